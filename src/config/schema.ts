@@ -1,0 +1,145 @@
+/**
+ * The only list of options. From this one schema come validation, the TypeScript type, `config/relay.schema.json`
+ * for editors and `docs/configuration.md`. Every key has an effect and a test.
+ */
+import { z } from 'zod';
+
+const ms = (min: number, max: number) => z.int().min(min).max(max);
+const day = 86_400_000;
+const hostName = z.string().min(1).max(255).regex(/^[A-Za-z0-9._\-[\]:]+$/, 'a host name or address');
+const count = (min: number, max: number) => z.int().min(min).max(max);
+
+const listener = z.strictObject({
+  host: z.string().optional().describe('Address to listen on, IPv4 or IPv6. Exactly one of `host` with `port`, or `path`.'),
+  port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
+  path: z.string().optional().describe('Unix socket path instead of host and port.'),
+  backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
+});
+
+const nextHop = z.strictObject({
+  host: hostName.describe('Host name or address of the next hop.'),
+  port: count(1, 65535).default(25).describe('TCP port of the next hop.'),
+});
+
+const smtp = z.strictObject({
+  max_connections: count(1, 1_000_000).default(20_000).describe('Open inbound connections; one more gets 421 4.3.2.'),
+  max_connections_per_ip: count(1, 1_000_000).default(10_000).describe('Open inbound connections from one address; one more gets 421 4.7.0.'),
+  max_command_line_bytes: count(512, 65_536).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
+  max_text_line_bytes: count(1000, 1_048_576).default(32_768).describe('Longest line of content; longer gets 554 5.6.0.'),
+  max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.'),
+  max_transactions: count(1, 1_000_000_000).default(100_000).describe('Transactions on one connection; then 421 4.7.0.'),
+  max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it.'),
+  max_hops: count(1, 1000).default(50).describe('Received: header fields before the message is taken for a loop (554 5.4.6).'),
+  command_timeout_ms: ms(100, day).default(300_000).describe('Time for the next command (RFC 5321 §4.5.3.2.7); then 421 4.4.2.'),
+  data_timeout_ms: ms(100, day).default(180_000).describe('Time without a byte of content (RFC 5321 §4.5.3.2.5); then 421 4.4.2.'),
+  min_data_rate_bytes_per_s: count(0, 1_000_000_000).default(64).describe('Slowest mean rate of content; slower ends with 421 4.4.2. 0: off.'),
+  min_data_rate_grace_ms: ms(0, day).default(30_000).describe('How long content may be slower than that.'),
+  bare_newlines: z.enum(['refuse', 'normalize']).default('refuse').describe('Bare CR or LF in content: refuse with 550 5.6.11, or turn each into CRLF. Neither ever ends the content.'),
+  nul_bytes: z.enum(['refuse', 'accept']).default('refuse').describe('NUL in content: refuse with 550 5.6.0, or relay it as it is.'),
+  vrfy: z.boolean().default(false).describe('Answer VRFY by address check; off: 252 2.5.0 always.'),
+  overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.'),
+});
+
+const database = z.strictObject({
+  driver: z.enum(['sqlite']).default('sqlite').describe('Queue database.'),
+  path: z.string().default('queue.db').describe('sqlite: file, relative to data_dir; `:memory:` keeps nothing over a restart.'),
+  max_messages: count(1, 10_000_000).default(100_000).describe('sqlite with `:memory:`: messages held at most; then 452 4.3.1.'),
+});
+
+const storage = z.strictObject({
+  provider: z.enum(['database', 'local']).default('database').describe('Where content lies.'),
+  local: z.strictObject({ path: z.string().default('mail').describe('local: folder, relative to data_dir.') }).prefault({}),
+});
+
+const delivery = z.strictObject({
+  enabled: z.boolean().default(true).describe('false: everything is accepted and held in the queue.'),
+  mx_port: count(1, 65535).default(25).describe('Port of MX hosts.'),
+  smarthost: nextHop.optional().describe('Next hop for all mail without a route. Absent: mail goes by MX.'),
+  routes: z.record(z.string().transform((s) => s.toLowerCase()), nextHop).default({}).describe('Domain → next hop.'),
+  ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.'),
+  source_address: z.string().optional().describe('Local address of outgoing connections.'),
+  ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).'),
+  refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.'),
+  max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
+  max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination.'),
+  max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.'),
+  max_recipients_per_transaction: count(1, 100_000).default(1000).describe('Recipients in one outgoing transaction.'),
+  connect_timeout_ms: ms(100, day).default(30_000).describe('Time to connect.'),
+  command_timeout_ms: ms(100, day).default(300_000).describe('Time for a reply to greeting, EHLO, MAIL, RCPT, RSET, QUIT, DATA.'),
+  data_timeout_ms: ms(100, day).default(180_000).describe('Time without progress while content is sent.'),
+  final_reply_timeout_ms: ms(100, day).default(600_000).describe('Time for the reply to the end of data (RFC 5321 §4.5.3.2.6).'),
+  idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.'),
+  suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.'),
+  suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.'),
+  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads at once; beyond that they wait in the database.'),
+});
+
+const schema = {
+  $schema: z.string().optional().describe('For editors.'),
+  hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received. Default: the machine’s.'),
+  data_dir: z.string().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
+  node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
+  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),
+  relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.'),
+  relay_domains: z.array(z.string().transform((s) => s.toLowerCase())).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.'),
+  max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).'),
+  inbound_ack_mode: z.enum(['after_persist', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage, or once it is in memory (a crash can lose it).'),
+  inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.'),
+  persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1.'),
+  persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.'),
+  persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms.'),
+  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space data_dir must have; below: 452 4.3.1.'),
+  content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight, shared by all threads (64 KiB chunks, touched only as used).'),
+  spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
+  session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that run SMTP sessions; auto: half the cores, at least 1.'),
+  delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that deliver; auto: half the cores, at least 1.'),
+  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool; sqlite has one writer, so auto is 1.'),
+  shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.'),
+  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending.'),
+  index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
+  smtp: smtp.prefault({}),
+  database: database.prefault({}),
+  storage: storage.prefault({}),
+  scheduler: z.strictObject({ engine: z.enum(['embedded']).default('embedded').describe('Scheduler.') }).prefault({}),
+  delivery: delivery.prefault({}),
+  dns: z.strictObject({
+    servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.'),
+    timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.'),
+    tries: count(1, 10).default(3).describe('Tries over all servers.'),
+    cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.'),
+    cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.'),
+    negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.'),
+  }).prefault({}),
+  retry: z.strictObject({
+    enabled: z.boolean().default(true).describe('false: the first deferral bounces.'),
+    max_attempts: count(1, 10_000).default(30).describe('Attempts before a recipient expires.'),
+    initial_delay_ms: ms(10, 30 * day).default(60_000).describe('Delay after the first attempt.'),
+    max_delay_ms: ms(10, 30 * day).default(14_400_000).describe('Longest delay.'),
+    backoff_multiplier: z.number().min(1).max(100).default(2).describe('Each delay is the one before times this.'),
+    jitter_ratio: z.number().min(0).max(0.9).default(0.1).describe('Random share by which a delay varies up or down.'),
+    max_age_ms: ms(100, 365 * day).default(5 * day).describe('Age at which a recipient expires.'),
+  }).prefault({}),
+  dsn: z.strictObject({
+    max_returned_bytes: count(0, 104_857_600).default(1_048_576).describe('RET=FULL returns the whole message up to this size, above it the header section only.'),
+    delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never.'),
+  }).prefault({}),
+  queue: z.strictObject({
+    keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
+    keep_dead_ms: ms(0, 365 * day).default(7 * day).describe('How long DEAD rows and their content are kept.'),
+    purge_interval_ms: ms(100, day).default(60_000).describe('How often rows past that time are purged.'),
+  }).prefault({}),
+  log: z.strictObject({
+    level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.'),
+    format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
+    file: z.string().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
+    transcripts: z.boolean().default(false).describe('Log the commands and replies of every session (never content or credentials).'),
+  }).prefault({}),
+  events: z.strictObject({
+    enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
+    max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),
+    keep_files: count(1, 100_000).default(30).describe('Files kept.'),
+  }).prefault({}),
+};
+
+export const configSchema = z.strictObject(schema);
+export type Config = z.output<typeof configSchema>;

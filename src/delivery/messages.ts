@@ -1,0 +1,27 @@
+/** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
+import type { Config } from '../config/schema.ts';
+import type { AttemptResult, Job } from '../mail/job.ts';
+
+export interface DeliveryThreadStart {
+  config: Config;
+  arena: SharedArrayBuffer;
+  /** Distinguishes the queue ids of DSNs made by this thread. */
+  origin: number;
+  notBeforeMs: number;
+  /** Addresses and ports we listen on, for loop detection. */
+  ownListeners: { address: string; port: number }[];
+}
+
+export type FromDelivery =
+  | { type: 'ready' }
+  | { type: 'results'; results: AttemptResult[] }
+  /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */
+  | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
+  /** After 'drain': jobs never begun, to release. */
+  | { type: 'drained'; unfinished: Job[] };
+
+export type ToDelivery =
+  | { type: 'jobs'; jobs: Job[] }
+  | { type: 'config'; config: Config }
+  | { type: 'drain' }
+  | { type: 'reopen-log' };

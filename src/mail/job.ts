@@ -1,0 +1,67 @@
+import type { BodyType, ReturnType } from './envelope.ts';
+import type { ContentHandle, Message } from './message.ts';
+import type { OutcomeGroup } from './outcome.ts';
+
+export interface JobRecipient {
+  /** Index of the recipient within its message, as stored in mail_recipients. */
+  seq: number;
+  address: string;
+  notify: number;
+  orcpt?: string;
+}
+
+/**
+ * One outbox row to attempt: the recipients of one message that share a destination. Made either straight from
+ * a committed message (hand-off from memory) or by claiming a due row from the database. Carries one reference
+ * on `content`, which the delivery thread releases.
+ */
+export interface Job {
+  queueId: string;
+  /** Scheduling key: 'smarthost', or the recipients' domain. */
+  destination: string;
+  /** Attempts made before this one. */
+  attempts: number;
+  /** Fencing number of the lease; a result with an older number is rejected. */
+  fence: number;
+  reversePath: string;
+  body: BodyType;
+  smtpUtf8: boolean;
+  ret?: ReturnType;
+  envid?: string;
+  trace: string;
+  content: ContentHandle;
+  sizeBytes: number;
+  receivedAtMs: number;
+  /** true once a delay DSN was sent for this row. */
+  delayNotified: boolean;
+  recipients: JobRecipient[];
+}
+
+/** Times of an attempt in milliseconds, for the delivery event (design §9). */
+export interface AttemptTimes {
+  queueMs: number;
+  connectMs: number;
+  transferMs: number;
+}
+
+/**
+ * What a delivery thread says of a Job: every recipient of the job stands in exactly one group. A DSN the
+ * outcomes call for comes along, so that it becomes durable in the same transaction that settles them (I3).
+ */
+export interface AttemptResult {
+  queueId: string;
+  destination: string;
+  fence: number;
+  attempts: number;
+  reversePath: string;
+  receivedAtMs: number;
+  sizeBytes: number;
+  groups: OutcomeGroup[];
+  /** Recipient addresses by seq, for events: same order as Job.recipients. */
+  recipients: JobRecipient[];
+  times: AttemptTimes;
+  /** Failure, success or delay DSNs to submit; null reverse-path. */
+  dsns: Message[];
+  /** A delay DSN is among them: remember it on the row. */
+  delayNotified: boolean;
+}

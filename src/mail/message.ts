@@ -1,0 +1,30 @@
+import type { Envelope } from './envelope.ts';
+
+/**
+ * Names one piece of content: the number of its first chunk in the process's content arena. It is a number so
+ * that it crosses threads for nothing; length, spill file and reference count lie in shared memory behind it
+ * (see `Arena` in native.ts). Whoever receives a handle owns one reference and must release it.
+ */
+export type ContentHandle = number;
+
+/** A message whose content is complete, on its way from a session (or a DSN) to stable storage. */
+export interface Message {
+  queueId: string;
+  envelope: Envelope;
+  /** Trace header lines we add (`Received: …`, each ending in CRLF). Stored apart: content stays byte for byte. */
+  trace: string;
+  content: ContentHandle;
+  /** Length of the content in bytes, trace excluded. */
+  sizeBytes: number;
+  receivedAtMs: number;
+  client: ClientInfo;
+}
+
+export interface ClientInfo {
+  /** Peer address, or 'unix' for a Unix socket, or 'internal' for our own DSNs. */
+  address: string;
+  helo: string;
+  /** 'SMTP', 'ESMTP', 'UTF8SMTP' … as RFC 5321 §4.4.1 / RFC 6531 name it. */
+  protocol: string;
+  sessionId: string;
+}

@@ -1,0 +1,201 @@
+/**
+ * The only import of the C++ addon. Mechanism lives behind it (sockets, lines, dots, bytes, memory), every
+ * decision about mail on this side.
+ *
+ * Shape of the exchange: the reactor calls `onTurn(count)` once per loop turn with `count` event records in
+ * `events`; the turn answers by writing operations through the methods of `Reactor`, which only append to a ring.
+ * The ring is executed when onTurn returns, or by `flush()` when operations were written outside a turn.
+ */
+
+// ---------------------------------------------------------------------------------------------- content arena
+
+/** 64 KiB: nearly every message is one chunk, and a chunk is one contiguous BLOB for the database. */
+export const CHUNK_BYTES = 65536;
+
+/** No content: it was refused (too big, no memory) and read only to find its end. */
+export const NO_CONTENT = 0xffffffff;
+
+/** Value of the per-content state word; moved only by compare-and-exchange, so that a timeout and a commit cannot both win. */
+export const CONTENT_STATE = { waiting: 0, committing: 1, withdrawn: 2, abandoned: 3 } as const;
+
+/**
+ * Content of messages in shared memory: fixed chunks in one SharedArrayBuffer with a lock-free free list, used by
+ * all threads of a process. Content longer than the spill threshold lies in a file of the spill folder instead
+ * (its first chunk stays, empty, as the handle).
+ */
+export interface Arena {
+  readonly buffer: SharedArrayBuffer;
+  readonly chunkCount: number;
+  /** Chunks not in use now. */
+  freeChunks(): number;
+  /** Copies bytes into new chunks; refs = 1. Returns NO_CONTENT when the arena is full. */
+  store(bytes: Uint8Array): number;
+  /** Makes a handle for content that lies in a file (takes ownership of fd, reads with pread from offset). NO_CONTENT when full. */
+  storeFile(fd: number, offset: number, lengthBytes: number): number;
+  lengthBytes(handle: number): number;
+  /** Adds one reference. */
+  retain(handle: number): void;
+  /** Drops one reference; the last one frees the chunks, closes the file and, if it is still an unclaimed spill file, unlinks it. */
+  release(handle: number): void;
+  /** Moves the state word; false when it was not `from`. */
+  moveState(handle: number, from: number, to: number): boolean;
+  /**
+   * Views of the content in order, each at most CHUNK_BYTES, on shared memory: valid while a reference is held.
+   * Content in a file yields nothing here: see `file`.
+   */
+  parts(handle: number): Buffer[];
+  /** Where the content lies when it is in a file; the fd belongs to the arena. `path` only for spill files not yet claimed. */
+  file(handle: number): { fd: number; offset: number; path: string | null } | null;
+  /** A spill file was renamed into storage: it is no longer unlinked on release. */
+  claimFile(handle: number): void;
+  /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
+  head(handle: number, maxBytes: number): Buffer;
+}
+
+// ---------------------------------------------------------------------------------------------------- events
+
+/** Records of four Uint32: kind | flags << 8, connection id, a, b. */
+export const EVENT_WORDS = 4;
+
+export const EVENT = {
+  /** Server: a socket was handed over; a, b = offset and length in `text` of "listener remoteIp remotePort localIp localPort". Client: connect succeeded; same text, listener = 0. */
+  opened: 1,
+  /** A line without its end; a, b = offset and length in `text`. */
+  line: 2,
+  /** End of data, or the BDAT chunk marked last; a = content handle or NO_CONTENT, b = trace-header count (Received:). The socket is held until an `expect…`. */
+  content: 3,
+  /** A BDAT chunk that is not the last was read. Held until an `expect…`. */
+  chunk: 4,
+  /** The connection is gone and its id will be used again; a = CLOSE_REASON, b = errno. Sent exactly once for each opened or connect. */
+  closed: 5,
+  /** A deadline passed (a = 0), or content came slower than the minimum rate (a = 1). The connection stays until told. */
+  timeout: 6,
+  /** Client: all bytes of sendContent were handed to the kernel. */
+  sent: 7,
+} as const;
+
+export const CLOSE_REASON = { peer: 0, error: 1, local: 2, connectFailed: 3 } as const;
+
+export const LINE_FLAG = { bareLf: 1, tooLong: 2, nul: 4, eightBit: 8, bareCr: 16 } as const;
+
+export const CONTENT_FLAG = {
+  bareLf: 1,
+  bareCr: 2,
+  nul: 4,
+  eightBit: 8,
+  /** Longer than the limit given to expectData / expectChunk. */
+  tooBig: 16,
+  lineTooLong: 32,
+  /** The arena was full. */
+  noMemory: 64,
+  /** The spill file could not be written (b = errno instead of the trace count). */
+  spillFailed: 128,
+} as const;
+
+export type ContentRules = {
+  maxBytes: number;
+  maxLineBytes: number;
+  /** Turn bare CR and bare LF into CRLF instead of only flagging them. */
+  normalizeNewlines: boolean;
+};
+
+export interface ReactorOptions {
+  arena: Arena;
+  spillDir: string;
+  spillThresholdBytes: number;
+  maxConnections: number;
+  /** A longer command or reply line is cut and flagged. */
+  maxLineBytes: number;
+  /** Server reactors hold a socket after a line that starts with DATA, BDAT, STARTTLS or AUTH. */
+  holdAfterVerbs: boolean;
+  /** Called once per loop turn; may write operations. */
+  onTurn(count: number): void;
+}
+
+export interface Reactor {
+  /** Number by which other threads of the process name this reactor (hand-off, load). */
+  readonly id: number;
+  readonly events: Uint32Array;
+  /** Line and address text of the events of this turn, over a SharedArrayBuffer; overwritten by the next turn. */
+  readonly text: Buffer;
+
+  // All of these append an operation; none takes effect before the turn ends or flush().
+  /** Sends bytes (copied now). Coalesced into one send per connection and turn. */
+  send(connection: number, bytes: Uint8Array): void;
+  /** The same for a string of Latin-1 characters (`sendUtf8` for others). */
+  sendLatin1(connection: number, text: string): void;
+  sendUtf8(connection: number, text: string): void;
+  /** Read command lines again. */
+  expectLines(connection: number): void;
+  /** Read dot-stuffed content up to CRLF.CRLF. */
+  expectData(connection: number, rules: ContentRules): void;
+  /** Read a BDAT chunk of `bytes`; chunks are joined until last. */
+  expectChunk(connection: number, bytes: number, last: boolean, rules: ContentRules): void;
+  /** Discards content gathered by chunks (RSET between BDATs). */
+  dropContent(connection: number): void;
+  /** Stop parsing until the next expect…; lines already in `events` are the caller's to keep. */
+  hold(connection: number): void;
+  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. */
+  deadline(connection: number, ms: number): void;
+  /** Timeout event (a = 1) when, after graceMs of a content phase, the mean rate is below bytesPerSecond. 0: off. */
+  minRate(connection: number, bytesPerSecond: number, graceMs: number): void;
+  /** Close after what was sent is flushed (bounded by `lingerMs`), or at once. A closed event follows. */
+  close(connection: number, atOnce?: boolean): void;
+  /**
+   * Client: sends prefix (trace) then the content. dotStuffed: dots are stuffed, a missing final CRLF is added and
+   * CRLF.CRLF ends it; else raw bytes (BDAT). Bare LF never becomes a line for stuffing purposes. A `sent` event follows.
+   * The reactor takes its own reference on the handle until done.
+   */
+  sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void;
+  /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
+  connect(address: string, port: number, source: string, timeoutMs: number): number;
+
+  /** Executes the operations written outside a turn; may call onTurn before it returns. */
+  flush(): void;
+  /** Connections open now. */
+  connections(): number;
+  /** Closes every connection at once and frees the reactor; no event follows. */
+  destroy(): void;
+}
+
+// ---------------------------------------------------------------------------------------------------- acceptor
+
+export interface ListenOptions {
+  host?: string;
+  port?: number;
+  /** Unix socket path. */
+  path?: string;
+  backlog: number;
+  /** Listener number that `opened` carries. */
+  listener: number;
+  /** Most sockets accepted in one call. */
+  batch: number;
+  reusePort?: boolean;
+  /**
+   * One call per batch: fds[i] with addresses[i] = "remoteIp remotePort localIp localPort". Each fd must be handed
+   * off or refused before it returns.
+   */
+  onAccept(fds: Int32Array, addresses: string[]): void;
+  /** accept failed (EMFILE, ENFILE, ENOMEM …); accepting pauses for 100 ms and goes on by itself. */
+  onError(errno: number): void;
+}
+
+export interface Acceptor {
+  /** The port in use (for port 0). */
+  readonly port: number;
+  /** Gives the socket to a reactor of any thread; false when that reactor is gone or full (the fd is still the caller's). */
+  handOff(fd: number, reactorId: number, address: string): boolean;
+  /** Sends `reply` without waiting and closes. */
+  refuse(fd: number, reply: string): void;
+  pause(): void;
+  resume(): void;
+  close(): void;
+}
+
+// What this module exports (implemented by native/ through build/Release/protorelay.node or build/Debug):
+//   createArena(bytes, spillDir): Arena                     once per process
+//   attachArena(buffer, spillDir): Arena                    in every other thread
+//   createReactor(options): Reactor
+//   listen(options): Acceptor                               throws { code: 'EADDRINUSE' | … , errno, address }
+//   reactorConnections(reactorId): number                   load of a reactor of any thread, -1 when gone
+//   buildInfo(): { compiler: string; sanitizer: string }

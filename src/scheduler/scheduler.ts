@@ -1,0 +1,41 @@
+import type { DestinationBacklog } from '../database/database.ts';
+import type { AttemptResult, Job } from '../mail/job.ts';
+
+/**
+ * Decides when which work goes to delivery. The database is the truth; a scheduler holds per destination only a
+ * count and a time, so a million waiting recipients cost what their destinations cost.
+ */
+export interface Scheduler {
+  /**
+   * Asked before a commit: may this message's row for `destination` go to delivery from memory once committed
+   * (then SENDING), or shall it wait in the database (PENDING)? A yes takes a place until `settled` or `returned`.
+   */
+  reserve(destination: string, recipients: number): boolean;
+  /** A reserved row did not commit. */
+  cancel(destination: string, recipients: number): void;
+  /** A reserved row committed: deliver it. */
+  handOff(job: Job): void;
+  /** Rows committed as PENDING, or due again: `rows` more wait at `destination` from dueMs. */
+  waiting(destination: string, rows: number, dueMs: number): void;
+  /** The result's settlement is durable: its place is free. */
+  settled(result: AttemptResult, retryAtMs: number | null): void;
+  /** A job came back unfinished (drain, dead delivery thread). */
+  returned(job: Job): void;
+  /** A delivery thread asks to leave this destination alone until then (0: resume now). */
+  suspend(destination: string, untilMs: number): void;
+  /** Rebuilds the waiting side (start, operator action). */
+  rebuild(backlog: DestinationBacklog[]): void;
+  /** Counts for `queue stats` and metrics. */
+  stats(): { destinations: number; waitingRows: number; inFlight: number; suspended: { destination: string; untilMs: number }[] };
+  start(): void;
+  /** Stops claiming and handing over. */
+  stop(): void;
+}
+
+/** What a scheduler is given by relay.ts. */
+export interface SchedulerPorts {
+  claim(destination: string, limit: number): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
+  deliver(jobs: Job[]): void;
+  now(): number;
+  setTimer(atMs: number, fire: () => void): { cancel(): void };
+}

@@ -1,0 +1,31 @@
+/** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
+import type { Config } from '../config/schema.ts';
+import type { Message } from '../mail/message.ts';
+
+export interface SessionThreadStart {
+  config: Config;
+  arena: SharedArrayBuffer;
+  gauges: SharedArrayBuffer;
+  /** Distinguishes the queue ids and session ids made by this thread. */
+  origin: number;
+  /** See QueueIds. */
+  notBeforeMs: number;
+}
+
+export type FromSession =
+  | { type: 'ready'; reactorId: number }
+  /** Messages complete in this turn, in order. `tickets[i]` names messages[i] in the verdict; -1 when no verdict is awaited (after_enqueue). */
+  | { type: 'turn'; messages: Message[]; tickets: number[]; closedPeers: string[] }
+  | { type: 'drained' };
+
+/** 0 = committed; else the reason the commit did not happen. */
+export const VERDICT = { committed: 0, unavailable: 1, full: 2, failed: 3 } as const;
+
+export type ToSession =
+  /** Pairs ticket, verdict. */
+  | { type: 'verdicts'; pairs: number[] }
+  /** New values of what can change live. */
+  | { type: 'config'; config: Config }
+  /** Finish open transactions, answer 421 to the rest, then say 'drained'. */
+  | { type: 'drain' }
+  | { type: 'reopen-log' };
