@@ -26,7 +26,12 @@ export interface Scheduler {
   /** Rebuilds the waiting side (start, operator action). */
   rebuild(backlog: DestinationBacklog[]): void;
   /** Counts for `queue stats` and metrics. */
-  stats(): { destinations: number; waitingRows: number; inFlight: number; suspended: { destination: string; untilMs: number }[] };
+  stats(): {
+    destinations: number;
+    waitingRows: number;
+    inFlight: number;
+    suspended: { destination: string; untilMs: number }[];
+  };
   start(): void;
   /** Stops claiming and handing over. */
   stop(): void;
@@ -34,7 +39,10 @@ export interface Scheduler {
 
 /** What a scheduler is given by relay.ts. */
 export interface SchedulerPorts {
-  claim(destination: string, limit: number): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
+  claim(
+    destination: string,
+    limit: number,
+  ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
   now(): number;
   setTimer(atMs: number, fire: () => void): { cancel(): void };

@@ -1,0 +1,295 @@
+/**
+ * The embedded scheduler: who goes to delivery next, on a node that shares its queue with nobody.
+ *
+ * It keeps per destination a count of waiting rows and the time the earliest is due, never the rows themselves
+ * (the database has those), so a million deferred recipients cost what their destinations cost. Places with
+ * delivery are bounded (`maxInFlight`), and one destination gets at most as many as are still free: a slow
+ * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing).
+ */
+import type { DestinationBacklog } from '../database/database.ts';
+import type { AttemptResult, Job } from '../mail/job.ts';
+import { DueHeap } from './due-heap.ts';
+import type { Scheduler, SchedulerPorts } from './scheduler.ts';
+
+/** Rows per claim: enough that one transaction is shared by many, few enough that a writer is not held for long. */
+const CLAIM_ROWS = 200;
+/** Pause before claiming again when the content arena was full or the database failed. */
+const CLAIM_PAUSE_MS = 200;
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+interface Place {
+  readonly destination: string;
+  waitingRows: number;
+  nextDueMs: number;
+  inFlight: number;
+  suspendedUntilMs: number;
+  claiming: boolean;
+  /** Stands in `ready`. */
+  queued: boolean;
+  /** Time for which it stands in the heap; NEVER when it does not. */
+  heapMs: number;
+  /** Earliest due time of rows added while a claim was under way, whose answer may not know them. */
+  addedDueMs: number;
+}
+
+export interface EmbeddedSchedulerOptions {
+  maxInFlight: number;
+  /** false: nothing is ever sent (delivery.enabled). */
+  enabled: boolean;
+  onClaimError(destination: string, error: unknown): void;
+}
+
+export class EmbeddedScheduler implements Scheduler {
+  readonly #ports: SchedulerPorts;
+  readonly #options: EmbeddedSchedulerOptions;
+  readonly #places = new Map<string, Place>();
+  readonly #due = new DueHeap<Place>();
+  /** Places with due rows that wait for a free place with delivery, first come first served. */
+  #ready: Place[] = [];
+  #inFlight = 0;
+  #claims = 0;
+  #running = false;
+  #timer: { cancel(): void } | null = null;
+  #timerMs = NEVER;
+  #pausedUntilMs = 0;
+
+  constructor(ports: SchedulerPorts, options: EmbeddedSchedulerOptions) {
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#running = true;
+    this.#wake();
+  }
+
+  stop(): void {
+    this.#running = false;
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#timerMs = NEVER;
+  }
+
+  reserve(destination: string, _recipients: number): boolean {
+    if (!this.#running || !this.#options.enabled) return false;
+    const place = this.#place(destination);
+    const room = this.#room(place);
+    // With a backlog that is due, new mail gets only half of the room, so that older rows are not overtaken for ever.
+    const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
+    if (!allowed || place.suspendedUntilMs > this.#ports.now()) {
+      this.#forget(place);
+      return false;
+    }
+    place.inFlight++;
+    this.#inFlight++;
+    return true;
+  }
+
+  cancel(destination: string, _recipients: number): void {
+    this.#free(destination);
+  }
+
+  handOff(job: Job): void {
+    this.#ports.deliver([job]);
+  }
+
+  waiting(destination: string, rows: number, dueMs: number): void {
+    if (rows === 0) return;
+    const place = this.#place(destination);
+    place.waitingRows += rows;
+    if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, dueMs);
+    else this.#dueAt(place, dueMs);
+  }
+
+  settled(result: AttemptResult, retryAtMs: number | null): void {
+    if (retryAtMs !== null) this.waiting(result.destination, 1, retryAtMs);
+    this.#free(result.destination);
+  }
+
+  returned(job: Job): void {
+    this.waiting(job.destination, 1, this.#ports.now());
+    this.#free(job.destination);
+  }
+
+  suspend(destination: string, untilMs: number): void {
+    const place = this.#place(destination);
+    place.suspendedUntilMs = untilMs;
+    if (untilMs > this.#ports.now()) this.#watch(place, untilMs);
+    else this.#enqueue(place);
+    this.#forget(place);
+    this.#pump();
+  }
+
+  rebuild(backlog: DestinationBacklog[]): void {
+    for (const place of this.#places.values()) {
+      place.waitingRows = 0;
+      place.nextDueMs = NEVER;
+    }
+    for (const { destination, rows, nextDueMs } of backlog) this.waiting(destination, rows, nextDueMs);
+    this.#wake();
+  }
+
+  stats(): ReturnType<Scheduler['stats']> {
+    let waitingRows = 0;
+    const suspended: { destination: string; untilMs: number }[] = [];
+    const nowMs = this.#ports.now();
+    for (const place of this.#places.values()) {
+      waitingRows += place.waitingRows;
+      if (place.suspendedUntilMs > nowMs)
+        suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs });
+    }
+    return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
+  }
+
+  #place(destination: string): Place {
+    let place = this.#places.get(destination);
+    if (!place) {
+      place = {
+        destination,
+        waitingRows: 0,
+        nextDueMs: NEVER,
+        inFlight: 0,
+        suspendedUntilMs: 0,
+        claiming: false,
+        queued: false,
+        heapMs: NEVER,
+        addedDueMs: NEVER,
+      };
+      this.#places.set(destination, place);
+    }
+    return place;
+  }
+
+  /** Rows this destination may still take: it never holds more places than are free for everybody. */
+  #room(place: Place): number {
+    return this.#options.maxInFlight - this.#inFlight - place.inFlight;
+  }
+
+  #free(destination: string): void {
+    const place = this.#place(destination);
+    place.inFlight--;
+    this.#inFlight--;
+    this.#forget(place);
+    this.#pump();
+  }
+
+  /** A destination without work or memory of failure costs nothing. */
+  #forget(place: Place): void {
+    if (
+      place.inFlight === 0 &&
+      place.waitingRows === 0 &&
+      !place.claiming &&
+      !place.queued &&
+      place.suspendedUntilMs <= this.#ports.now()
+    )
+      this.#places.delete(place.destination);
+  }
+
+  #dueAt(place: Place, dueMs: number): void {
+    if (dueMs < place.nextDueMs) place.nextDueMs = dueMs;
+    if (place.nextDueMs === NEVER) return;
+    if (place.nextDueMs <= this.#ports.now()) {
+      this.#enqueue(place);
+      this.#pump();
+    } else this.#watch(place, place.nextDueMs);
+  }
+
+  /** Looks at the place again at that time. */
+  #watch(place: Place, atMs: number): void {
+    if (place.heapMs <= atMs) return;
+    place.heapMs = atMs;
+    this.#due.push(atMs, place);
+    this.#arm();
+  }
+
+  #arm(): void {
+    const atMs = this.#due.earliestMs();
+    if (!this.#running || atMs >= this.#timerMs) return;
+    this.#timer?.cancel();
+    this.#timerMs = atMs;
+    this.#timer = this.#ports.setTimer(atMs, () => {
+      this.#timer = null;
+      this.#timerMs = NEVER;
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    const nowMs = this.#ports.now();
+    while (this.#due.earliestMs() <= nowMs) {
+      const place = this.#due.pop() as Place;
+      // A pair pushed later for an earlier time leaves this one stale; looking twice does no harm.
+      place.heapMs = NEVER;
+      if (place.suspendedUntilMs > nowMs) this.#watch(place, place.suspendedUntilMs);
+      else if (place.nextDueMs <= nowMs) this.#enqueue(place);
+      else if (place.nextDueMs < NEVER) this.#watch(place, place.nextDueMs);
+      this.#forget(place);
+    }
+    this.#arm();
+    this.#pump();
+  }
+
+  #enqueue(place: Place): void {
+    if (place.queued || place.claiming || place.waitingRows === 0) return;
+    place.queued = true;
+    this.#ready.push(place);
+  }
+
+  /** Starts the next claim when there is room; one at a time, since one writer answers them. */
+  #pump(): void {
+    if (!this.#running || !this.#options.enabled || this.#claims > 0 || this.#ready.length === 0) return;
+    const nowMs = this.#ports.now();
+    if (nowMs < this.#pausedUntilMs) return;
+    for (let looked = this.#ready.length; looked > 0; looked--) {
+      const place = this.#ready.shift() as Place;
+      place.queued = false;
+      if (place.suspendedUntilMs > nowMs) {
+        this.#watch(place, place.suspendedUntilMs);
+        continue;
+      }
+      const room = this.#room(place);
+      if (room <= 0) {
+        this.#enqueue(place);
+        continue;
+      }
+      void this.#claim(place, Math.min(CLAIM_ROWS, room));
+      return;
+    }
+  }
+
+  async #claim(place: Place, limit: number): Promise<void> {
+    this.#claims++;
+    place.claiming = true;
+    place.addedDueMs = NEVER;
+    try {
+      const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);
+      place.inFlight += jobs.length;
+      this.#inFlight += jobs.length;
+      place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
+      place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
+      if (place.nextDueMs === NEVER) place.waitingRows = 0;
+      else if (place.waitingRows === 0) place.waitingRows = 1;
+      if (short) this.#pause();
+      if (jobs.length > 0) this.#ports.deliver(jobs);
+    } catch (error) {
+      this.#options.onClaimError(place.destination, error);
+      this.#pause();
+    } finally {
+      this.#claims--;
+      place.claiming = false;
+    }
+    this.#dueAt(place, place.nextDueMs);
+    this.#forget(place);
+    this.#pump();
+  }
+
+  /** Nothing is claimed for a moment; then the ready places go on. */
+  #pause(): void {
+    this.#pausedUntilMs = this.#ports.now() + CLAIM_PAUSE_MS;
+    this.#ports.setTimer(this.#pausedUntilMs, () => {
+      this.#pausedUntilMs = 0;
+      this.#pump();
+    });
+  }
+}

@@ -1,0 +1,242 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { AttemptResult, Job } from '../../src/mail/job.ts';
+import { DueHeap } from '../../src/scheduler/due-heap.ts';
+import { EmbeddedScheduler } from '../../src/scheduler/embedded.ts';
+
+/** A queue database of one list per destination, a clock moved by hand, and a delivery that only notes. */
+function world(options: { maxInFlight?: number; enabled?: boolean } = {}) {
+  let nowMs = 1000;
+  let timers: { atMs: number; fire: () => void }[] = [];
+  const rows = new Map<string, number[]>();
+  const delivered: Job[] = [];
+  const errors: unknown[] = [];
+  const state = { failClaims: 0, short: false, serial: 0 };
+  const scheduler = new EmbeddedScheduler(
+    {
+      async claim(destination, limit) {
+        if (state.failClaims > 0) {
+          state.failClaims--;
+          throw new Error('database gone');
+        }
+        const waiting = (rows.get(destination) ?? []).sort((a, b) => a - b);
+        const due = waiting.filter((at) => at <= nowMs).slice(0, state.short ? 1 : limit);
+        rows.set(destination, waiting.slice(due.length));
+        const jobs = due.map(() => job(destination, String(state.serial++)));
+        return { jobs, nextDueMs: rows.get(destination)?.[0] ?? null, short: state.short };
+      },
+      deliver: (jobs) => delivered.push(...jobs),
+      now: () => nowMs,
+      setTimer(atMs, fire) {
+        const timer = { atMs, fire };
+        timers.push(timer);
+        return {
+          cancel() {
+            timers = timers.filter((t) => t !== timer);
+          },
+        };
+      },
+    },
+    {
+      maxInFlight: options.maxInFlight ?? 100,
+      enabled: options.enabled ?? true,
+      onClaimError: (_, error) => errors.push(error),
+    },
+  );
+  const settle = async () => {
+    for (let i = 0; i < 50; i++) await Promise.resolve();
+  };
+  return {
+    scheduler,
+    delivered,
+    errors,
+    state,
+    rows,
+    settle,
+    add(destination: string, ...dueMs: number[]) {
+      rows.set(destination, [...(rows.get(destination) ?? []), ...dueMs]);
+      for (const at of dueMs) scheduler.waiting(destination, 1, at);
+    },
+    async advance(ms: number) {
+      nowMs += ms;
+      for (;;) {
+        const due = timers.filter((t) => t.atMs <= nowMs);
+        if (due.length === 0) break;
+        timers = timers.filter((t) => t.atMs > nowMs);
+        for (const timer of due) timer.fire();
+        await settle();
+      }
+      await settle();
+    },
+    now: () => nowMs,
+  };
+}
+
+const job = (destination: string, queueId: string): Job => ({
+  queueId,
+  destination,
+  attempts: 0,
+  fence: 1,
+  reversePath: '',
+  body: '7BIT',
+  smtpUtf8: false,
+  trace: '',
+  content: 0,
+  sizeBytes: 1,
+  receivedAtMs: 0,
+  delayNotified: false,
+  recipients: [],
+});
+const result = (destination: string): AttemptResult => ({
+  queueId: 'q',
+  destination,
+  fence: 1,
+  attempts: 1,
+  reversePath: '',
+  receivedAtMs: 0,
+  sizeBytes: 1,
+  groups: [],
+  recipients: [],
+  times: { queueMs: 0, connectMs: 0, transferMs: 0 },
+  dsns: [],
+  delayNotified: false,
+});
+
+test('due rows are claimed and delivered, later ones at their time', async () => {
+  const w = world();
+  w.scheduler.start();
+  w.add('a.test', 1000, 1000, 5000);
+  await w.settle();
+  assert.equal(w.delivered.length, 2);
+  await w.advance(3999);
+  assert.equal(w.delivered.length, 2);
+  await w.advance(1);
+  assert.equal(w.delivered.length, 3);
+});
+
+test('one destination never holds more places than are free for the others', async () => {
+  const w = world({ maxInFlight: 100 });
+  w.scheduler.start();
+  let taken = 0;
+  while (w.scheduler.reserve('slow.test', 1)) taken++;
+  assert.equal(taken, 50);
+  assert.equal(w.scheduler.reserve('other.test', 1), true);
+});
+
+test('a backlog waits for places and goes on as they are freed', async () => {
+  const w = world({ maxInFlight: 10 });
+  w.scheduler.start();
+  w.add('a.test', ...Array.from({ length: 40 }, () => 1000));
+  await w.settle();
+  let settled = 0;
+  for (let round = 0; round < 100 && w.delivered.length < 40; round++) {
+    while (settled < w.delivered.length) {
+      w.scheduler.settled(result('a.test'), null);
+      settled++;
+    }
+    await w.settle();
+  }
+  assert.equal(w.delivered.length, 40);
+  while (settled++ < 40) w.scheduler.settled(result('a.test'), null);
+  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+});
+
+test('a suspended destination gets nothing until its time, others go on', async () => {
+  const w = world();
+  w.scheduler.start();
+  w.scheduler.suspend('down.test', 61_000);
+  w.add('down.test', 1000);
+  w.add('up.test', 1000);
+  await w.settle();
+  assert.deepEqual(
+    w.delivered.map((j) => j.destination),
+    ['up.test'],
+  );
+  assert.equal(w.scheduler.reserve('down.test', 1), false);
+  await w.advance(60_000);
+  assert.deepEqual(
+    w.delivered.map((j) => j.destination),
+    ['up.test', 'down.test'],
+  );
+});
+
+test('ending a suspension early releases the rows at once', async () => {
+  const w = world();
+  w.scheduler.start();
+  w.scheduler.suspend('down.test', 1_000_000);
+  w.add('down.test', 1000);
+  await w.settle();
+  assert.equal(w.delivered.length, 0);
+  w.scheduler.suspend('down.test', 0);
+  await w.settle();
+  assert.equal(w.delivered.length, 1);
+});
+
+test('a failing database pauses claims and loses no row', async () => {
+  const w = world();
+  w.state.failClaims = 2;
+  w.scheduler.start();
+  w.add('a.test', 1000);
+  await w.settle();
+  assert.equal(w.errors.length, 1);
+  await w.advance(200);
+  assert.equal(w.errors.length, 2);
+  await w.advance(200);
+  assert.equal(w.delivered.length, 1);
+});
+
+test('a short arena pauses claims and goes on', async () => {
+  const w = world();
+  w.state.short = true;
+  w.scheduler.start();
+  w.add('a.test', 1000, 1000, 1000);
+  await w.settle();
+  assert.equal(w.delivered.length, 1);
+  await w.advance(200);
+  await w.advance(200);
+  assert.equal(w.delivered.length, 3);
+});
+
+test('with delivery disabled nothing is reserved or claimed', async () => {
+  const w = world({ enabled: false });
+  w.scheduler.start();
+  w.add('a.test', 1000);
+  await w.advance(100_000);
+  assert.equal(w.scheduler.reserve('a.test', 1), false);
+  assert.equal(w.delivered.length, 0);
+});
+
+test('rows deferred come back at their retry time', async () => {
+  const w = world();
+  w.scheduler.start();
+  assert.equal(w.scheduler.reserve('a.test', 1), true);
+  w.scheduler.handOff(job('a.test', 'x'));
+  w.rows.set('a.test', [9000]);
+  w.scheduler.settled(result('a.test'), 9000);
+  await w.advance(7999);
+  assert.equal(w.delivered.length, 1);
+  await w.advance(1);
+  assert.equal(w.delivered.length, 2);
+});
+
+test('a million waiting rows of a thousand destinations rebuild to a thousand places', async () => {
+  const w = world();
+  w.scheduler.rebuild(
+    Array.from({ length: 1000 }, (_, i) => ({ destination: `d${i}.test`, rows: 1000, nextDueMs: 1e9 + i })),
+  );
+  w.scheduler.start();
+  assert.equal(w.scheduler.stats().destinations, 1000);
+  assert.equal(w.scheduler.stats().waitingRows, 1_000_000);
+});
+
+test('the heap gives pairs back in order of time', () => {
+  const heap = new DueHeap<number>();
+  const times = Array.from({ length: 500 }, (_, i) => (i * 7919) % 503);
+  for (const at of times) heap.push(at, at);
+  const popped: number[] = [];
+  for (let key = heap.pop(); key !== undefined; key = heap.pop()) popped.push(key);
+  assert.deepEqual(
+    popped,
+    [...times].sort((a, b) => a - b),
+  );
+});
