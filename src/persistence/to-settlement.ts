@@ -1,0 +1,46 @@
+/** The one exhaustive switch that turns what a delivery thread says of a job into what the database writes. */
+import type { SettleGroup, Settlement } from '../database/database.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { Outcome, PeerReply } from '../mail/outcome.ts';
+
+const MAX_DETAIL = 500;
+
+/** '451 4.7.1 try later (mx1.example.net [192.0.2.1])' */
+export function replyText(reply: PeerReply): string {
+  const enhanced = reply.enhanced === '' ? '' : `${reply.enhanced} `;
+  return `${reply.code} ${enhanced}${reply.text} (${reply.peer})`.slice(0, MAX_DETAIL);
+}
+
+function groupOf(seqs: number[], outcome: Outcome): SettleGroup {
+  switch (outcome.kind) {
+    case 'delivered':
+      return { seqs, kind: 'delivered', reason: '', detail: replyText(outcome.reply) };
+    case 'deferred':
+    case 'bounced': {
+      const detail = outcome.detail !== '' || !outcome.reply ? outcome.detail : replyText(outcome.reply);
+      return { seqs, kind: outcome.kind, reason: outcome.reason, detail: detail.slice(0, MAX_DETAIL) };
+    }
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** The row is due again when the first of its deferred recipients is. */
+export function toSettlement(result: AttemptResult): Settlement {
+  let retryAtMs: number | null = null;
+  const groups: SettleGroup[] = [];
+  for (const { seqs, outcome } of result.groups) {
+    groups.push(groupOf(seqs, outcome));
+    if (outcome.kind === 'deferred')
+      retryAtMs = retryAtMs === null ? outcome.retryAtMs : Math.min(retryAtMs, outcome.retryAtMs);
+  }
+  return {
+    queueId: result.queueId,
+    destination: result.destination,
+    fence: result.fence,
+    attempts: result.attempts,
+    groups,
+    retryAtMs,
+    delayNotified: result.delayNotified,
+  };
+}
