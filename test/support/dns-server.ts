@@ -1,0 +1,168 @@
+/**
+ * A DNS server for tests, on UDP and TCP of one free loopback port.
+ *
+ *   const dns = await DnsServer.start({
+ *     'example.test': { MX: [[10, 'mx1.example.test'], [20, 'mx2.example.test']] },
+ *     'mx1.example.test': { A: ['127.0.0.1'], AAAA: ['::1'], ttl: 30 },
+ *     'null.test': { MX: [[0, '.']] },
+ *     'alias.test': { CNAME: 'example.test' },
+ *     'broken.test': { fault: 'SERVFAIL' },        // also NXDOMAIN, REFUSED, timeout (no answer at all), truncate
+ *     'late.test': { A: ['127.0.0.1'], delayMs: 50 },
+ *   });
+ *   config.dns.servers = [dns.address]              // '127.0.0.1:PORT'
+ *   dns.set('example.test', …); dns.remove('example.test');
+ *   dns.queries                                     // ['MX example.test', 'A mx1.example.test', …]
+ *   await dns.stop();
+ *
+ * A name that is not in the table is NXDOMAIN; one that has no record of the type asked gets an empty answer. A
+ * fault can be bound to one type: { A: ['127.0.0.1'], faults: { AAAA: 'SERVFAIL' } }. CNAMEs are followed.
+ */
+import { createSocket, type Socket as UdpSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { type Answer, decode, encode, type Question } from 'dns-packet';
+
+export type DnsFault = 'SERVFAIL' | 'NXDOMAIN' | 'REFUSED' | 'timeout' | 'truncate';
+
+export interface DnsName {
+  A?: string[];
+  AAAA?: string[];
+  /** [preference, exchange]; exchange '.' is the null MX. */
+  MX?: [number, string][];
+  TXT?: string[];
+  CNAME?: string;
+  /** Seconds; default 60. */
+  ttl?: number;
+  /** For every type. */
+  fault?: DnsFault;
+  faults?: Record<string, DnsFault>;
+  delayMs?: number;
+}
+
+const RCODES = { SERVFAIL: 2, NXDOMAIN: 3, REFUSED: 5 } as const;
+const RESPONSE = 0x8180;
+const TRUNCATED = 0x0200;
+
+export class DnsServer {
+  /** Every question, 'TYPE name', in order of arrival. */
+  readonly queries: string[] = [];
+  readonly #names = new Map<string, DnsName>();
+  readonly #udp: UdpSocket;
+  readonly #tcp: Server;
+  readonly #open = new Set<Socket>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+
+  private constructor(udp: UdpSocket, tcp: Server, names: Record<string, DnsName>) {
+    this.#udp = udp;
+    this.#tcp = tcp;
+    for (const [name, records] of Object.entries(names)) this.set(name, records);
+    udp.on('message', (bytes, from) => {
+      this.#answer(bytes, true, (reply) => udp.send(reply, from.port, from.address));
+    });
+    tcp.on('connection', (socket) => this.#serve(socket));
+  }
+
+  static async start(names: Record<string, DnsName> = {}): Promise<DnsServer> {
+    for (;;) {
+      const udp = createSocket('udp4');
+      udp.bind(0, '127.0.0.1');
+      await once(udp, 'listening');
+      const tcp = createServer();
+      tcp.listen(udp.address().port, '127.0.0.1');
+      try {
+        await once(tcp, 'listening');
+        return new DnsServer(udp, tcp, names);
+      } catch {
+        // Another program has the TCP port of that number: take another one.
+        udp.close();
+      }
+    }
+  }
+
+  get port(): number {
+    return (this.#udp.address() as AddressInfo).port;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  set(name: string, records: DnsName): void {
+    this.#names.set(name.toLowerCase(), records);
+  }
+
+  remove(name: string): void {
+    this.#names.delete(name.toLowerCase());
+  }
+
+  /** How often `TYPE name` was asked. */
+  asked(question: string): number {
+    return this.queries.filter((query) => query === question).length;
+  }
+
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer);
+    for (const socket of this.#open) socket.destroy();
+    this.#udp.close();
+    this.#tcp.close();
+    await once(this.#tcp, 'close');
+  }
+
+  #serve(socket: Socket): void {
+    this.#open.add(socket);
+    socket.on('close', () => this.#open.delete(socket));
+    socket.on('error', () => socket.destroy());
+    let gathered = Buffer.alloc(0);
+    socket.on('data', (bytes) => {
+      gathered = Buffer.concat([gathered, bytes]);
+      while (gathered.length >= 2 && gathered.length >= 2 + gathered.readUInt16BE(0)) {
+        const length = gathered.readUInt16BE(0);
+        this.#answer(gathered.subarray(2, 2 + length), false, (reply) => {
+          const prefix = Buffer.alloc(2);
+          prefix.writeUInt16BE(reply.length);
+          socket.write(Buffer.concat([prefix, reply]));
+        });
+        gathered = gathered.subarray(2 + length);
+      }
+    });
+  }
+
+  #answer(bytes: Uint8Array, udp: boolean, send: (reply: Buffer) => void) {
+    const query = decode(bytes);
+    const question = query.questions[0] as Question;
+    const name = question.name.toLowerCase();
+    this.queries.push(`${question.type} ${name}`);
+    const records = this.#names.get(name);
+    const fault = records === undefined ? 'NXDOMAIN' : (records.faults?.[question.type] ?? records.fault);
+    if (fault === 'timeout') return;
+    let flags = RESPONSE;
+    if (fault === 'truncate') flags |= udp ? TRUNCATED : 0;
+    else if (fault !== undefined) flags |= RCODES[fault];
+    const empty = fault !== undefined && !(fault === 'truncate' && !udp);
+    const answers = empty ? [] : this.#records(name, question.type);
+    const reply = encode({ type: 'response', id: query.id ?? 0, flags, questions: [question], answers });
+    const delayMs = records?.delayMs ?? 0;
+    if (delayMs === 0) return send(reply);
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      send(reply);
+    }, delayMs);
+    this.#timers.add(timer);
+  }
+
+  #records(name: string, type: string): Answer[] {
+    const records = this.#names.get(name);
+    if (records === undefined) return [];
+    const ttl = records.ttl ?? 60;
+    if (records.CNAME !== undefined) {
+      const target = records.CNAME.toLowerCase();
+      return [{ type: 'CNAME', name, ttl, data: target }, ...this.#records(target, type)];
+    }
+    const answer = (data: unknown): Answer => ({ type, name, ttl, data });
+    if (type === 'A') return (records.A ?? []).map(answer);
+    if (type === 'AAAA') return (records.AAAA ?? []).map(answer);
+    if (type === 'TXT') return (records.TXT ?? []).map(answer);
+    if (type !== 'MX') return [];
+    return (records.MX ?? []).map(([preference, exchange]) => answer({ preference, exchange }));
+  }
+}
