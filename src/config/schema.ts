@@ -2,6 +2,7 @@
  * The only list of options. From this one schema come validation, the TypeScript type, `config/relay.schema.json`
  * for editors and `docs/configuration.md`. Every key has an effect and a test.
  */
+// biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -108,6 +109,7 @@ const schema = {
     tries: count(1, 10).default(3).describe('Tries over all servers.'),
     cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.'),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.'),
+    mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
     negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.'),
   }).prefault({}),
   retry: z.strictObject({

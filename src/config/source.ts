@@ -1,0 +1,146 @@
+/**
+ * From files to one tree: reads the config file and what it includes, fills in `${VARIABLE}`, merges. Knows nothing
+ * of which keys exist; every problem is gathered with its place, none is thrown.
+ */
+import { readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { type Node, type Place, parseJsonc, SyntaxProblem } from './jsonc.ts';
+
+export interface Problem {
+  place: Place;
+  message: string;
+}
+
+type Scalar = Extract<Node, { kind: 'scalar' }>;
+
+export interface Source {
+  root: Node;
+  /** Every file read, the config file first. */
+  files: string[];
+  problems: Problem[];
+  /**
+   * Strings that consisted of one variable only and look like a number or a boolean: they were taken as such, and
+   * turn back into the text kept here where the schema wants a string.
+   */
+  variables: Map<Scalar, string>;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+export type ReadFile = (path: string) => string;
+
+const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
+
+class Reader {
+  readonly source: Omit<Source, 'root'> = { files: [], problems: [], variables: new Map() };
+  readonly #environment: Environment;
+  readonly #read: ReadFile;
+
+  constructor(environment: Environment, read: ReadFile) {
+    this.#environment = environment;
+    this.#read = read;
+  }
+
+  /** @param chain files whose include led here, for cycles; `from` names the line that did. */
+  file(path: string, chain: readonly string[], from: Place): Node {
+    const empty: Node = { kind: 'object', place: { file: path, line: 1 }, entries: new Map() };
+    const problems = this.source.problems;
+    if (chain.includes(path)) {
+      problems.push({ place: from, message: `include: cycle: ${[...chain, path].join(' → ')}` });
+      return empty;
+    }
+    let root: Node;
+    try {
+      const text = this.#read(path);
+      if (!this.source.files.includes(path)) this.source.files.push(path);
+      root = parseJsonc(text, path);
+    } catch (error) {
+      if (error instanceof SyntaxProblem) {
+        problems.push({ place: error.place, message: `column ${error.column}: ${error.message}` });
+      } else {
+        problems.push({ place: from, message: `cannot read ${path}: ${(error as Error).message}` });
+      }
+      return empty;
+    }
+    if (root.kind !== 'object') {
+      problems.push({ place: root.place, message: 'the file must hold one object: { … }' });
+      return empty;
+    }
+    this.#fill(root);
+    return this.#withIncludes(root, path, chain);
+  }
+
+  #withIncludes(root: Node & { kind: 'object' }, path: string, chain: readonly string[]): Node {
+    const include = root.entries.get('include');
+    if (include?.kind !== 'array') return root;
+    let merged: Node = { kind: 'object', place: root.place, entries: new Map() };
+    for (const item of include.items) {
+      // What is not a string is told by the schema.
+      if (item.kind !== 'scalar' || typeof item.value !== 'string') continue;
+      merged = merge(merged, this.file(resolve(dirname(path), item.value), [...chain, path], item.place));
+    }
+    return merge(merged, root);
+  }
+
+  #fill(node: Node): void {
+    if (node.kind === 'object') for (const entry of node.entries.values()) this.#fill(entry);
+    else if (node.kind === 'array') for (const item of node.items) this.#fill(item);
+    else if (typeof node.value === 'string' && node.value.includes('${')) this.#fillScalar(node, node.value);
+  }
+
+  #fillScalar(node: Scalar, text: string): void {
+    const filled = text.replace(/\$?\$\{([^}]*)\}/g, (whole, name: string) => {
+      if (whole.startsWith('$$')) return whole.slice(1);
+      const value = this.#environment[name];
+      if (value !== undefined) return value;
+      const message = `the environment variable ${name} is not set (\${${name}} stands here; $\${${name}} means the text itself)`;
+      this.source.problems.push({ place: node.place, message });
+      return '';
+    });
+    node.value = filled;
+    if (!/^\$\{[^}]*\}$/.test(text) || !/^(-?\d+(\.\d+)?|true|false)$/.test(filled)) return;
+    node.value = JSON.parse(filled) as number | boolean;
+    this.source.variables.set(node, filled);
+  }
+}
+
+/** Objects merge key by key; anything else in `over` replaces what `under` says. */
+function merge(under: Node, over: Node): Node {
+  if (under.kind !== 'object' || over.kind !== 'object') return over;
+  const entries = new Map(under.entries);
+  for (const [key, node] of over.entries) {
+    const below = entries.get(key);
+    entries.set(key, below === undefined ? node : merge(below, node));
+  }
+  return { kind: 'object', place: over.place, entries };
+}
+
+export function readSource(path: string, environment: Environment, read: ReadFile = readUtf8): Source {
+  const reader = new Reader(environment, read);
+  const root = reader.file(path, [], { file: path, line: 1 });
+  return { root, ...reader.source };
+}
+
+/** The tree as plain values. Objects have no prototype: a key such as `__proto__` is a key like any other. */
+export function toValue(node: Node): unknown {
+  if (node.kind === 'scalar') return node.value;
+  if (node.kind === 'array') return node.items.map(toValue);
+  const value = Object.create(null) as Record<string, unknown>;
+  for (const [key, entry] of node.entries) value[key] = toValue(entry);
+  return value;
+}
+
+/** The node at a path, or the nearest one above it that stands in the file. */
+export function nodeAt(root: Node, path: readonly PropertyKey[]): Node {
+  let at = root;
+  for (const step of path) {
+    const next =
+      at.kind === 'object'
+        ? at.entries.get(String(step))
+        : at.kind === 'array'
+          ? at.items[Number(step)]
+          : undefined;
+    if (next === undefined) return at;
+    at = next;
+  }
+  return at;
+}

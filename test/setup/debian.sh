@@ -1,0 +1,55 @@
+# Sourced by `build.sh test` from the project's folder: brings the mail programs that system tests use, unpacked into
+# .toolchain/debian and put on PATH; nothing is installed on the system and no service starts. When it may not or
+# cannot, it says which programs are missing: the tests that need one say so and are skipped.
+PATH=$PATH:/usr/sbin:/sbin
+programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3'
+folder=$root/.toolchain/debian
+
+lacking() {
+  local entry
+  for entry in $programs; do command -v "${entry%%:*}" >/dev/null 2>&1 || printf '%s ' "$entry"; done
+}
+
+# A program that was unpacked and not installed needs to be told where its libraries and modules lie.
+wrap() {
+  local name=$1 program=$2
+  cat >"$folder/bin/$name" <<WRAP
+#!/bin/sh
+LD_LIBRARY_PATH=$folder/usr/lib/postfix:$folder/usr/lib/$(uname -m)-linux-gnu:$folder/lib/$(uname -m)-linux-gnu
+PERL5LIB=$folder/usr/share/perl5
+export LD_LIBRARY_PATH PERL5LIB
+exec $program "\$@"
+WRAP
+  chmod +x "$folder/bin/$name"
+}
+
+fetch() {
+  local packages=$1 lists archives=$folder/archives file name program
+  mkdir -p "$archives/partial" "$folder/bin"
+  if [ -z "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ]; then
+    [ "$(id -u)" = 0 ] && apt-get update -qq >"$folder/apt.log" 2>&1
+  fi
+  # shellcheck disable=SC2086
+  apt-get install --yes --download-only --no-install-recommends -o Debug::NoLocking=1 \
+    -o "Dir::Cache::archives=$archives" $packages >>"$folder/apt.log" 2>&1 || return 1
+  for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
+  rm -rf "$archives"
+  for name in smtp-source smtp-sink swaks curl python3; do
+    for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
+      [ ! -x "$program" ] || wrap "$name" "$program"
+    done
+  done
+}
+
+PATH=$folder/bin:$PATH
+missing=$(lacking)
+if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
+  packages=$(for entry in $missing; do echo "${entry##*:}"; done | sort -u | tr '\n' ' ')
+  say "tests: unpacking ${packages}into .toolchain/debian"
+  fetch "$packages" || say "tests: apt-get could not bring them (.toolchain/debian/apt.log)"
+  missing=$(lacking)
+fi
+for entry in $missing; do
+  say "tests: ${entry%%:*} is missing (Debian package ${entry##*:}): the tests that use it are skipped"
+done
+export PATH
