@@ -1,0 +1,459 @@
+/**
+ * SMTP load generator on our own reactor: `concurrency` connections, each sending one message after another, in one
+ * thread. Owns its connections and figures; decides nothing about programs or output. Per message it does no
+ * allocation beyond the reactor's operations, so that it leaves the cores to what is measured.
+ */
+import {
+  type Arena,
+  CLOSE_REASON,
+  createReactor,
+  EVENT,
+  EVENT_WORDS,
+  NO_CONTENT,
+  type Reactor,
+} from '../../src/native.ts';
+import { type BenchMessage, createMessage } from './bench-message.ts';
+import { Histogram, type Percentiles } from './histogram.ts';
+
+export interface LoadOptions {
+  /** IP address of the server. */
+  host: string;
+  port: number;
+  /** Messages to attempt; Infinity with durationMs. */
+  messages: number;
+  sizeBytes: number;
+  rcpts: number;
+  concurrency: number;
+  /** A new connection for each message. */
+  perConnection: boolean;
+  /** MAIL, RCPT and DATA in one write (RFC 2920). */
+  pipeline: boolean;
+  /** Messages per second to begin at most; 0: as fast as it goes. */
+  ratePerSecond: number;
+  /** No new message after this; 0: no limit. */
+  durationMs: number;
+  toDomain: string;
+  from: string;
+  /** Names the run in every message, eight hex digits. */
+  run: string;
+  /** Milliseconds without any reply after which open messages count as failed. */
+  stallMs: number;
+  /** After a lost or refused connection: wait so long and connect again (the message in question failed); 0: at once. */
+  reconnectMs: number;
+  /** Number of the first message. */
+  firstNumber?: number;
+  /** A message was answered 250; called in the order of replies. */
+  onAccepted?: (number: number) => void;
+  /** End of data was sent for a message that was not answered 250. */
+  onUnknown?: (number: number) => void;
+  spillDir: string;
+}
+
+export const PHASES = [
+  'connect',
+  'banner',
+  'ehlo',
+  'mail',
+  'rcpt',
+  'data',
+  'endOfData',
+  'transaction',
+] as const;
+export type PhaseName = (typeof PHASES)[number];
+
+export interface LoadReport {
+  attempted: number;
+  accepted: number;
+  failed: number;
+  acceptedRecipients: number;
+  elapsedMs: number;
+  messagesPerSecond: number;
+  connections: number;
+  connectFailures: number;
+  connectionsLost: number;
+  stalled: boolean;
+  /** Replies by code: '250' → count. */
+  replies: Record<string, number>;
+  /** The first few texts of refusals. */
+  refusals: string[];
+  latency: Record<PhaseName, Percentiles>;
+}
+
+/** What a connection waits for; the first eight index the histograms. */
+const AT = {
+  connect: 0,
+  banner: 1,
+  ehlo: 2,
+  mail: 3,
+  rcpt: 4,
+  data: 5,
+  end: 6,
+  quit: 8,
+  idle: 9,
+  reset: 10,
+  dead: 11,
+} as const;
+const TRANSACTION = 7;
+
+export class LoadClient {
+  readonly #options: LoadOptions;
+  readonly #arena: Arena;
+  readonly #reactor: Reactor;
+  readonly #message: BenchMessage;
+  readonly #body: number;
+  readonly #ehlo = Buffer.from('EHLO bench.test\r\n');
+  readonly #mail: Buffer;
+  readonly #rcpt: Buffer[] = [];
+  readonly #group: Buffer;
+  readonly #data = Buffer.from('DATA\r\n');
+  readonly #quit = Buffer.from('QUIT\r\n');
+  readonly #reset = Buffer.from('RSET\r\n');
+  readonly #histograms = PHASES.map(() => new Histogram());
+  readonly #replies = new Uint32Array(1000);
+  readonly #refusals: string[] = [];
+
+  // Per connection id.
+  readonly #phase: Uint8Array;
+  readonly #sentAt: Float64Array;
+  readonly #beganAt: Float64Array;
+  readonly #number: Float64Array;
+  readonly #rcptNext: Uint32Array;
+  readonly #rcptAccepted: Uint32Array;
+
+  #now = 0;
+  #begun = 0;
+  #accepted = 0;
+  #failed = 0;
+  #acceptedRecipients = 0;
+  #connections = 0;
+  #connectFailures = 0;
+  #lost = 0;
+  #open = 0;
+  #stalled = false;
+  #lastReplyAt = 0;
+  #startedAt = 0;
+  #endedAt = 0;
+  #stopped = false;
+  #paced: number[] = [];
+  #timers: NodeJS.Timeout[] = [];
+  #finish: (() => void) | null = null;
+
+  constructor(options: LoadOptions, arena: Arena) {
+    this.#options = options;
+    this.#arena = arena;
+    const slots = options.concurrency * 2 + 64;
+    this.#reactor = createReactor({
+      arena,
+      spillDir: options.spillDir,
+      spillThresholdBytes: 1 << 20,
+      maxConnections: slots,
+      maxLineBytes: 2048,
+      holdAfterVerbs: false,
+      onTurn: (count) => this.#turn(count),
+    });
+    this.#phase = new Uint8Array(slots).fill(AT.dead);
+    this.#sentAt = new Float64Array(slots);
+    this.#beganAt = new Float64Array(slots);
+    this.#number = new Float64Array(slots).fill(-1);
+    this.#rcptNext = new Uint32Array(slots);
+    this.#rcptAccepted = new Uint32Array(slots);
+    const address = (index: number): string => `user${index}@${options.toDomain}`;
+    this.#message = createMessage({ ...options, to: address(0) });
+    this.#body = arena.store(this.#message.body);
+    if (this.#body === NO_CONTENT)
+      throw new Error(`a message of ${options.sizeBytes} bytes does not fit into memory`);
+    this.#mail = Buffer.from(`MAIL FROM:<${options.from}>\r\n`);
+    for (let i = 0; i < options.rcpts; i++) this.#rcpt.push(Buffer.from(`RCPT TO:<${address(i)}>\r\n`));
+    this.#group = Buffer.concat([this.#mail, ...this.#rcpt, this.#data]);
+  }
+
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  get failed(): number {
+    return this.#failed;
+  }
+
+  /** Sends everything; resolves when every message begun has its answer and every connection is closed. */
+  run(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#finish = resolve;
+      this.#startedAt = this.#lastReplyAt = this.#now = performance.now();
+      const { concurrency, messages, ratePerSecond, stallMs } = this.#options;
+      for (let i = 0; i < Math.min(concurrency, messages); i++) this.#connect();
+      if (ratePerSecond > 0) this.#timers.push(setInterval(() => this.#pace(), 2));
+      this.#timers.push(setInterval(() => this.#watch(stallMs), 250));
+      this.#reactor.flush();
+    });
+  }
+
+  /** Begins no new message; `run` resolves once the open ones are answered. */
+  stop(): void {
+    this.#stopped = true;
+    for (const connection of this.#paced.splice(0)) this.#leave(connection);
+    this.#reactor.flush();
+  }
+
+  report(): LoadReport {
+    const elapsedMs = (this.#endedAt || performance.now()) - this.#startedAt;
+    const replies: Record<string, number> = {};
+    for (let code = 0; code < this.#replies.length; code++) {
+      if (this.#replies[code]) replies[String(code)] = this.#replies[code] as number;
+    }
+    return {
+      attempted: this.#begun,
+      accepted: this.#accepted,
+      failed: this.#failed,
+      acceptedRecipients: this.#acceptedRecipients,
+      elapsedMs: Math.round(elapsedMs * 10) / 10,
+      messagesPerSecond: Math.round((this.#accepted / elapsedMs) * 10_000) / 10,
+      connections: this.#connections,
+      connectFailures: this.#connectFailures,
+      connectionsLost: this.#lost,
+      stalled: this.#stalled,
+      replies,
+      refusals: this.#refusals,
+      latency: Object.fromEntries(
+        PHASES.map((name, index) => [name, (this.#histograms[index] as Histogram).percentiles()]),
+      ) as LoadReport['latency'],
+    };
+  }
+
+  /** Frees reactor and message. */
+  destroy(): void {
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#reactor.destroy();
+    this.#arena.release(this.#body);
+  }
+
+  // ------------------------------------------------------------------------------------------------- events
+
+  #turn(count: number) {
+    const { events, text } = this.#reactor;
+    this.#now = performance.now();
+    for (let at = 0; at < count * EVENT_WORDS; at += EVENT_WORDS) {
+      const connection = events[at + 1] as number;
+      const a = events[at + 2] as number;
+      switch ((events[at] as number) & 0xff) {
+        case EVENT.line:
+          // 'NNN-' goes on: only the last line of a reply counts.
+          if (text[a + 3] !== 45) this.#reply(connection, text, a, events[at + 3] as number);
+          break;
+        case EVENT.opened:
+          this.#answered(connection, AT.connect);
+          this.#await(connection, AT.banner);
+          break;
+        case EVENT.closed:
+          this.#closed(connection, a);
+          break;
+      }
+    }
+  }
+
+  #reply(connection: number, text: Buffer, at: number, length: number) {
+    const code =
+      length < 3
+        ? 0
+        : ((text[at] as number) - 48) * 100 +
+          ((text[at + 1] as number) - 48) * 10 +
+          (text[at + 2] as number) -
+          48;
+    const counted = code >= 0 && code < 1000 ? code : 0;
+    this.#replies[counted] = (this.#replies[counted] as number) + 1;
+    this.#lastReplyAt = this.#now;
+    if (code >= 400 && this.#refusals.length < 5)
+      this.#refusals.push(text.toString('latin1', at, at + length));
+    switch (this.#phase[connection]) {
+      case AT.banner:
+        this.#answered(connection, AT.banner);
+        if (code !== 220) return this.#leave(connection);
+        this.#reactor.send(connection, this.#ehlo);
+        return this.#await(connection, AT.ehlo);
+      case AT.ehlo:
+        this.#answered(connection, AT.ehlo);
+        return code === 250 ? this.#next(connection) : this.#leave(connection);
+      case AT.mail:
+        this.#answered(connection, AT.mail);
+        return this.#afterMail(connection, code);
+      case AT.rcpt:
+        return this.#afterRcpt(connection, code);
+      case AT.data:
+        this.#answered(connection, AT.data);
+        return this.#afterData(connection, code);
+      case AT.end:
+        this.#answered(connection, AT.end);
+        return this.#afterEnd(connection, code);
+      case AT.reset:
+        return code === 250 ? this.#next(connection) : this.#leave(connection);
+      case AT.quit:
+        return this.#reactor.close(connection);
+    }
+  }
+
+  #afterMail(connection: number, code: number) {
+    if (code !== 250 && !this.#options.pipeline) return this.#refused(connection, code);
+    if (!this.#options.pipeline) this.#reactor.send(connection, this.#rcpt[0] as Buffer);
+    this.#await(connection, AT.rcpt);
+  }
+
+  #afterRcpt(connection: number, code: number) {
+    const { rcpts, pipeline } = this.#options;
+    if (code === 250) this.#rcptAccepted[connection] = (this.#rcptAccepted[connection] as number) + 1;
+    const answered = (this.#rcptNext[connection] as number) + 1;
+    this.#rcptNext[connection] = answered;
+    if (answered < rcpts) {
+      if (pipeline) return;
+      this.#answered(connection, AT.rcpt);
+      this.#reactor.send(connection, this.#rcpt[answered] as Buffer);
+      return this.#await(connection, AT.rcpt);
+    }
+    this.#answered(connection, AT.rcpt);
+    if (!pipeline && this.#rcptAccepted[connection] === 0) return this.#refused(connection, code);
+    if (!pipeline) this.#reactor.send(connection, this.#data);
+    this.#await(connection, AT.data);
+  }
+
+  #afterData(connection: number, code: number) {
+    if (code !== 354) return this.#refused(connection, code);
+    const number = this.#number[connection] as number;
+    this.#message.stamp(number, Math.floor((performance.timeOrigin + this.#now) * 1000));
+    this.#reactor.sendContent(connection, this.#message.header, this.#body, true);
+    this.#await(connection, AT.end);
+  }
+
+  #afterEnd(connection: number, code: number) {
+    const number = this.#number[connection] as number;
+    this.#number[connection] = -1;
+    if (code === 250) {
+      this.#accepted++;
+      this.#acceptedRecipients += this.#rcptAccepted[connection] as number;
+      (this.#histograms[TRANSACTION] as Histogram).record(this.#now - (this.#beganAt[connection] as number));
+      this.#options.onAccepted?.(number);
+    } else {
+      this.#failed++;
+      this.#options.onUnknown?.(number);
+      if (code === 421) return this.#leave(connection);
+    }
+    this.#endedAt = this.#now;
+    if (!this.#options.perConnection) return this.#next(connection);
+    this.#leave(connection);
+  }
+
+  /** A command of the transaction was refused: the message failed; the connection goes on unless it was 421. */
+  #refused(connection: number, code: number) {
+    this.#failed++;
+    this.#number[connection] = -1;
+    if (code === 421) return this.#leave(connection);
+    this.#reactor.send(connection, this.#reset);
+    this.#await(connection, AT.reset);
+  }
+
+  #closed(connection: number, reason: number) {
+    const phase = this.#phase[connection];
+    this.#phase[connection] = AT.dead;
+    this.#open--;
+    if (reason === CLOSE_REASON.connectFailed) this.#connectFailures++;
+    else if (phase !== AT.quit) this.#lost++;
+    if ((this.#number[connection] as number) >= 0) {
+      this.#failed++;
+      if (phase === AT.end) this.#options.onUnknown?.(this.#number[connection] as number);
+      this.#number[connection] = -1;
+    } else if (phase !== AT.quit && phase !== AT.idle && this.#wanted()) {
+      // Could not even begin: without a reconnect delay that is a failed message, or the loop would never end.
+      if (this.#options.reconnectMs === 0) {
+        this.#begun++;
+        this.#failed++;
+      }
+    }
+    if (!this.#wanted()) return this.#endWhenIdle();
+    const wait = phase === AT.quit ? 0 : this.#options.reconnectMs;
+    if (wait === 0) return this.#connect();
+    this.#timers.push(
+      setTimeout(() => {
+        if (this.#wanted()) this.#connect();
+        this.#endWhenIdle();
+        this.#reactor.flush();
+      }, wait),
+    );
+  }
+
+  // -------------------------------------------------------------------------------------------------- steps
+
+  #connect() {
+    const connection = this.#reactor.connect(this.#options.host, this.#options.port, '', 30_000);
+    if (connection < 0) throw new Error('the reactor has no free connection');
+    this.#open++;
+    this.#connections++;
+    this.#number[connection] = -1;
+    this.#await(connection, AT.connect);
+  }
+
+  #wanted(): boolean {
+    const { messages, durationMs } = this.#options;
+    if (this.#stopped || this.#begun >= messages) return false;
+    return durationMs === 0 || this.#now - this.#startedAt < durationMs;
+  }
+
+  /** Begins the next message on this connection, or waits for its turn, or says QUIT. */
+  #next(connection: number) {
+    if (!this.#wanted()) return this.#leave(connection);
+    const { ratePerSecond } = this.#options;
+    if (ratePerSecond > 0 && this.#begun >= ((this.#now - this.#startedAt) / 1000) * ratePerSecond) {
+      this.#phase[connection] = AT.idle;
+      this.#paced.push(connection);
+      return;
+    }
+    this.#number[connection] = (this.#options.firstNumber ?? 0) + this.#begun++;
+    this.#rcptNext[connection] = 0;
+    this.#rcptAccepted[connection] = 0;
+    this.#beganAt[connection] = this.#now;
+    this.#reactor.send(connection, this.#options.pipeline ? this.#group : this.#mail);
+    this.#await(connection, AT.mail);
+  }
+
+  #pace() {
+    this.#now = performance.now();
+    for (const connection of this.#paced.splice(0)) {
+      if (this.#phase[connection] === AT.idle) this.#next(connection);
+    }
+    this.#reactor.flush();
+  }
+
+  #leave(connection: number) {
+    this.#reactor.send(connection, this.#quit);
+    this.#await(connection, AT.quit);
+  }
+
+  #await(connection: number, phase: number) {
+    this.#phase[connection] = phase;
+    this.#sentAt[connection] = this.#now;
+  }
+
+  #answered(connection: number, phase: number) {
+    (this.#histograms[phase] as Histogram).record(this.#now - (this.#sentAt[connection] as number));
+  }
+
+  #watch(stallMs: number) {
+    const now = performance.now();
+    if (this.#open > 0 && this.#paced.length < this.#open && now - this.#lastReplyAt > stallMs) {
+      this.#stalled = true;
+      this.#stopped = true;
+      for (let connection = 0; connection < this.#phase.length; connection++) {
+        if (this.#phase[connection] !== AT.dead) this.#reactor.close(connection, true);
+      }
+    }
+    this.#now = now;
+    if (!this.#wanted()) for (const connection of this.#paced.splice(0)) this.#leave(connection);
+    this.#reactor.flush();
+    this.#endWhenIdle();
+  }
+
+  #endWhenIdle() {
+    if (this.#open > 0 || this.#wanted()) return;
+    if (this.#endedAt === 0) this.#endedAt = this.#now;
+    for (const timer of this.#timers.splice(0)) clearTimeout(timer);
+    this.#finish?.();
+    this.#finish = null;
+  }
+}
