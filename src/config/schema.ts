@@ -77,6 +77,7 @@ const delivery = z.strictObject({
 
 const schema = {
   $schema: z.string().optional().describe('For editors.'),
+  include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.'),
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received. Default: the machine’s.'),
   data_dir: z.string().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
@@ -139,7 +140,8 @@ const schema = {
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
     max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),
-    keep_files: count(1, 100_000).default(30).describe('Files kept.'),
+    keep_files: count(1, 100_000).default(30).describe('Files kept; the oldest beyond are removed.'),
+    max_buffer_mb: count(1, 1024).default(16).describe('Lines that may wait for the disk; beyond, lines are dropped and counted.'),
   }).prefault({}),
 };
 

@@ -17,6 +17,8 @@ export interface Message {
   /** Length of the content in bytes, trace excluded. */
   sizeBytes: number;
   receivedAtMs: number;
+  /** Milliseconds from MAIL to the end of data, for the accepted event; absent for our own DSNs. */
+  receptionMs?: number;
   client: ClientInfo;
 }
 

@@ -1,0 +1,182 @@
+/**
+ * Appends lines to `<dir>/<UTC date>-<n>.jsonl`: gathered, written off the main path, rotated by size and day. It
+ * never holds mail up: when the disk does not take the lines, or not fast enough, lines are dropped, counted, and
+ * the count stands in the file as soon as something can be written again.
+ */
+import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Log } from '../base/log.ts';
+
+export interface EventFileOptions {
+  dir: string;
+  maxFileBytes: number;
+  keepFiles: number;
+  /** Bytes of lines that may wait for the disk. */
+  maxBufferBytes: number;
+  log: Log;
+  now?: () => number;
+}
+
+/** Longest time a line waits in memory while lines keep coming; after a pause the first is written at once. */
+const FLUSH_MS = 100;
+const FLUSH_BYTES = 262_144;
+const NAME = /^(\d{4}-\d\d-\d\d)-(\d{4,})\.jsonl$/;
+
+export class EventFile {
+  readonly #options: EventFileOptions;
+  readonly #now: () => number;
+  #waiting = '';
+  #lines = 0;
+  #dropped = 0;
+  #timer: NodeJS.Timeout | NodeJS.Immediate | null = null;
+  #lastFlushMs = 0;
+  #writing: Promise<void> | null = null;
+  #file: FileHandle | null = null;
+  #name = '';
+  #size = 0;
+  /** The last write ended within a line. */
+  #torn = false;
+  #failed = false;
+  #reopen = false;
+  #closed = false;
+
+  constructor(options: EventFileOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Appends one line (with its newline). Never waits, never throws. */
+  append(line: string): void {
+    if (this.#waiting.length + line.length > this.#options.maxBufferBytes || this.#closed) {
+      this.#dropped++;
+      return;
+    }
+    this.#waiting += line;
+    this.#lines++;
+    if (this.#writing !== null) return;
+    if (this.#waiting.length >= FLUSH_BYTES) this.#start();
+    else if (this.#timer === null) this.#arm();
+  }
+
+  #arm(): void {
+    const sinceMs = this.#now() - this.#lastFlushMs;
+    const fire = (): void => this.#start();
+    // A clock that stepped back must not delay lines beyond FLUSH_MS either.
+    const delayMs = sinceMs < 0 ? FLUSH_MS : FLUSH_MS - sinceMs;
+    this.#timer = delayMs <= 0 ? setImmediate(fire) : setTimeout(fire, delayMs).unref();
+  }
+
+  #disarm(): void {
+    if (this.#timer === null) return;
+    clearTimeout(this.#timer as NodeJS.Timeout);
+    clearImmediate(this.#timer as NodeJS.Immediate);
+    this.#timer = null;
+  }
+
+  #start(): void {
+    this.#disarm();
+    if (this.#writing !== null) return;
+    this.#writing = this.#write().finally(() => {
+      this.#writing = null;
+      this.#lastFlushMs = this.#now();
+      if (this.#waiting !== '') this.#arm();
+    });
+  }
+
+  /** Writes what waits now; what comes meanwhile is the next round's. */
+  async #write(): Promise<void> {
+    const lines = this.#lines;
+    let text = this.#waiting;
+    this.#waiting = '';
+    this.#lines = 0;
+    let unwritten: Buffer = Buffer.alloc(0);
+    try {
+      const file = await this.#current();
+      if (this.#torn) text = `\n${text}`;
+      if (this.#dropped > 0) {
+        const time = new Date(this.#now()).toISOString();
+        text += `{"type":"dropped","time":"${time}","lines":${this.#dropped}}\n`;
+        this.#options.log.warn('events.dropped', { lines: this.#dropped });
+        this.#dropped = 0;
+      }
+      unwritten = Buffer.from(text, 'utf8');
+      while (unwritten.length > 0) {
+        const { bytesWritten } = await file.write(unwritten, 0, unwritten.length);
+        this.#size += bytesWritten;
+        this.#torn = unwritten[bytesWritten - 1] !== 0x0a;
+        unwritten = unwritten.subarray(bytesWritten);
+      }
+      this.#failed = false;
+    } catch (error) {
+      this.#dropped += unwritten.length === 0 ? lines : countLines(unwritten);
+      if (!this.#failed) this.#options.log.error('events.write-failed', { dir: this.#options.dir, error });
+      this.#failed = true;
+      await this.#closeFile();
+    }
+  }
+
+  /** The file to append to; a new one when the day or the size asks for it. */
+  async #current(): Promise<FileHandle> {
+    const day = new Date(this.#now()).toISOString().slice(0, 10);
+    const full = this.#size >= this.#options.maxFileBytes;
+    if (this.#reopen) await this.#closeFile();
+    this.#reopen = false;
+    if (this.#file !== null && !full && this.#name.startsWith(day)) return this.#file;
+    await this.#closeFile();
+    await mkdir(this.#options.dir, { recursive: true, mode: 0o700 });
+    const names = (await readdir(this.#options.dir)).filter((name) => NAME.test(name)).sort();
+    const newest = names.findLast((name) => name.startsWith(day));
+    let number = newest === undefined ? 1 : Number(NAME.exec(newest)?.[2]);
+    for (;;) {
+      this.#name = `${day}-${String(number).padStart(4, '0')}.jsonl`;
+      const file = await open(join(this.#options.dir, this.#name), 'a', 0o600);
+      const { size } = await file.stat();
+      if (size < this.#options.maxFileBytes) {
+        this.#file = file;
+        this.#size = size;
+        break;
+      }
+      await file.close();
+      number++;
+    }
+    if (!names.includes(this.#name)) names.push(this.#name);
+    await this.#prune(names);
+    return this.#file;
+  }
+
+  async #prune(names: string[]): Promise<void> {
+    for (const name of names.slice(0, Math.max(0, names.length - this.#options.keepFiles))) {
+      await unlink(join(this.#options.dir, name)).catch((error: unknown) => {
+        this.#options.log.warn('events.not-removed', { file: name, error });
+      });
+    }
+  }
+
+  async #closeFile(): Promise<void> {
+    const file = this.#file;
+    this.#file = null;
+    this.#size = 0;
+    await file?.close().catch(() => {});
+  }
+
+  /** The next line goes to a newly opened file: the old one may have been moved away. */
+  reopen(): void {
+    this.#reopen = true;
+  }
+
+  /** Writes what waits and closes. */
+  async close(): Promise<void> {
+    this.#disarm();
+    await this.#writing;
+    this.#disarm();
+    this.#closed = true;
+    if (this.#waiting !== '' || this.#dropped > 0) await this.#write();
+    await this.#closeFile();
+  }
+}
+
+function countLines(bytes: Buffer): number {
+  let lines = 0;
+  for (let at = bytes.indexOf(0x0a); at !== -1; at = bytes.indexOf(0x0a, at + 1)) lines++;
+  return lines;
+}
