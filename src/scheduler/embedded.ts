@@ -126,7 +126,17 @@ export class EmbeddedScheduler implements Scheduler {
       place.waitingRows = 0;
       place.nextDueMs = NEVER;
     }
-    for (const { destination, rows, nextDueMs } of backlog) this.waiting(destination, rows, nextDueMs);
+    this.refresh(backlog);
+  }
+
+  refresh(backlog: DestinationBacklog[]): void {
+    for (const { destination, rows, nextDueMs } of backlog) {
+      const place = this.#place(destination);
+      place.waitingRows = 0;
+      place.nextDueMs = NEVER;
+      this.waiting(destination, rows, nextDueMs);
+      this.#forget(place);
+    }
     this.#wake();
   }
 

@@ -23,7 +23,9 @@ export interface Scheduler {
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone until then (0: resume now). */
   suspend(destination: string, untilMs: number): void;
-  /** Rebuilds the waiting side (start, operator action). */
+  /** What waits at these destinations now (an operator changed it); rows: 0 where nothing does. */
+  refresh(backlog: DestinationBacklog[]): void;
+  /** Rebuilds the waiting side (start). */
   rebuild(backlog: DestinationBacklog[]): void;
   /** Counts for `queue stats` and metrics. */
   stats(): {
