@@ -45,7 +45,8 @@ export class SessionThreads {
         this.#ports.failed(error as Error);
       });
       worker.on('exit', (code) => {
-        if (!this.#stopping) this.#ports.failed(new Error(`session thread ${thread} ended with code ${code}`));
+        if (!this.#stopping)
+          this.#ports.failed(new Error(`session thread ${thread} ended with code ${code}`));
       });
       worker.on('message', (message: FromSession) => {
         switch (message.type) {

@@ -1,0 +1,80 @@
+/**
+ * Whether the relay takes another transaction, recipient or message now, read from gauges in shared memory at the
+ * place of the command (design §4). Refusals are temporary and leave the connection usable. It only ever raises the
+ * in-flight gauge; the group commit lowers it when an entry leaves persistence (committed, withdrawn or failed).
+ */
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
+
+/** What admission asks of the content arena. */
+export interface ContentRoom {
+  readonly chunkCount: number;
+  freeChunks(): number;
+}
+
+/** Share of the arena (1/n) that stays free for content already announced: a new transaction must leave it. */
+const RESERVE_SHARE = 16;
+
+export class Admission {
+  readonly #gauges: Gauges;
+  readonly #room: ContentRoom;
+  readonly #reserveChunks: number;
+  #maxInflight: number;
+
+  /** @param maxInflight persist_max_inflight_mails */
+  constructor(gauges: Gauges, room: ContentRoom, maxInflight: number) {
+    this.#gauges = gauges;
+    this.#room = room;
+    this.#reserveChunks = Math.ceil(room.chunkCount / RESERVE_SHARE);
+    this.#maxInflight = maxInflight;
+  }
+
+  /** Takes the limit of a reloaded configuration. */
+  reconfigure(maxInflight: number): void {
+    this.#maxInflight = maxInflight;
+  }
+
+  /** True while the relay drains: open transactions end, no new one begins. */
+  draining(): boolean {
+    return Atomics.load(this.#gauges, GAUGE.draining) !== 0;
+  }
+
+  /** At MAIL: null, or the refusal. Nothing is reserved yet: a client may take minutes over its content. */
+  transaction(): Reply | null {
+    const pressure = this.#pressure();
+    if (pressure !== null) return pressure;
+    if (Atomics.load(this.#gauges, GAUGE.inflightMails) >= this.#maxInflight) return REPLY.inflightFull;
+    return this.#room.freeChunks() < this.#reserveChunks ? REPLY.contentMemoryFull : null;
+  }
+
+  /** At RCPT: null, or the refusal of this recipient. */
+  recipient(): Reply | null {
+    return this.#pressure();
+  }
+
+  /** At end of data: null when the message now counts as in flight, or the refusal. */
+  message(): Reply | null {
+    const pressure = this.#pressure();
+    if (pressure !== null) return pressure;
+    if (Atomics.add(this.#gauges, GAUGE.inflightMails, 1) < this.#maxInflight) return null;
+    Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
+    return REPLY.inflightFull;
+  }
+
+  #pressure(): Reply | null {
+    switch (Atomics.load(this.#gauges, GAUGE.pressure)) {
+      case PRESSURE.none:
+        return null;
+      case PRESSURE.memory:
+        return REPLY.memoryPressure;
+      case PRESSURE.disk:
+        return REPLY.diskPressure;
+      case PRESSURE.contentMemory:
+        return REPLY.contentMemoryFull;
+      case PRESSURE.messages:
+        return REPLY.queueFull;
+      default:
+        return REPLY.databasePressure;
+    }
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Command grammar of RFC 5321 §4.1.1 and RFC 3030: from a line to its verb and parsed arguments. Pure; knows nothing
+ * of sessions. A refusal is the reply to give.
+ */
+import { type Path, parsePath } from './address.ts';
+import { CHAR, isClass } from './ascii.ts';
+import {
+  MAIL_PARAMETERS,
+  type MailParameters,
+  parseParameters,
+  RCPT_PARAMETERS,
+  type RcptParameters,
+} from './parameters.ts';
+import { REPLY, type Reply } from './reply.ts';
+
+/** Four letters as one number, whatever their case; 0 when the text is shorter. */
+export function verbCode(text: string): number {
+  if (text.length < 4) return 0;
+  const high = ((text.charCodeAt(0) & 0xdf) << 8) | (text.charCodeAt(1) & 0xdf);
+  return (high << 16) | ((text.charCodeAt(2) & 0xdf) << 8) | (text.charCodeAt(3) & 0xdf);
+}
+
+export interface MailCommand {
+  path: Path;
+  parameters: Readonly<MailParameters>;
+}
+
+export interface RcptCommand {
+  path: Path;
+  parameters: Readonly<RcptParameters>;
+}
+
+export interface BdatCommand {
+  /** Octets that follow; a number too long to be exact is only ever compared with limits. */
+  octets: number;
+  last: boolean;
+}
+
+const NO_MAIL_PARAMETERS: Readonly<MailParameters> = Object.freeze({
+  size: -1,
+  body: '7BIT',
+  smtpUtf8: false,
+  ret: undefined,
+  envid: undefined,
+});
+const NO_RCPT_PARAMETERS: Readonly<RcptParameters> = Object.freeze({ notify: 0, orcpt: undefined });
+
+/** MAIL FROM:<reverse-path> [SP parameters] (RFC 5321 §4.1.1.2). */
+export function parseMail(line: string): MailCommand | Reply {
+  const start = pathStart(line, 'FROM:');
+  if (start < 0) return REPLY.mailSyntax;
+  const path = parsePath(line, start);
+  if (path === null || (path.domain === '' && path.address !== '')) return REPLY.senderSyntax;
+  let parameters = NO_MAIL_PARAMETERS;
+  if (path.end < line.length) {
+    if (line.charCodeAt(path.end) !== 0x20) return REPLY.senderSyntax;
+    const given = { ...NO_MAIL_PARAMETERS };
+    const bad = parseParameters(line, path.end, MAIL_PARAMETERS, given);
+    if (bad !== null) return REPLY.badParameter.with(bad);
+    parameters = given;
+  }
+  if (path.nonAscii && !parameters.smtpUtf8) return REPLY.needsSmtpUtf8;
+  return { path, parameters };
+}
+
+/**
+ * RCPT TO:<forward-path> [SP parameters] (RFC 5321 §4.1.1.3).
+ * @param smtpUtf8 whether MAIL gave SMTPUTF8 (RFC 6531 §3.5).
+ */
+export function parseRcpt(line: string, smtpUtf8: boolean): RcptCommand | Reply {
+  const start = pathStart(line, 'TO:');
+  if (start < 0) return REPLY.rcptSyntax;
+  const path = parsePath(line, start);
+  if (path === null || path.address === '') return REPLY.recipientSyntax;
+  let parameters = NO_RCPT_PARAMETERS;
+  if (path.end < line.length) {
+    if (line.charCodeAt(path.end) !== 0x20) return REPLY.recipientSyntax;
+    const given = { ...NO_RCPT_PARAMETERS };
+    const bad = parseParameters(line, path.end, RCPT_PARAMETERS, given);
+    if (bad !== null) return REPLY.badParameter.with(bad);
+    parameters = given;
+  }
+  if (!smtpUtf8 && (path.nonAscii || isUtf8Orcpt(parameters.orcpt))) return REPLY.needsSmtpUtf8;
+  return { path, parameters };
+}
+
+/** BDAT SP octets [SP LAST] (RFC 3030 §2). */
+export function parseBdat(line: string): BdatCommand | Reply {
+  let at = 5;
+  if (line.charCodeAt(4) !== 0x20) return REPLY.bdatSyntax;
+  while (isClass(line.charCodeAt(at), CHAR.digit)) at++;
+  if (at === 5 || at > 25) return REPLY.bdatSyntax;
+  const octets = Number(line.slice(5, at));
+  const end = argumentEnd(line);
+  if (end === at) return { octets, last: false };
+  if (line.charCodeAt(at) !== 0x20 || line.slice(at + 1, end).toUpperCase() !== 'LAST')
+    return REPLY.bdatSyntax;
+  return { octets, last: true };
+}
+
+/** What follows the verb and one space, without spaces at the end (RFC 5321 §4.1.1 lets them pass). '' when nothing does. */
+export function argumentOf(line: string, verbLength: number): string {
+  const end = argumentEnd(line);
+  return end > verbLength + 1 ? line.slice(verbLength + 1, end) : '';
+}
+
+function argumentEnd(line: string): number {
+  let end = line.length;
+  while (end > 0 && line.charCodeAt(end - 1) === 0x20) end--;
+  return end;
+}
+
+/**
+ * Index of the '<' after `MAIL FROM:` or `RCPT TO:`; -1 when the keyword is not there. Spaces after the colon are not in
+ * the grammar, but so many programs send them (RFC 5321 §3.3 says so) that refusing would lose honest mail; nothing can
+ * be misread through them.
+ */
+function pathStart(line: string, keyword: string): number {
+  let at = 5;
+  if (line.charCodeAt(4) !== 0x20) return -1;
+  for (let i = 0; i < keyword.length; i++, at++) {
+    const code = line.charCodeAt(at);
+    const want = keyword.charCodeAt(i);
+    if (code !== want && (code & 0xdf) !== want) return -1;
+  }
+  while (line.charCodeAt(at) === 0x20) at++;
+  return at < line.length ? at : -1;
+}
+
+/** An ORCPT of type utf-8 that is written in UTF-8 itself needs SMTPUTF8 (RFC 6533 §3). */
+function isUtf8Orcpt(orcpt: string | undefined): boolean {
+  return orcpt !== undefined && /[^\0-\x7f]/.test(orcpt);
+}

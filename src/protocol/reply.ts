@@ -1,0 +1,161 @@
+/**
+ * Every reply this relay gives, one table keyed by reason: basic code, enhanced code (RFC 3463) and text in one row.
+ * The compiler refuses a row whose classes disagree. Constant rows are encoded once; rows with {} take run-time text,
+ * which is made harmless (no control or 8-bit characters, bounded) here and nowhere else.
+ */
+type Code2 = 211 | 214 | 220 | 221 | 250 | 251 | 252;
+type Code3 = 354;
+type Code4 = 421 | 450 | 451 | 452;
+type Code5 = 500 | 501 | 502 | 503 | 504 | 550 | 551 | 552 | 553 | 554 | 555;
+/** Banner, HELO and 3xx replies carry no enhanced code (RFC 2034 §4). */
+type Row =
+  | readonly [Code2, `2.${number}.${number}` | null, string]
+  | readonly [Code3, null, string]
+  | readonly [Code4, `4.${number}.${number}`, string]
+  | readonly [Code5, `5.${number}.${number}`, string];
+
+const TABLE = {
+  banner: [220, null, '{} ESMTP ProtoRelay'],
+  hello: [250, null, '{}'],
+  ok: [250, '2.0.0', 'Ok'],
+  mailOk: [250, '2.1.0', 'Ok'],
+  rcptOk: [250, '2.1.5', 'Ok'],
+  chunkOk: [250, '2.0.0', 'Ok: {} octets received'],
+  queued: [250, '2.0.0', 'Ok: queued as {}'],
+  inMemory: [250, '2.0.0', 'Ok: in memory as {}, not yet durable'],
+  help: [214, '2.0.0', 'Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT'],
+  bye: [221, '2.0.0', 'Bye'],
+  vrfyAny: [252, '2.5.0', 'Cannot verify, but will take mail for this address and try to deliver it'],
+  vrfyRelayed: [252, '2.1.5', 'Cannot verify the mailbox; mail for it would be relayed'],
+  startData: [354, null, 'End data with <CR><LF>.<CR><LF>'],
+
+  draining: [421, '4.3.2', '{} is shutting down; try again later'],
+  overloaded: [421, '4.3.2', '{} is overloaded; try again later'],
+  tooManyConnections: [421, '4.3.2', '{} has too many connections; try again later'],
+  tooManyFromAddress: [421, '4.7.0', '{} has too many connections from your address'],
+  timedOut: [421, '4.4.2', '{} timed out waiting for you'],
+  tooSlow: [421, '4.4.2', '{} closes the connection: content comes too slowly'],
+  tooManyErrors: [421, '4.7.0', '{} closes the connection: too many errors'],
+  tooManyTransactions: [421, '4.7.0', '{} closes the connection: too many transactions; connect again'],
+
+  persistTimeout: [451, '4.3.0', 'Could not store the message in time; try again later'],
+  persistFailed: [451, '4.3.0', 'Could not store the message; try again later'],
+  databasePressure: [451, '4.3.0', 'Queue database is busy; try again later'],
+  spillFailed: [451, '4.3.0', 'Could not write the content; try again later'],
+  spillFull: [452, '4.3.1', 'No room for the content; try again later'],
+  inflightFull: [452, '4.3.1', 'Too many messages in flight; try again later'],
+  memoryPressure: [452, '4.3.1', 'Out of memory; try again later'],
+  contentMemoryFull: [452, '4.3.1', 'No memory for the content; try again later'],
+  diskPressure: [452, '4.3.1', 'Out of disk space; try again later'],
+  queueFull: [452, '4.3.1', 'Queue is full; try again later'],
+  tooManyRecipients: [452, '4.5.3', 'Too many recipients; send the rest in another transaction'],
+
+  unknownCommand: [500, '5.5.2', 'Command not recognized'],
+  commandTooLong: [500, '5.5.2', 'Line too long'],
+  commandBadBytes: [500, '5.5.2', 'Bare CR, bare LF or NUL in a command'],
+  heloSyntax: [501, '5.5.4', 'Syntax: HELO or EHLO, then your host name or [address]'],
+  mailSyntax: [501, '5.5.4', 'Syntax: MAIL FROM:<address> [parameters]'],
+  rcptSyntax: [501, '5.5.4', 'Syntax: RCPT TO:<address> [parameters]'],
+  bdatSyntax: [501, '5.5.4', 'Syntax: BDAT octets [LAST]; closing connection'],
+  vrfySyntax: [501, '5.5.4', 'Syntax: VRFY address'],
+  expnSyntax: [501, '5.5.4', 'Syntax: EXPN list'],
+  noArgument: [501, '5.5.4', 'This command takes no argument'],
+  senderSyntax: [501, '5.1.7', 'Bad sender address syntax'],
+  recipientSyntax: [501, '5.1.3', 'Bad recipient address syntax'],
+  notImplemented: [502, '5.5.1', 'Command not implemented'],
+  helloFirst: [503, '5.5.1', 'Send HELO or EHLO first'],
+  mailFirst: [503, '5.5.1', 'Send MAIL first'],
+  nestedMail: [503, '5.5.1', 'A transaction is open already'],
+  chunksOpen: [503, '5.5.1', 'BDAT has begun; only BDAT or RSET can follow'],
+  binaryNeedsBdat: [503, '5.5.1', 'BODY=BINARYMIME needs BDAT'],
+  relayDenied: [550, '5.7.1', 'Relaying denied'],
+  bareNewline: [550, '5.6.11', 'Bare CR or bare LF in the content'],
+  nulContent: [550, '5.6.0', 'NUL in the content'],
+  tooBig: [552, '5.3.4', 'Message is larger than the limit'],
+  chunkTooBig: [552, '5.3.4', 'Chunk is larger than the limit; closing connection'],
+  needsSmtpUtf8: [553, '5.6.7', 'Address outside ASCII needs the parameter SMTPUTF8'],
+  noRecipients: [554, '5.5.1', 'No valid recipients'],
+  contentLineTooLong: [554, '5.6.0', 'Line too long in the content'],
+  mailLoop: [554, '5.4.6', 'Too many hops: mail loop'],
+  badParameter: [555, '5.5.4', 'Parameter not recognized, given twice or not valid: {}'],
+} as const satisfies Record<string, Row>;
+
+export type ReplyReason = keyof typeof TABLE;
+
+/** Longest run-time text; with it a reply line stays far below the 512 octets of RFC 5321 §4.5.3.1.5. */
+const MAX_TEXT = 300;
+
+/** A reply ready to be sent. */
+export class Reply {
+  readonly reason: ReplyReason;
+  readonly code: number;
+  /** The whole reply with its CRLFs, ASCII. */
+  readonly line: string;
+  /** The same encoded, for rows that never change. */
+  readonly bytes: Buffer | null;
+
+  constructor(reason: ReplyReason, code: number, line: string, encode: boolean) {
+    this.reason = reason;
+    this.code = code;
+    this.line = line;
+    this.bytes = encode ? Buffer.from(line, 'latin1') : null;
+  }
+}
+
+/** A row with a place for run-time text. */
+export class ReplyTemplate {
+  readonly #reason: ReplyReason;
+  readonly #code: number;
+  readonly #before: string;
+  readonly #after: string;
+
+  constructor(reason: ReplyReason, row: Row) {
+    const [before = '', after = ''] = row[2].split('{}');
+    this.#reason = reason;
+    this.#code = row[0];
+    this.#before = `${prefix(row)}${before}`;
+    this.#after = `${after}\r\n`;
+  }
+
+  with(text: string | number): Reply {
+    return new Reply(this.#reason, this.#code, this.#before + harmless(`${text}`) + this.#after, false);
+  }
+
+  /** The same, encoded once: for text that stays (the host name). */
+  constant(text: string): Reply {
+    return new Reply(this.#reason, this.#code, this.#before + harmless(text) + this.#after, true);
+  }
+}
+
+function prefix(row: Row): string {
+  return row[1] === null ? `${row[0]} ` : `${row[0]} ${row[1]} `;
+}
+
+function harmless(text: string): string {
+  const short = text.length > MAX_TEXT ? text.slice(0, MAX_TEXT) : text;
+  return /[^ -~]/.test(short) ? short.replace(/[^ -~]/g, '?') : short;
+}
+
+type Replies = {
+  readonly [R in ReplyReason]: (typeof TABLE)[R][2] extends `${string}{}${string}` ? ReplyTemplate : Reply;
+};
+
+/** The replies, by reason. */
+export const REPLY: Replies = Object.fromEntries(
+  Object.entries(TABLE as Record<string, Row>).map(([reason, row]) => [
+    reason,
+    row[2].includes('{}')
+      ? new ReplyTemplate(reason as ReplyReason, row)
+      : new Reply(reason as ReplyReason, row[0], `${prefix(row)}${row[2]}\r\n`, true),
+  ]),
+) as unknown as Replies;
+
+/** All reasons, for the test that wants each of them seen. */
+export const REPLY_REASONS = Object.keys(TABLE) as ReplyReason[];
+
+/** The reply to EHLO: our name, then a line for each keyword (RFC 5321 §4.1.1.1). */
+export function ehloReply(hostname: string, keywords: readonly string[]): Reply {
+  const lines = [hostname, ...keywords].map(harmless);
+  const text = lines.map((line, i) => `250${i === lines.length - 1 ? ' ' : '-'}${line}\r\n`).join('');
+  return new Reply('hello', 250, text, true);
+}

@@ -1,0 +1,33 @@
+/**
+ * The Received: trace header of RFC 5321 §4.4. Pure text; every line stays below 998 octets because its parts are
+ * bounded (host names 255, address 254), and none can break out of it: the grammar let no control character into them.
+ */
+export interface TraceParts {
+  /** Name the client gave in HELO or EHLO. */
+  helo: string;
+  /** Peer address, or 'unix'. */
+  clientAddress: string;
+  hostname: string;
+  /** SMTP, ESMTP, UTF8SMTP … */
+  protocol: string;
+  queueId: string;
+  /** The only recipient; '' when there are several (they may not know of each other). */
+  recipient: string;
+  /** Date of RFC 5322. */
+  date: string;
+}
+
+/** The header field, folded, ending in CRLF. */
+export function receivedHeader(parts: TraceParts): string {
+  const text =
+    `Received: from ${parts.helo} (${tcpInfo(parts.clientAddress)})\r\n` +
+    `\tby ${parts.hostname} with ${parts.protocol} id ${parts.queueId}`;
+  const recipient = parts.recipient === '' ? '' : `\r\n\tfor <${parts.recipient}>`;
+  return `${text}${recipient};\r\n\t${parts.date}\r\n`;
+}
+
+/** TCP-info as an address literal; a Unix socket has none and is named in words. */
+function tcpInfo(address: string): string {
+  if (address === 'unix') return 'unix socket';
+  return address.includes(':') ? `[IPv6:${address}]` : `[${address}]`;
+}

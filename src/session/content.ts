@@ -1,0 +1,105 @@
+/** DATA (RFC 5321 §4.1.1.4) and BDAT (RFC 3030): from the envelope to reading content. */
+import { argumentOf, type BdatCommand, parseBdat } from '../protocol/command.ts';
+import { REPLY, Reply } from '../protocol/reply.ts';
+import type { Session } from './session.ts';
+import { READY, type SessionState } from './state.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+/** Longest refused chunk that is read to keep the connection usable; beyond that it is closed. */
+const MAX_DISCARDED_OCTETS = 0x7fff_ffff;
+
+export const data: Verb<true> = {
+  name: 'DATA',
+
+  check({ state }, line) {
+    if (argumentOf(line, 4) !== '') return REPLY.noArgument;
+    switch (state.phase) {
+      case 'envelope': {
+        const { recipients, body } = state.transaction.envelope;
+        if (body === 'BINARYMIME') return REPLY.binaryNeedsBdat;
+        return recipients.length === 0 ? REPLY.noRecipients : true;
+      }
+      case 'new':
+        return REPLY.helloFirst;
+      case 'chunks':
+        return REPLY.chunksOpen;
+      default:
+        return REPLY.mailFirst;
+    }
+  },
+
+  apply(session) {
+    const { state, context, connection } = session;
+    if (state.phase !== 'envelope') return;
+    session.reply(REPLY.startData);
+    context.port.expectData(connection, context.settings.textRules);
+    session.readContent({ phase: 'data', transaction: state.transaction });
+  },
+};
+
+/** A chunk to take, or one to read past: its octets follow the command in any case. */
+type Chunk = BdatCommand & { refusal: Reply | null; next: SessionState };
+
+export const bdat: Verb<Chunk> = {
+  name: 'BDAT',
+
+  check(session, line) {
+    const command = parseBdat(line);
+    if (command instanceof Reply)
+      return { octets: Number.POSITIVE_INFINITY, last: true, refusal: command, next: READY };
+    return { ...command, ...judge(session, command.octets) };
+  },
+
+  apply(session, { octets, last, refusal, next }) {
+    if (refusal !== null) {
+      discard(session, octets, refusal, next);
+      return;
+    }
+    const { state, context, connection } = session;
+    if (state.phase !== 'envelope' && state.phase !== 'chunks') return;
+    const { transaction } = state;
+    const { settings, port } = context;
+    const before = state.phase === 'chunks' ? state.octets : 0;
+    const rules = transaction.envelope.body === 'BINARYMIME' ? settings.binaryRules : settings.textRules;
+    port.expectChunk(connection, octets, last, rules);
+    session.readContent({ phase: 'chunk', transaction, octets: before + octets, chunkOctets: octets });
+  },
+};
+
+/** Whether the chunk fits the dialog, and the state after it when it does not. */
+function judge(
+  { state, context }: SessionView,
+  octets: number,
+): { refusal: Reply | null; next: SessionState } {
+  switch (state.phase) {
+    case 'new':
+      return { refusal: REPLY.helloFirst, next: state };
+    case 'envelope':
+      if (state.transaction.envelope.recipients.length === 0)
+        return { refusal: REPLY.noRecipients, next: state };
+      break;
+    case 'chunks':
+      break;
+    default:
+      return { refusal: REPLY.mailFirst, next: READY };
+  }
+  const before = state.phase === 'chunks' ? state.octets : 0;
+  const tooBig = before + octets > context.settings.maxMessageSize;
+  return { refusal: tooBig ? REPLY.tooBig : null, next: READY };
+}
+
+/**
+ * Reads the octets of a refused chunk, then answers; a chunk whose length is not known or absurd ends the connection,
+ * since its octets would be taken for commands.
+ */
+function discard(session: Session, octets: number, refusal: Reply, next: SessionState): void {
+  const { port, settings } = session.context;
+  if (octets > MAX_DISCARDED_OCTETS) {
+    session.reply(refusal === REPLY.bdatSyntax ? refusal : REPLY.chunkTooBig);
+    session.close();
+    return;
+  }
+  if (session.state.phase === 'chunks') port.dropContent(session.connection);
+  port.expectChunk(session.connection, octets, true, { ...settings.binaryRules, maxBytes: 0 });
+  session.readContent({ phase: 'discard', reply: refusal, next });
+}

@@ -1,0 +1,51 @@
+/**
+ * What all sessions of one thread share. Sessions know the reactor only through SessionPort, a few of its methods,
+ * so that a test can play the socket.
+ */
+import type { Admission } from '../admission/admission.ts';
+import type { RecipientClasses } from '../admission/recipient-class.ts';
+import type { RelayPolicy } from '../admission/relay-policy.ts';
+import type { Log } from '../base/log.ts';
+import type { QueueIds } from '../mail/queue-id.ts';
+import type { Arena, Reactor } from '../native.ts';
+import type { DateCache } from '../protocol/date.ts';
+import type { SessionSettings } from './settings.ts';
+import type { Submissions } from './submissions.ts';
+import type { Transcript } from './transcript.ts';
+import type { VerbTable } from './verb.ts';
+
+export type SessionPort = Pick<
+  Reactor,
+  | 'send'
+  | 'sendLatin1'
+  | 'expectLines'
+  | 'expectData'
+  | 'expectChunk'
+  | 'dropContent'
+  | 'deadline'
+  | 'minRate'
+  | 'close'
+>;
+
+/** The time of the loop turn: read once per turn, not once per command. */
+export interface TurnClock {
+  nowMs: number;
+}
+
+export interface SessionContext {
+  readonly port: SessionPort;
+  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState'>;
+  readonly clock: TurnClock;
+  readonly queueIds: QueueIds;
+  readonly dates: DateCache;
+  readonly verbs: VerbTable;
+  readonly admission: Admission;
+  readonly submissions: Submissions;
+  readonly log: Log;
+  /** These four are replaced when the configuration is reloaded. */
+  settings: SessionSettings;
+  relayPolicy: RelayPolicy;
+  classes: RecipientClasses;
+  /** null when transcripts are off. */
+  transcript: Transcript | null;
+}

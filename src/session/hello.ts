@@ -1,0 +1,35 @@
+/** HELO and EHLO (RFC 5321 §4.1.1.1): name the client and forget any open transaction. */
+import { isHeloName } from '../protocol/address.ts';
+import { argumentOf } from '../protocol/command.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import type { Session } from './session.ts';
+import type { Verb } from './verb.ts';
+
+function checkName(_session: unknown, line: string): string | Reply {
+  const name = argumentOf(line, 4);
+  return isHeloName(name) ? name : REPLY.heloSyntax;
+}
+
+function greet(session: Session, helo: string, protocol: string): void {
+  session.reset();
+  // A new object: messages already submitted keep the one that was true for them.
+  session.client = { ...session.client, helo, protocol };
+}
+
+export const helo: Verb<string> = {
+  name: 'HELO',
+  check: checkName,
+  apply(session, name) {
+    greet(session, name, 'SMTP');
+    session.reply(session.context.settings.hello);
+  },
+};
+
+export const ehlo: Verb<string> = {
+  name: 'EHLO',
+  check: checkName,
+  apply(session, name) {
+    greet(session, name, 'ESMTP');
+    session.reply(session.context.settings.ehlo);
+  },
+};

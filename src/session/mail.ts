@@ -1,0 +1,43 @@
+/** MAIL (RFC 5321 §4.1.1.2): opens a transaction. */
+import type { Envelope } from '../mail/envelope.ts';
+import { type MailCommand, parseMail } from '../protocol/command.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import type { Verb } from './verb.ts';
+
+export const mail: Verb<MailCommand> = {
+  name: 'MAIL',
+
+  check(session, line) {
+    switch (session.state.phase) {
+      case 'new':
+        return REPLY.helloFirst;
+      case 'ready':
+        break;
+      case 'chunks':
+        return REPLY.chunksOpen;
+      default:
+        return REPLY.nestedMail;
+    }
+    const command = parseMail(line);
+    if ('path' in command && command.parameters.size > session.context.settings.maxMessageSize)
+      return REPLY.tooBig;
+    return command;
+  },
+
+  admit(session): Reply | null {
+    const { settings, admission } = session.context;
+    if (session.transactions >= settings.maxTransactions)
+      return REPLY.tooManyTransactions.with(settings.hostname);
+    return admission.transaction();
+  },
+
+  apply(session, { path, parameters }) {
+    const { body, smtpUtf8, ret, envid } = parameters;
+    const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };
+    if (ret !== undefined) envelope.ret = ret;
+    if (envid !== undefined) envelope.envid = envid;
+    session.transactions++;
+    session.state = { phase: 'envelope', transaction: { envelope, seen: null } };
+    session.reply(REPLY.mailOk);
+  },
+};

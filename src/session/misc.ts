@@ -1,0 +1,82 @@
+/** Verbs that change nothing but themselves: RSET, NOOP, VRFY, EXPN, HELP, QUIT; and those not offered. */
+import { parseMailbox } from '../protocol/address.ts';
+import { argumentOf } from '../protocol/command.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+function withoutArgument(_session: unknown, line: string): true | Reply {
+  return argumentOf(line, 4) === '' ? true : REPLY.noArgument;
+}
+
+export const rset: Verb<true> = {
+  name: 'RSET',
+  check: withoutArgument,
+  apply(session) {
+    if (session.state.phase !== 'new') session.reset();
+    session.reply(REPLY.ok);
+  },
+};
+
+export const noop: Verb<true> = {
+  name: 'NOOP',
+  check: () => true,
+  apply(session) {
+    session.reply(REPLY.ok);
+  },
+};
+
+export const help: Verb<true> = {
+  name: 'HELP',
+  check: () => true,
+  apply(session) {
+    session.reply(REPLY.help);
+  },
+};
+
+export const quit: Verb<true> = {
+  name: 'QUIT',
+  check: withoutArgument,
+  apply(session) {
+    session.reply(REPLY.bye);
+  },
+};
+
+/** RFC 5321 §3.5.3: a relay cannot say whether a mailbox exists; with smtp.vrfy it says what it can. */
+export const vrfy: Verb<never> = {
+  name: 'VRFY',
+  check: (session, line) => verify(session, argumentOf(line, 4)),
+  apply() {},
+};
+
+function verify({ context, mayRelay }: SessionView, argument: string): Reply {
+  if (argument === '') return REPLY.vrfySyntax;
+  if (!context.settings.vrfy) return REPLY.vrfyAny;
+  const address = argument.replace(/ SMTPUTF8$/i, '').replace(/^<(.*)>$/, '$1');
+  const mailbox = parseMailbox(address);
+  if (mailbox === null || mailbox.address === '') return REPLY.recipientSyntax;
+  const relayed = mailbox.domain === '' || mayRelay || context.relayPolicy.isRelayDomain(mailbox.domain);
+  return relayed ? REPLY.vrfyRelayed : REPLY.relayDenied;
+}
+
+/** There are no lists here to expand. */
+export const expn: Verb<never> = {
+  name: 'EXPN',
+  check: (_session, line) => (argumentOf(line, 4) === '' ? REPLY.expnSyntax : REPLY.notImplemented),
+  apply() {},
+};
+
+/** Commands of other documents that are known and not offered (502 rather than 500, RFC 5321 §4.2.4). */
+export const notOffered: Verb<never>[] = [
+  'AUTH',
+  'STARTTLS',
+  'TURN',
+  'ETRN',
+  'ATRN',
+  'SEND',
+  'SOML',
+  'SAML',
+].map((name) => ({
+  name,
+  check: () => REPLY.notImplemented,
+  apply() {},
+}));

@@ -1,0 +1,78 @@
+/** RCPT (RFC 5321 §4.1.1.3): adds a recipient this relay may take mail for. */
+import type { Recipient } from '../mail/envelope.ts';
+import type { Path } from '../protocol/address.ts';
+import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import type { Session } from './session.ts';
+import type { Transaction } from './state.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+export const rcpt: Verb<RcptCommand> = {
+  name: 'RCPT',
+
+  check(session, line) {
+    const { state } = session;
+    switch (state.phase) {
+      case 'new':
+        return REPLY.helloFirst;
+      case 'envelope':
+        return parseRcpt(line, state.transaction.envelope.smtpUtf8);
+      case 'chunks':
+        return REPLY.chunksOpen;
+      default:
+        return REPLY.mailFirst;
+    }
+  },
+
+  admit(session, { path }): Reply | null {
+    const { relayPolicy, admission, settings } = session.context;
+    // RFC 5321 §4.5.1: <postmaster> without a domain is taken from anyone.
+    if (path.domain !== '' && !session.mayRelay && !relayPolicy.isRelayDomain(path.domain))
+      return REPLY.relayDenied;
+    if (recipientsOf(session) >= settings.maxRecipients) return REPLY.tooManyRecipients;
+    return admission.recipient();
+  },
+
+  apply(session, { path, parameters }) {
+    const { state } = session;
+    if (state.phase !== 'envelope') return;
+    const { address, domain } = placeOf(path, session);
+    if (isNew(state.transaction, address, domain)) {
+      const recipient: Recipient = {
+        address,
+        domain,
+        class: path.domain === '' ? 'relay' : session.context.classes.classOf(domain),
+        notify: parameters.notify,
+      };
+      if (parameters.orcpt !== undefined) recipient.orcpt = parameters.orcpt;
+      state.transaction.envelope.recipients.push(recipient);
+    }
+    session.reply(REPLY.rcptOk);
+  },
+};
+
+function recipientsOf({ state }: SessionView): number {
+  return state.phase === 'envelope' ? state.transaction.envelope.recipients.length : 0;
+}
+
+/** <postmaster> is the postmaster of this host. */
+function placeOf(path: Path, session: Session): { address: string; domain: string } {
+  if (path.domain !== '') return path;
+  const { hostname } = session.context.settings;
+  return { address: `${path.address}@${hostname}`, domain: hostname.toLowerCase() };
+}
+
+/** False for a recipient the transaction has already: it is answered like any other, and gets the message once. */
+function isNew(transaction: Transaction, address: string, domain: string): boolean {
+  const { recipients } = transaction.envelope;
+  const first = recipients[0];
+  if (first === undefined) return true;
+  if (transaction.seen === null) transaction.seen = new Set([keyOf(first.address, first.domain)]);
+  const before = transaction.seen.size;
+  return transaction.seen.add(keyOf(address, domain)).size > before;
+}
+
+/** Domains compare without case, local parts with (RFC 5321 §2.4). */
+function keyOf(address: string, domain: string): string {
+  return address.endsWith(domain) ? address : address.slice(0, address.lastIndexOf('@') + 1) + domain;
+}

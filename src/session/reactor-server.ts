@@ -1,0 +1,127 @@
+/**
+ * The reactor as SMTP server: one loop over the events of a turn, each given to the session of its connection slot;
+ * then one post to the main thread. Knows events and slots, nothing of the dialog.
+ */
+import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import type { SessionContext } from './context.ts';
+import { Session } from './session.ts';
+
+/** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
+const REMOTE_IP = 1;
+
+/** Buffer's own decoders without the look-up of an encoding's name; @types/node does not list them. */
+interface LineText {
+  latin1Slice(start: number, end: number): string;
+  utf8Slice(start: number, end: number): string;
+}
+
+export class ReactorServer {
+  readonly #context: SessionContext;
+  readonly #reactor: Reactor;
+  readonly #lines: LineText;
+  readonly #now: () => number;
+  /** By connection id, which the reactor uses again after `closed`. */
+  readonly #sessions: (Session | null)[] = [];
+  #open = 0;
+  #drained: (() => void) | null = null;
+
+  constructor(context: SessionContext, reactor: Reactor, now: () => number = Date.now) {
+    this.#context = context;
+    this.#reactor = reactor;
+    this.#lines = reactor.text as unknown as LineText;
+    this.#now = now;
+  }
+
+  /** Sessions open now. */
+  get open(): number {
+    return this.#open;
+  }
+
+  /** Handles the events of one loop turn; never throws for anything a client does. */
+  onTurn(count: number): void {
+    this.#context.clock.nowMs = this.#now();
+    const { events } = this.#reactor;
+    for (let at = 0, end = count * 4; at < end; at += 4) {
+      const word = events[at] as number;
+      const connection = events[at + 1] as number;
+      const a = events[at + 2] as number;
+      const b = events[at + 3] as number;
+      if ((word & 0xff) === EVENT.opened) this.#opened(connection, a, b);
+      else {
+        const session = this.#sessions[connection];
+        if (session) this.#event(session, word, a, b);
+      }
+    }
+    this.#endTurn();
+  }
+
+  #event(session: Session, word: number, a: number, b: number): void {
+    const flags = (word >>> 8) & 0xff;
+    switch (word & 0xff) {
+      case EVENT.line:
+        session.line(this.#text(a, b, flags), flags);
+        break;
+      case EVENT.content:
+        session.content(a, flags, b);
+        break;
+      case EVENT.chunk:
+        session.chunk(flags, b);
+        break;
+      case EVENT.timeout:
+        session.timeout(a === 1);
+        break;
+      case EVENT.closed:
+        this.#closed(session, a, b);
+        break;
+    }
+  }
+
+  #text(offset: number, length: number, flags: number): string {
+    return (flags & LINE_FLAG.eightBit) === 0
+      ? this.#lines.latin1Slice(offset, offset + length)
+      : this.#lines.utf8Slice(offset, offset + length);
+  }
+
+  #opened(connection: number, offset: number, length: number): void {
+    const address = this.#text(offset, length, 0).split(' ')[REMOTE_IP] ?? '';
+    const session = new Session(this.#context, connection, address);
+    this.#sessions[connection] = session;
+    this.#open++;
+    session.open();
+  }
+
+  #closed(session: Session, reason: number, errno: number): void {
+    session.closed();
+    this.#sessions[session.connection] = null;
+    this.#open--;
+    this.#context.submissions.closedPeer(session.client.address);
+    if (reason === CLOSE_REASON.error)
+      this.#context.log.debug('session.connection-failed', { session: session.id, errno });
+  }
+
+  #endTurn(): void {
+    this.#context.submissions.flush();
+    if (this.#drained !== null && this.#open === 0) {
+      const drained = this.#drained;
+      this.#drained = null;
+      drained();
+    }
+  }
+
+  /** Answers the sessions that wait. @param pairs ticket, verdict, ticket, verdict … */
+  verdicts(pairs: readonly number[]): void {
+    this.#context.clock.nowMs = this.#now();
+    for (let i = 0; i + 1 < pairs.length; i += 2)
+      this.#context.submissions.claim(pairs[i] as number)?.verdict(pairs[i + 1] as number);
+    this.#reactor.flush();
+  }
+
+  /** Ends sessions without a transaction at once and the others after theirs; `drained` is called when none is left. */
+  drain(drained: () => void): void {
+    this.#context.clock.nowMs = this.#now();
+    this.#drained = drained;
+    for (const session of this.#sessions) session?.drain();
+    this.#reactor.flush();
+    this.#endTurn();
+  }
+}

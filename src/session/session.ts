@@ -1,0 +1,337 @@
+/**
+ * One SMTP dialog: takes lines, content, timeouts and verdicts, gives replies. Owns the state and what outlives a
+ * transaction (name, counts of errors and transactions, deadline); the verbs decide, one file per group. It never
+ * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
+ */
+import type { ClientInfo, Message } from '../mail/message.ts';
+import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
+import { verbCode } from '../protocol/command.ts';
+import { REPLY, Reply } from '../protocol/reply.ts';
+import { receivedHeader } from '../protocol/trace.ts';
+import { contentRefusal } from './content-refusal.ts';
+import type { SessionContext } from './context.ts';
+import { VERDICT } from './messages.ts';
+import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
+
+const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
+
+/** After lines that begin so the reactor holds the socket until it is told how to read on. */
+const DATA = verbCode('DATA');
+const BDAT = verbCode('BDAT');
+const AUTH = verbCode('AUTH');
+const STARTTLS = verbCode('STARTTLS');
+
+/** How soon to look again when a commit is done but its verdict still on the way. */
+const VERDICT_IN_FLIGHT_MS = 50;
+
+export class Session {
+  readonly context: SessionContext;
+  readonly connection: number;
+  readonly id: string;
+  /** Decided once, when the connection opens. */
+  readonly mayRelay: boolean;
+  client: ClientInfo;
+  state: SessionState = NEW;
+  transactions = 0;
+  #errors = 0;
+  #deadlineSetMs = 0;
+
+  /** @param address peer address, or 'unix'. */
+  constructor(context: SessionContext, connection: number, address: string) {
+    this.context = context;
+    this.connection = connection;
+    this.id = `s${context.queueIds.next()}`;
+    this.mayRelay = context.relayPolicy.isRelayClient(address);
+    this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
+  }
+
+  /** The connection is open: greets, or turns away while the relay drains. */
+  open(): void {
+    const { port, settings, transcript, admission } = this.context;
+    transcript?.opened(this.id, this.client.address);
+    if (admission.draining()) {
+      this.reply(REPLY.draining.with(settings.hostname));
+      return;
+    }
+    port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
+    this.reply(settings.banner);
+    this.#setDeadline(settings.commandTimeoutMs);
+  }
+
+  /** A command line without its end; flags of LINE_FLAG. */
+  line(text: string, flags: number): void {
+    if (this.state.phase === 'closed') return;
+    this.context.transcript?.command(this.id, text);
+    const code = verbCode(text);
+    if ((flags & BAD_LINE) === 0) this.#command(text, code);
+    else
+      this.#unreadable(
+        (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
+        code,
+      );
+    if (!this.#readsLines()) return;
+    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) {
+      this.context.port.expectLines(this.connection);
+    }
+    this.#renewDeadline();
+  }
+
+  #command(text: string, code: number): void {
+    const verb = this.context.verbs.find(text, code);
+    if (verb === undefined) {
+      this.#unreadable(REPLY.unknownCommand, code);
+      return;
+    }
+    if (!this.inTransaction() && verb.name !== 'QUIT' && this.context.admission.draining()) {
+      this.shutDown();
+      return;
+    }
+    const command = verb.check(this, text);
+    if (command instanceof Reply) {
+      this.reply(command);
+      return;
+    }
+    const refusal = verb.admit?.(this, command) ?? null;
+    if (refusal !== null) {
+      this.reply(refusal);
+      return;
+    }
+    verb.apply(this, command);
+  }
+
+  /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
+  #unreadable(reply: Reply, code: number): void {
+    this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
+    if (code === BDAT) this.close();
+  }
+
+  /**
+   * The end of data came, or of a chunk marked last, or of one that is discarded.
+   * @param content the session owns one reference from here on, unless it is NO_CONTENT.
+   * @param flags of CONTENT_FLAG.
+   * @param detail number of Received: fields, or errno with spillFailed.
+   */
+  content(content: number, flags: number, detail: number): void {
+    const state = this.state;
+    switch (state.phase) {
+      case 'data':
+      case 'chunk':
+        this.#complete(state.transaction, content, flags, detail);
+        return;
+      case 'discard':
+        this.#release(content);
+        this.reply(state.reply);
+        this.#proceed(state.next);
+        return;
+      default:
+        this.#release(content);
+    }
+  }
+
+  /** A BDAT chunk that is not the last was read. */
+  chunk(flags: number, detail: number): void {
+    const state = this.state;
+    if (state.phase !== 'chunk') return;
+    const { transaction, octets, chunkOctets } = state;
+    const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
+    if (refusal === null) {
+      this.reply(REPLY.chunkOk.with(chunkOctets));
+      this.#proceed({ phase: 'chunks', transaction, octets });
+      return;
+    }
+    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
+    this.context.port.dropContent(this.connection);
+    this.reply(refusal);
+    this.#proceed(READY);
+  }
+
+  /** The deadline passed, or content came too slowly. */
+  timeout(tooSlow: boolean): void {
+    const { state } = this;
+    if (state.phase === 'closed') return;
+    if (state.phase === 'waiting') {
+      this.#withdraw(state.ticket, state.content);
+      return;
+    }
+    const { hostname } = this.context.settings;
+    this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(hostname));
+  }
+
+  /** The main thread says what became of the message this session waits with. */
+  verdict(verdict: number): void {
+    const { state } = this;
+    if (state.phase !== 'waiting') return;
+    this.context.arena.release(state.content);
+    if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
+    else this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+    this.#proceed(READY);
+  }
+
+  /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
+  closed(): void {
+    const { state } = this;
+    if (state.phase === 'waiting') {
+      this.context.submissions.forget(state.ticket);
+      this.context.arena.release(state.content);
+    }
+    this.state = CLOSED;
+    this.context.transcript?.closed(this.id);
+  }
+
+  /** Drain: a session without a transaction ends now, another after its transaction. */
+  drain(): void {
+    if (this.state.phase === 'new' || this.state.phase === 'ready') this.shutDown();
+  }
+
+  /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
+  shutDown(): void {
+    this.reply(REPLY.draining.with(this.context.settings.hostname));
+  }
+
+  inTransaction(): boolean {
+    const { phase } = this.state;
+    return phase !== 'new' && phase !== 'ready' && phase !== 'closed';
+  }
+
+  /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
+  reply(reply: Reply): void {
+    const { port, transcript, settings } = this.context;
+    let sent = reply;
+    if (reply.code >= 421) {
+      if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
+        sent = REPLY.tooManyErrors.with(settings.hostname);
+      this.#logRefusal(sent);
+    }
+    if (sent.bytes !== null) port.send(this.connection, sent.bytes);
+    else port.sendLatin1(this.connection, sent.line);
+    transcript?.reply(this.id, sent.line);
+    if (sent.code === 421 || sent.code === 221) this.close();
+  }
+
+  #logRefusal(reply: Reply): void {
+    const { log } = this.context;
+    const fields = {
+      session: this.id,
+      client: this.client.address,
+      reason: reply.reason,
+      reply: reply.line.trimEnd(),
+    };
+    // Refusals for want of room come by the thousand when it is short, and the pressure is logged elsewhere.
+    if (reply.code >= 500 || reply.code === 421) log.info('session.refused', fields);
+    else log.debug('session.refused', fields);
+  }
+
+  /** Closes once what was sent is out. */
+  close(): void {
+    if (this.state.phase === 'closed') return;
+    this.state = CLOSED;
+    this.context.port.close(this.connection);
+  }
+
+  /** Forgets the transaction, as RSET, HELO and EHLO do. */
+  reset(): void {
+    if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.state = READY;
+  }
+
+  /** Begins a phase in which content is read: the deadline is renewed by every octet. */
+  readContent(state: SessionState): void {
+    this.state = state;
+    this.#setDeadline(this.context.settings.dataTimeoutMs);
+  }
+
+  #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
+    const { settings, admission, port, submissions, arena } = this.context;
+    const refusal =
+      contentRefusal(settings, transaction.envelope.body, flags, detail) ??
+      (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
+      admission.message();
+    if (refusal !== null) {
+      this.#release(content);
+      this.reply(refusal);
+      this.#proceed(READY);
+      return;
+    }
+    const message = this.#message(transaction, content);
+    if (!settings.afterPersist) {
+      submissions.add(message);
+      this.reply(REPLY.inMemory.with(message.queueId));
+      this.#proceed(READY);
+      return;
+    }
+    // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
+    // withdrawal would hit that one.
+    arena.retain(content);
+    const ticket = submissions.addAwaited(message, this);
+    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content };
+    port.deadline(this.connection, settings.persistWaitMs);
+  }
+
+  #message({ envelope }: Transaction, content: number): Message {
+    const { queueIds, dates, clock, arena, settings } = this.context;
+    const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
+    const queueId = queueIds.next();
+    const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
+    const trace = receivedHeader({
+      helo: client.helo,
+      clientAddress: client.address,
+      hostname: settings.hostname,
+      protocol: client.protocol,
+      queueId,
+      recipient: envelope.smtpUtf8 ? '' : only,
+      date: dates.at(clock.nowMs),
+    });
+    const sizeBytes = arena.lengthBytes(content);
+    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs: clock.nowMs, client };
+  }
+
+  /**
+   * The wait for the commit ran out. Either the message is withdrawn before the writer took it, or it is marked
+   * abandoned so that the main thread withdraws its rows; when neither is possible the commit is done and its verdict on
+   * the way, and saying 451 would be a lie.
+   */
+  #withdraw(ticket: number, content: number): void {
+    const { arena, submissions, port } = this.context;
+    const { waiting, withdrawn, committing, abandoned } = CONTENT_STATE;
+    if (!arena.moveState(content, waiting, withdrawn) && !arena.moveState(content, committing, abandoned)) {
+      port.deadline(this.connection, VERDICT_IN_FLIGHT_MS);
+      return;
+    }
+    submissions.forget(ticket);
+    arena.release(content);
+    this.reply(REPLY.persistTimeout);
+    this.#proceed(READY);
+  }
+
+  /** Goes on with command lines after content, unless the reply just given closed the connection. */
+  #proceed(next: SessionState): void {
+    if (this.state.phase === 'closed') return;
+    this.state = next;
+    if (next === READY && this.context.admission.draining()) {
+      this.shutDown();
+      return;
+    }
+    this.context.port.expectLines(this.connection);
+    this.#setDeadline(this.context.settings.commandTimeoutMs);
+  }
+
+  #readsLines(): boolean {
+    const { phase } = this.state;
+    return phase === 'ready' || phase === 'envelope' || phase === 'chunks' || phase === 'new';
+  }
+
+  #release(content: number): void {
+    if (content !== NO_CONTENT) this.context.arena.release(content);
+  }
+
+  #setDeadline(ms: number): void {
+    this.#deadlineSetMs = this.context.clock.nowMs;
+    this.context.port.deadline(this.connection, ms + (ms >> 5));
+  }
+
+  /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
+  #renewDeadline(): void {
+    const ms = this.context.settings.commandTimeoutMs;
+    if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.#setDeadline(ms);
+  }
+}

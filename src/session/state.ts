@@ -1,0 +1,43 @@
+/** The states of a session as a union: what a phase can have is there, what it cannot have does not exist. */
+import type { Envelope } from '../mail/envelope.ts';
+import type { ContentHandle } from '../mail/message.ts';
+import type { Reply } from '../protocol/reply.ts';
+
+/** From MAIL to the reply after the end of data. */
+export interface Transaction {
+  readonly envelope: Envelope;
+  /** Keys of the recipients, to store a repeated one once; made when there is a second recipient. */
+  seen: Set<string> | null;
+}
+
+export type SessionState =
+  /** Banner sent, no HELO or EHLO yet. */
+  | { readonly phase: 'new' }
+  | { readonly phase: 'ready' }
+  | { readonly phase: 'envelope'; readonly transaction: Transaction }
+  /** Content follows, up to CRLF.CRLF. */
+  | { readonly phase: 'data'; readonly transaction: Transaction }
+  /** A BDAT chunk follows; `octets` counts it and those before it. */
+  | {
+      readonly phase: 'chunk';
+      readonly transaction: Transaction;
+      readonly octets: number;
+      readonly chunkOctets: number;
+    }
+  /** Between two BDAT chunks. */
+  | { readonly phase: 'chunks'; readonly transaction: Transaction; readonly octets: number }
+  /** A refused BDAT chunk follows; it is read to stay in step, then answered with `reply`. */
+  | { readonly phase: 'discard'; readonly reply: Reply; readonly next: SessionState }
+  /** Content complete, verdict awaited. The session holds one reference on `content`. */
+  | {
+      readonly phase: 'waiting';
+      readonly ticket: number;
+      readonly queueId: string;
+      readonly content: ContentHandle;
+    }
+  /** The connection is being closed; nothing is answered any more. */
+  | { readonly phase: 'closed' };
+
+export const NEW: SessionState = Object.freeze({ phase: 'new' });
+export const READY: SessionState = Object.freeze({ phase: 'ready' });
+export const CLOSED: SessionState = Object.freeze({ phase: 'closed' });

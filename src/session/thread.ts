@@ -1,0 +1,93 @@
+/**
+ * Entry and composition root of a session thread: builds what its sessions share, makes the reactor, and joins both to
+ * the main thread. Holds no rule about mail.
+ */
+import { join } from 'node:path';
+import { parentPort, workerData } from 'node:worker_threads';
+import { Admission } from '../admission/admission.ts';
+import { RelayClasses } from '../admission/recipient-class.ts';
+import { RelayPolicy } from '../admission/relay-policy.ts';
+import { PinoLog } from '../base/pino-log.ts';
+import type { Config } from '../config/schema.ts';
+import { QueueIds } from '../mail/queue-id.ts';
+import { attachArena, createReactor } from '../native.ts';
+import { DateCache } from '../protocol/date.ts';
+import type { SessionContext } from './context.ts';
+import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
+import { ReactorServer } from './reactor-server.ts';
+import { settingsOf } from './settings.ts';
+import { Submissions } from './submissions.ts';
+import { Transcript } from './transcript.ts';
+import { createVerbs } from './verbs.ts';
+
+const start = workerData as SessionThreadStart;
+const main = parentPort;
+if (main === null) throw new Error('session/thread.ts is the entry of a worker thread');
+const post = (message: FromSession): void => main.postMessage(message);
+
+const { config } = start;
+const spillDir = join(config.data_dir, 'spill');
+const arena = attachArena(start.arena, spillDir);
+const clock = { nowMs: Date.now() };
+const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
+let onTurn: (count: number) => void = () => {};
+const reactor = createReactor({
+  arena,
+  spillDir,
+  spillThresholdBytes: config.spill_threshold_bytes,
+  maxConnections: config.smtp.max_connections,
+  maxLineBytes: config.smtp.max_command_line_bytes,
+  holdAfterVerbs: true,
+  onTurn: (count) => onTurn(count),
+});
+
+const context: SessionContext = {
+  port: reactor,
+  arena,
+  clock,
+  queueIds: new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs),
+  dates: new DateCache(),
+  verbs: createVerbs(),
+  admission: new Admission(new Int32Array(start.gauges), arena, config.persist_max_inflight_mails),
+  submissions: new Submissions(post),
+  log,
+  ...reloadable(config),
+};
+const server = new ReactorServer(context, reactor);
+onTurn = (count) => server.onTurn(count);
+
+/** What a reload replaces; sessions open now keep their answer to who may relay. */
+function reloadable(
+  from: Config,
+): Pick<SessionContext, 'settings' | 'relayPolicy' | 'classes' | 'transcript'> {
+  const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
+  return {
+    settings: settingsOf(from),
+    relayPolicy,
+    classes: new RelayClasses(relayPolicy),
+    transcript: from.log.transcripts ? new Transcript(log) : null,
+  };
+}
+
+main.on('message', (message: ToSession) => {
+  switch (message.type) {
+    case 'verdicts':
+      server.verdicts(message.pairs);
+      break;
+    case 'config':
+      Object.assign(context, reloadable(message.config));
+      context.admission.reconfigure(message.config.persist_max_inflight_mails);
+      log.setLevel(message.config.log.level);
+      break;
+    case 'drain':
+      server.drain(() => post({ type: 'drained' }));
+      break;
+    case 'reopen-log':
+      log.reopen();
+      break;
+    default:
+      message satisfies never;
+  }
+});
+
+post({ type: 'ready', reactorId: reactor.id });

@@ -1,0 +1,42 @@
+/**
+ * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
+ * policy, pressure); `apply` alone moves the state and answers. A new verb (AUTH, STARTTLS) is one more object in the
+ * table of verbs.ts.
+ */
+import { verbCode } from '../protocol/command.ts';
+import type { Reply } from '../protocol/reply.ts';
+import type { Session } from './session.ts';
+
+/** What check and admit may look at. */
+export type SessionView = Readonly<
+  Pick<Session, 'state' | 'client' | 'context' | 'mayRelay' | 'transactions'>
+>;
+
+export interface Verb<Command> {
+  readonly name: string;
+  /** The parsed command; or the reply, when that is settled here: a refusal, or all there is to say. */
+  check(session: SessionView, line: string): Command | Reply;
+  /** null, or the refusal. */
+  admit?(session: SessionView, command: Command): Reply | null;
+  apply(session: Session, command: Command): void;
+}
+
+/** Verbs by name; those of four letters are found by one number, without making a string. */
+export class VerbTable {
+  readonly #byCode = new Map<number, Verb<unknown>>();
+  readonly #byName = new Map<string, Verb<unknown>>();
+
+  constructor(verbs: readonly Verb<unknown>[]) {
+    for (const verb of verbs) {
+      if (verb.name.length === 4) this.#byCode.set(verbCode(verb.name), verb);
+      else this.#byName.set(verb.name, verb);
+    }
+  }
+
+  /** The verb a line begins with; undefined when it is none of ours. */
+  find(line: string, code: number): Verb<unknown> | undefined {
+    if (line.length === 4 || line.charCodeAt(4) === 0x20) return this.#byCode.get(code);
+    const space = line.indexOf(' ');
+    return this.#byName.get((space < 0 ? line : line.slice(0, space)).toUpperCase());
+  }
+}

@@ -1,0 +1,25 @@
+/** The verb table: every command this relay knows. */
+import { bdat, data } from './content.ts';
+import { ehlo, helo } from './hello.ts';
+import { mail } from './mail.ts';
+import { expn, help, noop, notOffered, quit, rset, vrfy } from './misc.ts';
+import { rcpt } from './rcpt.ts';
+import { VerbTable } from './verb.ts';
+
+export function createVerbs(): VerbTable {
+  return new VerbTable([
+    mail,
+    rcpt,
+    data,
+    bdat,
+    rset,
+    quit,
+    ehlo,
+    helo,
+    noop,
+    vrfy,
+    expn,
+    help,
+    ...notOffered,
+  ]);
+}

@@ -1,0 +1,164 @@
+/** A session thread without thread and sockets: the real sessions over the plain reactor, the test as main thread. */
+import { Admission } from '../../src/admission/admission.ts';
+import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts';
+import { RelayClasses } from '../../src/admission/recipient-class.ts';
+import { RelayPolicy } from '../../src/admission/relay-policy.ts';
+import type { Log } from '../../src/base/log.ts';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import type { Message } from '../../src/mail/message.ts';
+import { QueueIds } from '../../src/mail/queue-id.ts';
+import type { Arena } from '../../src/native.ts';
+import { DateCache } from '../../src/protocol/date.ts';
+import type { ReplyReason } from '../../src/protocol/reply.ts';
+import type { SessionContext, SessionPort } from '../../src/session/context.ts';
+import { type FromSession, VERDICT } from '../../src/session/messages.ts';
+import { ReactorServer } from '../../src/session/reactor-server.ts';
+import { settingsOf } from '../../src/session/settings.ts';
+import { Submissions } from '../../src/session/submissions.ts';
+import { Transcript } from '../../src/session/transcript.ts';
+import { createVerbs } from '../../src/session/verbs.ts';
+import { PlainArena, PlainReactor } from './plain-reactor.ts';
+
+export interface LogLine {
+  level: string;
+  event: string;
+  fields: Record<string, unknown>;
+}
+
+export function recordingLog(lines: LogLine[]): Log {
+  const at =
+    (level: string) =>
+    (event: string, fields: Record<string, unknown> = {}): void => {
+      lines.push({ level, event, fields });
+    };
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+export const configOf = (settings: object): Config =>
+  configSchema.parse({ hostname: 'relay.example.test', data_dir: '/nonexistent', ...settings });
+
+/** What sessions share, for any reactor and arena. */
+export function contextOf(
+  config: Config,
+  port: SessionPort,
+  arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'chunkCount' | 'freeChunks'>,
+  gauges: Gauges,
+  post: (message: FromSession) => void,
+  log: Log,
+  now: () => number = Date.now,
+): SessionContext {
+  const clock = { nowMs: now() };
+  const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
+  return {
+    port,
+    arena,
+    clock,
+    queueIds: new QueueIds(1, 0, () => clock.nowMs),
+    dates: new DateCache(),
+    verbs: createVerbs(),
+    admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
+    submissions: new Submissions(post),
+    log,
+    settings: settingsOf(config),
+    relayPolicy,
+    classes: new RelayClasses(relayPolicy),
+    transcript: config.log.transcripts ? new Transcript(log) : null,
+  };
+}
+
+export interface Submitted {
+  message: Message;
+  ticket: number;
+  content: string;
+}
+
+export class DialogFixture {
+  nowMs = Date.UTC(2026, 0, 2, 3, 4, 5);
+  readonly arena = new PlainArena();
+  readonly gauges = createGauges();
+  readonly logged: LogLine[] = [];
+  readonly submitted: Submitted[] = [];
+  readonly closedPeers: string[] = [];
+  /** What becomes of the next messages; null: no verdict until `verdict` is called. Beyond the list: committed. */
+  verdicts: (number | null)[] = [];
+  readonly reactor: PlainReactor;
+  readonly context: SessionContext;
+  readonly server: ReactorServer;
+  posts = 0;
+  #answers: number[] = [];
+
+  constructor(settings: object = {}) {
+    const config = configOf(settings);
+    this.reactor = new PlainReactor(this.arena, config.smtp.max_command_line_bytes);
+    const now = (): number => this.nowMs;
+    const log = recordingLog(this.logged);
+    const port = this.reactor.asReactor();
+    this.context = contextOf(config, port, this.arena, this.gauges, (m) => this.#receive(m), log, now);
+    this.server = new ReactorServer(this.context, port, now);
+    this.reactor.onTurn = (count) => this.server.onTurn(count);
+  }
+
+  /** The main thread: every message of the turn leaves persistence, and its session hears of it. */
+  #receive(batch: FromSession): void {
+    if (batch.type !== 'turn') return;
+    this.posts++;
+    this.closedPeers.push(...batch.closedPeers);
+    batch.messages.forEach((message, i) => {
+      const ticket = batch.tickets[i] as number;
+      const content = this.arena.bytes(message.content).toString('latin1');
+      this.submitted.push({ message, ticket, content });
+      const verdict = this.verdicts.length > 0 ? (this.verdicts.shift() as number | null) : VERDICT.committed;
+      if (verdict === null) return;
+      this.#leave(message);
+      if (ticket >= 0) this.#answers.push(ticket, verdict);
+    });
+  }
+
+  #leave(message: Message): void {
+    Atomics.sub(this.gauges, GAUGE.inflightMails, 1);
+    this.arena.release(message.content);
+  }
+
+  #answer(): void {
+    while (this.#answers.length > 0) this.server.verdicts(this.#answers.splice(0));
+  }
+
+  /** A verdict that was held back. */
+  verdict(index: number, verdict: number): void {
+    const { message, ticket } = this.submitted[index] as Submitted;
+    this.#leave(message);
+    this.server.verdicts([ticket, verdict]);
+  }
+
+  open(address?: string): number {
+    return this.reactor.open(address);
+  }
+
+  /** Feeds octets and returns what came back. */
+  say(connection: number, octets: string | Buffer): string {
+    const before = (this.reactor.sent[connection] as string).length;
+    this.reactor.feed(connection, octets);
+    this.#answer();
+    return (this.reactor.sent[connection] as string).slice(before);
+  }
+
+  /** Opens a connection, says EHLO and the commands (CRLF added), returns the last reply. */
+  converse(...lines: string[]): string {
+    const connection = this.open();
+    this.say(connection, 'EHLO client.example\r\n');
+    let reply = '';
+    for (const line of lines) reply = this.say(connection, `${line}\r\n`);
+    return reply;
+  }
+
+  isClosed(connection: number): boolean {
+    return this.reactor.closedByUs.has(connection);
+  }
+
+  /** Reasons of the refusals that were logged. */
+  refusals(): ReplyReason[] {
+    return this.logged
+      .filter((l) => l.event === 'session.refused')
+      .map((l) => l.fields.reason as ReplyReason);
+  }
+}
