@@ -1,0 +1,115 @@
+/** An operator's hand on a running relay through `protorelay queue`, and what it does to the mail. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { fate } from '../support/fates.ts';
+import { RelayFixture } from '../support/relay-fixture.ts';
+import { ScriptedSink } from '../support/scripted-sink.ts';
+import { Talk } from '../support/talk.ts';
+
+let sink: ScriptedSink;
+let relay: RelayFixture;
+
+before(async () => {
+  sink = await ScriptedSink.start();
+  relay = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    // Nothing comes back by itself within this test.
+    retry: { initial_delay_ms: 600_000, max_delay_ms: 600_000 },
+  });
+});
+
+after(async () => {
+  await relay?.destroy();
+  await sink?.stop();
+});
+
+async function deferred(address: string): Promise<string> {
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  const queueId = await talk.accepted({ to: address, content: `Subject: ${address}\r\n\r\n.dotted\r\n` });
+  await talk.quit();
+  await fate(relay.events, address, 'deferred');
+  return queueId;
+}
+
+async function queue(...args: string[]): Promise<string> {
+  const ran = await relay.queue(...args);
+  assert.equal(ran.code, 0, `queue ${args.join(' ')}: ${ran.stdout}${ran.stderr}`);
+  return ran.stdout;
+}
+
+test('list and show say why a message waits; cat prints it byte for byte', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+list@queue.test';
+  const queueId = await deferred(address);
+  assert.match(await queue('list'), new RegExp(queueId));
+  const shown = await queue('show', queueId);
+  assert.match(shown, /451/);
+  assert.ok(shown.includes(address));
+  const text = await queue('cat', queueId);
+  assert.match(text, /^Received: /);
+  assert.ok(text.endsWith(`Subject: ${address}\r\n\r\n.dotted\r\n`), JSON.stringify(text));
+  await queue('delete', queueId);
+});
+
+test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+retry@queue.test';
+  const queueId = await deferred(address);
+  await queue('retry', queueId);
+  await fate(relay.events, address, 'delivered');
+});
+
+test('a held message is not sent by retry; release sends it', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+hold@queue.test';
+  const queueId = await deferred(address);
+  await queue('hold', queueId);
+  assert.match(await queue('show', queueId), /HELD/);
+  const other = 'once-defer-451+other@queue.test';
+  const otherId = await deferred(other);
+  await queue('retry', otherId);
+  await fate(relay.events, other, 'delivered');
+  assert.match(await queue('show', queueId), /HELD/);
+  await queue('release', queueId);
+  // An operator's release makes it due.
+  await fate(relay.events, address, 'delivered');
+});
+
+test('delete removes the message, its fate is logged once', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+delete@queue.test';
+  const queueId = await deferred(address);
+  await queue('delete', queueId);
+  const removed = await fate(relay.events, address, 'removed');
+  assert.equal(removed.queue_id, queueId);
+  assert.doesNotMatch(await queue('list'), new RegExp(queueId));
+  assert.notEqual((await relay.queue('show', queueId)).code, 0);
+});
+
+test('delivery.enabled false holds everything; after release it goes', { timeout: 30_000 }, async (t) => {
+  const held = await RelayFixture.start({
+    delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
+  });
+  t.after(() => held.destroy());
+  const talk = await Talk.hello({ port: held.port, host: '127.0.0.1' });
+  const queueId = await talk.accepted({ to: 'kept@queue.test' });
+  await talk.quit();
+  assert.match((await held.queue('list')).stdout, new RegExp(queueId));
+  await held.stop();
+  held.configure({ delivery: { enabled: true } });
+  await held.start();
+  const ran = await held.queue('release', queueId);
+  assert.equal(ran.code, 0, ran.stderr);
+  await fate(held.events, 'kept@queue.test', 'delivered');
+});
+
+test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
+  const stopped = await RelayFixture.start({ delivery: { enabled: false } });
+  t.after(() => stopped.destroy());
+  const talk = await Talk.hello({ port: stopped.port, host: '127.0.0.1' });
+  const queueId = await talk.accepted({ to: 'kept@queue.test' });
+  await talk.quit();
+  await stopped.stop();
+  const listed = await stopped.queue('list');
+  assert.equal(listed.code, 0, listed.stderr);
+  assert.match(listed.stdout, new RegExp(queueId));
+  assert.equal((await stopped.queue('show', queueId)).code, 0);
+  assert.equal((await stopped.queue('stats')).code, 0);
+  assert.notEqual((await stopped.queue('delete', queueId)).code, 0, 'a stopped queue is read only');
+});

@@ -1,0 +1,146 @@
+/** Retry, expiry and DSNs: what the sender is told, and when nobody is. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { fate } from '../support/fates.ts';
+import { RelayFixture } from '../support/relay-fixture.ts';
+import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
+import { type Mail, Talk } from '../support/talk.ts';
+
+let sink: ScriptedSink;
+let relay: RelayFixture;
+
+before(async () => {
+  // Without DSN: failure, success and delay reports are our duty.
+  sink = await ScriptedSink.start({ capabilities: ['PIPELINING', '8BITMIME', 'SIZE 50000000'] });
+  relay = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    retry: { initial_delay_ms: 40, max_delay_ms: 80, backoff_multiplier: 2, max_attempts: 4 },
+    dsn: { delay_after_ms: 0 },
+  });
+});
+
+after(async () => {
+  await relay?.destroy();
+  await sink?.stop();
+});
+
+async function submit(mail: Mail, at = relay): Promise<string> {
+  const talk = await Talk.hello({ port: at.port, host: '127.0.0.1' });
+  const queueId = await talk.accepted(mail);
+  await talk.quit();
+  return queueId;
+}
+
+/** The DSN that reached `sender`. */
+async function report(sender: string, at = sink): Promise<SinkMessage> {
+  const to = (message: SinkMessage) => message.recipients.some((recipient) => recipient.address === sender);
+  await at.until(() => at.messages.some(to));
+  return at.messages.find(to) as SinkMessage;
+}
+
+test('a refused recipient: a DSN with null reverse-path reaches the sender', {
+  timeout: 20_000,
+}, async () => {
+  const content = 'Subject: original\r\nX-Mine: yes\r\n\r\nthe body\r\n';
+  const queueId = await submit({ from: 'refused@sender.test', to: 'bounce-550@gone.test', content });
+  const dsn = await report('refused@sender.test');
+  assert.equal(dsn.from, '');
+  const text = dsn.content.toString('utf8');
+  assert.match(text, /^Content-Type: multipart\/report;[\s\S]*?report-type="?delivery-status/im);
+  assert.match(text, /^Final-Recipient: rfc822; ?bounce-550@gone\.test\r$/im);
+  assert.match(text, /^Action: failed\r$/im);
+  assert.match(text, /^Status: 5\.7\.1\r$/im);
+  assert.match(text, /^Diagnostic-Code: smtp; ?550 5\.7\.1 /im);
+  assert.match(text, /^Reporting-MTA: dns; ?relay\.test\r$/im);
+  assert.match(text, /Subject: original/);
+  assert.match(text, /the body/, 'without RET the whole message may come back');
+  assert.ok(!text.includes('\n.\r\n'), 'no bare dot line');
+  const shown = await relay.queueJson<{ rows: { state: string }[] }>('show', queueId);
+  assert.equal(shown.rows[0]?.state, 'DEAD', 'a bounced message is kept for inspection');
+});
+
+test('RET=HDRS returns the header only; ENVID and ORCPT come back', { timeout: 20_000 }, async () => {
+  await submit({
+    from: 'hdrs@sender.test',
+    to: 'bounce-550+hdrs@gone.test',
+    mailParameters: ' RET=HDRS ENVID=QQ314159',
+    rcptParameters: ' NOTIFY=FAILURE ORCPT=rfc822;first+2Bchoice@gone.test',
+    content: 'Subject: original\r\n\r\nsecret body\r\n',
+  });
+  const text = (await report('hdrs@sender.test')).content.toString('utf8');
+  assert.match(text, /^Original-Envelope-Id: QQ314159\r$/im);
+  assert.match(text, /^Original-Recipient: rfc822; ?first\+choice@gone\.test\r$/im);
+  assert.match(text, /Subject: original/);
+  assert.doesNotMatch(text, /secret body/);
+});
+
+test('NOTIFY=NEVER: the failure is logged, nobody is told', { timeout: 20_000 }, async () => {
+  await submit({
+    from: 'never@sender.test',
+    to: 'bounce-550+never@gone.test',
+    rcptParameters: ' NOTIFY=NEVER',
+  });
+  await fate(relay.events, 'bounce-550+never@gone.test', 'bounced');
+  await submit({ from: 'after-never@sender.test', to: 'bounce-550+after@gone.test' });
+  await report('after-never@sender.test');
+  assert.ok(!sink.messages.some((message) => message.recipients[0]?.address === 'never@sender.test'));
+});
+
+test('the null reverse-path never gets a DSN (I4)', { timeout: 20_000 }, async () => {
+  await submit({ from: '', to: 'bounce-550+null@gone.test' });
+  await fate(relay.events, 'bounce-550+null@gone.test', 'bounced');
+  await submit({ from: 'after-null@sender.test', to: 'bounce-550+after2@gone.test' });
+  await report('after-null@sender.test');
+  const dsns = relay.events.events.filter(
+    (event) => event.type === 'accepted' && event.client === 'internal',
+  );
+  assert.ok(dsns.every((event) => event.sender === ''));
+  assert.ok(!sink.messages.some((message) => message.recipients[0]?.address === ''));
+});
+
+test('NOTIFY=SUCCESS to a next hop without DSN: "relayed" is reported', { timeout: 20_000 }, async () => {
+  await submit({ from: 'glad@sender.test', to: 'ok@glad.test', rcptParameters: ' NOTIFY=SUCCESS' });
+  const text = (await report('glad@sender.test')).content.toString('utf8');
+  assert.match(text, /^Action: relayed\r$/im);
+  assert.match(text, /^Final-Recipient: rfc822; ?ok@glad\.test\r$/im);
+});
+
+test('after max_attempts the recipient expires and the sender is told', { timeout: 20_000 }, async () => {
+  await submit({ from: 'expired@sender.test', to: 'defer-451@later.test' });
+  const expired = await fate(relay.events, 'defer-451@later.test', 'expired');
+  assert.equal(expired.attempt, 4);
+  const deferrals = relay.events.events.filter(
+    (event) => event.type === 'deferred' && event.recipient === 'defer-451@later.test',
+  );
+  assert.equal(deferrals.length, 3);
+  const text = (await report('expired@sender.test')).content.toString('utf8');
+  assert.match(text, /^Action: failed\r$/im);
+  assert.match(text, /^Status: (4\.4\.7|5\.4\.7|4\.7\.1|5\.7\.1)\r$/im);
+});
+
+test('retry.enabled false: the first deferral bounces', { timeout: 20_000 }, async (t) => {
+  const impatient = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
+    retry: { enabled: false },
+  });
+  t.after(() => impatient.destroy());
+  await submit({ from: 'impatient@sender.test', to: 'defer-451+now@later.test' }, impatient);
+  const bounced = await fate(impatient.events, 'defer-451+now@later.test', 'bounced');
+  assert.equal(bounced.reason, 'retry-disabled');
+});
+
+test('a delay DSN goes out once while the recipient waits', { timeout: 30_000 }, async (t) => {
+  const waiting = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
+    retry: { initial_delay_ms: 150, max_delay_ms: 150, max_attempts: 8 },
+    dsn: { delay_after_ms: 100 },
+  });
+  t.after(() => waiting.destroy());
+  const from = 'delayed@sender.test';
+  await submit({ from, to: 'defer-451+delay@later.test', rcptParameters: ' NOTIFY=DELAY,FAILURE' }, waiting);
+  await fate(waiting.events, 'defer-451+delay@later.test', 'expired');
+  const reports = () => sink.messages.filter((message) => message.recipients[0]?.address === from);
+  await sink.until(() => reports().length >= 2);
+  const actions = reports().map((message) => /^Action: (\w+)/im.exec(message.content.toString('utf8'))?.[1]);
+  assert.deepEqual(actions, ['delayed', 'failed']);
+});
