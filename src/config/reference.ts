@@ -5,7 +5,16 @@ import { accepts, defaultOf, inner, isLive, shapeOf } from './shape.ts';
 
 /** JSON Schema for editors (draft 7, what most of them read). */
 export function jsonSchema(): string {
-  const schema = z.toJSONSchema(configSchema, { io: 'input', target: 'draft-7' });
+  const schema = z.toJSONSchema(configSchema, {
+    io: 'input',
+    target: 'draft-7',
+    // Our own notes on a key are not JSON Schema.
+    override: ({ jsonSchema }) => {
+      delete jsonSchema.live;
+      if (jsonSchema.default_text !== undefined) delete jsonSchema.default;
+      delete jsonSchema.default_text;
+    },
+  });
   return `${JSON.stringify({ ...schema, title: 'ProtoRelay configuration', allowTrailingCommas: true }, null, 2)}\n`;
 }
 
@@ -56,10 +65,11 @@ function nested(schema: z.ZodType): { schema: z.ZodType; suffix: string } | null
 }
 
 function row(name: string, schema: z.ZodType): string {
+  const text = schema.meta()?.default_text;
   const fallback = defaultOf(schema);
   const cells = [
     `\`${name}\``,
-    fallback === undefined ? '' : `\`${fallback}\``,
+    text !== undefined ? String(text) : fallback === undefined ? '' : `\`${fallback}\``,
     accepts(schema),
     isLive(schema) ? 'yes' : '',
     schema.description ?? '',

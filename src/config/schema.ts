@@ -63,6 +63,7 @@ const delivery = z.strictObject({
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.'),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination.'),
+  backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per further connection that is opened; the number of connections at most doubles at a time.'),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.'),
   max_recipients_per_transaction: count(1, 100_000).default(1000).describe('Recipients in one outgoing transaction.'),
   connect_timeout_ms: ms(100, day).default(30_000).describe('Time to connect.'),
@@ -78,7 +79,7 @@ const delivery = z.strictObject({
 const schema = {
   $schema: z.string().optional().describe('For editors.'),
   include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.'),
-  hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received. Default: the machine’s.'),
+  hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ default_text: 'the machine’s name' }),
   data_dir: z.string().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),

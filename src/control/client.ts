@@ -1,0 +1,110 @@
+/** The command line's end of the control socket: asks a running relay. */
+import { createConnection, type Socket } from 'node:net';
+import { RelayError } from '../base/errors.ts';
+import type {
+  MailDetail,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database/database.ts';
+import type { ControlResponse, QueueReader, RunningStats } from './protocol.ts';
+
+export class ControlClient implements QueueReader {
+  readonly #socket: Socket;
+  #text: string[] = [];
+  #nextId = 1;
+  readonly #pending = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.setEncoding('utf8');
+    socket.on('data', (chunk: string) => this.#take(chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      for (const { reject } of this.#pending.values())
+        reject(new RelayError('control-failed', 'the relay ended the connection'));
+      this.#pending.clear();
+    });
+  }
+
+  /** Connects; null when no relay listens there. Throws RelayError 'control-failed' when one does and may not be asked. */
+  static connect(path: string): Promise<ControlClient | null> {
+    return new Promise((resolve, reject) => {
+      const socket = createConnection(path);
+      socket.once('connect', () => resolve(new ControlClient(socket)));
+      socket.once('error', (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED' || error.code === 'ENOTDIR')
+          resolve(null);
+        else
+          reject(
+            new RelayError(
+              'control-failed',
+              `the control socket ${path} cannot be opened: ${error.message}`,
+              error,
+            ),
+          );
+      });
+    });
+  }
+
+  list(filter: QueueFilter): Promise<QueueRow[]> {
+    return this.#call('list', filter) as Promise<QueueRow[]>;
+  }
+
+  show(queueId: string): Promise<MailDetail | null> {
+    return this.#call('show', { queueId }) as Promise<MailDetail | null>;
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    const text = (await this.#call('content', { queueId, offset, maxBytes })) as string | null;
+    return text === null ? null : Buffer.from(text, 'base64');
+  }
+
+  async stats(): Promise<QueueStats> {
+    return (await this.runningStats()).queue;
+  }
+
+  runningStats(): Promise<RunningStats> {
+    return this.#call('stats', {}) as Promise<RunningStats>;
+  }
+
+  operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
+    return this.#call('operate', { action, target }) as Promise<{ rows: number }>;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #call(method: string, params: object): Promise<unknown> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject });
+      this.#socket.write(`${JSON.stringify({ id, method, params })}\n`);
+    });
+  }
+
+  #take(chunk: string): void {
+    let rest = chunk;
+    for (let end = rest.indexOf('\n'); end !== -1; end = rest.indexOf('\n')) {
+      const line = this.#text.join('') + rest.slice(0, end);
+      this.#text = [];
+      rest = rest.slice(end + 1);
+      this.#settle(JSON.parse(line) as ControlResponse);
+    }
+    if (rest !== '') this.#text.push(rest);
+  }
+
+  #settle(response: ControlResponse): void {
+    // An answer without an id says that the connection is lost (a request it could not read).
+    const ids = response.id === null ? [...this.#pending.keys()] : [response.id];
+    for (const id of ids) {
+      const waiting = this.#pending.get(id);
+      this.#pending.delete(id);
+      if ('result' in response) waiting?.resolve(response.result);
+      else waiting?.reject(new RelayError('control-failed', response.error.message));
+    }
+  }
+}

@@ -1,0 +1,148 @@
+/** The queue for people: tables and pages of plain text. Pure. */
+import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
+import type { RunningStats } from './protocol.ts';
+
+const CONTROL = /\p{Cc}/gu;
+
+/** Text from outside (addresses, peer replies) without what could steer a terminal. */
+const plain = (text: string): string => text.replace(CONTROL, '?');
+
+export function formatList(rows: readonly QueueRow[], more: boolean, nowMs: number): string {
+  if (rows.length === 0) return 'no rows\n';
+  const table = [
+    ['QUEUE ID', 'STATE', 'AGE', 'SIZE', 'TRIES', 'NEXT', 'RCPTS', 'DESTINATION', 'SENDER', 'REASON'],
+    ...rows.map((row) => [
+      row.queueId,
+      row.state,
+      duration(nowMs - row.receivedAtMs),
+      size(row.sizeBytes),
+      String(row.attempts),
+      next(row, nowMs),
+      String(row.waiting),
+      plain(row.destination),
+      `<${plain(row.reversePath)}>`,
+      reason(row),
+    ]),
+  ];
+  const note = more
+    ? '… more rows: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n'
+    : '';
+  return columns(table) + note;
+}
+
+export function formatMail(mail: MailDetail, nowMs: number): string {
+  const lines = [
+    `Queue id    ${mail.queueId}`,
+    `Sender      <${plain(mail.reversePath)}>`,
+    `Size        ${mail.sizeBytes} bytes`,
+    `Received    ${new Date(mail.receivedAtMs).toISOString()} (${duration(nowMs - mail.receivedAtMs)} ago)`,
+    `From        ${plain(mail.clientAddress)} (${plain(mail.clientHelo)}) by ${plain(mail.protocol)}`,
+    '',
+    'Destinations',
+  ];
+  const rows = mail.rows.map((row) => [
+    `  ${plain(row.destination)}`,
+    row.state,
+    `${row.attempts} tries`,
+    `next ${next(row, nowMs)}`,
+    reason(row),
+  ]);
+  const recipients = mail.recipients.map((r) => [
+    `  <${plain(r.address)}>`,
+    r.status,
+    r.class,
+    plain([r.reason, r.detail].filter((text) => text !== '').join(': ')),
+  ]);
+  let text = `${lines.join('\n')}\n${columns(rows)}\nRecipients\n${columns(recipients)}`;
+  if (mail.attachments.length > 0) {
+    const parts = mail.attachments.map((a) => [
+      `  ${plain(a.name)}`,
+      plain(a.type),
+      size(a.sizeBytes),
+      `at ${a.offset}`,
+    ]);
+    text += `\nAttachments\n${columns(parts)}`;
+  }
+  return `${text}\nTrace\n${mail.trace.replace(/^/gm, '  ').trimEnd()}\n`;
+}
+
+export function formatStats(
+  queue: QueueStats,
+  scheduler: RunningStats['scheduler'] | null,
+  nowMs: number,
+): string {
+  const states = Object.entries(queue.rows).map(([state, rows]) => `${state} ${rows}`);
+  const oldest = queue.oldestMs === null ? 'none' : duration(nowMs - queue.oldestMs);
+  let text = `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`;
+  if (scheduler === null) text += 'Relay       not running\n';
+  else {
+    text += `Delivery    ${scheduler.inFlight} in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
+    for (const { destination, untilMs } of scheduler.suspended) {
+      text += `Suspended   ${plain(destination)} for ${duration(untilMs - nowMs)}\n`;
+    }
+  }
+  if (queue.destinations.length === 0) return text;
+  const rows = queue.destinations.map((d) => [
+    plain(d.destination),
+    String(d.rows),
+    when(d.nextDueMs, nowMs),
+  ]);
+  return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
+}
+
+function reason(row: QueueRow): string {
+  return plain([row.reason, row.detail].filter((text) => text !== '').join(': '));
+}
+
+function next(row: QueueRow, nowMs: number): string {
+  return row.state === 'PENDING' || row.state === 'RETRY' ? when(row.nextAttemptMs, nowMs) : '-';
+}
+
+const when = (atMs: number, nowMs: number): string =>
+  atMs <= nowMs ? 'now' : `in ${duration(atMs - nowMs)}`;
+
+/** 350 → "350ms", 61_000 → "1m1s", 90_000_000 → "1d1h". */
+export function duration(ms: number): string {
+  if (ms < 1000) return `${Math.max(0, Math.round(ms))}ms`;
+  const units: [string, number][] = [
+    ['d', 86_400],
+    ['h', 3600],
+    ['m', 60],
+    ['s', 1],
+  ];
+  let seconds = Math.floor(ms / 1000);
+  const parts: string[] = [];
+  for (const [unit, length] of units) {
+    const whole = Math.floor(seconds / length);
+    seconds -= whole * length;
+    if (whole > 0) parts.push(`${whole}${unit}`);
+    else if (parts.length > 0) break;
+    if (parts.length === 2) break;
+  }
+  return parts.join('');
+}
+
+/** 1536 → "1.5K" */
+export function size(bytes: number): string {
+  let value = bytes;
+  for (const unit of ['', 'K', 'M', 'G', 'T']) {
+    if (value < 1024 || unit === 'T') return unit === '' ? `${value}` : `${value.toFixed(1)}${unit}`;
+    value /= 1024;
+  }
+  return '';
+}
+
+function columns(rows: string[][]): string {
+  const widths: number[] = [];
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+          .join('  ')
+          .trimEnd()}\n`,
+    )
+    .join('');
+}

@@ -1,0 +1,92 @@
+/**
+ * What `protorelay queue` and a running relay say to each other over the control socket: one JSON object a line,
+ * requests answered in order. Whoever may open the socket (mode 0600) is the operator.
+ */
+import { z } from 'zod';
+import type {
+  MailDetail,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database/database.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+
+export const QUEUE_ACTIONS = [
+  'retry',
+  'hold',
+  'release',
+  'delete',
+] as const satisfies readonly OperateAction[];
+
+/** What the queue looks like; a stopped relay's database offers this much. */
+export interface QueueReader {
+  list(filter: QueueFilter): Promise<QueueRow[]>;
+  show(queueId: string): Promise<MailDetail | null>;
+  /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
+  content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
+  stats(): Promise<QueueStats>;
+}
+
+/** What relay.ts offers to operators. */
+export interface ControlTarget extends QueueReader {
+  /** Changes rows that are not SENDING; answers how many. */
+  operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }>;
+  /** The scheduler's view, for `queue stats`. */
+  schedulerStats(): ReturnType<Scheduler['stats']>;
+}
+
+/** Rows of one `list` answer at most; the client asks again from the last queue id. */
+export const MAX_LIST_ROWS = 20_000;
+/** Content bytes of one `content` answer at most. */
+export const MAX_CONTENT_BYTES = 262_144;
+/** Longest request line. */
+export const MAX_REQUEST_BYTES = 65_536;
+
+const queueId = z.string().min(1).max(64);
+const filter = z.strictObject({
+  state: z.enum(['PENDING', 'SENDING', 'SENT', 'RETRY', 'DEAD', 'HELD']).optional(),
+  destination: z.string().max(1000).optional(),
+  sender: z.string().max(1000).optional(),
+  recipient: z.string().max(1000).optional(),
+  limit: z.int().min(1).max(MAX_LIST_ROWS),
+  afterQueueId: queueId.optional(),
+});
+const target = z.union([
+  z.strictObject({ queueId }),
+  z.strictObject({ destination: z.string().min(1).max(1000) }),
+  z.literal('all'),
+]);
+
+const id = z.int();
+export const requestSchema = z.discriminatedUnion('method', [
+  z.strictObject({ id, method: z.literal('list'), params: filter }),
+  z.strictObject({ id, method: z.literal('show'), params: z.strictObject({ queueId }) }),
+  z.strictObject({
+    id,
+    method: z.literal('content'),
+    params: z.strictObject({
+      queueId,
+      offset: z.int().min(0),
+      maxBytes: z.int().min(1).max(MAX_CONTENT_BYTES),
+    }),
+  }),
+  z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('operate'),
+    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), target }),
+  }),
+]);
+
+export type ControlRequest = z.output<typeof requestSchema>;
+
+export type ControlResponse =
+  | { id: number | null; result: unknown }
+  | { id: number | null; error: { code: string; message: string } };
+
+export interface RunningStats {
+  queue: QueueStats;
+  scheduler: ReturnType<Scheduler['stats']>;
+}

@@ -1,0 +1,163 @@
+/**
+ * The control socket of a running relay: `<data_dir>/control.sock`, for its owner only. Bounded: few connections, a
+ * longest request, one request at a time for each connection, answers of limited size.
+ */
+import { rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import {
+  type ControlRequest,
+  type ControlResponse,
+  type ControlTarget,
+  MAX_REQUEST_BYTES,
+  requestSchema,
+} from './protocol.ts';
+
+const MAX_CONNECTIONS = 16;
+const IDLE_MS = 60_000;
+/** sun_path has 108 bytes on Linux and 104 on macOS, a NUL included. */
+const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
+
+export interface ControlServerOptions {
+  path: string;
+  target: ControlTarget;
+  log: Log;
+}
+
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  private constructor(options: ControlServerOptions) {
+    this.#options = options;
+    this.#server = createServer((socket) => void this.#serve(socket));
+    this.#server.maxConnections = MAX_CONNECTIONS;
+  }
+
+  /** @throws RelayError 'control-failed' when the socket cannot be made. */
+  static async start(options: ControlServerOptions): Promise<ControlServer> {
+    const control = new ControlServer(options);
+    await control.#listen();
+    return control;
+  }
+
+  #listen(): Promise<void> {
+    const { path } = this.#options;
+    if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+      const text = `the control socket ${path} has a name longer than ${MAX_PATH_BYTES} bytes; choose a shorter data_dir`;
+      return Promise.reject(new RelayError('control-failed', text));
+    }
+    // Only the holder of the data folder's lock gets here: a socket that lies there is a dead relay's.
+    rmSync(path, { force: true });
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (error) => {
+        reject(
+          new RelayError(
+            'control-failed',
+            `the control socket ${path} cannot be made: ${error.message}`,
+            error,
+          ),
+        );
+      });
+      // bind happens within listen(): nobody else can open the socket even for a moment.
+      const umask = process.umask(0o177);
+      this.#server.listen(path, resolve);
+      process.umask(umask);
+    });
+  }
+
+  async #serve(socket: Socket): Promise<void> {
+    this.#sockets.add(socket);
+    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => this.#sockets.delete(socket));
+    let text = '';
+    socket.setEncoding('utf8');
+    try {
+      for await (const chunk of socket) {
+        text += String(chunk);
+        for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n')) {
+          const line = text.slice(0, end);
+          text = text.slice(end + 1);
+          await send(socket, await this.#answer(line));
+        }
+        if (text.length <= MAX_REQUEST_BYTES) continue;
+        await send(
+          socket,
+          failure(null, 'request-too-long', `a request is at most ${MAX_REQUEST_BYTES} bytes long`),
+        );
+        break;
+      }
+    } catch {
+      // The client went away in the middle; nothing is left to say to it.
+    }
+    socket.destroy();
+  }
+
+  async #answer(line: string): Promise<ControlResponse> {
+    let request: ControlRequest;
+    try {
+      request = requestSchema.parse(JSON.parse(line));
+    } catch (error) {
+      return failure(null, 'bad-request', (error as Error).message);
+    }
+    try {
+      return { id: request.id, result: await this.#execute(request) };
+    } catch (error) {
+      const code = error instanceof RelayError ? error.code : 'internal';
+      this.#options.log.warn('control.failed', { method: request.method, error });
+      return failure(request.id, code, (error as Error).message);
+    }
+  }
+
+  async #execute(request: ControlRequest): Promise<unknown> {
+    const { target } = this.#options;
+    switch (request.method) {
+      case 'list':
+        return target.list(withoutUndefined(request.params));
+      case 'show':
+        return target.show(request.params.queueId);
+      case 'content': {
+        const { queueId, offset, maxBytes } = request.params;
+        const bytes = await target.content(queueId, offset, maxBytes);
+        return bytes === null
+          ? null
+          : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
+      }
+      case 'stats':
+        return { queue: await target.stats(), scheduler: target.schedulerStats() };
+      case 'operate': {
+        const { action, target: rows } = request.params;
+        const result = await target.operate(action, rows);
+        this.#options.log.info('control.operated', { action, target: rows, rows: result.rows });
+        return { rows: result.rows };
+      }
+    }
+  }
+
+  /** Stops listening, ends every connection and removes the socket. */
+  async close(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    rmSync(this.#options.path, { force: true });
+  }
+}
+
+function failure(id: number | null, code: string, message: string): ControlResponse {
+  return { id, error: { code, message } };
+}
+
+/** Waits until the kernel took the answer: a client that does not read holds one answer in memory, not many. */
+function send(socket: Socket, response: ControlResponse): Promise<void> {
+  return new Promise((resolve, reject) => {
+    socket.write(`${JSON.stringify(response)}\n`, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
+}

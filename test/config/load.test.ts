@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ConfigError, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
+
+type Files = Record<string, string>;
+
+/** Loads /etc/relay/relay.json from files in memory. */
+function load(files: string | Files, environment: Record<string, string> = {}): LoadedConfig {
+  const all: Files = typeof files === 'string' ? { '/etc/relay/relay.json': files } : files;
+  const read = (path: string): string => {
+    const text = all[path];
+    if (text === undefined) throw new Error(`ENOENT: ${path}`);
+    return text;
+  };
+  return loadConfig('/etc/relay/relay.json', environment, { read, machineName: 'machine.test' });
+}
+
+function problems(files: string | Files, environment: Record<string, string> = {}): string[] {
+  try {
+    load(files, environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    assert.equal(error.code, 'config-invalid');
+    return error.problems.map((text) => text.replace('/etc/relay/relay.json:', ''));
+  }
+  return assert.fail('no problem found');
+}
+
+test('an empty object is a whole config', () => {
+  const { config, warnings } = load('{}');
+  assert.equal(config.hostname, 'machine.test');
+  assert.deepEqual(config.listeners, [{ host: '127.0.0.1', port: 2525, backlog: 1024 }]);
+  assert.equal(config.inbound_ack_mode, 'after_persist');
+  assert.equal(config.delivery.smarthost, undefined);
+  assert.deepEqual(warnings, []);
+});
+
+test('hostname defaults to the machine’s name and keeps what the file says, even localhost', () => {
+  assert.equal(load('{ "hostname": "localhost" }').config.hostname, 'localhost');
+});
+
+test('all problems are listed at once, each with line, key and what would be right', () => {
+  const text = `{
+  "lisnteners": [],
+  "max_message_size": "big",
+  "smtp": {
+    "max_recipient": 5,
+    "vrfy": 1,
+    "max_hops": 0
+  },
+  "session_threads": "many",
+  "listeners": [{ "host": "127.0.0.1", "port": 99999 }],
+  "delivery": { "routes": { "slow.test": { "prot": 25 } }, "ip_family": "ipx" },
+  "retry": { "backoff_multiplier": 0.5 },
+  "hostname": "a b",
+  "relay_domains": ["ok.test", 7]
+}`;
+  assert.deepEqual(problems(text).sort(), [
+    '10: listeners.0.port: must be a whole number from 0 to 65535, is 99999',
+    '11: delivery.ip_family: must be "any" or "ipv4" or "ipv6", is "ipx"',
+    '11: delivery.routes."slow.test".prot: unknown key (did you mean "port"?)',
+    '11: delivery.routes."slow.test": "host" is missing: a string',
+    '12: retry.backoff_multiplier: must be a number from 1 to 100, is 0.5',
+    '13: hostname: must be a host name or address, is "a b"',
+    '14: relay_domains.1: must be a string, is 7',
+    '2: lisnteners: unknown key (did you mean "listeners"?)',
+    '3: max_message_size: must be a whole number from 1024 to 1099511627776, is "big"',
+    '5: smtp.max_recipient: unknown key (did you mean "max_recipients"?)',
+    '6: smtp.vrfy: must be true or false, is 1',
+    '7: smtp.max_hops: must be a whole number from 1 to 1000, is 0',
+    '9: session_threads: must be "auto" or a whole number from 1 to 64, is "many"',
+  ]);
+});
+
+test('a key unlike any other is answered with the known ones', () => {
+  assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), ['1: scheduler.zzzz: unknown key (known here: engine)']);
+});
+
+test('a wait of 0 ms and other senseless values are refused', () => {
+  assert.match(problems('{ "inbound_persist_wait_timeout_ms": 0 }').join(), /must be a whole number from 10 to 600000, is 0/);
+  assert.match(problems('{ "listeners": [] }').join(), /listeners: must have at least 1 entry/);
+  assert.match(problems('{ "persist_min_db_available_connections": 2 }').join(), /must be 0 or 1 with the sqlite driver/);
+});
+
+test('__proto__ is an unknown key like any other', () => {
+  assert.match(problems('{ "__proto__": { "hostname": "x" } }').join(), /__proto__: unknown key/);
+});
+
+test('a file that is not there, or not JSON, is named', () => {
+  assert.deepEqual(problems({}), ['1: cannot read /etc/relay/relay.json: ENOENT: /etc/relay/relay.json']);
+  assert.deepEqual(problems('{\n"a": }'), ['2: column 6: } is not a value (is a comma or a quote missing before it?)']);
+  assert.deepEqual(problems('[]'), ['1: the file must hold one object: { … }']);
+});
+
+test('${NAME} takes the environment’s value; $${NAME} is the text itself', () => {
+  const text = '{ "node_id": "${NODE}", "max_message_size": "${SIZE}", "log": { "file": "${DIR}/a-$${X}.log" } }';
+  const { config } = load(text, { NODE: '7', SIZE: '2048', DIR: '/var/log' });
+  assert.equal(config.node_id, '7');
+  assert.equal(config.max_message_size, 2048);
+  assert.equal(config.log.file, '/var/log/a-${X}.log');
+});
+
+test('a missing environment variable is named with its line', () => {
+  assert.match(problems('{\n"hostname": "${HOST_OF_RELAY}" }').join(), /^2: the environment variable HOST_OF_RELAY is not set/);
+});
+
+test('a text in a number’s place from a variable names the value', () => {
+  assert.match(problems('{ "max_message_size": "${SIZE}" }', { SIZE: 'big' }).join(), /must be a whole number .*, is "big"/);
+});
+
+test('include: files merge in order below the file’s own keys; lists are replaced', () => {
+  const files = {
+    '/etc/relay/relay.json': '{ "include": ["a.json", "sub/b.json"], "smtp": { "max_hops": 3 } }',
+    '/etc/relay/a.json': '{ "smtp": { "max_hops": 1, "max_errors": 1 }, "relay_domains": ["a.test"] }',
+    '/etc/relay/sub/b.json': '{ "smtp": { "max_errors": 2 }, "relay_domains": ["B.test"], "data_dir": "d" }',
+  };
+  const { config, files: read } = load(files);
+  assert.equal(config.smtp.max_hops, 3);
+  assert.equal(config.smtp.max_errors, 2);
+  assert.deepEqual(config.relay_domains, ['b.test']);
+  assert.equal(config.data_dir, '/etc/relay/sub/d', 'counts from the folder of the file that sets it');
+  assert.deepEqual(read, ['/etc/relay/relay.json', '/etc/relay/a.json', '/etc/relay/sub/b.json']);
+});
+
+test('include: a problem names the included file and its line', () => {
+  const files = { '/etc/relay/relay.json': '{ "include": ["a.json"] }', '/etc/relay/a.json': '{\n\n"hostnam": "x" }' };
+  assert.deepEqual(problems(files), ['/etc/relay/a.json:3: hostnam: unknown key (did you mean "hostname"?)']);
+});
+
+test('include: a cycle is refused', () => {
+  const files = { '/etc/relay/relay.json': '{ "include": ["a.json"] }', '/etc/relay/a.json': '{ "include": ["relay.json"] }' };
+  assert.match(problems(files).join(), /a\.json:1: include: cycle: .*relay\.json → .*a\.json → .*relay\.json/);
+});
+
+test('include: a missing file is told at the line that includes it', () => {
+  assert.match(problems('{\n"include": [\n"gone.json"] }').join(), /^3: cannot read \/etc\/relay\/gone\.json/);
+});
+
+test('paths: data_dir from the config file’s folder, the others from data_dir', () => {
+  const { config } = load(
+    '{ "data_dir": "../data", "log": { "file": "logs/relay.log" }, "listeners": [{ "path": "smtp.sock" }], "storage": { "local": { "path": "/mail" } } }',
+  );
+  assert.equal(config.data_dir, '/etc/data');
+  assert.equal(config.log.file, '/etc/data/logs/relay.log');
+  assert.equal(config.listeners[0]?.path, '/etc/data/smtp.sock');
+  assert.equal(config.database.path, '/etc/data/queue.db');
+  assert.equal(config.storage.local.path, '/mail');
+});
+
+test('a listener is host with port, or path, and none stands twice', () => {
+  const text = `{ "listeners": [
+    { "host": "127.0.0.1" },
+    { "port": 1 },
+    { "path": "a", "host": "::1", "port": 1 },
+    {},
+    { "host": "localhost", "port": 25 },
+    { "host": "::1", "port": 25 },
+    { "host": "::1", "port": 25 },
+    { "host": "::1", "port": 0 },
+    { "host": "::1", "port": 0 }
+  ] }`;
+  assert.deepEqual(problems(text), [
+    '2: listeners.0: "port" is missing',
+    '3: listeners.1: "host" is missing',
+    '4: listeners.2: needs either "host" and "port", or "path"',
+    '5: listeners.3: needs either "host" and "port", or "path"',
+    '6: listeners.4.host: must be an IPv4 or IPv6 address, is "localhost"',
+    '8: listeners.6: listens on the same as listeners.5',
+  ]);
+});
+
+test('networks, DNS servers and the source address must be addresses', () => {
+  const text = '{ "relay_networks": ["10.0.0.0/8", "10.0.0.0/33", "all", "::1"], "dns": { "servers": ["127.0.0.1:53", "[::1]:53", "::1", "dns.test", "127.0.0.1:0"] }, "delivery": { "source_address": "me" } }';
+  assert.deepEqual(
+    problems(text).map((p) => p.replace(/: must.*/, '')),
+    ['1: relay_networks.1', '1: relay_networks.2', '1: dns.servers.3', '1: dns.servers.4', '1: delivery.source_address'],
+  );
+});
+
+test('rules between keys', () => {
+  assert.match(problems('{ "content_memory_mb": 4, "spill_threshold_bytes": 1048577 }').join(), /spill_threshold_bytes: must be at most a quarter/);
+  assert.match(problems('{ "retry": { "initial_delay_ms": 5000, "max_delay_ms": 4000 } }').join(), /retry\.initial_delay_ms: must not exceed retry\.max_delay_ms/);
+});
+
+test('what is odd and allowed is a warning', () => {
+  const { warnings } = load('{ "database": { "path": ":memory:" }, "smtp": { "max_connections": 10, "max_connections_per_ip": 11 } }');
+  assert.deepEqual(
+    warnings.map((w) => w.replace(/^\S+ /, '')),
+    [
+      'database.path: :memory: keeps the queue in memory only: a restart loses all mail in it',
+      'inbound_ack_mode: after_persist cannot promise anything with a :memory: database: 250 means "in memory"',
+      'smtp.max_connections_per_ip: has no effect: it exceeds smtp.max_connections (10)',
+    ],
+  );
+  assert.match(load('{ "inbound_ack_mode": "after_enqueue" }').warnings.join(), /a crash can lose it/);
+  assert.match(load('{ "database": { "max_messages": 5 } }').warnings.join(), /max_messages: has no effect/);
+});
