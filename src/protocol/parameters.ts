@@ -147,6 +147,7 @@ export function parseParameters<T>(
       value = text.slice(valueStart, at);
       if (value === '') return keyword;
     }
+    if (at < length && text.charCodeAt(at) !== 0x20) return keyword;
     const row = table.get(keyword);
     if (row === undefined || seen.includes(`${keyword} `) || !row(value, into)) return keyword;
     seen += `${keyword} `;

@@ -79,6 +79,8 @@ export class DialogFixture {
   readonly logged: LogLine[] = [];
   readonly submitted: Submitted[] = [];
   readonly closedPeers: string[] = [];
+  /** Indices of `submitted` whose verdict was held back: their content is still with the main thread. */
+  readonly heldBack = new Set<number>();
   /** What becomes of the next messages; null: no verdict until `verdict` is called. Beyond the list: committed. */
   verdicts: (number | null)[] = [];
   readonly reactor: PlainReactor;
@@ -108,7 +110,10 @@ export class DialogFixture {
       const content = this.arena.bytes(message.content).toString('latin1');
       this.submitted.push({ message, ticket, content });
       const verdict = this.verdicts.length > 0 ? (this.verdicts.shift() as number | null) : VERDICT.committed;
-      if (verdict === null) return;
+      if (verdict === null) {
+        this.heldBack.add(this.submitted.length - 1);
+        return;
+      }
       this.#leave(message);
       if (ticket >= 0) this.#answers.push(ticket, verdict);
     });
@@ -126,6 +131,7 @@ export class DialogFixture {
   /** A verdict that was held back. */
   verdict(index: number, verdict: number): void {
     const { message, ticket } = this.submitted[index] as Submitted;
+    this.heldBack.delete(index);
     this.#leave(message);
     this.server.verdicts([ticket, verdict]);
   }
