@@ -63,7 +63,25 @@ test('nesting has a limit', () => {
 });
 
 test('arbitrary text never does anything but parse or name a problem', () => {
-  const piece = fc.constantFrom('{', '}', '[', ']', ',', ':', '"', '"a"', '1', 'true', '//', '/*', '*/', '\n', ' ', '\\', 'x');
+  const piece = fc.constantFrom(
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    ':',
+    '"',
+    '"a"',
+    '1',
+    'true',
+    '//',
+    '/*',
+    '*/',
+    '\n',
+    ' ',
+    '\\',
+    'x',
+  );
   fc.assert(
     fc.property(fc.array(piece), (pieces) => {
       try {

@@ -73,13 +73,21 @@ test('all problems are listed at once, each with line, key and what would be rig
 });
 
 test('a key unlike any other is answered with the known ones', () => {
-  assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), ['1: scheduler.zzzz: unknown key (known here: engine)']);
+  assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), [
+    '1: scheduler.zzzz: unknown key (known here: engine)',
+  ]);
 });
 
 test('a wait of 0 ms and other senseless values are refused', () => {
-  assert.match(problems('{ "inbound_persist_wait_timeout_ms": 0 }').join(), /must be a whole number from 10 to 600000, is 0/);
+  assert.match(
+    problems('{ "inbound_persist_wait_timeout_ms": 0 }').join(),
+    /must be a whole number from 10 to 600000, is 0/,
+  );
   assert.match(problems('{ "listeners": [] }').join(), /listeners: must have at least 1 entry/);
-  assert.match(problems('{ "persist_min_db_available_connections": 2 }').join(), /must be 0 or 1 with the sqlite driver/);
+  assert.match(
+    problems('{ "persist_min_db_available_connections": 2 }').join(),
+    /must be 0 or 1 with the sqlite driver/,
+  );
 });
 
 test('__proto__ is an unknown key like any other', () => {
@@ -88,12 +96,15 @@ test('__proto__ is an unknown key like any other', () => {
 
 test('a file that is not there, or not JSON, is named', () => {
   assert.deepEqual(problems({}), ['1: cannot read /etc/relay/relay.json: ENOENT: /etc/relay/relay.json']);
-  assert.deepEqual(problems('{\n"a": }'), ['2: column 6: } is not a value (is a comma or a quote missing before it?)']);
+  assert.deepEqual(problems('{\n"a": }'), [
+    '2: column 6: } is not a value (is a comma or a quote missing before it?)',
+  ]);
   assert.deepEqual(problems('[]'), ['1: the file must hold one object: { … }']);
 });
 
 test('${NAME} takes the environment’s value; $${NAME} is the text itself', () => {
-  const text = '{ "node_id": "${NODE}", "max_message_size": "${SIZE}", "log": { "file": "${DIR}/a-$${X}.log" } }';
+  const text =
+    '{ "node_id": "${NODE}", "max_message_size": "${SIZE}", "log": { "file": "${DIR}/a-$${X}.log" } }';
   const { config } = load(text, { NODE: '7', SIZE: '2048', DIR: '/var/log' });
   assert.equal(config.node_id, '7');
   assert.equal(config.max_message_size, 2048);
@@ -101,11 +112,17 @@ test('${NAME} takes the environment’s value; $${NAME} is the text itself', () 
 });
 
 test('a missing environment variable is named with its line', () => {
-  assert.match(problems('{\n"hostname": "${HOST_OF_RELAY}" }').join(), /^2: the environment variable HOST_OF_RELAY is not set/);
+  assert.match(
+    problems('{\n"hostname": "${HOST_OF_RELAY}" }').join(),
+    /^2: the environment variable HOST_OF_RELAY is not set/,
+  );
 });
 
 test('a text in a number’s place from a variable names the value', () => {
-  assert.match(problems('{ "max_message_size": "${SIZE}" }', { SIZE: 'big' }).join(), /must be a whole number .*, is "big"/);
+  assert.match(
+    problems('{ "max_message_size": "${SIZE}" }', { SIZE: 'big' }).join(),
+    /must be a whole number .*, is "big"/,
+  );
 });
 
 test('include: files merge in order below the file’s own keys; lists are replaced', () => {
@@ -123,17 +140,29 @@ test('include: files merge in order below the file’s own keys; lists are repla
 });
 
 test('include: a problem names the included file and its line', () => {
-  const files = { '/etc/relay/relay.json': '{ "include": ["a.json"] }', '/etc/relay/a.json': '{\n\n"hostnam": "x" }' };
+  const files = {
+    '/etc/relay/relay.json': '{ "include": ["a.json"] }',
+    '/etc/relay/a.json': '{\n\n"hostnam": "x" }',
+  };
   assert.deepEqual(problems(files), ['/etc/relay/a.json:3: hostnam: unknown key (did you mean "hostname"?)']);
 });
 
 test('include: a cycle is refused', () => {
-  const files = { '/etc/relay/relay.json': '{ "include": ["a.json"] }', '/etc/relay/a.json': '{ "include": ["relay.json"] }' };
-  assert.match(problems(files).join(), /a\.json:1: include: cycle: .*relay\.json → .*a\.json → .*relay\.json/);
+  const files = {
+    '/etc/relay/relay.json': '{ "include": ["a.json"] }',
+    '/etc/relay/a.json': '{ "include": ["relay.json"] }',
+  };
+  assert.match(
+    problems(files).join(),
+    /a\.json:1: include: cycle: .*relay\.json → .*a\.json → .*relay\.json/,
+  );
 });
 
 test('include: a missing file is told at the line that includes it', () => {
-  assert.match(problems('{\n"include": [\n"gone.json"] }').join(), /^3: cannot read \/etc\/relay\/gone\.json/);
+  assert.match(
+    problems('{\n"include": [\n"gone.json"] }').join(),
+    /^3: cannot read \/etc\/relay\/gone\.json/,
+  );
 });
 
 test('paths: data_dir from the config file’s folder, the others from data_dir', () => {
@@ -170,20 +199,35 @@ test('a listener is host with port, or path, and none stands twice', () => {
 });
 
 test('networks, DNS servers and the source address must be addresses', () => {
-  const text = '{ "relay_networks": ["10.0.0.0/8", "10.0.0.0/33", "all", "::1"], "dns": { "servers": ["127.0.0.1:53", "[::1]:53", "::1", "dns.test", "127.0.0.1:0"] }, "delivery": { "source_address": "me" } }';
+  const text =
+    '{ "relay_networks": ["10.0.0.0/8", "10.0.0.0/33", "all", "::1"], "dns": { "servers": ["127.0.0.1:53", "[::1]:53", "::1", "dns.test", "127.0.0.1:0"] }, "delivery": { "source_address": "me" } }';
   assert.deepEqual(
     problems(text).map((p) => p.replace(/: must.*/, '')),
-    ['1: relay_networks.1', '1: relay_networks.2', '1: dns.servers.3', '1: dns.servers.4', '1: delivery.source_address'],
+    [
+      '1: relay_networks.1',
+      '1: relay_networks.2',
+      '1: dns.servers.3',
+      '1: dns.servers.4',
+      '1: delivery.source_address',
+    ],
   );
 });
 
 test('rules between keys', () => {
-  assert.match(problems('{ "content_memory_mb": 4, "spill_threshold_bytes": 1048577 }').join(), /spill_threshold_bytes: must be at most a quarter/);
-  assert.match(problems('{ "retry": { "initial_delay_ms": 5000, "max_delay_ms": 4000 } }').join(), /retry\.initial_delay_ms: must not exceed retry\.max_delay_ms/);
+  assert.match(
+    problems('{ "content_memory_mb": 4, "spill_threshold_bytes": 1048577 }').join(),
+    /spill_threshold_bytes: must be at most a quarter/,
+  );
+  assert.match(
+    problems('{ "retry": { "initial_delay_ms": 5000, "max_delay_ms": 4000 } }').join(),
+    /retry\.initial_delay_ms: must not exceed retry\.max_delay_ms/,
+  );
 });
 
 test('what is odd and allowed is a warning', () => {
-  const { warnings } = load('{ "database": { "path": ":memory:" }, "smtp": { "max_connections": 10, "max_connections_per_ip": 11 } }');
+  const { warnings } = load(
+    '{ "database": { "path": ":memory:" }, "smtp": { "max_connections": 10, "max_connections_per_ip": 11 } }',
+  );
   assert.deepEqual(
     warnings.map((w) => w.replace(/^\S+ /, '')),
     [

@@ -20,15 +20,23 @@ test('config/relay.schema.json is what the schema says', () => {
 test('the shipped config is good, accepts on loopback only, and has no smarthost', () => {
   const { config, warnings } = loadConfig(join(root, 'config/relay.json'), {});
   assert.deepEqual(warnings, []);
-  assert.deepEqual(config.listeners.map((l) => l.host), ['127.0.0.1']);
+  assert.deepEqual(
+    config.listeners.map((l) => l.host),
+    ['127.0.0.1'],
+  );
   assert.deepEqual(config.relay_networks, ['127.0.0.0/8', '::1/128']);
   assert.equal(config.delivery.smarthost, undefined);
 });
 
 test('every key has a description', () => {
-  const rows = configurationPage().split('\n').filter((line) => line.startsWith('| `'));
+  const rows = configurationPage()
+    .split('\n')
+    .filter((line) => line.startsWith('| `'));
   assert.ok(rows.length > 80);
-  assert.deepEqual(rows.filter((row) => row.endsWith('|  |')), []);
+  assert.deepEqual(
+    rows.filter((row) => row.endsWith('|  |')),
+    [],
+  );
 });
 
 test('features are the choices the schema offers', () => {

@@ -29,6 +29,9 @@ test('live keys take their new value, the others keep the old one until a restar
 });
 
 test('the merged config is a config', () => {
-  const { config: merged } = planReload(config({ delivery: { smarthost: { host: 'a.test' } } }), config({ retry: { max_attempts: 3 } }));
+  const { config: merged } = planReload(
+    config({ delivery: { smarthost: { host: 'a.test' } } }),
+    config({ retry: { max_attempts: 3 } }),
+  );
   assert.deepEqual(configSchema.parse(merged), merged);
 });

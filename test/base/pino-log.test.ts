@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { type LogOptions, PinoLog } from '../../src/base/pino-log.ts';
+
+function setUp(t: TestContext, options: Partial<LogOptions> = {}) {
+  const dir = mkdtempSync(join(tmpdir(), 'log-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const file = join(dir, 'logs', 'relay.log');
+  const log = new PinoLog({ level: 'info', format: 'json', file, ...options });
+  const lines = (path = file): string[] => readFileSync(path, 'utf8').split('\n').slice(0, -1);
+  return { dir, file, log, lines };
+}
+
+test('json: one object a line with level, time, event and fields', (t) => {
+  const { log, lines } = setUp(t, { thread: 'session-0' });
+  log.warn('session.closed', { session: 's1', error: new Error('gone') });
+  const line = JSON.parse(lines()[0] as string) as Record<string, unknown>;
+  assert.equal(line.level, 'warn');
+  assert.equal(line.event, 'session.closed');
+  assert.equal(line.session, 's1');
+  assert.equal(line.thread, 'session-0');
+  assert.equal((line.error as { message: string }).message, 'gone');
+  assert.ok(Math.abs(Date.parse(String(line.time)) - Date.now()) < 60_000);
+  log.close();
+});
+
+test('text: one readable line, values with blanks quoted', (t) => {
+  const { log, lines } = setUp(t, { format: 'text' });
+  log.error('disk.full', { path: '/var/lib', text: 'no space', free: 0 });
+  assert.match(lines()[0] as string, /^\S+Z ERROR disk\.full path=\/var\/lib text="no space" free=0$/);
+  log.close();
+});
+
+test('lines below the level are not written; the level changes live', (t) => {
+  const { log, lines } = setUp(t, { level: 'warn' });
+  log.info('one');
+  log.debug('one');
+  log.setLevel('debug');
+  log.debug('two');
+  assert.deepEqual(
+    lines().map((line) => (JSON.parse(line) as { event: string }).event),
+    ['two'],
+  );
+  log.close();
+});
+
+test('reopen: after the file was moved the next line is in a new one', (t) => {
+  const { file, log, lines } = setUp(t);
+  log.info('one');
+  renameSync(file, `${file}.1`);
+  log.info('two');
+  log.reopen();
+  log.info('three');
+  assert.equal(lines(`${file}.1`).length, 2);
+  assert.equal(lines().length, 1);
+  log.close();
+});
+
+test('full disk: the program goes on, and the lines follow when there is room', (t) => {
+  const { file, log, lines } = setUp(t);
+  log.info('zero');
+  unlinkSync(file);
+  symlinkSync('/dev/full', file);
+  log.reopen();
+  for (const event of ['one', 'two']) log.info(event);
+  unlinkSync(file);
+  log.reopen();
+  log.info('three');
+  assert.deepEqual(
+    lines().map((line) => (JSON.parse(line) as { event: string }).event),
+    ['one', 'two', 'three'],
+  );
+  log.close();
+});
+
+test('full disk for long: lines beyond the bound are dropped and counted', (t) => {
+  const { file, log, lines } = setUp(t);
+  log.info('zero');
+  unlinkSync(file);
+  symlinkSync('/dev/full', file);
+  log.reopen();
+  const text = 'x'.repeat(500_000);
+  for (let i = 0; i < 12; i++) log.info('big', { text });
+  unlinkSync(file);
+  log.reopen();
+  log.info('last');
+  const events = lines().map((line) => JSON.parse(line) as { event: string; lines?: number });
+  const dropped = events
+    .filter((e) => e.event === 'log.lines-dropped')
+    .reduce((sum, e) => sum + (e.lines ?? 0), 0);
+  assert.ok(dropped > 0);
+  assert.equal(events.filter((e) => e.event === 'big').length + dropped, 12);
+  log.close();
+});
+
+test('threads write whole lines to the same file', async (t) => {
+  const { file, log, lines } = setUp(t);
+  const module = JSON.stringify(new URL('../../src/base/pino-log.ts', import.meta.url).href);
+  const script = `import(${module}).then(({ PinoLog }) => {
+    const log = new PinoLog({ level: 'info', format: 'json', file: ${JSON.stringify(file)}, thread: 'other' });
+    for (let i = 0; i < 500; i++) log.info('line', { i, text: 'x'.repeat(200) });
+    log.close();
+  })`;
+  const worker = new Worker(script, { eval: true });
+  const ended = new Promise((resolve, reject) => worker.on('exit', resolve).on('error', reject));
+  for (let i = 0; i < 500; i++) log.info('line', { i, text: 'y'.repeat(200) });
+  await ended;
+  const parsed = lines().map((line) => JSON.parse(line) as { thread?: string });
+  assert.equal(parsed.length, 1000);
+  assert.equal(parsed.filter((line) => line.thread === 'other').length, 500);
+  log.close();
+});

@@ -1,0 +1,317 @@
+import assert from 'node:assert/strict';
+import {
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { Log } from '../../src/base/log.ts';
+import { configSchema } from '../../src/config/schema.ts';
+import type { AttemptResult } from '../../src/mail/job.ts';
+import type { Message } from '../../src/mail/message.ts';
+import type { OutcomeGroup } from '../../src/mail/outcome.ts';
+import {
+  type DeliveryEvent,
+  EventLog,
+  type EventLogOptions,
+  eventLogOptions,
+} from '../../src/report/events.ts';
+
+const START = Date.parse('2026-03-01T23:59:00.000Z');
+
+function setUp(t: TestContext, options: Partial<EventLogOptions> = {}) {
+  const dir = mkdtempSync(join(tmpdir(), 'events-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const said: { event: string; fields: Record<string, unknown> | undefined }[] = [];
+  const say = (event: string, fields?: Record<string, unknown>): void => void said.push({ event, fields });
+  const log: Log = { debug: say, info: say, warn: say, error: say };
+  const clock = { ms: START };
+  const all: EventLogOptions = {
+    dir,
+    enabled: true,
+    maxFileBytes: 1_048_576,
+    keepFiles: 10,
+    maxBufferBytes: 1_048_576,
+    log,
+    now: () => clock.ms,
+    ...options,
+  };
+  return { dir, said, clock, options: all, events: new EventLog(all) };
+}
+
+function lines(dir: string, file = readdirSync(dir).sort()[0]): DeliveryEvent[] {
+  const text = readFileSync(join(dir, String(file)), 'utf8');
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as DeliveryEvent);
+}
+
+function message(): Message {
+  return {
+    queueId: '01kabc000000001',
+    envelope: {
+      reversePath: '"odd\\"quote"@a.test',
+      body: '7BIT',
+      smtpUtf8: false,
+      recipients: [{ address: 'b@b.test', domain: 'b.test', class: 'external', notify: 0 }],
+    },
+    trace: '',
+    content: 0,
+    sizeBytes: 123,
+    receivedAtMs: START - 7,
+    receptionMs: 12,
+    client: { address: '192.0.2.1', helo: 'c\u0001', protocol: 'ESMTP', sessionId: 's1' },
+  };
+}
+
+function result(groups: OutcomeGroup[], addresses = ['b@b.test']): AttemptResult {
+  return {
+    queueId: '01kabc000000001',
+    destination: 'b.test',
+    fence: 1,
+    attempts: 2,
+    reversePath: 'a@a.test',
+    receivedAtMs: START,
+    sizeBytes: 123,
+    groups,
+    recipients: addresses.map((address, seq) => ({ seq, address, notify: 0 })),
+    times: { queueMs: 1.26, connectMs: 2, transferMs: 3 },
+    dsns: [],
+    delayNotified: false,
+  };
+}
+
+const reply = { code: 250, enhanced: '2.0.0', text: 'ok "1"', peer: 'mx.b.test [192.0.2.9]' };
+
+test('accepted: one line a message with its times', async (t) => {
+  const { dir, events } = setUp(t);
+  events.accepted(message());
+  await events.close();
+  assert.deepEqual(lines(dir), [
+    {
+      type: 'accepted',
+      time: '2026-03-01T23:59:00.000Z',
+      queue_id: '01kabc000000001',
+      sender: '"odd\\"quote"@a.test',
+      recipients: 1,
+      size: 123,
+      client: '192.0.2.1',
+      helo: 'c\u0001',
+      protocol: 'ESMTP',
+      session: 's1',
+      reception_ms: 12,
+      persist_ms: 7,
+    },
+  ]);
+  assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl']);
+});
+
+test('attempt: every recipient gets the line of its own outcome', async (t) => {
+  const { dir, events } = setUp(t);
+  const groups: OutcomeGroup[] = [
+    { seqs: [0, 2], outcome: { kind: 'delivered', reply, dsnPassedOn: false } },
+    {
+      seqs: [1],
+      outcome: { kind: 'deferred', reason: 'timeout', detail: 'no reply', retryAtMs: START + 1000 },
+    },
+    {
+      seqs: [3],
+      outcome: {
+        kind: 'bounced',
+        reason: 'peer-5xx',
+        reply: { ...reply, code: 550, enhanced: '' },
+        status: '5.1.1',
+        detail: 'd',
+      },
+    },
+    { seqs: [4], outcome: { kind: 'bounced', reason: 'expired', status: '4.4.7', detail: 'too old' } },
+  ];
+  events.attempt(result(groups, ['0@b.test', '1@b.test', '2@b.test', '3@b.test', '4@b.test']));
+  await events.close();
+  const shared = {
+    time: '2026-03-01T23:59:00.000Z',
+    queue_id: '01kabc000000001',
+    sender: 'a@a.test',
+    destination: 'b.test',
+    attempt: 3,
+    size: 123,
+    queue_ms: 1.3,
+    connect_ms: 2,
+    transfer_ms: 3,
+  };
+  const delivered = {
+    type: 'delivered',
+    ...shared,
+    reply: '250 2.0.0 ok "1"',
+    peer: 'mx.b.test [192.0.2.9]',
+  };
+  assert.deepEqual(lines(dir), [
+    { ...delivered, recipient: '0@b.test' },
+    { ...delivered, recipient: '2@b.test' },
+    {
+      type: 'deferred',
+      ...shared,
+      reason: 'timeout',
+      detail: 'no reply',
+      retry_at: '2026-03-01T23:59:01.000Z',
+      recipient: '1@b.test',
+    },
+    {
+      type: 'bounced',
+      ...shared,
+      reason: 'peer-5xx',
+      status: '5.1.1',
+      detail: 'd',
+      reply: '550 ok "1"',
+      peer: 'mx.b.test [192.0.2.9]',
+      recipient: '3@b.test',
+    },
+    {
+      type: 'expired',
+      ...shared,
+      reason: 'expired',
+      status: '4.4.7',
+      detail: 'too old',
+      recipient: '4@b.test',
+    },
+  ]);
+});
+
+test('removed: one line a recipient, naming who did it', async (t) => {
+  const { dir, events } = setUp(t);
+  events.removed('01kabc000000001', ['x@b.test', 'y@b.test'], 'operator');
+  await events.close();
+  assert.deepEqual(
+    lines(dir).map((e) => e.type === 'removed' && [e.recipient, e.by]),
+    [
+      ['x@b.test', 'operator'],
+      ['y@b.test', 'operator'],
+    ],
+  );
+});
+
+test('a line is on disk without close, and within the flush time when more follow', async (t) => {
+  const { dir, events } = setUp(t);
+  t.after(() => events.close());
+  for (let count = 1; count <= 2; count++) {
+    events.removed(`id${count}`, ['x'], 'operator');
+    // The real timer runs: bounded by the flush time, well below this test's own limit.
+    while (readdirSync(dir).length === 0 || lines(dir).length < count)
+      await new Promise((next) => setImmediate(next));
+  }
+});
+
+test('disabled: nothing is written', async (t) => {
+  const { dir, events } = setUp(t, { enabled: false });
+  events.accepted(message());
+  events.attempt(result([{ seqs: [0], outcome: { kind: 'delivered', reply, dsnPassedOn: false } }]));
+  events.removed('id', ['x'], 'operator');
+  await events.close();
+  assert.deepEqual(readdirSync(dir), []);
+});
+
+test('a new file begins at max_file_mb and on a new day; only keep_files are kept', async (t) => {
+  const { dir, clock, options } = setUp(t);
+  const append = async (id: string): Promise<void> => {
+    const events = new EventLog({ ...options, maxFileBytes: 50, keepFiles: 3 });
+    events.removed(id, ['x'], 'operator');
+    await events.close();
+  };
+  await append('first');
+  await append('second');
+  assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl', '2026-03-01-0002.jsonl']);
+  clock.ms += 120_000;
+  await append('third');
+  await append('fourth');
+  assert.deepEqual(readdirSync(dir), [
+    '2026-03-01-0002.jsonl',
+    '2026-03-02-0001.jsonl',
+    '2026-03-02-0002.jsonl',
+  ]);
+});
+
+test('a restart goes on in the newest file of the day', async (t) => {
+  const { dir, options } = setUp(t);
+  for (const id of ['one', 'two']) {
+    const events = new EventLog(options);
+    events.removed(id, ['x'], 'operator');
+    await events.close();
+  }
+  assert.deepEqual(
+    lines(dir).map((e) => 'queue_id' in e && e.queue_id),
+    ['one', 'two'],
+  );
+});
+
+test('reopen: after rotation by another program the next line is in a new file', async (t) => {
+  const { dir, events } = setUp(t);
+  events.removed('one', ['x'], 'operator');
+  const file = join(dir, '2026-03-01-0001.jsonl');
+  while (readdirSync(dir).length === 0 || readFileSync(file).length === 0)
+    await new Promise((next) => setImmediate(next));
+  renameSync(file, join(dir, 'rotated'));
+  events.reopen();
+  events.removed('two', ['x'], 'operator');
+  await events.close();
+  assert.deepEqual(lines(dir, 'rotated').length, 1);
+  assert.deepEqual(lines(dir, '2026-03-01-0001.jsonl').length, 1);
+});
+
+test('full disk: lines are dropped, said once, and counted in the log when there is room again', async (t) => {
+  const { dir, said, events } = setUp(t);
+  const file = join(dir, '2026-03-01-0001.jsonl');
+  symlinkSync('/dev/full', file);
+  events.removed('lost', ['x', 'y'], 'operator');
+  while (said.length === 0) await new Promise((next) => setImmediate(next));
+  assert.equal(said[0]?.event, 'events.write-failed');
+  unlinkSync(file);
+  events.removed('kept', ['z'], 'operator');
+  await events.close();
+  assert.deepEqual(
+    lines(dir).map((e) => (e.type === 'dropped' ? e.lines : e.type)),
+    ['removed', 2],
+  );
+  assert.deepEqual(said.slice(1), [{ event: 'events.dropped', fields: { lines: 2 } }]);
+});
+
+test('lines beyond max_buffer_mb are dropped and counted', async (t) => {
+  const { dir, events } = setUp(t, { maxBufferBytes: 1000 });
+  for (let i = 0; i < 100; i++) events.removed(`id${i}`, ['x'], 'operator');
+  await events.close();
+  const written = lines(dir);
+  const last = written.at(-1);
+  assert.equal(last?.type === 'dropped' && last.lines + written.length - 1, 100);
+});
+
+test('a folder that cannot be made is said once and stops nothing', async (t) => {
+  const { dir, said, options } = setUp(t);
+  writeFileSync(join(dir, 'file'), '');
+  const events = new EventLog({ ...options, dir: join(dir, 'file', 'events') });
+  events.removed('one', ['x'], 'operator');
+  await events.close();
+  assert.deepEqual(
+    said.map((s) => s.event),
+    ['events.write-failed'],
+  );
+});
+
+test('the options come from events.enabled, max_file_mb, keep_files, max_buffer_mb', () => {
+  const config = configSchema.parse({
+    events: { enabled: false, max_file_mb: 2, keep_files: 3, max_buffer_mb: 4 },
+  });
+  assert.deepEqual(eventLogOptions(config, '/d'), {
+    dir: '/d',
+    enabled: false,
+    maxFileBytes: 2_097_152,
+    keepFiles: 3,
+    maxBufferBytes: 4_194_304,
+  });
+});
