@@ -42,7 +42,8 @@ export class DeliveryThreads {
         this.#ports.failed(error as Error);
       });
       worker.on('exit', (code) => {
-        if (!this.#stopping) this.#ports.failed(new Error(`delivery thread ${thread} ended with code ${code}`));
+        if (!this.#stopping)
+          this.#ports.failed(new Error(`delivery thread ${thread} ended with code ${code}`));
       });
       worker.on('message', (message: FromDelivery) => {
         switch (message.type) {
@@ -99,9 +100,7 @@ export class DeliveryThreads {
 
   /** Resolves with the jobs never begun, once what was on the wire has its results. */
   async drain(): Promise<Job[]> {
-    const all = Promise.all(
-      this.#workers.map(() => new Promise<Job[]>((done) => this.#drains.push(done))),
-    );
+    const all = Promise.all(this.#workers.map(() => new Promise<Job[]>((done) => this.#drains.push(done))));
     this.postAll({ type: 'drain' });
     return (await all).flat();
   }
