@@ -4,8 +4,9 @@
  */
 import { tmpdir } from 'node:os';
 import { createArena } from '../src/native.ts';
+import { parseFault } from './lib/faults.ts';
 import { readOptions } from './lib/options.ts';
-import { parseFault, Sink } from './lib/sink-server.ts';
+import { Sink } from './lib/sink-server.ts';
 
 const options = readOptions('bench/sink.ts', 'SMTP server that counts and discards', {
   host: { kind: 'text', default: '127.0.0.1', help: 'address to listen on' },

@@ -3,7 +3,7 @@
  * then restart, until everything is settled. Promise I1 and I2: no message that got its 250 is lost or damaged.
  * Duplicates (I6) are counted and bounded by what can be under way.
  *
- *   CRASH_KILLS=20 CRASH_SEED=4711 node --test test/crash/
+ *   CRASH_KILLS=20 CRASH_SEED=4711 node --test test/crash/*.test.ts
  */
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';

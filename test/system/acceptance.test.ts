@@ -144,8 +144,8 @@ test('persist_max_inflight_mails: 452 when full, usable afterwards', { timeout: 
   );
   assert.ok(full > 0, 'two places for forty clients must fill up');
   for (const talk of talks) assert.match(await talk.send({ to: 'after@relay.test' }), /^250/);
-  const stats = await relay.queueJson<{ mails: number }>('stats');
-  assert.equal(stats.mails, accepted + talks.length);
+  const stats = await relay.queueJson<{ queue: { mails: number } }>('stats');
+  assert.equal(stats.queue.mails, accepted + talks.length);
   for (const talk of talks) talk.destroy();
 });
 
