@@ -16,7 +16,14 @@ export const CHUNK_BYTES = 65536;
 export const NO_CONTENT = 0xffffffff;
 
 /** Value of the per-content state word; moved only by compare-and-exchange, so that a timeout and a commit cannot both win. */
-export const CONTENT_STATE = { waiting: 0, committing: 1, withdrawn: 2, abandoned: 3 } as const;
+export const CONTENT_STATE = {
+  waiting: 0,
+  committing: 1,
+  withdrawn: 2,
+  abandoned: 3,
+  /** The main thread saw the commit before the session gave up: the verdict is on its way and holds. */
+  committed: 4,
+} as const;
 
 /**
  * Content of messages in shared memory: fixed chunks in one SharedArrayBuffer with a lock-free free list, used by

@@ -8,6 +8,7 @@ const ERRORS = {
   'database-busy': { temporary: true },
   'database-full': { temporary: true },
   'database-corrupt': { temporary: false },
+  'database-refused': { temporary: false },
   'schema-unknown': { temporary: false },
   'storage-unavailable': { temporary: true },
   'storage-full': { temporary: true },

@@ -19,7 +19,12 @@ export interface OutboxPlan {
 export interface CommitMessage {
   message: Message;
   plan: OutboxPlan[];
+  /** For a DSN: index of the settlement that called for it. It commits only when that settlement is accepted. */
+  settlement?: number;
 }
+
+/** Fence of rows inserted as SENDING: what a Job made from memory carries. */
+export const FIRST_FENCE = 1;
 
 /** How one recipient group ends or waits, without what only events need. */
 export interface SettleGroup {
@@ -43,6 +48,8 @@ export interface Settlement {
 
 /** One group commit: everything that arrived while the last commit ran, in one transaction and one fsync. */
 export interface CommitBatch {
+  /** Names the batch. Stored with it, so that `fate` can tell what became of an interrupted commit. */
+  token: string;
   messages: CommitMessage[];
   settlements: Settlement[];
   /** Queue ids committed earlier but withdrawn since (a 451 went out before the commit was known). */
@@ -52,7 +59,7 @@ export interface CommitBatch {
 }
 
 export interface CommitResult {
-  /** Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began. */
+  /** Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began (for a DSN: when its settlement was rejected). */
   messages: ('committed' | 'withdrawn')[];
   /** Per settlement: false when the fencing number was stale (the result was rejected). */
   settlements: boolean[];
@@ -83,6 +90,7 @@ export interface ClaimResult {
   short: boolean;
 }
 
+/** Rows in order of queue id. The rows of one mail are never parted, so a page may exceed `limit` by the rest of its last mail. */
 export interface QueueFilter {
   state?: OutboxState;
   destination?: string;
@@ -114,7 +122,15 @@ export interface MailDetail {
   protocol: string;
   trace: string;
   rows: QueueRow[];
-  recipients: { seq: number; address: string; destination: string; class: string; status: RecipientStatus; reason: string; detail: string }[];
+  recipients: {
+    seq: number;
+    address: string;
+    destination: string;
+    class: string;
+    status: RecipientStatus;
+    reason: string;
+    detail: string;
+  }[];
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
 export interface QueueStats {
@@ -125,6 +141,21 @@ export interface QueueStats {
   destinations: DestinationBacklog[];
 }
 
+/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
+export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
+export type OperateTarget = { queueId: string } | { destination: string } | 'all';
+/** Recipients that waited and were removed; one event each (I2). */
+export interface RemovedMail {
+  queueId: string;
+  recipients: string[];
+}
+export interface OperateResult {
+  rows: number;
+  /** rows = 0: nothing waits there any more. */
+  destinations: DestinationBacklog[];
+  removed: RemovedMail[];
+}
+
 /**
  * One queue database, written by one persistence thread (sqlite) or a pool of connections (later drivers).
  * All calls are asynchronous in their contract so that network drivers fit; sqlite answers at once.
@@ -132,6 +163,8 @@ export interface QueueStats {
  */
 export interface Database {
   commit(batch: CommitBatch): Promise<CommitResult>;
+  /** What became of the newest commit, if it is the one with this token; null when it did not happen. */
+  fate(token: string): Promise<CommitResult | null>;
   claim(request: ClaimRequest): Promise<ClaimResult>;
   /** Waiting work by destination, to rebuild the scheduler. */
   backlog(): Promise<DestinationBacklog[]>;
@@ -141,7 +174,10 @@ export interface Database {
    */
   recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING with their fence checked. */
-  release(rows: { queueId: string; destination: string; fence: number; reason: string }[], nowMs: number): Promise<void>;
+  release(
+    rows: { queueId: string; destination: string; fence: number; reason: string }[],
+    nowMs: number,
+  ): Promise<void>;
   /** Drops settled rows past their time (keep_sent_ms, keep_dead_ms) and sweeps content without a mail. At most `limit` mails a call. */
   purge(nowMs: number, limit: number): Promise<number>;
 
@@ -150,8 +186,8 @@ export interface Database {
   /** Trace and content as one stream of parts, for `queue cat`. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
-  /** Operator's hand on rows that are not SENDING; returns the rows changed (destination with new due time). */
-  operate(action: 'retry' | 'hold' | 'release' | 'delete', target: { queueId: string } | { destination: string } | 'all', nowMs: number): Promise<{ rows: number; destinations: DestinationBacklog[]; removed: { queueId: string; recipients: string[] }[] }>;
+  /** Operator's hand on rows that are not SENDING; returns the rows changed, and what waits since at their destinations. */
+  operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult>;
 
   close(): Promise<void>;
 }

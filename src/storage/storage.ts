@@ -1,25 +1,49 @@
 import type { ContentHandle } from '../mail/message.ts';
 
-/** Where content lies: offset and length within an object of the provider. `parts` is how many database rows carry it (database provider). */
+/** Where content lies, as its row in `mails` says. */
 export interface ContentRef {
+  /** Object of the provider; '' when the content is rows of the database itself. */
   object: string;
+  /** First byte within the object, or the first of those rows. */
   offset: number;
+  lengthBytes: number;
+  /** How many rows of the database carry it; 0 for content in an object. */
+  parts: number;
+}
+
+/** Content to store, named by the message it belongs to. */
+export interface StorageItem {
+  queueId: string;
+  content: ContentHandle;
   lengthBytes: number;
 }
 
 /**
- * A storage provider. `put` stores the contents of one group commit as one bundle and returns when they are on
- * stable storage (or, for the database provider, will be with the surrounding transaction).
+ * A storage provider. One group commit calls put, then inside its transaction insert and erase, then after it
+ * remove (or, when it failed, discard). Content is never changed once stored.
  * Throws RelayError 'storage-full' | 'storage-unavailable' (temporary) or 'storage-failed'.
  */
 export interface Storage {
-  put(contents: ContentHandle[]): Promise<ContentRef[]>;
-  /** Loads content into the arena (or opens its file); NO_CONTENT when the arena is short. Throws 'content-missing' when it is not there. */
+  /**
+   * Stores the contents of one group commit, before its transaction: as one bundle where the provider has
+   * objects. When it resolves they are on stable storage, but for what `insert` still has to write.
+   */
+  put(items: StorageItem[]): Promise<ContentRef[]>;
+  /** Within the transaction: writes content that lies in the database itself. */
+  insert(item: StorageItem, ref: ContentRef): void;
+  /** Within the transaction: deletes content that lies in the database itself. */
+  erase(ref: ContentRef): void;
+  /** The transaction did not happen: undoes put. Never throws; what cannot be deleted is swept later. */
+  discard(refs: ContentRef[]): Promise<void>;
+  /** After the transaction: deletes objects no mail refers to any more. Never throws; what stays is swept later. */
+  remove(objects: string[]): Promise<void>;
+  /**
+   * Loads content into the arena (or opens its file); NO_CONTENT when the arena is short. Throws 'content-missing'
+   * when it is not there.
+   */
   load(ref: ContentRef): Promise<ContentHandle>;
-  /** Some bytes, for `queue cat`. */
+  /** Some bytes, for `queue cat`; empty past the end. */
   read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array>;
-  /** The mails that these refs belonged to are settled. */
-  remove(refs: ContentRef[]): Promise<void>;
   /** Deletes objects no mail refers to (crash between put and commit). `isReferenced` asks the database. */
   sweep(isReferenced: (object: string) => boolean): Promise<number>;
   close(): Promise<void>;

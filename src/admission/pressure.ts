@@ -1,0 +1,171 @@
+/**
+ * Looks every quarter of a second at what the relay runs short of (memory, disk, database, room for content) and
+ * writes it to the gauges, where session threads read it. Owns GAUGE.pressure and GAUGE.overloaded; decides nothing
+ * about single commands.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { freemem } from 'node:os';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
+
+const INTERVAL_MS = 250;
+const MEGABYTE = 1024 * 1024;
+/** Content memory counts as short when less than this share is free: what is on its way in must still find room. */
+const CONTENT_RESERVE = 1 / 32;
+
+/** What is measured; replaced in tests. */
+export interface PressureSources {
+  /** Bytes of memory the system could give. */
+  availableMemory(): number;
+  /** Bytes the relay may still write below data_dir. */
+  freeDisk(): Promise<number>;
+  /** Database connections that could take a commit now. */
+  availableConnections(): number;
+  contentChunks(): { free: number; total: number };
+  /** Messages held, and the most that may be; null without such a limit. */
+  messages(): { held: number; limit: number } | null;
+}
+
+export interface PressureOptions {
+  gauges: Gauges;
+  log: Log;
+  sources: PressureSources;
+  now?: () => number;
+}
+
+type Thresholds = Pick<
+  Config,
+  'persist_min_available_memory_mb' | 'persist_min_free_disk_mb' | 'persist_min_db_available_connections'
+> & { smtp: Pick<Config['smtp'], 'overload_hold_ms'> };
+
+const NAMES = new Map<number, string>(Object.entries(PRESSURE).map(([name, code]) => [code, name]));
+
+export class PressureGauge {
+  readonly #gauges: Gauges;
+  readonly #log: Log;
+  readonly #sources: PressureSources;
+  readonly #now: () => number;
+  #config: Thresholds;
+  #sinceMs: number | null = null;
+  #freeDisk = Number.POSITIVE_INFINITY;
+  #diskAsked = false;
+  #diskFailed = false;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(config: Thresholds, options: PressureOptions) {
+    this.#config = config;
+    this.#gauges = options.gauges;
+    this.#log = options.log;
+    this.#sources = options.sources;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** New thresholds after a reload. */
+  configure(config: Thresholds): void {
+    this.#config = config;
+  }
+
+  start(): void {
+    this.measure();
+    this.#timer = setInterval(() => this.measure(), INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    this.#timer = null;
+  }
+
+  /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
+  measure(): void {
+    this.#askDisk();
+    const code = this.#code();
+    const before = Atomics.exchange(this.#gauges, GAUGE.pressure, code);
+    if (code !== before) this.#tell(before, code);
+    if (code === PRESSURE.none) this.#sinceMs = null;
+    else this.#sinceMs ??= this.#now();
+    const overloaded =
+      this.#sinceMs !== null && this.#now() - this.#sinceMs >= this.#config.smtp.overload_hold_ms;
+    const was = Atomics.exchange(this.#gauges, GAUGE.overloaded, overloaded ? 1 : 0) === 1;
+    if (overloaded !== was)
+      this.#log.warn(overloaded ? 'overload-begins' : 'overload-ends', { pressure: NAMES.get(code) });
+  }
+
+  #code(): number {
+    const config = this.#config;
+    if (this.#sources.availableConnections() < config.persist_min_db_available_connections)
+      return PRESSURE.database;
+    if (this.#freeDisk < config.persist_min_free_disk_mb * MEGABYTE) return PRESSURE.disk;
+    if (this.#sources.availableMemory() < config.persist_min_available_memory_mb * MEGABYTE)
+      return PRESSURE.memory;
+    const messages = this.#sources.messages();
+    if (messages !== null && messages.held >= messages.limit) return PRESSURE.messages;
+    const { free, total } = this.#sources.contentChunks();
+    if (free < Math.max(1, total * CONTENT_RESERVE)) return PRESSURE.contentMemory;
+    return PRESSURE.none;
+  }
+
+  #tell(before: number, code: number): void {
+    if (code === PRESSURE.none) this.#log.info('pressure-ends', { pressure: NAMES.get(before) });
+    else this.#log.warn('pressure-begins', { pressure: NAMES.get(code), ...this.#figures() });
+  }
+
+  #figures(): Record<string, unknown> {
+    const { free, total } = this.#sources.contentChunks();
+    return {
+      availableMemoryMb: Math.round(this.#sources.availableMemory() / MEGABYTE),
+      freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
+      availableConnections: this.#sources.availableConnections(),
+      freeContentChunks: free,
+      contentChunks: total,
+    };
+  }
+
+  #askDisk(): void {
+    if (this.#diskAsked) return; // a hanging file system answers late: then the last figure stands
+    this.#diskAsked = true;
+    this.#sources.freeDisk().then(
+      (bytes) => {
+        this.#freeDisk = bytes;
+        this.#diskAsked = false;
+        this.#diskFailed = false;
+      },
+      (error: unknown) => {
+        this.#diskAsked = false;
+        // Free space that cannot be told is no reason to refuse mail: the commit will say what is wrong.
+        if (!this.#diskFailed) this.#log.warn('free-disk-unknown', { error: String(error) });
+        this.#diskFailed = true;
+      },
+    );
+  }
+}
+
+/** Bytes of memory available without swapping: MemAvailable where the kernel says it (Linux), else free memory. */
+export function availableMemory(): number {
+  return readMemAvailable() ?? freemem();
+}
+
+function readMemAvailable(): number | null {
+  let fd: number;
+  try {
+    fd = openSync('/proc/meminfo', 'r');
+  } catch {
+    return null; // not Linux
+  }
+  try {
+    const bytes = Buffer.allocUnsafe(512);
+    const text = bytes.toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0));
+    const found = /^MemAvailable:\s+(\d+) kB$/m.exec(text);
+    return found ? Number(found[1]) * 1024 : null;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Bytes an unprivileged writer may still use in the file system of `path`. */
+export async function freeDisk(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
+}

@@ -1,0 +1,169 @@
+/** Leases due rows of one destination to this node and loads what is needed to attempt them. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { RelayError } from '../../base/errors.ts';
+import type { BodyType, ReturnType } from '../../mail/envelope.ts';
+import type { Job, JobRecipient } from '../../mail/job.ts';
+import { type Arena, NO_CONTENT } from '../../native.ts';
+import type { Storage } from '../../storage/storage.ts';
+import type { ClaimRequest, ClaimResult } from '../database.ts';
+import { contentRef, type MailFacts } from './erase.ts';
+import { parseRuns } from './seq-runs.ts';
+
+interface DueRow extends MailFacts {
+  seqs: string;
+  attempts: number;
+  fence: number;
+  waiting: number;
+  delayNotified: number;
+  reversePath: string;
+  body: string;
+  smtpUtf8: number;
+  ret: string | null;
+  envid: string | null;
+  trace: string;
+  receivedAtMs: number;
+}
+
+/** A message with very many separate runs is read as one range and filtered: cheaper than a query per run. */
+const RUNS_QUERIED = 16;
+
+export class Claimer {
+  readonly #db: DatabaseSync;
+  readonly #storage: Storage;
+  readonly #arena: Arena;
+  readonly #due: StatementSync;
+  readonly #recipients: StatementSync;
+  readonly #lease: StatementSync;
+  readonly #setAside: StatementSync;
+  readonly #nextDue: StatementSync;
+
+  constructor(db: DatabaseSync, storage: Storage, arena: Arena) {
+    this.#db = db;
+    this.#storage = storage;
+    this.#arena = arena;
+    this.#due = db.prepare(
+      `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified,
+         m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
+         m.received_at AS receivedAtMs, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
+         m.content_parts AS contentParts, m.attachments
+       FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
+       WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,
+    );
+    this.#recipients = db.prepare(
+      `SELECT seq, address, notify, orcpt FROM mail_recipients
+       WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
+    );
+    this.#lease = db.prepare(
+      `UPDATE mail_outbox SET state = 'SENDING', due_at = NULL, fence = ?, lease_owner = ?, lease_until = ?
+       WHERE mail_id = ? AND destination = ?`,
+    );
+    this.#setAside = db.prepare(
+      `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, reason = 'content-unavailable', detail = ?
+       WHERE mail_id = ? AND destination = ?`,
+    );
+    this.#nextDue = db.prepare(
+      'SELECT due_at FROM mail_outbox WHERE destination = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1',
+    );
+  }
+
+  /** @param owner written to the leases, so that those of an interrupted claim can be found again. */
+  async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
+    const { destination, nowMs } = request;
+    const rows = this.#due.all(destination, nowMs, request.limit) as unknown as DueRow[];
+    const jobs: Job[] = [];
+    const missing: { id: string; detail: string }[] = [];
+    let short = false;
+    let recipients = 0;
+    try {
+      for (const row of rows) {
+        if (jobs.length > 0 && recipients + row.waiting > request.maxRecipients) break;
+        const content = await this.#load(row, missing);
+        if (content === null) continue;
+        if (content === NO_CONTENT) {
+          short = true;
+          break;
+        }
+        recipients += row.waiting;
+        jobs.push(this.#job(row, destination, content));
+      }
+      if (jobs.length > 0 || missing.length > 0) this.#write(request, owner, jobs, missing);
+    } catch (error) {
+      for (const job of jobs) this.#arena.release(job.content);
+      throw error;
+    }
+    return { jobs, nextDueMs: this.#nextDueMs(destination), short };
+  }
+
+  #nextDueMs(destination: string): number | null {
+    return (this.#nextDue.get(destination)?.due_at as number | undefined) ?? null;
+  }
+
+  /** null: the content is gone or unreadable for good; the row waits for an operator instead of for ever. */
+  async #load(row: DueRow, missing: { id: string; detail: string }[]): Promise<number | null> {
+    try {
+      return await this.#storage.load(contentRef(row));
+    } catch (error) {
+      if (!(error instanceof RelayError) || error.temporary) throw error;
+      missing.push({ id: row.id, detail: error.message });
+      return null;
+    }
+  }
+
+  #write(request: ClaimRequest, owner: string, jobs: Job[], missing: { id: string; detail: string }[]): void {
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      for (const job of jobs)
+        this.#lease.run(job.fence, owner, request.leaseUntilMs, job.queueId, request.destination);
+      for (const { id, detail } of missing) this.#setAside.run(detail, id, request.destination);
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+
+  #job(row: DueRow, destination: string, content: number): Job {
+    const job: Job = {
+      queueId: row.id,
+      destination,
+      attempts: row.attempts,
+      fence: row.fence + 1,
+      reversePath: row.reversePath,
+      body: row.body as BodyType,
+      smtpUtf8: row.smtpUtf8 === 1,
+      trace: row.trace,
+      content,
+      sizeBytes: row.sizeBytes,
+      receivedAtMs: row.receivedAtMs,
+      delayNotified: row.delayNotified === 1,
+      recipients: this.#jobRecipients(row),
+    };
+    if (row.ret !== null) job.ret = row.ret as ReturnType;
+    if (row.envid !== null) job.envid = row.envid;
+    return job;
+  }
+
+  #jobRecipients(row: DueRow): JobRecipient[] {
+    const recipients: JobRecipient[] = [];
+    const runs = parseRuns(row.seqs);
+    const whole = runs.length > RUNS_QUERIED;
+    const wanted = whole
+      ? new Set(
+          runs.flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, i) => first + i)),
+        )
+      : null;
+    const ranges = whole ? [[runs[0]?.[0] as number, runs.at(-1)?.[1] as number] as const] : runs;
+    for (const [first, last] of ranges)
+      for (const found of this.#recipients.all(row.id, first, last)) {
+        if (wanted !== null && !wanted.has(found.seq as number)) continue;
+        const recipient: JobRecipient = {
+          seq: found.seq as number,
+          address: found.address as string,
+          notify: found.notify as number,
+        };
+        if (found.orcpt !== null) recipient.orcpt = found.orcpt as string;
+        recipients.push(recipient);
+      }
+    return recipients;
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Opens one sqlite file the way the queue needs it and brings its schema up to date. Owns the pragmas; knows
+ * nothing of mail.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { RelayError } from '../../base/errors.ts';
+import { sqliteError } from './errors.ts';
+
+/**
+ * 8 KiB pages: measured best of 4, 8, 16 KiB over messages of 1 KB (9.5 µs CPU each against 10.9 and 9.3) and
+ * 10 KB (34 µs against 43 and 47), while a commit of one message still writes little.
+ */
+const PAGE_BYTES = 8192;
+const CACHE_KIB = 32_768;
+/** Only a safety net: the worker checkpoints earlier, between commits and after the verdicts went out. */
+const AUTO_CHECKPOINT_PAGES = 8000;
+const WAL_KEEP_BYTES = 64 * 1024 * 1024;
+const BUSY_TIMEOUT_MS = 2000;
+
+export interface ConnectionOptions {
+  /** File, or ':memory:'. */
+  path: string;
+  /** Folder of NNN-name.sql migrations. */
+  sqlDir: string;
+  readOnly?: boolean;
+}
+
+/** The highest version in `sqlDir`, and the scripts by version. */
+function migrations(sqlDir: string): Map<number, string> {
+  const scripts = new Map<number, string>();
+  for (const name of readdirSync(sqlDir)) {
+    const match = /^(\d{3})-.+\.sql$/.exec(name);
+    if (match) scripts.set(Number(match[1]), join(sqlDir, name));
+  }
+  return scripts;
+}
+
+function storedVersion(db: DatabaseSync, path: string): number {
+  const tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").all();
+  if (tables.length === 0) return 0;
+  const ours = tables.some((table) => table.name === 'relay_state');
+  const row = ours
+    ? db.prepare("SELECT value FROM relay_state WHERE name = 'schema_version'").get()
+    : undefined;
+  const version = Number(row?.value);
+  if (Number.isInteger(version) && version > 0) return version;
+  throw new RelayError(
+    'schema-unknown',
+    `database ${path} holds tables that are not a relay's queue: set database.path to another file`,
+  );
+}
+
+function migrate(db: DatabaseSync, options: ConnectionOptions): void {
+  const scripts = migrations(options.sqlDir);
+  const newest = Math.max(...scripts.keys());
+  let version = storedVersion(db, options.path);
+  if (version > newest)
+    throw new RelayError(
+      'schema-unknown',
+      `database ${options.path} has schema version ${version}, this relay knows up to ${newest}: run the newer relay, or set database.path to another file`,
+    );
+  if (version < newest && options.readOnly)
+    throw new RelayError(
+      'schema-unknown',
+      `database ${options.path} has the older schema version ${version}: start the relay once to upgrade it`,
+    );
+  while (version < newest) {
+    version++;
+    const script = scripts.get(version);
+    if (script === undefined)
+      throw new RelayError('schema-unknown', `no migration ${version} in ${options.sqlDir}`);
+    db.exec('BEGIN IMMEDIATE');
+    try {
+      db.exec(readFileSync(script, 'utf8'));
+      db.prepare(
+        "INSERT INTO relay_state VALUES ('schema_version', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+      ).run(String(version));
+      db.exec('COMMIT');
+    } catch (error) {
+      if (db.isTransaction) db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+}
+
+/**
+ * Opens or creates the database. Throws RelayError 'database-corrupt', 'database-unavailable', 'database-full' or
+ * 'schema-unknown'.
+ */
+export function openConnection(options: ConnectionOptions): DatabaseSync {
+  let db: DatabaseSync | null = null;
+  try {
+    db = new DatabaseSync(options.path, { readOnly: options.readOnly ?? false, timeout: BUSY_TIMEOUT_MS });
+    if (!options.readOnly)
+      db.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        PRAGMA wal_autocheckpoint = ${AUTO_CHECKPOINT_PAGES}; PRAGMA journal_size_limit = ${WAL_KEEP_BYTES};`);
+    db.exec(`PRAGMA cache_size = -${CACHE_KIB}; PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;`);
+    migrate(db, options);
+    return db;
+  } catch (error) {
+    if (db?.isOpen) db.close();
+    throw sqliteError(error, options.path);
+  }
+}

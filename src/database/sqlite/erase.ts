@@ -1,0 +1,79 @@
+/** Deletes a mail with all its rows and content, and gathers the objects that its deletion may leave without a mail. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { ContentRef, Storage } from '../../storage/storage.ts';
+
+/** What must be known of a mail to delete it. */
+export interface MailFacts {
+  id: string;
+  sizeBytes: number;
+  object: string | null;
+  contentAt: number;
+  contentParts: number;
+  attachments: number;
+}
+
+export function contentRef(mail: MailFacts): ContentRef {
+  return {
+    object: mail.object ?? '',
+    offset: mail.contentAt,
+    lengthBytes: mail.sizeBytes,
+    parts: mail.contentParts,
+  };
+}
+
+export class MailEraser {
+  readonly #storage: Storage;
+  readonly #outbox: StatementSync;
+  readonly #recipients: StatementSync;
+  readonly #attachments: StatementSync;
+  readonly #mail: StatementSync;
+  readonly #objectInUse: StatementSync;
+  /** Objects of mails deleted in this transaction. */
+  #objects = new Set<string>();
+  #erased = 0;
+
+  constructor(db: DatabaseSync, storage: Storage) {
+    this.#storage = storage;
+    this.#outbox = db.prepare('DELETE FROM mail_outbox WHERE mail_id = ?');
+    this.#recipients = db.prepare('DELETE FROM mail_recipients WHERE mail_id = ?');
+    this.#attachments = db.prepare('DELETE FROM attachments WHERE mail_id = ?');
+    this.#mail = db.prepare('DELETE FROM mails WHERE id = ?');
+    this.#objectInUse = db.prepare('SELECT 1 FROM mails WHERE object = ? LIMIT 1');
+  }
+
+  /** A transaction begins. */
+  begin(): void {
+    this.#objects.clear();
+    this.#erased = 0;
+  }
+
+  erase(mail: MailFacts): void {
+    this.#outbox.run(mail.id);
+    this.#recipients.run(mail.id);
+    if (mail.attachments > 0) this.#attachments.run(mail.id);
+    this.#storage.erase(contentRef(mail));
+    this.#mail.run(mail.id);
+    if (mail.object !== null) this.#objects.add(mail.object);
+    this.#erased++;
+  }
+
+  /** An object that was stored for this transaction but not used by it. */
+  mayOrphan(object: string): void {
+    if (object !== '') this.#objects.add(object);
+  }
+
+  /** Mails erased in this transaction. */
+  get erased(): number {
+    return this.#erased;
+  }
+
+  readonly isReferenced = (object: string): boolean => this.#objectInUse.get(object) !== undefined;
+
+  /** After the commit: deletes the objects that lost their last mail. */
+  async removeObjects(): Promise<void> {
+    if (this.#objects.size === 0) return;
+    const orphans = [...this.#objects].filter((object) => !this.isReferenced(object));
+    this.#objects.clear();
+    if (orphans.length > 0) await this.#storage.remove(orphans);
+  }
+}

@@ -1,0 +1,123 @@
+/** Inserts the rows of new messages. Every recipient must stand in exactly one outbox row, or the message is refused. */
+import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
+import { RelayError } from '../../base/errors.ts';
+import type { Recipient } from '../../mail/envelope.ts';
+import type { ContentRef } from '../../storage/storage.ts';
+import { type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { seqsText } from './seq-runs.ts';
+
+export interface Attachment {
+  name: string;
+  type: string;
+  sizeBytes: number;
+  /** Of its first byte within the content. */
+  offset: number;
+}
+
+/** Rows per statement for long recipient lists: 10,000 recipients in 313 statements. */
+const ROWS_AT_ONCE = 32;
+const RECIPIENT_ROW = '(?,?,?,?,?,?,?)';
+
+export class MessageInserter {
+  readonly #mail: StatementSync;
+  readonly #recipient: StatementSync;
+  readonly #recipients: StatementSync;
+  readonly #outbox: StatementSync;
+  readonly #attachment: StatementSync;
+  readonly #nodeId: string;
+
+  constructor(db: DatabaseSync, nodeId: string) {
+    this.#nodeId = nodeId;
+    this.#mail = db.prepare(
+      `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, trace, size_bytes, received_at,
+         client_address, client_helo, protocol, session_id, object, content_at, content_parts, attachments, open_rows)
+       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+    );
+    const recipient =
+      'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES ';
+    this.#recipient = db.prepare(recipient + RECIPIENT_ROW);
+    this.#recipients = db.prepare(recipient + Array(ROWS_AT_ONCE).fill(RECIPIENT_ROW).join(','));
+    this.#outbox = db.prepare(
+      `INSERT INTO mail_outbox (mail_id, destination, state, due_at, attempts, fence, lease_owner, lease_until, seqs, waiting)
+       VALUES (?,?,?,?,0,?,?,?,?,?)`,
+    );
+    this.#attachment = db.prepare('INSERT INTO attachments VALUES (?,?,?,?,?,?)');
+  }
+
+  insert(
+    entry: CommitMessage,
+    ref: ContentRef,
+    attachments: Attachment[],
+    nowMs: number,
+    leaseUntilMs: number,
+  ): void {
+    const { message, plan } = entry;
+    const { envelope, client } = message;
+    this.#mail.run(
+      message.queueId,
+      envelope.reversePath,
+      envelope.body,
+      envelope.smtpUtf8 ? 1 : 0,
+      envelope.ret ?? null,
+      envelope.envid ?? null,
+      message.trace,
+      message.sizeBytes,
+      message.receivedAtMs,
+      client.address,
+      client.helo,
+      client.protocol,
+      client.sessionId,
+      ref.object === '' ? null : ref.object,
+      ref.offset,
+      ref.parts,
+      attachments.length,
+      plan.length,
+    );
+    this.#insertRecipients(message.queueId, envelope.recipients);
+    this.#insertOutbox(entry, nowMs, leaseUntilMs);
+    for (let seq = 0; seq < attachments.length; seq++) {
+      const { name, type, sizeBytes, offset } = attachments[seq] as Attachment;
+      this.#attachment.run(message.queueId, seq, name, type, sizeBytes, offset);
+    }
+  }
+
+  #insertRecipients(queueId: string, recipients: Recipient[]): void {
+    let seq = 0;
+    for (; recipients.length - seq >= ROWS_AT_ONCE; seq += ROWS_AT_ONCE) {
+      const values: SQLInputValue[] = [];
+      for (let i = seq; i < seq + ROWS_AT_ONCE; i++) {
+        const { address, domain, class: kind, notify, orcpt } = recipients[i] as Recipient;
+        values.push(queueId, i, address, domain, kind, notify, orcpt ?? null);
+      }
+      this.#recipients.run(...values);
+    }
+    for (; seq < recipients.length; seq++) {
+      const { address, domain, class: kind, notify, orcpt } = recipients[seq] as Recipient;
+      this.#recipient.run(queueId, seq, address, domain, kind, notify, orcpt ?? null);
+    }
+  }
+
+  #insertOutbox({ message, plan }: CommitMessage, nowMs: number, leaseUntilMs: number): void {
+    let planned = 0;
+    for (const { destination, state, seqs } of plan) {
+      planned += seqs.length;
+      const sending = state === 'SENDING';
+      this.#outbox.run(
+        message.queueId,
+        destination,
+        state,
+        state === 'PENDING' ? nowMs : null,
+        sending ? FIRST_FENCE : 0,
+        sending ? this.#nodeId : null,
+        sending ? leaseUntilMs : null,
+        seqsText(seqs),
+        seqs.length,
+      );
+    }
+    if (planned === 0 || planned !== message.envelope.recipients.length)
+      throw new RelayError(
+        'database-refused',
+        `message ${message.queueId}: the plan covers ${planned} of ${message.envelope.recipients.length} recipients`,
+      );
+  }
+}

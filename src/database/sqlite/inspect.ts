@@ -1,0 +1,191 @@
+/**
+ * What operators read of the queue. Every query here looks at a bounded number of rows, because it shares its
+ * thread with the writer: the caller asks again from `next` on.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type {
+  DestinationBacklog,
+  MailDetail,
+  OutboxState,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+  RecipientStatus,
+} from '../database.ts';
+import { parseRuns } from './seq-runs.ts';
+
+/** Rows looked at in one go: about 10 ms. */
+const SLICE_ROWS = 10_000;
+
+export interface ListSlice {
+  rows: QueueRow[];
+  /** Ask again with this as afterQueueId; null at the end of the queue. */
+  next: string | null;
+}
+
+/** Sums over the mails up to `next`. */
+export interface StatsSlice {
+  rows: Record<OutboxState, number>;
+  mails: number;
+  contentBytes: number;
+  oldestMs: number | null;
+  next: string | null;
+}
+
+const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
+  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+
+export const noRows = (): Record<OutboxState, number> => ({
+  PENDING: 0,
+  SENDING: 0,
+  SENT: 0,
+  RETRY: 0,
+  DEAD: 0,
+  HELD: 0,
+});
+
+export class Inspector {
+  readonly #list: StatementSync;
+  readonly #sliceEnd: StatementSync;
+  readonly #rowsOf: StatementSync;
+  readonly #mail: StatementSync;
+  readonly #recipients: StatementSync;
+  readonly #attachments: StatementSync;
+  readonly #states: StatementSync;
+  readonly #sums: StatementSync;
+  readonly #backlog: StatementSync;
+  readonly #backlogOf: StatementSync;
+
+  constructor(db: DatabaseSync) {
+    this.#sliceEnd = db.prepare('SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?');
+    this.#list = db.prepare(
+      `SELECT ${COLUMNS} FROM mail_outbox o CROSS JOIN mails m ON m.id = o.mail_id
+       WHERE o.mail_id > $after AND o.mail_id <= $until
+         AND ($state IS NULL OR o.state = $state)
+         AND ($destination IS NULL OR o.destination = $destination)
+         AND ($sender IS NULL OR m.reverse_path = $sender COLLATE NOCASE)
+         AND ($recipient IS NULL OR EXISTS (SELECT 1 FROM mail_recipients r
+                WHERE r.mail_id = o.mail_id AND r.address = $recipient COLLATE NOCASE))
+       ORDER BY o.mail_id, o.destination`,
+    );
+    this.#rowsOf = db.prepare(
+      `SELECT ${COLUMNS}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
+    );
+    this.#mail = db.prepare(
+      `SELECT id AS queueId, reverse_path AS reversePath, size_bytes AS sizeBytes, received_at AS receivedAtMs,
+         client_address AS clientAddress, client_helo AS clientHelo, protocol, trace FROM mails WHERE id = ?`,
+    );
+    this.#recipients = db.prepare(
+      'SELECT seq, address, class, status, reason, detail FROM mail_recipients WHERE mail_id = ? ORDER BY seq',
+    );
+    this.#attachments = db.prepare(
+      'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
+    );
+    this.#states = db.prepare(
+      'SELECT state, count(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ? GROUP BY state',
+    );
+    this.#sums = db.prepare(
+      `SELECT count(*) AS mails, total(size_bytes) AS contentBytes, min(received_at) AS oldestMs
+       FROM mails WHERE id > ? AND id <= ?`,
+    );
+    this.#backlog = db.prepare(
+      `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
+       WHERE due_at IS NOT NULL GROUP BY destination`,
+    );
+    this.#backlogOf = db.prepare(
+      `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
+       WHERE destination = ? AND due_at IS NOT NULL GROUP BY destination`,
+    );
+  }
+
+  /** Where a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
+  sliceEnd(after: string, mails: number): string | null {
+    return (this.#sliceEnd.get(after, mails - 1)?.id as string | undefined) ?? null;
+  }
+
+  listSlice(filter: QueueFilter): ListSlice {
+    const after = filter.afterQueueId ?? '';
+    const next = this.sliceEnd(after, SLICE_ROWS);
+    const found = this.#list.iterate({
+      after,
+      until: next ?? '~',
+      state: filter.state ?? null,
+      destination: filter.destination ?? null,
+      sender: filter.sender ?? null,
+      recipient: filter.recipient ?? null,
+    }) as unknown as IterableIterator<QueueRow>;
+    const rows: QueueRow[] = [];
+    for (const row of found) {
+      if (rows.length >= filter.limit && row.queueId !== rows.at(-1)?.queueId)
+        return { rows, next: rows.at(-1)?.queueId ?? null };
+      rows.push({ ...row });
+    }
+    return { rows, next };
+  }
+
+  show(queueId: string): MailDetail | null {
+    const mail = this.#mail.get(queueId) as unknown as Omit<
+      MailDetail,
+      'rows' | 'recipients' | 'attachments'
+    >;
+    if (mail === undefined) return null;
+    const rows: QueueRow[] = [];
+    const destinations: { first: number; last: number; destination: string }[] = [];
+    for (const found of this.#rowsOf.all(queueId)) {
+      const { seqs, ...row } = found as unknown as QueueRow & { seqs: string };
+      rows.push(row);
+      for (const [first, last] of parseRuns(seqs))
+        destinations.push({ first, last, destination: row.destination });
+    }
+    destinations.sort((a, b) => a.first - b.first);
+    let at = 0;
+    const recipients = this.#recipients.all(queueId).map((found) => {
+      const seq = found.seq as number;
+      while (at < destinations.length && (destinations[at] as { last: number }).last < seq) at++;
+      const run = destinations[at];
+      return {
+        seq,
+        address: found.address as string,
+        destination: run !== undefined && run.first <= seq ? run.destination : '',
+        class: found.class as string,
+        status: found.status as RecipientStatus,
+        reason: found.reason as string,
+        detail: found.detail as string,
+      };
+    });
+    const attachments = this.#attachments
+      .all(queueId)
+      .map((row) => ({ ...row })) as unknown as MailDetail['attachments'];
+    return { ...mail, rows, recipients, attachments };
+  }
+
+  statsSlice(after: string): StatsSlice {
+    const next = this.sliceEnd(after, SLICE_ROWS);
+    const until = next ?? '~';
+    const rows = noRows();
+    for (const { state, n } of this.#states.all(after, until)) rows[state as OutboxState] = n as number;
+    const sums = this.#sums.get(after, until) as {
+      mails: number;
+      contentBytes: number;
+      oldestMs: number | null;
+    };
+    return { rows, mails: sums.mails, contentBytes: sums.contentBytes, oldestMs: sums.oldestMs, next };
+  }
+
+  backlog(): DestinationBacklog[] {
+    return this.#backlog.all().map((row) => ({ ...row })) as unknown as DestinationBacklog[];
+  }
+
+  /** The same of one destination; rows = 0 when nothing waits there. */
+  backlogOf(destination: string): DestinationBacklog {
+    const found = this.#backlogOf.get(destination) as unknown as DestinationBacklog | undefined;
+    return found ? { ...found } : { destination, rows: 0, nextDueMs: 0 };
+  }
+}
+
+export function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
+  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
+  sum.mails += slice.mails;
+  sum.contentBytes += slice.contentBytes;
+  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
+}

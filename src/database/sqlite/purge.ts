@@ -1,0 +1,43 @@
+/** Drops settled mails whose time for inspection is over. */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { MailEraser, MailFacts } from './erase.ts';
+import type { KeepTimes } from './settle.ts';
+
+export class Purger {
+  readonly #db: DatabaseSync;
+  readonly #eraser: MailEraser;
+  readonly #keep: KeepTimes;
+  readonly #settled: StatementSync;
+
+  constructor(db: DatabaseSync, eraser: MailEraser, keep: KeepTimes) {
+    this.#db = db;
+    this.#eraser = eraser;
+    this.#keep = keep;
+    this.#settled = db.prepare(
+      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
+       FROM mails INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ? ORDER BY settled_at LIMIT ?`,
+    );
+  }
+
+  /** @returns mails dropped, at most `limit`. */
+  purge(nowMs: number, limit: number): number {
+    const sent = this.#settled.all(0, nowMs - this.#keep.keepSentMs, limit) as unknown as MailFacts[];
+    const dead = this.#settled.all(
+      1,
+      nowMs - this.#keep.keepDeadMs,
+      limit - sent.length,
+    ) as unknown as MailFacts[];
+    if (sent.length + dead.length === 0) return 0;
+    this.#eraser.begin();
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      for (const mail of sent) this.#eraser.erase(mail);
+      for (const mail of dead) this.#eraser.erase(mail);
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+      throw error;
+    }
+    return sent.length + dead.length;
+  }
+}

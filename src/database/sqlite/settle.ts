@@ -1,0 +1,147 @@
+/**
+ * Writes down the fate of recipients after an attempt (I2, I3). A result whose fencing number is stale changes
+ * nothing: somebody else owns the row since.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { SettleGroup, Settlement } from '../database.ts';
+import type { MailEraser, MailFacts } from './erase.ts';
+import { runsOf } from './seq-runs.ts';
+
+export interface KeepTimes {
+  keepSentMs: number;
+  keepDeadMs: number;
+}
+
+/** A row and its mail. */
+interface RowFacts extends MailFacts {
+  fence: number;
+  state: string;
+  waiting: number;
+  bounced: number;
+  openRows: number;
+  dead: number;
+}
+
+const ROW = `SELECT o.mail_id AS id, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead,
+    m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt, m.content_parts AS contentParts, m.attachments
+  FROM mail_outbox o JOIN mails m ON m.id = o.mail_id`;
+
+export class Settler {
+  readonly #eraser: MailEraser;
+  readonly #keep: KeepTimes;
+  readonly #row: StatementSync;
+  readonly #mail: StatementSync;
+  readonly #recipients: StatementSync;
+  readonly #updateRow: StatementSync;
+  readonly #closeRow: StatementSync;
+  readonly #closeMail: StatementSync;
+
+  constructor(db: DatabaseSync, eraser: MailEraser, keep: KeepTimes) {
+    this.#eraser = eraser;
+    this.#keep = keep;
+    this.#row = db.prepare(`${ROW} WHERE o.mail_id = ? AND o.destination = ?`);
+    this.#mail = db.prepare(
+      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
+       FROM mails WHERE id = ?`,
+    );
+    this.#recipients = db.prepare(
+      `UPDATE mail_recipients SET status = ?, reason = ?, detail = ?
+       WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
+    );
+    this.#updateRow = db.prepare(
+      `UPDATE mail_outbox SET state = ?, due_at = ?, attempts = ?, waiting = ?, bounced = ?, delay_notified = ?,
+         lease_owner = NULL, lease_until = NULL, reason = ?, detail = ? WHERE mail_id = ? AND destination = ?`,
+    );
+    this.#closeRow = db.prepare('UPDATE mails SET open_rows = open_rows - 1, dead = dead | ? WHERE id = ?');
+    this.#closeMail = db.prepare('UPDATE mails SET settled_at = ? WHERE id = ?');
+  }
+
+  /** @returns false when the row is not ours to settle any more. */
+  settle(settlement: Settlement, nowMs: number): boolean {
+    const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
+    if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
+    // The usual fate (all delivered, nothing kept): whatever would be written now would be deleted at once.
+    if (
+      this.#keep.keepSentMs === 0 &&
+      row.openRows === 1 &&
+      row.dead === 0 &&
+      row.bounced === 0 &&
+      deliversAll(settlement, row.waiting)
+    ) {
+      this.#eraser.erase(row);
+      return true;
+    }
+    let waiting = row.waiting;
+    let bounced = row.bounced;
+    for (const group of settlement.groups) {
+      const changed = this.#settleGroup(settlement.queueId, group);
+      if (group.kind !== 'deferred') waiting -= changed;
+      if (group.kind === 'bounced') bounced += changed;
+    }
+    this.#writeRow(settlement, waiting, bounced, nowMs);
+    if (waiting === 0) this.#close(row, bounced > 0, nowMs);
+    return true;
+  }
+
+  #settleGroup(queueId: string, group: SettleGroup): number {
+    const status = group.kind === 'deferred' ? 'waiting' : group.kind;
+    let changed = 0;
+    for (const [first, last] of runsOf(group.seqs))
+      changed += Number(
+        this.#recipients.run(status, group.reason, group.detail, queueId, first, last).changes,
+      );
+    return changed;
+  }
+
+  #writeRow(settlement: Settlement, waiting: number, bounced: number, nowMs: number): void {
+    const state = waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT';
+    const said = telling(settlement.groups);
+    this.#updateRow.run(
+      state,
+      waiting > 0 ? (settlement.retryAtMs ?? nowMs) : null,
+      settlement.attempts,
+      waiting,
+      bounced,
+      settlement.delayNotified ? 1 : 0,
+      said?.reason ?? '',
+      said?.detail ?? '',
+      settlement.queueId,
+      settlement.destination,
+    );
+  }
+
+  /** The last recipient of a row was settled; with the last row the mail itself is. */
+  #close(row: RowFacts, died: boolean, nowMs: number): void {
+    const dead = row.dead === 1 || died;
+    if (row.openRows > 1) {
+      this.#closeRow.run(died ? 1 : 0, row.id);
+      return;
+    }
+    if ((dead ? this.#keep.keepDeadMs : this.#keep.keepSentMs) === 0) {
+      this.#eraser.erase(row);
+      return;
+    }
+    this.#closeRow.run(died ? 1 : 0, row.id);
+    this.#closeMail.run(nowMs, row.id);
+  }
+
+  /** Deletes a message whose session answered 451 while it was being committed. */
+  withdraw(queueId: string): void {
+    const mail = this.#mail.get(queueId) as unknown as MailFacts | undefined;
+    if (mail !== undefined) this.#eraser.erase(mail);
+  }
+}
+
+function deliversAll(settlement: Settlement, waiting: number): boolean {
+  let delivered = 0;
+  for (const group of settlement.groups) {
+    if (group.kind !== 'delivered') return false;
+    delivered += group.seqs.length;
+  }
+  return delivered === waiting;
+}
+
+/** The group that says most of why the row is as it is: what still waits, else what bounced. */
+function telling(groups: SettleGroup[]): SettleGroup | undefined {
+  return groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
+}

@@ -1,0 +1,387 @@
+/**
+ * The embedded queue database: one sqlite file, one writer. Promises that a commit is all or nothing and, once it
+ * resolves, on stable storage (I1). Lives on the persistence thread; every call here blocks that thread and no other.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { RelayError } from '../../base/errors.ts';
+import type { RouteTable } from '../../mail/destination.ts';
+import type { Message } from '../../mail/message.ts';
+import { type Arena, CONTENT_STATE } from '../../native.ts';
+import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitMessage,
+  CommitResult,
+  Database,
+  DestinationBacklog,
+  MailDetail,
+  OperateAction,
+  OperateResult,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database.ts';
+import { Claimer } from './claim.ts';
+import { contentRef, MailEraser, type MailFacts } from './erase.ts';
+import { sqliteError } from './errors.ts';
+import { type Attachment, MessageInserter } from './insert.ts';
+import { addStats, Inspector, type ListSlice, noRows, type StatsSlice } from './inspect.ts';
+import { LastCommit } from './last-commit.ts';
+import { type OperateSlice, Operator } from './operate.ts';
+import { Purger } from './purge.ts';
+import { Recovery } from './recover.ts';
+import { type KeepTimes, Settler } from './settle.ts';
+
+const SWEEP_INTERVAL_MS = 6 * 3_600_000;
+
+export interface SqliteOptions extends KeepTimes {
+  /** For messages to the operator. */
+  file: string;
+  nodeId: string;
+  routes: RouteTable;
+  /** Messages held at most; null: as many as the disk takes. */
+  maxMessages: number | null;
+  /** Attachments of a message about to be committed; [] when they are not indexed. */
+  attachments(message: Message): Attachment[];
+}
+
+export class SqliteDatabase implements Database {
+  readonly #db: DatabaseSync;
+  readonly #storage: Storage;
+  readonly #arena: Arena;
+  readonly #options: SqliteOptions;
+  readonly #eraser: MailEraser;
+  readonly #inserter: MessageInserter;
+  readonly #settler: Settler;
+  readonly #claimer: Claimer;
+  readonly #inspector: Inspector;
+  readonly #operator: Operator;
+  readonly #recovery: Recovery;
+  readonly #purger: Purger;
+  readonly #lastCommit: LastCommit;
+  readonly #begin: StatementSync;
+  readonly #commit: StatementSync;
+  readonly #mailFacts: StatementSync;
+  readonly #release: StatementSync;
+  readonly #newest: StatementSync;
+  #mails = 0;
+  #sweepAtMs = 0;
+
+  /** @param db from openConnection; closed with this. */
+  constructor(db: DatabaseSync, storage: Storage, arena: Arena, options: SqliteOptions) {
+    this.#db = db;
+    this.#storage = storage;
+    this.#arena = arena;
+    this.#options = options;
+    this.#eraser = new MailEraser(db, storage);
+    this.#inserter = new MessageInserter(db, options.nodeId);
+    this.#settler = new Settler(db, this.#eraser, options);
+    this.#claimer = new Claimer(db, storage, arena);
+    this.#inspector = new Inspector(db);
+    this.#operator = new Operator(db, this.#eraser);
+    this.#recovery = new Recovery(db);
+    this.#purger = new Purger(db, this.#eraser, options);
+    this.#lastCommit = new LastCommit(db);
+    this.#begin = db.prepare('BEGIN IMMEDIATE');
+    this.#commit = db.prepare('COMMIT');
+    this.#mailFacts = db.prepare(
+      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments, trace
+       FROM mails WHERE id = ?`,
+    );
+    this.#release = db.prepare(
+      `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL, reason = ?, detail = ''
+       WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
+    );
+    this.#newest = db.prepare('SELECT max(id) AS id FROM mails');
+    if (options.maxMessages !== null)
+      this.#mails = db.prepare('SELECT count(*) AS n FROM mails').get()?.n as number;
+  }
+
+  /** Messages held now; counted only where maxMessages limits them. */
+  get mails(): number {
+    return this.#mails;
+  }
+
+  async commit(batch: CommitBatch): Promise<CommitResult> {
+    const included: CommitMessage[] = [];
+    const places: number[] = [];
+    const result: CommitResult = {
+      messages: new Array(batch.messages.length).fill('withdrawn'),
+      settlements: [],
+    };
+    for (let i = 0; i < batch.messages.length; i++) {
+      const entry = batch.messages[i] as CommitMessage;
+      if (!this.#takes(entry)) continue;
+      included.push(entry);
+      places.push(i);
+    }
+    this.#checkRoom(included);
+    const attachments = included.map((entry) => this.#options.attachments(entry.message));
+    const items = included.map(({ message }) => ({
+      queueId: message.queueId,
+      content: message.content,
+      lengthBytes: message.sizeBytes,
+    }));
+    const refs = items.length === 0 ? [] : await this.#storage.put(items);
+    let skipped = 0;
+    this.#eraser.begin();
+    try {
+      this.#begin.run();
+      for (const settlement of batch.settlements)
+        result.settlements.push(this.#settler.settle(settlement, batch.nowMs));
+      for (let i = 0; i < included.length; i++) {
+        const entry = included[i] as CommitMessage;
+        const ref = refs[i] as ContentRef;
+        // A DSN speaks for its settlement: without that it must not exist (I3).
+        if (entry.settlement !== undefined && !result.settlements[entry.settlement]) {
+          skipped++;
+          this.#eraser.mayOrphan(ref.object);
+          continue;
+        }
+        this.#inserter.insert(entry, ref, attachments[i] as Attachment[], batch.nowMs, batch.leaseUntilMs);
+        this.#storage.insert(items[i] as StorageItem, ref);
+        result.messages[places[i] as number] = 'committed';
+      }
+      for (const queueId of batch.withdrawals) this.#settler.withdraw(queueId);
+      this.#lastCommit.write(batch.token, result);
+      this.#commit.run();
+    } catch (error) {
+      this.#rollback();
+      await this.#storage.discard(refs);
+      throw this.#mapped(error);
+    }
+    if (this.#options.maxMessages !== null) this.#mails += included.length - skipped - this.#eraser.erased;
+    await this.#eraser.removeObjects();
+    return result;
+  }
+
+  /**
+   * From here on the message surely commits unless the transaction fails; a session that gave up before keeps its
+   * 451. `committing` already: the batch is tried again.
+   */
+  #takes({ message }: CommitMessage): boolean {
+    const { waiting, committing } = CONTENT_STATE;
+    return (
+      this.#arena.moveState(message.content, waiting, committing) ||
+      this.#arena.moveState(message.content, committing, committing)
+    );
+  }
+
+  /** Our own DSNs always find room: refusing them would keep the settlements that free it from being written. */
+  #checkRoom(included: CommitMessage[]): void {
+    const limit = this.#options.maxMessages;
+    if (limit === null) return;
+    let more = 0;
+    for (const { message } of included) if (message.client.address !== 'internal') more++;
+    if (more > 0 && this.#mails + more > limit)
+      throw new RelayError(
+        'database-full',
+        `the in-memory queue holds ${this.#mails} messages, its limit is ${limit} (database.max_messages)`,
+      );
+  }
+
+  async fate(token: string): Promise<CommitResult | null> {
+    return this.#guard(() => this.#lastCommit.read(token));
+  }
+
+  async claim(request: ClaimRequest, owner: string = this.#options.nodeId): Promise<ClaimResult> {
+    try {
+      return await this.#claimer.claim(request, owner);
+    } catch (error) {
+      throw this.#mapped(error);
+    }
+  }
+
+  /** Gives back what a claim leased under `owner` when nobody learned of it. */
+  releaseLeases(owner: string, nowMs: number): number {
+    return this.#guard(() => this.#recovery.releaseLeases(nowMs, owner));
+  }
+
+  async backlog(): Promise<DestinationBacklog[]> {
+    return this.#guard(() => this.#inspector.backlog());
+  }
+
+  async recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }> {
+    try {
+      const released = this.#recovery.releaseLeases(nowMs);
+      const rekeyed = this.#recovery.rekey(this.#options.routes);
+      await this.#sweep(nowMs);
+      return { released, rekeyed, newestQueueId: (this.#newest.get()?.id as string | null) ?? null };
+    } catch (error) {
+      throw this.#mapped(error);
+    }
+  }
+
+  async release(
+    rows: { queueId: string; destination: string; fence: number; reason: string }[],
+    nowMs: number,
+  ): Promise<void> {
+    this.#guard(() => {
+      this.#begin.run();
+      for (const row of rows) this.#release.run(nowMs, row.reason, row.queueId, row.destination, row.fence);
+      this.#commit.run();
+    });
+  }
+
+  async purge(nowMs: number, limit: number): Promise<number> {
+    const purged = this.#guard(() => this.#purger.purge(nowMs, limit));
+    if (this.#options.maxMessages !== null) this.#mails -= purged;
+    await this.#eraser.removeObjects();
+    if (nowMs >= this.#sweepAtMs) await this.#sweep(nowMs);
+    return purged;
+  }
+
+  /** Objects without a mail: from a crash between put and commit, or because they could not be deleted in their time. */
+  async #sweep(nowMs: number): Promise<void> {
+    this.#sweepAtMs = nowMs + SWEEP_INTERVAL_MS;
+    await this.#storage.sweep(this.#eraser.isReferenced);
+  }
+
+  /** One bounded part of `list`. */
+  listSlice(filter: QueueFilter): ListSlice {
+    return this.#guard(() => this.#inspector.listSlice(filter));
+  }
+
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    return listBySlices(filter, async (part) => this.listSlice(part));
+  }
+
+  async show(queueId: string): Promise<MailDetail | null> {
+    return this.#guard(() => this.#inspector.show(queueId));
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    const mail = this.#guard(() => this.#mailFacts.get(queueId)) as unknown as
+      | (MailFacts & { trace: string })
+      | undefined;
+    if (mail === undefined) return null;
+    const trace = Buffer.from(mail.trace, 'utf8');
+    if (offset < trace.length) return trace.subarray(offset, offset + maxBytes);
+    try {
+      return await this.#storage.read(contentRef(mail), offset - trace.length, maxBytes);
+    } catch (error) {
+      throw this.#mapped(error);
+    }
+  }
+
+  /** One bounded part of `stats`. */
+  statsSlice(after: string): StatsSlice {
+    return this.#guard(() => this.#inspector.statsSlice(after));
+  }
+
+  async stats(): Promise<QueueStats> {
+    return statsBySlices(
+      async (after) => this.statsSlice(after),
+      () => this.backlog(),
+    );
+  }
+
+  /** One bounded part of `operate`. */
+  async operateSlice(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    after: OperateSlice['next'],
+  ): Promise<OperateSlice> {
+    const slice = this.#guard(() => this.#operator.slice(action, target, nowMs, after));
+    if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
+    await this.#eraser.removeObjects();
+    return slice;
+  }
+
+  backlogOf(destinations: string[]): DestinationBacklog[] {
+    return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
+  }
+
+  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+    return operateBySlices(
+      (after) => this.operateSlice(action, target, nowMs, after),
+      async (destinations) => this.backlogOf(destinations),
+    );
+  }
+
+  /** Copies what the write-ahead log holds into the database file, so that the log starts anew. */
+  checkpoint(): void {
+    this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
+  }
+
+  async close(): Promise<void> {
+    await this.#storage.close();
+    if (this.#db.isOpen) this.#db.close();
+  }
+
+  #guard<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      this.#rollback();
+      throw this.#mapped(error);
+    }
+  }
+
+  /** sqlite rolls back by itself after some errors (disk full), not after others. */
+  #rollback(): void {
+    if (this.#db.isOpen && this.#db.isTransaction) this.#db.exec('ROLLBACK');
+  }
+
+  #mapped(error: unknown): RelayError {
+    return sqliteError(error, this.#options.file);
+  }
+}
+
+/** Asks for slices until the page is full. */
+export async function listBySlices(
+  filter: QueueFilter,
+  slice: (part: QueueFilter) => Promise<ListSlice>,
+): Promise<QueueRow[]> {
+  const rows: QueueRow[] = [];
+  let part = filter;
+  for (;;) {
+    const { rows: more, next } = await slice({ ...part, limit: filter.limit - rows.length });
+    rows.push(...more);
+    if (next === null || rows.length >= filter.limit) return rows;
+    part = { ...part, afterQueueId: next };
+  }
+}
+
+export async function statsBySlices(
+  slice: (after: string) => Promise<StatsSlice>,
+  backlog: () => Promise<DestinationBacklog[]>,
+): Promise<QueueStats> {
+  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null };
+  for (let after: string | null = ''; after !== null; ) {
+    const part = await slice(after);
+    addStats(sum, part);
+    after = part.next;
+  }
+  return { ...sum, destinations: await backlog() };
+}
+
+export async function operateBySlices(
+  slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
+  backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
+): Promise<OperateResult> {
+  const destinations = new Set<string>();
+  const removed = new Map<string, string[]>();
+  let rows = 0;
+  for (let after: OperateSlice['next'] = null; ; ) {
+    const part = await slice(after);
+    rows += part.rows;
+    for (const destination of part.destinations) destinations.add(destination);
+    for (const { queueId, recipients } of part.removed) {
+      const known = removed.get(queueId);
+      if (known) known.push(...recipients);
+      else removed.set(queueId, recipients);
+    }
+    after = part.next;
+    if (after === null) break;
+  }
+  return {
+    rows,
+    destinations: await backlogOf([...destinations]),
+    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+  };
+}

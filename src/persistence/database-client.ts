@@ -1,0 +1,203 @@
+/**
+ * The queue database as the main thread sees it: the Database interface, done by the persistence pool. Owns the
+ * pool; finds out what became of a commit whose thread died; starts checkpoints when nobody waits for them.
+ */
+import { randomBytes } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { Piscina } from 'piscina';
+import { RelayError } from '../base/errors.ts';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitResult,
+  Database,
+  DestinationBacklog,
+  MailDetail,
+  OperateAction,
+  OperateResult,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database/database.ts';
+import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/sqlite-database.ts';
+import { decodeResult, encodeBatch } from './batch-wire.ts';
+import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
+
+/** What runs tasks: piscina, or a QueueThread in the same thread (tests). */
+export interface TaskPool {
+  run(task: Task): Promise<Answer>;
+  destroy(): Promise<void>;
+}
+
+/** Written since the last checkpoint, as far as can be told from outside; then one is asked for. */
+const CHECKPOINT_BYTES = 16 * 1024 * 1024;
+const PAGE_BYTES = 8192;
+/** Rows of a recipient with its share of its message, about. */
+const RECIPIENT_BYTES = 700;
+/** Pages every commit touches. */
+const COMMIT_PAGES = 6;
+
+/** The pool for sqlite: one thread, because the file has one writer. */
+export function startPool(start: PersistenceStart): TaskPool {
+  const pool = new Piscina({
+    filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
+    workerData: start,
+    minThreads: 1,
+    maxThreads: 1,
+    idleTimeout: Number.POSITIVE_INFINITY,
+    concurrentTasksPerWorker: 1,
+    // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit.
+    atomics: 'sync',
+    recordTiming: false,
+    workerHistogram: false,
+  });
+  pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
+  return pool;
+}
+
+export class DatabaseClient implements Database {
+  readonly #pool: TaskPool;
+  readonly #now: () => number;
+  /** Distinguishes the claims of this life. */
+  readonly #life = randomBytes(4).toString('hex');
+  #claims = 0;
+  #mails = 0;
+  #uncheckpointedBytes = 0;
+
+  constructor(pool: TaskPool, now: () => number = Date.now) {
+    this.#pool = pool;
+    this.#now = now;
+  }
+
+  /** Messages held, where database.max_messages limits them (`:memory:`); else 0. */
+  get mails(): number {
+    return this.#mails;
+  }
+
+  async #run<K extends Task['kind']>(task: Extract<Task, { kind: K }>): Promise<TaskResults[K]> {
+    const answer = await this.#pool.run(task);
+    this.#mails = answer.mails;
+    if (answer.fault !== null) throw fromFault(answer.fault);
+    return answer.value as TaskResults[K];
+  }
+
+  /** For tasks that may be done twice: once more when the thread died. */
+  async #again<K extends Task['kind']>(task: Extract<Task, { kind: K }>): Promise<TaskResults[K]> {
+    try {
+      return await this.#run(task);
+    } catch (error) {
+      if (error instanceof RelayError) throw error;
+      return this.#run(task).catch((second) => {
+        throw threadDied(second);
+      });
+    }
+  }
+
+  async commit(batch: CommitBatch): Promise<CommitResult> {
+    let result: CommitResult;
+    try {
+      result = decodeResult(await this.#run({ kind: 'commit', batch: encodeBatch(batch) }), batch);
+    } catch (error) {
+      if (error instanceof RelayError) throw error;
+      const fate = await this.#again({ kind: 'fate', token: batch.token });
+      if (fate === null) throw threadDied(error);
+      result = fate;
+    }
+    this.#account(batch);
+    return result;
+  }
+
+  async fate(token: string): Promise<CommitResult | null> {
+    return this.#again({ kind: 'fate', token });
+  }
+
+  /** Asks for a checkpoint after the answer to this commit went out, so that only later mail waits for it. */
+  #account(batch: CommitBatch): void {
+    let bytes = COMMIT_PAGES * PAGE_BYTES;
+    for (const { message } of batch.messages)
+      bytes += message.sizeBytes + RECIPIENT_BYTES * message.envelope.recipients.length;
+    for (const { groups } of batch.settlements)
+      for (const { seqs } of groups) bytes += RECIPIENT_BYTES * seqs.length;
+    this.#uncheckpointedBytes += bytes;
+    if (this.#uncheckpointedBytes < CHECKPOINT_BYTES) return;
+    this.#uncheckpointedBytes = 0;
+    // A checkpoint that fails leaves the log longer; the next commit meets the same disk and says so.
+    this.#run({ kind: 'checkpoint' }).catch(() => {});
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const owner = `${this.#life}-${++this.#claims}`;
+    try {
+      return await this.#run({ kind: 'claim', request, owner });
+    } catch (error) {
+      if (error instanceof RelayError) throw error;
+      await this.#again({ kind: 'unclaim', owner, nowMs: this.#now() });
+      throw threadDied(error);
+    }
+  }
+
+  backlog(): Promise<DestinationBacklog[]> {
+    return this.#again({ kind: 'backlog' });
+  }
+
+  recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }> {
+    return this.#again({ kind: 'recover', nowMs });
+  }
+
+  async release(
+    rows: { queueId: string; destination: string; fence: number; reason: string }[],
+    nowMs: number,
+  ): Promise<void> {
+    await this.#again({ kind: 'release', rows, nowMs });
+  }
+
+  purge(nowMs: number, limit: number): Promise<number> {
+    return this.#again({ kind: 'purge', nowMs, limit });
+  }
+
+  list(filter: QueueFilter): Promise<QueueRow[]> {
+    return listBySlices(filter, (part) => this.#again({ kind: 'list', filter: part }));
+  }
+
+  show(queueId: string): Promise<MailDetail | null> {
+    return this.#again({ kind: 'show', queueId });
+  }
+
+  content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    return this.#again({ kind: 'content', queueId, offset, maxBytes });
+  }
+
+  stats(): Promise<QueueStats> {
+    return statsBySlices(
+      (after) => this.#again({ kind: 'stats', after }),
+      () => this.backlog(),
+    );
+  }
+
+  operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+    return operateBySlices(
+      (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
+      (destinations) => this.#again({ kind: 'backlogOf', destinations }),
+    );
+  }
+
+  /** Waits for what is under way, writes the log back into the database file, and ends the pool. */
+  async close(): Promise<void> {
+    try {
+      await this.#run({ kind: 'close' });
+    } finally {
+      await this.#pool.destroy();
+    }
+  }
+}
+
+function threadDied(error: unknown): RelayError {
+  if (error instanceof RelayError) return error;
+  return new RelayError(
+    'database-unavailable',
+    `the persistence thread ended: ${error instanceof Error ? error.message : String(error)}`,
+    error,
+  );
+}

@@ -1,0 +1,350 @@
+/**
+ * Group commit: everything that arrived while the last commit ran goes into the next one. Promises that a message
+ * gets exactly one verdict, that a settlement is written with the DSNs it called for or not at all (I3), and that
+ * a settlement is never given up. Never has more than one commit under way.
+ */
+import { randomBytes } from 'node:crypto';
+import { RelayError } from '../base/errors.ts';
+import type { CommitBatch, CommitResult, Database, OutboxPlan, Settlement } from '../database/database.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { Message } from '../mail/message.ts';
+import { type Arena, CONTENT_STATE } from '../native.ts';
+
+/** A message to commit. The reference on its content stays with whoever submitted it. */
+export interface Entry {
+  message: Message;
+  /** Filled by the `plan` port when it is empty. */
+  plan: OutboxPlan[];
+  /** Index of the session thread, -1 for our own DSNs. */
+  thread: number;
+  ticket: number;
+}
+
+export interface SettleItem {
+  settlement: Settlement;
+  result: AttemptResult;
+  /** DSNs the result calls for: committed with the settlement, or not at all. */
+  dsns: Entry[];
+}
+
+/** 'abandoned': committed, but its session had answered 451; GroupCommit itself queues the withdrawal. */
+export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';
+
+export interface GroupCommitPorts {
+  /** Fills entry.plan just before its batch is sent. */
+  plan(entry: Entry): void;
+  /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
+  committed(entries: Entry[], outcomes: EntryOutcome[]): void;
+  failed(entries: Entry[], error: RelayError): void;
+  /** accepted[i] = false: the row was not ours any more, nothing was written. */
+  settled(items: SettleItem[], accepted: boolean[]): void;
+}
+
+export interface GroupCommitOptions {
+  database: Pick<Database, 'commit'>;
+  arena: Pick<Arena, 'moveState'>;
+  ports: GroupCommitPorts;
+  leaseMs: number;
+  now?: () => number;
+  /** setTimeout, unless the clock is moved by hand. */
+  setTimer?: (fire: () => void, delayMs: number) => void;
+}
+
+export interface GroupCommitStats {
+  queuedMessages: number;
+  queuedSettlements: number;
+  commits: number;
+  committedMessages: number;
+  settlements: number;
+  failures: number;
+  /** Of the commit under way; 0 when there is none. */
+  commitAgeMs: number;
+}
+
+/**
+ * Bounds of one batch. Measured: a batch of 500 takes about 8 ms, and larger ones gain nothing; bytes bound the
+ * transaction to a quarter of the write-ahead log's usual length.
+ */
+const MAX_MESSAGES = 500;
+const MAX_SETTLEMENTS = 500;
+const MAX_BYTES = 8 * 1024 * 1024;
+const MAX_RECIPIENTS = 20_000;
+
+const FIRST_RETRY_MS = 50;
+const LONGEST_RETRY_MS = 5000;
+/** After a commit that failed the database counts as unavailable for so long, unless one succeeds. */
+const FAILURE_MEMORY_MS = 1000;
+
+interface Batch {
+  entries: Entry[];
+  items: SettleItem[];
+  withdrawals: string[];
+  /** Tried alone, because it was in a batch that the database refused. */
+  alone: boolean;
+}
+
+/** Of an error that the batch itself may have caused: then its parts are tried one by one. */
+function isOwnFault(error: RelayError): boolean {
+  return (
+    error.code === 'database-refused' || error.code === 'storage-failed' || error.code === 'content-missing'
+  );
+}
+
+export class GroupCommit {
+  readonly #database: Pick<Database, 'commit'>;
+  readonly #arena: Pick<Arena, 'moveState'>;
+  readonly #ports: GroupCommitPorts;
+  readonly #leaseMs: number;
+  readonly #now: () => number;
+  readonly #setTimer: (fire: () => void, delayMs: number) => void;
+  readonly #life = randomBytes(4).toString('hex');
+
+  #entries: Entry[] = [];
+  #items: SettleItem[] = [];
+  #withdrawals: string[] = [];
+  /** Parts of refused batches, to be tried alone. */
+  #suspects: (Entry | SettleItem)[] = [];
+  #current: Batch | null = null;
+  #currentSinceMs = 0;
+  #scheduled = false;
+  /** Settlements and withdrawals wait until then after a failure; new messages do not. */
+  #retryAtMs = 0;
+  #retryDelayMs = FIRST_RETRY_MS;
+  /** The last attempt to write settlements failed: they go alone until one succeeds. */
+  #failing = false;
+  #suspectsAtMs = 0;
+  #failedAtMs = Number.NEGATIVE_INFINITY;
+  #drained: (() => void)[] = [];
+  #commits = 0;
+  #failures = 0;
+  #committedMessages = 0;
+  #settlements = 0;
+
+  constructor(options: GroupCommitOptions) {
+    this.#database = options.database;
+    this.#arena = options.arena;
+    this.#ports = options.ports;
+    this.#leaseMs = options.leaseMs;
+    this.#now = options.now ?? Date.now;
+    this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
+  }
+
+  /** Messages to commit, in order. Bounded by admission (persist_max_inflight_mails). */
+  submit(entries: Entry[]): void {
+    for (const entry of entries) this.#entries.push(entry);
+    this.#schedule();
+  }
+
+  /** Results to write down. Bounded by the places with delivery, which are freed by `settled` only. */
+  settle(items: SettleItem[]): void {
+    for (const item of items) this.#items.push(item);
+    this.#schedule();
+  }
+
+  /** Resolves when nothing is queued or under way. */
+  drain(): Promise<void> {
+    if (this.#isIdle()) return Promise.resolve();
+    return new Promise((resolve) => this.#drained.push(resolve));
+  }
+
+  /** Age of the commit under way; 0 when there is none. */
+  commitAgeMs(): number {
+    return this.#current === null ? 0 : this.#now() - this.#currentSinceMs;
+  }
+
+  /** Writers that are free: the one of sqlite, unless its commit hangs for longer than that or just failed. */
+  availableConnections(waitTimeoutMs: number): number {
+    if (this.commitAgeMs() >= waitTimeoutMs) return 0;
+    return this.#now() - this.#failedAtMs < FAILURE_MEMORY_MS ? 0 : 1;
+  }
+
+  stats(): GroupCommitStats {
+    return {
+      queuedMessages: this.#entries.length,
+      queuedSettlements: this.#items.length + this.#suspects.length,
+      commits: this.#commits,
+      committedMessages: this.#committedMessages,
+      settlements: this.#settlements,
+      failures: this.#failures,
+      commitAgeMs: this.commitAgeMs(),
+    };
+  }
+
+  #isIdle(): boolean {
+    return (
+      this.#current === null &&
+      this.#entries.length === 0 &&
+      this.#items.length === 0 &&
+      this.#withdrawals.length === 0 &&
+      this.#suspects.length === 0
+    );
+  }
+
+  /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
+  #schedule(): void {
+    if (this.#scheduled || this.#current !== null) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.#next();
+    });
+  }
+
+  #next(): void {
+    if (this.#current !== null) return;
+    const batch = this.#takeSuspect() ?? this.#takeBatch();
+    if (batch === null) {
+      if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
+      return;
+    }
+    this.#current = batch;
+    this.#currentSinceMs = this.#now();
+    const request = this.#request(batch);
+    this.#database.commit(request).then(
+      (result) => this.#succeeded(batch, request, result),
+      (error: unknown) => this.#broke(batch, error),
+    );
+  }
+
+  #takeSuspect(): Batch | null {
+    if (this.#suspects.length === 0 || this.#now() < this.#suspectsAtMs) return null;
+    const suspect = this.#suspects.shift() as Entry | SettleItem;
+    if ('message' in suspect) return { entries: [suspect], items: [], withdrawals: [], alone: true };
+    return { entries: [], items: [suspect], withdrawals: [], alone: true };
+  }
+
+  #takeBatch(): Batch | null {
+    const settle = this.#now() >= this.#retryAtMs;
+    const items = settle ? this.#takeItems() : [];
+    const withdrawals = settle ? this.#withdrawals.splice(0, MAX_SETTLEMENTS) : [];
+    const alone = this.#failing && items.length + withdrawals.length > 0;
+    const entries = alone ? [] : this.#takeEntries();
+    if (items.length + withdrawals.length + entries.length === 0) return null;
+    return { entries, items, withdrawals, alone: false };
+  }
+
+  #takeEntries(): Entry[] {
+    let bytes = 0;
+    let recipients = 0;
+    let count = 0;
+    while (count < this.#entries.length && count < MAX_MESSAGES) {
+      const { message } = this.#entries[count] as Entry;
+      bytes += message.sizeBytes;
+      recipients += message.envelope.recipients.length;
+      if (count > 0 && (bytes > MAX_BYTES || recipients > MAX_RECIPIENTS)) break;
+      count++;
+    }
+    return this.#entries.splice(0, count);
+  }
+
+  #takeItems(): SettleItem[] {
+    let recipients = 0;
+    let count = 0;
+    while (count < this.#items.length && count < MAX_SETTLEMENTS) {
+      recipients += (this.#items[count] as SettleItem).result.recipients.length;
+      if (count > 0 && recipients > MAX_RECIPIENTS) break;
+      count++;
+    }
+    return this.#items.splice(0, count);
+  }
+
+  #request({ entries, items, withdrawals }: Batch): CommitBatch {
+    const nowMs = this.#now();
+    const request: CommitBatch = {
+      token: `${this.#life}-${++this.#commits}`,
+      messages: [],
+      settlements: [],
+      withdrawals,
+      nowMs,
+      leaseUntilMs: nowMs + this.#leaseMs,
+    };
+    for (const entry of entries) request.messages.push({ message: entry.message, plan: this.#plan(entry) });
+    for (let i = 0; i < items.length; i++) {
+      const { settlement, dsns } = items[i] as SettleItem;
+      request.settlements.push(settlement);
+      for (const dsn of dsns)
+        request.messages.push({ message: dsn.message, plan: this.#plan(dsn), settlement: i });
+    }
+    return request;
+  }
+
+  /** A DSN that is tried again keeps the plan, and the place it reserved. */
+  #plan(entry: Entry): OutboxPlan[] {
+    if (entry.plan.length === 0) this.#ports.plan(entry);
+    return entry.plan;
+  }
+
+  #succeeded(batch: Batch, request: CommitBatch, result: CommitResult): void {
+    this.#current = null;
+    this.#failedAtMs = Number.NEGATIVE_INFINITY;
+    if (batch.items.length + batch.withdrawals.length > 0) {
+      this.#failing = false;
+      this.#retryDelayMs = FIRST_RETRY_MS;
+    }
+    let entries = batch.entries;
+    for (const { dsns } of batch.items) if (dsns.length > 0) entries = entries.concat(dsns);
+    const outcomes: EntryOutcome[] = [];
+    for (let i = 0; i < entries.length; i++)
+      outcomes.push(this.#outcome(entries[i] as Entry, result.messages[i] === 'committed'));
+    this.#settlements += request.settlements.length;
+    // The next commit runs while the ports look at this one.
+    this.#next();
+    if (entries.length > 0) this.#ports.committed(entries, outcomes);
+    if (batch.items.length > 0) this.#ports.settled(batch.items, result.settlements);
+  }
+
+  /** From here on the session cannot give up any more; if it was first, the message must leave the queue again. */
+  #outcome({ message }: Entry, committed: boolean): EntryOutcome {
+    if (!committed) return 'withdrawn';
+    this.#committedMessages++;
+    if (this.#arena.moveState(message.content, CONTENT_STATE.committing, CONTENT_STATE.committed))
+      return 'committed';
+    this.#withdrawals.push(message.queueId);
+    return 'abandoned';
+  }
+
+  #broke(batch: Batch, thrown: unknown): void {
+    const error =
+      thrown instanceof RelayError
+        ? thrown
+        : new RelayError(
+            'database-refused',
+            thrown instanceof Error ? thrown.message : String(thrown),
+            thrown,
+          );
+    this.#current = null;
+    this.#failures++;
+    this.#withdrawals = batch.withdrawals.concat(this.#withdrawals);
+    if (isOwnFault(error) && batch.entries.length + batch.items.length > 1) {
+      // One of them may be to blame: the others must not fail with it.
+      this.#suspects.push(...batch.entries, ...batch.items);
+      this.#next();
+      return;
+    }
+    if (!isOwnFault(error)) this.#failedAtMs = this.#now();
+    if (batch.items.length > 0 && (batch.alone || isOwnFault(error))) this.#setAside(batch.items);
+    else this.#putBack(batch);
+    this.#next();
+    if (batch.entries.length > 0) this.#ports.failed(batch.entries, error);
+  }
+
+  /** Settlements that fail by themselves are tried again now and then, away from the others. */
+  #setAside(items: SettleItem[]): void {
+    this.#suspects.push(...items);
+    this.#suspectsAtMs = this.#now() + LONGEST_RETRY_MS;
+    this.#setTimer(() => this.#schedule(), LONGEST_RETRY_MS);
+  }
+
+  #putBack(batch: Batch): void {
+    if (batch.items.length + batch.withdrawals.length === 0) return;
+    this.#items = batch.items.concat(this.#items);
+    // What came with messages may have failed because of them (queue full): it is tried at once without.
+    const atOnce = batch.entries.length > 0 && !this.#failing;
+    this.#failing = true;
+    if (atOnce) return;
+    const delayMs = this.#retryDelayMs;
+    this.#retryDelayMs = Math.min(LONGEST_RETRY_MS, delayMs * 2);
+    this.#retryAtMs = this.#now() + delayMs;
+    this.#setTimer(() => this.#schedule(), delayMs);
+  }
+}

@@ -1,0 +1,26 @@
+/** A stopped relay's queue, read only, for the command line. */
+
+import { RelayError } from '../base/errors.ts';
+import type { Config } from '../config/schema.ts';
+import type { Database } from '../database/database.ts';
+import type { Arena } from '../native.ts';
+import { QueueThread } from './queue-thread.ts';
+
+export type OfflineQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
+
+/** Reading for people never takes content into an arena; whoever tries has wired it wrongly. */
+const noArena = new Proxy({} as Arena, {
+  get(): never {
+    throw new Error('a queue opened read only has no content arena');
+  },
+});
+
+/** @throws RelayError when there is no database, or it cannot be read. */
+export function openOfflineQueue(config: Config): OfflineQueue {
+  if (config.database.path === ':memory:')
+    throw new RelayError(
+      'database-unavailable',
+      'the queue is in memory (database.path is :memory:): nothing remains of it when the relay is stopped',
+    );
+  return new QueueThread({ config, arena: noArena, spillDir: '', readOnly: true }).open();
+}

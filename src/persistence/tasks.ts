@@ -1,0 +1,97 @@
+/** What the main thread asks of the persistence pool, and how faults come back. */
+import { type ErrorCode, RelayError } from '../base/errors.ts';
+import type { Config } from '../config/schema.ts';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitResult,
+  DestinationBacklog,
+  MailDetail,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+} from '../database/database.ts';
+import type { ListSlice, StatsSlice } from '../database/sqlite/inspect.ts';
+import type { OperateSlice } from '../database/sqlite/operate.ts';
+import type { BatchWire, ResultWire } from './batch-wire.ts';
+
+/** What a thread of the pool is started with. */
+export interface PersistenceStart {
+  /** With absolute paths. */
+  config: Config;
+  /** Arena of the process. */
+  arena: SharedArrayBuffer;
+  spillDir: string;
+}
+
+export type Task =
+  | { kind: 'commit'; batch: BatchWire }
+  | { kind: 'fate'; token: string }
+  | { kind: 'claim'; request: ClaimRequest; owner: string }
+  | { kind: 'unclaim'; owner: string; nowMs: number }
+  | { kind: 'backlog' }
+  | { kind: 'backlogOf'; destinations: string[] }
+  | { kind: 'recover'; nowMs: number }
+  | {
+      kind: 'release';
+      rows: { queueId: string; destination: string; fence: number; reason: string }[];
+      nowMs: number;
+    }
+  | { kind: 'purge'; nowMs: number; limit: number }
+  | { kind: 'list'; filter: QueueFilter }
+  | { kind: 'show'; queueId: string }
+  | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
+  | { kind: 'stats'; after: string }
+  | {
+      kind: 'operate';
+      action: OperateAction;
+      target: OperateTarget;
+      nowMs: number;
+      after: OperateSlice['next'];
+    }
+  | { kind: 'checkpoint' }
+  | { kind: 'close' };
+
+export interface TaskResults {
+  commit: ResultWire;
+  fate: CommitResult | null;
+  claim: ClaimResult;
+  unclaim: number;
+  backlog: DestinationBacklog[];
+  backlogOf: DestinationBacklog[];
+  recover: { released: number; rekeyed: number; newestQueueId: string | null };
+  release: null;
+  purge: number;
+  list: ListSlice;
+  show: MailDetail | null;
+  content: Uint8Array | null;
+  stats: StatsSlice;
+  operate: OperateSlice;
+  checkpoint: null;
+  close: null;
+}
+
+/** Classes do not survive the way between threads, so a fault travels as its parts. */
+export interface FaultWire {
+  code: ErrorCode;
+  message: string;
+}
+
+export interface Answer {
+  value: unknown;
+  fault: FaultWire | null;
+  /** Messages held, where database.max_messages limits them; else 0. */
+  mails: number;
+}
+
+export function toFault(error: unknown): FaultWire {
+  if (error instanceof RelayError) return { code: error.code, message: error.message };
+  return {
+    code: 'database-refused',
+    message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+  };
+}
+
+export function fromFault(fault: FaultWire): RelayError {
+  return new RelayError(fault.code, fault.message);
+}

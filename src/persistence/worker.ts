@@ -1,0 +1,16 @@
+/** Entry of a thread of the persistence pool (piscina): one task in, one answer out. */
+import { workerData } from 'node:worker_threads';
+import { attachArena } from '../native.ts';
+import { QueueThread } from './queue-thread.ts';
+import type { Answer, PersistenceStart, Task } from './tasks.ts';
+
+const start = workerData as PersistenceStart;
+const thread = new QueueThread({
+  config: start.config,
+  arena: attachArena(start.arena, start.spillDir),
+  spillDir: start.spillDir,
+});
+
+export default function run(task: Task): Promise<Answer> {
+  return thread.run(task);
+}

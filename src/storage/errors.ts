@@ -1,0 +1,27 @@
+/** Maps what the file system says to the RelayError an operator reads. */
+import { RelayError } from '../base/errors.ts';
+
+export function storageError(error: unknown, path: string): RelayError {
+  if (error instanceof RelayError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  switch (code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new RelayError('storage-full', `content folder ${path}: no space left; free disk space`, error);
+    case 'EIO':
+    case 'EROFS':
+    case 'EACCES':
+    case 'EPERM':
+    case 'EMFILE':
+    case 'ENFILE':
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return new RelayError(
+        'storage-unavailable',
+        `content folder ${path}: ${message}; check the disk and that the relay may write there`,
+        error,
+      );
+    default:
+      return new RelayError('storage-failed', `content in ${path}: ${message}`, error);
+  }
+}
