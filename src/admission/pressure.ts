@@ -8,6 +8,7 @@ import { statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { Arena } from '../native.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
 const INTERVAL_MS = 250;
@@ -15,38 +16,44 @@ const MEGABYTE = 1024 * 1024;
 /** Content memory counts as short when less than this share is free: what is on its way in must still find room. */
 const CONTENT_RESERVE = 1 / 32;
 
-/** What is measured; replaced in tests. */
-export interface PressureSources {
-  /** Bytes of memory the system could give. */
-  availableMemory(): number;
-  /** Bytes the relay may still write below data_dir. */
-  freeDisk(): Promise<number>;
-  /** Database connections that could take a commit now. */
-  availableConnections(): number;
-  contentChunks(): { free: number; total: number };
-  /** Messages held, and the most that may be; null without such a limit. */
-  messages(): { held: number; limit: number } | null;
-}
-
-export interface PressureOptions {
-  gauges: Gauges;
-  log: Log;
-  sources: PressureSources;
-  now?: () => number;
-}
-
 type Thresholds = Pick<
   Config,
-  'persist_min_available_memory_mb' | 'persist_min_free_disk_mb' | 'persist_min_db_available_connections'
-> & { smtp: Pick<Config['smtp'], 'overload_hold_ms'> };
+  | 'data_dir'
+  | 'inbound_persist_wait_timeout_ms'
+  | 'persist_min_available_memory_mb'
+  | 'persist_min_free_disk_mb'
+  | 'persist_min_db_available_connections'
+> & {
+  smtp: Pick<Config['smtp'], 'overload_hold_ms'>;
+  database: Pick<Config['database'], 'path' | 'max_messages'>;
+};
+
+export interface PressureOptions {
+  config: Thresholds;
+  gauges: Gauges;
+  arena: Pick<Arena, 'freeChunks' | 'chunkCount'>;
+  log: Log;
+  /** Of the commit under way, 0 without one. */
+  commitAgeMs(): number;
+  /** A commit failed lately. */
+  databaseFailing(): boolean;
+  /** Messages in an in-memory queue. */
+  mails(): number;
+  /** The rest is for tests. */
+  now?: () => number;
+  availableMemory?: () => number;
+  freeDisk?: (path: string) => Promise<number>;
+}
 
 const NAMES = new Map<number, string>(Object.entries(PRESSURE).map(([name, code]) => [code, name]));
 
 export class PressureGauge {
+  readonly #options: PressureOptions;
   readonly #gauges: Gauges;
   readonly #log: Log;
-  readonly #sources: PressureSources;
   readonly #now: () => number;
+  readonly #availableMemory: () => number;
+  readonly #freeDiskOf: (path: string) => Promise<number>;
   #config: Thresholds;
   #sinceMs: number | null = null;
   #freeDisk = Number.POSITIVE_INFINITY;
@@ -54,16 +61,18 @@ export class PressureGauge {
   #diskFailed = false;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(config: Thresholds, options: PressureOptions) {
-    this.#config = config;
+  constructor(options: PressureOptions) {
+    this.#options = options;
+    this.#config = options.config;
     this.#gauges = options.gauges;
     this.#log = options.log;
-    this.#sources = options.sources;
     this.#now = options.now ?? Date.now;
+    this.#availableMemory = options.availableMemory ?? availableMemory;
+    this.#freeDiskOf = options.freeDisk ?? freeDisk;
   }
 
   /** New thresholds after a reload. */
-  configure(config: Thresholds): void {
+  reconfigure(config: Thresholds): void {
     this.#config = config;
   }
 
@@ -90,43 +99,47 @@ export class PressureGauge {
       this.#sinceMs !== null && this.#now() - this.#sinceMs >= this.#config.smtp.overload_hold_ms;
     const was = Atomics.exchange(this.#gauges, GAUGE.overloaded, overloaded ? 1 : 0) === 1;
     if (overloaded !== was)
-      this.#log.warn(overloaded ? 'overload-begins' : 'overload-ends', { pressure: NAMES.get(code) });
+      this.#log.warn(overloaded ? 'overload.began' : 'overload.ended', { pressure: NAMES.get(code) });
   }
 
   #code(): number {
     const config = this.#config;
-    if (this.#sources.availableConnections() < config.persist_min_db_available_connections)
-      return PRESSURE.database;
+    if (this.#availableConnections() < config.persist_min_db_available_connections) return PRESSURE.database;
     if (this.#freeDisk < config.persist_min_free_disk_mb * MEGABYTE) return PRESSURE.disk;
-    if (this.#sources.availableMemory() < config.persist_min_available_memory_mb * MEGABYTE)
-      return PRESSURE.memory;
-    const messages = this.#sources.messages();
-    if (messages !== null && messages.held >= messages.limit) return PRESSURE.messages;
-    const { free, total } = this.#sources.contentChunks();
-    if (free < Math.max(1, total * CONTENT_RESERVE)) return PRESSURE.contentMemory;
+    if (this.#availableMemory() < config.persist_min_available_memory_mb * MEGABYTE) return PRESSURE.memory;
+    if (config.database.path === ':memory:' && this.#options.mails() >= config.database.max_messages)
+      return PRESSURE.messages;
+    const { arena } = this.#options;
+    if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
     return PRESSURE.none;
   }
 
+  /** The one writer of sqlite is free unless its commit hangs, or just failed. */
+  #availableConnections(): number {
+    const hangs = this.#options.commitAgeMs() >= this.#config.inbound_persist_wait_timeout_ms;
+    return hangs || this.#options.databaseFailing() ? 0 : 1;
+  }
+
   #tell(before: number, code: number): void {
-    if (code === PRESSURE.none) this.#log.info('pressure-ends', { pressure: NAMES.get(before) });
-    else this.#log.warn('pressure-begins', { pressure: NAMES.get(code), ...this.#figures() });
+    if (code === PRESSURE.none) this.#log.info('pressure.ended', { pressure: NAMES.get(before) });
+    else this.#log.warn('pressure.began', { pressure: NAMES.get(code), ...this.#figures() });
   }
 
   #figures(): Record<string, unknown> {
-    const { free, total } = this.#sources.contentChunks();
+    const { arena, commitAgeMs } = this.#options;
     return {
-      availableMemoryMb: Math.round(this.#sources.availableMemory() / MEGABYTE),
+      availableMemoryMb: Math.round(this.#availableMemory() / MEGABYTE),
       freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
-      availableConnections: this.#sources.availableConnections(),
-      freeContentChunks: free,
-      contentChunks: total,
+      commitAgeMs: commitAgeMs(),
+      freeContentChunks: arena.freeChunks(),
+      contentChunks: arena.chunkCount,
     };
   }
 
   #askDisk(): void {
     if (this.#diskAsked) return; // a hanging file system answers late: then the last figure stands
     this.#diskAsked = true;
-    this.#sources.freeDisk().then(
+    this.#freeDiskOf(this.#config.data_dir).then(
       (bytes) => {
         this.#freeDisk = bytes;
         this.#diskAsked = false;
@@ -135,7 +148,7 @@ export class PressureGauge {
       (error: unknown) => {
         this.#diskAsked = false;
         // Free space that cannot be told is no reason to refuse mail: the commit will say what is wrong.
-        if (!this.#diskFailed) this.#log.warn('free-disk-unknown', { error: String(error) });
+        if (!this.#diskFailed) this.#log.warn('pressure.free-disk-unknown', { error: String(error) });
         this.#diskFailed = true;
       },
     );

@@ -41,9 +41,7 @@ export interface GroupCommitPorts {
 }
 
 export interface GroupCommitOptions {
-  database: Pick<Database, 'commit'>;
   arena: Pick<Arena, 'moveState'>;
-  ports: GroupCommitPorts;
   leaseMs: number;
   now?: () => number;
   /** setTimeout, unless the clock is moved by hand. */
@@ -59,6 +57,8 @@ export interface GroupCommitStats {
   failures: number;
   /** Of the commit under way; 0 when there is none. */
   commitAgeMs: number;
+  /** A commit failed within the last second and none succeeded since. */
+  failing: boolean;
 }
 
 /**
@@ -120,10 +120,10 @@ export class GroupCommit {
   #committedMessages = 0;
   #settlements = 0;
 
-  constructor(options: GroupCommitOptions) {
-    this.#database = options.database;
+  constructor(database: Pick<Database, 'commit'>, ports: GroupCommitPorts, options: GroupCommitOptions) {
+    this.#database = database;
+    this.#ports = ports;
     this.#arena = options.arena;
-    this.#ports = options.ports;
     this.#leaseMs = options.leaseMs;
     this.#now = options.now ?? Date.now;
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
@@ -147,17 +147,6 @@ export class GroupCommit {
     return new Promise((resolve) => this.#drained.push(resolve));
   }
 
-  /** Age of the commit under way; 0 when there is none. */
-  commitAgeMs(): number {
-    return this.#current === null ? 0 : this.#now() - this.#currentSinceMs;
-  }
-
-  /** Writers that are free: the one of sqlite, unless its commit hangs for longer than that or just failed. */
-  availableConnections(waitTimeoutMs: number): number {
-    if (this.commitAgeMs() >= waitTimeoutMs) return 0;
-    return this.#now() - this.#failedAtMs < FAILURE_MEMORY_MS ? 0 : 1;
-  }
-
   stats(): GroupCommitStats {
     return {
       queuedMessages: this.#entries.length,
@@ -166,7 +155,8 @@ export class GroupCommit {
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
       failures: this.#failures,
-      commitAgeMs: this.commitAgeMs(),
+      commitAgeMs: this.#current === null ? 0 : this.#now() - this.#currentSinceMs,
+      failing: this.#now() - this.#failedAtMs < FAILURE_MEMORY_MS,
     };
   }
 
