@@ -1,0 +1,72 @@
+// Accepts connections in batches and gives each socket to a reactor of some thread.
+//
+// Owns the listening socket. Promises that a socket it accepted is handed off, refused or closed before the batch
+// call returns. Decides nothing: who is welcome and which reactor is least loaded is said by the caller.
+#pragma once
+#include <uv.h>
+
+#include <string>
+#include <vector>
+
+namespace protorelay {
+
+class Acceptor {
+ public:
+  struct Options {
+    std::string host;
+    std::string path;
+    uint16_t port = 0;
+    int backlog = 511;
+    uint32_t listener = 0;
+    uint32_t batch = 64;
+    bool reuse_port = false;
+  };
+  struct Calls {
+    void (*batch)(void* owner, const std::vector<int>& fds, const std::vector<std::string>& addresses);
+    void (*error)(void* owner, int code);
+    void (*released)(void* owner);
+  };
+
+  /** Listens; nullptr and -errno when that fails. */
+  static Acceptor* create(uv_loop_t* loop, const Options& options, const Calls& calls, void* owner, int* error);
+
+  uint16_t port() const { return port_; }
+  bool hand_off(int fd, int reactor, const std::string& address);
+  void refuse(int fd, const std::string& reply);
+  void pause();
+  void resume();
+  /** Stops; `released` is called later, on the loop. */
+  void close();
+
+ private:
+  Acceptor() = default;
+  ~Acceptor() = default;
+  int listen_socket();
+  int clear_stale_path(const struct sockaddr* address, unsigned length);
+  void accept_batch();
+  bool forget(int fd);
+  void watch();
+  void handle_closed();
+  static void on_poll(uv_poll_t* handle, int status, int events);
+  static void on_timer(uv_timer_t* handle);
+  static void on_closed(uv_handle_t* handle);
+
+  Options options_;
+  Calls calls_ = {};
+  void* owner_ = nullptr;
+  uv_poll_t poll_;
+  uv_timer_t timer_;
+  int open_handles_ = 0;
+  int fd_ = -1;
+  uint16_t port_ = 0;
+  bool paused_ = false;
+  bool resting_ = false;
+  bool closed_ = false;
+  bool owns_path_ = false;
+  /** Local address when it is the same for every connection, else empty. */
+  std::string local_;
+  /** Sockets of the batch under way that nobody took yet. */
+  std::vector<int> unclaimed_;
+};
+
+}  // namespace protorelay

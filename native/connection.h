@@ -1,0 +1,116 @@
+// One connection: a record with a fixed address for the life of its slot, plain fields, no decisions.
+//
+// Owns its socket, its unread bytes, its unsent output and the content it is gathering. An idle connection is this
+// record alone: buffers exist only while there is something in them.
+#pragma once
+#include <uv.h>
+
+#include "content_gather.h"
+#include "content_scan.h"
+#include "content_send.h"
+
+namespace protorelay {
+
+class Reactor;
+
+enum class Mode : uint8_t { kFree, kConnecting, kLines, kContent, kChunk, kLingering, kClosed };
+
+/** EVENT, CLOSE_REASON of src/native.ts. */
+enum EventKind : uint32_t {
+  kOpened = 1,
+  kLine = 2,
+  kContentEnd = 3,
+  kChunkEnd = 4,
+  kClosedEvent = 5,
+  kTimeout = 6,
+  kSent = 7,
+};
+enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
+
+/** Output that the kernel did not take yet, in order: bytes, or a content with its prefix. */
+struct OutItem {
+  OutItem* next;
+  bool content;
+  /** Bytes of `data`: the output itself, or the prefix of the content. */
+  size_t length;
+  size_t sent;
+  // For content: position, and the chunk that holds `chunk_base` of it (walked forward only).
+  ContentCursor cursor;
+  uint32_t handle;
+  uint32_t chunk;
+  uint64_t chunk_base;
+  uint8_t data[1];
+};
+
+struct Connection {
+  uv_poll_t poll;
+  Reactor* reactor;
+  uint32_t id;
+  uint32_t slot;
+  uint32_t generation;
+  int fd;
+  Mode mode;
+  bool server;
+  /** Lines are not parsed until an expect operation. */
+  bool held;
+  bool pending;
+  /** Close once the output is flushed. */
+  bool closing;
+  /** Readable while held: polling for input is off until it is wanted. */
+  bool input_parked;
+  bool opened_due;
+  bool closed_told;
+  bool poll_open;
+  bool touched;
+  uint8_t poll_mask;
+  uint8_t close_reason;
+  int close_error;
+  /** The socket failed with this errno; what it still has to read is read before it is retired. */
+  int failed;
+  uint32_t sent_due;
+
+  // A line longer than the limit is being skipped; its first bytes lie in `left`.
+  bool skipping;
+  uint8_t skip_flags;
+  uint8_t skip_last;
+
+  /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
+  uint8_t* left;
+  uint32_t left_length;
+  uint32_t left_capacity;
+
+  OutItem* out_first;
+  OutItem* out_last;
+  size_t out_bytes;
+  /** First and last of this turn's sends, + 1, in the reactor's list. */
+  uint32_t staged_first;
+  uint32_t staged_last;
+
+  ContentScan scan;
+  ContentGather gather;
+  uint64_t chunk_left;
+  bool chunk_last;
+
+  uint64_t deadline_at;
+  uint32_t deadline_ms;
+  uint32_t rate;
+  uint32_t rate_grace_ms;
+  uint64_t rate_check_at;
+  uint64_t content_started_at;
+  uint64_t content_bytes;
+
+  /** Puts every field but the slot, the generation and the reactor into the state of a new connection. */
+  void reset();
+  /** Replaces the unread bytes (`from` may lie within them). */
+  void keep(const uint8_t* from, size_t count);
+  void drop_left();
+  /** Appends bytes to the unsent output. */
+  void queue_bytes(const uint8_t* from, size_t count);
+  /** Appends a content; its reference passes to the item. */
+  void queue_content(const uint8_t* prefix, size_t prefix_length, uint32_t handle, uint64_t length, bool stuffed);
+  /** Frees the first item of the output. */
+  void shift_output(Arena* arena);
+  void drop_output(Arena* arena);
+};
+
+}  // namespace protorelay

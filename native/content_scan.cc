@@ -1,0 +1,187 @@
+#include "content_scan.h"
+
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace protorelay {
+namespace {
+
+constexpr char kTraceField[] = "received:";
+constexpr uint8_t kTraceLength = 9;
+constexpr uint8_t kNoMatch = 255;
+
+/** The first CR or LF in [p, end), or end; notes NUL and eight-bit bytes before it. */
+const uint8_t* find_break(const uint8_t* p, const uint8_t* end, uint8_t* flags) {
+#if defined(__SSE2__)
+  const __m128i cr = _mm_set1_epi8('\r');
+  const __m128i lf = _mm_set1_epi8('\n');
+  const __m128i nul = _mm_setzero_si128();
+  while (end - p >= 16) {
+    __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    unsigned breaks =
+        static_cast<unsigned>(_mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf))));
+    unsigned high = static_cast<unsigned>(_mm_movemask_epi8(v));
+    unsigned zero = static_cast<unsigned>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, nul)));
+    unsigned at = 16;
+    if (breaks != 0) {
+      at = static_cast<unsigned>(__builtin_ctz(breaks));
+      unsigned before = (1u << at) - 1;
+      high &= before;
+      zero &= before;
+    }
+    if (high != 0) *flags |= kEightBit;
+    if (zero != 0) *flags |= kNul;
+    if (breaks != 0) return p + at;
+    p += 16;
+  }
+#endif
+  for (; p < end; ++p) {
+    uint8_t c = *p;
+    if (c == '\r' || c == '\n') return p;
+    if (c == 0) *flags |= kNul;
+    if (c & 0x80) *flags |= kEightBit;
+  }
+  return end;
+}
+
+}  // namespace
+
+void ContentScan::begin(bool dots, bool normalize, uint32_t max_line) {
+  *this = ContentScan();
+  dots_ = dots;
+  normalize_ = normalize;
+  max_line_ = max_line;
+}
+
+/** Counts text of the current line (no CR or LF in it) towards its length and the trace field. */
+void ContentScan::text(const uint8_t* from, size_t count) {
+  column_ += count;
+  if (max_line_ != 0 && column_ + 2 > max_line_) flags_ |= kContentLineTooLong;
+  if (!in_header_ || match_ == kNoMatch) return;
+  for (size_t i = 0; i < count; ++i) {
+    uint8_t c = from[i];
+    if (c >= 'A' && c <= 'Z') c = static_cast<uint8_t>(c + 32);
+    if (c != static_cast<uint8_t>(kTraceField[match_])) {
+      match_ = kNoMatch;
+      return;
+    }
+    if (++match_ == kTraceLength) {
+      ++trace_;
+      match_ = kNoMatch;
+      return;
+    }
+  }
+}
+
+void ContentScan::line_end() {
+  if (column_ == 0) in_header_ = false;
+  column_ = 0;
+  match_ = 0;
+}
+
+size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t* written) {
+  const uint8_t* p = from;
+  const uint8_t* const end = from + count;
+  uint8_t* out = to;
+  while (p < end) {
+    switch (state_) {
+      case kLineStart:
+        if (dots_ && *p == '.') {
+          state_ = kDot;
+          ++p;
+          break;
+        }
+        state_ = kText;
+        [[fallthrough]];
+
+      case kText: {
+        const uint8_t* q = find_break(p, end, &flags_);
+        size_t length = static_cast<size_t>(q - p);
+        text(p, length);
+        bool crlf = q + 1 < end && q[0] == '\r' && q[1] == '\n';
+        size_t take = crlf ? length + 2 : length;
+        // Nothing moves until the first stuffed line: then out == p and the bytes are where they belong.
+        if (out != p && take > 0) memmove(out, p, take);
+        out += take;
+        p += take;
+        if (crlf) {
+          line_end();
+          state_ = kLineStart;
+          break;
+        }
+        if (p == end) break;
+        if (*p == '\r') {
+          if (!normalize_) *out++ = '\r';
+          state_ = kCr;
+        } else {
+          flags_ |= kBareLf;
+          if (normalize_) *out++ = '\r';
+          *out++ = '\n';
+          line_end();
+        }
+        ++p;
+        break;
+      }
+
+      case kCr:
+        if (*p == '\n') {
+          if (normalize_) *out++ = '\r';
+          *out++ = '\n';
+          ++p;
+          line_end();
+          state_ = kLineStart;
+          break;
+        }
+        flags_ |= kBareCr;
+        if (normalize_) {
+          *out++ = '\r';
+          *out++ = '\n';
+          line_end();
+        } else {
+          ++column_;
+          match_ = kNoMatch;
+        }
+        state_ = kText;
+        break;
+
+      case kDot:
+        // RFC 5321 §4.5.2: the dot goes, whatever follows; only ". CRLF" is the end.
+        if (*p == '\r') {
+          state_ = kDotCr;
+          ++p;
+        } else {
+          state_ = kText;
+        }
+        break;
+
+      case kDotCr:
+        if (*p == '\n') {
+          ++p;
+          ended_ = true;
+          *written = static_cast<size_t>(out - to);
+          return static_cast<size_t>(p - from);
+        }
+        // The CR was text. Room for it: the dot and the CR themselves were read and not written.
+        if (!normalize_) *out++ = '\r';
+        state_ = kCr;
+        break;
+    }
+  }
+  *written = static_cast<size_t>(out - to);
+  return count;
+}
+
+size_t ContentScan::finish(uint8_t* to) {
+  ended_ = true;
+  if (state_ != kCr) return 0;
+  flags_ |= kBareCr;
+  if (!normalize_) return 0;
+  to[0] = '\r';
+  to[1] = '\n';
+  return 2;
+}
+
+}  // namespace protorelay

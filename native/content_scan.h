@@ -1,0 +1,73 @@
+// Reads message content: dots unstuffed, the strict end of data found, flags and trace headers counted, in one pass.
+//
+// Pure: no sockets, no memory of its own; twin of src/protocol/scan.ts. The state lives in the object, so input may
+// be split at any byte.
+//
+// Only CRLF begins a line (RFC 5321 §2.3.8) and only CRLF "." CRLF (or "." CRLF at the very start) ends the content
+// (§4.1.1.4). A dot after a bare LF or a bare CR is text: treating it as a line start is how a message is smuggled
+// inside another. With `normalize` a bare CR or LF is written as CRLF, but the line it makes is still no line for
+// dots: the bytes were text to the sender, so nothing was stuffed there and nothing may be unstuffed or ended.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace protorelay {
+
+/** CONTENT_FLAG of src/native.ts; the last three are set by the gatherer. */
+constexpr uint8_t kBareLf = 1;
+constexpr uint8_t kBareCr = 2;
+constexpr uint8_t kNul = 4;
+constexpr uint8_t kEightBit = 8;
+constexpr uint8_t kTooBig = 16;
+constexpr uint8_t kContentLineTooLong = 32;
+constexpr uint8_t kNoMemory = 64;
+constexpr uint8_t kSpillFailed = 128;
+
+class ContentScan {
+ public:
+  /**
+   * dots: DATA (unstuff, look for the end); else BDAT (exact bytes, the caller counts them).
+   * max_line: longest line with its CRLF, the stuffed dot not counted; 0 is no limit.
+   */
+  void begin(bool dots, bool normalize, uint32_t max_line);
+
+  /** Bytes read earlier that the next feed may still write in front of its own output. */
+  size_t held() const { return state_ == kDotCr || (normalize_ && state_ == kCr) ? 1 : 0; }
+
+  /**
+   * Reads from[0, count) and writes content to `to`: at most count + held() bytes, with normalize 2 * count + 2.
+   * Without normalize `from` may lie in the same memory when from >= to + held().
+   * Returns the bytes read: fewer than count only when the end of data was found (then ended() is true).
+   */
+  size_t feed(const uint8_t* from, size_t count, uint8_t* to, size_t* written);
+
+  /** The last BDAT chunk is over: settles a final CR. Writes at most 2 bytes. */
+  size_t finish(uint8_t* to);
+
+  bool ended() const { return ended_; }
+  uint8_t flags() const { return flags_; }
+  /** `Received:` fields before the first empty line. */
+  uint32_t trace_count() const { return trace_; }
+  bool normalizes() const { return normalize_; }
+
+ private:
+  enum State : uint8_t { kLineStart, kDot, kDotCr, kText, kCr };
+
+  void line_end();
+  void text(const uint8_t* from, size_t count);
+
+  State state_ = kLineStart;
+  bool dots_ = true;
+  bool normalize_ = false;
+  bool in_header_ = true;
+  bool ended_ = false;
+  /** Characters of "received:" matched on this line; kNoMatch when it is another line. */
+  uint8_t match_ = 0;
+  uint8_t flags_ = 0;
+  uint32_t max_line_ = 0;
+  uint32_t trace_ = 0;
+  /** Bytes of text on this line so far. */
+  uint64_t column_ = 0;
+};
+
+}  // namespace protorelay

@@ -1,0 +1,35 @@
+// Splits command and reply lines from bytes. Pure: no sockets, no memory of its own; twin of src/protocol/scan.ts.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace protorelay {
+
+/** LINE_FLAG of src/native.ts. */
+constexpr uint8_t kLineBareLf = 1;
+constexpr uint8_t kLineTooLong = 2;
+constexpr uint8_t kLineNul = 4;
+constexpr uint8_t kLineEightBit = 8;
+constexpr uint8_t kLineBareCr = 16;
+
+struct Line {
+  /** Bytes of the line without its end, cut to the limit. */
+  size_t length;
+  /** Bytes read, the end included; 0 when no line end was found. */
+  size_t consumed;
+  uint8_t flags;
+};
+
+/**
+ * Finds the first line in from[0, count). A line ends at LF; without CR before it, it is flagged. A line longer
+ * than max bytes (its end not counted) is cut and flagged.
+ */
+Line scan_line(const uint8_t* from, size_t count, size_t max);
+
+/** NUL, eight-bit and bare-CR flags of bytes that hold no line end. */
+uint8_t line_flags(const uint8_t* from, size_t count);
+
+/** The line starts with a verb after which bytes may no longer be command lines: DATA, BDAT, STARTTLS, AUTH. */
+bool changes_reading(const uint8_t* line, size_t length);
+
+}  // namespace protorelay

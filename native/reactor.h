@@ -1,0 +1,182 @@
+// The reactor: connections of one thread on that thread's libuv loop.
+//
+// Mechanism only. It reads, splits lines, gathers content, writes, watches deadlines; what any of it means is decided
+// by the session behind `on_turn`. Events are collected while libuv polls and delivered in one call per loop turn;
+// operations come back in a ring and are executed after that call. No connection record moves or is freed while a
+// call to JavaScript can re-enter, and operations never write events: work that produces events waits in `pending_`
+// until the operations are done.
+#pragma once
+#include <node_api.h>
+#include <uv.h>
+
+#include <string>
+#include <vector>
+
+#include "connection.h"
+#include "registry.h"
+
+namespace protorelay {
+
+/** Memory shared with src/native.ts; the creator keeps references to all of it until the reactor is gone. */
+struct ReactorSetup {
+  Arena* arena = nullptr;
+  uint64_t spill_threshold = 0;
+  uint32_t max_connections = 0;
+  uint32_t max_line = 0;
+  uint32_t linger_ms = 0;
+  bool hold_after_verbs = false;
+  uint32_t* events = nullptr;
+  uint32_t event_capacity = 0;
+  uint8_t* text = nullptr;
+  uint32_t text_capacity = 0;
+  /** Operations: records of kOpWords. */
+  const uint32_t* ops = nullptr;
+  uint32_t op_words = 0;
+  /** Word 0: words used in ops. Word 1: bytes used in bytes. */
+  uint32_t* control = nullptr;
+  const uint8_t* bytes = nullptr;
+  size_t byte_capacity = 0;
+};
+
+constexpr uint32_t kEventWords = 4;
+constexpr uint32_t kOpWords = 8;
+constexpr size_t kScratchBytes = 65536;
+/** Most bytes read from one connection before the others have their turn. */
+constexpr size_t kTurnBytes = 262144;
+/** Unsent output of one connection, content apart; beyond it the connection is closed (ENOBUFS). */
+constexpr size_t kMaxUnsent = 4194304;
+/** JS calls in one loop turn before libuv polls again. */
+constexpr int kMaxRounds = 8;
+
+struct StagedSend {
+  uint32_t offset;
+  uint32_t length;
+  /** Next send of the same connection + 1. */
+  uint32_t next;
+};
+
+class Reactor {
+ public:
+  using Released = void (*)(void* owner);
+
+  /** Starts on the loop of env; nullptr and a libuv error when that fails. `released` runs when all handles are closed. */
+  static Reactor* create(napi_env env, napi_ref on_turn, const ReactorSetup& setup, void* owner, Released released,
+                         int* error);
+
+  int id() const { return id_; }
+  uint32_t connections() const { return live_; }
+  /** Executes the operations in the ring; in a turn only that, else schedules what follows from them. */
+  void flush();
+  void use_bytes(const uint8_t* bytes, size_t capacity);
+  /** Id of a new client connection, or -1 when all slots are in use. */
+  int64_t connect(const std::string& address, uint16_t port, const std::string& source, uint32_t timeout_ms);
+  /** Closes everything; `released` is called later, on the loop. */
+  void destroy();
+
+ private:
+  Reactor() = default;
+  ~Reactor() = default;
+
+  // reactor.cc: life, slots, the turn
+  void turn();
+  void call_turn();
+  void run_pending();
+  void work(Connection* c);
+  void push_pending(Connection* c);
+  void wake_soon();
+  void adopt(const HandOff& arrival);
+  Connection* new_connection();
+  Connection* find(uint32_t id) const;
+  void open_poll(Connection* c);
+  void watch(Connection* c);
+  void retire(Connection* c, CloseReason reason, int error);
+  void settle_slot(Connection* c);
+  void handle_closed();
+  static void on_check(uv_check_t* handle);
+  static void on_idle(uv_idle_t* handle);
+  static void on_async(uv_async_t* handle);
+  static void on_poll(uv_poll_t* handle, int status, int events);
+  static void on_poll_closed(uv_handle_t* handle);
+  static void on_own_closed(uv_handle_t* handle);
+
+  // reactor_events.cc: event records and deadlines
+  bool room() const;
+  void event(EventKind kind, uint8_t flags, uint32_t connection, uint32_t a, uint32_t b);
+  void text_event(EventKind kind, uint8_t flags, uint32_t connection, const uint8_t* from, size_t length);
+  void opened_event(Connection* c);
+  void due_at(uint64_t at);
+  void watch_rate(Connection* c);
+  void renew(Connection* c);
+  void expire(Connection* c, uint64_t now);
+  void check_deadlines();
+  static void on_timer(uv_timer_t* handle);
+
+  // reactor_input.cc
+  void read(Connection* c);
+  void read_lines(Connection* c);
+  void read_content(Connection* c);
+  void read_lingering(Connection* c);
+  void read_rest(Connection* c);
+  void received_nothing(Connection* c, ssize_t result);
+  void take_lines(Connection* c, const uint8_t* from, size_t count);
+  size_t take_skipped(Connection* c, const uint8_t* from, size_t count);
+  size_t take_content(Connection* c, const uint8_t* from, size_t count);
+  size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool keep);
+  void parse_left(Connection* c);
+  void end_content(Connection* c);
+  void end_chunk(Connection* c);
+
+  // reactor_output.cc
+  void stage(Connection* c, uint32_t offset, uint32_t length);
+  void send_staged(Connection* c);
+  void write_output(Connection* c);
+  size_t write_content(Connection* c, OutItem* item);
+  size_t fetch(OutItem* item, uint64_t at, const uint8_t** from, int* error);
+  void finish_closing(Connection* c);
+  void finish_connecting(Connection* c);
+
+  // reactor_ops.cc
+  void run_ops();
+  void run_op(const uint32_t* op);
+  void expect(Connection* c, Mode mode);
+  void op_content(Connection* c, const uint32_t* op);
+  void op_chunk(Connection* c, const uint32_t* op);
+  void op_send_content(Connection* c, const uint32_t* op);
+
+  napi_env env_ = nullptr;
+  napi_ref on_turn_ = nullptr;
+  ReactorSetup setup_;
+  void* owner_ = nullptr;
+  Released released_ = nullptr;
+  uv_loop_t* loop_ = nullptr;
+  uv_check_t check_;
+  uv_idle_t idle_;
+  uv_timer_t timer_;
+  uv_async_t async_;
+  int id_ = -1;
+  int open_handles_ = 0;
+  bool in_turn_ = false;
+  bool destroyed_ = false;
+  bool idle_on_ = false;
+  uint64_t timer_at_ = 0;
+
+  uint32_t slot_bits_ = 0;
+  uint32_t live_ = 0;
+  std::vector<Connection*> slots_;
+  std::vector<uint32_t> free_slots_;
+  std::vector<Connection*> pending_;
+  std::vector<Connection*> working_;
+  std::vector<HandOff> arrivals_;
+  std::vector<StagedSend> staged_;
+  std::vector<Connection*> touched_;
+
+  uint32_t event_count_ = 0;
+  uint32_t text_used_ = 0;
+  bool spare_used_ = false;
+  /** Lines read by every connection in turn; never kept. */
+  uint8_t scratch_[kScratchBytes];
+  /** Content read from a file for the plan under way, or content that is being discarded. */
+  uint8_t spare_[kScratchBytes];
+};
+
+}  // namespace protorelay

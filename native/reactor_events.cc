@@ -1,0 +1,117 @@
+// Event records for the next turn, and deadlines.
+#include <cerrno>
+#include <cstring>
+
+#include "address.h"
+#include "reactor.h"
+
+namespace protorelay {
+
+/** Room for two more events and their text; every writer of events asks first. */
+bool Reactor::room() const {
+  return event_count_ + 2 <= setup_.event_capacity && text_used_ + setup_.max_line + 512 <= setup_.text_capacity;
+}
+
+void Reactor::event(EventKind kind, uint8_t flags, uint32_t connection, uint32_t a, uint32_t b) {
+  uint32_t* record = setup_.events + size_t{event_count_} * kEventWords;
+  record[0] = kind | uint32_t{flags} << 8;
+  record[1] = connection;
+  record[2] = a;
+  record[3] = b;
+  ++event_count_;
+}
+
+void Reactor::text_event(EventKind kind, uint8_t flags, uint32_t connection, const uint8_t* from, size_t length) {
+  size_t free = setup_.text_capacity - text_used_;
+  if (length > free) length = free;
+  if (length > 0) memcpy(setup_.text + text_used_, from, length);
+  event(kind, flags, connection, text_used_, static_cast<uint32_t>(length));
+  text_used_ += static_cast<uint32_t>(length);
+}
+
+void Reactor::opened_event(Connection* c) {
+  struct sockaddr_storage peer = {};
+  socklen_t length = sizeof peer;
+  ::getpeername(c->fd, reinterpret_cast<struct sockaddr*>(&peer), &length);
+  std::string text = "0 " + address_text(peer) + " " + local_address_text(c->fd);
+  text_event(kOpened, 0, c->id, reinterpret_cast<const uint8_t*>(text.data()), text.size());
+}
+
+// -------------------------------------------------------------------------------------------------- deadlines
+
+/**
+ * One timer for all connections, set to the earliest deadline known. Renewals only move deadlines away, so they cost
+ * nothing: the timer fires, finds nothing due, and is set to what is then the earliest.
+ */
+void Reactor::due_at(uint64_t at) {
+  if (timer_at_ != 0 && timer_at_ <= at) return;
+  timer_at_ = at;
+  uint64_t now = uv_now(loop_);
+  uv_timer_start(&timer_, on_timer, at > now ? at - now : 0, 0);
+}
+
+void Reactor::renew(Connection* c) {
+  if (c->deadline_ms != 0) c->deadline_at = uv_now(loop_) + c->deadline_ms;
+}
+
+void Reactor::on_timer(uv_timer_t* handle) {
+  auto* r = static_cast<Reactor*>(handle->data);
+  r->check_deadlines();
+  // Timers run before libuv polls; waiting for the check phase would wait for a packet.
+  r->turn();
+}
+
+void Reactor::check_deadlines() {
+  uint64_t now = uv_now(loop_);
+  uint64_t next = 0;
+  timer_at_ = 0;
+  for (Connection* c : slots_) {
+    if (c->mode == Mode::kFree || c->mode == Mode::kClosed) continue;
+    if ((c->deadline_at != 0 && c->deadline_at <= now) || (c->rate_check_at != 0 && c->rate_check_at <= now)) {
+      expire(c, now);
+    }
+    if (c->deadline_at != 0 && (next == 0 || c->deadline_at < next)) next = c->deadline_at;
+    if (c->rate_check_at != 0 && (next == 0 || c->rate_check_at < next)) next = c->rate_check_at;
+  }
+  // Never sooner than 20 ms: with thousands of connections every deadline would otherwise walk all of them.
+  if (next != 0) due_at(next < now + 20 ? now + 20 : next);
+}
+
+void Reactor::expire(Connection* c, uint64_t now) {
+  if (c->deadline_at != 0 && c->deadline_at <= now) {
+    if (c->mode == Mode::kConnecting) {
+      retire(c, kConnectFailed, ETIMEDOUT);
+      return;
+    }
+    if (c->closing || c->mode == Mode::kLingering) {
+      retire(c, kLocal, 0);
+      return;
+    }
+    if (!room()) {
+      c->deadline_at = now + 1;
+      return;
+    }
+    c->deadline_at = 0;
+    event(kTimeout, 0, c->id, 0, 0);
+  }
+  if (c->rate_check_at == 0 || c->rate_check_at > now) return;
+  c->rate_check_at = 0;
+  bool in_content = (c->mode == Mode::kContent || c->mode == Mode::kChunk) && !c->held;
+  if (!in_content || c->rate == 0) return;
+  uint64_t elapsed_ms = now - c->content_started_at;
+  bool slow = c->content_bytes * 1000 < uint64_t{c->rate} * elapsed_ms;
+  if (slow && room()) {
+    event(kTimeout, 0, c->id, 1, 0);
+  } else {
+    c->rate_check_at = now + 1000;
+  }
+}
+
+/** A content phase began: the minimum rate is watched from the end of its grace on. */
+void Reactor::watch_rate(Connection* c) {
+  if (c->rate == 0) return;
+  c->rate_check_at = c->content_started_at + c->rate_grace_ms;
+  due_at(c->rate_check_at);
+}
+
+}  // namespace protorelay

@@ -1,0 +1,247 @@
+// From the socket to lines and content.
+#include <cerrno>
+#include <cstring>
+
+#include "address.h"
+#include "line_scan.h"
+#include "reactor.h"
+#include "transport.h"
+
+namespace protorelay {
+namespace {
+
+/** Below this much free space in a chunk a new one is begun: small reads cost more than the space. */
+constexpr size_t kLeastSpace = 512;
+
+}  // namespace
+
+void Reactor::read(Connection* c) {
+  if (c->mode == Mode::kLingering) {
+    read_lingering(c);
+    return;
+  }
+  if (c->held) {
+    // Bytes wait in the kernel until the session says what they are. Polling on would only spin.
+    c->input_parked = true;
+    watch(c);
+    return;
+  }
+  // Input that was read earlier comes first, or there is no room for events: this turn's call makes both.
+  if (c->pending || !room() || (c->server && c->out_first != nullptr)) return;
+  if (c->mode == Mode::kLines) {
+    read_lines(c);
+  } else {
+    read_content(c);
+  }
+}
+
+void Reactor::received_nothing(Connection* c, ssize_t result) {
+  if (result == -EAGAIN) return;
+  if (result == 0) {
+    retire(c, kPeer, 0);
+  } else {
+    retire(c, kError, static_cast<int>(-result));
+  }
+}
+
+/** The socket is broken, but lines may still lie in it (a last reply before a reset): deliver them, then retire. */
+void Reactor::read_rest(Connection* c) {
+  int error = c->failed;
+  c->drop_output(setup_.arena);
+  if (c->mode == Mode::kLines && !c->held && !c->closing) {
+    if (c->left_length > 0 && !c->skipping) take_lines(c, c->left, c->left_length);
+    for (int i = 0; i < 4 && c->mode == Mode::kLines && !c->held && !c->pending; ++i) read_lines(c);
+    if (c->pending) return;
+  }
+  if (error == EBADF) {
+    // libuv reports every socket error as EBADF.
+    error = socket_error(c->fd);
+    if (error == 0) error = ECONNRESET;
+  }
+  retire(c, c->closing ? kLocal : kError, error);
+}
+
+// ------------------------------------------------------------------------------------------------------ lines
+
+void Reactor::read_lines(Connection* c) {
+  size_t have = c->left_length;
+  if (have > 0) memcpy(scratch_, c->left, have);
+  ssize_t n = transport_receive(c, scratch_ + have, kScratchBytes - have);
+  if (n <= 0) {
+    received_nothing(c, n);
+    return;
+  }
+  const uint8_t* from = scratch_;
+  size_t count = have + static_cast<size_t>(n);
+  if (c->skipping) {
+    size_t used = take_skipped(c, scratch_ + have, static_cast<size_t>(n));
+    if (c->skipping) return;
+    from += have + used;
+    count -= have + used;
+  }
+  take_lines(c, from, count);
+}
+
+/** Splits lines into events until a hold, lack of room or the end; the rest is kept. `from` may be c->left. */
+void Reactor::take_lines(Connection* c, const uint8_t* from, size_t count) {
+  size_t at = 0;
+  while (at < count && !c->held) {
+    if (!room()) {
+      push_pending(c);
+      break;
+    }
+    const uint8_t* start = from + at;
+    Line line = scan_line(start, count - at, setup_.max_line);
+    if (line.consumed == 0) {
+      // One byte more than the limit may be the CR of a line that just fits.
+      if (count - at > size_t{setup_.max_line} + 1) {
+        c->skipping = true;
+        c->skip_last = from[count - 1];
+        c->skip_flags = static_cast<uint8_t>(line_flags(start, setup_.max_line) | kLineTooLong);
+        count = at + setup_.max_line;
+      }
+      break;
+    }
+    at += line.consumed;
+    text_event(kLine, line.flags, c->id, start, line.length);
+    if (setup_.hold_after_verbs && changes_reading(start, line.length)) c->held = true;
+  }
+  c->keep(from + at, count - at);
+}
+
+/** Passes over the rest of a line that is too long; returns the bytes used, its end included. */
+size_t Reactor::take_skipped(Connection* c, const uint8_t* from, size_t count) {
+  const auto* end = static_cast<const uint8_t*>(memchr(from, '\n', count));
+  if (end == nullptr) {
+    c->skip_last = from[count - 1];
+    return count;
+  }
+  uint8_t last = end == from ? c->skip_last : end[-1];
+  uint8_t flags = static_cast<uint8_t>(c->skip_flags | (last == '\r' ? 0 : kLineBareLf));
+  text_event(kLine, flags, c->id, c->left, c->left_length);
+  if (setup_.hold_after_verbs && changes_reading(c->left, c->left_length)) c->held = true;
+  c->skipping = false;
+  c->drop_left();
+  return static_cast<size_t>(end - from) + 1;
+}
+
+void Reactor::read_lingering(Connection* c) {
+  ssize_t n = transport_receive(c, scratch_, kScratchBytes);
+  if (n == 0 || (n < 0 && n != -EAGAIN)) retire(c, kLocal, 0);
+}
+
+// ---------------------------------------------------------------------------------------------------- content
+
+void Reactor::read_content(Connection* c) {
+  size_t budget = kTurnBytes;
+  while (!c->held) {
+    // Straight into shared memory, unstuffed where it lies; only normalized or discarded content takes a detour.
+    uint8_t* to = nullptr;
+    size_t room = 0;
+    bool in_place = !c->scan.normalizes() && c->gather.space(kLeastSpace, &to, &room);
+    if (!in_place) {
+      to = scratch_;
+      room = kScratchBytes;
+    }
+    size_t gap = in_place ? c->scan.held() : 0;
+    room -= gap;
+    if (c->mode == Mode::kChunk && room > c->chunk_left) room = static_cast<size_t>(c->chunk_left);
+    ssize_t n = transport_receive(c, to + gap, room);
+    if (n <= 0) {
+      received_nothing(c, n);
+      return;
+    }
+    size_t count = static_cast<size_t>(n);
+    c->content_bytes += count;
+    renew(c);
+    size_t used =
+        in_place ? scan_into(c, to + gap, count, to, true) : take_content(c, to, count);
+    if (used < count) c->keep(to + gap + used, count - used);
+    if (count < room || count >= budget) return;
+    budget -= count;
+  }
+}
+
+/** Copies content that was read together with something else; returns the bytes used. */
+size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
+  size_t at = 0;
+  while (at < count && !c->held) {
+    size_t piece = count - at;
+    if (c->mode == Mode::kChunk && piece > c->chunk_left) piece = static_cast<size_t>(c->chunk_left);
+    uint8_t* to = nullptr;
+    size_t room = 0;
+    bool keep = c->gather.space(kLeastSpace, &to, &room);
+    if (!keep) {
+      to = spare_;
+      room = kScratchBytes;
+    }
+    size_t most = c->scan.normalizes() ? (room - 2) / 2 : room - c->scan.held();
+    at += scan_into(c, from + at, piece < most ? piece : most, to, keep);
+  }
+  return at;
+}
+
+/** One step of the scanner; notices the end of the content or of the chunk. */
+size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool keep) {
+  size_t written = 0;
+  size_t used = c->scan.feed(from, count, to, &written);
+  if (keep) {
+    c->gather.wrote(written);
+  } else {
+    c->gather.skipped(written);
+  }
+  if (c->mode == Mode::kContent) {
+    if (c->scan.ended()) end_content(c);
+  } else {
+    c->chunk_left -= used;
+    if (c->chunk_left == 0) end_chunk(c);
+  }
+  return used;
+}
+
+void Reactor::end_content(Connection* c) {
+  uint32_t handle = c->gather.finish();
+  uint8_t flags = static_cast<uint8_t>(c->scan.flags() | c->gather.flags());
+  uint32_t note = flags & kSpillFailed ? static_cast<uint32_t>(c->gather.spill_error()) : c->scan.trace_count();
+  c->held = true;
+  c->rate_check_at = 0;
+  event(kContentEnd, flags, c->id, handle, note);
+}
+
+void Reactor::end_chunk(Connection* c) {
+  if (!c->chunk_last) {
+    c->held = true;
+    c->rate_check_at = 0;
+    event(kChunkEnd, static_cast<uint8_t>(c->scan.flags() | c->gather.flags()), c->id, 0, 0);
+    return;
+  }
+  uint8_t tail[2];
+  size_t more = c->scan.finish(tail);
+  uint8_t* to = nullptr;
+  size_t room = 0;
+  if (more > 0 && c->gather.space(more, &to, &room)) {
+    memcpy(to, tail, more);
+    c->gather.wrote(more);
+  }
+  end_content(c);
+}
+
+/** Goes on with bytes that were read before the session said what they are. */
+void Reactor::parse_left(Connection* c) {
+  if (c->server && c->out_first != nullptr) return;
+  if (c->mode == Mode::kChunk && c->chunk_left == 0) {
+    end_chunk(c);
+    return;
+  }
+  if (c->left_length == 0) return;
+  if (c->mode == Mode::kLines) {
+    if (!c->skipping) take_lines(c, c->left, c->left_length);
+  } else if (c->mode == Mode::kContent || c->mode == Mode::kChunk) {
+    size_t count = c->left_length;
+    c->content_bytes += count;
+    size_t used = take_content(c, c->left, count);
+    c->keep(c->left + used, count - used);
+  }
+}
+
+}  // namespace protorelay
