@@ -6,7 +6,7 @@ import type { Database } from '../database/database.ts';
 import type { Arena } from '../native.ts';
 import { QueueThread } from './queue-thread.ts';
 
-export type OfflineQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
+export type StoppedQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
 
 /** Reading for people never takes content into an arena; whoever tries has wired it wrongly. */
 const noArena = new Proxy({} as Arena, {
@@ -16,7 +16,7 @@ const noArena = new Proxy({} as Arena, {
 });
 
 /** @throws RelayError when there is no database, or it cannot be read. */
-export function openOfflineQueue(config: Config): OfflineQueue {
+export function openStoppedQueue(config: Config): StoppedQueue {
   if (config.database.path === ':memory:')
     throw new RelayError(
       'database-unavailable',
