@@ -1,0 +1,60 @@
+/** What a peer offers in its EHLO reply (RFC 5321 §4.1.1.1). */
+
+export interface Capabilities {
+  /** false after HELO: no parameters may be sent at all. */
+  esmtp: boolean;
+  pipelining: boolean;
+  /** Longest message in bytes the peer takes; 0: offered without a limit, or not offered. */
+  maxSizeBytes: number;
+  size: boolean;
+  eightBitMime: boolean;
+  smtpUtf8: boolean;
+  dsn: boolean;
+  chunking: boolean;
+  binaryMime: boolean;
+}
+
+export const HELO_CAPABILITIES: Capabilities = Object.freeze({
+  esmtp: false,
+  pipelining: false,
+  maxSizeBytes: 0,
+  size: false,
+  eightBitMime: false,
+  smtpUtf8: false,
+  dsn: false,
+  chunking: false,
+  binaryMime: false,
+});
+
+/** @param lines of the EHLO reply without codes; the first is the peer's greeting and says nothing. */
+export function parseCapabilities(lines: readonly string[]): Capabilities {
+  const offered: Capabilities = { ...HELO_CAPABILITIES, esmtp: true };
+  for (const line of lines.slice(1)) {
+    const [keyword, parameter] = line.trim().toUpperCase().split(/ +/, 2);
+    switch (keyword) {
+      case 'PIPELINING':
+        offered.pipelining = true;
+        break;
+      case 'SIZE':
+        offered.size = true;
+        if (parameter !== undefined && /^\d{1,15}$/.test(parameter)) offered.maxSizeBytes = Number(parameter);
+        break;
+      case '8BITMIME':
+        offered.eightBitMime = true;
+        break;
+      case 'SMTPUTF8':
+        offered.smtpUtf8 = true;
+        break;
+      case 'DSN':
+        offered.dsn = true;
+        break;
+      case 'CHUNKING':
+        offered.chunking = true;
+        break;
+      case 'BINARYMIME':
+        offered.binaryMime = true;
+        break;
+    }
+  }
+  return offered;
+}

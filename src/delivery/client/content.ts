@@ -1,0 +1,76 @@
+/**
+ * The content and its final reply. While the content is on its way the next envelope may follow it in the same
+ * send (RFC 2920 §3.1), so that a busy connection needs one round trip per message.
+ */
+import type { PeerReply } from '../../mail/outcome.ts';
+import type { Attempt } from '../attempt.ts';
+import { delivered, refusedBy } from '../outcome.ts';
+import { endTransaction, enter, prepare, sendEnvelope } from './envelope.ts';
+import type { ClientSession } from './session.ts';
+import type { ClientState, Transaction } from './state.ts';
+
+type ContentState = Extract<ClientState, { phase: 'content' }>;
+
+/** Sends trace and content, as DATA with dots stuffed or as one BDAT chunk. */
+export function sendBody(session: ClientSession, transaction: Transaction): void {
+  const { job } = transaction.attempt;
+  const trace = Buffer.from(job.trace, 'utf8');
+  if (transaction.bdat) session.port.sendLatin1(session.id, `BDAT ${trace.length + job.sizeBytes} LAST\r\n`);
+  session.port.sendContent(session.id, trace, job.content, !transaction.bdat);
+  // Progress renews it; `sent` sets the time for the final reply.
+  session.port.deadline(session.id, session.owner.rules.data_timeout_ms);
+  const state: ContentState = { phase: 'content', transaction, empty: false, sent: false, next: null };
+  session.state = state;
+  state.next = lookAhead(session, transaction);
+  if (state.next !== null) sendEnvelope(session, state.next);
+}
+
+/** The peer took DATA though it took no recipient: an end of data without content, RFC 2920 §3.1. */
+export function sendEmptyBody(session: ClientSession, transaction: Transaction): void {
+  session.port.sendLatin1(session.id, '.\r\n');
+  session.port.deadline(session.id, session.owner.rules.final_reply_timeout_ms);
+  session.state = { phase: 'content', transaction, empty: true, sent: true, next: null };
+}
+
+function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Transaction | null {
+  if (!session.offered.pipelining || bdat || session.full) return null;
+  const more: Attempt | null = attempt.hasMore ? attempt : session.owner.lookAhead();
+  if (more === null) return null;
+  const next = prepare(session, more);
+  if (next === null && more !== attempt) session.owner.finished(more);
+  return next;
+}
+
+export function contentReply(session: ClientSession, state: ContentState, reply: PeerReply): void {
+  const { transaction, next } = state;
+  const { attempt, accepted } = transaction;
+  transaction.replies++;
+  const positive = reply.code < 300;
+  if (reply.code >= 300 && reply.code < 400) {
+    session.outOfTurn(reply, 'to the end of data');
+    return;
+  }
+  if (!state.sent && positive) {
+    // It cannot have read what it says it took.
+    session.outOfTurn(reply, 'before the end of data');
+    return;
+  }
+  if (!state.empty) {
+    const outcome = positive ? delivered(reply, session.offered.dsn) : refusedBy(reply);
+    attempt.decide(accepted, outcome);
+  }
+  if (!state.sent) {
+    // Refused half way: the rest of the content would be read as commands, so the connection is of no more use.
+    session.fail({ reason: 'peer-4xx', reply, detail: 'refused before the end of data' });
+    return;
+  }
+  if (next === null) {
+    endTransaction(session, transaction);
+    return;
+  }
+  if (attempt !== next.attempt) {
+    if (attempt.done) session.owner.finished(attempt);
+    else session.owner.returned(attempt);
+  }
+  enter(session, next);
+}

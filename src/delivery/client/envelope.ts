@@ -1,0 +1,339 @@
+/**
+ * MAIL, RCPT and DATA: writes them in as few sends as the peer allows (RFC 2920) and counts the replies, which come
+ * in the order of the commands. A recipient's fate is decided here when its own reply decides it.
+ */
+
+import { NOTIFY } from '../../mail/envelope.ts';
+import type { JobRecipient } from '../../mail/job.ts';
+import type { PeerReply } from '../../mail/outcome.ts';
+import type { Attempt } from '../attempt.ts';
+import { bounced, deferred, refusedBy, replyLine } from '../outcome.ts';
+import { sendBody, sendEmptyBody } from './content.ts';
+import { addressFor, fitOf, isAscii } from './fit.ts';
+import type { ClientSession } from './session.ts';
+import type { Transaction } from './state.ts';
+
+/**
+ * Recipients offered ahead of their replies. Enough to hide a round trip; few enough that neither side's buffers
+ * hold more than some ten kilobytes.
+ */
+const WINDOW = 512;
+const REFILL = WINDOW / 2;
+
+/** Takes work for a free session and sends its envelope; with nothing to do the session becomes idle. */
+export function begin(session: ClientSession): void {
+  while (!session.full) {
+    const attempt = session.owner.next();
+    if (attempt === null) break;
+    const transaction = prepare(session, attempt);
+    if (transaction !== null) {
+      enter(session, transaction);
+      sendEnvelope(session, transaction);
+      return;
+    }
+    session.owner.finished(attempt);
+  }
+  session.idle();
+}
+
+/** Makes the next transaction of an attempt; null when nothing of it can be sent to this peer (all is decided). */
+export function prepare(session: ClientSession, attempt: Attempt): Transaction | null {
+  const fit = fitOf(attempt, session.offered, session.owner.arena);
+  if (fit.kind === 'misfit') {
+    attempt.counted = true;
+    attempt.decideRest(fit.outcome);
+    return null;
+  }
+  if (attempt.job.smtpUtf8 && !fit.utf8) dropUnwritable(attempt);
+  if (!attempt.hasMore) return null;
+  const from = attempt.cursor;
+  const limit = Math.min(session.owner.rules.max_recipients_per_transaction, session.owner.recipientLimit);
+  const count = Math.min(limit, attempt.todo.length - from);
+  attempt.cursor += count;
+  return {
+    attempt,
+    from,
+    count,
+    body: fit.body,
+    utf8: fit.utf8,
+    bdat: fit.bdat,
+    awaits: session.needsReset ? 'rset' : 'mail',
+    replies: 0,
+    refused: false,
+    rcptSent: 0,
+    rcptReplied: 0,
+    dataSent: false,
+    accepted: [],
+    tooMany: null,
+    tooManyReply: null,
+  };
+}
+
+/** Bounces the recipients whose address this peer cannot be told. */
+function dropUnwritable(attempt: Attempt): void {
+  const { job, todo } = attempt;
+  const rest = todo.splice(attempt.cursor);
+  const unwritable: number[] = [];
+  for (const position of rest) {
+    const { address } = job.recipients[position] as JobRecipient;
+    (addressFor(address, false) === null ? unwritable : todo).push(position);
+  }
+  if (unwritable.length === 0) return;
+  const detail = 'internationalized address; the next hop does not offer SMTPUTF8';
+  attempt.decide(unwritable, bounced('needs-smtputf8', '5.6.7', detail));
+}
+
+/** The transaction whose replies come next. */
+export function enter(session: ClientSession, transaction: Transaction): void {
+  const { attempt } = transaction;
+  session.state = { phase: 'envelope', transaction };
+  session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+  if (attempt.startedAtMs !== 0) return;
+  attempt.startedAtMs = session.owner.now();
+  if (session.transactions <= 1) attempt.connectMs = session.connectMs;
+}
+
+/** Sends what may go without waiting: everything when the peer pipelines, else the first command. */
+export function sendEnvelope(session: ClientSession, transaction: Transaction): void {
+  session.transactions++;
+  let text = session.needsReset ? 'RSET\r\n' : '';
+  session.needsReset = false;
+  if (session.offered.pipelining) {
+    text += mailCommand(session, transaction);
+    text += nextCommands(session, transaction);
+  } else if (text === '') text = mailCommand(session, transaction);
+  write(session, transaction, text);
+}
+
+function write(session: ClientSession, transaction: Transaction, text: string): void {
+  if (transaction.utf8) session.port.sendUtf8(session.id, text);
+  else session.port.sendLatin1(session.id, text);
+}
+
+function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transaction): string {
+  const { job } = attempt;
+  const { offered } = session;
+  let text = `MAIL FROM:<${job.reversePath}>`;
+  if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length}`;
+  text += body;
+  if (utf8) text += ' SMTPUTF8';
+  if (offered.dsn) {
+    if (job.ret !== undefined) text += ` RET=${job.ret}`;
+    if (job.envid !== undefined) text += ` ENVID=${job.envid}`;
+  }
+  return `${text}\r\n`;
+}
+
+/** As many RCPTs as the window allows (one without PIPELINING), and DATA behind the last. */
+function nextCommands(session: ClientSession, transaction: Transaction): string {
+  const { attempt, from, count } = transaction;
+  const { pipelining, dsn } = session.offered;
+  const until = Math.min(count, pipelining ? transaction.rcptReplied + WINDOW : transaction.rcptReplied + 1);
+  let text = '';
+  for (let i = transaction.rcptSent; i < until; i++) {
+    const recipient = attempt.job.recipients[attempt.todo[from + i] as number] as JobRecipient;
+    // Addresses that cannot be written were bounced before.
+    const address = attempt.job.smtpUtf8
+      ? addressFor(recipient.address, transaction.utf8)
+      : recipient.address;
+    text += `RCPT TO:<${address}>`;
+    if (dsn) text += dsnParameters(recipient, transaction.utf8);
+    text += '\r\n';
+  }
+  transaction.rcptSent = Math.max(transaction.rcptSent, until);
+  // BDAT is not sent ahead: its bytes would follow, wanted or not.
+  if (pipelining && transaction.rcptSent === count && !transaction.dataSent && !transaction.bdat) {
+    transaction.dataSent = true;
+    text += 'DATA\r\n';
+  }
+  return text;
+}
+
+/** The sixteen values of NOTIFY, RFC 3461 §4.1. */
+const NOTIFY_TEXT: readonly string[] = Array.from({ length: 16 }, (_, bits) => {
+  if (bits === 0) return '';
+  if ((bits & NOTIFY.never) !== 0) return ' NOTIFY=NEVER';
+  const names: string[] = [];
+  if ((bits & NOTIFY.success) !== 0) names.push('SUCCESS');
+  if ((bits & NOTIFY.failure) !== 0) names.push('FAILURE');
+  if ((bits & NOTIFY.delay) !== 0) names.push('DELAY');
+  return ` NOTIFY=${names.join(',')}`;
+});
+
+function dsnParameters({ notify, orcpt }: JobRecipient, utf8: boolean): string {
+  const text = NOTIFY_TEXT[notify & 15] as string;
+  if (orcpt === undefined) return text;
+  // RFC 6533 §3: without SMTPUTF8 characters above 127 are written \x{…}.
+  const ascii = utf8 || isAscii(orcpt) ? orcpt : orcpt.replace(/[^\0-\x7f]/gu, escapeCharacter);
+  return `${text} ORCPT=${ascii}`;
+}
+
+function escapeCharacter(character: string): string {
+  return `\\x{${(character.codePointAt(0) as number).toString(16).toUpperCase()}}`;
+}
+
+/** @param reply null for the 250s and 354s that are known by their digits alone. */
+export function envelopeReply(
+  session: ClientSession,
+  transaction: Transaction,
+  code: number,
+  reply: PeerReply | null,
+): void {
+  transaction.replies++;
+  transaction.attempt.counted = true;
+  switch (transaction.awaits) {
+    case 'rset':
+      resetReply(session, transaction, code, reply);
+      break;
+    case 'mail':
+      mailReply(session, transaction, code, reply);
+      break;
+    case 'rcpt':
+      rcptReply(session, transaction, code, reply);
+      break;
+    case 'data':
+      dataReply(session, transaction, code, reply);
+      break;
+  }
+}
+
+/** Codes that no command of the envelope but DATA may get. */
+function strange(session: ClientSession, code: number, reply: PeerReply | null, at: string): boolean {
+  if (code !== 354 && (reply === null || code < 300 || code >= 400)) return false;
+  session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, at);
+  return true;
+}
+
+function resetReply(
+  session: ClientSession,
+  transaction: Transaction,
+  code: number,
+  reply: PeerReply | null,
+): void {
+  if (code !== 250) {
+    const text = reply === null ? `${code}` : replyLine(reply);
+    session.fail({ reason: 'connection-lost', reply, detail: `${session.peer} replied to RSET: ${text}` });
+    return;
+  }
+  transaction.awaits = 'mail';
+  if (!session.offered.pipelining) write(session, transaction, mailCommand(session, transaction));
+}
+
+function mailReply(
+  session: ClientSession,
+  transaction: Transaction,
+  code: number,
+  reply: PeerReply | null,
+): void {
+  if (strange(session, code, reply, 'to MAIL')) return;
+  if (reply !== null && code >= 400) {
+    transaction.refused = true;
+    transaction.attempt.decideRest(refusedBy(reply));
+    if (transaction.rcptSent === 0) {
+      endTransaction(session, transaction);
+      return;
+    }
+  } else session.proven = true;
+  transaction.awaits = 'rcpt';
+  if (!session.offered.pipelining) write(session, transaction, nextCommands(session, transaction));
+}
+
+function rcptReply(
+  session: ClientSession,
+  transaction: Transaction,
+  code: number,
+  reply: PeerReply | null,
+): void {
+  if (strange(session, code, reply, 'to RCPT')) return;
+  const position = transaction.attempt.todo[transaction.from + transaction.rcptReplied++] as number;
+  if (!transaction.refused) {
+    if (reply === null || code < 400) transaction.accepted.push(position);
+    else if (saysTooMany(reply)) {
+      transaction.tooMany ??= [];
+      transaction.tooMany.push(position);
+      transaction.tooManyReply = reply;
+    } else transaction.attempt.decideByReply(position, reply, refusedBy);
+  }
+  if (transaction.rcptReplied === transaction.rcptSent && transaction.rcptSent < transaction.count) {
+    if (transaction.refused) endTransaction(session, transaction);
+    else write(session, transaction, nextCommands(session, transaction));
+  } else if (transaction.rcptReplied === transaction.count) recipientsKnown(session, transaction);
+  else if (transaction.rcptSent - transaction.rcptReplied === REFILL && !transaction.refused) {
+    const text = nextCommands(session, transaction);
+    if (text !== '') write(session, transaction, text);
+  }
+  renewDeadline(session, transaction);
+}
+
+/** A long run of replies is as long as it is; only silence is a timeout. */
+function renewDeadline(session: ClientSession, transaction: Transaction): void {
+  if (transaction.count > 1 && transaction.replies % REFILL === 0 && session.state.phase === 'envelope')
+    session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+}
+
+/** 452 4.5.3, or the 552 that RFC 5321 §4.5.3.1.10 says to read as one; other codes of the pair mean other things. */
+function saysTooMany(reply: PeerReply): boolean {
+  if (reply.code !== 452 && reply.code !== 552) return false;
+  if (reply.enhanced !== '') return reply.enhanced.endsWith('.5.3');
+  return /too many/i.test(reply.text);
+}
+
+/** All RCPTs have their reply: goes on to the content, or ends without. */
+function recipientsKnown(session: ClientSession, transaction: Transaction): void {
+  const { attempt, accepted, tooMany, tooManyReply } = transaction;
+  if (tooMany !== null && tooManyReply !== null) {
+    if (accepted.length > 0) {
+      session.owner.recipientLimit = accepted.length;
+      attempt.todo.push(...tooMany);
+    } else attempt.decide(tooMany, deferred('peer-4xx', tooManyReply, replyLine(tooManyReply)));
+  }
+  transaction.awaits = 'data';
+  if (transaction.dataSent) return;
+  if (accepted.length === 0) {
+    session.needsReset = !transaction.refused;
+    endTransaction(session, transaction);
+  } else if (transaction.bdat) sendBody(session, transaction);
+  else {
+    transaction.dataSent = true;
+    write(session, transaction, 'DATA\r\n');
+  }
+}
+
+function dataReply(
+  session: ClientSession,
+  transaction: Transaction,
+  code: number,
+  reply: PeerReply | null,
+): void {
+  const { accepted } = transaction;
+  if (code === 354) {
+    if (accepted.length > 0) sendBody(session, transaction);
+    else sendEmptyBody(session, transaction);
+    return;
+  }
+  if (reply === null || code < 400) {
+    session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, 'to DATA');
+    return;
+  }
+  if (accepted.length > 0) transaction.attempt.decide(accepted, refusedBy(reply));
+  session.needsReset = !transaction.refused;
+  endTransaction(session, transaction);
+}
+
+/** After the last reply of a transaction: the rest of the attempt, then other work. */
+export function endTransaction(session: ClientSession, { attempt }: Transaction): void {
+  if (attempt.done) {
+    session.owner.finished(attempt);
+    begin(session);
+    return;
+  }
+  const transaction = session.full ? null : prepare(session, attempt);
+  if (transaction !== null) {
+    enter(session, transaction);
+    sendEnvelope(session, transaction);
+    return;
+  }
+  if (attempt.done) session.owner.finished(attempt);
+  else session.owner.returned(attempt);
+  begin(session);
+}

@@ -1,0 +1,38 @@
+/** Greeting, EHLO and the fallback to HELO (RFC 5321 §3.1, §3.2). */
+import type { PeerReply } from '../../mail/outcome.ts';
+import { replyLine } from '../outcome.ts';
+import { HELO_CAPABILITIES, parseCapabilities } from './capabilities.ts';
+import type { ClientSession } from './session.ts';
+import { EHLO, HELO } from './state.ts';
+
+export function greetingReply(session: ClientSession, reply: PeerReply): void {
+  if (reply.code === 220) say(session, 'EHLO');
+  else refuse(session, reply, 'in its greeting');
+}
+
+export function helloReply(
+  session: ClientSession,
+  verb: 'EHLO' | 'HELO',
+  reply: PeerReply,
+  lines: readonly string[],
+): void {
+  if (reply.code === 250) {
+    session.offered = verb === 'EHLO' ? parseCapabilities(lines) : HELO_CAPABILITIES;
+    session.connectMs = session.owner.now() - session.startedAtMs;
+    session.owner.established(session);
+  } else if (verb === 'EHLO' && reply.code >= 500) {
+    // RFC 5321 §3.2: a server that does not know EHLO may know HELO.
+    say(session, 'HELO');
+  } else refuse(session, reply, `to ${verb}`);
+}
+
+function say(session: ClientSession, verb: 'EHLO' | 'HELO'): void {
+  session.state = verb === 'EHLO' ? EHLO : HELO;
+  session.port.sendLatin1(session.id, `${verb} ${session.owner.ehloName}\r\n`);
+  session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+}
+
+function refuse(session: ClientSession, reply: PeerReply, at: string): void {
+  if (reply.code < 400) session.outOfTurn(reply, at);
+  else session.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
+}

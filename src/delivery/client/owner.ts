@@ -1,0 +1,40 @@
+/** What a client session asks of, and tells, the destination it works for; and the little it needs of a reactor. */
+import type { Config } from '../../config/schema.ts';
+import type { Arena, Reactor } from '../../native.ts';
+import type { Attempt } from '../attempt.ts';
+import type { ClientSession } from './session.ts';
+import type { Fault } from './state.ts';
+
+export type ClientPort = Pick<
+  Reactor,
+  'sendLatin1' | 'sendUtf8' | 'sendContent' | 'expectLines' | 'deadline' | 'close'
+>;
+
+export interface SessionOwner {
+  readonly arena: Arena;
+  /** Live. */
+  readonly rules: Config['delivery'];
+  readonly ehloName: string;
+  /** Time of this loop turn. */
+  now(): number;
+  /** Most recipients this peer takes in one transaction, as far as we know. */
+  recipientLimit: number;
+
+  /** The next attempt for a session that is free; null when nothing waits. */
+  next(): Attempt | null;
+  /** An attempt whose commands may go out behind the content of another one; null when others can begin it sooner. */
+  lookAhead(): Attempt | null;
+  /** Every recipient of the attempt met its outcome. */
+  finished(attempt: Attempt): void;
+  /** Not (wholly) sent, through no fault of its own: to be continued on another connection. */
+  returned(attempt: Attempt): void;
+
+  /** Greeting and EHLO are done: the session is ready for work and is to be set to it. */
+  established(session: ClientSession): void;
+  /** No session came about; the next address may do better. */
+  notEstablished(session: ClientSession, fault: Fault): void;
+  /** Nothing to do: it waits for work or for the end of its idle time. */
+  idle(session: ClientSession): void;
+  /** It takes no more work. A fault says that the connection broke. */
+  ended(session: ClientSession, fault: Fault | null): void;
+}

@@ -1,0 +1,300 @@
+/**
+ * One outgoing connection as an SMTP client: holds the state, reads replies, and hands each to the file of its
+ * phase (hello, envelope, content). Promises that every recipient it took meets an outcome or is given back, and
+ * that nothing is waited for without a deadline.
+ */
+import { getSystemErrorName } from 'node:util';
+import type { PeerReply } from '../../mail/outcome.ts';
+import { CLOSE_REASON } from '../../native.ts';
+import { type PeerReplyText, ReplyParser } from '../../protocol/reply-parser.ts';
+import type { Attempt } from '../attempt.ts';
+import { deferred, peerReply, replyLine } from '../outcome.ts';
+import type { Host } from '../route.ts';
+import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
+import { contentReply } from './content.ts';
+import { begin, envelopeReply } from './envelope.ts';
+import { greetingReply, helloReply } from './hello.ts';
+import type { ClientPort, SessionOwner } from './owner.ts';
+import {
+  CLOSED,
+  type ClientState,
+  CONNECTING,
+  type Fault,
+  GREETING,
+  IDLE,
+  QUITTING,
+  type Transaction,
+} from './state.ts';
+
+/** An attempt that was put back so often is deferred instead. */
+const MAX_RETURNS = 4;
+/** How long the reply to QUIT is waited for. */
+const QUIT_TIMEOUT_MS = 5000;
+
+export class ClientSession {
+  readonly id: number;
+  readonly host: Host;
+  readonly port: ClientPort;
+  readonly owner: SessionOwner;
+  /** 'mx1.example.net [192.0.2.1]' */
+  readonly peer: string;
+  readonly startedAtMs: number;
+  /** Time until the session was ready for work. */
+  connectMs = 0;
+  state: ClientState = CONNECTING;
+  offered: Capabilities = HELO_CAPABILITIES;
+  /** Transactions begun, for the limit of messages per connection. */
+  transactions = 0;
+  /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
+  needsReset = false;
+  /** A MAIL was accepted: the peer does serve us. */
+  proven = false;
+  /** No new transaction: the config changed, or we drain. */
+  retiring = false;
+  /** Still in the reactor: a closed event will come. */
+  connected = true;
+  readonly #parser = new ReplyParser();
+
+  constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
+    this.id = id;
+    this.host = host;
+    this.port = port;
+    this.owner = owner;
+    this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
+    this.startedAtMs = owner.now();
+  }
+
+  opened(): void {
+    this.state = GREETING;
+    this.port.expectLines(this.id);
+    this.port.deadline(this.id, this.owner.rules.command_timeout_ms);
+  }
+
+  /**
+   * One line of a reply, in `text` from `offset`. Positive one-line replies to MAIL and RCPT and the 354 to DATA
+   * are the bulk of all lines and are known by their three digits: no string is made of them.
+   */
+  line(text: Buffer, offset: number, length: number, flags: number): void {
+    const state = this.state;
+    if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
+      const code = plainCode(text, offset, length);
+      if (code === 250 || code === 354) {
+        envelopeReply(this, state.transaction, code, null);
+        return;
+      }
+    }
+    if (state.phase === 'closed') return;
+    const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
+    if (reply === null) return;
+    if (reply === 'malformed') {
+      this.fail({ reason: 'connection-lost', reply: null, detail: `${this.peer} sent a malformed reply` });
+      return;
+    }
+    this.#reply(state, reply);
+  }
+
+  #reply(state: ClientState, text: PeerReplyText): void {
+    if (state.phase === 'quitting') {
+      this.#close(false);
+      return;
+    }
+    const reply = peerReply(text, this.peer);
+    if (text.code === 421) {
+      this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
+      return;
+    }
+    switch (state.phase) {
+      case 'greeting':
+        greetingReply(this, reply);
+        break;
+      case 'hello':
+        helloReply(this, state.verb, reply, text.lines);
+        break;
+      case 'envelope':
+        envelopeReply(this, state.transaction, text.code, reply);
+        break;
+      case 'content':
+        contentReply(this, state, reply);
+        break;
+      default:
+        // A reply nobody asked for: what comes next on this connection could not be told apart.
+        this.outOfTurn(reply, 'without a command');
+    }
+  }
+
+  /** All of the content is with the kernel: the final reply may take its own time. */
+  sent(): void {
+    if (this.state.phase !== 'content') return;
+    this.state.sent = true;
+    this.port.deadline(this.id, this.owner.rules.final_reply_timeout_ms);
+  }
+
+  timedOut(): void {
+    const { phase } = this.state;
+    if (phase === 'idle') this.quit();
+    else if (phase === 'quitting') this.#close(true);
+    else this.fail({ reason: 'timeout', reply: null, detail: `${this.peer}: ${this.#waitedFor()}` });
+  }
+
+  #waitedFor(): string {
+    const { state } = this;
+    switch (state.phase) {
+      case 'connecting':
+        return 'no connection in time';
+      case 'greeting':
+        return 'no greeting in time';
+      case 'hello':
+        return `no reply to ${state.verb} in time`;
+      case 'envelope':
+        return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
+      case 'content':
+        return state.sent ? 'no reply to the end of data in time' : 'content was not taken in time';
+      default:
+        return 'no reply in time';
+    }
+  }
+
+  /** The connection is gone (a CLOSE_REASON and an errno of the reactor). */
+  closed(reason: number, errno: number): void {
+    this.connected = false;
+    if (this.state.phase === 'closed') return;
+    const error = errno === 0 ? '' : ` (${errorName(errno)})`;
+    if (reason === CLOSE_REASON.connectFailed) {
+      const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
+      this.fail({ reason: 'connect-failed', reply: null, detail });
+    } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
+      this.#end(null);
+    } else {
+      this.fail({
+        reason: 'connection-lost',
+        reply: null,
+        detail: `${this.peer} closed the connection${error}`,
+      });
+    }
+  }
+
+  /** Work was found while idle, or it is looked for. */
+  work(): void {
+    begin(this);
+  }
+
+  idle(): void {
+    this.state = IDLE;
+    const { idle_connection_ms } = this.owner.rules;
+    if (idle_connection_ms === 0 || this.full) {
+      this.quit();
+      return;
+    }
+    this.port.deadline(this.id, idle_connection_ms);
+    this.owner.idle(this);
+  }
+
+  /** No further transaction may begin here. */
+  get full(): boolean {
+    return this.retiring || this.transactions >= this.owner.rules.max_messages_per_connection;
+  }
+
+  /** Ends an idle session politely. */
+  quit(): void {
+    this.state = QUITTING;
+    this.port.sendLatin1(this.id, 'QUIT\r\n');
+    this.port.deadline(this.id, Math.min(QUIT_TIMEOUT_MS, this.owner.rules.command_timeout_ms));
+    this.owner.ended(this, null);
+  }
+
+  /** Ends a session that was not yet established, without telling its owner. */
+  abort(): void {
+    this.#close(true);
+  }
+
+  outOfTurn(reply: PeerReply, at: string): void {
+    const detail = `${this.peer} replied out of turn ${at}: ${replyLine(reply)}`;
+    this.fail({ reason: 'connection-lost', reply, detail });
+  }
+
+  /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
+  fail(fault: Fault): void {
+    const state = this.state;
+    this.#close(true);
+    switch (state.phase) {
+      case 'connecting':
+      case 'greeting':
+      case 'hello':
+        this.owner.notEstablished(this, fault);
+        return;
+      case 'envelope':
+        this.#abandon(state.transaction, fault);
+        break;
+      case 'content': {
+        const { transaction, next } = state;
+        if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
+        else if (next !== null) next.attempt.cursor = next.from;
+        this.#abandon(transaction, fault);
+        break;
+      }
+    }
+    this.owner.ended(this, state.phase === 'idle' ? null : fault);
+  }
+
+  /** The transaction that was under way: its fate is the fault, unless nothing of it can have been seen. */
+  #abandon(transaction: Transaction, fault: Fault): void {
+    const { attempt } = transaction;
+    const stale = this.transactions > 1 && (fault.reason === 'connection-lost' || fault.reply?.code === 421);
+    if (transaction.replies === 0 && (stale || fault.reason === 'shutdown')) {
+      this.#giveBack(transaction, fault);
+      return;
+    }
+    attempt.counted = true;
+    const outcome = deferred(fault.reason, fault.reply, fault.detail);
+    attempt.decide(transaction.accepted, outcome);
+    if (transaction.awaits !== 'data') {
+      // Later than that the ones called too many wait in `todo` for another transaction.
+      if (transaction.tooMany !== null) attempt.decide(transaction.tooMany, outcome);
+      const { from, count, rcptReplied } = transaction;
+      attempt.decide(attempt.todo.slice(from + rcptReplied, from + count), outcome);
+    }
+    this.#continueElsewhere(attempt, fault);
+  }
+
+  #giveBack(transaction: Transaction, fault: Fault): void {
+    transaction.attempt.cursor = transaction.from;
+    this.#continueElsewhere(transaction.attempt, fault);
+  }
+
+  #continueElsewhere(attempt: Attempt, fault: Fault): void {
+    if (!attempt.done && attempt.returns++ >= MAX_RETURNS) {
+      attempt.counted = true;
+      attempt.decideRest(deferred(fault.reason, fault.reply, fault.detail));
+    }
+    if (attempt.done) this.owner.finished(attempt);
+    else this.owner.returned(attempt);
+  }
+
+  #end(fault: Fault | null): void {
+    const quitting = this.state.phase === 'quitting';
+    this.state = CLOSED;
+    if (!quitting) this.owner.ended(this, fault);
+  }
+
+  #close(atOnce: boolean): void {
+    this.state = CLOSED;
+    if (this.connected) this.port.close(this.id, atOnce);
+  }
+}
+
+/** The code of a one-line reply with nothing odd about it; 0 for everything else. */
+function plainCode(text: Buffer, offset: number, length: number): number {
+  if (length < 3 || (length > 3 && text[offset + 3] !== 0x20)) return 0;
+  const a = (text[offset] as number) - 0x30;
+  const b = (text[offset + 1] as number) - 0x30;
+  const c = (text[offset + 2] as number) - 0x30;
+  return a * 100 + b * 10 + c;
+}
+
+function errorName(errno: number): string {
+  try {
+    return getSystemErrorName(-errno);
+  } catch {
+    return `errno ${errno}`;
+  }
+}

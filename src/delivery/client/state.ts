@@ -1,0 +1,65 @@
+/** The states of a client session, and what it works on in each. */
+import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
+import type { Attempt } from '../attempt.ts';
+
+/** Some recipients of one attempt on their way through MAIL, RCPT…, DATA. */
+export interface Transaction {
+  readonly attempt: Attempt;
+  /** Recipients attempt.todo[from … from + count). */
+  readonly from: number;
+  readonly count: number;
+  /** ' BODY=8BITMIME', ' BODY=BINARYMIME' or ''. */
+  readonly body: string;
+  readonly utf8: boolean;
+  /** Content goes by BDAT instead of DATA. */
+  readonly bdat: boolean;
+  /** The command whose reply comes next. */
+  awaits: 'rset' | 'mail' | 'rcpt' | 'data';
+  /** Replies read: 0 means that the peer may not even have seen it. */
+  replies: number;
+  /** MAIL was refused: the replies to what was sent ahead of its reply mean nothing. */
+  refused: boolean;
+  rcptSent: number;
+  rcptReplied: number;
+  dataSent: boolean;
+  /** Positions whose RCPT was accepted. */
+  readonly accepted: number[];
+  /** Positions the peer called too many, with its reply. */
+  tooMany: number[] | null;
+  tooManyReply: PeerReply | null;
+}
+
+export type ClientState =
+  | { readonly phase: 'connecting' }
+  | { readonly phase: 'greeting' }
+  | { readonly phase: 'hello'; readonly verb: 'EHLO' | 'HELO' }
+  | { readonly phase: 'idle' }
+  | { readonly phase: 'envelope'; readonly transaction: Transaction }
+  | {
+      readonly phase: 'content';
+      readonly transaction: Transaction;
+      /** Nobody was accepted: only the end of data was sent (RFC 2920 §3.1). */
+      readonly empty: boolean;
+      /** All of the content is with the kernel. */
+      sent: boolean;
+      /** Its commands were sent behind the content (RFC 2920 §3.1), its replies come after the final one. */
+      next: Transaction | null;
+    }
+  | { readonly phase: 'quitting' }
+  | { readonly phase: 'closed' };
+
+export const CONNECTING: ClientState = { phase: 'connecting' };
+export const GREETING: ClientState = { phase: 'greeting' };
+export const EHLO: ClientState = { phase: 'hello', verb: 'EHLO' };
+export const HELO: ClientState = { phase: 'hello', verb: 'HELO' };
+export const IDLE: ClientState = { phase: 'idle' };
+export const QUITTING: ClientState = { phase: 'quitting' };
+export const CLOSED: ClientState = { phase: 'closed' };
+
+/** Why a session cannot go on. */
+export interface Fault {
+  reason: DeferralReason;
+  /** The reply that says so, when there is one. */
+  reply: PeerReply | null;
+  detail: string;
+}

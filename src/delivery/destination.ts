@@ -1,0 +1,335 @@
+/**
+ * All that belongs to one destination: the attempts that are ready, its connections, and whether it is suspended.
+ * Opens connections as the backlog asks, doubling at most; promises never to exceed the limits of the config and
+ * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
+ */
+import type { Config } from '../config/schema.ts';
+import type { Outcome } from '../mail/outcome.ts';
+import type { Arena } from '../native.ts';
+import type { Attempt } from './attempt.ts';
+import type { SessionOwner } from './client/owner.ts';
+import type { ClientSession } from './client/session.ts';
+import type { Fault } from './client/state.ts';
+import { Deque } from './deque.ts';
+import { bounced, deferred, refusedBy } from './outcome.ts';
+import type { Host, Route } from './route.ts';
+
+export interface DestinationPorts {
+  readonly arena: Arena;
+  readonly config: Config;
+  readonly draining: boolean;
+  now(): number;
+  route(destination: string): Promise<Route>;
+  /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
+  outside(work: () => void): void;
+  /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
+  connect(destination: Destination, host: Host): ClientSession | null;
+  finished(attempt: Attempt): void;
+  /** While draining: an attempt that goes back unfinished. */
+  handBack(attempt: Attempt): void;
+  idle(session: ClientSession): void;
+  busy(session: ClientSession): void;
+  suspended(destination: string, untilMs: number, reason: string): void;
+}
+
+/** One try to get a session: DNS, then address after address. */
+interface Dial {
+  startedAtMs: number;
+  hosts: Host[];
+  next: number;
+  session: ClientSession | null;
+  fault: Fault | null;
+}
+
+/** More addresses of one destination are not remembered as failed. */
+const MAX_FAILED = 64;
+
+export class Destination implements SessionOwner {
+  readonly key: string;
+  recipientLimit = Number.POSITIVE_INFINITY;
+  readonly #ports: DestinationPorts;
+  readonly #ready = new Deque<Attempt>();
+  readonly #sessions = new Set<ClientSession>();
+  readonly #idle: ClientSession[] = [];
+  readonly #dials = new Set<Dial>();
+  readonly #dialOf = new Map<ClientSession, Dial>();
+  /** Sessions that ended, until their connection is gone. */
+  #closing = 0;
+  /** Connections that failed one after another. */
+  #failures = 0;
+  #suspendedUntilMs = 0;
+  #suspendMs = 0;
+  /** The peer grants no more connections than there are, until then. */
+  #dialsPausedUntilMs = 0;
+  /** Addresses that failed last; tried after the others. */
+  readonly #failed = new Set<string>();
+  #looksAhead = true;
+
+  constructor(key: string, ports: DestinationPorts) {
+    this.key = key;
+    this.#ports = ports;
+  }
+
+  get arena(): Arena {
+    return this.#ports.arena;
+  }
+
+  get rules(): Config['delivery'] {
+    return this.#ports.config.delivery;
+  }
+
+  get ehloName(): string {
+    return this.rules.ehlo_name ?? this.#ports.config.hostname;
+  }
+
+  now(): number {
+    return this.#ports.now();
+  }
+
+  /** Attempts not yet on a connection. */
+  get backlog(): number {
+    return this.#ready.length;
+  }
+
+  /** Nothing waits, nothing is open. */
+  get empty(): boolean {
+    return this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing === 0;
+  }
+
+  /** Nothing is remembered either. */
+  get forgettable(): boolean {
+    return (
+      this.empty && (this.#failures === 0 || this.#suspendedUntilMs + this.rules.suspend_ms < this.now())
+    );
+  }
+
+  /** Takes an attempt; `pump` follows after the last of a batch. */
+  accept(attempt: Attempt): void {
+    if (this.#suspendedUntilMs > this.now()) this.#deferSuspended(attempt);
+    else this.#ready.push(attempt);
+  }
+
+  /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
+  pump(): void {
+    while (this.#ready.length > 0) {
+      const session = this.#idle.pop();
+      if (session === undefined) break;
+      this.#ports.busy(session);
+      session.work();
+    }
+    for (let wanted = this.#wantedDials(); wanted > 0; wanted--) this.#dial();
+  }
+
+  #wantedDials(): number {
+    const { backlog_per_connection, max_connections_per_destination } = this.rules;
+    const established = this.#sessions.size;
+    if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
+    const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
+    const byLimit = max_connections_per_destination - established - this.#closing;
+    return Math.min(byBacklog, byLimit, Math.max(1, established)) - this.#dials.size;
+  }
+
+  #dial(): void {
+    const dial: Dial = { startedAtMs: this.now(), hosts: [], next: 0, session: null, fault: null };
+    this.#dials.add(dial);
+    // The route never rejects.
+    void this.#ports.route(this.key).then((route) => {
+      this.#ports.outside(() => this.#routed(dial, route));
+    });
+  }
+
+  #routed(dial: Dial, route: Route): void {
+    // Taken back by a drain meanwhile.
+    if (!this.#dials.has(dial)) return;
+    if (route.kind === 'hosts') {
+      const failed = (host: Host) => (this.#failed.has(host.address) ? 1 : 0);
+      dial.hosts = [...route.hosts].sort((a, b) => failed(a) - failed(b));
+      this.#tryNext(dial);
+      return;
+    }
+    this.#dials.delete(dial);
+    if (this.#sessions.size > 0) {
+      // Open sessions go on; what DNS says now matters when they have ended.
+      this.#pauseDials();
+      return;
+    }
+    for (const attempt of this.#ready.clear()) {
+      const outcome =
+        route.kind === 'bounce'
+          ? bounced(route.reason, route.status, route.detail)
+          : deferred(route.reason, null, route.detail);
+      this.#decide(attempt, outcome);
+    }
+  }
+
+  #tryNext(dial: Dial): void {
+    const host = dial.hosts[dial.next];
+    if (host === undefined) {
+      this.#dials.delete(dial);
+      this.#dialFailed(dial, dial.fault as Fault);
+      return;
+    }
+    const session = this.#ports.connect(this, host);
+    if (session === null) {
+      this.#dials.delete(dial);
+      return;
+    }
+    dial.next++;
+    dial.session = session;
+    this.#dialOf.set(session, dial);
+  }
+
+  notEstablished(session: ClientSession, fault: Fault): void {
+    const dial = this.#dialOf.get(session);
+    this.#dialOf.delete(session);
+    this.#closing++;
+    if (dial === undefined || !this.#dials.has(dial)) return;
+    if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
+    this.#failed.add(session.host.address);
+    dial.session = null;
+    // A refusal in words says more than an address that does not answer.
+    if (dial.fault === null || fault.reply !== null) dial.fault = fault;
+    if (this.#ready.length > 0) this.#tryNext(dial);
+    else this.#dials.delete(dial);
+  }
+
+  established(session: ClientSession): void {
+    const dial = this.#dialOf.get(session);
+    this.#dialOf.delete(session);
+    if (dial !== undefined) this.#dials.delete(dial);
+    this.#sessions.add(session);
+    this.#failed.delete(session.host.address);
+    session.work();
+    this.pump();
+  }
+
+  next(): Attempt | null {
+    return this.#ready.shift() ?? null;
+  }
+
+  lookAhead(): Attempt | null {
+    // With fewer waiting than there are sessions, one of those is free sooner than this one's peer answers.
+    if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
+    return this.#ready.shift() ?? null;
+  }
+
+  finished(attempt: Attempt): void {
+    this.#ports.finished(attempt);
+  }
+
+  returned(attempt: Attempt): void {
+    if (!this.#ports.draining) this.#ready.unshift(attempt);
+    else this.#handBack(attempt);
+  }
+
+  idle(session: ClientSession): void {
+    if (this.#ports.draining) {
+      session.quit();
+      return;
+    }
+    this.#idle.push(session);
+    this.#ports.idle(session);
+  }
+
+  ended(session: ClientSession, fault: Fault | null): void {
+    this.#sessions.delete(session);
+    this.#closing++;
+    const place = this.#idle.indexOf(session);
+    if (place !== -1) this.#idle.splice(place, 1);
+    this.#ports.busy(session);
+    if (session.proven) this.#recovered();
+    else if (fault !== null) this.#countFailure(fault);
+    // A peer that closes between transactions makes what is sent ahead worthless.
+    if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
+    this.pump();
+  }
+
+  /** The connection of a session that ended is gone; `pump` follows. */
+  gone(): void {
+    this.#closing--;
+  }
+
+  /** The peer serves us (a MAIL was accepted). */
+  #recovered(): void {
+    this.#failures = 0;
+    this.#suspendMs = 0;
+    if (this.#suspendedUntilMs === 0) return;
+    this.#suspendedUntilMs = 0;
+    this.#ports.suspended(this.key, 0, '');
+  }
+
+  #pauseDials(): void {
+    this.#dialsPausedUntilMs = this.now() + this.rules.suspend_ms;
+  }
+
+  /** No address gave a session: the attempt that asked for it is deferred, the others try again until suspended. */
+  #dialFailed(dial: Dial, fault: Fault): void {
+    const attempt = this.#sessions.size > 0 ? undefined : this.#ready.shift();
+    if (attempt !== undefined) {
+      const { reply } = fault;
+      attempt.connectMs = this.now() - dial.startedAtMs;
+      this.#decide(attempt, reply !== null ? refusedBy(reply) : deferred(fault.reason, null, fault.detail));
+    }
+    this.#countFailure(fault);
+    this.pump();
+  }
+
+  #countFailure(fault: Fault): void {
+    this.#failures++;
+    // While others work, this is only the peer's word that it grants no more of them.
+    if (this.#sessions.size > 0) this.#pauseDials();
+    else if (this.#failures >= this.rules.suspend_after_failures) this.#suspend(fault);
+  }
+
+  #suspend(fault: Fault): void {
+    const { suspend_ms } = this.rules;
+    const longest = Math.max(suspend_ms, this.#ports.config.retry.max_delay_ms);
+    this.#suspendMs = Math.min(this.#suspendMs === 0 ? suspend_ms : this.#suspendMs * 2, longest);
+    this.#suspendedUntilMs = this.now() + this.#suspendMs;
+    this.#ports.suspended(this.key, this.#suspendedUntilMs, fault.detail);
+    for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
+  }
+
+  #deferSuspended(attempt: Attempt): void {
+    attempt.notBeforeMs = this.#suspendedUntilMs;
+    attempt.decideRest(deferred('destination-suspended', null, 'its connections failed one after another'));
+    this.#ports.finished(attempt);
+  }
+
+  #decide(attempt: Attempt, outcome: Outcome): void {
+    attempt.counted = true;
+    attempt.decideRest(outcome);
+    this.#ports.finished(attempt);
+  }
+
+  /** The config changed: open sessions end after what they are at. */
+  retire(): void {
+    for (const session of this.#sessions) session.retiring = true;
+    for (const session of [...this.#idle]) session.quit();
+  }
+
+  /** Gives back what is not on the wire and lets the rest finish. */
+  drain(): void {
+    for (const dial of this.#dials) dial.session?.abort();
+    this.#closing += this.#dialOf.size;
+    this.#dials.clear();
+    this.#dialOf.clear();
+    for (const attempt of this.#ready.clear()) this.#handBack(attempt);
+    this.retire();
+  }
+
+  /** The time for finishing is over. */
+  cut(): void {
+    const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
+    for (const session of [...this.#sessions]) session.fail(fault);
+  }
+
+  #handBack(attempt: Attempt): void {
+    if (attempt.untouched) {
+      this.#ports.handBack(attempt);
+      return;
+    }
+    attempt.decideRest(deferred('shutdown', null, 'the relay shut down'));
+    this.#ports.finished(attempt);
+  }
+}

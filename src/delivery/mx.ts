@@ -1,0 +1,29 @@
+/** Order of mail exchangers and loops to ourselves (RFC 5321 §5.1). Pure. */
+import type { MxRecord } from './dns.ts';
+
+/** RFC 7505: one record with an empty exchange says that the domain takes no mail. */
+export function isNullMx(records: readonly MxRecord[]): boolean {
+  return records.length === 1 && records[0]?.exchange === '';
+}
+
+/** By preference, equals in random order. Empty exchanges beside real ones are dropped. */
+export function orderMx(records: readonly MxRecord[], random: () => number): MxRecord[] {
+  return records
+    .filter(({ exchange }) => exchange !== '')
+    .map((record) => ({ record, draw: random() }))
+    .sort((a, b) => a.record.preference - b.record.preference || a.draw - b.draw)
+    .map(({ record }) => record);
+}
+
+/**
+ * Drops ourselves and every exchanger that is not better than ourselves: to hand mail to one of equal or worse
+ * preference would bring it back.
+ */
+export function cutAtOurselves<T extends { preference: number }>(
+  records: readonly T[],
+  isOurselves: (record: T) => boolean,
+): T[] {
+  let own = Number.POSITIVE_INFINITY;
+  for (const record of records) if (isOurselves(record)) own = Math.min(own, record.preference);
+  return records.filter(({ preference }) => preference < own);
+}

@@ -1,0 +1,196 @@
+/**
+ * Where mail for a destination goes: a static route, the smarthost, an address literal, or the domain's mail
+ * exchangers. Answers with addresses in the order to try, or with why there are none. A mistake in our own config
+ * (a next hop that does not resolve) defers; what the domain's owner says in DNS may bounce.
+ */
+import { lookup } from 'node:dns/promises';
+import { isIP } from 'node:net';
+import { domainToASCII } from 'node:url';
+import type { Config } from '../config/schema.ts';
+import { SMARTHOST } from '../mail/destination.ts';
+import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
+import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
+import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
+import type { OwnAddresses } from './own-addresses.ts';
+
+export interface Host {
+  /** Name as routed or in the MX record; the address itself when there is none. */
+  name: string;
+  address: string;
+  port: number;
+}
+
+export type Route =
+  | { kind: 'hosts'; hosts: Host[] }
+  | { kind: 'bounce'; reason: BounceReason; status: string; detail: string }
+  | { kind: 'defer'; reason: DeferralReason; detail: string };
+
+/** RFC 5321 §5.1 asks for at least two; more than these never answer better. */
+const MAX_EXCHANGERS = 16;
+const MAX_ADDRESSES = 32;
+
+export interface RouterPorts {
+  dns: Dns;
+  own: OwnAddresses;
+  random: () => number;
+  /** Addresses by the system's own means (hosts file, DNS), for configured next hops. */
+  systemLookup?: (name: string) => Promise<string[]>;
+}
+
+interface Exchanger {
+  preference: number;
+  name: string;
+  addresses: string[];
+  temporary: string | null;
+}
+
+export class Router {
+  readonly #config: Config;
+  readonly #ports: RouterPorts;
+
+  constructor(config: Config, ports: RouterPorts) {
+    this.#config = config;
+    this.#ports = ports;
+  }
+
+  /** @param destination the scheduling key: 'smarthost', or a domain in lower case. Never rejects. */
+  route(destination: string): Promise<Route> {
+    const { routes, smarthost } = this.#config.delivery;
+    const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
+    if (hop !== undefined) return this.#nextHop(hop.host, hop.port);
+    if (destination === SMARTHOST) {
+      const detail = 'queued for a smarthost, but the config names none (delivery.smarthost)';
+      return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
+    }
+    if (destination.startsWith('[')) return Promise.resolve(this.#literal(destination));
+    return this.#byMx(destination);
+  }
+
+  async #nextHop(host: string, port: number): Promise<Route> {
+    const name = host.replace(/^\[(.*)\]$/, '$1');
+    let addresses: string[];
+    if (isIP(name) !== 0) addresses = [name];
+    else if (name.toLowerCase() === 'localhost') addresses = this.#ofFamily(['127.0.0.1', '::1']);
+    else {
+      const found = await this.#resolveNextHop(name);
+      if (typeof found === 'string') {
+        return { kind: 'defer', reason: 'dns-temporary', detail: `next hop ${name}: ${found}` };
+      }
+      addresses = found;
+    }
+    const hosts = addresses.map((address) => ({ name, address, port }));
+    const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
+    if (others.length > 0) return { kind: 'hosts', hosts: others };
+    const detail = `next hop ${host}:${port} is this relay itself; correct delivery.smarthost or delivery.routes`;
+    return { kind: 'defer', reason: 'internal', detail };
+  }
+
+  /** @returns addresses, or why there are none. */
+  async #resolveNextHop(name: string): Promise<string[] | string> {
+    if (this.#config.dns.servers.length === 0) {
+      try {
+        const found = this.#ofFamily(await (this.#ports.systemLookup ?? systemLookup)(name));
+        return found.length > 0 ? found : 'no address of the wanted family (delivery.ip_family)';
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code ?? String(error);
+      }
+    }
+    const { addresses, temporary } = await this.#exchanger({ preference: 0, exchange: name });
+    return addresses.length > 0 ? addresses : (temporary ?? 'no such name or no address');
+  }
+
+  #ofFamily(addresses: string[]): string[] {
+    const family = this.#config.delivery.ip_family;
+    if (family === 'any') return addresses;
+    return addresses.filter((address) => isIP(address) === (family === 'ipv4' ? 4 : 6));
+  }
+
+  /** '[192.0.2.1]' or '[IPv6:2001:db8::1]' (RFC 5321 §4.1.3). */
+  #literal(destination: string): Route {
+    const address = destination.slice(1, -1).replace(/^ipv6:/i, '');
+    if (isIP(address) === 0) return bounce('no-such-domain', '5.1.2', `${destination} is no address we know`);
+    const port = this.#config.delivery.mx_port;
+    if (this.#isOurselves(address)) return bounce('mail-loop', '5.4.6', `${destination} leads back to us`);
+    return { kind: 'hosts', hosts: [{ name: destination, address, port }] };
+  }
+
+  #isOurselves(address: string): boolean {
+    const { own } = this.#ports;
+    const { mx_port, refuse_loopback_mx } = this.#config.delivery;
+    return refuse_loopback_mx && (own.isListener(address, mx_port) || own.isLoopback(address));
+  }
+
+  async #byMx(destination: string): Promise<Route> {
+    const domain = domainToASCII(destination);
+    if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
+    const answer = await this.#ports.dns.mx(domain);
+    switch (answer.kind) {
+      case 'temporary':
+        return { kind: 'defer', reason: 'dns-temporary', detail: `MX ${domain}: ${answer.detail}` };
+      case 'no-name':
+        return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
+      case 'no-record':
+        // The implicit MX of RFC 5321 §5.1: the domain's own address.
+        return this.#throughExchangers(domain, [{ preference: 0, exchange: domain }]);
+      case 'found':
+        if (isNullMx(answer.records)) {
+          return bounce('null-mx', '5.1.10', `556 ${domain} takes no mail (null MX)`);
+        }
+        return this.#throughExchangers(domain, orderMx(answer.records, this.#ports.random));
+    }
+  }
+
+  async #throughExchangers(domain: string, records: MxRecord[]): Promise<Route> {
+    const hostname = this.#config.hostname.toLowerCase();
+    const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
+    if (named.length === 0) return loop(domain);
+    const resolved = await Promise.all(
+      named.slice(0, MAX_EXCHANGERS).map((record) => this.#exchanger(record)),
+    );
+    const others = cutAtOurselves(resolved, ({ addresses }) =>
+      addresses.some((address) => this.#isOurselves(address)),
+    );
+    if (others.length === 0) return loop(domain);
+    const port = this.#config.delivery.mx_port;
+    const hosts = others.flatMap(({ name, addresses }) =>
+      addresses.map((address) => ({ name, address, port })),
+    );
+    if (hosts.length > 0) return { kind: 'hosts', hosts: hosts.slice(0, MAX_ADDRESSES) };
+    const temporary = others.find((one) => one.temporary !== null)?.temporary;
+    if (temporary !== undefined) return { kind: 'defer', reason: 'dns-temporary', detail: `${temporary}` };
+    return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
+  }
+
+  async #exchanger(record: MxRecord): Promise<Exchanger> {
+    const { preference, exchange: name } = record;
+    const family = this.#config.delivery.ip_family;
+    if (isIP(name) !== 0) {
+      // Against RFC 5321, but meant clearly and met often.
+      return { preference, name, addresses: this.#ofFamily([name]), temporary: null };
+    }
+    const none: DnsAnswer<string> = { kind: 'no-record' };
+    const [six, four] = await Promise.all([
+      family === 'ipv4' ? none : this.#ports.dns.addresses(name, 6),
+      family === 'ipv6' ? none : this.#ports.dns.addresses(name, 4),
+    ]);
+    const addresses: string[] = [];
+    let temporary: string | null = null;
+    for (const answer of [six, four]) {
+      if (answer.kind === 'found') addresses.push(...answer.records);
+      else if (answer.kind === 'temporary') temporary = `address of ${name}: ${answer.detail}`;
+    }
+    return { preference, name, addresses, temporary };
+  }
+}
+
+function bounce(reason: BounceReason, status: string, detail: string): Route {
+  return { kind: 'bounce', reason, status, detail };
+}
+
+function loop(domain: string): Route {
+  return bounce('mail-loop', '5.4.6', `the best mail exchanger of ${domain} is this relay itself`);
+}
+
+async function systemLookup(name: string): Promise<string[]> {
+  return (await lookup(name, { all: true })).map(({ address }) => address);
+}

@@ -1,0 +1,314 @@
+/**
+ * The delivery thread without its thread: takes jobs, keeps the destinations, carries the reactor's events to the
+ * sessions, and collects results for one post per loop turn. Every limit of the thread as a whole is kept here.
+ */
+import type { Config } from '../config/schema.ts';
+import type { AttemptResult, Job } from '../mail/job.ts';
+import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
+import type { DsnWriter } from '../report/dsn.ts';
+import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { Attempt } from './attempt.ts';
+import { ClientSession } from './client/session.ts';
+import { Destination, type DestinationPorts } from './destination.ts';
+import type { FromDelivery } from './messages.ts';
+import { bounced, deferred } from './outcome.ts';
+import type { Host, Route, Router } from './route.ts';
+import { Settler } from './settle.ts';
+
+export interface SenderPorts {
+  config: Config;
+  arena: Arena;
+  /** Makes the reactor with the given callback. */
+  createReactor(onTurn: (count: number) => void): Reactor;
+  createRouter(config: Config): Router;
+  dsn: DsnWriter;
+  retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
+  post(message: FromDelivery): void;
+  now(): number;
+  random(): number;
+  /** Calls `fire` once, ms later. */
+  setTimer(ms: number, fire: () => void): void;
+}
+
+/** Destinations remembered without work, for their suspension. */
+const MAX_IDLE_DESTINATIONS = 10_000;
+/** How often results that wait for memory try again. */
+const MEMORY_RETRY_MS = 50;
+
+export class Sender implements DestinationPorts {
+  config: Config;
+  draining = false;
+  readonly arena: Arena;
+  readonly #ports: SenderPorts;
+  readonly #reactor: Reactor;
+  readonly #settler: Settler;
+  #router: Router;
+  #nowMs: number;
+  /** By connection id. */
+  readonly #sessions: (ClientSession | undefined)[] = [];
+  readonly #destinationOf = new Map<ClientSession, Destination>();
+  readonly #destinations = new Map<string, Destination>();
+  /** Idle sessions, longest idle first. */
+  readonly #idle = new Set<ClientSession>();
+  /** Destinations that got no connection because the thread has too many. */
+  readonly #starved = new Set<Destination>();
+  /** Jobs taken and not yet answered. */
+  #held = 0;
+  #results: AttemptResult[] = [];
+  #unfinished: Job[] = [];
+  #drained = false;
+  #depth = 0;
+  #memoryTimer = false;
+
+  constructor(ports: SenderPorts) {
+    this.#ports = ports;
+    this.config = ports.config;
+    this.arena = ports.arena;
+    this.#nowMs = ports.now();
+    this.#router = ports.createRouter(ports.config);
+    this.#reactor = ports.createReactor((count) => this.#turn(count));
+    const sender = this;
+    this.#settler = new Settler({
+      arena: ports.arena,
+      dsn: ports.dsn,
+      nextAttempt: ports.retry.nextAttempt,
+      random: ports.random,
+      now: () => this.#nowMs,
+      result: (result) => this.#result(result),
+      get config() {
+        return sender.config;
+      },
+    });
+  }
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  route(destination: string): Promise<Route> {
+    return this.#router.route(destination);
+  }
+
+  /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */
+  accept(jobs: Job[]): void {
+    this.outside(() => {
+      const touched = new Set<Destination>();
+      for (const job of jobs) {
+        this.#held++;
+        const attempt = new Attempt(job);
+        if (this.draining) this.handBack(attempt);
+        else if (!this.#refuse(attempt)) {
+          const destination = this.#destination(job.destination);
+          destination.accept(attempt);
+          touched.add(destination);
+        }
+      }
+      for (const destination of touched) destination.pump();
+    });
+  }
+
+  /** What is not even begun: too old, or more than we were to hold. */
+  #refuse(attempt: Attempt): boolean {
+    const { job } = attempt;
+    const { retry, delivery } = this.config;
+    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#nowMs)) {
+      const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
+      attempt.decideRest(bounced('expired', '5.4.7', detail));
+    } else if (this.#held > delivery.max_handoff_mails) {
+      const detail = 'more messages than delivery.max_handoff_mails';
+      attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
+      attempt.decideRest(deferred('hand-off-released', null, detail));
+    } else return false;
+    this.finished(attempt);
+    return true;
+  }
+
+  #destination(key: string): Destination {
+    let destination = this.#destinations.get(key);
+    if (destination === undefined) {
+      if (this.#destinations.size >= MAX_IDLE_DESTINATIONS) this.#forget();
+      destination = new Destination(key, this);
+      this.#destinations.set(key, destination);
+    }
+    return destination;
+  }
+
+  /** Drops destinations without work, those that need not be remembered first. */
+  #forget(): void {
+    for (const [key, destination] of this.#destinations) {
+      if (destination.forgettable) this.#destinations.delete(key);
+    }
+    for (const [key, destination] of this.#destinations) {
+      if (this.#destinations.size < MAX_IDLE_DESTINATIONS) return;
+      if (destination.empty) this.#destinations.delete(key);
+    }
+  }
+
+  connect(destination: Destination, host: Host): ClientSession | null {
+    const { max_connections, source_address, connect_timeout_ms } = this.config.delivery;
+    let id = -1;
+    if (this.#destinationOf.size < max_connections)
+      id = this.#reactor.connect(host.address, host.port, source_address ?? '', connect_timeout_ms);
+    if (id === -1) {
+      this.#starved.add(destination);
+      // One that only waits makes room; its closed event gives it to the next destination in line.
+      for (const session of this.#idle) {
+        session.quit();
+        break;
+      }
+      return null;
+    }
+    const session = new ClientSession(id, host, this.#reactor, destination);
+    this.#sessions[id] = session;
+    this.#destinationOf.set(session, destination);
+    return session;
+  }
+
+  idle(session: ClientSession): void {
+    this.#idle.add(session);
+    // Another destination waits for a connection.
+    if (this.#starved.size > 0) session.quit();
+  }
+
+  busy(session: ClientSession): void {
+    this.#idle.delete(session);
+  }
+
+  suspended(destination: string, untilMs: number, reason: string): void {
+    this.#ports.post({ type: 'destination', destination, suspendedUntilMs: untilMs, reason });
+  }
+
+  finished(attempt: Attempt): void {
+    this.#settler.finish(attempt);
+    if (this.#settler.waiting > 0 && !this.#memoryTimer) this.#waitForMemory();
+  }
+
+  #waitForMemory(): void {
+    this.#memoryTimer = true;
+    this.#ports.setTimer(MEMORY_RETRY_MS, () => {
+      this.#memoryTimer = false;
+      this.outside(() => {
+        this.#settler.retryWaiting();
+        if (this.#settler.waiting > 0) this.#waitForMemory();
+      });
+    });
+  }
+
+  #result(result: AttemptResult): void {
+    this.#held--;
+    this.#results.push(result);
+  }
+
+  handBack(attempt: Attempt): void {
+    this.#held--;
+    this.#unfinished.push(attempt.job);
+  }
+
+  /** One loop turn of the reactor. */
+  #turn(count: number): void {
+    this.#depth++;
+    this.#nowMs = this.#ports.now();
+    const { events, text } = this.#reactor;
+    for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
+      const head = events[i] as number;
+      const id = events[i + 1] as number;
+      const session = this.#sessions[id];
+      if (session !== undefined)
+        this.#event(session, head & 0xff, head >>> 8, events[i + 2] as number, events[i + 3] as number, text);
+    }
+    this.#depth--;
+    if (this.#depth === 0) this.#flushResults();
+  }
+
+  #event(session: ClientSession, kind: number, flags: number, a: number, b: number, text: Buffer): void {
+    switch (kind) {
+      case EVENT.line:
+        session.line(text, a, b, flags);
+        break;
+      case EVENT.sent:
+        session.sent();
+        break;
+      case EVENT.opened:
+        session.opened();
+        break;
+      case EVENT.timeout:
+        session.timedOut();
+        break;
+      case EVENT.closed:
+        this.#closed(session, a, b);
+        break;
+    }
+  }
+
+  #closed(session: ClientSession, reason: number, errno: number): void {
+    this.#sessions[session.id] = undefined;
+    const destination = this.#destinationOf.get(session);
+    this.#destinationOf.delete(session);
+    this.#idle.delete(session);
+    session.closed(reason, errno);
+    if (destination === undefined) return;
+    destination.gone();
+    for (const starved of this.#starved) {
+      if (this.#destinationOf.size >= this.config.delivery.max_connections) break;
+      this.#starved.delete(starved);
+      starved.pump();
+    }
+    destination.pump();
+    if (destination.forgettable) this.#destinations.delete(destination.key);
+  }
+
+  /** Runs work that did not come from a loop turn, then sends what it wrote and posts what it settled. */
+  outside(work: () => void): void {
+    if (this.#depth === 0) this.#nowMs = this.#ports.now();
+    this.#depth++;
+    work();
+    this.#depth--;
+    if (this.#depth > 0) return;
+    this.#reactor.flush();
+    this.#flushResults();
+  }
+
+  #flushResults(): void {
+    if (this.#results.length > 0) {
+      const results = this.#results;
+      this.#results = [];
+      this.#ports.post({ type: 'results', results });
+    }
+    if (this.draining && !this.#drained && this.#held === 0) this.#finishDrain();
+  }
+
+  /** New values of what can change live. Open connections end after what they are at. */
+  reconfigure(config: Config): void {
+    this.config = config;
+    this.#router = this.#ports.createRouter(config);
+    this.outside(() => {
+      for (const destination of this.#destinations.values()) destination.retire();
+    });
+  }
+
+  /** Finishes what is on the wire within shutdown_grace_ms, then posts 'drained' with the jobs never begun. */
+  drain(): void {
+    if (this.draining) return;
+    this.draining = true;
+    this.#ports.setTimer(this.config.shutdown_grace_ms, () => {
+      this.outside(() => {
+        for (const destination of this.#destinations.values()) destination.cut();
+        this.#settler.giveUpWaiting();
+      });
+    });
+    this.outside(() => {
+      for (const destination of this.#destinations.values()) destination.drain();
+    });
+  }
+
+  #finishDrain(): void {
+    this.#drained = true;
+    this.#ports.post({ type: 'drained', unfinished: this.#unfinished });
+    this.#unfinished = [];
+  }
+
+  /** For tests and at the end: closes everything at once. */
+  destroy(): void {
+    this.#reactor.destroy();
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Entry of a delivery thread: builds the sender and its parts, and carries messages between it and the main
+ * thread. Jobs arrive and results leave in batches; content crosses only as arena handles.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import type { Config } from '../config/schema.ts';
+import { QueueIds } from '../mail/queue-id.ts';
+import { attachArena, createReactor } from '../native.ts';
+import { DsnWriter } from '../report/dsn.ts';
+import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { Dns } from './dns.ts';
+import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
+import { ownAddresses } from './own-addresses.ts';
+import { Router } from './route.ts';
+import { Sender } from './sender.ts';
+
+/** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
+const MAX_REPLY_LINE_BYTES = 4096;
+
+const port = parentPort;
+if (port === null) throw new Error('src/delivery/thread.ts is started as a worker thread');
+
+const start = workerData as DeliveryThreadStart;
+const spillDir = `${start.config.data_dir}/spill`;
+const arena = attachArena(start.arena, spillDir);
+const own = ownAddresses(start.ownListeners);
+const ids = new QueueIds(start.origin, start.notBeforeMs);
+
+/** The cache of answers lives on over a reload that leaves the dns section as it is. */
+let dns = new Dns(start.config.dns);
+let dnsRules = JSON.stringify(start.config.dns);
+function createRouter(config: Config): Router {
+  const rules = JSON.stringify(config.dns);
+  if (rules !== dnsRules) {
+    dns = new Dns(config.dns);
+    dnsRules = rules;
+  }
+  return new Router(config, { dns, own, random: Math.random });
+}
+
+const sender: Sender = new Sender({
+  config: start.config,
+  arena,
+  createReactor: (onTurn) =>
+    createReactor({
+      arena,
+      spillDir,
+      spillThresholdBytes: start.config.spill_threshold_bytes,
+      maxConnections: start.config.delivery.max_connections,
+      maxLineBytes: MAX_REPLY_LINE_BYTES,
+      holdAfterVerbs: false,
+      onTurn,
+    }),
+  createRouter,
+  dsn: new DsnWriter({
+    arena,
+    ids,
+    get config() {
+      return sender.config;
+    },
+  }),
+  retry: { nextAttempt, isTooOld },
+  post: (message: FromDelivery) => port.postMessage(message),
+  now: Date.now,
+  random: Math.random,
+  setTimer: (ms, fire) => void setTimeout(fire, ms),
+});
+
+port.on('message', (message: ToDelivery) => {
+  switch (message.type) {
+    case 'jobs':
+      sender.accept(message.jobs);
+      break;
+    case 'config':
+      sender.reconfigure(message.config);
+      break;
+    case 'drain':
+      sender.drain();
+      break;
+    case 'reopen-log':
+      // This thread writes no log file.
+      break;
+    default:
+      message satisfies never;
+  }
+});
+
+port.postMessage({ type: 'ready' } satisfies FromDelivery);

@@ -1,0 +1,49 @@
+/** The part of a DSN that people read. */
+import { formatDate } from '../protocol/date.ts';
+import type { DsnRecipient, ReportInput } from './dsn-report.ts';
+
+const INTRODUCTION: Record<DsnRecipient['action'], string> = {
+  failed: 'Your message could not be delivered to these recipients. It will not be tried again:',
+  delayed: 'Your message has not yet been delivered to these recipients. It is still being tried:',
+  relayed:
+    'Your message was passed on for these recipients to a mail system that may not send a report on delivery:',
+};
+
+/** Longest line; RFC 5322 allows 998. */
+const MAX_LINE = 900;
+
+/** Lines end in CRLF. */
+export function writeText(input: ReportInput): string {
+  const { hostname, original } = input;
+  const lines = [
+    `This is the mail relay ${hostname}.`,
+    '',
+    `About your message received ${formatDate(original.receivedAtMs)} (queue id ${original.queueId}):`,
+  ];
+  for (const action of ['failed', 'delayed', 'relayed'] as const) {
+    const recipients = input.recipients.filter((recipient) => recipient.action === action);
+    if (recipients.length === 0) continue;
+    lines.push('', INTRODUCTION[action], '');
+    for (const recipient of recipients) lines.push(...recipientLines(recipient));
+  }
+  const until = input.recipients.find(({ willRetryUntilMs }) => willRetryUntilMs !== undefined);
+  if (until?.willRetryUntilMs !== undefined)
+    lines.push(
+      '',
+      `It will be tried until ${formatDate(until.willRetryUntilMs)}. You need not send it again.`,
+    );
+  lines.push('');
+  return lines.map((line) => `${line.slice(0, MAX_LINE)}\r\n`).join('');
+}
+
+function recipientLines({ address, reply, detail, status }: DsnRecipient): string[] {
+  const lines = [`  <${clean(address)}>`];
+  if (detail !== undefined && detail !== '') lines.push(`    ${clean(detail)} (${status})`);
+  else if (reply !== undefined) lines.push(`    ${clean(`${reply.peer} said: ${reply.code} ${reply.text}`)}`);
+  return lines;
+}
+
+function clean(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what a peer says must not begin a line of its own.
+  return text.replace(/[\x00-\x1f\x7f]+/g, ' ');
+}

@@ -1,0 +1,226 @@
+/**
+ * Decides which delivery status notifications an attempt calls for, and makes messages of them (RFC 3461, 3464,
+ * 6522, 6533). Promises: none for the null reverse-path (I4), none against NOTIFY, and a bounded size whatever the
+ * message and its recipients are.
+ */
+import type { Config } from '../config/schema.ts';
+import { deferralStatus } from '../mail/deferral-status.ts';
+import { NOTIFY } from '../mail/envelope.ts';
+import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
+import type { ContentHandle, Message } from '../mail/message.ts';
+import type { Outcome } from '../mail/outcome.ts';
+import type { QueueIds } from '../mail/queue-id.ts';
+import type { Arena } from '../native.ts';
+import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
+
+/** Recipients that one DSN lists; more make further DSNs. */
+const MAX_RECIPIENTS = 1000;
+/** Header sections are returned up to this length. */
+const MAX_HEADER_BYTES = 65_536;
+
+const NO_DRAFTS: DsnDraft[] = [];
+
+export interface DsnPorts {
+  /** Live. */
+  readonly config: Config;
+  readonly arena: Arena;
+  readonly ids: QueueIds;
+}
+
+export class DsnWriter {
+  readonly #ports: DsnPorts;
+
+  constructor(ports: DsnPorts) {
+    this.#ports = ports;
+  }
+
+  /**
+   * The DSNs that the outcomes call for, not yet written. Each must be made bytes of, or shortened, while the
+   * job's content is still held.
+   */
+  draft(job: Job, result: AttemptResult, nowMs: number): DsnDraft[] {
+    if (job.reversePath === '') return NO_DRAFTS;
+    const reported = this.#reported(job, result, nowMs);
+    if (reported.length === 0) return NO_DRAFTS;
+    const drafts: DsnDraft[] = [];
+    for (let from = 0; from < reported.length; from += MAX_RECIPIENTS)
+      drafts.push(new DsnDraft(this.#ports, job, reported.slice(from, from + MAX_RECIPIENTS), nowMs));
+    return drafts;
+  }
+
+  #reported(job: Job, result: AttemptResult, nowMs: number): DsnRecipient[] {
+    const reported: DsnRecipient[] = [];
+    let bySeq: Map<number, JobRecipient> | null = null;
+    for (const { seqs, outcome } of result.groups) {
+      const action = this.#actionFor(job, outcome, nowMs);
+      if (action === null) continue;
+      bySeq ??= new Map(job.recipients.map((recipient) => [recipient.seq, recipient]));
+      for (const seq of seqs) {
+        const recipient = bySeq.get(seq) as JobRecipient;
+        if (isWanted(recipient.notify, action))
+          reported.push(this.#line(job, recipient, action, outcome, nowMs));
+      }
+    }
+    return reported;
+  }
+
+  #actionFor(job: Job, outcome: Outcome, nowMs: number): DsnRecipient['action'] | null {
+    switch (outcome.kind) {
+      case 'bounced':
+        return 'failed';
+      case 'delivered':
+        // The next hop took the duty over, or nobody asked.
+        if (outcome.dsnPassedOn) return null;
+        return job.recipients.some(({ notify }) => (notify & NOTIFY.success) !== 0) ? 'relayed' : null;
+      case 'deferred': {
+        const { delay_after_ms } = this.#ports.config.dsn;
+        if (delay_after_ms === 0 || job.delayNotified || outcome.reason === 'shutdown') return null;
+        return nowMs - job.receivedAtMs >= delay_after_ms ? 'delayed' : null;
+      }
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  #line(
+    job: Job,
+    recipient: JobRecipient,
+    action: DsnRecipient['action'],
+    outcome: Outcome,
+    nowMs: number,
+  ): DsnRecipient {
+    const { address, orcpt } = recipient;
+    const { reply } = outcome;
+    const line: DsnRecipient = { address, action, status: statusOf(outcome), lastAttemptMs: nowMs };
+    if (orcpt !== undefined) line.orcpt = orcpt;
+    if (reply !== undefined) line.reply = reply;
+    if (outcome.kind !== 'delivered') line.detail = outcome.detail;
+    if (outcome.kind === 'deferred')
+      line.willRetryUntilMs = job.receivedAtMs + this.#ports.config.retry.max_age_ms;
+    return line;
+  }
+}
+
+/** RFC 3461 §4.1: without NOTIFY failures are reported, and delays at our choice. */
+function isWanted(notify: number, action: DsnRecipient['action']): boolean {
+  if ((notify & NOTIFY.never) !== 0) return false;
+  switch (action) {
+    case 'failed':
+      return notify === 0 || (notify & NOTIFY.failure) !== 0;
+    case 'delayed':
+      return notify === 0 || (notify & NOTIFY.delay) !== 0;
+    case 'relayed':
+      return (notify & NOTIFY.success) !== 0;
+  }
+}
+
+function statusOf(outcome: Outcome): string {
+  switch (outcome.kind) {
+    case 'delivered':
+      return outcome.reply.enhanced || '2.0.0';
+    case 'deferred':
+      return outcome.reply?.enhanced || deferralStatus(outcome.reason, false);
+    case 'bounced':
+      return outcome.status;
+  }
+}
+
+/** One DSN before it has its content in the arena. */
+export class DsnDraft {
+  /** It tells of a delay. */
+  readonly delayed: boolean;
+  readonly #ports: DsnPorts;
+  readonly #job: Job;
+  readonly #queueId: string;
+  readonly #recipients: DsnRecipient[];
+  readonly #nowMs: number;
+  #report: Report | null = null;
+
+  constructor(ports: DsnPorts, job: Job, recipients: DsnRecipient[], nowMs: number) {
+    this.#ports = ports;
+    this.#job = job;
+    this.#recipients = recipients;
+    this.#nowMs = nowMs;
+    this.#queueId = ports.ids.next();
+    this.delayed = recipients.some(({ action }) => action === 'delayed');
+  }
+
+  /** The whole report; kept once made. */
+  bytes(): Buffer {
+    this.#report ??= this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
+    return this.#report.bytes;
+  }
+
+  /** Makes the report anew with only the header section of the message; afterwards its content is not needed. */
+  shorten(): void {
+    this.#report = this.#write(this.#headers());
+  }
+
+  /** The message once its bytes are content. */
+  message(content: ContentHandle, sizeBytes: number): Message {
+    const { reversePath } = this.#job;
+    const report = this.#report as Report;
+    const domain = reversePath.slice(reversePath.lastIndexOf('@') + 1).toLowerCase();
+    return {
+      queueId: this.#queueId,
+      envelope: {
+        reversePath: '',
+        body: report.body,
+        smtpUtf8: report.smtpUtf8,
+        recipients: [{ address: reversePath, domain, class: 'external', notify: NOTIFY.never }],
+      },
+      trace: '',
+      content,
+      sizeBytes,
+      receivedAtMs: this.#nowMs,
+      client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+    };
+  }
+
+  /** RET=FULL counts for failures only (RFC 3461 §4.3); binary content cannot be enclosed. */
+  #mayReturnAll(): boolean {
+    const { ret, sizeBytes, body } = this.#job;
+    return (
+      ret === 'FULL' &&
+      body !== 'BINARYMIME' &&
+      sizeBytes <= this.#ports.config.dsn.max_returned_bytes &&
+      this.#recipients.some(({ action }) => action === 'failed')
+    );
+  }
+
+  #write(returned: Returned | null): Report {
+    const { config } = this.#ports;
+    return writeReport({
+      hostname: config.hostname,
+      queueId: this.#queueId,
+      nowMs: this.#nowMs,
+      original: this.#job,
+      recipients: this.#recipients,
+      returned,
+    });
+  }
+
+  #all(): Returned | null {
+    const bytes = this.#read(this.#job.sizeBytes);
+    if (bytes === null) return null;
+    return { part: 'message', bytes: Buffer.concat([Buffer.from(this.#job.trace), bytes]) };
+  }
+
+  #headers(): Returned | null {
+    const head = this.#read(MAX_HEADER_BYTES);
+    if (head === null) return null;
+    const end = head.indexOf('\r\n\r\n');
+    const startsWithBody = head.length >= 2 && head[0] === 0x0d && head[1] === 0x0a;
+    const lines = startsWithBody ? head.subarray(0, 0) : end === -1 ? head : head.subarray(0, end + 2);
+    return { part: 'headers', bytes: Buffer.concat([Buffer.from(this.#job.trace), lines]) };
+  }
+
+  /** null when the content cannot be read any more: the report then goes without it. */
+  #read(maxBytes: number): Buffer | null {
+    try {
+      return this.#ports.arena.head(this.#job.content, maxBytes);
+    } catch {
+      return null;
+    }
+  }
+}

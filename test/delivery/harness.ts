@@ -1,0 +1,187 @@
+/**
+ * A Sender on the real reactor in this thread, with jobs made by hand.
+ *
+ *   const harness = await startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
+ *   const result = await harness.attempt({ recipients: ['a@x.test'] });
+ *   await harness.stop();
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import { Dns } from '../../src/delivery/dns.ts';
+import type { FromDelivery } from '../../src/delivery/messages.ts';
+import { ownAddresses } from '../../src/delivery/own-addresses.ts';
+import { Router } from '../../src/delivery/route.ts';
+import { Sender } from '../../src/delivery/sender.ts';
+import type { BodyType } from '../../src/mail/envelope.ts';
+import type { AttemptResult, Job } from '../../src/mail/job.ts';
+import type { Outcome } from '../../src/mail/outcome.ts';
+import { QueueIds } from '../../src/mail/queue-id.ts';
+import { type Arena, createArena, createReactor } from '../../src/native.ts';
+import { DsnWriter } from '../../src/report/dsn.ts';
+import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
+
+type Input = {
+  [Key in keyof Config]?: Config[Key] extends object ? Partial<Config[Key]> | Config[Key] : Config[Key];
+};
+
+export interface JobInput {
+  recipients: (string | { address: string; notify?: number; orcpt?: string })[];
+  content?: string | Buffer;
+  from?: string;
+  destination?: string;
+  attempts?: number;
+  body?: BodyType;
+  smtpUtf8?: boolean;
+  ret?: 'FULL' | 'HDRS';
+  envid?: string;
+  trace?: string;
+  receivedAtMs?: number;
+  delayNotified?: boolean;
+}
+
+export const CONTENT = 'Subject: test\r\n\r\nhello\r\n.dot\r\n';
+
+export class Harness {
+  readonly arena: Arena;
+  readonly sender: Sender;
+  readonly posted: FromDelivery[] = [];
+  readonly config: Config;
+  /** Timers that wait; `fire` them by hand. */
+  readonly timers: { ms: number; fire: () => void }[] = [];
+  /** Added to the real clock. */
+  clockOffsetMs = 0;
+  #folder: string;
+  #ids = new QueueIds(1, 0);
+  #waiters: { done: () => boolean; resolve: () => void }[] = [];
+
+  constructor(input: Input, arenaBytes: number) {
+    this.config = configSchema.parse({ hostname: 'relay.test', ...input });
+    this.#folder = mkdtempSync(join(tmpdir(), 'delivery-'));
+    this.arena = createArena(arenaBytes, this.#folder);
+    const { arena } = this;
+    const own = ownAddresses([{ address: '127.0.0.1', port: 2525 }]);
+    const harness = this;
+    this.sender = new Sender({
+      config: this.config,
+      arena,
+      createReactor: (onTurn) =>
+        createReactor({
+          arena,
+          spillDir: this.#folder,
+          spillThresholdBytes: 262_144,
+          maxConnections: this.config.delivery.max_connections,
+          maxLineBytes: 4096,
+          holdAfterVerbs: false,
+          onTurn,
+        }),
+      createRouter: (config) => new Router(config, { dns: new Dns(config.dns), own, random: Math.random }),
+      dsn: new DsnWriter({
+        arena,
+        ids: new QueueIds(2, 0),
+        get config() {
+          return harness.sender.config;
+        },
+      }),
+      retry: { nextAttempt, isTooOld },
+      post: (message) => this.#post(message),
+      now: () => Date.now() + this.clockOffsetMs,
+      random: () => 0.5,
+      setTimer: (ms, fire) => void this.timers.push({ ms, fire }),
+    });
+  }
+
+  #post(message: FromDelivery): void {
+    // As a real port would: what is posted must survive structured cloning.
+    this.posted.push(structuredClone(message));
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiters) {
+      if (waiter.done()) waiter.resolve();
+      else this.#waiters.push(waiter);
+    }
+  }
+
+  until(done: () => boolean): Promise<void> {
+    if (done()) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push({ done, resolve }));
+  }
+
+  get results(): AttemptResult[] {
+    return this.posted.flatMap((message) => (message.type === 'results' ? message.results : []));
+  }
+
+  job(input: JobInput): Job {
+    const bytes = Buffer.from(input.content ?? CONTENT);
+    const recipients = input.recipients.map((one, seq) => {
+      const recipient = typeof one === 'string' ? { address: one } : one;
+      return { notify: 0, ...recipient, seq };
+    });
+    return {
+      queueId: this.#ids.next(),
+      destination: input.destination ?? 'smarthost',
+      attempts: input.attempts ?? 0,
+      fence: 7,
+      reversePath: input.from ?? 'sender@from.test',
+      body: input.body ?? '7BIT',
+      smtpUtf8: input.smtpUtf8 ?? false,
+      ...(input.ret === undefined ? {} : { ret: input.ret }),
+      ...(input.envid === undefined ? {} : { envid: input.envid }),
+      trace: input.trace ?? 'Received: from test\r\n',
+      content: this.arena.store(bytes),
+      sizeBytes: bytes.length,
+      receivedAtMs: input.receivedAtMs ?? Date.now() + this.clockOffsetMs,
+      delayNotified: input.delayNotified ?? false,
+      recipients,
+    };
+  }
+
+  /** Attempts one job. */
+  async attempt(input: JobInput): Promise<AttemptResult> {
+    const [result] = await this.attemptAll([input]);
+    return result as AttemptResult;
+  }
+
+  /** Attempts several; results in the order of the jobs. */
+  async attemptAll(inputs: JobInput[]): Promise<AttemptResult[]> {
+    const jobs = inputs.map((input) => this.job(input));
+    this.sender.accept(jobs);
+    const find = (job: Job) => this.results.find(({ queueId }) => queueId === job.queueId);
+    let settled = 0;
+    await this.until(() => {
+      const { results } = this;
+      if (results.length < jobs.length || results.length === settled) return false;
+      settled = results.length;
+      const ids = new Set(results.map(({ queueId }) => queueId));
+      return jobs.every(({ queueId }) => ids.has(queueId));
+    });
+    return jobs.map((job) => find(job) as AttemptResult);
+  }
+
+  stop(): void {
+    this.sender.destroy();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+export function startSender(input: Input, arenaBytes = 16 * 1024 * 1024): Harness {
+  return new Harness(input, arenaBytes);
+}
+
+/** 'kind reason' of each recipient, by its place in the job. */
+export function fates(result: AttemptResult): string[] {
+  const fates: string[] = [];
+  for (const { seqs, outcome } of result.groups)
+    for (const seq of seqs) {
+      if (fates[seq] !== undefined) throw new Error(`recipient ${seq} has two fates`);
+      fates[seq] = outcome.kind === 'delivered' ? 'delivered' : `${outcome.kind} ${outcome.reason}`;
+    }
+  return fates;
+}
+
+export function outcomeOf(result: AttemptResult, seq = 0): Outcome {
+  const group = result.groups.find(({ seqs }) => seqs.includes(seq));
+  if (group === undefined) throw new Error(`recipient ${seq} has no outcome`);
+  return group.outcome;
+}
