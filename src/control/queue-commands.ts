@@ -31,7 +31,7 @@ export interface QueueOutput {
 }
 
 export interface ListOptions {
-  state?: string;
+  state?: OutboxState;
   destination?: string;
   sender?: string;
   recipient?: string;
@@ -49,7 +49,7 @@ export async function listQueue(
   const { limit, json, state, ...texts } = options;
   const filter: QueueFilter = {
     ...texts,
-    ...(state === undefined ? {} : { state: state.toUpperCase() as OutboxState }),
+    ...(state === undefined ? {} : { state }),
     limit,
   };
   const rows = await readRows(source.reader, filter, limit + 1);
