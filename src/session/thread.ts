@@ -36,7 +36,8 @@ const reactor = createReactor({
   spillDir,
   spillThresholdBytes: config.spill_threshold_bytes,
   maxConnections: config.smtp.max_connections,
-  maxLineBytes: config.smtp.max_command_line_bytes,
+  // The reactor counts a line without its CRLF.
+  maxLineBytes: config.smtp.max_command_line_bytes - 2,
   holdAfterVerbs: true,
   onTurn: (count) => onTurn(count),
 });

@@ -91,7 +91,7 @@ export class DialogFixture {
 
   constructor(settings: object = {}) {
     const config = configOf(settings);
-    this.reactor = new PlainReactor(this.arena, config.smtp.max_command_line_bytes);
+    this.reactor = new PlainReactor(this.arena, config.smtp.max_command_line_bytes - 2);
     const now = (): number => this.nowMs;
     const log = recordingLog(this.logged);
     const port = this.reactor.asReactor();

@@ -253,7 +253,7 @@ export class PlainReactor {
     let line = wire.input.slice(0, crlf ? lf - 1 : lf);
     wire.input = wire.input.slice(lf + 1);
     let flags = crlf ? 0 : LINE_FLAG.bareLf;
-    if (line.length + 2 > this.#maxLine) {
+    if (line.length > this.#maxLine) {
       flags |= LINE_FLAG.tooLong;
       line = line.slice(0, this.#maxLine);
     }
