@@ -95,6 +95,19 @@ const AT = {
 } as const;
 const TRANSACTION = 7;
 
+interface Peer {
+  readonly id: number;
+  phase: number;
+  sentAt: number;
+  beganAt: number;
+  /** Number of the message under way, -1 between messages. */
+  number: number;
+  rcptNext: number;
+  rcptAccepted: number;
+  /** Has not begun a message yet. */
+  fresh: boolean;
+}
+
 export class LoadClient {
   readonly #options: LoadOptions;
   readonly #arena: Arena;
@@ -112,16 +125,11 @@ export class LoadClient {
   readonly #replies = new Uint32Array(1000);
   readonly #refusals: string[] = [];
 
-  // Per connection id.
-  readonly #phase: Uint8Array;
-  readonly #sentAt: Float64Array;
-  readonly #beganAt: Float64Array;
-  readonly #number: Float64Array;
-  readonly #rcptNext: Uint32Array;
-  readonly #rcptAccepted: Uint32Array;
-
+  readonly #peers = new Map<number, Peer>();
   #now = 0;
   #begun = 0;
+  /** Open connections that will begin their first message. */
+  #fresh = 0;
   #accepted = 0;
   #failed = 0;
   #acceptedRecipients = 0;
@@ -134,7 +142,7 @@ export class LoadClient {
   #startedAt = 0;
   #endedAt = 0;
   #stopped = false;
-  #paced: number[] = [];
+  #paced: Peer[] = [];
   #timers: NodeJS.Timeout[] = [];
   #finish: (() => void) | null = null;
 
@@ -151,12 +159,6 @@ export class LoadClient {
       holdAfterVerbs: false,
       onTurn: (count) => this.#turn(count),
     });
-    this.#phase = new Uint8Array(slots).fill(AT.dead);
-    this.#sentAt = new Float64Array(slots);
-    this.#beganAt = new Float64Array(slots);
-    this.#number = new Float64Array(slots).fill(-1);
-    this.#rcptNext = new Uint32Array(slots);
-    this.#rcptAccepted = new Uint32Array(slots);
     const address = (index: number): string => `user${index}@${options.toDomain}`;
     this.#message = createMessage({ ...options, to: address(0) });
     this.#body = arena.store(this.#message.body);
@@ -191,7 +193,7 @@ export class LoadClient {
   /** Begins no new message; `run` resolves once the open ones are answered. */
   stop(): void {
     this.#stopped = true;
-    for (const connection of this.#paced.splice(0)) this.#leave(connection);
+    for (const peer of this.#paced.splice(0)) this.#leave(peer);
     this.#reactor.flush();
   }
 
@@ -233,25 +235,26 @@ export class LoadClient {
     const { events, text } = this.#reactor;
     this.#now = performance.now();
     for (let at = 0; at < count * EVENT_WORDS; at += EVENT_WORDS) {
-      const connection = events[at + 1] as number;
+      const peer = this.#peers.get(events[at + 1] as number);
+      if (peer === undefined) continue;
       const a = events[at + 2] as number;
       switch ((events[at] as number) & 0xff) {
         case EVENT.line:
           // 'NNN-' goes on: only the last line of a reply counts.
-          if (text[a + 3] !== 45) this.#reply(connection, text, a, events[at + 3] as number);
+          if (text[a + 3] !== 45) this.#reply(peer, text, a, events[at + 3] as number);
           break;
         case EVENT.opened:
-          this.#answered(connection, AT.connect);
-          this.#await(connection, AT.banner);
+          this.#answered(peer, AT.connect);
+          this.#await(peer, AT.banner);
           break;
         case EVENT.closed:
-          this.#closed(connection, a);
+          this.#closed(peer, a);
           break;
       }
     }
   }
 
-  #reply(connection: number, text: Buffer, at: number, length: number) {
+  #reply(peer: Peer, text: Buffer, at: number, length: number) {
     const code =
       length < 3
         ? 0
@@ -264,101 +267,103 @@ export class LoadClient {
     this.#lastReplyAt = this.#now;
     if (code >= 400 && this.#refusals.length < 5)
       this.#refusals.push(text.toString('latin1', at, at + length));
-    switch (this.#phase[connection]) {
+    switch (peer.phase) {
       case AT.banner:
-        this.#answered(connection, AT.banner);
-        if (code !== 220) return this.#leave(connection);
-        this.#reactor.send(connection, this.#ehlo);
-        return this.#await(connection, AT.ehlo);
+        this.#answered(peer, AT.banner);
+        if (code !== 220) return this.#leave(peer);
+        this.#reactor.send(peer.id, this.#ehlo);
+        return this.#await(peer, AT.ehlo);
       case AT.ehlo:
-        this.#answered(connection, AT.ehlo);
-        return code === 250 ? this.#next(connection) : this.#leave(connection);
+        this.#answered(peer, AT.ehlo);
+        return code === 250 ? this.#next(peer) : this.#leave(peer);
       case AT.mail:
-        this.#answered(connection, AT.mail);
-        return this.#afterMail(connection, code);
+        this.#answered(peer, AT.mail);
+        return this.#afterMail(peer, code);
       case AT.rcpt:
-        return this.#afterRcpt(connection, code);
+        return this.#afterRcpt(peer, code);
       case AT.data:
-        this.#answered(connection, AT.data);
-        return this.#afterData(connection, code);
+        this.#answered(peer, AT.data);
+        return this.#afterData(peer, code);
       case AT.end:
-        this.#answered(connection, AT.end);
-        return this.#afterEnd(connection, code);
+        this.#answered(peer, AT.end);
+        return this.#afterEnd(peer, code);
       case AT.reset:
-        return code === 250 ? this.#next(connection) : this.#leave(connection);
+        return code === 250 ? this.#next(peer) : this.#leave(peer);
       case AT.quit:
-        return this.#reactor.close(connection);
+        return this.#reactor.close(peer.id);
     }
   }
 
-  #afterMail(connection: number, code: number) {
-    if (code !== 250 && !this.#options.pipeline) return this.#refused(connection, code);
-    if (!this.#options.pipeline) this.#reactor.send(connection, this.#rcpt[0] as Buffer);
-    this.#await(connection, AT.rcpt);
+  #afterMail(peer: Peer, code: number) {
+    if (code !== 250 && !this.#options.pipeline) return this.#refused(peer, code);
+    if (!this.#options.pipeline) this.#reactor.send(peer.id, this.#rcpt[0] as Buffer);
+    this.#await(peer, AT.rcpt);
   }
 
-  #afterRcpt(connection: number, code: number) {
+  #afterRcpt(peer: Peer, code: number) {
     const { rcpts, pipeline } = this.#options;
-    if (code === 250) this.#rcptAccepted[connection] = (this.#rcptAccepted[connection] as number) + 1;
-    const answered = (this.#rcptNext[connection] as number) + 1;
-    this.#rcptNext[connection] = answered;
+    if (code === 250) peer.rcptAccepted = peer.rcptAccepted + 1;
+    const answered = peer.rcptNext + 1;
+    peer.rcptNext = answered;
     if (answered < rcpts) {
       if (pipeline) return;
-      this.#answered(connection, AT.rcpt);
-      this.#reactor.send(connection, this.#rcpt[answered] as Buffer);
-      return this.#await(connection, AT.rcpt);
+      this.#answered(peer, AT.rcpt);
+      this.#reactor.send(peer.id, this.#rcpt[answered] as Buffer);
+      return this.#await(peer, AT.rcpt);
     }
-    this.#answered(connection, AT.rcpt);
-    if (!pipeline && this.#rcptAccepted[connection] === 0) return this.#refused(connection, code);
-    if (!pipeline) this.#reactor.send(connection, this.#data);
-    this.#await(connection, AT.data);
+    this.#answered(peer, AT.rcpt);
+    if (!pipeline && peer.rcptAccepted === 0) return this.#refused(peer, code);
+    if (!pipeline) this.#reactor.send(peer.id, this.#data);
+    this.#await(peer, AT.data);
   }
 
-  #afterData(connection: number, code: number) {
-    if (code !== 354) return this.#refused(connection, code);
-    const number = this.#number[connection] as number;
+  #afterData(peer: Peer, code: number) {
+    if (code !== 354) return this.#refused(peer, code);
+    const number = peer.number;
     this.#message.stamp(number, Math.floor((performance.timeOrigin + this.#now) * 1000));
-    this.#reactor.sendContent(connection, this.#message.header, this.#body, true);
-    this.#await(connection, AT.end);
+    this.#reactor.sendContent(peer.id, this.#message.header, this.#body, true);
+    this.#await(peer, AT.end);
   }
 
-  #afterEnd(connection: number, code: number) {
-    const number = this.#number[connection] as number;
-    this.#number[connection] = -1;
+  #afterEnd(peer: Peer, code: number) {
+    const number = peer.number;
+    peer.number = -1;
     if (code === 250) {
       this.#accepted++;
-      this.#acceptedRecipients += this.#rcptAccepted[connection] as number;
-      (this.#histograms[TRANSACTION] as Histogram).record(this.#now - (this.#beganAt[connection] as number));
+      this.#acceptedRecipients += peer.rcptAccepted;
+      (this.#histograms[TRANSACTION] as Histogram).record(this.#now - peer.beganAt);
       this.#options.onAccepted?.(number);
     } else {
       this.#failed++;
       this.#options.onUnknown?.(number);
-      if (code === 421) return this.#leave(connection);
+      if (code === 421) return this.#leave(peer);
     }
     this.#endedAt = this.#now;
-    if (!this.#options.perConnection) return this.#next(connection);
-    this.#leave(connection);
+    if (!this.#options.perConnection) return this.#next(peer);
+    this.#leave(peer);
   }
 
   /** A command of the transaction was refused: the message failed; the connection goes on unless it was 421. */
-  #refused(connection: number, code: number) {
+  #refused(peer: Peer, code: number) {
     this.#failed++;
-    this.#number[connection] = -1;
-    if (code === 421) return this.#leave(connection);
-    this.#reactor.send(connection, this.#reset);
-    this.#await(connection, AT.reset);
+    peer.number = -1;
+    if (code === 421) return this.#leave(peer);
+    this.#reactor.send(peer.id, this.#reset);
+    this.#await(peer, AT.reset);
   }
 
-  #closed(connection: number, reason: number) {
-    const phase = this.#phase[connection];
-    this.#phase[connection] = AT.dead;
+  #closed(peer: Peer, reason: number) {
+    const { phase } = peer;
+    peer.phase = AT.dead;
+    this.#peers.delete(peer.id);
+    this.#begunOn(peer);
     this.#open--;
     if (reason === CLOSE_REASON.connectFailed) this.#connectFailures++;
     else if (phase !== AT.quit) this.#lost++;
-    if ((this.#number[connection] as number) >= 0) {
+    if (peer.number >= 0) {
       this.#failed++;
-      if (phase === AT.end) this.#options.onUnknown?.(this.#number[connection] as number);
-      this.#number[connection] = -1;
+      if (phase === AT.end) this.#options.onUnknown?.(peer.number);
+      peer.number = -1;
     } else if (phase !== AT.quit && phase !== AT.idle && this.#wanted()) {
       // Could not even begin: without a reconnect delay that is a failed message, or the loop would never end.
       if (this.#options.reconnectMs === 0) {
@@ -366,12 +371,12 @@ export class LoadClient {
         this.#failed++;
       }
     }
-    if (!this.#wanted()) return this.#endWhenIdle();
+    if (!this.#wanted() || this.#begun + this.#fresh >= this.#options.messages) return this.#endWhenIdle();
     const wait = phase === AT.quit ? 0 : this.#options.reconnectMs;
     if (wait === 0) return this.#connect();
     this.#timers.push(
       setTimeout(() => {
-        if (this.#wanted()) this.#connect();
+        if (this.#wanted() && this.#begun + this.#fresh < this.#options.messages) this.#connect();
         this.#endWhenIdle();
         this.#reactor.flush();
       }, wait),
@@ -381,12 +386,13 @@ export class LoadClient {
   // -------------------------------------------------------------------------------------------------- steps
 
   #connect() {
-    const connection = this.#reactor.connect(this.#options.host, this.#options.port, '', 30_000);
-    if (connection < 0) throw new Error('the reactor has no free connection');
+    const id = this.#reactor.connect(this.#options.host, this.#options.port, '', 30_000);
+    if (id < 0) throw new Error('the reactor has no free connection');
     this.#open++;
     this.#connections++;
-    this.#number[connection] = -1;
-    this.#await(connection, AT.connect);
+    this.#fresh++;
+    const started = { phase: AT.connect, sentAt: this.#now, beganAt: 0, rcptNext: 0, rcptAccepted: 0 };
+    this.#peers.set(id, { id, number: -1, fresh: true, ...started });
   }
 
   #wanted(): boolean {
@@ -395,43 +401,50 @@ export class LoadClient {
     return durationMs === 0 || this.#now - this.#startedAt < durationMs;
   }
 
+  #begunOn(peer: Peer) {
+    if (!peer.fresh) return;
+    peer.fresh = false;
+    this.#fresh--;
+  }
+
   /** Begins the next message on this connection, or waits for its turn, or says QUIT. */
-  #next(connection: number) {
-    if (!this.#wanted()) return this.#leave(connection);
+  #next(peer: Peer) {
+    if (!this.#wanted()) return this.#leave(peer);
     const { ratePerSecond } = this.#options;
     if (ratePerSecond > 0 && this.#begun >= ((this.#now - this.#startedAt) / 1000) * ratePerSecond) {
-      this.#phase[connection] = AT.idle;
-      this.#paced.push(connection);
+      peer.phase = AT.idle;
+      this.#paced.push(peer);
       return;
     }
-    this.#number[connection] = (this.#options.firstNumber ?? 0) + this.#begun++;
-    this.#rcptNext[connection] = 0;
-    this.#rcptAccepted[connection] = 0;
-    this.#beganAt[connection] = this.#now;
-    this.#reactor.send(connection, this.#options.pipeline ? this.#group : this.#mail);
-    this.#await(connection, AT.mail);
+    this.#begunOn(peer);
+    peer.number = (this.#options.firstNumber ?? 0) + this.#begun++;
+    peer.rcptNext = 0;
+    peer.rcptAccepted = 0;
+    peer.beganAt = this.#now;
+    this.#reactor.send(peer.id, this.#options.pipeline ? this.#group : this.#mail);
+    this.#await(peer, AT.mail);
   }
 
   #pace() {
     this.#now = performance.now();
-    for (const connection of this.#paced.splice(0)) {
-      if (this.#phase[connection] === AT.idle) this.#next(connection);
+    for (const peer of this.#paced.splice(0)) {
+      if (peer.phase === AT.idle) this.#next(peer);
     }
     this.#reactor.flush();
   }
 
-  #leave(connection: number) {
-    this.#reactor.send(connection, this.#quit);
-    this.#await(connection, AT.quit);
+  #leave(peer: Peer) {
+    this.#reactor.send(peer.id, this.#quit);
+    this.#await(peer, AT.quit);
   }
 
-  #await(connection: number, phase: number) {
-    this.#phase[connection] = phase;
-    this.#sentAt[connection] = this.#now;
+  #await(peer: Peer, phase: number) {
+    peer.phase = phase;
+    peer.sentAt = this.#now;
   }
 
-  #answered(connection: number, phase: number) {
-    (this.#histograms[phase] as Histogram).record(this.#now - (this.#sentAt[connection] as number));
+  #answered(peer: Peer, phase: number) {
+    (this.#histograms[phase] as Histogram).record(this.#now - peer.sentAt);
   }
 
   #watch(stallMs: number) {
@@ -439,12 +452,10 @@ export class LoadClient {
     if (this.#open > 0 && this.#paced.length < this.#open && now - this.#lastReplyAt > stallMs) {
       this.#stalled = true;
       this.#stopped = true;
-      for (let connection = 0; connection < this.#phase.length; connection++) {
-        if (this.#phase[connection] !== AT.dead) this.#reactor.close(connection, true);
-      }
+      for (const id of this.#peers.keys()) this.#reactor.close(id, true);
     }
     this.#now = now;
-    if (!this.#wanted()) for (const connection of this.#paced.splice(0)) this.#leave(connection);
+    if (!this.#wanted()) for (const peer of this.#paced.splice(0)) this.#leave(peer);
     this.#reactor.flush();
     this.#endWhenIdle();
   }

@@ -85,9 +85,8 @@ export class Sink {
   readonly #reactor: Reactor;
   readonly #acceptor: Acceptor;
   readonly #ehlo: Buffer;
-  readonly #rcpts: Uint32Array;
-  /** How often a connection id was used: a delayed reply must not reach its next user. */
-  readonly #uses: Uint32Array;
+  /** Recipients accepted so far, per open connection. */
+  readonly #rcpts = new Map<number, number>();
   readonly #faults: Record<FaultStage, Fault[]>;
   readonly #mark: BenchMark = { at: 0, number: 0, timeUs: 0 };
   readonly tally = new Tally();
@@ -106,8 +105,6 @@ export class Sink {
   constructor(options: SinkOptions, arena: Arena) {
     this.#options = options;
     this.#arena = arena;
-    this.#rcpts = new Uint32Array(options.maxConnections);
-    this.#uses = new Uint32Array(options.maxConnections);
     const offers = [
       'sink.test',
       'PIPELINING',
@@ -198,12 +195,11 @@ export class Sink {
           break;
         case EVENT.opened:
           this.#connections++;
-          this.#rcpts[connection] = 0;
-          this.#uses[connection] = (this.#uses[connection] as number) + 1;
+          this.#rcpts.set(connection, 0);
           if (!this.#inject('connect', connection)) this.#reactor.send(connection, BANNER);
           break;
-        case EVENT.timeout:
-          this.#reactor.close(connection, true);
+        case EVENT.closed:
+          this.#rcpts.delete(connection);
           break;
       }
     }
@@ -214,16 +210,16 @@ export class Sink {
     const reactor = this.#reactor;
     switch (length < 4 ? 0 : verbOf(text, at)) {
       case VERB.mail:
-        this.#rcpts[connection] = 0;
+        this.#rcpts.set(connection, 0);
         if (!this.#inject('mail', connection)) reactor.send(connection, OK);
         return;
       case VERB.rcpt:
         if (this.#inject('rcpt', connection)) return;
-        this.#rcpts[connection] = (this.#rcpts[connection] as number) + 1;
+        this.#rcpts.set(connection, (this.#rcpts.get(connection) ?? 0) + 1);
         reactor.send(connection, OK);
         return;
       case VERB.data:
-        if (this.#rcpts[connection] === 0) {
+        if (this.#rcpts.get(connection) === 0) {
           reactor.sendLatin1(connection, '554 5.5.1 No valid recipients\r\n');
           return reactor.expectLines(connection);
         }
@@ -238,7 +234,7 @@ export class Sink {
       case VERB.helo:
         return reactor.send(connection, this.#ehlo);
       case VERB.rset:
-        this.#rcpts[connection] = 0;
+        this.#rcpts.set(connection, 0);
         reactor.dropContent(connection);
         return reactor.send(connection, OK);
       case VERB.noop:
@@ -253,8 +249,8 @@ export class Sink {
   }
 
   #content(connection: number, content: number, flags: number) {
-    const recipients = this.#rcpts[connection] as number;
-    this.#rcpts[connection] = 0;
+    const recipients = this.#rcpts.get(connection) ?? 0;
+    this.#rcpts.set(connection, 0);
     if (content === NO_CONTENT || flags & CONTENT_FLAG.noMemory) {
       this.#reactor.send(connection, NO_SPACE);
       return this.#reactor.expectLines(connection);
@@ -264,9 +260,8 @@ export class Sink {
     this.#arena.release(content);
     if (refused) return this.#reactor.expectLines(connection);
     if (this.#options.delayMs === 0) return this.#accept(connection);
-    const use = this.#uses[connection];
     setTimeout(() => {
-      if (this.#uses[connection] === use) this.#accept(connection);
+      if (this.#rcpts.has(connection)) this.#accept(connection);
       this.#reactor.flush();
     }, this.#options.delayMs);
   }
