@@ -24,7 +24,7 @@ import type { Message } from './mail/message.ts';
 import { queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { DatabaseClient, startPool } from './persistence/database-client.ts';
-import { type Entry, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
+import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
@@ -37,6 +37,7 @@ const CLAIM_RECIPIENTS = 20_000;
 /** Mails purged in one transaction: a bounded pause for new mail. */
 const PURGE_MAILS = 500;
 const MIB = 1_048_576;
+const COMMIT_RETRY_MS = 500;
 
 export interface RelayOptions {
   config: Config;
@@ -76,6 +77,9 @@ export class Relay {
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
   #purgeTimer: NodeJS.Timeout | null = null;
+  /** Acknowledged in memory, refused by the database so far. */
+  readonly #retries: Entry[] = [];
+  #retryTimer: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
 
   constructor({ config, log }: RelayOptions, lock: DataDirLock) {
@@ -249,18 +253,20 @@ export class Relay {
   }
 
   #createGroupCommit(): GroupCommit {
-    return new GroupCommit(this.#database, {
-      plan: (entry) => planMessage(entry, this.#routes, this.#scheduler),
-      committed: (entries, outcomes) => {
-        for (let i = 0; i < entries.length; i++) this.#committed(entries[i] as Entry, outcomes[i] as string);
+    const ports = {
+      plan: (entry: Entry) => planMessage(entry, this.#routes, this.#scheduler),
+      committed: (entries: Entry[], outcomes: EntryOutcome[]) => {
+        for (let i = 0; i < entries.length; i++)
+          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome);
       },
-      failed: (entries, error) => {
+      failed: (entries: Entry[], error: RelayError) => {
         for (const entry of entries) this.#failed(entry, error);
       },
-      settled: (items, accepted) => {
+      settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
-    });
+    };
+    return new GroupCommit(this.#database, ports, { arena: this.#arena, leaseMs: this.#config.lease_ms });
   }
 
   /** Complete messages from a session thread: into the next commit. */
@@ -270,7 +276,7 @@ export class Relay {
     );
   }
 
-  #committed(entry: Entry, outcome: string): void {
+  #committed(entry: Entry, outcome: EntryOutcome): void {
     this.#leave(entry);
     const { message, plan, thread, ticket } = entry;
     if (outcome !== 'committed') {
@@ -291,10 +297,28 @@ export class Relay {
   }
 
   #failed(entry: Entry, error: RelayError): void {
-    this.#leave(entry);
     this.#cancel(entry.plan);
+    if (entry.ticket < 0) {
+      this.#commitLater(entry, error);
+      return;
+    }
+    this.#leave(entry);
     this.#sessions.verdict(entry.thread, entry.ticket, verdictOf(error));
     this.#arena.release(entry.message.content);
+  }
+
+  /**
+   * after_enqueue: the client has its 250, so the message is tried until it is durable. It keeps its share of
+   * persist_max_inflight_mails meanwhile, which is what stops more from coming in.
+   */
+  #commitLater(entry: Entry, error: RelayError): void {
+    this.#log.warn('commit.retrying', { queue_id: entry.message.queueId, error: error.message });
+    entry.plan = [];
+    this.#retries.push(entry);
+    this.#retryTimer ??= setTimeout(() => {
+      this.#retryTimer = null;
+      this.#commits.submit(this.#retries.splice(0));
+    }, COMMIT_RETRY_MS);
   }
 
   /** The message is no longer between end of data and commit. Our own DSNs (thread −1) were never counted in. */
