@@ -167,8 +167,17 @@ async function openQueue(config: Config): Promise<QueueSource> {
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { reader: client, client, close: () => client.close() };
   const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
-  const stopped = openStoppedQueue(config);
-  return { reader: stopped, client: null, close: () => void stopped.close() };
+  try {
+    const stopped = openStoppedQueue(config);
+    return { reader: stopped, client: null, close: () => void stopped.close() };
+  } catch (error) {
+    if (!(error instanceof RelayError)) throw error;
+    throw new RelayError(
+      error.code,
+      `no relay is running on ${config.data_dir}, and ${error.message}`,
+      error,
+    );
+  }
 }
 
 async function printVersion(): Promise<void> {

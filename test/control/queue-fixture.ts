@@ -1,0 +1,94 @@
+/** A queue in memory behind the control socket's contract, for tests. */
+
+import type { ControlTarget } from '../../src/control/protocol.ts';
+import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+
+export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
+  return {
+    queueId,
+    destination,
+    state: 'RETRY',
+    attempts: 2,
+    nextAttemptMs: 61_000,
+    reversePath: 'a@a.test',
+    sizeBytes: 1536,
+    receivedAtMs: 0,
+    waiting: 1,
+    reason: 'timeout',
+    detail: 'no \u001b[31mreply',
+    ...change,
+  };
+}
+
+export const stats: QueueStats = {
+  rows: { PENDING: 1, SENDING: 0, SENT: 0, RETRY: 2, DEAD: 0, HELD: 0 },
+  mails: 3,
+  contentBytes: 3000,
+  oldestMs: 0,
+  destinations: [{ destination: 'b.test', rows: 3, nextDueMs: 61_000 }],
+};
+
+export const mail: MailDetail = {
+  queueId: 'id1',
+  reversePath: 'a@a.test',
+  sizeBytes: 5,
+  receivedAtMs: 0,
+  clientAddress: '192.0.2.1',
+  clientHelo: 'c.test',
+  protocol: 'ESMTP',
+  trace: 'Received: from c.test\r\n\tby relay.test\r\n',
+  rows: [row('id1')],
+  recipients: [
+    {
+      seq: 0,
+      address: 'b@b.test',
+      destination: 'b.test',
+      class: 'external',
+      status: 'waiting',
+      reason: 'timeout',
+      detail: 'no reply',
+    },
+  ],
+  attachments: [{ seq: 0, name: 'a.pdf', type: 'application/pdf', sizeBytes: 2048, offset: 100 }],
+};
+
+export class FakeQueue implements ControlTarget {
+  rows: QueueRow[] = [];
+  content_ = Buffer.alloc(0);
+  readonly operated: unknown[] = [];
+
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    return this.rows
+      .filter((r) => filter.state === undefined || r.state === filter.state)
+      .filter((r) => filter.destination === undefined || r.destination === filter.destination)
+      .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId)
+      .slice(0, filter.limit);
+  }
+
+  async show(queueId: string): Promise<MailDetail | null> {
+    return queueId === mail.queueId ? mail : null;
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    return queueId === mail.queueId ? this.content_.subarray(offset, offset + maxBytes) : null;
+  }
+
+  async stats(): Promise<QueueStats> {
+    return stats;
+  }
+
+  schedulerStats(): ReturnType<ControlTarget['schedulerStats']> {
+    return {
+      destinations: 1,
+      waitingRows: 3,
+      inFlight: 4,
+      suspended: [{ destination: 'c.test', untilMs: 90_000 }],
+    };
+  }
+
+  async operate(...args: Parameters<ControlTarget['operate']>): Promise<{ rows: number }> {
+    this.operated.push(args);
+    const target = args[1];
+    return { rows: typeof target === 'object' && 'queueId' in target && target.queueId === 'gone' ? 0 : 2 };
+  }
+}

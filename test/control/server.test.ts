@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { RelayError } from '../../src/base/errors.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { ControlClient } from '../../src/control/client.ts';
+import { ControlServer } from '../../src/control/server.ts';
+import { FakeQueue, mail, row, stats } from './queue-fixture.ts';
+
+async function setUp(t: TestContext) {
+  const dir = mkdtempSync(join(tmpdir(), 'control-'));
+  const path = join(dir, 'control.sock');
+  const queue = new FakeQueue();
+  const server = await ControlServer.start({ path, target: queue, log: silentLog });
+  const client = await ControlClient.connect(path);
+  assert.ok(client !== null);
+  t.after(async () => {
+    client.close();
+    await server.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return { path, queue, server, client };
+}
+
+/** Sends raw text, answers with what comes back until the server closes or a line is complete. */
+async function raw(path: string, text: string): Promise<string> {
+  const socket = createConnection(path).setEncoding('utf8');
+  socket.write(text);
+  const [answer] = (await once(socket, 'data')) as [string];
+  socket.destroy();
+  return answer;
+}
+
+test('the socket is for its owner only, and is gone after close', async (t) => {
+  const { path, server } = await setUp(t);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  await server.close();
+  assert.equal(existsSync(path), false);
+});
+
+test('a socket left by a dead relay is replaced', async (t) => {
+  const { path, server } = await setUp(t);
+  await server.close();
+  writeFileSync(path, '');
+  const again = await ControlServer.start({ path, target: new FakeQueue(), log: silentLog });
+  assert.ok((await ControlClient.connect(path)) !== null);
+  await again.close();
+});
+
+test('every method answers what the target says', async (t) => {
+  const { queue, client } = await setUp(t);
+  queue.rows = [row('id1'), row('id2', 'c.test', { state: 'DEAD' })];
+  queue.content_ = Buffer.from([0, 255, 13, 10]);
+  assert.deepEqual(await client.list({ state: 'DEAD', limit: 10 }), [queue.rows[1]]);
+  assert.deepEqual(await client.list({ afterQueueId: 'id1', limit: 10 }), [queue.rows[1]]);
+  assert.deepEqual(await client.show('id1'), mail);
+  assert.equal(await client.show('other'), null);
+  assert.deepEqual(await client.content('id1', 1, 2), Buffer.from([255, 13]));
+  assert.equal(await client.content('other', 0, 2), null);
+  assert.deepEqual(await client.runningStats(), { queue: stats, scheduler: queue.schedulerStats() });
+  assert.deepEqual(await client.operate('hold', { destination: 'b.test' }), { rows: 2 });
+  assert.deepEqual(queue.operated, [['hold', { destination: 'b.test' }]]);
+});
+
+test('requests sent together are answered in order', async (t) => {
+  const { client } = await setUp(t);
+  const answers = await Promise.all([client.show('id1'), client.stats(), client.show('x')]);
+  assert.deepEqual(answers, [mail, stats, null]);
+});
+
+test('an error of the queue reaches the operator with its text', async (t) => {
+  const { queue, client } = await setUp(t);
+  queue.show = () => Promise.reject(new RelayError('database-busy', 'the database is busy'));
+  await assert.rejects(client.show('id1'), { message: 'the database is busy' });
+  assert.deepEqual(await client.stats(), stats);
+});
+
+test('what is not a request is refused, and the connection goes on', async (t) => {
+  const { path } = await setUp(t);
+  for (const text of [
+    'nonsense',
+    '{}',
+    '{"id":1,"method":"drop","params":{}}',
+    '{"id":1,"method":"list","params":{"limit":0}}',
+  ]) {
+    assert.match(await raw(path, `${text}\n`), /"code":"bad-request"/);
+  }
+});
+
+test('a request longer than 64 KiB is refused and the connection closed', async (t) => {
+  const { path } = await setUp(t);
+  assert.match(await raw(path, 'x'.repeat(70_000)), /"code":"request-too-long"/);
+});
+
+test('nobody listens: the client says null', async (t) => {
+  const { path, server } = await setUp(t);
+  await server.close();
+  assert.equal(await ControlClient.connect(path), null);
+});
+
+test('the relay ends during a request: the operator is told', async (t) => {
+  const { queue, client, server } = await setUp(t);
+  const asked = new Promise<void>((resolve) => {
+    queue.show = () => {
+      resolve();
+      return new Promise(() => {});
+    };
+  });
+  const told = assert.rejects(client.show('id1'), { message: 'the relay ended the connection' });
+  await asked;
+  await server.close();
+  await told;
+});
+
+test('a path too long for a socket is named with what to do', async () => {
+  const path = join(tmpdir(), 'x'.repeat(120));
+  await assert.rejects(ControlServer.start({ path, target: new FakeQueue(), log: silentLog }), {
+    code: 'control-failed',
+    message: /longer than \d+ bytes; choose a shorter data_dir/,
+  });
+});
