@@ -114,7 +114,7 @@ step_packages() {
     command -v npm >/dev/null 2>&1 || fail "npm is missing: it installs the packages" "Debian: apt-get install npm"
     say "[2/4] packages: npm ci"
     if ! npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >build/packages.log 2>&1; then
-      tail -n 12 build/packages.log >&2
+      head -n 12 build/packages.log >&2
       fail "npm ci could not install the packages (build/packages.log)" \
         "Check the network and 'npm ping'; with a registry of your own, set it in your ~/.npmrc."
     fi
