@@ -31,8 +31,11 @@ export interface TaskPool {
   destroy(): Promise<void>;
 }
 
-/** Written since the last checkpoint, as far as can be told from outside; then one is asked for. */
-const CHECKPOINT_BYTES = 16 * 1024 * 1024;
+/**
+ * Written since the last checkpoint, as far as can be told from outside; then one is asked for. Measured: with 4 MB
+ * the slowest of 100 commits waits 8 ms (1 KB messages) or 15 ms (10 KB), with 16 MB 18 and 75 ms, at the same rate.
+ */
+const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 const PAGE_BYTES = 8192;
 /** Rows of a recipient with its share of its message, about. */
 const RECIPIENT_BYTES = 700;

@@ -62,8 +62,7 @@ export interface GroupCommitStats {
 }
 
 /**
- * Bounds of one batch. Measured: a batch of 500 takes about 8 ms, and larger ones gain nothing; bytes bound the
- * transaction to a quarter of the write-ahead log's usual length.
+ * Bounds of one batch. Measured: a batch of 500 messages of 1 KB takes about 8 ms, and larger ones gain nothing.
  */
 const MAX_MESSAGES = 500;
 const MAX_SETTLEMENTS = 500;

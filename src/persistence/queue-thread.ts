@@ -15,6 +15,7 @@ import type { Arena } from '../native.ts';
 import { DatabaseStorage } from '../storage/database-storage.ts';
 import { LocalStorage } from '../storage/local-storage.ts';
 import type { Storage } from '../storage/storage.ts';
+import { StorageByRef } from '../storage/storage-by-ref.ts';
 import { AttachmentIndex } from './attachment-index.ts';
 import { decodeBatch, encodeResult } from './batch-wire.ts';
 import { type Answer, type Task, type TaskResults, toFault } from './tasks.ts';
@@ -38,14 +39,16 @@ export function routeTable(config: Config): RouteTable {
   };
 }
 
+/** Local objects lie in a folder per day, so their names have a slash; those of the database provider have none. */
 function createStorage(db: DatabaseSync, arena: Arena, config: Config): Storage {
   const spillThresholdBytes = config.spill_threshold_bytes;
-  if (config.storage.provider === 'local')
-    return new LocalStorage(arena, { folder: config.storage.local.path, spillThresholdBytes });
-  return new DatabaseStorage(db, arena, {
-    folder: join(config.data_dir, CONTENT_FOLDER),
-    spillThresholdBytes,
-  });
+  const local = new LocalStorage(arena, { folder: config.storage.local.path, spillThresholdBytes });
+  const folder = join(config.data_dir, CONTENT_FOLDER);
+  const database = new DatabaseStorage(db, arena, { folder, spillThresholdBytes });
+  const ownerOf = (object: string): Storage => (object.includes('/') ? local : database);
+  return config.storage.provider === 'local'
+    ? new StorageByRef(local, [database], ownerOf)
+    : new StorageByRef(database, [local], ownerOf);
 }
 
 export class QueueThread {

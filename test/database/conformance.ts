@@ -1,0 +1,688 @@
+/** What every queue database must do, whatever engine lies below. Run by one test file per driver. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { RelayError } from '../../src/base/errors.ts';
+import type { Database, OutboxPlan } from '../../src/database/database.ts';
+import { CONTENT_STATE } from '../../src/native.ts';
+import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
+
+export interface Driver {
+  name: string;
+  /** Whether the queue is still there after a restart. */
+  survives: boolean;
+  open(overrides?: ConstructorParameters<typeof QueueFixture>[0]): QueueFixture;
+}
+
+export function databaseConformance(driver: Driver): void {
+  describe(`database ${driver.name}`, () => {
+    let queue: QueueFixture;
+    let db: Database;
+
+    function use(overrides: Parameters<Driver['open']>[0]): void {
+      queue = driver.open(overrides);
+      db = queue.database;
+    }
+    const claim = (destination: string, nowMs = 1000, limit = 100, maxRecipients = 1000) =>
+      db.claim({ destination, limit, maxRecipients, nowMs, leaseUntilMs: nowMs + 60_000 });
+    const states = async (queueId: string): Promise<Record<string, string>> =>
+      Object.fromEntries((await db.show(queueId))?.rows.map((row) => [row.destination, row.state]) ?? []);
+    const fates = async (queueId: string): Promise<string[]> =>
+      (await db.show(queueId))?.recipients.map((r) => r.status) ?? [];
+
+    beforeEach(() => use({}));
+    afterEach(async () => {
+      await queue.close();
+    });
+
+    describe('commit', () => {
+      it('stores message, recipients and rows as given', async () => {
+        const message = queue.message(['a@one.test', 'b@two.test', 'c@one.test']);
+        message.envelope.ret = 'HDRS';
+        message.envelope.envid = 'QQ314159';
+        (message.envelope.recipients[1] as { orcpt?: string }).orcpt = 'rfc822;b@two.test';
+        (message.envelope.recipients[1] as { notify: number }).notify = 6;
+        await db.commit(queue.batch({ messages: [queue.plan(message)] }));
+        const mail = await db.show(message.queueId);
+        assert.equal(mail?.reversePath, 'sender@example.test');
+        assert.equal(mail?.trace, message.trace);
+        assert.equal(mail?.sizeBytes, message.sizeBytes);
+        assert.deepEqual(
+          mail?.recipients.map((r) => [r.seq, r.address, r.destination, r.status]),
+          [
+            [0, 'a@one.test', 'one.test', 'waiting'],
+            [1, 'b@two.test', 'two.test', 'waiting'],
+            [2, 'c@one.test', 'one.test', 'waiting'],
+          ],
+        );
+        assert.deepEqual(
+          mail?.rows.map((r) => [r.destination, r.state, r.waiting, r.attempts]),
+          [
+            ['one.test', 'PENDING', 2, 0],
+            ['two.test', 'PENDING', 1, 0],
+          ],
+        );
+        const [job] = (await claim('two.test')).jobs;
+        assert.equal(job?.ret, 'HDRS');
+        assert.equal(job?.envid, 'QQ314159');
+        assert.deepEqual(job?.recipients, [
+          { seq: 1, address: 'b@two.test', notify: 6, orcpt: 'rfc822;b@two.test' },
+        ]);
+      });
+
+      it('leaves out a message whose session gave up before, and takes its neighbours', async () => {
+        const [early, gone, late] = [1, 2, 3].map((n) => queue.message([`u${n}@one.test`]));
+        assert.ok(early && gone && late);
+        queue.arena.moveState(gone.content, CONTENT_STATE.waiting, CONTENT_STATE.withdrawn);
+        const { messages } = await db.commit(
+          queue.batch({ messages: [early, gone, late].map((m) => queue.plan(m)) }),
+        );
+        assert.deepEqual(messages, ['committed', 'withdrawn', 'committed']);
+        assert.equal(await db.show(gone.queueId), null);
+        assert.equal((await db.stats()).mails, 2);
+        assert.equal(
+          queue.arena.moveState(early.content, CONTENT_STATE.waiting, CONTENT_STATE.withdrawn),
+          false,
+          'a session cannot withdraw what is being committed',
+        );
+      });
+
+      it('deletes a withdrawn message with its rows and content', async () => {
+        const kept = await queue.add(['k@one.test']);
+        const queueId = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
+        await db.commit(queue.batch({ withdrawals: [queueId, 'unknown00000000'] }));
+        assert.equal(await db.show(queueId), null);
+        assert.equal(await queue.cat(queueId), null);
+        assert.notEqual(await queue.cat(kept), null);
+      });
+
+      it('does all of a batch or nothing', async () => {
+        const sending = await queue.add(['s@one.test'], 'SENDING');
+        const good = queue.message(['g@one.test']);
+        const bad = queue.plan(queue.message(['x@one.test', 'y@one.test']));
+        bad.plan = [{ destination: 'one.test', seqs: [0], state: 'PENDING' }];
+        const batch = queue.batch({
+          messages: [queue.plan(good), bad],
+          settlements: [
+            {
+              queueId: sending,
+              destination: 'one.test',
+              fence: 1,
+              attempts: 1,
+              groups: [delivered([0])],
+              retryAtMs: null,
+              delayNotified: false,
+            },
+          ],
+        });
+        await assert.rejects(
+          db.commit(batch),
+          (error: RelayError) => error.code === 'database-refused' && !error.temporary,
+        );
+        assert.equal(await db.show(good.queueId), null);
+        assert.deepEqual(await states(sending), { 'one.test': 'SENDING' });
+        assert.equal(await db.fate(batch.token), null);
+        await db.commit(queue.batch({ messages: [queue.plan(good)] }));
+        assert.match(
+          (await queue.cat(good.queueId)) ?? '',
+          /content of/,
+          'and a message of the failed batch can be committed again',
+        );
+      });
+
+      it('refuses a queue id that is there', async () => {
+        const message = queue.message(['a@one.test']);
+        await db.commit(queue.batch({ messages: [queue.plan(message)] }));
+        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
+          code: 'database-refused',
+        });
+      });
+
+      it('tells the fate of the newest batch and of no other', async () => {
+        const gone = queue.message(['a@one.test']);
+        queue.arena.moveState(gone.content, CONTENT_STATE.waiting, CONTENT_STATE.withdrawn);
+        const first = queue.batch({
+          messages: [queue.plan(queue.message(['b@one.test'])), queue.plan(gone)],
+        });
+        const result = await db.commit(first);
+        assert.deepEqual(await db.fate(first.token), result);
+        const second = queue.batch({ messages: [queue.plan(queue.message(['c@one.test']))] });
+        await db.commit(second);
+        assert.equal(await db.fate(first.token), null);
+        assert.deepEqual(await db.fate(second.token), { messages: ['committed'], settlements: [] });
+      });
+
+      it('commits a DSN only when its settlement is accepted', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        const settlement = {
+          queueId,
+          destination: 'one.test',
+          attempts: 1,
+          groups: [bounced([0])],
+          retryAtMs: null,
+          delayNotified: false,
+        };
+        const stale = queue.message(['sender@example.test']);
+        const rejected = await db.commit(
+          queue.batch({
+            settlements: [{ ...settlement, fence: 9 }],
+            messages: [{ ...queue.plan(stale), settlement: 0 }],
+          }),
+        );
+        assert.deepEqual(rejected, { messages: ['withdrawn'], settlements: [false] });
+        assert.equal(await db.show(stale.queueId), null);
+        const dsn = queue.message(['sender@example.test']);
+        const accepted = await db.commit(
+          queue.batch({
+            settlements: [{ ...settlement, fence: 1 }],
+            messages: [{ ...queue.plan(dsn), settlement: 0 }],
+          }),
+        );
+        assert.deepEqual(accepted, { messages: ['committed'], settlements: [true] });
+        assert.notEqual(await db.show(dsn.queueId), null);
+      });
+    });
+
+    describe('claim', () => {
+      it('leases due rows of the destination, earliest first, content loaded', async () => {
+        const later = await queue.add(['l@one.test']);
+        const sooner = await queue.add(['s@one.test']);
+        await queue.add(['o@two.test']);
+        await db.operate('retry', { queueId: later }, 5000);
+        const { jobs, nextDueMs, short } = await claim('one.test', 6000);
+        assert.deepEqual(
+          jobs.map((job) => job.queueId),
+          [sooner, later],
+        );
+        assert.deepEqual([nextDueMs, short], [null, false]);
+        assert.equal(
+          queue.arena.bytes(jobs[0]?.content as number).toString(),
+          `Subject: test\r\n\r\ncontent of ${sooner}\r\n`,
+        );
+        assert.equal(jobs[0]?.fence, 1);
+        assert.deepEqual(await states(sooner), { 'one.test': 'SENDING' });
+        assert.deepEqual((await claim('one.test', 6000)).jobs, []);
+      });
+
+      it('leaves rows that are not due, and says when the next one is', async () => {
+        const queueId = await queue.add(['a@one.test']);
+        await db.operate('retry', { queueId }, 9000);
+        assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
+      });
+
+      it('keeps to the limits of rows and recipients, but claims one row however large', async () => {
+        for (let i = 0; i < 4; i++) await queue.add([`a${i}@one.test`, `b${i}@one.test`, `c${i}@one.test`]);
+        assert.equal((await claim('one.test', 1000, 10, 2)).jobs.length, 1);
+        assert.equal((await claim('one.test', 1000, 10, 6)).jobs.length, 2);
+        const last = await claim('one.test', 1000, 10, 6);
+        assert.equal(last.jobs.length, 1);
+        assert.equal(last.nextDueMs, null);
+      });
+
+      it('says so when the arena is full, and leases nothing it cannot load', async () => {
+        for (let i = 0; i < 3; i++) await queue.add([`a${i}@one.test`]);
+        const hoard: number[] = [];
+        while (queue.arena.freeChunks() > 1) hoard.push(queue.arena.store(Buffer.alloc(1)));
+        const first = await claim('one.test');
+        assert.equal(first.jobs.length, 1);
+        assert.deepEqual([first.short, first.nextDueMs], [true, 1000]);
+        for (const content of hoard) queue.arena.release(content);
+        assert.equal((await claim('one.test')).jobs.length, 2);
+      });
+
+      it('hands out only the recipients that still wait', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@one.test', 'c@one.test'], 'SENDING');
+        await queue.settle({
+          queueId,
+          destination: 'one.test',
+          groups: [delivered([1]), deferred([0, 2])],
+          retryAtMs: 2000,
+        });
+        const { jobs } = await claim('one.test', 2000);
+        assert.deepEqual(
+          jobs[0]?.recipients.map((r) => r.seq),
+          [0, 2],
+        );
+        assert.equal(jobs[0]?.attempts, 1);
+        assert.equal(jobs[0]?.fence, 2);
+      });
+
+      it('reads back interleaved recipients of many destinations', async () => {
+        const addresses = Array.from({ length: 200 }, (_, i) => `u${i}@d${i % 2}.test`);
+        await queue.add(addresses);
+        const { jobs } = await claim('d1.test');
+        assert.deepEqual(
+          jobs[0]?.recipients.map((r) => r.address),
+          addresses.filter((_, i) => i % 2 === 1),
+        );
+      });
+
+      it('has nothing for held rows', async () => {
+        await queue.add(['a@one.test'], 'HELD');
+        assert.deepEqual(await claim('one.test'), { jobs: [], nextDueMs: null, short: false });
+        assert.deepEqual(await db.backlog(), []);
+      });
+    });
+
+    describe('settle', () => {
+      it('drops a message at once when all of it is delivered', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@one.test'], 'SENDING');
+        assert.equal(
+          await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0, 1])] }),
+          true,
+        );
+        assert.equal(await db.show(queueId), null);
+        const { mails, contentBytes } = await db.stats();
+        assert.deepEqual([mails, contentBytes], [0, 0]);
+      });
+
+      it('keeps a message until the last of its destinations is settled', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@three.test'], 'SENDING');
+        await queue.settle({ queueId, destination: 'two.test', groups: [delivered([1])] });
+        assert.deepEqual(await states(queueId), {
+          'one.test': 'SENDING',
+          'two.test': 'SENT',
+          'three.test': 'SENDING',
+        });
+        assert.deepEqual(await fates(queueId), ['waiting', 'delivered', 'waiting']);
+        await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+        await queue.settle({ queueId, destination: 'three.test', groups: [delivered([2])] });
+        assert.equal(await db.show(queueId), null);
+      });
+
+      it('keeps what bounced as DEAD with its content, until its time is over', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
+        await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
+        await queue.settle({ queueId, destination: 'two.test', groups: [delivered([1])] });
+        assert.deepEqual(await states(queueId), { 'one.test': 'DEAD', 'two.test': 'SENT' });
+        assert.match((await queue.cat(queueId)) ?? '', /content of/);
+        const mail = await db.show(queueId);
+        assert.deepEqual(
+          [mail?.recipients[0]?.reason, mail?.recipients[0]?.detail],
+          [bounced([0]).reason, bounced([0]).detail],
+        );
+        const { keep_dead_ms } = queue.config.queue;
+        assert.equal(await db.purge(1000 + keep_dead_ms - 1, 100), 0);
+        assert.equal(await db.purge(1000 + keep_dead_ms, 100), 1);
+        assert.equal(await db.show(queueId), null);
+        assert.equal(await queue.cat(queueId), null);
+      });
+
+      it('keeps SENT rows for keep_sent_ms when asked to', async () => {
+        await queue.close();
+        use({ queue: { keep_sent_ms: 5000 } });
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+        assert.deepEqual(await states(queueId), { 'one.test': 'SENT' });
+        assert.deepEqual(await fates(queueId), ['delivered']);
+        assert.equal(await db.purge(5999, 100), 0);
+        assert.equal(await db.purge(6000, 100), 1);
+      });
+
+      it('drops DEAD rows at once when they are not kept', async () => {
+        await queue.close();
+        use({ queue: { keep_dead_ms: 0 } });
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
+        assert.equal(await db.show(queueId), null);
+      });
+
+      it('puts deferred recipients back with their reason and due time', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@one.test', 'c@one.test'], 'SENDING');
+        await queue.settle({
+          queueId,
+          destination: 'one.test',
+          groups: [bounced([0]), delivered([1]), deferred([2])],
+          retryAtMs: 7000,
+          attempts: 3,
+          delayNotified: true,
+        });
+        const mail = await db.show(queueId);
+        const [row] = mail?.rows ?? [];
+        assert.deepEqual(
+          [row?.state, row?.nextAttemptMs, row?.attempts, row?.waiting, row?.reason, row?.detail],
+          ['RETRY', 7000, 3, 1, 'peer-4xx', deferred([2]).detail],
+        );
+        assert.deepEqual(await fates(queueId), ['bounced', 'delivered', 'waiting']);
+        assert.deepEqual(await db.backlog(), [{ destination: 'one.test', rows: 1, nextDueMs: 7000 }]);
+        const { jobs } = await claim('one.test', 7000);
+        assert.equal(jobs[0]?.delayNotified, true);
+        await queue.settle({ queueId, destination: 'one.test', fence: 2, groups: [delivered([2])] });
+        assert.deepEqual(await states(queueId), { 'one.test': 'DEAD' }, 'the earlier bounce is remembered');
+      });
+
+      it('rejects a result with a stale fencing number, or for a row that is not being sent', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        const settlement = { queueId, destination: 'one.test', groups: [delivered([0])] };
+        assert.equal(await queue.settle({ ...settlement, fence: 2 }), false);
+        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'shutdown' }], 1000);
+        assert.equal(await queue.settle({ ...settlement, fence: 1 }), false);
+        await claim('one.test');
+        assert.equal(await queue.settle({ ...settlement, fence: 1 }), false, 'the lease before');
+        assert.equal(await queue.settle({ ...settlement, fence: 2 }), true);
+        assert.equal(await queue.settle({ ...settlement, fence: 2 }), false, 'twice');
+      });
+
+      it('settles 10,000 recipients of one message with one outcome', async () => {
+        const addresses = Array.from({ length: 10_000 }, (_, i) => `u${i}@one.test`);
+        const seqs = [...addresses.keys()];
+        const queueId = await queue.add(addresses, 'SENDING');
+        await queue.settle({ queueId, destination: 'one.test', groups: [deferred(seqs)], retryAtMs: 1500 });
+        const { jobs } = await claim('one.test', 1500);
+        assert.equal(jobs[0]?.recipients.length, 10_000);
+        assert.equal(jobs[0]?.recipients[9999]?.address, 'u9999@one.test');
+        await queue.settle({
+          queueId,
+          destination: 'one.test',
+          fence: 2,
+          groups: [bounced(seqs.slice(0, 1)), delivered(seqs.slice(1))],
+        });
+        const fate = await fates(queueId);
+        assert.equal(fate[0], 'bounced');
+        assert.equal(fate.filter((f) => f === 'delivered').length, 9999);
+      });
+    });
+
+    describe('release', () => {
+      it('gives a row back, due at once, only to the fence that holds it', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        await db.release([{ queueId, destination: 'one.test', fence: 7, reason: 'shutdown' }], 2000);
+        assert.deepEqual(await states(queueId), { 'one.test': 'SENDING' });
+        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'hand-off-released' }], 2000);
+        const row = (await db.show(queueId))?.rows[0];
+        assert.deepEqual(
+          [row?.state, row?.nextAttemptMs, row?.reason],
+          ['PENDING', 2000, 'hand-off-released'],
+        );
+      });
+    });
+
+    describe('backlog, list, stats', () => {
+      it('counts waiting rows by destination with the earliest due time', async () => {
+        const [first] = [
+          await queue.add(['a@one.test']),
+          await queue.add(['b@one.test']),
+          await queue.add(['c@two.test']),
+        ];
+        await queue.add(['d@three.test'], 'SENDING');
+        await db.operate('retry', { queueId: first }, 400);
+        assert.deepEqual(
+          (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
+          [
+            { destination: 'one.test', rows: 2, nextDueMs: 400 },
+            { destination: 'two.test', rows: 1, nextDueMs: 1000 },
+          ],
+        );
+      });
+
+      it('lists by page and filter, never parting the rows of a mail', async () => {
+        const ids = [
+          await queue.add(['a@one.test', 'b@two.test']),
+          await queue.add(['Carol@one.test'], 'HELD'),
+          await queue.add(['d@three.test'], 'PENDING', {
+            message: {
+              envelope: {
+                reversePath: '',
+                body: '7BIT',
+                smtpUtf8: false,
+                recipients: [{ address: 'd@three.test', domain: 'three.test', class: 'external', notify: 0 }],
+              },
+            },
+          }),
+        ];
+        const names = async (filter: object): Promise<string[]> =>
+          (await db.list({ limit: 100, ...filter })).map((r) => r.queueId);
+        assert.deepEqual(await names({}), [ids[0], ids[0], ids[1], ids[2]]);
+        assert.deepEqual(await names({ limit: 1 }), [ids[0], ids[0]]);
+        assert.deepEqual(await names({ limit: 1, afterQueueId: ids[0] }), [ids[1]]);
+        assert.deepEqual(await names({ afterQueueId: ids[2] }), []);
+        assert.deepEqual(await names({ state: 'HELD' }), [ids[1]]);
+        assert.deepEqual(await names({ destination: 'two.test' }), [ids[0]]);
+        assert.deepEqual(await names({ sender: '' }), [ids[2]]);
+        assert.deepEqual(await names({ recipient: 'carol@ONE.test' }), [ids[1]]);
+        assert.deepEqual(await names({ recipient: 'nobody@one.test' }), []);
+      });
+
+      it('sums states, mails and content', async () => {
+        await queue.add(['a@one.test', 'b@two.test']);
+        await queue.add(['c@one.test'], 'HELD', { message: { receivedAtMs: 5 } });
+        await queue.add(['d@one.test'], 'SENDING');
+        const stats = await db.stats();
+        assert.deepEqual(stats.rows, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 0, HELD: 1 });
+        assert.deepEqual([stats.mails, stats.oldestMs], [3, 5]);
+        assert.equal(
+          stats.contentBytes,
+          3 * Buffer.byteLength('Subject: test\r\n\r\ncontent of 06dk00000000000\r\n'),
+        );
+        assert.equal(stats.destinations.length, 2);
+      });
+
+      it('knows nothing of a queue id that is not there', async () => {
+        assert.equal(await db.show('06dk0000000zzzz'), null);
+        assert.equal(await db.content('06dk0000000zzzz', 0, 10), null);
+      });
+
+      it('reads trace and content as one stream', async () => {
+        const queueId = await queue.add(['a@one.test']);
+        assert.equal(
+          await queue.cat(queueId),
+          `Received: by relay.example.test id ${queueId}\r\nSubject: test\r\n\r\ncontent of ${queueId}\r\n`,
+        );
+      });
+    });
+
+    describe('operate', () => {
+      it('holds, releases and retries by queue id, destination, or all', async () => {
+        const [one, two] = [await queue.add(['a@one.test']), await queue.add(['b@two.test'])];
+        const held = await db.operate('hold', 'all', 2000);
+        assert.equal(held.rows, 2);
+        assert.deepEqual(
+          held.destinations.map((d) => d.rows),
+          [0, 0],
+        );
+        assert.equal((await claim('one.test', 9000)).jobs.length, 0);
+        assert.equal((await db.operate('retry', 'all', 2000)).rows, 0, 'retry leaves held rows alone');
+        const released = await db.operate('release', { destination: 'one.test' }, 3000);
+        assert.deepEqual(released.destinations, [{ destination: 'one.test', rows: 1, nextDueMs: 3000 }]);
+        assert.deepEqual(
+          [await states(one), await states(two)],
+          [{ 'one.test': 'PENDING' }, { 'two.test': 'HELD' }],
+        );
+        assert.equal((await db.operate('release', { queueId: two }, 3000)).rows, 1);
+      });
+
+      it('leaves rows that are being sent alone', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        for (const action of ['retry', 'hold', 'release', 'delete'] as const)
+          assert.equal((await db.operate(action, { queueId }, 2000)).rows, 0, action);
+        assert.equal(
+          await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
+          true,
+        );
+      });
+
+      it('deletes a row: its waiting recipients are removed, the mail goes with the last row', async () => {
+        const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
+        const { jobs } = await claim('two.test');
+        const first = await db.operate('delete', { queueId }, 2000);
+        assert.deepEqual(first.removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
+        assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
+        assert.equal(
+          await queue.settle({
+            queueId,
+            destination: 'two.test',
+            fence: jobs[0]?.fence as number,
+            groups: [delivered([1])],
+          }),
+          true,
+        );
+        assert.equal(await db.show(queueId), null);
+      });
+
+      it('deletes DEAD rows without removing anybody twice', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
+        const result = await db.operate('delete', 'all', 2000);
+        assert.deepEqual([result.rows, result.removed], [1, []]);
+        assert.equal((await db.stats()).mails, 0);
+      });
+    });
+
+    describe('purge', () => {
+      it('drops at most so many mails a call', async () => {
+        for (let i = 0; i < 5; i++) {
+          const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
+          await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
+        }
+        const late = 1000 + queue.config.queue.keep_dead_ms;
+        assert.deepEqual(
+          [await db.purge(late, 3), await db.purge(late, 3), await db.purge(late, 3)],
+          [3, 2, 0],
+        );
+      });
+    });
+
+    if (driver.survives) recovery();
+
+    function recovery(): void {
+      describe('recover', () => {
+        const restart = async (
+          overrides?: Parameters<Driver['open']>[0],
+        ): Promise<Awaited<ReturnType<Database['recover']>>> => {
+          await queue.restart(overrides);
+          db = queue.database;
+          return db.recover(8000);
+        };
+
+        it('gives back what was being sent, and keeps the rest as it was', async () => {
+          const sending = await queue.add(['a@one.test'], 'SENDING');
+          const held = await queue.add(['b@one.test'], 'HELD');
+          const found = await restart();
+          assert.deepEqual(found, { released: 1, rekeyed: 0, newestQueueId: held });
+          const row = (await db.show(sending))?.rows[0];
+          assert.deepEqual([row?.state, row?.nextAttemptMs], ['PENDING', 8000]);
+          assert.deepEqual(await states(held), { 'one.test': 'HELD' });
+          assert.equal(
+            (await claim('one.test', 8000)).jobs[0]?.fence,
+            2,
+            'the fence of the life before is over',
+          );
+        });
+
+        it('knows nothing of a message that was never committed', async () => {
+          const found = await restart();
+          assert.deepEqual(found, { released: 0, rekeyed: 0, newestQueueId: null });
+        });
+
+        it('joins the rows of a mail when a smarthost comes', async () => {
+          await db.recover(0);
+          const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@routed.test']);
+          const { jobs } = await claim('two.test');
+          await queue.settle({
+            queueId,
+            destination: 'two.test',
+            fence: jobs[0]?.fence as number,
+            groups: [deferred([1])],
+            retryAtMs: 500,
+            attempts: 4,
+          });
+          const smarthost = { host: '127.0.0.1', port: 2526 };
+          const found = await restart({ delivery: { smarthost, routes: { 'routed.test': smarthost } } });
+          assert.equal(found.rekeyed, 2);
+          const rows = (await db.show(queueId))?.rows.map((r) => [
+            r.destination,
+            r.waiting,
+            r.attempts,
+            r.nextAttemptMs,
+          ]);
+          assert.deepEqual(rows, [
+            ['routed.test', 1, 0, 1000],
+            ['smarthost', 2, 4, 500],
+          ]);
+          const again = await claim('smarthost');
+          assert.deepEqual(
+            again.jobs[0]?.recipients.map((r) => r.seq),
+            [0, 1],
+          );
+          await queue.settle({
+            queueId,
+            destination: 'smarthost',
+            fence: again.jobs[0]?.fence as number,
+            groups: [delivered([0, 1])],
+          });
+          const last = await claim('routed.test');
+          await queue.settle({
+            queueId,
+            destination: 'routed.test',
+            fence: last.jobs[0]?.fence as number,
+            groups: [delivered([2])],
+          });
+          assert.equal(await db.show(queueId), null, 'open rows were counted anew');
+        });
+
+        it('parts them again when the smarthost goes, and leaves settled recipients where they were', async () => {
+          await queue.close();
+          const smarthost = { host: '127.0.0.1', port: 2526 };
+          use({ delivery: { smarthost } });
+          await db.recover(0);
+          const queueId = await queue.add(
+            ['a@one.test', 'b@two.test', 'c@one.test', 'd@three.test'],
+            'SENDING',
+          );
+          await queue.settle({
+            queueId,
+            destination: 'smarthost',
+            groups: [bounced([3]), deferred([0, 1, 2])],
+            retryAtMs: 700,
+            attempts: 2,
+          });
+          const found = await restart({});
+          assert.equal(found.rekeyed, 1);
+          const mail = await db.show(queueId);
+          assert.deepEqual(
+            mail?.rows.map((r) => [r.destination, r.state, r.waiting, r.attempts]),
+            [
+              ['one.test', 'RETRY', 2, 2],
+              ['smarthost', 'DEAD', 0, 2],
+              ['two.test', 'RETRY', 1, 2],
+            ],
+          );
+          for (const [destination, seqs] of [
+            ['one.test', [0, 2]],
+            ['two.test', [1]],
+          ] as const) {
+            const { jobs } = await claim(destination);
+            await queue.settle({
+              queueId,
+              destination,
+              fence: jobs[0]?.fence as number,
+              groups: [delivered([...seqs])],
+            });
+          }
+          assert.deepEqual(await fates(queueId), ['delivered', 'delivered', 'delivered', 'bounced']);
+          assert.equal(
+            await db.purge(1000 + queue.config.queue.keep_dead_ms, 10),
+            1,
+            'the mail is settled, and dead',
+          );
+        });
+
+        it('does not look at rows again when the routes are those of the last start', async () => {
+          await restart();
+          await queue.add(['a@one.test']);
+          assert.equal((await restart()).rekeyed, 0);
+        });
+      });
+    }
+
+    it('leaks no content', async () => {
+      const queueId = await queue.add(['a@one.test']);
+      const { jobs } = await claim('one.test');
+      const message = queue.message(['b@one.test']);
+      await db.commit(queue.batch({ messages: [queue.plan(message, 'HELD' satisfies OutboxPlan['state'])] }));
+      await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+      queue.arena.release(message.content);
+      queue.arena.release(jobs[0]?.content as number);
+      assert.equal(queue.arena.held, 0);
+    });
+  });
+}

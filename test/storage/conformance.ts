@@ -1,0 +1,181 @@
+/** What every storage provider must do. Run by one test file per provider. */
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { CHUNK_BYTES } from '../../src/native.ts';
+import { delivered, QueueFixture } from '../persistence/fixture.ts';
+
+export interface Provider {
+  name: 'database' | 'local';
+  /** Folder of its objects, relative to the data folder. */
+  folder: string;
+}
+
+/** Every file below a folder, relative to it. */
+export function filesBelow(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    statSync(join(folder, name)).isFile(),
+  );
+}
+
+export function storageConformance(provider: Provider): void {
+  describe(`storage ${provider.name}`, () => {
+    let queue: QueueFixture;
+    const overrides = { storage: { provider: provider.name } };
+    const objects = (): string[] => filesBelow(join(queue.dataDir, provider.folder));
+    const claimBytes = async (): Promise<Buffer> => {
+      const { jobs } = await queue.database.claim({
+        destination: 'one.test',
+        limit: 1,
+        maxRecipients: 10,
+        nowMs: 1000,
+        leaseUntilMs: 2000,
+      });
+      const content = jobs[0]?.content as number;
+      const bytes = Buffer.from(queue.arena.bytes(content));
+      queue.arena.release(content);
+      return bytes;
+    };
+
+    beforeEach(() => {
+      queue = new QueueFixture(overrides);
+    });
+    afterEach(() => queue.close());
+
+    const everyByte = Buffer.from(Array.from({ length: 512 }, (_, i) => i % 256));
+    const sizes = [1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 77];
+    for (const size of sizes)
+      it(`gives back ${size} bytes as they were`, async () => {
+        const content = Buffer.alloc(size, everyByte);
+        const queueId = await queue.add(['a@one.test'], 'PENDING', { content });
+        const cat = Buffer.from((await queue.cat(queueId)) ?? '', 'latin1');
+        assert.deepEqual(cat.subarray(cat.length - size), content);
+        assert.deepEqual(await claimBytes(), content);
+      });
+
+    it('keeps empty content', async () => {
+      await queue.add(['a@one.test'], 'PENDING', { content: Buffer.alloc(0) });
+      assert.equal((await claimBytes()).length, 0);
+    });
+
+    it('keeps the contents of one commit apart', async () => {
+      const messages = ['first', 'second, longer', 'x'].map((text) =>
+        queue.message(['a@one.test'], { content: Buffer.from(text) }),
+      );
+      await queue.database.commit(queue.batch({ messages: messages.map((m) => queue.plan(m)) }));
+      for (const [i, text] of ['first', 'second, longer', 'x'].entries())
+        assert.ok((await queue.cat(messages[i]?.queueId as string))?.endsWith(`\r\n${text}`));
+    });
+
+    it('keeps spilled content as a file of its own, and large content a file when loaded', async () => {
+      const content = Buffer.alloc(queue.config.spill_threshold_bytes + 1, everyByte);
+      const queueId = await queue.add(['a@one.test'], 'SENDING', { content, spill: true });
+      assert.deepEqual(filesBelow(queue.spillDir), [], 'the spill file went with the last reference');
+      assert.equal(objects().length, 1);
+      await queue.database.release(
+        [{ queueId, destination: 'one.test', fence: 1, reason: 'shutdown' }],
+        1000,
+      );
+      assert.deepEqual(await claimBytes(), content);
+      await queue.settle({ queueId, destination: 'one.test', fence: 2, groups: [delivered([0])] });
+      assert.deepEqual(objects(), []);
+    });
+
+    it('has no object left when the last message of a commit is settled', async () => {
+      const messages = [1, 2].map((n) => queue.message([`u${n}@one.test`]));
+      await queue.database.commit(queue.batch({ messages: messages.map((m) => queue.plan(m, 'SENDING')) }));
+      const before = objects().length;
+      const [first, second] = messages.map((m) => m.queueId) as [string, string];
+      await queue.settle({ queueId: first, destination: 'one.test', groups: [delivered([0])] });
+      assert.equal(objects().length, before, 'the other message still lies there');
+      assert.match((await queue.cat(second)) ?? '', /content of/);
+      await queue.settle({ queueId: second, destination: 'one.test', groups: [delivered([0])] });
+      assert.deepEqual(objects(), []);
+    });
+
+    it('stores nothing of a commit that fails', async () => {
+      const large = queue.message(['a@one.test'], { content: Buffer.alloc(300_000, 1), spill: true });
+      const bad = queue.plan(queue.message(['b@one.test']));
+      bad.plan = [];
+      const batch = queue.batch({ messages: [queue.plan(large), bad] });
+      await assert.rejects(queue.database.commit(batch), { code: 'database-refused' });
+      assert.deepEqual(objects(), []);
+      await queue.database.commit(queue.batch({ messages: [queue.plan(large)] }));
+      queue.arena.release(large.content);
+      assert.equal(
+        (await claimBytes()).length,
+        300_000,
+        'the spill file was still there to be committed alone',
+      );
+    });
+
+    it('sweeps objects without a mail at start, and only those', async () => {
+      await queue.add(['a@one.test'], 'PENDING', { content: Buffer.alloc(300_000, 1), spill: true });
+      const gone = queue.message(['b@one.test'], { content: Buffer.alloc(300_000, 2), spill: true });
+      await queue.database.commit(queue.batch({ messages: [queue.plan(gone)] }));
+      const kept = objects().length - 1;
+      const { DatabaseSync } = await import('node:sqlite');
+      await queue.database.close();
+      const db = new DatabaseSync(join(queue.dataDir, 'queue.db'));
+      for (const table of ['mails', 'mail_outbox', 'mail_recipients'])
+        db.prepare(`DELETE FROM ${table} WHERE ${table === 'mails' ? 'id' : 'mail_id'} = ?`).run(
+          gone.queueId,
+        );
+      db.close();
+      await queue.restart();
+      await queue.database.recover(1000);
+      assert.equal(objects().length, kept);
+      assert.equal((await claimBytes()).length, 300_000);
+    });
+
+    it('sets a message aside when its content is gone, and delivers the others', async () => {
+      const lost = await queue.add(['a@one.test'], 'PENDING', {
+        content: Buffer.alloc(300_000, 1),
+        spill: true,
+      });
+      rmSync(join(queue.dataDir, provider.folder), { recursive: true });
+      const good = await queue.add(['b@one.test']);
+      const { jobs } = await queue.database.claim({
+        destination: 'one.test',
+        limit: 9,
+        maxRecipients: 10,
+        nowMs: 1000,
+        leaseUntilMs: 2000,
+      });
+      assert.deepEqual(
+        jobs.map((job) => job.queueId),
+        [good],
+      );
+      const [row] = (await queue.database.show(lost))?.rows ?? [];
+      assert.deepEqual([row?.state, row?.reason], ['HELD', 'content-unavailable']);
+      assert.match(row?.detail ?? '', /is not there/);
+    });
+
+    it('finds content that was stored while the other provider was in use', async () => {
+      const small = await queue.add(['a@one.test']);
+      const large = await queue.add(['b@one.test'], 'PENDING', {
+        content: Buffer.alloc(300_000, 7),
+        spill: true,
+      });
+      await queue.restart({ storage: { provider: provider.name === 'local' ? 'database' : 'local' } });
+      await queue.database.recover(1000);
+      assert.match((await queue.cat(small)) ?? '', /content of/);
+      const { jobs } = await queue.database.claim({
+        destination: 'one.test',
+        limit: 9,
+        maxRecipients: 10,
+        nowMs: 1000,
+        leaseUntilMs: 2000,
+      });
+      assert.deepEqual(
+        jobs.map((job) => [job.queueId, queue.arena.bytes(job.content).length]),
+        [
+          [small, jobs[0]?.sizeBytes],
+          [large, 300_000],
+        ],
+      );
+    });
+  });
+}
