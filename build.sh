@@ -69,7 +69,7 @@ install_pinned_node() {
   rm -rf .toolchain/tmp.*
   tmp=$(mktemp -d .toolchain/tmp.XXXXXX)
   if ! (cd "$tmp" && npm pack "$package@$node_version" --loglevel=error >pack.log 2>&1); then
-    tail -n 8 "$tmp/pack.log" >&2
+    head -n 5 "$tmp/pack.log" >&2
     rm -rf "$tmp"
     fail "the npm registry did not give $package@$node_version" \
       "Check the network and 'npm ping', or put a Node 24 or newer with its headers on PATH."
@@ -92,15 +92,24 @@ install_pinned_node() {
   rm -rf "$tmp"
 }
 
+# Sets node_dir to a Node that needs no further step: the pinned one, or the one chosen last time; '' when none is.
+find_node() {
+  node_dir=''
+  if pinned_node_present; then node_dir=$root/.toolchain/node; else node_dir=$(readlink build/node 2>/dev/null || true); fi
+  [ -x "$node_dir/bin/node" ] || node_dir=''
+}
+
 step_node() {
   local current
+  find_node
   if [ -z "$node_dir" ] && ! node_dir=$(node_on_path); then
     install_pinned_node
     node_dir=$root/.toolchain/node
   fi
   current=$(readlink build/node 2>/dev/null || true)
   [ "$current" = "$node_dir" ] || ln -sfn "$node_dir" build/node
-  say "[1/4] Node $("build/node/bin/node" -p process.versions.node): ready"
+  build/node/bin/node -p process.versions.node >build/.node-version
+  say "[1/4] Node $(cat build/.node-version): ready"
 }
 
 # --------------------------------------------------------------------------------------------- 2: packages
@@ -114,7 +123,7 @@ step_packages() {
     command -v npm >/dev/null 2>&1 || fail "npm is missing: it installs the packages" "Debian: apt-get install npm"
     say "[2/4] packages: npm ci"
     if ! npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >build/packages.log 2>&1; then
-      head -n 12 build/packages.log >&2
+      head -n 8 build/packages.log >&2
       fail "npm ci could not install the packages (build/packages.log)" \
         "Check the network and 'npm ping'; with a registry of your own, set it in your ~/.npmrc."
     fi
@@ -153,7 +162,7 @@ step_addon() {
   local configuration=$1 log=build/addon-$1.log started=$SECONDS stamp
   if ! addon_ready "$configuration"; then
     need_compiler
-    say "[3/4] addon ($configuration): compiling (about half a minute)"
+    say "[3/4] addon ($configuration): compiling"
     stamp=$(addon_stamp)
     if ! PATH="$node_dir/bin:$PATH" compile "$configuration" "$log"; then
       grep -E 'error|Error|ERR' "$log" | head -n 12 >&2 || true
@@ -209,10 +218,7 @@ build() {
   local configuration=${1:-Release}
   case "$configuration" in Debug | Release) ;; *) usage >&2; exit 64 ;; esac
   # With everything in place nothing is written: the folder may belong to somebody else.
-  node_dir=''
-  ! pinned_node_present || node_dir=$root/.toolchain/node
-  [ -n "$node_dir" ] || node_dir=$(readlink build/node 2>/dev/null || true)
-  [ -x "$node_dir/bin/node" ] || node_dir=''
+  find_node
   if [ -n "$node_dir" ] && [ "$(readlink build/node 2>/dev/null)" = "$node_dir" ] && packages_ready &&
     addon_ready "$configuration" && metadata_ready "$configuration"; then
     say "[1/4] Node $(cat build/.node-version): ready"
@@ -224,7 +230,6 @@ build() {
   mkdir -p build
   lock
   step_node
-  build/node/bin/node -p process.versions.node >build/.node-version
   step_packages
   step_addon "$configuration"
   step_metadata "$configuration"
@@ -241,8 +246,6 @@ check() {
   local result=0
   mkdir -p build
   lock
-  node_dir=''
-  ! pinned_node_present || node_dir=$root/.toolchain/node
   step_node
   step_packages
   unlock
@@ -272,8 +275,33 @@ test_suite() {
   build Release
   export_runtime
   . test/setup/debian.sh
-  for argument in "$@"; do case "$argument" in -*) ;; *) named=1 ;; esac; done
+  # A folder means the tests in it; without a name, all tests.
+  for argument in "$@"; do
+    shift
+    case "$argument" in -*) ;; *) named=1; [ ! -d "$argument" ] || argument=${argument%/}/**/*.test.ts ;; esac
+    set -- "$@" "$argument"
+  done
   [ $named = 1 ] || set -- "$@" 'test/**/*.test.ts'
+  exec node --test --test-reporter=spec "$@"
+}
+
+# The addon with AddressSanitizer and UndefinedBehaviorSanitizer, under the tests that drive it without the whole relay.
+sanitize() {
+  local library
+  build Release
+  lock
+  say 'sanitize: compiling'
+  PATH="$node_dir/bin:$PATH" make -C build BUILDTYPE=Sanitize -j2 >build/addon-Sanitize.log 2>&1 ||
+    { grep -E 'error|Error' build/addon-Sanitize.log | head -n 12 >&2; fail 'the addon did not compile with sanitizers (build/addon-Sanitize.log)'; }
+  unlock
+  export_runtime
+  # Node itself is not instrumented, so the runtime has to be there first. V8 frees nothing at exit: no leak report.
+  library=$("${CXX:-g++}" -print-file-name=libasan.so)
+  [ -f "$library" ] || fail 'the compiler has no AddressSanitizer runtime (libasan)' 'Debian: apt-get install g++'
+  export PROTORELAY_ADDON=Sanitize LD_PRELOAD="$library"
+  export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+  [ $# -gt 0 ] || set -- 'test/native/**/*.test.ts' 'test/session/**/*.test.ts' 'test/delivery/**/*.test.ts'
+  say 'sanitize: testing'
   exec node --test --test-reporter=spec "$@"
 }
 
@@ -297,6 +325,7 @@ case "$verb" in
   run) run "$@" ;;
   test) test_suite "$@" ;;
   bench) bench "$@" ;;
+  sanitize) sanitize "$@" ;;
   help | --help | -h) usage ;;
   *) usage >&2; exit 64 ;;
 esac
