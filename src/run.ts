@@ -9,8 +9,35 @@ import { Lifecycle } from './control/lifecycle.ts';
 import { ControlServer } from './control/server.ts';
 import { buildInfo, version } from './version.ts';
 
+/**
+ * Signals from the first moment on; those that come while the relay starts wait for it. Early also because SIGUSR1
+ * without a listener opens Node's debugger (and with --disable-sigusr1 no listener ever hears it).
+ */
+class Signals {
+  readonly #early: NodeJS.Signals[] = [];
+  #lifecycle: Lifecycle | null = null;
+
+  constructor() {
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const)
+      process.on(signal, () => this.#on(signal));
+  }
+
+  deliverTo(lifecycle: Lifecycle): void {
+    this.#lifecycle = lifecycle;
+    for (const signal of this.#early) this.#on(signal);
+  }
+
+  #on(signal: NodeJS.Signals): void {
+    if (this.#lifecycle === null) this.#early.push(signal);
+    else if (signal === 'SIGHUP') this.#lifecycle.reload();
+    else if (signal === 'SIGUSR1') this.#lifecycle.reopenLog();
+    else this.#lifecycle.terminate(signal);
+  }
+}
+
 /** @throws RelayError when the relay cannot start. */
 export async function runRelay(configPath: string): Promise<ExitCode> {
+  const signals = new Signals();
   const { config, warnings } = loadConfig(configPath);
   const log = openLog(config);
   // A fault of our own: the queue is safe on disk, and going on in an unknown state is the worse risk.
@@ -28,7 +55,7 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   });
   for (const warning of warnings) log.warn('config.warning', { warning });
   try {
-    return await serve(config, configPath, log);
+    return await serve(config, configPath, log, signals);
   } catch (error) {
     log.error('relay.start-failed', { error });
     if (!(error instanceof RelayError)) return crash(error);
@@ -49,18 +76,7 @@ function openLog(config: Config): PinoLog {
   }
 }
 
-async function serve(first: Config, configPath: string, log: PinoLog): Promise<ExitCode> {
-  // Signals that come while the relay starts wait for it.
-  const early: NodeJS.Signals[] = [];
-  let lifecycle: Lifecycle | null = null;
-  const on = (signal: NodeJS.Signals): void => {
-    if (lifecycle === null) early.push(signal);
-    else if (signal === 'SIGHUP') lifecycle.reload();
-    else if (signal === 'SIGUSR1') lifecycle.reopenLog();
-    else lifecycle.terminate(signal);
-  };
-  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const) process.on(signal, on);
-
+async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
   const { startRelay } = await import('./relay.ts');
   const relay = await startRelay({ config, configPath, log, version: version() });
@@ -69,7 +85,7 @@ async function serve(first: Config, configPath: string, log: PinoLog): Promise<E
     target: relay.control,
     log,
   });
-  lifecycle = new Lifecycle(relay, {
+  const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
     load: () => loadConfig(configPath),
@@ -82,7 +98,7 @@ async function serve(first: Config, configPath: string, log: PinoLog): Promise<E
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);
-  for (const signal of early) on(signal);
+  signals.deliverTo(lifecycle);
   const code = await lifecycle.ended;
   await control.close();
   log.info('relay.stopped', { code });

@@ -38,7 +38,7 @@ interface RecipientEvent extends Common {
   sender: string;
   /** Scheduling key: a domain or 'smarthost'. */
   destination: string;
-  /** Number of this attempt, from 1. */
+  /** Attempts made, this one included. */
   attempt: number;
   size: number;
   /** The peer's last reply, '250 2.0.0 queued', and who gave it, 'mx.example.net [192.0.2.1]'. */
@@ -143,7 +143,7 @@ export class EventLog {
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =
       `","time":"${this.#isoTime()}","queue_id":"${result.queueId}","sender":${quote(result.reversePath)}` +
-      `,"destination":${quote(result.destination)},"attempt":${result.attempts + 1},"size":${result.sizeBytes}` +
+      `,"destination":${quote(result.destination)},"attempt":${result.attempts},"size":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}`;
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);

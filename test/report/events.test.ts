@@ -77,7 +77,7 @@ function result(groups: OutcomeGroup[], addresses = ['b@b.test']): AttemptResult
     queueId: '01kabc000000001',
     destination: 'b.test',
     fence: 1,
-    attempts: 2,
+    attempts: 3,
     reversePath: 'a@a.test',
     receivedAtMs: START,
     sizeBytes: 123,
