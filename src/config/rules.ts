@@ -69,9 +69,6 @@ function checkListeners(config: Config, problem: Say): void {
       problem(['listeners', i], `"${host === undefined ? 'host' : 'port'}" is missing`);
       continue;
     }
-    if (host !== undefined && isIP(host) === 0) {
-      problem(['listeners', i, 'host'], `must be an IPv4 or IPv6 address, is "${host}"`);
-    }
     const name = path ?? `${host} port ${port}`;
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)

@@ -13,7 +13,7 @@ const hostName = z.string().min(1).max(255).regex(/^[A-Za-z0-9._\-[\]:]+$/, 'a h
 const count = (min: number, max: number) => z.int().min(min).max(max);
 
 const listener = z.strictObject({
-  host: z.string().optional().describe('Address to listen on, IPv4 or IPv6. Exactly one of `host` with `port`, or `path`.'),
+  host: z.string().optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, or `path`.'),
   port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
   path: z.string().optional().describe('Unix socket path instead of host and port.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),

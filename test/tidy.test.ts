@@ -1,0 +1,188 @@
+/** The rules of the source tree that a machine can check; see ARCHITECTURE.md. A rule that is broken names the line. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { test } from 'node:test';
+import { configSchema } from '../src/config/schema.ts';
+import { inner, shapeOf } from '../src/config/shape.ts';
+
+const root = join(import.meta.dirname, '..');
+const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+  .split('\n')
+  .filter((file) => file !== '' && existsSync(join(root, file)));
+const text = (file: string): string => readFileSync(join(root, file), 'utf8');
+const sources = files.filter((file) => /^src\/.*\.ts$/.test(file));
+
+/** What a folder of src may import values from, besides itself. A stage may import these and nothing of another stage. */
+const LAYERS: Record<string, readonly string[]> = {
+  base: [],
+  mail: ['base'],
+  config: ['base'],
+  protocol: ['base', 'mail', 'native'],
+};
+const COMMON = ['base', 'mail', 'protocol', 'config', 'native'];
+/** Composition roots, of the program and of its threads: they put stages together. */
+const ROOTS = new Set([
+  'src/main.ts',
+  'src/run.ts',
+  'src/relay.ts',
+  'src/session/thread.ts',
+  'src/delivery/thread.ts',
+  'src/persistence/queue-thread.ts',
+]);
+/** Contracts between stages: types, and the few constants that belong to them. */
+const CONTRACTS = new Set(['src/admission/gauges.ts', 'src/database/database.ts']);
+/** Where a stage reaches into another nevertheless, and why. */
+const EXCEPTIONS: Record<string, string> = {
+  'src/persistence/database-client.ts → src/database/sqlite/sqlite-database.ts':
+    'long reads are cut into tasks on the main thread; only the driver knows where to cut',
+};
+
+const folderOf = (file: string): string => {
+  const [, first = ''] = file.split('/');
+  return first.replace(/\.ts$/, '');
+};
+
+/** Imports of values as [file, line, imported file]; `import type` and all-type braces are not values. */
+function valueImports(file: string): { line: number; target: string }[] {
+  const found: { line: number; target: string }[] = [];
+  const source = text(file);
+  const pattern = /^(?:import|export)\s+(?!type\b)([^;]*?)\bfrom\s+'(\.[^']+)'|\bimport\('(\.[^']+)'\)/gm;
+  for (const match of source.matchAll(pattern)) {
+    const [, names = '', from, dynamic] = match;
+    const braces = /^\{([\s\S]*)\}\s*$/.exec(names.trim())?.[1];
+    const onlyTypes = braces
+      ?.split(',')
+      .every((name) => name.trim() === '' || name.trim().startsWith('type '));
+    if (onlyTypes === true || /\btypeof\s*$/.test(source.slice(0, match.index))) continue;
+    const line = source.slice(0, match.index).split('\n').length;
+    found.push({ line, target: normalize(join(dirname(file), String(from ?? dynamic))) });
+  }
+  return found;
+}
+
+test('a stage imports no other stage’s values; base, mail, config and protocol only what lies below them', () => {
+  const broken: string[] = [];
+  for (const file of sources) {
+    if (ROOTS.has(file)) continue;
+    const folder = folderOf(file);
+    const allowed = LAYERS[folder] ?? COMMON;
+    for (const { line, target } of valueImports(file)) {
+      const other = folderOf(target);
+      if (other === folder || allowed.includes(other) || CONTRACTS.has(target)) continue;
+      if (EXCEPTIONS[`${file} → ${target}`] !== undefined) continue;
+      broken.push(`${file}:${line} imports ${target}`);
+    }
+  }
+  assert.deepEqual(broken, []);
+});
+
+test('every exception to the boundaries is still needed', () => {
+  const imports = sources.flatMap((file) => valueImports(file).map(({ target }) => `${file} → ${target}`));
+  assert.deepEqual(
+    Object.keys(EXCEPTIONS).filter((edge) => !imports.includes(edge)),
+    [],
+  );
+});
+
+test('files of src and native have at most 500 lines', () => {
+  const long = files
+    .filter((file) => /^(src|native)\/.*\.(ts|cc|h)$/.test(file))
+    .filter((file) => text(file).trimEnd().split('\n').length > 500);
+  assert.deepEqual(long, []);
+});
+
+/** Lines that match, as file:line: text. This file holds the patterns and is left out. */
+function grep(pattern: RegExp, among: (file: string) => boolean): string[] {
+  return files
+    .filter((file) => among(file) && file !== 'test/tidy.test.ts')
+    .flatMap((file) =>
+      text(file)
+        .split('\n')
+        .flatMap((line, i) => (pattern.test(line) ? [`${file}:${i + 1}: ${line.trim()}`] : [])),
+    );
+}
+
+const isCode = (file: string): boolean =>
+  /^(src|native|bench|test|bin)\/|^build\.sh$|^binding\.gyp$/.test(file) && !file.startsWith('test/corpus/');
+
+test('nothing is left for later in the code', () => {
+  assert.deepEqual(grep(/\b(TODO|FIXME|XXX|HACK)\b/, isCode), []);
+});
+
+test('no enums, namespaces or parameter properties: Node strips types and compiles nothing', () => {
+  const typescript = (file: string): boolean => file.endsWith('.ts') && isCode(file);
+  assert.deepEqual(grep(/^\s*(export\s+)?(const\s+)?enum\s|^\s*(export\s+)?namespace\s/, typescript), []);
+});
+
+test('no machine paths and no registry hosts', () => {
+  const host = ['registry.npm', 'js.org|deb.deb', 'ian.org|security.deb', 'ian.org'].join('');
+  const pattern = new RegExp(`(^|[\\s"'=(])/(work|home|root|Users)/|${host.replaceAll('.', '\\.')}`);
+  assert.deepEqual(
+    grep(pattern, () => true),
+    [],
+  );
+});
+
+test('the lock file carries integrity, and no download addresses', () => {
+  const lock = JSON.parse(text('package-lock.json')) as { packages: Record<string, Record<string, unknown>> };
+  const withAddress = Object.entries(lock.packages).filter(([, entry]) => 'resolved' in entry);
+  assert.deepEqual(withAddress, []);
+  // Binaries of other platforms are never fetched here, so their hashes may be unknown here.
+  const bare = Object.entries(lock.packages).filter(
+    ([name, e]) => name !== '' && !e.integrity && e.optional !== true,
+  );
+  assert.deepEqual(bare, []);
+});
+
+test('versions are pinned', () => {
+  const manifest = JSON.parse(text('package.json')) as Record<string, Record<string, string>>;
+  const all = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies });
+  assert.deepEqual(
+    all.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version)),
+    [],
+  );
+});
+
+test('CHANGELOG.md mentions the version of package.json', () => {
+  const { version } = JSON.parse(text('package.json')) as { version: string };
+  assert.match(text('CHANGELOG.md'), new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'));
+});
+
+test('every exit code stands in docs/exit-codes.md, every event field in docs/events.md', () => {
+  const codes = [...text('src/base/exit-codes.ts').matchAll(/^ {2}\w+: (\d+),/gm)].map((match) => match[1]);
+  assert.ok(codes.length >= 9);
+  assert.deepEqual(
+    codes.filter((code) => !text('docs/exit-codes.md').includes(`| ${code} |`)),
+    [],
+  );
+  const [, ...interfaces] = text('src/report/events.ts').split(/^(?:export )?interface /m);
+  const fields = interfaces.flatMap((body) => [...(body.split('\n}')[0] ?? '').matchAll(/^ {2}(\w+)\??:/gm)]);
+  assert.ok(fields.length > 20);
+  assert.deepEqual(
+    fields.filter(([, name]) => !text('docs/events.md').includes(`\`${name}\``)).map(([, n]) => n),
+    [],
+  );
+});
+
+/** Keys of the config with their paths. */
+function keysOf(schema: Parameters<typeof shapeOf>[0], prefix: string): string[] {
+  return Object.entries(shapeOf(schema) ?? {}).flatMap(([key, below]) => {
+    const def = inner(below).def as { element?: typeof below; valueType?: typeof below };
+    const nested = def.element ?? def.valueType ?? below;
+    return shapeOf(nested) === null ? [prefix + key] : keysOf(nested, `${prefix}${key}.`);
+  });
+}
+
+test('every config key is named in a test', () => {
+  const tests = files
+    .filter((file) => /^test\/.*\.ts$/.test(file) && !file.endsWith('tidy.test.ts'))
+    .map(text)
+    .join('\n');
+  const missing = keysOf(configSchema, '').filter((path) => {
+    const key = path.split('.').at(-1) as string;
+    return !new RegExp(`(^|[^\\w$])${key.replace('$', '\\$')}([^\\w]|$)`).test(tests);
+  });
+  assert.deepEqual(missing, []);
+});
