@@ -1,0 +1,363 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { type ErrorCode, RelayError } from '../../src/base/errors.ts';
+import type { CommitBatch, CommitResult } from '../../src/database/database.ts';
+import { CONTENT_STATE } from '../../src/native.ts';
+import {
+  type Entry,
+  type EntryOutcome,
+  GroupCommit,
+  type SettleItem,
+} from '../../src/persistence/group-commit.ts';
+import { FakeArena } from './fake-arena.ts';
+import { delivered, recipient } from './fixture.ts';
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** A GroupCommit over a database that answers when told, with a clock moved by hand. */
+class Bench {
+  readonly arena = new FakeArena();
+  readonly log: string[] = [];
+  readonly batches: CommitBatch[] = [];
+  readonly planned: string[] = [];
+  readonly outcomes = new Map<string, EntryOutcome | string>();
+  readonly accepted = new Map<string, boolean>();
+  nowMs = 0;
+  timers: { fire: () => void; atMs: number }[] = [];
+  #answers: { resolve: (result: CommitResult) => void; reject: (error: unknown) => void }[] = [];
+  #sequence = 0;
+
+  readonly commits = new GroupCommit(
+    {
+      commit: (batch) => {
+        this.batches.push(batch);
+        for (const { message } of batch.messages)
+          this.arena.moveState(message.content, CONTENT_STATE.waiting, CONTENT_STATE.committing);
+        return new Promise((resolve, reject) => this.#answers.push({ resolve, reject }));
+      },
+    },
+    {
+      plan: (entry) => {
+        this.planned.push(entry.message.queueId);
+        entry.plan = [{ destination: 'one.test', seqs: [0], state: 'PENDING' }];
+      },
+      committed: (entries, outcomes) => {
+        for (const [i, { message }] of entries.entries())
+          this.outcomes.set(message.queueId, outcomes[i] as EntryOutcome);
+      },
+      failed: (entries, error) => {
+        for (const entry of entries) this.outcomes.set(entry.message.queueId, error.code);
+      },
+      settled: (items, accepted) => {
+        for (const [i, { settlement }] of items.entries())
+          this.accepted.set(settlement.queueId, accepted[i] as boolean);
+      },
+    },
+    {
+      arena: this.arena,
+      leaseMs: 60_000,
+      now: () => this.nowMs,
+      setTimer: (fire, delayMs) => void this.timers.push({ fire, atMs: this.nowMs + delayMs }),
+    },
+  );
+
+  entry(size = 10): Entry {
+    const queueId = `m${this.#sequence++}`;
+    const message: Entry['message'] = {
+      queueId,
+      envelope: { reversePath: '', body: '7BIT', smtpUtf8: false, recipients: [recipient('a@one.test')] },
+      trace: '',
+      content: this.arena.store(Buffer.alloc(10)),
+      sizeBytes: size,
+      receivedAtMs: 0,
+      client: { address: '127.0.0.1', helo: '', protocol: 'SMTP', sessionId: '' },
+    };
+    return { message, plan: [], thread: 0, ticket: this.#sequence };
+  }
+
+  item(queueId: string, dsns: Entry[] = []): SettleItem {
+    return {
+      settlement: {
+        queueId,
+        destination: 'one.test',
+        fence: 1,
+        attempts: 1,
+        groups: [delivered([0])],
+        retryAtMs: null,
+        delayNotified: false,
+      },
+      result: {
+        queueId,
+        destination: 'one.test',
+        fence: 1,
+        attempts: 1,
+        reversePath: '',
+        receivedAtMs: 0,
+        sizeBytes: 0,
+        groups: [],
+        recipients: [{ seq: 0, address: '', notify: 0 }],
+        times: { queueMs: 0, connectMs: 0, transferMs: 0 },
+        dsns: [],
+        delayNotified: false,
+      },
+      dsns,
+    };
+  }
+
+  /** What the batch in flight carries: queue ids of messages / of settlements / of withdrawals. */
+  get inFlight(): string {
+    const batch = this.batches.at(-1) as CommitBatch;
+    return [
+      batch.messages.map((m) => m.message.queueId),
+      batch.settlements.map((s) => s.queueId),
+      batch.withdrawals,
+    ]
+      .map((ids) => ids.join(','))
+      .join(' / ');
+  }
+
+  async ok(change: (result: CommitResult) => void = () => {}): Promise<void> {
+    const batch = this.batches.at(-1) as CommitBatch;
+    const result: CommitResult = {
+      messages: batch.messages.map(() => 'committed'),
+      settlements: batch.settlements.map(() => true),
+    };
+    change(result);
+    this.#answers.shift()?.resolve(result);
+    await turn();
+  }
+
+  async fail(code: ErrorCode): Promise<void> {
+    this.#answers.shift()?.reject(new RelayError(code, 'as the test wants it'));
+    await turn();
+  }
+
+  async advance(ms: number): Promise<void> {
+    this.nowMs += ms;
+    const due = this.timers.filter((timer) => timer.atMs <= this.nowMs);
+    this.timers = this.timers.filter((timer) => timer.atMs > this.nowMs);
+    for (const { fire } of due) fire();
+    await turn();
+  }
+}
+
+describe('group commit', () => {
+  it('puts what arrives during a commit into the next one, and never has two under way', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    assert.equal(bench.inFlight, 'm0,m1 /  / ');
+    bench.commits.submit([bench.entry()]);
+    bench.commits.settle([bench.item('x')]);
+    await turn();
+    assert.equal(bench.batches.length, 1);
+    await bench.ok();
+    assert.equal(bench.inFlight, 'm2 / x / ');
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.outcomes), {
+      m0: 'committed',
+      m1: 'committed',
+      m2: 'committed',
+    });
+    assert.deepEqual(Object.fromEntries(bench.accepted), { x: true });
+    assert.equal(bench.batches.length, 2);
+  });
+
+  it('plans a message just before its batch is sent, with the lease of that moment', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    assert.deepEqual(bench.planned, ['m0']);
+    bench.nowMs = 500;
+    await bench.ok();
+    assert.deepEqual(bench.planned, ['m0', 'm1']);
+    assert.deepEqual([bench.batches[1]?.nowMs, bench.batches[1]?.leaseUntilMs], [500, 60_500]);
+  });
+
+  it('bounds a batch by messages and by bytes', async () => {
+    const bench = new Bench();
+    bench.commits.submit(Array.from({ length: 1200 }, () => bench.entry()));
+    await turn();
+    for (const size of [500, 500, 200]) {
+      assert.equal(bench.batches.at(-1)?.messages.length, size);
+      await bench.ok();
+    }
+    bench.commits.submit([bench.entry(20_000_000), bench.entry(5_000_000), bench.entry(5_000_000)]);
+    await turn();
+    for (const size of [1, 1, 1]) {
+      assert.equal(bench.batches.at(-1)?.messages.length, size);
+      await bench.ok();
+    }
+  });
+
+  it('reports a message withdrawn before the commit, and withdraws one abandoned during it', async () => {
+    const bench = new Bench();
+    const [early, late, good] = [bench.entry(), bench.entry(), bench.entry()];
+    bench.commits.submit([early, late, good]);
+    await turn();
+    bench.arena.moveState(late.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned);
+    await bench.ok((result) => {
+      result.messages[0] = 'withdrawn';
+    });
+    assert.deepEqual(Object.fromEntries(bench.outcomes), {
+      m0: 'withdrawn',
+      m1: 'abandoned',
+      m2: 'committed',
+    });
+    assert.equal(bench.inFlight, ' /  / m1');
+    await bench.fail('database-unavailable');
+    await bench.advance(50);
+    assert.equal(bench.inFlight, ' /  / m1', 'a withdrawal is tried until it is done');
+    await bench.ok();
+    await bench.commits.drain();
+  });
+
+  it('takes away the right to give up once the commit is known', async () => {
+    const bench = new Bench();
+    const entry = bench.entry();
+    bench.commits.submit([entry]);
+    await turn();
+    await bench.ok();
+    assert.equal(
+      bench.arena.moveState(entry.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned),
+      false,
+    );
+  });
+
+  it('commits a DSN with the settlement that called for it', async () => {
+    const bench = new Bench();
+    const [dsn, other] = [bench.entry(), bench.entry()];
+    bench.commits.settle([bench.item('x'), bench.item('y', [dsn])]);
+    bench.commits.submit([other]);
+    await turn();
+    assert.deepEqual(
+      bench.batches[0]?.messages.map((m) => [m.message.queueId, m.settlement]),
+      [
+        ['m1', undefined],
+        ['m0', 1],
+      ],
+    );
+    await bench.ok((result) => {
+      result.settlements[1] = false;
+      result.messages[1] = 'withdrawn';
+    });
+    assert.deepEqual(Object.fromEntries(bench.accepted), { x: true, y: false });
+    assert.deepEqual(Object.fromEntries(bench.outcomes), { m1: 'committed', m0: 'withdrawn' });
+  });
+
+  it('answers messages of a failed commit, and keeps settlements with their DSNs until they are written', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    bench.commits.settle([bench.item('x', [bench.entry()])]);
+    await turn();
+    await bench.fail('database-full');
+    assert.deepEqual(Object.fromEntries(bench.outcomes), { m0: 'database-full' });
+    assert.equal(bench.inFlight, 'm1 / x / ', 'at once without the messages that may have been too many');
+    await bench.fail('database-full');
+    for (const delay of [50, 100, 200]) {
+      const before = bench.batches.length;
+      await bench.advance(delay - 1);
+      assert.equal(bench.batches.length, before, `not before ${delay} ms`);
+      await bench.advance(1);
+      assert.equal(bench.inFlight, 'm1 / x / ');
+      await bench.fail('database-unavailable');
+    }
+    await bench.advance(400);
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.accepted), { x: true });
+    assert.equal(bench.outcomes.get('m1'), 'committed');
+    assert.deepEqual(bench.planned, ['m0', 'm1'], 'the DSN kept its plan');
+  });
+
+  it('takes new messages while settlements back off', async () => {
+    const bench = new Bench();
+    bench.commits.settle([bench.item('x')]);
+    await turn();
+    await bench.fail('database-unavailable');
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    assert.equal(bench.inFlight, 'm0 /  / ');
+    await bench.ok();
+    await bench.advance(50);
+    assert.equal(bench.inFlight, ' / x / ');
+    await bench.ok();
+  });
+
+  it('finds the one entry a batch is refused for, and spares its neighbours', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry(), bench.entry(), bench.entry()]);
+    bench.commits.settle([bench.item('x')]);
+    await turn();
+    await bench.fail('database-refused');
+    assert.equal(bench.inFlight, 'm0 /  / ');
+    await bench.ok();
+    await bench.fail('database-refused');
+    await bench.ok();
+    assert.equal(bench.inFlight, ' / x / ');
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.outcomes), {
+      m0: 'committed',
+      m1: 'database-refused',
+      m2: 'committed',
+    });
+    assert.deepEqual(Object.fromEntries(bench.accepted), { x: true });
+  });
+
+  it('tries a settlement that is refused by itself now and then, away from the others', async () => {
+    const bench = new Bench();
+    bench.commits.settle([bench.item('bad')]);
+    await turn();
+    await bench.fail('database-refused');
+    bench.commits.settle([bench.item('good')]);
+    await turn();
+    assert.equal(bench.inFlight, ' / good / ');
+    await bench.ok();
+    await bench.advance(4999);
+    assert.equal(bench.batches.length, 2);
+    await bench.advance(1);
+    assert.equal(bench.inFlight, ' / bad / ');
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.accepted), { good: true, bad: true });
+  });
+
+  it('fails messages whatever the database throws', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    await bench.fail('database-corrupt');
+    assert.equal(bench.outcomes.get('m0'), 'database-corrupt');
+    await bench.commits.drain();
+  });
+
+  it('tells the age of the commit under way, and that one failed within the last second', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    bench.nowMs = 700;
+    assert.deepEqual([bench.commits.stats().commitAgeMs, bench.commits.stats().failing], [700, false]);
+    await bench.fail('database-unavailable');
+    assert.deepEqual([bench.commits.stats().commitAgeMs, bench.commits.stats().failing], [0, true]);
+    bench.nowMs = 1700;
+    assert.equal(bench.commits.stats().failing, false);
+  });
+
+  it('drains when the last commit is known, retries included', async () => {
+    const bench = new Bench();
+    bench.commits.submit([bench.entry()]);
+    bench.commits.settle([bench.item('x')]);
+    let drained = false;
+    const drain = bench.commits.drain().then(() => {
+      drained = true;
+    });
+    await turn();
+    await bench.fail('database-unavailable');
+    await bench.fail('database-unavailable');
+    assert.equal(drained, false);
+    await bench.advance(50);
+    await bench.ok();
+    await drain;
+  });
+});
