@@ -45,7 +45,7 @@ export class Sender implements DestinationPorts {
   #router: Router;
   #nowMs: number;
   /** By connection id. */
-  readonly #sessions: (ClientSession | undefined)[] = [];
+  readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
   readonly #destinations = new Map<string, Destination>();
   /** Idle sessions, longest idle first. */
@@ -159,7 +159,7 @@ export class Sender implements DestinationPorts {
       return null;
     }
     const session = new ClientSession(id, host, this.#reactor, destination);
-    this.#sessions[id] = session;
+    this.#sessions.set(id, session);
     this.#destinationOf.set(session, destination);
     return session;
   }
@@ -212,7 +212,7 @@ export class Sender implements DestinationPorts {
     for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
       const head = events[i] as number;
       const id = events[i + 1] as number;
-      const session = this.#sessions[id];
+      const session = this.#sessions.get(id);
       if (session !== undefined)
         this.#event(session, head & 0xff, head >>> 8, events[i + 2] as number, events[i + 3] as number, text);
     }
@@ -241,7 +241,7 @@ export class Sender implements DestinationPorts {
   }
 
   #closed(session: ClientSession, reason: number, errno: number): void {
-    this.#sessions[session.id] = undefined;
+    this.#sessions.delete(session.id);
     const destination = this.#destinationOf.get(session);
     this.#destinationOf.delete(session);
     this.#idle.delete(session);

@@ -109,7 +109,7 @@ export class Listener {
       backlog: listener.backlog,
       listener: number,
       batch: BATCH,
-      onAccept: (fds: Int32Array, addresses: string[]) => this.#accept(fds, addresses),
+      onAccept: (fds: Int32Array, addresses: string[]) => this.#accept(number, fds, addresses),
       onError: (errno: number) => this.#acceptFailed(errno),
     };
     const { path } = listener;
@@ -136,14 +136,16 @@ export class Listener {
     }
   }
 
-  #accept(fds: Int32Array, addresses: string[]): void {
+  #accept(listener: number, fds: Int32Array, addresses: string[]): void {
+    // A socket can be handed on only by the acceptor it came from; they stand in the order of the listeners.
+    const acceptor = this.#acceptors[listener] as Acceptor;
     const loads = this.#reactorIds.map((id) => this.#ports.reactorConnections(id));
     for (let i = 0; i < fds.length; i++) {
       const fd = fds[i] as number;
       const address = addresses[i] as string;
       const peer = address.slice(0, address.indexOf(' '));
-      const refusal = this.#refusal(peer) ?? this.#handOff(fd, address, peer, loads);
-      if (refusal !== null) this.#refuse(fd, peer, refusal);
+      const refusal = this.#refusal(peer) ?? this.#handOff(acceptor, fd, address, peer, loads);
+      if (refusal !== null) this.#refuse(acceptor, fd, peer, refusal);
     }
   }
 
@@ -160,12 +162,11 @@ export class Listener {
   }
 
   /** Gives the socket to the session thread with the fewest connections; a refusal when none takes it. */
-  #handOff(fd: number, address: string, peer: string, loads: number[]): Reply | null {
+  #handOff(acceptor: Acceptor, fd: number, address: string, peer: string, loads: number[]): Reply | null {
     for (let tries = 0; tries < loads.length; tries++) {
       const at = leastLoaded(loads);
       if (at < 0) break;
-      const acceptor = this.#acceptors[0];
-      if (acceptor?.handOff(fd, this.#reactorIds[at] as number, address)) {
+      if (acceptor.handOff(fd, this.#reactorIds[at] as number, address)) {
         loads[at] = (loads[at] as number) + 1;
         this.#open++;
         this.#byAddress.set(peer, (this.#byAddress.get(peer) ?? 0) + 1);
@@ -176,8 +177,8 @@ export class Listener {
     return REPLY.tooManyConnections.with(this.#config.hostname);
   }
 
-  #refuse(fd: number, peer: string, reply: Reply): void {
-    this.#acceptors[0]?.refuse(fd, reply.line);
+  #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply): void {
+    acceptor.refuse(fd, reply.line);
     this.#log.debug('listener.refused', { client: peer, reason: reply.reason });
   }
 

@@ -52,6 +52,7 @@ export interface AttemptResult {
   queueId: string;
   destination: string;
   fence: number;
+  /** Attempts made, this one included. */
   attempts: number;
   reversePath: string;
   receivedAtMs: number;

@@ -9,11 +9,11 @@ export interface PeerReplyText {
   code: number;
   /** Enhanced status code, '2.1.5', or '' when the peer gave none. */
   enhanced: string;
-  /** Text of each line, without code, separator and enhanced code. At least one line (maybe empty). */
+  /** Text of each line, without code, separator and enhanced code. At least one line (maybe empty), at most 256. */
   lines: string[];
 }
 
-/** Lines of one reply; the longest EHLO replies seen in the wild have about 30. */
+/** Lines of one reply that are kept; the longest EHLO replies seen in the wild have about 30. */
 const MAX_LINES = 256;
 /** Characters of one reply, all lines together. */
 const MAX_CHARACTERS = 65_536;
@@ -43,9 +43,10 @@ export class ReplyParser {
     if (code === 0 || (separator !== 0x20 && separator !== 0x2d)) return this.#malformed();
     if (this.#code !== 0 && code !== this.#code) return this.#malformed();
     this.#characters += line.length;
-    if (this.#lines.length >= MAX_LINES || this.#characters > MAX_CHARACTERS) return this.#malformed();
+    if (this.#characters > MAX_CHARACTERS) return this.#malformed();
     this.#code = code;
-    this.#lines.push(this.#withoutEnhanced(line.slice(4), code));
+    // A wordy reply to the end of data is still a 250: taking it for a fault would send the message again.
+    if (this.#lines.length < MAX_LINES) this.#lines.push(this.#withoutEnhanced(line.slice(4), code));
     if (separator === 0x2d) return null;
     const reply = { code, enhanced: this.#enhanced, lines: this.#lines };
     this.#reset();

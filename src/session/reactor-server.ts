@@ -20,9 +20,8 @@ export class ReactorServer {
   readonly #reactor: Reactor;
   readonly #lines: LineText;
   readonly #now: () => number;
-  /** By connection id, which the reactor uses again after `closed`. */
-  readonly #sessions: (Session | null)[] = [];
-  #open = 0;
+  /** By connection id. Ids are numbers below 2^31, not slots: an array over them would grow with every connection. */
+  readonly #sessions = new Map<number, Session>();
   #drained: (() => void) | null = null;
 
   constructor(context: SessionContext, reactor: Reactor, now: () => number = Date.now) {
@@ -34,7 +33,7 @@ export class ReactorServer {
 
   /** Sessions open now. */
   get open(): number {
-    return this.#open;
+    return this.#sessions.size;
   }
 
   /** Handles the events of one loop turn; never throws for anything a client does. */
@@ -48,7 +47,7 @@ export class ReactorServer {
       const b = events[at + 3] as number;
       if ((word & 0xff) === EVENT.opened) this.#opened(connection, a, b);
       else {
-        const session = this.#sessions[connection];
+        const session = this.#sessions.get(connection);
         if (session) this.#event(session, word, a, b);
       }
     }
@@ -85,15 +84,13 @@ export class ReactorServer {
   #opened(connection: number, offset: number, length: number): void {
     const address = this.#text(offset, length, 0).split(' ')[REMOTE_IP] ?? '';
     const session = new Session(this.#context, connection, address);
-    this.#sessions[connection] = session;
-    this.#open++;
+    this.#sessions.set(connection, session);
     session.open();
   }
 
   #closed(session: Session, reason: number, errno: number): void {
     session.closed();
-    this.#sessions[session.connection] = null;
-    this.#open--;
+    this.#sessions.delete(session.connection);
     this.#context.submissions.closedPeer(session.client.address);
     if (reason === CLOSE_REASON.error)
       this.#context.log.debug('session.connection-failed', { session: session.id, errno });
@@ -101,7 +98,7 @@ export class ReactorServer {
 
   #endTurn(): void {
     this.#context.submissions.flush();
-    if (this.#drained !== null && this.#open === 0) {
+    if (this.#drained !== null && this.#sessions.size === 0) {
       const drained = this.#drained;
       this.#drained = null;
       drained();
@@ -120,7 +117,7 @@ export class ReactorServer {
   drain(drained: () => void): void {
     this.#context.clock.nowMs = this.#now();
     this.#drained = drained;
-    for (const session of this.#sessions) session?.drain();
+    for (const session of this.#sessions.values()) session.drain();
     this.#reactor.flush();
     this.#endTurn();
   }

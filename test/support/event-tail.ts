@@ -11,6 +11,7 @@ import {
   openSync,
   readdirSync,
   readSync,
+  statSync,
   watch,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -25,6 +26,7 @@ interface Waiter {
 
 interface Follower {
   fd: number;
+  inode: number;
   offset: number;
   rest: string;
 }
@@ -109,9 +111,16 @@ export class EventTail {
   }
 
   #readFile(name: string): void {
+    const path = join(this.#dir, name);
     let file = this.#files.get(name);
+    const { ino: inode } = statSync(path);
+    // Rotated by hand: another file of the same name.
+    if (file !== undefined && file.inode !== inode) {
+      closeSync(file.fd);
+      file = undefined;
+    }
     if (file === undefined) {
-      file = { fd: openSync(join(this.#dir, name), 'r'), offset: 0, rest: '' };
+      file = { fd: openSync(path, 'r'), inode, offset: 0, rest: '' };
       this.#files.set(name, file);
     }
     while (file.offset < fstatSync(file.fd).size) {

@@ -82,21 +82,23 @@ test('delete removes the message, its fate is logged once', { timeout: 30_000 },
   assert.notEqual((await relay.queue('show', queueId)).code, 0);
 });
 
-test('delivery.enabled false holds everything; after release it goes', { timeout: 30_000 }, async (t) => {
-  const held = await RelayFixture.start({
+test('delivery.enabled false keeps everything; enabled again, it goes', { timeout: 30_000 }, async (t) => {
+  const kept = await RelayFixture.start({
     delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
-  t.after(() => held.destroy());
-  const talk = await Talk.hello({ port: held.port, host: '127.0.0.1' });
+  t.after(() => kept.destroy());
+  const talk = await Talk.hello({ port: kept.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
+  const heldId = await talk.accepted({ to: 'held@queue.test' });
   await talk.quit();
-  assert.match((await held.queue('list')).stdout, new RegExp(queueId));
-  await held.stop();
-  held.configure({ delivery: { enabled: true } });
-  await held.start();
-  const ran = await held.queue('release', queueId);
-  assert.equal(ran.code, 0, ran.stderr);
-  await fate(held.events, 'kept@queue.test', 'delivered');
+  const hold = await kept.queue('hold', heldId);
+  assert.equal(hold.code, 0, hold.stderr);
+  assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  await kept.stop();
+  kept.configure({ delivery: { enabled: true } });
+  await kept.start();
+  await fate(kept.events, 'kept@queue.test', 'delivered');
+  assert.match((await kept.queue('show', heldId)).stdout, /HELD/, 'an operator held this one');
 });
 
 test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {

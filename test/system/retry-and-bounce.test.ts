@@ -42,7 +42,8 @@ test('a refused recipient: a DSN with null reverse-path reaches the sender', {
   timeout: 20_000,
 }, async () => {
   const content = 'Subject: original\r\nX-Mine: yes\r\n\r\nthe body\r\n';
-  const queueId = await submit({ from: 'refused@sender.test', to: 'bounce-550@gone.test', content });
+  const mail = { from: 'refused@sender.test', to: 'bounce-550@gone.test', content };
+  const queueId = await submit({ ...mail, mailParameters: ' RET=FULL' });
   const dsn = await report('refused@sender.test');
   assert.equal(dsn.from, '');
   const text = dsn.content.toString('utf8');
@@ -53,7 +54,7 @@ test('a refused recipient: a DSN with null reverse-path reaches the sender', {
   assert.match(text, /^Diagnostic-Code: smtp; ?550 5\.7\.1 /im);
   assert.match(text, /^Reporting-MTA: dns; ?relay\.test\r$/im);
   assert.match(text, /Subject: original/);
-  assert.match(text, /the body/, 'without RET the whole message may come back');
+  assert.match(text, /the body/, 'RET=FULL brings the whole message back');
   assert.ok(!text.includes('\n.\r\n'), 'no bare dot line');
   const shown = await relay.queueJson<{ rows: { state: string }[] }>('show', queueId);
   assert.equal(shown.rows[0]?.state, 'DEAD', 'a bounced message is kept for inspection');
