@@ -8,6 +8,7 @@ import type { RelayError } from '../../src/base/errors.ts';
 import type { Message } from '../../src/mail/message.ts';
 import { type Arena, createArena } from '../../src/native.ts';
 import { DatabaseClient, startPool, type TaskPool } from '../../src/persistence/database-client.ts';
+import { QueueThread } from '../../src/persistence/queue-thread.ts';
 import { openStoppedQueue } from '../../src/persistence/stopped-queue.ts';
 import { toFault } from '../../src/persistence/tasks.ts';
 import { delivered, makeConfig, QueueFixture, recipient } from './fixture.ts';
@@ -196,6 +197,43 @@ describe('a stopped relay’s queue', () => {
     assert.throws(() => openStoppedQueue(makeConfig(dir)), { code: 'database-unavailable' });
     assert.deepEqual(readdirSync(dir), [], 'and is not created by looking');
     rmSync(dir, { recursive: true });
+  });
+});
+
+describe('a commit whose answer was lost', () => {
+  it('is known by its token: results come from the database, and nothing is written twice', async () => {
+    const queue = new QueueFixture();
+    const thread = new QueueThread({ config: queue.config, arena: queue.arena, spillDir: queue.spillDir });
+    let lose = false;
+    const client = new DatabaseClient({
+      async run(task) {
+        const answer = await thread.run(task);
+        if (!lose || task.kind !== 'commit') return answer;
+        throw new Error('worker exited with code: 1');
+      },
+      destroy: async () => {},
+    });
+    const message = queue.message(['a@one.test']);
+    await client.commit(queue.batch({ messages: [queue.plan(message, 'SENDING')] }));
+    lose = true;
+    const settlement = {
+      queueId: message.queueId,
+      destination: 'one.test',
+      fence: 1,
+      attempts: 1,
+      groups: [delivered([0])],
+      retryAtMs: null,
+      delayNotified: false,
+    };
+    const result = await client.commit(
+      queue.batch({
+        settlements: [settlement, { ...settlement, fence: 5 }],
+        messages: [queue.plan(queue.message(['b@one.test']))],
+      }),
+    );
+    assert.deepEqual(result, { messages: ['committed'], settlements: [true, false] });
+    await client.close();
+    await queue.close();
   });
 });
 
