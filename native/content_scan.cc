@@ -141,8 +141,8 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
           *out++ = '\n';
           line_end();
         } else {
-          ++column_;
-          match_ = kNoMatch;
+          const uint8_t cr = '\r';
+          text(&cr, 1);
         }
         state_ = kText;
         break;
