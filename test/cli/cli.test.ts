@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { lockDataDir } from '../../src/base/data-dir.ts';
+import { type Ran, run } from '../support/child.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+
+function protorelay(...args: string[]): Promise<Ran> {
+  return run(process.execPath, [join(root, 'src/main.ts'), ...args], { cwd: root });
+}
+
+function folder(t: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'cli-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+function configFile(t: TestContext, text = '{}'): string {
+  const path = join(folder(t), 'relay.json');
+  writeFileSync(path, text);
+  return path;
+}
+
+for (const flag of ['--help', '-h']) {
+  test(`${flag} shows commands, signals and exit codes and ends with 0`, async () => {
+    const { code, stdout, stderr } = await protorelay(flag);
+    assert.equal(code, 0);
+    assert.equal(stderr, '');
+    for (const part of ['queue', 'config', '--config', '--version', 'Signals:', 'Exit codes:']) {
+      assert.ok(stdout.includes(part), part);
+    }
+  });
+}
+
+for (const flag of ['--version', '-V']) {
+  test(`${flag} shows version, commit, build time, platform, compiler, Node and features`, async () => {
+    const { code, stdout } = await protorelay(flag);
+    assert.equal(code, 0);
+    assert.ok(stdout.startsWith(`protorelay ${version}\n`));
+    for (const name of ['commit', 'built', 'compiler'])
+      assert.match(stdout, new RegExp(`^${name} +\\S+`, 'm'));
+    assert.ok(stdout.includes(`${process.platform}-${process.arch}`));
+    assert.ok(stdout.includes(process.versions.node));
+    assert.match(stdout, /^features .*database=sqlite .*ack=after_persist,after_enqueue/m);
+  });
+}
+
+test('a wrong command line ends with 64 and says what is wrong', async () => {
+  const cases: [string[], RegExp][] = [
+    [['--nonsense'], /unknown option '--nonsense'/],
+    [['a.json', 'b.json'], /too many arguments/],
+    [['-c', 'a.json', 'b.json'], /give the config file once/],
+    [['-c'], /argument missing/],
+    [['queue', 'list', '--state', 'odd'], /one of pending, sending, sent, retry, dead, held/],
+    [['queue', 'list', '--limit', '0'], /whole number from 1/],
+    [['queue', 'delete'], /needs message ids, or --destination, or --all/],
+    [['queue', 'retry', 'id', '--all'], /needs message ids, or --destination, or --all/],
+    [['queue', 'show'], /missing required argument/],
+    [['queue', 'nonsense'], /unknown command 'nonsense'/],
+  ];
+  const ran = await Promise.all(cases.map(([args]) => protorelay(...args)));
+  for (const [i, { code, stderr }] of ran.entries()) {
+    assert.equal(code, 64, cases[i]?.[0].join(' '));
+    assert.match(stderr, cases[i]?.[1] as RegExp);
+  }
+});
+
+test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {
+  const path = configFile(t, '{\n  "hostnam": "x",\n  "max_message_size": 1\n}');
+  for (const args of [
+    ['-c', path],
+    [path],
+    ['--config', path],
+    ['config', 'check', path],
+    ['queue', 'list', '-c', path],
+  ]) {
+    const { code, stderr } = await protorelay(...args);
+    assert.equal(code, 78, args.join(' '));
+    assert.ok(stderr.includes(`${path}:2: hostnam: unknown key (did you mean "hostname"?)`), stderr);
+    assert.ok(stderr.includes(`${path}:3: max_message_size: must be a whole number from 1024`), stderr);
+  }
+});
+
+test('a config file that is not there ends with 78 and is named', async (t) => {
+  const path = join(folder(t), 'gone.json');
+  const { code, stderr } = await protorelay(path);
+  assert.equal(code, 78);
+  assert.ok(stderr.includes(`cannot read ${path}`));
+});
+
+test('config check of a good file ends with 0 and shows warnings', async (t) => {
+  const path = configFile(t, '{ "$schema": "x", "inbound_ack_mode": "after_enqueue" }');
+  const { code, stdout } = await protorelay('config', 'check', path);
+  assert.equal(code, 0);
+  assert.match(stdout, /warning: .*:1: inbound_ack_mode: .* a crash can lose it\n.*relay\.json: good\n/);
+});
+
+test('config reference prints the page and the schema', async () => {
+  const page = await protorelay('config', 'reference');
+  assert.equal(page.stdout, readFileSync(join(root, 'docs/configuration.md'), 'utf8'));
+  const schema = await protorelay('config', 'reference', '--schema');
+  assert.equal(schema.stdout, readFileSync(join(root, 'config/relay.schema.json'), 'utf8'));
+});
+
+test('a data folder in use ends with 75 and names the pid', async (t) => {
+  const path = configFile(t, '{ "data_dir": "data" }');
+  const lock = lockDataDir(join(path, '../data'));
+  t.after(() => lock.release());
+  const { code, stderr } = await protorelay(path);
+  assert.equal(code, 75);
+  assert.ok(stderr.includes(`pid ${process.pid}`), stderr);
+});
+
+test('a data folder that cannot be made ends with 73 and is named', async (t) => {
+  const path = configFile(t, '{ "data_dir": "file/data" }');
+  writeFileSync(join(path, '../file'), '');
+  const { code, stderr } = await protorelay(path);
+  assert.equal(code, 73);
+  assert.match(stderr, /file\/data cannot be used: ENOTDIR/);
+});
+
+test('a log file that cannot be opened ends with 73 and is named', async (t) => {
+  const path = configFile(t, '{ "data_dir": "data", "log": { "file": "taken" } }');
+  mkdirSync(join(path, '../data/taken'), { recursive: true });
+  const { code, stderr } = await protorelay(path);
+  assert.equal(code, 73);
+  assert.match(stderr, /the log file .*data\/taken cannot be opened/);
+});
+
+test('queue commands without a relay and without a queue end with 69 and say so', async (t) => {
+  const path = configFile(t, '{ "data_dir": "data" }');
+  for (const args of [['list'], ['stats'], ['show', 'x'], ['retry', '--all']]) {
+    const { code, stderr } = await protorelay('queue', ...args, '-c', path);
+    assert.equal(code, 69, stderr);
+    assert.match(stderr, /no relay is running on .*data/);
+  }
+});
