@@ -116,6 +116,9 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
       'must be 0 or 1 with the sqlite driver: it has one writer, and more would refuse all mail',
     );
   }
+  if (config.persist_threads !== 'auto' && config.persist_threads !== 1) {
+    problem(['persist_threads'], 'must be "auto" or 1 with the sqlite driver: it has one writer');
+  }
   if (inMemory)
     warning(['database', 'path'], ':memory: keeps the queue in memory only: a restart loses all mail in it');
   if (inMemory && config.inbound_ack_mode === 'after_persist') {

@@ -90,6 +90,11 @@ test('a wait of 0 ms and other senseless values are refused', () => {
   );
 });
 
+test('the sqlite driver has one writer: persist_threads is 1 or auto', () => {
+  assert.equal(load('{ "persist_threads": 1 }').config.persist_threads, 1);
+  assert.match(problems('{ "persist_threads": 2 }').join(), /must be "auto" or 1 with the sqlite driver/);
+});
+
 test('__proto__ is an unknown key like any other', () => {
   assert.match(problems('{ "__proto__": { "hostname": "x" } }').join(), /__proto__: unknown key/);
 });
