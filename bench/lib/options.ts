@@ -32,7 +32,7 @@ export function readOptions<const T extends OptionTable>(
   let given: Record<string, unknown>;
   try {
     const options = { ...spec, help: { type: 'boolean' as const, short: 'h', multiple: false } };
-    given = parseArgs({ options, strict: true, allowNegative: true }).values;
+    given = parseArgs({ options, strict: true }).values;
   } catch (error) {
     return fail(program, (error as Error).message);
   }
