@@ -8,10 +8,9 @@
 namespace protorelay {
 namespace {
 
-struct AcceptorBox : Box {
-  napi_ref on_accept = nullptr;
-  napi_ref on_error = nullptr;
-};
+/** Which reference of the box is which callback. */
+constexpr size_t kOnAccept = 0;
+constexpr size_t kOnError = 1;
 
 Acceptor* to_acceptor(napi_env env, napi_value value) {
   Box* box = to_box(env, value);
@@ -19,7 +18,7 @@ Acceptor* to_acceptor(napi_env env, napi_value value) {
 }
 
 void tell_batch(void* owner, const std::vector<int>& fds, const std::vector<std::string>& addresses) {
-  auto* box = static_cast<AcceptorBox*>(static_cast<Box*>(owner));
+  auto* box = static_cast<Box*>(owner);
   napi_handle_scope scope;
   if (napi_open_handle_scope(box->env, &scope) != napi_ok) return;
   void* memory = nullptr;
@@ -32,16 +31,16 @@ void tell_batch(void* owner, const std::vector<int>& fds, const std::vector<std:
   for (uint32_t i = 0; i < addresses.size(); ++i) {
     napi_set_element(box->env, args[1], i, from_text(box->env, addresses[i]));
   }
-  call_from_loop(box->env, box->on_accept, 2, args);
+  call_from_loop(box->env, box->references[kOnAccept], 2, args);
   napi_close_handle_scope(box->env, scope);
 }
 
 void tell_error(void* owner, int code) {
-  auto* box = static_cast<AcceptorBox*>(static_cast<Box*>(owner));
+  auto* box = static_cast<Box*>(owner);
   napi_handle_scope scope;
   if (napi_open_handle_scope(box->env, &scope) != napi_ok) return;
   napi_value arg = from_number(box->env, code);
-  call_from_loop(box->env, box->on_error, 1, &arg);
+  call_from_loop(box->env, box->references[kOnError], 1, &arg);
   napi_close_handle_scope(box->env, scope);
 }
 
@@ -61,18 +60,18 @@ napi_value create(napi_env env, napi_callback_info info) {
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
 
-  auto* box = new AcceptorBox();
+  auto* box = new Box();
   box->env = env;
   box->close = [](void* object) { static_cast<Acceptor*>(object)->close(); };
   int error = 0;
   Acceptor* acceptor = Acceptor::create(loop, options, {tell_batch, tell_error, box_released},
-                                        static_cast<Box*>(box), &error);
+                                        box, &error);
   if (acceptor == nullptr) {
     delete box;
     return from_number(env, error);
   }
-  box->on_accept = box_keep(box, property(env, o, "onAccept"));
-  box->on_error = box_keep(box, property(env, o, "onError"));
+  box_keep(box, property(env, o, "onAccept"));
+  box_keep(box, property(env, o, "onError"));
   box->object = acceptor;
   return box_open(box);
 }
