@@ -63,7 +63,7 @@ export function formatMail(mail: MailDetail, nowMs: number): string {
     ]);
     text += `\nAttachments\n${columns(parts)}`;
   }
-  return `${text}\nTrace\n${mail.trace.replace(/^/gm, '  ').trimEnd()}\n`;
+  return `${text}\nTrace\n${plainLines(mail.trace)}\n`;
 }
 
 export function formatStats(
@@ -145,4 +145,13 @@ function columns(rows: string[][]): string {
           .trimEnd()}\n`,
     )
     .join('');
+}
+
+/** Lines of a header, indented, without what could steer a terminal. */
+function plainLines(text: string): string {
+  return text
+    .trimEnd()
+    .split('\r\n')
+    .map((line) => `  ${plain(line.replace(/^\t/, '    '))}`)
+    .join('\n');
 }
