@@ -2,7 +2,7 @@
  * The persistence thread's side: owns the database connection and the storage, opens them when first needed, opens
  * them anew after the disk failed, and does one task at a time.
  */
-import { readdirSync, unlinkSync } from 'node:fs';
+import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
@@ -145,7 +145,7 @@ export class QueueThread {
     } catch {
       return; // not made yet
     }
-    for (const name of names) unlinkSync(join(spillDir, name));
+    for (const name of names) rmSync(join(spillDir, name), { recursive: true, force: true });
   }
 
   /** After an input/output error the connection's view of the file is not trusted; what is in memory has no other copy. */

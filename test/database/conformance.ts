@@ -129,6 +129,13 @@ export function databaseConformance(driver: Driver): void {
         );
       });
 
+      it('refuses a message whose size is not that of its content', async () => {
+        const message = queue.message(['a@one.test'], { message: { sizeBytes: 7 } });
+        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
+          code: 'database-refused',
+        });
+      });
+
       it('refuses a queue id that is there', async () => {
         const message = queue.message(['a@one.test']);
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));

@@ -1,11 +1,11 @@
 /** What start-up does to the rows of the life before: gives back leases and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { destinationOf, type RouteTable } from '../../mail/destination.ts';
+import { destinationOf, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
 import { parseRuns, type Run, runsOf, seqsText } from './seq-runs.ts';
 
 const SLICE_ROWS = 5000;
 
-/** Rows that wait; what is settled keeps the destination it was sent to. */
+/** Rows that wait; those that are settled keep the destination they were sent to. */
 const OPEN = "('PENDING','RETRY','HELD')";
 
 interface Row {
@@ -33,6 +33,7 @@ export class Recovery {
   readonly #state: StatementSync;
   readonly #setState: StatementSync;
   readonly #open: StatementSync;
+  readonly #rename: StatementSync;
   readonly #row: StatementSync;
   readonly #recipients: StatementSync;
   readonly #insert: StatementSync;
@@ -52,6 +53,9 @@ export class Recovery {
     this.#open = db.prepare(
       `SELECT ${columns} FROM mail_outbox WHERE (mail_id, destination) > (?, ?) AND state IN ${OPEN}
        ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
+    );
+    this.#rename = db.prepare(
+      'UPDATE OR IGNORE mail_outbox SET destination = ? WHERE mail_id = ? AND destination = ?',
     );
     this.#row = db.prepare(`SELECT ${columns} FROM mail_outbox WHERE mail_id = ? AND destination = ?`);
     this.#recipients = db.prepare(
@@ -111,6 +115,12 @@ export class Recovery {
   }
 
   #rekeyRow(found: Row, routes: RouteTable): boolean {
+    // All recipients of a row of a domain go the same way; nearly always the mail has no other row there.
+    if (found.destination !== SMARTHOST) {
+      const destination = destinationOf(found.destination, routes);
+      if (destination === found.destination) return false;
+      if (this.#rename.run(destination, found.id, found.destination).changes === 1) return true;
+    }
     // Another row of this mail may have been merged into this one since it was read.
     const row = this.#row.get(found.id, found.destination) as unknown as Row | undefined;
     if (row === undefined) return false;

@@ -115,6 +115,7 @@ export class SqliteDatabase implements Database {
     for (let i = 0; i < batch.messages.length; i++) {
       const entry = batch.messages[i] as CommitMessage;
       if (!this.#takes(entry)) continue;
+      this.#checkLength(entry.message);
       included.push(entry);
       places.push(i);
     }
@@ -167,6 +168,16 @@ export class SqliteDatabase implements Database {
     return (
       this.#arena.moveState(message.content, waiting, committing) ||
       this.#arena.moveState(message.content, committing, committing)
+    );
+  }
+
+  /** Bundles are cut by this number: better refused now than unreadable later. */
+  #checkLength({ queueId, content, sizeBytes }: Message): void {
+    const lengthBytes = this.#arena.lengthBytes(content);
+    if (lengthBytes === sizeBytes) return;
+    throw new RelayError(
+      'database-refused',
+      `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }
 
