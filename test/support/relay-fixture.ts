@@ -128,7 +128,8 @@ export class RelayFixture {
       cwd: ROOT,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...this.#options.env },
+      // As bin/protorelay starts it: types are stripped once and kept.
+      env: { NODE_COMPILE_CACHE: join(ROOT, 'build/compile-cache'), ...process.env, ...this.#options.env },
     });
     this.#child = child;
     createInterface({ input: child.stdout }).on('line', (line) => this.#takeLogLine(line));
