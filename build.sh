@@ -315,6 +315,31 @@ bench() {
   exec node "bench/$name.ts" "$@"
 }
 
+# libFuzzer where clang has it, else the target's own loop with g++: the same checks, without coverage to guide them.
+fuzz() {
+  local seconds=${1:-60} sources='native/line_scan.cc native/content_scan.cc native/content_send.cc'
+  local flags='-std=c++17 -O1 -g -fno-omit-frame-pointer -Inative'
+  mkdir -p build/fuzz-corpus
+  # shellcheck disable=SC2086
+  if command -v clang++ >/dev/null 2>&1 && clang++ $flags -fsanitize=fuzzer,address,undefined \
+    native/fuzz/scan_fuzz.cc $sources -o build/scan_fuzz 2>build/fuzz.log; then
+    say "fuzz: the scanners, $seconds s (corpus: build/fuzz-corpus)"
+    exec build/scan_fuzz -max_len=4096 "-max_total_time=$seconds" -print_final_stats=1 \
+      -artifact_prefix=build/fuzz- build/fuzz-corpus
+  fi
+  # shellcheck disable=SC2086
+  "${CXX:-g++}" $flags -DPROTORELAY_FUZZ_MAIN -fsanitize=address,undefined native/fuzz/scan_fuzz.cc $sources \
+    -o build/scan_fuzz 2>build/fuzz.log || fail 'the fuzz target did not compile (build/fuzz.log)' 'Debian: apt-get install clang'
+  say "fuzz: the scanners without libFuzzer (clang++ has none here), $seconds s"
+  local end=$((SECONDS + seconds)) seed
+  seed=$(date +%s)
+  while [ $SECONDS -lt $end ]; do
+    build/scan_fuzz 20000 "$seed" || fail "the fuzz target failed with seed $seed"
+    seed=$((seed + 1))
+  done
+  say 'fuzz: nothing found'
+}
+
 verb=${1:-}
 [ $# = 0 ] || shift
 [ "${1:-}" != -- ] || shift
@@ -326,6 +351,7 @@ case "$verb" in
   test) test_suite "$@" ;;
   bench) bench "$@" ;;
   sanitize) sanitize "$@" ;;
+  fuzz) fuzz "$@" ;;
   help | --help | -h) usage ;;
   *) usage >&2; exit 64 ;;
 esac

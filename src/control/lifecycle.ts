@@ -29,7 +29,7 @@ export interface LifecyclePorts {
   now(): number;
 }
 
-/** npm repeats Ctrl-C, which the terminal has sent already: a signal this soon after the first is the same one. */
+/** npm may repeat Ctrl-C, which the terminal sends to both: a signal this soon after the first is the same one. */
 const REPEAT_MS = 300;
 /** How long stop() may take before the program ends without it; whatever is durable stays so. */
 const STOP_MS = 10_000;

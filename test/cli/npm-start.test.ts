@@ -10,7 +10,7 @@ import { test } from 'node:test';
 
 const root = resolve(import.meta.dirname, '../..');
 
-test('npm start: builds, runs with the config named, and Ctrl-C, which npm repeats, still drains', {
+test('npm start: builds, runs with the config named, and Ctrl-C, which npm may repeat, still drains', {
   timeout: 120_000,
 }, async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'npm-'));
