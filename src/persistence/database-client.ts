@@ -21,7 +21,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/sqlite-database.ts';
+import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/slices.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
 

@@ -9,6 +9,7 @@ import type { CommitBatch, CommitResult, Database, OutboxPlan, Settlement } from
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../native.ts';
+import { type Batch, CommitQueue } from './commit-queue.ts';
 
 /** A message to commit. The reference on its content stays with whoever submitted it. */
 export interface Entry {
@@ -61,26 +62,10 @@ export interface GroupCommitStats {
   failing: boolean;
 }
 
-/**
- * Bounds of one batch. Measured: a batch of 500 messages of 1 KB takes about 8 ms, and larger ones gain nothing.
- */
-const MAX_MESSAGES = 500;
-const MAX_SETTLEMENTS = 500;
-const MAX_BYTES = 8 * 1024 * 1024;
-const MAX_RECIPIENTS = 20_000;
-
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
 /** After a commit that failed the database counts as unavailable for so long, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
-
-interface Batch {
-  entries: Entry[];
-  items: SettleItem[];
-  withdrawals: string[];
-  /** Tried alone, because it was in a batch that the database refused. */
-  alone: boolean;
-}
 
 /** Of an error that the batch itself may have caused: then its parts are tried one by one. */
 function isOwnFault(error: RelayError): boolean {
@@ -98,11 +83,7 @@ export class GroupCommit {
   readonly #setTimer: (fire: () => void, delayMs: number) => void;
   readonly #life = randomBytes(4).toString('hex');
 
-  #entries: Entry[] = [];
-  #items: SettleItem[] = [];
-  #withdrawals: string[] = [];
-  /** Parts of refused batches, to be tried alone. */
-  #suspects: (Entry | SettleItem)[] = [];
+  readonly #queue = new CommitQueue();
   #current: Batch | null = null;
   #currentSinceMs = 0;
   #scheduled = false;
@@ -130,13 +111,13 @@ export class GroupCommit {
 
   /** Messages to commit, in order. Bounded by admission (persist_max_inflight_mails). */
   submit(entries: Entry[]): void {
-    for (const entry of entries) this.#entries.push(entry);
+    this.#queue.addEntries(entries);
     this.#schedule();
   }
 
   /** Results to write down. Bounded by the places with delivery, which are freed by `settled` only. */
   settle(items: SettleItem[]): void {
-    for (const item of items) this.#items.push(item);
+    this.#queue.addItems(items);
     this.#schedule();
   }
 
@@ -148,8 +129,8 @@ export class GroupCommit {
 
   stats(): GroupCommitStats {
     return {
-      queuedMessages: this.#entries.length,
-      queuedSettlements: this.#items.length + this.#suspects.length,
+      queuedMessages: this.#queue.entries,
+      queuedSettlements: this.#queue.settlements,
       commits: this.#commits,
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
@@ -160,13 +141,7 @@ export class GroupCommit {
   }
 
   #isIdle(): boolean {
-    return (
-      this.#current === null &&
-      this.#entries.length === 0 &&
-      this.#items.length === 0 &&
-      this.#withdrawals.length === 0 &&
-      this.#suspects.length === 0
-    );
+    return this.#current === null && this.#queue.isEmpty;
   }
 
   /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
@@ -181,7 +156,9 @@ export class GroupCommit {
 
   #next(): void {
     if (this.#current !== null) return;
-    const batch = this.#takeSuspect() ?? this.#takeBatch();
+    const nowMs = this.#now();
+    const suspect = nowMs >= this.#suspectsAtMs ? this.#queue.takeSuspect() : null;
+    const batch = suspect ?? this.#queue.take(nowMs >= this.#retryAtMs, this.#failing);
     if (batch === null) {
       if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
       return;
@@ -193,48 +170,6 @@ export class GroupCommit {
       (result) => this.#succeeded(batch, request, result),
       (error: unknown) => this.#broke(batch, error),
     );
-  }
-
-  #takeSuspect(): Batch | null {
-    if (this.#suspects.length === 0 || this.#now() < this.#suspectsAtMs) return null;
-    const suspect = this.#suspects.shift() as Entry | SettleItem;
-    if ('message' in suspect) return { entries: [suspect], items: [], withdrawals: [], alone: true };
-    return { entries: [], items: [suspect], withdrawals: [], alone: true };
-  }
-
-  #takeBatch(): Batch | null {
-    const settle = this.#now() >= this.#retryAtMs;
-    const items = settle ? this.#takeItems() : [];
-    const withdrawals = settle ? this.#withdrawals.splice(0, MAX_SETTLEMENTS) : [];
-    const alone = this.#failing && items.length + withdrawals.length > 0;
-    const entries = alone ? [] : this.#takeEntries();
-    if (items.length + withdrawals.length + entries.length === 0) return null;
-    return { entries, items, withdrawals, alone: false };
-  }
-
-  #takeEntries(): Entry[] {
-    let bytes = 0;
-    let recipients = 0;
-    let count = 0;
-    while (count < this.#entries.length && count < MAX_MESSAGES) {
-      const { message } = this.#entries[count] as Entry;
-      bytes += message.sizeBytes;
-      recipients += message.envelope.recipients.length;
-      if (count > 0 && (bytes > MAX_BYTES || recipients > MAX_RECIPIENTS)) break;
-      count++;
-    }
-    return this.#entries.splice(0, count);
-  }
-
-  #takeItems(): SettleItem[] {
-    let recipients = 0;
-    let count = 0;
-    while (count < this.#items.length && count < MAX_SETTLEMENTS) {
-      recipients += (this.#items[count] as SettleItem).result.recipients.length;
-      if (count > 0 && recipients > MAX_RECIPIENTS) break;
-      count++;
-    }
-    return this.#items.splice(0, count);
   }
 
   #request({ entries, items, withdrawals }: Batch): CommitBatch {
@@ -288,7 +223,7 @@ export class GroupCommit {
     this.#committedMessages++;
     if (this.#arena.moveState(message.content, CONTENT_STATE.committing, CONTENT_STATE.committed))
       return 'committed';
-    this.#withdrawals.push(message.queueId);
+    this.#queue.addWithdrawal(message.queueId);
     return 'abandoned';
   }
 
@@ -303,30 +238,31 @@ export class GroupCommit {
           );
     this.#current = null;
     this.#failures++;
-    this.#withdrawals = batch.withdrawals.concat(this.#withdrawals);
     if (isOwnFault(error) && batch.entries.length + batch.items.length > 1) {
       // One of them may be to blame: the others must not fail with it.
-      this.#suspects.push(...batch.entries, ...batch.items);
+      this.#queue.suspect([...batch.entries, ...batch.items]);
+      this.#queue.putBack({ items: [], withdrawals: batch.withdrawals });
       this.#next();
       return;
     }
     if (!isOwnFault(error)) this.#failedAtMs = this.#now();
-    if (batch.items.length > 0 && (batch.alone || isOwnFault(error))) this.#setAside(batch.items);
+    if (batch.items.length > 0 && (batch.alone || isOwnFault(error))) this.#setAside(batch);
     else this.#putBack(batch);
     this.#next();
     if (batch.entries.length > 0) this.#ports.failed(batch.entries, error);
   }
 
   /** Settlements that fail by themselves are tried again now and then, away from the others. */
-  #setAside(items: SettleItem[]): void {
-    this.#suspects.push(...items);
+  #setAside({ items, withdrawals }: Batch): void {
+    this.#queue.suspect(items);
+    this.#queue.putBack({ items: [], withdrawals });
     this.#suspectsAtMs = this.#now() + LONGEST_RETRY_MS;
     this.#setTimer(() => this.#schedule(), LONGEST_RETRY_MS);
   }
 
   #putBack(batch: Batch): void {
     if (batch.items.length + batch.withdrawals.length === 0) return;
-    this.#items = batch.items.concat(this.#items);
+    this.#queue.putBack(batch);
     // What came with messages may have failed because of them (queue full): it is tried at once without.
     const atOnce = batch.entries.length > 0 && !this.#failing;
     this.#failing = true;

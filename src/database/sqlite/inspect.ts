@@ -9,10 +9,10 @@ import type {
   OutboxState,
   QueueFilter,
   QueueRow,
-  QueueStats,
   RecipientStatus,
 } from '../database.ts';
 import { parseRuns } from './seq-runs.ts';
+import { noRows } from './slices.ts';
 
 /** Rows looked at in one go: about 10 ms. */
 const SLICE_ROWS = 10_000;
@@ -34,15 +34,6 @@ export interface StatsSlice {
 
 const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
-
-export const noRows = (): Record<OutboxState, number> => ({
-  PENDING: 0,
-  SENDING: 0,
-  SENT: 0,
-  RETRY: 0,
-  DEAD: 0,
-  HELD: 0,
-});
 
 export class Inspector {
   readonly #list: StatementSync;
@@ -181,11 +172,4 @@ export class Inspector {
     const found = this.#backlogOf.get(destination) as unknown as DestinationBacklog | undefined;
     return found ? { ...found } : { destination, rows: 0, nextDueMs: 0 };
   }
-}
-
-export function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
-  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
-  sum.mails += slice.mails;
-  sum.contentBytes += slice.contentBytes;
-  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
 }

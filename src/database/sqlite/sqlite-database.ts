@@ -28,12 +28,13 @@ import { Claimer } from './claim.ts';
 import { contentRef, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { type Attachment, MessageInserter } from './insert.ts';
-import { addStats, Inspector, type ListSlice, noRows, type StatsSlice } from './inspect.ts';
+import { Inspector, type ListSlice, type StatsSlice } from './inspect.ts';
 import { LastCommit } from './last-commit.ts';
 import { type OperateSlice, Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { type KeepTimes, Settler } from './settle.ts';
+import { listBySlices, operateBySlices, statsBySlices } from './slices.ts';
 
 const SWEEP_INTERVAL_MS = 6 * 3_600_000;
 
@@ -341,58 +342,4 @@ export class SqliteDatabase implements Database {
   #mapped(error: unknown): RelayError {
     return sqliteError(error, this.#options.file);
   }
-}
-
-/** Asks for slices until the page is full. */
-export async function listBySlices(
-  filter: QueueFilter,
-  slice: (part: QueueFilter) => Promise<ListSlice>,
-): Promise<QueueRow[]> {
-  const rows: QueueRow[] = [];
-  let part = filter;
-  for (;;) {
-    const { rows: more, next } = await slice({ ...part, limit: filter.limit - rows.length });
-    rows.push(...more);
-    if (next === null || rows.length >= filter.limit) return rows;
-    part = { ...part, afterQueueId: next };
-  }
-}
-
-export async function statsBySlices(
-  slice: (after: string) => Promise<StatsSlice>,
-  backlog: () => Promise<DestinationBacklog[]>,
-): Promise<QueueStats> {
-  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null };
-  for (let after: string | null = ''; after !== null; ) {
-    const part = await slice(after);
-    addStats(sum, part);
-    after = part.next;
-  }
-  return { ...sum, destinations: await backlog() };
-}
-
-export async function operateBySlices(
-  slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
-  backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
-): Promise<OperateResult> {
-  const destinations = new Set<string>();
-  const removed = new Map<string, string[]>();
-  let rows = 0;
-  for (let after: OperateSlice['next'] = null; ; ) {
-    const part = await slice(after);
-    rows += part.rows;
-    for (const destination of part.destinations) destinations.add(destination);
-    for (const { queueId, recipients } of part.removed) {
-      const known = removed.get(queueId);
-      if (known) known.push(...recipients);
-      else removed.set(queueId, recipients);
-    }
-    after = part.next;
-    if (after === null) break;
-  }
-  return {
-    rows,
-    destinations: await backlogOf([...destinations]),
-    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
-  };
 }

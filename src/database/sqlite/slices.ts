@@ -1,0 +1,84 @@
+/**
+ * Puts together what the queue answers in bounded slices. Runs on either side: between the slices other work of the
+ * writing thread goes on.
+ */
+import type {
+  DestinationBacklog,
+  OperateResult,
+  OutboxState,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database.ts';
+import type { ListSlice, StatsSlice } from './inspect.ts';
+import type { OperateSlice } from './operate.ts';
+
+export const noRows = (): Record<OutboxState, number> => ({
+  PENDING: 0,
+  SENDING: 0,
+  SENT: 0,
+  RETRY: 0,
+  DEAD: 0,
+  HELD: 0,
+});
+
+/** Asks for slices until the page is full. */
+export async function listBySlices(
+  filter: QueueFilter,
+  slice: (part: QueueFilter) => Promise<ListSlice>,
+): Promise<QueueRow[]> {
+  const rows: QueueRow[] = [];
+  let part = filter;
+  for (;;) {
+    const { rows: more, next } = await slice({ ...part, limit: filter.limit - rows.length });
+    rows.push(...more);
+    if (next === null || rows.length >= filter.limit) return rows;
+    part = { ...part, afterQueueId: next };
+  }
+}
+
+export async function statsBySlices(
+  slice: (after: string) => Promise<StatsSlice>,
+  backlog: () => Promise<DestinationBacklog[]>,
+): Promise<QueueStats> {
+  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null };
+  for (let after: string | null = ''; after !== null; ) {
+    const part = await slice(after);
+    addStats(sum, part);
+    after = part.next;
+  }
+  return { ...sum, destinations: await backlog() };
+}
+
+export async function operateBySlices(
+  slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
+  backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
+): Promise<OperateResult> {
+  const destinations = new Set<string>();
+  const removed = new Map<string, string[]>();
+  let rows = 0;
+  for (let after: OperateSlice['next'] = null; ; ) {
+    const part = await slice(after);
+    rows += part.rows;
+    for (const destination of part.destinations) destinations.add(destination);
+    for (const { queueId, recipients } of part.removed) {
+      const known = removed.get(queueId);
+      if (known) known.push(...recipients);
+      else removed.set(queueId, recipients);
+    }
+    after = part.next;
+    if (after === null) break;
+  }
+  return {
+    rows,
+    destinations: await backlogOf([...destinations]),
+    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+  };
+}
+
+function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
+  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
+  sum.mails += slice.mails;
+  sum.contentBytes += slice.contentBytes;
+  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
+}
