@@ -20,8 +20,8 @@ const listener = z.strictObject({
 });
 
 const nextHop = z.strictObject({
-  host: hostName.describe('Host name or address of the next hop.'),
-  port: count(1, 65535).default(25).describe('TCP port of the next hop.'),
+  host: hostName.describe('Host name or address of the next hop.').meta(live),
+  port: count(1, 65535).default(25).describe('TCP port of the next hop.').meta(live),
 });
 
 const smtp = z.strictObject({
@@ -56,13 +56,13 @@ const storage = z.strictObject({
 
 const delivery = z.strictObject({
   enabled: z.boolean().default(true).describe('false: everything is accepted and held in the queue.'),
-  mx_port: count(1, 65535).default(25).describe('Port of MX hosts.'),
+  mx_port: count(1, 65535).default(25).describe('Port of MX hosts.').meta(live),
   smarthost: nextHop.optional().describe('Next hop for all mail without a route. Absent: mail goes by MX.'),
   routes: z.record(z.string().transform((s) => s.toLowerCase()), nextHop).default({}).describe('Domain → next hop.'),
-  ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.'),
-  source_address: z.string().optional().describe('Local address of outgoing connections.'),
-  ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).'),
-  refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.'),
+  ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
+  source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),
+  ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).').meta(live),
+  refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination.').meta(live),
   backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per further connection that is opened; the number of connections at most doubles at a time.'),
@@ -81,7 +81,7 @@ const delivery = z.strictObject({
 const schema = {
   $schema: z.string().optional().describe('For editors.').meta(live),
   include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.').meta(live),
-  hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ default_text: 'the machine’s name' }),
+  hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: z.string().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),
@@ -108,13 +108,13 @@ const schema = {
   scheduler: z.strictObject({ engine: z.enum(['embedded']).default('embedded').describe('Scheduler.') }).prefault({}),
   delivery: delivery.prefault({}),
   dns: z.strictObject({
-    servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.'),
-    timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.'),
-    tries: count(1, 10).default(3).describe('Tries over all servers.'),
-    cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.'),
-    cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.'),
+    servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
+    timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
+    tries: count(1, 10).default(3).describe('Tries over all servers.').meta(live),
+    cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
+    cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
-    negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.'),
+    negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.').meta(live),
   }).prefault({}),
   retry: z.strictObject({
     enabled: z.boolean().default(true).describe('false: the first deferral bounces.').meta(live),

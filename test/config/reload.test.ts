@@ -28,6 +28,17 @@ test('live keys take their new value, the others keep the old one until a restar
   assert.equal(merged.delivery.smarthost, undefined);
 });
 
+test('a smarthost may move while the relay runs; to have one or none takes a restart', () => {
+  const moved = planReload(
+    config({ delivery: { smarthost: { host: 'a.test' } } }),
+    config({ delivery: { smarthost: { host: 'b.test', port: 26 } } }),
+  );
+  assert.deepEqual(moved.applied, ['delivery.smarthost.host', 'delivery.smarthost.port']);
+  assert.deepEqual(moved.config.delivery.smarthost, { host: 'b.test', port: 26 });
+  const gone = planReload(config({ delivery: { smarthost: { host: 'a.test' } } }), config({}));
+  assert.deepEqual([gone.applied, gone.needsRestart], [[], ['delivery.smarthost']]);
+});
+
 test('the merged config is a config', () => {
   const { config: merged } = planReload(
     config({ delivery: { smarthost: { host: 'a.test' } } }),
