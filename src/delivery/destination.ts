@@ -11,7 +11,7 @@ import type { SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
-import { bounced, deferred, refusedBy } from './outcome.ts';
+import { bounced, deferred, outcomeOf } from './outcome.ts';
 import type { Host, Route } from './route.ts';
 
 export interface DestinationPorts {
@@ -61,8 +61,8 @@ export class Destination implements SessionOwner {
   #suspendMs = 0;
   /** The peer grants no more connections than there are, until then. */
   #dialsPausedUntilMs = 0;
-  /** Addresses that failed last; tried after the others. */
-  readonly #failed = new Set<string>();
+  /** Addresses that failed, and until when they are tried after the others. */
+  readonly #failed = new Map<string, number>();
   #looksAhead = true;
 
   constructor(key: string, ports: DestinationPorts) {
@@ -98,9 +98,10 @@ export class Destination implements SessionOwner {
 
   /** Nothing is remembered either. */
   get forgettable(): boolean {
-    return (
-      this.empty && (this.#failures === 0 || this.#suspendedUntilMs + this.rules.suspend_ms < this.now())
-    );
+    if (!this.empty) return false;
+    if (this.#failures > 0 && this.#suspendedUntilMs + this.rules.suspend_ms > this.now()) return false;
+    for (const untilMs of this.#failed.values()) if (untilMs > this.now()) return false;
+    return true;
   }
 
   /** Takes an attempt; `pump` follows after the last of a batch. */
@@ -142,7 +143,7 @@ export class Destination implements SessionOwner {
     // Taken back by a drain meanwhile.
     if (!this.#dials.has(dial)) return;
     if (route.kind === 'hosts') {
-      const failed = (host: Host) => (this.#failed.has(host.address) ? 1 : 0);
+      const failed = (host: Host) => ((this.#failed.get(host.address) ?? 0) > this.now() ? 1 : 0);
       dial.hosts = [...route.hosts].sort((a, b) => failed(a) - failed(b));
       this.#tryNext(dial);
       return;
@@ -185,7 +186,7 @@ export class Destination implements SessionOwner {
     this.#closing++;
     if (dial === undefined || !this.#dials.has(dial)) return;
     if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
-    this.#failed.add(session.host.address);
+    this.#failed.set(session.host.address, this.now() + this.rules.suspend_ms);
     dial.session = null;
     // A refusal in words says more than an address that does not answer.
     if (dial.fault === null || fault.reply !== null) dial.fault = fault;
@@ -266,9 +267,8 @@ export class Destination implements SessionOwner {
   #dialFailed(dial: Dial, fault: Fault): void {
     const attempt = this.#sessions.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
-      const { reply } = fault;
       attempt.connectMs = this.now() - dial.startedAtMs;
-      this.#decide(attempt, reply !== null ? refusedBy(reply) : deferred(fault.reason, null, fault.detail));
+      this.#decide(attempt, outcomeOf(fault));
     }
     this.#countFailure(fault);
     this.pump();

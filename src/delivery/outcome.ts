@@ -1,6 +1,7 @@
 /** Making outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
+import type { Fault } from './client/state.ts';
 
 const MAX_TEXT = 1000;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a peer must not bring into logs and DSNs.
@@ -33,6 +34,11 @@ export function refusedBy(reply: PeerReply): Outcome {
   const detail = replyLine(reply);
   if (reply.code < 500) return { kind: 'deferred', reason: 'peer-4xx', reply, detail, retryAtMs: 0 };
   return { kind: 'bounced', reason: 'peer-5xx', reply, status: reply.enhanced || '5.0.0', detail };
+}
+
+/** What a fault before any transaction means for the attempt that asked for the connection. */
+export function outcomeOf({ reason, reply, detail }: Fault): Outcome {
+  return reason === 'peer-4xx' && reply !== null ? refusedBy(reply) : deferred(reason, reply, detail);
 }
 
 /** '451 4.7.1 try later (mx1.example.net [192.0.2.1])' on one line. */

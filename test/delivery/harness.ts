@@ -18,7 +18,7 @@ import type { BodyType } from '../../src/mail/envelope.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
-import { type Arena, createArena, createReactor } from '../../src/native.ts';
+import { type Arena, createArena, createReactor, NO_CONTENT } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
 
@@ -114,6 +114,8 @@ export class Harness {
 
   job(input: JobInput): Job {
     const bytes = Buffer.from(input.content ?? CONTENT);
+    const content = this.arena.store(bytes);
+    if (content === NO_CONTENT) throw new Error('the arena of the test is too small');
     const recipients = input.recipients.map((one, seq) => {
       const recipient = typeof one === 'string' ? { address: one } : one;
       return { notify: 0, ...recipient, seq };
@@ -129,7 +131,7 @@ export class Harness {
       ...(input.ret === undefined ? {} : { ret: input.ret }),
       ...(input.envid === undefined ? {} : { envid: input.envid }),
       trace: input.trace ?? 'Received: from test\r\n',
-      content: this.arena.store(bytes),
+      content,
       sizeBytes: bytes.length,
       receivedAtMs: input.receivedAtMs ?? Date.now() + this.clockOffsetMs,
       delayNotified: input.delayNotified ?? false,
@@ -165,7 +167,7 @@ export class Harness {
   }
 }
 
-export function startSender(input: Input, arenaBytes = 16 * 1024 * 1024): Harness {
+export function startSender(input: Input, arenaBytes = 64 * 1024 * 1024): Harness {
   return new Harness(input, arenaBytes);
 }
 

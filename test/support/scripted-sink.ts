@@ -154,6 +154,7 @@ class SinkConnection {
   #mode: 'lines' | 'data' | 'bdat' | 'deaf' = 'lines';
   /** A reply waits for its time: nothing more is read until then. */
   #busy = false;
+  #timer: NodeJS.Timeout | undefined;
   #hello = '';
   #extended = false;
   #from: { address: string; params: string[] } | null = null;
@@ -174,6 +175,7 @@ class SinkConnection {
     socket.setNoDelay(true);
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
+      clearTimeout(this.#timer);
       sink.open.delete(this);
       sink.changed();
     });
@@ -206,7 +208,7 @@ class SinkConnection {
       answer();
       this.#pump();
     }, delayMs);
-    this.socket.on('close', () => clearTimeout(timer));
+    this.#timer = timer;
   }
 
   #pump(): void {

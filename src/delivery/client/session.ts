@@ -131,6 +131,7 @@ export class ClientSession {
 
   timedOut(): void {
     const { phase } = this.state;
+    if (phase === 'closed') return;
     if (phase === 'idle') this.quit();
     else if (phase === 'quitting') this.#close(true);
     else this.fail({ reason: 'timeout', reply: null, detail: `${this.peer}: ${this.#waitedFor()}` });

@@ -1,0 +1,247 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { after, before, test } from 'node:test';
+import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
+import { fates, type Harness, outcomeOf, startSender } from './harness.ts';
+
+let sink: ScriptedSink;
+let harness: Harness;
+
+before(async () => {
+  sink = await ScriptedSink.start();
+  harness = startSender({
+    delivery: {
+      smarthost: { host: '127.0.0.1', port: sink.port },
+      command_timeout_ms: 150,
+      data_timeout_ms: 150,
+      final_reply_timeout_ms: 150,
+      suspend_after_failures: 1000,
+    },
+    dsn: { delay_after_ms: 0 },
+  });
+});
+
+after(async () => {
+  harness.stop();
+  await sink.stop();
+});
+
+/** Fate of one recipient when its address (or the reverse-path, for the stage mail) asks for a fault. */
+const CASES: [address: string, fate: string, detail: RegExp][] = [
+  ['451-at-mail', 'deferred peer-4xx', /^451 4\.7\.1/],
+  ['550-at-mail', 'bounced peer-5xx', /^550 5\.7\.1/],
+  ['421-at-mail', 'deferred peer-4xx', /^421 /],
+  ['drop-at-mail', 'deferred connection-lost', /closed the connection/],
+  ['hang-at-mail', 'deferred timeout', /no reply to MAIL in time/],
+  ['garbage-at-mail', 'deferred connection-lost', /malformed/],
+  ['354-at-mail', 'deferred connection-lost', /out of turn to MAIL/],
+  ['451-at-rcpt', 'deferred peer-4xx', /^451 4\.7\.1/],
+  ['550-at-rcpt', 'bounced peer-5xx', /^550 5\.7\.1/],
+  ['252-at-rcpt', 'delivered', /./],
+  ['421-at-rcpt', 'deferred peer-4xx', /^421 /],
+  ['drop-at-rcpt', 'deferred connection-lost', /closed the connection/],
+  ['hang-at-rcpt', 'deferred timeout', /no reply to RCPT in time/],
+  ['garbage-at-rcpt', 'deferred connection-lost', /malformed/],
+  ['wide-at-rcpt', 'delivered', /./],
+  ['long-at-rcpt', 'delivered', /./],
+  ['451-at-data', 'deferred peer-4xx', /^451 4\.7\.1/],
+  ['554-at-data', 'bounced peer-5xx', /^554 5\.7\.1/],
+  ['421-at-data', 'deferred peer-4xx', /^421 /],
+  ['250-at-data', 'deferred connection-lost', /out of turn to DATA/],
+  ['drop-at-data', 'deferred connection-lost', /closed the connection/],
+  ['hang-at-data', 'deferred timeout', /no reply to DATA in time/],
+  ['drop-in-content', 'deferred connection-lost', /closed the connection/],
+  ['451-at-dot', 'deferred peer-4xx', /^451 4\.7\.1/],
+  ['554-at-dot', 'bounced peer-5xx', /^554 5\.7\.1/],
+  ['421-at-dot', 'deferred peer-4xx', /^421 /],
+  ['drop-at-dot', 'deferred connection-lost', /closed the connection/],
+  ['hang-at-dot', 'deferred timeout', /no reply to the end of data in time/],
+  ['garbage-at-dot', 'deferred connection-lost', /malformed/],
+  ['shut-at-dot', 'delivered', /./],
+];
+
+for (const pipelining of [true, false]) {
+  test(`the peer ${pipelining ? 'offers' : 'lacks'} PIPELINING from here on`, () => {
+    sink.options.capabilities = pipelining ? ['PIPELINING', 'ENHANCEDSTATUSCODES'] : [];
+    // Open connections know the old EHLO reply.
+    harness.sender.reconfigure(harness.config);
+  });
+
+  for (const [local, fate, detail] of CASES) {
+    test(`${local}${pipelining ? '' : ' without PIPELINING'}: ${fate}`, async () => {
+      const address = `${local}+${pipelining}@x.test`;
+      const atMail = local.endsWith('mail');
+      const before = sink.messages.length;
+      const result = await harness.attempt({
+        from: atMail ? address : 'sender@from.test',
+        recipients: [atMail ? 'ok@x.test' : address],
+      });
+      assert.deepEqual(fates(result), [fate]);
+      assert.equal(result.attempts, 1);
+      const outcome = outcomeOf(result);
+      if (outcome.kind !== 'delivered') assert.match(outcome.detail, detail);
+      // What we call delivered was accepted, and the other way round (I3).
+      assert.equal(sink.messages.length - before, fate === 'delivered' ? 1 : 0);
+      // Whatever happened, the next message goes through.
+      const next = await harness.attempt({ recipients: [`after-${local}@x.test`] });
+      assert.deepEqual(fates(next), ['delivered']);
+      assert.deepEqual(sink.violations, []);
+    });
+  }
+}
+
+test('recipients of one transaction each meet the fate their own reply says', async () => {
+  sink.options.capabilities = ['PIPELINING'];
+  harness.sender.reconfigure(harness.config);
+  const recipients = ['a@x.test', 'defer-451@x.test', 'b@x.test', 'bounce-550@x.test', 'defer-450@x.test'];
+  const result = await harness.attempt({ recipients });
+  assert.deepEqual(fates(result), [
+    'delivered',
+    'deferred peer-4xx',
+    'delivered',
+    'bounced peer-5xx',
+    'deferred peer-4xx',
+  ]);
+  const accepted = sink.messages.at(-1)?.recipients.map(({ address }) => address);
+  assert.deepEqual(accepted, ['a@x.test', 'b@x.test']);
+});
+
+test('when every recipient is refused and DATA is too, RSET comes before the next MAIL', async () => {
+  for (const capabilities of [['PIPELINING'], []]) {
+    sink.options.capabilities = capabilities;
+    harness.sender.reconfigure({
+      ...harness.config,
+      delivery: { ...harness.config.delivery, max_connections_per_destination: 1 },
+    });
+    const from = sink.commands.length;
+    const results = await harness.attemptAll([
+      { recipients: ['bounce-550@x.test', 'bounce-551@x.test'] },
+      { recipients: ['fine@x.test'] },
+    ]);
+    assert.deepEqual(results.flatMap(fates), ['bounced peer-5xx', 'bounced peer-5xx', 'delivered']);
+    const commands = sink.commands.slice(from).map((line) => line.replace(/^\d+: (\w+).*/, '$1'));
+    assert.equal(commands.includes('RSET'), true);
+    assert.deepEqual(sink.violations, []);
+  }
+});
+
+test('when every recipient is refused but DATA is taken, an empty end of data follows and nothing is recorded', async () => {
+  sink.options.capabilities = ['PIPELINING'];
+  sink.options.emptyData = '354';
+  const before = sink.messages.length;
+  const results = await harness.attemptAll([
+    { recipients: ['bounce-550+empty@x.test'] },
+    { recipients: ['fine+empty@x.test'] },
+  ]);
+  assert.deepEqual(results.flatMap(fates), ['bounced peer-5xx', 'delivered']);
+  assert.equal(sink.messages.length, before + 1);
+  assert.deepEqual(sink.violations, []);
+  delete sink.options.emptyData;
+  harness.sender.reconfigure(harness.config);
+});
+
+test('a MAIL that is refused bounces every recipient, those beyond the first transaction too', async () => {
+  sink.options.capabilities = ['PIPELINING'];
+  const limited = startSender({
+    delivery: { ...harness.config.delivery, max_recipients_per_transaction: 2 },
+  });
+  const result = await limited.attempt({
+    from: '550-at-mail+all@x.test',
+    recipients: ['a@x.test', 'b@x.test', 'c@x.test', 'd@x.test', 'e@x.test'],
+  });
+  assert.deepEqual(new Set(fates(result)), new Set(['bounced peer-5xx']));
+  assert.equal(result.groups.length, 1);
+  limited.stop();
+});
+
+const GREETINGS: [name: string, options: SinkOptions, fate: string, detail: RegExp][] = [
+  ['a 421 greeting', { greeting: '421 4.3.2 busy' }, 'deferred peer-4xx', /^421 4\.3\.2 busy/],
+  ['a 450 greeting', { greeting: '450 not now' }, 'deferred peer-4xx', /^450 not now/],
+  ['a 554 greeting', { greeting: '554 no mail here' }, 'bounced peer-5xx', /^554 no mail here/],
+  [
+    'a greeting that is none',
+    { greeting: 'HTTP/1.1 400 Bad Request' },
+    'deferred connection-lost',
+    /malformed/,
+  ],
+  ['a 250 greeting', { greeting: '250 hello' }, 'deferred connection-lost', /out of turn/],
+  ['no greeting', { greeting: 'hang' }, 'deferred timeout', /no greeting in time/],
+  ['a connection closed at once', { greeting: 'drop' }, 'deferred connection-lost', /closed/],
+  ['EHLO answered 451', { ehlo: '451 4.3.0 later' }, 'deferred peer-4xx', /^451 4\.3\.0 later/],
+  ['EHLO and HELO refused', { ehlo: '502 what', helo: '550 go away' }, 'bounced peer-5xx', /^550 go away/],
+  ['EHLO answered with a closed connection', { ehlo: 'drop' }, 'deferred connection-lost', /closed/],
+  ['no reply to EHLO', { ehlo: 'hang' }, 'deferred timeout', /no reply to EHLO in time/],
+];
+
+for (const [name, options, fate, detail] of GREETINGS) {
+  test(`${name}: ${fate}`, async () => {
+    const strange = await ScriptedSink.start(options);
+    const other = startSender({
+      delivery: { ...harness.config.delivery, smarthost: { host: '127.0.0.1', port: strange.port } },
+    });
+    const result = await other.attempt({ recipients: ['a@x.test'] });
+    assert.deepEqual(fates(result), [fate]);
+    const outcome = outcomeOf(result);
+    assert.ok(outcome.kind !== 'delivered');
+    assert.match(outcome.detail, detail);
+    other.stop();
+    await strange.stop();
+  });
+}
+
+test('EHLO answered 5xx falls back to HELO and sends no parameters', async () => {
+  const old = await ScriptedSink.start({ ehlo: '502 5.5.1 unknown' });
+  const other = startSender({
+    delivery: { ...harness.config.delivery, smarthost: { host: '127.0.0.1', port: old.port } },
+  });
+  const result = await other.attempt({ recipients: ['a@x.test'], body: '8BITMIME', ret: 'FULL', envid: 'x' });
+  assert.deepEqual(fates(result), ['delivered']);
+  assert.deepEqual(old.messages[0]?.fromParams, []);
+  assert.equal(old.commands[1], '1: HELO relay.test');
+  assert.deepEqual(old.violations, []);
+  other.stop();
+  await old.stop();
+});
+
+test('a port where nobody listens defers with connect-failed', async () => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  const other = startSender({ delivery: { smarthost: { host: '127.0.0.1', port } } });
+  const result = await other.attempt({ recipients: ['a@x.test'] });
+  assert.deepEqual(fates(result), ['deferred connect-failed']);
+  const outcome = outcomeOf(result);
+  assert.ok(outcome.kind === 'deferred');
+  assert.match(outcome.detail, /cannot connect to \[127\.0\.0\.1\] port \d+ \(ECONNREFUSED\)/);
+  assert.equal(result.attempts, 1);
+  assert.equal(outcome.retryAtMs > Date.now() + 50_000, true);
+  other.stop();
+});
+
+test('a reply nobody asked for, on an idle connection, ends it without harm', async () => {
+  const sockets: import('node:net').Socket[] = [];
+  let mails = 0;
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    socket.write('220 x\r\n');
+    socket.on('data', (bytes) => {
+      for (const line of bytes.toString().split('\r\n').slice(0, -1)) {
+        if (line.startsWith('DATA')) socket.write('354 go\r\n');
+        else if (line === '.') {
+          mails++;
+          socket.write('250 ok\r\n250 and another one\r\n');
+        } else if (/^(EHLO|MAIL|RCPT|QUIT)/.test(line)) socket.write('250 ok\r\n');
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as { port: number };
+  const other = startSender({ delivery: { smarthost: { host: '127.0.0.1', port } } });
+  assert.deepEqual(fates(await other.attempt({ recipients: ['a@x.test'] })), ['delivered']);
+  assert.deepEqual(fates(await other.attempt({ recipients: ['a@x.test'] })), ['delivered']);
+  assert.equal(mails, 2);
+  assert.equal(sockets.length, 2);
+  other.stop();
+  server.close();
+});

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { configSchema } from '../../src/config/schema.ts';
+import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
+import type { AttemptResult, Job } from '../../src/mail/job.ts';
+import { createArena } from '../../src/native.ts';
+import { ScriptedSink } from '../support/scripted-sink.ts';
+
+test('the thread delivers from the shared arena, posts results and drains', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'thread-'));
+  const sink = await ScriptedSink.start();
+  const arena = createArena(16 * 1024 * 1024, folder);
+  const smarthost = { host: '127.0.0.1', port: sink.port };
+  const workerData: DeliveryThreadStart = {
+    config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
+    arena: arena.buffer,
+    origin: 3,
+    notBeforeMs: 0,
+    ownListeners: [],
+  };
+  const worker = new Worker(new URL('../../src/delivery/thread.ts', import.meta.url), { workerData });
+  const post = (message: ToDelivery) => worker.postMessage(message);
+  const results: AttemptResult[] = [];
+  const content = Buffer.from('Subject: x\r\n\r\nhello\r\n');
+  const jobs: Job[] = Array.from({ length: 100 }, (_, i) => ({
+    queueId: `0123456789ab${String(i).padStart(3, '0')}`,
+    destination: 'smarthost',
+    attempts: 0,
+    fence: 1,
+    reversePath: 'a@from.test',
+    body: '7BIT',
+    smtpUtf8: false,
+    trace: '',
+    content: arena.store(content),
+    sizeBytes: content.length,
+    receivedAtMs: Date.now(),
+    delayNotified: false,
+    recipients: [{ seq: 0, address: i === 0 ? 'bounce-550@x.test' : `u${i}@x.test`, notify: 0 }],
+  }));
+  const unfinished = await new Promise<Job[]>((resolve, reject) => {
+    worker.on('error', reject);
+    worker.on('message', (message: FromDelivery) => {
+      if (message.type === 'ready') {
+        post({ type: 'reopen-log' });
+        post({ type: 'jobs', jobs });
+      } else if (message.type === 'results') {
+        results.push(...message.results);
+        if (results.length === jobs.length) post({ type: 'drain' });
+      } else if (message.type === 'drained') resolve(message.unfinished);
+    });
+  });
+  assert.deepEqual(unfinished, []);
+  assert.equal(sink.messages.length, 99);
+  const [dsn] = results.flatMap(({ dsns }) => dsns);
+  assert.ok(dsn);
+  assert.match(arena.head(dsn.content, 10_000).toString(), /Action: failed/);
+  assert.equal(dsn.queueId.slice(9, 12), '003');
+  arena.release(dsn.content);
+  assert.equal(arena.freeChunks(), arena.chunkCount);
+  await worker.terminate();
+  await sink.stop();
+  rmSync(folder, { recursive: true, force: true });
+});

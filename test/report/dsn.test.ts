@@ -1,0 +1,342 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import { NOTIFY } from '../../src/mail/envelope.ts';
+import type { AttemptResult, Job, JobRecipient } from '../../src/mail/job.ts';
+import type { Outcome, PeerReply } from '../../src/mail/outcome.ts';
+import { QueueIds } from '../../src/mail/queue-id.ts';
+import { createArena } from '../../src/native.ts';
+import { DsnWriter } from '../../src/report/dsn.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'dsn-'));
+const arena = createArena(16 * 1024 * 1024, folder);
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const RECEIVED = Date.UTC(2026, 0, 2, 3, 4, 5);
+const NOW = RECEIVED + 5 * 3_600_000;
+const CONTENT = 'Subject: hi\r\nFrom: a@b.test\r\n\r\nthe body\r\n';
+
+const reply = (code: number, enhanced: string, text: string): PeerReply => ({
+  code,
+  enhanced,
+  text,
+  peer: 'mx1.x.test [192.0.2.1]',
+});
+const failed: Outcome = {
+  kind: 'bounced',
+  reason: 'peer-5xx',
+  reply: reply(550, '5.1.1', 'no such user'),
+  status: '5.1.1',
+  detail: '550 5.1.1 no such user (mx1.x.test [192.0.2.1])',
+};
+const late: Outcome = {
+  kind: 'deferred',
+  reason: 'timeout',
+  detail: 'no reply in time',
+  retryAtMs: NOW + 1000,
+};
+const relayed: Outcome = { kind: 'delivered', reply: reply(250, '2.0.0', 'queued'), dsnPassedOn: false };
+
+interface Given {
+  recipients: (Omit<Partial<JobRecipient>, 'seq'> & { outcome: Outcome })[];
+  job?: Partial<Job>;
+  content?: string | Buffer;
+  dsn?: Partial<Config['dsn']>;
+}
+
+function drafts({ recipients, job, content, dsn }: Given) {
+  const bytes = Buffer.from(content ?? CONTENT);
+  const list = recipients.map(({ outcome: _, ...rest }, i) => ({
+    address: `user${i}@x.test`,
+    notify: 0,
+    ...rest,
+    // Stored numbers need not be dense.
+    seq: i * 2 + 1,
+  }));
+  const whole: Job = {
+    queueId: '0123456789abcde',
+    destination: 'x.test',
+    attempts: 1,
+    fence: 1,
+    reversePath: 'Sender@From.test',
+    body: '7BIT',
+    smtpUtf8: false,
+    trace: 'Received: by relay.test\r\n',
+    content: arena.store(bytes),
+    sizeBytes: bytes.length,
+    receivedAtMs: RECEIVED,
+    delayNotified: false,
+    recipients: list,
+    ...job,
+  };
+  const groups = recipients.map(({ outcome }, i) => ({ seqs: [i * 2 + 1], outcome }));
+  const result: AttemptResult = {
+    queueId: whole.queueId,
+    destination: 'x.test',
+    fence: 1,
+    attempts: 2,
+    reversePath: whole.reversePath,
+    receivedAtMs: RECEIVED,
+    sizeBytes: bytes.length,
+    groups,
+    recipients: list,
+    times: { queueMs: 0, connectMs: 0, transferMs: 0 },
+    dsns: [],
+    delayNotified: false,
+  };
+  const config = configSchema.parse({ hostname: 'relay.test', dsn });
+  const ids = new QueueIds(1, 0, () => NOW);
+  return new DsnWriter({ config, arena, ids }).draft(whole, result, NOW);
+}
+
+function textOf(given: Given): string {
+  const made = drafts(given);
+  assert.equal(made.length, 1);
+  return (made[0] as (typeof made)[0]).bytes().toString('latin1');
+}
+
+/** Who is reported, as 'action address'. */
+function reported(given: Given): string[] {
+  const text = drafts(given)
+    .map((draft) => draft.bytes().toString('latin1'))
+    .join('');
+  return [...text.matchAll(/Final-Recipient: rfc822; (\S+)\r\nAction: (\w+)/g)].map((m) => `${m[2]} ${m[1]}`);
+}
+
+test('a failure is reported in the fields of RFC 3464', () => {
+  const text = textOf({
+    recipients: [{ outcome: failed, orcpt: 'rfc822;Orig+2Binal@x.test' }],
+    job: { envid: 'env+2Bid' },
+  });
+  const [header = '', , machine = ''] = text.split(/--=_dsn_[0-9a-z]{15}(?:--)?\r\n/);
+  assert.match(header, /^Date: Fri, 2 Jan 2026 08:04:05 \+0000\r\n/);
+  assert.match(header, /\r\nFrom: Mail Delivery System <MAILER-DAEMON@relay\.test>\r\n/);
+  assert.match(header, /\r\nTo: <Sender@From\.test>\r\n/);
+  assert.match(header, /\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1\.0\r\n/);
+  assert.match(
+    header,
+    /\r\nContent-Type: multipart\/report; report-type=delivery-status;\r\n\tboundary="=_dsn_/,
+  );
+  assert.equal(
+    machine,
+    [
+      'Content-Description: Delivery report',
+      'Content-Type: message/delivery-status',
+      '',
+      'Reporting-MTA: dns; relay.test',
+      'Original-Envelope-Id: env+id',
+      'X-Queue-ID: 0123456789abcde',
+      'Arrival-Date: Fri, 2 Jan 2026 03:04:05 +0000',
+      '',
+      'Original-Recipient: rfc822; Orig+inal@x.test',
+      'Final-Recipient: rfc822; user0@x.test',
+      'Action: failed',
+      'Status: 5.1.1',
+      'Remote-MTA: dns; mx1.x.test',
+      'Diagnostic-Code: smtp; 550 5.1.1 no such user',
+      'Last-Attempt-Date: Fri, 2 Jan 2026 08:04:05 +0000',
+      '',
+      '',
+    ].join('\r\n'),
+  );
+});
+
+test('the message is from the null reverse-path to the sender, asks for no DSN and is its own message', () => {
+  const [draft] = drafts({ recipients: [{ outcome: failed }] });
+  assert.ok(draft);
+  const bytes = draft.bytes();
+  const message = draft.message(5, bytes.length);
+  assert.deepEqual(message.envelope, {
+    reversePath: '',
+    body: '7BIT',
+    smtpUtf8: false,
+    recipients: [
+      { address: 'Sender@From.test', domain: 'from.test', class: 'external', notify: NOTIFY.never },
+    ],
+  });
+  assert.equal(message.client.address, 'internal');
+  assert.equal(message.receivedAtMs, NOW);
+  assert.notEqual(message.queueId, '0123456789abcde');
+});
+
+test('the null reverse-path is never sent a DSN (I4)', () => {
+  for (const outcome of [failed, late, relayed])
+    assert.deepEqual(drafts({ recipients: [{ outcome, notify: 14 }], job: { reversePath: '' } }), []);
+});
+
+const { never, success, failure, delay } = NOTIFY;
+const WANTED: [notify: number, failed: boolean, late: boolean, relayed: boolean][] = [
+  [0, true, true, false],
+  [never, false, false, false],
+  [failure, true, false, false],
+  [delay, false, true, false],
+  [success, false, false, true],
+  [success | failure | delay, true, true, true],
+];
+for (const [notify, onFailure, onDelay, onSuccess] of WANTED) {
+  test(`NOTIFY ${notify}: failure ${onFailure}, delay ${onDelay}, success ${onSuccess}`, () => {
+    const all = reported({
+      recipients: [
+        { outcome: failed, notify },
+        { outcome: late, notify },
+        { outcome: relayed, notify },
+      ],
+    });
+    const expected: string[] = [];
+    if (onFailure) expected.push('failed user0@x.test');
+    if (onDelay) expected.push('delayed user1@x.test');
+    if (onSuccess) expected.push('relayed user2@x.test');
+    assert.deepEqual(all, expected);
+  });
+}
+
+test('success is not reported when the next hop took the duty over', () => {
+  const outcome: Outcome = { kind: 'delivered', reply: reply(250, '', 'ok'), dsnPassedOn: true };
+  assert.deepEqual(reported({ recipients: [{ outcome, notify: success }] }), []);
+});
+
+test('a delay is reported once, after dsn.delay_after_ms, with the time until which it is tried', () => {
+  const recipients = [{ outcome: late }];
+  const text = textOf({ recipients });
+  assert.match(text, /\r\nSubject: Mail is delayed\r\n/);
+  assert.match(text, /Status: 4\.4\.2\r\nDiagnostic-Code: X-Relay; no reply in time\r\n/);
+  assert.match(text, /Will-Retry-Until: Wed, 7 Jan 2026 03:04:05 \+0000\r\n/);
+  assert.equal(drafts({ recipients })[0]?.delayed, true);
+  assert.deepEqual(drafts({ recipients, job: { delayNotified: true } }), []);
+  assert.deepEqual(drafts({ recipients, job: { receivedAtMs: NOW - 1000 } }), []);
+  assert.deepEqual(drafts({ recipients, dsn: { delay_after_ms: 0 } }), []);
+  assert.equal(
+    drafts({ recipients, dsn: { delay_after_ms: 1000 }, job: { receivedAtMs: NOW - 1000 } }).length,
+    1,
+  );
+});
+
+test('RET=FULL returns the message with its trace, up to dsn.max_returned_bytes and for failures only', () => {
+  const part = (given: Given) => textOf(given).split('Content-Description: Undelivered ')[1] ?? '';
+  const recipients = [{ outcome: failed }];
+  const whole = `Received: by relay.test\r\n${CONTENT}`;
+  const full = part({ recipients, job: { ret: 'FULL' } });
+  assert.match(full, /^message\r\nContent-Type: message\/rfc822\r\n\r\n/);
+  assert.equal(full.includes(`\r\n\r\n${whole}--=_dsn`), true);
+  const headers = `headers\r\nContent-Type: text/rfc822-headers\r\n\r\nReceived: by relay.test\r\nSubject: hi\r\nFrom: a@b.test\r\n--`;
+  const others: Given[] = [
+    { recipients },
+    { recipients, job: { ret: 'HDRS' } },
+    { recipients, job: { ret: 'FULL' }, dsn: { max_returned_bytes: CONTENT.length - 1 } },
+    { recipients, job: { ret: 'FULL', body: 'BINARYMIME' } },
+    { recipients: [{ outcome: late }], job: { ret: 'FULL' } },
+  ];
+  for (const other of others) assert.equal(part(other).startsWith(`message ${headers}`), true);
+});
+
+test('shortened, a report needs no more than the header section', () => {
+  const [draft] = drafts({ recipients: [{ outcome: failed }], job: { ret: 'FULL' } });
+  assert.ok(draft);
+  assert.equal(draft.bytes().includes('the body'), true);
+  draft.shorten();
+  assert.equal(draft.bytes().includes('the body'), false);
+  assert.equal(draft.bytes().includes('Subject: hi'), true);
+});
+
+test('8-bit content is enclosed as it is and asks for 8BITMIME; 8-bit headers alone are encoded', () => {
+  const content = 'Subject: \u00fc\r\n\r\nb\u00fc\r\n';
+  const [full] = drafts({
+    recipients: [{ outcome: failed }],
+    job: { ret: 'FULL', body: '8BITMIME' },
+    content,
+  });
+  assert.ok(full);
+  assert.equal(full.bytes().includes(content), true);
+  assert.equal(full.message(1, 1).envelope.body, '8BITMIME');
+  const [headers] = drafts({ recipients: [{ outcome: failed }], content });
+  assert.ok(headers);
+  assert.equal(headers.bytes().includes('Subject: =C3=BC\r\n'), true);
+  assert.equal(headers.message(1, 1).envelope.body, '7BIT');
+});
+
+test('an internationalized recipient is reported in ASCII to an ASCII sender (RFC 6533)', () => {
+  const recipients = [
+    { outcome: failed, address: 'gr\u00fc\u00dfe@x.test', orcpt: 'utf-8;gr\\x{FC}e@x.test' },
+  ];
+  const [draft] = drafts({
+    recipients,
+    job: { smtpUtf8: true, ret: 'FULL' },
+    content: 'Subject: \u00fc\r\n\r\nx\r\n',
+  });
+  assert.ok(draft);
+  const text = draft.bytes().toString('latin1');
+  assert.match(
+    text,
+    /Original-Recipient: utf-8; gr\\x\{FC\}e@x\.test\r\nFinal-Recipient: utf-8; gr\\x\{FC\}\\x\{DF\}e@x\.test/,
+  );
+  assert.match(text, /Content-Type: message\/global\r\nContent-Transfer-Encoding: quoted-printable/);
+  assert.equal(/[^\0-\x7f]/.test(text), false);
+  assert.equal(draft.message(1, 1).envelope.smtpUtf8, false);
+});
+
+test('an internationalized sender gets an internationalized report', () => {
+  const recipients = [{ outcome: failed, address: 'gr\u00fc\u00dfe@x.test' }];
+  const [draft] = drafts({ recipients, job: { smtpUtf8: true, reversePath: '\u00fc@from.test' } });
+  assert.ok(draft);
+  const text = draft.bytes().toString('utf8');
+  assert.match(text, /report-type=global-delivery-status/);
+  assert.match(text, /Content-Type: message\/global-delivery-status\r\nContent-Transfer-Encoding: 8bit/);
+  assert.match(text, /Final-Recipient: utf-8; gr\u00fc\u00dfe@x\.test/);
+  const { envelope } = draft.message(1, 1);
+  assert.equal(envelope.smtpUtf8, true);
+  assert.equal(envelope.body, '8BITMIME');
+});
+
+test('nothing a peer or a client says begins a line of its own, and no line is too long', () => {
+  const outcome: Outcome = {
+    kind: 'bounced',
+    reason: 'peer-5xx',
+    reply: reply(
+      550,
+      '5.1.1',
+      `no\r\nAction: delivered\nBcc: x\u0000${' word'.repeat(190)}${'x'.repeat(990)}`,
+    ),
+    status: '5.1.1',
+    detail: `no\r\n--=_dsn\r\n${'y'.repeat(2000)}`,
+  };
+  const text = textOf({
+    recipients: [{ outcome, orcpt: 'rfc822;a+0D+0AStatus: 2.0.0' }],
+    job: { envid: 'a+0D+0Ab' },
+  });
+  assert.equal(/\r\n(Bcc|Status: 2|b\r|Action: delivered|--=_dsn\r)/.test(text), false);
+  assert.equal(/[^\r]\n|\r[^\n]|\0/.test(text), false);
+  for (const line of text.split('\r\n')) assert.equal(line.length <= 998, true);
+});
+
+test('1,000 recipients at most are in one DSN', () => {
+  const made = drafts({ recipients: Array.from({ length: 2500 }, () => ({ outcome: failed })) });
+  assert.deepEqual(
+    made.map(
+      (draft) =>
+        draft
+          .bytes()
+          .toString('latin1')
+          .match(/Final-Recipient/g)?.length,
+    ),
+    [1000, 1000, 500],
+  );
+  assert.equal(new Set(made.map((draft) => draft.message(1, 1).queueId)).size, 3);
+});
+
+test('content without a header section, or without a body, is reported too', () => {
+  for (const content of ['', '\r\nonly a body\r\n', 'Subject: x', 'Subject: x\r\n']) {
+    const text = textOf({ recipients: [{ outcome: failed }], content });
+    assert.match(text, /\r\n--=_dsn_[0-9a-z]+--\r\n$/);
+    assert.equal(text.includes('only a body'), false);
+  }
+});
+
+test('a status without a reply comes from the reason', () => {
+  const outcome: Outcome = { kind: 'bounced', reason: 'expired', status: '5.4.7', detail: 'gave up' };
+  const text = textOf({ recipients: [{ outcome }] });
+  assert.match(text, /Status: 5\.4\.7\r\nDiagnostic-Code: X-Relay; gave up\r\n/);
+  assert.equal(text.includes('Remote-MTA'), false);
+});
