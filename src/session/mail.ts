@@ -37,7 +37,10 @@ export const mail: Verb<MailCommand> = {
     if (ret !== undefined) envelope.ret = ret;
     if (envid !== undefined) envelope.envid = envid;
     session.transactions++;
-    session.state = { phase: 'envelope', transaction: { envelope, seen: null } };
+    session.state = {
+      phase: 'envelope',
+      transaction: { envelope, seen: null, startedAtMs: session.context.clock.nowMs },
+    };
     session.reply(REPLY.mailOk);
   },
 };

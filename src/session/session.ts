@@ -267,7 +267,7 @@ export class Session {
     port.deadline(this.connection, settings.persistWaitMs);
   }
 
-  #message({ envelope }: Transaction, content: number): Message {
+  #message({ envelope, startedAtMs }: Transaction, content: number): Message {
     const { queueIds, dates, clock, arena, settings } = this.context;
     const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
     const queueId = queueIds.next();
@@ -282,7 +282,9 @@ export class Session {
       date: dates.at(clock.nowMs),
     });
     const sizeBytes = arena.lengthBytes(content);
-    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs: clock.nowMs, client };
+    const receivedAtMs = clock.nowMs;
+    const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
+    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
   }
 
   /**

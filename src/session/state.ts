@@ -8,6 +8,8 @@ export interface Transaction {
   readonly envelope: Envelope;
   /** Keys of the recipients, to store a repeated one once; made when there is a second recipient. */
   seen: Set<string> | null;
+  /** When MAIL came; the reception time of the accepted event counts from here. */
+  readonly startedAtMs: number;
 }
 
 export type SessionState =

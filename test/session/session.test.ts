@@ -137,6 +137,21 @@ test('a message of the last second is received now, with an id of now', () => {
   assert.equal(f.submitted[0]?.message.receivedAtMs, f.nowMs);
 });
 
+test('the reception time counts from MAIL to the end of data, and never runs backwards', () => {
+  for (const [stepMs, expected] of [
+    [250, 250],
+    [-1000, 0],
+  ] as const) {
+    const f = new DialogFixture();
+    const c = f.open();
+    f.say(c, 'EHLO c.test\r\nMAIL FROM:<a@a.test>\r\n');
+    f.nowMs += stepMs;
+    f.say(c, 'RCPT TO:<b@b.test>\r\nDATA\r\n');
+    f.say(c, 'x\r\n.\r\n');
+    assert.equal(f.submitted[0]?.message.receptionMs, expected);
+  }
+});
+
 test('the deadline follows the phase: command, content, wait', () => {
   const f = new DialogFixture({
     inbound_persist_wait_timeout_ms: 4000,
