@@ -35,7 +35,7 @@ const ROOTS = new Set([
 const CONTRACTS = new Set(['src/admission/gauges.ts', 'src/database/database.ts']);
 /** Where a stage reaches into another nevertheless, and why. */
 const EXCEPTIONS: Record<string, string> = {
-  'src/persistence/database-client.ts → src/database/sqlite/sqlite-database.ts':
+  'src/persistence/database-client.ts → src/database/sqlite/slices.ts':
     'long reads are cut into tasks on the main thread; only the driver knows where to cut',
 };
 
@@ -186,7 +186,7 @@ function unnamed(among: (file: string) => boolean): string[] {
 
 test('every config key is named in a test', () => {
   assert.deepEqual(
-    unnamed((file) => /^test\/.*\.ts$/.test(file) && !file.endsWith('tidy.test.ts')),
+    unnamed((file) => file.startsWith('test/') && file !== 'test/tidy.test.ts'),
     [],
   );
 });
