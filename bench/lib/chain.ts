@@ -26,6 +26,8 @@ export interface ChainOptions {
   check: boolean;
   /** Settings of the relay beyond its defaults. */
   settings: Settings;
+  /** The sink is the static route of this domain, not the smarthost. */
+  routeOnly?: string;
   /** Folder with a queue to start from. */
   dir?: string;
   /** How long the last message may take to reach the sink. */
@@ -58,8 +60,10 @@ export async function runChain(options: ChainOptions): Promise<ChainReport> {
   const sink = options.deliver
     ? await startOurSink(...sinkArgs, ...(options.check ? ['--check'] : []))
     : null;
-  const delivery =
-    sink === null ? { enabled: false } : { smarthost: { host: '127.0.0.1', port: sink.server.port } };
+  const hop = { host: '127.0.0.1', port: sink?.server.port ?? 0 };
+  const { routeOnly } = options;
+  const route = routeOnly === undefined ? { smarthost: hop } : { routes: { [routeOnly]: hop } };
+  const delivery = sink === null ? { enabled: false } : route;
   const settings = {
     ...options.settings,
     delivery: { ...delivery, ...(options.settings.delivery as Settings) },
