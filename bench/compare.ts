@@ -10,6 +10,9 @@ import { figure, table, writeResults } from './lib/results.ts';
 import { postfixInstalled, type Server, startPostfix, startRelay, startSmtpSink } from './lib/servers.ts';
 import { type Kind, type Target, WORKS, type Work } from './lib/works.ts';
 
+// An exit by signal would leave the servers running; `exit` ends them.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 const options = readOptions('bench/compare.ts', 'measures the relay against smtp-sink and Postfix', {
   quick: { kind: 'flag', help: 'one short round of each' },
   rounds: { kind: 'number', default: 3, help: 'rounds of each work; the median counts' },

@@ -10,6 +10,9 @@ import { measureIdle } from './lib/idle.ts';
 import { fail, readOptions } from './lib/options.ts';
 import { figure, table, writeResults } from './lib/results.ts';
 
+// An exit by signal would leave the servers running; `exit` ends them.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 const options = readOptions('bench/relay.ts', 'measures the relay between our client and our sink', {
   messages: { kind: 'number', default: 50_000, help: 'messages' },
   size: { kind: 'number', default: 1024, help: 'bytes of each' },

@@ -26,6 +26,8 @@ export class Child {
       detached: options.group === true,
     });
     this.pid = this.#child.pid ?? -1;
+    const orphaned = (): void => void this.#child.kill('SIGKILL');
+    process.once('exit', orphaned);
     let stderr = '';
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-10_000);
@@ -40,6 +42,7 @@ export class Child {
       this.#child.once('error', (error) => reject(new Error(`${command}: ${error.message}`)));
       let elapsedMs = 0;
       this.#child.once('exit', () => {
+        process.off('exit', orphaned);
         elapsedMs = performance.now() - startedAt;
       });
       this.#child.once('close', (code, signal) =>

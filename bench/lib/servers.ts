@@ -125,6 +125,8 @@ export async function startPostfix(nextHopPort: number | null): Promise<Server> 
   execFileSync(postfix, ['-c', config, 'start'], { stdio: 'pipe' });
   await accepting(port);
   const pid = Number(readFileSync(join(queue, 'pid/master.pid'), 'latin1').trim());
+  const orphaned = (): void => void process.kill(pid, 'SIGTERM');
+  process.once('exit', orphaned);
   return {
     name: 'Postfix',
     port,
@@ -132,6 +134,7 @@ export async function startPostfix(nextHopPort: number | null): Promise<Server> 
     cpuSeconds: () => treeCpuSeconds(pid),
     peakBytes: () => Number.NaN,
     stop: async () => {
+      process.off('exit', orphaned);
       process.kill(pid, 'SIGTERM');
       while (existsSync(`/proc/${pid}`)) await new Promise((settle) => setTimeout(settle, 20));
       rmSync(dir, { recursive: true, force: true });

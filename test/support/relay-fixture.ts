@@ -132,6 +132,9 @@ export class RelayFixture {
       env: { NODE_COMPILE_CACHE: join(ROOT, 'build/compile-cache'), ...process.env, ...this.#options.env },
     });
     this.#child = child;
+    // Whatever ends us must not leave a relay behind.
+    const orphaned = (): void => void (child.pid !== undefined && process.kill(-child.pid, 'SIGKILL'));
+    process.once('exit', orphaned);
     createInterface({ input: child.stdout }).on('line', (line) => this.#takeLogLine(line));
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-20_000);
@@ -139,6 +142,7 @@ export class RelayFixture {
     this.#exited = new Promise((settle) => {
       child.once('error', () => settle({ code: 127, signal: null }));
       child.once('close', (code, signal) => {
+        process.off('exit', orphaned);
         if (this.#child === child) this.#child = null;
         settle({ code, signal });
       });
