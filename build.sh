@@ -177,7 +177,7 @@ step_addon() {
 
 # ------------------------------------------------------------------------------------ 4: build information
 
-commit_id() { git rev-parse --short=12 HEAD 2>/dev/null || echo unknown; }
+commit_id() { git -c safe.directory="$root" rev-parse --short=12 HEAD 2>/dev/null || echo unknown; }
 
 metadata_stamp() { printf '%s %s %s' "$1" "$(commit_id)" "$(cat "build/$1/.stamp")"; }
 
