@@ -139,7 +139,8 @@ export class Sender implements DestinationPorts {
       if (destination.forgettable) this.#destinations.delete(key);
     }
     for (const [key, destination] of this.#destinations) {
-      if (this.#destinations.size < MAX_IDLE_DESTINATIONS) return;
+      // A tenth more than needed, so that this is not done for every new destination.
+      if (this.#destinations.size < MAX_IDLE_DESTINATIONS * 0.9) return;
       if (destination.empty) this.#destinations.delete(key);
     }
   }

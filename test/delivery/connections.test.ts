@@ -165,45 +165,49 @@ test('faults amid a busy connection strike only the message they belong to', asy
 });
 
 test('connections that fail one after another suspend the destination, twice as long each time', async () => {
-  await withSink({ greeting: 'drop' }, { suspend_after_failures: 3 }, async (sink, harness) => {
-    const started = Date.now();
-    const results = await harness.attemptAll(many(10));
-    const reasons = results.flatMap(fates);
-    assert.equal(reasons.filter((fate) => fate === 'deferred connection-lost').length, 3);
-    assert.equal(reasons.filter((fate) => fate === 'deferred destination-suspended').length, 7);
-    assert.equal(sink.connections, 3);
-    const suspended = results.find((result) => fates(result)[0] === 'deferred destination-suspended');
-    assert.ok(suspended);
-    const outcome = outcomeOf(suspended);
-    assert.ok(outcome.kind === 'deferred');
-    assert.equal(outcome.retryAtMs >= started + 60_000, true);
-    assert.equal(suspended.attempts, 0, 'not an attempt: no peer was asked');
-    const message = harness.posted.find((one) => one.type === 'destination');
-    assert.ok(message?.type === 'destination');
-    assert.equal(message.destination, 'smarthost');
-    assert.equal(message.suspendedUntilMs >= started + 60_000, true);
+  await withSink(
+    { greeting: 'drop' },
+    { suspend_after_failures: 3, suspend_ms: 60_000 },
+    async (sink, harness) => {
+      const started = Date.now();
+      const results = await harness.attemptAll(many(10));
+      const reasons = results.flatMap(fates);
+      assert.equal(reasons.filter((fate) => fate === 'deferred connection-lost').length, 3);
+      assert.equal(reasons.filter((fate) => fate === 'deferred destination-suspended').length, 7);
+      assert.equal(sink.connections, 3);
+      const suspended = results.find((result) => fates(result)[0] === 'deferred destination-suspended');
+      assert.ok(suspended);
+      const outcome = outcomeOf(suspended);
+      assert.ok(outcome.kind === 'deferred');
+      assert.equal(outcome.retryAtMs >= started + 60_000, true);
+      assert.equal(suspended.attempts, 0, 'not an attempt: no peer was asked');
+      const message = harness.posted.find((one) => one.type === 'destination');
+      assert.ok(message?.type === 'destination');
+      assert.equal(message.destination, 'smarthost');
+      assert.equal(message.suspendedUntilMs >= started + 60_000, true);
 
-    // While suspended nothing is tried.
-    assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-      'deferred destination-suspended',
-    ]);
-    assert.equal(sink.connections, 3);
+      // While suspended nothing is tried.
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred destination-suspended',
+      ]);
+      assert.equal(sink.connections, 3);
 
-    // After it one try; it fails, and the time doubles.
-    harness.clockOffsetMs = 61_000;
-    assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-      'deferred connection-lost',
-    ]);
-    assert.equal(sink.connections, 4);
-    const second = harness.posted.filter((one) => one.type === 'destination').at(-1);
-    assert.ok(second?.type === 'destination');
-    assert.equal(second.suspendedUntilMs >= started + 61_000 + 120_000, true);
+      // After it one try; it fails, and the time doubles.
+      harness.clockOffsetMs = 61_000;
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred connection-lost',
+      ]);
+      assert.equal(sink.connections, 4);
+      const second = harness.posted.filter((one) => one.type === 'destination').at(-1);
+      assert.ok(second?.type === 'destination');
+      assert.equal(second.suspendedUntilMs >= started + 61_000 + 120_000, true);
 
-    // The peer is back.
-    harness.clockOffsetMs = 61_000 + 121_000;
-    sink.options.greeting = '220 back';
-    allDelivered(await harness.attemptAll(many(5)));
-  });
+      // The peer is back.
+      harness.clockOffsetMs = 61_000 + 121_000;
+      sink.options.greeting = '220 back';
+      allDelivered(await harness.attemptAll(many(5)));
+    },
+  );
 });
 
 test('a peer that grants fewer connections than we want keeps the ones it has, and nothing is deferred', async () => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { createConnection, createServer } from 'node:net';
 import { after, before, test } from 'node:test';
+import { listen } from '../../src/native.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
 import { fates, type Harness, outcomeOf, startSender } from './harness.ts';
 
@@ -217,6 +219,38 @@ test('a port where nobody listens defers with connect-failed', async () => {
   assert.equal(result.attempts, 1);
   assert.equal(outcome.retryAtMs > Date.now() + 50_000, true);
   other.stop();
+});
+
+test('a host that does not answer is given up after connect_timeout_ms', async () => {
+  // A listener that never accepts: once its queue is full, the kernel answers no further connection.
+  const mute = listen({
+    host: '127.0.0.1',
+    port: 0,
+    backlog: 1,
+    listener: 0,
+    batch: 1,
+    onAccept: (fds) => {
+      for (const fd of fds) mute.refuse(fd, '');
+    },
+    onError: () => {},
+  });
+  mute.pause();
+  const fillers = [1, 2, 3, 4].map(() => createConnection(mute.port, '127.0.0.1').on('error', () => {}));
+  await Promise.all(fillers.slice(0, 2).map((socket) => once(socket, 'connect')));
+  const other = startSender({
+    delivery: { smarthost: { host: '127.0.0.1', port: mute.port }, connect_timeout_ms: 150 },
+  });
+  const started = Date.now();
+  const result = await other.attempt({ recipients: ['a@x.test'] });
+  assert.deepEqual(fates(result), ['deferred connect-failed']);
+  const outcome = outcomeOf(result);
+  assert.ok(outcome.kind === 'deferred');
+  assert.match(outcome.detail, /ETIMEDOUT/);
+  assert.equal(Date.now() - started >= 140, true);
+  assert.equal(result.times.connectMs >= 140, true);
+  for (const socket of fillers) socket.destroy();
+  other.stop();
+  mute.close();
 });
 
 test('a reply nobody asked for, on an idle connection, ends it without harm', async () => {

@@ -29,6 +29,8 @@ type Input = {
 export interface JobInput {
   recipients: (string | { address: string; notify?: number; orcpt?: string })[];
   content?: string | Buffer;
+  /** Content in a file instead, as a spilled or stored message has it. */
+  file?: { fd: number; offset: number; lengthBytes: number };
   from?: string;
   destination?: string;
   attempts?: number;
@@ -114,7 +116,11 @@ export class Harness {
 
   job(input: JobInput): Job {
     const bytes = Buffer.from(input.content ?? CONTENT);
-    const content = this.arena.store(bytes);
+    const { file } = input;
+    const content =
+      file === undefined
+        ? this.arena.store(bytes)
+        : this.arena.storeFile(file.fd, file.offset, file.lengthBytes);
     if (content === NO_CONTENT) throw new Error('the arena of the test is too small');
     const recipients = input.recipients.map((one, seq) => {
       const recipient = typeof one === 'string' ? { address: one } : one;
@@ -132,7 +138,7 @@ export class Harness {
       ...(input.envid === undefined ? {} : { envid: input.envid }),
       trace: input.trace ?? 'Received: from test\r\n',
       content,
-      sizeBytes: bytes.length,
+      sizeBytes: file?.lengthBytes ?? bytes.length,
       receivedAtMs: input.receivedAtMs ?? Date.now() + this.clockOffsetMs,
       delayNotified: input.delayNotified ?? false,
       recipients,

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { NOTIFY } from '../../src/mail/envelope.ts';
 import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
@@ -71,6 +74,25 @@ test('without 8BITMIME content that is all ASCII goes without the parameter, oth
   const eight = await send([], { body: '8BITMIME', content: `A: b\r\n\r\n${'x'.repeat(70_000)}\r\nü\r\n` });
   assert.deepEqual(eight.fates, ['bounced needs-8bitmime']);
   assert.match(eight.detail, /^5\.6\.3/);
+});
+
+test('content in a file is looked through and sent from its offset', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'offers-'));
+  const path = join(folder, 'bundle');
+  const ascii = `Subject: big\r\n\r\n${'.line\r\n'.repeat(50_000)}`;
+  const eight = `${ascii}\u00fc\r\n`;
+  writeFileSync(path, `\u00fcbefore${eight}behind`);
+  const lengthOf = (text: string) => Buffer.byteLength(text);
+  // The arena takes the descriptor over.
+  const file = (text: string) => ({ fd: openSync(path, 'r'), offset: 8, lengthBytes: lengthOf(text) });
+  const plain = await send(['PIPELINING'], { body: '8BITMIME', file: file(ascii), trace: '' });
+  assert.deepEqual(plain.fates, ['delivered']);
+  assert.equal(plain.message?.content.equals(Buffer.from(ascii)), true);
+  const lacking = await send(['PIPELINING'], { body: '8BITMIME', file: file(eight) });
+  assert.deepEqual(lacking.fates, ['bounced needs-8bitmime']);
+  const offered = await send(['8BITMIME'], { body: '8BITMIME', file: file(eight), trace: '' });
+  assert.equal(offered.message?.content.equals(Buffer.from(eight)), true);
+  rmSync(folder, { recursive: true });
 });
 
 test('binary content goes by BDAT when CHUNKING and BINARYMIME are offered, else it bounces 5.6.3', async () => {
