@@ -124,7 +124,7 @@ export class Relay {
     const recovered = await this.#database.recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
-    if (config.database.path === ':memory:')
+    if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const shared = { config, arena: this.#arena.buffer, notBeforeMs };

@@ -25,7 +25,7 @@ type Thresholds = Pick<
   | 'persist_min_db_available_connections'
 > & {
   smtp: Pick<Config['smtp'], 'overload_hold_ms'>;
-  database: Pick<Config['database'], 'path' | 'max_messages'>;
+  database: Config['database'];
 };
 
 export interface PressureOptions {
@@ -107,8 +107,9 @@ export class PressureGauge {
     if (this.#availableConnections() < config.persist_min_db_available_connections) return PRESSURE.database;
     if (this.#freeDisk < config.persist_min_free_disk_mb * MEGABYTE) return PRESSURE.disk;
     if (this.#availableMemory() < config.persist_min_available_memory_mb * MEGABYTE) return PRESSURE.memory;
-    if (config.database.path === ':memory:' && this.#options.mails() >= config.database.max_messages)
-      return PRESSURE.messages;
+    const { database } = config;
+    const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
+    if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
     if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
     return PRESSURE.none;

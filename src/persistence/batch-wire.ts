@@ -21,7 +21,8 @@ export interface ResultWire {
 }
 
 export function encodeBatch(batch: CommitBatch): BatchWire {
-  const wire: BatchWire = [batch.token, batch.nowMs, batch.leaseUntilMs, batch.messages.length];
+  const { token, nowMs, leaseUntilMs, lane = 0, messages } = batch;
+  const wire: BatchWire = [token, nowMs, leaseUntilMs, lane, messages.length];
   for (const entry of batch.messages) encodeMessage(wire, entry);
   wire.push(batch.settlements.length);
   for (const settlement of batch.settlements) encodeSettlement(wire, settlement);
@@ -122,6 +123,7 @@ export function decodeBatch(wire: BatchWire): CommitBatch {
     token: reader.text(),
     nowMs: reader.number(),
     leaseUntilMs: reader.number(),
+    lane: reader.number(),
     messages: reader.list(decodeMessage),
     settlements: reader.list(decodeSettlement),
     withdrawals: reader.list((r) => r.text()),

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
+import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RelayError } from '../base/errors.ts';
 import type {
@@ -13,21 +14,25 @@ import type {
   CommitResult,
   Database,
   DestinationBacklog,
+  LeasedKey,
   MailDetail,
+  NodeSlot,
   OperateAction,
   OperateResult,
   OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Recovered,
+  ReleasedRow,
 } from '../database/database.ts';
-import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/slices.ts';
+import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
 
-/** What runs tasks: piscina, or a QueueThread in the same thread (tests). */
+/** What runs tasks: piscina, or a QueueThread in the same thread (tests, a stopped relay's queue). */
 export interface TaskPool {
-  run(task: Task): Promise<Answer>;
+  run(task: Task, shard: number): Promise<Answer>;
   destroy(): Promise<void>;
 }
 
@@ -42,22 +47,42 @@ const RECIPIENT_BYTES = 700;
 /** Pages every commit touches. */
 const COMMIT_PAGES = 6;
 
-/** The pool for sqlite: one thread, because the file has one writer. */
-export function startPool(start: PersistenceStart): TaskPool {
+/** Tasks one thread does at a time with servers: they wait for replies, not for the processor. */
+const TASKS_AT_ONCE = 64;
+
+/**
+ * The pool: one thread for sqlite, because the file has one writer, which sleeps on the task counter instead of its
+ * event loop (less than half the latency of a commit); threads with an event loop for servers.
+ */
+export function startPool(start: PersistenceStart, threads = 1): TaskPool & { readonly threads: Worker[] } {
+  const embedded = start.config.database.driver === 'sqlite';
   const pool = new Piscina({
     filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
     workerData: start,
-    minThreads: 1,
-    maxThreads: 1,
+    minThreads: threads,
+    maxThreads: threads,
     idleTimeout: Number.POSITIVE_INFINITY,
-    concurrentTasksPerWorker: 1,
-    // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit.
-    atomics: 'sync',
+    concurrentTasksPerWorker: embedded ? 1 : TASKS_AT_ONCE,
+    atomics: embedded ? 'sync' : 'disabled',
     recordTiming: false,
     workerHistogram: false,
   });
   pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
-  return pool;
+  return {
+    run: (task, shard) => pool.run({ task, shard }),
+    destroy: () => pool.destroy(),
+    get threads() {
+      return pool.threads as Worker[];
+    },
+  };
+}
+
+export interface DatabaseClientOptions {
+  /** Number of the shard all its tasks are for. */
+  shard?: number;
+  /** Copies sqlite's log back when it has grown. */
+  checkpoints?: boolean;
+  now?: () => number;
 }
 
 export class DatabaseClient implements Database {
@@ -66,12 +91,22 @@ export class DatabaseClient implements Database {
   /** Distinguishes the claims of this life. */
   readonly #life = randomBytes(4).toString('hex');
   #claims = 0;
+  readonly #shard: number;
+  readonly #checkpoints: boolean;
   #mails = 0;
   #uncheckpointedBytes = 0;
+  #running = 0;
 
-  constructor(pool: TaskPool, now: () => number = Date.now) {
+  constructor(pool: TaskPool, { shard = 0, checkpoints = true, now = Date.now }: DatabaseClientOptions = {}) {
     this.#pool = pool;
+    this.#shard = shard;
+    this.#checkpoints = checkpoints;
     this.#now = now;
+  }
+
+  /** Tasks under way; each has one connection, or waits for one. */
+  get running(): number {
+    return this.#running;
   }
 
   /** Messages held, where database.max_messages limits them (`:memory:`); else 0. */
@@ -80,7 +115,13 @@ export class DatabaseClient implements Database {
   }
 
   async #run<K extends Task['kind']>(task: Extract<Task, { kind: K }>): Promise<TaskResults[K]> {
-    const answer = await this.#pool.run(task);
+    this.#running++;
+    let answer: Answer;
+    try {
+      answer = await this.#pool.run(task, this.#shard);
+    } finally {
+      this.#running--;
+    }
     this.#mails = answer.mails;
     if (answer.fault !== null) throw fromFault(answer.fault);
     return answer.value as TaskResults[K];
@@ -108,7 +149,7 @@ export class DatabaseClient implements Database {
       if (fate === null) throw threadDied(error);
       result = fate;
     }
-    this.#account(batch);
+    if (this.#checkpoints) this.#account(batch);
     return result;
   }
 
@@ -145,14 +186,37 @@ export class DatabaseClient implements Database {
     return this.#again({ kind: 'backlog' });
   }
 
-  recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }> {
-    return this.#again({ kind: 'recover', nowMs });
+  due(nowMs: number): Promise<DestinationBacklog[]> {
+    return this.#again({ kind: 'due', nowMs });
   }
 
-  async release(
-    rows: { queueId: string; destination: string; fence: number; reason: string }[],
-    nowMs: number,
-  ): Promise<void> {
+  /** @param fresh the process begins; false for a shard that came back. */
+  recover(nowMs: number, fresh = true): Promise<Recovered> {
+    return this.#again({ kind: 'recover', nowMs, fresh });
+  }
+
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    return this.#again({ kind: 'renew', rows, leaseUntilMs });
+  }
+
+  enroll(slot: NodeSlot): Promise<boolean> {
+    return this.#again({ kind: 'enroll', slot });
+  }
+
+  shardsOfUsers(users: string[]): Promise<(string | null)[]> {
+    return this.#again({ kind: 'shardsOfUsers', users });
+  }
+
+  async ping(): Promise<void> {
+    await this.#again({ kind: 'ping' });
+  }
+
+  /** Removes objects no mail of any shard refers to. */
+  sweep(): Promise<number> {
+    return this.#again({ kind: 'sweep' });
+  }
+
+  async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
     await this.#again({ kind: 'release', rows, nowMs });
   }
 

@@ -5,12 +5,8 @@ import { QueueThread } from './queue-thread.ts';
 import type { Answer, PersistenceStart, Task } from './tasks.ts';
 
 const start = workerData as PersistenceStart;
-const thread = new QueueThread({
-  config: start.config,
-  arena: attachArena(start.arena, start.spillDir),
-  spillDir: start.spillDir,
-});
+const thread = new QueueThread({ ...start, arena: attachArena(start.arena, start.spillDir) });
 
-export default function run(task: Task): Promise<Answer> {
-  return thread.run(task);
+export default function run({ task, shard }: { task: Task; shard: number }): Promise<Answer> {
+  return thread.run(task, shard);
 }

@@ -125,7 +125,7 @@ export class DatabaseStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(isReferenced: (object: string) => boolean | Promise<boolean>): Promise<number> {
     let names: string[];
     try {
       names = readdirSync(this.#options.folder);
@@ -133,7 +133,7 @@ export class DatabaseStorage implements Storage {
       return 0; // made when the first large content comes
     }
     let swept = 0;
-    for (const name of names) if (!isReferenced(name) && unlinkIfThere(this.#path(name))) swept++;
+    for (const name of names) if (!(await isReferenced(name)) && unlinkIfThere(this.#path(name))) swept++;
     return swept;
   }
 

@@ -2,7 +2,7 @@
  * Content in local files, in a folder per day: the contents of one group commit in one bundle, large contents as
  * files of their own. A bundle is deleted when no mail refers to it any more.
  */
-import { readdirSync, rmdirSync } from 'node:fs';
+import { readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
 import { queueIdTimeMs } from '../mail/queue-id.ts';
@@ -115,15 +115,18 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(isReferenced: (object: string) => boolean | Promise<boolean>, minAgeMs = 0): Promise<number> {
+    const writtenBeforeMs = Date.now() - minAgeMs;
     let swept = 0;
     for (const day of names(this.#options.folder)) {
       if (!DAY.test(day)) continue;
       const folder = join(this.#options.folder, day);
       let left = 0;
       for (const name of names(folder)) {
+        const path = join(folder, name);
         const ours = name.endsWith(BUNDLE) || name.endsWith(SINGLE);
-        if (ours && !isReferenced(`${day}/${name}`) && unlinkIfThere(join(folder, name))) swept++;
+        const old = minAgeMs === 0 || (ours && writtenAtMs(path) <= writtenBeforeMs);
+        if (ours && old && !(await isReferenced(`${day}/${name}`)) && unlinkIfThere(path)) swept++;
         else left++;
       }
       if (left === 0) removeFolder(folder);
@@ -144,6 +147,11 @@ function names(folder: string): string[] {
   } catch {
     return []; // made when the first content comes
   }
+}
+
+/** Of a file that is gone: never, so that it is left alone. */
+function writtenAtMs(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
 }
 
 function removeFolder(path: string): void {

@@ -49,9 +49,12 @@ export class StorageByRef implements Storage {
     return this.#ownerOf(ref.object).read(ref, offset, maxBytes);
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(
+    isReferenced: (object: string) => boolean | Promise<boolean>,
+    minAgeMs?: number,
+  ): Promise<number> {
     let swept = 0;
-    for (const storage of this.#all) swept += await storage.sweep(isReferenced);
+    for (const storage of this.#all) swept += await storage.sweep(isReferenced, minAgeMs);
     return swept;
   }
 

@@ -44,7 +44,11 @@ export interface Storage {
   load(ref: ContentRef): Promise<ContentHandle>;
   /** Some bytes, for `queue cat`; empty past the end. */
   read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array>;
-  /** Deletes objects no mail refers to (crash between put and commit). `isReferenced` asks the database. */
-  sweep(isReferenced: (object: string) => boolean): Promise<number>;
+  /**
+   * Deletes objects no mail refers to (crash between put and commit). `isReferenced` asks the database; when it
+   * rejects, so does this, and nothing more is deleted.
+   * @param minAgeMs objects written later than so long ago stay: somebody may be about to commit their mail.
+   */
+  sweep(isReferenced: (object: string) => boolean | Promise<boolean>, minAgeMs?: number): Promise<number>;
   close(): Promise<void>;
 }

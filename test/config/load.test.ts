@@ -177,7 +177,7 @@ test('paths: data_dir from the config file’s folder, the others from data_dir'
   assert.equal(config.data_dir, '/etc/data');
   assert.equal(config.log.file, '/etc/data/logs/relay.log');
   assert.equal(config.listeners[0]?.path, '/etc/data/smtp.sock');
-  assert.equal(config.database.path, '/etc/data/queue.db');
+  assert.equal(config.database.driver === 'sqlite' && config.database.path, '/etc/data/queue.db');
   assert.equal(config.storage.local.path, '/mail');
 });
 

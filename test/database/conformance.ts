@@ -10,11 +10,15 @@ export interface Driver {
   name: string;
   /** Whether the queue is still there after a restart. */
   survives: boolean;
+  /** Why the engine cannot be tried here. */
+  skip?: string | false;
+  /** Before every test: nothing is left of the one before. */
+  prepare?(): Promise<void>;
   open(overrides?: ConstructorParameters<typeof QueueFixture>[0]): QueueFixture;
 }
 
 export function databaseConformance(driver: Driver): void {
-  describe(`database ${driver.name}`, () => {
+  describe(`database ${driver.name}`, { skip: driver.skip ?? false }, () => {
     let queue: QueueFixture;
     let db: Database;
 
@@ -29,7 +33,10 @@ export function databaseConformance(driver: Driver): void {
     const fates = async (queueId: string): Promise<string[]> =>
       (await db.show(queueId))?.recipients.map((r) => r.status) ?? [];
 
-    beforeEach(() => use({}));
+    beforeEach(async () => {
+      await driver.prepare?.();
+      use({});
+    });
     afterEach(async () => {
       await queue.close();
     });

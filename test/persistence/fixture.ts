@@ -13,12 +13,15 @@ import { FakeArena } from './fake-arena.ts';
 
 type DeepPartial<T> = { [K in keyof T]?: T[K] extends object ? DeepPartial<T[K]> : T[K] };
 
-export function makeConfig(dataDir: string, overrides: DeepPartial<Config> = {}): Config {
+type Overrides = Omit<DeepPartial<Config>, 'database'> & { database?: object };
+
+export function makeConfig(dataDir: string, overrides: Overrides = {}): Config {
   const { database, storage, ...rest } = overrides;
+  const sqlite = { path: join(dataDir, 'queue.db') };
   return configSchema.parse({
     ...rest,
     data_dir: dataDir,
-    database: { path: join(dataDir, 'queue.db'), ...database },
+    database: database !== undefined && 'driver' in database ? database : { ...sqlite, ...database },
     storage: { local: { path: join(dataDir, 'mail') }, ...storage },
   });
 }
@@ -29,10 +32,11 @@ export class QueueFixture {
   #config: Config;
   #thread: QueueThread;
   database: DatabaseClient;
+  #lives = 0;
   #sequence = 0;
   #token = 0;
 
-  constructor(overrides: DeepPartial<Config> = {}, dataDir = mkdtempSync(join(tmpdir(), 'queue-'))) {
+  constructor(overrides: Overrides = {}, dataDir = mkdtempSync(join(tmpdir(), 'queue-'))) {
     this.dataDir = dataDir;
     mkdirSync(this.spillDir, { recursive: true });
     this.#config = makeConfig(dataDir, overrides);
@@ -49,17 +53,22 @@ export class QueueFixture {
   }
 
   #newThread(): QueueThread {
-    return new QueueThread({ config: this.#config, arena: this.arena, spillDir: this.spillDir });
+    const owner = `${this.#config.node_id}/life${++this.#lives}`;
+    const { arena, spillDir } = this;
+    return new QueueThread({ config: this.#config, arena, spillDir, owner, connections: 4 });
   }
 
   #client(): DatabaseClient {
     const thread = this.#thread;
-    const pool: TaskPool = { run: (task) => thread.run(structuredClone(task)), destroy: async () => {} };
+    const pool: TaskPool = {
+      run: (task, shard) => thread.run(structuredClone(task), shard),
+      destroy: async () => {},
+    };
     return new DatabaseClient(pool);
   }
 
   /** The relay is stopped and started again, with another config where one is given. */
-  async restart(overrides?: DeepPartial<Config>): Promise<void> {
+  async restart(overrides?: Overrides): Promise<void> {
     await this.database.close();
     const { database, storage } = this.#config;
     if (overrides !== undefined) this.#config = makeConfig(this.dataDir, { database, storage, ...overrides });

@@ -1,0 +1,190 @@
+/**
+ * Leases due rows of one destination to this node, a batch at a time: rows that wait, and rows whose lease ended
+ * without a word from their owner. Rows that another node is claiming are skipped, not waited for.
+ */
+import type { Connection } from 'mariadb';
+import type { BodyType, ReturnType } from '../../mail/envelope.ts';
+import type { Job, JobRecipient } from '../../mail/job.ts';
+import type { ClaimRequest } from '../database.ts';
+import { parseRuns, type Run } from '../seq-runs.ts';
+import { MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+
+interface DueRow {
+  id: string;
+  state: string;
+  dueAt: number;
+  attempts: number;
+  fence: number;
+  waiting: number;
+  delayNotified: number;
+  seqs: string;
+}
+
+interface MailRow extends MailFacts {
+  reversePath: string;
+  body: string;
+  smtpUtf8: number;
+  ret: string | null;
+  envid: string | null;
+  trace: string;
+  receivedAtMs: number;
+  recipients: number;
+}
+
+interface RecipientRow {
+  id: string;
+  seq: number;
+  address: string;
+  notify: number;
+  orcpt: string | null;
+}
+
+/** A leased row, its content not loaded yet. */
+export interface LeasedRow {
+  job: Job;
+  mail: MailFacts;
+  /** What it was, should it have to be given back. */
+  state: string;
+  dueAt: number;
+}
+
+/** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
+const FEW_RECIPIENTS = 100;
+
+/** @param owner written to the leases, so that those of an interrupted claim can be found again. */
+export async function leaseRows(
+  connection: Connection,
+  request: ClaimRequest,
+  owner: string,
+): Promise<LeasedRow[]> {
+  const { destination, nowMs, leaseUntilMs } = request;
+  const due = await connection.execute<DueRow[]>(
+    `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, seqs
+     FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
+     ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
+    [destination, nowMs, request.limit],
+  );
+  const rows = withinRecipients(due, request.maxRecipients);
+  if (rows.length === 0) return [];
+  const ids = rows.map(({ id }) => id);
+  const [mails] = await Promise.all([
+    selectIn<MailRow>(
+      connection,
+      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
+         m.received_at AS receivedAtMs, m.recipients FROM mails m WHERE m.id IN %`,
+      ids,
+    ),
+    connection.query(
+      `UPDATE mail_outbox SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
+       WHERE destination = ? AND mail_id IN ${marks(ids.length)}`,
+      [leaseUntilMs, owner, destination, ...ids],
+    ),
+  ]);
+  const mailOf = new Map(mails.map((mail) => [mail.id, mail]));
+  const waiting = await readRecipients(connection, rows, mailOf);
+  return rows.map((row) => {
+    const mail = mailOf.get(row.id) as MailRow;
+    return {
+      job: jobOf(row, mail, destination, waiting.get(row.id) ?? []),
+      mail,
+      state: row.state === 'SENDING' ? 'PENDING' : row.state,
+      dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
+    };
+  });
+}
+
+function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {
+  let recipients = 0;
+  const at = due.findIndex((row, i) => {
+    recipients += row.waiting;
+    return i > 0 && recipients > maxRecipients;
+  });
+  return at < 0 ? due : due.slice(0, at);
+}
+
+/** Recipients that still wait, by mail, in order of their numbers. */
+async function readRecipients(
+  connection: Connection,
+  rows: DueRow[],
+  mailOf: ReadonlyMap<string, MailRow>,
+): Promise<Map<string, JobRecipient[]>> {
+  const columns =
+    "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
+  const whole: string[] = [];
+  const parts: Promise<RecipientRow[]>[] = [];
+  const runsOfMail = new Map<string, Run[]>();
+  for (const row of rows) {
+    const { recipients } = mailOf.get(row.id) as MailRow;
+    const runs = parseRuns(row.seqs);
+    runsOfMail.set(row.id, runs);
+    if (recipients <= Math.max(FEW_RECIPIENTS, 4 * row.waiting)) whole.push(row.id);
+    else
+      for (const [first, last] of runs)
+        parts.push(
+          connection.execute<RecipientRow[]>(`${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`, [
+            row.id,
+            first,
+            last,
+          ]),
+        );
+  }
+  const found = new Map<string, JobRecipient[]>();
+  const add = ({ id, seq, address, notify, orcpt }: RecipientRow): void => {
+    if (!contains(runsOfMail.get(id) as Run[], seq)) return;
+    const recipient: JobRecipient = { seq, address, notify };
+    if (orcpt !== null) recipient.orcpt = orcpt;
+    const list = found.get(id);
+    if (list) list.push(recipient);
+    else found.set(id, [recipient]);
+  };
+  const sql = `${columns} AND mail_id IN % ORDER BY mail_id, seq`;
+  for (const row of await selectIn<RecipientRow>(connection, sql, whole)) add(row);
+  for (const part of await Promise.all(parts)) for (const row of part) add(row);
+  return found;
+}
+
+/** Runs are ascending. */
+function contains(runs: readonly Run[], seq: number): boolean {
+  if (runs.length === 1) return seq >= (runs[0] as Run)[0] && seq <= (runs[0] as Run)[1];
+  let low = 0;
+  let high = runs.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const [first, last] = runs[middle] as Run;
+    if (seq < first) high = middle - 1;
+    else if (seq > last) low = middle + 1;
+    else return true;
+  }
+  return false;
+}
+
+function jobOf(row: DueRow, mail: MailRow, destination: string, recipients: JobRecipient[]): Job {
+  const job: Job = {
+    queueId: row.id,
+    destination,
+    attempts: row.attempts,
+    fence: row.fence + 1,
+    reversePath: mail.reversePath,
+    body: mail.body as BodyType,
+    smtpUtf8: mail.smtpUtf8 === 1,
+    trace: mail.trace,
+    content: -1,
+    sizeBytes: mail.sizeBytes,
+    receivedAtMs: mail.receivedAtMs,
+    delayNotified: row.delayNotified === 1,
+    recipients,
+  };
+  if (mail.ret !== null) job.ret = mail.ret as ReturnType;
+  if (mail.envid !== null) job.envid = mail.envid;
+  return job;
+}
+
+/** The earliest row of the destination that waits; null when none does. */
+export async function nextDue(connection: Connection, destination: string): Promise<number | null> {
+  const rows = await connection.execute<{ dueAt: number }[]>(
+    `SELECT due_at AS dueAt FROM mail_outbox FORCE INDEX (outbox_due)
+     WHERE destination = ? AND due_at > -1 AND state <> 'SENDING' ORDER BY due_at LIMIT 1`,
+    [destination],
+  );
+  return rows[0]?.dueAt ?? null;
+}
