@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DnsServer } from '../support/dns-server.ts';
-import { ScriptedSink } from '../support/scripted-sink.ts';
-import { fates, type Harness, startSender } from './harness.ts';
+import { fates, type Harness, startSender, startSink } from './harness.ts';
 
 async function drained(harness: Harness): Promise<string[]> {
   await harness.until(() => harness.posted.some(({ type }) => type === 'drained'));
@@ -12,7 +11,7 @@ async function drained(harness: Harness): Promise<string[]> {
 }
 
 test('a drain finishes what is on the wire, gives back what is not, and closes with QUIT', async () => {
-  const sink = await ScriptedSink.start({ delays: { dot: 30 } });
+  const sink = await startSink({ delays: { dot: 30 } });
   const harness = startSender({
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_connections_per_destination: 2 },
   });
@@ -45,7 +44,7 @@ test('an idle sender is drained at once', async () => {
 });
 
 test('what does not end within shutdown_grace_ms is deferred as shutdown, due at once', async () => {
-  const sink = await ScriptedSink.start();
+  const sink = await startSink();
   const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
   harness.sender.accept([harness.job({ recipients: ['hang-at-dot@x.test'] })]);
   await sink.until(() => sink.unaccepted.length === 1);
@@ -62,7 +61,7 @@ test('what does not end within shutdown_grace_ms is deferred as shutdown, due at
 
 test('jobs waiting for DNS or a connection go back unfinished', async () => {
   const dns = await DnsServer.start({ 'mute.test': { fault: 'timeout' } });
-  const sink = await ScriptedSink.start({ greeting: 'hang' });
+  const sink = await startSink({ greeting: 'hang' });
   const harness = startSender({
     delivery: { routes: { 'hang.test': { host: '127.0.0.1', port: sink.port } } },
     dns: { servers: [dns.address] },
@@ -83,7 +82,7 @@ test('jobs waiting for DNS or a connection go back unfinished', async () => {
 });
 
 test('of a message with many transactions, those not begun are deferred as shutdown', async () => {
-  const sink = await ScriptedSink.start({ delays: { dot: 20 } });
+  const sink = await startSink({ delays: { dot: 20 } });
   const harness = startSender({
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_recipients_per_transaction: 1 },
   });
@@ -103,7 +102,7 @@ test('of a message with many transactions, those not begun are deferred as shutd
 
 test('a job that arrives after the drain began goes back', async () => {
   const harness = startSender({});
-  const sink = await ScriptedSink.start({ delays: { dot: 20 } });
+  const sink = await startSink({ delays: { dot: 20 } });
   harness.sender.reconfigure({
     ...harness.config,
     delivery: { ...harness.config.delivery, smarthost: { host: '127.0.0.1', port: sink.port } },

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { ScriptedSink } from '../support/scripted-sink.ts';
-import { fates, type Harness, type JobInput, outcomeOf, startSender } from './harness.ts';
+import type { ScriptedSink } from '../support/scripted-sink.ts';
+import { fates, type Harness, type JobInput, outcomeOf, startSender, startSink } from './harness.ts';
 
 const HOUR = 3_600_000;
 let sink: ScriptedSink;
 before(async () => {
-  sink = await ScriptedSink.start({ capabilities: ['PIPELINING', 'ENHANCEDSTATUSCODES'] });
+  sink = await startSink({ capabilities: ['PIPELINING', 'ENHANCEDSTATUSCODES'] });
 });
 after(() => sink.stop());
 
