@@ -66,6 +66,8 @@ export class DatabaseClient implements Database {
   /** Distinguishes the claims of this life. */
   readonly #life = randomBytes(4).toString('hex');
   #claims = 0;
+  /** Owners of claims whose outcome nobody learned. */
+  readonly #unlearned: string[] = [];
   #mails = 0;
   #uncheckpointedBytes = 0;
 
@@ -131,13 +133,23 @@ export class DatabaseClient implements Database {
   }
 
   async claim(request: ClaimRequest): Promise<ClaimResult> {
+    await this.#giveBack();
     const owner = `${this.#life}-${++this.#claims}`;
     try {
       return await this.#run({ kind: 'claim', request, owner });
     } catch (error) {
       if (error instanceof RelayError) throw error;
-      await this.#again({ kind: 'unclaim', owner, nowMs: this.#now() });
+      this.#unlearned.push(owner);
+      await this.#giveBack();
       throw threadDied(error);
+    }
+  }
+
+  /** Rows claimed by a thread that died before it said so would stay SENDING: no claim goes before they are back. */
+  async #giveBack(): Promise<void> {
+    for (let owner = this.#unlearned[0]; owner !== undefined; owner = this.#unlearned[0]) {
+      await this.#again({ kind: 'unclaim', owner, nowMs: this.#now() });
+      if (this.#unlearned[0] === owner) this.#unlearned.shift();
     }
   }
 
