@@ -7,7 +7,14 @@ import { programPath } from '../test/support/programs.ts';
 import { Child } from './lib/child.ts';
 import { fail, readOptions } from './lib/options.ts';
 import { figure, table, writeResults } from './lib/results.ts';
-import { postfixInstalled, type Server, startPostfix, startRelay, startSmtpSink } from './lib/servers.ts';
+import {
+  postfixInstalled,
+  type Server,
+  startPostfix,
+  startReactor,
+  startRelay,
+  startSmtpSink,
+} from './lib/servers.ts';
 import { type Kind, type Target, WORKS, type Work } from './lib/works.ts';
 
 // An exit by signal would leave the servers running; `exit` ends them.
@@ -43,10 +50,14 @@ const report = [];
 const rows: (string | number)[][] = [];
 for (const work of works) {
   const kinds = work.kinds.filter((kind) => kind !== 'postfix' || withPostfix);
-  const runs: Record<Kind, Measured[]> = { sink: [], relay: [], postfix: [] };
+  const runs: Record<Kind, Measured[]> = { sink: [], relay: [], reactor: [], postfix: [] };
   for (let round = 0; round < rounds; round++) {
     for (const kind of kinds) {
-      const measured = await measure(work, kind, Math.ceil(work.messages[kind] / (options.quick ? 5 : 1)));
+      const measured = await measure(
+        work,
+        kind,
+        Math.ceil((work.messages[kind] ?? 0) / (options.quick ? 5 : 1)),
+      );
       runs[kind].push(measured);
       process.stderr.write(
         `${work.title}: ${kind} ${figure(measured.rate)} msg/s, ${figure(measured.cpuUs)} µs\n`,
@@ -58,7 +69,9 @@ for (const work of works) {
   report.push({ work: work.key, title: work.title, medians, runs, verdicts });
   rows.push([
     work.title,
-    ...(['sink', 'relay', 'postfix'] as const).map((kind) => cell(medians[kind])),
+    cell(medians.sink),
+    cell(medians.relay ?? medians.reactor),
+    cell(medians.postfix),
     verdicts.join('<br>'),
   ]);
 }
@@ -102,6 +115,7 @@ async function measure(work: Work, kind: Kind, messages: number): Promise<Measur
 
 function start(work: Work, kind: Kind, nextHopPort: number | null): Promise<Server> {
   if (kind === 'sink') return startSmtpSink();
+  if (kind === 'reactor') return startReactor();
   if (kind === 'postfix') return startPostfix(nextHopPort);
   if (nextHopPort === null) return startRelay(work.settings);
   return startRelay({
@@ -111,7 +125,7 @@ function start(work: Work, kind: Kind, nextHopPort: number | null): Promise<Serv
 }
 
 function judge(target: Target, medians: Partial<Record<string, Measured>>): string {
-  const ours = medians.relay;
+  const ours = medians.relay ?? medians.reactor;
   const theirs = target.against === null ? null : medians[target.against];
   if (ours === undefined || theirs === undefined) return `${target.text}: not measured`;
   const value = (of: Measured): number => (target.measure === 'rate' ? of.rate : of.cpuUs);
