@@ -226,7 +226,10 @@ export class GroupCommit {
   #outcome({ message }: Entry, committed: boolean): EntryOutcome {
     if (!committed) return 'withdrawn';
     this.#committedMessages++;
-    if (this.#arena.moveState(message.content, CONTENT_STATE.committing, CONTENT_STATE.committed))
+    const { committing, committed: done } = CONTENT_STATE;
+    const { content } = message;
+    // The database may have closed the race already, before it did anything else with the rows.
+    if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
     this.#queue.addWithdrawal(message.queueId);
     return 'abandoned';
