@@ -145,7 +145,7 @@ void Acceptor::on_poll(uv_poll_t* handle, int status, int) {
   if (status == 0) {
     a->accept_batch();
   } else {
-    a->calls_.error(a->owner_, -status);
+    a->rest(-status);
   }
 }
 
@@ -178,13 +178,15 @@ void Acceptor::accept_batch() {
     for (int fd : unclaimed_) ::close(fd);
     unclaimed_.clear();
   }
-  if (failure != 0 && !closed_) {
-    // Out of descriptors or memory: the connection stays in the backlog, so polling on would spin.
-    resting_ = true;
-    watch();
-    uv_timer_start(&timer_, on_timer, kRestMs, 0);
-    calls_.error(owner_, failure);
-  }
+  if (failure != 0 && !closed_) rest(failure);
+}
+
+/** Out of descriptors or memory: the connection stays in the backlog, so polling on would spin. */
+void Acceptor::rest(int error) {
+  resting_ = true;
+  watch();
+  uv_timer_start(&timer_, on_timer, kRestMs, 0);
+  calls_.error(owner_, error);
 }
 
 bool Acceptor::forget(int fd) {

@@ -44,6 +44,7 @@ class Acceptor {
   int listen_socket();
   int clear_stale_path(const struct sockaddr* address, unsigned length);
   void accept_batch();
+  void rest(int error);
   bool forget(int fd);
   void watch();
   void handle_closed();

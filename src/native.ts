@@ -6,9 +6,10 @@
  * `events`; the turn answers by writing operations through the methods of `Reactor`, which only append to a ring.
  * The ring is executed when onTurn returns, or by `flush()` when operations were written outside a turn.
  */
-import { readSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { getSystemErrorName } from 'node:util';
+import { addon, type Native } from './native/addon.ts';
+import { RingReactor } from './native/ring-reactor.ts';
+import { SharedArena } from './native/shared-arena.ts';
 
 // ---------------------------------------------------------------------------------------------- content arena
 
@@ -24,7 +25,7 @@ export const CONTENT_STATE = {
   committing: 1,
   withdrawn: 2,
   abandoned: 3,
-  /** The main thread saw the commit before the session gave up: the verdict is on its way and holds. */
+  /** The commit was done before the session gave up: the verdict is on its way and holds. */
   committed: 4,
 } as const;
 
@@ -68,7 +69,7 @@ export interface Arena {
 export const EVENT_WORDS = 4;
 
 export const EVENT = {
-  /** Server: a socket was handed over; a, b = offset and length in `text` of "listener remoteIp remotePort localIp localPort". Client: connect succeeded; same text, listener = 0. */
+  /** Server: a socket was handed over; a, b = offset and length in `text` of "listener remoteIp remotePort localIp localPort" (for a Unix socket each end is "unix 0"). Client: connect succeeded; same text, listener = 0. */
   opened: 1,
   /** A line without its end; a, b = offset and length in `text`. */
   line: 2,
@@ -147,7 +148,7 @@ export interface Reactor {
   dropContent(connection: number): void;
   /** Stop parsing until the next expect…; lines already in `events` are the caller's to keep. */
   hold(connection: number): void;
-  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. */
+  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
   deadline(connection: number, ms: number): void;
   /** Timeout event (a = 1) when, after graceMs of a content phase, the mean rate is below bytesPerSecond. 0: off. */
   minRate(connection: number, bytesPerSecond: number, graceMs: number): void;
@@ -156,7 +157,8 @@ export interface Reactor {
   /**
    * Client: sends prefix (trace) then the content. dotStuffed: dots are stuffed, a missing final CRLF is added and
    * CRLF.CRLF ends it; else raw bytes (BDAT). Bare LF never becomes a line for stuffing purposes. A `sent` event follows.
-   * The reactor takes its own reference on the handle until done.
+   * The reactor takes its own reference on the handle until done. Content that cannot be read to its end is never
+   * completed: the connection closes with EIO instead.
    */
   sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
@@ -206,347 +208,8 @@ export interface Acceptor {
 
 // ---------------------------------------------------------------------------------------------- implementation
 
-type Native = unknown;
-
-/** The functions of native/addon_*.cc. */
-interface Addon {
-  buildInfo(): { compiler: string; sanitizer: string };
-  arenaCreate(memory: Buffer, spillDir: string): Native;
-  arenaAttach(memory: Buffer, spillDir: string): Native;
-  arenaStore(arena: Native, bytes: Uint8Array): number;
-  arenaStoreFile(arena: Native, fd: number, offset: number, lengthBytes: number): number;
-  arenaRelease(arena: Native, handle: number): void;
-  reactorCreate(options: object): Native;
-  reactorId(reactor: Native): number;
-  reactorFlush(reactor: Native): void;
-  reactorUseBytes(reactor: Native, bytes: Buffer): void;
-  reactorConnect(reactor: Native, address: string, port: number, source: string, timeoutMs: number): number;
-  reactorConnections(reactor: Native): number;
-  reactorDestroy(reactor: Native): void;
-  reactorLoad(id: number): number;
-  acceptorCreate(options: object): Native;
-  acceptorPort(acceptor: Native): number;
-  acceptorHandOff(acceptor: Native, fd: number, reactorId: number, address: string): boolean;
-  acceptorRefuse(acceptor: Native, fd: number, reply: string): void;
-  acceptorPause(acceptor: Native, paused: boolean): void;
-  acceptorClose(acceptor: Native): void;
-  scanContent(
-    input: Buffer,
-    pieceBytes: number,
-    dots: boolean,
-    normalize: boolean,
-    maxLineBytes: number,
-  ): { content: Buffer; consumed: number; flags: number; trace: number; ended: boolean };
-  stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;
-  scanLine(
-    input: Buffer,
-    maxLineBytes: number,
-  ): { length: number; consumed: number; flags: number; changesReading: boolean };
-}
-
-/** PROTORELAY_ADDON: Release (default), Debug or Sanitize, as built by build.sh. */
-const addon = createRequire(import.meta.url)(
-  `../build/${process.env.PROTORELAY_ADDON ?? 'Release'}/protorelay.node`,
-) as Addon;
-
 /** The pure functions as C++ has them, for the test that runs them against src/protocol/scan.ts. */
 export const { buildInfo, scanContent, stuffContent, scanLine } = addon;
-
-// Word positions of ArenaHeader and ChunkRecord in native/arena.h.
-const HEADER_WORDS = 16;
-const CHUNK_COUNT = 1;
-const FREE_COUNT = 4;
-const CHUNKS_AT = 7;
-const RECORD_WORDS = 16;
-const NEXT = 0;
-const REFS = 1;
-const STATE = 2;
-const FLAGS = 3;
-const LENGTH_LOW = 4;
-const LENGTH_HIGH = 5;
-const OFFSET_LOW = 6;
-const OFFSET_HIGH = 7;
-const FD = 8;
-const SPILL = 9;
-const USED = 10;
-const IN_FILE = 1;
-const SPILL_FILE = 2;
-const CLAIMED = 4;
-
-class SharedArena implements Arena {
-  readonly buffer: SharedArrayBuffer;
-  readonly chunkCount: number;
-  readonly native: Native;
-  readonly #words: Int32Array;
-  readonly #chunksAt: number;
-  readonly #spillDir: string;
-
-  constructor(buffer: SharedArrayBuffer, spillDir: string, fresh: boolean) {
-    const memory = Buffer.from(buffer);
-    this.native = fresh ? addon.arenaCreate(memory, spillDir) : addon.arenaAttach(memory, spillDir);
-    this.buffer = buffer;
-    this.#spillDir = spillDir;
-    const header = new Int32Array(buffer, 0, HEADER_WORDS);
-    this.chunkCount = header[CHUNK_COUNT] as number;
-    this.#chunksAt = header[CHUNKS_AT] as number;
-    this.#words = new Int32Array(buffer, 0, HEADER_WORDS + this.chunkCount * RECORD_WORDS);
-  }
-
-  freeChunks(): number {
-    return Atomics.load(this.#words, FREE_COUNT);
-  }
-
-  store(bytes: Uint8Array): number {
-    return addon.arenaStore(this.native, bytes);
-  }
-
-  storeFile(fd: number, offset: number, lengthBytes: number): number {
-    return addon.arenaStoreFile(this.native, fd, offset, lengthBytes);
-  }
-
-  lengthBytes(handle: number): number {
-    return this.#wide(handle, LENGTH_LOW, LENGTH_HIGH);
-  }
-
-  retain(handle: number): void {
-    if (Atomics.add(this.#words, this.#at(handle) + REFS, 1) <= 0) {
-      throw new Error(`content ${handle} retained after its last release`);
-    }
-  }
-
-  release(handle: number): void {
-    addon.arenaRelease(this.native, handle);
-  }
-
-  moveState(handle: number, from: number, to: number): boolean {
-    return Atomics.compareExchange(this.#words, this.#at(handle) + STATE, from, to) === from;
-  }
-
-  parts(handle: number): Buffer[] {
-    const views: Buffer[] = [];
-    if (this.#word(handle, FLAGS) & IN_FILE) return views;
-    for (let chunk = handle; chunk >= 0; chunk = this.#word(chunk, NEXT) - 1) {
-      const used = this.#word(chunk, USED);
-      if (used > 0) views.push(Buffer.from(this.buffer, this.#chunksAt + chunk * CHUNK_BYTES, used));
-    }
-    return views;
-  }
-
-  file(handle: number): { fd: number; offset: number; path: string | null } | null {
-    const flags = this.#word(handle, FLAGS);
-    if (!(flags & IN_FILE)) return null;
-    const unclaimed = (flags & SPILL_FILE) !== 0 && (flags & CLAIMED) === 0;
-    const path = unclaimed ? `${this.#spillDir}/${this.#word(handle, SPILL)}.spill` : null;
-    return { fd: this.#word(handle, FD), offset: this.#wide(handle, OFFSET_LOW, OFFSET_HIGH), path };
-  }
-
-  claimFile(handle: number): void {
-    Atomics.or(this.#words, this.#at(handle) + FLAGS, CLAIMED);
-  }
-
-  head(handle: number, maxBytes: number): Buffer {
-    const file = this.file(handle);
-    if (file === null) return Buffer.concat(this.parts(handle), Math.min(maxBytes, this.lengthBytes(handle)));
-    const bytes = Buffer.alloc(Math.min(maxBytes, this.lengthBytes(handle)));
-    let done = 0;
-    while (done < bytes.length) {
-      const got = readSync(file.fd, bytes, done, bytes.length - done, file.offset + done);
-      if (got === 0) break;
-      done += got;
-    }
-    return bytes.subarray(0, done);
-  }
-
-  #at(handle: number): number {
-    return HEADER_WORDS + handle * RECORD_WORDS;
-  }
-
-  #word(handle: number, word: number): number {
-    return this.#words[this.#at(handle) + word] as number;
-  }
-
-  #wide(handle: number, low: number, high: number): number {
-    return this.#word(handle, high) * 0x1_0000_0000 + (this.#word(handle, low) >>> 0);
-  }
-}
-
-// Operations of native/reactor_ops.cc: records of eight words, the operation and the connection first.
-const OP = {
-  send: 1,
-  expectLines: 2,
-  expectData: 3,
-  expectChunk: 4,
-  dropContent: 5,
-  hold: 6,
-  deadline: 7,
-  minRate: 8,
-  close: 9,
-  sendContent: 10,
-} as const;
-const OP_WORDS = 8;
-const OPS_IN_RING = 4096;
-const EVENTS_IN_TURN = 4096;
-const TEXT_BYTES = 262144;
-const SEND_BYTES = 262144;
-/** Words of the control array: how much of the ring and of the byte area is in use. */
-const OPS_USED = 0;
-const BYTES_USED = 1;
-
-class NativeReactor implements Reactor {
-  readonly id: number;
-  readonly events = new Uint32Array(EVENTS_IN_TURN * EVENT_WORDS);
-  readonly text: Buffer = Buffer.from(new SharedArrayBuffer(TEXT_BYTES));
-  readonly #ops = new Uint32Array(OPS_IN_RING * OP_WORDS);
-  readonly #control = new Uint32Array(2);
-  #bytes: Buffer = Buffer.from(new ArrayBuffer(SEND_BYTES));
-  readonly #native: Native;
-
-  constructor(options: ReactorOptions) {
-    this.#native = addon.reactorCreate({
-      arena: (options.arena as SharedArena).native,
-      spillThreshold: options.spillThresholdBytes,
-      maxConnections: options.maxConnections,
-      maxLine: options.maxLineBytes,
-      lingerMs: options.lingerMs ?? 2000,
-      holdAfterVerbs: options.holdAfterVerbs,
-      events: this.events,
-      text: this.text,
-      ops: this.#ops,
-      control: this.#control,
-      bytes: this.#bytes,
-      onTurn: (count: number) => options.onTurn(count),
-    });
-    this.id = addon.reactorId(this.#native);
-  }
-
-  send(connection: number, bytes: Uint8Array): void {
-    const offset = this.#room(bytes.length);
-    this.#bytes.set(bytes, offset);
-    this.#sent(connection, offset, bytes.length);
-  }
-
-  sendLatin1(connection: number, text: string): void {
-    const offset = this.#room(text.length);
-    this.#sent(connection, offset, this.#bytes.write(text, offset, 'latin1'));
-  }
-
-  sendUtf8(connection: number, text: string): void {
-    const offset = this.#room(text.length * 3);
-    this.#sent(connection, offset, this.#bytes.write(text, offset, 'utf8'));
-  }
-
-  expectLines(connection: number): void {
-    this.#op(OP.expectLines, connection);
-  }
-
-  expectData(connection: number, rules: ContentRules): void {
-    const max = rules.maxBytes;
-    const normalize = rules.normalizeNewlines ? 1 : 0;
-    this.#op(OP.expectData, connection, low(max), high(max), rules.maxLineBytes, normalize);
-  }
-
-  expectChunk(connection: number, bytes: number, last: boolean, rules: ContentRules): void {
-    const max = rules.maxBytes;
-    const flags = (last ? 1 : 0) | (rules.normalizeNewlines ? 2 : 0);
-    this.#op(
-      OP.expectChunk,
-      connection,
-      low(bytes),
-      high(bytes),
-      low(max),
-      high(max),
-      rules.maxLineBytes,
-      flags,
-    );
-  }
-
-  dropContent(connection: number): void {
-    this.#op(OP.dropContent, connection);
-  }
-
-  hold(connection: number): void {
-    this.#op(OP.hold, connection);
-  }
-
-  deadline(connection: number, ms: number): void {
-    this.#op(OP.deadline, connection, ms);
-  }
-
-  minRate(connection: number, bytesPerSecond: number, graceMs: number): void {
-    this.#op(OP.minRate, connection, bytesPerSecond, graceMs);
-  }
-
-  close(connection: number, atOnce = false): void {
-    this.#op(OP.close, connection, atOnce ? 1 : 0);
-  }
-
-  sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void {
-    const offset = this.#room(prefix.length);
-    this.#bytes.set(prefix, offset);
-    this.#control[BYTES_USED] = offset + prefix.length;
-    this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
-  }
-
-  connect(address: string, port: number, source: string, timeoutMs: number): number {
-    return addon.reactorConnect(this.#native, address, port, source, timeoutMs);
-  }
-
-  flush(): void {
-    addon.reactorFlush(this.#native);
-  }
-
-  connections(): number {
-    return addon.reactorConnections(this.#native);
-  }
-
-  destroy(): void {
-    addon.reactorDestroy(this.#native);
-  }
-
-  /** Where the next `bytes` of output go. Room for an operation too, so that bytes and operation stay together. */
-  #room(bytes: number): number {
-    const used = this.#control[BYTES_USED] as number;
-    if (used + bytes <= this.#bytes.length && (this.#control[OPS_USED] as number) < this.#ops.length)
-      return used;
-    this.flush();
-    if (bytes > this.#bytes.length) {
-      this.#bytes = Buffer.from(new ArrayBuffer(bytes * 2));
-      addon.reactorUseBytes(this.#native, this.#bytes);
-    }
-    return 0;
-  }
-
-  #sent(connection: number, offset: number, length: number): void {
-    this.#control[BYTES_USED] = offset + length;
-    this.#op(OP.send, connection, offset, length);
-  }
-
-  #op(op: number, connection: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): void {
-    let at = this.#control[OPS_USED] as number;
-    if (at >= this.#ops.length) {
-      this.flush();
-      at = 0;
-    }
-    const ops = this.#ops;
-    ops[at] = op;
-    ops[at + 1] = connection;
-    ops[at + 2] = a;
-    ops[at + 3] = b;
-    ops[at + 4] = c;
-    ops[at + 5] = d;
-    ops[at + 6] = e;
-    ops[at + 7] = f;
-    this.#control[OPS_USED] = at + OP_WORDS;
-  }
-}
-
-function low(value: number): number {
-  return Math.min(value, Number.MAX_SAFE_INTEGER) % 0x1_0000_0000;
-}
-
-function high(value: number): number {
-  return Math.floor(Math.min(value, Number.MAX_SAFE_INTEGER) / 0x1_0000_0000);
-}
 
 class NativeAcceptor implements Acceptor {
   readonly port: number;
@@ -589,7 +252,7 @@ export function attachArena(buffer: SharedArrayBuffer, spillDir: string): Arena 
 }
 
 export function createReactor(options: ReactorOptions): Reactor {
-  return new NativeReactor(options);
+  return new RingReactor(options);
 }
 
 /** Connections of a reactor of any thread, those on their way to it included; -1 when it is gone. */

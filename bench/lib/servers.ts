@@ -81,6 +81,14 @@ export async function startOurSink(...args: string[]): Promise<{ server: Server;
   return { server: serverOf('bench/sink.ts', ready.port as number, child), child };
 }
 
+/** Our protocol path alone. */
+export async function startReactor(): Promise<Server> {
+  const port = await freePort();
+  const child = new Child(process.execPath, [join(ROOT, 'bench/reactor.ts'), '--port', String(port)]);
+  await accepting(port);
+  return serverOf('bench/reactor.ts', port, child);
+}
+
 /** Our relay. */
 export async function startRelay(
   settings: Settings,

@@ -123,13 +123,15 @@ void check_content(const std::string& input, const std::string& seed) {
 }
 
 std::string send_in_pieces(const std::string& content, Splits splits) {
+  // A copy of exactly its length, so that a byte read behind it is an error.
+  std::vector<uint8_t> bytes(content.begin(), content.end());
   ContentCursor cursor;
   cursor.begin(content.size(), true);
   std::string wire;
   while (!cursor.done()) {
     Piece plan[kMaxPieces];
     size_t count = cursor.plan(plan, [&](uint64_t at, const uint8_t** from) {
-      *from = reinterpret_cast<const uint8_t*>(content.data()) + at;
+      *from = bytes.data() + at;
       return splits.next(content.size() - static_cast<size_t>(at));
     });
     require(count > 0 && count <= kMaxPieces, "a plan is empty or too long");

@@ -24,6 +24,8 @@ type Awaitable<T> = T | Promise<T>;
 export interface QueueDatabase {
   /** Messages held, where a limit counts them; else 0. */
   readonly mails: number;
+  /** Written to the database's own log since the last checkpoint, about; 0 where a server sees to that. */
+  readonly logBytes: number;
   commit(batch: CommitBatch): Promise<CommitResult>;
   fate(token: string): Promise<CommitResult | null>;
   claim(request: ClaimRequest, owner: string): Promise<ClaimResult>;

@@ -85,15 +85,14 @@ export class QueueThread {
   async run(task: Task, shard = 0): Promise<Answer> {
     let database: QueueDatabase | null = null;
     try {
-      if (task.kind === 'close') return { value: await this.close(), fault: null, mails: 0 };
-      if (task.kind === 'sweep') return { value: await this.#sweep(), fault: null, mails: 0 };
+      if (task.kind === 'close') return answer(await this.close(), null, null);
+      if (task.kind === 'sweep') return answer(await this.#sweep(), null, null);
       database = await this.#open(shard);
-      const value = await this.#dispatch(database, task);
-      return { value, fault: null, mails: database.mails };
+      return answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
       const fault = toFault(error);
       if (fault.code === 'database-unavailable') this.#drop();
-      return { value: null, fault, mails: database?.mails ?? 0 };
+      return answer(null, fault, database);
     }
   }
 
@@ -251,4 +250,8 @@ export class QueueThread {
     await storage?.close();
     return null;
   }
+}
+
+function answer(value: unknown, fault: Answer['fault'], database: QueueDatabase | null): Answer {
+  return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0 };
 }

@@ -191,7 +191,9 @@ export class EmbeddedScheduler implements Scheduler {
       place.waitingRows === 0 &&
       !place.claiming &&
       !place.queued &&
-      place.suspendedUntilMs <= this.#ports.now()
+      place.suspendedUntilMs <= this.#ports.now() &&
+      // A place forgotten before may still stand in the heap; the destination's place of today is another.
+      this.#places.get(place.destination) === place
     )
       this.#places.delete(place.destination);
   }

@@ -93,6 +93,37 @@ export function databaseConformance(driver: Driver): void {
         );
       });
 
+      it('takes a message abandoned during its commit away before it can be claimed', async () => {
+        const [kept, gone] = [1, 2].map((n) => queue.message([`u${n}@one.test`]));
+        assert.ok(kept && gone);
+        const { committing, abandoned, committed } = CONTENT_STATE;
+        const moveState = queue.arena.moveState.bind(queue.arena);
+        queue.arena.moveState = (content, from, to) => {
+          const moved = moveState(content, from, to);
+          // Its session gives up the moment after the writer took it.
+          if (content === gone.content && moved && to === committing)
+            moveState(content, committing, abandoned);
+          return moved;
+        };
+        const { messages } = await db.commit(
+          queue.batch({ messages: [kept, gone].map((m) => queue.plan(m)) }),
+        );
+        queue.arena.moveState = moveState;
+        assert.deepEqual(messages, ['committed', 'withdrawn']);
+        const { jobs } = await claim('one.test');
+        assert.deepEqual(
+          jobs.map((job) => job.queueId),
+          [kept.queueId],
+        );
+        assert.equal(await db.show(gone.queueId), null);
+        assert.equal(
+          moveState(kept.content, committing, abandoned),
+          false,
+          'nobody gives up once the commit is done',
+        );
+        assert.ok(moveState(kept.content, committed, committed));
+      });
+
       it('deletes a withdrawn message with its rows and content', async () => {
         const kept = await queue.add(['k@one.test']);
         const queueId = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
@@ -145,8 +176,10 @@ export function databaseConformance(driver: Driver): void {
 
       it('refuses a queue id that is there', async () => {
         const message = queue.message(['a@one.test']);
+        const { queueId } = message;
+        const other = queue.message(['a@one.test'], { message: { queueId, sizeBytes: message.sizeBytes } });
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));
-        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
+        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(other)] })), {
           code: 'database-refused',
         });
       });

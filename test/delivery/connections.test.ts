@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
-import { fates, type Harness, outcomeOf, startSender } from './harness.ts';
+import type { ScriptedSink, SinkOptions } from '../support/scripted-sink.ts';
+import { fates, type Harness, outcomeOf, startSender, startSink } from './harness.ts';
 
 type Delivery = Partial<Harness['config']['delivery']>;
 
@@ -10,7 +10,7 @@ async function withSink(
   delivery: Delivery,
   work: (sink: ScriptedSink, harness: Harness) => Promise<void>,
 ): Promise<void> {
-  const sink = await ScriptedSink.start(options);
+  const sink = await startSink(options);
   const harness = startSender({
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, ...delivery },
   });
@@ -210,8 +210,26 @@ test('connections that fail one after another suspend the destination, twice as 
   );
 });
 
+test('a suspended destination that is resumed is tried at once', async () => {
+  await withSink(
+    { greeting: 'drop' },
+    { suspend_after_failures: 1, suspend_ms: 60_000 },
+    async (sink, harness) => {
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred connection-lost',
+      ]);
+      sink.options.greeting = '220 back';
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred destination-suspended',
+      ]);
+      harness.sender.resume(['smarthost', 'unknown.test']);
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), ['delivered']);
+    },
+  );
+});
+
 test('a peer that grants fewer connections than we want keeps the ones it has, and nothing is deferred', async () => {
-  const sink = await ScriptedSink.start({ delays: { dot: 5 } });
+  const sink = await startSink({ delays: { dot: 5 } });
   const harness = startSender({
     delivery: {
       smarthost: { host: '127.0.0.1', port: sink.port },
@@ -234,7 +252,7 @@ test('a peer that grants fewer connections than we want keeps the ones it has, a
 });
 
 test('max_connections holds over all destinations; one that waits gets its turn', async () => {
-  const sink = await ScriptedSink.start();
+  const sink = await startSink();
   const hop = { host: '127.0.0.1', port: sink.port };
   const names = Array.from({ length: 12 }, (_, i) => `d${i}.test`);
   const harness = startSender({
@@ -266,7 +284,7 @@ test('more jobs than max_handoff_mails are given back at once, uncounted', async
 test('a change of the config moves mail to the new next hop; the old connection ends with QUIT', async () => {
   await withSink({}, {}, async (sink, harness) => {
     await harness.attempt({ recipients: ['a@x.test'] });
-    const other = await ScriptedSink.start();
+    const other = await startSink();
     const smarthost = { host: '127.0.0.1', port: other.port };
     harness.sender.reconfigure({
       ...harness.config,

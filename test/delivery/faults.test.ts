@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import { createConnection, createServer } from 'node:net';
 import { after, before, test } from 'node:test';
 import { listen } from '../../src/native.ts';
-import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
-import { fates, type Harness, outcomeOf, startSender } from './harness.ts';
+import type { ScriptedSink, SinkOptions } from '../support/scripted-sink.ts';
+import { fates, type Harness, outcomeOf, startSender, startSink } from './harness.ts';
 
 let sink: ScriptedSink;
 let harness: Harness;
 
 before(async () => {
-  sink = await ScriptedSink.start();
+  sink = await startSink();
   harness = startSender({
     delivery: {
       smarthost: { host: '127.0.0.1', port: sink.port },
@@ -177,7 +177,7 @@ const GREETINGS: [name: string, options: SinkOptions, fate: string, detail: RegE
 
 for (const [name, options, fate, detail] of GREETINGS) {
   test(`${name}: ${fate}`, async () => {
-    const strange = await ScriptedSink.start(options);
+    const strange = await startSink(options);
     const other = startSender({
       delivery: { ...harness.config.delivery, smarthost: { host: '127.0.0.1', port: strange.port } },
     });
@@ -192,7 +192,7 @@ for (const [name, options, fate, detail] of GREETINGS) {
 }
 
 test('EHLO answered 5xx falls back to HELO and sends no parameters', async () => {
-  const old = await ScriptedSink.start({ ehlo: '502 5.5.1 unknown' });
+  const old = await startSink({ ehlo: '502 5.5.1 unknown' });
   const other = startSender({
     delivery: { ...harness.config.delivery, smarthost: { host: '127.0.0.1', port: old.port } },
   });
@@ -221,7 +221,7 @@ test('a port where nobody listens defers with connect-failed', async () => {
   other.stop();
 });
 
-test('a host that does not answer is given up after connect_timeout_ms', async () => {
+test('a host that does not answer is given up after connect_timeout_ms', async (t) => {
   // A listener that never accepts: once its queue is full, the kernel answers no further connection.
   const mute = listen({
     host: '127.0.0.1',
@@ -235,22 +235,20 @@ test('a host that does not answer is given up after connect_timeout_ms', async (
     onError: () => {},
   });
   mute.pause();
+  t.after(() => mute.close());
   const fillers = [1, 2, 3, 4].map(() => createConnection(mute.port, '127.0.0.1').on('error', () => {}));
   await Promise.all(fillers.slice(0, 2).map((socket) => once(socket, 'connect')));
   const other = startSender({
     delivery: { smarthost: { host: '127.0.0.1', port: mute.port }, connect_timeout_ms: 150 },
   });
-  const started = Date.now();
   const result = await other.attempt({ recipients: ['a@x.test'] });
   assert.deepEqual(fates(result), ['deferred connect-failed']);
   const outcome = outcomeOf(result);
   assert.ok(outcome.kind === 'deferred');
   assert.match(outcome.detail, /ETIMEDOUT/);
-  assert.equal(Date.now() - started >= 140, true);
-  assert.equal(result.times.connectMs >= 140, true);
+  assert.equal(result.times.connectMs >= 100, true);
   for (const socket of fillers) socket.destroy();
   other.stop();
-  mute.close();
 });
 
 test('a reply nobody asked for, on an idle connection, ends it without harm', async () => {

@@ -8,6 +8,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { Dns } from '../../src/delivery/dns.ts';
 import type { FromDelivery } from '../../src/delivery/messages.ts';
@@ -21,6 +22,7 @@ import { QueueIds } from '../../src/mail/queue-id.ts';
 import { type Arena, createArena, createReactor, NO_CONTENT } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
+import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
 
 type Input = {
   [Key in keyof Config]?: Config[Key] extends object ? Partial<Config[Key]> | Config[Key] : Config[Key];
@@ -42,6 +44,12 @@ export interface JobInput {
   receivedAtMs?: number;
   delayNotified?: boolean;
 }
+
+/** What a failed test leaves behind, so that the file ends all the same. */
+const open = new Set<{ stop(): unknown }>();
+after(async () => {
+  for (const one of open) await one.stop();
+});
 
 export const CONTENT = 'Subject: test\r\n\r\nhello\r\n.dot\r\n';
 
@@ -168,13 +176,23 @@ export class Harness {
   }
 
   stop(): void {
+    if (!open.delete(this)) return;
     this.sender.destroy();
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }
 
 export function startSender(input: Input, arenaBytes = 64 * 1024 * 1024): Harness {
-  return new Harness(input, arenaBytes);
+  const harness = new Harness(input, arenaBytes);
+  open.add(harness);
+  return harness;
+}
+
+/** A sink that is stopped with the test file at the latest. */
+export async function startSink(options: SinkOptions = {}): Promise<ScriptedSink> {
+  const sink = await ScriptedSink.start(options);
+  open.add(sink);
+  return sink;
 }
 
 /** 'kind reason' of each recipient, by its place in the job. */

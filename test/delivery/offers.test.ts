@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { NOTIFY } from '../../src/mail/envelope.ts';
-import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
-import { CONTENT, fates, type JobInput, outcomeOf, startSender } from './harness.ts';
+import type { ScriptedSink, SinkMessage } from '../support/scripted-sink.ts';
+import { CONTENT, fates, type JobInput, outcomeOf, startSender, startSink } from './harness.ts';
 
 interface Sent {
   fates: string[];
@@ -16,7 +16,7 @@ interface Sent {
 
 /** Sends one job to a peer with the given capabilities. */
 async function send(capabilities: string[], input: Partial<JobInput>): Promise<Sent> {
-  const sink = await ScriptedSink.start({ capabilities });
+  const sink = await startSink({ capabilities });
   const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
   const result = await harness.attempt({ recipients: ['a@x.test'], ...input });
   const outcome = outcomeOf(result);
@@ -197,7 +197,7 @@ test('an internationalized ORCPT is written in ASCII where SMTPUTF8 is not in us
 });
 
 test('10,000 recipients go in transactions of the configured size, each recipient once', async () => {
-  const sink = await ScriptedSink.start({ capabilities: ['PIPELINING'], keepContent: false });
+  const sink = await startSink({ capabilities: ['PIPELINING'], keepContent: false });
   const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
   const recipients = Array.from({ length: 10_000 }, (_, i) => `user${i}@x.test`);
   const result = await harness.attempt({ recipients });
@@ -216,7 +216,7 @@ test('10,000 recipients go in transactions of the configured size, each recipien
 
 test('recipients called too many go in further transactions on the same connection', async () => {
   for (const capabilities of [['PIPELINING'], []]) {
-    const sink = await ScriptedSink.start({ capabilities, maxRecipients: 3 });
+    const sink = await startSink({ capabilities, maxRecipients: 3 });
     const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
     const recipients = Array.from({ length: 10 }, (_, i) => `user${i}@x.test`);
     const result = await harness.attempt({ recipients });
@@ -237,7 +237,7 @@ test('too many recipients, without any accepted, is a deferral', async () => {
 });
 
 test('when the connection is lost in the content, recipients called too many are not lost or sent twice', async () => {
-  const sink = await ScriptedSink.start({ capabilities: ['PIPELINING'], maxRecipients: 2 });
+  const sink = await startSink({ capabilities: ['PIPELINING'], maxRecipients: 2 });
   const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
   const result = await harness.attempt({
     recipients: ['once-drop-at-dot@x.test', 'b@x.test', 'c@x.test', 'd@x.test', 'e@x.test'],

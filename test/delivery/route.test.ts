@@ -5,8 +5,7 @@ import { Dns } from '../../src/delivery/dns.ts';
 import { ownAddresses } from '../../src/delivery/own-addresses.ts';
 import { type Route, Router } from '../../src/delivery/route.ts';
 import { DnsServer } from '../support/dns-server.ts';
-import { ScriptedSink } from '../support/scripted-sink.ts';
-import { fates, outcomeOf, startSender } from './harness.ts';
+import { fates, outcomeOf, startSender, startSink } from './harness.ts';
 
 let server: DnsServer;
 
@@ -260,8 +259,8 @@ test('listeners on all addresses make every address of the machine ours', () => 
 });
 
 test('when the first exchanger does not answer, mail goes to the next, and it is remembered', async () => {
-  const sink = await ScriptedSink.start({ host: '127.0.0.3' });
-  const busy = await ScriptedSink.start({ host: '127.0.0.2', port: sink.port, greeting: '421 4.3.2 busy' });
+  const sink = await startSink({ host: '127.0.0.3' });
+  const busy = await startSink({ host: '127.0.0.2', port: sink.port, greeting: '421 4.3.2 busy' });
   server.set('fallback.test', {
     MX: [
       [1, 'm1.test'],

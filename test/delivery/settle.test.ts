@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { ScriptedSink } from '../support/scripted-sink.ts';
-import { fates, type Harness, type JobInput, outcomeOf, startSender } from './harness.ts';
+import type { ScriptedSink } from '../support/scripted-sink.ts';
+import { fates, type Harness, type JobInput, outcomeOf, startSender, startSink } from './harness.ts';
 
 const HOUR = 3_600_000;
 let sink: ScriptedSink;
 before(async () => {
-  sink = await ScriptedSink.start({ capabilities: ['PIPELINING', 'ENHANCEDSTATUSCODES'] });
+  sink = await startSink({ capabilities: ['PIPELINING', 'ENHANCEDSTATUSCODES'] });
 });
 after(() => sink.stop());
 
@@ -133,7 +133,7 @@ test('when a drain ends before there is room, the bounced recipient stays in the
     const look = () => (harness.timers.length > 0 ? resolve() : setImmediate(look));
     look();
   });
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.equal(harness.posted.length, 0);
   harness.timers.at(-1)?.fire();
   assert.deepEqual(harness.results.flatMap(fates), ['deferred shutdown', 'delivered']);

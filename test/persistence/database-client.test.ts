@@ -80,9 +80,8 @@ describe('database client over the pool', () => {
   });
 
   it('brings faults across with their code, and whether a retry helps', async () => {
-    const twice = message('06dk00000000001');
-    await client.commit(batch('t1', [twice]));
-    await assert.rejects(client.commit(batch('t2', [twice])), (error: RelayError) => {
+    await client.commit(batch('t1', [message('06dk00000000001')]));
+    await assert.rejects(client.commit(batch('t2', [message('06dk00000000001')])), (error: RelayError) => {
       assert.deepEqual([error.name, error.code, error.temporary], ['RelayError', 'database-refused', false]);
       return true;
     });

@@ -219,6 +219,21 @@ test('rows deferred come back at their retry time', async () => {
   assert.equal(w.delivered.length, 2);
 });
 
+test('a destination forgotten and met again keeps its places when its old time comes', async () => {
+  const w = world();
+  w.scheduler.start();
+  // Suspended for a minute, resumed at once, nothing to do: forgotten, but its old time is still to come.
+  w.scheduler.suspend('flap.test', 61_000);
+  w.scheduler.suspend('flap.test', 0);
+  assert.equal(w.scheduler.stats().destinations, 0);
+  assert.equal(w.scheduler.reserve('flap.test', 1), true);
+  w.scheduler.handOff(job('flap.test', 'x'));
+  await w.advance(60_000);
+  assert.equal(w.scheduler.stats().destinations, 1);
+  w.scheduler.settled(result('flap.test'), null);
+  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+});
+
 test('a million waiting rows of a thousand destinations rebuild to a thousand places', async () => {
   const w = world();
   w.scheduler.rebuild(

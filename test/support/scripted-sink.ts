@@ -130,6 +130,7 @@ export class ScriptedSink {
 
   async stop(): Promise<void> {
     this.dropAll();
+    if (!this.#server.listening) return;
     this.#server.close();
     await once(this.#server, 'close');
   }

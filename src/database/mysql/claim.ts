@@ -48,6 +48,12 @@ export interface LeasedRow {
   dueAt: number;
 }
 
+export interface Leased {
+  rows: LeasedRow[];
+  /** The earliest row that waits then; null when none does. */
+  nextDueMs: number | null;
+}
+
 /** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
 const FEW_RECIPIENTS = 100;
 
@@ -56,16 +62,18 @@ export async function leaseRows(
   connection: Connection,
   request: ClaimRequest,
   owner: string,
-): Promise<LeasedRow[]> {
-  const { destination, nowMs, leaseUntilMs } = request;
+): Promise<Leased> {
+  const { destination, nowMs, leaseUntilMs, limit } = request;
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, seqs
      FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
      ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-    [destination, nowMs, request.limit],
+    [destination, nowMs, limit],
   );
   const rows = withinRecipients(due, request.maxRecipients);
-  if (rows.length === 0) return [];
+  // A full claim says by itself that there may be more.
+  const more = rows.length < due.length || due.length === limit;
+  if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
   const ids = rows.map(({ id }) => id);
   const [mails] = await Promise.all([
     selectIn<MailRow>(
@@ -81,8 +89,11 @@ export async function leaseRows(
     ),
   ]);
   const mailOf = new Map(mails.map((mail) => [mail.id, mail]));
-  const waiting = await readRecipients(connection, rows, mailOf);
-  return rows.map((row) => {
+  const [waiting, nextDueMs] = await Promise.all([
+    readRecipients(connection, rows, mailOf),
+    more ? nowMs : nextDue(connection, destination),
+  ]);
+  const leased = rows.map((row) => {
     const mail = mailOf.get(row.id) as MailRow;
     return {
       job: jobOf(row, mail, destination, waiting.get(row.id) ?? []),
@@ -91,6 +102,7 @@ export async function leaseRows(
       dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
     };
   });
+  return { rows: leased, nextDueMs };
 }
 
 function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {
@@ -180,11 +192,24 @@ function jobOf(row: DueRow, mail: MailRow, destination: string, recipients: JobR
 }
 
 /** The earliest row of the destination that waits; null when none does. */
-export async function nextDue(connection: Connection, destination: string): Promise<number | null> {
+async function nextDue(connection: Connection, destination: string): Promise<number | null> {
   const rows = await connection.execute<{ dueAt: number }[]>(
     `SELECT due_at AS dueAt FROM mail_outbox FORCE INDEX (outbox_due)
      WHERE destination = ? AND due_at > -1 AND state <> 'SENDING' ORDER BY due_at LIMIT 1`,
     [destination],
   );
   return rows[0]?.dueAt ?? null;
+}
+
+/** Gives back what a claim leased whose answer was lost. */
+export async function unclaim(
+  connection: Connection,
+  { destination, leaseUntilMs, nowMs }: ClaimRequest,
+  owner: string,
+): Promise<void> {
+  await connection.execute(
+    `UPDATE mail_outbox FORCE INDEX (outbox_due) SET state = 'PENDING', due_at = ?, lease_owner = NULL
+     WHERE destination = ? AND due_at = ? AND state = 'SENDING' AND lease_owner = ?`,
+    [nowMs, destination, leaseUntilMs, owner],
+  );
 }

@@ -30,8 +30,8 @@ import type {
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
-import { type LeasedRow, leaseRows, nextDue } from './claim.ts';
-import { mysqlError } from './errors.ts';
+import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
+import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
 import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
@@ -59,6 +59,8 @@ export interface MysqlOptions extends KeepTimes {
 export class MysqlDatabase implements QueueDatabase {
   /** Nothing bounds the number of messages here. */
   readonly mails = 0;
+  /** The server's own business. */
+  readonly logBytes = 0;
   readonly #transactions: Transactions;
   readonly #storage: Storage;
   readonly #arena: Arena;
@@ -127,7 +129,36 @@ export class MysqlDatabase implements QueueDatabase {
       return objects;
     }, name);
     this.#objects.add(orphans);
+    await this.#withdrawAbandoned(insertions, places, result);
     return result;
+  }
+
+  /**
+   * Sessions that answered 451 meanwhile: their messages go again. From here on no session can give up. Where this
+   * fails the results say 'committed', and the group commit withdraws them.
+   */
+  async #withdrawAbandoned(
+    insertions: readonly Insertion[],
+    places: readonly number[],
+    result: CommitResult,
+  ): Promise<void> {
+    const { committing, committed } = CONTENT_STATE;
+    const abandoned: { queueId: string; place: number }[] = [];
+    insertions.forEach(({ entry: { message } }, i) => {
+      const place = places[i] as number;
+      if (result.messages[place] !== 'committed') return;
+      if (this.#arena.moveState(message.content, committing, committed)) return;
+      abandoned.push({ queueId: message.queueId, place });
+    });
+    if (abandoned.length === 0) return;
+    try {
+      const ids = abandoned.map(({ queueId }) => queueId);
+      const erased = await this.#run((connection) => withdraw(connection, ids));
+      this.#objects.add(erased.map(({ object }) => object));
+      for (const { place } of abandoned) result.messages[place] = 'withdrawn';
+    } catch {
+      // They are withdrawn with the next commit that goes through.
+    }
   }
 
   #name(lane: string, token: string, nowMs: number, result: () => CommitResult | null): CommitName {
@@ -164,22 +195,21 @@ export class MysqlDatabase implements QueueDatabase {
     // Not more than there is room for: what cannot be loaded would have to be given back.
     const limit = Math.max(1, Math.min(request.limit, this.#arena.freeChunks()));
     const leaseOwner = `${this.#options.owner}-${owner}`;
-    let rows: LeasedRow[];
+    let leased: Leased;
     try {
-      rows = await this.#transactions.run((connection) =>
+      leased = await this.#transactions.run((connection) =>
         leaseRows(connection, { ...request, limit }, leaseOwner),
       );
     } catch (error) {
-      // Whether the leases were written is not known: ask for them back, or they end by themselves.
-      this.releaseLeases(owner, request.nowMs).catch(() => {});
+      // Whether the leases were written may not be known: they are asked back, or end by themselves.
+      if (isLost(error)) this.#read((connection) => unclaim(connection, request, leaseOwner)).catch(() => {});
       throw this.#mapped(error);
     }
+    const { rows } = leased;
     const { jobs, short } = await this.#load(rows);
-    // A full claim says by itself that there may be more.
-    if (rows.length === limit && !short)
-      return { jobs, nextDueMs: request.nowMs, short: limit < request.limit };
-    const nextDueMs = await this.#read((connection) => nextDue(connection, request.destination));
-    return { jobs, nextDueMs, short };
+    const scarce = short || (rows.length === limit && limit < request.limit);
+    const nextDueMs = jobs.length < rows.length || scarce ? request.nowMs : leased.nextDueMs;
+    return { jobs, nextDueMs, short: scarce };
   }
 
   /** Loads contents into the arena; what finds no room, or has no content any more, loses its lease again. */

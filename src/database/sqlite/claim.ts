@@ -86,12 +86,15 @@ export class Claimer {
         recipients += row.waiting;
         jobs.push(this.#job(row, destination, content));
       }
-      if (jobs.length > 0 || missing.length > 0) this.#write(request, owner, jobs, missing);
+      const nextDueMs =
+        jobs.length + missing.length > 0
+          ? this.#write(request, owner, jobs, missing)
+          : this.#nextDueMs(destination);
+      return { jobs, nextDueMs, short };
     } catch (error) {
       for (const job of jobs) this.#arena.release(job.content);
       throw error;
     }
-    return { jobs, nextDueMs: this.#nextDueMs(destination), short };
   }
 
   #nextDueMs(destination: string): number | null {
@@ -109,13 +112,21 @@ export class Claimer {
     }
   }
 
-  #write(request: ClaimRequest, owner: string, jobs: Job[], missing: { id: string; detail: string }[]): void {
+  /** Nothing may fail after the commit: nobody would know of the leases. Hence what waits then is read within. */
+  #write(
+    request: ClaimRequest,
+    owner: string,
+    jobs: Job[],
+    missing: { id: string; detail: string }[],
+  ): number | null {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       for (const job of jobs)
         this.#lease.run(job.fence, owner, request.leaseUntilMs, job.queueId, request.destination);
       for (const { id, detail } of missing) this.#setAside.run(detail, id, request.destination);
+      const nextDueMs = this.#nextDueMs(request.destination);
       this.#db.exec('COMMIT');
+      return nextDueMs;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;

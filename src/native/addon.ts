@@ -1,0 +1,46 @@
+/** Loads the C++ addon and says what is in it. Imported by src/native.ts and this folder alone. */
+import { createRequire } from 'node:module';
+
+/** An object of the addon, opaque here. */
+export type Native = unknown;
+
+/** The functions of native/addon_*.cc. */
+export interface Addon {
+  buildInfo(): { compiler: string; sanitizer: string };
+  arenaCreate(memory: Buffer, spillDir: string): Native;
+  arenaAttach(memory: Buffer, spillDir: string): Native;
+  arenaStore(arena: Native, bytes: Uint8Array): number;
+  arenaStoreFile(arena: Native, fd: number, offset: number, lengthBytes: number): number;
+  arenaRelease(arena: Native, handle: number): void;
+  reactorCreate(options: object): Native;
+  reactorId(reactor: Native): number;
+  reactorFlush(reactor: Native): void;
+  reactorUseBytes(reactor: Native, bytes: Buffer): void;
+  reactorConnect(reactor: Native, address: string, port: number, source: string, timeoutMs: number): number;
+  reactorConnections(reactor: Native): number;
+  reactorDestroy(reactor: Native): void;
+  reactorLoad(id: number): number;
+  acceptorCreate(options: object): Native;
+  acceptorPort(acceptor: Native): number;
+  acceptorHandOff(acceptor: Native, fd: number, reactorId: number, address: string): boolean;
+  acceptorRefuse(acceptor: Native, fd: number, reply: string): void;
+  acceptorPause(acceptor: Native, paused: boolean): void;
+  acceptorClose(acceptor: Native): void;
+  scanContent(
+    input: Buffer,
+    pieceBytes: number,
+    dots: boolean,
+    normalize: boolean,
+    maxLineBytes: number,
+  ): { content: Buffer; consumed: number; flags: number; trace: number; ended: boolean };
+  stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;
+  scanLine(
+    input: Buffer,
+    maxLineBytes: number,
+  ): { length: number; consumed: number; flags: number; changesReading: boolean };
+}
+
+/** PROTORELAY_ADDON: Release (default), Debug or Sanitize, as built by build.sh. */
+export const addon = createRequire(import.meta.url)(
+  `../../build/${process.env.PROTORELAY_ADDON ?? 'Release'}/protorelay.node`,
+) as Addon;
