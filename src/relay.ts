@@ -5,38 +5,48 @@
  *   session threads → group commit → (250) → scheduler → delivery threads → group commit (settlement) → events
  */
 import { mkdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
-import { RelayError } from './base/errors.ts';
+import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
+import type {
+  ClaimResult,
+  Database,
+  DestinationBacklog,
+  LeasedKey,
+  OperateAction,
+  OperateTarget,
+  OutboxPlan,
+} from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener, type ListeningAddress } from './listener/listener.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
-import { queueIdTimeMs } from './mail/queue-id.ts';
+import { originOf, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
-import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
+import { Housekeeping } from './persistence/housekeeping.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
+import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import { openRelayDatabase, type RelayDatabase, staleMs, threadCount } from './relay-database.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
+import { DuePoll } from './scheduler/due-poll.ts';
 import { EmbeddedScheduler } from './scheduler/embedded.ts';
-import { VERDICT } from './session/messages.ts';
+import { Leases } from './scheduler/leases.ts';
+import { VERDICT, verdictOf } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 
 /** Recipients of all rows of one claim: bounds what one postMessage carries. */
 const CLAIM_RECIPIENTS = 20_000;
-/** Mails purged in one transaction: a bounded pause for new mail. */
-const PURGE_MAILS = 500;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
@@ -72,15 +82,18 @@ export class Relay {
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #routes: RouteTable;
-  readonly #database: DatabaseClient;
-  readonly #commits: GroupCommit;
+  readonly #queue: RelayDatabase;
+  readonly #database: Database;
+  readonly #commits: ShardedCommits;
+  readonly #leases: Leases;
+  readonly #duePoll: DuePoll;
   readonly #scheduler: EmbeddedScheduler;
   readonly #sessions: SessionThreads;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
-  #purgeTimer: NodeJS.Timeout | null = null;
+  readonly #housekeeping: Housekeeping;
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
@@ -99,7 +112,22 @@ export class Relay {
       smarthost: config.delivery.smarthost !== undefined,
       routed: new Set(Object.keys(config.delivery.routes)),
     };
-    this.#database = new DatabaseClient(startPool({ config, arena: this.#arena.buffer, spillDir }));
+    this.#queue = openRelayDatabase({
+      config,
+      arena: this.#arena.buffer,
+      spillDir,
+      gauges: this.#gauges,
+      log,
+    });
+    this.#database = this.#queue.database;
+    this.#leases = this.#createLeases();
+    this.#duePoll = this.#createDuePoll();
+    this.#housekeeping = new Housekeeping({
+      database: this.#database,
+      intervalMs: () => this.#config.queue.purge_interval_ms,
+      also: () => this.#stayEnrolled(),
+      log,
+    });
     this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
     this.#scheduler = this.#createScheduler();
     this.#commits = this.#createGroupCommit();
@@ -120,7 +148,8 @@ export class Relay {
       log,
       commitAgeMs: () => this.#commits.stats().commitAgeMs,
       databaseFailing: () => this.#commits.stats().failing,
-      mails: () => this.#database.mails,
+      mails: () => this.#queue.mails(),
+      freeConnections: () => this.#queue.freeConnections(),
     });
     this.control = this.#createControl();
   }
@@ -133,14 +162,11 @@ export class Relay {
     if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
-    const shared = { config, arena: this.#arena.buffer, notBeforeMs };
+    const slot = await this.#queue.enroll();
+    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
     const sessionThreads = threadCount(config.session_threads);
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, origin) => ({
-        ...shared,
-        origin,
-        gauges: this.#gauges.buffer,
-      })),
+      Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
     );
     this.#listener = new Listener(config, this.#sessions.reactorIds, this.#gauges, this.#log, {
       listen,
@@ -155,14 +181,17 @@ export class Relay {
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: sessionThreads + thread,
+        origin: originOf(slot, sessionThreads + thread),
         ownListeners,
       })),
     );
     this.#scheduler.rebuild(await this.#database.backlog());
+    this.#queue.shards?.start();
+    this.#leases.start();
     this.#scheduler.start();
+    this.#duePoll.start();
     this.#pressure.start();
-    this.#purgeLater();
+    this.#housekeeping.start();
     this.#listener.resume();
   }
 
@@ -176,6 +205,8 @@ export class Relay {
     Atomics.store(this.#gauges, GAUGE.draining, 1);
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#duePoll.stop();
+    this.#housekeeping.stop();
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
@@ -199,7 +230,10 @@ export class Relay {
   /** Jobs never begun go back to the queue, due at once. */
   async #release(jobs: Job[]): Promise<void> {
     if (jobs.length === 0) return;
-    for (const { content } of jobs) this.#arena.release(content);
+    for (const job of jobs) {
+      this.#arena.release(job.content);
+      this.#leases.drop(job);
+    }
     const rows = jobs.map(({ queueId, destination, fence }) => ({
       queueId,
       destination,
@@ -213,11 +247,13 @@ export class Relay {
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#duePoll.stop();
     this.#pressure.stop();
-    if (this.#purgeTimer) clearTimeout(this.#purgeTimer);
+    this.#housekeeping.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
     this.#lock.release();
@@ -240,20 +276,10 @@ export class Relay {
   }
 
   #createScheduler(): EmbeddedScheduler {
-    const { delivery, lease_ms } = this.#config;
+    const { delivery } = this.#config;
     return new EmbeddedScheduler(
       {
-        claim: (destination, limit) => {
-          const nowMs = Date.now();
-          const leaseUntilMs = nowMs + lease_ms;
-          return this.#database.claim({
-            destination,
-            limit,
-            maxRecipients: CLAIM_RECIPIENTS,
-            nowMs,
-            leaseUntilMs,
-          });
-        },
+        claim: (destination, limit) => this.#claim(destination, limit),
         deliver: (jobs) => this.#deliver(jobs),
         now: Date.now,
         setTimer(atMs, fire) {
@@ -275,12 +301,51 @@ export class Relay {
     else this.#tooLate.push(...jobs);
   }
 
-  #createGroupCommit(): GroupCommit {
+  async #claim(destination: string, limit: number): Promise<ClaimResult> {
+    const nowMs = Date.now();
+    const leaseUntilMs = nowMs + this.#config.lease_ms;
+    const request = { destination, limit, maxRecipients: CLAIM_RECIPIENTS, nowMs, leaseUntilMs };
+    const { jobs, ...rest } = await this.#database.claim(request);
+    const fresh = jobs.filter((job) => {
+      if (this.#leases.hold(job, leaseUntilMs)) return true;
+      this.#arena.release(job.content);
+      return false;
+    });
+    return { jobs: fresh, ...rest };
+  }
+
+  #createLeases(): Leases {
+    const ports = {
+      renew: (rows: LeasedKey[], leaseUntilMs: number) => this.#database.renew(rows, leaseUntilMs),
+      now: Date.now,
+      onLapse: (held: number) => this.#log.warn('leases.lapsed', { held }),
+      onRenewError: (error: unknown) => this.#log.warn('leases.renew-failed', { error }),
+    };
+    return new Leases(ports, this.#gauges, this.#config.lease_ms);
+  }
+
+  /** With sqlite nobody else puts rows there: only a lease this process lost track of can come up. */
+  #createDuePoll(): DuePoll {
+    const { lease_ms, scheduler } = this.#config;
+    const due = async (nowMs: number): Promise<DestinationBacklog[]> => {
+      if (this.#queue.shards === null) await this.#leases.look();
+      return this.#database.due(nowMs);
+    };
+    const ports = {
+      due,
+      discovered: (found: DestinationBacklog[]) => this.#scheduler.discover(found),
+      onError: (error: unknown) => this.#log.debug('scheduler.poll-failed', { error }),
+      now: Date.now,
+    };
+    return new DuePoll(ports, this.#queue.shards === null ? lease_ms / 2 : scheduler.poll_interval_ms);
+  }
+
+  #createGroupCommit(): ShardedCommits {
     const ports = {
       plan: (entry: Entry) => planMessage(entry, this.#routes, this.#scheduler),
-      committed: (entries: Entry[], outcomes: EntryOutcome[]) => {
+      committed: (entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number) => {
         for (let i = 0; i < entries.length; i++)
-          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome);
+          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
       },
       failed: (entries: Entry[], error: RelayError) => {
         for (const entry of entries) this.#failed(entry, error);
@@ -289,7 +354,10 @@ export class Relay {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
     };
-    return new GroupCommit(this.#database, ports, { arena: this.#arena, leaseMs: this.#config.lease_ms });
+    const { shardIds, lanes, settleLingerMs } = this.#queue;
+    const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
+    const commits = shardIds.map((id) => [id, new GroupCommit(this.#database, ports, options)] as const);
+    return new ShardedCommits(new Map(commits), ports);
   }
 
   /** Complete messages from a session thread: into the next commit. */
@@ -299,7 +367,7 @@ export class Relay {
     );
   }
 
-  #committed(entry: Entry, outcome: EntryOutcome): void {
+  #committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
     this.#leave(entry);
     const { message, plan, thread, ticket } = entry;
     if (outcome !== 'committed') {
@@ -313,7 +381,9 @@ export class Relay {
     for (const row of plan) {
       if (row.state === 'SENDING') {
         this.#arena.retain(message.content);
-        this.#scheduler.handOff(jobOf(message, row));
+        const job = jobOf(message, row);
+        this.#leases.hold(job, leaseUntilMs);
+        this.#scheduler.handOff(job);
       } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
     }
     this.#arena.release(message.content);
@@ -358,7 +428,7 @@ export class Relay {
   #settle(results: AttemptResult[]): void {
     this.#commits.settle(
       results.map((result) => ({
-        settlement: toSettlement(result),
+        settlement: { ...toSettlement(result), fence: this.#leases.fenceOf(result) },
         result,
         dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
       })),
@@ -366,6 +436,7 @@ export class Relay {
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
+    this.#leases.drop(result);
     if (accepted) this.#events.attempt(result);
     else
       this.#log.warn('settlement.rejected', {
@@ -391,17 +462,12 @@ export class Relay {
     throw error;
   }
 
-  #purgeLater(): void {
-    this.#purgeTimer = setTimeout(() => void this.#purge(), this.#config.queue.purge_interval_ms).unref();
-  }
-
-  async #purge(): Promise<void> {
-    try {
-      while (this.#draining === null && (await this.#database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
-    } catch (error) {
-      this.#log.warn('queue.purge-failed', { error });
-    }
-    if (this.#draining === null) this.#purgeLater();
+  /** Other processes that share the queue know by it that our number is taken. */
+  async #stayEnrolled(): Promise<void> {
+    const nowMs = Date.now();
+    const ours = await this.#queue.shards?.stillEnrolled(nowMs, nowMs - staleMs(this.#config.lease_ms));
+    if (ours === false)
+      this.#log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
   }
 
   #createControl(): ControlTarget {
@@ -427,22 +493,4 @@ export class Relay {
     this.#scheduler.refresh(destinations);
     return { rows };
   }
-}
-
-/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
-function threadCount(configured: number | 'auto'): number {
-  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
-}
-
-/** Waits for `work`, but no longer than `ms`. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const late = new AbortController();
-  await Promise.race([work, delay(ms, undefined, { signal: late.signal }).catch(() => {})]);
-  late.abort();
-}
-
-function verdictOf(error: unknown): number {
-  if (!(error instanceof RelayError)) return VERDICT.failed;
-  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
-  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
 }

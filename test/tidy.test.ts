@@ -27,6 +27,7 @@ const ROOTS = new Set([
   'src/main.ts',
   'src/run.ts',
   'src/relay.ts',
+  'src/relay-database.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/persistence/queue-thread.ts',

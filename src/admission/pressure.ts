@@ -37,6 +37,8 @@ export interface PressureOptions {
   commitAgeMs(): number;
   /** A commit failed lately. */
   databaseFailing(): boolean;
+  /** Connections to the database that are free; null: one, unless a commit hangs or failed. */
+  freeConnections?(): number | null;
   /** Messages in an in-memory queue. */
   mails(): number;
   /** The rest is for tests. */
@@ -117,6 +119,8 @@ export class PressureGauge {
 
   /** The one writer of sqlite is free unless its commit hangs, or just failed. */
   #availableConnections(): number {
+    const free = this.#options.freeConnections?.() ?? null;
+    if (free !== null) return free;
     const hangs = this.#options.commitAgeMs() >= this.#config.inbound_persist_wait_timeout_ms;
     return hangs || this.#options.databaseFailing() ? 0 : 1;
   }

@@ -140,6 +140,15 @@ export class EmbeddedScheduler implements Scheduler {
     this.#wake();
   }
 
+  discover(found: DestinationBacklog[]): void {
+    for (const { destination, nextDueMs } of found) {
+      const place = this.#place(destination);
+      if (place.waitingRows === 0) place.waitingRows = 1;
+      if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, nextDueMs);
+      else if (nextDueMs < place.nextDueMs || !place.queued) this.#dueAt(place, nextDueMs);
+    }
+  }
+
   stats(): ReturnType<Scheduler['stats']> {
     let waitingRows = 0;
     const suspended: { destination: string; untilMs: number }[] = [];

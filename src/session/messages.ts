@@ -1,4 +1,5 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
+import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
 
@@ -20,6 +21,13 @@ export type FromSession =
 
 /** 0 = committed; else the reason the commit did not happen. */
 export const VERDICT = { committed: 0, unavailable: 1, full: 2, failed: 3 } as const;
+
+/** What a session is told of an error of the commit. */
+export function verdictOf(error: unknown): number {
+  if (!(error instanceof RelayError)) return VERDICT.failed;
+  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
+  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
+}
 
 export type ToSession =
   /** Pairs ticket, verdict. */

@@ -74,7 +74,7 @@ test('all problems are listed at once, each with line, key and what would be rig
 
 test('a key unlike any other is answered with the known ones', () => {
   assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), [
-    '1: scheduler.zzzz: unknown key (known here: engine)',
+    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms)',
   ]);
 });
 

@@ -1,0 +1,142 @@
+/**
+ * Builds the queue database of a relay process: the persistence pool, a client for each shard, and what looks after
+ * the shards. Part of the composition root.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { GAUGE, type Gauges } from './admission/gauges.ts';
+import { RelayError } from './base/errors.ts';
+import type { Log } from './base/log.ts';
+import type { Config } from './config/schema.ts';
+import type { Database } from './database/database.ts';
+import { shardServers } from './database/shard-servers.ts';
+import { ShardedDatabase } from './database/sharded-database.ts';
+import { PROCESS_SLOTS } from './mail/queue-id.ts';
+import { DatabaseClient, startPool } from './persistence/database-client.ts';
+
+/** A process not seen for so many leases has lost its slot. */
+const STALE_LEASES = 10;
+const MIN_STALE_MS = 600_000;
+/** Commits under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
+const SERVER_LANES = 2;
+const SETTLE_LINGER_MS = 50;
+
+export interface RelayDatabase {
+  database: Database;
+  /** null with sqlite. */
+  shards: ShardedDatabase | null;
+  /** Numbers of the shards; [0] with sqlite. */
+  shardIds: number[];
+  /** Commits at a time on one of them. */
+  lanes: number;
+  settleLingerMs: number;
+  /** Messages held, where a limit counts them. */
+  mails(): number;
+  /** null: the one writer of sqlite, free unless a commit hangs or failed. */
+  freeConnections(): number | null;
+  /** A number for this process that no other on this queue has; part of its queue ids. */
+  enroll(): Promise<number>;
+}
+
+export interface RelayDatabaseOptions {
+  config: Config;
+  arena: SharedArrayBuffer;
+  spillDir: string;
+  gauges: Gauges;
+  log: Log;
+}
+
+export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
+  const { config, arena, spillDir } = options;
+  const { database } = config;
+  if (database.driver !== 'sqlite') return openServers(options);
+  const client = new DatabaseClient(startPool({ config, arena, spillDir }));
+  return {
+    database: client,
+    shards: null,
+    shardIds: [0],
+    lanes: 1,
+    settleLingerMs: 0,
+    mails: () => client.mails,
+    freeConnections: () => null,
+    enroll: async () => 0,
+  };
+}
+
+function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOptions): RelayDatabase {
+  const servers = shardServers(config.database);
+  const threads = persistThreads(config.persist_threads);
+  const owner = `${config.node_id}/${randomBytes(4).toString('hex')}`;
+  const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
+  const pool = startPool(
+    { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
+    threads,
+  );
+  const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
+  const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
+  const shards = new ShardedDatabase(
+    servers.map(({ id, name, weight, server }, i) => ({
+      id,
+      name,
+      weight,
+      maxConnections: server.max_pool_size,
+      silenceMs: server.connection_timeout_ms,
+      client: clients[i] as DatabaseClient,
+    })),
+    {
+      retryDelayMs,
+      maxRetryDelayMs,
+      log,
+      usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
+      close: () => (clients[0] as DatabaseClient).close(),
+      sweep: () => (clients[0] as DatabaseClient).sweep(),
+    },
+  );
+  return {
+    database: shards,
+    shards,
+    shardIds: servers.map(({ id }) => id),
+    lanes: SERVER_LANES,
+    settleLingerMs: SETTLE_LINGER_MS,
+    mails: () => 0,
+    freeConnections: () => shards.freeConnections,
+    enroll: () => enroll(shards, config),
+  };
+}
+
+/** Pauses before a server that failed is tried again. */
+function pausesOf(database: Config['database']): { retry_delay_ms: number; max_retry_delay_ms: number } {
+  if (database.driver === 'mysql_distributed') return database;
+  return { retry_delay_ms: 500, max_retry_delay_ms: 5000 };
+}
+
+/** 'auto': a second one pays only where cores are free beside the server's and the sessions'. */
+function persistThreads(configured: number | 'auto'): number {
+  return configured === 'auto'
+    ? Math.min(2, Math.max(1, Math.floor(availableParallelism() / 4)))
+    : configured;
+}
+
+/** The slot the node's name points at, or the next one that is free. */
+async function enroll(
+  shards: ShardedDatabase,
+  { node_id: node, lease_ms: leaseMs }: Config,
+): Promise<number> {
+  const first = createHash('sha256').update(node).digest().readUInt16BE(0) % PROCESS_SLOTS;
+  for (let i = 0; i < PROCESS_SLOTS; i++) {
+    const slot = (first + i) % PROCESS_SLOTS;
+    const nowMs = Date.now();
+    if (await shards.enroll({ slot, node, nowMs, staleBeforeMs: nowMs - staleMs(leaseMs) })) return slot;
+  }
+  throw new RelayError(
+    'database-refused',
+    `${PROCESS_SLOTS} relay processes share this queue already; rows of relay_nodes say which`,
+  );
+}
+
+export const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);
+
+/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
+export function threadCount(configured: number | 'auto'): number {
+  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
+}
