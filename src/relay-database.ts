@@ -6,13 +6,15 @@ import { createHash, randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
-import type { Log } from './base/log.ts';
+import { type Log, silentLog } from './base/log.ts';
 import type { Config } from './config/schema.ts';
 import type { Database } from './database/database.ts';
-import { shardServers } from './database/shard-servers.ts';
-import { ShardedDatabase } from './database/sharded-database.ts';
+import { type ShardServer, shardServers } from './database/shard-servers.ts';
+import { ShardedDatabase, type ShardSetup } from './database/sharded-database.ts';
 import { PROCESS_SLOTS } from './mail/queue-id.ts';
-import { DatabaseClient, startPool } from './persistence/database-client.ts';
+import { DatabaseClient, startPool, type TaskPool } from './persistence/database-client.ts';
+import { QueueThread } from './persistence/queue-thread.ts';
+import { noArena } from './persistence/stopped-queue.ts';
 
 /** A process not seen for so many leases has lost its slot. */
 const STALE_LEASES = 10;
@@ -34,6 +36,8 @@ export interface RelayDatabase {
   mails(): number;
   /** null: the one writer of sqlite, free unless a commit hangs or failed. */
   freeConnections(): number | null;
+  /** Shards of these users, in order (router "table"). */
+  shardsOfUsers(users: string[]): Promise<(number | null)[]>;
   /** A number for this process that no other on this queue has; part of its queue ids. */
   enroll(): Promise<number>;
 }
@@ -59,6 +63,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     settleLingerMs: 0,
     mails: () => client.mails,
     freeConnections: () => null,
+    shardsOfUsers: async (users) => users.map(() => null),
     enroll: async () => 0,
   };
 }
@@ -67,6 +72,8 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
   const servers = shardServers(config.database);
   const threads = persistThreads(config.persist_threads);
   const owner = `${config.node_id}/${randomBytes(4).toString('hex')}`;
+  const { database } = config;
+  const tableShard = database.driver === 'mysql_distributed' ? (database.router.table_shard ?? null) : null;
   const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
   const pool = startPool(
     { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
@@ -74,24 +81,14 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
-  const shards = new ShardedDatabase(
-    servers.map(({ id, name, weight, server }, i) => ({
-      id,
-      name,
-      weight,
-      maxConnections: server.max_pool_size,
-      silenceMs: server.connection_timeout_ms,
-      client: clients[i] as DatabaseClient,
-    })),
-    {
-      retryDelayMs,
-      maxRetryDelayMs,
-      log,
-      usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
-      close: () => (clients[0] as DatabaseClient).close(),
-      sweep: () => (clients[0] as DatabaseClient).sweep(),
-    },
-  );
+  const shards = new ShardedDatabase(setupsOf(servers, clients), {
+    retryDelayMs,
+    maxRetryDelayMs,
+    log,
+    usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
+    close: () => (clients[0] as DatabaseClient).close(),
+    sweep: () => (clients[0] as DatabaseClient).sweep(),
+  });
   return {
     database: shards,
     shards,
@@ -100,8 +97,37 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
     settleLingerMs: SETTLE_LINGER_MS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,
+    shardsOfUsers: (users) => shards.shardsOfUsers(users, tableShard),
     enroll: () => enroll(shards, config),
   };
+}
+
+/** The servers of a relay that does not run, for the command line. Nothing is asked of them until something is read. */
+export function openStoppedServers(config: Config): ShardedDatabase {
+  const servers = shardServers(config.database);
+  const owner = `${config.node_id}/stopped`;
+  const thread = new QueueThread({ config, arena: noArena, spillDir: '', owner, connections: 2 });
+  const pool: TaskPool = { run: (task, shard) => thread.run(task, shard), destroy: async () => {} };
+  const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
+  return new ShardedDatabase(setupsOf(servers, clients), {
+    retryDelayMs: 1000,
+    maxRetryDelayMs: 1000,
+    log: silentLog,
+    usable() {},
+    close: () => (clients[0] as DatabaseClient).close(),
+    sweep: async () => 0,
+  });
+}
+
+function setupsOf(servers: ShardServer[], clients: DatabaseClient[]): ShardSetup[] {
+  return servers.map(({ id, name, weight, server }, i) => ({
+    id,
+    name,
+    weight,
+    maxConnections: server.max_pool_size,
+    silenceMs: server.connection_timeout_ms,
+    client: clients[i] as DatabaseClient,
+  }));
 }
 
 /** Pauses before a server that failed is tried again. */
@@ -110,11 +136,9 @@ function pausesOf(database: Config['database']): { retry_delay_ms: number; max_r
   return { retry_delay_ms: 500, max_retry_delay_ms: 5000 };
 }
 
-/** 'auto': a second one pays only where cores are free beside the server's and the sessions'. */
+/** 'auto': while one waits for the disk, another works; a third only costs. */
 function persistThreads(configured: number | 'auto'): number {
-  return configured === 'auto'
-    ? Math.min(2, Math.max(1, Math.floor(availableParallelism() / 4)))
-    : configured;
+  return configured === 'auto' ? Math.min(2, availableParallelism()) : configured;
 }
 
 /** The slot the node's name points at, or the next one that is free. */

@@ -134,6 +134,7 @@ export class Relay {
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
+      users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
     this.#deliveries = new DeliveryThreads({
@@ -478,6 +479,7 @@ export class Relay {
       content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
       stats: () => database.stats(),
       schedulerStats: () => this.#scheduler.stats(),
+      shards: async () => (await this.#queue.shards?.report()) ?? [],
       operate: (action, target) => this.#operate(action, target),
     };
   }

@@ -120,6 +120,12 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
       `content cannot lie in a ${database.driver} database: set storage.provider to "local" or another provider`,
     );
   }
+  if (!isSet(['node_id'])) {
+    problem(
+      ['database', 'driver'],
+      `with ${database.driver} set node_id: every node that shares the queue needs a name of its own`,
+    );
+  }
   const servers = database.driver === 'mysql' ? [database] : database.shards;
   for (const [i, server] of servers.entries()) {
     const path = database.driver === 'mysql' ? ['database'] : ['database', 'shards', i];

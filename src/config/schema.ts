@@ -140,7 +140,7 @@ const schema = {
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
   session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that run SMTP sessions; auto: half the cores, at least 1.'),
   delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that deliver; auto: half the cores, at least 1.'),
-  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool; auto: 1 with sqlite, which has one writer; with mysql one for every four cores, at most 2.'),
+  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),

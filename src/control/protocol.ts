@@ -11,6 +11,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export const QUEUE_ACTIONS = [
@@ -35,6 +36,8 @@ export interface ControlTarget extends QueueReader {
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }>;
   /** The scheduler's view, for `queue stats`. */
   schedulerStats(): ReturnType<Scheduler['stats']>;
+  /** State of each shard; [] where the queue is a file. */
+  shards(): Promise<ShardReport[]>;
 }
 
 /** Rows of one `list` answer at most; the client asks again from the last queue id. */
@@ -73,6 +76,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({
     id,
     method: z.literal('operate'),

@@ -128,6 +128,8 @@ export class ControlServer {
       }
       case 'stats':
         return { queue: await target.stats(), scheduler: target.schedulerStats() };
+      case 'shards':
+        return target.shards();
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

@@ -9,7 +9,7 @@ import { QueueThread } from './queue-thread.ts';
 export type StoppedQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
 
 /** Reading for people never takes content into an arena; whoever tries has wired it wrongly. */
-const noArena = new Proxy({} as Arena, {
+export const noArena = new Proxy({} as Arena, {
   get(): never {
     throw new Error('a queue opened read only has no content arena');
   },

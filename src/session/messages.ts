@@ -17,6 +17,8 @@ export type FromSession =
   | { type: 'ready'; reactorId: number }
   /** Messages complete in this turn, in order. `tickets[i]` names the i-th in the verdict; -1 when no verdict is awaited (after_enqueue). */
   | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
+  /** Users whose shard is asked for (router "table"). */
+  | { type: 'users'; users: string[] }
   | { type: 'drained' };
 
 /** 0 = committed; else the reason the commit did not happen. */
@@ -32,6 +34,8 @@ export function verdictOf(error: unknown): number {
 export type ToSession =
   /** Pairs ticket, verdict. */
   | { type: 'verdicts'; pairs: number[] }
+  /** Their shards, in order; null: user_shards does not say. `shards` is null when it could not be asked. */
+  | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
   /** New values of what can change live. */
   | { type: 'config'; config: Config }
   /** Finish open transactions, answer 421 to the rest, then say 'drained'. */

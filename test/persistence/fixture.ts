@@ -58,13 +58,17 @@ export class QueueFixture {
     return new QueueThread({ config: this.#config, arena, spillDir, owner, connections: 4 });
   }
 
-  #client(): DatabaseClient {
+  /** The thread's side, without a thread. */
+  get pool(): TaskPool {
     const thread = this.#thread;
-    const pool: TaskPool = {
+    return {
       run: (task, shard) => thread.run(structuredClone(task), shard),
       destroy: async () => {},
     };
-    return new DatabaseClient(pool);
+  }
+
+  #client(): DatabaseClient {
+    return new DatabaseClient(this.pool);
   }
 
   /** The relay is stopped and started again, with another config where one is given. */

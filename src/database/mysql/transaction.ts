@@ -5,7 +5,7 @@
  */
 import type { Connection } from 'mariadb';
 import type { CommitResult } from '../database.ts';
-import { isLost, isRetryable } from './errors.ts';
+import { ConnectionLost, isLost, isRetryable } from './errors.ts';
 import { type ConnectionPool, withTimeout } from './pool.ts';
 
 const DEADLOCK_TRIES = 8;
@@ -60,7 +60,7 @@ export class Transactions {
       } catch (error) {
         if (isLost(error)) this.#pool.discard(connection);
         else this.#pool.release(connection);
-        if (!isLost(error) || lost >= LOST_TRIES || this.#closed) throw error;
+        if (!this.#mayTryAgain(error, lost)) throw error;
         this.counts.lost++;
       }
     }
@@ -91,10 +91,15 @@ export class Transactions {
           if (name === undefined) throw error;
           if (await this.#happened(name, error)) return attempt.value as T;
         }
-        if (++lost >= LOST_TRIES || this.#closed) throw error;
+        if (!this.#mayTryAgain(error, ++lost)) throw error;
         this.counts.lost++;
       }
     }
+  }
+
+  /** A connection may have been closed while it lay idle; one that hangs would do so again. */
+  #mayTryAgain(error: unknown, tries: number): boolean {
+    return isLost(error) && !(error instanceof ConnectionLost) && tries < LOST_TRIES && !this.#closed;
   }
 
   async #rollback(connection: Connection): Promise<void> {
