@@ -21,7 +21,9 @@ const STALE_LEASES = 10;
 const MIN_STALE_MS = 600_000;
 /** Commits under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
 const SERVER_LANES = 2;
-const SETTLE_LINGER_MS = 50;
+const SETTLE_LINGER_MS = 100;
+/** A claim costs a server three statements, however many rows it brings. */
+const CLAIMS = { claimRows: 500, minClaimRows: 250 };
 
 export interface RelayDatabase {
   database: Database;
@@ -32,6 +34,8 @@ export interface RelayDatabase {
   /** Commits at a time on one of them. */
   lanes: number;
   settleLingerMs: number;
+  /** Sizes of claims that are worth it; {} for the scheduler's own. */
+  claims: { claimRows?: number; minClaimRows?: number };
   /** Messages held, where a limit counts them. */
   mails(): number;
   /** null: the one writer of sqlite, free unless a commit hangs or failed. */
@@ -61,6 +65,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     shardIds: [0],
     lanes: 1,
     settleLingerMs: 0,
+    claims: {},
     mails: () => client.mails,
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
@@ -95,6 +100,7 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
     shardIds: servers.map(({ id }) => id),
     lanes: SERVER_LANES,
     settleLingerMs: SETTLE_LINGER_MS,
+    claims: CLAIMS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,
     shardsOfUsers: (users) => shards.shardsOfUsers(users, tableShard),

@@ -291,6 +291,7 @@ export class Relay {
       {
         maxInFlight: delivery.max_handoff_mails,
         enabled: delivery.enabled,
+        ...this.#queue.claims,
         onClaimError: (destination, error) =>
           this.#log.warn('scheduler.claim-failed', { destination, error }),
       },

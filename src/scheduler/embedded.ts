@@ -11,7 +11,7 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
-/** Rows per claim: enough that one transaction is shared by many, few enough that a writer is not held for long. */
+/** Rows per claim, by default: enough that one transaction is shared by many, few enough that a writer is not held for long. */
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;
@@ -38,6 +38,10 @@ export interface EmbeddedSchedulerOptions {
   /** false: nothing is ever sent (delivery.enabled). */
   enabled: boolean;
   onClaimError(destination: string, error: unknown): void;
+  /** Rows per claim. */
+  claimRows?: number;
+  /** A claim that will bring fewer rows than this waits, while others of the destination are being sent. */
+  minClaimRows?: number;
 }
 
 export class EmbeddedScheduler implements Scheduler {
@@ -270,11 +274,12 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = this.#room(place);
-      if (room <= 0) {
+      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
+      if (room <= 0 || (room < worth && place.inFlight > 0)) {
         this.#enqueue(place);
         continue;
       }
-      void this.#claim(place, Math.min(CLAIM_ROWS, room));
+      void this.#claim(place, Math.min(this.#options.claimRows ?? CLAIM_ROWS, room));
       return;
     }
   }

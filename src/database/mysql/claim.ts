@@ -7,7 +7,7 @@ import type { BodyType, ReturnType } from '../../mail/envelope.ts';
 import type { Job, JobRecipient } from '../../mail/job.ts';
 import type { ClaimRequest } from '../database.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
-import { MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 interface DueRow {
   id: string;
@@ -28,7 +28,6 @@ interface MailRow extends MailFacts {
   envid: string | null;
   trace: string;
   receivedAtMs: number;
-  recipients: number;
 }
 
 interface RecipientRow {
@@ -55,7 +54,7 @@ export interface Leased {
 }
 
 /** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
-const FEW_RECIPIENTS = 100;
+const MANY_RECIPIENTS = 100;
 
 /** @param owner written to the leases, so that those of an interrupted claim can be found again. */
 export async function leaseRows(
@@ -75,11 +74,14 @@ export async function leaseRows(
   const more = rows.length < due.length || due.length === limit;
   if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
   const ids = rows.map(({ id }) => id);
-  const [mails] = await Promise.all([
-    selectIn<MailRow>(
+  const [found] = await Promise.all([
+    selectIn<MailRow & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
       connection,
       `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
-         m.received_at AS receivedAtMs, m.recipients FROM mails m WHERE m.id IN %`,
+         m.received_at AS receivedAtMs, r.seq, r.address, r.notify, r.orcpt
+       FROM mails m LEFT JOIN mail_recipients r
+         ON r.mail_id = m.id AND m.recipients <= ${FEW_RECIPIENTS} AND r.status = 'waiting'
+       WHERE m.id IN %`,
       ids,
     ),
     connection.query(
@@ -88,15 +90,20 @@ export async function leaseRows(
       [leaseUntilMs, owner, destination, ...ids],
     ),
   ]);
-  const mailOf = new Map(mails.map((mail) => [mail.id, mail]));
-  const [waiting, nextDueMs] = await Promise.all([
-    readRecipients(connection, rows, mailOf),
+  const mailOf = new Map<string, MailRow>();
+  const waiting = new WaitingRecipients(rows);
+  for (const row of found) {
+    mailOf.set(row.id, row);
+    if (row.seq !== null) waiting.add(row as RecipientRow);
+  }
+  const [nextDueMs] = await Promise.all([
     more ? nowMs : nextDue(connection, destination),
+    waiting.readMany(connection, mailOf),
   ]);
   const leased = rows.map((row) => {
     const mail = mailOf.get(row.id) as MailRow;
     return {
-      job: jobOf(row, mail, destination, waiting.get(row.id) ?? []),
+      job: jobOf(row, mail, destination, waiting.of(row.id)),
       mail,
       state: row.state === 'SENDING' ? 'PENDING' : row.state,
       dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
@@ -114,45 +121,55 @@ function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {
   return at < 0 ? due : due.slice(0, at);
 }
 
-/** Recipients that still wait, by mail, in order of their numbers. */
-async function readRecipients(
-  connection: Connection,
-  rows: DueRow[],
-  mailOf: ReadonlyMap<string, MailRow>,
-): Promise<Map<string, JobRecipient[]>> {
-  const columns =
-    "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
-  const whole: string[] = [];
-  const parts: Promise<RecipientRow[]>[] = [];
-  const runsOfMail = new Map<string, Run[]>();
-  for (const row of rows) {
-    const { recipients } = mailOf.get(row.id) as MailRow;
-    const runs = parseRuns(row.seqs);
-    runsOfMail.set(row.id, runs);
-    if (recipients <= Math.max(FEW_RECIPIENTS, 4 * row.waiting)) whole.push(row.id);
-    else
-      for (const [first, last] of runs)
-        parts.push(
-          connection.execute<RecipientRow[]>(`${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`, [
-            row.id,
-            first,
-            last,
-          ]),
-        );
+/** Recipients of the rows that still wait, in order of their numbers. */
+class WaitingRecipients {
+  readonly #rows: DueRow[];
+  readonly #runs: Map<string, Run[]>;
+  readonly #found = new Map<string, JobRecipient[]>();
+
+  constructor(rows: DueRow[]) {
+    this.#rows = rows;
+    this.#runs = new Map(rows.map(({ id, seqs }) => [id, parseRuns(seqs)]));
   }
-  const found = new Map<string, JobRecipient[]>();
-  const add = ({ id, seq, address, notify, orcpt }: RecipientRow): void => {
-    if (!contains(runsOfMail.get(id) as Run[], seq)) return;
+
+  of(id: string): JobRecipient[] {
+    return (this.#found.get(id) ?? []).sort((a, b) => a.seq - b.seq);
+  }
+
+  /** Takes it, when it is one of the row. */
+  add({ id, seq, address, notify, orcpt }: RecipientRow): void {
+    if (!contains(this.#runs.get(id) as Run[], seq)) return;
     const recipient: JobRecipient = { seq, address, notify };
     if (orcpt !== null) recipient.orcpt = orcpt;
-    const list = found.get(id);
+    const list = this.#found.get(id);
     if (list) list.push(recipient);
-    else found.set(id, [recipient]);
-  };
-  const sql = `${columns} AND mail_id IN % ORDER BY mail_id, seq`;
-  for (const row of await selectIn<RecipientRow>(connection, sql, whole)) add(row);
-  for (const part of await Promise.all(parts)) for (const row of part) add(row);
-  return found;
+    else this.#found.set(id, [recipient]);
+  }
+
+  /** Reads those of mails with many. */
+  async readMany(connection: Connection, mailOf: ReadonlyMap<string, MailRow>): Promise<void> {
+    const columns =
+      "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
+    const whole: string[] = [];
+    const parts: Promise<RecipientRow[]>[] = [];
+    for (const { id, waiting } of this.#rows) {
+      const { recipients } = mailOf.get(id) as MailRow;
+      if (recipients <= FEW_RECIPIENTS) continue;
+      if (recipients <= Math.max(MANY_RECIPIENTS, 4 * waiting)) whole.push(id);
+      else
+        for (const [first, last] of this.#runs.get(id) as Run[])
+          parts.push(
+            connection.execute<RecipientRow[]>(`${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`, [
+              id,
+              first,
+              last,
+            ]),
+          );
+    }
+    for (const row of await selectIn<RecipientRow>(connection, `${columns} AND mail_id IN %`, whole))
+      this.add(row);
+    for (const part of await Promise.all(parts)) for (const row of part) this.add(row);
+  }
 }
 
 /** Runs are ascending. */
