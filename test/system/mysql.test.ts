@@ -148,11 +148,8 @@ test('config/mysql.json: refused before db migrate, then it runs, and db shards 
     stopped.map(({ up, waitingRows }) => [up, waitingRows]),
     [[true, 0]],
   );
-  assert.equal(
-    (await relay.queue('stats')).code,
-    70 - 70,
-    'the queue of a stopped relay is read from the server',
-  );
+  const stats = await run(process.execPath, [MAIN, '-c', relay.configPath, 'queue', 'stats'], { env });
+  assert.equal(stats.code, 0, `the queue of a stopped relay is read from the server: ${stats.stderr}`);
   await server.stop();
   assert.equal((await cli('shards')).code, 75);
 });
