@@ -118,10 +118,13 @@ export class ShardedDatabase implements Database {
 
   /** Begins to look after the shards. */
   start(): void {
-    this.#timer = setInterval(() => {
-      for (const { health } of this.#shards) health.look();
-    }, LOOK_MS);
+    this.#timer = setInterval(() => this.look(), LOOK_MS);
     this.#timer.unref();
+  }
+
+  /** Finds silent shards, and tries those that are down when their pause is over. */
+  look(): void {
+    for (const { health } of this.#shards) health.look();
   }
 
   /** Connections that are free, of the shard that has most; 0 when none can be used. */
@@ -270,15 +273,13 @@ export class ShardedDatabase implements Database {
   }
 
   async renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
-    let renewed = 0;
     const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
-    await Promise.all(
-      [...parts].map(async ([, part]) => {
-        const shard = this.#of((part[0] as LeasedKey).queueId);
-        renewed += await this.#on(shard, (client) => client.renew(part, leaseUntilMs));
-      }),
+    const renewed = await Promise.all(
+      [...parts.values()].map((part) =>
+        this.#on(this.#of((part[0] as LeasedKey).queueId), (client) => client.renew(part, leaseUntilMs)),
+      ),
     );
-    return renewed;
+    return renewed.reduce((sum, n) => sum + n, 0);
   }
 
   async release(rows: ReleasedRow[], nowMs: number): Promise<void> {

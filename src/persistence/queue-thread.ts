@@ -9,7 +9,6 @@ import type { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
-import { openMysql } from '../database/mysql/open.ts';
 import type { QueueDatabase } from '../database/queue-database.ts';
 import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import { openConnection } from '../database/sqlite/connection.ts';
@@ -109,12 +108,13 @@ export class QueueThread {
     return opening;
   }
 
-  #openServer(id: number): Promise<QueueDatabase> {
+  async #openServer(id: number): Promise<QueueDatabase> {
     const shard = this.#shards.find((one) => one.id === id);
     const { config, arena, owner = `${config.node_id}/0`, connections = 1 } = this.#options;
-    if (shard === undefined)
-      return Promise.reject(new RelayError('database-refused', `no shard has the number ${id}`));
+    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
     this.#storage ??= objectStorage(arena, config);
+    // The connector costs memory that a relay on sqlite has no use for.
+    const { openMysql } = await import('../database/mysql/open.ts');
     return openMysql(shard, connections, this.#storage, arena, { ...this.#rowOptions(), owner });
   }
 
