@@ -255,6 +255,8 @@ export class Relay {
           });
         },
         deliver: (jobs) => this.#deliver(jobs),
+        chunkCount: this.#arena.chunkCount,
+        freeChunks: () => this.#arena.freeChunks(),
         now: Date.now,
         setTimer(atMs, fire) {
           const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();

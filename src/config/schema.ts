@@ -75,7 +75,7 @@ const delivery = z.strictObject({
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
-  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads at once; beyond that they wait in the database.'),
+  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
 });
 
 const schema = {

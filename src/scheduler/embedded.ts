@@ -4,7 +4,8 @@
  * It keeps per destination a count of waiting rows and the time the earliest is due, never the rows themselves
  * (the database has those), so a million deferred recipients cost what their destinations cost. Places with
  * delivery are bounded (`maxInFlight`), and one destination gets at most as many as are still free: a slow
- * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing).
+ * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing). The
+ * same holds for the memory their content takes, so that peers that stand still never keep new mail from coming in.
  */
 import type { DestinationBacklog } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -15,6 +16,13 @@ import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;
+
+/** Share (1/n) of the memory for content that delivery leaves to new mail. */
+const RESERVE_SHARE = 8;
+/** So many places are given however full the memory is, or a crowd of slow clients would stop delivery. */
+const LEAST_PLACES = 16;
+/** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
+const MEMORY_PAUSE_MS = 200;
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -53,6 +61,7 @@ export class EmbeddedScheduler implements Scheduler {
   #timer: { cancel(): void } | null = null;
   #timerMs = NEVER;
   #pausedUntilMs = 0;
+  #memoryTimer: { cancel(): void } | null = null;
 
   constructor(ports: SchedulerPorts, options: EmbeddedSchedulerOptions) {
     this.#ports = ports;
@@ -69,6 +78,8 @@ export class EmbeddedScheduler implements Scheduler {
     this.#timer?.cancel();
     this.#timer = null;
     this.#timerMs = NEVER;
+    this.#memoryTimer?.cancel();
+    this.#memoryTimer = null;
   }
 
   reserve(destination: string, _recipients: number): boolean {
@@ -173,7 +184,17 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Rows this destination may still take: it never holds more places than are free for everybody. */
   #room(place: Place): number {
-    return this.#options.maxInFlight - this.#inFlight - place.inFlight;
+    const places = this.#options.maxInFlight - this.#inFlight;
+    return Math.min(places, Math.max(this.#fitting(), LEAST_PLACES - this.#inFlight)) - place.inFlight;
+  }
+
+  /** Mails of the mean size that the memory for content still has room for. */
+  #fitting(): number {
+    const { chunkCount } = this.#ports;
+    const free = this.#ports.freeChunks();
+    const used = chunkCount - free;
+    const room = free - Math.ceil(chunkCount / RESERVE_SHARE);
+    return used === 0 ? room : Math.floor((room * this.#inFlight) / used);
   }
 
   #free(destination: string): void {
@@ -268,6 +289,15 @@ export class EmbeddedScheduler implements Scheduler {
       void this.#claim(place, Math.min(CLAIM_ROWS, room));
       return;
     }
+    if (this.#ready.length > 0) this.#watchMemory();
+  }
+
+  /** A place that becomes free pumps by itself; memory that does is seen only by looking. */
+  #watchMemory(): void {
+    this.#memoryTimer ??= this.#ports.setTimer(this.#ports.now() + MEMORY_PAUSE_MS, () => {
+      this.#memoryTimer = null;
+      this.#pump();
+    });
   }
 
   async #claim(place: Place, limit: number): Promise<void> {

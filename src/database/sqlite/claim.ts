@@ -26,6 +26,8 @@ interface DueRow extends MailFacts {
 
 /** A message with very many separate runs is read as one range and filtered: cheaper than a query per run. */
 const RUNS_QUERIED = 16;
+/** Share (1/n) of the memory for content that a claim leaves free. */
+const RESERVE_SHARE = 8;
 
 export class Claimer {
   readonly #db: DatabaseSync;
@@ -77,6 +79,11 @@ export class Claimer {
     try {
       for (const row of rows) {
         if (jobs.length > 0 && recipients + row.waiting > request.maxRecipients) break;
+        // What is left is for new mail.
+        if (jobs.length > 0 && this.#arena.freeChunks() < this.#arena.chunkCount / RESERVE_SHARE) {
+          short = true;
+          break;
+        }
         const content = await this.#load(row, missing);
         if (content === null) continue;
         if (content === NO_CONTENT) {
