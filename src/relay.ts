@@ -419,8 +419,17 @@ export class Relay {
   }
 
   async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const { rows, destinations, removed } = await this.#database.operate(action, target, Date.now());
-    for (const { queueId, recipients } of removed) this.#events.removed(queueId, recipients, 'operator');
+    const touched = new Set<string>();
+    const operated = this.#database.operate(action, target, Date.now(), (part) => {
+      for (const destination of part.destinations) touched.add(destination);
+      for (const { queueId, recipients } of part.removed)
+        this.#events.removed(queueId, recipients, 'operator');
+    });
+    const { rows, destinations } = await operated.catch((error: unknown) => {
+      // What was changed before the fault is changed: rows that are due since are looked for.
+      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    });
     // An operator who asks for a retry means now, whatever the destination did lately.
     if (action === 'retry') {
       this.#deliveries.resume(destinations.map(({ destination }) => destination));

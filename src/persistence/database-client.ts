@@ -15,6 +15,7 @@ import type {
   DestinationBacklog,
   MailDetail,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -185,10 +186,16 @@ export class DatabaseClient implements Database {
     );
   }
 
-  operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
       (destinations) => this.#again({ kind: 'backlogOf', destinations }),
+      done,
     );
   }
 

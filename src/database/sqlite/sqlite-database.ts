@@ -18,6 +18,7 @@ import type {
   DestinationBacklog,
   MailDetail,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -365,10 +366,16 @@ export class SqliteDatabase implements Database {
     return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
   }
 
-  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.operateSlice(action, target, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
+      done,
     );
   }
 
