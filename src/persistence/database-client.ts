@@ -49,6 +49,8 @@ export function startPool(start: PersistenceStart): TaskPool {
     concurrentTasksPerWorker: 1,
     // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit.
     atomics: 'sync',
+    // Files of content opened here are the arena's, which closes them: at the thread's end their numbers are others'.
+    trackUnmanagedFds: false,
     recordTiming: false,
     workerHistogram: false,
   });
