@@ -55,6 +55,8 @@ export class EmbeddedScheduler implements Scheduler {
   readonly #due = new DueHeap<Place>();
   /** Places with due rows that wait for a free place with delivery, first come first served. */
   #ready: Place[] = [];
+  /** First of them: a list of a hundred thousand is not moved up for each that is taken. */
+  #readyFrom = 0;
   #inFlight = 0;
   #claims = 0;
   #running = false;
@@ -98,7 +100,7 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   cancel(destination: string, _recipients: number): void {
-    this.#free(destination);
+    this.#vacate(destination);
   }
 
   handOff(job: Job): void {
@@ -115,12 +117,12 @@ export class EmbeddedScheduler implements Scheduler {
 
   settled(result: AttemptResult, retryAtMs: number | null): void {
     if (retryAtMs !== null) this.waiting(result.destination, 1, retryAtMs);
-    this.#free(result.destination);
+    this.#vacate(result.destination);
   }
 
   returned(job: Job): void {
     this.waiting(job.destination, 1, this.#ports.now());
-    this.#free(job.destination);
+    this.#vacate(job.destination);
   }
 
   suspend(destination: string, untilMs: number): void {
@@ -184,8 +186,13 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Rows this destination may still take: it never holds more places than are free for everybody. */
   #room(place: Place): number {
+    return this.#free() - place.inFlight;
+  }
+
+  /** Places that are free, as far as there is memory for them. */
+  #free(): number {
     const places = this.#options.maxInFlight - this.#inFlight;
-    return Math.min(places, Math.max(this.#fitting(), LEAST_PLACES - this.#inFlight)) - place.inFlight;
+    return Math.min(places, Math.max(this.#fitting(), LEAST_PLACES - this.#inFlight));
   }
 
   /** Mails of the mean size that the memory for content still has room for. */
@@ -197,7 +204,7 @@ export class EmbeddedScheduler implements Scheduler {
     return used === 0 ? room : Math.floor((room * this.#inFlight) / used);
   }
 
-  #free(destination: string): void {
+  #vacate(destination: string): void {
     const place = this.#place(destination);
     place.inFlight--;
     this.#inFlight--;
@@ -271,17 +278,18 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Starts the next claim when there is room; one at a time, since one writer answers them. */
   #pump(): void {
-    if (!this.#running || !this.#options.enabled || this.#claims > 0 || this.#ready.length === 0) return;
+    if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
     const nowMs = this.#ports.now();
     if (nowMs < this.#pausedUntilMs) return;
-    for (let looked = this.#ready.length; looked > 0; looked--) {
-      const place = this.#ready.shift() as Place;
-      place.queued = false;
+    const free = this.#free();
+    // With nothing free none of them need be looked at, however many there are.
+    for (let looked = free > 0 ? this.#ready.length - this.#readyFrom : 0; looked > 0; looked--) {
+      const place = this.#takeReady();
       if (place.suspendedUntilMs > nowMs) {
         this.#watch(place, place.suspendedUntilMs);
         continue;
       }
-      const room = this.#room(place);
+      const room = free - place.inFlight;
       if (room <= 0) {
         this.#enqueue(place);
         continue;
@@ -289,7 +297,17 @@ export class EmbeddedScheduler implements Scheduler {
       void this.#claim(place, Math.min(CLAIM_ROWS, room));
       return;
     }
-    if (this.#ready.length > 0) this.#watchMemory();
+    if (this.#ready.length > this.#readyFrom) this.#watchMemory();
+  }
+
+  #takeReady(): Place {
+    const place = this.#ready[this.#readyFrom++] as Place;
+    place.queued = false;
+    if (this.#readyFrom * 2 > this.#ready.length) {
+      this.#ready = this.#ready.slice(this.#readyFrom);
+      this.#readyFrom = 0;
+    }
+    return place;
   }
 
   /** A place that becomes free pumps by itself; memory that does is seen only by looking. */

@@ -265,6 +265,26 @@ test('a destination forgotten and met again keeps its places when its old time c
   assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
 });
 
+test('a hundred thousand destinations that are due cost little while no place is free', async () => {
+  const w = world({ maxInFlight: 10 });
+  w.scheduler.start();
+  let taken = 0;
+  for (let i = 0; taken < 10; i++) if (w.scheduler.reserve(`slow${i}.test`, 1)) taken++;
+  const backlog = Array.from({ length: 100_000 }, (_, i) => ({
+    destination: `d${i}.test`,
+    rows: 1,
+    nextDueMs: 1000,
+  }));
+  const started = performance.now();
+  w.scheduler.refresh(backlog);
+  const tookMs = performance.now() - started;
+  assert.ok(tookMs < 5000, `${tookMs} ms`);
+  w.rows.set('d0.test', [1000]);
+  w.scheduler.settled(result('slow0.test'), null);
+  await w.settle();
+  assert.equal(w.delivered.length, 1);
+});
+
 test('a million waiting rows of a thousand destinations rebuild to a thousand places', async () => {
   const w = world();
   w.scheduler.rebuild(
