@@ -17,7 +17,6 @@ import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type {
-  ClaimResult,
   Database,
   DestinationBacklog,
   LeasedKey,
@@ -45,8 +44,6 @@ import { Leases } from './scheduler/leases.ts';
 import { VERDICT, verdictOf } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 
-/** Recipients of all rows of one claim: bounds what one postMessage carries. */
-const CLAIM_RECIPIENTS = 20_000;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
@@ -280,8 +277,11 @@ export class Relay {
     const { delivery } = this.#config;
     return new EmbeddedScheduler(
       {
-        claim: (destination, limit) => this.#claim(destination, limit),
+        claim: (destination, limit) =>
+          this.#leases.claim(destination, limit, (request) => this.#database.claim(request)),
         deliver: (jobs) => this.#deliver(jobs),
+        chunkCount: this.#arena.chunkCount,
+        freeChunks: () => this.#arena.freeChunks(),
         now: Date.now,
         setTimer(atMs, fire) {
           const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
@@ -303,22 +303,10 @@ export class Relay {
     else this.#tooLate.push(...jobs);
   }
 
-  async #claim(destination: string, limit: number): Promise<ClaimResult> {
-    const nowMs = Date.now();
-    const leaseUntilMs = nowMs + this.#config.lease_ms;
-    const request = { destination, limit, maxRecipients: CLAIM_RECIPIENTS, nowMs, leaseUntilMs };
-    const { jobs, ...rest } = await this.#database.claim(request);
-    const fresh = jobs.filter((job) => {
-      if (this.#leases.hold(job, leaseUntilMs)) return true;
-      this.#arena.release(job.content);
-      return false;
-    });
-    return { jobs: fresh, ...rest };
-  }
-
   #createLeases(): Leases {
     const ports = {
       renew: (rows: LeasedKey[], leaseUntilMs: number) => this.#database.renew(rows, leaseUntilMs),
+      release: (content: number) => this.#arena.release(content),
       now: Date.now,
       onLapse: (held: number) => this.#log.warn('leases.lapsed', { held }),
       onRenewError: (error: unknown) => this.#log.warn('leases.renew-failed', { error }),
@@ -350,6 +338,12 @@ export class Relay {
           this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
       },
       failed: (entries: Entry[], error: RelayError) => {
+        // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+        this.#log.error('commit.failed', {
+          messages: entries.length,
+          code: error.code,
+          error: error.message,
+        });
         for (const entry of entries) this.#failed(entry, error);
       },
       settled: (items: SettleItem[], accepted: boolean[]) => {
@@ -486,8 +480,17 @@ export class Relay {
   }
 
   async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const { rows, destinations, removed } = await this.#database.operate(action, target, Date.now());
-    for (const { queueId, recipients } of removed) this.#events.removed(queueId, recipients, 'operator');
+    const touched = new Set<string>();
+    const operated = this.#database.operate(action, target, Date.now(), (part) => {
+      for (const destination of part.destinations) touched.add(destination);
+      for (const { queueId, recipients } of part.removed)
+        this.#events.removed(queueId, recipients, 'operator');
+    });
+    const { rows, destinations } = await operated.catch((error: unknown) => {
+      // What was changed before the fault is changed: rows that are due since are looked for.
+      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    });
     // An operator who asks for a retry means now, whatever the destination did lately.
     if (action === 'retry') {
       this.#deliveries.resume(destinations.map(({ destination }) => destination));

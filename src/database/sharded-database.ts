@@ -17,6 +17,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -341,14 +342,18 @@ export class ShardedDatabase implements Database {
     return sum;
   }
 
-  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     if (typeof target === 'object' && 'queueId' in target)
-      return this.#onLong(this.#of(target.queueId), (client) => client.operate(action, target, nowMs));
-    const parts = await this.#onAll((client) => client.operate(action, target, nowMs));
+      return this.#onLong(this.#of(target.queueId), (client) => client.operate(action, target, nowMs, done));
+    const parts = await this.#onAll((client) => client.operate(action, target, nowMs, done));
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
       destinations: merged(parts.map(({ destinations }) => destinations)),
-      removed: parts.flatMap(({ removed }) => removed),
     };
   }
 

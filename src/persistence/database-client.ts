@@ -18,6 +18,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -59,6 +60,8 @@ export function startPool(start: PersistenceStart, threads = 1): TaskPool & { re
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: embedded ? 1 : TASKS_AT_ONCE,
     atomics: embedded ? 'sync' : 'disabled',
+    // Files of content opened here are the arena's, which closes them: at the thread's end their numbers are others'.
+    trackUnmanagedFds: false,
     recordTiming: false,
     workerHistogram: false,
   });
@@ -245,10 +248,16 @@ export class DatabaseClient implements Database {
     );
   }
 
-  operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
       (destinations) => this.#again({ kind: 'backlogOf', destinations }),
+      done,
     );
   }
 

@@ -5,7 +5,7 @@
  * another node's by then (I6).
  */
 import { GAUGE, type Gauges, LEASE_UNIT_MS } from '../admission/gauges.ts';
-import type { LeasedKey } from '../database/database.ts';
+import type { ClaimRequest, ClaimResult, LeasedKey } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 
 interface Held extends LeasedKey {
@@ -19,12 +19,16 @@ interface Held extends LeasedKey {
 export interface LeasesPorts {
   /** @returns how many of the rows are still ours. */
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
+  /** Gives up the reference on the content of a job that does not go out. */
+  release(content: number): void;
   now(): number;
   /** Leases lapsed before they could be renewed. */
   onLapse(held: number): void;
   onRenewError(error: unknown): void;
 }
 
+/** Recipients of all rows of one claim: bounds what one postMessage carries. */
+const CLAIM_RECIPIENTS = 20_000;
 /** A lease is renewed when less than this share of it is left. */
 const RENEW_SHARE = 0.7;
 /** How often in the time of a lease they are looked at. */
@@ -82,6 +86,24 @@ export class Leases {
     // An answer that took long brings a lease that is partly over.
     if (leaseUntilMs < this.#untilMs) this.#setUntil(leaseUntilMs);
     return true;
+  }
+
+  /** Claims rows and holds their leases. A row we are sending already is not sent again. */
+  async claim(
+    destination: string,
+    limit: number,
+    claim: (request: ClaimRequest) => Promise<ClaimResult>,
+  ): Promise<ClaimResult> {
+    const nowMs = this.#ports.now();
+    const leaseUntilMs = nowMs + this.#leaseMs;
+    const request = { destination, limit, maxRecipients: CLAIM_RECIPIENTS, nowMs, leaseUntilMs };
+    const result = await claim(request);
+    const jobs = result.jobs.filter((job) => {
+      if (this.hold(job, leaseUntilMs)) return true;
+      this.#ports.release(job.content);
+      return false;
+    });
+    return { ...result, jobs };
   }
 
   /** The fencing number to settle a result with. */

@@ -8,7 +8,6 @@ import {
   fdatasyncSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readSync,
   unlinkSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 
 const COPY_BYTES = 1024 * 1024;
@@ -32,27 +32,14 @@ export function syncFolder(path: string): void {
 }
 
 /** Creates a folder that survives a crash; does nothing when it is there. */
-export function makeFolder(path: string): void {
+export function makeDurableFolder(path: string): void {
   if (existsSync(path)) return;
-  mkdirSync(path, { recursive: true });
+  makeFolder(path);
   syncFolder(dirname(path));
 }
 
-/** A file of these views, one after another, on stable storage but for its name (see syncFolder). */
-export function writeFile(path: string, views: Buffer[]): void {
-  const fd = openSync(path, 'w', 0o600);
-  try {
-    writeAll(fd, views);
-    fdatasyncSync(fd);
-  } catch (error) {
-    closeSync(fd);
-    unlinkIfThere(path);
-    throw error;
-  }
-  closeSync(fd);
-}
-
-function writeAll(fd: number, views: Buffer[]): void {
+/** Writes the views one after another at the file's position. */
+export function writeAll(fd: number, views: readonly Buffer[]): void {
   let total = 0;
   for (const view of views) total += view.length;
   let written = writevSync(fd, views);

@@ -10,14 +10,14 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../base/errors.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
+import { BundleWriter } from './bundle-writer.ts';
 import {
   keepSpilled,
   loadFile,
-  makeFolder,
+  makeDurableFolder,
   readFilePart,
   syncFolder,
   unlinkIfThere,
-  writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
 import type { ContentRef, Storage, StorageItem } from './storage.ts';
@@ -36,6 +36,7 @@ export interface DatabaseStorageOptions {
 
 export class DatabaseStorage implements Storage {
   readonly #arena: Arena;
+  readonly #bundles = new BundleWriter();
   readonly #options: DatabaseStorageOptions;
   readonly #insert: StatementSync;
   readonly #erase: StatementSync;
@@ -60,7 +61,7 @@ export class DatabaseStorage implements Storage {
     try {
       for (const { queueId, content, lengthBytes } of items) {
         if (this.#arena.file(content) !== null) {
-          makeFolder(this.#options.folder);
+          makeDurableFolder(this.#options.folder);
           refs.push({ object: queueId, offset: 0, lengthBytes, parts: 0 });
           keepSpilled(this.#arena, content, this.#path(queueId));
         } else if (bundling && lengthBytes >= BUNDLED_CONTENT_BYTES) {
@@ -75,8 +76,8 @@ export class DatabaseStorage implements Storage {
         }
       }
       if (bundle !== null) {
-        makeFolder(this.#options.folder);
-        writeFile(this.#path(bundle.object), bundle.views);
+        makeDurableFolder(this.#options.folder);
+        this.#bundles.write(this.#path(bundle.object), bundle.views);
       }
       if (refs.some(({ object }) => object !== '')) syncFolder(this.#options.folder);
     } catch (error) {

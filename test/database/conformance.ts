@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
-import type { Database, OutboxPlan } from '../../src/database/database.ts';
+import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 
@@ -550,8 +550,9 @@ export function databaseConformance(driver: Driver): void {
       it('deletes a row: its waiting recipients are removed, the mail goes with the last row', async () => {
         const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
         const { jobs } = await claim('two.test');
-        const first = await db.operate('delete', { queueId }, 2000);
-        assert.deepEqual(first.removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
+        const removed: RemovedMail[] = [];
+        await db.operate('delete', { queueId }, 2000, (part) => removed.push(...part.removed));
+        assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
           await queue.settle({
@@ -568,8 +569,9 @@ export function databaseConformance(driver: Driver): void {
       it('deletes DEAD rows without removing anybody twice', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
-        const result = await db.operate('delete', 'all', 2000);
-        assert.deepEqual([result.rows, result.removed], [1, []]);
+        const removed: RemovedMail[] = [];
+        const result = await db.operate('delete', 'all', 2000, (part) => removed.push(...part.removed));
+        assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
       });
     });

@@ -13,6 +13,7 @@ class Bench {
   readonly gauges = createGauges();
   readonly renewals: { rows: string[]; untilMs: number }[] = [];
   lapses: number[] = [];
+  readonly released: number[] = [];
   /** What the database says; null: it cannot be reached. */
   renewed: (rows: LeasedKey[]) => number | null = (rows) => rows.length;
   readonly leases = new Leases(
@@ -23,6 +24,7 @@ class Bench {
         if (count === null) throw new Error('no connection');
         return count;
       },
+      release: (content) => void this.released.push(content),
       now: () => this.nowMs,
       onLapse: (held) => void this.lapses.push(held),
       onRenewError() {},
@@ -111,6 +113,22 @@ describe('leases', () => {
     assert.equal(bench.leases.fenceOf(bench.job('b', 7)), 7, 'of what is not held nothing is known');
     bench.leases.drop({ queueId: 'a', destination: 'one.test' });
     assert.equal(bench.leases.fenceOf(bench.job('a', 1)), 1);
+  });
+
+  it('what a claim brings is held; what is being sent already does not go out twice', async () => {
+    const bench = new Bench();
+    const claimed = async (...jobs: Job[]): Promise<Job[]> =>
+      (
+        await bench.leases.claim('one.test', 10, async ({ leaseUntilMs }) => {
+          assert.equal(leaseUntilMs, bench.nowMs + LEASE_MS);
+          return { jobs, nextDueMs: null, short: false };
+        })
+      ).jobs;
+    assert.equal((await claimed(bench.job('a'), bench.job('b'))).length, 2);
+    const again = { ...bench.job('a', 2), content: 77 };
+    assert.deepEqual(await claimed(again), []);
+    assert.deepEqual(bench.released, [77]);
+    assert.equal(bench.leases.size, 2);
   });
 
   it('a lease that was short when it came shortens the time all hold', async () => {

@@ -37,8 +37,17 @@ export function recordingLog(lines: LogLine[]): Log {
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-export const configOf = (settings: object): Config =>
-  configSchema.parse({ hostname: 'relay.example.test', data_dir: '/nonexistent', ...settings });
+/** The corpus plays one dialog some thousand times, and checking its settings takes longer than playing it. */
+const configs = new WeakMap<object, Config>();
+
+export function configOf(settings: object): Config {
+  let config = configs.get(settings);
+  if (config === undefined) {
+    config = configSchema.parse({ hostname: 'relay.example.test', data_dir: '/nonexistent', ...settings });
+    configs.set(settings, config);
+  }
+  return config;
+}
 
 /** What sessions share, for any reactor and arena. */
 export function contextOf(

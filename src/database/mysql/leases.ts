@@ -63,16 +63,25 @@ export function unlease(
   );
 }
 
-/** Content that is gone or unreadable for good: the row waits for an operator instead of for ever. */
+/** Content that cannot be read: the row is held for an operator, or put off for a while. */
 export function setAside(
   connection: Connection,
-  rows: readonly { queueId: string; destination: string; fence: number; detail: string }[],
+  rows: readonly {
+    queueId: string;
+    destination: string;
+    fence: number;
+    detail: string;
+    state: string;
+    dueAt: number | null;
+  }[],
 ): Promise<void> {
   return bulk(
     connection,
-    `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, lease_owner = NULL, reason = 'content-unavailable', detail = ?
+    `UPDATE mail_outbox SET state = ?, due_at = ?, lease_owner = NULL, reason = 'content-unavailable', detail = ?
      WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
-    rows.map(({ queueId, destination, fence, detail }) => [
+    rows.map(({ queueId, destination, fence, detail, state, dueAt }) => [
+      state,
+      dueAt,
       detail.slice(0, 500),
       queueId,
       destination,

@@ -6,9 +6,8 @@
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { RouteTable } from '../../mail/destination.ts';
-import type { Job } from '../../mail/job.ts';
 import type { Message } from '../../mail/message.ts';
-import { type Arena, CONTENT_STATE, NO_CONTENT } from '../../native.ts';
+import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
   Attachment,
@@ -35,6 +34,7 @@ import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
 import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
+import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
 import { enroll, fateOf, newestQueueId, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
 import { ObjectCollector } from './objects.ts';
 import { operateSlice, purgeMails, unreferenced } from './operate.ts';
@@ -43,8 +43,8 @@ import { SettleBatch, withdraw } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 
-/** Contents loaded at the same time: a remote provider answers each after a round trip. */
-const LOADS_AT_ONCE = 8;
+/** When a row is looked at again whose content could not be read. */
+const UNREADABLE_RETRY_MS = 60_000;
 
 export interface MysqlOptions extends KeepTimes {
   /** For messages to the operator. */
@@ -193,7 +193,8 @@ export class MysqlDatabase implements QueueDatabase {
 
   async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
     // Not more than there is room for: what cannot be loaded would have to be given back.
-    const limit = Math.max(1, Math.min(request.limit, this.#arena.freeChunks()));
+    const room = Math.floor(this.#arena.freeChunks() - this.#arena.chunkCount / RESERVE_SHARE);
+    const limit = Math.max(1, Math.min(request.limit, room));
     const leaseOwner = `${this.#options.owner}-${owner}`;
     let leased: Leased;
     try {
@@ -206,54 +207,23 @@ export class MysqlDatabase implements QueueDatabase {
       throw this.#mapped(error);
     }
     const { rows } = leased;
-    const { jobs, short } = await this.#load(rows);
-    const scarce = short || (rows.length === limit && limit < request.limit);
-    const nextDueMs = jobs.length < rows.length || scarce ? request.nowMs : leased.nextDueMs;
-    return { jobs, nextDueMs, short: scarce };
-  }
-
-  /** Loads contents into the arena; what finds no room, or has no content any more, loses its lease again. */
-  async #load(rows: readonly LeasedRow[]): Promise<{ jobs: Job[]; short: boolean }> {
-    const jobs: Job[] = [];
-    const unloaded: LeasedRow[] = [];
-    const missing: { row: LeasedRow; detail: string }[] = [];
-    let short = false;
-    let failure: unknown = null;
-    let at = 0;
-    const worker = async (): Promise<void> => {
-      for (let row = rows[at++]; row !== undefined; row = rows[at++]) {
-        if (short || failure !== null) {
-          unloaded.push(row);
-          continue;
-        }
-        try {
-          row.job.content = await this.#storage.load(contentRef(row.mail));
-          if (row.job.content !== NO_CONTENT) continue;
-          short = true;
-          unloaded.push(row);
-        } catch (error) {
-          if (!(error instanceof RelayError) || error.temporary) {
-            failure = error;
-            unloaded.push(row);
-          } else missing.push({ row, detail: error.message });
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: LOADS_AT_ONCE }, worker));
-    const lost = new Set([...unloaded, ...missing.map(({ row }) => row)]);
-    for (const row of rows) if (!lost.has(row)) jobs.push(row.job);
-    if (lost.size > 0) await this.#giveBack(unloaded, missing);
+    const loaded = await loadContents(rows, this.#storage, this.#arena);
+    const { jobs, failure } = loaded;
+    if (jobs.length < rows.length) await this.#giveBack(loaded, request.nowMs);
     if (jobs.length === 0 && failure !== null) throw this.#mapped(failure);
-    return { jobs, short };
+    const short = loaded.short || (rows.length === limit && limit < request.limit);
+    const nextDueMs = jobs.length < rows.length || short ? request.nowMs : leased.nextDueMs;
+    return { jobs, nextDueMs, short };
   }
 
-  async #giveBack(
-    unloaded: readonly LeasedRow[],
-    missing: readonly { row: LeasedRow; detail: string }[],
-  ): Promise<void> {
+  /** What could not be loaded loses its lease again. */
+  async #giveBack({ unloaded, unread }: Loaded, nowMs: number): Promise<void> {
     const keyOf = ({ job: { queueId, destination, fence } }: LeasedRow) => ({ queueId, destination, fence });
     const back = unloaded.map((row) => ({ ...keyOf(row), state: row.state, dueAt: row.dueAt }));
-    const aside = missing.map(({ row, detail }) => ({ ...keyOf(row), detail }));
+    const aside = unread.map(({ row, detail, temporary }) => {
+      const dueAt = temporary ? nowMs + UNREADABLE_RETRY_MS : null;
+      return { ...keyOf(row), detail, state: temporary ? row.state : 'HELD', dueAt };
+    });
     // Should this fail the leases end by themselves; the jobs that did load go out all the same.
     await this.#run((connection) =>
       Promise.all([unlease(connection, back), setAside(connection, aside)]),

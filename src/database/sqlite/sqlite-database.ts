@@ -21,6 +21,7 @@ import type {
   LeasedKey,
   MailDetail,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -403,10 +404,16 @@ export class SqliteDatabase implements Database, QueueDatabase {
     return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
   }
 
-  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.operateSlice(action, target, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
+      done,
     );
   }
 
