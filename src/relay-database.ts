@@ -44,6 +44,8 @@ export interface RelayDatabase {
   shardsOfUsers(users: string[]): Promise<(number | null)[]>;
   /** A number for this process that no other on this queue has; part of its queue ids. */
   enroll(): Promise<number>;
+  /** Tells the others that it is still taken. */
+  stayEnrolled(): Promise<void>;
 }
 
 export interface RelayDatabaseOptions {
@@ -70,6 +72,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
     enroll: async () => 0,
+    stayEnrolled: async () => {},
   };
 }
 
@@ -105,6 +108,11 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
     freeConnections: () => shards.freeConnections,
     shardsOfUsers: (users) => shards.shardsOfUsers(users, tableShard),
     enroll: () => enroll(shards, config),
+    async stayEnrolled() {
+      const nowMs = Date.now();
+      if (!(await shards.stillEnrolled(nowMs, nowMs - staleMs(config.lease_ms))))
+        log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
+    },
   };
 }
 
@@ -164,7 +172,7 @@ async function enroll(
   );
 }
 
-export const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);
+const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);
 
 /** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
 export function threadCount(configured: number | 'auto'): number {

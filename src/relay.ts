@@ -36,7 +36,7 @@ import { Housekeeping } from './persistence/housekeeping.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import { openRelayDatabase, type RelayDatabase, staleMs, threadCount } from './relay-database.ts';
+import { openRelayDatabase, type RelayDatabase, threadCount } from './relay-database.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import { DuePoll } from './scheduler/due-poll.ts';
 import { EmbeddedScheduler } from './scheduler/embedded.ts';
@@ -122,7 +122,7 @@ export class Relay {
     this.#housekeeping = new Housekeeping({
       database: this.#database,
       intervalMs: () => this.#config.queue.purge_interval_ms,
-      also: () => this.#stayEnrolled(),
+      also: () => this.#queue.stayEnrolled(),
       log,
     });
     this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
@@ -456,14 +456,6 @@ export class Relay {
   /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
   #threadFailed(error: Error): void {
     throw error;
-  }
-
-  /** Other processes that share the queue know by it that our number is taken. */
-  async #stayEnrolled(): Promise<void> {
-    const nowMs = Date.now();
-    const ours = await this.#queue.shards?.stillEnrolled(nowMs, nowMs - staleMs(this.#config.lease_ms));
-    if (ours === false)
-      this.#log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
   }
 
   #createControl(): ControlTarget {

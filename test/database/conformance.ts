@@ -429,6 +429,39 @@ export function databaseConformance(driver: Driver): void {
       });
     });
 
+    describe('leases', () => {
+      const due = async (nowMs: number): Promise<string[]> =>
+        (await db.due(nowMs)).map(({ destination }) => destination);
+
+      it('a row whose lease ended is due again, and the late result is rejected', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        const row = { queueId, destination: 'one.test' };
+        assert.deepEqual(await due(60_999), []);
+        assert.equal(await db.renew([row], 90_000), 1);
+        assert.deepEqual(await due(89_999), [], 'renewed in time');
+        assert.deepEqual((await claim('one.test', 89_999)).jobs, []);
+        assert.deepEqual(await due(90_000), ['one.test']);
+        const { jobs } = await claim('one.test', 90_000);
+        assert.equal(jobs[0]?.fence, 2);
+        assert.equal(await queue.settle({ ...row, groups: [delivered([0])], fence: 1 }), false);
+        assert.equal(await queue.settle({ ...row, groups: [delivered([0])], fence: 2 }), true);
+      });
+
+      it('only rows being sent are renewed', async () => {
+        const [waiting, sending] = [
+          await queue.add(['a@one.test']),
+          await queue.add(['b@one.test'], 'SENDING'),
+        ];
+        const rows = [waiting, sending, 'unknown00000000'].map((queueId) => ({
+          queueId,
+          destination: 'one.test',
+        }));
+        assert.equal(await db.renew(rows, 90_000), 1);
+        assert.equal(await db.renew([], 90_000), 0);
+        assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
+      });
+    });
+
     describe('release', () => {
       it('gives a row back, due at once, only to the fence that holds it', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');

@@ -309,6 +309,37 @@ test('one of two shards killed under load: the other serves on, and all are deli
   );
 });
 
+test('router table: a user’s mail goes to the shard user_shards names, others by hash', {
+  skip,
+}, async (t) => {
+  const server = await MariaDb.start();
+  t.after(() => server.close());
+  const shards = [await server.createDatabase(), await server.createDatabase()];
+  for (const access of shards) await migrate(serverConfig(server.admin(access)), Date.now());
+  await server.query(`INSERT INTO ${shards[0]?.database}.user_shards VALUES ('boss@one.test', 'second')`);
+  const relay = await startNode(t, 'a', sharedFolder(t), {
+    database: {
+      driver: 'mysql_distributed',
+      router: { type: 'table', table_shard: 'first', cache_ttl_ms: 60_000 },
+      shards: [
+        { name: 'first', ...shards[0] },
+        { name: 'second', ...shards[1] },
+      ],
+    },
+    delivery: { enabled: false },
+  });
+  const talk = await Talk.hello({ host: '127.0.0.1', port: relay.port });
+  const shardOf = async (from: string): Promise<string | undefined> =>
+    (await talk.accepted({ from, to: 'x@two.test' })).at(-1);
+  await shardOf('Boss@one.test');
+  for (let i = 0; i < 10; i++) assert.equal(await shardOf('boss@one.test'), '1');
+  const others = new Set<string | undefined>();
+  for (let i = 0; i < 30; i++) others.add(await shardOf(`u${i}@one.test`));
+  assert.deepEqual([...others].sort(), ['0', '1']);
+  const { queue } = await relay.queueJson<{ queue: { mails: number } }>('stats');
+  assert.equal(queue.mails, 41);
+});
+
 test('claiming and settling a backlog: at least 50 recipients a statement', { skip }, async (t) => {
   const { server, access } = await startServer(t);
   const sink = await startSink(t);
