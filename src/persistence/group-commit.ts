@@ -62,6 +62,8 @@ export interface GroupCommitStats {
   commits: number;
   committedMessages: number;
   settlements: number;
+  /** Of them: late results of leases that are another's by now; nothing was written. */
+  rejected: number;
   failures: number;
   /** Of the commit under way; 0 when there is none. */
   commitAgeMs: number;
@@ -115,6 +117,7 @@ export class GroupCommit {
   #failures = 0;
   #committedMessages = 0;
   #settlements = 0;
+  #rejected = 0;
 
   constructor(database: Pick<Database, 'commit'>, ports: GroupCommitPorts, options: GroupCommitOptions) {
     this.#database = database;
@@ -154,6 +157,7 @@ export class GroupCommit {
       commits: this.#commits,
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
+      rejected: this.#rejected,
       failures: this.#failures,
       commitAgeMs: this.#commitAgeMs(),
       failing: this.#failedLately(),
@@ -278,6 +282,7 @@ export class GroupCommit {
     for (let i = 0; i < entries.length; i++)
       outcomes.push(this.#outcome(entries[i] as Entry, result.messages[i] === 'committed'));
     this.#settlements += request.settlements.length;
+    for (const accepted of result.settlements) if (!accepted) this.#rejected++;
     // The next commit runs while the ports look at this one.
     this.#next();
     if (entries.length > 0) this.#ports.committed(entries, outcomes, request.leaseUntilMs);

@@ -53,6 +53,7 @@ export class ShardedCommits {
       commits: 0,
       committedMessages: 0,
       settlements: 0,
+      rejected: 0,
       failures: 0,
       commitAgeMs: 0,
       failing: true,
@@ -64,6 +65,7 @@ export class ShardedCommits {
       sum.commits += part.commits;
       sum.committedMessages += part.committedMessages;
       sum.settlements += part.settlements;
+      sum.rejected += part.rejected;
       sum.failures += part.failures;
       sum.commitAgeMs = Math.max(sum.commitAgeMs, part.commitAgeMs);
       sum.failing &&= part.failing;

@@ -270,6 +270,16 @@ describe('commits of several shards', () => {
     assert.deepEqual(failed, ['database-refused'], 'a shard that is not there');
     await second.ok();
     assert.equal(second.outcomes.get('06dk00000000b003'), 'committed');
+    commits.settle([second.item('06dk00000000e003')]);
+    await turn();
+    await second.ok((result) => {
+      result.settlements = [false];
+    });
+    assert.deepEqual(
+      [commits.stats().settlements, commits.stats().rejected],
+      [2, 1],
+      'late results are counted',
+    );
     assert.deepEqual([commits.stats().committedMessages, commits.stats().failing], [1, false]);
     const drained = commits.drain();
     await first.ok();

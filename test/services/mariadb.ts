@@ -4,7 +4,15 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -234,9 +242,10 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
     clearTimeout(timer);
   }
 
-  /** Stops answering without closing a connection. */
+  /** Stops answering without closing a connection; its threads all stand still when this returns. */
   pause(): void {
     this.#server?.kill('SIGSTOP');
+    while (threadStates(this.pid).some((state) => state !== 'T'));
   }
 
   resume(): void {
@@ -248,6 +257,19 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
     await this.#end('SIGKILL');
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+/** States of a process's threads, 'T' for stopped; [] where the system does not tell. */
+function threadStates(pid: number): string[] {
+  const folder = `/proc/${pid}/task`;
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).flatMap((thread) => {
+    try {
+      return [/\) (\w)/.exec(readFileSync(join(folder, thread, 'stat'), 'utf8'))?.[1] ?? 'T'];
+    } catch {
+      return []; // it ended meanwhile
+    }
+  });
 }
 
 function freePort(): Promise<number> {
