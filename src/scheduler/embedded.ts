@@ -24,6 +24,9 @@ const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
 const MEMORY_PAUSE_MS = 200;
 
+/** How soon a destination is looked at again whose rate allows no more now. */
+const RATE_PAUSE_MS = 100;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
@@ -94,7 +97,7 @@ export class EmbeddedScheduler implements Scheduler {
     const room = this.#room(place);
     // With a backlog that is due, new mail gets only half of the room, so that older rows are not overtaken for ever.
     const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
-    if (!allowed || place.suspendedUntilMs > this.#ports.now()) {
+    if (!allowed || place.suspendedUntilMs > this.#ports.now() || !this.#takeRate(destination)) {
       this.#forget(place);
       return false;
     }
@@ -104,7 +107,13 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   cancel(destination: string, _recipients: number): void {
+    this.#ports.rates?.giveBack(destination, 1);
     this.#vacate(destination);
+  }
+
+  #takeRate(destination: string): boolean {
+    const { rates } = this.#ports;
+    return rates === undefined || rates.take(destination, 1) === 1;
   }
 
   handOff(job: Job): void {
@@ -176,6 +185,20 @@ export class EmbeddedScheduler implements Scheduler {
         suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs });
     }
     return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
+  }
+
+  /** No place is free, whatever the destination. */
+  get full(): boolean {
+    return this.#free() <= 0;
+  }
+
+  /** Until when the destination is left alone; 0 when it is not. */
+  suspendedUntilMs(destination: string): number {
+    return this.#places.get(destination)?.suspendedUntilMs ?? 0;
+  }
+
+  async close(): Promise<void> {
+    this.stop();
   }
 
   #place(destination: string): Place {
@@ -308,7 +331,13 @@ export class EmbeddedScheduler implements Scheduler {
         this.#enqueue(place);
         continue;
       }
-      void this.#claim(place, Math.min(this.#options.claimRows ?? CLAIM_ROWS, room));
+      const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room);
+      const granted = this.#ports.rates?.take(place.destination, wanted) ?? wanted;
+      if (granted === 0) {
+        this.#watch(place, nowMs + RATE_PAUSE_MS);
+        continue;
+      }
+      void this.#claim(place, granted);
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();
@@ -341,12 +370,14 @@ export class EmbeddedScheduler implements Scheduler {
       place.inFlight += jobs.length;
       this.#inFlight += jobs.length;
       place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
+      this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
       else if (place.waitingRows === 0) place.waitingRows = 1;
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {
+      this.#ports.rates?.giveBack(place.destination, limit);
       this.#options.onClaimError(place.destination, error);
       this.#pause();
     } finally {
