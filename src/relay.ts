@@ -93,7 +93,10 @@ export class Relay {
       smarthost: config.delivery.smarthost !== undefined,
       routed: new Set(Object.keys(config.delivery.routes)),
     };
-    this.#database = new DatabaseClient(startPool({ config, arena: this.#arena.buffer, spillDir }));
+    const start = { config, arena: this.#arena.buffer, spillDir };
+    this.#database = new DatabaseClient(
+      startPool(start, ({ level, event, fields }) => log[level](event, fields)),
+    );
     this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
     this.#scheduler = this.#createScheduler();
     this.#commits = this.#createGroupCommit();

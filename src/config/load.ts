@@ -157,7 +157,11 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     data_dir: dataDir,
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
     database: { ...database, path: database.path === ':memory:' ? database.path : below(database.path) },
-    storage: { ...storage, local: { ...storage.local, path: below(storage.local.path) } },
+    storage: {
+      ...storage,
+      local: { ...storage.local, path: below(storage.local.path) },
+      distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
+    },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

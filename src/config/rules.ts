@@ -24,6 +24,8 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkListeners(config, problem);
   checkAddresses(config, problem);
   checkDatabase(config, isSet, problem, warning);
+  checkDistributed(config, problem);
+  checkHdfsWeb(config, problem, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {
@@ -130,4 +132,39 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
   if (!inMemory && isSet(['database', 'max_messages'])) {
     warning(['database', 'max_messages'], 'has no effect: it bounds a :memory: database only');
   }
+}
+
+function checkDistributed({ storage: { provider, distributed }, database }: Config, problem: Say): void {
+  const at = ['storage', 'distributed'];
+  const { roots, replica_count, write_quorum } = distributed;
+  if (provider === 'distributed' && roots.length === 0)
+    problem([...at, 'roots'], 'needs at least one folder with the distributed provider');
+  if (roots.length > 0 && replica_count > roots.length)
+    problem([...at, 'replica_count'], `must not exceed the number of roots (${roots.length})`);
+  if (write_quorum > replica_count)
+    problem([...at, 'write_quorum'], `must not exceed replica_count (${replica_count})`);
+  for (const [i, root] of roots.entries())
+    for (const [j, other] of roots.slice(0, i).entries())
+      if (root === other || root.startsWith(`${other}/`) || other.startsWith(`${root}/`))
+        problem([...at, 'roots', i], `is the same folder as roots.${j}, or one lies within the other`);
+  if (database.path === ':memory:' && (provider === 'distributed' || provider === 'hdfs_web'))
+    problem(
+      ['storage', 'provider'],
+      'must be "database" or "local" with a :memory: queue: content elsewhere would outlive the queue that knows it',
+    );
+}
+
+function checkHdfsWeb({ storage, ...config }: Config, problem: Say, warning: Say): void {
+  const at = ['storage', 'hdfs_web'];
+  const { endpoints, timeout_ms } = storage.hdfs_web;
+  if (storage.provider === 'hdfs_web' && endpoints.length === 0)
+    problem([...at, 'endpoints'], 'needs at least one namenode with the hdfs_web provider');
+  for (const [i, endpoint] of endpoints.entries())
+    if (!/^https?:\/\/[^/?#@\s]+\/?$/.test(endpoint) || !URL.canParse(endpoint))
+      problem([...at, 'endpoints', i], `must be http://host:port or https://host:port, is "${endpoint}"`);
+  if (storage.provider === 'hdfs_web' && timeout_ms > config.inbound_persist_wait_timeout_ms)
+    warning(
+      [...at, 'timeout_ms'],
+      `exceeds inbound_persist_wait_timeout_ms (${config.inbound_persist_wait_timeout_ms}): clients get 451 before a try ends`,
+    );
 }

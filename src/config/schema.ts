@@ -50,8 +50,25 @@ const database = z.strictObject({
 });
 
 const storage = z.strictObject({
-  provider: z.enum(['database', 'local']).default('database').describe('Where content lies.'),
+  provider: z.enum(['database', 'local', 'distributed', 'hdfs_web']).default('database').describe('Where new content lies: in the queue database, in local files, in replicas over several folders, in HDFS. Older content stays where it is and is found as long as its section is configured.'),
   local: z.strictObject({ path: z.string().default('mail').describe('local: folder, relative to data_dir.') }).prefault({}),
+  distributed: z.strictObject({
+    roots: z.array(z.string().min(1)).default([]).describe('distributed: folders, best each on a disk of its own, relative to data_dir. A root that fails is put aside and returns by itself.'),
+    replica_count: count(1, 16).default(2).describe('Roots that get a copy of each bundle; at most as many as there are roots.'),
+    write_quorum: count(1, 16).default(2).describe('Copies that must be on stable storage before mail is acknowledged; at most replica_count. With fewer roots that work: 451 4.3.0.'),
+    timeout_ms: ms(100, 600_000).default(4000).describe('Longest time of a write or read (large contents: one second more per 10 MB). A root that takes more than half of it is put aside.'),
+    scrub_interval_ms: ms(1000, 365 * day).default(day).describe('How often all copies are proven by their checksums and brought back to replica_count; also done when a root returns.'),
+    scrub_mb_per_s: count(1, 100_000).default(16).describe('How fast that may read.'),
+  }).prefault({}),
+  hdfs_web: z.strictObject({
+    endpoints: z.array(z.string().min(1)).default([]).describe('hdfs_web: `http://host:port` (or https) of the namenodes; one that is standby or does not answer is passed over.'),
+    base_path: z.string().regex(/^(\/[^/?#\0]+)+$/, 'an absolute path').default('/protorelay').describe('Folder in HDFS; each relay keeps to a folder of its own below it.'),
+    user: z.string().min(1).default('hdfs').describe('Sent as user.name.'),
+    delegation_token: z.string().min(1).optional().describe('Sent instead of the user, where the cluster is secured.'),
+    replication: count(1, 512).default(3).describe('Copies HDFS keeps of each file.'),
+    timeout_ms: ms(100, 600_000).default(5000).describe('Longest time of one operation with its repetitions (large contents: one second more per 10 MB); then 451 4.3.0.'),
+    max_write_buffer_bytes: count(65_536, 1_073_741_824).default(67_108_864).describe('Most content written as one file; a commit with more becomes several. Large messages stream from their file and are never in memory as a whole.'),
+  }).prefault({}),
 });
 
 const delivery = z.strictObject({

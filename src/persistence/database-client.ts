@@ -22,6 +22,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/slices.ts';
+import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
 
@@ -42,8 +43,14 @@ const RECIPIENT_BYTES = 700;
 /** Pages every commit touches. */
 const COMMIT_PAGES = 6;
 
+/** Providers that finish, repair and delete behind the commits need their thread's event loop between tasks. */
+function worksBehindCommits({ config }: PersistenceStart): boolean {
+  const { distributed, hdfs_web } = config.storage;
+  return distributed.roots.length + hdfs_web.endpoints.length > 0;
+}
+
 /** The pool for sqlite: one thread, because the file has one writer. */
-export function startPool(start: PersistenceStart): TaskPool {
+export function startPool(start: PersistenceStart, say: SayNote = () => {}): TaskPool {
   const pool = new Piscina({
     filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
     workerData: start,
@@ -51,11 +58,13 @@ export function startPool(start: PersistenceStart): TaskPool {
     maxThreads: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: 1,
-    // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit.
-    atomics: 'sync',
+    // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit. Not
+    // where the storage goes on behind commits (replicas, repair, deletions).
+    atomics: worksBehindCommits(start) ? 'disabled' : 'sync',
     recordTiming: false,
     workerHistogram: false,
   });
+  pool.on('message', say);
   pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
   return pool;
 }

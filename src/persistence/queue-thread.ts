@@ -2,6 +2,7 @@
  * The persistence thread's side: owns the database connection and the storage, opens them when first needed, opens
  * them anew after the disk failed, and does one task at a time.
  */
+import { randomBytes } from 'node:crypto';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
@@ -13,9 +14,9 @@ import { SqliteDatabase } from '../database/sqlite/sqlite-database.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { Arena } from '../native.ts';
 import { DatabaseStorage } from '../storage/database-storage.ts';
-import { LocalStorage } from '../storage/local-storage.ts';
+import type { SayNote } from '../storage/notes.ts';
+import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
-import { StorageByRef } from '../storage/storage-by-ref.ts';
 import { AttachmentIndex } from './attachment-index.ts';
 import { decodeBatch, encodeResult } from './batch-wire.ts';
 import { type Answer, type Task, type TaskResults, toFault } from './tasks.ts';
@@ -30,6 +31,8 @@ export interface QueueThreadOptions {
   arena: Arena;
   spillDir: string;
   readOnly?: boolean;
+  /** Takes what the storage tells the operator. */
+  say?: SayNote;
 }
 
 export function routeTable(config: Config): RouteTable {
@@ -39,16 +42,32 @@ export function routeTable(config: Config): RouteTable {
   };
 }
 
-/** Local objects lie in a folder per day, so their names have a slash; those of the database provider have none. */
-function createStorage(db: DatabaseSync, arena: Arena, config: Config): Storage {
-  const spillThresholdBytes = config.spill_threshold_bytes;
-  const local = new LocalStorage(arena, { folder: config.storage.local.path, spillThresholdBytes });
+/** The name of this queue among all that share a root or a base path: made once, kept with the queue. */
+function ownerName(db: DatabaseSync): string {
+  const name = 'storage_owner';
+  db.prepare('INSERT OR IGNORE INTO relay_state (name, value) VALUES (?, ?)').run(
+    name,
+    randomBytes(6).toString('hex'),
+  );
+  return db.prepare('SELECT value FROM relay_state WHERE name = ?').get(name)?.value as string;
+}
+
+function createStorage(db: DatabaseSync, { config, arena, spillDir, say }: QueueThreadOptions): Storage {
   const folder = join(config.data_dir, CONTENT_FOLDER);
-  const database = new DatabaseStorage(db, arena, { folder, spillThresholdBytes });
-  const ownerOf = (object: string): Storage => (object.includes('/') ? local : database);
-  return config.storage.provider === 'local'
-    ? new StorageByRef(local, [database], ownerOf)
-    : new StorageByRef(database, [local], ownerOf);
+  const spillThresholdBytes = config.spill_threshold_bytes;
+  let owner: string | null = null;
+  return openStorage({
+    config,
+    arena,
+    spillDir,
+    database: new DatabaseStorage(db, arena, { folder, spillThresholdBytes }),
+    owner() {
+      owner ??= ownerName(db);
+      return owner;
+    },
+    sweepMinAgeMs: 0, // sqlite has one writer: this one
+    say: say ?? (() => {}),
+  });
 }
 
 export class QueueThread {
@@ -78,7 +97,7 @@ export class QueueThread {
     const db = openConnection({ path, sqlDir: SQL_DIR, readOnly: readOnly ?? false });
     const index = new AttachmentIndex(arena);
     try {
-      this.#database = new SqliteDatabase(db, createStorage(db, arena, config), arena, {
+      this.#database = new SqliteDatabase(db, createStorage(db, this.#options), arena, {
         file: path,
         nodeId: config.node_id,
         routes: routeTable(config),

@@ -1,5 +1,5 @@
 /** Entry of a thread of the persistence pool (piscina): one task in, one answer out. */
-import { workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { attachArena } from '../native.ts';
 import { QueueThread } from './queue-thread.ts';
 import type { Answer, PersistenceStart, Task } from './tasks.ts';
@@ -9,6 +9,7 @@ const thread = new QueueThread({
   config: start.config,
   arena: attachArena(start.arena, start.spillDir),
   spillDir: start.spillDir,
+  say: (note) => parentPort?.postMessage(note),
 });
 
 export default function run(task: Task): Promise<Answer> {

@@ -20,7 +20,7 @@ import {
   writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 /** Measured: bundles win from about 256 KiB in one commit, if made of contents that fill pages of their own. */
 const BUNDLE_FROM_BYTES = 262_144;
@@ -150,7 +150,7 @@ export class DatabaseStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let names: string[];
     try {
       names = readdirSync(this.#options.folder);
@@ -158,7 +158,7 @@ export class DatabaseStorage implements Storage {
       return 0; // made when the first large content comes
     }
     let swept = 0;
-    for (const name of names) if (!isReferenced(name) && unlinkIfThere(this.#path(name))) swept++;
+    for (const name of names) if (!(await isReferenced(name)) && unlinkIfThere(this.#path(name))) swept++;
     return swept;
   }
 

@@ -2,10 +2,9 @@
  * Content in local files, in a folder per day: the contents of one group commit in one bundle, large contents as
  * files of their own. A bundle is deleted when no mail refers to it any more.
  */
-import { readdirSync, rmdirSync } from 'node:fs';
+import { readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
-import { queueIdTimeMs } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import {
   keepSpilled,
@@ -17,22 +16,18 @@ import {
   writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import { BUNDLE, DAY, dayOf } from './object-name.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 export interface LocalStorageOptions {
   folder: string;
   /** Longer content of a file stays in the file when it is loaded. */
   spillThresholdBytes: number;
+  /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
+  sweepMinAgeMs: number;
 }
 
-const BUNDLE = '.bundle';
 const SINGLE = '.content';
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
-
-/** '2026-07-14', by the time in the queue id: the same content gets the same name when its commit is tried again. */
-function dayOf(queueId: string): string {
-  return new Date(queueIdTimeMs(queueId)).toISOString().slice(0, 10);
-}
 
 export class LocalStorage implements Storage {
   readonly #arena: Arena;
@@ -115,20 +110,29 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let swept = 0;
     for (const day of names(this.#options.folder)) {
       if (!DAY.test(day)) continue;
       const folder = join(this.#options.folder, day);
       let left = 0;
       for (const name of names(folder)) {
+        const path = join(folder, name);
         const ours = name.endsWith(BUNDLE) || name.endsWith(SINGLE);
-        if (ours && !isReferenced(`${day}/${name}`) && unlinkIfThere(join(folder, name))) swept++;
+        const orphan = ours && !(await isReferenced(`${day}/${name}`)) && this.#isOldEnough(path);
+        if (orphan && unlinkIfThere(path)) swept++;
         else left++;
       }
       if (left === 0) removeFolder(folder);
     }
     return swept;
+  }
+
+  #isOldEnough(path: string): boolean {
+    const { sweepMinAgeMs } = this.#options;
+    if (sweepMinAgeMs === 0) return true;
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat !== undefined && Date.now() - stat.mtimeMs >= sweepMinAgeMs;
   }
 
   async close(): Promise<void> {}

@@ -3,7 +3,7 @@
  * older content is found where its row says it lies.
  */
 import type { ContentHandle } from '../mail/message.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 export class StorageByRef implements Storage {
   readonly #current: Storage;
@@ -49,7 +49,7 @@ export class StorageByRef implements Storage {
     return this.#ownerOf(ref.object).read(ref, offset, maxBytes);
   }
 
-  async sweep(isReferenced: (object: string) => boolean): Promise<number> {
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let swept = 0;
     for (const storage of this.#all) swept += await storage.sweep(isReferenced);
     return swept;

@@ -18,6 +18,9 @@ export interface StorageItem {
   lengthBytes: number;
 }
 
+/** Asks the database whether a mail still refers to an object. */
+export type ReferenceCheck = (object: string) => boolean | Promise<boolean>;
+
 /**
  * A storage provider. One group commit calls put, then inside its transaction insert and erase, then after it
  * remove (or, when it failed, discard). Content is never changed once stored.
@@ -44,7 +47,10 @@ export interface Storage {
   load(ref: ContentRef): Promise<ContentHandle>;
   /** Some bytes, for `queue cat`; empty past the end. */
   read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array>;
-  /** Deletes objects no mail refers to (crash between put and commit). `isReferenced` asks the database. */
-  sweep(isReferenced: (object: string) => boolean): Promise<number>;
+  /**
+   * Deletes objects no mail refers to (crash between put and commit). Returns how many; what cannot be reached now
+   * is swept another time.
+   */
+  sweep(isReferenced: ReferenceCheck): Promise<number>;
   close(): Promise<void>;
 }

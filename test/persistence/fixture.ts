@@ -9,9 +9,13 @@ import type { Recipient } from '../../src/mail/envelope.ts';
 import type { Message } from '../../src/mail/message.ts';
 import { DatabaseClient, type TaskPool } from '../../src/persistence/database-client.ts';
 import { QueueThread, routeTable } from '../../src/persistence/queue-thread.ts';
+import type { StorageNote } from '../../src/storage/notes.ts';
 import { FakeArena } from './fake-arena.ts';
 
-type DeepPartial<T> = { [K in keyof T]?: T[K] extends object ? DeepPartial<T[K]> : T[K] };
+type DeepPartial<T> = {
+  [K in keyof T]?: T[K] extends unknown[] ? T[K] : T[K] extends object ? DeepPartial<T[K]> : T[K];
+};
+export type Overrides = DeepPartial<Config>;
 
 export function makeConfig(dataDir: string, overrides: DeepPartial<Config> = {}): Config {
   const { database, storage, ...rest } = overrides;
@@ -26,6 +30,8 @@ export function makeConfig(dataDir: string, overrides: DeepPartial<Config> = {})
 export class QueueFixture {
   readonly dataDir: string;
   readonly arena = new FakeArena();
+  /** What the storage told the operator. */
+  readonly notes: StorageNote[] = [];
   #config: Config;
   #thread: QueueThread;
   database: DatabaseClient;
@@ -49,7 +55,12 @@ export class QueueFixture {
   }
 
   #newThread(): QueueThread {
-    return new QueueThread({ config: this.#config, arena: this.arena, spillDir: this.spillDir });
+    return new QueueThread({
+      config: this.#config,
+      arena: this.arena,
+      spillDir: this.spillDir,
+      say: (note) => this.notes.push(note),
+    });
   }
 
   #client(): DatabaseClient {
