@@ -184,6 +184,8 @@ export class WebHdfsServer {
       return;
     }
     this.#check(seen, url, request);
+    // As Hadoop's datanode does, whether the client expects it or not.
+    if (where === 'datanode' && seen.op === 'CREATE') response.writeContinue();
     if (fault === 'reset-in-body' && seen.op === 'CREATE') {
       request.once('data', () => request.socket.destroy());
       return;

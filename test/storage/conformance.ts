@@ -18,18 +18,18 @@ export interface Provider {
   /** The storage section for a queue with this data folder. */
   settings(dataDir: string): NonNullable<Overrides['storage']>;
   /** Names of the objects it holds for that queue, replicas once. */
-  objects(dataDir: string): string[];
+  objects(dataDir: string): string[] | Promise<string[]>;
   /** All of them are gone. */
-  lose(dataDir: string): void;
+  lose(dataDir: string): void | Promise<void>;
   /** What must hold after every test. */
   check?(): void;
 }
 
 /** Waits until `check` holds; the provider may do things behind the commits. */
-export async function eventually(check: () => void, withinMs = 5000): Promise<void> {
+export async function eventually(check: () => void | Promise<void>, withinMs = 5000): Promise<void> {
   for (const until = performance.now() + withinMs; ; await sleep(5)) {
     try {
-      check();
+      await check();
       return;
     } catch (error) {
       if (performance.now() > until) throw error;
@@ -41,7 +41,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
   describe(`storage ${provider.name}`, { skip: options.skip ?? false }, () => {
     let queue: QueueFixture;
     let overrides: Overrides;
-    const objects = (): string[] => provider.objects(queue.dataDir);
+    const objects = async (): Promise<string[]> => provider.objects(queue.dataDir);
     before(() => provider.start?.());
     after(() => provider.stop?.());
     const claimBytes = async (): Promise<Buffer> => {
@@ -97,26 +97,26 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const content = Buffer.alloc(queue.config.spill_threshold_bytes + 1, everyByte);
       const queueId = await queue.add(['a@one.test'], 'SENDING', { content, spill: true });
       assert.deepEqual(filesBelow(queue.spillDir), [], 'the spill file went with the last reference');
-      assert.equal(objects().length, 1);
+      assert.equal((await objects()).length, 1);
       await queue.database.release(
         [{ queueId, destination: 'one.test', fence: 1, reason: 'shutdown' }],
         1000,
       );
       assert.deepEqual(await claimBytes(), content);
       await queue.settle({ queueId, destination: 'one.test', fence: 2, groups: [delivered([0])] });
-      await eventually(() => assert.deepEqual(objects(), []));
+      await eventually(async () => assert.deepEqual(await objects(), []));
     });
 
     it('has no object left when the last message of a commit is settled', async () => {
       const messages = [1, 2].map((n) => queue.message([`u${n}@one.test`]));
       await queue.database.commit(queue.batch({ messages: messages.map((m) => queue.plan(m, 'SENDING')) }));
-      const before = objects().length;
+      const before = (await objects()).length;
       const [first, second] = messages.map((m) => m.queueId) as [string, string];
       await queue.settle({ queueId: first, destination: 'one.test', groups: [delivered([0])] });
-      assert.equal(objects().length, before, 'the other message still lies there');
+      assert.equal((await objects()).length, before, 'the other message still lies there');
       assert.match((await queue.cat(second)) ?? '', /content of/);
       await queue.settle({ queueId: second, destination: 'one.test', groups: [delivered([0])] });
-      await eventually(() => assert.deepEqual(objects(), []));
+      await eventually(async () => assert.deepEqual(await objects(), []));
     });
 
     it('stores nothing of a commit that fails', async () => {
@@ -125,7 +125,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       bad.plan = [];
       const batch = queue.batch({ messages: [queue.plan(large), bad] });
       await assert.rejects(queue.database.commit(batch), { code: 'database-refused' });
-      await eventually(() => assert.deepEqual(objects(), []));
+      await eventually(async () => assert.deepEqual(await objects(), []));
       await queue.database.commit(queue.batch({ messages: [queue.plan(large)] }));
       queue.arena.release(large.content);
       assert.equal(
@@ -139,7 +139,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       await queue.add(['a@one.test'], 'PENDING', { content: Buffer.alloc(300_000, 1), spill: true });
       const gone = queue.message(['b@one.test'], { content: Buffer.alloc(300_000, 2), spill: true });
       await queue.database.commit(queue.batch({ messages: [queue.plan(gone)] }));
-      const kept = objects().length - 1;
+      const kept = (await objects()).length - 1;
       const { DatabaseSync } = await import('node:sqlite');
       await queue.database.close();
       const db = new DatabaseSync(join(queue.dataDir, 'queue.db'));
@@ -150,7 +150,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       db.close();
       await queue.restart();
       await queue.database.recover(1000);
-      await eventually(() => assert.equal(objects().length, kept));
+      await eventually(async () => assert.equal((await objects()).length, kept));
       assert.equal((await claimBytes()).length, 300_000);
     });
 
@@ -159,7 +159,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
         content: Buffer.alloc(300_000, 1),
         spill: true,
       });
-      provider.lose(queue.dataDir);
+      await provider.lose(queue.dataDir);
       const good = await queue.add(['b@one.test']);
       const { jobs } = await queue.database.claim({
         destination: 'one.test',

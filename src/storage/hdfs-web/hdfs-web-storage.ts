@@ -254,6 +254,7 @@ export class HdfsWebStorage implements Storage {
 
   async close(): Promise<void> {
     await this.#deletions.close(CLOSE_MS);
+    this.#client.close();
   }
 
   #path(object: string): string {

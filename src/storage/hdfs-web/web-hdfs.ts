@@ -1,5 +1,5 @@
 /**
- * A small WebHDFS client on fetch (Hadoop, WebHDFS REST API): the operations storage needs, over several namenodes of
+ * A small WebHDFS client (Hadoop, WebHDFS REST API): the operations storage needs, over several namenodes of
  * which one is active. Every call ends within its time. When a call failed because nobody answered, the next ones
  * fail at once for a while, so that a dead cluster costs the caller its time now and then and not every time.
  */
@@ -8,6 +8,7 @@ import type { SayNote } from '../notes.ts';
 import { Deadline } from './deadline.ts';
 import { faultOfAnswer, faultOfError, WebHdfsFault } from './fault.ts';
 import { Rest } from './rest.ts';
+import { Uploader } from './upload.ts';
 
 const API = '/webhdfs/v1';
 const FIRST_PAUSE_MS = 50;
@@ -60,9 +61,15 @@ export class WebHdfs {
   #active = 0;
   readonly #rest = new Rest();
   readonly #writeRest = new Rest();
+  readonly #uploader = new Uploader();
 
   constructor(options: WebHdfsOptions) {
     this.#options = options;
+  }
+
+  /** Ends idle connections. */
+  close(): void {
+    this.#uploader.close();
   }
 
   async mkdirs(path: string, permission: string): Promise<void> {
@@ -86,13 +93,25 @@ export class WebHdfs {
     await this.#call('write', lengthBytes, async (step) => {
       const params = { op: 'CREATE', overwrite: true, replication, permission };
       const target = await this.#redirect(step, 'PUT', path, params);
-      await exchange(step, target, {
-        method: 'PUT',
-        headers: { 'content-type': 'application/octet-stream', 'content-length': String(lengthBytes) },
-        body: sent(body()),
-        duplex: 'half',
-      });
+      await this.#upload(step, target, lengthBytes, body());
     });
+  }
+
+  /** Second step of CREATE, at the datanode. */
+  async #upload(
+    step: Step,
+    target: string,
+    lengthBytes: number,
+    blocks: Iterable<Uint8Array>,
+  ): Promise<void> {
+    const datanode = hostOf(target);
+    const headers = { 'content-type': 'application/octet-stream', 'content-length': String(lengthBytes) };
+    try {
+      const { status, text } = await this.#uploader.put(target, headers, blocks, step.signal);
+      if (status !== 201) throw faultOfAnswer(`datanode ${datanode}`, status, text, { isOfOneFile: true });
+    } catch (error) {
+      throw faultOfError(error, `datanode ${datanode}`, datanode);
+    }
   }
 
   /** Reads up to `count` bytes from `offset` and gives them to `take` as they come. Fewer at the end of the file. */
@@ -106,7 +125,7 @@ export class WebHdfs {
     await this.#call('read', count, async (step) => {
       const target = await this.#redirect(step, 'GET', path, { op: 'OPEN', offset, length: count });
       begin();
-      await exchange(step, target, { method: 'GET' }, take);
+      await download(step, target, take);
     });
   }
 
@@ -266,20 +285,15 @@ export class WebHdfs {
   }
 }
 
-/** Second step, at the datanode. */
-async function exchange(
-  step: Step,
-  target: string,
-  init: RequestInit,
-  take: (bytes: Uint8Array) => void = () => {},
-): Promise<void> {
+/** Second step of OPEN, at the datanode. */
+async function download(step: Step, target: string, take: (bytes: Uint8Array) => void): Promise<void> {
   const datanode = hostOf(target);
   try {
-    const response = await send(step, target, init);
-    if (response.status !== (init.method === 'PUT' ? 201 : 200))
-      throw faultOfAnswer(`datanode ${datanode}`, response.status, await textOf(response), {
-        isOfOneFile: true,
-      });
+    const response = await send(step, target, { method: 'GET' });
+    if (response.status !== 200) {
+      const text = await textOf(response);
+      throw faultOfAnswer(`datanode ${datanode}`, response.status, text, { isOfOneFile: true });
+    }
     for await (const bytes of response.body ?? []) take(bytes);
   } catch (error) {
     throw faultOfError(error, `datanode ${datanode}`, datanode);
@@ -287,12 +301,8 @@ async function exchange(
 }
 
 async function send(step: Step, url: string, init: RequestInit): Promise<Response> {
-  const headers = { 'accept-encoding': 'identity', ...(init.headers as Record<string, string> | undefined) };
+  const headers = { 'accept-encoding': 'identity' };
   return await fetch(url, { ...init, headers, redirect: 'manual', signal: step.signal });
-}
-
-async function* sent(blocks: Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  yield* blocks;
 }
 
 /** The whole answer; its connection is free again. */
