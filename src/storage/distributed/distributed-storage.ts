@@ -234,8 +234,10 @@ export class DistributedStorage implements Storage {
     let wrong = false;
     for (const root of this.#inReadingOrder(object)) {
       const value = await this.#ask(root, path, lengthBytes, use, late);
-      if (value === null) silent++;
-      else if (value === 'missing' || value === 'damaged') {
+      if (value === null) {
+        silent++;
+        found.push(root.fault?.message ?? `${root.path}: no answer, or nothing of ours`);
+      } else if (value === 'missing' || value === 'damaged') {
         wrong = true;
         found.push(`${root.path}: ${value}`);
         if (value === 'damaged')
@@ -250,10 +252,9 @@ export class DistributedStorage implements Storage {
       }
     }
     if (silent > 0) {
-      const faults = this.#roots.flatMap((root) => (root.fault === null ? [] : [root.fault.message]));
       throw new RelayError(
         'storage-unavailable',
-        `content object ${object} cannot be read now (${[...found, ...faults].join('; ')})`,
+        `content object ${object} cannot be read now (${found.join('; ')})`,
       );
     }
     throw new RelayError(
@@ -279,14 +280,14 @@ export class DistributedStorage implements Storage {
     if (!root.isReadable) return null;
     try {
       const limitMs = this.#options.timeoutMs / 2 + lengthBytes / BYTES_PER_MS;
-      return await root.run(
+      const owner = path.slice(0, path.indexOf('/'));
+      return await root.run<T | Unusable | null>(
         async () => {
           const value = await use(join(root.path, path));
-          if (value === 'missing') await root.checkThere();
-          return value;
+          return value === 'missing' && !(await root.knows(owner)) ? null : value;
         },
         limitMs,
-        late,
+        (value) => value !== null && late?.(value),
       );
     } catch {
       return null; // the root is aside now, and its note says why

@@ -57,6 +57,7 @@ export class Root {
     this.path = path;
     this.#options = options;
     this.#delayMs = options.firstDelayMs;
+    this.run(() => this.#check(), options.probeTimeoutMs).catch(() => {}); // then it is aside, and its note says why
   }
 
   /** Takes new replicas. */
@@ -119,7 +120,8 @@ export class Root {
   setAside(error: unknown): void {
     if (this.#fault !== null || this.#closed) return;
     const code = errnoOf(error) ?? 'EIO';
-    this.#fault = { code, message: error instanceof Error ? error.message : String(error) };
+    const said = error instanceof Error ? error.message : String(error);
+    this.#fault = { code, message: said.includes(this.path) ? said : `${this.path}: ${said}` };
     this.#options.say({
       level: 'warn',
       event: 'storage.root-aside',
@@ -221,7 +223,7 @@ export class Root {
    * empty folder of another disk). Made when it is first used; later only its owner makes it.
    */
   async #check(): Promise<void> {
-    if (!this.#used) await mkdir(this.path, { recursive: true, mode: 0o700 });
+    if (!this.#used) await this.#make();
     const { dev } = await stat(this.path);
     const isMounted = dev !== (await stat(dirname(this.path))).dev;
     if (this.#wasMounted && !isMounted)
@@ -230,11 +232,28 @@ export class Root {
     this.#used = true;
   }
 
-  /** Throws ENOENT when the root itself is gone, so that a missing file there means nothing. */
-  async checkThere(): Promise<void> {
-    const { dev } = await stat(this.path);
-    if (this.#wasMounted && dev === (await stat(dirname(this.path))).dev)
-      throw new RootError(this.path, 'ENODEV', 'the disk that was mounted there is gone');
+  async #make(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+      throw new RootError(this.path, 'ENOTDIR', 'is not a folder');
+    }
+  }
+
+  /**
+   * Whether a file that is not there means anything: false when the queue never wrote to this root, which is also
+   * how a disk looks that was not mounted since we started. Throws when the root itself is gone.
+   */
+  async knows(owner: string): Promise<boolean> {
+    await this.#check();
+    try {
+      await stat(join(this.path, owner));
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
   }
 
   /** Waits for what is under way, no longer than `limitMs`. */

@@ -83,14 +83,19 @@ export function faultOfAnswer(
 ): WebHdfsFault {
   const { exception, message } = remoteException(body);
   const text = `${who} answered ${status}${exception === '' ? '' : ` ${exception}`}: ${message}`;
-  const isOfOneFile = about.isOfOneFile ?? !OF_THE_CLUSTER.has(exception);
+  const isOfOneFile = about.isOfOneFile ?? !(isOverload(status) || OF_THE_CLUSTER.has(exception));
   return new WebHdfsFault(kindOf(status, exception), text, { ...about, isOfOneFile });
+}
+
+/** Said by a server, or a proxy before it, that has too much to do or nobody behind it. */
+function isOverload(status: number): boolean {
+  return status === 408 || status === 429 || (status > 500 && status < 600);
 }
 
 function kindOf(status: number, exception: string): FaultKind {
   const byName = BY_EXCEPTION[exception];
   if (byName !== undefined) return byName;
-  if (status >= 500 || status === 408 || status === 429) return 'busy';
+  if (status >= 500 || isOverload(status)) return 'busy';
   if (status === 404) return 'missing';
   return status === 401 || status === 403 ? 'forbidden' : 'refused';
 }

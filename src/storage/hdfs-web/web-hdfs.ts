@@ -73,7 +73,7 @@ export class WebHdfs {
   }
 
   async mkdirs(path: string, permission: string): Promise<void> {
-    await this.#call('name', 0, async (step) => {
+    await this.#call('write', 0, async (step) => {
       const answer = await this.#json(step, 'PUT', path, { op: 'MKDIRS', permission });
       if (answer.boolean !== true) throw new WebHdfsFault('refused', `MKDIRS ${path} answered false`);
     });
