@@ -7,6 +7,7 @@
 import { mkdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
@@ -19,7 +20,7 @@ import type { OperateAction, OperateTarget, OutboxPlan } from './database/databa
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener, type ListeningAddress } from './listener/listener.ts';
 import type { RouteTable } from './mail/destination.ts';
-import type { AttemptResult } from './mail/job.ts';
+import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
@@ -38,6 +39,9 @@ const CLAIM_RECIPIENTS = 20_000;
 const PURGE_MAILS = 500;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
+/** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
+const DRAIN_RESERVE_MS = 1000;
+const LAST_COMMIT_MS = 1000;
 
 export interface RelayOptions {
   config: Config;
@@ -81,6 +85,8 @@ export class Relay {
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
+  /** Jobs made while the relay drains. */
+  readonly #tooLate: Job[] = [];
 
   constructor({ config, log }: RelayOptions, lock: DataDirLock) {
     this.#config = config;
@@ -173,18 +179,28 @@ export class Relay {
     Atomics.store(this.#gauges, GAUGE.draining, 1);
     this.#listener?.close();
     this.#scheduler.stop();
-    // Sessions first: their last messages still want a commit, and may still go out.
-    await this.#sessions.drain();
+    // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
+    const { shutdown_grace_ms: graceMs } = this.#config;
+    const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
+    const [unfinished] = await Promise.all([
+      this.#deliveries.drain(workMs),
+      within(workMs, this.#sessions.drain()),
+    ]);
+    await this.#commitAll();
+    await this.#release(unfinished.concat(this.#tooLate));
+  }
+
+  /** Resolves when nothing waits for a commit, what the database refused so far included. */
+  async #commitAll(): Promise<void> {
     await this.#commits.drain();
-    const unfinished = await this.#deliveries.drain();
-    await this.#commits.drain();
-    await this.#release(unfinished);
+    while (this.#retries.length > 0) {
+      await delay(COMMIT_RETRY_MS);
+      await this.#commits.drain();
+    }
   }
 
   /** Jobs never begun go back to the queue, due at once. */
-  async #release(
-    jobs: { queueId: string; destination: string; fence: number; content: number }[],
-  ): Promise<void> {
+  async #release(jobs: Job[]): Promise<void> {
     if (jobs.length === 0) return;
     for (const { content } of jobs) this.#arena.release(content);
     const rows = jobs.map(({ queueId, destination, fence }) => ({
@@ -196,13 +212,15 @@ export class Relay {
     await this.#database.release(rows, Date.now());
   }
 
-  /** Ends now. What is not durable yet is not acknowledged yet; rows being sent are recovered at the next start. */
+  /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
     this.#pressure.stop();
     if (this.#purgeTimer) clearTimeout(this.#purgeTimer);
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
+    // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
+    await within(LAST_COMMIT_MS, this.#commitAll());
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
     this.#lock.release();
@@ -239,7 +257,9 @@ export class Relay {
             leaseUntilMs,
           });
         },
-        deliver: (jobs) => this.#deliveries.deliver(jobs),
+        deliver: (jobs) => this.#deliver(jobs),
+        chunkCount: this.#arena.chunkCount,
+        freeChunks: () => this.#arena.freeChunks(),
         now: Date.now,
         setTimer(atMs, fire) {
           const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
@@ -253,6 +273,11 @@ export class Relay {
           this.#log.warn('scheduler.claim-failed', { destination, error }),
       },
     );
+  }
+
+  #deliver(jobs: Job[]): void {
+    if (this.#draining === null) this.#deliveries.deliver(jobs);
+    else this.#tooLate.push(...jobs);
   }
 
   #createGroupCommit(): GroupCommit {
@@ -397,11 +422,22 @@ export class Relay {
   }
 
   async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const { rows, destinations, removed } = await this.#database.operate(action, target, Date.now());
-    for (const { queueId, recipients } of removed) this.#events.removed(queueId, recipients, 'operator');
+    const touched = new Set<string>();
+    const operated = this.#database.operate(action, target, Date.now(), (part) => {
+      for (const destination of part.destinations) touched.add(destination);
+      for (const { queueId, recipients } of part.removed)
+        this.#events.removed(queueId, recipients, 'operator');
+    });
+    const { rows, destinations } = await operated.catch((error: unknown) => {
+      // What was changed before the fault is changed: rows that are due since are looked for.
+      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    });
     // An operator who asks for a retry means now, whatever the destination did lately.
-    if (action === 'retry')
+    if (action === 'retry') {
+      this.#deliveries.resume(destinations.map(({ destination }) => destination));
       for (const { destination } of destinations) this.#scheduler.suspend(destination, 0);
+    }
     this.#scheduler.refresh(destinations);
     return { rows };
   }
@@ -410,6 +446,13 @@ export class Relay {
 /** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
 function threadCount(configured: number | 'auto'): number {
   return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
+}
+
+/** Waits for `work`, but no longer than `ms`. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  const late = new AbortController();
+  await Promise.race([work, delay(ms, undefined, { signal: late.signal }).catch(() => {})]);
+  late.abort();
 }
 
 function verdictOf(error: unknown): number {

@@ -175,6 +175,8 @@ export class Life {
         deliver: (jobs) => {
           for (const job of jobs) this.#attempt(job);
         },
+        chunkCount: this.arena.chunkCount,
+        freeChunks: () => this.arena.freeChunks(),
         now,
         setTimer: (atMs, fire) => this.#later(atMs - world.nowMs, fire),
       },
@@ -258,7 +260,7 @@ export class Life {
               code: kind < 0.3 ? 'database-unavailable' : 'database-full',
               message: 'simulated',
             } as const;
-            if (kind < 0.6) resolve({ value: null, fault, mails: 0 });
+            if (kind < 0.6) resolve({ value: null, fault, mails: 0, logBytes: 0 });
             else if (kind < 0.8) reject(new Error('the thread died before its work'));
             else void work().then((answer) => reject(this.#died(task, answer)), reject);
           });

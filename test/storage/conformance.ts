@@ -21,6 +21,8 @@ export interface Provider {
   objects(dataDir: string): string[] | Promise<string[]>;
   /** All of them are gone. */
   lose(dataDir: string): void | Promise<void>;
+  /** Makes an object unreadable for now; what it returns ends that. Absent where nobody can. */
+  block?(dataDir: string, object: string): () => void;
   /** What must hold after every test. */
   check?(): void;
 }
@@ -175,6 +177,38 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const [row] = (await queue.database.show(lost))?.rows ?? [];
       assert.deepEqual([row?.state, row?.reason], ['HELD', 'content-unavailable']);
       assert.match(row?.detail ?? '', /is not there/);
+    });
+
+    it('puts a message off when its content cannot be read now, and delivers the others', async (t) => {
+      if (provider.block === undefined) return t.skip('cannot be brought about');
+      const unread = await queue.add(['a@one.test'], 'PENDING', {
+        content: Buffer.alloc(300_000, 1),
+        spill: true,
+      });
+      const [object = ''] = await objects();
+      const unblock = provider.block(queue.dataDir, object);
+      const good = await queue.add(['b@one.test']);
+      const claim = (nowMs: number) =>
+        queue.database.claim({
+          destination: 'one.test',
+          limit: 9,
+          maxRecipients: 10,
+          nowMs,
+          leaseUntilMs: 2000,
+        });
+      const { jobs, nextDueMs } = await claim(1000);
+      assert.deepEqual(
+        jobs.map((job) => job.queueId),
+        [good],
+      );
+      assert.equal(nextDueMs, 61_000);
+      const [row] = (await queue.database.show(unread))?.rows ?? [];
+      assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content-unavailable']);
+      unblock();
+      assert.deepEqual(
+        (await claim(61_000)).jobs.map((job) => job.queueId),
+        [unread],
+      );
     });
 
     it('finds content that was stored while the other provider was in use', async () => {

@@ -207,7 +207,9 @@ describe('storage distributed', () => {
     use({ scrubIntervalMs: 20, scrubBytesPerS: 100_000 });
     await fixture.put('x'.repeat(20_000));
     const begun = performance.now();
-    await eventually(() => assert.ok(fixture.said('storage.scrubbed').some(({ replicas }) => replicas === 2)));
+    await eventually(() =>
+      assert.ok(fixture.said('storage.scrubbed').some(({ replicas }) => replicas === 2)),
+    );
     // Two replicas of 20 KB at 100 KB/s.
     assert.ok(performance.now() - begun > 300);
   });

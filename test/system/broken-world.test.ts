@@ -58,6 +58,20 @@ test('a folder in place of the data folder that we may not write: as a plain use
   assert.equal((await relay.exited()).code, 73, relay.output());
 });
 
+test('a data folder that cannot be made stops the start, and soon', { timeout: 30_000 }, async (t) => {
+  for (const [settings, name] of [
+    [{ data_dir: '/proc/nowhere/data' }, '/proc/nowhere/data'],
+    [{ log: { file: '/proc/nowhere/relay.log' } }, '/proc/nowhere'],
+  ] as const) {
+    const relay = new RelayFixture();
+    t.after(() => relay.destroy());
+    relay.configure(settings);
+    relay.launch();
+    assert.equal((await relay.exited(10_000)).code, 73, relay.output());
+    assert.ok(relay.stderr.includes(name), relay.stderr);
+  }
+});
+
 test('a damaged database stops the start, naming the file', { timeout: 30_000 }, async (t) => {
   const relay = new RelayFixture();
   t.after(() => relay.destroy());

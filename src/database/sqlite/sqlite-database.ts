@@ -18,6 +18,7 @@ import type {
   DestinationBacklog,
   MailDetail,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -36,6 +37,9 @@ import { Recovery } from './recover.ts';
 import { type KeepTimes, Settler } from './settle.ts';
 import { listBySlices, operateBySlices, statsBySlices } from './slices.ts';
 
+/** The pages every commit touches, and a recipient with its share of its message. */
+const COMMIT_BYTES = 6 * 8192;
+const RECIPIENT_BYTES = 700;
 const SWEEP_INTERVAL_MS = 6 * 3_600_000;
 
 export interface SqliteOptions extends KeepTimes {
@@ -69,6 +73,7 @@ export class SqliteDatabase implements Database {
   readonly #release: StatementSync;
   readonly #newest: StatementSync;
   #mails = 0;
+  #logBytes = 0;
   #sweepAtMs = 0;
 
   /** @param db from openConnection; closed with this. */
@@ -104,6 +109,20 @@ export class SqliteDatabase implements Database {
   /** Messages held now; counted only where maxMessages limits them. */
   get mails(): number {
     return this.#mails;
+  }
+
+  /** Written to the log since the last checkpoint, about: content in bundles is not. */
+  get logBytes(): number {
+    return this.#logBytes;
+  }
+
+  #account(refs: ContentRef[], included: CommitMessage[], { settlements }: CommitBatch): void {
+    let bytes = COMMIT_BYTES;
+    for (const { parts, lengthBytes } of refs) if (parts > 0) bytes += lengthBytes;
+    for (const { message } of included) bytes += RECIPIENT_BYTES * message.envelope.recipients.length;
+    for (const { groups } of settlements)
+      for (const { seqs } of groups) bytes += RECIPIENT_BYTES * seqs.length;
+    this.#logBytes += bytes;
   }
 
   async commit(batch: CommitBatch): Promise<CommitResult> {
@@ -155,9 +174,48 @@ export class SqliteDatabase implements Database {
       await this.#storage.discard(refs);
       throw this.#mapped(error);
     }
+    this.#account(refs, included, batch);
     if (this.#options.maxMessages !== null) this.#mails += included.length - skipped - this.#eraser.erased;
     await this.#eraser.removeObjects();
+    await this.#withdrawAbandoned(batch, included, places, result);
     return result;
+  }
+
+  /**
+   * Sessions that answered 451 meanwhile: their messages go again before a claim can lease one and send it. From here
+   * on no session can give up. Where this fails the results say 'committed', and the group commit withdraws them.
+   */
+  async #withdrawAbandoned(
+    { token }: CommitBatch,
+    included: CommitMessage[],
+    places: number[],
+    result: CommitResult,
+  ): Promise<void> {
+    const { committing, committed } = CONTENT_STATE;
+    const abandoned: number[] = [];
+    for (let i = 0; i < included.length; i++) {
+      const { content } = (included[i] as CommitMessage).message;
+      const place = places[i] as number;
+      if (result.messages[place] !== 'committed' || this.#arena.moveState(content, committing, committed))
+        continue;
+      abandoned.push(i);
+    }
+    if (abandoned.length === 0) return;
+    const after: CommitResult = { messages: [...result.messages], settlements: result.settlements };
+    for (const i of abandoned) after.messages[places[i] as number] = 'withdrawn';
+    this.#eraser.begin();
+    try {
+      this.#begin.run();
+      for (const i of abandoned) this.#settler.withdraw((included[i] as CommitMessage).message.queueId);
+      this.#lastCommit.write(token, after);
+      this.#commit.run();
+    } catch {
+      this.#rollback();
+      return;
+    }
+    result.messages = after.messages;
+    if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
+    await this.#eraser.removeObjects();
   }
 
   /**
@@ -308,15 +366,23 @@ export class SqliteDatabase implements Database {
     return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
   }
 
-  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.operateSlice(action, target, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
+      done,
     );
   }
 
   /** Copies what the write-ahead log holds into the database file, so that the log starts anew. */
+  /** Copies the log into the database file, as far as nobody reads it. */
   checkpoint(): void {
+    this.#logBytes = 0;
     this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
   }
 
