@@ -115,7 +115,7 @@ const schema = {
   persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
   persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms.').meta(live),
-  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space data_dir must have; below: 452 4.3.1.').meta(live),
+  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage; below: 452 4.3.1.').meta(live),
   content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight, shared by all threads (64 KiB chunks, touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
   session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that run SMTP sessions; auto: half the cores, at least 1.'),
