@@ -288,6 +288,12 @@ export class Relay {
           this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome);
       },
       failed: (entries: Entry[], error: RelayError) => {
+        // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+        this.#log.error('commit.failed', {
+          messages: entries.length,
+          code: error.code,
+          error: error.message,
+        });
         for (const entry of entries) this.#failed(entry, error);
       },
       settled: (items: SettleItem[], accepted: boolean[]) => {

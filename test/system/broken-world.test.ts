@@ -72,6 +72,21 @@ test('a data folder that cannot be made stops the start, and soon', { timeout: 3
   }
 });
 
+test('content that cannot be stored is refused for now, and the log says which folder and why', {
+  timeout: 30_000,
+}, async (t) => {
+  const folder = '/proc/nowhere/mail';
+  const relay = await RelayFixture.start({ storage: { provider: 'local', local: { path: folder } } });
+  t.after(() => relay.destroy());
+  const failed = relay.logLine('commit.failed');
+  const talk = await Talk.hello(local(relay));
+  const reply = await talk.send({ to: 'a@b.test' }).catch((error: Error) => error.message);
+  assert.match(reply, /451 4\.3\.0/);
+  const { error, messages } = await failed;
+  assert.ok(String(error).includes(folder), String(error));
+  assert.equal(messages, 1);
+});
+
 test('a damaged database stops the start, naming the file', { timeout: 30_000 }, async (t) => {
   const relay = new RelayFixture();
   t.after(() => relay.destroy());
