@@ -4,7 +4,6 @@ export interface StorageNote {
   event:
     | 'storage.root-aside'
     | 'storage.root-returned'
-    | 'storage.roots-share-disk'
     | 'storage.replica-repaired'
     | 'storage.replica-damaged'
     | 'storage.content-damaged'

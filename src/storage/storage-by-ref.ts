@@ -38,7 +38,8 @@ export class StorageByRef implements Storage {
   }
 
   async remove(objects: string[]): Promise<void> {
-    for (const object of objects) await this.#ownerOf(object).remove([object]);
+    const byOwner = Map.groupBy(objects, this.#ownerOf);
+    await Promise.all([...byOwner].map(([owner, own]) => owner.remove(own)));
   }
 
   load(ref: ContentRef): Promise<ContentHandle> {

@@ -183,7 +183,7 @@ export class Repairer {
     if (state === 'missing' || state === null) return true; // deleted meanwhile, or nothing can be said
     if (state === 'damaged') return false;
     let count = 0;
-    for (const other of this.#roots) if (await isThere(join(other.path, path))) count++;
+    for (const other of this.#roots) if (other.isReadable && (await isThere(join(other.path, path)))) count++;
     const possible = this.#roots.filter((one) => one === root || one.isHealthy).length;
     return count >= Math.min(this.#options.replicaCount, possible);
   }
