@@ -6,6 +6,7 @@ import { readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
+import { BundleWriter } from './bundle-writer.ts';
 import {
   keepSpilled,
   loadFile,
@@ -13,7 +14,6 @@ import {
   readFilePart,
   syncFolder,
   unlinkIfThere,
-  writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
 import { BUNDLE, DAY, dayOf } from './object-name.ts';
@@ -31,6 +31,7 @@ const SINGLE = '.content';
 
 export class LocalStorage implements Storage {
   readonly #arena: Arena;
+  readonly #bundles = new BundleWriter();
   readonly #options: LocalStorageOptions;
 
   constructor(arena: Arena, options: LocalStorageOptions) {
@@ -55,7 +56,7 @@ export class LocalStorage implements Storage {
         bundle.views.push(...this.#arena.parts(content));
         bundle.lengthBytes += lengthBytes;
       }
-      if (bundle !== null) writeFile(this.#path(bundle.object), bundle.views);
+      if (bundle !== null) this.#bundles.write(this.#path(bundle.object), bundle.views);
       for (const folder of folders) syncFolder(folder);
     } catch (error) {
       await this.discard(refs);
