@@ -53,18 +53,21 @@ for (const work of works) {
   const runs: Record<Kind, Measured[]> = { sink: [], relay: [], reactor: [], postfix: [] };
   for (let round = 0; round < rounds; round++) {
     for (const kind of kinds) {
-      const measured = await measure(
-        work,
-        kind,
-        Math.ceil((work.messages[kind] ?? 0) / (options.quick ? 5 : 1)),
-      );
+      const messages = Math.ceil((work.messages[kind] ?? 0) / (options.quick ? 5 : 1));
+      const measured = await measure(work, kind, messages).catch((error: Error) => {
+        process.stderr.write(`${work.title}: ${kind} failed: ${error.message}\n`);
+        process.exitCode = 1;
+        return null;
+      });
+      if (measured === null) continue;
       runs[kind].push(measured);
       process.stderr.write(
         `${work.title}: ${kind} ${figure(measured.rate)} msg/s, ${figure(measured.cpuUs)} µs\n`,
       );
     }
   }
-  const medians = Object.fromEntries(kinds.map((kind) => [kind, medianOf(runs[kind])]));
+  const measuredKinds = kinds.filter((kind) => runs[kind].length > 0);
+  const medians = Object.fromEntries(measuredKinds.map((kind) => [kind, medianOf(runs[kind])]));
   const verdicts = work.targets.map((target) => judge(target, medians));
   report.push({ work: work.key, title: work.title, medians, runs, verdicts });
   rows.push([

@@ -69,7 +69,7 @@ export interface Arena {
 export const EVENT_WORDS = 4;
 
 export const EVENT = {
-  /** Server: a socket was handed over; a, b = offset and length in `text` of "listener remoteIp remotePort localIp localPort". Client: connect succeeded; same text, listener = 0. */
+  /** Server: a socket was handed over; a, b = offset and length in `text` of "listener remoteIp remotePort localIp localPort" (for a Unix socket each end is "unix 0"). Client: connect succeeded; same text, listener = 0. */
   opened: 1,
   /** A line without its end; a, b = offset and length in `text`. */
   line: 2,
@@ -148,7 +148,7 @@ export interface Reactor {
   dropContent(connection: number): void;
   /** Stop parsing until the next expect…; lines already in `events` are the caller's to keep. */
   hold(connection: number): void;
-  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. */
+  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
   deadline(connection: number, ms: number): void;
   /** Timeout event (a = 1) when, after graceMs of a content phase, the mean rate is below bytesPerSecond. 0: off. */
   minRate(connection: number, bytesPerSecond: number, graceMs: number): void;
@@ -157,7 +157,8 @@ export interface Reactor {
   /**
    * Client: sends prefix (trace) then the content. dotStuffed: dots are stuffed, a missing final CRLF is added and
    * CRLF.CRLF ends it; else raw bytes (BDAT). Bare LF never becomes a line for stuffing purposes. A `sent` event follows.
-   * The reactor takes its own reference on the handle until done.
+   * The reactor takes its own reference on the handle until done. Content that cannot be read to its end is never
+   * completed: the connection closes with EIO instead.
    */
   sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */

@@ -29,7 +29,13 @@ export interface Target {
 }
 
 const persist: Settings = { inbound_ack_mode: 'after_persist', delivery: { enabled: false } };
-const enqueue: Settings = { inbound_ack_mode: 'after_enqueue', delivery: { enabled: false } };
+/** Acknowledged at once, all messages may wait for the disk together; smtp-source takes a 452 for the end of the world. */
+const enqueue: Settings = {
+  inbound_ack_mode: 'after_enqueue',
+  delivery: { enabled: false },
+  persist_max_inflight_mails: 65_536,
+  content_memory_mb: 4096,
+};
 
 export const WORKS: Work[] = [
   {

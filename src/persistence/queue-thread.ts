@@ -63,12 +63,17 @@ export class QueueThread {
   async run(task: Task): Promise<Answer> {
     try {
       const value = task.kind === 'close' ? await this.close() : await this.#dispatch(this.open(), task);
-      return { value, fault: null, mails: this.#database?.mails ?? 0 };
+      return this.#answer(value, null);
     } catch (error) {
       const fault = toFault(error);
       if (fault.code === 'database-unavailable') this.#drop();
-      return { value: null, fault, mails: this.#database?.mails ?? 0 };
+      return this.#answer(null, fault);
     }
+  }
+
+  #answer(value: unknown, fault: Answer['fault']): Answer {
+    const database = this.#database;
+    return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0 };
   }
 
   open(): SqliteDatabase {

@@ -82,6 +82,8 @@ export interface Answer {
   fault: FaultWire | null;
   /** Messages held, where database.max_messages limits them; else 0. */
   mails: number;
+  /** Written to the database's log since the last checkpoint, about. */
+  logBytes: number;
 }
 
 export function toFault(error: unknown): FaultWire {

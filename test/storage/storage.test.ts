@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
@@ -7,6 +7,73 @@ import { filesBelow, storageConformance } from './conformance.ts';
 
 storageConformance({ name: 'database', folder: 'content' });
 storageConformance({ name: 'local', folder: 'mail' });
+
+describe('storage database', () => {
+  const kilobytes = (count: number, fill: string) => Buffer.alloc(count * 1024, `${fill}\r\n`);
+
+  it('bundles much content of one commit, keeps the short ones in the database, deletes with the last mail', async () => {
+    const queue = new QueueFixture();
+    const short = queue.message(['a@one.test']);
+    const long = ['x', 'y', 'z'].map((fill) =>
+      queue.message(['a@one.test'], { content: kilobytes(100, fill) }),
+    );
+    const all = [short, ...long];
+    await queue.database.commit(queue.batch({ messages: all.map((m) => queue.plan(m, 'SENDING')) }));
+    const folder = join(queue.dataDir, 'content');
+    const files = filesBelow(folder);
+    assert.deepEqual(files, [`${long[0]?.queueId}.bundle`]);
+    assert.equal(statSync(join(folder, files[0] as string)).size, 300 * 1024);
+    await queue.restart();
+    for (const [at, fill] of ['x', 'y', 'z'].entries()) {
+      const text = await queue.cat(long[at]?.queueId as string);
+      assert.equal(text?.slice(text.indexOf('\r\n') + 2), kilobytes(100, fill).toString('latin1'));
+    }
+    assert.match((await queue.cat(short.queueId)) ?? '', /content of/);
+    for (const { queueId } of all) {
+      const groups = [delivered([0])];
+      assert.ok(await queue.settle({ queueId, destination: 'one.test', groups }));
+    }
+    assert.deepEqual(filesBelow(folder), []);
+    await queue.close();
+  });
+
+  it('keeps the bundle until the last of its mails is settled', async () => {
+    const queue = new QueueFixture();
+    const long = ['x', 'y', 'z'].map((fill) =>
+      queue.message(['a@one.test'], { content: kilobytes(100, fill) }),
+    );
+    await queue.database.commit(queue.batch({ messages: long.map((m) => queue.plan(m, 'SENDING')) }));
+    const left: number[] = [];
+    for (const { queueId } of long) {
+      await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+      left.push(filesBelow(join(queue.dataDir, 'content')).length);
+    }
+    assert.deepEqual(left, [1, 1, 0]);
+    await queue.close();
+  });
+
+  it('writes little content, or only short contents, to the database alone', async () => {
+    const queue = new QueueFixture();
+    const few = [queue.message(['a@one.test'], { content: kilobytes(100, 'x') })];
+    const many = Array.from({ length: 80 }, () =>
+      queue.message(['a@one.test'], { content: kilobytes(4, 'x') }),
+    );
+    for (const messages of [few, many])
+      await queue.database.commit(queue.batch({ messages: messages.map((m) => queue.plan(m)) }));
+    assert.deepEqual(filesBelow(join(queue.dataDir, 'content')), []);
+    await queue.close();
+  });
+
+  it('sweeps a bundle whose transaction never happened', async () => {
+    const queue = new QueueFixture();
+    const folder = join(queue.dataDir, 'content');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, '06dk00000000000.bundle'), 'orphan');
+    await queue.database.recover(1000);
+    assert.deepEqual(filesBelow(folder), []);
+    await queue.close();
+  });
+});
 
 describe('storage local', () => {
   it('writes one bundle for each commit, in the folder of its day', async () => {

@@ -19,20 +19,6 @@ export function fate(
   );
 }
 
-/** Waits until so many recipients met their final fate. */
-export function settledCount(events: EventTail, count: number, timeoutMs?: number): Promise<void> {
-  let seen = 0;
-  let next = 0;
-  return events.until(
-    `${count} settled recipients`,
-    (all) => {
-      for (; next < all.length; next++) if (isFinal(all[next] as LoggedEvent)) seen++;
-      return seen >= count;
-    },
-    timeoutMs,
-  );
-}
-
 /** Final events by 'queue id recipient': more than one in any list breaks I2. */
 export function fatesOf(events: readonly LoggedEvent[]): Map<string, string[]> {
   const fates = new Map<string, string[]>();

@@ -162,6 +162,37 @@ test('SIZE: too big at MAIL and at the end of data; the connection stays usable'
   await talk.quit();
 });
 
+test('in memory: mail is relayed, max_messages gets 452, a restart loses what waits', {
+  timeout: 30_000,
+}, async (t) => {
+  const sink = await ScriptedSink.start();
+  t.after(() => sink.stop());
+  const relay = await RelayFixture.start({
+    database: { path: ':memory:', max_messages: 5 },
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    retry: { initial_delay_ms: 600_000, max_delay_ms: 600_000 },
+  });
+  t.after(() => relay.destroy());
+  assert.ok(
+    relay.log.some((line) => line.event === 'relay.in-memory' && line.level === 'warn'),
+    'the log must warn that a restart loses mail',
+  );
+  const talk = await Talk.hello(local(relay));
+  await talk.accepted({ to: 'goes@memory.test' });
+  await fate(relay.events, 'goes@memory.test', 'delivered');
+  for (let i = 0; i < 5; i++) {
+    await talk.accepted({ to: `defer-451+${i}@memory.test` });
+    await fate(relay.events, `defer-451+${i}@memory.test`, 'deferred');
+  }
+  const full = await talk.send({ to: 'sixth@memory.test' }).catch((error: Error) => error.message);
+  assert.match(full, /452 4\.3\.1/);
+  talk.destroy();
+  await relay.stop();
+  await relay.start();
+  const stats = await relay.queueJson<{ queue: { mails: number } }>('stats');
+  assert.equal(stats.queue.mails, 0);
+});
+
 test('5,000 idle connections: working ones beside them are served', { timeout: 60_000 }, async (t) => {
   const limit = openFilesLimit();
   if (limit < 5200) return t.skip(`ulimit -n is ${limit}, 5,200 are needed`);

@@ -1,7 +1,8 @@
 /** Retry, expiry and DSNs: what the sender is told, and when nobody is. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { fate } from '../support/fates.ts';
+import type { LoggedEvent } from '../support/event-tail.ts';
+import { fate, isFinal } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { type Mail, Talk } from '../support/talk.ts';
@@ -128,6 +129,45 @@ test('retry.enabled false: the first deferral bounces', { timeout: 20_000 }, asy
   await submit({ from: 'impatient@sender.test', to: 'defer-451+now@later.test' }, impatient);
   const bounced = await fate(impatient.events, 'defer-451+now@later.test', 'bounced');
   assert.equal(bounced.reason, 'retry-disabled');
+});
+
+test('retry.max_age_ms: what is too old expires, however few attempts it had', {
+  timeout: 20_000,
+}, async (t) => {
+  const short = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    retry: {
+      initial_delay_ms: 100,
+      max_delay_ms: 100,
+      max_attempts: 10_000,
+      max_age_ms: 500,
+      jitter_ratio: 0,
+    },
+  });
+  t.after(() => short.destroy());
+  await submit({ from: 'aged@sender.test', to: 'defer-451+age@later.test' }, short);
+  const expired = await fate(short.events, 'defer-451+age@later.test', 'expired');
+  assert.ok(Number(expired.attempt) < 10, `attempt ${expired.attempt}`);
+  await report('aged@sender.test');
+});
+
+test('one message to 3,000 recipients: each is settled once, in transactions of at most 1,000', {
+  timeout: 30_000,
+}, async () => {
+  const to = Array.from({ length: 3000 }, (_, index) => `many${index}@many.test`);
+  const before = sink.messages.length;
+  const queueId = await submit({ to });
+  const ours = (events: readonly LoggedEvent[]) =>
+    events.filter((event) => isFinal(event) && event.queue_id === queueId).length;
+  await relay.events.until('3,000 settled recipients', (events) => ours(events) === 3000);
+  const reached = sink.messages
+    .slice(before)
+    .filter((message) => message.recipients[0]?.address.endsWith('@many.test'));
+  assert.ok(reached.every((message) => message.recipients.length <= 1000));
+  assert.equal(
+    new Set(reached.flatMap((message) => message.recipients.map((one) => one.address))).size,
+    3000,
+  );
 });
 
 test('a delay DSN goes out once while the recipient waits', { timeout: 30_000 }, async (t) => {

@@ -36,6 +36,9 @@ import { Recovery } from './recover.ts';
 import { type KeepTimes, Settler } from './settle.ts';
 import { listBySlices, operateBySlices, statsBySlices } from './slices.ts';
 
+/** The pages every commit touches, and a recipient with its share of its message. */
+const COMMIT_BYTES = 6 * 8192;
+const RECIPIENT_BYTES = 700;
 const SWEEP_INTERVAL_MS = 6 * 3_600_000;
 
 export interface SqliteOptions extends KeepTimes {
@@ -69,6 +72,7 @@ export class SqliteDatabase implements Database {
   readonly #release: StatementSync;
   readonly #newest: StatementSync;
   #mails = 0;
+  #logBytes = 0;
   #sweepAtMs = 0;
 
   /** @param db from openConnection; closed with this. */
@@ -104,6 +108,20 @@ export class SqliteDatabase implements Database {
   /** Messages held now; counted only where maxMessages limits them. */
   get mails(): number {
     return this.#mails;
+  }
+
+  /** Written to the log since the last checkpoint, about: content in bundles is not. */
+  get logBytes(): number {
+    return this.#logBytes;
+  }
+
+  #account(refs: ContentRef[], included: CommitMessage[], { settlements }: CommitBatch): void {
+    let bytes = COMMIT_BYTES;
+    for (const { parts, lengthBytes } of refs) if (parts > 0) bytes += lengthBytes;
+    for (const { message } of included) bytes += RECIPIENT_BYTES * message.envelope.recipients.length;
+    for (const { groups } of settlements)
+      for (const { seqs } of groups) bytes += RECIPIENT_BYTES * seqs.length;
+    this.#logBytes += bytes;
   }
 
   async commit(batch: CommitBatch): Promise<CommitResult> {
@@ -155,6 +173,7 @@ export class SqliteDatabase implements Database {
       await this.#storage.discard(refs);
       throw this.#mapped(error);
     }
+    this.#account(refs, included, batch);
     if (this.#options.maxMessages !== null) this.#mails += included.length - skipped - this.#eraser.erased;
     await this.#eraser.removeObjects();
     return result;
@@ -316,7 +335,9 @@ export class SqliteDatabase implements Database {
   }
 
   /** Copies what the write-ahead log holds into the database file, so that the log starts anew. */
+  /** Copies the log into the database file, as far as nobody reads it. */
   checkpoint(): void {
+    this.#logBytes = 0;
     this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
   }
 
