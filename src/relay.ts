@@ -17,7 +17,9 @@ import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
-import { Listener, type ListeningAddress } from './listener/listener.ts';
+import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
+import { Listener } from './listener/listener.ts';
+import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
@@ -38,17 +40,33 @@ const CLAIM_RECIPIENTS = 20_000;
 const PURGE_MAILS = 500;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
+/** Threads of one process that make queue ids, at most: 64 for sessions, 64 for delivery. */
+const ORIGINS_PER_PROCESS = 128;
 
 export interface RelayOptions {
   config: Config;
   configPath: string;
   log: Log;
   version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
+}
+
+export interface ProcessPlace {
+  /** Makes queue ids unique over the processes of the host. */
+  process: number;
+  /** Delivery events of all processes lie in one folder. */
+  eventsDir: string;
+  /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
+  sockets: readonly GivenSocket[];
+  counts: ConnectionCounts;
+  /** false: only delivers what its queue holds. */
+  accepts: boolean;
 }
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
-  const lock = lockDataDir(options.config.data_dir);
+  const lock = lockDataDir(options.config.data_dir, 'queue');
   const relay = new Relay(options, lock);
   try {
     await relay.start();
@@ -65,6 +83,7 @@ export class Relay {
   #config: Config;
   readonly #log: Log;
   readonly #lock: DataDirLock;
+  readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #routes: RouteTable;
@@ -82,7 +101,9 @@ export class Relay {
   #retryTimer: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
 
-  constructor({ config, log }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+    const eventsDir = join(config.data_dir, 'events');
+    this.#place = place ?? { process: 0, eventsDir, sockets: [], counts: new LocalCounts(), accepts: true };
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
@@ -94,7 +115,10 @@ export class Relay {
       routed: new Set(Object.keys(config.delivery.routes)),
     };
     this.#database = new DatabaseClient(startPool({ config, arena: this.#arena.buffer, spillDir }));
-    this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
+    this.#events = new EventLog({
+      ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
+      log,
+    });
     this.#scheduler = this.#createScheduler();
     this.#commits = this.#createGroupCommit();
     this.#sessions = new SessionThreads({
@@ -128,28 +152,24 @@ export class Relay {
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const shared = { config, arena: this.#arena.buffer, notBeforeMs };
-    const sessionThreads = threadCount(config.session_threads);
+    const { process, accepts } = this.#place;
+    const firstOrigin = process * ORIGINS_PER_PROCESS;
+    const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, origin) => ({
+      Array.from({ length: sessionThreads }, (_, thread) => ({
         ...shared,
-        origin,
+        origin: firstOrigin + thread,
         gauges: this.#gauges.buffer,
       })),
     );
-    this.#listener = new Listener(config, this.#sessions.reactorIds, this.#gauges, this.#log, {
-      listen,
-      reactorConnections,
-      now: Date.now,
-    });
-    this.addresses = await this.#listener.start();
-    this.#listener.pause();
+    if (accepts) await this.#listen();
     const ownListeners = this.addresses.flatMap(({ host, port }) =>
       host === undefined || port === undefined ? [] : [{ address: host, port }],
     );
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: sessionThreads + thread,
+        origin: firstOrigin + sessionThreads + thread,
         ownListeners,
       })),
     );
@@ -157,7 +177,29 @@ export class Relay {
     this.#scheduler.start();
     this.#pressure.start();
     this.#purgeLater();
-    this.#listener.resume();
+    this.#listener?.resume();
+  }
+
+  async #listen(): Promise<void> {
+    const { process, sockets, counts } = this.#place;
+    const ports = { listen, reactorConnections, now: Date.now };
+    const { reactorIds } = this.#sessions;
+    this.#listener = new Listener(this.#config, reactorIds, this.#gauges, this.#log, ports, counts);
+    const own = sockets.filter((socket) => socket.process === null || socket.process === process);
+    this.addresses = await this.#listener.start(own);
+    // Until mail can go its way, connections wait in the kernel.
+    this.#listener.pause();
+  }
+
+  /** Accepts also on the sockets of these relay processes, and of no others any more. */
+  standInFor(processes: readonly number[]): void {
+    const { sockets } = this.#place;
+    this.#listener?.standIn(sockets.filter(({ process }) => process !== null && processes.includes(process)));
+  }
+
+  /** Open inbound connections of this process. */
+  get connections(): number {
+    return this.#place.counts.open;
   }
 
   /** No new mail; open transactions and deliveries on the wire are finished, and what they brought is durable. */

@@ -29,6 +29,7 @@ const ROOTS = new Set([
   'src/relay.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
+  'src/supervisor/relay-process.ts',
   'src/persistence/queue-thread.ts',
 ]);
 /** Contracts between stages: types, and the few constants that belong to them. */

@@ -38,9 +38,19 @@ export type BounceReason =
   | 'retry-disabled';
 
 export type Outcome =
-  | { kind: 'delivered'; reply: PeerReply; /** true: the next hop took over the DSN duty (RFC 3461 §5.2.2 relayed/…) */ dsnPassedOn: boolean }
+  | {
+      kind: 'delivered';
+      reply: PeerReply /** true: the next hop took over the DSN duty (RFC 3461 §5.2.2 relayed/…) */;
+      dsnPassedOn: boolean;
+    }
   | { kind: 'deferred'; reason: DeferralReason; reply?: PeerReply; detail: string; retryAtMs: number }
-  | { kind: 'bounced'; reason: BounceReason; reply?: PeerReply; /** enhanced status for the DSN, '5.1.2' */ status: string; detail: string };
+  | {
+      kind: 'bounced';
+      reason: BounceReason;
+      reply?: PeerReply /** enhanced status for the DSN, '5.1.2' */;
+      status: string;
+      detail: string;
+    };
 
 /** Recipients (by their seq within the message) that met the same outcome; 10,000 equal fates are one group. */
 export interface OutcomeGroup {

@@ -11,6 +11,7 @@ const settle = (): Promise<void> => new Promise((next) => setImmediate(next));
 function setUp(t: TestContext, relay: Partial<Drainable> = {}) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1000 });
   const calls: string[] = [];
+  const told: string[] = [];
   const said: { event: string; fields: Record<string, unknown> }[] = [];
   const say = (event: string, fields = {}): void => void said.push({ event, fields });
   const log: Log = { debug: say, info: say, warn: say, error: say };
@@ -30,13 +31,14 @@ function setUp(t: TestContext, relay: Partial<Drainable> = {}) {
       load: () => ({ config: load(), warnings: ['odd'], files: [] }),
       reloaded: (config) => void reloads.push(config),
       reopenLog: () => void calls.push('log reopened'),
+      tell: (state) => void told.push(state),
       now: Date.now,
     },
   );
   const loadWith = (loader: () => Config): void => {
     load = loader;
   };
-  return { lifecycle, calls, said, reloads, loadWith, events: () => said.map((s) => s.event) };
+  return { lifecycle, calls, told, said, reloads, loadWith, events: () => said.map((s) => s.event) };
 }
 
 test('SIGTERM drains, then stops, then ends with 0', async (t) => {
