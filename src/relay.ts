@@ -191,6 +191,15 @@ export class Relay {
     this.#listener.pause();
   }
 
+  /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
+  async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
+    const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
+    if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
+    while ((await this.#database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+    const { mails } = await this.#database.stats();
+    return mails === 0 ? 'nothing' : 'settled';
+  }
+
   /** Accepts also on the sockets of these relay processes, and of no others any more. */
   standInFor(processes: readonly number[]): void {
     const { sockets } = this.#place;

@@ -2,7 +2,7 @@
  * Entry and composition root of a relay process under a supervisor: builds its relay from the first message and does
  * what the supervisor says. Signals of the terminal are the supervisor's: it tells every process in its turn.
  */
-import { closeSync, mkdirSync } from 'node:fs';
+import { closeSync, mkdirSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError } from '../base/errors.ts';
@@ -25,6 +25,7 @@ class RelayProcess {
   #ending: Promise<void> | null = null;
   #drainWhenReady = false;
   #stopping = false;
+  #removeQueue = false;
 
   constructor(start: ProcessStart) {
     this.#start = start;
@@ -116,6 +117,8 @@ class RelayProcess {
     if (this.#stopping) return;
     this.#stopping = true;
     await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop-failed', { error }));
+    const { config, process: number } = this.#start;
+    if (this.#removeQueue) removeQueue(processConfig(config, number, 1));
     this.#log.close();
     process.exit(code);
   }
@@ -132,12 +135,13 @@ class RelayProcess {
 
   /** Nobody brings mail any more: once none waits, this process has nothing to do. */
   async #endWhenEmpty(relay: Relay): Promise<void> {
-    for (;;) {
-      const { rows } = await relay.control.stats();
-      if (rows.PENDING + rows.SENDING + rows.RETRY + rows.HELD === 0) break;
+    let remains = await relay.remains();
+    while (remains === 'waiting') {
       await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
       if (this.#ending !== null) return;
+      remains = await relay.remains();
     }
+    this.#removeQueue = remains === 'nothing';
     this.drain();
   }
 
@@ -177,6 +181,12 @@ class RelayProcess {
     const { process: number, processes } = this.#start;
     return relay.reload(processConfig(config, number, processes));
   }
+}
+
+/** An empty queue that nobody will fill again; what is left of its folder, if anything, is not ours. */
+function removeQueue({ database, data_dir }: ProcessStart['config']): void {
+  for (const suffix of ['', '-wal', '-shm']) rmSync(database.path + suffix, { force: true });
+  rmSync(data_dir, { recursive: true, force: true });
 }
 
 /** Of the queue file, which the operator may have put outside data_dir. */

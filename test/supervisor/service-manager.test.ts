@@ -26,7 +26,11 @@ function setUp(environment: Record<string, string | undefined>, fail = false) {
     setInterval(ms, fire) {
       const timer = { ms, fire, on: true };
       timers.push(timer);
-      return { cancel: () => void (timer.on = false) };
+      return {
+        cancel: () => {
+          timer.on = false;
+        },
+      };
     },
   });
   return { manager, sent, logged, timers, environment };
