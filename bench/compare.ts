@@ -1,10 +1,12 @@
 /**
  * The same work against Postfix's smtp-sink, our relay and a tuned Postfix, with smtp-source as the client of all,
- * in alternation (round by round, so that a noisy neighbour meets each of them), and the ratios. `--quick` takes
- * less than a minute. Each server gets a fresh folder on the same disk and is ended by pid.
+ * in alternation (round by round, so that a noisy neighbour meets each of them), and the ratios. `--client cl` takes
+ * our own client, where smtp-source itself is the limit. `--quick` takes less than a minute. Each server gets a fresh folder on the same disk and is ended by pid.
  */
+import { join } from 'node:path';
 import { programPath } from '../test/support/programs.ts';
 import { Child } from './lib/child.ts';
+import type { LoadReport } from './lib/load-client.ts';
 import { fail, readOptions } from './lib/options.ts';
 import { figure, table, writeResults } from './lib/results.ts';
 import {
@@ -24,6 +26,11 @@ const options = readOptions('bench/compare.ts', 'measures the relay against smtp
   quick: { kind: 'flag', help: 'one short round of each' },
   rounds: { kind: 'number', default: 3, help: 'rounds of each work; the median counts' },
   concurrency: { kind: 'number', default: 100, help: 'connections of smtp-source' },
+  client: {
+    kind: 'text',
+    default: 'smtp-source',
+    help: 'smtp-source, or cl for bench/cl.ts (costs less, so it measures further)',
+  },
   only: { kind: 'list', help: `only this work: ${WORKS.map((work) => work.key).join(', ')}` },
   'no-postfix': { kind: 'flag', help: 'leave Postfix out' },
   'no-save': { kind: 'flag', help: 'do not write bench/results' },
@@ -32,6 +39,8 @@ const options = readOptions('bench/compare.ts', 'measures the relay against smtp
 interface Measured {
   rate: number;
   cpuUs: number;
+  /** CPU of the client per message: one thread cannot send faster than this allows. */
+  clientUs: number;
 }
 
 const source = programPath('smtp-source');
@@ -39,6 +48,8 @@ if (source === null || programPath('smtp-sink') === null) {
   process.stderr.write('smtp-source and smtp-sink are needed: install the package postfix.\n');
   process.exit(69);
 }
+if (options.client !== 'smtp-source' && options.client !== 'cl')
+  fail('bench/compare.ts', '--client: smtp-source or cl');
 for (const key of options.only) {
   if (!WORKS.some((work) => work.key === key)) fail('bench/compare.ts', `--only ${key}: no such work`);
 }
@@ -62,7 +73,7 @@ for (const work of works) {
       if (measured === null) continue;
       runs[kind].push(measured);
       process.stderr.write(
-        `${work.title}: ${kind} ${figure(measured.rate)} msg/s, ${figure(measured.cpuUs)} µs\n`,
+        `${work.title}: ${kind} ${figure(measured.rate)} msg/s, ${figure(measured.cpuUs)} µs, client ${figure(measured.clientUs)} µs\n`,
       );
     }
   }
@@ -80,14 +91,21 @@ for (const work of works) {
 }
 
 const markdown = table(
-  ['work (msg/s, server CPU µs per message)', 'smtp-sink', 'ProtoRelay', 'Postfix', 'target: reached'],
+  [
+    'work (msg/s, server CPU µs per message, client’s in brackets)',
+    'smtp-sink',
+    'ProtoRelay',
+    'Postfix',
+    'target: reached',
+  ],
   rows,
 );
 process.stdout.write(`\n${markdown.replaceAll('<br>', '; ')}\n`);
 if (!options['no-save']) {
   const durability =
     'relay and Postfix: fsync before 250 (after_persist), except the row after_enqueue; smtp-sink stores nothing';
-  const path = writeResults(options.quick ? 'compare-quick' : 'compare', durability, report, markdown);
+  const name = `compare${options.quick ? '-quick' : ''}${options.client === 'cl' ? '-cl' : ''}`;
+  const path = writeResults(name, durability, report, markdown);
   process.stderr.write(`written: ${path}\n`);
 }
 
@@ -97,23 +115,52 @@ async function measure(work: Work, kind: Kind, messages: number): Promise<Measur
   const server = await start(work, kind, sink?.port ?? null);
   try {
     const cpuBefore = server.cpuSeconds();
-    const connections = work.perConnection ? [] : ['-d'];
-    const client = new Child(source as string, [
-      ...['-s', String(options.concurrency), '-m', String(messages), '-l', String(work.sizeBytes)],
-      ...[...connections, '-f', 'sender@bench.test', '-t', 'user@example.test', `127.0.0.1:${server.port}`],
-    ]);
     const startedAt = performance.now();
-    const sent = await client.ended;
-    if (sent.code !== 0) throw new Error(`smtp-source failed against ${server.name}: ${sent.stderr}`);
+    const sent =
+      options.client === 'cl'
+        ? await ownClient(work, server, messages)
+        : await smtpSource(work, server, messages);
     if (sink !== null)
       await within(sink.ended, 120_000, `${server.name} did not deliver ${messages} messages`);
     const elapsedMs = sink === null ? sent.elapsedMs : performance.now() - startedAt;
     const cpuSeconds = server.cpuSeconds() - cpuBefore;
-    return { rate: (messages / elapsedMs) * 1000, cpuUs: (cpuSeconds * 1e6) / messages };
+    const rate = (messages / elapsedMs) * 1000;
+    return { rate, cpuUs: (cpuSeconds * 1e6) / messages, clientUs: sent.cpuUs };
   } finally {
     await server.stop();
     await sink?.stop();
   }
+}
+
+interface Sent {
+  elapsedMs: number;
+  cpuUs: number;
+}
+
+async function smtpSource(work: Work, server: Server, messages: number): Promise<Sent> {
+  const connections = work.perConnection ? [] : ['-d'];
+  const numbers = ['-s', options.concurrency, '-m', messages, '-l', work.sizeBytes].map(String);
+  const addresses = ['-f', 'sender@bench.test', '-t', 'user@example.test', `127.0.0.1:${server.port}`];
+  // The shell's `time` is the one that knows what its child used.
+  const timed = 'TIMEFORMAT="cpu %U %S"; time "$0" "$@"';
+  const client = new Child('bash', ['-c', timed, source as string, ...numbers, ...connections, ...addresses]);
+  const { code, stderr, elapsedMs } = await client.ended;
+  if (code !== 0) throw new Error(`smtp-source failed against ${server.name}: ${stderr}`);
+  const [, user = '0', system = '0'] = /cpu ([\d.]+) ([\d.]+)/.exec(stderr) ?? [];
+  return { elapsedMs, cpuUs: ((Number(user) + Number(system)) * 1e6) / messages };
+}
+
+async function ownClient(work: Work, server: Server, messages: number): Promise<Sent> {
+  const numbers = { port: server.port, messages, size: work.sizeBytes, concurrency: options.concurrency };
+  const client = new Child(process.execPath, [
+    ...[join(import.meta.dirname, 'cl.ts'), '--json', ...(work.perConnection ? ['--per-conn'] : [])],
+    ...Object.entries(numbers).flatMap(([name, value]) => [`--${name}`, String(value)]),
+  ]);
+  const { code, stderr, stdout } = await client.ended;
+  if (code !== 0)
+    throw new Error(`bench/cl.ts failed against ${server.name}: ${stderr}${stdout.slice(0, 300)}`);
+  const report = JSON.parse(stdout) as LoadReport & { clientCpuUs: number };
+  return { elapsedMs: report.elapsedMs, cpuUs: report.clientCpuUs };
 }
 
 function start(work: Work, kind: Kind, nextHopPort: number | null): Promise<Server> {
@@ -138,7 +185,8 @@ function judge(target: Target, medians: Partial<Record<string, Measured>>): stri
 }
 
 function cell(measured: Measured | undefined): string {
-  return measured === undefined ? '–' : `${figure(measured.rate)}, ${figure(measured.cpuUs)}`;
+  if (measured === undefined) return '–';
+  return `${figure(measured.rate)}, ${figure(measured.cpuUs)} (${figure(measured.clientUs)})`;
 }
 
 function medianOf(runs: Measured[]): Measured {
@@ -148,7 +196,11 @@ function medianOf(runs: Measured[]): Measured {
     const upper = sorted[half] as number;
     return sorted.length % 2 === 1 ? upper : (upper + (sorted[half - 1] as number)) / 2;
   };
-  return { rate: middle(runs.map((run) => run.rate)), cpuUs: middle(runs.map((run) => run.cpuUs)) };
+  return {
+    rate: middle(runs.map((run) => run.rate)),
+    cpuUs: middle(runs.map((run) => run.cpuUs)),
+    clientUs: middle(runs.map((run) => run.clientUs)),
+  };
 }
 
 function within<T>(promise: Promise<T>, timeoutMs: number, message: string): Promise<T> {

@@ -58,6 +58,8 @@ struct Connection {
   bool closing;
   /** Readable while held: polling for input is off until it is wanted. */
   bool input_parked;
+  /** Readable when there was no room for events: it is read when its turn in pending_ comes. */
+  bool unread;
   bool opened_due;
   bool closed_told;
   bool poll_open;

@@ -316,19 +316,19 @@ void Reactor::run_pending() {
   }
   if (pending_.empty()) return;
   working_.swap(pending_);
-  for (Connection* c : working_) {
+  size_t served = 0;
+  while (served < working_.size() && room()) {
+    Connection* c = working_[served++];
     c->pending = false;
     work(c);
   }
+  // Whoever found no room comes before those that had some and want more: nobody waits for ever.
+  pending_.insert(pending_.begin(), working_.begin() + static_cast<std::ptrdiff_t>(served), working_.end());
   working_.clear();
 }
 
 /** Whatever a connection waits for that produces events. */
 void Reactor::work(Connection* c) {
-  if (!room()) {
-    push_pending(c);
-    return;
-  }
   if (c->opened_due) {
     c->opened_due = false;
     opened_event(c);
@@ -348,7 +348,11 @@ void Reactor::work(Connection* c) {
     read_rest(c);
     return;
   }
-  if (!c->held && !c->closing && c->mode != Mode::kFree) parse_left(c);
+  bool unread = c->unread;
+  c->unread = false;
+  if (c->closing || c->mode == Mode::kFree) return;
+  if (!c->held) parse_left(c);
+  if (unread && c->mode != Mode::kClosed) read(c);
 }
 
 void Reactor::flush() {

@@ -43,6 +43,8 @@ constexpr uint32_t kOpWords = 8;
 constexpr size_t kScratchBytes = 65536;
 /** Most bytes read from one connection before the others have their turn. */
 constexpr size_t kTurnBytes = 262144;
+/** Most lines of one connection in one call: a flood of short ones must not keep the others waiting. */
+constexpr uint32_t kTurnLines = 512;
 /** Unsent output of one connection, content apart; beyond it the connection is closed (ENOBUFS). */
 constexpr size_t kMaxUnsent = 4194304;
 /** JS calls in one loop turn before libuv polls again. */

@@ -27,7 +27,12 @@ void Reactor::read(Connection* c) {
     return;
   }
   // Input that was read earlier comes first, or there is no room for events: this turn's call makes both.
-  if (c->pending || !room() || (c->server && c->out_first != nullptr)) return;
+  if (c->pending || (c->server && c->out_first != nullptr)) return;
+  if (!room()) {
+    c->unread = true;
+    push_pending(c);
+    return;
+  }
   if (c->mode == Mode::kLines) {
     read_lines(c);
   } else {
@@ -82,11 +87,11 @@ void Reactor::read_lines(Connection* c) {
   take_lines(c, from, count);
 }
 
-/** Splits lines into events until a hold, lack of room or the end; the rest is kept. `from` may be c->left. */
+/** Splits lines into events until a hold, the connection's share or the end; the rest is kept. `from` may be c->left. */
 void Reactor::take_lines(Connection* c, const uint8_t* from, size_t count) {
   size_t at = 0;
-  while (at < count && !c->held) {
-    if (!room()) {
+  for (uint32_t lines = 0; at < count && !c->held; ++lines) {
+    if (lines == kTurnLines || !room()) {
       push_pending(c);
       break;
     }

@@ -25,7 +25,7 @@ export const CONTENT_STATE = {
   committing: 1,
   withdrawn: 2,
   abandoned: 3,
-  /** The main thread saw the commit before the session gave up: the verdict is on its way and holds. */
+  /** The commit was done before the session gave up: the verdict is on its way and holds. */
   committed: 4,
 } as const;
 

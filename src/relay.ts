@@ -5,23 +5,23 @@
  *   session threads → group commit → (250) → scheduler → delivery threads → group commit (settlement) → events
  */
 import { mkdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
-import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
 import { Listener } from './listener/listener.ts';
-import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
+import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
-import type { AttemptResult } from './mail/job.ts';
+import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
@@ -29,6 +29,14 @@ import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import {
+  firstOrigin,
+  hostListeners,
+  onlyPlace,
+  ownSockets,
+  type ProcessPlace,
+  threadCount,
+} from './process-place.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import { EmbeddedScheduler } from './scheduler/embedded.ts';
 import { VERDICT } from './session/messages.ts';
@@ -40,8 +48,9 @@ const CLAIM_RECIPIENTS = 20_000;
 const PURGE_MAILS = 500;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
-/** Threads of one process that make queue ids, at most: 64 for sessions, 64 for delivery. */
-const ORIGINS_PER_PROCESS = 128;
+/** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
+const DRAIN_RESERVE_MS = 1000;
+const LAST_COMMIT_MS = 1000;
 
 export interface RelayOptions {
   config: Config;
@@ -50,18 +59,6 @@ export interface RelayOptions {
   version: string;
   /** Where this relay process stands among those of the host; default: it is the only one. */
   place?: ProcessPlace;
-}
-
-export interface ProcessPlace {
-  /** Makes queue ids unique over the processes of the host. */
-  process: number;
-  /** Delivery events of all processes lie in one folder. */
-  eventsDir: string;
-  /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
-  sockets: readonly GivenSocket[];
-  counts: ConnectionCounts;
-  /** false: only delivers what its queue holds. */
-  accepts: boolean;
 }
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
@@ -100,10 +97,11 @@ export class Relay {
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
+  /** Jobs made while the relay drains. */
+  readonly #tooLate: Job[] = [];
 
   constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
-    const eventsDir = join(config.data_dir, 'events');
-    this.#place = place ?? { process: 0, eventsDir, sockets: [], counts: new LocalCounts(), accepts: true };
+    this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
@@ -152,24 +150,22 @@ export class Relay {
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const shared = { config, arena: this.#arena.buffer, notBeforeMs };
-    const { process, accepts } = this.#place;
-    const firstOrigin = process * ORIGINS_PER_PROCESS;
+    const { accepts } = this.#place;
+    const origin = firstOrigin(this.#place);
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({
         ...shared,
-        origin: firstOrigin + thread,
+        origin: origin + thread,
         gauges: this.#gauges.buffer,
       })),
     );
     if (accepts) await this.#listen();
-    const ownListeners = this.addresses.flatMap(({ host, port }) =>
-      host === undefined || port === undefined ? [] : [{ address: host, port }],
-    );
+    const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: firstOrigin + sessionThreads + thread,
+        origin: origin + sessionThreads + thread,
         ownListeners,
       })),
     );
@@ -181,12 +177,17 @@ export class Relay {
   }
 
   async #listen(): Promise<void> {
-    const { process, sockets, counts } = this.#place;
     const ports = { listen, reactorConnections, now: Date.now };
     const { reactorIds } = this.#sessions;
-    this.#listener = new Listener(this.#config, reactorIds, this.#gauges, this.#log, ports, counts);
-    const own = sockets.filter((socket) => socket.process === null || socket.process === process);
-    this.addresses = await this.#listener.start(own);
+    this.#listener = new Listener(
+      this.#config,
+      reactorIds,
+      this.#gauges,
+      this.#log,
+      ports,
+      this.#place.counts,
+    );
+    this.addresses = await this.#listener.start(ownSockets(this.#place));
     // Until mail can go its way, connections wait in the kernel.
     this.#listener.pause();
   }
@@ -221,18 +222,28 @@ export class Relay {
     Atomics.store(this.#gauges, GAUGE.draining, 1);
     this.#listener?.close();
     this.#scheduler.stop();
-    // Sessions first: their last messages still want a commit, and may still go out.
-    await this.#sessions.drain();
+    // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
+    const { shutdown_grace_ms: graceMs } = this.#config;
+    const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
+    const [unfinished] = await Promise.all([
+      this.#deliveries.drain(workMs),
+      within(workMs, this.#sessions.drain()),
+    ]);
+    await this.#commitAll();
+    await this.#release(unfinished.concat(this.#tooLate));
+  }
+
+  /** Resolves when nothing waits for a commit, what the database refused so far included. */
+  async #commitAll(): Promise<void> {
     await this.#commits.drain();
-    const unfinished = await this.#deliveries.drain();
-    await this.#commits.drain();
-    await this.#release(unfinished);
+    while (this.#retries.length > 0) {
+      await delay(COMMIT_RETRY_MS);
+      await this.#commits.drain();
+    }
   }
 
   /** Jobs never begun go back to the queue, due at once. */
-  async #release(
-    jobs: { queueId: string; destination: string; fence: number; content: number }[],
-  ): Promise<void> {
+  async #release(jobs: Job[]): Promise<void> {
     if (jobs.length === 0) return;
     for (const { content } of jobs) this.#arena.release(content);
     const rows = jobs.map(({ queueId, destination, fence }) => ({
@@ -244,13 +255,15 @@ export class Relay {
     await this.#database.release(rows, Date.now());
   }
 
-  /** Ends now. What is not durable yet is not acknowledged yet; rows being sent are recovered at the next start. */
+  /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
     this.#pressure.stop();
     if (this.#purgeTimer) clearTimeout(this.#purgeTimer);
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
+    // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
+    await within(LAST_COMMIT_MS, this.#commitAll());
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
     this.#lock.release();
@@ -287,7 +300,9 @@ export class Relay {
             leaseUntilMs,
           });
         },
-        deliver: (jobs) => this.#deliveries.deliver(jobs),
+        deliver: (jobs) => this.#deliver(jobs),
+        chunkCount: this.#arena.chunkCount,
+        freeChunks: () => this.#arena.freeChunks(),
         now: Date.now,
         setTimer(atMs, fire) {
           const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
@@ -303,6 +318,11 @@ export class Relay {
     );
   }
 
+  #deliver(jobs: Job[]): void {
+    if (this.#draining === null) this.#deliveries.deliver(jobs);
+    else this.#tooLate.push(...jobs);
+  }
+
   #createGroupCommit(): GroupCommit {
     const ports = {
       plan: (entry: Entry) => planMessage(entry, this.#routes, this.#scheduler),
@@ -311,6 +331,12 @@ export class Relay {
           this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome);
       },
       failed: (entries: Entry[], error: RelayError) => {
+        // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+        this.#log.error('commit.failed', {
+          messages: entries.length,
+          code: error.code,
+          error: error.message,
+        });
         for (const entry of entries) this.#failed(entry, error);
       },
       settled: (items: SettleItem[], accepted: boolean[]) => {
@@ -445,19 +471,25 @@ export class Relay {
   }
 
   async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const { rows, destinations, removed } = await this.#database.operate(action, target, Date.now());
-    for (const { queueId, recipients } of removed) this.#events.removed(queueId, recipients, 'operator');
+    const touched = new Set<string>();
+    const operated = this.#database.operate(action, target, Date.now(), (part) => {
+      for (const destination of part.destinations) touched.add(destination);
+      for (const { queueId, recipients } of part.removed)
+        this.#events.removed(queueId, recipients, 'operator');
+    });
+    const { rows, destinations } = await operated.catch((error: unknown) => {
+      // What was changed before the fault is changed: rows that are due since are looked for.
+      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    });
     // An operator who asks for a retry means now, whatever the destination did lately.
-    if (action === 'retry')
+    if (action === 'retry') {
+      this.#deliveries.resume(destinations.map(({ destination }) => destination));
       for (const { destination } of destinations) this.#scheduler.suspend(destination, 0);
+    }
     this.#scheduler.refresh(destinations);
     return { rows };
   }
-}
-
-/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
-function threadCount(configured: number | 'auto'): number {
-  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
 }
 
 function verdictOf(error: unknown): number {

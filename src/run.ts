@@ -155,14 +155,13 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
 /** The only relay process is this one: whoever started it starts it again when it crashes. */
 async function startAlone({ config, configPath, log, serviceManager }: Context): Promise<Serving> {
   const { startRelay } = await import('./relay.ts');
-  const { LocalCounts } = await import('./listener/connection-counts.ts');
   const { takeNamed } = await import('./listener/sockets.ts');
   const { socketPlace } = await import('./native.ts');
   const sockets = config.listeners.flatMap(({ fd_name: name }, listener) =>
     name === undefined ? [] : takeNamed(name, listener, 1, serviceManager.sockets, { socketPlace }),
   );
-  const eventsDir = join(config.data_dir, 'events');
-  const place = { process: 0, eventsDir, sockets, counts: new LocalCounts(), accepts: true };
+  const { onlyPlace } = await import('./process-place.ts');
+  const place = onlyPlace(config, sockets);
   const relay = await startRelay({ config, configPath, log, version: version(), place });
   // Its main thread is this one: whoever is asked can answer.
   return Object.assign(relay, { healthy: () => true });

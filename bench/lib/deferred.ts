@@ -9,7 +9,7 @@ import { type CommitMessage, FIRST_FENCE, type Settlement } from '../../src/data
 import { openConnection } from '../../src/database/sqlite/connection.ts';
 import { SqliteDatabase } from '../../src/database/sqlite/sqlite-database.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
-import { createArena } from '../../src/native.ts';
+import { CHUNK_BYTES, createArena } from '../../src/native.ts';
 import { DatabaseStorage } from '../../src/storage/database-storage.ts';
 import { createMessage } from './bench-message.ts';
 import { type ChainOptions, type ChainReport, runChain } from './chain.ts';
@@ -72,7 +72,7 @@ export async function measureDeferred(
 /** One message per recipient, spread over `domains` destinations, each tried once and due again in some hours. */
 async function preload(dataDir: string, count: number, domains: number, sizeBytes: number): Promise<void> {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-  const arena = createArena(16 << 20, tmpdir());
+  const arena = createArena((BATCH + 64) * CHUNK_BYTES, tmpdir());
   const file = join(dataDir, 'queue.db');
   const db = openConnection({ path: file, sqlDir: SQL });
   // Nothing here needs to survive a power cut.
@@ -97,7 +97,7 @@ async function preload(dataDir: string, count: number, domains: number, sizeByte
     from: 'a@bench.test',
     to: 'b@bench.test',
   });
-  const content = arena.store(Buffer.concat([header, body]));
+  const bytes = Buffer.concat([header, body]);
   for (let from = 0; from < count; from += BATCH) {
     const nowMs = Date.now();
     const messages: CommitMessage[] = [];
@@ -117,8 +117,9 @@ async function preload(dataDir: string, count: number, domains: number, sizeByte
             ],
           },
           trace: `Received: from bench.test by relay.test id ${queueId}; Mon, 1 Jan 2026 00:00:00 +0000\r\n`,
-          content,
-          sizeBytes: arena.lengthBytes(content),
+          // Each its own: the state word behind it moves with the commit.
+          content: arena.store(bytes),
+          sizeBytes: bytes.length,
           receivedAtMs: nowMs,
           client: { address: '127.0.0.1', helo: 'bench.test', protocol: 'ESMTP', sessionId: 'bench' },
         },
@@ -144,7 +145,10 @@ async function preload(dataDir: string, count: number, domains: number, sizeByte
     const times = { withdrawals: [], nowMs, leaseUntilMs: nowMs + 60_000 };
     await database.commit({ token: `m${from}`, messages, settlements: [], ...times });
     await database.commit({ token: `s${from}`, messages: [], settlements, ...times });
+    for (const { message } of messages) arena.release(message.content);
   }
+  const { RETRY: stored } = (await database.stats()).rows;
+  if (stored !== count) throw new Error(`only ${stored} of ${count} deferred rows were stored`);
   // As after an earlier life: the rows are keyed by the routes of the next one.
   await database.recover(Date.now());
   await database.close();

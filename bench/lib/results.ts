@@ -1,9 +1,12 @@
 /** Results on disk: one JSON file per run, with machine, command and durability, and a Markdown table beside it. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { describeMachine, type Machine } from './proc.ts';
 
+/** Load of the machine before we began: what else ran beside the measurement. */
+const LOAD_BEFORE = Math.round((loadavg()[0] ?? 0) * 100) / 100;
 const FOLDER = resolve(import.meta.dirname, '../results');
 
 export interface ResultFile {
@@ -11,6 +14,8 @@ export interface ResultFile {
   when: string;
   commit: string;
   machine: Machine;
+  /** Load average of the minute before the start. */
+  loadBefore: number;
   command: string;
   /** What was on stable storage when a message was acknowledged. */
   durability: string;
@@ -25,6 +30,7 @@ export function writeResults(name: string, durability: string, results: unknown,
     when: new Date().toISOString(),
     commit: commit(),
     machine: describeMachine(),
+    loadBefore: LOAD_BEFORE,
     command: ['node', ...process.argv.slice(1).map(shorten)].join(' '),
     durability,
     results,
@@ -34,7 +40,7 @@ export function writeResults(name: string, durability: string, results: unknown,
     `# ${name}`,
     '',
     `- ${file.when}, commit ${file.commit}`,
-    `- ${cpu}, ${cores} cores, ${memoryGb} GB, Linux ${kernel}, Node ${node}`,
+    `- ${cpu}, ${cores} cores, ${memoryGb} GB, Linux ${kernel}, Node ${node}; load before: ${LOAD_BEFORE}`,
     `- \`${file.command}\``,
     `- durability: ${durability}`,
     '',

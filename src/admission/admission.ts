@@ -52,10 +52,13 @@ export class Admission {
     return this.#pressure();
   }
 
-  /** At end of data: null when the message now counts as in flight, or the refusal. */
+  /**
+   * At end of data: null when the message now counts as in flight, or the refusal. Short content memory is no reason to
+   * refuse here: this content has its place, and committing it is what gives the place back.
+   */
   message(): Reply | null {
     const pressure = this.#pressure();
-    if (pressure !== null) return pressure;
+    if (pressure !== null && pressure !== REPLY.contentMemoryFull) return pressure;
     if (Atomics.add(this.#gauges, GAUGE.inflightMails, 1) < this.#maxInflight) return null;
     Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
     return REPLY.inflightFull;

@@ -4,10 +4,11 @@
  * own). Nothing may open and close `relay.lock` or `queue.lock` elsewhere in this program: POSIX would drop the lock
  * with any descriptor of the file.
  */
-import { chmodSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { RelayError } from './errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 export interface DataDirLock {
   release(): void;
@@ -23,7 +24,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
   const pidFile = join(dataDir, `${name}.pid`);
   let database: DatabaseSync;
   try {
-    if (mkdirSync(dataDir, { recursive: true, mode: 0o700 }) !== undefined) chmodSync(dataDir, 0o700);
+    if (makeFolder(dataDir, 0o700)) chmodSync(dataDir, 0o700);
     if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
     database = new DatabaseSync(join(dataDir, `${name}.lock`), { timeout: 0 });
   } catch (error) {

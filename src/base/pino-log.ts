@@ -3,10 +3,10 @@
  * own on the same file, opened for appending, so that lines never mix. When the disk is full, lines wait in memory,
  * up to a bound; beyond it they are dropped, and how many is said with the next line.
  */
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import pino from 'pino';
 import type { Log } from './log.ts';
+import { makeFolder } from './make-folder.ts';
 
 export interface LogOptions {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -32,7 +32,7 @@ export class PinoLog implements Log {
 
   /** @throws Error when the file cannot be opened. */
   constructor(options: LogOptions) {
-    if (options.file !== null) mkdirSync(dirname(options.file), { recursive: true, mode: 0o700 });
+    if (options.file !== null) makeFolder(dirname(options.file), 0o700);
     this.#toFile = options.file !== null;
     // Synchronous: a line is in the file when the call returns, also when the next thing is a crash. The log is
     // not on the hot path, delivery events are (report/events.ts).

@@ -23,6 +23,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
 
   checkListeners(config, problem);
   checkAddresses(config, problem);
+  checkDomains(config, problem);
   checkDatabase(config, isSet, problem, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
@@ -99,6 +100,28 @@ function checkAddresses(config: Config, problem: Say): void {
   if (source !== undefined && isIP(source) === 0) {
     problem(['delivery', 'source_address'], `must be an IPv4 or IPv6 address, is "${source}"`);
   }
+}
+
+/** A domain that no address can have would be a key without effect; the session threads refuse it outright. */
+function checkDomains(config: Config, problem: Say): void {
+  for (const [i, entry] of config.relay_domains.entries()) {
+    if (!isDomain(entry.replace(/^\./, ''))) {
+      problem(
+        ['relay_domains', i],
+        `must be a domain such as example.com, or .example.com for its subdomains, is "${entry}"`,
+      );
+    }
+  }
+  for (const domain of Object.keys(config.delivery.routes)) {
+    if (!isDomain(domain) && !/^\[.+\]$/.test(domain)) {
+      problem(['delivery', 'routes'], `must be keyed by domains such as example.com, has "${domain}"`);
+    }
+  }
+}
+
+/** Letters, digits and hyphens in labels (RFC 5321 §4.1.2), A-labels in lower case. */
+function isDomain(text: string): boolean {
+  return text.length <= 255 && /^(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*$/.test(text);
 }
 
 export function isNetwork(text: string): boolean {

@@ -3,6 +3,7 @@
  * for editors and `docs/configuration.md`. Every key has an effect and a test.
  */
 // biome-ignore-all format: one option a line reads as the table it is.
+import { domainToASCII } from 'node:url';
 import { z } from 'zod';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -11,11 +12,15 @@ const day = 86_400_000;
 const live = { live: true } as const;
 const hostName = z.string().min(1).max(255).regex(/^[A-Za-z0-9._\-[\]:]+$/, 'a host name or address');
 const count = (min: number, max: number) => z.int().min(min).max(max);
+/** Domains are compared as A-labels in lower case; what is none stays as it is, for rules.ts to name. */
+const aLabels = (domain: string) => domainToASCII(domain) || domain.toLowerCase();
+/** A file or folder: '' would mean the folder it is relative to. */
+const path = () => z.string().min(1);
 
 const listener = z.strictObject({
-  host: z.string().optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, `path`, or `fd_name`.'),
+  host: z.string().min(1).optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, `path`, or `fd_name`.'),
   port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
-  path: z.string().optional().describe('Unix socket path instead of host and port.'),
+  path: path().optional().describe('Unix socket path instead of host and port.'),
   fd_name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name of letters, digits, dot, dash').optional().describe('Take the sockets that systemd passes under this name (FileDescriptorName= of the socket unit) instead of opening any.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
 });
@@ -46,20 +51,20 @@ const smtp = z.strictObject({
 
 const database = z.strictObject({
   driver: z.enum(['sqlite']).default('sqlite').describe('Queue database.'),
-  path: z.string().default('queue.db').describe('sqlite: file, relative to data_dir; `:memory:` keeps nothing over a restart.'),
+  path: path().default('queue.db').describe('sqlite: file, relative to data_dir; `:memory:` keeps nothing over a restart.'),
   max_messages: count(1, 10_000_000).default(100_000).describe('sqlite with `:memory:`: messages held at most; then 452 4.3.1.'),
 });
 
 const storage = z.strictObject({
   provider: z.enum(['database', 'local']).default('database').describe('Where content lies.'),
-  local: z.strictObject({ path: z.string().default('mail').describe('local: folder, relative to data_dir.') }).prefault({}),
+  local: z.strictObject({ path: path().default('mail').describe('local: folder, relative to data_dir.') }).prefault({}),
 });
 
 const delivery = z.strictObject({
   enabled: z.boolean().default(true).describe('false: everything is accepted and held in the queue.'),
   mx_port: count(1, 65535).default(25).describe('Port of MX hosts.').meta(live),
   smarthost: nextHop.optional().describe('Next hop for all mail without a route. Absent: mail goes by MX.'),
-  routes: z.record(z.string().transform((s) => s.toLowerCase()), nextHop).default({}).describe('Domain → next hop.'),
+  routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),
   ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).').meta(live),
@@ -76,18 +81,18 @@ const delivery = z.strictObject({
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
-  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once; beyond that they wait in the database.'),
+  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
 });
 
 const schema = {
   $schema: z.string().optional().describe('For editors.').meta(live),
   include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.').meta(live),
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
-  data_dir: z.string().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
+  data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
-  relay_domains: z.array(z.string().transform((s) => s.toLowerCase())).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
+  relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
   inbound_ack_mode: z.enum(['after_persist', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage, or once it is in memory (a crash can lose it).').meta(live),
   inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
@@ -144,7 +149,7 @@ const schema = {
   log: z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),
     format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
-    file: z.string().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
+    file: path().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
     transcripts: z.boolean().default(false).describe('Log the commands and replies of every session (never content or credentials).').meta(live),
   }).prefault({}),
   events: z.strictObject({

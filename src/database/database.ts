@@ -149,11 +149,15 @@ export interface RemovedMail {
   queueId: string;
   recipients: string[];
 }
+/** What one transaction of an action changed. */
+export interface OperatePart {
+  destinations: string[];
+  removed: RemovedMail[];
+}
 export interface OperateResult {
   rows: number;
   /** rows = 0: nothing waits there any more. */
   destinations: DestinationBacklog[];
-  removed: RemovedMail[];
 }
 
 /**
@@ -187,7 +191,13 @@ export interface Database {
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
   /** Operator's hand on rows that are not SENDING; returns the rows changed, and what waits since at their destinations. */
-  operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult>;
+  operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    /** Told of each part once it is durable: it counts also when a later one fails. */
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult>;
 
   close(): Promise<void>;
 }

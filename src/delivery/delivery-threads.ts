@@ -98,10 +98,15 @@ export class DeliveryThreads {
     for (let thread = 0; thread < this.#workers.length; thread++) this.#post(thread, message);
   }
 
-  /** Resolves with the jobs never begun, once what was on the wire has its results. */
-  async drain(): Promise<Job[]> {
+  /** Forgets that these destinations failed: their next jobs are tried. */
+  resume(destinations: string[]): void {
+    this.postAll({ type: 'resume', destinations });
+  }
+
+  /** Resolves with the jobs never begun, once what was on the wire has its results; after graceMs it is cut. */
+  async drain(graceMs: number): Promise<Job[]> {
     const all = Promise.all(this.#workers.map(() => new Promise<Job[]>((done) => this.#drains.push(done))));
-    this.postAll({ type: 'drain' });
+    this.postAll({ type: 'drain', graceMs });
     return (await all).flat();
   }
 

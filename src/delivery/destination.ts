@@ -302,6 +302,13 @@ export class Destination implements SessionOwner {
     this.#ports.finished(attempt);
   }
 
+  /** Tries again although its connections failed; when the next one does too, it is suspended for longer. */
+  resume(): void {
+    this.#suspendedUntilMs = 0;
+    this.#dialsPausedUntilMs = 0;
+    this.pump();
+  }
+
   /** The config changed: open sessions end after what they are at. */
   retire(): void {
     for (const session of this.#sessions) session.retiring = true;

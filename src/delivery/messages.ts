@@ -23,5 +23,8 @@ export type FromDelivery =
 export type ToDelivery =
   | { type: 'jobs'; jobs: Job[] }
   | { type: 'config'; config: Config }
-  | { type: 'drain' }
+  /** Destinations that an operator wants tried now, suspended or not. */
+  | { type: 'resume'; destinations: string[] }
+  /** Finish what is on the wire within graceMs, then say 'drained'. */
+  | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

@@ -287,11 +287,18 @@ export class Sender implements DestinationPorts {
     });
   }
 
-  /** Finishes what is on the wire within shutdown_grace_ms, then posts 'drained' with the jobs never begun. */
-  drain(): void {
+  /** An operator wants them tried now. */
+  resume(destinations: string[]): void {
+    this.outside(() => {
+      for (const key of destinations) this.#destinations.get(key)?.resume();
+    });
+  }
+
+  /** Finishes what is on the wire within graceMs, then posts 'drained' with the jobs never begun. */
+  drain(graceMs: number): void {
     if (this.draining) return;
     this.draining = true;
-    this.#ports.setTimer(this.config.shutdown_grace_ms, () => {
+    this.#ports.setTimer(graceMs, () => {
       this.outside(() => {
         for (const destination of this.#destinations.values()) destination.cut();
         this.#settler.giveUpWaiting();

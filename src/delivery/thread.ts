@@ -74,8 +74,11 @@ port.on('message', (message: ToDelivery) => {
     case 'config':
       sender.reconfigure(message.config);
       break;
+    case 'resume':
+      sender.resume(message.destinations);
+      break;
     case 'drain':
-      sender.drain();
+      sender.drain(message.graceMs);
       break;
     case 'reopen-log':
       // This thread writes no log file.

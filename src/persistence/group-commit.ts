@@ -87,12 +87,13 @@ export class GroupCommit {
   #current: Batch | null = null;
   #currentSinceMs = 0;
   #scheduled = false;
-  /** Settlements and withdrawals wait until then after a failure; new messages do not. */
-  #retryAtMs = 0;
+  /** Settlements and withdrawals rest after a failure, new messages do not. A timer ends it: a clock may step back. */
+  #resting = false;
   #retryDelayMs = FIRST_RETRY_MS;
   /** The last attempt to write settlements failed: they go alone until one succeeds. */
   #failing = false;
-  #suspectsAtMs = 0;
+  /** A settlement that fails by itself was just tried. */
+  #suspectsRest = false;
   #failedAtMs = Number.NEGATIVE_INFINITY;
   #drained: (() => void)[] = [];
   #commits = 0;
@@ -136,8 +137,13 @@ export class GroupCommit {
       settlements: this.#settlements,
       failures: this.#failures,
       commitAgeMs: this.#current === null ? 0 : this.#now() - this.#currentSinceMs,
-      failing: this.#now() - this.#failedAtMs < FAILURE_MEMORY_MS,
+      failing: this.#failedLately(),
     };
+  }
+
+  #failedLately(): boolean {
+    const sinceMs = this.#now() - this.#failedAtMs;
+    return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
   #isIdle(): boolean {
@@ -156,9 +162,8 @@ export class GroupCommit {
 
   #next(): void {
     if (this.#current !== null) return;
-    const nowMs = this.#now();
-    const suspect = nowMs >= this.#suspectsAtMs ? this.#queue.takeSuspect() : null;
-    const batch = suspect ?? this.#queue.take(nowMs >= this.#retryAtMs, this.#failing);
+    const suspect = this.#suspectsRest ? null : this.#queue.takeSuspect();
+    const batch = suspect ?? this.#queue.take(!this.#resting, this.#failing);
     if (batch === null) {
       if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
       return;
@@ -221,7 +226,10 @@ export class GroupCommit {
   #outcome({ message }: Entry, committed: boolean): EntryOutcome {
     if (!committed) return 'withdrawn';
     this.#committedMessages++;
-    if (this.#arena.moveState(message.content, CONTENT_STATE.committing, CONTENT_STATE.committed))
+    const { committing, committed: done } = CONTENT_STATE;
+    const { content } = message;
+    // The database may have closed the race already, before it did anything else with the rows.
+    if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
     this.#queue.addWithdrawal(message.queueId);
     return 'abandoned';
@@ -256,8 +264,11 @@ export class GroupCommit {
   #setAside({ items, withdrawals }: Batch): void {
     this.#queue.suspect(items);
     this.#queue.putBack({ items: [], withdrawals });
-    this.#suspectsAtMs = this.#now() + LONGEST_RETRY_MS;
-    this.#setTimer(() => this.#schedule(), LONGEST_RETRY_MS);
+    this.#suspectsRest = true;
+    this.#setTimer(() => {
+      this.#suspectsRest = false;
+      this.#schedule();
+    }, LONGEST_RETRY_MS);
   }
 
   #putBack(batch: Batch): void {
@@ -269,7 +280,10 @@ export class GroupCommit {
     if (atOnce) return;
     const delayMs = this.#retryDelayMs;
     this.#retryDelayMs = Math.min(LONGEST_RETRY_MS, delayMs * 2);
-    this.#retryAtMs = this.#now() + delayMs;
-    this.#setTimer(() => this.#schedule(), delayMs);
+    this.#resting = true;
+    this.#setTimer(() => {
+      this.#resting = false;
+      this.#schedule();
+    }, delayMs);
   }
 }

@@ -13,7 +13,8 @@ import type {
 } from '../database/database.ts';
 import type { ListSlice, StatsSlice } from '../database/sqlite/inspect.ts';
 import type { OperateSlice } from '../database/sqlite/operate.ts';
-import type { BatchWire, ResultWire } from './batch-wire.ts';
+import type { Wire } from '../mail/message-wire.ts';
+import type { ResultWire } from './batch-wire.ts';
 
 /** What a thread of the pool is started with. */
 export interface PersistenceStart {
@@ -25,7 +26,7 @@ export interface PersistenceStart {
 }
 
 export type Task =
-  | { kind: 'commit'; batch: BatchWire }
+  | { kind: 'commit'; batch: Wire }
   | { kind: 'fate'; token: string }
   | { kind: 'claim'; request: ClaimRequest; owner: string }
   | { kind: 'unclaim'; owner: string; nowMs: number }

@@ -13,11 +13,18 @@ import {
 } from './parameters.ts';
 import { REPLY, type Reply } from './reply.ts';
 
-/** Four letters as one number, whatever their case; 0 when the text is shorter. */
+/**
+ * Four letters as one number, whatever their case; 0 when the text is shorter or they are no ASCII. A character such as
+ * U+0144, whose low octet is a letter, must not pass for it: the reactor, which reads octets, would not hold the socket.
+ */
 export function verbCode(text: string): number {
   if (text.length < 4) return 0;
-  const high = ((text.charCodeAt(0) & 0xdf) << 8) | (text.charCodeAt(1) & 0xdf);
-  return (high << 16) | ((text.charCodeAt(2) & 0xdf) << 8) | (text.charCodeAt(3) & 0xdf);
+  const a = text.charCodeAt(0);
+  const b = text.charCodeAt(1);
+  const c = text.charCodeAt(2);
+  const d = text.charCodeAt(3);
+  if ((a | b | c | d) > 0x7f) return 0;
+  return ((((a & 0xdf) << 8) | (b & 0xdf)) << 16) | ((c & 0xdf) << 8) | (d & 0xdf);
 }
 
 export interface MailCommand {

@@ -9,7 +9,7 @@ import type { PeerReply } from '../mail/outcome.ts';
 import { formatDate } from '../protocol/date.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { writeText } from './dsn-text.ts';
-import { isAscii, quotedPrintable } from './quoted-printable.ts';
+import { isAscii, isSevenBitText, quotedPrintable } from './quoted-printable.ts';
 
 export interface DsnRecipient {
   address: string;
@@ -200,7 +200,10 @@ function returnedPart({ part, bytes }: Returned, international: boolean): Part {
     : part === 'message'
       ? 'message/global'
       : 'message/global-headers';
-  if (ascii) return { header: `${description}Content-Type: ${type}\r\n\r\n`, bytes, eightBit: false };
+  // Octets of a BINARYMIME message may hold a bare LF or CR, which some peer would take for a line end: a report goes
+  // out by DATA, so they are encoded like 8-bit ones.
+  if (isSevenBitText(bytes))
+    return { header: `${description}Content-Type: ${type}\r\n\r\n`, bytes, eightBit: false };
   const encoding = 'Content-Transfer-Encoding: quoted-printable\r\n';
   const encoded = Buffer.from(quotedPrintable(bytes));
   return {

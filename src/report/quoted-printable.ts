@@ -8,6 +8,16 @@ export function isAscii(bytes: Uint8Array): boolean {
   return true;
 }
 
+/** What a 7bit part may hold (RFC 2045 §2.7, its line length apart): ASCII without NUL, CR and LF only together. */
+export function isSevenBitText(bytes: Uint8Array): boolean {
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] as number;
+    if (byte === 0 || byte > 127 || byte === 0x0a) return false;
+    if (byte === 0x0d && bytes[++i] !== 0x0a) return false;
+  }
+  return true;
+}
+
 /** CRLF stays a line end; every other octet that is not plain text is written =XX. Lines have at most 76 characters. */
 export function quotedPrintable(bytes: Uint8Array): string {
   let text = '';

@@ -4,7 +4,8 @@
  * It keeps per destination a count of waiting rows and the time the earliest is due, never the rows themselves
  * (the database has those), so a million deferred recipients cost what their destinations cost. Places with
  * delivery are bounded (`maxInFlight`), and one destination gets at most as many as are still free: a slow
- * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing).
+ * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing). The
+ * same holds for the memory their content takes, so that peers that stand still never keep new mail from coming in.
  */
 import type { DestinationBacklog } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -15,6 +16,13 @@ import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;
+
+/** Share (1/n) of the memory for content that delivery leaves to new mail. */
+const RESERVE_SHARE = 8;
+/** So many places are given however full the memory is, or a crowd of slow clients would stop delivery. */
+const LEAST_PLACES = 16;
+/** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
+const MEMORY_PAUSE_MS = 200;
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -47,12 +55,15 @@ export class EmbeddedScheduler implements Scheduler {
   readonly #due = new DueHeap<Place>();
   /** Places with due rows that wait for a free place with delivery, first come first served. */
   #ready: Place[] = [];
+  /** First of them: a list of a hundred thousand is not moved up for each that is taken. */
+  #readyFrom = 0;
   #inFlight = 0;
   #claims = 0;
   #running = false;
   #timer: { cancel(): void } | null = null;
   #timerMs = NEVER;
   #pausedUntilMs = 0;
+  #memoryTimer: { cancel(): void } | null = null;
 
   constructor(ports: SchedulerPorts, options: EmbeddedSchedulerOptions) {
     this.#ports = ports;
@@ -69,6 +80,8 @@ export class EmbeddedScheduler implements Scheduler {
     this.#timer?.cancel();
     this.#timer = null;
     this.#timerMs = NEVER;
+    this.#memoryTimer?.cancel();
+    this.#memoryTimer = null;
   }
 
   reserve(destination: string, _recipients: number): boolean {
@@ -87,7 +100,7 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   cancel(destination: string, _recipients: number): void {
-    this.#free(destination);
+    this.#vacate(destination);
   }
 
   handOff(job: Job): void {
@@ -104,12 +117,12 @@ export class EmbeddedScheduler implements Scheduler {
 
   settled(result: AttemptResult, retryAtMs: number | null): void {
     if (retryAtMs !== null) this.waiting(result.destination, 1, retryAtMs);
-    this.#free(result.destination);
+    this.#vacate(result.destination);
   }
 
   returned(job: Job): void {
     this.waiting(job.destination, 1, this.#ports.now());
-    this.#free(job.destination);
+    this.#vacate(job.destination);
   }
 
   suspend(destination: string, untilMs: number): void {
@@ -173,10 +186,25 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Rows this destination may still take: it never holds more places than are free for everybody. */
   #room(place: Place): number {
-    return this.#options.maxInFlight - this.#inFlight - place.inFlight;
+    return this.#free() - place.inFlight;
   }
 
-  #free(destination: string): void {
+  /** Places that are free, as far as there is memory for them. */
+  #free(): number {
+    const places = this.#options.maxInFlight - this.#inFlight;
+    return Math.min(places, Math.max(this.#fitting(), LEAST_PLACES - this.#inFlight));
+  }
+
+  /** Mails of the mean size that the memory for content still has room for. */
+  #fitting(): number {
+    const { chunkCount } = this.#ports;
+    const free = this.#ports.freeChunks();
+    const used = chunkCount - free;
+    const room = free - Math.ceil(chunkCount / RESERVE_SHARE);
+    return used === 0 ? room : Math.floor((room * this.#inFlight) / used);
+  }
+
+  #vacate(destination: string): void {
     const place = this.#place(destination);
     place.inFlight--;
     this.#inFlight--;
@@ -191,7 +219,9 @@ export class EmbeddedScheduler implements Scheduler {
       place.waitingRows === 0 &&
       !place.claiming &&
       !place.queued &&
-      place.suspendedUntilMs <= this.#ports.now()
+      place.suspendedUntilMs <= this.#ports.now() &&
+      // A place forgotten before may still stand in the heap; the destination's place of today is another.
+      this.#places.get(place.destination) === place
     )
       this.#places.delete(place.destination);
   }
@@ -248,17 +278,18 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Starts the next claim when there is room; one at a time, since one writer answers them. */
   #pump(): void {
-    if (!this.#running || !this.#options.enabled || this.#claims > 0 || this.#ready.length === 0) return;
+    if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
     const nowMs = this.#ports.now();
     if (nowMs < this.#pausedUntilMs) return;
-    for (let looked = this.#ready.length; looked > 0; looked--) {
-      const place = this.#ready.shift() as Place;
-      place.queued = false;
+    const free = this.#free();
+    // With nothing free none of them need be looked at, however many there are.
+    for (let looked = free > 0 ? this.#ready.length - this.#readyFrom : 0; looked > 0; looked--) {
+      const place = this.#takeReady();
       if (place.suspendedUntilMs > nowMs) {
         this.#watch(place, place.suspendedUntilMs);
         continue;
       }
-      const room = this.#room(place);
+      const room = free - place.inFlight;
       if (room <= 0) {
         this.#enqueue(place);
         continue;
@@ -266,6 +297,25 @@ export class EmbeddedScheduler implements Scheduler {
       void this.#claim(place, Math.min(CLAIM_ROWS, room));
       return;
     }
+    if (this.#ready.length > this.#readyFrom) this.#watchMemory();
+  }
+
+  #takeReady(): Place {
+    const place = this.#ready[this.#readyFrom++] as Place;
+    place.queued = false;
+    if (this.#readyFrom * 2 > this.#ready.length) {
+      this.#ready = this.#ready.slice(this.#readyFrom);
+      this.#readyFrom = 0;
+    }
+    return place;
+  }
+
+  /** A place that becomes free pumps by itself; memory that does is seen only by looking. */
+  #watchMemory(): void {
+    this.#memoryTimer ??= this.#ports.setTimer(this.#ports.now() + MEMORY_PAUSE_MS, () => {
+      this.#memoryTimer = null;
+      this.#pump();
+    });
   }
 
   async #claim(place: Place, limit: number): Promise<void> {

@@ -46,6 +46,9 @@ export interface SchedulerPorts {
     limit: number,
   ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
+  /** Room for content (arena chunks): in all, and free now. */
+  chunkCount: number;
+  freeChunks(): number;
   now(): number;
   setTimer(atMs: number, fire: () => void): { cancel(): void };
 }

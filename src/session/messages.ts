@@ -1,6 +1,6 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
-import type { Message } from '../mail/message.ts';
+import type { Wire } from '../mail/message-wire.ts';
 
 export interface SessionThreadStart {
   config: Config;
@@ -14,8 +14,8 @@ export interface SessionThreadStart {
 
 export type FromSession =
   | { type: 'ready'; reactorId: number }
-  /** Messages complete in this turn, in order. `tickets[i]` names messages[i] in the verdict; -1 when no verdict is awaited (after_enqueue). */
-  | { type: 'turn'; messages: Message[]; tickets: number[]; closedPeers: string[] }
+  /** Messages complete in this turn, in order. `tickets[i]` names the i-th in the verdict; -1 when no verdict is awaited (after_enqueue). */
+  | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
   | { type: 'drained' };
 
 /** 0 = committed; else the reason the commit did not happen. */

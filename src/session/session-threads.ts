@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Message } from '../mail/message.ts';
+import { readMessages } from '../mail/message-wire.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
 
 export interface SessionThreadsPorts {
@@ -52,7 +53,12 @@ export class SessionThreads {
         switch (message.type) {
           case 'turn':
             if (message.closedPeers.length > 0) this.#ports.closedPeers(message.closedPeers);
-            if (message.messages.length > 0) this.#ports.messages(thread, message.messages, message.tickets);
+            if (message.tickets.length > 0)
+              this.#ports.messages(
+                thread,
+                readMessages(message.messages, message.tickets.length),
+                message.tickets,
+              );
             break;
           case 'ready':
             this.reactorIds[thread] = message.reactorId;

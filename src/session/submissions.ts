@@ -3,6 +3,7 @@
  * and posted as one message; and which session waits for which verdict.
  */
 import type { Message } from '../mail/message.ts';
+import { type Wire, writeMessage } from '../mail/message-wire.ts';
 import type { FromSession } from './messages.ts';
 import type { Session } from './session.ts';
 
@@ -12,7 +13,7 @@ const NO_TICKET = -1;
 export class Submissions {
   readonly #post: (message: FromSession) => void;
   readonly #waiting = new Map<number, Session>();
-  #messages: Message[] = [];
+  #messages: Wire = [];
   #tickets: number[] = [];
   #closedPeers: string[] = [];
   #nextTicket = 0;
@@ -23,7 +24,7 @@ export class Submissions {
 
   /** Sends the message with the turn's batch. The session's reference on the content goes along. */
   add(message: Message): void {
-    this.#messages.push(message);
+    writeMessage(this.#messages, message);
     this.#tickets.push(NO_TICKET);
   }
 
@@ -31,7 +32,7 @@ export class Submissions {
   addAwaited(message: Message, session: Session): number {
     const ticket = this.#nextTicket++;
     this.#waiting.set(ticket, session);
-    this.#messages.push(message);
+    writeMessage(this.#messages, message);
     this.#tickets.push(ticket);
     return ticket;
   }
@@ -54,7 +55,7 @@ export class Submissions {
 
   /** Posts what the turn gathered, if anything. */
   flush(): void {
-    if (this.#messages.length === 0 && this.#closedPeers.length === 0) return;
+    if (this.#tickets.length === 0 && this.#closedPeers.length === 0) return;
     this.#post({
       type: 'turn',
       messages: this.#messages,

@@ -8,7 +8,6 @@ import {
   fdatasyncSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readSync,
   unlinkSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 
 const COPY_BYTES = 1024 * 1024;
@@ -32,9 +32,9 @@ export function syncFolder(path: string): void {
 }
 
 /** Creates a folder that survives a crash; does nothing when it is there. */
-export function makeFolder(path: string): void {
+export function makeDurableFolder(path: string): void {
   if (existsSync(path)) return;
-  mkdirSync(path, { recursive: true });
+  makeFolder(path);
   syncFolder(dirname(path));
 }
 

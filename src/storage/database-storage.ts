@@ -13,7 +13,7 @@ import type { Arena } from '../native.ts';
 import {
   keepSpilled,
   loadFile,
-  makeFolder,
+  makeDurableFolder,
   readFilePart,
   syncFolder,
   unlinkIfThere,
@@ -60,7 +60,7 @@ export class DatabaseStorage implements Storage {
     try {
       for (const { queueId, content, lengthBytes } of items) {
         if (this.#arena.file(content) !== null) {
-          makeFolder(this.#options.folder);
+          makeDurableFolder(this.#options.folder);
           refs.push({ object: queueId, offset: 0, lengthBytes, parts: 0 });
           keepSpilled(this.#arena, content, this.#path(queueId));
         } else if (bundling && lengthBytes >= BUNDLED_CONTENT_BYTES) {
@@ -75,7 +75,7 @@ export class DatabaseStorage implements Storage {
         }
       }
       if (bundle !== null) {
-        makeFolder(this.#options.folder);
+        makeDurableFolder(this.#options.folder);
         writeFile(this.#path(bundle.object), bundle.views);
       }
       if (refs.some(({ object }) => object !== '')) syncFolder(this.#options.folder);

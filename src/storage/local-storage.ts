@@ -10,7 +10,7 @@ import type { Arena } from '../native.ts';
 import {
   keepSpilled,
   loadFile,
-  makeFolder,
+  makeDurableFolder,
   readFilePart,
   syncFolder,
   unlinkIfThere,
@@ -73,8 +73,8 @@ export class LocalStorage implements Storage {
     const day = dayOf(queueId);
     const folder = join(this.#options.folder, day);
     if (!folders.has(folder)) {
-      makeFolder(this.#options.folder);
-      makeFolder(folder);
+      makeDurableFolder(this.#options.folder);
+      makeDurableFolder(folder);
       folders.add(folder);
     }
     return `${day}/${queueId}${suffix}`;

@@ -20,7 +20,7 @@ export interface ProcessStart {
   processes: number;
   accepts: boolean;
   eventsDir: string;
-  /** Sockets of all processes, by the descriptors they have in the relay process. */
+  /** Sockets of all processes, by the descriptors they have in the relay process; -1 when it does not accept. */
   sockets: GivenSocket[];
   /** Memory of the connection counts of all processes. */
   counts: { fd: number; bytes: number };

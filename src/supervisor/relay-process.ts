@@ -2,11 +2,12 @@
  * Entry and composition root of a relay process under a supervisor: builds its relay from the first message and does
  * what the supervisor says. Signals of the terminal are the supervisor's: it tells every process in its turn.
  */
-import { closeSync, mkdirSync, rmSync } from 'node:fs';
+import { closeSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
@@ -37,7 +38,9 @@ class RelayProcess {
     const { process: number, processes, accepts, eventsDir, sockets } = this.#start;
     const config = processConfig(this.#start.config, number, processes);
     try {
-      if (number > 0) makeFolder(config.database.path);
+      const { path } = config.database;
+      // The operator may have put it outside data_dir.
+      if (number > 0 && path !== ':memory:') makeFolder(dirname(path), 0o700);
       this.#relay = await startRelay({
         config,
         configPath: this.#start.configPath,
@@ -108,7 +111,7 @@ class RelayProcess {
     send({ type: 'draining' });
     const drained = relay.drain();
     // Nobody shall connect to a socket that no process will ever accept on again.
-    for (const { fd } of this.#start.sockets) closeSync(fd);
+    for (const { fd } of this.#start.sockets) if (fd >= 0) closeSync(fd);
     await drained;
     await this.#stop(EXIT.ok);
   }
@@ -187,11 +190,6 @@ class RelayProcess {
 function removeQueue({ database, data_dir }: ProcessStart['config']): void {
   for (const suffix of ['', '-wal', '-shm']) rmSync(database.path + suffix, { force: true });
   rmSync(data_dir, { recursive: true, force: true });
-}
-
-/** Of the queue file, which the operator may have put outside data_dir. */
-function makeFolder(file: string): void {
-  if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
 }
 
 function send(message: FromProcess, sent: () => void = () => {}): void {

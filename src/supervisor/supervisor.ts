@@ -190,7 +190,7 @@ export class Supervisor {
       processes,
       accepts,
       eventsDir: join(this.#config.data_dir, 'events'),
-      sockets: accepts ? sockets.map((socket, i) => ({ ...socket, fd: FIRST_FD + 1 + i })) : [],
+      sockets: sockets.map((socket, i) => ({ ...socket, fd: accepts ? FIRST_FD + 1 + i : -1 })),
       counts: { fd: FIRST_FD, bytes: counts.bytes },
     };
   }

@@ -34,7 +34,8 @@ test('a second relay on the same folder is refused, naming the pid of the first'
 
 test('kill -9 of the holder frees the folder', async (t) => {
   const dir = folder(t);
-  const script = `(await import(${JSON.stringify(module)})).lockDataDir(${JSON.stringify(dir)}); console.log('held'); setInterval(() => {}, 1000)`;
+  // The lock lives as long as somebody refers to it.
+  const script = `globalThis.lock = (await import(${JSON.stringify(module)})).lockDataDir(${JSON.stringify(dir)}); console.log('held'); setInterval(() => {}, 1000)`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

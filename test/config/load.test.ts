@@ -222,6 +222,43 @@ test('networks, DNS servers and the source address must be addresses', () => {
   );
 });
 
+test('domains that no address can have are refused, in relay_domains and as keys of routes', () => {
+  const text = `{
+  "relay_domains": ["Ok.test", ".ok.test", "b\u00fccher.test", "a b", "*.example.com", "", "x..y", "example.com."],
+  "delivery": { "routes": { "[192.0.2.1]": { "host": "h" }, "b\u00fccher.test": { "host": "h" }, "a_b": { "host": "h" } } }
+}`;
+  assert.deepEqual(
+    problems(text).map((p) => p.replace(/ such as.*(?=, (?:is|has) )/, '')),
+    [
+      '2: relay_domains.3: must be a domain, is "a b"',
+      '2: relay_domains.4: must be a domain, is "*.example.com"',
+      '2: relay_domains.5: must be a domain, is ""',
+      '2: relay_domains.6: must be a domain, is "x..y"',
+      '2: relay_domains.7: must be a domain, is "example.com."',
+      '3: delivery.routes: must be keyed by domains, has "a_b"',
+    ],
+  );
+});
+
+test('domains outside ASCII are compared as A-labels', () => {
+  const { config } = load(
+    '{ "relay_domains": ["B\u00fccher.test"], "delivery": { "routes": { "b\u00fccher.test": { "host": "h" } } } }',
+  );
+  assert.deepEqual(config.relay_domains, ['xn--bcher-kva.test']);
+  assert.deepEqual(Object.keys(config.delivery.routes), ['xn--bcher-kva.test']);
+});
+
+test('an empty path is refused: it would name the folder it is relative to', () => {
+  const text =
+    '{ "data_dir": "", "database": { "path": "" }, "storage": { "local": { "path": "" } }, "log": { "file": "" }, "listeners": [{ "path": "" }] }';
+  assert.deepEqual(
+    problems(text).sort(),
+    ['data_dir', 'database.path', 'listeners.0.path', 'log.file', 'storage.local.path'].map(
+      (key) => `1: ${key}: must not be empty`,
+    ),
+  );
+});
+
 test('rules between keys', () => {
   assert.match(
     problems('{ "content_memory_mb": 4, "spill_threshold_bytes": 1048577 }').join(),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
-import type { Database, OutboxPlan } from '../../src/database/database.ts';
+import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 
@@ -86,6 +86,37 @@ export function databaseConformance(driver: Driver): void {
         );
       });
 
+      it('takes a message abandoned during its commit away before it can be claimed', async () => {
+        const [kept, gone] = [1, 2].map((n) => queue.message([`u${n}@one.test`]));
+        assert.ok(kept && gone);
+        const { committing, abandoned, committed } = CONTENT_STATE;
+        const moveState = queue.arena.moveState.bind(queue.arena);
+        queue.arena.moveState = (content, from, to) => {
+          const moved = moveState(content, from, to);
+          // Its session gives up the moment after the writer took it.
+          if (content === gone.content && moved && to === committing)
+            moveState(content, committing, abandoned);
+          return moved;
+        };
+        const { messages } = await db.commit(
+          queue.batch({ messages: [kept, gone].map((m) => queue.plan(m)) }),
+        );
+        queue.arena.moveState = moveState;
+        assert.deepEqual(messages, ['committed', 'withdrawn']);
+        const { jobs } = await claim('one.test');
+        assert.deepEqual(
+          jobs.map((job) => job.queueId),
+          [kept.queueId],
+        );
+        assert.equal(await db.show(gone.queueId), null);
+        assert.equal(
+          moveState(kept.content, committing, abandoned),
+          false,
+          'nobody gives up once the commit is done',
+        );
+        assert.ok(moveState(kept.content, committed, committed));
+      });
+
       it('deletes a withdrawn message with its rows and content', async () => {
         const kept = await queue.add(['k@one.test']);
         const queueId = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
@@ -138,8 +169,10 @@ export function databaseConformance(driver: Driver): void {
 
       it('refuses a queue id that is there', async () => {
         const message = queue.message(['a@one.test']);
+        const { queueId } = message;
+        const other = queue.message(['a@one.test'], { message: { queueId, sizeBytes: message.sizeBytes } });
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));
-        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
+        await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(other)] })), {
           code: 'database-refused',
         });
       });
@@ -510,8 +543,9 @@ export function databaseConformance(driver: Driver): void {
       it('deletes a row: its waiting recipients are removed, the mail goes with the last row', async () => {
         const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
         const { jobs } = await claim('two.test');
-        const first = await db.operate('delete', { queueId }, 2000);
-        assert.deepEqual(first.removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
+        const removed: RemovedMail[] = [];
+        await db.operate('delete', { queueId }, 2000, (part) => removed.push(...part.removed));
+        assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
           await queue.settle({
@@ -528,8 +562,9 @@ export function databaseConformance(driver: Driver): void {
       it('deletes DEAD rows without removing anybody twice', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
-        const result = await db.operate('delete', 'all', 2000);
-        assert.deepEqual([result.rows, result.removed], [1, []]);
+        const removed: RemovedMail[] = [];
+        const result = await db.operate('delete', 'all', 2000, (part) => removed.push(...part.removed));
+        assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
       });
     });

@@ -210,6 +210,24 @@ test('connections that fail one after another suspend the destination, twice as 
   );
 });
 
+test('a suspended destination that is resumed is tried at once', async () => {
+  await withSink(
+    { greeting: 'drop' },
+    { suspend_after_failures: 1, suspend_ms: 60_000 },
+    async (sink, harness) => {
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred connection-lost',
+      ]);
+      sink.options.greeting = '220 back';
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
+        'deferred destination-suspended',
+      ]);
+      harness.sender.resume(['smarthost', 'unknown.test']);
+      assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), ['delivered']);
+    },
+  );
+});
+
 test('a peer that grants fewer connections than we want keeps the ones it has, and nothing is deferred', async () => {
   const sink = await startSink({ delays: { dot: 5 } });
   const harness = startSender({

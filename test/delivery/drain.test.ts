@@ -18,7 +18,7 @@ test('a drain finishes what is on the wire, gives back what is not, and closes w
   const jobs = Array.from({ length: 20 }, (_, i) => harness.job({ recipients: [`u${i}@x.test`] }));
   harness.sender.accept(jobs);
   await sink.until(() => sink.messages.length >= 1);
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   const unfinished = await drained(harness);
   const settled = harness.results.map(({ queueId }) => queueId);
   // Each job came back exactly once.
@@ -38,7 +38,7 @@ test('a drain finishes what is on the wire, gives back what is not, and closes w
 
 test('an idle sender is drained at once', async () => {
   const harness = startSender({});
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.deepEqual(await drained(harness), []);
   harness.stop();
 });
@@ -48,7 +48,7 @@ test('what does not end within shutdown_grace_ms is deferred as shutdown, due at
   const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
   harness.sender.accept([harness.job({ recipients: ['hang-at-dot@x.test'] })]);
   await sink.until(() => sink.unaccepted.length === 1);
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.equal(harness.posted.length, 0);
   const grace = harness.timers.find(({ ms }) => ms === harness.config.shutdown_grace_ms);
   assert.ok(grace);
@@ -72,7 +72,7 @@ test('jobs waiting for DNS or a connection go back unfinished', async () => {
   ];
   harness.sender.accept(jobs);
   await sink.until(() => sink.connections === 1);
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.deepEqual((await drained(harness)).sort(), jobs.map(({ queueId }) => queueId).sort());
   assert.deepEqual(harness.results, []);
   await sink.until(() => sink.open.size === 0);
@@ -89,7 +89,7 @@ test('of a message with many transactions, those not begun are deferred as shutd
   const recipients = Array.from({ length: 20 }, (_, i) => `u${i}@x.test`);
   harness.sender.accept([harness.job({ recipients })]);
   await sink.until(() => sink.messages.length === 2);
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.deepEqual(await drained(harness), []);
   const counts = { delivered: 0, 'deferred shutdown': 0 };
   for (const fate of harness.results.flatMap(fates)) counts[fate as keyof typeof counts]++;
@@ -109,7 +109,7 @@ test('a job that arrives after the drain began goes back', async () => {
   });
   harness.sender.accept([harness.job({ recipients: ['a@x.test'] })]);
   await sink.until(() => sink.commands.some((line) => line.endsWith('DATA')));
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   const late = harness.job({ recipients: ['b@x.test'] });
   harness.sender.accept([late]);
   assert.deepEqual(await drained(harness), [late.queueId]);

@@ -133,7 +133,7 @@ test('when a drain ends before there is room, the bounced recipient stays in the
     const look = () => (harness.timers.length > 0 ? resolve() : setImmediate(look));
     look();
   });
-  harness.sender.drain();
+  harness.sender.drain(harness.config.shutdown_grace_ms);
   assert.equal(harness.posted.length, 0);
   harness.timers.at(-1)?.fire();
   assert.deepEqual(harness.results.flatMap(fates), ['deferred shutdown', 'delivered']);

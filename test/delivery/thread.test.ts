@@ -49,7 +49,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
         post({ type: 'jobs', jobs });
       } else if (message.type === 'results') {
         results.push(...message.results);
-        if (results.length === jobs.length) post({ type: 'drain' });
+        if (results.length === jobs.length) post({ type: 'drain', graceMs: 1000 });
       } else if (message.type === 'drained') resolve(message.unfinished);
     });
   });

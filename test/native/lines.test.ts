@@ -47,6 +47,25 @@ test('pipelined lines come in one turn, and their replies leave in one piece', a
   assert.deepEqual(chunks, ['250 a\r\n250 b\r\n250 c\r\n']);
 });
 
+test('a client that floods short lines does not keep another waiting, not even with the ring full', async () => {
+  const flooders = [await rig.client(), await rig.client(), await rig.client()];
+  const other = await rig.client();
+  rig.seen.length = 0;
+  // More lines than the ring has records, written before anything is read.
+  for (const flooder of flooders) flooder.socket.write('X\r\n'.repeat(20_000));
+  other.socket.write('NOOP\r\n');
+  await rig.until(() => rig.of('line').some((event) => event.connection === other.id));
+  const before = rig.of('line').findIndex((event) => event.connection === other.id);
+  assert.ok(before < 10_000, `${before} lines of others came first`);
+  await rig.until(() => rig.of('line').length === 60_001);
+  for (const flooder of flooders)
+    assert.equal(rig.of('line').filter((event) => event.connection === flooder.id).length, 20_000);
+  const perTurn = new Map<string, number>();
+  for (const { connection, turn } of rig.of('line'))
+    perTurn.set(`${connection} ${turn}`, (perTurn.get(`${connection} ${turn}`) ?? 0) + 1);
+  assert.ok(Math.max(...perTurn.values()) <= 1024, `${Math.max(...perTurn.values())} lines of one in a turn`);
+});
+
 test('after a verb that changes reading, nothing is parsed until the session says how', async () => {
   for (const verb of ['DATA', 'data', 'BDAT 3', 'STARTTLS', 'auth PLAIN', 'AUTH\tx']) {
     const client = await rig.client();

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -79,10 +89,31 @@ describe('database client over the pool', () => {
     assert.deepEqual(Buffer.concat(arena.parts(jobs[0]?.content as number)), bytes);
   });
 
+  it('closes no file of another thread when its own thread ends', async () => {
+    await client.commit(batch('t1', [message('06dk00000000001', Buffer.alloc(600_000, 'large '))]));
+    const { jobs } = await client.claim({
+      destination: 'one.test',
+      limit: 5,
+      maxRecipients: 5,
+      nowMs: 5,
+      leaseUntilMs: 10,
+    });
+    const content = jobs[0]?.content as number;
+    const { fd } = arena.file(content) as { fd: number };
+    arena.release(content);
+    // The number is free again: the next file opened gets it.
+    const opened: number[] = [];
+    do opened.push(openSync(join(dataDir, 'events.jsonl'), 'a'));
+    while (!opened.includes(fd) && opened.length < 50);
+    assert.ok(opened.includes(fd));
+    await pool.threads[0]?.terminate();
+    assert.equal(writeSync(fd, 'still open'), 10);
+    for (const one of opened) closeSync(one);
+  });
+
   it('brings faults across with their code, and whether a retry helps', async () => {
-    const twice = message('06dk00000000001');
-    await client.commit(batch('t1', [twice]));
-    await assert.rejects(client.commit(batch('t2', [twice])), (error: RelayError) => {
+    await client.commit(batch('t1', [message('06dk00000000001')]));
+    await assert.rejects(client.commit(batch('t2', [message('06dk00000000001')])), (error: RelayError) => {
       assert.deepEqual([error.name, error.code, error.temporary], ['RelayError', 'database-refused', false]);
       return true;
     });

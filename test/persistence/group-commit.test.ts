@@ -344,6 +344,41 @@ describe('group commit', () => {
     assert.equal(bench.commits.stats().failing, false);
   });
 
+  it('tries settlements again when their time is over, whatever the clock says', async () => {
+    const bench = new Bench();
+    bench.nowMs = 10_000_000;
+    bench.commits.settle([bench.item('x'), bench.item('bad')]);
+    await turn();
+    await bench.fail('database-unavailable');
+    const steppedBack = async (delayMs: number): Promise<void> => {
+      // The delay passes while the clock is set back by an hour.
+      const { fire } = bench.timers.shift() as { fire: () => void };
+      bench.nowMs += delayMs - 3_600_000;
+      fire();
+      await turn();
+    };
+    await steppedBack(50);
+    assert.equal(bench.inFlight, ' / x,bad / ');
+    await bench.fail('database-refused');
+    await bench.ok();
+    await bench.fail('database-refused');
+    await steppedBack(5000);
+    assert.equal(bench.inFlight, ' / bad / ');
+    await bench.ok();
+    assert.equal(bench.batches.length, 5);
+    await bench.commits.drain();
+  });
+
+  it('forgets that a commit failed when the clock is set back', async () => {
+    const bench = new Bench();
+    bench.nowMs = 10_000_000;
+    bench.commits.submit([bench.entry()]);
+    await turn();
+    await bench.fail('database-unavailable');
+    bench.nowMs -= 3_600_000;
+    assert.equal(bench.commits.stats().failing, false);
+  });
+
   it('drains when the last commit is known, retries included', async () => {
     const bench = new Bench();
     bench.commits.submit([bench.entry()]);

@@ -257,6 +257,25 @@ test('8-bit content is enclosed as it is and asks for 8BITMIME; 8-bit headers al
   assert.equal(headers.message(1, 1).envelope.body, '7BIT');
 });
 
+test('binary headers are encoded: a report never carries a bare CR, a bare LF or NUL to its peer', () => {
+  const content = 'Subject: a\n.\nMAIL FROM:<evil@x.test>\rX: \0\r\n\r\nbody';
+  const text = textOf({
+    recipients: [{ outcome: failed }],
+    job: { body: 'BINARYMIME', ret: 'FULL' },
+    content,
+  });
+  assert.doesNotMatch(text, /\0|\r(?!\n)|(?<!\r)\n/);
+  assert.match(text, /rfc822-headers\r\nContent-Transfer-Encoding: quoted-printable\r\n/);
+  assert.match(text, /Subject: a=0A\.=0AMAIL FROM:<evil@x\.test>=0DX: =00\r\n--/);
+  // Cut within a header section that has no end, between CR and LF.
+  const cut = textOf({
+    recipients: [{ outcome: failed }],
+    job: { trace: '' },
+    content: `${'a'.repeat(65_535)}\r\nb`,
+  });
+  assert.doesNotMatch(cut, /\r(?!\n)/);
+});
+
 test('an internationalized recipient is reported in ASCII to an ASCII sender (RFC 6533)', () => {
   const recipients = [
     { outcome: failed, address: 'gr\u00fc\u00dfe@x.test', orcpt: 'utf-8;gr\\x{FC}e@x.test' },

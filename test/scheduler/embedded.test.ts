@@ -5,13 +5,14 @@ import { DueHeap } from '../../src/scheduler/due-heap.ts';
 import { EmbeddedScheduler } from '../../src/scheduler/embedded.ts';
 
 /** A queue database of one list per destination, a clock moved by hand, and a delivery that only notes. */
-function world(options: { maxInFlight?: number; enabled?: boolean } = {}) {
+function world(options: { maxInFlight?: number; enabled?: boolean; chunkCount?: number } = {}) {
   let nowMs = 1000;
   let timers: { atMs: number; fire: () => void }[] = [];
   const rows = new Map<string, number[]>();
   const delivered: Job[] = [];
   const errors: unknown[] = [];
-  const state = { failClaims: 0, short: false, serial: 0 };
+  const { chunkCount = 1000 } = options;
+  const state = { failClaims: 0, short: false, serial: 0, freeChunks: chunkCount };
   const scheduler = new EmbeddedScheduler(
     {
       async claim(destination, limit) {
@@ -26,6 +27,8 @@ function world(options: { maxInFlight?: number; enabled?: boolean } = {}) {
         return { jobs, nextDueMs: rows.get(destination)?.[0] ?? null, short: state.short };
       },
       deliver: (jobs) => delivered.push(...jobs),
+      chunkCount,
+      freeChunks: () => state.freeChunks,
       now: () => nowMs,
       setTimer(atMs, fire) {
         const timer = { atMs, fire };
@@ -217,6 +220,69 @@ test('rows deferred come back at their retry time', async () => {
   assert.equal(w.delivered.length, 1);
   await w.advance(1);
   assert.equal(w.delivered.length, 2);
+});
+
+test('content of slow destinations leaves memory for new mail and for other destinations', async () => {
+  const w = world({ maxInFlight: 2000, chunkCount: 2000 });
+  w.scheduler.start();
+  const fill = (destination: string, chunks: number): number => {
+    let taken = 0;
+    for (; w.scheduler.reserve(destination, 1); taken++) w.state.freeChunks -= chunks;
+    return taken;
+  };
+  // Four chunks each: the places would take all of the memory.
+  const first = fill('slow0.test', 4);
+  assert.ok(first > 150 && first < 250, `${first} of one destination`);
+  for (let i = 1; i < 4; i++) fill(`slow${i}.test`, 4);
+  assert.ok(w.state.freeChunks >= 250, `${w.state.freeChunks} chunks free`);
+  assert.ok(fill('quick.test', 4) > 5, 'another destination finds room');
+});
+
+test('rows that wait for memory go on when there is some, and delivery always has a few places', async () => {
+  const w = world({ maxInFlight: 200, chunkCount: 1000 });
+  w.state.freeChunks = 10;
+  w.scheduler.start();
+  w.add('a.test', ...Array.from({ length: 40 }, () => 1000));
+  await w.settle();
+  assert.equal(w.delivered.length, 16);
+  w.state.freeChunks = 900;
+  await w.advance(200);
+  assert.equal(w.delivered.length, 40);
+});
+
+test('a destination forgotten and met again keeps its places when its old time comes', async () => {
+  const w = world();
+  w.scheduler.start();
+  // Suspended for a minute, resumed at once, nothing to do: forgotten, but its old time is still to come.
+  w.scheduler.suspend('flap.test', 61_000);
+  w.scheduler.suspend('flap.test', 0);
+  assert.equal(w.scheduler.stats().destinations, 0);
+  assert.equal(w.scheduler.reserve('flap.test', 1), true);
+  w.scheduler.handOff(job('flap.test', 'x'));
+  await w.advance(60_000);
+  assert.equal(w.scheduler.stats().destinations, 1);
+  w.scheduler.settled(result('flap.test'), null);
+  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+});
+
+test('a hundred thousand destinations that are due cost little while no place is free', async () => {
+  const w = world({ maxInFlight: 10 });
+  w.scheduler.start();
+  let taken = 0;
+  for (let i = 0; taken < 10; i++) if (w.scheduler.reserve(`slow${i}.test`, 1)) taken++;
+  const backlog = Array.from({ length: 100_000 }, (_, i) => ({
+    destination: `d${i}.test`,
+    rows: 1,
+    nextDueMs: 1000,
+  }));
+  const started = performance.now();
+  w.scheduler.refresh(backlog);
+  const tookMs = performance.now() - started;
+  assert.ok(tookMs < 5000, `${tookMs} ms`);
+  w.rows.set('d0.test', [1000]);
+  w.scheduler.settled(result('slow0.test'), null);
+  await w.settle();
+  assert.equal(w.delivered.length, 1);
 });
 
 test('a million waiting rows of a thousand destinations rebuild to a thousand places', async () => {

@@ -1,4 +1,5 @@
 /** A session thread without thread and sockets: the real sessions over the plain reactor, the test as main thread. */
+
 import { Admission } from '../../src/admission/admission.ts';
 import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts';
 import { RelayClasses } from '../../src/admission/recipient-class.ts';
@@ -6,6 +7,7 @@ import { RelayPolicy } from '../../src/admission/relay-policy.ts';
 import type { Log } from '../../src/base/log.ts';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import type { Message } from '../../src/mail/message.ts';
+import { readMessages } from '../../src/mail/message-wire.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
 import { DateCache } from '../../src/protocol/date.ts';
@@ -34,8 +36,17 @@ export function recordingLog(lines: LogLine[]): Log {
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-export const configOf = (settings: object): Config =>
-  configSchema.parse({ hostname: 'relay.example.test', data_dir: '/nonexistent', ...settings });
+/** The corpus plays one dialog some thousand times, and checking its settings takes longer than playing it. */
+const configs = new WeakMap<object, Config>();
+
+export function configOf(settings: object): Config {
+  let config = configs.get(settings);
+  if (config === undefined) {
+    config = configSchema.parse({ hostname: 'relay.example.test', data_dir: '/nonexistent', ...settings });
+    configs.set(settings, config);
+  }
+  return config;
+}
 
 /** What sessions share, for any reactor and arena. */
 export function contextOf(
@@ -105,7 +116,7 @@ export class DialogFixture {
     if (batch.type !== 'turn') return;
     this.posts++;
     this.closedPeers.push(...batch.closedPeers);
-    batch.messages.forEach((message, i) => {
+    readMessages(batch.messages, batch.tickets.length).forEach((message, i) => {
       const ticket = batch.tickets[i] as number;
       const content = this.arena.bytes(message.content).toString('latin1');
       this.submitted.push({ message, ticket, content });

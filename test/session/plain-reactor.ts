@@ -82,7 +82,7 @@ const HOLDING = /^(DATA|BDAT|STARTTLS|AUTH)/i;
 export class PlainReactor {
   readonly id = 1;
   readonly events = new Uint32Array(4096);
-  readonly text = Buffer.alloc(1 << 20);
+  readonly text = Buffer.allocUnsafe(1 << 18);
   readonly arena: PlainArena;
   onTurn: (count: number) => void = () => {};
   /** Everything sent, by connection. */

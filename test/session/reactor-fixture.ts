@@ -1,10 +1,12 @@
 /** Real sockets in front of real sessions on the native reactor, the test as main thread: every message commits. */
+
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
+import { readMessages } from '../../src/mail/message-wire.ts';
 import {
   type Acceptor,
   type Arena,
@@ -68,7 +70,7 @@ export class ReactorFixture {
     if (batch.type !== 'turn') return;
     this.closedPeers.push(...batch.closedPeers);
     const pairs: number[] = [];
-    batch.messages.forEach((message, i) => {
+    readMessages(batch.messages, batch.tickets.length).forEach((message, i) => {
       const ticket = batch.tickets[i] as number;
       const content = this.arena.head(message.content, Number.MAX_SAFE_INTEGER).toString('latin1');
       this.submitted.push({ message, ticket, content });

@@ -1,4 +1,5 @@
 /** What needs real sockets and a clock: timeouts, slow content, spilling, Unix sockets, the worker entry. */
+
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -8,6 +9,7 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
 import { Listener } from '../../src/listener/listener.ts';
+import { readMessages } from '../../src/mail/message-wire.ts';
 import { createArena, listen, reactorConnections } from '../../src/native.ts';
 import type { FromSession, SessionThreadStart, ToSession } from '../../src/session/messages.ts';
 import { VERDICT } from '../../src/session/messages.ts';
@@ -167,7 +169,8 @@ test('the worker: ready, a message from a Unix socket, its verdict, new limits, 
   const submitted = t.next((m) => m.type === 'turn' && m.messages.length > 0);
   await client.send('x\r\n.\r\n');
   await submitted;
-  const { messages, tickets } = t.batches[0] ?? assert.fail();
+  const { messages: wire, tickets } = t.batches[0] ?? assert.fail();
+  const messages = readMessages(wire, tickets.length);
   assert.equal(messages[0]?.client.address, 'unix');
   assert.match(messages[0]?.trace ?? '', /\(unix socket\)/);
   assert.equal(t.arena.head(messages[0]?.content ?? -1, 100).toString(), 'x\r\n');

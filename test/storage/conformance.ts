@@ -1,6 +1,6 @@
 /** What every storage provider must do. Run by one test file per provider. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { CHUNK_BYTES } from '../../src/native.ts';
@@ -151,6 +151,42 @@ export function storageConformance(provider: Provider): void {
       const [row] = (await queue.database.show(lost))?.rows ?? [];
       assert.deepEqual([row?.state, row?.reason], ['HELD', 'content-unavailable']);
       assert.match(row?.detail ?? '', /is not there/);
+    });
+
+    it('puts a message off when its content cannot be read now, and delivers the others', async () => {
+      const unread = await queue.add(['a@one.test'], 'PENDING', {
+        content: Buffer.alloc(300_000, 1),
+        spill: true,
+      });
+      const path = join(queue.dataDir, provider.folder, objects()[0] as string);
+      // A path through a file answers ENOTDIR, as a disk in trouble answers EIO.
+      const moved = `${path}.moved`;
+      renameSync(path, moved);
+      writeFileSync(join(queue.dataDir, 'file'), '');
+      symlinkSync(join(queue.dataDir, 'file', 'x'), path);
+      const good = await queue.add(['b@one.test']);
+      const claim = (nowMs: number) =>
+        queue.database.claim({
+          destination: 'one.test',
+          limit: 9,
+          maxRecipients: 10,
+          nowMs,
+          leaseUntilMs: 2000,
+        });
+      const { jobs, nextDueMs } = await claim(1000);
+      assert.deepEqual(
+        jobs.map((job) => job.queueId),
+        [good],
+      );
+      assert.equal(nextDueMs, 61_000);
+      const [row] = (await queue.database.show(unread))?.rows ?? [];
+      assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content-unavailable']);
+      rmSync(path);
+      renameSync(moved, path);
+      assert.deepEqual(
+        (await claim(61_000)).jobs.map((job) => job.queueId),
+        [unread],
+      );
     });
 
     it('finds content that was stored while the other provider was in use', async () => {

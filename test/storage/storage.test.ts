@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -136,4 +137,18 @@ describe('storage local', () => {
     assert.deepEqual(messages, ['committed']);
     await queue.close();
   });
+});
+
+it('a content folder that cannot be made is an error, also where mkdir answers ENOENT', {
+  skip: process.platform !== 'linux' && 'needs /proc',
+}, () => {
+  // In a program of its own: trying for ever, as fs.mkdirSync with recursive does there, stops every timer too.
+  const file = new URL('../../src/storage/content-file.ts', import.meta.url).href;
+  const code = `import { makeDurableFolder } from ${JSON.stringify(file)}; makeDurableFolder('/proc/missing/mail');`;
+  const { status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], {
+    timeout: 10_000,
+    encoding: 'utf8',
+  });
+  assert.equal(status, 1);
+  assert.match(stderr, /ENOENT/);
 });

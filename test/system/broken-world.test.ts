@@ -58,6 +58,35 @@ test('a folder in place of the data folder that we may not write: as a plain use
   assert.equal((await relay.exited()).code, 73, relay.output());
 });
 
+test('a data folder that cannot be made stops the start, and soon', { timeout: 30_000 }, async (t) => {
+  for (const [settings, name] of [
+    [{ data_dir: '/proc/nowhere/data' }, '/proc/nowhere/data'],
+    [{ log: { file: '/proc/nowhere/relay.log' } }, '/proc/nowhere'],
+  ] as const) {
+    const relay = new RelayFixture();
+    t.after(() => relay.destroy());
+    relay.configure(settings);
+    relay.launch();
+    assert.equal((await relay.exited(10_000)).code, 73, relay.output());
+    assert.ok(relay.stderr.includes(name), relay.stderr);
+  }
+});
+
+test('content that cannot be stored is refused for now, and the log says which folder and why', {
+  timeout: 30_000,
+}, async (t) => {
+  const folder = '/proc/nowhere/mail';
+  const relay = await RelayFixture.start({ storage: { provider: 'local', local: { path: folder } } });
+  t.after(() => relay.destroy());
+  const failed = relay.logLine('commit.failed');
+  const talk = await Talk.hello(local(relay));
+  const reply = await talk.send({ to: 'a@b.test' }).catch((error: Error) => error.message);
+  assert.match(reply, /451 4\.3\.0/);
+  const { error, messages } = await failed;
+  assert.ok(String(error).includes(folder), String(error));
+  assert.equal(messages, 1);
+});
+
 test('a damaged database stops the start, naming the file', { timeout: 30_000 }, async (t) => {
   const relay = new RelayFixture();
   t.after(() => relay.destroy());

@@ -57,6 +57,28 @@ test('retry sends at once what would have waited', { timeout: 30_000 }, async ()
   await fate(relay.events, address, 'delivered');
 });
 
+test('retry sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
+  const down = await ScriptedSink.start({ greeting: '421 4.3.2 down' });
+  t.after(() => down.stop());
+  const other = await RelayFixture.start({
+    delivery: {
+      smarthost: { host: '127.0.0.1', port: down.port },
+      suspend_after_failures: 1,
+      suspend_ms: 600_000,
+    },
+    retry: { initial_delay_ms: 600_000, max_delay_ms: 600_000 },
+  });
+  t.after(() => other.destroy());
+  const address = 'a@suspended.test';
+  const talk = await Talk.hello({ port: other.port, host: '127.0.0.1' });
+  await talk.accepted({ to: address });
+  await talk.quit();
+  await fate(other.events, address, 'deferred');
+  down.options.greeting = '220 back';
+  await other.queue('retry', '--destination', 'smarthost');
+  await fate(other.events, address, 'delivered');
+});
+
 test('a held message is not sent by retry; release sends it', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);

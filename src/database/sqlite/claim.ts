@@ -24,8 +24,18 @@ interface DueRow extends MailFacts {
   receivedAtMs: number;
 }
 
+interface Unread {
+  id: string;
+  detail: string;
+  temporary: boolean;
+}
+
 /** A message with very many separate runs is read as one range and filtered: cheaper than a query per run. */
 const RUNS_QUERIED = 16;
+/** When a row is looked at again whose content could not be read. */
+const UNREADABLE_RETRY_MS = 60_000;
+/** Share (1/n) of the memory for content that a claim leaves free. */
+const RESERVE_SHARE = 8;
 
 export class Claimer {
   readonly #db: DatabaseSync;
@@ -35,6 +45,7 @@ export class Claimer {
   readonly #recipients: StatementSync;
   readonly #lease: StatementSync;
   readonly #setAside: StatementSync;
+  readonly #putOff: StatementSync;
   readonly #nextDue: StatementSync;
 
   constructor(db: DatabaseSync, storage: Storage, arena: Arena) {
@@ -61,6 +72,10 @@ export class Claimer {
       `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, reason = 'content-unavailable', detail = ?
        WHERE mail_id = ? AND destination = ?`,
     );
+    this.#putOff = db.prepare(
+      `UPDATE mail_outbox SET due_at = ?, reason = 'content-unavailable', detail = ?
+       WHERE mail_id = ? AND destination = ?`,
+    );
     this.#nextDue = db.prepare(
       'SELECT due_at FROM mail_outbox WHERE destination = ? AND due_at IS NOT NULL ORDER BY due_at LIMIT 1',
     );
@@ -71,12 +86,17 @@ export class Claimer {
     const { destination, nowMs } = request;
     const rows = this.#due.all(destination, nowMs, request.limit) as unknown as DueRow[];
     const jobs: Job[] = [];
-    const missing: { id: string; detail: string }[] = [];
+    const missing: Unread[] = [];
     let short = false;
     let recipients = 0;
     try {
       for (const row of rows) {
         if (jobs.length > 0 && recipients + row.waiting > request.maxRecipients) break;
+        // What is left is for new mail.
+        if (jobs.length > 0 && this.#arena.freeChunks() < this.#arena.chunkCount / RESERVE_SHARE) {
+          short = true;
+          break;
+        }
         const content = await this.#load(row, missing);
         if (content === null) continue;
         if (content === NO_CONTENT) {
@@ -86,36 +106,50 @@ export class Claimer {
         recipients += row.waiting;
         jobs.push(this.#job(row, destination, content));
       }
-      if (jobs.length > 0 || missing.length > 0) this.#write(request, owner, jobs, missing);
+      // The storage as a whole may be in trouble: a pause before more rows are put off.
+      if (jobs.length === 0 && missing.length > 0) short = true;
+      const nextDueMs =
+        jobs.length + missing.length > 0
+          ? this.#write(request, owner, jobs, missing)
+          : this.#nextDueMs(destination);
+      return { jobs, nextDueMs, short };
     } catch (error) {
       for (const job of jobs) this.#arena.release(job.content);
       throw error;
     }
-    return { jobs, nextDueMs: this.#nextDueMs(destination), short };
   }
 
   #nextDueMs(destination: string): number | null {
     return (this.#nextDue.get(destination)?.due_at as number | undefined) ?? null;
   }
 
-  /** null: the content is gone or unreadable for good; the row waits for an operator instead of for ever. */
-  async #load(row: DueRow, missing: { id: string; detail: string }[]): Promise<number | null> {
+  /**
+   * null: the content cannot be read. Where that is for good the row waits for an operator, else for a while: one file
+   * on a bad sector must not keep all that is queued behind it.
+   */
+  async #load(row: DueRow, missing: Unread[]): Promise<number | null> {
     try {
       return await this.#storage.load(contentRef(row));
     } catch (error) {
-      if (!(error instanceof RelayError) || error.temporary) throw error;
-      missing.push({ id: row.id, detail: error.message });
+      if (!(error instanceof RelayError)) throw error;
+      if (error.temporary && error.code !== 'storage-unavailable') throw error;
+      missing.push({ id: row.id, detail: error.message, temporary: error.temporary });
       return null;
     }
   }
 
-  #write(request: ClaimRequest, owner: string, jobs: Job[], missing: { id: string; detail: string }[]): void {
+  /** Nothing may fail after the commit: nobody would know of the leases. Hence what waits then is read within. */
+  #write(request: ClaimRequest, owner: string, jobs: Job[], missing: Unread[]): number | null {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       for (const job of jobs)
         this.#lease.run(job.fence, owner, request.leaseUntilMs, job.queueId, request.destination);
-      for (const { id, detail } of missing) this.#setAside.run(detail, id, request.destination);
+      for (const { id, detail, temporary } of missing)
+        if (temporary) this.#putOff.run(request.nowMs + UNREADABLE_RETRY_MS, detail, id, request.destination);
+        else this.#setAside.run(detail, id, request.destination);
+      const nextDueMs = this.#nextDueMs(request.destination);
       this.#db.exec('COMMIT');
+      return nextDueMs;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;

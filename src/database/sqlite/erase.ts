@@ -69,11 +69,19 @@ export class MailEraser {
 
   readonly isReferenced = (object: string): boolean => this.#objectInUse.get(object) !== undefined;
 
-  /** After the commit: deletes the objects that lost their last mail. */
+  /**
+   * After the commit: deletes the objects that lost their last mail. Never fails, since what was committed stays
+   * committed: an object that cannot be deleted is swept later.
+   */
   async removeObjects(): Promise<void> {
     if (this.#objects.size === 0) return;
-    const orphans = [...this.#objects].filter((object) => !this.isReferenced(object));
+    const objects = [...this.#objects];
     this.#objects.clear();
-    if (orphans.length > 0) await this.#storage.remove(orphans);
+    try {
+      const orphans = objects.filter((object) => !this.isReferenced(object));
+      if (orphans.length > 0) await this.#storage.remove(orphans);
+    } catch {
+      // The sweep looks at every object again.
+    }
   }
 }

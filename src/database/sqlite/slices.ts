@@ -4,6 +4,7 @@
  */
 import type {
   DestinationBacklog,
+  OperatePart,
   OperateResult,
   OutboxState,
   QueueFilter,
@@ -53,27 +54,19 @@ export async function statsBySlices(
 export async function operateBySlices(
   slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
   backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
+  done: (part: OperatePart) => void = () => {},
 ): Promise<OperateResult> {
   const destinations = new Set<string>();
-  const removed = new Map<string, string[]>();
   let rows = 0;
   for (let after: OperateSlice['next'] = null; ; ) {
     const part = await slice(after);
     rows += part.rows;
     for (const destination of part.destinations) destinations.add(destination);
-    for (const { queueId, recipients } of part.removed) {
-      const known = removed.get(queueId);
-      if (known) known.push(...recipients);
-      else removed.set(queueId, recipients);
-    }
+    if (part.rows > 0) done(part);
     after = part.next;
     if (after === null) break;
   }
-  return {
-    rows,
-    destinations: await backlogOf([...destinations]),
-    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
-  };
+  return { rows, destinations: await backlogOf([...destinations]) };
 }
 
 function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {

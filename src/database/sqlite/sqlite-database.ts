@@ -18,6 +18,7 @@ import type {
   DestinationBacklog,
   MailDetail,
   OperateAction,
+  OperatePart,
   OperateResult,
   OperateTarget,
   QueueFilter,
@@ -176,7 +177,45 @@ export class SqliteDatabase implements Database {
     this.#account(refs, included, batch);
     if (this.#options.maxMessages !== null) this.#mails += included.length - skipped - this.#eraser.erased;
     await this.#eraser.removeObjects();
+    await this.#withdrawAbandoned(batch, included, places, result);
     return result;
+  }
+
+  /**
+   * Sessions that answered 451 meanwhile: their messages go again before a claim can lease one and send it. From here
+   * on no session can give up. Where this fails the results say 'committed', and the group commit withdraws them.
+   */
+  async #withdrawAbandoned(
+    { token }: CommitBatch,
+    included: CommitMessage[],
+    places: number[],
+    result: CommitResult,
+  ): Promise<void> {
+    const { committing, committed } = CONTENT_STATE;
+    const abandoned: number[] = [];
+    for (let i = 0; i < included.length; i++) {
+      const { content } = (included[i] as CommitMessage).message;
+      const place = places[i] as number;
+      if (result.messages[place] !== 'committed' || this.#arena.moveState(content, committing, committed))
+        continue;
+      abandoned.push(i);
+    }
+    if (abandoned.length === 0) return;
+    const after: CommitResult = { messages: [...result.messages], settlements: result.settlements };
+    for (const i of abandoned) after.messages[places[i] as number] = 'withdrawn';
+    this.#eraser.begin();
+    try {
+      this.#begin.run();
+      for (const i of abandoned) this.#settler.withdraw((included[i] as CommitMessage).message.queueId);
+      this.#lastCommit.write(token, after);
+      this.#commit.run();
+    } catch {
+      this.#rollback();
+      return;
+    }
+    result.messages = after.messages;
+    if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
+    await this.#eraser.removeObjects();
   }
 
   /**
@@ -327,10 +366,16 @@ export class SqliteDatabase implements Database {
     return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
   }
 
-  async operate(action: OperateAction, target: OperateTarget, nowMs: number): Promise<OperateResult> {
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
     return operateBySlices(
       (after) => this.operateSlice(action, target, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
+      done,
     );
   }
 

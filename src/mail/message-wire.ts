@@ -1,0 +1,115 @@
+/**
+ * A Message on its way between threads: strings and numbers in one flat array, because a structured clone of nested
+ * objects costs several times as much (measured for a message, both sides: 1.0 µs against 4.6 µs).
+ */
+import type { BodyType, Recipient, RecipientClass, ReturnType } from './envelope.ts';
+import type { Message } from './message.ts';
+
+export type Wire = (string | number | null)[];
+
+/** Appends the message; `readMessage` takes it off again. */
+export function writeMessage(wire: Wire, message: Message): void {
+  const { envelope, client } = message;
+  wire.push(
+    message.queueId,
+    message.trace,
+    message.content,
+    message.sizeBytes,
+    message.receivedAtMs,
+    client.address,
+    client.helo,
+    client.protocol,
+    client.sessionId,
+    envelope.reversePath,
+    envelope.body,
+    envelope.smtpUtf8 ? 1 : 0,
+    envelope.ret ?? null,
+    envelope.envid ?? null,
+    message.receptionMs ?? null,
+    envelope.recipients.length,
+  );
+  for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
+    wire.push(address, domain, kind, notify, orcpt ?? null);
+}
+
+/** Takes values off a wire in the order they were written; the types are the writer's. */
+export class WireReader {
+  readonly #wire: Wire;
+  #at = 0;
+
+  constructor(wire: Wire) {
+    this.#wire = wire;
+  }
+
+  text(): string {
+    return this.#wire[this.#at++] as string;
+  }
+
+  number(): number {
+    return this.#wire[this.#at++] as number;
+  }
+
+  optional<T extends string | number>(): T | null {
+    return this.#wire[this.#at++] as T | null;
+  }
+
+  /** A count, then as many numbers. */
+  numbers(): number[] {
+    const count = this.number();
+    const numbers = this.#wire.slice(this.#at, this.#at + count) as number[];
+    this.#at += count;
+    return numbers;
+  }
+
+  /** A count, then as many of what `read` takes off. */
+  list<T>(read: (reader: WireReader) => T): T[] {
+    const count = this.number();
+    const items: T[] = [];
+    for (let i = 0; i < count; i++) items.push(read(this));
+    return items;
+  }
+}
+
+export function readMessage(r: WireReader): Message {
+  const message: Message = {
+    queueId: r.text(),
+    trace: r.text(),
+    content: r.number(),
+    sizeBytes: r.number(),
+    receivedAtMs: r.number(),
+    client: { address: r.text(), helo: r.text(), protocol: r.text(), sessionId: r.text() },
+    envelope: {
+      reversePath: r.text(),
+      body: r.text() as BodyType,
+      smtpUtf8: r.number() === 1,
+      recipients: [],
+    },
+  };
+  const { envelope } = message;
+  const ret = r.optional<ReturnType>();
+  if (ret !== null) envelope.ret = ret;
+  const envid = r.optional<string>();
+  if (envid !== null) envelope.envid = envid;
+  const receptionMs = r.optional<number>();
+  if (receptionMs !== null) message.receptionMs = receptionMs;
+  envelope.recipients = r.list(readRecipient);
+  return message;
+}
+
+/** The `count` messages a wire consists of. */
+export function readMessages(wire: Wire, count: number): Message[] {
+  const reader = new WireReader(wire);
+  return Array.from({ length: count }, () => readMessage(reader));
+}
+
+function readRecipient(r: WireReader): Recipient {
+  const recipient: Recipient = {
+    address: r.text(),
+    domain: r.text(),
+    class: r.text() as RecipientClass,
+    notify: r.number(),
+  };
+  const orcpt = r.optional<string>();
+  if (orcpt !== null) recipient.orcpt = orcpt;
+  return recipient;
+}

@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { operateBySlices } from '../../src/database/sqlite/slices.ts';
+
+test('parts of an action that were done are told although a later one fails', async () => {
+  const done: string[] = [];
+  const slice = async (after: unknown) => {
+    if (after !== null) throw new Error('disk full');
+    return {
+      rows: 1000,
+      destinations: ['one.test'],
+      removed: [{ queueId: 'q1', recipients: ['a@one.test'] }],
+      next: { queueId: 'q1', destination: 'one.test' },
+    };
+  };
+  const operated = operateBySlices(
+    slice,
+    async () => [],
+    ({ destinations, removed }) => done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
+  );
+  await assert.rejects(operated, /disk full/);
+  assert.deepEqual(done, ['one.test', 'q1']);
+});
