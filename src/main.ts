@@ -166,10 +166,8 @@ async function openQueue(config: Config): Promise<QueueSource> {
   const { ControlClient } = await import('./control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { reader: client, client, close: () => client.close() };
-  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
   try {
-    const stopped = openStoppedQueue(config);
-    return { reader: stopped, client: null, close: () => void stopped.close() };
+    return await openStoppedQueues(config);
   } catch (error) {
     if (!(error instanceof RelayError)) throw error;
     throw new RelayError(
@@ -178,6 +176,18 @@ async function openQueue(config: Config): Promise<QueueSource> {
       error,
     );
   }
+}
+
+/** Those of all relay processes that left one. */
+async function openStoppedQueues(config: Config): Promise<QueueSource> {
+  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
+  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
+  const { MergedQueue } = await import('./control/merged-queue.ts');
+  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
+  const close = (): void => {
+    for (const queue of queues) void queue.close();
+  };
+  return { reader: new MergedQueue(() => queues), client: null, close };
 }
 
 async function printVersion(): Promise<void> {

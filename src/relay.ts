@@ -5,7 +5,6 @@
  *   session threads → group commit → (250) → scheduler → delivery threads → group commit (settlement) → events
  */
 import { mkdirSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
@@ -13,12 +12,14 @@ import { PressureGauge } from './admission/pressure.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
-import { Listener, type ListeningAddress } from './listener/listener.ts';
+import { Listener } from './listener/listener.ts';
+import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
@@ -28,6 +29,14 @@ import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import {
+  firstOrigin,
+  hostListeners,
+  onlyPlace,
+  ownSockets,
+  type ProcessPlace,
+  threadCount,
+} from './process-place.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import { EmbeddedScheduler } from './scheduler/embedded.ts';
 import { VERDICT } from './session/messages.ts';
@@ -48,11 +57,13 @@ export interface RelayOptions {
   configPath: string;
   log: Log;
   version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
 }
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
-  const lock = lockDataDir(options.config.data_dir);
+  const lock = lockDataDir(options.config.data_dir, 'queue');
   const relay = new Relay(options, lock);
   try {
     await relay.start();
@@ -69,6 +80,7 @@ export class Relay {
   #config: Config;
   readonly #log: Log;
   readonly #lock: DataDirLock;
+  readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #routes: RouteTable;
@@ -88,7 +100,8 @@ export class Relay {
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
 
-  constructor({ config, log }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+    this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
@@ -103,7 +116,10 @@ export class Relay {
     this.#database = new DatabaseClient(
       startPool(start, ({ level, event, fields }) => log[level](event, fields)),
     );
-    this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
+    this.#events = new EventLog({
+      ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
+      log,
+    });
     this.#scheduler = this.#createScheduler();
     this.#commits = this.#createGroupCommit();
     this.#sessions = new SessionThreads({
@@ -137,28 +153,22 @@ export class Relay {
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const shared = { config, arena: this.#arena.buffer, notBeforeMs };
-    const sessionThreads = threadCount(config.session_threads);
+    const { accepts } = this.#place;
+    const origin = firstOrigin(this.#place);
+    const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, origin) => ({
+      Array.from({ length: sessionThreads }, (_, thread) => ({
         ...shared,
-        origin,
+        origin: origin + thread,
         gauges: this.#gauges.buffer,
       })),
     );
-    this.#listener = new Listener(config, this.#sessions.reactorIds, this.#gauges, this.#log, {
-      listen,
-      reactorConnections,
-      now: Date.now,
-    });
-    this.addresses = await this.#listener.start();
-    this.#listener.pause();
-    const ownListeners = this.addresses.flatMap(({ host, port }) =>
-      host === undefined || port === undefined ? [] : [{ address: host, port }],
-    );
+    if (accepts) await this.#listen();
+    const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: sessionThreads + thread,
+        origin: origin + sessionThreads + thread,
         ownListeners,
       })),
     );
@@ -166,7 +176,43 @@ export class Relay {
     this.#scheduler.start();
     this.#pressure.start();
     this.#purgeLater();
-    this.#listener.resume();
+    this.#listener?.resume();
+  }
+
+  async #listen(): Promise<void> {
+    const ports = { listen, reactorConnections, now: Date.now };
+    const { reactorIds } = this.#sessions;
+    this.#listener = new Listener(
+      this.#config,
+      reactorIds,
+      this.#gauges,
+      this.#log,
+      ports,
+      this.#place.counts,
+    );
+    this.addresses = await this.#listener.start(ownSockets(this.#place));
+    // Until mail can go its way, connections wait in the kernel.
+    this.#listener.pause();
+  }
+
+  /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
+  async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
+    const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
+    if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
+    while ((await this.#database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+    const { mails } = await this.#database.stats();
+    return mails === 0 ? 'nothing' : 'settled';
+  }
+
+  /** Accepts also on the sockets of these relay processes, and of no others any more. */
+  standInFor(processes: readonly number[]): void {
+    const { sockets } = this.#place;
+    this.#listener?.standIn(sockets.filter(({ process }) => process !== null && processes.includes(process)));
+  }
+
+  /** Open inbound connections of this process. */
+  get connections(): number {
+    return this.#place.counts.open;
   }
 
   /** No new mail; open transactions and deliveries on the wire are finished, and what they brought is durable. */
@@ -447,18 +493,6 @@ export class Relay {
     this.#scheduler.refresh(destinations);
     return { rows };
   }
-}
-
-/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
-function threadCount(configured: number | 'auto'): number {
-  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
-}
-
-/** Waits for `work`, but no longer than `ms`. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const late = new AbortController();
-  await Promise.race([work, delay(ms, undefined, { signal: late.signal }).catch(() => {})]);
-  late.abort();
 }
 
 function verdictOf(error: unknown): number {

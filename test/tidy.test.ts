@@ -29,6 +29,8 @@ const ROOTS = new Set([
   'src/relay.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
+  'src/supervisor/relay-process.ts',
+  'src/process-place.ts',
   'src/persistence/queue-thread.ts',
 ]);
 /** Contracts between stages: types, and the few constants that belong to them. */

@@ -41,6 +41,12 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
       `must not exceed retry.max_delay_ms (${config.retry.max_delay_ms})`,
     );
   }
+  if (config.supervisor.restart_delay_ms > config.supervisor.max_restart_delay_ms) {
+    problem(
+      ['supervisor', 'restart_delay_ms'],
+      `must not exceed supervisor.max_restart_delay_ms (${config.supervisor.max_restart_delay_ms})`,
+    );
+  }
   if (
     config.smtp.max_connections_per_ip > config.smtp.max_connections &&
     isSet(['smtp', 'max_connections_per_ip'])
@@ -63,16 +69,17 @@ type Say = (path: Finding['path'], message: string) => void;
 
 function checkListeners(config: Config, problem: Say): void {
   const seen = new Map<string, number>();
-  for (const [i, { host, port, path }] of config.listeners.entries()) {
-    if ((path === undefined) === (host === undefined && port === undefined)) {
-      problem(['listeners', i], 'needs either "host" and "port", or "path"');
+  for (const [i, { host, port, path, fd_name: fdName }] of config.listeners.entries()) {
+    const isTcp = host !== undefined || port !== undefined;
+    if ([isTcp, path !== undefined, fdName !== undefined].filter(Boolean).length !== 1) {
+      problem(['listeners', i], 'needs either "host" and "port", or "path", or "fd_name"');
       continue;
     }
-    if (path === undefined && (host === undefined || port === undefined)) {
+    if (isTcp && (host === undefined || port === undefined)) {
       problem(['listeners', i], `"${host === undefined ? 'host' : 'port'}" is missing`);
       continue;
     }
-    const name = path ?? `${host} port ${port}`;
+    const name = path ?? (fdName === undefined ? `${host} port ${port}` : `fd_name ${fdName}`);
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)
       problem(['listeners', i], `listens on the same as listeners.${earlier}`);

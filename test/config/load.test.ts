@@ -181,7 +181,7 @@ test('paths: data_dir from the config file’s folder, the others from data_dir'
   assert.equal(config.storage.local.path, '/mail');
 });
 
-test('a listener is host with port, or path, and none stands twice', () => {
+test('a listener is host with port, or path, or fd_name, and none stands twice', () => {
   const text = `{ "listeners": [
     { "host": "127.0.0.1" },
     { "port": 1 },
@@ -191,14 +191,19 @@ test('a listener is host with port, or path, and none stands twice', () => {
     { "host": "::1", "port": 25 },
     { "host": "::1", "port": 25 },
     { "host": "::1", "port": 0 },
-    { "host": "::1", "port": 0 }
+    { "host": "::1", "port": 0 },
+    { "path": "a", "fd_name": "smtp" },
+    { "fd_name": "smtp" },
+    { "fd_name": "smtp" }
   ] }`;
   assert.deepEqual(problems(text), [
     '2: listeners.0: "port" is missing',
     '3: listeners.1: "host" is missing',
-    '4: listeners.2: needs either "host" and "port", or "path"',
-    '5: listeners.3: needs either "host" and "port", or "path"',
+    '4: listeners.2: needs either "host" and "port", or "path", or "fd_name"',
+    '5: listeners.3: needs either "host" and "port", or "path", or "fd_name"',
     '8: listeners.6: listens on the same as listeners.5',
+    '11: listeners.9: needs either "host" and "port", or "path", or "fd_name"',
+    '13: listeners.11: listens on the same as listeners.10',
   ]);
 });
 
@@ -336,4 +341,10 @@ test('hdfs_web: endpoints are http addresses, base_path is absolute', () => {
     warnings.join(),
     /storage\.hdfs_web\.timeout_ms: exceeds inbound_persist_wait_timeout_ms \(5000\)/,
   );
+});
+
+test('the first restart delay of the supervisor is not longer than the longest', () => {
+  assert.deepEqual(problems('{ "supervisor": { "restart_delay_ms": 500, "max_restart_delay_ms": 400 } }'), [
+    '1: supervisor.restart_delay_ms: must not exceed supervisor.max_restart_delay_ms (400)',
+  ]);
 });
