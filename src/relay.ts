@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
-import { RelayError } from './base/errors.ts';
+import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
@@ -41,6 +41,7 @@ import { EventLog, eventLogOptions } from './report/events.ts';
 import { EmbeddedScheduler } from './scheduler/embedded.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
+import { verdictOf } from './session/verdict-of.ts';
 
 /** Recipients of all rows of one claim: bounds what one postMessage carries. */
 const CLAIM_RECIPIENTS = 20_000;
@@ -493,10 +494,4 @@ export class Relay {
     this.#scheduler.refresh(destinations);
     return { rows };
   }
-}
-
-function verdictOf(error: unknown): number {
-  if (!(error instanceof RelayError)) return VERDICT.failed;
-  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
-  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
 }
