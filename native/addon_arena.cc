@@ -1,4 +1,7 @@
 // Arena calls. What can be done with Atomics on the shared buffer is done in src/native.ts.
+#include <stdlib.h>
+#include <string.h>
+
 #include "addon.h"
 #include "napi_values.h"
 
@@ -33,6 +36,21 @@ napi_value open(napi_env env, napi_callback_info info, bool fresh) {
   napi_value external = nullptr;
   napi_create_external(env, box, finalize, nullptr, &external);
   return external;
+}
+
+void free_aligned(napi_env, void* memory, void*) { free(memory); }
+
+/** alignedBuffer(bytes): zeroed memory that begins at a page, for direct input and output. */
+napi_value aligned_buffer(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  size_t bytes = to_uint32(env, args.at[0]);
+  void* memory = nullptr;
+  if (bytes == 0 || posix_memalign(&memory, 4096, bytes) != 0) return throw_error(env, "no memory for an aligned buffer");
+  memset(memory, 0, bytes);
+  napi_value buffer = nullptr;
+  if (napi_create_external_buffer(env, bytes, memory, free_aligned, nullptr, &buffer) == napi_ok) return buffer;
+  free(memory);
+  return throw_error(env, "this Node allows no external buffers");
 }
 
 /** arenaCreate(buffer, spillDir) */
@@ -72,6 +90,7 @@ Arena* to_arena(napi_env env, napi_value value) {
 }
 
 void register_arena(napi_env env, napi_value exports) {
+  add_function(env, exports, "alignedBuffer", aligned_buffer);
   add_function(env, exports, "arenaCreate", create);
   add_function(env, exports, "arenaAttach", attach);
   add_function(env, exports, "arenaStore", store);

@@ -246,6 +246,11 @@ class NativeAcceptor implements Acceptor {
   }
 }
 
+/** Zeroed memory that begins at a page (4,096 bytes), as O_DIRECT asks for. Throws when there is none. */
+export function alignedBuffer(bytes: number): Buffer {
+  return addon.alignedBuffer(bytes);
+}
+
 /** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. */
 export function createArena(bytes: number, spillDir: string): Arena {
   return new SharedArena(new SharedArrayBuffer(bytes), spillDir, true);

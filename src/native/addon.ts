@@ -7,6 +7,7 @@ export type Native = unknown;
 /** The functions of native/addon_*.cc. */
 export interface Addon {
   buildInfo(): { compiler: string; sanitizer: string };
+  alignedBuffer(bytes: number): Buffer;
   arenaCreate(memory: Buffer, spillDir: string): Native;
   arenaAttach(memory: Buffer, spillDir: string): Native;
   arenaStore(arena: Native, bytes: Uint8Array): number;

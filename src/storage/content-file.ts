@@ -38,21 +38,8 @@ export function makeDurableFolder(path: string): void {
   syncFolder(dirname(path));
 }
 
-/** A file of these views, one after another, on stable storage but for its name (see syncFolder). */
-export function writeFile(path: string, views: Buffer[]): void {
-  const fd = openSync(path, 'w', 0o600);
-  try {
-    writeAll(fd, views);
-    fdatasyncSync(fd);
-  } catch (error) {
-    closeSync(fd);
-    unlinkIfThere(path);
-    throw error;
-  }
-  closeSync(fd);
-}
-
-function writeAll(fd: number, views: Buffer[]): void {
+/** Writes the views one after another at the file's position. */
+export function writeAll(fd: number, views: readonly Buffer[]): void {
   let total = 0;
   for (const view of views) total += view.length;
   let written = writevSync(fd, views);

@@ -10,6 +10,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../base/errors.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
+import { BundleWriter } from './bundle-writer.ts';
 import {
   keepSpilled,
   loadFile,
@@ -17,7 +18,6 @@ import {
   readFilePart,
   syncFolder,
   unlinkIfThere,
-  writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
 import type { ContentRef, Storage, StorageItem } from './storage.ts';
@@ -36,6 +36,7 @@ export interface DatabaseStorageOptions {
 
 export class DatabaseStorage implements Storage {
   readonly #arena: Arena;
+  readonly #bundles = new BundleWriter();
   readonly #options: DatabaseStorageOptions;
   readonly #insert: StatementSync;
   readonly #erase: StatementSync;
@@ -76,7 +77,7 @@ export class DatabaseStorage implements Storage {
       }
       if (bundle !== null) {
         makeDurableFolder(this.#options.folder);
-        writeFile(this.#path(bundle.object), bundle.views);
+        this.#bundles.write(this.#path(bundle.object), bundle.views);
       }
       if (refs.some(({ object }) => object !== '')) syncFolder(this.#options.folder);
     } catch (error) {

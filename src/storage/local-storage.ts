@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
 import { queueIdTimeMs } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
+import { BundleWriter } from './bundle-writer.ts';
 import {
   keepSpilled,
   loadFile,
@@ -14,7 +15,6 @@ import {
   readFilePart,
   syncFolder,
   unlinkIfThere,
-  writeFile,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
 import type { ContentRef, Storage, StorageItem } from './storage.ts';
@@ -36,6 +36,7 @@ function dayOf(queueId: string): string {
 
 export class LocalStorage implements Storage {
   readonly #arena: Arena;
+  readonly #bundles = new BundleWriter();
   readonly #options: LocalStorageOptions;
 
   constructor(arena: Arena, options: LocalStorageOptions) {
@@ -60,7 +61,7 @@ export class LocalStorage implements Storage {
         bundle.views.push(...this.#arena.parts(content));
         bundle.lengthBytes += lengthBytes;
       }
-      if (bundle !== null) writeFile(this.#path(bundle.object), bundle.views);
+      if (bundle !== null) this.#bundles.write(this.#path(bundle.object), bundle.views);
       for (const folder of folders) syncFolder(folder);
     } catch (error) {
       await this.discard(refs);
