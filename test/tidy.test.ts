@@ -30,6 +30,8 @@ const ROOTS = new Set([
   'src/relay-database.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
+  'src/supervisor/relay-process.ts',
+  'src/process-place.ts',
   'src/persistence/queue-thread.ts',
 ]);
 /** Contracts between stages: types, and the few constants that belong to them. */
