@@ -9,7 +9,6 @@ import type { Config } from './config/schema.ts';
 import { QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import type { ShardReport } from './database/sharded-database.ts';
-import type { StoppedQueue } from './persistence/stopped-queue.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');

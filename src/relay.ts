@@ -16,14 +16,7 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type {
-  Database,
-  DestinationBacklog,
-  LeasedKey,
-  OperateAction,
-  OperateTarget,
-  OutboxPlan,
-} from './database/database.ts';
+import type { Database, OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';

@@ -28,6 +28,7 @@ const ROOTS = new Set([
   'src/run.ts',
   'src/relay.ts',
   'src/relay-database.ts',
+  'src/relay-scheduling.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

@@ -1,7 +1,7 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
-import type { ProcessStatus, RunningStats, SchedulerStats } from './protocol.ts';
+import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
 const CONTROL = /\p{Cc}/gu;
 
