@@ -2,14 +2,11 @@
 
 #include <cerrno>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "address.h"
 #include "registry.h"
@@ -36,27 +33,6 @@ int accept_socket(int listener, struct sockaddr_storage* peer) {
 #endif
 }
 
-/** 'localhost' and the like, once, at start. */
-bool resolve(const std::string& host, uint16_t port, struct sockaddr_storage* address, socklen_t* length) {
-  if (!host.empty() && host[0] != '/' && parse_address(host, port, address, length)) return true;
-  struct addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
-  struct addrinfo* found = nullptr;
-  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return false;
-  memcpy(address, found->ai_addr, found->ai_addrlen);
-  *length = found->ai_addrlen;
-  ::freeaddrinfo(found);
-  return true;
-}
-
-bool is_wildcard(const struct sockaddr_storage& address) {
-  if (address.ss_family == AF_INET) {
-    return reinterpret_cast<const struct sockaddr_in&>(address).sin_addr.s_addr == INADDR_ANY;
-  }
-  const auto& v6 = reinterpret_cast<const struct sockaddr_in6&>(address);
-  return address.ss_family == AF_INET6 && memcmp(&v6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
-}
-
 }  // namespace
 
 Acceptor* Acceptor::create(uv_loop_t* loop, const Options& options, const Calls& calls, void* owner, int* error) {
@@ -64,7 +40,7 @@ Acceptor* Acceptor::create(uv_loop_t* loop, const Options& options, const Calls&
   a->options_ = options;
   a->calls_ = calls;
   a->owner_ = owner;
-  *error = a->listen_socket();
+  *error = a->open();
   if (*error == 0) *error = uv_poll_init(loop, &a->poll_, a->fd_);
   if (*error != 0) {
     if (a->fd_ >= 0) ::close(a->fd_);
@@ -79,56 +55,15 @@ Acceptor* Acceptor::create(uv_loop_t* loop, const Options& options, const Calls&
   return a;
 }
 
-int Acceptor::listen_socket() {
-  struct sockaddr_storage address;
-  socklen_t length = 0;
-  bool local = !options_.path.empty();
-  if (local) {
-    std::string path = options_.path[0] == '/' ? options_.path : "./" + options_.path;
-    // parse_address wants an absolute path; the caller resolves relative ones.
-    if (!parse_address(path, 0, &address, &length)) return -ENAMETOOLONG;
-    int error = clear_stale_path(reinterpret_cast<struct sockaddr*>(&address), length);
-    if (error != 0) return error;
-  } else if (!resolve(options_.host, options_.port, &address, &length)) {
-    return -EADDRNOTAVAIL;
-  }
-  int fd = open_socket(address.ss_family);
+int Acceptor::open() {
+  int fd = options_.fd >= 0 ? listen_adopt(options_.fd) : listen_open(options_.listen);
   if (fd < 0) return fd;
   fd_ = fd;
-  int on = 1;
-  if (!local) {
-    ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // accepted sockets inherit it on Linux
-  }
-#ifdef SO_REUSEPORT
-  if (options_.reuse_port && ::setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) return -errno;
-#endif
-  if (address.ss_family == AF_INET6) ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  if (::bind(fd, reinterpret_cast<struct sockaddr*>(&address), length) != 0) return -errno;
-  owns_path_ = local;
-  if (::listen(fd, options_.backlog) != 0) return -errno;
-  if (!local) {
-    socklen_t size = sizeof address;
-    ::getsockname(fd, reinterpret_cast<struct sockaddr*>(&address), &size);
-    port_ = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<struct sockaddr_in6*>(&address)->sin6_port
-                                                : reinterpret_cast<struct sockaddr_in*>(&address)->sin_port);
-  }
-  if (local || !is_wildcard(address)) local_ = address_text(address);
+  is_unix_ = listen_is_unix(fd);
+  owns_path_ = options_.fd < 0 && is_unix_;
+  port_ = listen_port(fd);
+  local_ = listen_local(fd);
   return 0;
-}
-
-/** Removes the socket file of a listener that is gone; leaves one alone that somebody answers, and other files. */
-int Acceptor::clear_stale_path(const struct sockaddr* address, unsigned length) {
-  struct stat info;
-  if (::lstat(options_.path.c_str(), &info) != 0) return errno == ENOENT ? 0 : -errno;
-  if (!S_ISSOCK(info.st_mode)) return -EADDRINUSE;
-  int probe = open_socket(AF_UNIX);
-  if (probe < 0) return probe;
-  int result = ::connect(probe, address, length);
-  int error = errno;
-  ::close(probe);
-  if (result == 0 || error != ECONNREFUSED) return -EADDRINUSE;
-  return ::unlink(options_.path.c_str()) == 0 ? 0 : -errno;
 }
 
 void Acceptor::watch() {
@@ -169,7 +104,7 @@ void Acceptor::accept_batch() {
     }
     fds.push_back(fd);
     // A Unix socket peer has no name, and accept may leave the family unset.
-    std::string remote = options_.path.empty() ? address_text(peer) : "unix 0";
+    std::string remote = is_unix_ ? "unix 0" : address_text(peer);
     addresses.push_back(remote + " " + (local_.empty() ? local_address_text(fd) : local_));
   }
   if (!fds.empty()) {
@@ -228,7 +163,7 @@ void Acceptor::close() {
   uv_close(reinterpret_cast<uv_handle_t*>(&poll_), on_closed);
   uv_close(reinterpret_cast<uv_handle_t*>(&timer_), on_closed);
   ::close(fd_);
-  if (owns_path_) ::unlink(options_.path.c_str());
+  if (owns_path_) ::unlink(options_.listen.path.c_str());
 }
 
 void Acceptor::on_closed(uv_handle_t* handle) { static_cast<Acceptor*>(handle->data)->handle_closed(); }

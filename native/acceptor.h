@@ -1,6 +1,6 @@
 // Accepts connections in batches and gives each socket to a reactor of some thread.
 //
-// Owns the listening socket. Promises that a socket it accepted is handed off, refused or closed before the batch
+// Owns the listening socket, or a duplicate of one that belongs to somebody else. Promises that a socket it accepted is handed off, refused or closed before the batch
 // call returns. Decides nothing: who is welcome and which reactor is least loaded is said by the caller.
 #pragma once
 #include <uv.h>
@@ -8,18 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "listen_socket.h"
+
 namespace protorelay {
 
 class Acceptor {
  public:
   struct Options {
-    std::string host;
-    std::string path;
-    uint16_t port = 0;
-    int backlog = 511;
+    ListenOptions listen;
+    /** A socket that listens already; the acceptor works on a descriptor of its own. -1: open one. */
+    int fd = -1;
     uint32_t listener = 0;
     uint32_t batch = 64;
-    bool reuse_port = false;
   };
   struct Calls {
     void (*batch)(void* owner, const std::vector<int>& fds, const std::vector<std::string>& addresses);
@@ -27,7 +27,7 @@ class Acceptor {
     void (*released)(void* owner);
   };
 
-  /** Listens; nullptr and -errno when that fails. */
+  /** Accepts from now on; nullptr and -errno when that fails. */
   static Acceptor* create(uv_loop_t* loop, const Options& options, const Calls& calls, void* owner, int* error);
 
   uint16_t port() const { return port_; }
@@ -41,8 +41,7 @@ class Acceptor {
  private:
   Acceptor() = default;
   ~Acceptor() = default;
-  int listen_socket();
-  int clear_stale_path(const struct sockaddr* address, unsigned length);
+  int open();
   void accept_batch();
   void rest(int error);
   bool forget(int fd);
@@ -64,6 +63,7 @@ class Acceptor {
   bool resting_ = false;
   bool closed_ = false;
   bool owns_path_ = false;
+  bool is_unix_ = false;
   /** Local address when it is the same for every connection, else empty. */
   std::string local_;
   /** Sockets of the batch under way that nobody took yet. */

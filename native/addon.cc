@@ -34,5 +34,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   protorelay::register_reactor(env, exports);
   protorelay::register_acceptor(env, exports);
   protorelay::register_pure(env, exports);
+  protorelay::register_host(env, exports);
   return exports;
 }

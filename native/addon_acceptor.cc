@@ -44,18 +44,25 @@ void tell_error(void* owner, int code) {
   napi_close_handle_scope(box->env, scope);
 }
 
-/** acceptorCreate({host, port, path, backlog, listener, batch, reusePort, onAccept, onError}): acceptor, or -errno */
-napi_value create(napi_env env, napi_callback_info info) {
-  Arguments args(env, info);
-  napi_value o = args.at[0];
-  Acceptor::Options options;
+ListenOptions to_listen_options(napi_env env, napi_value o) {
+  ListenOptions options;
   options.host = to_text(env, property(env, o, "host"));
   options.path = to_text(env, property(env, o, "path"));
   options.port = static_cast<uint16_t>(to_uint32(env, property(env, o, "port")));
   options.backlog = to_int32(env, property(env, o, "backlog"));
+  options.reuse_port = to_bool(env, property(env, o, "reusePort"));
+  return options;
+}
+
+/** acceptorCreate({host, port, path, backlog, reusePort, fd, listener, batch, onAccept, onError}): acceptor, or -errno */
+napi_value create(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  napi_value o = args.at[0];
+  Acceptor::Options options;
+  options.listen = to_listen_options(env, o);
+  options.fd = to_int32(env, property(env, o, "fd"));
   options.listener = to_uint32(env, property(env, o, "listener"));
   options.batch = to_uint32(env, property(env, o, "batch"));
-  options.reuse_port = to_bool(env, property(env, o, "reusePort"));
   if (options.batch == 0) options.batch = 1;
   uv_loop_t* loop = nullptr;
   napi_get_uv_event_loop(env, &loop);
@@ -74,6 +81,18 @@ napi_value create(napi_env env, napi_callback_info info) {
   box_keep(box, property(env, o, "onError"));
   box->object = acceptor;
   return box_open(box);
+}
+
+/** listenOpen({host, port, path, backlog, reusePort}): descriptor, or -errno */
+napi_value open(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  return from_number(env, listen_open(to_listen_options(env, args.at[0])));
+}
+
+/** listenPlace(fd): "192.0.2.1 25", "2001:db8::1 25", or the path of a Unix socket */
+napi_value place(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  return from_text(env, listen_place(to_int32(env, args.at[0])));
 }
 
 /** acceptorPort(acceptor) */
@@ -122,6 +141,8 @@ napi_value close(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void register_acceptor(napi_env env, napi_value exports) {
+  add_function(env, exports, "listenOpen", open);
+  add_function(env, exports, "listenPlace", place);
   add_function(env, exports, "acceptorCreate", create);
   add_function(env, exports, "acceptorPort", port);
   add_function(env, exports, "acceptorHandOff", hand_off);

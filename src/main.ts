@@ -9,7 +9,6 @@ import type { Config } from './config/schema.ts';
 import { QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import type { ShardReport } from './database/sharded-database.ts';
-import type { StoppedQueue } from './persistence/stopped-queue.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -207,20 +206,12 @@ interface ShardSource {
   close(): Promise<void>;
 }
 
-/** Read only; servers are asked when something is read of them. */
-async function openStopped(config: Config): Promise<StoppedQueue> {
-  if (config.database.driver !== 'sqlite')
-    return (await import('./relay-database.ts')).openStoppedServers(config);
-  return (await import('./persistence/stopped-queue.ts')).openStoppedQueue(config);
-}
-
 async function openQueue(config: Config): Promise<QueueSource> {
   const { ControlClient } = await import('./control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { reader: client, client, close: () => client.close() };
   try {
-    const stopped = await openStopped(config);
-    return { reader: stopped, client: null, close: () => void stopped.close() };
+    return await openStoppedQueues(config);
   } catch (error) {
     if (!(error instanceof RelayError)) throw error;
     throw new RelayError(
@@ -241,6 +232,22 @@ async function openShards(config: Config): Promise<ShardSource> {
   const { openStoppedServers } = await import('./relay-database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };
+}
+
+/** Those of all relay processes that left one; servers are asked themselves. */
+async function openStoppedQueues(config: Config): Promise<QueueSource> {
+  if (config.database.driver !== 'sqlite') {
+    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
+    return { reader: servers, client: null, close: () => void servers.close() };
+  }
+  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
+  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
+  const { MergedQueue } = await import('./control/merged-queue.ts');
+  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
+  const close = (): void => {
+    for (const queue of queues) void queue.close();
+  };
+  return { reader: new MergedQueue(() => queues), client: null, close };
 }
 
 async function printVersion(): Promise<void> {

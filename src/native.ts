@@ -174,17 +174,22 @@ export interface Reactor {
 
 // ---------------------------------------------------------------------------------------------------- acceptor
 
-export interface ListenOptions {
+export interface SocketOptions {
   host?: string;
   port?: number;
   /** Unix socket path. */
   path?: string;
   backlog: number;
+  reusePort?: boolean;
+}
+
+export interface ListenOptions extends SocketOptions {
+  /** Accept on this listening socket instead of opening one; it stays the caller's and may close at any time. */
+  fd?: number;
   /** Listener number that `opened` carries. */
   listener: number;
   /** Most sockets accepted in one call. */
   batch: number;
-  reusePort?: boolean;
   /**
    * One call per batch: fds[i] with addresses[i] = "remoteIp remotePort localIp localPort". Each fd must be handed
    * off or refused before it returns.
@@ -265,22 +270,75 @@ export function reactorConnections(reactorId: number): number {
   return addon.reactorLoad(reactorId);
 }
 
-/** Listens. Throws an Error with code ('EADDRINUSE' …), errno and address. A numeric host, or a name resolved once. */
+/**
+ * Listens and accepts. Throws an Error with code ('EADDRINUSE' …), errno and address. A numeric host, or a name
+ * resolved once.
+ */
 export function listen(options: ListenOptions): Acceptor {
-  const host = options.host ?? '127.0.0.1';
   const native = addon.acceptorCreate({
-    host,
-    port: options.port ?? 0,
-    path: options.path ?? '',
-    backlog: options.backlog,
+    ...socketOptions(options),
+    fd: options.fd ?? -1,
     listener: options.listener,
     batch: options.batch,
-    reusePort: options.reusePort ?? false,
     onAccept: (fds: Int32Array, addresses: string[]) => options.onAccept(fds, addresses),
     onError: (errno: number) => options.onError(errno),
   });
   if (typeof native !== 'number') return new NativeAcceptor(native);
-  const code = getSystemErrorName(native);
-  const address = options.path ?? `${host}:${options.port ?? 0}`;
-  throw Object.assign(new Error(`cannot listen on ${address}: ${code}`), { code, errno: -native, address });
+  throw listenFailed(native, options);
+}
+
+/** A listening socket on which nobody accepts yet; its descriptor is the caller's. Throws as `listen`. */
+export function openSocket(options: SocketOptions): number {
+  const fd = addon.listenOpen(socketOptions(options));
+  if (fd >= 0) return fd;
+  throw listenFailed(fd, options);
+}
+
+/** Where a listening socket of unknown origin listens. */
+export function socketPlace(fd: number): { host: string; port: number } | { path: string } {
+  const [host = '', port] = addon.listenPlace(fd).split(' ');
+  return port === undefined ? { path: host } : { host, port: Number(port) };
+}
+
+function socketOptions({ host, port, path, backlog, reusePort }: SocketOptions): object {
+  return {
+    host: host ?? '127.0.0.1',
+    port: port ?? 0,
+    path: path ?? '',
+    backlog,
+    reusePort: reusePort ?? false,
+  };
+}
+
+function listenFailed(errno: number, { host, port, path }: SocketOptions): Error {
+  const code = getSystemErrorName(errno);
+  const address = path ?? `${host ?? '127.0.0.1'}:${port ?? 0}`;
+  return Object.assign(new Error(`cannot listen on ${address}: ${code}`), { code, errno: -errno, address });
+}
+
+// -------------------------------------------------------------------------------------------------------- host
+
+/** Zeroed memory for the processes of this host, as a descriptor to pass on. Throws an Error with code. */
+export function createSharedMemory(bytes: number): number {
+  const fd = addon.sharedMemoryCreate(bytes);
+  if (fd >= 0) return fd;
+  throw systemError('shared memory cannot be had', fd);
+}
+
+/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. */
+export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
+  const memory = addon.sharedMemoryMap(fd, bytes);
+  if (typeof memory !== 'number') return memory;
+  throw systemError('shared memory cannot be mapped', memory);
+}
+
+/** Sends a datagram to a Unix socket ('@' begins an abstract name) without waiting. Throws an Error with code. */
+export function sendDatagram(path: string, text: string): void {
+  const error = addon.datagramSend(path, text);
+  if (error < 0) throw systemError(`no datagram to ${path}`, error);
+}
+
+function systemError(what: string, errno: number): Error {
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${what}: ${code}`), { code });
 }

@@ -15,6 +15,8 @@ import { PROCESS_SLOTS } from './mail/queue-id.ts';
 import { DatabaseClient, startPool, type TaskPool } from './persistence/database-client.ts';
 import { QueueThread } from './persistence/queue-thread.ts';
 import { noArena } from './persistence/stopped-queue.ts';
+import type { ProcessPlace } from './process-place.ts';
+import type { StorageNote } from './storage/notes.ts';
 
 /** A process not seen for so many leases has lost its slot. */
 const STALE_LEASES = 10;
@@ -54,13 +56,14 @@ export interface RelayDatabaseOptions {
   spillDir: string;
   gauges: Gauges;
   log: Log;
+  place: Pick<ProcessPlace, 'process'>;
 }
 
 export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir } = options;
+  const { config, arena, spillDir, log, place } = options;
   const { database } = config;
   if (database.driver !== 'sqlite') return openServers(options);
-  const client = new DatabaseClient(startPool({ config, arena, spillDir }));
+  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say: sayTo(log) }));
   return {
     database: client,
     shards: null,
@@ -71,21 +74,21 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     mails: () => client.mails,
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
-    enroll: async () => 0,
+    enroll: async () => place.process,
     stayEnrolled: async () => {},
   };
 }
 
 function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOptions): RelayDatabase {
   const servers = shardServers(config.database);
-  const threads = persistThreads(config.persist_threads);
-  const owner = `${config.node_id}/${randomBytes(4).toString('hex')}`;
+  const threads = persistThreads(config);
+  const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
   const { database } = config;
   const tableShard = database.driver === 'mysql_distributed' ? (database.router.table_shard ?? null) : null;
   const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
   const pool = startPool(
     { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
-    threads,
+    { threads, say: sayTo(log) },
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
@@ -119,7 +122,7 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
 /** The servers of a relay that does not run, for the command line. Nothing is asked of them until something is read. */
 export function openStoppedServers(config: Config): ShardedDatabase {
   const servers = shardServers(config.database);
-  const owner = `${config.node_id}/stopped`;
+  const owner = `${config.node_id}#stopped`;
   const thread = new QueueThread({ config, arena: noArena, spillDir: '', owner, connections: 2 });
   const pool: TaskPool = { run: (task, shard) => thread.run(task, shard), destroy: async () => {} };
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
@@ -150,10 +153,19 @@ function pausesOf(database: Config['database']): { retry_delay_ms: number; max_r
   return { retry_delay_ms: 500, max_retry_delay_ms: 5000 };
 }
 
-/** 'auto': while one waits for the disk, another works; a third only costs. */
-function persistThreads(configured: number | 'auto'): number {
+/**
+ * 'auto': while one waits for the disk, another works; a third only costs. Replicas are looked after by the thread
+ * that writes them: one.
+ */
+function persistThreads({ persist_threads: configured, storage: { distributed, hdfs_web } }: Config): number {
+  if (distributed.roots.length + hdfs_web.endpoints.length > 0) return 1;
   return configured === 'auto' ? Math.min(2, availableParallelism()) : configured;
 }
+
+const sayTo =
+  (log: Log) =>
+  ({ level, event, fields }: StorageNote): void =>
+    log[level](event, fields);
 
 /** The slot the node's name points at, or the next one that is free. */
 async function enroll(
@@ -173,8 +185,3 @@ async function enroll(
 }
 
 const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);
-
-/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
-export function threadCount(configured: number | 'auto'): number {
-  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
-}

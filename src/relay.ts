@@ -16,33 +16,30 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type {
-  Database,
-  DestinationBacklog,
-  LeasedKey,
-  OperateAction,
-  OperateTarget,
-  OutboxPlan,
-} from './database/database.ts';
+import type { Database, OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
-import { Listener, type ListeningAddress } from './listener/listener.ts';
+import { Listener } from './listener/listener.ts';
+import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { originOf, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
-import { Housekeeping } from './persistence/housekeeping.ts';
+import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import { openRelayDatabase, type RelayDatabase, threadCount } from './relay-database.ts';
+import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } from './process-place.ts';
+import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
+import { openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
-import { DuePoll } from './scheduler/due-poll.ts';
-import { EmbeddedScheduler } from './scheduler/embedded.ts';
-import { Leases } from './scheduler/leases.ts';
-import { VERDICT, verdictOf } from './session/messages.ts';
+import type { DuePoll } from './scheduler/due-poll.ts';
+import type { EmbeddedScheduler } from './scheduler/embedded.ts';
+import type { Leases } from './scheduler/leases.ts';
+import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
+import { verdictOf } from './session/verdict-of.ts';
 
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
@@ -55,11 +52,13 @@ export interface RelayOptions {
   configPath: string;
   log: Log;
   version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
 }
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
-  const lock = lockDataDir(options.config.data_dir);
+  const lock = lockDataDir(options.config.data_dir, 'queue');
   const relay = new Relay(options, lock);
   try {
     await relay.start();
@@ -76,6 +75,7 @@ export class Relay {
   #config: Config;
   readonly #log: Log;
   readonly #lock: DataDirLock;
+  readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #routes: RouteTable;
@@ -98,7 +98,8 @@ export class Relay {
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
 
-  constructor({ config, log }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+    this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
@@ -115,18 +116,30 @@ export class Relay {
       spillDir,
       gauges: this.#gauges,
       log,
+      place: this.#place,
     });
     this.#database = this.#queue.database;
-    this.#leases = this.#createLeases();
-    this.#duePoll = this.#createDuePoll();
     this.#housekeeping = new Housekeeping({
       database: this.#database,
       intervalMs: () => this.#config.queue.purge_interval_ms,
       also: () => this.#queue.stayEnrolled(),
       log,
     });
-    this.#events = new EventLog({ ...eventLogOptions(config, join(config.data_dir, 'events')), log });
-    this.#scheduler = this.#createScheduler();
+    this.#events = new EventLog({
+      ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
+      log,
+    });
+    const { leases, scheduler, duePoll } = openScheduling({
+      config,
+      queue: this.#queue,
+      arena: this.#arena,
+      gauges: this.#gauges,
+      log,
+      deliver: (jobs) => this.#deliver(jobs),
+    });
+    this.#leases = leases;
+    this.#scheduler = scheduler;
+    this.#duePoll = duePoll;
     this.#commits = this.#createGroupCommit();
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
@@ -162,20 +175,13 @@ export class Relay {
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const slot = await this.#queue.enroll();
     const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
-    const sessionThreads = threadCount(config.session_threads);
+    const { accepts } = this.#place;
+    const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
     );
-    this.#listener = new Listener(config, this.#sessions.reactorIds, this.#gauges, this.#log, {
-      listen,
-      reactorConnections,
-      now: Date.now,
-    });
-    this.addresses = await this.#listener.start();
-    this.#listener.pause();
-    const ownListeners = this.addresses.flatMap(({ host, port }) =>
-      host === undefined || port === undefined ? [] : [{ address: host, port }],
-    );
+    if (accepts) await this.#listen();
+    const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
@@ -190,7 +196,43 @@ export class Relay {
     this.#duePoll.start();
     this.#pressure.start();
     this.#housekeeping.start();
-    this.#listener.resume();
+    this.#listener?.resume();
+  }
+
+  async #listen(): Promise<void> {
+    const ports = { listen, reactorConnections, now: Date.now };
+    const { reactorIds } = this.#sessions;
+    this.#listener = new Listener(
+      this.#config,
+      reactorIds,
+      this.#gauges,
+      this.#log,
+      ports,
+      this.#place.counts,
+    );
+    this.addresses = await this.#listener.start(ownSockets(this.#place));
+    // Until mail can go its way, connections wait in the kernel.
+    this.#listener.pause();
+  }
+
+  /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
+  async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
+    const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
+    if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
+    await purgeAll(this.#database);
+    const { mails } = await this.#database.stats();
+    return mails === 0 ? 'nothing' : 'settled';
+  }
+
+  /** Accepts also on the sockets of these relay processes, and of no others any more. */
+  standInFor(processes: readonly number[]): void {
+    const { sockets } = this.#place;
+    this.#listener?.standIn(sockets.filter(({ process }) => process !== null && processes.includes(process)));
+  }
+
+  /** Open inbound connections of this process. */
+  get connections(): number {
+    return this.#place.counts.open;
   }
 
   /** No new mail; open transactions and deliveries on the wire are finished, and what they brought is durable. */
@@ -273,61 +315,9 @@ export class Relay {
     this.#deliveries.postAll({ type: 'reopen-log' });
   }
 
-  #createScheduler(): EmbeddedScheduler {
-    const { delivery } = this.#config;
-    return new EmbeddedScheduler(
-      {
-        claim: (destination, limit) =>
-          this.#leases.claim(destination, limit, (request) => this.#database.claim(request)),
-        deliver: (jobs) => this.#deliver(jobs),
-        chunkCount: this.#arena.chunkCount,
-        freeChunks: () => this.#arena.freeChunks(),
-        now: Date.now,
-        setTimer(atMs, fire) {
-          const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
-          return { cancel: () => clearTimeout(timer) };
-        },
-      },
-      {
-        maxInFlight: delivery.max_handoff_mails,
-        enabled: delivery.enabled,
-        ...this.#queue.claims,
-        onClaimError: (destination, error) =>
-          this.#log.warn('scheduler.claim-failed', { destination, error }),
-      },
-    );
-  }
-
   #deliver(jobs: Job[]): void {
     if (this.#draining === null) this.#deliveries.deliver(jobs);
     else this.#tooLate.push(...jobs);
-  }
-
-  #createLeases(): Leases {
-    const ports = {
-      renew: (rows: LeasedKey[], leaseUntilMs: number) => this.#database.renew(rows, leaseUntilMs),
-      release: (content: number) => this.#arena.release(content),
-      now: Date.now,
-      onLapse: (held: number) => this.#log.warn('leases.lapsed', { held }),
-      onRenewError: (error: unknown) => this.#log.warn('leases.renew-failed', { error }),
-    };
-    return new Leases(ports, this.#gauges, this.#config.lease_ms);
-  }
-
-  /** With sqlite nobody else puts rows there: only a lease this process lost track of can come up. */
-  #createDuePoll(): DuePoll {
-    const { lease_ms, scheduler } = this.#config;
-    const due = async (nowMs: number): Promise<DestinationBacklog[]> => {
-      if (this.#queue.shards === null) await this.#leases.look();
-      return this.#database.due(nowMs);
-    };
-    const ports = {
-      due,
-      discovered: (found: DestinationBacklog[]) => this.#scheduler.discover(found),
-      onError: (error: unknown) => this.#log.debug('scheduler.poll-failed', { error }),
-      now: Date.now,
-    };
-    return new DuePoll(ports, this.#queue.shards === null ? lease_ms / 2 : scheduler.poll_interval_ms);
   }
 
   #createGroupCommit(): ShardedCommits {

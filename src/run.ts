@@ -1,13 +1,29 @@
-/** Runs one relay from start to exit code: log, control socket and signals around what relay.ts builds. */
+/**
+ * Runs the relay from start to exit code: log, lock, control socket, signals and service manager around what relay.ts
+ * builds, in this process or, with several relay processes, under a supervisor.
+ */
+import type { Cluster } from 'node:cluster';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { crashOnFaults } from './base/crash.ts';
+import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
-import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { PinoLog } from './base/pino-log.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
-import { Lifecycle } from './control/lifecycle.ts';
+import { type Drainable, Lifecycle } from './control/lifecycle.ts';
+import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
+import type { ListeningAddress } from './listener/sockets.ts';
+import type { ForkEvents, Forked } from './supervisor/child.ts';
+import type { FromProcess } from './supervisor/messages.ts';
+import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
+import { ServiceManager } from './supervisor/service-manager.ts';
 import { buildInfo, version } from './version.ts';
+
+const RELAY_PROCESS = fileURLToPath(new URL('./supervisor/relay-process.ts', import.meta.url));
 
 /**
  * Signals from the first moment on; those that come while the relay starts wait for it. Early also because SIGUSR1
@@ -29,10 +45,24 @@ class Signals {
 
   #on(signal: NodeJS.Signals): void {
     if (this.#lifecycle === null) this.#early.push(signal);
-    else if (signal === 'SIGHUP') this.#lifecycle.reload();
+    else if (signal === 'SIGHUP') void this.#lifecycle.reload();
     else if (signal === 'SIGUSR1') this.#lifecycle.reopenLog();
     else this.#lifecycle.terminate(signal);
   }
+}
+
+/** A relay that serves: of one process, or the supervisor of several. */
+interface Serving extends Drainable {
+  addresses: ListeningAddress[];
+  control: ControlTarget;
+  healthy(): boolean;
+}
+
+interface Context {
+  config: Config;
+  configPath: string;
+  log: PinoLog;
+  serviceManager: ServiceManager;
 }
 
 /** @throws RelayError when the relay cannot start. */
@@ -40,13 +70,7 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   const signals = new Signals();
   const { config, warnings } = loadConfig(configPath);
   const log = openLog(config);
-  // A fault of our own: the queue is safe on disk, and going on in an unknown state is the worse risk.
-  const crash = (error: unknown): never => {
-    log.error('relay.crashed', { error });
-    process.stderr.write(`protorelay: crashed: ${(error as Error)?.stack ?? String(error)}\n`);
-    process.exit(EXIT.software);
-  };
-  process.on('uncaughtException', crash).on('unhandledRejection', crash);
+  const crash = crashOnFaults(log);
   log.info('relay.starting', {
     version: version(),
     commit: buildInfo()?.commit ?? 'unknown',
@@ -78,13 +102,31 @@ function openLog(config: Config): PinoLog {
 
 async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
-  const { startRelay } = await import('./relay.ts');
-  const relay = await startRelay({ config, configPath, log, version: version() });
-  const control = await ControlServer.start({
-    path: join(config.data_dir, 'control.sock'),
-    target: relay.control,
+  const lock = lockDataDir(config.data_dir);
+  const { sendDatagram } = await import('./native.ts');
+  const serviceManager = new ServiceManager({
+    environment: process.env,
+    pid: process.pid,
     log,
+    sendDatagram,
+    monotonicUs: () => process.hrtime.bigint() / 1000n,
+    setInterval(ms, fire) {
+      const timer = setInterval(fire, ms).unref();
+      return { cancel: () => clearInterval(timer) };
+    },
   });
+  const processes = processCount(config);
+  const leftovers = leftoverProcesses(config, processes);
+  const context = { config, configPath, log, serviceManager };
+  const alone = processes === 1 && leftovers.length === 0;
+  const start = (): Promise<Serving> =>
+    alone ? startAlone(context) : startSupervisor(context, processes, leftovers);
+  const relay = await start().catch((error: unknown) => {
+    lock.release();
+    throw error;
+  });
+  const controlPath = join(config.data_dir, 'control.sock');
+  const control = await ControlServer.start({ path: controlPath, target: relay.control, log });
   const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
@@ -94,16 +136,107 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
       log.setLevel(next.log.level);
     },
     reopenLog: () => log.reopen(),
+    tell: (state) => serviceManager.tell(state),
     now: Date.now,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);
+  serviceManager.tell('ready');
+  serviceManager.feedWatchdog(() => relay.healthy());
   signals.deliverTo(lifecycle);
   const code = await lifecycle.ended;
   await control.close();
   log.info('relay.stopped', { code });
   log.close();
+  lock.release();
   process.exit(code);
+}
+
+/** The only relay process is this one: whoever started it starts it again when it crashes. */
+async function startAlone({ config, configPath, log, serviceManager }: Context): Promise<Serving> {
+  const { startRelay } = await import('./relay.ts');
+  const { takeNamed } = await import('./listener/sockets.ts');
+  const { socketPlace } = await import('./native.ts');
+  const sockets = config.listeners.flatMap(({ fd_name: name }, listener) =>
+    name === undefined ? [] : takeNamed(name, listener, 1, serviceManager.sockets, { socketPlace }),
+  );
+  const { onlyPlace } = await import('./process-place.ts');
+  const place = onlyPlace(config, sockets);
+  const relay = await startRelay({ config, configPath, log, version: version(), place });
+  // Its main thread is this one: whoever is asked can answer.
+  return Object.assign(relay, { healthy: () => true });
+}
+
+async function startSupervisor(
+  { config, configPath, log, serviceManager }: Context,
+  processes: number,
+  leftovers: number[],
+): Promise<Serving> {
+  const { createSharedMemory, mapSharedMemory, openSocket, socketPlace } = await import('./native.ts');
+  const { closeSockets, openSockets } = await import('./listener/sockets.ts');
+  const { clearCounts, sharedCountsBytes } = await import('./listener/connection-counts.ts');
+  const { MergedQueue, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { Supervisor } = await import('./supervisor/supervisor.ts');
+  const { default: cluster } = await import('node:cluster');
+  const ports = { openSocket, socketPlace, close: closeSync };
+  const sockets = await openSockets(config.listeners, processes, serviceManager.sockets, ports);
+  const bytes = sharedCountsBytes(processes);
+  const fd = createSharedMemory(bytes);
+  const counts = mapSharedMemory(fd, bytes);
+  log.info('supervisor.starting', { processes, leftovers });
+  const supervisor = new Supervisor({
+    config,
+    configPath,
+    processes,
+    leftovers,
+    sockets,
+    counts: { fd, bytes },
+    log,
+    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    fork: (fds, events) => forkRelayProcess(cluster, fds, events),
+    closeSockets: () => closeSockets(sockets, config.listeners, ports),
+    clearCounts: (number) => clearCounts(counts, number),
+    now: Date.now,
+    setTimer(ms, fire) {
+      const timer = setTimeout(fire, ms);
+      return { cancel: () => clearTimeout(timer) };
+    },
+  });
+  await supervisor.start();
+  return supervisor;
+}
+
+/** The settings of node:cluster are those of the next fork. */
+function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: ForkEvents): Forked {
+  cluster.setupPrimary({
+    exec: RELAY_PROCESS,
+    args: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...fds],
+  });
+  const worker = cluster.fork();
+  const child = worker.process;
+  const exited = new Promise<[number | null, string | null]>((resolve) => {
+    child.once('exit', (code, signal) => resolve([code, signal]));
+    // It could not be started; any other error is of a message to one that just ended, and `exit` says the rest.
+    worker.on('error', () => {
+      if (child.pid === undefined) resolve([null, 'a failed start']);
+    });
+  });
+  // Its last words are read when the channel is at its end.
+  const heard = new Promise<void>((resolve) => {
+    if (child.pid === undefined) resolve();
+    child.once('disconnect', resolve);
+  });
+  worker.on('message', (message: FromProcess) => events.message(message));
+  void Promise.all([exited, heard]).then(([[code, signal]]) => events.exit(code, signal));
+  return {
+    pid: child.pid ?? 0,
+    send: (message) => {
+      if (worker.isConnected()) worker.send(message);
+    },
+    kill: (signal) => void child.kill(signal),
+  };
 }
 
 /** Whoever starts the relay at a terminal sees that it listens, wherever the log goes. */

@@ -28,8 +28,11 @@ const ROOTS = new Set([
   'src/run.ts',
   'src/relay.ts',
   'src/relay-database.ts',
+  'src/relay-scheduling.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
+  'src/supervisor/relay-process.ts',
+  'src/process-place.ts',
   'src/persistence/queue-thread.ts',
 ]);
 /** Contracts between stages: types, and the few constants that belong to them. */

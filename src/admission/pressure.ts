@@ -4,11 +4,11 @@
  * about single commands.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Arena } from '../native.ts';
+import { type DiskConfig, DiskSpace } from './disk-space.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
 const INTERVAL_MS = 250;
@@ -18,7 +18,6 @@ const CONTENT_RESERVE = 1 / 32;
 
 type Thresholds = Pick<
   Config,
-  | 'data_dir'
   | 'inbound_persist_wait_timeout_ms'
   | 'persist_min_available_memory_mb'
   | 'persist_min_free_disk_mb'
@@ -26,7 +25,7 @@ type Thresholds = Pick<
 > & {
   smtp: Pick<Config['smtp'], 'overload_hold_ms'>;
   database: Config['database'];
-};
+} & DiskConfig;
 
 export interface PressureOptions {
   config: Thresholds;
@@ -55,12 +54,10 @@ export class PressureGauge {
   readonly #log: Log;
   readonly #now: () => number;
   readonly #availableMemory: () => number;
-  readonly #freeDiskOf: (path: string) => Promise<number>;
+  readonly #disk: DiskSpace;
   #config: Thresholds;
   #sinceMs: number | null = null;
   #freeDisk = Number.POSITIVE_INFINITY;
-  #diskAsked = false;
-  #diskFailed = false;
   #timer: NodeJS.Timeout | null = null;
 
   constructor(options: PressureOptions) {
@@ -70,7 +67,7 @@ export class PressureGauge {
     this.#log = options.log;
     this.#now = options.now ?? Date.now;
     this.#availableMemory = options.availableMemory ?? availableMemory;
-    this.#freeDiskOf = options.freeDisk ?? freeDisk;
+    this.#disk = new DiskSpace(options.log, options.freeDisk);
   }
 
   /** New thresholds after a reload. */
@@ -91,7 +88,7 @@ export class PressureGauge {
 
   /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
   measure(): void {
-    this.#askDisk();
+    this.#freeDisk = this.#disk.freeBytes(this.#config);
     const code = this.#code();
     const before = Atomics.exchange(this.#gauges, GAUGE.pressure, code);
     if (code !== before) this.#tell(before, code);
@@ -140,24 +137,6 @@ export class PressureGauge {
       contentChunks: arena.chunkCount,
     };
   }
-
-  #askDisk(): void {
-    if (this.#diskAsked) return; // a hanging file system answers late: then the last figure stands
-    this.#diskAsked = true;
-    this.#freeDiskOf(this.#config.data_dir).then(
-      (bytes) => {
-        this.#freeDisk = bytes;
-        this.#diskAsked = false;
-        this.#diskFailed = false;
-      },
-      (error: unknown) => {
-        this.#diskAsked = false;
-        // Free space that cannot be told is no reason to refuse mail: the commit will say what is wrong.
-        if (!this.#diskFailed) this.#log.warn('pressure.free-disk-unknown', { error: String(error) });
-        this.#diskFailed = true;
-      },
-    );
-  }
 }
 
 /** Bytes of memory available without swapping: MemAvailable where the kernel says it (Linux), else free memory. */
@@ -180,10 +159,4 @@ function readMemAvailable(): number | null {
   } finally {
     closeSync(fd);
   }
-}
-
-/** Bytes an unprivileged writer may still use in the file system of `path`. */
-export async function freeDisk(path: string): Promise<number> {
-  const { bavail, bsize } = await statfs(path);
-  return bavail * bsize;
 }

@@ -1,7 +1,8 @@
 /**
- * The data folder belongs to one relay at a time. The lock is one the kernel keeps and takes back when its holder
- * dies, however it dies: SQLite's lock on an empty file (Node has no flock of its own). Nothing may open and close
- * `relay.lock` elsewhere in this program: POSIX would drop the lock with any descriptor of the file.
+ * The data folder belongs to one relay at a time, and each queue in it to one process. The lock is one the kernel
+ * keeps and takes back when its holder dies, however it dies: SQLite's lock on an empty file (Node has no flock of its
+ * own). Nothing may open and close `relay.lock` or `queue.lock` elsewhere in this program: POSIX would drop the lock
+ * with any descriptor of the file.
  */
 import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,15 +16,17 @@ export interface DataDirLock {
 
 /**
  * Creates the folder (mode 0700) when it is missing and takes it for this program.
+ * @param name 'relay': the host's relay, whoever holds it starts and stops; 'queue': the one process that writes the
+ *   queue of this folder, also when a supervisor was killed and a process of its still lives.
  * @throws RelayError 'data-dir-unusable' when it cannot be written; 'already-running', naming the pid of the holder.
  */
-export function lockDataDir(dataDir: string): DataDirLock {
-  const pidFile = join(dataDir, 'relay.pid');
+export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'): DataDirLock {
+  const pidFile = join(dataDir, `${name}.pid`);
   let database: DatabaseSync;
   try {
     if (makeFolder(dataDir, 0o700)) chmodSync(dataDir, 0o700);
     if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
-    database = new DatabaseSync(join(dataDir, 'relay.lock'), { timeout: 0 });
+    database = new DatabaseSync(join(dataDir, `${name}.lock`), { timeout: 0 });
   } catch (error) {
     throw unusable(dataDir, error);
   }

@@ -15,6 +15,8 @@ export interface LogOptions {
   file: string | null;
   /** Name of the thread, when it is not the main one. */
   thread?: string;
+  /** Number of the relay process, when there are several. */
+  process?: number;
 }
 
 type Destination = ReturnType<typeof pino.destination>;
@@ -51,7 +53,7 @@ export class PinoLog implements Log {
     this.#pino = pino(
       {
         level: options.level,
-        base: options.thread === undefined ? null : { thread: options.thread },
+        base: baseOf(options),
         messageKey: 'event',
         timestamp: () => `,"time":"${new Date().toISOString()}"`,
         formatters: { level: (label) => ({ level: label }) },
@@ -102,6 +104,12 @@ export class PinoLog implements Log {
     }
     this.#pino[level](fields, event);
   }
+}
+
+/** What every line of this thread carries. */
+function baseOf({ process, thread }: LogOptions): Record<string, unknown> | null {
+  if (process === undefined && thread === undefined) return null;
+  return { ...(process === undefined ? {} : { process }), ...(thread === undefined ? {} : { thread }) };
 }
 
 /** `2026-01-31T12:00:00.000Z WARN  relay.overloaded connections=12 reason="no memory"` */

@@ -176,7 +176,11 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     data_dir: dataDir,
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
     database: databasePaths(database, below),
-    storage: { ...storage, local: { ...storage.local, path: below(storage.local.path) } },
+    storage: {
+      ...storage,
+      local: { ...storage.local, path: below(storage.local.path) },
+      distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
+    },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

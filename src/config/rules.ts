@@ -25,6 +25,8 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkAddresses(config, problem);
   checkDomains(config, problem);
   checkDatabase(config, isSet, problem, warning);
+  checkDistributed(config, problem);
+  checkHdfsWeb(config, problem, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {
@@ -37,6 +39,12 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
     problem(
       ['retry', 'initial_delay_ms'],
       `must not exceed retry.max_delay_ms (${config.retry.max_delay_ms})`,
+    );
+  }
+  if (config.supervisor.restart_delay_ms > config.supervisor.max_restart_delay_ms) {
+    problem(
+      ['supervisor', 'restart_delay_ms'],
+      `must not exceed supervisor.max_restart_delay_ms (${config.supervisor.max_restart_delay_ms})`,
     );
   }
   if (
@@ -61,16 +69,17 @@ type Say = (path: Finding['path'], message: string) => void;
 
 function checkListeners(config: Config, problem: Say): void {
   const seen = new Map<string, number>();
-  for (const [i, { host, port, path }] of config.listeners.entries()) {
-    if ((path === undefined) === (host === undefined && port === undefined)) {
-      problem(['listeners', i], 'needs either "host" and "port", or "path"');
+  for (const [i, { host, port, path, fd_name: fdName }] of config.listeners.entries()) {
+    const isTcp = host !== undefined || port !== undefined;
+    if ([isTcp, path !== undefined, fdName !== undefined].filter(Boolean).length !== 1) {
+      problem(['listeners', i], 'needs either "host" and "port", or "path", or "fd_name"');
       continue;
     }
-    if (path === undefined && (host === undefined || port === undefined)) {
+    if (isTcp && (host === undefined || port === undefined)) {
       problem(['listeners', i], `"${host === undefined ? 'host' : 'port'}" is missing`);
       continue;
     }
-    const name = path ?? `${host} port ${port}`;
+    const name = path ?? (fdName === undefined ? `${host} port ${port}` : `fd_name ${fdName}`);
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)
       problem(['listeners', i], `listens on the same as listeners.${earlier}`);
@@ -228,4 +237,40 @@ function checkSqlite(
   if (!inMemory && isSet(['database', 'max_messages'])) {
     warning(['database', 'max_messages'], 'has no effect: it bounds a :memory: database only');
   }
+}
+
+function checkDistributed({ storage: { provider, distributed }, database }: Config, problem: Say): void {
+  const at = ['storage', 'distributed'];
+  const { roots, replica_count, write_quorum } = distributed;
+  if (provider === 'distributed' && roots.length === 0)
+    problem([...at, 'roots'], 'needs at least one folder with the distributed provider');
+  if (roots.length > 0 && replica_count > roots.length)
+    problem([...at, 'replica_count'], `must not exceed the number of roots (${roots.length})`);
+  if (write_quorum > replica_count)
+    problem([...at, 'write_quorum'], `must not exceed replica_count (${replica_count})`);
+  for (const [i, root] of roots.entries())
+    for (const [j, other] of roots.slice(0, i).entries())
+      if (root === other || root.startsWith(`${other}/`) || other.startsWith(`${root}/`))
+        problem([...at, 'roots', i], `is the same folder as roots.${j}, or one lies within the other`);
+  const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
+  if (inMemory && (provider === 'distributed' || provider === 'hdfs_web'))
+    problem(
+      ['storage', 'provider'],
+      'must be "database" or "local" with a :memory: queue: content elsewhere would outlive the queue that knows it',
+    );
+}
+
+function checkHdfsWeb({ storage, ...config }: Config, problem: Say, warning: Say): void {
+  const at = ['storage', 'hdfs_web'];
+  const { endpoints, timeout_ms } = storage.hdfs_web;
+  if (storage.provider === 'hdfs_web' && endpoints.length === 0)
+    problem([...at, 'endpoints'], 'needs at least one namenode with the hdfs_web provider');
+  for (const [i, endpoint] of endpoints.entries())
+    if (!/^https?:\/\/[^/?#@\s]+\/?$/.test(endpoint) || !URL.canParse(endpoint))
+      problem([...at, 'endpoints', i], `must be http://host:port or https://host:port, is "${endpoint}"`);
+  if (storage.provider === 'hdfs_web' && timeout_ms > config.inbound_persist_wait_timeout_ms)
+    warning(
+      [...at, 'timeout_ms'],
+      `exceeds inbound_persist_wait_timeout_ms (${config.inbound_persist_wait_timeout_ms}): clients get 451 before a try ends`,
+    );
 }

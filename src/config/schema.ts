@@ -18,9 +18,10 @@ const aLabels = (domain: string) => domainToASCII(domain) || domain.toLowerCase(
 const path = () => z.string().min(1);
 
 const listener = z.strictObject({
-  host: z.string().min(1).optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, or `path`.'),
+  host: z.string().min(1).optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, `path`, or `fd_name`.'),
   port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
   path: path().optional().describe('Unix socket path instead of host and port.'),
+  fd_name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name of letters, digits, dot, dash').optional().describe('Take the sockets that systemd passes under this name (FileDescriptorName= of the socket unit) instead of opening any.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
 });
 
@@ -30,8 +31,8 @@ const nextHop = z.strictObject({
 });
 
 const smtp = z.strictObject({
-  max_connections: count(1, 1_000_000).default(20_000).describe('Open inbound connections; one more gets 421 4.3.2.'),
-  max_connections_per_ip: count(1, 1_000_000).default(10_000).describe('Open inbound connections from one address; one more gets 421 4.7.0.').meta(live),
+  max_connections: count(1, 1_000_000).default(20_000).describe('Open inbound connections of this host; one more gets 421 4.3.2.'),
+  max_connections_per_ip: count(1, 1_000_000).default(10_000).describe('Open inbound connections from one address, over all processes of this host; one more gets 421 4.7.0.').meta(live),
   max_command_line_bytes: count(512, 65_536).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
   max_text_line_bytes: count(1000, 1_048_576).default(32_768).describe('Longest line of content; longer gets 554 5.6.0.').meta(live),
   max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.').meta(live),
@@ -97,8 +98,25 @@ const distributedDatabase = z.strictObject({
 const database = z.discriminatedUnion('driver', [sqliteDatabase, mysqlDatabase, distributedDatabase]);
 
 const storage = z.strictObject({
-  provider: z.enum(['database', 'local']).default('database').describe('Where content lies.'),
+  provider: z.enum(['database', 'local', 'distributed', 'hdfs_web']).default('database').describe('Where new content lies: in the queue database, in local files, in replicas over several folders, in HDFS. Older content stays where it is and is found as long as its section is configured.'),
   local: z.strictObject({ path: path().default('mail').describe('local: folder, relative to data_dir.') }).prefault({}),
+  distributed: z.strictObject({
+    roots: z.array(path()).default([]).describe('distributed: folders, best each on a disk of its own, relative to data_dir. A root that fails is put aside and returns by itself.'),
+    replica_count: count(1, 16).default(2).describe('Roots that get a copy of each bundle; at most as many as there are roots.'),
+    write_quorum: count(1, 16).default(2).describe('Copies that must be on stable storage before mail is acknowledged; at most replica_count. With fewer roots that work: 451 4.3.0.'),
+    timeout_ms: ms(100, 600_000).default(4000).describe('Longest time of a write or read (large contents: one second more per 10 MB). A root that takes more than half of it is put aside.'),
+    scrub_interval_ms: ms(1000, 365 * day).default(day).describe('How often all copies are proven by their checksums and brought back to replica_count; also done when a root returns.'),
+    scrub_mb_per_s: count(1, 100_000).default(16).describe('How fast that may read.'),
+  }).prefault({}),
+  hdfs_web: z.strictObject({
+    endpoints: z.array(z.string().min(1)).default([]).describe('hdfs_web: `http://host:port` (or https) of the namenodes; one that is standby or does not answer is passed over.'),
+    base_path: z.string().regex(/^(\/[^/?#\0]+)+$/, 'an absolute path').default('/protorelay').describe('Folder in HDFS; each relay keeps to a folder of its own below it.'),
+    user: z.string().min(1).default('hdfs').describe('Sent as user.name.'),
+    delegation_token: z.string().min(1).optional().describe('Sent instead of the user, where the cluster is secured.'),
+    replication: count(1, 512).default(3).describe('Copies HDFS keeps of each file.'),
+    timeout_ms: ms(100, 600_000).default(5000).describe('Longest time of one operation with its repetitions (large contents: one second more per 10 MB); then 451 4.3.0.'),
+    max_write_buffer_bytes: count(65_536, 1_073_741_824).default(67_108_864).describe('Most content written as one file; a commit with more becomes several. Large messages stream from their file and are never in memory as a whole.'),
+  }).prefault({}),
 });
 
 const delivery = z.strictObject({
@@ -111,7 +129,7 @@ const delivery = z.strictObject({
   ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).').meta(live),
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
-  max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination.').meta(live),
+  max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination; each relay process has its share, at least 1.').meta(live),
   backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per further connection that is opened; the number of connections at most doubles at a time.'),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.').meta(live),
   max_recipients_per_transaction: count(1, 100_000).default(1000).describe('Recipients in one outgoing transaction.').meta(live),
@@ -122,7 +140,7 @@ const delivery = z.strictObject({
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
-  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
+  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
 });
 
 const schema = {
@@ -137,15 +155,21 @@ const schema = {
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
   inbound_ack_mode: z.enum(['after_persist', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage, or once it is in memory (a crash can lose it).').meta(live),
   inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
-  persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1.').meta(live),
+  persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1. Each relay process has its share.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
   persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms; with mysql: max_pool_size less those in use, of the shard that has most.').meta(live),
-  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space data_dir must have; below: 452 4.3.1.').meta(live),
-  content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight, shared by all threads (64 KiB chunks, touched only as used).'),
+  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage; below: 452 4.3.1.').meta(live),
+  content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (64 KiB chunks, touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
-  session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that run SMTP sessions; auto: half the cores, at least 1.'),
-  delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads that deliver; auto: half the cores, at least 1.'),
-  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
+  accept_processes: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Relay processes of this host, each with threads and a queue of its own. 1: no supervisor. auto: one for each 4 cores, 1 below 8.'),
+  supervisor: z.strictObject({
+    restart_delay_ms: ms(10, 3_600_000).default(250).describe('Wait before a relay process that crashed is started again; doubled with each crash that follows.').meta(live),
+    max_restart_delay_ms: ms(10, 3_600_000).default(30_000).describe('Longest such wait; a process that ran longer than this counts as well again.').meta(live),
+    hang_timeout_ms: ms(1000, 3_600_000).default(30_000).describe('A relay process whose main thread answers nothing for so long is killed and started again.').meta(live),
+  }).prefault({}),
+  session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that run SMTP sessions; auto: half the cores over all processes, at least 1.'),
+  delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
+  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),

@@ -1,7 +1,7 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
-import type { RunningStats } from './protocol.ts';
+import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
 const CONTROL = /\p{Cc}/gu;
 
@@ -97,8 +97,9 @@ export function formatMail(mail: MailDetail, nowMs: number): string {
 
 export function formatStats(
   queue: QueueStats,
-  scheduler: RunningStats['scheduler'] | null,
+  scheduler: SchedulerStats | null,
   nowMs: number,
+  processes: readonly ProcessStatus[] = [],
 ): string {
   const states = Object.entries(queue.rows).map(([state, rows]) => `${state} ${rows}`);
   const oldest = queue.oldestMs === null ? 'none' : duration(nowMs - queue.oldestMs);
@@ -110,6 +111,7 @@ export function formatStats(
       text += `Suspended   ${plain(destination)} for ${duration(untilMs - nowMs)}\n`;
     }
   }
+  if (processes.length > 0) text += `\n${formatProcesses(processes, nowMs)}`;
   if (queue.destinations.length === 0) return text;
   const rows = queue.destinations.map((d) => [
     plain(d.destination),
@@ -117,6 +119,21 @@ export function formatStats(
     when(d.nextDueMs, nowMs),
   ]);
   return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
+}
+
+function formatProcesses(processes: readonly ProcessStatus[], nowMs: number): string {
+  return columns([
+    ['PROCESS', 'PID', 'STATE', 'FOR', 'RESTARTS', 'CONNECTIONS', 'MEMORY'],
+    ...processes.map((p) => [
+      `${p.process}${p.accepts ? '' : ' (empties its queue)'}`,
+      p.pid === null ? '-' : String(p.pid),
+      p.state,
+      p.readySinceMs === null ? '-' : duration(nowMs - p.readySinceMs),
+      String(p.restarts),
+      String(p.connections),
+      `${p.rssMb}M`,
+    ]),
+  ]);
 }
 
 function reason(row: QueueRow): string {

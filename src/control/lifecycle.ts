@@ -7,13 +7,18 @@ import type { Log } from '../base/log.ts';
 import type { ConfigError, LoadedConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 
-/** What relay.ts offers, as far as signals need it. */
+interface Reloaded {
+  applied: string[];
+  needsRestart: string[];
+}
+
+/** What a relay offers, or the supervisor of several processes, as far as signals need it. */
 export interface Drainable {
   /** No new mail; resolves when what was open is finished. */
   drain(): Promise<void>;
   /** Ends now; resolves when everything is closed. Called once, after drain or instead of waiting for it. */
   stop(): Promise<void>;
-  reload(config: Config): { applied: string[]; needsRestart: string[] };
+  reload(config: Config): Reloaded | Promise<Reloaded>;
   reopenLog(): void;
 }
 
@@ -26,6 +31,8 @@ export interface LifecyclePorts {
   reloaded(config: Config): void;
   /** Reopens main's own log. */
   reopenLog(): void;
+  /** What the service manager wants to know. */
+  tell(state: 'ready' | 'reloading' | 'stopping'): void;
   now(): number;
 }
 
@@ -60,6 +67,7 @@ export class Lifecycle {
     const { log, now } = this.#ports;
     if (this.#firstSignalMs === null) {
       this.#firstSignalMs = now();
+      this.#ports.tell('stopping');
       log.info('relay.draining', { signal, grace_ms: this.#ports.graceMs() });
       void this.#shutDown();
     } else if (now() - this.#firstSignalMs >= REPEAT_MS) {
@@ -99,21 +107,24 @@ export class Lifecycle {
   }
 
   /** SIGHUP: a good config applies as far as it can live; a bad one changes nothing. */
-  reload(): void {
-    const { log } = this.#ports;
+  async reload(): Promise<void> {
+    const { log, tell } = this.#ports;
     if (this.#firstSignalMs !== null) return;
+    tell('reloading');
     let loaded: LoadedConfig;
     try {
       loaded = this.#ports.load();
     } catch (error) {
       const problems = (error as Partial<ConfigError>).problems ?? [(error as Error).message];
       log.error('relay.reload-refused', { problems });
+      tell('ready');
       return;
     }
     for (const warning of loaded.warnings) log.warn('config.warning', { warning });
-    const { applied, needsRestart } = this.#relay.reload(loaded.config);
+    const { applied, needsRestart } = await this.#relay.reload(loaded.config);
     this.#ports.reloaded(loaded.config);
     log.info('relay.reloaded', { applied, needs_restart: needsRestart });
+    if (this.#firstSignalMs === null) tell('ready');
   }
 
   /** SIGUSR1: log and event files were moved away. */

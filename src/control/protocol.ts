@@ -30,14 +30,35 @@ export interface QueueReader {
   stats(): Promise<QueueStats>;
 }
 
+export type SchedulerStats = ReturnType<Scheduler['stats']>;
+
+/** One relay process under the supervisor. */
+export interface ProcessStatus {
+  process: number;
+  /** null while it is not running. */
+  pid: number | null;
+  /** ready: serves; silent: runs and answers nothing; waiting: crashed, starts again after its delay. */
+  state: 'starting' | 'ready' | 'silent' | 'waiting' | 'draining' | 'ended';
+  /** false: it only empties a queue of earlier days, when there were more processes. */
+  accepts: boolean;
+  restarts: number;
+  /** When it became ready; null when it is not. */
+  readySinceMs: number | null;
+  /** Open inbound connections. */
+  connections: number;
+  rssMb: number;
+}
+
 /** What relay.ts offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not SENDING; answers how many. */
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }>;
   /** The scheduler's view, for `queue stats`. */
-  schedulerStats(): ReturnType<Scheduler['stats']>;
-  /** State of each shard; [] where the queue is a file. */
-  shards(): Promise<ShardReport[]>;
+  schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
+  /** State of each shard, where the queue lies on servers. */
+  shards?(): Promise<ShardReport[]>;
+  /** Of a relay of several processes: how each is. */
+  processes?(): ProcessStatus[];
 }
 
 /** Rows of one `list` answer at most; the client asks again from the last queue id. */
@@ -92,5 +113,6 @@ export type ControlResponse =
 
 export interface RunningStats {
   queue: QueueStats;
-  scheduler: ReturnType<Scheduler['stats']>;
+  scheduler: SchedulerStats;
+  processes?: ProcessStatus[];
 }

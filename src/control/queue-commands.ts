@@ -125,8 +125,11 @@ export async function queueStats(
   const running = (await source.client?.runningStats()) ?? null;
   const queue = running?.queue ?? (await source.reader.stats());
   const scheduler = running?.scheduler ?? null;
-  if (json) out.write(`${JSON.stringify({ running: running !== null, queue, scheduler }, null, 2)}\n`);
-  else out.write(formatStats(queue, scheduler, nowMs));
+  const processes = running?.processes;
+  if (json) {
+    const report = { running: running !== null, queue, scheduler, processes };
+    out.write(`${JSON.stringify(report, null, 2)}\n`);
+  } else out.write(formatStats(queue, scheduler, nowMs, processes));
   return EXIT.ok;
 }
 

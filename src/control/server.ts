@@ -127,9 +127,13 @@ export class ControlServer {
           : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
       }
       case 'stats':
-        return { queue: await target.stats(), scheduler: target.schedulerStats() };
+        return {
+          queue: await target.stats(),
+          scheduler: await target.schedulerStats(),
+          processes: target.processes?.(),
+        };
       case 'shards':
-        return target.shards();
+        return (await target.shards?.()) ?? [];
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

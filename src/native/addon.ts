@@ -21,12 +21,17 @@ export interface Addon {
   reactorConnections(reactor: Native): number;
   reactorDestroy(reactor: Native): void;
   reactorLoad(id: number): number;
+  listenOpen(options: object): number;
+  listenPlace(fd: number): string;
   acceptorCreate(options: object): Native;
   acceptorPort(acceptor: Native): number;
   acceptorHandOff(acceptor: Native, fd: number, reactorId: number, address: string): boolean;
   acceptorRefuse(acceptor: Native, fd: number, reply: string): void;
   acceptorPause(acceptor: Native, paused: boolean): void;
   acceptorClose(acceptor: Native): void;
+  sharedMemoryCreate(bytes: number): number;
+  sharedMemoryMap(fd: number, bytes: number): ArrayBuffer | number;
+  datagramSend(path: string, text: string): number;
   scanContent(
     input: Buffer,
     pieceBytes: number,

@@ -28,6 +28,7 @@ import type {
   ReleasedRow,
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
+import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
 
@@ -46,11 +47,23 @@ const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 /** Tasks one thread does at a time with servers: they wait for replies, not for the processor. */
 const TASKS_AT_ONCE = 64;
 
-/**
- * The pool: one thread for sqlite, because the file has one writer, which sleeps on the task counter instead of its
- * event loop (less than half the latency of a commit); threads with an event loop for servers.
- */
-export function startPool(start: PersistenceStart, threads = 1): TaskPool & { readonly threads: Worker[] } {
+/** Providers that finish, repair and delete behind the commits need their thread's event loop between tasks. */
+function worksBehindCommits({ config }: PersistenceStart): boolean {
+  const { distributed, hdfs_web } = config.storage;
+  return distributed.roots.length + hdfs_web.endpoints.length > 0;
+}
+
+export interface PoolOptions {
+  /** 1 with sqlite, because the file has one writer. */
+  threads?: number;
+  /** Takes what the storage tells the operator. */
+  say?: SayNote;
+}
+
+export function startPool(
+  start: PersistenceStart,
+  { threads = 1, say = () => {} }: PoolOptions = {},
+): TaskPool & { readonly threads: Worker[] } {
   const embedded = start.config.database.driver === 'sqlite';
   const pool = new Piscina({
     filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
@@ -59,12 +72,15 @@ export function startPool(start: PersistenceStart, threads = 1): TaskPool & { re
     maxThreads: threads,
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: embedded ? 1 : TASKS_AT_ONCE,
-    atomics: embedded ? 'sync' : 'disabled',
+    // With sqlite the thread sleeps on the task counter instead of its event loop: less than half the latency of a
+    // commit. Not where the storage goes on behind commits (replicas, repair, deletions).
+    atomics: embedded && !worksBehindCommits(start) ? 'sync' : 'disabled',
     // Files of content opened here are the arena's, which closes them: at the thread's end their numbers are others'.
     trackUnmanagedFds: false,
     recordTiming: false,
     workerHistogram: false,
   });
+  pool.on('message', say);
   pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
   return {
     run: (task, shard) => pool.run({ task, shard }),

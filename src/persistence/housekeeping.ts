@@ -14,6 +14,14 @@ export interface HousekeepingPorts {
   log: Log;
 }
 
+/** Drops all that is past its time now. @param enough asked before each transaction. */
+export async function purgeAll(
+  database: Pick<Database, 'purge'>,
+  enough: () => boolean = () => false,
+): Promise<void> {
+  while (!enough() && (await database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+}
+
 export class Housekeeping {
   readonly #ports: HousekeepingPorts;
   #timer: NodeJS.Timeout | null = null;
@@ -35,7 +43,7 @@ export class Housekeeping {
   async #run(): Promise<void> {
     const { database, log } = this.#ports;
     try {
-      while (!this.#stopped && (await database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+      await purgeAll(database, () => this.#stopped);
       await this.#ports.also();
     } catch (error) {
       log.warn('queue.purge-failed', { error });

@@ -3,6 +3,7 @@
  * needed, and opens them anew after they failed. With sqlite it does one task at a time, with servers as many as it
  * is given.
  */
+import { randomBytes } from 'node:crypto';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
@@ -16,9 +17,10 @@ import { SqliteDatabase } from '../database/sqlite/sqlite-database.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { Arena } from '../native.ts';
 import { DatabaseStorage } from '../storage/database-storage.ts';
-import { LocalStorage } from '../storage/local-storage.ts';
+import type { SayNote } from '../storage/notes.ts';
+import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
-import { StorageByRef } from '../storage/storage-by-ref.ts';
+import { UnconfiguredStorage } from '../storage/unconfigured-storage.ts';
 import { AttachmentIndex } from './attachment-index.ts';
 import { decodeBatch, encodeResult } from './batch-wire.ts';
 import { type Answer, type Task, type TaskResults, toFault } from './tasks.ts';
@@ -34,11 +36,13 @@ export interface QueueThreadOptions {
   config: Config;
   arena: Arena;
   spillDir: string;
-  /** 'node/life': names this process in leases and commits of servers. */
+  /** 'node#life': names this process in leases and commits of servers. */
   owner?: string;
   /** To each server. */
   connections?: number;
   readOnly?: boolean;
+  /** Takes what the storage tells the operator. */
+  say?: SayNote;
 }
 
 export function routeTable(config: Config): RouteTable {
@@ -48,22 +52,44 @@ export function routeTable(config: Config): RouteTable {
   };
 }
 
-/** Storage of content beside the database. */
-function objectStorage(arena: Arena, config: Config): Storage {
-  const spillThresholdBytes = config.spill_threshold_bytes;
-  return new LocalStorage(arena, { folder: config.storage.local.path, spillThresholdBytes });
+/** The name of this queue among all that share a root or a base path: made once, kept with the queue. */
+function ownerName(db: DatabaseSync): string {
+  const name = 'storage_owner';
+  db.prepare('INSERT OR IGNORE INTO relay_state (name, value) VALUES (?, ?)').run(
+    name,
+    randomBytes(6).toString('hex'),
+  );
+  return db.prepare('SELECT value FROM relay_state WHERE name = ?').get(name)?.value as string;
 }
 
-/** Local objects lie in a folder per day, so their names have a slash; those of the database provider have none. */
-function createStorage(db: DatabaseSync, arena: Arena, config: Config): Storage {
-  const spillThresholdBytes = config.spill_threshold_bytes;
-  const local = objectStorage(arena, config);
+function sqliteStorage(db: DatabaseSync, { config, arena, spillDir, say }: QueueThreadOptions): Storage {
   const folder = join(config.data_dir, CONTENT_FOLDER);
-  const database = new DatabaseStorage(db, arena, { folder, spillThresholdBytes });
-  const ownerOf = (object: string): Storage => (object.includes('/') ? local : database);
-  return config.storage.provider === 'local'
-    ? new StorageByRef(local, [database], ownerOf)
-    : new StorageByRef(database, [local], ownerOf);
+  const spillThresholdBytes = config.spill_threshold_bytes;
+  let owner: string | null = null;
+  return openStorage({
+    config,
+    arena,
+    spillDir,
+    database: new DatabaseStorage(db, arena, { folder, spillThresholdBytes }),
+    owner() {
+      owner ??= ownerName(db);
+      return owner;
+    },
+    sweepMinAgeMs: 0, // sqlite has one writer: this one
+    say: say ?? (() => {}),
+  });
+}
+
+function serverStorage({ config, arena, spillDir, say }: QueueThreadOptions, owner: string): Storage {
+  return openStorage({
+    config,
+    arena,
+    spillDir,
+    database: new UnconfiguredStorage('database.driver sqlite'),
+    owner: () => owner,
+    sweepMinAgeMs: SWEEP_MIN_AGE_MS,
+    say: say ?? (() => {}),
+  });
 }
 
 export class QueueThread {
@@ -71,8 +97,8 @@ export class QueueThread {
   readonly #shards: ShardServer[];
   readonly #databases = new Map<number, QueueDatabase | Promise<QueueDatabase>>();
   readonly #index: AttachmentIndex;
-  /** Of servers; that of a file is the database's own. */
-  #storage: Storage | null = null;
+  /** Of servers, by shard; that of a file is the database's own. */
+  readonly #storages = new Map<number, Storage>();
 
   constructor(options: QueueThreadOptions) {
     this.#options = options;
@@ -110,12 +136,16 @@ export class QueueThread {
 
   async #openServer(id: number): Promise<QueueDatabase> {
     const shard = this.#shards.find((one) => one.id === id);
-    const { config, arena, owner = `${config.node_id}/0`, connections = 1 } = this.#options;
+    const { config, arena, owner = `${config.node_id}#0`, connections = 1 } = this.#options;
     if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
-    this.#storage ??= objectStorage(arena, config);
     // The connector costs memory that a relay on sqlite has no use for.
     const { openMysql } = await import('../database/mysql/open.ts');
-    return openMysql(shard, connections, this.#storage, arena, { ...this.#rowOptions(), owner });
+    const storageOf = (name: string): Storage => {
+      const storage = serverStorage(this.#options, name);
+      this.#storages.set(id, storage);
+      return storage;
+    };
+    return openMysql(shard, connections, storageOf, arena, { ...this.#rowOptions(), owner });
   }
 
   /** The sqlite database. */
@@ -128,7 +158,7 @@ export class QueueThread {
     const { path, max_messages: maxMessages } = config.database;
     const db = openConnection({ path, sqlDir: SQL_DIR, readOnly: readOnly ?? false });
     try {
-      const database = new SqliteDatabase(db, createStorage(db, arena, config), arena, {
+      const database = new SqliteDatabase(db, sqliteStorage(db, this.#options), arena, {
         ...this.#rowOptions(),
         file: path,
         nodeId: config.node_id,
@@ -216,7 +246,9 @@ export class QueueThread {
       for (const database of databases) if (await database.isReferenced(object)) return true;
       return false;
     };
-    return (await this.#storage?.sweep(isReferenced, SWEEP_MIN_AGE_MS)) ?? 0;
+    let swept = 0;
+    for (const storage of this.#storages.values()) swept += await storage.sweep(isReferenced);
+    return swept;
   }
 
   /** Spill files of the life before belong to messages that were never acknowledged. */
@@ -244,10 +276,10 @@ export class QueueThread {
   async close(): Promise<null> {
     const databases = [...this.#databases.values()];
     this.#databases.clear();
-    const storage = this.#storage;
-    this.#storage = null;
+    const storages = [...this.#storages.values()];
+    this.#storages.clear();
     await Promise.all(databases.map(async (database) => (await database).close()));
-    await storage?.close();
+    await Promise.all(storages.map((storage) => storage.close()));
     return null;
   }
 }

@@ -1,11 +1,15 @@
 /** Entry of a thread of the persistence pool (piscina): one task in, one answer out. */
-import { workerData } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { attachArena } from '../native.ts';
 import { QueueThread } from './queue-thread.ts';
 import type { Answer, PersistenceStart, Task } from './tasks.ts';
 
 const start = workerData as PersistenceStart;
-const thread = new QueueThread({ ...start, arena: attachArena(start.arena, start.spillDir) });
+const thread = new QueueThread({
+  ...start,
+  arena: attachArena(start.arena, start.spillDir),
+  say: (note) => parentPort?.postMessage(note),
+});
 
 export default function run({ task, shard }: { task: Task; shard: number }): Promise<Answer> {
   return thread.run(task, shard);

@@ -1,5 +1,5 @@
 /**
- * Appends lines to `<dir>/<UTC date>-<n>.jsonl`: gathered, written off the main path, rotated by size and day. It
+ * Appends lines to `<dir>/<UTC date>-<n>.jsonl` (`….p1.jsonl` of relay process 1): gathered, written off the main path, rotated by size and day. It
  * never holds mail up: when the disk does not take the lines, or not fast enough, lines are dropped, counted, and
  * the count stands in the file as soon as something can be written again.
  */
@@ -9,6 +9,8 @@ import type { Log } from '../base/log.ts';
 
 export interface EventFileOptions {
   dir: string;
+  /** Relay process: each writes, counts and removes files of its own; 0 when not said. */
+  process?: number;
   maxFileBytes: number;
   keepFiles: number;
   /** Bytes of lines that may wait for the disk. */
@@ -20,11 +22,12 @@ export interface EventFileOptions {
 /** Longest time a line waits in memory while lines keep coming; after a pause the first is written at once. */
 const FLUSH_MS = 100;
 const FLUSH_BYTES = 262_144;
-const NAME = /^(\d{4}-\d\d-\d\d)-(\d{4,})\.jsonl$/;
 
 export class EventFile {
   readonly #options: EventFileOptions;
   readonly #now: () => number;
+  readonly #suffix: string;
+  readonly #pattern: RegExp;
   #waiting = '';
   #lines = 0;
   #dropped = 0;
@@ -43,6 +46,9 @@ export class EventFile {
   constructor(options: EventFileOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    const { process = 0 } = options;
+    this.#suffix = process === 0 ? '.jsonl' : `.p${process}.jsonl`;
+    this.#pattern = new RegExp(`^(\\d{4}-\\d\\d-\\d\\d)-(\\d{4,})${this.#suffix.replaceAll('.', '\\.')}$`);
   }
 
   /** Appends one line (with its newline). Never waits, never throws. */
@@ -124,11 +130,11 @@ export class EventFile {
     if (this.#file !== null && !full && this.#name.startsWith(day)) return this.#file;
     await this.#closeFile();
     await mkdir(this.#options.dir, { recursive: true, mode: 0o700 });
-    const names = (await readdir(this.#options.dir)).filter((name) => NAME.test(name)).sort();
+    const names = (await readdir(this.#options.dir)).filter((name) => this.#pattern.test(name)).sort();
     const newest = names.findLast((name) => name.startsWith(day));
-    let number = newest === undefined ? 1 : Number(NAME.exec(newest)?.[2]);
+    let number = newest === undefined ? 1 : Number(this.#pattern.exec(newest)?.[2]);
     for (;;) {
-      this.#name = `${day}-${String(number).padStart(4, '0')}.jsonl`;
+      this.#name = `${day}-${String(number).padStart(4, '0')}${this.#suffix}`;
       const file = await open(join(this.#options.dir, this.#name), 'a', 0o600);
       const { size } = await file.stat();
       if (size < this.#options.maxFileBytes) {

@@ -98,11 +98,12 @@ export type DeliveryEvent =
 
 export type EventLogOptions = EventFileOptions & { enabled: boolean };
 
-/** Options of the event log as the config has them. */
-export function eventLogOptions(config: Config, dir: string): Omit<EventLogOptions, 'log'> {
+/** Options of the event log of a relay process as the config has them. */
+export function eventLogOptions(config: Config, dir: string, process: number): Omit<EventLogOptions, 'log'> {
   const { enabled, max_file_mb, keep_files, max_buffer_mb } = config.events;
   return {
     dir,
+    process,
     enabled,
     maxFileBytes: max_file_mb * 1_048_576,
     keepFiles: keep_files,

@@ -20,7 +20,7 @@ import {
   unlinkIfThere,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 /** Measured: bundles win from about 256 KiB in one commit, if made of contents that fill pages of their own. */
 const BUNDLE_FROM_BYTES = 262_144;
@@ -151,7 +151,7 @@ export class DatabaseStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean | Promise<boolean>): Promise<number> {
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let names: string[];
     try {
       names = readdirSync(this.#options.folder);

@@ -16,6 +16,14 @@ export function storageError(error: unknown, path: string): RelayError {
     case 'ENFILE':
     case 'ENOENT':
     case 'ENOTDIR':
+    case 'ENODEV':
+    case 'ENXIO':
+    case 'ESTALE':
+    case 'EBUSY':
+    case 'EAGAIN':
+    case 'ETIMEDOUT':
+    case 'ENOTCONN':
+    case 'EHOSTDOWN':
       return new RelayError(
         'storage-unavailable',
         `content folder ${path}: ${message}; check the disk and that the relay may write there`,

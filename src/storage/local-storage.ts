@@ -5,7 +5,6 @@
 import { readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
-import { queueIdTimeMs } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import { BundleWriter } from './bundle-writer.ts';
 import {
@@ -17,22 +16,18 @@ import {
   unlinkIfThere,
 } from './content-file.ts';
 import { storageError } from './errors.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import { BUNDLE, DAY, dayOf } from './object-name.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 export interface LocalStorageOptions {
   folder: string;
   /** Longer content of a file stays in the file when it is loaded. */
   spillThresholdBytes: number;
+  /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
+  sweepMinAgeMs: number;
 }
 
-const BUNDLE = '.bundle';
 const SINGLE = '.content';
-const DAY = /^\d{4}-\d{2}-\d{2}$/;
-
-/** '2026-07-14', by the time in the queue id: the same content gets the same name when its commit is tried again. */
-function dayOf(queueId: string): string {
-  return new Date(queueIdTimeMs(queueId)).toISOString().slice(0, 10);
-}
 
 export class LocalStorage implements Storage {
   readonly #arena: Arena;
@@ -116,8 +111,7 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async sweep(isReferenced: (object: string) => boolean | Promise<boolean>, minAgeMs = 0): Promise<number> {
-    const writtenBeforeMs = Date.now() - minAgeMs;
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let swept = 0;
     for (const day of names(this.#options.folder)) {
       if (!DAY.test(day)) continue;
@@ -126,13 +120,20 @@ export class LocalStorage implements Storage {
       for (const name of names(folder)) {
         const path = join(folder, name);
         const ours = name.endsWith(BUNDLE) || name.endsWith(SINGLE);
-        const old = minAgeMs === 0 || (ours && writtenAtMs(path) <= writtenBeforeMs);
-        if (ours && old && !(await isReferenced(`${day}/${name}`)) && unlinkIfThere(path)) swept++;
+        const orphan = ours && !(await isReferenced(`${day}/${name}`)) && this.#isOldEnough(path);
+        if (orphan && unlinkIfThere(path)) swept++;
         else left++;
       }
       if (left === 0) removeFolder(folder);
     }
     return swept;
+  }
+
+  #isOldEnough(path: string): boolean {
+    const { sweepMinAgeMs } = this.#options;
+    if (sweepMinAgeMs === 0) return true;
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat !== undefined && Date.now() - stat.mtimeMs >= sweepMinAgeMs;
   }
 
   async close(): Promise<void> {}
@@ -148,11 +149,6 @@ function names(folder: string): string[] {
   } catch {
     return []; // made when the first content comes
   }
-}
-
-/** Of a file that is gone: never, so that it is left alone. */
-function writtenAtMs(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Number.POSITIVE_INFINITY;
 }
 
 function removeFolder(path: string): void {

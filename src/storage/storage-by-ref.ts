@@ -3,7 +3,7 @@
  * older content is found where its row says it lies.
  */
 import type { ContentHandle } from '../mail/message.ts';
-import type { ContentRef, Storage, StorageItem } from './storage.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
 export class StorageByRef implements Storage {
   readonly #current: Storage;
@@ -38,7 +38,8 @@ export class StorageByRef implements Storage {
   }
 
   async remove(objects: string[]): Promise<void> {
-    for (const object of objects) await this.#ownerOf(object).remove([object]);
+    const byOwner = Map.groupBy(objects, this.#ownerOf);
+    await Promise.all([...byOwner].map(([owner, own]) => owner.remove(own)));
   }
 
   load(ref: ContentRef): Promise<ContentHandle> {
@@ -49,12 +50,9 @@ export class StorageByRef implements Storage {
     return this.#ownerOf(ref.object).read(ref, offset, maxBytes);
   }
 
-  async sweep(
-    isReferenced: (object: string) => boolean | Promise<boolean>,
-    minAgeMs?: number,
-  ): Promise<number> {
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
     let swept = 0;
-    for (const storage of this.#all) swept += await storage.sweep(isReferenced, minAgeMs);
+    for (const storage of this.#all) swept += await storage.sweep(isReferenced);
     return swept;
   }
 

@@ -18,6 +18,9 @@ export interface StorageItem {
   lengthBytes: number;
 }
 
+/** Asks the database whether a mail still refers to an object. */
+export type ReferenceCheck = (object: string) => boolean | Promise<boolean>;
+
 /**
  * A storage provider. One group commit calls put, then inside its transaction insert and erase, then after it
  * remove (or, when it failed, discard). Content is never changed once stored.
@@ -45,10 +48,9 @@ export interface Storage {
   /** Some bytes, for `queue cat`; empty past the end. */
   read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array>;
   /**
-   * Deletes objects no mail refers to (crash between put and commit). `isReferenced` asks the database; when it
-   * rejects, so does this, and nothing more is deleted.
-   * @param minAgeMs objects written later than so long ago stay: somebody may be about to commit their mail.
+   * Deletes objects no mail refers to (crash between put and commit). Returns how many; what cannot be reached now
+   * is swept another time.
    */
-  sweep(isReferenced: (object: string) => boolean | Promise<boolean>, minAgeMs?: number): Promise<number>;
+  sweep(isReferenced: ReferenceCheck): Promise<number>;
   close(): Promise<void>;
 }

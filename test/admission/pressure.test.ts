@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { describe, it } from 'node:test';
+import { freeDisk } from '../../src/admission/disk-space.ts';
 import { createGauges, GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
-import { availableMemory, freeDisk, PressureGauge } from '../../src/admission/pressure.ts';
+import { availableMemory, PressureGauge } from '../../src/admission/pressure.ts';
 import { configSchema } from '../../src/config/schema.ts';
 
 const MEGABYTE = 1024 * 1024;

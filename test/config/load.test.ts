@@ -181,7 +181,7 @@ test('paths: data_dir from the config file’s folder, the others from data_dir'
   assert.equal(config.storage.local.path, '/mail');
 });
 
-test('a listener is host with port, or path, and none stands twice', () => {
+test('a listener is host with port, or path, or fd_name, and none stands twice', () => {
   const text = `{ "listeners": [
     { "host": "127.0.0.1" },
     { "port": 1 },
@@ -191,14 +191,19 @@ test('a listener is host with port, or path, and none stands twice', () => {
     { "host": "::1", "port": 25 },
     { "host": "::1", "port": 25 },
     { "host": "::1", "port": 0 },
-    { "host": "::1", "port": 0 }
+    { "host": "::1", "port": 0 },
+    { "path": "a", "fd_name": "smtp" },
+    { "fd_name": "smtp" },
+    { "fd_name": "smtp" }
   ] }`;
   assert.deepEqual(problems(text), [
     '2: listeners.0: "port" is missing',
     '3: listeners.1: "host" is missing',
-    '4: listeners.2: needs either "host" and "port", or "path"',
-    '5: listeners.3: needs either "host" and "port", or "path"',
+    '4: listeners.2: needs either "host" and "port", or "path", or "fd_name"',
+    '5: listeners.3: needs either "host" and "port", or "path", or "fd_name"',
     '8: listeners.6: listens on the same as listeners.5',
+    '11: listeners.9: needs either "host" and "port", or "path", or "fd_name"',
+    '13: listeners.11: listens on the same as listeners.10',
   ]);
 });
 
@@ -329,4 +334,67 @@ test('a key of another driver is told apart from one that does not exist', () =>
   const said = problems('{ "database": { "driver": "sqlite", "host": "x", "hosst": 1 } }').join('\n');
   assert.match(said, /database\.host: is not a key of this driver/);
   assert.match(said, /database\.hosst: unknown key \(did you mean "host"\?\)/);
+});
+
+test('distributed storage: roots, replica_count and write_quorum fit each other', () => {
+  const said = (distributed: object, more: object = {}): string[] =>
+    problems(JSON.stringify({ storage: { provider: 'distributed', distributed }, ...more })).map((text) =>
+      text.replace('1: storage.', ''),
+    );
+  assert.deepEqual(said({}), ['distributed.roots: needs at least one folder with the distributed provider']);
+  assert.deepEqual(said({ roots: ['a'], replica_count: 2 }), [
+    'distributed.replica_count: must not exceed the number of roots (1)',
+  ]);
+  assert.deepEqual(said({ roots: ['a', 'b', 'c'], replica_count: 2, write_quorum: 3 }), [
+    'distributed.write_quorum: must not exceed replica_count (2)',
+  ]);
+  assert.deepEqual(
+    said({ roots: ['/srv/a', '/srv/b/../a', '/srv/a/b'], replica_count: 1, write_quorum: 1 }),
+    [
+      'distributed.roots.1: is the same folder as roots.0, or one lies within the other',
+      'distributed.roots.2: is the same folder as roots.0, or one lies within the other',
+      'distributed.roots.2: is the same folder as roots.1, or one lies within the other',
+    ],
+  );
+  assert.match(
+    said({ roots: ['a', 'b'] }, { database: { path: ':memory:' } }).join(),
+    /would outlive the queue/,
+  );
+  const { config } = load(
+    '{ "storage": { "provider": "distributed", "distributed": { "roots": ["a", "/srv/b"], "timeout_ms": 500, "scrub_interval_ms": 60000, "scrub_mb_per_s": 4 } } }',
+  );
+  assert.deepEqual(config.storage.distributed.roots, ['/etc/data/a', '/srv/b']);
+});
+
+test('hdfs_web: endpoints are http addresses, base_path is absolute', () => {
+  const said = (hdfs_web: object): string[] =>
+    problems(JSON.stringify({ storage: { provider: 'hdfs_web', hdfs_web } })).map((text) =>
+      text.replace('1: storage.hdfs_web.', ''),
+    );
+  assert.deepEqual(said({}), ['endpoints: needs at least one namenode with the hdfs_web provider']);
+  assert.deepEqual(
+    said({
+      endpoints: ['hdfs://nn:8020', 'http://nn:9870/webhdfs', 'http://me:secret@nn:9870', 'https://nn:9871/'],
+    }),
+    [0, 1, 2].map(
+      (i) =>
+        `endpoints.${i}: must be http://host:port or https://host:port, is "${['hdfs://nn:8020', 'http://nn:9870/webhdfs', 'http://me:secret@nn:9870'][i]}"`,
+    ),
+  );
+  assert.deepEqual(said({ endpoints: ['http://nn:9870'], base_path: 'mail' }), [
+    'base_path: must be an absolute path, is "mail"',
+  ]);
+  const { warnings } = load(
+    '{ "storage": { "provider": "hdfs_web", "hdfs_web": { "endpoints": ["http://nn:9870"], "timeout_ms": 6000, "delegation_token": "x" } } }',
+  );
+  assert.match(
+    warnings.join(),
+    /storage\.hdfs_web\.timeout_ms: exceeds inbound_persist_wait_timeout_ms \(5000\)/,
+  );
+});
+
+test('the first restart delay of the supervisor is not longer than the longest', () => {
+  assert.deepEqual(problems('{ "supervisor": { "restart_delay_ms": 500, "max_restart_delay_ms": 400 } }'), [
+    '1: supervisor.restart_delay_ms: must not exceed supervisor.max_restart_delay_ms (400)',
+  ]);
 });

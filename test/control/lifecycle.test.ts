@@ -11,6 +11,7 @@ const settle = (): Promise<void> => new Promise((next) => setImmediate(next));
 function setUp(t: TestContext, relay: Partial<Drainable> = {}) {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1000 });
   const calls: string[] = [];
+  const told: string[] = [];
   const said: { event: string; fields: Record<string, unknown> }[] = [];
   const say = (event: string, fields = {}): void => void said.push({ event, fields });
   const log: Log = { debug: say, info: say, warn: say, error: say };
@@ -30,13 +31,14 @@ function setUp(t: TestContext, relay: Partial<Drainable> = {}) {
       load: () => ({ config: load(), warnings: ['odd'], files: [] }),
       reloaded: (config) => void reloads.push(config),
       reopenLog: () => void calls.push('log reopened'),
+      tell: (state) => void told.push(state),
       now: Date.now,
     },
   );
   const loadWith = (loader: () => Config): void => {
     load = loader;
   };
-  return { lifecycle, calls, said, reloads, loadWith, events: () => said.map((s) => s.event) };
+  return { lifecycle, calls, told, said, reloads, loadWith, events: () => said.map((s) => s.event) };
 }
 
 test('SIGTERM drains, then stops, then ends with 0', async (t) => {
@@ -92,34 +94,37 @@ test('a relay that cannot drain or stop ends with 70, after 10 s at the latest',
   assert.deepEqual(stuck.events(), ['relay.draining', 'relay.stop-late']);
 });
 
-test('SIGHUP: a good config is applied, and the log says what needs a restart', (t) => {
-  const { lifecycle, said, reloads } = setUp(t);
-  lifecycle.reload();
+test('SIGHUP: a good config is applied, and the log says what needs a restart', async (t) => {
+  const { lifecycle, said, reloads, told } = setUp(t);
+  await lifecycle.reload();
   assert.equal(reloads.length, 1);
   assert.deepEqual(said, [
     { event: 'config.warning', fields: { warning: 'odd' } },
     { event: 'relay.reloaded', fields: { applied: ['a'], needs_restart: ['b'] } },
   ]);
+  assert.deepEqual(told, ['reloading', 'ready']);
 });
 
-test('SIGHUP: a bad config changes nothing and its problems are logged', (t) => {
-  const { lifecycle, said, reloads, loadWith } = setUp(t);
+test('SIGHUP: a bad config changes nothing and its problems are logged', async (t) => {
+  const { lifecycle, said, reloads, loadWith, told } = setUp(t);
   loadWith(() => {
     throw new ConfigError('relay.json', ['relay.json:3: hostnam: unknown key']);
   });
-  lifecycle.reload();
+  await lifecycle.reload();
   assert.equal(reloads.length, 0);
   assert.deepEqual(said, [
     { event: 'relay.reload-refused', fields: { problems: ['relay.json:3: hostnam: unknown key'] } },
   ]);
+  assert.deepEqual(told, ['reloading', 'ready']);
 });
 
 test('SIGHUP while draining is ignored', async (t) => {
-  const { lifecycle, reloads } = setUp(t);
+  const { lifecycle, reloads, told } = setUp(t);
   lifecycle.terminate('SIGTERM');
-  lifecycle.reload();
+  await lifecycle.reload();
   await lifecycle.ended;
   assert.equal(reloads.length, 0);
+  assert.deepEqual(told, ['stopping']);
 });
 
 test('SIGUSR1 reopens the log first, then everything else, and says so in the new file', (t) => {

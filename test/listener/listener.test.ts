@@ -227,3 +227,45 @@ test('a socket file left behind is removed; one that is answered, and a plain fi
     rmSync(folder, { recursive: true });
   }
 });
+
+test('given sockets are accepted on; those of an absent process only as long as it is absent', async () => {
+  const kernel = new FakeKernel();
+  kernel.loads.set(1, 0);
+  const config = configOf({ listeners: [{ host: '127.0.0.1', port: 0 }, { path: 'relay.sock' }] });
+  const listener = new Listener(config, [1], createGauges(), recordingLog([]), kernel.ports);
+  const given = (fd: number, process: number | null, number = 0) => ({
+    listener: number,
+    fd,
+    process,
+    address: { host: '127.0.0.1', port: 25 },
+  });
+  assert.equal((await listener.start([given(10, 0), given(12, null, 1)])).length, 2);
+  const fds = (): unknown[] => kernel.listening.map(({ fd, batch }) => [fd, batch]);
+  assert.deepEqual(
+    fds(),
+    [
+      [10, 64],
+      [12, 4],
+    ],
+    'what several share is taken in small bites',
+  );
+  listener.standIn([given(11, 1)]);
+  listener.standIn([given(11, 1)]);
+  assert.deepEqual(
+    fds(),
+    [
+      [10, 64],
+      [12, 4],
+      [11, 4],
+    ],
+    'once, in small bites',
+  );
+  assert.equal(kernel.closed, 0);
+  listener.standIn([]);
+  assert.equal(kernel.closed, 1);
+  listener.standIn([given(11, 1)]);
+  listener.close();
+  assert.equal(kernel.closed, 4);
+  listener.standIn([given(11, 1)]);
+  assert.equal(kernel.listening.length, 4, 'nothing is opened after the end');
+});

@@ -9,11 +9,14 @@ import type { Recipient } from '../../src/mail/envelope.ts';
 import type { Message } from '../../src/mail/message.ts';
 import { DatabaseClient, type TaskPool } from '../../src/persistence/database-client.ts';
 import { QueueThread, routeTable } from '../../src/persistence/queue-thread.ts';
+import type { StorageNote } from '../../src/storage/notes.ts';
 import { FakeArena } from './fake-arena.ts';
 
-type DeepPartial<T> = { [K in keyof T]?: T[K] extends object ? DeepPartial<T[K]> : T[K] };
+type DeepPartial<T> = {
+  [K in keyof T]?: T[K] extends unknown[] ? T[K] : T[K] extends object ? DeepPartial<T[K]> : T[K];
+};
 
-type Overrides = Omit<DeepPartial<Config>, 'database'> & { database?: object };
+export type Overrides = Omit<DeepPartial<Config>, 'database'> & { database?: object };
 
 export function makeConfig(dataDir: string, overrides: Overrides = {}): Config {
   const { database, storage, ...rest } = overrides;
@@ -29,6 +32,8 @@ export function makeConfig(dataDir: string, overrides: Overrides = {}): Config {
 export class QueueFixture {
   readonly dataDir: string;
   readonly arena = new FakeArena();
+  /** What the storage told the operator. */
+  readonly notes: StorageNote[] = [];
   #config: Config;
   #thread: QueueThread;
   database: DatabaseClient;
@@ -53,9 +58,10 @@ export class QueueFixture {
   }
 
   #newThread(): QueueThread {
-    const owner = `${this.#config.node_id}/life${++this.#lives}`;
+    const owner = `${this.#config.node_id}#life${++this.#lives}`;
     const { arena, spillDir } = this;
-    return new QueueThread({ config: this.#config, arena, spillDir, owner, connections: 4 });
+    const say = (note: StorageNote) => void this.notes.push(note);
+    return new QueueThread({ config: this.#config, arena, spillDir, owner, connections: 4, say });
   }
 
   /** The thread's side, without a thread. */

@@ -307,8 +307,9 @@ test('the options come from events.enabled, max_file_mb, keep_files, max_buffer_
   const config = configSchema.parse({
     events: { enabled: false, max_file_mb: 2, keep_files: 3, max_buffer_mb: 4 },
   });
-  assert.deepEqual(eventLogOptions(config, '/d'), {
+  assert.deepEqual(eventLogOptions(config, '/d', 1), {
     dir: '/d',
+    process: 1,
     enabled: false,
     maxFileBytes: 2_097_152,
     keepFiles: 3,

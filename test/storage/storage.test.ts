@@ -4,10 +4,20 @@ import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
-import { filesBelow, storageConformance } from './conformance.ts';
+import { WebHdfsServer } from '../services/webhdfs-server.ts';
+import { storageConformance } from './conformance.ts';
+import {
+  databaseProvider,
+  distributedProvider,
+  filesBelow,
+  hdfsProvider,
+  localProvider,
+} from './providers.ts';
 
-storageConformance({ name: 'database', folder: 'content' });
-storageConformance({ name: 'local', folder: 'mail' });
+storageConformance(databaseProvider);
+storageConformance(localProvider);
+storageConformance(distributedProvider);
+storageConformance(hdfsProvider(new WebHdfsServer()));
 
 describe('storage database', () => {
   const kilobytes = (count: number, fill: string) => Buffer.alloc(count * 1024, `${fill}\r\n`);

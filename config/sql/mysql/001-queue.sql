@@ -8,7 +8,8 @@ CREATE TABLE IF NOT EXISTS relay_schema (
   applied_at BIGINT NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What the relays remember together: shard (which shard this database is), routes (the route table that rows are keyed by).
+-- What the relays remember together: shard (which shard this database is), routes (the route table that rows
+-- are keyed by), storage_owner (the name of this queue in storage that several share).
 CREATE TABLE IF NOT EXISTS relay_state (
   name VARCHAR(64) NOT NULL PRIMARY KEY,
   value TEXT NOT NULL

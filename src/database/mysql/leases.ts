@@ -13,7 +13,7 @@ const literal = (text: string): string => text.replaceAll(/[\\%_]/g, '\\$&');
 /**
  * Extends leases of this life: one statement for up to a thousand rows. The lists are ranges of the key; a row of
  * their cross product that is not asked for is this life's too.
- * @param owner 'node/life'; claims of the life append a number.
+ * @param owner 'node#life'; claims of the life append a number.
  * @returns how many rows are still ours.
  */
 export async function renewLeases(

@@ -49,7 +49,7 @@ const UNREADABLE_RETRY_MS = 60_000;
 export interface MysqlOptions extends KeepTimes {
   /** For messages to the operator. */
   server: string;
-  /** 'node/life': written to leases and commits. */
+  /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
   /** Attachments of a message about to be committed; [] when they are not indexed. */
@@ -257,7 +257,7 @@ export class MysqlDatabase implements QueueDatabase {
 
   async recover(nowMs: number): Promise<Recovered> {
     const { owner } = this.#options;
-    const node = owner.slice(0, owner.lastIndexOf('/') + 1);
+    const node = owner.slice(0, owner.lastIndexOf('#') + 1);
     const earlier = (found: string): boolean => found.startsWith(node) && !found.startsWith(owner);
     const released = await this.#read((connection) => releaseOwned(connection, earlier, nowMs));
     const rekeyed = await this.#rekey();

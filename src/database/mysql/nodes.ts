@@ -1,4 +1,5 @@
 /** What nodes leave for each other and for their own later lives: commits, numbers, the route table, users' shards. */
+import { randomBytes } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import type { CommitResult, NodeSlot } from '../database.ts';
 import { selectIn } from './sql.ts';
@@ -62,6 +63,17 @@ export async function claimShard(connection: Connection, shard: number): Promise
     "SELECT value FROM relay_state WHERE name = 'shard'",
   );
   return Number(row?.value);
+}
+
+/** The name of this queue among all that share a root or a base path: made once, kept with the queue. */
+export async function storageOwner(connection: Connection): Promise<string> {
+  await connection.query("INSERT IGNORE INTO relay_state (name, value) VALUES ('storage_owner', ?)", [
+    randomBytes(6).toString('hex'),
+  ]);
+  const [row] = await connection.query<{ value: string }[]>(
+    "SELECT value FROM relay_state WHERE name = 'storage_owner'",
+  );
+  return row?.value as string;
 }
 
 export async function shardsOfUsers(connection: Connection, users: string[]): Promise<(string | null)[]> {

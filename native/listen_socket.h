@@ -1,0 +1,28 @@
+// Listening sockets: opening them, and facts about those that came from elsewhere (a parent process, systemd).
+#pragma once
+#include <string>
+
+namespace protorelay {
+
+struct ListenOptions {
+  std::string host;
+  /** Unix socket path instead of host and port. */
+  std::string path;
+  uint16_t port = 0;
+  int backlog = 511;
+  bool reuse_port = false;
+};
+
+/** Listens, nonblocking and close-on-exec; the descriptor, or -errno. A stale socket file at `path` is replaced. */
+int listen_open(const ListenOptions& options);
+/** A descriptor of our own for a listening socket, nonblocking; -errno when `fd` is none. */
+int listen_adopt(int fd);
+/** The TCP port of a socket; 0 for a Unix socket. */
+uint16_t listen_port(int fd);
+/** Address of this end when it is the same for every connection, as address_text; else empty. */
+std::string listen_local(int fd);
+/** Where a socket listens: address_text, or the path of a Unix socket. */
+std::string listen_place(int fd);
+bool listen_is_unix(int fd);
+
+}  // namespace protorelay

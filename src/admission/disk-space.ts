@@ -1,0 +1,77 @@
+/** Free space where new mail is written: data_dir, and the folders of the storage provider in use. */
+import { statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+
+export type DiskConfig = Pick<Config, 'data_dir'> & {
+  storage: Pick<Config['storage'], 'provider' | 'local' | 'distributed'>;
+};
+
+interface Folder {
+  freeBytes: number;
+  asked: boolean;
+  failed: boolean;
+}
+
+export class DiskSpace {
+  readonly #log: Log;
+  readonly #freeDisk: (path: string) => Promise<number>;
+  readonly #folders = new Map<string, Folder>();
+
+  constructor(log: Log, ask: (path: string) => Promise<number> = freeDisk) {
+    this.#log = log;
+    this.#freeDisk = ask;
+  }
+
+  /** What new mail can count on, by the answers so far; asks anew for the next time. */
+  freeBytes({ data_dir, storage }: DiskConfig): number {
+    const { provider, local, distributed } = storage;
+    let free = this.#free(data_dir);
+    if (provider === 'local') free = Math.min(free, this.#free(local.path));
+    if (provider === 'distributed') {
+      const roots = distributed.roots.map((root) => this.#free(root)).sort((a, b) => b - a);
+      free = Math.min(free, roots[distributed.write_quorum - 1] ?? 0);
+    }
+    return free;
+  }
+
+  #free(path: string): number {
+    let folder = this.#folders.get(path);
+    if (folder === undefined) {
+      folder = { freeBytes: Number.POSITIVE_INFINITY, asked: false, failed: false };
+      this.#folders.set(path, folder);
+    }
+    this.#ask(path, folder);
+    return folder.freeBytes;
+  }
+
+  #ask(path: string, folder: Folder): void {
+    if (folder.asked) return; // a hanging file system answers late: then the last figure stands
+    folder.asked = true;
+    this.#freeDisk(path).then(
+      (bytes) => {
+        folder.freeBytes = bytes;
+        folder.asked = false;
+        folder.failed = false;
+      },
+      (error: unknown) => {
+        folder.asked = false;
+        // Free space that cannot be told is no reason to refuse mail: the commit will say what is wrong.
+        if (!folder.failed) this.#log.warn('pressure.free-disk-unknown', { error: String(error) });
+        folder.failed = true;
+      },
+    );
+  }
+}
+
+/** Bytes an unprivileged writer may still use in the file system of `path`, or where it will be made. */
+export async function freeDisk(path: string): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw error;
+    return freeDisk(dirname(path));
+  }
+}

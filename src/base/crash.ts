@@ -1,0 +1,17 @@
+/** Our own fault, in a program or a relay process: said, then the end; whoever started it starts it again. */
+import { EXIT } from './exit-codes.ts';
+import type { Log } from './log.ts';
+
+/**
+ * Ends the program (exit 70) on an error nobody caught: the queue is safe on disk, and going on in an unknown state
+ * is the worse risk. Returns what does so.
+ */
+export function crashOnFaults(log: Log): (error: unknown) => never {
+  const crash = (error: unknown): never => {
+    log.error('relay.crashed', { error });
+    process.stderr.write(`protorelay: crashed: ${(error as Error)?.stack ?? String(error)}\n`);
+    process.exit(EXIT.software);
+  };
+  process.on('uncaughtException', crash).on('unhandledRejection', crash);
+  return crash;
+}

@@ -1,0 +1,98 @@
+/**
+ * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue,
+ * sums of counts. A message lies in exactly one of them.
+ */
+import type {
+  DestinationBacklog,
+  MailDetail,
+  OutboxState,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database/database.ts';
+import type { QueueReader, SchedulerStats } from './protocol.ts';
+
+export class MergedQueue implements QueueReader {
+  readonly #readers: () => readonly QueueReader[];
+
+  /** @param readers asked at every call: processes come and go. */
+  constructor(readers: () => readonly QueueReader[]) {
+    this.#readers = readers;
+  }
+
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    const pages = await Promise.all(this.#readers().map((reader) => reader.list(filter)));
+    return mergePages(pages, filter.limit);
+  }
+
+  async show(queueId: string): Promise<MailDetail | null> {
+    return this.#first((reader) => reader.show(queueId));
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    return this.#first((reader) => reader.content(queueId, offset, maxBytes));
+  }
+
+  async stats(): Promise<QueueStats> {
+    return mergeStats(await Promise.all(this.#readers().map((reader) => reader.stats())));
+  }
+
+  async #first<T>(ask: (reader: QueueReader) => Promise<T | null>): Promise<T | null> {
+    const answers = await Promise.all(this.#readers().map(ask));
+    return answers.find((answer) => answer !== null) ?? null;
+  }
+}
+
+/**
+ * A page of all queues from the same page of each. Every page is complete up to its last row, so what is cut off here
+ * comes with the next page; the rows of one message are never parted.
+ */
+export function mergePages(pages: readonly QueueRow[][], limit: number): QueueRow[] {
+  const rows = pages.flat();
+  if (pages.length > 1) rows.sort((a, b) => (a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : 0));
+  let end = Math.min(limit, rows.length);
+  while (end > 0 && end < rows.length && rows[end]?.queueId === rows[end - 1]?.queueId) end++;
+  return rows.slice(0, end);
+}
+
+export function mergeStats(parts: readonly QueueStats[]): QueueStats {
+  const rows: Record<OutboxState, number> = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  const sum: QueueStats = { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+  for (const part of parts) {
+    for (const state of Object.keys(rows) as OutboxState[]) rows[state] += part.rows[state];
+    sum.mails += part.mails;
+    sum.contentBytes += part.contentBytes;
+    if (part.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? part.oldestMs, part.oldestMs);
+  }
+  sum.destinations = mergeBacklogs(parts.map(({ destinations }) => destinations));
+  return sum;
+}
+
+function mergeBacklogs(parts: readonly DestinationBacklog[][]): DestinationBacklog[] {
+  if (parts.length === 1) return parts[0] as DestinationBacklog[];
+  const all = new Map<string, DestinationBacklog>();
+  for (const backlog of parts.flat()) {
+    const known = all.get(backlog.destination);
+    if (known === undefined) all.set(backlog.destination, { ...backlog });
+    else {
+      known.rows += backlog.rows;
+      known.nextDueMs = Math.min(known.nextDueMs, backlog.nextDueMs);
+    }
+  }
+  return [...all.values()].sort((a, b) => (a.destination < b.destination ? -1 : 1));
+}
+
+/** Each process counts the destinations it has work for: one that several have is counted several times. */
+export function mergeSchedulerStats(parts: readonly SchedulerStats[]): SchedulerStats {
+  const suspended = new Map<string, number>();
+  for (const { destination, untilMs } of parts.flatMap((part) => part.suspended))
+    suspended.set(destination, Math.max(suspended.get(destination) ?? 0, untilMs));
+  const sum = (figure: (part: SchedulerStats) => number): number =>
+    parts.reduce((total, part) => total + figure(part), 0);
+  return {
+    inFlight: sum((part) => part.inFlight),
+    waitingRows: sum((part) => part.waitingRows),
+    destinations: sum((part) => part.destinations),
+    suspended: [...suspended].map(([destination, untilMs]) => ({ destination, untilMs })),
+  };
+}

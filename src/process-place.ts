@@ -1,0 +1,44 @@
+/** Where a relay process stands among those of its host; what relay.ts needs to know of there being several. */
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Config } from './config/schema.ts';
+import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
+import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
+
+export interface ProcessPlace {
+  /** Makes queue ids unique over the processes of the host. */
+  process: number;
+  /** Delivery events of all processes lie in one folder. */
+  eventsDir: string;
+  /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
+  sockets: readonly GivenSocket[];
+  counts: ConnectionCounts;
+  /** false: only delivers what its queue holds. */
+  accepts: boolean;
+}
+
+/** The place of a relay that is its only process. */
+export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []): ProcessPlace {
+  const eventsDir = join(config.data_dir, 'events');
+  return { process: 0, eventsDir, sockets, counts: new LocalCounts(), accepts: true };
+}
+
+/** Sockets that this process accepts on. */
+export const ownSockets = ({ sockets, process }: ProcessPlace): GivenSocket[] =>
+  sockets.filter((socket) => socket.process === null || socket.process === process);
+
+/** Addresses on which this host listens: mail to them would come back to us. */
+export function hostListeners(
+  { sockets, accepts }: ProcessPlace,
+  own: readonly ListeningAddress[],
+): { address: string; port: number }[] {
+  const addresses = accepts ? own : sockets.map(({ address }) => address);
+  return addresses.flatMap(({ host, port }) =>
+    host === undefined || port === undefined ? [] : [{ address: host, port }],
+  );
+}
+
+/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
+export function threadCount(configured: number | 'auto'): number {
+  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
+}

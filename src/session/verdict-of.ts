@@ -1,0 +1,9 @@
+/** What a session is told when its message did not commit. */
+import { RelayError } from '../base/errors.ts';
+import { VERDICT } from './messages.ts';
+
+export function verdictOf(error: unknown): number {
+  if (!(error instanceof RelayError)) return VERDICT.failed;
+  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
+  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
+}

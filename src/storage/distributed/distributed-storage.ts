@@ -1,0 +1,365 @@
+/**
+ * Content in several roots: every bundle in `replicaCount` of them, durable once `writeQuorum` have it. Reads prove
+ * what they read and take the next replica when it is wrong. Promises that a put below the quorum fails with a
+ * temporary error within its time, and that one root that fails or hangs costs time once and no message.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { RelayError } from '../../base/errors.ts';
+import type { ContentHandle } from '../../mail/message.ts';
+import { type Arena, NO_CONTENT } from '../../native.ts';
+import { type Bundle, bundlesOf, fillRefs, type Piece } from '../bundle.ts';
+import { storageError } from '../errors.ts';
+import type { SayNote } from '../notes.ts';
+import { BUNDLE, DAY, type ObjectNames, pathOf } from '../object-name.ts';
+import type { ContentRef, ReferenceCheck, Storage, StorageItem } from '../storage.ts';
+import { closeFd, errnoOf, openVerified, readPart, readVerified, remove, type Unusable } from './files.ts';
+import { rank } from './placement.ts';
+import { Repairer } from './repair.ts';
+import { Root } from './root.ts';
+
+/** A group commit is less; this bounds what is copied together for one. */
+const BUNDLE_BYTES = 32 * 1024 * 1024;
+/** Large contents get more time: what any disk does. */
+const BYTES_PER_MS = 10_000;
+const CLOSE_MS = 1000;
+
+export interface DistributedStorageOptions {
+  roots: string[];
+  replicaCount: number;
+  writeQuorum: number;
+  /** Longest time of a put or a read; half of it is what one root may take. */
+  timeoutMs: number;
+  /** How long a root that failed is left alone at first. */
+  firstDelayMs?: number;
+  scrubIntervalMs: number;
+  /** Bytes of replicas proven or copied per second. */
+  scrubBytesPerS: number;
+  /** Longer content stays in the file when it is loaded. */
+  spillThresholdBytes: number;
+  /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
+  sweepMinAgeMs: number;
+  names: ObjectNames;
+  say: SayNote;
+}
+
+export class DistributedStorage implements Storage {
+  readonly #arena: Arena;
+  readonly #options: DistributedStorageOptions;
+  readonly #roots: Root[];
+  readonly #repairer: Repairer;
+  /** Content whose replica was proven and is read on in parts: `queue cat` asks for one part after another. */
+  #proven: { object: string; offset: number; root: Root } | null = null;
+
+  constructor(arena: Arena, options: DistributedStorageOptions) {
+    this.#arena = arena;
+    this.#options = options;
+    this.#roots = options.roots.map(
+      (path) =>
+        new Root(path, {
+          firstDelayMs: options.firstDelayMs ?? 1000,
+          probeTimeoutMs: options.timeoutMs,
+          say: options.say,
+          returned: () => this.#repairer.scrubSoon(),
+        }),
+    );
+    this.#repairer = new Repairer(this.#roots, options);
+  }
+
+  async put(items: StorageItem[]): Promise<ContentRef[]> {
+    const refs: ContentRef[] = new Array(items.length);
+    const objects: string[] = [];
+    try {
+      const writes = bundlesOf(this.#arena, items, BUNDLE_BYTES).map((bundle) => {
+        const object = this.#options.names.next(bundle.queueId);
+        objects.push(object);
+        fillRefs(refs, bundle, object, items);
+        return this.#write(object, bundle);
+      });
+      const failed = (await Promise.allSettled(writes)).find((write) => write.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+    } catch (error) {
+      await this.remove(objects);
+      throw storageError(error, this.#roots.map(({ path }) => path).join(', '));
+    }
+    return refs;
+  }
+
+  /** Resolves when the quorum is durable; what is left goes on behind it, or is repaired. */
+  async #write(object: string, bundle: Bundle): Promise<void> {
+    const { replicaCount, writeQuorum, timeoutMs } = this.#options;
+    const ranked = rank(
+      object,
+      this.#roots.filter((root) => root.isHealthy),
+    );
+    if (ranked.length < writeQuorum) throw this.#belowQuorum();
+    const limitMs = timeoutMs + bundle.lengthBytes / BYTES_PER_MS;
+    const untilMs = performance.now() + limitMs;
+    const pieces = joined(bundle.pieces);
+    const { spilled } = bundle;
+    if (spilled !== null) this.#arena.retain(spilled);
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const faults: unknown[] = [];
+    let next = 0;
+    let pending = 0;
+    let durable = 0;
+    const ended = (): void => {
+      pending--;
+      if (durable + pending < writeQuorum) reject(this.#belowQuorum(faults));
+      if (pending > 0) return;
+      if (spilled !== null) this.#arena.release(spilled);
+      if (durable >= writeQuorum && durable < replicaCount) this.#repairer.note(object);
+    };
+    const start = (root: Root, rootLimitMs: number): void => {
+      pending++;
+      root
+        .run(() => root.create(pathOf(object), pieces), rootLimitMs)
+        .then(
+          () => {
+            if (++durable === writeQuorum) resolve();
+            ended();
+          },
+          (error: unknown) => {
+            faults.push(error);
+            const leftMs = untilMs - performance.now();
+            const spare = durable < writeQuorum && leftMs > 0 ? ranked[next++] : undefined;
+            if (spare !== undefined) start(spare, leftMs);
+            ended();
+          },
+        );
+    };
+    while (next < Math.min(replicaCount, ranked.length)) start(ranked[next++] as Root, limitMs / 2);
+    await promise;
+  }
+
+  #belowQuorum(faults: unknown[] = []): RelayError {
+    const { writeQuorum } = this.#options;
+    const aside = this.#roots.flatMap((root) => (root.fault === null ? [] : [root.fault]));
+    const codes = new Set([...aside.map(({ code }) => code), ...faults.map(errnoOf)]);
+    const full = codes.size > 0 && [...codes].every((code) => code === 'ENOSPC' || code === 'EDQUOT');
+    const reasons = aside.length > 0 ? aside.map(({ message }) => message) : faults.map(String);
+    const usable = this.#roots.length - aside.length;
+    return new RelayError(
+      full ? 'storage-full' : 'storage-unavailable',
+      `content must be written to ${writeQuorum} of ${this.#roots.length} roots and ${usable} can be written: ${reasons.join('; ')}`,
+      faults[0],
+    );
+  }
+
+  insert(): void {}
+
+  erase(): void {}
+
+  async discard(refs: ContentRef[]): Promise<void> {
+    await this.remove([...new Set(refs.map(({ object }) => object))]);
+  }
+
+  /** A root that is aside keeps its replica until it is swept. */
+  async remove(objects: string[]): Promise<void> {
+    const { timeoutMs } = this.#options;
+    const deletions = objects.flatMap((object) => {
+      this.#repairer.forget(object);
+      return this.#roots
+        .filter((root) => root.isHealthy)
+        .map((root) => root.run(() => remove(join(root.path, pathOf(object))), timeoutMs));
+    });
+    await Promise.allSettled(deletions);
+  }
+
+  async load(ref: ContentRef): Promise<ContentHandle> {
+    const { object, offset, lengthBytes } = ref;
+    if (lengthBytes <= this.#options.spillThresholdBytes) {
+      const { value } = await this.#read(object, lengthBytes, (path) =>
+        readVerified(path, offset, lengthBytes),
+      );
+      return this.#arena.store(value);
+    }
+    const { value: fd } = await this.#read(
+      object,
+      lengthBytes,
+      (path) => openVerified(path, offset, lengthBytes),
+      (late) => typeof late === 'number' && void closeFd(late),
+    );
+    const content = this.#arena.storeFile(fd, offset, lengthBytes);
+    if (content === NO_CONTENT) await closeFd(fd);
+    return content;
+  }
+
+  async read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array> {
+    const count = Math.max(0, Math.min(maxBytes, ref.lengthBytes - offset));
+    if (count === 0) return new Uint8Array(0);
+    // The replica that was proven may go away between two parts: then another one, of as many as there can be.
+    for (let tries = 0; tries <= this.#roots.length; tries++) {
+      const root = await this.#prove(ref);
+      const path = join(root.path, pathOf(ref.object));
+      const { timeoutMs } = this.#options;
+      const part = await root
+        .run(() => readPart(path, ref.offset + offset, count), timeoutMs)
+        .catch(() => null);
+      if (Buffer.isBuffer(part)) return part;
+      this.#proven = null;
+    }
+    throw new RelayError('storage-unavailable', `content object ${ref.object} cannot be read now`);
+  }
+
+  async #prove(ref: ContentRef): Promise<Root> {
+    const { object, offset, lengthBytes } = ref;
+    const known = this.#proven;
+    if (known !== null && known.object === object && known.offset === offset && known.root.isReadable)
+      return known.root;
+    const { root, value } = await this.#read(
+      object,
+      lengthBytes,
+      (path) => openVerified(path, offset, lengthBytes),
+      (late) => typeof late === 'number' && void closeFd(late),
+    );
+    await closeFd(value);
+    this.#proven = { object, offset, root };
+    return root;
+  }
+
+  /**
+   * What the first replica that is good says. Others that are missing or damaged are repaired. Throws
+   * 'content-missing' only when every root was asked and none has it; a root that cannot answer may.
+   */
+  async #read<T>(
+    object: string,
+    lengthBytes: number,
+    use: (path: string) => Promise<T | Unusable>,
+    late?: (value: T | Unusable) => void,
+  ): Promise<{ root: Root; value: T }> {
+    const path = pathOf(object);
+    const found: string[] = [];
+    let silent = 0;
+    let wrong = false;
+    for (const root of this.#inReadingOrder(object)) {
+      const value = await this.#ask(root, path, lengthBytes, use, late);
+      if (value === null) {
+        silent++;
+        found.push(root.fault?.message ?? `${root.path}: no answer, or nothing of ours`);
+      } else if (value === 'missing' || value === 'damaged') {
+        wrong = true;
+        found.push(`${root.path}: ${value}`);
+        if (value === 'damaged')
+          this.#options.say({
+            level: 'warn',
+            event: 'storage.replica-damaged',
+            fields: { root: root.path, object },
+          });
+      } else {
+        if (wrong) this.#repairer.note(object);
+        return { root, value };
+      }
+    }
+    if (silent > 0) {
+      throw new RelayError(
+        'storage-unavailable',
+        `content object ${object} cannot be read now (${found.join('; ')})`,
+      );
+    }
+    throw new RelayError(
+      'content-missing',
+      `content object ${object} is not there, or damaged, in every root (${found.join('; ')})`,
+    );
+  }
+
+  /** Healthy roots in order of placement, then those put aside: a full or read-only disk still has what it has. */
+  #inReadingOrder(object: string): Root[] {
+    const ranked = rank(object, this.#roots);
+    return [...ranked.filter((root) => root.isHealthy), ...ranked.filter((root) => !root.isHealthy)];
+  }
+
+  /** null: the root did not answer. */
+  async #ask<T>(
+    root: Root,
+    path: string,
+    lengthBytes: number,
+    use: (path: string) => Promise<T | Unusable>,
+    late?: (value: T | Unusable) => void,
+  ): Promise<T | Unusable | null> {
+    if (!root.isReadable) return null;
+    try {
+      const limitMs = this.#options.timeoutMs / 2 + lengthBytes / BYTES_PER_MS;
+      const owner = path.slice(0, path.indexOf('/'));
+      return await root.run<T | Unusable | null>(
+        async () => {
+          const value = await use(join(root.path, path));
+          return value === 'missing' && !(await root.knows(owner)) ? null : value;
+        },
+        limitMs,
+        (value) => value !== null && late?.(value),
+      );
+    } catch {
+      return null; // the root is aside now, and its note says why
+    }
+  }
+
+  async sweep(isReferenced: ReferenceCheck): Promise<number> {
+    const swept = new Set<string>();
+    for (const root of this.#roots) {
+      if (!root.isReadable) continue;
+      try {
+        await this.#sweepRoot(root, isReferenced, swept);
+      } catch {
+        // It failed and is aside now: what is left there goes next time.
+      }
+    }
+    return swept.size;
+  }
+
+  async #sweepRoot(root: Root, isReferenced: ReferenceCheck, swept: Set<string>): Promise<void> {
+    const { names, timeoutMs } = this.#options;
+    const run = <T>(work: () => Promise<T>): Promise<T> => root.run(work, timeoutMs);
+    for (const day of await run(() => namesIn(join(root.path, names.owner)))) {
+      if (!DAY.test(day)) continue;
+      const folder = join(root.path, names.owner, day);
+      for (const name of await run(() => namesIn(folder))) {
+        const object = names.of(day, name);
+        if (name.endsWith(BUNDLE) && (await isReferenced(object))) continue;
+        const path = join(folder, name);
+        if (!(await run(() => this.#isOldEnough(path)))) continue;
+        await run(() => remove(path));
+        swept.add(object);
+      }
+      await run(() => root.removeFolder(join(names.owner, day)));
+    }
+  }
+
+  async #isOldEnough(path: string): Promise<boolean> {
+    const { sweepMinAgeMs } = this.#options;
+    if (sweepMinAgeMs === 0) return true;
+    return await stat(path).then(
+      ({ mtimeMs }) => Date.now() - mtimeMs >= sweepMinAgeMs,
+      () => false,
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#repairer.stop();
+    await Promise.all(this.#roots.map((root) => root.close(CLOSE_MS)));
+  }
+}
+
+/** Pieces in memory as one, so that a replica is one write; files stay as they are. */
+function joined(pieces: Piece[]): Piece[] {
+  const result: Piece[] = [];
+  let views: Buffer[] = [];
+  for (const piece of pieces) {
+    if (Buffer.isBuffer(piece)) views.push(piece);
+    else {
+      result.push(Buffer.concat(views), piece);
+      views = [];
+    }
+  }
+  result.push(Buffer.concat(views));
+  return result;
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []; // made when the first content comes
+    throw error;
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * Brings replicas back to their number: those a write could not reach, those a read found wrong, and those a scrub
+ * finds when it walks the roots. One object at a time, at a bounded rate, in none of the commits' way. Never deletes
+ * a replica, and replaces one only by a copy that was proven.
+ */
+import { access, opendir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { SayNote } from '../notes.ts';
+import { BUNDLE, DAY, type ObjectNames, pathOf } from '../object-name.ts';
+import { copyReplica, type Unusable, verifyReplica } from './files.ts';
+import { rank } from './placement.ts';
+import { type Root, syncFolder } from './root.ts';
+
+/** Objects that may wait for repair; with more the next scrub finds them. */
+const MAX_NOTED = 10_000;
+const FIRST_SCRUB_MS = 60_000;
+const LEAST_PAUSE_MS = 5;
+
+export interface RepairOptions {
+  replicaCount: number;
+  scrubIntervalMs: number;
+  scrubBytesPerS: number;
+  names: ObjectNames;
+  say: SayNote;
+}
+
+export class Repairer {
+  readonly #roots: Root[];
+  readonly #options: RepairOptions;
+  readonly #noted = new Set<string>();
+  #working = false;
+  #scrubWanted = false;
+  #stopped = false;
+  /** Pause not made yet. */
+  #owedMs = 0;
+  #timer: NodeJS.Timeout | null = null;
+  /** Ends the pause between two objects. */
+  #wake: (() => void) | null = null;
+
+  constructor(roots: Root[], options: RepairOptions) {
+    this.#roots = roots;
+    this.#options = options;
+    this.#scrubAfter(Math.min(FIRST_SCRUB_MS, options.scrubIntervalMs));
+  }
+
+  /** This object has too few good replicas. */
+  note(object: string): void {
+    if (this.#noted.size < MAX_NOTED) this.#noted.add(object);
+    else this.#scrubWanted = true;
+    this.#start();
+  }
+
+  /** It is deleted. */
+  forget(object: string): void {
+    this.#noted.delete(object);
+  }
+
+  /** A root came back: what was written without it lacks a replica. */
+  scrubSoon(): void {
+    this.#scrubWanted = true;
+    this.#start();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#noted.clear();
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#wake?.();
+  }
+
+  #scrubAfter(ms: number): void {
+    this.#timer = setTimeout(() => this.scrubSoon(), ms).unref();
+  }
+
+  #start(): void {
+    if (this.#working || this.#stopped) return;
+    this.#working = true;
+    void this.#work();
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopped) {
+      const object = this.#noted.values().next().value;
+      if (object !== undefined) {
+        this.#noted.delete(object);
+        await this.#repair(object);
+      } else if (this.#scrubWanted) {
+        this.#scrubWanted = false;
+        if (this.#timer !== null) clearTimeout(this.#timer);
+        await this.#scrub();
+        if (!this.#stopped) this.#scrubAfter(this.#options.scrubIntervalMs);
+      } else break;
+    }
+    this.#working = false;
+  }
+
+  /** Proves every replica of an object and copies a good one to where one lacks. */
+  async #repair(object: string): Promise<void> {
+    const { replicaCount, say } = this.#options;
+    const path = pathOf(object);
+    const good: Root[] = [];
+    const damaged: Root[] = [];
+    for (const root of rank(object, this.#roots)) {
+      if (!root.isReadable) continue;
+      const state = await this.#prove(root, path);
+      if (state === 'good') good.push(root);
+      else if (state === 'damaged') damaged.push(root);
+    }
+    const source = good[0];
+    if (source === undefined) {
+      // No replica at all: it was deleted. Damaged ones only: kept, the next root to return may have a good one.
+      if (damaged.length > 0)
+        say({
+          level: 'warn',
+          event: 'storage.content-damaged',
+          fields: { object, roots: damaged.map((r) => r.path) },
+        });
+      return;
+    }
+    const lacking = rank(
+      object,
+      this.#roots.filter((root) => root.isHealthy && !good.includes(root) && !damaged.includes(root)),
+    ).slice(0, Math.max(0, replicaCount - good.length - damaged.length));
+    for (const target of [...damaged, ...lacking]) await this.#copy(object, source, target);
+  }
+
+  async #prove(root: Root, path: string): Promise<'good' | Unusable | null> {
+    try {
+      const { state, lengthBytes } = await verifyReplica(join(root.path, path));
+      await this.#pause(lengthBytes);
+      return state;
+    } catch (error) {
+      root.setAside(error);
+      return null;
+    }
+  }
+
+  async #copy(object: string, source: Root, target: Root): Promise<void> {
+    if (!target.isHealthy || this.#stopped) return;
+    const path = pathOf(object);
+    try {
+      const folder = await target.makeFolder(dirname(path));
+      const copied = await copyReplica(join(source.path, path), join(target.path, path));
+      if (copied !== 'copied') return;
+      await syncFolder(folder);
+    } catch (error) {
+      target.setAside(error);
+      return;
+    }
+    this.#options.say({
+      level: 'info',
+      event: 'storage.replica-repaired',
+      fields: { object, root: target.path, from: source.path },
+    });
+  }
+
+  /** Walks every root: proves each replica there and counts the others. */
+  async #scrub(): Promise<void> {
+    const { names, say } = this.#options;
+    let replicas = 0;
+    let wrong = 0;
+    for (const root of this.#roots) {
+      for await (const day of entriesOf(join(root.path, names.owner))) {
+        if (!DAY.test(day)) continue;
+        for await (const file of entriesOf(join(root.path, names.owner, day))) {
+          if (this.#stopped || !root.isReadable) break;
+          if (!file.endsWith(BUNDLE)) continue;
+          const object = names.of(day, file);
+          replicas++;
+          if ((await this.#isWhole(root, object)) || this.#noted.has(object)) continue;
+          wrong++;
+          await this.#repair(object);
+        }
+      }
+    }
+    say({ level: 'info', event: 'storage.scrubbed', fields: { replicas, wrong } });
+  }
+
+  /** This replica is good, and enough others are there. */
+  async #isWhole(root: Root, object: string): Promise<boolean> {
+    const path = pathOf(object);
+    const state = await this.#prove(root, path);
+    if (state === 'missing' || state === null) return true; // deleted meanwhile, or nothing can be said
+    if (state === 'damaged') return false;
+    let count = 0;
+    for (const other of this.#roots) if (other.isReadable && (await isThere(join(other.path, path)))) count++;
+    const possible = this.#roots.filter((one) => one === root || one.isHealthy).length;
+    return count >= Math.min(this.#options.replicaCount, possible);
+  }
+
+  /** Keeps to the rate: as long as the bytes may take. */
+  async #pause(lengthBytes: number): Promise<void> {
+    this.#owedMs += (lengthBytes / this.#options.scrubBytesPerS) * 1000;
+    if (this.#owedMs < LEAST_PAUSE_MS || this.#stopped) return;
+    const ms = this.#owedMs;
+    this.#owedMs = 0;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms).unref();
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = null;
+  }
+}
+
+async function* entriesOf(folder: string): AsyncGenerator<string> {
+  try {
+    for await (const { name } of await opendir(folder)) yield name;
+  } catch {
+    // Not made yet, or the root is gone: its own fault is told elsewhere.
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,276 @@
+/**
+ * One root of the distributed provider: a folder, best on a disk of its own. Does one operation after another, each
+ * within a time, so that a disk that hangs holds one thread of the pool and nobody longer than that. A root that
+ * fails is put aside, is tried again with growing delays, and returns by itself when a small write succeeds.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, rmdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Piece } from '../bundle.ts';
+import type { SayNote } from '../notes.ts';
+import { closeFd, errnoOf, openFile, remove, syncFd, writeNew } from './files.ts';
+
+/** Not the root's fault: the process has no descriptors left, or a name exists. */
+const NOT_THE_ROOT = new Set(['EMFILE', 'ENFILE', 'EEXIST']);
+const LONGEST_DELAY_MS = 60_000;
+/** Operations that may wait for a root; one more is refused, and another root takes it. */
+const MAX_WAITING = 64;
+/** Folders of days kept open, to make names in them durable. */
+const OPEN_FOLDERS = 4;
+
+export interface RootOptions {
+  /** How long a root that failed is left alone at first. */
+  firstDelayMs: number;
+  /** How long a write that tries whether the root works may take. */
+  probeTimeoutMs: number;
+  say: SayNote;
+  /** The root works again. */
+  returned(root: Root): void;
+}
+
+export class RootError extends Error {
+  readonly code: string;
+
+  constructor(path: string, code: string, message: string) {
+    super(`${path}: ${message}`);
+    this.code = code;
+  }
+}
+
+export class Root {
+  readonly path: string;
+  readonly #options: RootOptions;
+  #tail: Promise<void> = Promise.resolve();
+  #waiting = 0;
+  /** Operations that outlived their time and have not returned. */
+  #overdue = 0;
+  /** Why the root is put aside; null when it is in use. */
+  #fault: { code: string; message: string } | null = null;
+  #delayMs: number;
+  #timer: NodeJS.Timeout | null = null;
+  #folders = new Map<string, number>();
+  #used = false;
+  #wasMounted = false;
+  #closed = false;
+
+  constructor(path: string, options: RootOptions) {
+    this.path = path;
+    this.#options = options;
+    this.#delayMs = options.firstDelayMs;
+    this.run(() => this.#check(), options.probeTimeoutMs).catch(() => {}); // then it is aside, and its note says why
+  }
+
+  /** Takes new replicas. */
+  get isHealthy(): boolean {
+    return this.#fault === null && this.#waiting < MAX_WAITING;
+  }
+
+  /** May be asked for what it has: also a full or read-only disk can be read, but not one that hangs. */
+  get isReadable(): boolean {
+    return this.#overdue === 0 && this.#waiting < MAX_WAITING;
+  }
+
+  /** For messages: why it takes no new replicas. */
+  get fault(): { code: string; message: string } | null {
+    return this.#fault ?? (this.isHealthy ? null : { code: 'EAGAIN', message: 'too much waits for it' });
+  }
+
+  /**
+   * Does `work` when what was asked before is done. Rejects with its error, or with ETIMEDOUT after `limitMs`,
+   * waiting included; `work` that was begun goes on, and `late` gets what it brings.
+   */
+  run<T>(work: () => Promise<T>, limitMs: number, late?: (value: T) => void): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    let state: 'waits' | 'runs' | 'overdue' | 'given-up' = 'waits';
+    const timer = setTimeout(() => {
+      const error = new RootError(this.path, 'ETIMEDOUT', `no answer within ${Math.round(limitMs)} ms`);
+      if (state === 'runs') {
+        state = 'overdue';
+        this.#overdue++;
+      } else state = 'given-up';
+      this.setAside(error);
+      reject(error);
+    }, limitMs);
+    this.#waiting++;
+    this.#tail = this.#tail.then(async () => {
+      try {
+        if (state === 'given-up') return;
+        state = 'runs';
+        const value = await work();
+        if (state === ('overdue' as typeof state)) late?.(value);
+        resolve(value);
+      } catch (error) {
+        this.#judge(error);
+        reject(error);
+      } finally {
+        clearTimeout(timer);
+        this.#waiting--;
+        if (state === ('overdue' as typeof state)) this.#overdue--;
+      }
+    });
+    return promise;
+  }
+
+  #judge(error: unknown): void {
+    const code = errnoOf(error);
+    if (code !== null && !NOT_THE_ROOT.has(code)) this.setAside(error as NodeJS.ErrnoException);
+  }
+
+  /** No new replicas until a small write succeeds. */
+  setAside(error: unknown): void {
+    if (this.#fault !== null || this.#closed) return;
+    const code = errnoOf(error) ?? 'EIO';
+    const said = error instanceof Error ? error.message : String(error);
+    this.#fault = { code, message: said.includes(this.path) ? said : `${this.path}: ${said}` };
+    this.#options.say({
+      level: 'warn',
+      event: 'storage.root-aside',
+      fields: { root: this.path, code, error: this.#fault.message, retryMs: this.#delayMs },
+    });
+    this.#probeLater();
+  }
+
+  #probeLater(): void {
+    if (this.#closed) return;
+    this.#timer = setTimeout(() => void this.#probe(), this.#delayMs).unref();
+    this.#delayMs = Math.min(LONGEST_DELAY_MS, this.#delayMs * 2);
+  }
+
+  async #probe(): Promise<void> {
+    const path = join(this.path, `.probe-${randomBytes(6).toString('hex')}`);
+    try {
+      if (this.#overdue > 0) throw new RootError(this.path, 'ETIMEDOUT', 'an operation still hangs');
+      await this.run(async () => {
+        await this.#check();
+        await writeNew(path, [Buffer.from('ProtoRelay tries whether this disk works\n')]);
+        await remove(path);
+      }, this.#options.probeTimeoutMs);
+    } catch {
+      this.#probeLater(); // why it is aside was said when it began
+      return;
+    }
+    if (this.#closed) return;
+    this.#fault = null;
+    this.#options.say({ level: 'info', event: 'storage.root-returned', fields: { root: this.path } });
+    this.#options.returned(this);
+  }
+
+  /** Within `run`: a new file of these pieces, with its name, on stable storage. */
+  async create(path: string, pieces: Piece[]): Promise<void> {
+    for (let again = false; ; again = true) {
+      try {
+        const folder = await this.#folder(dirname(path));
+        await writeNew(join(this.path, path), pieces);
+        await syncFd(folder);
+        this.#delayMs = this.#options.firstDelayMs;
+        return;
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT' || again) throw error;
+        await this.#forgetFolders(); // the root was emptied, or another disk is there
+      }
+    }
+  }
+
+  /** Makes a folder below the root where it is missing, durably; returns its path. */
+  async makeFolder(folder: string): Promise<string> {
+    await this.#check();
+    let path = this.path;
+    for (const name of folder.split('/')) {
+      const above = path;
+      path = join(path, name);
+      try {
+        await mkdir(path, { mode: 0o700 });
+        await syncFolder(above);
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
+    }
+    return path;
+  }
+
+  /** Descriptor of a folder below the root. */
+  async #folder(folder: string): Promise<number> {
+    const known = this.#folders.get(folder);
+    if (known !== undefined) return known;
+    const fd = await openFile(await this.makeFolder(folder), 'r');
+    this.#folders.set(folder, fd);
+    for (const [oldest, oldFd] of this.#folders) {
+      if (this.#folders.size <= OPEN_FOLDERS) break;
+      this.#folders.delete(oldest);
+      await closeFd(oldFd);
+    }
+    return fd;
+  }
+
+  /** Within `run`: removes a folder if it is empty. */
+  async removeFolder(folder: string): Promise<void> {
+    try {
+      await rmdir(join(this.path, folder));
+      await this.#forgetFolders();
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOTEMPTY' && errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  async #forgetFolders(): Promise<void> {
+    const fds = [...this.#folders.values()];
+    this.#folders.clear();
+    for (const fd of fds) await closeFd(fd);
+  }
+
+  /**
+   * Throws when the root is not what it was: gone, or nothing mounted any more where a disk was (then its path is an
+   * empty folder of another disk). Made when it is first used; later only its owner makes it.
+   */
+  async #check(): Promise<void> {
+    if (!this.#used) await this.#make();
+    const { dev } = await stat(this.path);
+    const isMounted = dev !== (await stat(dirname(this.path))).dev;
+    if (this.#wasMounted && !isMounted)
+      throw new RootError(this.path, 'ENODEV', 'the disk that was mounted there is gone');
+    this.#wasMounted = isMounted;
+    this.#used = true;
+  }
+
+  async #make(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+      throw new RootError(this.path, 'ENOTDIR', 'is not a folder');
+    }
+  }
+
+  /**
+   * Whether a file that is not there means anything: false when the queue never wrote to this root, which is also
+   * how a disk looks that was not mounted since we started. Throws when the root itself is gone.
+   */
+  async knows(owner: string): Promise<boolean> {
+    await this.#check();
+    try {
+      await stat(join(this.path, owner));
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return false;
+      throw error;
+    }
+  }
+
+  /** Waits for what is under way, no longer than `limitMs`. */
+  async close(limitMs: number): Promise<void> {
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#overdue > 0) return;
+    await this.run(() => this.#forgetFolders(), limitMs).catch(() => {}); // it hangs: its descriptors end with us
+  }
+}
+
+/** Makes the names in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const fd = await openFile(path, 'r');
+  try {
+    await syncFd(fd);
+  } finally {
+    await closeFd(fd);
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * What a WebHDFS request can meet, and what an operator reads of it. The REST mapping of exceptions to status codes is
+ * coarse (every IOException is 403), so the exception's name says more than the status.
+ */
+import { RelayError } from '../../base/errors.ts';
+
+export type FaultKind =
+  /** This namenode is not the active one. */
+  | 'standby'
+  /** Connection refused, reset, timed out: nothing was answered. */
+  | 'unreachable'
+  /** Answered, and another try may go better. */
+  | 'busy'
+  | 'full'
+  | 'missing'
+  /** Our name or token is not good enough; the file may well be there. */
+  | 'forbidden'
+  | 'refused';
+
+const BY_EXCEPTION: Record<string, FaultKind> = {
+  StandbyException: 'standby',
+  ObserverRetryOnActiveException: 'standby',
+  RetriableException: 'busy',
+  SafeModeException: 'busy',
+  IOException: 'busy',
+  RemoteException: 'busy',
+  ConnectException: 'busy',
+  SocketTimeoutException: 'busy',
+  EOFException: 'busy',
+  ClosedChannelException: 'busy',
+  BlockMissingException: 'busy',
+  CannotObtainBlockLengthException: 'busy',
+  AlreadyBeingCreatedException: 'busy',
+  RecoveryInProgressException: 'busy',
+  LeaseExpiredException: 'busy',
+  NotReplicatedYetException: 'busy',
+  ReplicaNotFoundException: 'busy',
+  DSQuotaExceededException: 'full',
+  NSQuotaExceededException: 'full',
+  QuotaByStorageTypeExceededException: 'full',
+  QuotaExceededException: 'full',
+  DiskOutOfSpaceException: 'full',
+  FileNotFoundException: 'missing',
+  AccessControlException: 'forbidden',
+  SecurityException: 'forbidden',
+  AuthenticationException: 'forbidden',
+  InvalidToken: 'forbidden',
+};
+
+export class WebHdfsFault extends Error {
+  readonly kind: FaultKind;
+  /** The datanode that did not answer, as 'host:port'. */
+  readonly datanode: string | null;
+  /** It concerns one file: others may do well. */
+  readonly isOfOneFile: boolean;
+
+  constructor(
+    kind: FaultKind,
+    message: string,
+    about: { datanode?: string | null; isOfOneFile?: boolean } = {},
+  ) {
+    super(message);
+    this.kind = kind;
+    this.datanode = about.datanode ?? null;
+    this.isOfOneFile = about.isOfOneFile ?? false;
+  }
+
+  /** Another try may go better. */
+  get isTemporary(): boolean {
+    return this.kind === 'standby' || this.kind === 'unreachable' || this.kind === 'busy';
+  }
+}
+
+/** Said by a namenode of itself, not of a file. */
+const OF_THE_CLUSTER = new Set(['', 'StandbyException', 'RetriableException', 'SafeModeException']);
+
+/** @param body of the answer: JSON with a RemoteException, as a rule. */
+export function faultOfAnswer(
+  who: string,
+  status: number,
+  body: string,
+  about: { datanode?: string | null; isOfOneFile?: boolean } = {},
+): WebHdfsFault {
+  const { exception, message } = remoteException(body);
+  const text = `${who} answered ${status}${exception === '' ? '' : ` ${exception}`}: ${message}`;
+  const isOfOneFile = about.isOfOneFile ?? !(isOverload(status) || OF_THE_CLUSTER.has(exception));
+  return new WebHdfsFault(kindOf(status, exception), text, { ...about, isOfOneFile });
+}
+
+/** Said by a server, or a proxy before it, that has too much to do or nobody behind it. */
+function isOverload(status: number): boolean {
+  return status === 408 || status === 429 || (status > 500 && status < 600);
+}
+
+function kindOf(status: number, exception: string): FaultKind {
+  const byName = BY_EXCEPTION[exception];
+  if (byName !== undefined) return byName;
+  if (status >= 500 || isOverload(status)) return 'busy';
+  if (status === 404) return 'missing';
+  return status === 401 || status === 403 ? 'forbidden' : 'refused';
+}
+
+/** The class name without its package, and the first line of what it says. */
+function remoteException(body: string): { exception: string; message: string } {
+  try {
+    const { exception, message } = (
+      JSON.parse(body) as { RemoteException: { exception?: unknown; message?: unknown } }
+    ).RemoteException;
+    return {
+      exception: String(exception ?? '').replace(/^.*[.$]/, ''),
+      message: firstLine(String(message ?? '')),
+    };
+  } catch {
+    return { exception: '', message: firstLine(body) || 'no reason given' }; // a proxy's page, or nothing
+  }
+}
+
+const firstLine = (text: string): string => (text.split('\n')[0] ?? '').trim().slice(0, 300);
+
+/** @param error of fetch or of the body's stream. `datanode`: where, when it was not the namenode. */
+export function faultOfError(
+  error: unknown,
+  who: string,
+  datanode: string | null,
+): WebHdfsFault | RelayError {
+  if (error instanceof WebHdfsFault || error instanceof RelayError) return error;
+  const said = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  if (said instanceof RelayError) return said; // our own spill file could not be read
+  const { code, message } = said as NodeJS.ErrnoException;
+  const text = `${who}: ${message || code || String(said)}`;
+  return new WebHdfsFault('unreachable', text, { datanode, isOfOneFile: datanode !== null });
+}
+
+/**
+ * The fault as the relay speaks of it. When reading, a lack of permission is temporary: the content is there, and
+ * no message is set aside because a token ran out.
+ */
+export function toRelayError(error: unknown, what: string, doing: 'write' | 'read'): RelayError {
+  if (error instanceof RelayError) return error;
+  if (!(error instanceof WebHdfsFault))
+    return new RelayError('storage-failed', `hdfs_web: ${what}: ${String(error)}`, error);
+  const text = `hdfs_web: ${what}: ${error.message}`;
+  switch (error.kind) {
+    case 'standby':
+    case 'unreachable':
+    case 'busy':
+      return new RelayError('storage-unavailable', text, error);
+    case 'full':
+      return new RelayError('storage-full', `${text}; free space or raise the quota`, error);
+    case 'missing':
+      return new RelayError(doing === 'read' ? 'content-missing' : 'storage-failed', text, error);
+    case 'forbidden':
+      return new RelayError(
+        doing === 'read' ? 'storage-unavailable' : 'storage-failed',
+        `${text}; check storage.hdfs_web.user, its token and the permissions of base_path`,
+        error,
+      );
+    case 'refused':
+      return new RelayError('storage-failed', text, error);
+    default:
+      return error.kind satisfies never;
+  }
+}

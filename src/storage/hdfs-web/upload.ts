@@ -1,0 +1,57 @@
+/**
+ * The second step of CREATE. By node:http and not fetch: a datanode answers '100 Continue' to every PUT, asked for or
+ * not (RFC 9110 §15.2 lets it), and fetch breaks the connection off at that.
+ */
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+
+const MAX_ANSWER_BYTES = 65_536;
+
+export class Uploader {
+  readonly #http = new HttpAgent({ keepAlive: true });
+  readonly #https = new HttpsAgent({ keepAlive: true });
+
+  /**
+   * Sends the blocks as the body of a PUT; status and text of the answer. Rejects with what the network says, what
+   * the blocks throw, or the signal's reason.
+   */
+  async put(
+    url: string,
+    headers: Record<string, string>,
+    blocks: Iterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<{ status: number; text: string }> {
+    const isSecure = url.startsWith('https:');
+    const request = (isSecure ? httpsRequest : httpRequest)(url, {
+      method: 'PUT',
+      headers,
+      agent: isSecure ? this.#https : this.#http,
+      signal,
+    });
+    const answer = new Promise<IncomingMessage>((resolve, reject) => {
+      request.once('response', resolve);
+      request.once('error', reject);
+    });
+    try {
+      // A refusal may come before all is sent; then it counts, and not that the sending broke off.
+      const sending = pipeline(Readable.from(blocks, { objectMode: true, highWaterMark: 1 }), request);
+      sending.catch(() => {});
+      const response = await Promise.race([answer, sending.then(() => answer)]);
+      let text = '';
+      for await (const part of response) if (text.length < MAX_ANSWER_BYTES) text += String(part);
+      return { status: response.statusCode ?? 0, text };
+    } catch (error) {
+      throw signal.aborted ? signal.reason : error;
+    } finally {
+      answer.catch(() => {}); // told already
+      if (!request.writableFinished) request.destroy();
+    }
+  }
+
+  close(): void {
+    this.#http.destroy();
+    this.#https.destroy();
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * One relay process as the supervisor sees it: its state, its questions under way, its restarts. Starts it again when
+ * it crashed, later each time; kills it when it hangs. Decides nothing about the other processes.
+ */
+import { type ErrorCode, RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { ProcessStatus } from '../control/protocol.ts';
+import type { ListeningAddress } from '../listener/sockets.ts';
+import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
+
+/** A forked program. */
+export interface Forked {
+  readonly pid: number;
+  send(message: ToProcess): void;
+  kill(signal: NodeJS.Signals): void;
+}
+
+export interface ForkEvents {
+  message(message: FromProcess): void;
+  exit(code: number | null, signal: string | null): void;
+}
+
+export interface ChildPorts {
+  log: Log;
+  fork(events: ForkEvents): Forked;
+  /** The first message of each life. */
+  start(): ProcessStart;
+  timing(): { restartDelayMs: number; maxRestartDelayMs: number; hangTimeoutMs: number };
+  now(): number;
+  setTimer(ms: number, fire: () => void): { cancel(): void };
+  /** State or readiness changed. */
+  changed(): void;
+  /** It ended, whatever the reason; its connections are gone. */
+  ended(): void;
+}
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: RelayError): void;
+}
+
+/** After so long without an answer others accept for it, and the watchdog is not fed. */
+const SILENT_MS = 5000;
+
+export class Child {
+  readonly process: number;
+  readonly accepts: boolean;
+  readonly #ports: ChildPorts;
+  #state: ProcessStatus['state'] = 'starting';
+  #forked: Forked | null = null;
+  #timer: { cancel(): void } | null = null;
+  #restarts = 0;
+  /** Crashes one after another, which the delay grows with. */
+  #crashes = 0;
+  #wanted = true;
+  #readySinceMs: number | null = null;
+  #lastPongMs = 0;
+  #connections = 0;
+  #rssBytes = 0;
+  #nextId = 1;
+  readonly #waiting = new Map<number, Waiting>();
+  #onReady: (addresses: ListeningAddress[]) => void = () => {};
+  #onFailed: (error: RelayError) => void = () => {};
+  #onGone: () => void = () => {};
+  /** Why it cannot start, said before it ends. */
+  #failure: RelayError | null = null;
+  /** How its last life ended, when badly. */
+  #badEnd: string | null = null;
+
+  constructor(process: number, accepts: boolean, ports: ChildPorts) {
+    this.process = process;
+    this.accepts = accepts;
+    this.#ports = ports;
+  }
+
+  get state(): ProcessStatus['state'] {
+    return this.#state;
+  }
+
+  /** The first life. Rejects with a RelayError when it ends before it is ready; then it is not tried again. */
+  start(): Promise<ListeningAddress[]> {
+    return new Promise((resolve, reject) => {
+      this.#onReady = resolve;
+      this.#onFailed = (error) => {
+        this.#wanted = false;
+        reject(error);
+      };
+      this.#fork();
+    });
+  }
+
+  status(): ProcessStatus {
+    const running = this.#forked !== null;
+    return {
+      process: this.process,
+      pid: this.#forked?.pid ?? null,
+      state: this.#state,
+      accepts: this.accepts,
+      restarts: this.#restarts,
+      readySinceMs: this.#readySinceMs,
+      connections: running ? this.#connections : 0,
+      rssMb: running ? Math.round(this.#rssBytes / 1_048_576) : 0,
+    };
+  }
+
+  send(message: ToProcess): void {
+    this.#forked?.send(message);
+  }
+
+  /** @throws RelayError 'control-failed' naming the process when it does not answer. */
+  ask<K extends keyof Questions>(question: K, ask: Questions[K]['ask']): Promise<Questions[K]['answer']> {
+    if (this.#state !== 'ready' && this.#state !== 'draining')
+      return Promise.reject(this.#unreachable(`is ${STATE_WORDS[this.#state]}`));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve: (value) => resolve(value as Questions[K]['answer']), reject });
+      this.send({ type: 'ask', id, question, ask } as ToProcess & Question);
+    });
+  }
+
+  /** Looks whether it still answers, and asks again. Called every second. */
+  ping(): void {
+    if (this.#forked === null || this.#lastPongMs === 0) return;
+    const silentMs = this.#ports.now() - this.#lastPongMs;
+    const { hangTimeoutMs } = this.#ports.timing();
+    if (silentMs >= hangTimeoutMs) {
+      this.#ports.log.error('process.hangs', {
+        process: this.process,
+        pid: this.#forked.pid,
+        silent_ms: silentMs,
+      });
+      this.#forked.kill('SIGKILL');
+    } else if (silentMs >= SILENT_MS && this.#state === 'ready') {
+      this.#ports.log.warn('process.silent', { process: this.process, silent_ms: silentMs });
+      this.#become('silent');
+    }
+    this.send({ type: 'ping' });
+  }
+
+  /** Ends it; resolves when it has ended, rejects when it ended badly on its way. */
+  end(how: 'drain' | 'stop'): Promise<void> {
+    this.#wanted = false;
+    this.#timer?.cancel();
+    if (this.#forked === null) this.#become('ended');
+    else this.send({ type: how });
+    return this.#ended().then(() => {
+      if (this.#badEnd !== null) throw this.#unreachable(this.#badEnd);
+    });
+  }
+
+  kill(): void {
+    this.#wanted = false;
+    this.#forked?.kill('SIGKILL');
+  }
+
+  #ended(): Promise<void> {
+    if (this.#forked === null) return Promise.resolve();
+    const before = this.#onGone;
+    return new Promise((resolve) => {
+      this.#onGone = () => {
+        before();
+        resolve();
+      };
+    });
+  }
+
+  #fork(): void {
+    this.#failure = null;
+    this.#badEnd = null;
+    this.#lastPongMs = 0;
+    this.#become('starting');
+    const forked = this.#ports.fork({
+      message: (message) => this.#take(message),
+      exit: (code, signal) => this.#exited(code, signal),
+    });
+    this.#forked = forked;
+  }
+
+  #take(message: FromProcess): void {
+    switch (message.type) {
+      case 'booted':
+        this.#lastPongMs = this.#ports.now();
+        this.send(this.#wanted ? { type: 'start', start: this.#ports.start() } : { type: 'stop' });
+        break;
+      case 'ready':
+        this.#readySinceMs = this.#ports.now();
+        this.#become('ready');
+        this.#onReady(message.addresses);
+        this.#onFailed = () => {};
+        break;
+      case 'failed':
+        this.#failure = new RelayError(message.code as ErrorCode, message.message);
+        break;
+      case 'pong':
+        this.#lastPongMs = this.#ports.now();
+        this.#connections = message.connections;
+        this.#rssBytes = message.rssBytes;
+        if (this.#state === 'silent') this.#become('ready');
+        break;
+      case 'answer':
+        this.#settle(message.id)?.resolve(message.value);
+        break;
+      case 'refusal':
+        this.#settle(message.id)?.reject(new RelayError(message.code as ErrorCode, message.message));
+        break;
+      case 'draining':
+        this.#become('draining');
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #settle(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return waiting;
+  }
+
+  #exited(code: number | null, signal: string | null): void {
+    const { log } = this.#ports;
+    const pid = this.#forked?.pid;
+    const ranMs = this.#readySinceMs === null ? 0 : this.#ports.now() - this.#readySinceMs;
+    this.#forked = null;
+    this.#readySinceMs = null;
+    const how = signal === null ? `ended with code ${code}` : `was ended by ${signal}`;
+    if (code !== 0) this.#badEnd = how;
+    for (const { reject } of this.#waiting.values()) reject(this.#unreachable(how));
+    this.#waiting.clear();
+    this.#ports.ended();
+    this.#onFailed(this.#failure ?? this.#unreachable(`${how} while it started`));
+    const finished = !this.accepts && code === 0;
+    if (!this.#wanted || finished) {
+      this.#wanted = false;
+      log.info('process.ended', { process: this.process, pid, code, signal });
+      this.#become('ended');
+    } else this.#restartLater(ranMs, { pid, code, signal });
+    this.#onGone();
+  }
+
+  #restartLater(ranMs: number, how: Record<string, unknown>): void {
+    const { restartDelayMs, maxRestartDelayMs } = this.#ports.timing();
+    if (ranMs >= maxRestartDelayMs) this.#crashes = 0;
+    const delayMs = Math.min(maxRestartDelayMs, restartDelayMs * 2 ** Math.min(30, this.#crashes));
+    this.#crashes++;
+    this.#ports.log.error('process.ended', { process: this.process, ...how, restart_in_ms: delayMs });
+    this.#become('waiting');
+    this.#timer = this.#ports.setTimer(delayMs, () => {
+      this.#restarts++;
+      this.#fork();
+    });
+  }
+
+  #become(state: ProcessStatus['state']): void {
+    if (this.#state === state) return;
+    this.#state = state;
+    this.#ports.changed();
+  }
+
+  #unreachable(how: string): RelayError {
+    return new RelayError('control-failed', `relay process ${this.process} ${how}`);
+  }
+}
+
+const STATE_WORDS: Record<ProcessStatus['state'], string> = {
+  starting: 'starting; try again when it is ready',
+  ready: 'ready',
+  silent: 'not answering; try again in a moment',
+  waiting: 'down and starts again soon; try again then',
+  draining: 'draining',
+  ended: 'ended',
+};

@@ -1,0 +1,66 @@
+/** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
+import type { Config } from '../config/schema.ts';
+import type { SchedulerStats } from '../control/protocol.ts';
+import type {
+  MailDetail,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+} from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
+import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+
+/** The first message: what a relay process is made of. */
+export interface ProcessStart {
+  /** As of process 0 of one; the process makes its own of it. */
+  config: Config;
+  configPath: string;
+  process: number;
+  processes: number;
+  accepts: boolean;
+  eventsDir: string;
+  /** Sockets of all processes, by the descriptors they have in the relay process; -1 when it does not accept. */
+  sockets: GivenSocket[];
+  /** Memory of the connection counts of all processes. */
+  counts: { fd: number; bytes: number };
+}
+
+/** Questions with an answer each. */
+export interface Questions {
+  list: { ask: QueueFilter; answer: QueueRow[] };
+  show: { ask: string; answer: MailDetail | null };
+  content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };
+  stats: { ask: null; answer: QueueStats };
+  /** Of the shards, where the queue lies on servers. */
+  shards: { ask: null; answer: ShardReport[] };
+  scheduler: { ask: null; answer: SchedulerStats };
+  operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
+  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };
+}
+
+export type Question = { [K in keyof Questions]: { question: K; ask: Questions[K]['ask'] } }[keyof Questions];
+
+export type ToProcess =
+  | { type: 'start'; start: ProcessStart }
+  | ({ type: 'ask'; id: number } & Question)
+  | { type: 'ping' }
+  /** Accept on the sockets of these processes too, and of no others any more. */
+  | { type: 'stand-in'; processes: number[] }
+  | { type: 'reopen-log' }
+  /** Finish what is open, then end. */
+  | { type: 'drain' }
+  /** End now. */
+  | { type: 'stop' };
+
+export type FromProcess =
+  | { type: 'booted' }
+  | { type: 'ready'; addresses: ListeningAddress[] }
+  /** It cannot start, and ends. */
+  | { type: 'failed'; code: string; message: string }
+  | { type: 'pong'; connections: number; rssBytes: number }
+  | { type: 'answer'; id: number; value: unknown }
+  | { type: 'refusal'; id: number; code: string; message: string }
+  /** It drains by itself: somebody sent it SIGTERM. */
+  | { type: 'draining' };

@@ -1,0 +1,216 @@
+/**
+ * Entry and composition root of a relay process under a supervisor: builds its relay from the first message and does
+ * what the supervisor says. Signals of the terminal are the supervisor's: it tells every process in its turn.
+ */
+import { closeSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { crashOnFaults } from '../base/crash.ts';
+import { RelayError } from '../base/errors.ts';
+import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
+import { makeFolder } from '../base/make-folder.ts';
+import { PinoLog } from '../base/pino-log.ts';
+import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
+import { mapSharedMemory } from '../native.ts';
+import { type Relay, startRelay } from '../relay.ts';
+import { version } from '../version.ts';
+import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
+import { processConfig, queueFile } from './process-config.ts';
+
+/** How often a process that only empties its queue looks whether it has. */
+const EMPTY_CHECK_MS = 2000;
+
+class RelayProcess {
+  readonly #start: ProcessStart;
+  readonly #log: PinoLog;
+  #relay: Relay | null = null;
+  #ending: Promise<void> | null = null;
+  #drainWhenReady = false;
+  #stopping = false;
+  #removeQueue = false;
+
+  constructor(start: ProcessStart) {
+    this.#start = start;
+    this.#log = new PinoLog({ ...start.config.log, process: start.process });
+    crashOnFaults(this.#log);
+  }
+
+  async run(): Promise<void> {
+    const { process: number, processes, accepts, eventsDir, sockets } = this.#start;
+    const config = processConfig(this.#start.config, number, processes);
+    try {
+      const file = queueFile(config);
+      // The operator may have put it outside data_dir.
+      if (number > 0 && file !== null) makeFolder(dirname(file), 0o700);
+      this.#relay = await startRelay({
+        config,
+        configPath: this.#start.configPath,
+        log: this.#log,
+        version: version(),
+        place: {
+          process: number,
+          eventsDir,
+          sockets,
+          counts: accepts ? this.#sharedCounts() : new LocalCounts(),
+          accepts,
+        },
+      });
+    } catch (error) {
+      await this.#failed(error);
+      return;
+    }
+    this.#log.info('process.ready', { pid: process.pid });
+    send({ type: 'ready', addresses: this.#relay.addresses });
+    if (this.#drainWhenReady) this.drain();
+    else if (!accepts) await this.#endWhenEmpty(this.#relay);
+  }
+
+  #sharedCounts(): SharedCounts {
+    const { counts, process: number } = this.#start;
+    const memory = mapSharedMemory(counts.fd, counts.bytes);
+    closeSync(counts.fd);
+    return new SharedCounts(memory, number);
+  }
+
+  take(message: Exclude<ToProcess, { type: 'start' }>): void {
+    switch (message.type) {
+      case 'ask':
+        void this.#answer(message.id, message);
+        break;
+      case 'ping':
+        send({
+          type: 'pong',
+          connections: this.#relay?.connections ?? 0,
+          rssBytes: process.memoryUsage.rss(),
+        });
+        break;
+      case 'stand-in':
+        this.#relay?.standInFor(message.processes);
+        break;
+      case 'reopen-log':
+        this.#log.reopen();
+        this.#relay?.reopenLog();
+        break;
+      case 'drain':
+        this.drain();
+        break;
+      case 'stop':
+        void this.#stop(EXIT.ok);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** No new mail; what is open is finished; then the end. */
+  drain(): void {
+    if (this.#relay === null) this.#drainWhenReady = true;
+    else this.#ending ??= this.#drain(this.#relay);
+  }
+
+  async #drain(relay: Relay): Promise<void> {
+    send({ type: 'draining' });
+    const drained = relay.drain();
+    // Nobody shall connect to a socket that no process will ever accept on again.
+    for (const { fd } of this.#start.sockets) if (fd >= 0) closeSync(fd);
+    await drained;
+    await this.#stop(EXIT.ok);
+  }
+
+  async #stop(code: ExitCode): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop-failed', { error }));
+    const { config, process: number } = this.#start;
+    if (this.#removeQueue) removeQueue(processConfig(config, number, 1));
+    this.#log.close();
+    process.exit(code);
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    this.#log.error('relay.start-failed', { error });
+    const known = error instanceof RelayError;
+    const code = known ? error.code : 'internal';
+    await new Promise<void>((sent) =>
+      send({ type: 'failed', code, message: known ? error.message : String((error as Error)?.stack) }, sent),
+    );
+    process.exit(known ? EXIT_OF_ERROR[error.code] : EXIT.software);
+  }
+
+  /** Nobody brings mail any more: once none waits, this process has nothing to do. */
+  async #endWhenEmpty(relay: Relay): Promise<void> {
+    let remains = await relay.remains();
+    while (remains === 'waiting') {
+      await new Promise((resolve) => setTimeout(resolve, EMPTY_CHECK_MS));
+      if (this.#ending !== null) return;
+      remains = await relay.remains();
+    }
+    this.#removeQueue = remains === 'nothing';
+    this.drain();
+  }
+
+  async #answer(id: number, question: Question): Promise<void> {
+    try {
+      send({ type: 'answer', id, value: await this.#ask(question) });
+    } catch (error) {
+      const code = error instanceof RelayError ? error.code : 'internal';
+      send({ type: 'refusal', id, code, message: (error as Error).message });
+    }
+  }
+
+  #ask(message: Question): Promise<Questions[Question['question']]['answer']> {
+    const relay = this.#relay;
+    if (relay === null) throw new RelayError('control-failed', 'the relay process is not ready');
+    const { control } = relay;
+    switch (message.question) {
+      case 'list':
+        return control.list(message.ask);
+      case 'show':
+        return control.show(message.ask);
+      case 'content':
+        return control.content(message.ask.queueId, message.ask.offset, message.ask.maxBytes);
+      case 'stats':
+        return control.stats();
+      case 'shards':
+        return Promise.resolve(control.shards?.() ?? []);
+      case 'scheduler':
+        return Promise.resolve(control.schedulerStats());
+      case 'operate':
+        return control.operate(message.ask.action, message.ask.target);
+      case 'reload':
+        return Promise.resolve(this.#reload(relay, message.ask));
+    }
+  }
+
+  #reload(relay: Relay, config: ProcessStart['config']): Questions['reload']['answer'] {
+    this.#log.setLevel(config.log.level);
+    const { process: number, processes } = this.#start;
+    return relay.reload(processConfig(config, number, processes));
+  }
+}
+
+/** An empty queue that nobody will fill again; what is left of its folder, if anything, is not ours. */
+function removeQueue(config: ProcessStart['config']): void {
+  const file = queueFile(config);
+  if (file === null) return;
+  for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+  rmSync(config.data_dir, { recursive: true, force: true });
+}
+
+function send(message: FromProcess, sent: () => void = () => {}): void {
+  // A supervisor that is gone takes this process along (node:cluster); what it would have been told does not matter.
+  process.send?.(message, undefined, undefined, () => sent());
+}
+
+let relayProcess: RelayProcess | null = null;
+process.on('message', (message: ToProcess) => {
+  if (message.type !== 'start') {
+    if (relayProcess === null && message.type === 'stop') process.exit(EXIT.ok);
+    relayProcess?.take(message);
+  } else {
+    relayProcess = new RelayProcess(message.start);
+    void relayProcess.run();
+  }
+});
+for (const signal of ['SIGINT', 'SIGHUP', 'SIGUSR1'] as const) process.on(signal, () => {});
+process.on('SIGTERM', () => relayProcess?.drain());
+send({ type: 'booted' });

@@ -1,0 +1,295 @@
+/**
+ * The relay processes of a host as one relay: starts them, passes on what signals and operators want, process by
+ * process, and rolls up what they tell. Holds the listening sockets, so that none is lost with a process: connections
+ * to one that is down are accepted by the others. Knows nothing of mail.
+ */
+import { join } from 'node:path';
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { planReload } from '../config/reload.ts';
+import type { Config } from '../config/schema.ts';
+import type { ControlTarget, ProcessStatus, QueueReader, SchedulerStats } from '../control/protocol.ts';
+import type { OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
+import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { Child, type ForkEvents, type Forked } from './child.ts';
+import type { ProcessStart, ToProcess } from './messages.ts';
+
+const PING_MS = 1000;
+/** How long one process may take to answer a reload before the next one gets it. */
+const RELOAD_MS = 10_000;
+/** After the word to stop; then SIGKILL. What is durable stays so. */
+const STOP_MS = 8000;
+
+/** The queues of all processes as one; made by control/merged-queue.ts. */
+export interface Rollup {
+  queue(readers: () => readonly QueueReader[]): QueueReader;
+  scheduler(parts: readonly SchedulerStats[]): SchedulerStats;
+}
+
+export interface SupervisorOptions {
+  config: Config;
+  configPath: string;
+  /** Processes that accept mail. */
+  processes: number;
+  /** Numbers of processes of earlier days whose queues are not empty yet. */
+  leftovers: readonly number[];
+  /** Of all processes, by our descriptors. */
+  sockets: readonly GivenSocket[];
+  /** Shared memory of the connection counts. */
+  counts: { fd: number; bytes: number };
+  log: Log;
+  rollup: Rollup;
+  /** Starts a relay process; its descriptors from 4 on are `fds` in order. */
+  fork(fds: readonly number[], events: ForkEvents): Forked;
+  /** Closes the sockets for good. */
+  closeSockets(): void;
+  /** Gives back the connections of a process that ended. */
+  clearCounts(process: number): void;
+  now(): number;
+  setTimer(ms: number, fire: () => void): { cancel(): void };
+}
+
+/** The first descriptor a relay process inherits: 0 to 2 are standard, 3 is the channel to us. */
+const FIRST_FD = 4;
+
+export class Supervisor {
+  addresses: ListeningAddress[] = [];
+  readonly control: ControlTarget;
+  readonly #options: SupervisorOptions;
+  readonly #children: Child[];
+  #config: Config;
+  #pings: { cancel(): void } | null = null;
+  #socketsOpen = true;
+  #draining: Promise<void> | null = null;
+  #reloading: Promise<unknown> = Promise.resolve();
+  /** The config each process has. */
+  readonly #given = new Map<number, Config>();
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#config = options.config;
+    const numbers = Array.from({ length: options.processes }, (_, process) => process);
+    this.#children = [
+      ...numbers.map((process) => this.#child(process, true)),
+      ...options.leftovers.map((process) => this.#child(process, false)),
+    ];
+    this.control = this.#createControl();
+  }
+
+  /** @throws RelayError when one of them cannot start; then all are ended. */
+  async start(): Promise<void> {
+    this.#pingLater();
+    try {
+      await Promise.all(this.#children.map((child) => child.start()));
+    } catch (error) {
+      await this.stop().catch(() => {}); // the error that matters is the one that kept us from starting
+      throw error;
+    }
+    this.addresses = addressesOf(this.#options.sockets);
+  }
+
+  /** Some process serves, and every one that runs answers: what the service manager's watchdog wants to know. */
+  healthy(): boolean {
+    const states = this.#children.filter(({ accepts }) => accepts).map(({ state }) => state);
+    return states.includes('ready') && !states.includes('silent');
+  }
+
+  drain(): Promise<void> {
+    this.#draining ??= this.#drain();
+    return this.#draining;
+  }
+
+  async #drain(): Promise<void> {
+    this.#closeSockets();
+    await endAll(this.#children.map((child) => child.end('drain')));
+  }
+
+  async stop(): Promise<void> {
+    this.#closeSockets();
+    const late = this.#options.setTimer(STOP_MS, () => {
+      for (const child of this.#children) child.kill();
+    });
+    try {
+      await endAll(this.#children.map((child) => child.end('stop')));
+    } finally {
+      late.cancel();
+      this.#pings?.cancel();
+    }
+  }
+
+  /** One process after the other; those that start meanwhile start with the new config. */
+  reload(next: Config): Promise<{ applied: string[]; needsRestart: string[] }> {
+    const result = this.#reloading.then(() => this.#reload(next));
+    this.#reloading = result.catch(() => {});
+    return result;
+  }
+
+  async #reload(next: Config): Promise<{ applied: string[]; needsRestart: string[] }> {
+    const { config, applied, needsRestart } = planReload(this.#config, next);
+    this.#config = config;
+    for (const child of this.#children) await this.#bringUpToDate(child);
+    return { applied, needsRestart };
+  }
+
+  /** One that is not ready is asked when it is, or starts with the new config anyway. */
+  async #bringUpToDate(child: Child): Promise<void> {
+    if (child.state !== 'ready' || this.#given.get(child.process) === this.#config) return;
+    this.#given.set(child.process, this.#config);
+    try {
+      await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
+    } catch (error) {
+      this.#options.log.warn('process.reload-late', { process: child.process, error: String(error) });
+    }
+  }
+
+  reopenLog(): void {
+    this.#tellAll({ type: 'reopen-log' });
+  }
+
+  #bounded<T>(promise: Promise<T>, ms: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = this.#options.setTimer(ms, () => reject(new Error(`no answer within ${ms} ms`)));
+      promise.then(resolve, reject).finally(() => timer.cancel());
+    });
+  }
+
+  #child(process: number, accepts: boolean): Child {
+    const { log, now, setTimer, sockets, counts, fork, clearCounts } = this.#options;
+    const inherited = accepts ? [counts.fd, ...sockets.map(({ fd }) => fd)] : [];
+    return new Child(process, accepts, {
+      log,
+      now,
+      setTimer,
+      fork: (events) => fork(inherited, events),
+      start: () => this.#start(process, accepts),
+      timing: () => {
+        const { restart_delay_ms, max_restart_delay_ms, hang_timeout_ms } = this.#config.supervisor;
+        return {
+          restartDelayMs: restart_delay_ms,
+          maxRestartDelayMs: max_restart_delay_ms,
+          hangTimeoutMs: hang_timeout_ms,
+        };
+      },
+      changed: () => {
+        this.#standIn();
+        for (const child of this.#children) if (child.process === process) void this.#bringUpToDate(child);
+      },
+      ended: () => {
+        if (accepts) clearCounts(process);
+      },
+    });
+  }
+
+  #start(process: number, accepts: boolean): ProcessStart {
+    const { configPath, processes, sockets, counts } = this.#options;
+    this.#given.set(process, this.#config);
+    return {
+      config: this.#config,
+      configPath,
+      process,
+      processes,
+      accepts,
+      eventsDir: join(this.#config.data_dir, 'events'),
+      sockets: sockets.map((socket, i) => ({ ...socket, fd: accepts ? FIRST_FD + 1 + i : -1 })),
+      counts: { fd: FIRST_FD, bytes: counts.bytes },
+    };
+  }
+
+  /** Whoever is ready accepts for those who are not. */
+  #standIn(): void {
+    const accepting = this.#children.filter(({ accepts }) => accepts);
+    const absent = accepting.filter(({ state }) => state !== 'ready').map(({ process }) => process);
+    for (const child of accepting)
+      if (child.state === 'ready') child.send({ type: 'stand-in', processes: absent });
+  }
+
+  #pingLater(): void {
+    this.#pings = this.#options.setTimer(PING_MS, () => {
+      for (const child of this.#children) child.ping();
+      this.#pingLater();
+    });
+  }
+
+  #tellAll(message: ToProcess): void {
+    for (const child of this.#children) child.send(message);
+  }
+
+  #closeSockets(): void {
+    if (!this.#socketsOpen) return;
+    this.#socketsOpen = false;
+    this.#options.closeSockets();
+  }
+
+  /** Those that have ended for good hold nothing that could be asked for. */
+  #living(): Child[] {
+    return this.#children.filter(({ state }) => state !== 'ended');
+  }
+
+  #createControl(): ControlTarget {
+    const { rollup } = this.#options;
+    const queue = rollup.queue(() => this.#askable(this.#living()).map(readerOf));
+    return {
+      list: (filter) => queue.list(filter),
+      show: (queueId) => queue.show(queueId),
+      content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
+      // Counts of those that answer: `processes` says which do.
+      stats: () => rollup.queue(() => this.#askable(this.#answering()).map(readerOf)).stats(),
+      schedulerStats: async () =>
+        rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
+      shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
+      operate: (action, target) => this.#operate(action, target),
+      processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
+    };
+  }
+
+  #answering(): Child[] {
+    return this.#children.filter(({ state }) => state === 'ready' || state === 'draining');
+  }
+
+  /** Those who know the whole queue together: on servers each of them does, best one that is ready. */
+  #askable(children: Child[]): Child[] {
+    if (this.#config.database.driver === 'sqlite') return children;
+    const ready = children.find(({ state }) => state === 'ready') ?? children[0];
+    return ready === undefined ? [] : [ready];
+  }
+
+  /** What can be done is done; a process that cannot be asked is named, and the same command again does the rest. */
+  async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
+    const results = await Promise.allSettled(
+      this.#askable(this.#living()).map((child) => child.ask('operate', { action, target })),
+    );
+    let rows = 0;
+    for (const result of results) if (result.status === 'fulfilled') rows += result.value.rows;
+    const failed = results.find((result) => result.status === 'rejected');
+    // A message lies in one queue: when it was found, the others do not matter.
+    const found = rows > 0 && typeof target === 'object' && 'queueId' in target;
+    if (failed === undefined || found) return { rows };
+    const { message } = failed.reason as Error;
+    throw new RelayError('control-failed', `${action}: ${rows} rows changed, but ${message}`);
+  }
+}
+
+function readerOf(child: Child): QueueReader {
+  return {
+    list: (filter: QueueFilter) => child.ask('list', filter),
+    show: (queueId) => child.ask('show', queueId),
+    content: (queueId, offset, maxBytes) => child.ask('content', { queueId, offset, maxBytes }),
+    stats: () => child.ask('stats', null),
+  };
+}
+
+/** One of each listener: the sockets of several processes listen on the same. */
+function addressesOf(sockets: readonly GivenSocket[]): ListeningAddress[] {
+  const seen = new Set<string>();
+  return sockets
+    .map(({ listener, address }) => ({ key: JSON.stringify([listener, address]), address }))
+    .filter(({ key }) => !seen.has(key) && seen.add(key))
+    .map(({ address }) => address);
+}
+
+/** Waits for all, then rejects with the first that ended badly. */
+async function endAll(endings: Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(endings);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { MergedQueue, mergePages, mergeSchedulerStats, mergeStats } from '../../src/control/merged-queue.ts';
+import type { QueueReader } from '../../src/control/protocol.ts';
+import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+
+const row = (queueId: string, destination: string): QueueRow =>
+  ({ queueId, destination, state: 'PENDING' }) as QueueRow;
+
+/** A queue as the contract of Database.list has it: pages that never part the rows of one mail. */
+class ListedQueue implements QueueReader {
+  readonly #rows: QueueRow[];
+
+  constructor(rows: QueueRow[]) {
+    this.#rows = rows.toSorted((a, b) => (a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : 0));
+  }
+
+  async list({ limit, afterQueueId = '' }: QueueFilter): Promise<QueueRow[]> {
+    const rows = this.#rows.filter(({ queueId }) => queueId > afterQueueId);
+    const last = rows[Math.min(limit, rows.length) - 1]?.queueId ?? '';
+    return rows.filter(({ queueId }) => queueId <= last);
+  }
+
+  async show(queueId: string): Promise<null> {
+    return this.#rows.some((r) => r.queueId === queueId) ? ({ queueId } as never) : null;
+  }
+
+  async content(queueId: string): Promise<Uint8Array | null> {
+    return this.#rows.some((r) => r.queueId === queueId) ? Buffer.from(queueId) : null;
+  }
+
+  async stats(): Promise<QueueStats> {
+    return stats({});
+  }
+}
+
+const noRows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+const stats = (part: Partial<QueueStats>): QueueStats => ({
+  rows: noRows,
+  mails: 0,
+  contentBytes: 0,
+  oldestMs: null,
+  destinations: [],
+  ...part,
+});
+
+test('page by page, queues together list every row once, in order, and no mail in two pages', async () => {
+  const mails = fc.uniqueArray(fc.tuple(fc.integer({ min: 1, max: 500 }), fc.integer({ min: 1, max: 4 })), {
+    selector: ([id]) => id,
+    maxLength: 60,
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      mails,
+      fc.integer({ min: 1, max: 3 }),
+      fc.integer({ min: 1, max: 9 }),
+      async (all, n, limit) => {
+        const rows = all.flatMap(([id, count]) =>
+          Array.from({ length: count }, (_, i) => row(String(id).padStart(4, '0'), `d${i}`)),
+        );
+        const queues = Array.from(
+          { length: n },
+          (_, q) => new ListedQueue(rows.filter(({ queueId }) => Number(queueId) % n === q)),
+        );
+        const merged = new MergedQueue(() => queues);
+        const alone = new ListedQueue(rows);
+        let after: string | undefined;
+        for (;;) {
+          const filter = { limit, ...(after === undefined ? {} : { afterQueueId: after }) };
+          const page = await merged.list(filter);
+          assert.deepEqual(page, await alone.list(filter));
+          after = page.at(-1)?.queueId;
+          if (page.length < limit) break;
+        }
+      },
+    ),
+  );
+});
+
+test('a message is found in whichever queue has it', async () => {
+  const queues = [new ListedQueue([row('a', 'x')]), new ListedQueue([row('b', 'x')])];
+  const merged = new MergedQueue(() => queues);
+  assert.deepEqual(await merged.show('b'), { queueId: 'b' });
+  assert.deepEqual(String(await merged.content('a', 0, 10)), 'a');
+  assert.equal(await merged.show('c'), null);
+  assert.equal(await merged.content('c', 0, 10), null);
+});
+
+test('counts are summed, the oldest and the next due are the earliest', () => {
+  const backlog = (destination: string, rows: number, nextDueMs: number) => ({
+    destination,
+    rows,
+    nextDueMs,
+  });
+  const parts = [
+    stats({
+      rows: { ...noRows, RETRY: 2 },
+      mails: 2,
+      contentBytes: 10,
+      oldestMs: 50,
+      destinations: [backlog('b', 2, 9)],
+    }),
+    stats({
+      rows: { ...noRows, RETRY: 1, HELD: 1 },
+      mails: 2,
+      contentBytes: 5,
+      oldestMs: 40,
+      destinations: [backlog('a', 1, 7), backlog('b', 1, 8)],
+    }),
+    stats({}),
+  ];
+  assert.deepEqual(mergeStats(parts), {
+    rows: { ...noRows, RETRY: 3, HELD: 1 },
+    mails: 4,
+    contentBytes: 15,
+    oldestMs: 40,
+    destinations: [backlog('a', 1, 7), backlog('b', 3, 8)],
+  });
+  assert.deepEqual(
+    mergeSchedulerStats([
+      { inFlight: 1, waitingRows: 2, destinations: 1, suspended: [{ destination: 'b', untilMs: 5 }] },
+      { inFlight: 3, waitingRows: 4, destinations: 2, suspended: [{ destination: 'b', untilMs: 6 }] },
+    ]),
+    { inFlight: 4, waitingRows: 6, destinations: 3, suspended: [{ destination: 'b', untilMs: 6 }] },
+  );
+  assert.deepEqual(mergePages([], 5), []);
+});

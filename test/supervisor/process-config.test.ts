@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import {
+  leftoverProcesses,
+  processConfig,
+  processCount,
+  queueFile,
+  queueProcesses,
+} from '../../src/supervisor/process-config.ts';
+
+const config = (dir: string, value: object = {}): Config => {
+  const parsed = configSchema.parse({ data_dir: dir, database: { path: join(dir, 'queue.db') }, ...value });
+  return {
+    ...parsed,
+    storage: { ...parsed.storage, local: { path: join(dir, parsed.storage.local.path) } },
+  };
+};
+
+const at = (all: Config, path: string): Config =>
+  config(all.data_dir, { node_id: all.node_id, database: { path } });
+
+test('accept_processes auto: one below eight cores, then one for each four', () => {
+  const auto = config('/d');
+  assert.deepEqual(
+    [1, 2, 7, 8, 11, 12, 64, 1000].map((cores) => processCount(auto, cores)),
+    [1, 1, 1, 2, 2, 3, 16, 64],
+  );
+  assert.equal(processCount(config('/d', { accept_processes: 3 }), 1), 3);
+});
+
+test('process 0 lies where a single process lies, the others beside it', () => {
+  const all = config('/d', { node_id: 'a' });
+  assert.equal(processConfig(all, 0, 1).data_dir, '/d');
+  assert.deepEqual(processConfig(all, 0, 1), all);
+  const second = processConfig(all, 1, 2);
+  assert.equal(second.data_dir, '/d/process-1');
+  assert.equal(queueFile(second), '/d/process-1/queue.db');
+  assert.equal(second.storage.local.path, '/d/process-1/mail');
+  assert.equal(second.node_id, 'a/1');
+  assert.equal(queueFile(processConfig(at(all, '/srv/q.db'), 2, 3)), '/srv/process-2/q.db');
+  const memory = processConfig(at(all, ':memory:'), 2, 3);
+  assert.deepEqual(memory.database, at(all, ':memory:').database);
+  assert.equal(queueFile(memory), null);
+});
+
+test('on servers the processes share the queue and the content, and have names and folders of their own', () => {
+  const all = config('/d', { node_id: 'a', database: { driver: 'mysql' } });
+  const second = processConfig(all, 1, 2);
+  assert.deepEqual([second.database, second.storage], [all.database, all.storage]);
+  assert.deepEqual([second.node_id, second.data_dir], ['a/1', '/d/process-1']);
+  assert.equal(queueFile(second), null);
+  assert.deepEqual(queueProcesses(all), [0]);
+});
+
+test('limits of the host and threads by default are divided, threads that are given are not', () => {
+  const all = config('/d', {
+    persist_max_inflight_mails: 100,
+    session_threads: 5,
+    delivery: { max_connections_per_destination: 2 },
+  });
+  const third = processConfig(all, 2, 3, 16);
+  assert.equal(third.persist_max_inflight_mails, 33);
+  assert.equal(third.delivery.max_connections_per_destination, 1);
+  assert.equal(third.session_threads, 5);
+  assert.equal(third.delivery_threads, 2);
+  assert.equal(processConfig(all, 0, 3, 2).delivery_threads, 1);
+});
+
+test('queues left by processes there are no longer are found, others are not', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'left-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const all = config(dir);
+  assert.deepEqual(leftoverProcesses(all, 1), []);
+  for (const name of ['process-1', 'process-2', 'process-10', 'process-3', 'process-x', 'process-04']) {
+    mkdirSync(join(dir, name));
+    if (name !== 'process-3') writeFileSync(join(dir, name, 'queue.db'), '');
+  }
+  assert.deepEqual(leftoverProcesses(all, 1), [1, 2, 10]);
+  assert.deepEqual(leftoverProcesses(all, 2), [2, 10]);
+  assert.deepEqual(queueProcesses(all), [0, 1, 2, 10]);
+  assert.deepEqual(leftoverProcesses(config(join(dir, 'missing')), 1), []);
+});
