@@ -32,11 +32,11 @@ import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } from './process-place.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
-import { openScheduling } from './relay-scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
-import type { EmbeddedScheduler } from './scheduler/embedded.ts';
 import type { Leases } from './scheduler/leases.ts';
+import type { Scheduler } from './scheduler/scheduler.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { verdictOf } from './session/verdict-of.ts';
@@ -58,8 +58,9 @@ export interface RelayOptions {
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const agenda = await openAgenda(options.config, options.log);
   const lock = lockDataDir(options.config.data_dir, 'queue');
-  const relay = new Relay(options, lock);
+  const relay = new Relay(options, lock, agenda);
   try {
     await relay.start();
     return relay;
@@ -84,7 +85,7 @@ export class Relay {
   readonly #commits: ShardedCommits;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
-  readonly #scheduler: EmbeddedScheduler;
+  readonly #scheduler: Scheduler;
   readonly #sessions: SessionThreads;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
@@ -98,7 +99,7 @@ export class Relay {
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
 
-  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock, agenda: ClusterAgenda | null) {
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
@@ -130,6 +131,8 @@ export class Relay {
       log,
     });
     const { leases, scheduler, duePoll } = openScheduling({
+      agenda,
+      settings: () => this.#config,
       config,
       queue: this.#queue,
       arena: this.#arena,
@@ -281,6 +284,8 @@ export class Relay {
       reason: 'shutdown',
     }));
     await this.#database.release(rows, Date.now());
+    for (const { queueId, destination } of rows)
+      this.#scheduler.waiting(destination, 1, Date.now(), queueId);
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
@@ -293,6 +298,7 @@ export class Relay {
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    await this.#scheduler.close();
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
@@ -370,7 +376,8 @@ export class Relay {
         const job = jobOf(message, row);
         this.#leases.hold(job, leaseUntilMs);
         this.#scheduler.handOff(job);
-      } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
+      } else if (row.state === 'PENDING')
+        this.#scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
     }
     this.#arena.release(message.content);
   }

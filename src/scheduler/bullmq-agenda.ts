@@ -88,6 +88,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
   #incomplete = false;
   #flushing: Promise<void> | null = null;
   #flushTimer: NodeJS.Timeout | null = null;
+  #beating = false;
   #beatTimer: NodeJS.Timeout | null = null;
   #retryMs = RETRY_MS;
   #takes = true;
@@ -110,7 +111,13 @@ export class BullmqAgenda implements Agenda, SharedRates {
     };
     this.#client = new Redis(options.url, redisOptions) as Scripted;
     this.#client.on('error', (error) => this.#lost(error));
-    this.#client.on('close', () => this.#lost(new Error('the connection to Redis was closed')));
+    this.#client.on('ready', () => {
+      if (!this.#up) this.#later(0);
+    });
+    this.#client.on('close', () => {
+      // Without a connection before, what kept it from coming about was said already.
+      if (this.#up) this.#lost(new Error('the connection to Redis was closed'));
+    });
   }
 
   get up(): boolean {
@@ -123,8 +130,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
 
   start(owner: AgendaOwner): void {
     this.#owner = owner;
-    this.#client.connect().catch(() => {}); // told by its events
-    this.#later(0);
+    this.#client.connect().catch(() => {}); // told by its events; it tries again by itself
   }
 
   announce(due: Due): void {
@@ -195,6 +201,10 @@ export class BullmqAgenda implements Agenda, SharedRates {
 
   /** Once a second: are we there, is Redis, and is what we wrote? */
   async #beat(): Promise<void> {
+    // Once there is a connection, its event leads here again.
+    if (this.#beating || this.#client.status !== 'ready') return;
+    this.#beating = true;
+    let pauseMs = BEAT_MS;
     try {
       const { forgetMs, minProcesses } = this.#options;
       const [known, all, silent] = await this.#client.relayBeat(
@@ -208,12 +218,13 @@ export class BullmqAgenda implements Agenda, SharedRates {
       if (!this.#up) await this.#comeUp();
       else if (this.#incomplete) await this.#writeAll(this.#session as Session);
       if (Date.now() - this.#sinceMs > STEADY_MS) this.#retryMs = RETRY_MS;
-      this.#later(BEAT_MS);
     } catch (error) {
       this.#lost(error as Error);
-      this.#later(this.#retryMs);
+      pauseMs = this.#retryMs;
       this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
     }
+    this.#beating = false;
+    this.#later(pauseMs);
   }
 
   /** Writes down all that waits, then uses Redis. @throws when that fails. */
@@ -311,7 +322,8 @@ export class BullmqAgenda implements Agenda, SharedRates {
 
   #lost(error: Error): void {
     if (this.#closed) return;
-    this.#lastError = error.message;
+    // Several addresses that fail are an error without words of its own.
+    this.#lastError = error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
     if (!this.#up) return;
     this.#outages++;
     this.#setUp(false);
@@ -319,7 +331,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
     this.#end(this.#session);
     this.#session = null;
     this.#options.log.warn('scheduler.redis-lost', {
-      error: error.message,
+      error: this.#lastError,
       advice: 'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
     });
     this.#later(this.#retryMs);

@@ -164,7 +164,7 @@ describe('due poll', () => {
           },
           now: Date.now,
         },
-        1,
+        () => 1,
       );
       poll.start();
     });
