@@ -2,7 +2,6 @@
  * Builds what decides when mail is sent: the leases of rows being sent, the scheduler, and the look for due work that
  * others left. Part of the composition root.
  */
-import { resolve } from 'node:path';
 import type { Gauges } from './admission/gauges.ts';
 import type { Log } from './base/log.ts';
 import type { Config } from './config/schema.ts';
@@ -52,7 +51,7 @@ export async function openAgenda(config: Config, log: Log): Promise<ClusterAgend
     url: redis.url,
     prefix: redis.prefix,
     password: redis.password ?? undefined,
-    tlsCaFile: redis.tls_ca_file === null ? undefined : resolve(config.data_dir, redis.tls_ca_file),
+    tlsCaFile: redis.tls_ca_file ?? undefined,
     timeoutMs: redis.timeout_ms,
     forgetMs: Math.max(MIN_FORGET_MS, config.lease_ms),
     minProcesses: redis.min_processes,

@@ -170,7 +170,8 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
   const dataDir = resolve(dirname(setIn), config.data_dir);
   const below = (path: string): string => resolve(dataDir, path);
-  const { database, storage, log } = config;
+  const { database, storage, scheduler, log } = config;
+  const caFile = scheduler.redis.tls_ca_file;
   return {
     ...config,
     data_dir: dataDir,
@@ -181,6 +182,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       local: { ...storage.local, path: below(storage.local.path) },
       distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
     },
+    scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

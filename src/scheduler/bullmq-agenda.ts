@@ -62,7 +62,8 @@ type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 interface Session {
   queue: Queue<JobOf>;
   worker: Worker<JobOf> | null;
-  connection: Redis | null;
+  /** The worker's: one for commands, one that waits for jobs. */
+  connections: Redis[];
 }
 
 /** ioredis makes a method of a script; its types know nothing of it. */
@@ -214,7 +215,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
         forgetMs,
       );
       this.#members = { all: Math.max(all, minProcesses), silent };
-      if (this.#up && known === 0) throw new Error('Redis lost what was written to it');
+      if (this.#up && known === 0) this.#lost(new Error('Redis lost what was written to it'));
       if (!this.#up) await this.#comeUp();
       else if (this.#incomplete) await this.#writeAll(this.#session as Session);
       if (Date.now() - this.#sinceMs > STEADY_MS) this.#retryMs = RETRY_MS;
@@ -231,7 +232,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
   async #comeUp(): Promise<void> {
     this.#end(this.#session);
     const { prefix, timeoutMs, works } = this.#options;
-    const session: Session = { queue: null as unknown as Queue<JobOf>, worker: null, connection: null };
+    const session: Session = { queue: null as unknown as Queue<JobOf>, worker: null, connections: [] };
     this.#session = session;
     session.queue = new Queue(QUEUE, {
       connection: this.#client,
@@ -260,8 +261,15 @@ export class BullmqAgenda implements Agenda, SharedRates {
       enableOfflineQueue: true,
       commandTimeout: undefined,
     });
-    connection.on('error', (error) => this.#fault(session, error));
-    session.connection = connection;
+    const own = (client: Redis): Redis => {
+      client.on('error', (error) => this.#fault(session, error));
+      session.connections.push(client);
+      return client;
+    };
+    own(connection);
+    // BullMQ makes the one that waits from it, and lets go of that only while Redis answers.
+    const duplicate = connection.duplicate.bind(connection);
+    connection.duplicate = (override) => own(duplicate(override));
     const worker = new Worker<JobOf>(QUEUE, async ({ data }) => this.#take(data), {
       connection,
       prefix: this.#options.prefix,
@@ -349,7 +357,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
   #end(session: Session | null): void {
     if (session === null) return;
     session.worker?.close(true).catch(() => {});
-    session.connection?.disconnect();
+    for (const connection of session.connections) connection.disconnect();
     session.queue?.close().catch(() => {});
   }
 }

@@ -132,7 +132,7 @@ export class ClusterScheduler implements Scheduler {
   waiting(destination: string, rows: number, dueMs: number, queueId?: string): void {
     if (rows === 0) return;
     const shards = this.#shardsOf(queueId);
-    if (this.#running && dueMs <= this.#ports.now()) {
+    if (this.#running && this.#options.enabled && dueMs <= this.#ports.now()) {
       this.#due(destination, shards);
       this.#inner.waiting(destination, rows, dueMs);
     } else this.#announceShards(destination, shards, dueMs);

@@ -8,8 +8,9 @@
 export const BEAT = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+-- First, since only the first write of a script fails when memory is full, and a beat must tell.
 local known = redis.call('ZADD', KEYS[1], now, ARGV[1]) == 0
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { known and 1 or 0, redis.call('ZCARD', KEYS[1]), redis.call('ZCOUNT', KEYS[1], '-inf', now - ARGV[2]) }
 `;

@@ -43,6 +43,12 @@ function jobs(redis: RedisServer): Promise<{ wait: number; active: number; delay
   }));
 }
 
+/** Connections to it, without that which asks. */
+async function connections(redis: RedisServer): Promise<number> {
+  const list = await redis.ask((client) => client.client('LIST'));
+  return String(list).trim().split('\n').length - 1;
+}
+
 test('while Redis is stopped due rows are found in the queue; when it is back, empty, all is announced again', options, async (t) => {
   const redis = await startRedis(t);
   const model = new QueueModel();
@@ -77,6 +83,22 @@ test('a Redis that is not there when a node starts is used once it is', options,
   await until(() => node.agenda.up, 'Redis is used', 6000);
   assert.equal((await jobs(redis)).delayed, 1);
   await until(() => model.sent.length === 3, 'sent', 6000);
+});
+
+test('broken connections are made anew, and none is left over', options, async (t) => {
+  const redis = await startRedis(t);
+  const model = new QueueModel();
+  const node = await startNode(t, redis, model);
+  for (let outage = 1; outage <= 3; outage++) {
+    await redis.ask((client) => client.call('CLIENT', 'KILL', 'TYPE', 'normal'));
+    await until(() => node.agenda.stats().outages === outage, 'noticed', 2000);
+    await until(() => node.agenda.up, 'used again', 8000);
+  }
+  add(node, model, 'a.test', 100);
+  await until(() => model.sent.length === 1, 'sent');
+  assert.equal(await connections(redis), 3);
+  await node.close();
+  assert.equal(await connections(redis), 0);
 });
 
 test('FLUSHALL is noticed, and what it took is written down again', options, async (t) => {
