@@ -326,7 +326,8 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = free - place.inFlight;
-      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
+      // Not more than there comes to be room for while new mail takes its share: it would wait for ever.
+      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows, Math.floor(free / 3));
       if (room <= 0 || (room < worth && place.inFlight > 0)) {
         this.#enqueue(place);
         continue;
