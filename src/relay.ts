@@ -284,8 +284,7 @@ export class Relay {
       reason: 'shutdown',
     }));
     await this.#database.release(rows, Date.now());
-    for (const { queueId, destination } of rows)
-      this.#scheduler.waiting(destination, 1, Date.now(), queueId);
+    for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */

@@ -202,7 +202,12 @@ export class ShardedDatabase implements Database {
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const { shards: mask = -1, nowMs } = request;
     const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
-    const result: ClaimResult & { shards: ShardDue[] } = { jobs: [], nextDueMs: null, short: false, shards: [] };
+    const result: ClaimResult & { shards: ShardDue[] } = {
+      jobs: [],
+      nextDueMs: null,
+      short: false,
+      shards: [],
+    };
     let recipients = 0;
     let failure: unknown = null;
     const first = this.#turn++;

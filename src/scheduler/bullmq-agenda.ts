@@ -68,7 +68,12 @@ interface Session {
 
 /** ioredis makes a method of a script; its types know nothing of it. */
 type Scripted = Redis & {
-  relayBeat(key: string, process: string, silentMs: number, forgetMs: number): Promise<[number, number, number]>;
+  relayBeat(
+    key: string,
+    process: string,
+    silentMs: number,
+    forgetMs: number,
+  ): Promise<[number, number, number]>;
   relayLeaseTokens(key: string, perSecond: number, size: number, wanted: number): Promise<number>;
 };
 
@@ -179,7 +184,10 @@ export class BullmqAgenda implements Agenda, SharedRates {
       // Jobs begun are finished before the worker leaves, or they would count as stalled.
       await within(CLOSE_MS, session.worker?.close() ?? Promise.resolve());
       await within(CLOSE_MS, this.#flush());
-      await within(CLOSE_MS, this.#client.zrem(this.#key('processes'), this.#process).catch(() => 0));
+      await within(
+        CLOSE_MS,
+        this.#client.zrem(this.#key('processes'), this.#process).catch(() => 0),
+      );
     }
     this.#closed = true;
     this.#up = false;
@@ -340,7 +348,8 @@ export class BullmqAgenda implements Agenda, SharedRates {
     this.#session = null;
     this.#options.log.warn('scheduler.redis-lost', {
       error: this.#lastError,
-      advice: 'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
+      advice:
+        'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
     });
     this.#later(this.#retryMs);
   }

@@ -6,11 +6,7 @@
  *
  * Rows that are due and find no place here are announced to all after a moment: whoever has room takes them.
  */
-import type {
-  ClaimResult,
-  DestinationBacklog,
-  ShardBacklog,
-} from '../database/database.ts';
+import type { ClaimResult, DestinationBacklog, ShardBacklog } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { Agenda, Due } from './agenda.ts';
@@ -283,7 +279,9 @@ export class ClusterScheduler implements Scheduler {
   /** A process without room takes no jobs: they are for those that have some. */
   #watchRoom(): void {
     if (!this.#running) return;
-    this.#fullLooks = this.#inner.full ? Math.min(this.#fullLooks + 1, FULL_LOOKS) : Math.max(this.#fullLooks - 1, 0);
+    this.#fullLooks = this.#inner.full
+      ? Math.min(this.#fullLooks + 1, FULL_LOOKS)
+      : Math.max(this.#fullLooks - 1, 0);
     if (this.#fullLooks === FULL_LOOKS) this.#agenda.takes(false);
     else if (this.#fullLooks === 0) this.#agenda.takes(true);
     this.#roomTimer = this.#ports.setTimer(this.#ports.now() + ROOM_MS, () => this.#watchRoom());

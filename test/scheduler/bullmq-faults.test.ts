@@ -49,26 +49,30 @@ async function connections(redis: RedisServer): Promise<number> {
   return String(list).trim().split('\n').length - 1;
 }
 
-test('while Redis is stopped due rows are found in the queue; when it is back, empty, all is announced again', options, async (t) => {
-  const redis = await startRedis(t);
-  const model = new QueueModel();
-  const node = await startNode(t, redis, model);
-  add(node, model, 'before.test', 300);
-  add(node, model, 'after.test', 6000);
-  await redis.stop();
-  await until(() => !node.agenda.up, 'Redis is given up', 1500);
-  await until(() => model.sentTo('before.test').length === 1, 'sent without Redis', 1500);
-  add(node, model, 'during.test', 200);
-  await until(() => model.sentTo('during.test').length === 1, 'a new row is sent without Redis', 1500);
-  assert.equal(node.scheduler.stats().cluster?.up, false);
-  await redis.start();
-  await until(() => node.agenda.up, 'Redis is used again', 6000);
-  await sleep(200);
-  const asked = model.dueQuestions;
-  await until(() => model.sentTo('after.test').length === 1, 'sent by the job written anew', 8000);
-  assert.equal(model.dueQuestions, asked, 'the queue is not polled any more');
-  assert.equal(node.scheduler.stats().cluster?.outages, 1);
-});
+test(
+  'while Redis is stopped due rows are found in the queue; when it is back, empty, all is announced again',
+  options,
+  async (t) => {
+    const redis = await startRedis(t);
+    const model = new QueueModel();
+    const node = await startNode(t, redis, model);
+    add(node, model, 'before.test', 300);
+    add(node, model, 'after.test', 6000);
+    await redis.stop();
+    await until(() => !node.agenda.up, 'Redis is given up', 1500);
+    await until(() => model.sentTo('before.test').length === 1, 'sent without Redis', 1500);
+    add(node, model, 'during.test', 200);
+    await until(() => model.sentTo('during.test').length === 1, 'a new row is sent without Redis', 1500);
+    assert.equal(node.scheduler.stats().cluster?.up, false);
+    await redis.start();
+    await until(() => node.agenda.up, 'Redis is used again', 6000);
+    await sleep(200);
+    const asked = model.dueQuestions;
+    await until(() => model.sentTo('after.test').length === 1, 'sent by the job written anew', 8000);
+    assert.equal(model.dueQuestions, asked, 'the queue is not polled any more');
+    assert.equal(node.scheduler.stats().cluster?.outages, 1);
+  },
+);
 
 test('a Redis that is not there when a node starts is used once it is', options, async (t) => {
   const redis = await startRedis(t);
@@ -168,7 +172,8 @@ test('several nodes share the work of one destination, and no row goes out twice
   for (let i = 0; i < 3; i++) nodes.push(await startNode(t, redis, model, { maxInFlight: 20, hold }, i));
   const dueMs = Date.now() + 300;
   const [first] = nodes as [BullmqNode];
-  for (let i = 0; i < 300; i++) first.scheduler.waiting('a.test', 1, dueMs, model.put('a.test', dueMs, i % 2));
+  for (let i = 0; i < 300; i++)
+    first.scheduler.waiting('a.test', 1, dueMs, model.put('a.test', dueMs, i % 2));
   let settled = 0;
   const timer = setInterval(() => {
     for (const { job, node } of model.sent.slice(settled, settled + 6)) {
@@ -201,8 +206,7 @@ test('a node that leaves finishes its jobs, and leaves what waited with it to ot
   const hold = (): boolean => true;
   const leaving = await startNode(t, redis, model, { maxInFlight: 4, hold }, 0);
   const dueMs = Date.now();
-  for (let i = 0; i < 40; i++)
-    leaving.scheduler.waiting('a.test', 1, dueMs, model.put('a.test', dueMs));
+  for (let i = 0; i < 40; i++) leaving.scheduler.waiting('a.test', 1, dueMs, model.put('a.test', dueMs));
   await until(() => model.sent.length > 0, 'some are with delivery');
   for (let i = 0; i < 30; i++) add(leaving, model, `d${i}.test`, 250);
   await sleep(400);
@@ -246,7 +250,10 @@ test('the rate of a destination holds over the nodes, also when Redis is gone', 
   await sleep(3000);
   done = true;
   await work;
-  assert.ok(sent.length >= 60 * 3 * 0.7 && sent.length <= 60 * 3 + 60, `${sent.length} messages in 3 s without Redis`);
+  assert.ok(
+    sent.length >= 60 * 3 * 0.7 && sent.length <= 60 * 3 + 60,
+    `${sent.length} messages in 3 s without Redis`,
+  );
 });
 
 test('Redis over TLS, with a password; a wrong one is said', options, async (t) => {
@@ -257,7 +264,13 @@ test('Redis over TLS, with a password; a wrong one is said', options, async (t) 
   const node = await startNode(t, redis, model, { password: 'a pass/word', tlsCaFile: tls.cert });
   add(node, model, 'a.test', 200);
   await until(() => model.sent.length === 1, 'sent');
-  const wrong = await startNode(t, redis, model, { password: 'wrong', tlsCaFile: tls.cert, waitUp: false }, 1);
+  const wrong = await startNode(
+    t,
+    redis,
+    model,
+    { password: 'wrong', tlsCaFile: tls.cert, waitUp: false },
+    1,
+  );
   const stranger = await startNode(t, redis, model, { password: 'a pass/word', waitUp: false }, 2);
   await until(() => /WRONGPASS|NOAUTH/.test(wrong.agenda.stats().lastError), 'the password is refused');
   await until(() => /certificate/i.test(stranger.agenda.stats().lastError), 'the certificate is refused');

@@ -107,7 +107,10 @@ export function schedulerConformance(engine: Engine): void {
     });
 
     it('a full destination leaves room for others', async () => {
-      const scheduler = await start({ maxInFlight: 20, hold: ({ destination }) => destination === 'slow.test' });
+      const scheduler = await start({
+        maxInFlight: 20,
+        hold: ({ destination }) => destination === 'slow.test',
+      });
       for (let i = 0; i < 100; i++) add(scheduler, 'slow.test', 0);
       await until(() => model.sentTo('slow.test').length >= 10, 'slow.test has its share');
       for (let i = 0; i < 30; i++) add(scheduler, 'fast.test', 0);
@@ -141,7 +144,13 @@ export function schedulerConformance(engine: Engine): void {
       const sinceMs = Date.now();
       add(scheduler, 'a.test', 0);
       add(scheduler, 'b.test', 0);
-      assert.deepEqual(scheduler.stats().suspended.map(({ destination }) => destination).sort(), ['a.test', 'b.test']);
+      assert.deepEqual(
+        scheduler
+          .stats()
+          .suspended.map(({ destination }) => destination)
+          .sort(),
+        ['a.test', 'b.test'],
+      );
       await until(() => model.sent.length === 1, 'a.test is sent');
       assert.ok((model.sent[0]?.atMs ?? 0) - sinceMs >= 390);
       scheduler.suspend('b.test', 0);

@@ -99,7 +99,11 @@ export class QueueModel {
   }
 
   /** The ports of one node; what it delivers is settled at once unless `hold` says otherwise. */
-  ports(node: number, hold: (job: Job) => boolean, scheduler: () => Scheduler): Omit<SchedulerPorts, 'claim'> {
+  ports(
+    node: number,
+    hold: (job: Job) => boolean,
+    scheduler: () => Scheduler,
+  ): Omit<SchedulerPorts, 'claim'> {
     return {
       deliver: (jobs) => {
         for (const job of jobs) {

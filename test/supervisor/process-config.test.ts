@@ -67,7 +67,11 @@ test('limits of the host and threads by default are divided, threads that are gi
   assert.equal(third.delivery.max_connections_per_destination, 1);
   assert.equal(third.delivery.max_messages_per_destination_per_s, 2);
   const cluster = { ...all, scheduler: { ...all.scheduler, engine: 'bullmq' as const } };
-  assert.equal(processConfig(cluster, 2, 3, 16).delivery.max_messages_per_destination_per_s, 6, 'shared in Redis');
+  assert.equal(
+    processConfig(cluster, 2, 3, 16).delivery.max_messages_per_destination_per_s,
+    6,
+    'shared in Redis',
+  );
   assert.equal(third.session_threads, 5);
   assert.equal(third.delivery_threads, 2);
   assert.equal(processConfig(all, 0, 3, 2).delivery_threads, 1);

@@ -55,7 +55,11 @@ export function sharedFolder(t: TestContext): string {
 }
 
 /** Waits until every one of these has a fate in the events of some relay, and checks that it is the only one. */
-export async function oneFateEach(relays: RelayFixture[], recipients: string[], withinMs: number): Promise<void> {
+export async function oneFateEach(
+  relays: RelayFixture[],
+  recipients: string[],
+  withinMs: number,
+): Promise<void> {
   const until = Date.now() + withinMs;
   for (;;) {
     for (const { events } of relays) events.read();

@@ -5,12 +5,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { migrate } from '../../src/database/mysql/schema.ts';
 import type { SchedulerStats } from '../../src/control/protocol.ts';
+import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { fate } from '../support/fates.ts';
-import { LEASE_MS, oneFateEach, sharedFolder, startNode, startServer, startSink, statements } from '../support/nodes.ts';
+import {
+  LEASE_MS,
+  oneFateEach,
+  sharedFolder,
+  startNode,
+  startServer,
+  startSink,
+  statements,
+} from '../support/nodes.ts';
 import { bounded, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';
@@ -115,7 +123,10 @@ test('config/cluster.json: mail is spread over the shards, deferred mail comes b
   assert.deepEqual(left, [0, 0], 'a relay that stops leaves no job behind');
 });
 
-test('what a node that only accepts takes in is sent by the others at once', { skip, timeout: 60_000 }, async (t) => {
+test('what a node that only accepts takes in is sent by the others at once', {
+  skip,
+  timeout: 60_000,
+}, async (t) => {
   const { access } = await startServer(t);
   const redis = await startRedis(t);
   const sink = await startSink(t);
@@ -198,7 +209,9 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
   await load.stop();
   const stopped = Date.now();
   await oneFateEach(nodes, [...load.acknowledged, ...deferred], 30_000);
-  t.diagnostic(`${load.acknowledged.length} messages, the last settled ${Date.now() - stopped} ms after the load`);
+  t.diagnostic(
+    `${load.acknowledged.length} messages, the last settled ${Date.now() - stopped} ms after the load`,
+  );
   await untilRedis(b, true);
   assert.ok((await clusterOf(a)).outages >= 4);
 });
