@@ -12,6 +12,7 @@ import type { Arena } from './native.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { Agenda } from './scheduler/agenda.ts';
 import { ClusterScheduler } from './scheduler/cluster.ts';
+import { type ConnectionGrant, ConnectionShares, type SharedConnections } from './scheduler/connections.ts';
 import { DuePoll } from './scheduler/due-poll.ts';
 import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from './scheduler/embedded.ts';
 import { Leases } from './scheduler/leases.ts';
@@ -29,15 +30,18 @@ export interface SchedulingSetup {
   gauges: Gauges;
   log: Log;
   deliver(jobs: Job[]): void;
+  grantConnections(grants: ConnectionGrant[]): void;
 }
 
 export interface Scheduling {
   leases: Leases;
   scheduler: Scheduler;
   duePoll: DuePoll;
+  /** Connections to a destination that all nodes share; null without such a limit. */
+  connections: ConnectionShares | null;
 }
 
-export type ClusterAgenda = Agenda & SharedRates;
+export type ClusterAgenda = Agenda & SharedRates & SharedConnections;
 
 /** A process is forgotten when its leases have ended, and never sooner than after this. */
 const MIN_FORGET_MS = 10_000;
@@ -78,7 +82,7 @@ function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
   );
   // With sqlite nobody else puts rows there: only a lease this process lost track of can come up.
   const intervalMs = queue.shards === null ? config.lease_ms / 2 : config.scheduler.poll_interval_ms;
-  return { leases, scheduler, duePoll: createDuePoll(setup, leases, scheduler, () => intervalMs) };
+  return { leases, scheduler, connections: null, duePoll: createDuePoll(setup, leases, scheduler, () => intervalMs) };
 }
 
 function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases): Scheduling {
@@ -102,7 +106,11 @@ function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases):
     agenda,
   );
   const duePoll = createDuePoll(setup, leases, scheduler, () => scheduler.pollIntervalMs());
-  return { leases, scheduler, duePoll };
+  const limit = setup.config.delivery.max_cluster_connections_per_destination;
+  const grant = (grants: ConnectionGrant[]): void => setup.grantConnections(grants);
+  const connections =
+    limit === 0 ? null : new ConnectionShares({ limit, shared: agenda, grant, now: Date.now, setTimer });
+  return { leases, scheduler, duePoll, connections };
 }
 
 function createLeases({ config, queue: { database }, arena, gauges, log }: SchedulingSetup): Leases {
@@ -122,16 +130,18 @@ function portsOf({ settings, agenda, arena, deliver }: SchedulingSetup): Omit<Sc
     chunkCount: arena.chunkCount,
     freeChunks: () => arena.freeChunks(),
     now: Date.now,
-    setTimer(atMs, fire) {
-      const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
-      return { cancel: () => clearTimeout(timer) };
-    },
+    setTimer,
     rates: new DestinationRates({
       perSecond: () => settings().delivery.max_messages_per_destination_per_s,
       now: Date.now,
       shared: agenda,
     }),
   };
+}
+
+function setTimer(atMs: number, fire: () => void): { cancel(): void } {
+  const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
+  return { cancel: () => clearTimeout(timer) };
 }
 
 function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): EmbeddedSchedulerOptions {

@@ -130,7 +130,8 @@ export class Relay {
       ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
       log,
     });
-    const { leases, scheduler, duePoll } = openScheduling({
+    const { leases, scheduler, duePoll, connections } = openScheduling({
+      grantConnections: (grants) => this.#deliveries.grantConnections(grants),
       agenda,
       settings: () => this.#config,
       config,
@@ -153,6 +154,7 @@ export class Relay {
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
+      connections: (demands) => connections?.demand(demands),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({

@@ -168,7 +168,7 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
 }
 
 function checkScheduler(
-  { database, scheduler: { engine, redis } }: Config,
+  { database, delivery, scheduler: { engine, redis } }: Config,
   isSet: (path: string[]) => boolean,
   problem: Say,
   warning: Say,
@@ -176,6 +176,11 @@ function checkScheduler(
   if (engine === 'embedded') {
     if (isSet(['scheduler', 'redis']))
       warning(['scheduler', 'redis'], 'has no effect: scheduler.engine is "embedded"');
+    if (delivery.max_cluster_connections_per_destination > 0)
+      problem(
+        ['delivery', 'max_cluster_connections_per_destination'],
+        'needs scheduler.engine "bullmq"; for one relay set max_connections_per_destination',
+      );
     return;
   }
   if (database.driver === 'sqlite')

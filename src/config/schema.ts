@@ -140,6 +140,7 @@ const delivery = z.strictObject({
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination; each relay process has its share, at least 1.').meta(live),
+  max_cluster_connections_per_destination: count(0, 1_000_000).default(0).describe('With the scheduler bullmq: connections to one destination from all nodes together, though every relay process may have one. 0: no such limit.'),
   max_messages_per_destination_per_s: z.number().min(0).max(1_000_000).default(0).describe('Messages sent to one destination in a second, attempts that fail included. 0: no limit. With the scheduler bullmq all nodes share it; with embedded each relay process has it for itself.').meta(live),
   backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per further connection that is opened; the number of connections at most doubles at a time.'),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.').meta(live),

@@ -24,6 +24,10 @@ export interface DestinationPorts {
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
   outside(work: () => void): void;
+  /** Connections it may have, of those all nodes share; Infinity without such a limit. */
+  grantedConnections(key: string): number;
+  /** It wants more of them. */
+  shortOfConnections(destination: Destination): void;
   /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
   connect(destination: Destination, host: Host): ClientSession | null;
   finished(attempt: Attempt): void;
@@ -133,7 +137,37 @@ export class Destination implements SessionOwner {
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
     const byLimit = max_connections_per_destination - established - this.#closing;
-    return Math.min(byBacklog, byLimit, Math.max(1, established)) - this.#dials.size;
+    const wanted = Math.min(byBacklog, byLimit, Math.max(1, established)) - this.#dials.size;
+    if (wanted <= 0) return wanted;
+    const granted = this.#ports.grantedConnections(this.key) - this.openConnections;
+    if (granted < wanted) this.#ports.shortOfConnections(this);
+    return Math.min(wanted, granted);
+  }
+
+  get openConnections(): number {
+    return this.#sessions.size + this.#closing + this.#dials.size;
+  }
+
+  get wantedConnections(): number {
+    const { backlog_per_connection, max_connections_per_destination } = this.rules;
+    const busy = this.#sessions.size - this.#idle.length;
+    const byBacklog = busy + Math.ceil(this.#ready.length / backlog_per_connection);
+    return Math.min(max_connections_per_destination, Math.max(this.#sessions.size, byBacklog));
+  }
+
+  /** Closes what is open beyond what it may have, the idle first; opens what it wants and may. */
+  connectionsGranted(): void {
+    let excess = this.openConnections - this.#closing - this.#ports.grantedConnections(this.key);
+    for (const session of [...this.#idle].slice(0, Math.max(0, excess))) {
+      session.quit();
+      excess--;
+    }
+    for (const session of this.#sessions) {
+      if (excess <= 0) break;
+      session.retiring = true;
+      excess--;
+    }
+    this.pump();
   }
 
   #dial(): void {

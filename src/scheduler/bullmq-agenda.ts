@@ -14,8 +14,9 @@ import { Redis, type RedisOptions } from 'ioredis';
 import type { Log } from '../base/log.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
+import type { ConnectionDemand, SharedConnections } from './connections.ts';
 import type { SharedRates } from './rates.ts';
-import { BEAT, LEASE_TOKENS } from './redis-scripts.ts';
+import { BEAT, LEASE_CONNECTIONS, LEASE_TOKENS } from './redis-scripts.ts';
 
 export interface BullmqAgendaOptions {
   url: string;
@@ -48,6 +49,8 @@ const FLUSH_MS = 20;
 const JOBS_PER_FLUSH = 500;
 /** Jobs that wait to be written at most; beyond, the queue is read anew. */
 const MAX_PENDING = 100_000;
+/** Connections of a process that says nothing for so long are taken for closed. */
+const CONNECTION_LEASE_MS = 10_000;
 const JOBS_AT_ONCE = 32;
 const CLOSE_MS = 2000;
 
@@ -74,10 +77,18 @@ type Scripted = Redis & {
     silentMs: number,
     forgetMs: number,
   ): Promise<[number, number, number]>;
+  relayLeaseConnections(
+    key: string,
+    process: string,
+    open: number,
+    wanted: number,
+    limit: number,
+    leaseMs: number,
+  ): Promise<number>;
   relayLeaseTokens(key: string, perSecond: number, size: number, wanted: number): Promise<number>;
 };
 
-export class BullmqAgenda implements Agenda, SharedRates {
+export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   readonly #options: BullmqAgendaOptions;
   readonly #process: string;
   readonly #client: Scripted;
@@ -91,6 +102,8 @@ export class BullmqAgenda implements Agenda, SharedRates {
   #taken = 0;
   #outages = 0;
   readonly #pending = new Map<string, Due>();
+  /** Keys of connections we hold a lease of. */
+  readonly #connectionKeys = new Set<string>();
   #incomplete = false;
   #flushing: Promise<void> | null = null;
   #flushTimer: NodeJS.Timeout | null = null;
@@ -112,6 +125,7 @@ export class BullmqAgenda implements Agenda, SharedRates {
       commandTimeout: options.timeoutMs,
       scripts: {
         relayBeat: { lua: BEAT, numberOfKeys: 1 },
+        relayLeaseConnections: { lua: LEASE_CONNECTIONS, numberOfKeys: 1 },
         relayLeaseTokens: { lua: LEASE_TOKENS, numberOfKeys: 1 },
       },
     };
@@ -163,6 +177,17 @@ export class BullmqAgenda implements Agenda, SharedRates {
 
   leaseTokens(destination: string, perSecond: number, size: number, wanted: number): Promise<number> {
     return this.#client.relayLeaseTokens(this.#key(`rate:${destination}`), perSecond, size, wanted);
+  }
+
+  async leaseConnections(demands: readonly ConnectionDemand[], limit: number): Promise<number[]> {
+    const { timeoutMs } = this.#options;
+    const asked = demands.map(({ destination, open, wanted }) => {
+      const key = this.#key(`connections:${destination}`);
+      if (wanted + open > 0) this.#connectionKeys.add(key);
+      else this.#connectionKeys.delete(key);
+      return this.#client.relayLeaseConnections(key, this.#process, open, wanted, limit, CONNECTION_LEASE_MS);
+    });
+    return limited(timeoutMs, Promise.all(asked));
   }
 
   stats(): AgendaStats {

@@ -33,3 +33,44 @@ redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens - granted), '
 redis.call('PEXPIRE', KEYS[1], math.ceil(size / rate * 1000) + 1000)
 return granted
 `;
+
+/**
+ * Leases connections to a destination. What a process holds counts until it says that they are closed, or its lease
+ * ends; when somebody has less than his fair part and wants more, nobody gets more than that.
+ * KEYS: the holders. ARGV: the process, connections it has open now, how many it wants, the limit, milliseconds of the
+ * lease.
+ * @returns how many it may have.
+ */
+export const LEASE_CONNECTIONS = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local me, open, wanted = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
+local all = redis.call('HGETALL', KEYS[1])
+local others, claimants, short, gone = 0, 1, false, {}
+local needs = {}
+for i = 1, #all, 2 do
+  local held, wants, untilMs = string.match(all[i + 1], '(%d+) (%d+) (%d+)')
+  if tonumber(untilMs) <= now then gone[#gone + 1] = all[i]
+  elseif all[i] ~= me then
+    others = others + tonumber(held)
+    if tonumber(wants) > 0 then claimants = claimants + 1 end
+    needs[#needs + 1] = { tonumber(held), tonumber(wants) }
+  end
+end
+local fair = math.max(1, math.floor(limit / claimants))
+for _, need in ipairs(needs) do
+  if need[1] < fair and need[1] < need[2] then short = true end
+end
+local granted = math.max(0, math.min(wanted, limit - others))
+if short then granted = math.min(granted, fair) end
+-- More processes than connections: nobody stands still.
+if claimants > limit then granted = math.max(granted, math.min(wanted, 1)) end
+if wanted == 0 and open == 0 then gone[#gone + 1] = me
+else
+  redis.call('HSET', KEYS[1], me, string.format('%d %d %d', math.max(open, granted), wanted, now + lease))
+  redis.call('PEXPIRE', KEYS[1], lease)
+end
+if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
+return granted
+`;

@@ -266,6 +266,35 @@ test('a rate for each destination holds over the nodes', { skip, timeout: 60_000
   assert.ok(rate >= 40 * 0.6, `${rate.toFixed(1)} messages a second`);
 });
 
+test('connections to one destination hold over the nodes', { skip, timeout: 60_000 }, async (t) => {
+  const { access } = await startServer(t);
+  const redis = await startRedis(t);
+  const sink = await startSink(t, { delays: { data: 20 } });
+  const settings = {
+    database: { driver: 'mysql', ...access },
+    scheduler: scheduler(redis),
+    lease_ms: 120_000,
+    delivery: {
+      smarthost: { host: '127.0.0.1', port: sink.port },
+      backlog_per_connection: 1,
+      max_cluster_connections_per_destination: 4,
+    },
+  };
+  const mail = sharedFolder(t);
+  const nodes = [await startNode(t, 'a', mail, settings), await startNode(t, 'b', mail, settings)];
+  for (const node of nodes) await untilRedis(node, true);
+  const load = new SteadyLoad(() => nodes.map(({ port }) => port), 8, 'one.test');
+  t.after(() => load.stop());
+  await bounded(load.more(300), 30_000, () => nodes[0]?.output() ?? '');
+  await load.stop();
+  await oneFateEach(nodes, load.acknowledged, 30_000);
+  assert.equal(sink.peakConnections, 4);
+  for (const node of nodes) {
+    node.events.read();
+    assert.ok(node.events.events.some(({ type }) => type === 'delivered'), 'both deliver');
+  }
+});
+
 test('claiming and settling a backlog over Redis: at least 50 recipients a statement', {
   skip,
   timeout: 120_000,
