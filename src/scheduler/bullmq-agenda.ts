@@ -111,6 +111,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #beatTimer: NodeJS.Timeout | null = null;
   #retryMs = RETRY_MS;
   #takes = true;
+  #leaving = false;
   #closed = false;
 
   constructor(options: BullmqAgendaOptions) {
@@ -180,6 +181,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   }
 
   async leaseConnections(demands: readonly ConnectionDemand[], limit: number): Promise<number[]> {
+    if (this.#leaving) throw new Error('the relay is about to stop');
     const { timeoutMs } = this.#options;
     const asked = demands.map(({ destination, open, wanted }) => {
       const key = this.#key(`connections:${destination}`);
@@ -203,15 +205,18 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
+    if (this.#leaving) return;
+    this.#leaving = true;
     const session = this.#session;
     if (this.#up && session !== null) {
       // Jobs begun are finished before the worker leaves, or they would count as stalled.
       await within(CLOSE_MS, session.worker?.close() ?? Promise.resolve());
       await within(CLOSE_MS, this.#flush());
+      const leave = this.#client.pipeline().zrem(this.#key('processes'), this.#process);
+      for (const key of this.#connectionKeys) leave.hdel(key, this.#process);
       await within(
         CLOSE_MS,
-        this.#client.zrem(this.#key('processes'), this.#process).catch(() => 0),
+        leave.exec().catch(() => []),
       );
     }
     this.#closed = true;
@@ -236,7 +241,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   /** Once a second: are we there, is Redis, and is what we wrote? */
   async #beat(): Promise<void> {
     // Once there is a connection, its event leads here again.
-    if (this.#beating || this.#client.status !== 'ready') return;
+    if (this.#beating || this.#leaving || this.#client.status !== 'ready') return;
     this.#beating = true;
     let pauseMs = BEAT_MS;
     try {
@@ -311,6 +316,8 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       removeOnFail: { count: 0 },
       // A job whose process died goes to another; how often that happened says nothing about the job.
       maxStalledCount: 1_000_000,
+      // A job is held for a moment only, its lock holds for half a minute.
+      skipLockRenewal: true,
       runRetryDelay: BEAT_MS,
     });
     worker.on('error', (error) => this.#fault(session, error));
