@@ -1,0 +1,25 @@
+/** What the main thread asks of the threads that compute hashes. */
+import type { ScramKeys } from '../protocol/sasl/scram.ts';
+import type { GivenRules } from './rules.ts';
+
+export type AuthTask =
+  | { kind: 'verify'; hash: string; password: string }
+  | { kind: 'derive'; password: string; salt: Uint8Array; iterations: number }
+  /** Reads the user's row, and compares the password where one is given. */
+  | { kind: 'row'; path: string; query: string | undefined; username: string; password: string | null }
+  | {
+      kind: 'pam';
+      service: string;
+      configDir: string | undefined;
+      username: string;
+      password: string;
+      client: string;
+    };
+
+export interface AuthTaskResults {
+  verify: boolean;
+  derive: ScramKeys;
+  /** null: no such user, or another password. */
+  row: { hash: string; rules: GivenRules } | null;
+  pam: boolean;
+}
