@@ -100,7 +100,11 @@ export class Authenticator {
     return this.#accepted(username, answer.found);
   }
 
-  async #cram({ username, challenge, digest }: Extract<Credentials, { kind: 'cram-md5' }>): Promise<AuthResult> {
+  async #cram({
+    username,
+    challenge,
+    digest,
+  }: Extract<Credentials, { kind: 'cram-md5' }>): Promise<AuthResult> {
     const answer = await this.#first(async (backend, signal) => {
       const secrets = (await backend.secrets?.(username, signal)) ?? null;
       // Compared with something in any case: who does not exist takes as long.
@@ -159,7 +163,11 @@ export class Authenticator {
     this.#faultLogged.set(backend, nowMs);
     const { message, cause } = error as Error;
     const why = cause instanceof Error ? `${message}: ${cause.message}` : message;
-    this.#log.warn('auth.backend-failed', { backend, error: why, advice: 'logins that it alone knows get 454' });
+    this.#log.warn('auth.backend-failed', {
+      backend,
+      error: why,
+      advice: 'logins that it alone knows get 454',
+    });
   }
 
   #digest(username: string, password: string): string {
@@ -167,21 +175,23 @@ export class Authenticator {
   }
 
   #createBackends(): Backend[] {
+    return this.#auth.backends.map((backend) => this.#createBackend(backend));
+  }
+
+  #createBackend(backend: Config['auth']['backends'][number]): Backend {
     const scram = this.#auth.mechanisms.includes('SCRAM-SHA-256');
-    return this.#auth.backends.map((backend) => {
-      switch (backend.type) {
-        case 'memory':
-          return new MemoryBackend(backend, { pool: this.#pool, secret: this.#secret, scram });
-        case 'file':
-          return new FileBackend(backend, this.#pool, this.#log);
-        case 'database':
-          return new DatabaseBackend(backend, this.#pool);
-        case 'pam':
-          return new PamBackend(backend, this.#pool);
-        case 'http':
-          return new HttpBackend(backend);
-      }
-    });
+    switch (backend.type) {
+      case 'memory':
+        return new MemoryBackend(backend, { pool: this.#pool, secret: this.#secret, scram });
+      case 'file':
+        return new FileBackend(backend, this.#pool, this.#log);
+      case 'database':
+        return new DatabaseBackend(backend, this.#pool);
+      case 'pam':
+        return new PamBackend(backend, this.#pool);
+      case 'http':
+        return new HttpBackend(backend);
+    }
   }
 }
 

@@ -62,7 +62,10 @@ export function makeHash(password: string, scheme: Scheme): string {
     case 'bcrypt':
       return bcrypt.hashSync(password, BCRYPT_COST);
     case 'sha512-crypt':
-      return sha512Crypt(password, `$6$rounds=${SHA512_ROUNDS}$${salt.toString('hex').slice(0, 16)}`) as string;
+      return sha512Crypt(
+        password,
+        `$6$rounds=${SHA512_ROUNDS}$${salt.toString('hex').slice(0, 16)}`,
+      ) as string;
     case 'plain':
       return `{PLAIN}${password}`;
   }
@@ -77,7 +80,10 @@ export function verifyHash(hash: string, password: string): boolean {
     }
     case 'argon2id': {
       const kept = parseArgon2(hash) as Argon2Hash;
-      return isEqual(argon2(Buffer.from(password), kept.salt, { ...kept, length: kept.key.length }), kept.key);
+      return isEqual(
+        argon2(Buffer.from(password), kept.salt, { ...kept, length: kept.key.length }),
+        kept.key,
+      );
     }
     case 'scrypt': {
       const kept = parseScrypt(hash) as ScryptHash;
@@ -128,7 +134,9 @@ interface Argon2Hash {
 
 function parseArgon2(hash: string): Argon2Hash | null {
   const match =
-    /^\$(argon2(?:id|i|d))\$v=19\$m=(\d{1,7}),t=(\d{1,4}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/.exec(hash);
+    /^\$(argon2(?:id|i|d))\$v=19\$m=(\d{1,7}),t=(\d{1,4}),p=(\d{1,3})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/.exec(
+      hash,
+    );
   if (match === null) return null;
   const [m, t, p] = match.slice(2, 5).map(Number) as [number, number, number];
   const salt = Buffer.from(match[5] as string, 'base64');
@@ -156,8 +164,9 @@ interface ScryptHash {
 }
 
 function parseScrypt(hash: string): ScryptHash | null {
-  const match =
-    /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/.exec(hash);
+  const match = /^\$scrypt\$ln=(\d{1,2}),r=(\d{1,2}),p=(\d{1,2})\$([A-Za-z0-9+/]+)\$([A-Za-z0-9+/]+)$/.exec(
+    hash,
+  );
   if (match === null) return null;
   const [ln, r, p] = match.slice(1, 4).map(Number) as [number, number, number];
   const salt = Buffer.from(match[4] as string, 'base64');

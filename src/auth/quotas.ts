@@ -51,7 +51,8 @@ export class Quotas {
     if (slot < 0) return 'full';
     for (const [i, { name, windowMs, of }] of COUNTERS.entries()) {
       const more = of === 'messages' ? messages : recipients;
-      if (quotas[name] > 0 && more > 0 && this.#count(slot + 1 + i, windowMs) + more > quotas[name]) return name;
+      if (quotas[name] > 0 && more > 0 && this.#count(slot + 1 + i, windowMs) + more > quotas[name])
+        return name;
     }
     return null;
   }
@@ -102,7 +103,7 @@ export class Quotas {
       const value = Atomics.load(this.#table, slot + 1 + counter);
       if (value >> 32n !== this.#window(windowMs)) return;
       const count = Math.max(0, Number(value & COUNT_MASK) - less);
-      const next = (value >> 32n << 32n) | BigInt(count);
+      const next = ((value >> 32n) << 32n) | BigInt(count);
       if (Atomics.compareExchange(this.#table, slot + 1 + counter, value, next) === value) return;
     }
   }
@@ -135,7 +136,9 @@ export class Quotas {
 
   #isStale(word: number): boolean {
     const day = this.#window(DAY_MS);
-    return Atomics.load(this.#table, word + 2) >> 32n < day && Atomics.load(this.#table, word + 4) >> 32n < day;
+    return (
+      Atomics.load(this.#table, word + 2) >> 32n < day && Atomics.load(this.#table, word + 4) >> 32n < day
+    );
   }
 }
 

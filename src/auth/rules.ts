@@ -5,7 +5,12 @@ import type { UserRules } from './auth.ts';
 /** What a backend or the config says of one user; what is absent holds as for all. */
 export type GivenRules = Config['auth']['users'][string];
 
-const NUMBERS = ['messages_per_hour', 'messages_per_day', 'recipients_per_hour', 'recipients_per_day'] as const;
+const NUMBERS = [
+  'messages_per_hour',
+  'messages_per_day',
+  'recipients_per_hour',
+  'recipients_per_day',
+] as const;
 const POLICIES = ['any', 'login', 'list'] as const;
 const KEYS: readonly string[] = [...NUMBERS, 'sender_policy', 'senders'];
 
@@ -62,5 +67,7 @@ function readRule(name: string, value: unknown): unknown {
     return list.every((one) => typeof one === 'string' && one !== '') ? list : undefined;
   }
   const number = typeof value === 'string' ? Number(value) : value;
-  return Number.isInteger(number) && (number as number) >= 0 && (number as number) <= 2e9 ? number : undefined;
+  return Number.isInteger(number) && (number as number) >= 0 && (number as number) <= 2e9
+    ? number
+    : undefined;
 }

@@ -41,10 +41,7 @@ function stretch(key: Buffer, salt: Buffer, rounds: number): Buffer {
   for (let length = key.length; length > 0; length >>= 1) parts.push((length & 1) !== 0 ? alternate : key);
   let digest = sha512(...parts);
   const p = repeated(sha512(...Array.from({ length: key.length }, () => key)), key.length);
-  const s = repeated(
-    sha512(...Array.from({ length: 16 + (digest[0] as number) }, () => salt)),
-    salt.length,
-  );
+  const s = repeated(sha512(...Array.from({ length: 16 + (digest[0] as number) }, () => salt)), salt.length);
   for (let round = 0; round < rounds; round++) {
     const odd = (round & 1) !== 0;
     const mixed: Uint8Array[] = [odd ? p : digest];

@@ -4,7 +4,16 @@
  *
  *   alice:$argon2id$v=19$m=19456,t=2,p=1$…$… senders=alice@example.com,@example.org messages_per_day=500
  */
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { isHash } from './hashes.ts';
 import { type GivenRules, readRules } from './rules.ts';
 
@@ -53,7 +62,10 @@ function nameOf(line: string): string | null {
 /** The account, or what is wrong; never with a part of the hash in it. */
 function parseLine(line: string, name: string): Account | string {
   if (!isUserName(name)) return 'has no user name that can be one before a colon';
-  const [first = '', ...words] = line.trim().slice(name.length + 1).split(/\s+/);
+  const [first = '', ...words] = line
+    .trim()
+    .slice(name.length + 1)
+    .split(/\s+/);
   // Dovecot names the scheme before the hash.
   const hash = first.replace(/^\{[A-Z0-9-]+\}(?=\$|SCRAM-)/, '');
   if (!isHash(hash)) return `the hash of ${name} is none we can verify`;

@@ -31,7 +31,12 @@ function table(path: string, query: string | undefined): UserTable {
   return found;
 }
 
-function row({ path, query, username, password }: Extract<AuthTask, { kind: 'row' }>): AuthTaskResults['row'] {
+function row({
+  path,
+  query,
+  username,
+  password,
+}: Extract<AuthTask, { kind: 'row' }>): AuthTaskResults['row'] {
   const account = find(path, query, username);
   if (password === null) return account;
   if (account !== null) samples.set(path, account.hash);

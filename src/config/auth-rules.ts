@@ -23,7 +23,8 @@ export function checkAuth(config: Config, problem: Say, warning: Say): void {
       problem(['listeners', i, 'auth'], `must be "off" while auth.backends is empty: nobody could log in`);
   }
   const { mechanisms, backends } = config.auth;
-  const onlyPasswords = backends.length > 0 && backends.every(({ type }) => type === 'pam' || type === 'http');
+  const onlyPasswords =
+    backends.length > 0 && backends.every(({ type }) => type === 'pam' || type === 'http');
   if (onlyPasswords && !mechanisms.includes('PLAIN') && !mechanisms.includes('LOGIN'))
     problem(['auth', 'mechanisms'], 'must have PLAIN or LOGIN: pam and http backends can serve no other');
   checkClient(config, problem, warning);

@@ -94,7 +94,9 @@ function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
     return [problemAt(root, issue.path.slice(0, -1), `"${String(key)}" is missing: ${wanted}`)];
   }
   const node = nodeAt(root, issue.path);
-  const scalar = node.kind === 'scalar' && (isSecret(configSchema, issue.path) ? 'something else' : JSON.stringify(node.value));
+  const scalar =
+    node.kind === 'scalar' &&
+    (isSecret(configSchema, issue.path) ? 'something else' : JSON.stringify(node.value));
   const given = scalar || (node.kind === 'array' ? 'a list' : 'an object');
   if (issue.code === 'invalid_format') {
     const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;

@@ -3,14 +3,17 @@
  * sends them in one postMessage per thread and loop turn.
  */
 import { Worker } from 'node:worker_threads';
+import type { AuthAnswer } from '../auth/auth.ts';
 import type { Message } from '../mail/message.ts';
 import { readMessages } from '../mail/message-wire.ts';
-import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
+import type { FromSession, LoginBatch, SessionThreadStart, ToSession } from './messages.ts';
 
 export interface SessionThreadsPorts {
   /** Complete messages of one loop turn of one thread. */
   messages(thread: number, messages: Message[], tickets: number[]): void;
   closedPeers(peers: string[]): void;
+  /** Logins of one loop turn of one thread. */
+  logins(thread: number, batch: LoginBatch): void;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -64,6 +67,9 @@ export class SessionThreads {
             this.reactorIds[thread] = message.reactorId;
             resolve();
             break;
+          case 'logins':
+            this.#ports.logins(thread, message);
+            break;
           case 'drained':
             this.#drained.pop()?.();
             break;
@@ -89,6 +95,11 @@ export class SessionThreads {
       this.#verdicts[thread] = [];
       this.#post(thread, { type: 'verdicts', pairs });
     }
+  }
+
+  /** Answers the session whose login was checked. */
+  loginAnswered(thread: number, answer: AuthAnswer): void {
+    this.#post(thread, { type: 'login', answer });
   }
 
   #post(thread: number, message: ToSession): void {

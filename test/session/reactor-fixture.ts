@@ -17,6 +17,7 @@ import {
 } from '../../src/native.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
+import { lineLimitBytes } from '../../src/session/settings.ts';
 import type { Peer } from './corpus.ts';
 import { configOf, contextOf, type LogLine, recordingLog, type Submitted } from './dialog-fixture.ts';
 
@@ -45,7 +46,7 @@ export class ReactorFixture {
       spillDir: this.folder,
       spillThresholdBytes: config.spill_threshold_bytes,
       maxConnections: 100,
-      maxLineBytes: config.smtp.max_command_line_bytes - 2,
+      maxLineBytes: lineLimitBytes(config) - 2,
       holdAfterVerbs: true,
       onTurn: (count) => onTurn(count),
     });

@@ -173,7 +173,13 @@ export class ScramClient {
     return this.#prove(salted, salt, iterations, serverFirstMessage, nonce);
   }
 
-  #prove(salted: Buffer, salt: Buffer, iterations: number, serverFirstMessage: string, nonce: string): string {
+  #prove(
+    salted: Buffer,
+    salt: Buffer,
+    iterations: number,
+    serverFirstMessage: string,
+    nonce: string,
+  ): string {
     const bound = Buffer.concat([
       Buffer.from(this.#gs2Header, 'utf8'),
       this.#channel === null ? Buffer.alloc(0) : this.#channel.octets,
