@@ -5,15 +5,20 @@
  *   alice:$argon2id$v=19$m=19456,t=2,p=1$…$… senders=alice@example.com,@example.org messages_per_day=500
  */
 import {
+  chownSync,
   closeSync,
+  existsSync,
+  fchmodSync,
   fsyncSync,
   openSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
+import { RelayError } from '../base/errors.ts';
 import { isHash } from './hashes.ts';
 import { type GivenRules, readRules } from './rules.ts';
 
@@ -89,24 +94,24 @@ export function readUserFile(path: string): string {
   }
 }
 
-/** Changes the line of one user: `line` is called with what stands behind the name now, null when there is no such user. */
+/**
+ * Changes the line of one user: `line` is called with what stands behind the name now (null: there is no such user) and
+ * says what shall (null: nothing any more). The file is the old one or the new one, never half of one.
+ * @throws RelayError when another command is changing the file; Error of the file system.
+ */
 export function changeUser(path: string, name: string, line: (rest: string | null) => string | null): void {
-  const lines = readUserFile(path).split('\n');
-  if (lines.at(-1) === '') lines.pop();
-  const at = lines.findIndex((one) => nameOf(one) === name);
-  const next = line(at < 0 ? null : (lines[at] as string).trim().slice(name.length + 1));
-  if (at >= 0) lines.splice(at, 1, ...(next === null ? [] : [`${name}:${next}`]));
-  else if (next !== null) lines.push(`${name}:${next}`);
-  writeWhole(path, lines.map((one) => `${one}\n`).join(''));
-}
-
-/** The file is the old one or the new one, never half of one; its mode stays. */
-function writeWhole(path: string, text: string): void {
-  const made = `${path}.${process.pid}.new`;
-  const mode = modeOf(path);
-  const fd = openSync(made, 'wx', mode);
+  const made = `${path}.new`;
+  const fd = openNew(made, path);
   try {
-    writeSync(fd, text);
+    const lines = readUserFile(path).split('\n');
+    if (lines.at(-1) === '') lines.pop();
+    const at = lines.findIndex((one) => nameOf(one) === name);
+    const next = line(at < 0 ? null : (lines[at] as string).trim().slice(name.length + 1));
+    if (at >= 0) lines.splice(at, 1, ...(next === null ? [] : [`${name}:${next}`]));
+    else if (next !== null) lines.push(`${name}:${next}`);
+    writeFileSync(fd, lines.map((one) => `${one}\n`).join(''));
+    fchmodSync(fd, existsSync(path) ? statSync(path).mode & 0o777 : 0o600);
+    giveToOwner(made, path);
     fsyncSync(fd);
     renameSync(made, path);
   } catch (error) {
@@ -117,10 +122,22 @@ function writeWhole(path: string, text: string): void {
   }
 }
 
-function modeOf(path: string): number {
+/** That it cannot be made twice keeps two commands from undoing each other's work. */
+function openNew(made: string, path: string): number {
   try {
-    return statSync(path).mode & 0o777;
-  } catch {
-    return 0o600;
+    return openSync(made, 'wx', 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new RelayError(
+      'database-busy',
+      `another command is changing ${path}; when there is none, remove ${made} that it left behind`,
+    );
   }
+}
+
+/** The relay must be able to read what root wrote: `made` gets the owner of `path`, or of its folder where that is new. */
+export function giveToOwner(made: string, path: string): void {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = statSync(made === path || !existsSync(path) ? dirname(path) : path);
+  chownSync(made, uid, gid);
 }

@@ -3,7 +3,7 @@ import { chmodSync, existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { isHash } from './hashes.ts';
 import { readRules } from './rules.ts';
-import type { Account } from './user-file.ts';
+import { type Account, giveToOwner } from './user-file.ts';
 
 export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
   username TEXT PRIMARY KEY,
@@ -57,8 +57,11 @@ export class UserTable {
 export function openUserTable(path: string): DatabaseSync {
   const isNew = !existsSync(path);
   const database = new DatabaseSync(path, { timeout: 5000 });
-  if (isNew) chmodSync(path, 0o600);
-  database.exec(`PRAGMA journal_mode = WAL; ${USERS_TABLE}`);
+  database.exec(USERS_TABLE);
+  if (isNew) {
+    chmodSync(path, 0o600);
+    giveToOwner(path, path);
+  }
   return database;
 }
 
