@@ -86,6 +86,10 @@ export class Destination implements SessionOwner {
     return this.#ports.now();
   }
 
+  outside(work: () => void): void {
+    this.#ports.outside(work);
+  }
+
   /** Attempts not yet on a connection. */
   get backlog(): number {
     return this.#ready.length;

@@ -17,6 +17,8 @@ export interface SessionOwner {
   readonly ehloName: string;
   /** Time of this loop turn. */
   now(): number;
+  /** Runs work that comes from outside a loop turn, then sends what it wrote. */
+  outside(work: () => void): void;
   /** Most recipients this peer takes in one transaction, as far as we know. */
   recipientLimit: number;
 
