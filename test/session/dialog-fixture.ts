@@ -89,7 +89,7 @@ export function contextOf(
 }
 
 /** The users of the first memory backend, answered at once. `unavailable` is a user no backend can tell of. */
-class FixtureUsers {
+export class FixtureUsers {
   readonly #config: Config;
 
   constructor(config: Config) {
