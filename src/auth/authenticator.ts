@@ -59,15 +59,11 @@ export class Authenticator {
 
   /** Never rejects. */
   async answer({ credentials, client }: AuthRequest): Promise<AuthResult> {
-    if (this.#pending >= this.#auth.max_pending) return UNAVAILABLE;
-    this.#pending++;
     try {
       return await this.#answer(credentials, client);
     } catch (error) {
       this.#fault('auth', error);
       return UNAVAILABLE;
-    } finally {
-      this.#pending--;
     }
   }
 
@@ -90,6 +86,7 @@ export class Authenticator {
     await this.#refresh();
     const key = this.#digest(username, password);
     const known = this.#cache?.get(key);
+    // Before the limit of those who wait: whoever guesses passwords must not keep out who is known.
     if (known !== undefined) return this.#accepted(username, known);
     const cache = this.#cache;
     const answer = await this.#first((backend, signal) =>
@@ -144,16 +141,22 @@ export class Authenticator {
 
   /** Asks one backend after the other until one says something else than null. */
   async #first<T>(ask: (backend: Backend, signal: AbortSignal) => Promise<T | null>): Promise<Chained<T>> {
+    if (this.#pending >= this.#auth.max_pending) return { found: null, faulty: true };
+    this.#pending++;
     let faulty = false;
     for (const backend of this.#backends) {
       try {
         const found = await ask(backend, AbortSignal.timeout(backend.timeoutMs));
-        if (found !== null) return { found };
+        if (found !== null) {
+          this.#pending--;
+          return { found };
+        }
       } catch (error) {
         faulty = true;
         this.#fault(backend.name, error);
       }
     }
+    this.#pending--;
     return { found: null, faulty };
   }
 

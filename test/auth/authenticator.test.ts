@@ -277,6 +277,9 @@ test('more logins than may wait are turned away at once', async () => {
   const one = start({ backends: [{ type: 'http', url: answers.url }], max_pending: 2 });
   const results = await Promise.all(['a', 'b', 'c'].map((name) => resultOf(login(one, name, 'p'))));
   assert.deepEqual(results, ['accepted', 'accepted', 'unavailable']);
+  const waiting = ['c', 'd'].map((name) => resultOf(login(one, name, 'p')));
+  assert.equal(await resultOf(login(one, 'a', 'p')), 'accepted', 'who is remembered need not wait');
+  await Promise.all(waiting);
 });
 
 test('a reload takes other users, and forgets logins', async () => {
