@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SCHEMES } from './auth/schemes.ts';
 import type { UserCommandPorts } from './auth/user-commands.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
@@ -13,7 +14,6 @@ import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const SCHEMES = ['scram-sha-256', 'argon2id', 'scrypt', 'bcrypt', 'sha512-crypt', 'plain'];
 const STATES = ['pending', 'sending', 'sent', 'retry', 'dead', 'held'];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
@@ -127,7 +127,7 @@ class CommandLine {
     const scheme = (): Option =>
       new Option('--scheme <scheme>', 'kind of hash; SCRAM needs scram-sha-256 (or plain), CRAM-MD5 plain')
         .choices(SCHEMES)
-        .default('scram-sha-256');
+        .default(SCHEMES[0]);
     const path = (): Option =>
       new Option('--path <file>', 'the backend with this path, where there are several');
     user
@@ -172,12 +172,21 @@ class CommandLine {
     const { config } = loadConfig(this.#configPath());
     const commands = await import('./auth/user-commands.ts');
     const { openUserStore } = await import('./auth/user-store.ts');
-    const store = openUserStore(config, path === undefined ? undefined : resolve(config.data_dir, path));
+    let store: UserStore | null = null;
     try {
+      store = openUserStore(config, path === undefined ? undefined : resolve(config.data_dir, path));
       const ports = { out: process.stdout, err: process.stderr, password: commands.readPassword };
       this.code = await command(commands, store, ports);
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (error instanceof RelayError || typeof code !== 'string') throw error;
+      throw new RelayError(
+        'data-dir-unusable',
+        `users cannot be changed: ${message}; check the file, its folder and their owner`,
+        error,
+      );
     } finally {
-      store.close();
+      store?.close();
     }
   }
 

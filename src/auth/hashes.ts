@@ -15,10 +15,8 @@ import {
   type ScramKeys,
   scramKeys,
 } from '../protocol/sasl/scram.ts';
+import type { Scheme } from './schemes.ts';
 import { sha512Crypt } from './sha512-crypt.ts';
-
-export const SCHEMES = ['scram-sha-256', 'argon2id', 'scrypt', 'bcrypt', 'sha512-crypt', 'plain'] as const;
-export type Scheme = (typeof SCHEMES)[number];
 
 /** Work of the hashes we make: some ten milliseconds each, after the OWASP password storage sheet. */
 const ARGON2 = { memory: 19_456, passes: 2, parallelism: 1 };

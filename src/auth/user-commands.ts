@@ -3,8 +3,9 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
-import { makeHash, type Scheme } from './hashes.ts';
+import { makeHash } from './hashes.ts';
 import { readRules } from './rules.ts';
+import type { Scheme } from './schemes.ts';
 import { isUserName } from './user-file.ts';
 import type { UserStore } from './user-store.ts';
 

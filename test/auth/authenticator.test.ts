@@ -144,18 +144,16 @@ test('an unknown user takes as long as a wrong password', async () => {
   const path = join(dir, 'timing.txt');
   writeFileSync(path, `a:${makeHash('p', 'scrypt')}\n`);
   const one = start({ backends: [{ type: 'file', path }] });
-  const best = async (username: string): Promise<number> => {
-    let least = Number.POSITIVE_INFINITY;
-    for (let i = 0; i < 5; i++) {
+  const least = { a: Number.POSITIVE_INFINITY, nobody: Number.POSITIVE_INFINITY };
+  await login(one, 'a', 'wrong');
+  for (let i = 0; i < 5; i++)
+    for (const username of ['a', 'nobody'] as const) {
       const from = performance.now();
       await login(one, username, 'wrong');
-      least = Math.min(least, performance.now() - from);
+      least[username] = Math.min(least[username], performance.now() - from);
     }
-    return least;
-  };
-  await best('a');
-  const [known, unknown] = [await best('a'), await best('nobody')];
-  assert.ok(unknown > known / 2 && known > unknown / 2, `${known} ms and ${unknown} ms`);
+  // A hash takes some hundred times as long as everything else; a busy machine does not blur that.
+  assert.ok(least.nobody > least.a / 4 && least.a > least.nobody / 4, JSON.stringify(least));
 });
 
 test('database: the table of protorelay user, and a query of one’s own', async () => {

@@ -1,7 +1,8 @@
 /** Password hashes against those other programs made. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isHash, makeHash, parseScram, SCHEMES, schemeOf, verifyHash } from '../../src/auth/hashes.ts';
+import { isHash, makeHash, parseScram, schemeOf, verifyHash } from '../../src/auth/hashes.ts';
+import { SCHEMES } from '../../src/auth/schemes.ts';
 import { sha512Crypt } from '../../src/auth/sha512-crypt.ts';
 import { run } from '../support/child.ts';
 import { skipWithout } from '../support/programs.ts';

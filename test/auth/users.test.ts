@@ -193,4 +193,11 @@ test('protorelay user: the password comes by standard input, the file is made be
   assert.equal((await user(['delete', 'alice'])).code, 0);
   assert.equal((await user(['delete', 'alice'])).code, 65);
   assert.equal((await user(['add', 'x', '--scheme', 'rot13'])).code, 64);
+  writeFileSync(
+    config,
+    JSON.stringify({ data_dir: '.', auth: { backends: [{ type: 'file', path: 'no/users.txt' }] } }),
+  );
+  const nowhere = await user(['add', 'x'], 'p\n');
+  assert.equal(nowhere.code, 73);
+  assert.match(nowhere.stderr, /users cannot be changed: ENOENT.*check the file, its folder/);
 });
