@@ -92,7 +92,7 @@ export class Talk {
   /** The same, and the message must be accepted; returns the queue id that the reply names. */
   async accepted(mail: Mail): Promise<string> {
     const reply = await this.send(mail);
-    const queueId = /\b([0-9a-hjkmnp-tv-z]{15})\b/.exec(reply)?.[1];
+    const queueId = /\b([0-9a-hjkmnp-tv-z]{16})\b/.exec(reply)?.[1];
     if (!reply.startsWith('250') || queueId === undefined) throw new Error(`not accepted: ${reply}`);
     return queueId;
   }
