@@ -105,6 +105,8 @@ export class Session {
     }
     const refusal = verb.admit?.(this, command) ?? null;
     if (refusal !== null) {
+      // Mail was offered, and it is we who have no room.
+      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
       this.reply(refusal);
       return;
     }
