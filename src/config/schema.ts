@@ -131,7 +131,7 @@ const delivery = z.strictObject({
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination; each relay process has its share, at least 1.').meta(live),
-  backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per connection to it: with 25 waiting there are to be three. Their number at most doubles at a time.'),
+  backlog_per_connection: count(1, 100_000).default(4).describe('Messages waiting for a destination per connection to it: with 10 waiting and 4 here there are to be three. Their number at most doubles at a time.'),
   backlog_wait_ms: ms(10, 3_600_000).default(1000).describe('Where messages wait longer than this for a connection, one more is opened, however few they are; then another after the same time, as long as they do.').meta(live),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.').meta(live),
   max_recipients_per_transaction: count(1, 100_000).default(1000).describe('Recipients in one outgoing transaction.').meta(live),
