@@ -22,6 +22,7 @@ export type DeferralReason =
   | 'auth-failed'
   | 'destination-suspended'
   | 'hand-off-released'
+  | 'lease-lapsed'
   | 'content-unavailable'
   | 'shutdown'
   | 'internal';

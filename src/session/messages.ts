@@ -1,5 +1,6 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
 import type { AuthAnswer, AuthFailure, AuthRequest } from '../auth/auth.ts';
+import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
 
@@ -19,6 +20,8 @@ export type FromSession =
   | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
   /** Logins to check, and those that failed, for whoever counts them. */
   | ({ type: 'logins' } & LoginBatch)
+  /** Users whose shard is asked for (router "table"). */
+  | { type: 'users'; users: string[] }
   | { type: 'drained' };
 
 export interface LoginBatch {
@@ -29,10 +32,19 @@ export interface LoginBatch {
 /** 0 = committed; else the reason the commit did not happen. */
 export const VERDICT = { committed: 0, unavailable: 1, full: 2, failed: 3 } as const;
 
+/** What a session is told of an error of the commit. */
+export function verdictOf(error: unknown): number {
+  if (!(error instanceof RelayError)) return VERDICT.failed;
+  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
+  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
+}
+
 export type ToSession =
   /** Pairs ticket, verdict. */
   | { type: 'verdicts'; pairs: number[] }
   | { type: 'login'; answer: AuthAnswer }
+  /** Their shards, in order; null: user_shards does not say. `shards` is null when it could not be asked. */
+  | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
   /** New values of what can change live. */
   | { type: 'config'; config: Config }
   /** Finish open transactions, answer 421 to the rest, then say 'drained'. */

@@ -4,20 +4,19 @@
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
 import type { User } from '../auth/auth.ts';
-import type { ClientInfo, Message } from '../mail/message.ts';
+import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
-import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import { exchangeLine, finish } from './auth.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
+import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
 import { giveQuotaBack, takeQuota } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
 import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
-import { missingFields } from './submission.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -60,6 +59,8 @@ export class Session {
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
+  /** Commands since the last that brought mail forward. */
+  #idleCommands = 0;
   #deadlineSetMs = 0;
   /** The reactor gives us lines; false after one that it holds the socket for, until it is told how to read on. */
   #reading = true;
@@ -96,6 +97,10 @@ export class Session {
     if (state.phase === 'closed') return;
     if (state.phase === 'login' || state.phase === 'penance') {
       this.#keepEarly(text, flags);
+      return;
+    }
+    if (++this.#idleCommands > this.#idleLimit()) {
+      this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
     const code = verbCode(text);
@@ -151,6 +156,12 @@ export class Session {
     this.context.port.expectLines(this.connection);
   }
 
+  /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
+  #idleLimit(): number {
+    const { maxIdleCommands, maxRecipients } = this.context.settings;
+    return this.state.phase === 'envelope' ? maxIdleCommands + maxRecipients : maxIdleCommands;
+  }
+
   #command(text: string, code: number): void {
     const verb = this.context.verbs.find(text, code);
     if (verb === undefined) {
@@ -168,6 +179,8 @@ export class Session {
     }
     const refusal = verb.admit?.(this, command) ?? null;
     if (refusal !== null) {
+      // Mail was offered, and it is we who have no room.
+      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
       this.reply(refusal);
       return;
     }
@@ -211,6 +224,7 @@ export class Session {
     const { transaction, octets, chunkOctets } = state;
     const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
     if (refusal === null) {
+      if (chunkOctets > 0) this.movedOn();
       this.reply(REPLY.chunkOk.with(chunkOctets));
       this.#proceed({ phase: 'chunks', transaction, octets });
       return;
@@ -270,6 +284,11 @@ export class Session {
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
   shutDown(): void {
     this.reply(REPLY.draining.with(this.context.settings.hostname));
+  }
+
+  /** Mail was brought forward: what harmless commands are counted from. */
+  movedOn(): void {
+    this.#idleCommands = 0;
   }
 
   inTransaction(): boolean {
@@ -341,6 +360,7 @@ export class Session {
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
     const { settings, port, submissions, arena } = this.context;
+    this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
@@ -351,7 +371,7 @@ export class Session {
       this.#proceed(READY);
       return;
     }
-    const message = this.#message(transaction, content);
+    const message = messageOf(this, transaction, content);
     if (!settings.afterPersist) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
@@ -375,29 +395,6 @@ export class Session {
     const full = this.context.admission.message();
     if (full !== null) giveQuotaBack(this, recipients);
     return full;
-  }
-
-  #message({ envelope, startedAtMs }: Transaction, content: number): Message {
-    const { queueIds, dates, clock, arena, settings } = this.context;
-    const client = envelope.smtpUtf8 ? { ...this.client, protocol: this.#utf8Protocol() } : this.client;
-    const queueId = queueIds.next();
-    const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
-    const date = dates.at(clock.nowMs);
-    let trace = receivedHeader({
-      helo: client.helo,
-      clientAddress: client.address,
-      hostname: settings.hostname,
-      protocol: client.protocol,
-      queueId,
-      recipient: envelope.smtpUtf8 ? '' : only,
-      date,
-    });
-    if (this.listener.submission)
-      trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
-    const sizeBytes = arena.lengthBytes(content);
-    const receivedAtMs = clock.nowMs;
-    const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
-    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
   }
 
   /**
@@ -430,11 +427,6 @@ export class Session {
     this.#reading = true;
     this.context.port.expectLines(this.connection);
     this.#setDeadline(this.context.settings.commandTimeoutMs);
-  }
-
-  #utf8Protocol(): string {
-    const { secure, user } = this;
-    return transmissionType(true, { secure, authenticated: user !== null, utf8: true });
   }
 
   #readsLines(): boolean {

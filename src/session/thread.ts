@@ -18,6 +18,7 @@ import { Logins } from './logins.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
 import { ReactorServer } from './reactor-server.ts';
 import { hasAuth, lineLimitBytes, settingsOf } from './settings.ts';
+import { ShardRouter } from './shard-router.ts';
 import { Submissions } from './submissions.ts';
 import { Transcript } from './transcript.ts';
 import { createVerbs } from './verbs.ts';
@@ -32,6 +33,9 @@ const spillDir = join(config.data_dir, 'spill');
 const arena = attachArena(start.arena, spillDir);
 const clock = { nowMs: Date.now() };
 const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
+const gauges = new Int32Array(start.gauges);
+const queueIds = new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs);
+const submissions = new Submissions(post);
 let onTurn: (count: number) => void = () => {};
 const reactor = createReactor({
   arena,
@@ -48,11 +52,18 @@ const context: SessionContext = {
   port: reactor,
   arena,
   clock,
-  queueIds: new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs),
+  queueIds,
+  shards: new ShardRouter({
+    database: config.database,
+    gauges,
+    queueIds,
+    now: () => clock.nowMs,
+    lookUp: (user) => submissions.lookUp(user),
+  }),
   dates: new DateCache(),
   verbs: createVerbs(),
-  admission: new Admission(new Int32Array(start.gauges), arena, config.persist_max_inflight_mails),
-  submissions: new Submissions(post),
+  admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
+  submissions,
   logins: new Logins(post),
   quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
   log,
@@ -81,6 +92,12 @@ main.on('message', (message: ToSession) => {
       break;
     case 'login':
       server.login(message.answer);
+      break;
+    case 'shards':
+      message.users.forEach((user, i) => {
+        if (message.shards === null) context.shards.unanswered(user);
+        else context.shards.learn(user, message.shards[i] ?? null);
+      });
       break;
     case 'config':
       Object.assign(context, reloadable(message.config));

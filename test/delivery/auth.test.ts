@@ -56,6 +56,7 @@ class Peer {
       ehloName: 'relay.test',
       recipientLimit: 1000,
       outside: (work) => work(),
+      leaseHolds: () => true,
       now: () => 1000,
       next: () => {
         const attempt = next;

@@ -36,6 +36,7 @@ class Peer {
       recipientLimit: Number.POSITIVE_INFINITY,
       outside: (work) => work(),
       now: () => 1000,
+      leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,
       lookAhead: () => this.ready.shift() ?? null,
       finished: (attempt) => void this.finished.push(attempt),

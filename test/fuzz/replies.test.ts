@@ -83,6 +83,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         recipientLimit: Number.POSITIVE_INFINITY,
         outside: (work) => work(),
         now: () => 1000,
+        leaseHolds: () => true,
         next,
         lookAhead: next,
         finished: (attempt) => {
