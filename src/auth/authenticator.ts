@@ -6,7 +6,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import { isCramDigest } from '../protocol/sasl/cram-md5.ts';
 import type { AuthRequest, AuthResult, Credentials, User } from './auth.ts';
 import type { Backend, Secrets } from './backend.ts';
@@ -33,14 +33,25 @@ export class Authenticator {
   readonly #pool: AuthPool;
   /** Of this process alone: what is remembered is worthless without it. */
   readonly #cacheKey = randomBytes(32);
+  readonly #server: ServerConfig | null;
   #auth: Config['auth'];
   #backends: Backend[];
   #cache: LRUCache<string, GivenRules> | null;
   #pending = 0;
   readonly #faultLogged = new Map<string, number>();
 
-  /** @param secret see secret.ts. */
-  constructor(auth: Config['auth'], secret: Buffer, log: Log, now: () => number = Date.now) {
+  /**
+   * @param secret see secret.ts.
+   * @param server that of the queue, null where the queue is in SQLite.
+   */
+  constructor(
+    auth: Config['auth'],
+    secret: Buffer,
+    log: Log,
+    now: () => number = Date.now,
+    server: ServerConfig | null = null,
+  ) {
+    this.#server = server;
     this.#secret = secret;
     this.#log = log;
     this.#now = now;
@@ -189,7 +200,7 @@ export class Authenticator {
       case 'file':
         return new FileBackend(backend, this.#pool, this.#log);
       case 'database':
-        return new DatabaseBackend(backend, this.#pool);
+        return new DatabaseBackend(backend, this.#pool, this.#server);
       case 'pam':
         return new PamBackend(backend, this.#pool);
       case 'http':

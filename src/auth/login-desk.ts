@@ -5,7 +5,7 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
 import { Authenticator } from './authenticator.ts';
 import { loadSecret } from './secret.ts';
@@ -27,7 +27,7 @@ export class LoginDesk {
    * @throws RelayError data-dir-unusable when the secret of the installation can neither be read nor made.
    */
   constructor(
-    { auth, listeners }: Config,
+    { auth, listeners, database }: Config,
     log: Log,
     answers: AnswerPort,
     failed: (failure: AuthFailure) => void = () => {},
@@ -36,7 +36,9 @@ export class LoginDesk {
     this.#answers = answers;
     this.#failed = failed;
     const used = listeners.some((listener) => listener.auth !== 'off');
-    this.#authenticator = used ? new Authenticator(auth, secretOf(auth.path), log) : null;
+    this.#authenticator = used
+      ? new Authenticator(auth, secretOf(auth.path), log, Date.now, serverOf(database))
+      : null;
   }
 
   /** Takes what a session thread gathered over a loop turn. */
@@ -73,4 +75,10 @@ function secretOf(folder: string): Buffer {
       error,
     );
   }
+}
+
+/** The server whose table `users` a database backend without a path reads: that of the queue, of several the first. */
+function serverOf(database: Config['database']): ServerConfig | null {
+  if (database.driver === 'mysql') return database;
+  return database.driver === 'mysql_distributed' ? (database.shards[0] ?? null) : null;
 }

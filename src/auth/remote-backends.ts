@@ -1,27 +1,29 @@
 /** Backends that ask others: a table of users, PAM, a URL. */
-import type { Config } from '../config/schema.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import type { Backend, Login, Secrets } from './backend.ts';
 import { secretsOf } from './file-backend.ts';
 import type { AuthPool } from './pool.ts';
 import { type GivenRules, readRules } from './rules.ts';
+import type { UserPlace } from './tasks.ts';
 
 type BackendConfig = Config['auth']['backends'][number];
 
 /** Longest answer of a URL. */
 const MAX_ANSWER_BYTES = 65_536;
 
-/** Users of a table in SQLite; read on the threads of the pool, which may wait for the disk. */
+/** Users of a table, in SQLite or where the queue is; read on the threads of the pool, which may wait. */
 export class DatabaseBackend implements Backend {
   readonly name: string;
   readonly timeoutMs: number;
-  readonly #path: string;
+  readonly #place: UserPlace;
   readonly #query: string | undefined;
   readonly #pool: AuthPool;
 
-  constructor({ path = '', query, timeout_ms }: BackendConfig, pool: AuthPool) {
-    this.name = `database ${path}`;
+  /** @param server of the queue; null where that is SQLite, and the backend has a path. */
+  constructor({ path = '', query, timeout_ms }: BackendConfig, pool: AuthPool, server: ServerConfig | null) {
+    this.name = path === '' ? 'database of the queue' : `database ${path}`;
     this.timeoutMs = timeout_ms;
-    this.#path = path;
+    this.#place = path === '' && server !== null ? { server } : { path };
     this.#query = query;
     this.#pool = pool;
   }
@@ -36,7 +38,7 @@ export class DatabaseBackend implements Backend {
   }
 
   #row(username: string, password: string | null, signal: AbortSignal) {
-    const task = { kind: 'row', path: this.#path, query: this.#query, username, password } as const;
+    const task = { kind: 'row', place: this.#place, query: this.#query, username, password } as const;
     return this.#pool.run<'row'>(task, signal);
   }
 }

@@ -27,13 +27,15 @@ export interface UserStore {
  * @throws RelayError config-invalid when there is none.
  */
 export function openUserStore({ auth }: Config, path: string | undefined): UserStore {
-  const stores = auth.backends.filter(({ type }) => type === 'file' || type === 'database');
+  const stores = auth.backends.filter(
+    (backend) => (backend.type === 'file' || backend.type === 'database') && backend.path !== undefined,
+  );
   const chosen = stores.find((backend) => path === undefined || backend.path === path);
   if (chosen?.path === undefined) {
     const which = path === undefined ? 'no backend' : `no backend with the path ${path}`;
     throw new RelayError(
       'config-invalid',
-      `auth.backends has ${which} of type "file" or "database"; add { "type": "file", "path": "users.txt" }`,
+      `auth.backends has ${which} of type "file" or "database" with a path; add { "type": "file", "path": "users.txt" }`,
     );
   }
   return chosen.type === 'file' ? new FileStore(chosen.path) : new TableStore(chosen.path);

@@ -16,7 +16,7 @@ export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
   recipients_per_day INTEGER
 ) WITHOUT ROWID, STRICT`;
 
-const DEFAULT_QUERY = 'SELECT * FROM users WHERE username = ?';
+export const DEFAULT_QUERY = 'SELECT * FROM users WHERE username = ?';
 const RULES =
   'sender_policy, senders, messages_per_hour, messages_per_day, recipients_per_hour, recipients_per_day';
 
@@ -38,19 +38,23 @@ export class UserTable {
 
   /** @throws Error also when what is found cannot be used. */
   find(username: string): Account | null {
-    const row = this.#query.get(username) as Record<string, unknown> | undefined;
-    if (row === undefined) return null;
-    const { hash } = row;
-    if (typeof hash !== 'string' || !isHash(hash))
-      throw new Error('the query has no column "hash" with a hash we can verify');
-    const rules = readRules(row, false);
-    if (typeof rules === 'string') throw new Error(`the table of users: ${rules}`);
-    return { hash, rules };
+    return accountOfRow(this.#query.get(username) as Record<string, unknown> | undefined);
   }
 
   close(): void {
     this.#database.close();
   }
+}
+
+/** @throws Error when the row has no hash, or rules that are none. */
+export function accountOfRow(row: Record<string, unknown> | undefined): Account | null {
+  if (row === undefined) return null;
+  const { hash } = row;
+  if (typeof hash !== 'string' || !isHash(hash))
+    throw new Error('the query has no column "hash" with a hash we can verify');
+  const rules = readRules(row, false);
+  if (typeof rules === 'string') throw new Error(`the table of users: ${rules}`);
+  return { hash, rules };
 }
 
 /** Opens the table for changes, making it when it is missing. */

@@ -9,7 +9,7 @@ type Key = keyof Backend;
 const KEYS: Record<Backend['type'], { needs: readonly Key[]; takes: readonly Key[] }> = {
   memory: { needs: ['users'], takes: [] },
   file: { needs: ['path'], takes: [] },
-  database: { needs: ['path'], takes: ['query'] },
+  database: { needs: [], takes: ['path', 'query'] },
   pam: { needs: [], takes: ['service', 'config_dir'] },
   http: { needs: ['url'], takes: ['headers'] },
 };
@@ -17,7 +17,8 @@ const KEYS: Record<Backend['type'], { needs: readonly Key[]; takes: readonly Key
 const COMMON: readonly Key[] = ['type', 'timeout_ms'];
 
 export function checkAuth(config: Config, problem: Say, warning: Say): void {
-  for (const [i, backend] of config.auth.backends.entries()) checkBackend(backend, i, problem);
+  for (const [i, backend] of config.auth.backends.entries())
+    checkBackend(backend, i, config.database.driver, problem);
   for (const [i, { auth }] of config.listeners.entries()) {
     if (auth !== 'off' && config.auth.backends.length === 0)
       problem(['listeners', i, 'auth'], `must be "off" while auth.backends is empty: nobody could log in`);
@@ -30,7 +31,7 @@ export function checkAuth(config: Config, problem: Say, warning: Say): void {
   checkClient(config, problem, warning);
 }
 
-function checkBackend(backend: Backend, i: number, problem: Say): void {
+function checkBackend(backend: Backend, i: number, driver: string, problem: Say): void {
   const { needs, takes } = KEYS[backend.type];
   for (const key of needs)
     if (backend[key] === undefined)
@@ -38,6 +39,8 @@ function checkBackend(backend: Backend, i: number, problem: Say): void {
   for (const key of Object.keys(backend) as Key[])
     if (![...COMMON, ...needs, ...takes].includes(key))
       problem(['auth', 'backends', i, key], `has no meaning with a ${backend.type} backend`);
+  if (backend.type === 'database' && backend.path === undefined && driver === 'sqlite')
+    problem(['auth', 'backends', i], '"path" is missing: with the sqlite queue a database backend needs it');
   if (backend.query !== undefined && backend.query.split('?').length !== 2)
     problem(['auth', 'backends', i, 'query'], 'must have exactly one "?", for the user name');
   const names = new Set<string>();

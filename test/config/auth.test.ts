@@ -60,6 +60,7 @@ test('each type of backend has its keys', () => {
         { type: 'file', url: 'http://x.test/' },
         { type: 'database', path: 'u.db', query: 'SELECT 1' },
         { type: 'http' },
+        { type: 'database' },
         { type: 'pam', users: [] },
         { type: 'memory', users: [...users, ...users] },
       ],
@@ -71,9 +72,20 @@ test('each type of backend has its keys', () => {
     'auth.backends.1.url: has no meaning with a file backend',
     'auth.backends.2.query: must have exactly one "?", for the user name',
     'auth.backends.3: "url" is missing: a http backend needs it',
-    'auth.backends.4.users: has no meaning with a pam backend',
-    'auth.backends.5.users.1: names "test" again',
+    'auth.backends.4: "path" is missing: with the sqlite queue a database backend needs it',
+    'auth.backends.5.users: has no meaning with a pam backend',
+    'auth.backends.6.users.1: names "test" again',
   ]);
+});
+
+test('with a queue on MariaDB or MySQL the users may be in its database', () => {
+  const { config } = load({
+    node_id: 'n1',
+    database: { driver: 'mysql' },
+    storage: { provider: 'local' },
+    auth: { backends: [{ type: 'database' }] },
+  });
+  assert.equal(config.auth.backends[0]?.path, undefined);
 });
 
 test('AUTH where nobody could log in is refused', () => {
