@@ -13,8 +13,8 @@ type BackendConfig = Config['auth']['backends'][number];
 interface MemoryUser {
   password: string;
   rules: GivenRules;
-  /** Made before the first answer: else the time it takes would tell who exists. */
-  keys: Promise<ScramKeys>;
+  /** Made before the first answer: else the time it takes would tell who exists. null where SCRAM is not offered. */
+  keys: ScramKeys | null;
 }
 
 export class MemoryBackend implements Backend {
@@ -22,7 +22,7 @@ export class MemoryBackend implements Backend {
   readonly timeoutMs: number;
   readonly #users = new Map<string, MemoryUser>();
   readonly #secret: Buffer;
-  readonly #ready: Promise<unknown>;
+  readonly #ready: Promise<void>;
 
   /** @param scram whether SCRAM is offered: its keys cost some milliseconds a user. */
   constructor(
@@ -31,18 +31,23 @@ export class MemoryBackend implements Backend {
   ) {
     this.timeoutMs = timeout_ms;
     this.#secret = secret;
-    const never = new AbortController().signal;
     for (const { username, password: given, ...rules } of users) {
-      const name = saslPrepare(username) ?? username;
       const password = saslPrepare(given) ?? given;
-      const salt = saltOf(secret, name);
-      const keys = scram
-        ? pool.run<'derive'>({ kind: 'derive', password, salt, iterations: SCRAM_ITERATIONS }, never)
-        : Promise.reject(new Error('SCRAM is not offered'));
-      keys.catch(() => {}); // said when somebody asks for them
-      this.#users.set(name, { password, rules, keys });
+      this.#users.set(saslPrepare(username) ?? username, { password, rules, keys: null });
     }
-    this.#ready = Promise.allSettled([...this.#users.values()].map(({ keys }) => keys));
+    this.#ready = scram ? this.#deriveKeys(pool) : Promise.resolve();
+  }
+
+  /** One after the other: the queue of the pool is for logins. */
+  async #deriveKeys(pool: AuthPool): Promise<void> {
+    const never = new AbortController().signal;
+    for (const [name, user] of this.#users) {
+      const { password } = user;
+      const salt = saltOf(this.#secret, name);
+      user.keys = await pool
+        .run<'derive'>({ kind: 'derive', password, salt, iterations: SCRAM_ITERATIONS }, never)
+        .catch(() => null); // the relay stops
+    }
   }
 
   async login({ username, password }: Login): Promise<GivenRules | null> {
@@ -55,10 +60,7 @@ export class MemoryBackend implements Backend {
 
   async secrets(username: string): Promise<Secrets | null> {
     await this.#ready;
-    const user = this.#users.get(username);
-    if (user === undefined) return null;
-    const keys = await user.keys.catch(() => null);
-    return { keys, password: user.password, rules: user.rules };
+    return this.#users.get(username) ?? null;
   }
 
   #digest(password: string): Buffer {

@@ -60,6 +60,13 @@ test('memory: passwords, CRAM-MD5 and SCRAM', async () => {
   assert.deepEqual(Buffer.from(storedKey), scramKeys('p', salt, iterations).storedKey);
 });
 
+test('memory: more users than logins may wait have their SCRAM keys', async () => {
+  const many = Array.from({ length: 30 }, (_, i) => ({ username: `u${i}`, password: 'p' }));
+  const one = start({ backends: [memory(...many)], max_pending: 2 });
+  const keys = await ask(one, { kind: 'scram', username: 'u29' });
+  assert.ok(keys.result === 'keys' && keys.user !== null);
+});
+
 test('SCRAM: a user who does not exist has keys like others, the same after a restart', async () => {
   const auth = { backends: [memory({ username: 'a', password: 'p' })] };
   const [real, none] = [
