@@ -82,7 +82,12 @@ function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
   );
   // With sqlite nobody else puts rows there: only a lease this process lost track of can come up.
   const intervalMs = queue.shards === null ? config.lease_ms / 2 : config.scheduler.poll_interval_ms;
-  return { leases, scheduler, connections: null, duePoll: createDuePoll(setup, leases, scheduler, () => intervalMs) };
+  return {
+    leases,
+    scheduler,
+    connections: null,
+    duePoll: createDuePoll(setup, leases, scheduler, () => intervalMs),
+  };
 }
 
 function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases): Scheduling {

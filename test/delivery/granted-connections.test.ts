@@ -4,7 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Harness, startSender, startSink } from './harness.ts';
 
 /** Jobs to one destination whose connections are limited over all nodes, by a sink that takes its time. */
-async function limited(work: (harness: Harness, sink: Awaited<ReturnType<typeof startSink>>) => Promise<void>) {
+async function limited(
+  work: (harness: Harness, sink: Awaited<ReturnType<typeof startSink>>) => Promise<void>,
+) {
   const sink = await startSink({ delays: { data: 40 } });
   const harness = startSender({
     delivery: {

@@ -75,21 +75,25 @@ async function start(t: TestContext, count: number, limit = LIMIT) {
   return { redis, nodes, threads, sum, most: () => most };
 }
 
-test('one alone may have all; when others come each gets his part, and never are there more', options, async (t) => {
-  const { threads, sum, most } = await start(t, 3);
-  const [first, second, third] = threads as [Thread, Thread, Thread];
-  first.want(50);
-  await until(() => first.open === LIMIT, 'the first has all', 1000);
-  second.want(50);
-  await until(() => second.open === 5 && first.open === 5, 'half each', 4000);
-  third.want(2);
-  await until(() => third.open === 2, 'the third has the little it wants', 4000);
-  await until(() => sum() === LIMIT || sum() === LIMIT - 2, 'all are used');
-  second.want(0);
-  third.want(0);
-  await until(() => first.open === LIMIT, 'what is given back is used', 4000);
-  assert.ok(most() <= LIMIT, `${most()} at once`);
-});
+test(
+  'one alone may have all; when others come each gets his part, and never are there more',
+  options,
+  async (t) => {
+    const { threads, sum, most } = await start(t, 3);
+    const [first, second, third] = threads as [Thread, Thread, Thread];
+    first.want(50);
+    await until(() => first.open === LIMIT, 'the first has all', 1000);
+    second.want(50);
+    await until(() => second.open === 5 && first.open === 5, 'half each', 4000);
+    third.want(2);
+    await until(() => third.open === 2, 'the third has the little it wants', 4000);
+    await until(() => sum() === LIMIT || sum() === LIMIT - 2, 'all are used');
+    second.want(0);
+    third.want(0);
+    await until(() => first.open === LIMIT, 'what is given back is used', 4000);
+    assert.ok(most() <= LIMIT, `${most()} at once`);
+  },
+);
 
 test('without Redis each has its part; after it the leases go on', options, async (t) => {
   const { redis, nodes, threads, sum, most } = await start(t, 2);

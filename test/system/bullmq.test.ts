@@ -291,7 +291,10 @@ test('connections to one destination hold over the nodes', { skip, timeout: 60_0
   assert.equal(sink.peakConnections, 4);
   for (const node of nodes) {
     node.events.read();
-    assert.ok(node.events.events.some(({ type }) => type === 'delivered'), 'both deliver');
+    assert.ok(
+      node.events.events.some(({ type }) => type === 'delivered'),
+      'both deliver',
+    );
   }
 });
 
