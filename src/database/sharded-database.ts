@@ -236,6 +236,7 @@ export class ShardedDatabase implements Database {
       result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
       result.shards.push({ shard: shard.id, nextDueMs });
     }
+    if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
     if (failure !== null && result.jobs.length === 0 && this.#shards.length === 1) throw failure;
     return result;
   }
