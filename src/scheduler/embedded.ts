@@ -374,7 +374,8 @@ export class EmbeddedScheduler implements Scheduler {
       this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
-      else if (place.waitingRows === 0) place.waitingRows = 1;
+      // A full claim says that there may be as many again, where nobody counted them.
+      else if (place.waitingRows === 0) place.waitingRows = jobs.length === limit ? limit : 1;
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {

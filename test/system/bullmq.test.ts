@@ -309,12 +309,12 @@ test('claiming and settling a backlog over Redis: at least 50 recipients a state
   const relay = await startNode(t, 'a', sharedFolder(t), {
     database: { driver: 'mysql', ...access },
     lease_ms: 120_000,
-    scheduler: scheduler(redis),
+    scheduler: { ...scheduler(redis), poll_interval_ms: 1000 },
     delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const start = (await statements(server)) - untouched;
   const load = new SteadyLoad(() => [relay.port], 20, 'one.test');
-  await bounded(load.more(3000), 60_000, () => relay.output());
+  await bounded(load.more(5000), 60_000, () => relay.output());
   await load.stop();
   await relay.stop();
   relay.configure({ delivery: { enabled: true } });
