@@ -43,6 +43,9 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     keepAliveDelay: 30_000,
     prepareCacheLength: 64,
     charset: 'utf8mb4',
+    // MySQL 8 wants the password encrypted with its public key where the connection is not. Whoever could hand us
+    // another key there could read and change all the mail as well.
+    allowPublicKeyRetrieval: tls === 'off',
     initSql: [
       'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
       `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 1`,
