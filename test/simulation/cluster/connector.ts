@@ -93,7 +93,14 @@ class Connection {
 
 export type { Connection };
 
-export function createConnection({ port, connectTimeout }: { port: number; connectTimeout: number }) {
+interface Options {
+  port: number;
+  connectTimeout: number;
+  initSql: string[];
+}
+
+export function createConnection({ port, connectTimeout, initSql }: Options): Promise<Connection> {
+  const autocommit = !initSql.some((sql) => sql.includes('autocommit = 0'));
   const owner = actor();
   const { network, servers } = processOf(owner).world;
   const server = servers[port - 10_000] as Server;
@@ -104,7 +111,7 @@ export function createConnection({ port, connectTimeout }: { port: number; conne
     );
     network.toServer(connection, () => {
       if (server.paused) return; // the kernel takes the connection, nobody says hello
-      const session = server.connect(() => network.toClient(connection, () => connection.lost('the server went away')));
+      const session = server.connect(autocommit, () => network.toClient(connection, () => connection.lost('the server went away')));
       connection.session = session;
       network.toClient(connection, () => {
         late.cancel();

@@ -35,13 +35,15 @@ export class ServerSession {
   readonly server: Server;
   readonly inbox: Request[] = [];
   open = true;
+  readonly autocommit: boolean;
   activeMs = 0;
   lockWait: Timer | null = null;
   /** Tells the client, when it can be told. */
   readonly closed: () => void;
 
-  constructor(server: Server, closed: () => void) {
+  constructor(server: Server, autocommit: boolean, closed: () => void) {
     this.server = server;
+    this.autocommit = autocommit;
     this.closed = closed;
   }
 }
@@ -73,9 +75,9 @@ export class Server {
   }
 
   /** @returns null when nobody listens. */
-  connect(closed: () => void): ServerSession | null {
+  connect(autocommit: boolean, closed: () => void): ServerSession | null {
     if (!this.up) return null;
-    const session = new ServerSession(this, closed);
+    const session = new ServerSession(this, autocommit, closed);
     this.#sessions.add(session);
     return session;
   }
@@ -113,12 +115,14 @@ export class Server {
   #do(session: ServerSession, request: Request): void {
     session.activeMs = this.#clock.nowMs;
     const { sql } = request;
-    if (sql === 'START TRANSACTION') {
+    const ends = sql === 'COMMIT' || sql === 'ROLLBACK';
+    if (this.#holder === null && !ends && (!session.autocommit || sql === 'START TRANSACTION')) {
       this.database.exec('BEGIN');
       this.#holder = session;
       this.#watchIdle(session);
-      request.answer(null, OK);
-    } else if (sql === 'COMMIT' || sql === 'ROLLBACK') {
+    }
+    if (sql === 'START TRANSACTION') request.answer(null, OK);
+    else if (ends) {
       if (this.#holder === session) this.database.exec(sql);
       request.answer(null, OK);
       this.#free(session);
