@@ -171,4 +171,27 @@ describe('due poll', () => {
     assert.deepEqual(seen, ['one.test', 'away']);
     assert.equal(answers.length, 0, 'it went on after the error');
   });
+
+  it('asks again soon after the process stood still over a question', { timeout: 10_000 }, async () => {
+    let nowMs = 0;
+    let asked = 0;
+    await new Promise<void>((resolve) => {
+      const poll = new DuePoll(
+        {
+          due: async () => {
+            // The first answer is there an hour later.
+            if (asked++ === 0) nowMs += 3_600_000;
+            else resolve();
+            return [];
+          },
+          discovered() {},
+          onError() {},
+          now: () => nowMs,
+        },
+        10,
+      );
+      poll.start();
+    });
+    assert.ok(asked >= 2);
+  });
 });

@@ -88,30 +88,30 @@ export class Deliveries {
       return;
     }
     world.sends(this.#process, job);
+    const text = Buffer.concat(this.#process.arena.parts(job.content)).toString();
+    if (!text.endsWith(`content of ${job.queueId}\r\n`)) world.violation(`content of ${job.queueId} is damaged`);
     const startMs = world.clock.nowMs;
-    this.#then(attempt, this.#replyMs(), () => {
+    // It is with the peer now, which goes on whatever becomes of us; we learn of it later, or never.
+    world.clock.later(this.#replyMs(), () => {
       const groups = this.#decide(job, startMs);
-      if (world.clock.chance(world.troubles.lostReplies)) {
-        world.fault('lost reply', this.#process, null, startMs, world.clock.nowMs + 1);
-        this.#defer(attempt, 'connection-lost');
+      if (!world.clock.chance(world.troubles.lostReplies)) {
+        this.#then(attempt, world.clock.between(0, 30), () => this.#end(attempt, groups));
         return;
       }
-      // It has decided; we learn it later, or never.
-      this.#then(attempt, world.clock.between(0, 30), () => this.#end(attempt, groups));
+      world.fault('lost reply', this.#process, null, startMs, world.clock.nowMs + 1);
+      this.#then(attempt, 1, () => this.#defer(attempt, 'connection-lost'));
     });
   }
 
   /** The peer reads the end of data. */
   #decide(job: Job, startMs: number): OutcomeGroup[] {
-    const { world, arena, clock } = this.#process;
-    const content = Buffer.concat(arena.parts(job.content)).toString();
-    if (!content.endsWith(`content of ${job.queueId}\r\n`)) world.violation(`content of ${job.queueId} is damaged`);
+    const { world, clock } = this.#process;
     return job.recipients.map(({ seq }) => {
       const fate = clock.next();
       const { deferred, bounced } = world.troubles;
       let outcome: Outcome;
       if (fate < deferred)
-        outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs: Date.now() + clock.between(20, 2000) };
+        outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs: this.#process.now() + clock.between(20, 2000) };
       else if (fate < deferred + bounced) {
         world.refuses(`${job.queueId} ${seq}`);
         outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
@@ -138,7 +138,10 @@ export class Deliveries {
     const dsns = bounced
       ? [makeMessage(this.#process, ids.next(shardOfQueueId(job.queueId)), '', [job.reversePath])]
       : [];
-    for (const dsn of dsns) dsn.client.helo = `${job.queueId} ${job.destination}`;
+    const about = groups.flatMap(({ seqs, outcome }) =>
+      outcome.kind === 'bounced' ? seqs.map((seq) => `${job.queueId} ${seq}`) : [],
+    );
+    for (const dsn of dsns) dsn.client.helo = about.join(',');
     const result: AttemptResult = {
       queueId: job.queueId,
       destination: job.destination,

@@ -10,11 +10,13 @@ const HELD_SHARE = 0.5;
 /** One direction of a connection: what is sent arrives in order, or nothing more arrives. */
 export interface Lane {
   atMs: number;
+  /** On their way. */
+  flying: number;
   broken: boolean;
   held: boolean;
 }
 
-export const newLane = (): Lane => ({ atMs: 0, broken: false, held: false });
+export const newLane = (): Lane => ({ atMs: 0, flying: 0, broken: false, held: false });
 
 interface Link {
   cut: boolean;
@@ -55,7 +57,7 @@ export class Network {
     for (const { lane, arrive } of link.held.splice(0)) {
       lane.held = false;
       lane.atMs = Math.max(lane.atMs, nowMs + this.#clock.between(0, 200));
-      this.#clock.later(lane.atMs - nowMs, arrive);
+      this.#fly(lane, arrive);
     }
   }
 
@@ -113,7 +115,15 @@ export class Network {
     }
     const delayMs = clock.chance(this.slowShare) ? clock.between(1, this.slowMs) : 0;
     lane.atMs = Math.max(lane.atMs, clock.nowMs + delayMs);
-    if (lane.atMs <= clock.nowMs) arrive();
-    else clock.later(lane.atMs - clock.nowMs, arrive);
+    if (lane.flying === 0 && lane.atMs <= clock.nowMs) arrive();
+    else this.#fly(lane, arrive);
+  }
+
+  #fly(lane: Lane, arrive: () => void): void {
+    lane.flying++;
+    this.#clock.later(lane.atMs - this.#clock.nowMs, () => {
+      lane.flying--;
+      arrive();
+    });
   }
 }

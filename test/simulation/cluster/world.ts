@@ -105,6 +105,7 @@ export class World {
     leasesLapsed: 0,
     rejected: 0,
     duplicates: 0,
+    lateWithdrawals: 0,
   };
   readonly duplicatesBy = new Map<string, number>();
   healing = false;
@@ -152,17 +153,18 @@ export class World {
 
   takes(key: string, process: Process, startMs: number): void {
     const before = this.taken.get(key) ?? [];
-    const last = before.at(-1);
-    if (last !== undefined) {
+    const acceptance = { process, startMs, atMs: this.clock.nowMs };
+    for (const other of before) {
+      const [first, second] = other.startMs <= startMs ? [other, acceptance] : [acceptance, other];
       this.counts.duplicates++;
-      const why = this.#explains(last, shardOfQueueId(key.split(' ')[0] as string), startMs);
+      const why = this.#explains(first, shardOfQueueId(key.split(' ')[0] as string), second.startMs);
       if (why === null)
         this.violation(
-          `${key} is taken a second time, from ${process.id} after ${last.process.id}, and no fault explains it`,
+          `${key} is taken from ${first.process.id} and from ${second.process.id}, and no fault explains it`,
         );
       else this.duplicatesBy.set(why, (this.duplicatesBy.get(why) ?? 0) + 1);
     }
-    this.taken.set(key, [...before, { process, startMs, atMs: this.clock.nowMs }]);
+    this.taken.set(key, [...before, acceptance]);
     this.clock.note(`${key} taken from ${process.id}`);
   }
 
@@ -197,6 +199,7 @@ export class World {
   /** Mail comes in for so long, troubles with it. */
   async live(busyMs: number, messages: number): Promise<void> {
     for (const node of this.nodes) node.start();
+    this.#watch();
     await this.clock.run(this.clock.nowMs + 500);
     const { clock } = this;
     const untilMs = clock.nowMs + busyMs;
@@ -213,6 +216,14 @@ export class World {
     this.#trouble(troubles.threadDeathEveryMs, untilMs, () => clock.pick(this.nodes).threadDies());
     await clock.run(untilMs);
     this.#heal();
+  }
+
+  /** From now on, every so often. */
+  #watch(): void {
+    this.clock.later(150, () => {
+      for (const node of this.nodes) node.check();
+      this.#watch();
+    });
   }
 
   #trouble(everyMs: number, untilMs: number, strike: () => void): void {
@@ -311,6 +322,52 @@ export class World {
       if (open > 0) return false;
     }
     return this.nodes.every((node) => node.idle);
+  }
+
+  /** At rest: what became of everybody. */
+  judge(): void {
+    const status = new Map<string, string>();
+    /** 'queue id seq' → how many DSNs tell of it. */
+    const reported = new Map<string, number>();
+    for (const server of this.servers) {
+      for (const row of server.look<{ id: string; seq: number; status: string }>(
+        'SELECT mail_id AS id, seq, status FROM mail_recipients',
+      ))
+        status.set(`${row.id} ${row.seq}`, row.status);
+      for (const { about } of server.look<{ about: string }>(
+        "SELECT client_helo AS about FROM mails WHERE reverse_path = ''",
+      ))
+        for (const key of about.split(',')) reported.set(key, (reported.get(key) ?? 0) + 1);
+    }
+    for (const [queueId, recipients] of this.acknowledged)
+      for (let seq = 0; seq < recipients; seq++) {
+        const key = `${queueId} ${seq}`;
+        if (!status.has(key)) this.violation(`${key} was acknowledged and is lost`);
+      }
+    for (const [key, fate] of status) {
+      if (fate === 'waiting') this.violation(`${key} waits in a row that is settled`);
+      if (fate === 'delivered' && !this.taken.has(key)) this.violation(`${key} counts as delivered, nobody took it`);
+      if (fate === 'bounced' && !this.bounces.has(key)) this.violation(`${key} counts as bounced, nobody refused it`);
+    }
+    for (const [key, times] of reported) {
+      // It was withdrawn after its 451, too late: another node had it by then.
+      if (!status.has(key) && this.refused.has(key.split(' ')[0] as string)) {
+        this.counts.lateWithdrawals++;
+        continue;
+      }
+      if (times !== 1 || status.get(key) !== 'bounced')
+        this.violation(`${times} DSNs say that ${key} bounced; it is ${status.get(key)}`);
+    }
+    for (const [key, fate] of status)
+      if (fate === 'bounced' && this.#hasSender(key) && !reported.has(key))
+        this.violation(`${key} bounced, and no DSN says so`);
+    for (const node of this.nodes) node.judge();
+  }
+
+  #hasSender(key: string): boolean {
+    const queueId = key.split(' ')[0] as string;
+    const server = this.servers[shardOfQueueId(queueId)] as Server;
+    return server.look('SELECT 1 FROM mails WHERE id = ? AND reverse_path <> ?', queueId, '').length > 0;
   }
 
   /** What stands in the way of rest, for people. */
@@ -493,6 +550,15 @@ export class Node {
     if (process === null || this.#relay === null) return false;
     const { inFlight } = this.#relay.control.schedulerStats();
     return inFlight === 0 && (process.threadDied || process.arena.held === 0);
+  }
+
+  /** At rest nothing is kept of what is over. */
+  judge(): void {
+    const { process } = this;
+    if (process === null || this.#relay === null) return;
+    const { waitingRows, destinations } = this.#relay.control.schedulerStats();
+    if (waitingRows > 0 || destinations > 0)
+      this.#world.violation(`${process.id} still keeps ${destinations} destinations with ${waitingRows} rows`);
   }
 
   /** What must hold at any time: nothing grows beyond its limit. */
