@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
+import { createGauges, leaseEpochOf } from '../../src/admission/gauges.ts';
 import type { LeasedKey } from '../../src/database/database.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { DuePoll } from '../../src/scheduler/due-poll.ts';
@@ -138,7 +138,19 @@ describe('leases', () => {
     bench.leases.hold(job, bench.nowMs + LEASE_MS / 10);
     bench.nowMs += LEASE_MS / 5;
     assert.equal(bench.holds(job), false);
-    assert.equal(Atomics.load(bench.gauges, GAUGE.leaseEpoch), 0);
+    assert.equal(Atomics.load(bench.gauges, leaseEpochOf(0)), 0);
+  });
+
+  it('a shard that cannot be reached lets its own leases lapse, and no others', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const away = bench.hold('0123456789abcde1');
+    const here = bench.hold('0123456789abcde2');
+    bench.renewed = (rows) => (rows.some(({ queueId }) => queueId.endsWith('1')) ? null : rows.length);
+    for (let i = 0; i < 12; i++) await bench.after(LEASE_MS / 6);
+    assert.equal(bench.holds(away), false);
+    assert.equal(bench.holds(here), true, 'renewed all the while');
+    assert.equal(bench.holds(bench.hold('0123456789abcdf2')), true, 'and so is what comes after');
   });
 });
 

@@ -15,12 +15,12 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'content goes out without a look at the lease': {
     file: 'scheduler/leases.ts',
-    line: '  if (job.leaseEpoch !== Atomics.load(gauges, GAUGE.leaseEpoch)) return false;',
+    line: '  if (job.leaseEpoch !== Atomics.load(gauges, leaseEpochOf(shard))) return false;',
     becomes: '  if (nowMs > 0) return true;',
   },
   'leases that lapsed are good again after the next look': {
     file: 'scheduler/leases.ts',
-    line: '    Atomics.add(this.#gauges, GAUGE.leaseEpoch, 1);',
+    line: '    Atomics.add(this.#gauges, leaseEpochOf(shard), 1);',
     becomes: '',
   },
   'leases have no margin, and half of one too much': {

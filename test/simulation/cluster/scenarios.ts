@@ -88,3 +88,42 @@ export async function simulate({ troubles }: Scenario, seed: number): Promise<Ou
     rmSync(dir, { recursive: true, force: true });
   }
 }
+
+/**
+ * A shard goes away, with rows of it being sent, for many times the lease; meanwhile mail comes in on the other.
+ * @returns recipients acknowledged while it was away, those of them that had met their fate before it came back, and
+ *   what must not be.
+ */
+export async function withoutShard(seed: number): Promise<{ recipients: number; settled: number; violations: string[] }> {
+  const dir = mkdtempSync(join(PLACE, 'simulation-'));
+  try {
+    const world = new World(seed, dir, 2, 2, { ...HEALED, slowPeers: 0.3 });
+    world.begin();
+    const { clock } = world;
+    await clock.run(clock.nowMs + 500);
+    for (let i = 0; i < 10; i++) world.submit();
+    await clock.run(clock.nowMs + 60);
+    world.servers[0]?.kill();
+    const fault = world.fault('server killed', null, 0, clock.nowMs, Number.POSITIVE_INFINITY);
+    await clock.run(clock.nowMs + 3 * world.leaseMs);
+    const before = new Set(world.acknowledged.keys());
+    for (let i = 0; i < 20; i++) clock.later(i * 200, () => world.submit());
+    // The last of them is 4 s old then: no peer takes longer.
+    await clock.run(clock.nowMs + 20 * 200 + 2 * (2.5 * world.leaseMs + 500));
+    let recipients = 0;
+    let settled = 0;
+    for (const [queueId, count] of world.acknowledged) {
+      if (before.has(queueId)) continue;
+      recipients += count;
+      for (let seq = 0; seq < count; seq++) if (world.fates.has(`${queueId} ${seq}`)) settled++;
+    }
+    world.servers[0]?.start();
+    fault.toMs = clock.nowMs;
+    world.troubles = HEALED;
+    if ((await world.rest(REST_MS)) === null) world.violation('no rest after the shard came back');
+    else world.judge();
+    return { recipients, settled, violations: world.violations };
+  } finally {
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
