@@ -17,6 +17,8 @@ interface Held extends LeasedKey {
   fence: number;
   /** The number of the newest lease, when the row came to us again while it was being sent. */
   newFence: number;
+  /** Its attempt is over, and being written down. */
+  over: boolean;
 }
 
 /** Rows being sent of one shard. */
@@ -105,7 +107,7 @@ export class Leases {
       return false;
     }
     const { queueId, destination, fence } = job;
-    leases.held.set(key, { queueId, destination, fence, newFence: fence, leaseUntilMs });
+    leases.held.set(key, { queueId, destination, fence, newFence: fence, leaseUntilMs, over: false });
     job.leaseEpoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
     // An answer that took long brings a lease that is partly over.
     if (leaseUntilMs < leases.untilMs) this.#setUntil(leases, leaseUntilMs);
@@ -130,10 +132,12 @@ export class Leases {
     return { ...result, jobs };
   }
 
-  /** The fencing number to settle a result with. */
+  /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
   fenceOf({ queueId, destination, fence }: Pick<AttemptResult, 'queueId' | 'destination' | 'fence'>): number {
     const held = this.#of(queueId).held.get(`${queueId} ${destination}`);
-    return held !== undefined && held.fence === fence ? held.newFence : fence;
+    if (held === undefined || held.fence !== fence) return fence;
+    held.over = true;
+    return held.newFence;
   }
 
   /** The row is settled, or was given back. */
@@ -163,9 +167,11 @@ export class Leases {
     try {
       const keys = rows.map(({ queueId, destination }) => ({ queueId, destination }));
       const renewed = await this.#ports.renew(keys, leaseUntilMs);
-      // Rows settled meanwhile count as lost here: their jobs are over.
-      const gone = keys.filter(({ queueId, destination }) => !leases.held.has(`${queueId} ${destination}`));
-      if (renewed < rows.length - gone.length) this.#lapsed(leases);
+      // Rows settled meanwhile count as lost here, whether we know it already or not: their attempts are over.
+      const sending = rows.filter(
+        (row) => !row.over && leases.held.get(`${row.queueId} ${row.destination}`) === row,
+      );
+      if (renewed < sending.length) this.#lapsed(leases);
       for (const row of rows) row.leaseUntilMs = leaseUntilMs;
     } catch (error) {
       this.#ports.onRenewError(error);

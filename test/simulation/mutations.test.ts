@@ -18,7 +18,9 @@ test('the simulation notices what it is there for', { timeout: 600_000 }, async 
   const unnoticed: string[] = [];
   const work = async (): Promise<void> => {
     for (let name = names.shift(); name !== undefined; name = names.shift()) {
-      const { code, stdout, stderr } = await run(process.execPath, [HUNT, SEEDS, name], { timeoutMs: 200_000 });
+      const { code, stdout, stderr } = await run(process.execPath, [HUNT, SEEDS, name], {
+        timeoutMs: 200_000,
+      });
       if (code === 0) unnoticed.push(name);
       else assert.match(stdout, /SIM_SEED|unhandled|uncaught/, `${name}: ${stderr}`);
       t.diagnostic(`${name}: ${stdout.slice(0, 120)}`);

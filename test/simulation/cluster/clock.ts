@@ -112,7 +112,8 @@ export class Clock {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= heap.length) break;
-      if (child + 1 < heap.length && isBefore(heap[child + 1] as Happening, heap[child] as Happening)) child++;
+      if (child + 1 < heap.length && isBefore(heap[child + 1] as Happening, heap[child] as Happening))
+        child++;
       if (isBefore(last, heap[child] as Happening)) break;
       heap[at] = heap[child] as Happening;
       at = child;

@@ -5,7 +5,14 @@
 import { type Actor, actor } from './clock.ts';
 import { type Network, newLane } from './network.ts';
 import { processOf } from './process.ts';
-import { connectionLost, type Request, type Server, serverError, type ServerSession, type Value } from './server.ts';
+import {
+  connectionLost,
+  type Request,
+  type Server,
+  type ServerSession,
+  serverError,
+  type Value,
+} from './server.ts';
 
 interface Pending {
   resolve(value: never): void;
@@ -111,7 +118,9 @@ export function createConnection({ port, connectTimeout, initSql }: Options): Pr
     );
     network.toServer(connection, () => {
       if (server.paused) return; // the kernel takes the connection, nobody says hello
-      const session = server.connect(autocommit, () => network.toClient(connection, () => connection.lost('the server went away')));
+      const session = server.connect(autocommit, () =>
+        network.toClient(connection, () => connection.lost('the server went away')),
+      );
       connection.session = session;
       network.toClient(connection, () => {
         late.cancel();

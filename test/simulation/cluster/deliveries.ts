@@ -54,6 +54,11 @@ export class Deliveries {
         this.#unfinished.push(job);
         continue;
       }
+      for (const { job: other } of this.#attempts)
+        if (other.queueId === job.queueId && other.destination === job.destination)
+          this.#process.world.violation(
+            `${this.#process.id} sends ${job.queueId} ${job.destination} twice at a time`,
+          );
       const attempt = { job, begun: false, ended: false };
       this.#attempts.add(attempt);
       this.#then(attempt, this.#process.clock.between(1, 15), () => this.#envelope(attempt));
@@ -89,7 +94,8 @@ export class Deliveries {
     }
     world.sends(this.#process, job);
     const text = Buffer.concat(this.#process.arena.parts(job.content)).toString();
-    if (!text.endsWith(`content of ${job.queueId}\r\n`)) world.violation(`content of ${job.queueId} is damaged`);
+    if (!text.endsWith(`content of ${job.queueId}\r\n`))
+      world.violation(`content of ${job.queueId} is damaged`);
     const startMs = world.clock.nowMs;
     // It is with the peer now, which goes on whatever becomes of us; we learn of it later, or never.
     world.clock.later(this.#replyMs(), () => {
@@ -111,7 +117,12 @@ export class Deliveries {
       const { deferred, bounced } = world.troubles;
       let outcome: Outcome;
       if (fate < deferred)
-        outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs: this.#process.now() + clock.between(20, 2000) };
+        outcome = {
+          kind: 'deferred',
+          reason: 'peer-4xx',
+          detail: '451 later',
+          retryAtMs: this.#process.now() + clock.between(20, 2000),
+        };
       else if (fate < deferred + bounced) {
         world.refuses(`${job.queueId} ${seq}`);
         outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
@@ -181,7 +192,13 @@ export class Deliveries {
   #cut(): void {
     const { world } = this.#process;
     if (this.#attempts.size > 0)
-      world.fault('drain cut', this.#process, null, world.clock.nowMs - 3 * world.leaseMs, world.clock.nowMs + 1);
+      world.fault(
+        'drain cut',
+        this.#process,
+        null,
+        world.clock.nowMs - 3 * world.leaseMs,
+        world.clock.nowMs + 1,
+      );
     for (const attempt of [...this.#attempts]) this.#defer(attempt, 'shutdown');
   }
 

@@ -33,10 +33,13 @@ export function translatedScript(script: string): string {
     .replaceAll(/\bENUM\([^)]*\)/g, 'TEXT')
     .replaceAll(/\)\s*ENGINE=[^;]*/g, ')')
     .replaceAll(/CREATE TABLE IF NOT EXISTS (\w+) \(([\s\S]*?)\n\)/g, (_, table: string, body: string) => {
-      const lines = body.replaceAll(/\n\s+KEY (\w+) \(([^)]*)\),?/g, (_line, name: string, columns: string) => {
-        indexes.push(`CREATE INDEX ${name} ON ${table} (${columns});`);
-        return '';
-      });
+      const lines = body.replaceAll(
+        /\n\s+KEY (\w+) \(([^)]*)\),?/g,
+        (_line, name: string, columns: string) => {
+          indexes.push(`CREATE INDEX ${name} ON ${table} (${columns});`);
+          return '';
+        },
+      );
       return `CREATE TABLE ${table} (${lines.replace(/,\s*$/, '')})`;
     });
   return `${tables}\n${indexes.join('\n')}`;

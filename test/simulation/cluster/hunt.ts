@@ -16,7 +16,8 @@ process.on('uncaughtException', (error) => found(`uncaught: ${error}`));
 for (let seed = 1; seed <= Number(seeds); seed++)
   for (const [number, scenario] of SCENARIOS.entries()) {
     const { violations } = await simulate(scenario, seed);
-    if (violations.length > 0) found(`${scenario.name}, SIM_SCENARIO=${number} SIM_SEED=${seed}: ${violations[0]}`);
+    if (violations.length > 0)
+      found(`${scenario.name}, SIM_SCENARIO=${number} SIM_SEED=${seed}: ${violations[0]}`);
   }
 console.log('nothing went wrong');
 

@@ -10,7 +10,7 @@ export interface Mutation {
 export const MUTATIONS: Record<string, Mutation> = {
   'a result is settled whatever its fence': {
     file: 'database/mysql/settle.ts',
-    line: " || row.fence !== settlement.fence) return false;",
+    line: ' || row.fence !== settlement.fence) return false;',
     becomes: ') return false;',
   },
   'content goes out without a look at the lease': {

@@ -41,7 +41,10 @@ export class Network {
   #link(node: string, server: number): Link {
     const key = `${node}/${server}`;
     let link = this.#links.get(key);
-    if (link === undefined) this.#links.set(key, (link = { cut: false, held: [] }));
+    if (link === undefined) {
+      link = { cut: false, held: [] };
+      this.#links.set(key, link);
+    }
     return link;
   }
 

@@ -1,7 +1,8 @@
 /** Stands in for the persistence pool: its threads are parts of the simulated process, and can die. */
-import type { Answer, PersistenceStart, Task } from '../../../src/persistence/tasks.ts';
+
 import type { TaskPool } from '../../../src/persistence/database-client.ts';
 import { QueueThread } from '../../../src/persistence/queue-thread.ts';
+import type { Answer, PersistenceStart, Task } from '../../../src/persistence/tasks.ts';
 import { Actor, actor } from './clock.ts';
 import { processOf } from './process.ts';
 

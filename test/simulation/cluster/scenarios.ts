@@ -70,7 +70,10 @@ export interface Outcome {
 export async function simulate({ troubles }: Scenario, seed: number): Promise<Outcome> {
   const dir = mkdtempSync(join(PLACE, 'simulation-'));
   try {
-    const world = new World(seed, dir, 2 + (seed % 3), 1 + (Math.floor(seed / 3) % 3), { ...HEALED, ...troubles });
+    const world = new World(seed, dir, 2 + (seed % 3), 1 + (Math.floor(seed / 3) % 3), {
+      ...HEALED,
+      ...troubles,
+    });
     await world.live(BUSY_MS, MESSAGES);
     const restMs = await world.rest(REST_MS);
     if (restMs === null) world.violation(`no rest within ${REST_MS} ms: ${world.describe()}`);
@@ -94,7 +97,9 @@ export async function simulate({ troubles }: Scenario, seed: number): Promise<Ou
  * @returns recipients acknowledged while it was away, those of them that had met their fate before it came back, and
  *   what must not be.
  */
-export async function withoutShard(seed: number): Promise<{ recipients: number; settled: number; violations: string[] }> {
+export async function withoutShard(
+  seed: number,
+): Promise<{ recipients: number; settled: number; violations: string[] }> {
   const dir = mkdtempSync(join(PLACE, 'simulation-'));
   try {
     const world = new World(seed, dir, 2, 2, { ...HEALED, slowPeers: 0.3 });

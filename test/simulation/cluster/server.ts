@@ -107,7 +107,9 @@ export class Server {
     this.#waiting.push(session);
     session.lockWait = this.#clock.later(LOCK_WAIT_MS, () => {
       this.#waiting = this.#waiting.filter((other) => other !== session);
-      session.inbox.shift()?.answer(serverError(1205, 'ER_LOCK_WAIT_TIMEOUT', 'Lock wait timeout', false), null);
+      session.inbox
+        .shift()
+        ?.answer(serverError(1205, 'ER_LOCK_WAIT_TIMEOUT', 'Lock wait timeout', false), null);
       this.#pump(session);
     });
   }
