@@ -317,7 +317,11 @@ export class World {
   }
 
   #heal(): void {
+    const { clock } = this;
     this.healing = true;
+    // Now and then a node never comes back: the others have to do its work.
+    const lost = this.troubles.crashEveryMs > 0 && clock.chance(0.3) ? clock.pick(this.nodes) : null;
+    lost?.leave();
     this.troubles = HEALED;
     this.network.losses = 0;
     this.network.healAll();
@@ -424,6 +428,7 @@ export class Node {
   process: Process | null = null;
   #relay: Relay | null = null;
   #lives = 0;
+  #gone = false;
   #hang: { fault: Fault } | null = null;
 
   constructor(world: World, name: string) {
@@ -464,6 +469,7 @@ export class Node {
 
   start(): void {
     const world = this.#world;
+    if (this.#gone) return;
     const process = new Process(world, this.name, ++this.#lives, this.#skewMs);
     this.process = process;
     world.clock.note(`${process.id} starts`);
@@ -576,6 +582,12 @@ export class Node {
     process.threadDies();
   }
 
+  /** It dies and is not started again. */
+  leave(): void {
+    this.crash();
+    this.#gone = true;
+  }
+
   heal(): void {
     if (this.process === null) this.start();
     else this.#goOn(this.process);
@@ -584,6 +596,7 @@ export class Node {
   /** Nothing is kept of what is over. */
   get idle(): boolean {
     const { process } = this;
+    if (this.#gone) return true;
     if (process === null || this.#relay === null) return false;
     const { inFlight, waitingRows, destinations } = statsOf(this.#relay);
     return inFlight + waitingRows + destinations === 0 && (process.threadDied || process.arena.held === 0);
