@@ -5,7 +5,7 @@
  * exactly one fate within REST_MS, and whoever got a message twice did so by a fault that explains it (I2, I6).
  *
  *   node --test test/simulation/cluster.test.ts                                   the short form
- *   SIM_SEEDS=1000 node --test test/simulation/cluster.test.ts                    the long form
+ *   ./build.sh simulate 1000                                                      the long form
  *   SIM_SCENARIO=2 SIM_SEED=12 node --test test/simulation/cluster.test.ts        one seed; with SIM_TRACE=1 it talks
  */
 import assert from 'node:assert/strict';
@@ -15,7 +15,7 @@ import { enterSimulation } from './cluster/hooks.ts';
 enterSimulation(process.env.SIM_MUTATION);
 const { SCENARIOS, simulate, withoutShard } = await import('./cluster/scenarios.ts');
 
-const SEEDS = Number(process.env.SIM_SEEDS ?? 50);
+const SEEDS = Number(process.env.SIM_SEEDS ?? 40);
 const ONLY = process.env.SIM_SEED;
 const LONG = 3_600_000;
 

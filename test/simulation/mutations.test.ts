@@ -8,7 +8,7 @@ import { run } from '../support/child.ts';
 import { MUTATIONS } from './cluster/mutations.ts';
 
 const HUNT = join(import.meta.dirname, 'cluster/hunt.ts');
-/** Of the 50 that the short form has. */
+/** Of the 40 that the short form has. */
 const SEEDS = '30';
 /** Children at a time. */
 const AT_ONCE = 2;
