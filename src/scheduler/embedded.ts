@@ -24,6 +24,8 @@ const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
 const MEMORY_PAUSE_MS = 200;
 
+/** Where places are few, a claim of this share (1/n) of them is worth it. */
+const WORTH_SHARE = 8;
 /** A claim waits no longer than this for more rows to be worth it: what is being sent may take minutes. */
 const CLAIM_GATHER_MS = 500;
 
@@ -308,7 +310,8 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = free - place.inFlight;
-      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
+      const { minClaimRows = 1, maxInFlight } = this.#options;
+      const worth = Math.min(minClaimRows, place.waitingRows, Math.ceil(maxInFlight / WORTH_SHARE));
       const gathers =
         room < worth && place.inFlight > 0 && Math.abs(nowMs - place.claimedMs) < CLAIM_GATHER_MS;
       if (room <= 0 || gathers) {
