@@ -59,6 +59,9 @@ export class DuePoll {
       this.#ports.onError(error);
     }
     const tookMs = Math.max(0, this.#ports.now() - sinceMs);
-    if (this.#running) this.#later(Math.max(this.#intervalMs(), tookMs * REST_FACTOR));
+    // At most ten intervals, however long it took: the process, or a server, may have stood still meanwhile.
+    const intervalMs = this.#intervalMs();
+    const restMs = Math.min(tookMs, intervalMs) * REST_FACTOR;
+    if (this.#running) this.#later(Math.max(intervalMs, restMs));
   }
 }
