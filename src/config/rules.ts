@@ -1,6 +1,7 @@
 /** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { checkPolicy } from './policy-rules.ts';
 import type { Config } from './schema.ts';
 
 export interface Finding {
@@ -27,6 +28,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkDatabase(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
+  checkPolicy(config.policy, problem, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {

@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { policySchema } from './policy-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -136,6 +137,7 @@ const schema = {
   storage: storage.prefault({}),
   scheduler: z.strictObject({ engine: z.enum(['embedded']).default('embedded').describe('Scheduler.') }).prefault({}),
   delivery: delivery.prefault({}),
+  policy: policySchema.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
