@@ -24,11 +24,13 @@ import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { queueIdTimeMs } from './mail/queue-id.ts';
-import { type Arena, createArena, listen, reactorConnections } from './native.ts';
+import { type Arena, createArena, listen, mapSharedMemory, reactorConnections } from './native.ts';
 import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import { ConnectionGate } from './policy/gate.ts';
+import { openPolicyMemory } from './policy/host-memory.ts';
 import {
   firstOrigin,
   hostListeners,
@@ -93,6 +95,7 @@ export class Relay {
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
+  #gate: ConnectionGate | null = null;
   #purgeTimer: NodeJS.Timeout | null = null;
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
@@ -162,6 +165,7 @@ export class Relay {
         ...shared,
         origin: origin + thread,
         gauges: this.#gauges.buffer,
+        policy: this.#place.policy,
       })),
     );
     if (accepts) await this.#listen();
@@ -183,6 +187,8 @@ export class Relay {
   async #listen(): Promise<void> {
     const ports = { listen, reactorConnections, now: Date.now };
     const { reactorIds } = this.#sessions;
+    const memory = openPolicyMemory(this.#place.policy, mapSharedMemory);
+    this.#gate = new ConnectionGate(this.#config, memory, this.#log);
     this.#listener = new Listener(
       this.#config,
       reactorIds,
@@ -190,6 +196,7 @@ export class Relay {
       this.#log,
       ports,
       this.#place.counts,
+      this.#gate,
     );
     this.addresses = await this.#listener.start(ownSockets(this.#place));
     // Until mail can go its way, connections wait in the kernel.
@@ -277,6 +284,7 @@ export class Relay {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
     this.#listener?.reconfigure(config);
+    this.#gate?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });

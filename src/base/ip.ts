@@ -87,7 +87,12 @@ export function formatNetwork({ ip, bits }: Network): string {
 /** The address with all but the first `bits` cleared. */
 export function masked(ip: Ip, bits: number): Ip {
   if (bits >= 128) return ip;
-  return [maskWord(ip[0], bits), maskWord(ip[1], bits - 32), maskWord(ip[2], bits - 64), maskWord(ip[3], bits - 96)];
+  return [
+    maskWord(ip[0], bits),
+    maskWord(ip[1], bits - 32),
+    maskWord(ip[2], bits - 64),
+    maskWord(ip[3], bits - 96),
+  ];
 }
 
 function maskWord(word: number, bits: number): number {

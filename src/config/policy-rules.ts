@@ -42,7 +42,8 @@ function checkZones({ dnsbl }: PolicyConfig, problem: Say): void {
   for (const [i, { answers }] of dnsbl.zones.entries())
     for (const [j, answer] of answers.entries()) {
       const [from = '', to] = answer.split('-');
-      const good = to === undefined ? parseNetwork(from) !== null : parseIp(from) !== null && parseIp(to) !== null;
+      const good =
+        to === undefined ? parseNetwork(from) !== null : parseIp(from) !== null && parseIp(to) !== null;
       if (!good)
         problem(
           ['policy', 'dnsbl', 'zones', i, 'answers', j],
@@ -55,7 +56,10 @@ function checkZones({ dnsbl }: PolicyConfig, problem: Say): void {
 
 function checkRates({ rates }: PolicyConfig, problem: Say, warning: Say): void {
   for (const [i, { count, per }] of rates.limits.entries())
-    if ((per === 'user' && count === 'connections') || (per === 'sender_domain' && !/^(mess|recip)/.test(count)))
+    if (
+      (per === 'user' && count === 'connections') ||
+      (per === 'sender_domain' && !/^(mess|recip)/.test(count))
+    )
       problem(
         ['policy', 'rates', 'limits', i, 'per'],
         `${count} cannot be counted per ${per}: it is not known yet when they come`,
@@ -66,7 +70,10 @@ function checkRates({ rates }: PolicyConfig, problem: Say, warning: Say): void {
 
 function checkTimes({ bans, tarpit, greylist }: PolicyConfig, problem: Say, warning: Say): void {
   if (bans.duration_ms > bans.max_duration_ms)
-    problem(['policy', 'bans', 'duration_ms'], `must not exceed bans.max_duration_ms (${bans.max_duration_ms})`);
+    problem(
+      ['policy', 'bans', 'duration_ms'],
+      `must not exceed bans.max_duration_ms (${bans.max_duration_ms})`,
+    );
   if (tarpit.delay_ms > tarpit.max_delay_ms)
     problem(['policy', 'tarpit', 'delay_ms'], `must not exceed tarpit.max_delay_ms (${tarpit.max_delay_ms})`);
   if (greylist.delay_ms >= greylist.retry_window_ms)
@@ -75,5 +82,8 @@ function checkTimes({ bans, tarpit, greylist }: PolicyConfig, problem: Say, warn
       `must be less than greylist.retry_window_ms (${greylist.retry_window_ms}), or nobody ever passes`,
     );
   if (greylist.enabled && greylist.mode === 'reject')
-    warning(['policy', 'greylist', 'mode'], 'reject: whoever is new is told never to come back; defer asks for a retry');
+    warning(
+      ['policy', 'greylist', 'mode'],
+      'reject: whoever is new is told never to come back; defer asks for a retry',
+    );
 }

@@ -110,7 +110,8 @@ export class BanTable {
   list(afterMs: number): Ban[] {
     const bans = new Map<string, Ban>();
     for (let slot = 0; slot < this.#words.length; slot += SLOT_WORDS) {
-      if (Atomics.load(this.#words, slot + AT.state) !== STATE.live || this.#untilMs(slot) <= afterMs) continue;
+      if (Atomics.load(this.#words, slot + AT.state) !== STATE.live || this.#untilMs(slot) <= afterMs)
+        continue;
       const ban = this.#read(slot);
       const other = bans.get(ban.network);
       if (other === undefined || other.untilMs < ban.untilMs) bans.set(ban.network, ban);
@@ -155,7 +156,8 @@ export class BanTable {
         const state = Atomics.load(words, slot + AT.state);
         if (state === STATE.empty && this.#take(slot, STATE.empty)) return slot;
         if (state !== STATE.live) continue;
-        if (first < 0 || (words[slot + AT.untilS] as number) < (words[first + AT.untilS] as number)) first = slot;
+        if (first < 0 || (words[slot + AT.untilS] as number) < (words[first + AT.untilS] as number))
+          first = slot;
       }
       // All sixteen are being written by processes that died: the first of them is taken over.
       if (first < 0) return (place & this.#mask) * SLOT_WORDS;

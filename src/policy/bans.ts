@@ -10,7 +10,10 @@ import type { CounterStore } from './counters.ts';
 type Rules = Config['policy']['bans'];
 
 /** What the ban after `times` bans lasts. */
-export function banDurationMs(times: number, rules: Pick<Rules, 'duration_ms' | 'growth' | 'max_duration_ms'>): number {
+export function banDurationMs(
+  times: number,
+  rules: Pick<Rules, 'duration_ms' | 'growth' | 'max_duration_ms'>,
+): number {
   return Math.min(rules.max_duration_ms, rules.duration_ms * rules.growth ** Math.min(times - 1, 1000));
 }
 
@@ -37,7 +40,8 @@ export class Bans {
     const network = clientNetwork(ip);
     const bucket = { limit: allowed, intervalMs: window_ms, burst: allowed };
     const taken = this.#counters.take(`failure ${kind} ${formatNetwork(network)}`, 1, bucket, nowMs);
-    if (typeof taken !== 'number') return taken.then((late) => (late === 0 ? null : this.#ban(ip, kind, nowMs)));
+    if (typeof taken !== 'number')
+      return taken.then((late) => (late === 0 ? null : this.#ban(ip, kind, nowMs)));
     return taken === 0 ? null : this.#ban(ip, kind, nowMs);
   }
 

@@ -29,21 +29,21 @@ const NONE: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
 
 export class PolicyDns {
   readonly #rules: Config['dns'];
-  readonly #queries: PolicyQueries;
-  readonly #cache: LRUCache<string, Records>;
+  /** Made when first asked: most relays never do. */
+  #queries: PolicyQueries | null;
+  #cache: LRUCache<string, Records> | null = null;
   readonly #asked = new Map<string, Promise<Records | null>>();
 
-  constructor(rules: Config['dns'], queries: PolicyQueries = resolverFor(rules)) {
+  /** @param queries for tests; by default a resolver as the rules say. */
+  constructor(rules: Config['dns'], queries: PolicyQueries | null = null) {
     this.#rules = rules;
     this.#queries = queries;
-    // Without a cache each answer would still serve the session that waited for it.
-    this.#cache = new LRUCache({ max: Math.max(1, rules.cache_max_entries), ttlResolution: 100 });
   }
 
   /** @param timeoutMs how long this asker waits; the question goes on, and its answer serves the next one. */
   ask(kind: Kind, name: string, timeoutMs: number): Answer {
     const key = `${kind} ${name}`;
-    const known = this.#cache.get(key);
+    const known = this.#cache?.get(key);
     if (known !== undefined) return known;
     const asked = this.#asked.get(key) ?? this.#begin(key, kind, name);
     return asked === null ? null : sooner(asked, timeoutMs);
@@ -55,6 +55,8 @@ export class PolicyDns {
       this.#asked.delete(key);
       if (found === null) return null;
       const { cache_max_ttl_ms: most } = this.#rules;
+      // Without a cache each answer still serves the session that waited for it.
+      this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
       this.#cache.set(key, found.records, { ttl: Math.max(LEAST_TTL_MS, Math.min(found.ttlMs, most)) });
       return found.records;
     });
@@ -63,17 +65,19 @@ export class PolicyDns {
   }
 
   async #query(kind: Kind, name: string): Promise<{ records: Records; ttlMs: number } | null> {
+    this.#queries ??= resolverFor(this.#rules);
+    const queries = this.#queries;
     try {
       // node:dns tells no TTL of MX and PTR.
       if (kind === 'MX') {
-        const found = await this.#queries.resolveMx(name);
+        const found = await queries.resolveMx(name);
         return { records: found.map(({ exchange }) => plain(exchange)), ttlMs: this.#rules.mx_ttl_ms };
       }
       if (kind === 'PTR') {
-        const found = await this.#queries.resolvePtr(name);
+        const found = await queries.resolvePtr(name);
         return { records: found.map(plain), ttlMs: this.#rules.mx_ttl_ms };
       }
-      const found = await this.#queries[kind === 'A' ? 'resolve4' : 'resolve6'](name, { ttl: true });
+      const found = await queries[kind === 'A' ? 'resolve4' : 'resolve6'](name, { ttl: true });
       const ttlMs = Math.min(...found.map(({ ttl }) => ttl)) * 1000;
       return { records: found.map(({ address }) => address), ttlMs };
     } catch (error) {
@@ -107,5 +111,8 @@ export function reversed(ip: readonly number[], v4: boolean): string {
   const digits = words.map((word) => word.toString(16).padStart(8, '0')).join('');
   if (!v4) return [...digits].reverse().join('.');
   const octets = digits.match(/../g) ?? [];
-  return octets.reverse().map((octet) => Number.parseInt(octet, 16)).join('.');
+  return octets
+    .reverse()
+    .map((octet) => Number.parseInt(octet, 16))
+    .join('.');
 }

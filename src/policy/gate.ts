@@ -6,21 +6,27 @@
 import { clientNetwork, formatNetwork, type Ip, NetworkSet, neighbourhood, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { Reply } from '../protocol/reply.ts';
 import type { Ban } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
 import { type Hit, Part, type Subject } from './part.ts';
 import { Rates } from './rates.ts';
 import { policyReply } from './replies.ts';
-import type { Reply } from '../protocol/reply.ts';
 
 type Limits = Config['policy']['connections'];
+
+/** Refused connections that are logged, each second. */
+const LINES_PER_SECOND = 20;
 
 export class ConnectionGate {
   readonly #memory: PolicyMemory;
   readonly #log: Log;
   /** Connections counted by this thread, by address: only these are given back. */
   readonly #entered = new Map<string, number>();
+  #toldSinceMs = 0;
+  #told = 0;
+  #untold = 0;
   #hostname = '';
   #limits!: Limits;
   #limitsPart!: Part;
@@ -55,8 +61,19 @@ export class ConnectionGate {
     const subject = { ip, address: peer, mayRelay: this.#relayNetworks.has(ip), user: null };
     const hit = this.enter(subject, nowMs);
     if (hit === null) return null;
-    this.#log.info('policy.hit', { client: peer, rule: hit.rule, mode: hit.mode, detail: hit.detail });
+    this.#tell(peer, hit, nowMs);
     return policyReply(hit, this.#hostname);
+  }
+
+  /** A flood must not become one of log lines: what is left out is counted. */
+  #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
+    if (nowMs - this.#toldSinceMs >= 1000) {
+      if (this.#untold > 0) this.#log.info('policy.hits-not-logged', { hits: this.#untold });
+      this.#toldSinceMs = nowMs;
+      this.#told = this.#untold = 0;
+    }
+    if (++this.#told <= LINES_PER_SECOND) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
+    else this.#untold++;
   }
 
   /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
@@ -136,7 +153,11 @@ export class ConnectionGate {
     if (max_per_ip > 0 && connections.of(client) > max_per_ip)
       return { rule: 'perIp', mode, detail: `more than ${max_per_ip} connections of ${client}` };
     if (max_per_network > 0 && connections.of(networkName(ip)) > max_per_network)
-      return { rule: 'perNetwork', mode, detail: `more than ${max_per_network} connections of ${networkName(ip)}` };
+      return {
+        rule: 'perNetwork',
+        mode,
+        detail: `more than ${max_per_network} connections of ${networkName(ip)}`,
+      };
     return null;
   }
 

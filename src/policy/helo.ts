@@ -52,7 +52,9 @@ export class Helo {
     const answer = this.#dns.ask(isV4(ip) ? 'A' : 'AAAA', name, this.#config.timeout_ms);
     const decide = (addresses: Records | null): Hit | null => {
       if (addresses === null) return this.#unknown(given);
-      return addresses.some((text) => same(parseIp(text), ip)) ? null : this.#hit(`${given} has another address`);
+      return addresses.some((text) => same(parseIp(text), ip))
+        ? null
+        : this.#hit(`${given} has another address`);
     };
     return answer instanceof Promise ? answer.then(decide) : decide(answer);
   }
@@ -74,5 +76,11 @@ function isClients(literal: string, { ip }: Subject): boolean {
 
 /** Two labels or more, and not an address without its brackets. */
 function isFullName(name: string): boolean {
-  return name.includes('.') && !name.endsWith('.') && !name.includes('_') && parseIp(name) === null && !name.includes(':');
+  return (
+    name.includes('.') &&
+    !name.endsWith('.') &&
+    !name.includes('_') &&
+    parseIp(name) === null &&
+    !name.includes(':')
+  );
 }

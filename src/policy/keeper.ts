@@ -7,7 +7,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
-import { formatNetwork, parseNetwork } from '../base/ip.ts';
+import { formatNetwork, type Network, parseNetwork } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { putBans, readBans, writeBans, writeBansSync } from './ban-file.ts';
@@ -145,10 +145,14 @@ export class PolicyKeeper {
   }
 }
 
-function networkOf(text: string) {
+/** @throws RelayError when the text is no address or network. */
+export function networkOf(text: string): Network {
   const network = parseNetwork(text);
   if (network !== null) return network;
-  throw new RelayError('control-failed', `"${text}" is no address or network; write 192.0.2.1 or 2001:db8::/64`);
+  throw new RelayError(
+    'control-failed',
+    `"${text}" is no address or network; write 192.0.2.1 or 2001:db8::/64`,
+  );
 }
 
 /** @throws RelayError when the text is no address or network. */

@@ -51,13 +51,16 @@ export class Policy {
   readonly #xclient: NetworkSet;
   readonly #xforward: NetworkSet;
 
-  constructor({ policy, hostname, dns: dnsRules }: Config, { gate, memory, log, clock, queries }: PolicyShared) {
+  constructor(
+    { policy, hostname, dns: dnsRules }: Config,
+    { gate, memory, log, clock, queries }: PolicyShared,
+  ) {
     this.hostname = hostname;
     this.tagHeader = policy.tag_header;
     this.gate = gate;
     this.log = log;
     this.clock = clock;
-    const dns = queries === undefined ? new PolicyDns(dnsRules) : new PolicyDns(dnsRules, queries);
+    const dns = new PolicyDns(dnsRules, queries);
     this.reverseDns = new ReverseDns(policy.reverse_dns, dns);
     this.helo = new Helo(policy.helo, hostname, dns);
     this.dnsbl = new Dnsbl(policy.dnsbl, dns);

@@ -33,7 +33,9 @@ export class ReverseDns {
     if (names.length === 0) return this.#hit(`${address} has no name`);
     if (this.#config.require === 'name') return null;
     const kind = isV4(ip) ? 'A' : 'AAAA';
-    const answers = names.slice(0, MAX_NAMES).map((name) => this.#dns.ask(kind, name, this.#config.timeout_ms));
+    const answers = names
+      .slice(0, MAX_NAMES)
+      .map((name) => this.#dns.ask(kind, name, this.#config.timeout_ms));
     const decide = (known: (Records | null)[]): Hit | null => {
       if (known.some((addresses) => addresses?.some((text) => same(parseIp(text), ip)))) return null;
       if (known.includes(null)) return this.#unknown(address);

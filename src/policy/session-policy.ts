@@ -37,6 +37,7 @@ export class SessionPolicy implements Subject {
   #lasting = 0;
   /** Hits that were logged: a message that tells nothing new says nothing. */
   #said: Set<string> | null = null;
+  #senderDomain = '';
 
   /** @param session its id, for the log. */
   constructor(policy: Policy, session: string, address: string, mayRelay: boolean) {
@@ -126,6 +127,7 @@ export class SessionPolicy implements Subject {
   /** At MAIL. @param domain of the sender, '' for the null path. */
   mail(address: string, domain: string, helo: string): Answer {
     if (this.#tags !== null) this.#tags.length = this.#lasting;
+    this.#senderDomain = domain;
     const { gate, looksAt, clock } = this.#policy;
     const banned = this.#refusal(gate.banned(this, clock.nowMs));
     if (banned !== null) return banned;
@@ -140,8 +142,9 @@ export class SessionPolicy implements Subject {
     return this.#inTurn(found, () => rates.take('messages', this, domain, clock.nowMs));
   }
 
-  /** At RCPT. @param senderDomain of the sender, '' for the null path. */
-  recipient(sender: string, senderDomain: string, address: string, domain: string): Answer {
+  /** At RCPT, with the sender as MAIL gave it. */
+  recipient(sender: string, address: string, domain: string): Answer {
+    const senderDomain = this.#senderDomain;
     const { looksAt, addresses, greylist, rates, clock } = this.#policy;
     if (!looksAt.recipient) return null;
     const found: Found[] = [];
@@ -162,7 +165,11 @@ export class SessionPolicy implements Subject {
     const pauseMs = Math.min(pauses.maxMs, pauses.delayMs * over);
     const { mode } = tarpit;
     const last = pauseMs >= pauses.maxMs;
-    const hit: Hit = { rule: 'tarpit', mode: last || mode === 'log' ? mode : 'tag', detail: `${errors} errors` };
+    const hit: Hit = {
+      rule: 'tarpit',
+      mode: last || mode === 'log' ? mode : 'tag',
+      detail: `${errors} errors`,
+    };
     const refusal = this.#refusal(hit);
     this.#lasting = Math.max(this.#lasting, this.#tags?.length ?? 0);
     return { pauseMs: mode === 'log' ? 0 : pauseMs, refusal };

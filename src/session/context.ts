@@ -8,6 +8,7 @@ import type { RelayPolicy } from '../admission/relay-policy.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
+import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
 import type { SessionSettings } from './settings.ts';
 import type { Submissions } from './submissions.ts';
@@ -19,6 +20,9 @@ export type SessionPort = Pick<
   | 'send'
   | 'sendLatin1'
   | 'expectLines'
+  | 'expectProxy'
+  | 'hold'
+  | 'flush'
   | 'expectData'
   | 'expectChunk'
   | 'dropContent'
@@ -42,10 +46,14 @@ export interface SessionContext {
   readonly admission: Admission;
   readonly submissions: Submissions;
   readonly log: Log;
-  /** These four are replaced when the configuration is reloaded. */
+  /** For what comes between two turns, as an answer of DNS. */
+  readonly now: () => number;
+  /** These five are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;
   classes: RecipientClasses;
+  /** The policy as one session meets it; sessions open at a reload keep theirs. */
+  policyOf: (session: string, address: string, mayRelay: boolean) => SessionPolicy;
   /** null when transcripts are off. */
   transcript: Transcript | null;
 }

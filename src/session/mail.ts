@@ -31,6 +31,8 @@ export const mail: Verb<MailCommand> = {
     return admission.transaction();
   },
 
+  screen: ({ policy, client }, { path }) => policy.mail(path.address, path.domain, client.helo),
+
   apply(session, { path, parameters }) {
     const { body, smtpUtf8, ret, envid } = parameters;
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };

@@ -1,11 +1,14 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { PolicyPlace } from '../policy/host-memory.ts';
 
 export interface SessionThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
   gauges: SharedArrayBuffer;
+  /** What the policy shares over the host. */
+  policy: PolicyPlace;
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
   /** See QueueIds. */

@@ -5,13 +5,19 @@
  */
 import type { ClientInfo, Message } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
+import type { Answer, Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
+import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import { receivedHeader } from '../protocol/trace.ts';
+import type { Told } from '../protocol/xclient.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
+import { failureOf } from './failures.ts';
 import { VERDICT } from './messages.ts';
 import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
+import type { Verb } from './verb.ts';
+import { knownOf } from './xclient.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -24,16 +30,31 @@ const STARTTLS = verbCode('STARTTLS');
 /** How soon to look again when a commit is done but its verdict still on the way. */
 const VERDICT_IN_FLIGHT_MS = 50;
 
+/** Commands that came while they could not be served yet, in order. */
+interface Held {
+  readonly lines: { text: string; flags: number }[];
+  /** null: no deadline, somebody will resume. */
+  readonly onDeadline: (() => void) | null;
+  /** The banner is not out yet: whoever speaks is early. */
+  readonly greeting: boolean;
+}
+
 export class Session {
   readonly context: SessionContext;
   readonly connection: number;
   readonly id: string;
-  /** Decided once, when the connection opens. */
-  readonly mayRelay: boolean;
+  readonly policy: SessionPolicy;
+  /** Address of the socket's other end, whoever it speaks for. */
+  readonly peer: string;
+  /** Decided when the connection opens, and again when the client turns out to be another one. */
+  mayRelay: boolean;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
+  #held: Held | null = null;
+  /** What XFORWARD said about the next message. */
+  #forwarded: Told | null = null;
   #deadlineSetMs = 0;
 
   /** @param address peer address, or 'unix'. */
@@ -41,26 +62,162 @@ export class Session {
     this.context = context;
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
+    this.peer = address;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
+    this.policy = context.policyOf(this.id, address, this.mayRelay);
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
   }
 
-  /** The connection is open: greets, or turns away while the relay drains. */
+  /** The connection is open: greets, turns away while the relay drains, or waits for who it is that a proxy brings. */
   open(): void {
-    const { port, settings, transcript, admission } = this.context;
+    const { port, transcript } = this.context;
     transcript?.opened(this.id, this.client.address);
+    if (!this.policy.expectsProxy) {
+      this.#begin();
+      return;
+    }
+    port.expectProxy(this.connection);
+    this.#holdFor(this.policy.proxyTimeoutMs, () => this.#noProxy('timeout'));
+  }
+
+  /** The PROXY header, '' when what came is none: then there is nobody to talk to. */
+  proxied(header: string): void {
+    if (this.state.phase === 'closed') return;
+    const parsed = parseProxyHeader(header);
+    if (parsed === null) {
+      this.#noProxy('malformed');
+      return;
+    }
+    this.#held = null;
+    if (parsed.source !== null && !this.#become(parsed.source)) return;
+    this.context.port.expectLines(this.connection);
+    this.#begin();
+  }
+
+  #noProxy(why: string): void {
+    this.context.log.info('session.proxy-refused', { session: this.id, client: this.peer, why });
+    this.close();
+  }
+
+  /** Greets, after the greet delay where there is one. */
+  #begin(): void {
+    const { settings, admission, port } = this.context;
     if (admission.draining()) {
       this.reply(REPLY.draining.with(settings.hostname));
       return;
     }
+    this.policy.opened();
+    const delayMs = this.policy.greetDelayMs();
+    if (delayMs === 0) {
+      this.#greet();
+      return;
+    }
+    // Commands are read on: to see them now is what the delay is for.
+    this.#held = { lines: [], greeting: true, onDeadline: () => this.resume(() => this.#greet()) };
+    port.deadline(this.connection, delayMs);
+  }
+
+  #greet(): void {
+    const { port, settings } = this.context;
     port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
     this.reply(settings.banner);
     this.#setDeadline(settings.commandTimeoutMs);
   }
 
+  /** The client is this one from now on; false when that one is refused. */
+  #become(address: string): boolean {
+    this.mayRelay = this.context.relayPolicy.isRelayClient(address);
+    this.client = { ...this.client, address };
+    const refusal = this.policy.moved(address, this.mayRelay);
+    if (refusal !== null) this.#refuse(refusal);
+    return refusal === null;
+  }
+
+  /** XCLIENT: the session begins anew as that client's. */
+  becomeTold(told: Told): void {
+    this.state = NEW;
+    this.client = { ...this.client, ...knownOf(told) };
+    if (told.address && !this.#become(told.address)) return;
+    if (told.login) this.policy.authenticated(told.login);
+    this.policy.opened();
+    this.#greet();
+  }
+
+  /** XFORWARD: whom the next message is from, for the records. */
+  forward(told: Told): void {
+    const before = this.#forwarded;
+    this.#forwarded =
+      before === null ? told : { ...before, ...told, others: { ...before.others, ...told.others } };
+    this.reply(REPLY.ok);
+  }
+
+  /**
+   * Serves no more commands until `resume`; those that come meanwhile are kept. The deadline is for the caller's delay:
+   * without one the caller answers for the end of it.
+   */
+  #holdFor(ms: number, onDeadline: (() => void) | null): void {
+    this.#held = { lines: [], onDeadline, greeting: false };
+    this.context.port.hold(this.connection);
+    this.context.port.deadline(this.connection, ms);
+  }
+
+  /** Goes on: does what was waited for, then serves the commands that came meanwhile. */
+  resume(act: () => void): void {
+    const held = this.#held;
+    if (held === null || this.state.phase === 'closed') return;
+    this.#held = null;
+    act();
+    // One that makes the session wait again keeps those behind it.
+    for (const { text, flags } of held.lines) this.line(text, flags);
+    if (this.#held !== null || !this.#readsLines()) return;
+    this.context.port.expectLines(this.connection);
+    this.#setDeadline(this.context.settings.commandTimeoutMs);
+  }
+
+  #keep(held: Held, text: string, flags: number): void {
+    if (held.greeting && held.lines.length === 0) {
+      const refusal = this.policy.spokeEarly();
+      if (refusal !== null) {
+        this.#refuse(refusal);
+        return;
+      }
+      this.context.port.hold(this.connection);
+    }
+    held.lines.push({ text, flags });
+  }
+
+  /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
+  #unless(answer: Answer, act: () => void): void {
+    if (answer === null) act();
+    else if (!(answer instanceof Promise)) this.#refuse(answer);
+    else {
+      this.#holdFor(0, null);
+      void answer.then((verdict) => {
+        const { clock, now, port } = this.context;
+        clock.nowMs = now();
+        this.resume(() => this.#unless(verdict, act));
+        port.flush();
+      });
+    }
+  }
+
+  #refuse({ reply, ends }: Refusal): void {
+    if (!ends) {
+      this.reply(reply);
+      return;
+    }
+    this.#logRefusal(reply);
+    this.#send(reply);
+    this.close();
+  }
+
   /** A command line without its end; flags of LINE_FLAG. */
   line(text: string, flags: number): void {
     if (this.state.phase === 'closed') return;
+    if (this.#held !== null) {
+      this.#keep(this.#held, text, flags);
+      return;
+    }
     this.context.transcript?.command(this.id, text);
     const code = verbCode(text);
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
@@ -69,7 +226,7 @@ export class Session {
         (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
         code,
       );
-    if (!this.#readsLines()) return;
+    if (this.#held !== null || !this.#readsLines()) return;
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) {
       this.context.port.expectLines(this.connection);
     }
@@ -86,6 +243,12 @@ export class Session {
       this.shutDown();
       return;
     }
+    const answer = this.policy.command();
+    if (answer === null) this.#execute(verb, text);
+    else this.#unless(answer, () => this.#execute(verb, text));
+  }
+
+  #execute(verb: Verb<unknown>, text: string): void {
     const command = verb.check(this, text);
     if (command instanceof Reply) {
       this.reply(command);
@@ -96,7 +259,9 @@ export class Session {
       this.reply(refusal);
       return;
     }
-    verb.apply(this, command);
+    const answer = verb.screen?.(this, command) ?? null;
+    if (answer === null) verb.apply(this, command);
+    else this.#unless(answer, () => verb.apply(this, command));
   }
 
   /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
@@ -149,6 +314,10 @@ export class Session {
   timeout(tooSlow: boolean): void {
     const { state } = this;
     if (state.phase === 'closed') return;
+    if (this.#held !== null) {
+      this.#held.onDeadline?.();
+      return;
+    }
     if (state.phase === 'waiting') {
       this.#withdraw(state.ticket, state.content);
       return;
@@ -175,6 +344,7 @@ export class Session {
       this.context.arena.release(state.content);
     }
     this.state = CLOSED;
+    this.policy.closed();
     this.context.transcript?.closed(this.id);
   }
 
@@ -195,17 +365,33 @@ export class Session {
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
   reply(reply: Reply): void {
-    const { port, transcript, settings } = this.context;
+    const { settings } = this.context;
     let sent = reply;
     if (reply.code >= 421) {
       if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
         sent = REPLY.tooManyErrors.with(settings.hostname);
       this.#logRefusal(sent);
     }
-    if (sent.bytes !== null) port.send(this.connection, sent.bytes);
-    else port.sendLatin1(this.connection, sent.line);
-    transcript?.reply(this.id, sent.line);
+    this.#send(sent);
     if (sent.code === 421 || sent.code === 221) this.close();
+    else if (sent.code >= 500) this.#erred(sent);
+  }
+
+  #send(reply: Reply): void {
+    const { port, transcript } = this.context;
+    if (reply.bytes !== null) port.send(this.connection, reply.bytes);
+    else port.sendLatin1(this.connection, reply.line);
+    transcript?.reply(this.id, reply.line);
+  }
+
+  /** A refusal for good went out: the policy may count it, and slow the client down. */
+  #erred(reply: Reply): void {
+    const kind = failureOf(reply);
+    if (kind !== null) this.policy.failure(kind);
+    const { pauseMs, refusal } = this.policy.erred(this.#errors);
+    if (refusal !== null) this.#refuse(refusal);
+    else if (pauseMs > 0 && this.#held === null && this.#readsLines())
+      this.#holdFor(pauseMs, () => this.resume(() => {}));
   }
 
   #logRefusal(reply: Reply): void {
@@ -231,6 +417,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.#forwarded = null;
     this.state = READY;
   }
 
@@ -272,7 +459,7 @@ export class Session {
     const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
     const queueId = queueIds.next();
     const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
-    const trace = receivedHeader({
+    const received = receivedHeader({
       helo: client.helo,
       clientAddress: client.address,
       hostname: settings.hostname,
@@ -284,7 +471,10 @@ export class Session {
     const sizeBytes = arena.lengthBytes(content);
     const receivedAtMs = clock.nowMs;
     const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
-    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
+    const trace = this.policy.tags() + received;
+    const told = this.#forwarded === null ? client : { ...client, ...knownOf(this.#forwarded) };
+    this.#forwarded = null;
+    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client: told };
   }
 
   /**
