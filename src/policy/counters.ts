@@ -47,7 +47,11 @@ export class HostCounters implements CounterStore {
       // A clock that was set back must not lock anybody out for longer than an empty bucket would.
       const fullAt = Math.min(Math.max(Number(before), nowUs), nowUs + capacityUs);
       const after = Math.round(fullAt + perTokenUs * tokens);
-      if (after > nowUs + capacityUs) return Math.ceil((after - nowUs - capacityUs) / 1000);
+      if (after > nowUs + capacityUs) {
+        if (fullAt < Number(before))
+          Atomics.compareExchange(this.#fullAt, at, before, BigInt(Math.round(fullAt)));
+        return Math.ceil((after - nowUs - capacityUs) / 1000);
+      }
       if (Atomics.compareExchange(this.#fullAt, at, before, BigInt(after)) === before) return 0;
     }
   }
