@@ -2,12 +2,15 @@
 import { randomInt } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import type { Log } from './base/log.ts';
 import type { Config } from './config/schema.ts';
 import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
 import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
 import { createSharedMemory, mapSharedMemory } from './native.ts';
+import { ConnectionGate } from './policy/gate.ts';
 import {
   initializePolicyMemory,
+  openPolicyMemory,
   type PolicyPlace,
   policyMemoryBytes,
   policySizes,
@@ -38,6 +41,11 @@ export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []):
   initializePolicyMemory(mapSharedMemory(fd, policyMemoryBytes(sizes)), sizes, randomInt(2 ** 31));
   const policy = { fd, offset: 0, sizes, process: 0 };
   return { process: 0, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
+}
+
+/** What the main thread asks about clients before it hands them on. */
+export function gateOf({ policy }: ProcessPlace, config: Config, log: Log): ConnectionGate {
+  return new ConnectionGate(config, openPolicyMemory(policy, mapSharedMemory), log);
 }
 
 /** Which numbers the threads of this process put into queue ids: from this one on. */

@@ -24,15 +24,14 @@ import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { queueIdTimeMs } from './mail/queue-id.ts';
-import { type Arena, createArena, listen, mapSharedMemory, reactorConnections } from './native.ts';
+import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import { ConnectionGate } from './policy/gate.ts';
-import { openPolicyMemory } from './policy/host-memory.ts';
 import {
   firstOrigin,
+  gateOf,
   hostListeners,
   onlyPlace,
   ownSockets,
@@ -95,7 +94,6 @@ export class Relay {
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
-  #gate: ConnectionGate | null = null;
   #purgeTimer: NodeJS.Timeout | null = null;
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
@@ -187,8 +185,6 @@ export class Relay {
   async #listen(): Promise<void> {
     const ports = { listen, reactorConnections, now: Date.now };
     const { reactorIds } = this.#sessions;
-    const memory = openPolicyMemory(this.#place.policy, mapSharedMemory);
-    this.#gate = new ConnectionGate(this.#config, memory, this.#log);
     this.#listener = new Listener(
       this.#config,
       reactorIds,
@@ -196,7 +192,7 @@ export class Relay {
       this.#log,
       ports,
       this.#place.counts,
-      this.#gate,
+      gateOf(this.#place, this.#config, this.#log),
     );
     this.addresses = await this.#listener.start(ownSockets(this.#place));
     // Until mail can go its way, connections wait in the kernel.
@@ -284,7 +280,6 @@ export class Relay {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
     this.#listener?.reconfigure(config);
-    this.#gate?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });

@@ -27,6 +27,9 @@ export interface ListenerPorts {
   now(): number;
 }
 
+/** The connection policy's part of it. */
+export type Gate = Pick<ConnectionGate, 'accept' | 'leave' | 'reconfigure'>;
+
 export type { ListeningAddress };
 
 export class Listener {
@@ -39,7 +42,7 @@ export class Listener {
   /** On sockets of relay processes that do not accept now, by descriptor. */
   readonly #standIns = new Map<number, Acceptor>();
   readonly #counts: ConnectionCounts;
-  readonly #gate: Pick<ConnectionGate, 'accept' | 'leave'> | null;
+  readonly #gate: Gate | null;
   #config: Config;
   #closed = false;
   #lastErrorMs = Number.NEGATIVE_INFINITY;
@@ -51,7 +54,7 @@ export class Listener {
     log: Log,
     ports: ListenerPorts,
     counts: ConnectionCounts = new LocalCounts(),
-    gate: Pick<ConnectionGate, 'accept' | 'leave'> | null = null,
+    gate: Gate | null = null,
   ) {
     this.#gate = gate;
     this.#counts = counts;
@@ -92,6 +95,7 @@ export class Listener {
   /** Takes the limits of a reloaded configuration; listeners themselves need a restart. */
   reconfigure(config: Config): void {
     this.#config = config;
+    this.#gate?.reconfigure(config);
   }
 
   /** Accepts no more; connections wait in the kernel. */

@@ -3,21 +3,20 @@
  * transaction (name, counts of errors and transactions, deadline); the verbs decide, one file per group. It never
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
-import type { ClientInfo, Message } from '../mail/message.ts';
+import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
 import type { Answer, Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
-import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
-import { receivedHeader } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
+import { arrive, arriveByProxy } from './arrival.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { failureOf } from './failures.ts';
+import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
 import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
 import type { Verb } from './verb.ts';
-import { knownOf } from './xclient.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -68,79 +67,24 @@ export class Session {
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
   }
 
-  /** The connection is open: greets, turns away while the relay drains, or waits for who it is that a proxy brings. */
+  /** The connection is open. */
   open(): void {
-    const { port, transcript } = this.context;
-    transcript?.opened(this.id, this.client.address);
-    if (!this.policy.expectsProxy) {
-      this.#begin();
-      return;
-    }
-    port.expectProxy(this.connection);
-    this.#holdFor(this.policy.proxyTimeoutMs, () => this.#noProxy('timeout'));
+    this.context.transcript?.opened(this.id, this.client.address);
+    arrive(this);
   }
 
-  /** The PROXY header, '' when what came is none: then there is nobody to talk to. */
+  /** The PROXY header, '' when what came is none. */
   proxied(header: string): void {
     if (this.state.phase === 'closed') return;
-    const parsed = parseProxyHeader(header);
-    if (parsed === null) {
-      this.#noProxy('malformed');
-      return;
-    }
     this.#held = null;
-    if (parsed.source !== null && !this.#become(parsed.source)) return;
-    this.context.port.expectLines(this.connection);
-    this.#begin();
+    arriveByProxy(this, header);
   }
 
-  #noProxy(why: string): void {
-    this.context.log.info('session.proxy-refused', { session: this.id, client: this.peer, why });
-    this.close();
-  }
-
-  /** Greets, after the greet delay where there is one. */
-  #begin(): void {
-    const { settings, admission, port } = this.context;
-    if (admission.draining()) {
-      this.reply(REPLY.draining.with(settings.hostname));
-      return;
-    }
-    this.policy.opened();
-    const delayMs = this.policy.greetDelayMs();
-    if (delayMs === 0) {
-      this.#greet();
-      return;
-    }
-    // Commands are read on: to see them now is what the delay is for.
-    this.#held = { lines: [], greeting: true, onDeadline: () => this.resume(() => this.#greet()) };
-    port.deadline(this.connection, delayMs);
-  }
-
-  #greet(): void {
+  greet(): void {
     const { port, settings } = this.context;
     port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
     this.reply(settings.banner);
     this.#setDeadline(settings.commandTimeoutMs);
-  }
-
-  /** The client is this one from now on; false when that one is refused. */
-  #become(address: string): boolean {
-    this.mayRelay = this.context.relayPolicy.isRelayClient(address);
-    this.client = { ...this.client, address };
-    const refusal = this.policy.moved(address, this.mayRelay);
-    if (refusal !== null) this.#refuse(refusal);
-    return refusal === null;
-  }
-
-  /** XCLIENT: the session begins anew as that client's. */
-  becomeTold(told: Told): void {
-    this.state = NEW;
-    this.client = { ...this.client, ...knownOf(told) };
-    if (told.address && !this.#become(told.address)) return;
-    if (told.login) this.policy.authenticated(told.login);
-    this.policy.opened();
-    this.#greet();
   }
 
   /** XFORWARD: whom the next message is from, for the records. */
@@ -155,9 +99,10 @@ export class Session {
    * Serves no more commands until `resume`; those that come meanwhile are kept. The deadline is for the caller's delay:
    * without one the caller answers for the end of it.
    */
-  #holdFor(ms: number, onDeadline: (() => void) | null): void {
-    this.#held = { lines: [], onDeadline, greeting: false };
-    this.context.port.hold(this.connection);
+  holdFor(ms: number, onDeadline: (() => void) | null, greeting = false): void {
+    this.#held = { lines: [], onDeadline, greeting };
+    // Before the banner commands are read on: to see them now is what its delay is for.
+    if (!greeting) this.context.port.hold(this.connection);
     this.context.port.deadline(this.connection, ms);
   }
 
@@ -178,7 +123,7 @@ export class Session {
     if (held.greeting && held.lines.length === 0) {
       const refusal = this.policy.spokeEarly();
       if (refusal !== null) {
-        this.#refuse(refusal);
+        this.refuse(refusal);
         return;
       }
       this.context.port.hold(this.connection);
@@ -189,9 +134,9 @@ export class Session {
   /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
   #unless(answer: Answer, act: () => void): void {
     if (answer === null) act();
-    else if (!(answer instanceof Promise)) this.#refuse(answer);
+    else if (!(answer instanceof Promise)) this.refuse(answer);
     else {
-      this.#holdFor(0, null);
+      this.holdFor(0, null);
       void answer.then((verdict) => {
         const { clock, now, port } = this.context;
         clock.nowMs = now();
@@ -201,7 +146,8 @@ export class Session {
     }
   }
 
-  #refuse({ reply, ends }: Refusal): void {
+  /** The policy's refusal; some end the connection. */
+  refuse({ reply, ends }: Refusal): void {
     if (!ends) {
       this.reply(reply);
       return;
@@ -389,9 +335,9 @@ export class Session {
     const kind = failureOf(reply);
     if (kind !== null) this.policy.failure(kind);
     const { pauseMs, refusal } = this.policy.erred(this.#errors);
-    if (refusal !== null) this.#refuse(refusal);
+    if (refusal !== null) this.refuse(refusal);
     else if (pauseMs > 0 && this.#held === null && this.#readsLines())
-      this.#holdFor(pauseMs, () => this.resume(() => {}));
+      this.holdFor(pauseMs, () => this.resume(() => {}));
   }
 
   #logRefusal(reply: Reply): void {
@@ -439,7 +385,8 @@ export class Session {
       this.#proceed(READY);
       return;
     }
-    const message = this.#message(transaction, content);
+    const message = messageOf(this, transaction, content, this.#forwarded);
+    this.#forwarded = null;
     if (!settings.afterPersist) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
@@ -452,29 +399,6 @@ export class Session {
     const ticket = submissions.addAwaited(message, this);
     this.state = { phase: 'waiting', ticket, queueId: message.queueId, content };
     port.deadline(this.connection, settings.persistWaitMs);
-  }
-
-  #message({ envelope, startedAtMs }: Transaction, content: number): Message {
-    const { queueIds, dates, clock, arena, settings } = this.context;
-    const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
-    const queueId = queueIds.next();
-    const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
-    const received = receivedHeader({
-      helo: client.helo,
-      clientAddress: client.address,
-      hostname: settings.hostname,
-      protocol: client.protocol,
-      queueId,
-      recipient: envelope.smtpUtf8 ? '' : only,
-      date: dates.at(clock.nowMs),
-    });
-    const sizeBytes = arena.lengthBytes(content);
-    const receivedAtMs = clock.nowMs;
-    const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
-    const trace = this.policy.tags() + received;
-    const told = this.#forwarded === null ? client : { ...client, ...knownOf(this.#forwarded) };
-    this.#forwarded = null;
-    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client: told };
   }
 
   /**

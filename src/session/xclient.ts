@@ -1,6 +1,7 @@
 /** XCLIENT and XFORWARD: a listed peer says whom it speaks for; what XCLIENT says counts as if the client itself came. */
 import { POLICY_REPLY } from '../protocol/policy-reply.ts';
 import { parseTold, type Told, XCLIENT_ATTRIBUTES, XFORWARD_ATTRIBUTES } from '../protocol/xclient.ts';
+import { arriveAs } from './arrival.ts';
 import type { SessionView, Verb } from './verb.ts';
 
 const keyword = (name: string, attributes: readonly string[]): string => `${name} ${attributes.join(' ')}`;
@@ -27,7 +28,7 @@ export const xclient: Verb<Told> = {
   apply(session, told) {
     const { log } = session.context;
     log.info('session.xclient', { session: session.id, client: session.client.address, ...logged(told) });
-    session.becomeTold(told);
+    arriveAs(session, told, knownOf(told));
   },
 };
 
