@@ -5,6 +5,7 @@
  */
 import { Resolver } from 'node:dns/promises';
 import { LRUCache } from 'lru-cache';
+import { type Ip, isV4 } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 
 export type Kind = 'A' | 'AAAA' | 'MX' | 'PTR';
@@ -106,13 +107,9 @@ function resolverFor(rules: Config['dns']): PolicyQueries {
 }
 
 /** `4.3.2.1` of 1.2.3.4, the nibbles of an IPv6 address in reverse: what reverse zones and lists are keyed by. */
-export function reversed(ip: readonly number[], v4: boolean): string {
-  const words = v4 ? ip.slice(3) : ip;
-  const digits = words.map((word) => word.toString(16).padStart(8, '0')).join('');
-  if (!v4) return [...digits].reverse().join('.');
-  const octets = digits.match(/../g) ?? [];
-  return octets
-    .reverse()
-    .map((octet) => Number.parseInt(octet, 16))
-    .join('.');
+export function reversed(ip: Ip): string {
+  const last = ip[3];
+  if (isV4(ip)) return `${last & 255}.${(last >>> 8) & 255}.${(last >>> 16) & 255}.${last >>> 24}`;
+  const digits = ip.map((word) => word.toString(16).padStart(8, '0')).join('');
+  return [...digits].reverse().join('.');
 }

@@ -51,9 +51,8 @@ export class Dnsbl {
 
   #client(ip: Ip | null) {
     if (ip === null) return [];
-    const v4 = isV4(ip);
-    const zones = this.#zones[v4 ? 'ipv4' : 'ipv6'];
-    return zones.length === 0 ? [] : this.#ask(zones, reversed(ip, v4));
+    const zones = this.#zones[isV4(ip) ? 'ipv4' : 'ipv6'];
+    return zones.length === 0 ? [] : this.#ask(zones, reversed(ip));
   }
 
   #domain(domain: string) {

@@ -20,8 +20,7 @@ export class ReverseDns {
 
   look({ ip, address }: Subject): Found {
     if (ip === null) return null;
-    const v4 = isV4(ip);
-    const name = `${reversed(ip, v4)}.${v4 ? 'in-addr' : 'ip6'}.arpa`;
+    const name = `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;
     const ptr = this.#dns.ask('PTR', name, this.#config.timeout_ms);
     return ptr instanceof Promise
       ? ptr.then((names) => this.#judge(ip, address, names))
