@@ -16,9 +16,6 @@ import {
   policySizes,
 } from './policy/host-memory.ts';
 
-/** Threads of one process that make queue ids, at most: 64 for sessions, 64 for delivery. */
-const ORIGINS_PER_PROCESS = 128;
-
 export interface ProcessPlace {
   /** Makes queue ids unique over the processes of the host. */
   process: number;
@@ -47,9 +44,6 @@ export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []):
 export function gateOf({ policy }: ProcessPlace, config: Config, log: Log): ConnectionGate {
   return new ConnectionGate(config, openPolicyMemory(policy, mapSharedMemory), log);
 }
-
-/** Which numbers the threads of this process put into queue ids: from this one on. */
-export const firstOrigin = ({ process }: ProcessPlace): number => process * ORIGINS_PER_PROCESS;
 
 /** Sockets that this process accepts on. */
 export const ownSockets = ({ sockets, process }: ProcessPlace): GivenSocket[] =>

@@ -139,6 +139,8 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'shards':
+        return (await target.shards?.()) ?? [];
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

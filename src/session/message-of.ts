@@ -13,9 +13,9 @@ export function messageOf(
   content: ContentHandle,
   forwarded: Told | null,
 ): Message {
-  const { queueIds, dates, clock, arena, settings } = session.context;
+  const { shards, dates, clock, arena, settings } = session.context;
   const client = envelope.smtpUtf8 ? { ...session.client, protocol: 'UTF8SMTP' } : session.client;
-  const queueId = queueIds.next();
+  const queueId = shards.queueId(envelope);
   const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
   const received = receivedHeader({
     helo: client.helo,

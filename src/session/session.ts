@@ -54,6 +54,8 @@ export class Session {
   #held: Held | null = null;
   /** What XFORWARD said about the next message. */
   #forwarded: Told | null = null;
+  /** Commands since the last that brought mail forward. */
+  #idleCommands = 0;
   #deadlineSetMs = 0;
 
   /** @param address peer address, or 'unix'. */
@@ -138,9 +140,11 @@ export class Session {
     else {
       this.holdFor(0, null);
       void answer.then((verdict) => {
-        const { clock, now, port } = this.context;
+        const { clock, now, port, submissions } = this.context;
         clock.nowMs = now();
         this.resume(() => this.#unless(verdict, act));
+        // Between two turns nobody else sends what came of it.
+        submissions.flush();
         port.flush();
       });
     }
@@ -165,6 +169,10 @@ export class Session {
       return;
     }
     this.context.transcript?.command(this.id, text);
+    if (++this.#idleCommands > this.#idleLimit()) {
+      this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
+      return;
+    }
     const code = verbCode(text);
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
@@ -177,6 +185,12 @@ export class Session {
       this.context.port.expectLines(this.connection);
     }
     this.#renewDeadline();
+  }
+
+  /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
+  #idleLimit(): number {
+    const { maxIdleCommands, maxRecipients } = this.context.settings;
+    return this.state.phase === 'envelope' ? maxIdleCommands + maxRecipients : maxIdleCommands;
   }
 
   #command(text: string, code: number): void {
@@ -202,6 +216,8 @@ export class Session {
     }
     const refusal = verb.admit?.(this, command) ?? null;
     if (refusal !== null) {
+      // Mail was offered, and it is we who have no room.
+      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
       this.reply(refusal);
       return;
     }
@@ -246,6 +262,7 @@ export class Session {
     const { transaction, octets, chunkOctets } = state;
     const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
     if (refusal === null) {
+      if (chunkOctets > 0) this.movedOn();
       this.reply(REPLY.chunkOk.with(chunkOctets));
       this.#proceed({ phase: 'chunks', transaction, octets });
       return;
@@ -302,6 +319,11 @@ export class Session {
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
   shutDown(): void {
     this.reply(REPLY.draining.with(this.context.settings.hostname));
+  }
+
+  /** Mail was brought forward: what harmless commands are counted from. */
+  movedOn(): void {
+    this.#idleCommands = 0;
   }
 
   inTransaction(): boolean {
@@ -375,6 +397,7 @@ export class Session {
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
     const { settings, admission, port, submissions, arena } = this.context;
+    this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??

@@ -26,6 +26,7 @@ import type { SessionContext, SessionPort } from '../../src/session/context.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
 import { settingsOf } from '../../src/session/settings.ts';
+import { ShardRouter } from '../../src/session/shard-router.ts';
 import { Submissions } from '../../src/session/submissions.ts';
 import { Transcript } from '../../src/session/transcript.ts';
 import { createVerbs } from '../../src/session/verbs.ts';
@@ -87,13 +88,21 @@ export function contextOf(
   const gate = new ConnectionGate(config, memory, log);
   const queries = policyOf.queries === undefined ? {} : { queries: policyOf.queries };
   const policy = new Policy(config, { gate, memory, log, clock, ...queries });
+  const queueIds = new QueueIds(1, 0, () => clock.nowMs);
   return {
     port,
     arena,
     clock,
     now,
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
-    queueIds: new QueueIds(1, 0, () => clock.nowMs),
+    queueIds,
+    shards: new ShardRouter({
+      database: config.database,
+      gauges,
+      queueIds,
+      now: () => clock.nowMs,
+      lookUp() {},
+    }),
     dates: new DateCache(),
     verbs: createVerbs(),
     admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
