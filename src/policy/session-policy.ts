@@ -28,8 +28,8 @@ export class SessionPolicy implements Subject {
   user: string | null = null;
   readonly #policy: Policy;
   readonly #session: string;
-  /** Of the peer on the socket, which may speak for others. */
-  readonly #peer: { readonly ip: Ip | null };
+  /** Of whoever sends the commands, which may speak for others by XCLIENT. */
+  #speaker: { readonly ip: Ip | null };
   /** Counted by this thread's gate, because the address did not come with the socket. */
   #entered = false;
   #tags: string[] | null = null;
@@ -45,7 +45,7 @@ export class SessionPolicy implements Subject {
     this.#session = session;
     this.address = address;
     this.ip = parseIp(address);
-    this.#peer = { ip: this.ip };
+    this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
   }
 
@@ -58,18 +58,22 @@ export class SessionPolicy implements Subject {
   }
 
   get mayXclient(): boolean {
-    return this.#policy.mayXclient(this.#peer);
+    return this.#policy.mayXclient(this.#speaker);
   }
 
   get mayXforward(): boolean {
-    return this.#policy.mayXforward(this.#peer);
+    return this.#policy.mayXforward(this.#speaker);
   }
 
-  /** The client is another one than the socket says: a PROXY header or XCLIENT told. */
-  moved(address: string, mayRelay: boolean): Verdict {
+  /**
+   * The client is another one than the socket says. With a PROXY header it is the client that speaks from here on; with
+   * XCLIENT it is still the peer, which may go on to speak for others.
+   */
+  moved(address: string, mayRelay: boolean, by: 'proxy' | 'xclient'): Verdict {
     this.#leave();
     this.address = address;
     this.ip = parseIp(address);
+    if (by === 'proxy') this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
     this.user = null;
     this.#tags = null;

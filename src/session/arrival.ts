@@ -27,7 +27,7 @@ export function arriveByProxy(session: Session, header: string): void {
     turnAway(session, 'malformed');
     return;
   }
-  if (parsed.source !== null && !become(session, parsed.source)) return;
+  if (parsed.source !== null && !become(session, parsed.source, 'proxy')) return;
   session.context.port.expectLines(session.connection);
   begin(session);
 }
@@ -36,7 +36,7 @@ export function arriveByProxy(session: Session, header: string): void {
 export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo>): void {
   session.state = NEW;
   session.client = { ...session.client, ...known };
-  if (told.address && !become(session, told.address)) return;
+  if (told.address && !become(session, told.address, 'xclient')) return;
   if (told.login) session.policy.authenticated(told.login);
   session.policy.opened();
   session.greet();
@@ -56,10 +56,10 @@ function begin(session: Session): void {
 }
 
 /** The client is this one from now on; false when that one is refused. */
-function become(session: Session, address: string): boolean {
+function become(session: Session, address: string, by: 'proxy' | 'xclient'): boolean {
   session.mayRelay = session.context.relayPolicy.isRelayClient(address);
   session.client = { ...session.client, address };
-  const refusal = session.policy.moved(address, session.mayRelay);
+  const refusal = session.policy.moved(address, session.mayRelay, by);
   if (refusal !== null) session.refuse(refusal);
   return refusal === null;
 }

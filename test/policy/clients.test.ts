@@ -185,6 +185,18 @@ test('XCLIENT: only listed clients may, it is offered to them, and attributes ar
   assert.match(await f.dialog(PROXY, MAIL, 'XFORWARD ADDR=1.2.3.4'), /^503 5\.5\.1 XFORWARD/);
 });
 
+test('XCLIENT: behind a PROXY header the client needs to be listed, not the proxy', async () => {
+  const f = fixture({ xclient_networks: ['192.0.2.251', '203.0.113.1'], xforward_networks: ['192.0.2.251'] });
+  const others = f.open('192.0.2.251');
+  f.say(others, v1('203.0.113.9'));
+  assert.doesNotMatch(await f.talk(others, 'EHLO a.b'), /XCLIENT|XFORWARD/);
+  assert.match(await f.talk(others, 'XCLIENT ADDR=10.0.0.1'), /^550 5\.7\.1 /);
+  const listed = f.open('192.0.2.251');
+  f.say(listed, v1('203.0.113.1'));
+  assert.match(await f.talk(listed, 'EHLO a.b', 'XCLIENT ADDR=10.0.0.1'), /^220 /);
+  assert.match(await f.talk(listed, 'EHLO a.b', 'XCLIENT ADDR=10.0.0.2'), /^220 /, 'and again for another');
+});
+
 test('XCLIENT: the session begins anew as that client’s; LOGIN counts per user', async () => {
   const limits = [{ count: 'messages', per: 'user', limit: 1 }];
   const f = fixture({ rates: { enabled: true, limits } }, { relay_networks: ['203.0.113.5', PROXY] });
