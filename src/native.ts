@@ -79,7 +79,7 @@ export const EVENT = {
   chunk: 4,
   /** The connection is gone and its id will be used again; a = CLOSE_REASON, b = errno. Sent exactly once for each opened or connect. */
   closed: 5,
-  /** A deadline passed (a = 0), or content came slower than the minimum rate (a = 1). The connection stays until told. */
+  /** A deadline passed (a = 0), or content came slower than the minimum rate (a = 1). b = bytes read of a line whose end has not come. The connection stays until told. */
   timeout: 6,
   /** Client: all bytes of sendContent were handed to the kernel. */
   sent: 7,

@@ -70,7 +70,7 @@ export class ReactorServer {
         session.proxied(flags === 0 ? this.#text(a, b, 0) : '');
         break;
       case EVENT.timeout:
-        session.timeout(a === 1);
+        session.timeout(a === 1, b);
         break;
       case EVENT.closed:
         this.#closed(session, a, b);

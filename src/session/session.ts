@@ -123,14 +123,17 @@ export class Session {
 
   #keep(held: Held, text: string, flags: number): void {
     if (held.greeting && held.lines.length === 0) {
-      const refusal = this.policy.spokeEarly();
-      if (refusal !== null) {
-        this.refuse(refusal);
-        return;
-      }
+      if (this.#isTooEarly(held)) return;
       this.context.port.hold(this.connection);
     }
     held.lines.push({ text, flags });
+  }
+
+  /** The client spoke before the banner: true when it is turned away for that. */
+  #isTooEarly(held: Held): boolean {
+    const refusal = held.lines.length === 0 ? this.policy.spokeEarly() : null;
+    if (refusal !== null) this.refuse(refusal);
+    return refusal !== null;
   }
 
   /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
@@ -273,11 +276,13 @@ export class Session {
     this.#proceed(READY);
   }
 
-  /** The deadline passed, or content came too slowly. */
-  timeout(tooSlow: boolean): void {
+  /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
+  timeout(tooSlow: boolean, partBytes = 0): void {
     const { state } = this;
     if (state.phase === 'closed') return;
     if (this.#held !== null) {
+      // The beginning of a line is speech too.
+      if (this.#held.greeting && partBytes > 0 && this.#isTooEarly(this.#held)) return;
       this.#held.onDeadline?.();
       return;
     }

@@ -344,6 +344,10 @@ test('early talkers: those who wait are greeted, those who do not are turned awa
   const early = f.open(CLIENT);
   assert.match(f.say(early, 'EHLO a.b\r\nMAIL FROM:<a@b.net>\r\n'), /^554 5\.5\.1 [^\r\n]*\r\n$/);
   assert.equal(f.isClosed(early), true);
+  const half = f.open(CLIENT);
+  assert.equal(f.say(half, 'EHLO a.'), '', 'not a line yet');
+  f.reactor.timeout(half);
+  assert.match(f.reactor.sent[half] as string, /^554 5\.5\.1 /);
   const defer = policy({ early_talker: { mode: 'defer' } });
   assert.match(defer.say(defer.open(CLIENT), 'QUIT\r\n'), /^421 4\.5\.1 /);
   const tag = policy({ early_talker: { mode: 'tag' } });

@@ -137,7 +137,7 @@ export class PlainReactor {
 
   /** The deadline passes, or content is too slow. */
   timeout(id: number, tooSlow = false): void {
-    this.#event(EVENT.timeout, 0, id, tooSlow ? 1 : 0, 0);
+    this.#event(EVENT.timeout, 0, id, tooSlow ? 1 : 0, this.#wire(id).input.length);
     this.#turn();
     this.#pump();
   }

@@ -44,6 +44,25 @@ test('wherever the octets are cut, header and dialog come through whole', { time
   assert.deepEqual(new Set(f.closedPeers), new Set(['127.0.0.7']));
 });
 
+test('early talkers on real sockets: a line, half a line, and those who wait', {
+  timeout: 30_000,
+}, async () => {
+  const policy = { early_talker: { enabled: true, exempt: [], greet_delay_ms: 300 } };
+  const f = new ReactorFixture({ relay_domains: ['here.net'], policy });
+  const [line, half, patient] = [await f.client(), await f.client(), await f.client()];
+  await line.send('EHLO a.b\r\n');
+  await half.send('EHLO');
+  for (const early of [line, half]) {
+    assert.match(await early.reply(), /^554 5\.5\.1 /);
+    assert.equal(await early.reply(), '<close>');
+  }
+  assert.match(await patient.reply(), /^220 /);
+  await patient.send(DIALOG);
+  for (const code of [250, 250, 250, 354, 250, 221])
+    assert.match(await patient.reply(), new RegExp(`^${code} `));
+  await f.finish();
+});
+
 test('what is no header is answered with the end of the connection, never with words', {
   timeout: 60_000,
 }, async () => {
