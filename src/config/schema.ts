@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { policySchema } from './policy-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -24,11 +25,13 @@ const listener = z.strictObject({
   path: path().optional().describe('Unix socket path instead of host and port.'),
   fd_name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name of letters, digits, dot, dash').optional().describe('Take the sockets that systemd passes under this name (FileDescriptorName= of the socket unit) instead of opening any.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
+  ...LISTENER_AUTH,
 });
 
 const nextHop = z.strictObject({
   host: hostName.describe('Host name or address of the next hop.').meta(live),
   port: count(1, 65535).default(25).describe('TCP port of the next hop.').meta(live),
+  auth: clientAuth.optional().describe('AUTH at the next hop. Without it mail is sent without AUTH; with it, never.').meta(live),
 });
 
 const smtp = z.strictObject({
@@ -152,7 +155,7 @@ const schema = {
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
-  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),
+  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
@@ -177,6 +180,7 @@ const schema = {
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
   smtp: smtp.prefault({}),
+  auth: auth.prefault({}),
   database: database.prefault({}),
   storage: storage.prefault({}),
   scheduler: z.strictObject({

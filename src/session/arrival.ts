@@ -28,13 +28,14 @@ export function arriveByProxy(session: Session, header: string): void {
     return;
   }
   if (parsed.source !== null && !become(session, parsed.source, 'proxy')) return;
-  session.context.port.expectLines(session.connection);
+  session.expectLines();
   begin(session);
 }
 
 /** XCLIENT: the session begins anew as that client's. */
 export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo>): void {
   session.state = NEW;
+  session.user = null;
   session.client = { ...session.client, ...known };
   if (told.address && !become(session, told.address, 'xclient')) return;
   if (told.login) session.policy.authenticated(told.login);

@@ -5,11 +5,13 @@
 import type { Admission } from '../admission/admission.ts';
 import type { RecipientClasses } from '../admission/recipient-class.ts';
 import type { RelayPolicy } from '../admission/relay-policy.ts';
+import type { Quotas } from '../auth/quotas.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
+import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
 import type { Submissions } from './submissions.ts';
@@ -29,6 +31,7 @@ export type SessionPort = Pick<
   | 'dropContent'
   | 'deadline'
   | 'minRate'
+  | 'hold'
   | 'close'
 >;
 
@@ -39,7 +42,7 @@ export interface TurnClock {
 
 export interface SessionContext {
   readonly port: SessionPort;
-  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState'>;
+  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head'>;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */
@@ -48,6 +51,9 @@ export interface SessionContext {
   readonly verbs: VerbTable;
   readonly admission: Admission;
   readonly submissions: Submissions;
+  readonly logins: Logins;
+  /** null where no listener has AUTH. */
+  readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
   /** For what comes between two turns, as an answer of DNS. */
   readonly now: () => number;

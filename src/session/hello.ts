@@ -2,6 +2,8 @@
 import { isHeloName } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply, withKeywords } from '../protocol/reply.ts';
+import { transmissionType } from '../protocol/trace.ts';
+import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Verb } from './verb.ts';
 import { toldKeywords } from './xclient.ts';
@@ -11,9 +13,14 @@ function checkName(_session: unknown, line: string): string | Reply {
   return isHeloName(name) ? name : REPLY.heloSyntax;
 }
 
-function greet(session: Session, helo: string, protocol: string): void {
+function greet(session: Session, helo: string, esmtp: boolean): void {
   session.reset();
   // A new object: messages already submitted keep the one that was true for them.
+  const protocol = transmissionType(esmtp, {
+    secure: session.secure,
+    authenticated: session.user !== null,
+    utf8: false,
+  });
   session.client = { ...session.client, helo, protocol };
 }
 
@@ -21,7 +28,7 @@ export const helo: Verb<string> = {
   name: 'HELO',
   check: checkName,
   apply(session, name) {
-    greet(session, name, 'SMTP');
+    greet(session, name, false);
     session.reply(session.context.settings.hello);
   },
 };
@@ -30,8 +37,8 @@ export const ehlo: Verb<string> = {
   name: 'EHLO',
   check: checkName,
   apply(session, name) {
-    greet(session, name, 'ESMTP');
-    const { ehlo } = session.context.settings;
+    greet(session, name, true);
+    const ehlo = session.context.settings.ehlo[authOffer(session)];
     const more = toldKeywords(session);
     session.reply(more.length === 0 ? ehlo : withKeywords(ehlo, more));
   },

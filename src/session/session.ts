@@ -3,18 +3,23 @@
  * transaction (name, counts of errors and transactions, deadline); the verbs decide, one file per group. It never
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
+import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
 import type { Answer, Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
+import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
+import { exchangeLine, finish } from './auth.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { failureOf } from './failures.ts';
 import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
+import { giveQuotaBack, takeQuota } from './rights.ts';
+import type { ListenerFacts } from './settings.ts';
 import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
 import type { Verb } from './verb.ts';
 
@@ -28,6 +33,18 @@ const STARTTLS = verbCode('STARTTLS');
 
 /** How soon to look again when a commit is done but its verdict still on the way. */
 const VERDICT_IN_FLIGHT_MS = 50;
+/** Lines that may come behind one that waits for an answer; the reactor stops reading at once, but not in mid-turn. */
+const MAX_EARLY_LINES = 100;
+
+/** What is known of a connection from its first moment. */
+export interface ConnectionFacts {
+  /** Peer address, or 'unix'. */
+  address: string;
+  /** Number of the listener it came through. */
+  listener: number;
+}
+
+const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false };
 
 /** Commands that came while they could not be served yet, in order. */
 interface Held {
@@ -42,11 +59,19 @@ export class Session {
   readonly context: SessionContext;
   readonly connection: number;
   readonly id: string;
+  readonly listener: ListenerFacts;
   readonly policy: SessionPolicy;
   /** Address of the socket's other end, whoever it speaks for. */
   readonly peer: string;
-  /** Decided when the connection opens, and again when the client turns out to be another one. */
+  /** Decided when the connection opens, when the client turns out to be another one, when somebody authenticates. */
   mayRelay: boolean;
+  /** Nobody between the client and us can read along. */
+  secure = false;
+  /** What SCRAM with channel binding is bound to; null where there is none. */
+  channelBinding: ChannelBinding | null = null;
+  /** Who authenticated. */
+  user: User | null = null;
+  failedLogins = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
@@ -57,13 +82,19 @@ export class Session {
   /** Commands since the last that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
+  /** The reactor gives us lines; false after one that it holds the socket for, until it is told how to read on. */
+  #reading = true;
+  /** Came in the turn in which reading was stopped. */
+  readonly #early: { text: string; flags: number }[] = [];
+  /** AUTH was said: a line that is no command may be a password. */
+  #authSaid = false;
 
-  /** @param address peer address, or 'unix'. */
-  constructor(context: SessionContext, connection: number, address: string) {
+  constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
     this.context = context;
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
     this.peer = address;
+    this.listener = context.settings.listeners[listener] ?? NO_LISTENER;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
     this.policy = context.policyOf(this.id, address, this.mayRelay);
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
@@ -104,7 +135,7 @@ export class Session {
   holdFor(ms: number, onDeadline: (() => void) | null, greeting = false): void {
     this.#held = { lines: [], onDeadline, greeting };
     // Before the banner commands are read on: to see them now is what its delay is for.
-    if (!greeting) this.context.port.hold(this.connection);
+    if (!greeting) this.hold();
     this.context.port.deadline(this.connection, ms);
   }
 
@@ -117,14 +148,14 @@ export class Session {
     // One that makes the session wait again keeps those behind it.
     for (const { text, flags } of held.lines) this.line(text, flags);
     if (this.#held !== null || !this.#readsLines()) return;
-    this.context.port.expectLines(this.connection);
+    this.expectLines();
     this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
   #keep(held: Held, text: string, flags: number): void {
     if (held.greeting && held.lines.length === 0) {
       if (this.#isTooEarly(held)) return;
-      this.context.port.hold(this.connection);
+      this.hold();
     }
     held.lines.push({ text, flags });
   }
@@ -143,11 +174,12 @@ export class Session {
     else {
       this.holdFor(0, null);
       void answer.then((verdict) => {
-        const { clock, now, port, submissions } = this.context;
+        const { clock, now, port, submissions, logins } = this.context;
         clock.nowMs = now();
         this.resume(() => this.#unless(verdict, act));
         // Between two turns nobody else sends what came of it.
         submissions.flush();
+        logins.flush();
         port.flush();
       });
     }
@@ -166,28 +198,71 @@ export class Session {
 
   /** A command line without its end; flags of LINE_FLAG. */
   line(text: string, flags: number): void {
-    if (this.state.phase === 'closed') return;
+    const { state } = this;
+    if (state.phase === 'closed') return;
     if (this.#held !== null) {
       this.#keep(this.#held, text, flags);
       return;
     }
-    this.context.transcript?.command(this.id, text);
+    if (state.phase === 'login' || state.phase === 'penance') {
+      this.#keepEarly(text, flags);
+      return;
+    }
     if (++this.#idleCommands > this.#idleLimit()) {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
     const code = verbCode(text);
+    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
+    if (state.phase === 'exchange') {
+      this.context.transcript?.hidden(this.id);
+      exchangeLine(this, state.exchange, text, flags);
+    } else this.#commandLine(text, code, flags);
+    if (this.#held !== null || !this.#readsLines() || this.#early.length > 0) return;
+    this.expectLines();
+    this.#renewDeadline();
+  }
+
+  #commandLine(text: string, code: number, flags: number): void {
+    if (code === AUTH) this.#authSaid = true;
+    else if (isTooLong(text, flags, this.context.settings.maxLineBytes)) flags |= LINE_FLAG.tooLong;
+    const { transcript } = this.context;
+    if (transcript !== null) {
+      if (this.#authSaid && this.context.verbs.find(text, code) === undefined) transcript.hidden(this.id);
+      else transcript.command(this.id, text);
+    }
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
       this.#unreadable(
         (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
         code,
       );
-    if (this.#held !== null || !this.#readsLines()) return;
-    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) {
-      this.context.port.expectLines(this.connection);
-    }
-    this.#renewDeadline();
+  }
+
+  #keepEarly(text: string, flags: number): void {
+    if (this.#early.length < MAX_EARLY_LINES) this.#early.push({ text, flags });
+    else this.reply(REPLY.tooManyErrors.with(this.context.settings.hostname));
+  }
+
+  /** Reads nothing until `readOn`. */
+  hold(): void {
+    this.#reading = false;
+    this.context.port.hold(this.connection);
+  }
+
+  /** Goes on with command lines after a wait, with those first that came before reading stopped. */
+  readOn(): void {
+    if (this.state.phase === 'closed') return;
+    if (this.#held === null) this.#setDeadline(this.context.settings.commandTimeoutMs);
+    for (let line = this.#early.shift(); line !== undefined; line = this.#early.shift())
+      this.line(line.text, line.flags);
+    if (this.#held === null && this.#readsLines()) this.expectLines();
+  }
+
+  expectLines(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.context.port.expectLines(this.connection);
   }
 
   /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
@@ -231,7 +306,8 @@ export class Session {
 
   /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
   #unreadable(reply: Reply, code: number): void {
-    this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
+    if (code === AUTH && reply === REPLY.commandTooLong) this.reply(REPLY.authLineTooLong);
+    else this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
     if (code === BDAT) this.close();
   }
 
@@ -287,7 +363,11 @@ export class Session {
       return;
     }
     if (state.phase === 'waiting') {
-      this.#withdraw(state.ticket, state.content);
+      this.#withdraw(state);
+      return;
+    }
+    if (state.phase === 'penance') {
+      finish(this, state.reply);
       return;
     }
     const { hostname } = this.context.settings;
@@ -300,7 +380,10 @@ export class Session {
     if (state.phase !== 'waiting') return;
     this.context.arena.release(state.content);
     if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
-    else this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+    else {
+      giveQuotaBack(this, state.recipients);
+      this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+    }
     this.#proceed(READY);
   }
 
@@ -311,6 +394,7 @@ export class Session {
       this.context.submissions.forget(state.ticket);
       this.context.arena.release(state.content);
     }
+    this.#forgetLogin();
     this.state = CLOSED;
     this.policy.closed();
     this.context.transcript?.closed(this.id);
@@ -318,7 +402,7 @@ export class Session {
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
   drain(): void {
-    if (this.state.phase === 'new' || this.state.phase === 'ready') this.shutDown();
+    if (!this.inTransaction() && this.state.phase !== 'closed') this.shutDown();
   }
 
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
@@ -333,7 +417,17 @@ export class Session {
 
   inTransaction(): boolean {
     const { phase } = this.state;
-    return phase !== 'new' && phase !== 'ready' && phase !== 'closed';
+    switch (phase) {
+      case 'new':
+      case 'ready':
+      case 'exchange':
+      case 'login':
+      case 'penance':
+      case 'closed':
+        return false;
+      default:
+        return true;
+    }
   }
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
@@ -383,8 +477,13 @@ export class Session {
   /** Closes once what was sent is out. */
   close(): void {
     if (this.state.phase === 'closed') return;
+    this.#forgetLogin();
     this.state = CLOSED;
     this.context.port.close(this.connection);
+  }
+
+  #forgetLogin(): void {
+    if (this.state.phase === 'login') this.context.logins.forget(this.state.request);
   }
 
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
@@ -401,12 +500,12 @@ export class Session {
   }
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, admission, port, submissions, arena } = this.context;
+    const { settings, port, submissions, arena } = this.context;
     this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      admission.message();
+      this.#admit(transaction);
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
@@ -425,8 +524,19 @@ export class Session {
     // withdrawal would hit that one.
     arena.retain(content);
     const ticket = submissions.addAwaited(message, this);
-    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content };
+    const recipients = transaction.envelope.recipients.length;
+    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(this.connection, settings.persistWaitMs);
+  }
+
+  /** The user's quota, then room; what is counted for a message that finds no room is given back. */
+  #admit({ envelope }: Transaction): Reply | null {
+    const recipients = envelope.recipients.length;
+    const refusal = takeQuota(this, recipients);
+    if (refusal !== null) return refusal;
+    const full = this.context.admission.message();
+    if (full !== null) giveQuotaBack(this, recipients);
+    return full;
   }
 
   /**
@@ -434,7 +544,7 @@ export class Session {
    * abandoned so that the main thread withdraws its rows; when neither is possible the commit is done and its verdict on
    * the way, and saying 451 would be a lie.
    */
-  #withdraw(ticket: number, content: number): void {
+  #withdraw({ ticket, content, recipients }: Extract<SessionState, { phase: 'waiting' }>): void {
     const { arena, submissions, port } = this.context;
     const { waiting, withdrawn, committing, abandoned } = CONTENT_STATE;
     if (!arena.moveState(content, waiting, withdrawn) && !arena.moveState(content, committing, abandoned)) {
@@ -443,6 +553,7 @@ export class Session {
     }
     submissions.forget(ticket);
     arena.release(content);
+    giveQuotaBack(this, recipients);
     this.reply(REPLY.persistTimeout);
     this.#proceed(READY);
   }
@@ -455,13 +566,23 @@ export class Session {
       this.shutDown();
       return;
     }
+    this.#reading = true;
     this.context.port.expectLines(this.connection);
     this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
   #readsLines(): boolean {
     const { phase } = this.state;
-    return phase === 'ready' || phase === 'envelope' || phase === 'chunks' || phase === 'new';
+    switch (phase) {
+      case 'new':
+      case 'ready':
+      case 'envelope':
+      case 'chunks':
+      case 'exchange':
+        return true;
+      default:
+        return false;
+    }
   }
 
   #release(content: number): void {
@@ -478,4 +599,10 @@ export class Session {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.#setDeadline(ms);
   }
+}
+
+/** Longer than a command may be; the reactor lets lines pass that an exchange of AUTH may need. */
+function isTooLong(text: string, flags: number, maxBytes: number): boolean {
+  const bytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : Buffer.byteLength(text);
+  return bytes > maxBytes;
 }

@@ -11,7 +11,19 @@ import type { Session } from './session.ts';
 
 /** What check and admit may look at. */
 export type SessionView = Readonly<
-  Pick<Session, 'state' | 'client' | 'context' | 'policy' | 'mayRelay' | 'transactions'>
+  Pick<
+    Session,
+    | 'state'
+    | 'client'
+    | 'context'
+    | 'policy'
+    | 'mayRelay'
+    | 'transactions'
+    | 'listener'
+    | 'secure'
+    | 'channelBinding'
+    | 'user'
+  >
 >;
 
 export interface Verb<Command> {
