@@ -52,6 +52,11 @@ export function parseTold(line: string, known: readonly string[]): Told | string
   return told;
 }
 
+/** What was told over two commands; the later one counts. */
+export function addTold(before: Told | null, told: Told): Told {
+  return before === null ? told : { ...before, ...told, others: { ...before.others, ...told.others } };
+}
+
 /** False when the value cannot be one of that attribute. */
 function take(told: Told, name: string, value: string | null): boolean {
   switch (name) {

@@ -17,7 +17,7 @@ export function arrive(session: Session): void {
     return;
   }
   context.port.expectProxy(connection);
-  session.holdFor(policy.proxyTimeoutMs, () => turnAway(session, 'timeout'));
+  session.holding.begin(policy.proxyTimeoutMs, () => turnAway(session, 'timeout'));
 }
 
 /** @param header '' when what came is none: then there is nobody to talk to. */
@@ -53,7 +53,7 @@ function begin(session: Session): void {
   session.policy.opened();
   const delayMs = session.policy.greetDelayMs();
   if (delayMs === 0) session.greet();
-  else session.holdFor(delayMs, () => session.resume(() => session.greet()), true);
+  else session.holding.begin(delayMs, () => session.holding.resume(() => session.greet()), true);
 }
 
 /** The client is this one from now on; false when that one is refused. */

@@ -6,21 +6,30 @@
 import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
-import type { Answer, Refusal, SessionPolicy } from '../policy/session-policy.ts';
+import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
-import type { Told } from '../protocol/xclient.ts';
+import { addTold, type Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
-import { failureOf } from './failures.ts';
+import { Holding } from './holding.ts';
 import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
-import { giveQuotaBack, takeQuota } from './rights.ts';
+import { logRefusal } from './refusal-log.ts';
+import { admitMessage, giveQuotaBack } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
-import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
+import {
+  CLOSED,
+  isReadingLines,
+  isTransaction,
+  NEW,
+  READY,
+  type SessionState,
+  type Transaction,
+} from './state.ts';
 import type { Verb } from './verb.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
@@ -46,15 +55,6 @@ export interface ConnectionFacts {
 
 const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false };
 
-/** Commands that came while they could not be served yet, in order. */
-interface Held {
-  readonly lines: { text: string; flags: number }[];
-  /** null: no deadline, somebody will resume. */
-  readonly onDeadline: (() => void) | null;
-  /** The banner is not out yet: whoever speaks is early. */
-  readonly greeting: boolean;
-}
-
 export class Session {
   readonly context: SessionContext;
   readonly connection: number;
@@ -76,7 +76,8 @@ export class Session {
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
-  #held: Held | null = null;
+  /** Commands that have to wait, for the policy's answer or the end of a pause. */
+  readonly holding: Holding = new Holding(this);
   /** What XFORWARD said about the next message. */
   #forwarded: Told | null = null;
   /** Commands since the last that brought mail forward. */
@@ -109,7 +110,7 @@ export class Session {
   /** The PROXY header, '' when what came is none. */
   proxied(header: string): void {
     if (this.state.phase === 'closed') return;
-    this.#held = null;
+    this.holding.end();
     arriveByProxy(this, header);
   }
 
@@ -122,67 +123,8 @@ export class Session {
 
   /** XFORWARD: whom the next message is from, for the records. */
   forward(told: Told): void {
-    const before = this.#forwarded;
-    this.#forwarded =
-      before === null ? told : { ...before, ...told, others: { ...before.others, ...told.others } };
+    this.#forwarded = addTold(this.#forwarded, told);
     this.reply(REPLY.ok);
-  }
-
-  /**
-   * Serves no more commands until `resume`; those that come meanwhile are kept. The deadline is for the caller's delay:
-   * without one the caller answers for the end of it.
-   */
-  holdFor(ms: number, onDeadline: (() => void) | null, greeting = false): void {
-    this.#held = { lines: [], onDeadline, greeting };
-    // Before the banner commands are read on: to see them now is what its delay is for.
-    if (!greeting) this.hold();
-    this.context.port.deadline(this.connection, ms);
-  }
-
-  /** Goes on: does what was waited for, then serves the commands that came meanwhile. */
-  resume(act: () => void): void {
-    const held = this.#held;
-    if (held === null || this.state.phase === 'closed') return;
-    this.#held = null;
-    act();
-    // One that makes the session wait again keeps those behind it.
-    for (const { text, flags } of held.lines) this.line(text, flags);
-    if (this.#held !== null || !this.#readsLines()) return;
-    this.expectLines();
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
-  }
-
-  #keep(held: Held, text: string, flags: number): void {
-    if (held.greeting && held.lines.length === 0) {
-      if (this.#isTooEarly(held)) return;
-      this.hold();
-    }
-    held.lines.push({ text, flags });
-  }
-
-  /** The client spoke before the banner: true when it is turned away for that. */
-  #isTooEarly(held: Held): boolean {
-    const refusal = held.lines.length === 0 ? this.policy.spokeEarly() : null;
-    if (refusal !== null) this.refuse(refusal);
-    return refusal !== null;
-  }
-
-  /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
-  #unless(answer: Answer, act: () => void): void {
-    if (answer === null) act();
-    else if (!(answer instanceof Promise)) this.refuse(answer);
-    else {
-      this.holdFor(0, null);
-      void answer.then((verdict) => {
-        const { clock, now, port, submissions, logins } = this.context;
-        clock.nowMs = now();
-        this.resume(() => this.#unless(verdict, act));
-        // Between two turns nobody else sends what came of it.
-        submissions.flush();
-        logins.flush();
-        port.flush();
-      });
-    }
   }
 
   /** The policy's refusal; some end the connection. */
@@ -191,7 +133,7 @@ export class Session {
       this.reply(reply);
       return;
     }
-    this.#logRefusal(reply);
+    logRefusal(this, reply);
     this.#send(reply);
     this.close();
   }
@@ -200,8 +142,8 @@ export class Session {
   line(text: string, flags: number): void {
     const { state } = this;
     if (state.phase === 'closed') return;
-    if (this.#held !== null) {
-      this.#keep(this.#held, text, flags);
+    if (this.holding.active) {
+      this.holding.keep(text, flags);
       return;
     }
     if (state.phase === 'login' || state.phase === 'penance') {
@@ -218,7 +160,7 @@ export class Session {
       this.context.transcript?.hidden(this.id);
       exchangeLine(this, state.exchange, text, flags);
     } else this.#commandLine(text, code, flags);
-    if (this.#held !== null || !this.#readsLines() || this.#early.length > 0) return;
+    if (this.holding.active || !this.readsLines() || this.#early.length > 0) return;
     this.expectLines();
     this.#renewDeadline();
   }
@@ -253,10 +195,10 @@ export class Session {
   /** Goes on with command lines after a wait, with those first that came before reading stopped. */
   readOn(): void {
     if (this.state.phase === 'closed') return;
-    if (this.#held === null) this.#setDeadline(this.context.settings.commandTimeoutMs);
+    if (!this.holding.active) this.commandDeadline();
     for (let line = this.#early.shift(); line !== undefined; line = this.#early.shift())
       this.line(line.text, line.flags);
-    if (this.#held === null && this.#readsLines()) this.expectLines();
+    if (!this.holding.active && this.readsLines()) this.expectLines();
   }
 
   expectLines(): void {
@@ -283,7 +225,7 @@ export class Session {
     }
     const answer = this.policy.command();
     if (answer === null) this.#execute(verb, text);
-    else this.#unless(answer, () => this.#execute(verb, text));
+    else this.holding.unless(answer, () => this.#execute(verb, text));
   }
 
   #execute(verb: Verb<unknown>, text: string): void {
@@ -301,7 +243,7 @@ export class Session {
     }
     const answer = verb.screen?.(this, command) ?? null;
     if (answer === null) verb.apply(this, command);
-    else this.#unless(answer, () => verb.apply(this, command));
+    else this.holding.unless(answer, () => verb.apply(this, command));
   }
 
   /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
@@ -356,10 +298,8 @@ export class Session {
   timeout(tooSlow: boolean, partBytes = 0): void {
     const { state } = this;
     if (state.phase === 'closed') return;
-    if (this.#held !== null) {
-      // The beginning of a line is speech too.
-      if (this.#held.greeting && partBytes > 0 && this.#isTooEarly(this.#held)) return;
-      this.#held.onDeadline?.();
+    if (this.holding.active) {
+      this.holding.expired(partBytes);
       return;
     }
     if (state.phase === 'waiting') {
@@ -416,18 +356,7 @@ export class Session {
   }
 
   inTransaction(): boolean {
-    const { phase } = this.state;
-    switch (phase) {
-      case 'new':
-      case 'ready':
-      case 'exchange':
-      case 'login':
-      case 'penance':
-      case 'closed':
-        return false;
-      default:
-        return true;
-    }
+    return isTransaction(this.state);
   }
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
@@ -437,11 +366,11 @@ export class Session {
     if (reply.code >= 421) {
       if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
         sent = REPLY.tooManyErrors.with(settings.hostname);
-      this.#logRefusal(sent);
+      logRefusal(this, sent);
     }
     this.#send(sent);
     if (sent.code === 421 || sent.code === 221) this.close();
-    else if (sent.code >= 500) this.#erred(sent);
+    else if (sent.code >= 500) this.holding.erred(sent, this.#errors);
   }
 
   #send(reply: Reply): void {
@@ -449,29 +378,6 @@ export class Session {
     if (reply.bytes !== null) port.send(this.connection, reply.bytes);
     else port.sendLatin1(this.connection, reply.line);
     transcript?.reply(this.id, reply.line);
-  }
-
-  /** A refusal for good went out: the policy may count it, and slow the client down. */
-  #erred(reply: Reply): void {
-    const kind = failureOf(reply);
-    if (kind !== null) this.policy.failure(kind);
-    const { pauseMs, refusal } = this.policy.erred(this.#errors);
-    if (refusal !== null) this.refuse(refusal);
-    else if (pauseMs > 0 && this.#held === null && this.#readsLines())
-      this.holdFor(pauseMs, () => this.resume(() => {}));
-  }
-
-  #logRefusal(reply: Reply): void {
-    const { log } = this.context;
-    const fields = {
-      session: this.id,
-      client: this.client.address,
-      reason: reply.reason,
-      reply: reply.line.trimEnd(),
-    };
-    // Refusals for want of room come by the thousand when it is short, and the pressure is logged elsewhere.
-    if (reply.code >= 500 || reply.code === 421) log.info('session.refused', fields);
-    else log.debug('session.refused', fields);
   }
 
   /** Closes once what was sent is out. */
@@ -505,7 +411,7 @@ export class Session {
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      this.#admit(transaction);
+      admitMessage(this, transaction.envelope.recipients.length);
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
@@ -527,16 +433,6 @@ export class Session {
     const recipients = transaction.envelope.recipients.length;
     this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(this.connection, settings.persistWaitMs);
-  }
-
-  /** The user's quota, then room; what is counted for a message that finds no room is given back. */
-  #admit({ envelope }: Transaction): Reply | null {
-    const recipients = envelope.recipients.length;
-    const refusal = takeQuota(this, recipients);
-    if (refusal !== null) return refusal;
-    const full = this.context.admission.message();
-    if (full !== null) giveQuotaBack(this, recipients);
-    return full;
   }
 
   /**
@@ -571,22 +467,18 @@ export class Session {
     this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
-  #readsLines(): boolean {
-    const { phase } = this.state;
-    switch (phase) {
-      case 'new':
-      case 'ready':
-      case 'envelope':
-      case 'chunks':
-      case 'exchange':
-        return true;
-      default:
-        return false;
-    }
+  /** Commands can come now. */
+  readsLines(): boolean {
+    return isReadingLines(this.state);
   }
 
   #release(content: number): void {
     if (content !== NO_CONTENT) this.context.arena.release(content);
+  }
+
+  /** For the next command. */
+  commandDeadline(): void {
+    this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
   #setDeadline(ms: number): void {

@@ -204,6 +204,30 @@ test('bans outlive a restart and a kill -9; operators list, add and delete them,
   assert.equal((await ban(relay, 'add', '1.2.3.4', '--for', 'ever')).code, 64);
 });
 
+test('logins that fail ban the client; who logged in is exempt', async (t) => {
+  const relay = await start(t, {
+    listeners: [{ host: '127.0.0.1', port: 0, auth: 'optional' }],
+    auth: {
+      backends: [{ type: 'memory', users: [{ username: 'alice', password: 'right' }] }],
+      allow_without_tls: true,
+      failure_delay_ms: 0,
+    },
+    policy: { bans: { enabled: true, max_failures: { auth: 2 } }, greylist: { enabled: true } },
+  });
+  const login = (password: string): string =>
+    `AUTH PLAIN ${Buffer.from(`\0alice\0${password}`).toString('base64')}`;
+  const MAIL = 'MAIL FROM:<alice@there.net>';
+  assert.match(await talk(relay, '127.0.0.5', MAIL, RCPT), /^451 4\.7\.1 Greylisted/);
+  assert.equal(await talk(relay, '127.0.0.5', login('right'), MAIL, RCPT), '250 2.1.5 Ok');
+  for (const password of ['a', 'b', 'c'])
+    assert.match(await talk(relay, '127.0.0.6', login(password)), /^535 /);
+  assert.match(await talk(relay, '127.0.0.6', login('right')), /^554 5\.7\.1 /);
+  assert.deepEqual(
+    (await bansOf(relay)).map(({ network, kind }) => [network, kind]),
+    [['127.0.0.6', 'auth']],
+  );
+});
+
 test('a PROXY header in pieces, from a listed address; connection limits count the client behind it', async (t) => {
   const relay = await start(t, {
     policy: {
