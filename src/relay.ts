@@ -355,6 +355,7 @@ export class Relay {
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
+      fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
     const { shardIds, lanes, settleLingerMs } = this.#queue;
     const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
@@ -430,7 +431,7 @@ export class Relay {
   #settle(results: AttemptResult[]): void {
     this.#commits.settle(
       results.map((result) => ({
-        settlement: { ...toSettlement(result), fence: this.#leases.fenceOf(result) },
+        settlement: toSettlement(result),
         result,
         dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
       })),
