@@ -186,21 +186,17 @@ export class Relay {
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const slot = await this.#queue.enroll();
     const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
-    const { accepts } = this.#place;
-    const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
+    const { accepts, policy } = this.#place;
+    const sessions = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, thread) => ({
-        ...shared,
-        origin: originOf(slot, thread),
-        policy: this.#place.policy,
-      })),
+      Array.from({ length: sessions }, (_, thread) => ({ ...shared, policy, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: originOf(slot, sessionThreads + thread),
+        origin: originOf(slot, sessions + thread),
         ownListeners,
       })),
     );
