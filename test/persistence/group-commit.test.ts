@@ -424,8 +424,6 @@ describe('group commit', () => {
   it('writes a result under the newest lease of its row, and once more when that came meanwhile', async () => {
     const bench = new Bench();
     const dsn = bench.entry();
-    const fences = (): (number | undefined)[] =>
-      bench.batches.map(({ settlements }) => settlements[0]?.fence);
     bench.commits.settle([bench.item('a', [dsn]), bench.item('b')]);
     bench.fences.set('a', 2);
     await turn();
