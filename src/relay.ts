@@ -187,9 +187,10 @@ export class Relay {
     const slot = await this.#queue.enroll();
     const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
     const { accepts, policy } = this.#place;
+    const session = { ...shared, policy };
     const sessions = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessions }, (_, thread) => ({ ...shared, policy, origin: originOf(slot, thread) })),
+      Array.from({ length: sessions }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
