@@ -13,7 +13,7 @@ namespace protorelay {
 
 class Reactor;
 
-enum class Mode : uint8_t { kFree, kConnecting, kLines, kContent, kChunk, kLingering, kClosed };
+enum class Mode : uint8_t { kFree, kConnecting, kLines, kContent, kChunk, kLingering, kClosed, kProxyHeader };
 
 /** EVENT, CLOSE_REASON of src/native.ts. */
 enum EventKind : uint32_t {
@@ -24,6 +24,7 @@ enum EventKind : uint32_t {
   kClosedEvent = 5,
   kTimeout = 6,
   kSent = 7,
+  kProxy = 8,
 };
 enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
 

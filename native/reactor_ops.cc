@@ -16,6 +16,7 @@ enum Op : uint32_t {
   kMinRate = 8,
   kClose = 9,
   kSendContent = 10,
+  kExpectProxy = 11,
 };
 
 uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; }
@@ -101,6 +102,9 @@ void Reactor::run_op(const uint32_t* op) {
     case kSendContent:
       op_send_content(c, op);
       break;
+    case kExpectProxy:
+      expect(c, Mode::kProxyHeader);
+      break;
     default:
       break;
   }
@@ -113,7 +117,7 @@ void Reactor::expect(Connection* c, Mode mode) {
   c->held = false;
   c->input_parked = false;
   if (c->left_length > 0 || (mode == Mode::kChunk && c->chunk_left == 0)) push_pending(c);
-  if (mode == Mode::kLines) {
+  if (mode == Mode::kLines || mode == Mode::kProxyHeader) {
     c->rate_check_at = 0;
     return;
   }

@@ -18,6 +18,7 @@ const OP = {
   minRate: 8,
   close: 9,
   sendContent: 10,
+  expectProxy: 11,
 } as const;
 const OP_WORDS = 8;
 const OPS_IN_RING = 4096;
@@ -74,6 +75,10 @@ export class RingReactor implements Reactor {
 
   expectLines(connection: number): void {
     this.#op(OP.expectLines, connection);
+  }
+
+  expectProxy(connection: number): void {
+    this.#op(OP.expectProxy, connection);
   }
 
   expectData(connection: number, rules: ContentRules): void {

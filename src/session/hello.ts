@@ -1,11 +1,12 @@
 /** HELO and EHLO (RFC 5321 §4.1.1.1): name the client and forget any open transaction. */
 import { isHeloName } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
-import { REPLY, type Reply } from '../protocol/reply.ts';
+import { REPLY, type Reply, withKeywords } from '../protocol/reply.ts';
 import { transmissionType } from '../protocol/trace.ts';
 import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Verb } from './verb.ts';
+import { toldKeywords } from './xclient.ts';
 
 function checkName(_session: unknown, line: string): string | Reply {
   const name = argumentOf(line, 4);
@@ -37,6 +38,8 @@ export const ehlo: Verb<string> = {
   check: checkName,
   apply(session, name) {
     greet(session, name, true);
-    session.reply(session.context.settings.ehlo[authOffer(session)]);
+    const ehlo = session.context.settings.ehlo[authOffer(session)];
+    const more = toldKeywords(session);
+    session.reply(more.length === 0 ? ehlo : withKeywords(ehlo, more));
   },
 };

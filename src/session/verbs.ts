@@ -6,6 +6,7 @@ import { mail } from './mail.ts';
 import { expn, help, noop, notOffered, quit, rset, vrfy } from './misc.ts';
 import { rcpt } from './rcpt.ts';
 import { VerbTable } from './verb.ts';
+import { xclient, xforward } from './xclient.ts';
 
 export function createVerbs(): VerbTable {
   return new VerbTable([
@@ -22,6 +23,8 @@ export function createVerbs(): VerbTable {
     vrfy,
     expn,
     help,
+    xclient,
+    xforward,
     ...notOffered,
   ]);
 }
