@@ -16,7 +16,7 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database, OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
+import type { Database, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
@@ -31,7 +31,9 @@ import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } from './process-place.ts';
+import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
+import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
@@ -82,6 +84,8 @@ export class Relay {
   readonly #queue: RelayDatabase;
   readonly #database: Database;
   readonly #commits: ShardedCommits;
+  /** null: 250 does not come from one, and none was left. */
+  readonly #journal: RelayJournal | null;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
   readonly #scheduler: EmbeddedScheduler;
@@ -122,7 +126,7 @@ export class Relay {
     this.#housekeeping = new Housekeeping({
       database: this.#database,
       intervalMs: () => this.#config.queue.purge_interval_ms,
-      also: () => this.#queue.stayEnrolled(),
+      also: () => (this.#journal ?? this.#queue).stayEnrolled(),
       log,
     });
     this.#events = new EventLog({
@@ -141,6 +145,7 @@ export class Relay {
     this.#scheduler = scheduler;
     this.#duePoll = duePoll;
     this.#commits = this.#createGroupCommit();
+    this.#journal = this.#openJournal(spillDir);
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
@@ -157,23 +162,28 @@ export class Relay {
       gauges: this.#gauges,
       arena: this.#arena,
       log,
-      commitAgeMs: () => this.#commits.stats().commitAgeMs,
-      databaseFailing: () => this.#commits.stats().failing,
+      ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
-      freeConnections: () => this.#queue.freeConnections(),
     });
-    this.control = this.#createControl();
+    this.control = relayControl({
+      queue: this.#queue,
+      scheduler: this.#scheduler,
+      deliveries: this.#deliveries,
+      events: this.#events,
+      journal: this.#journal,
+    });
   }
 
   async start(): Promise<void> {
     const config = this.#config;
-    const recovered = await this.#database.recover(Date.now());
+    await this.#journal?.open();
+    const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
     if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
-    const slot = await this.#queue.enroll();
+    const slot = await (this.#journal ?? this.#queue).enroll();
     const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
     const { accepts } = this.#place;
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
@@ -189,10 +199,11 @@ export class Relay {
         ownListeners,
       })),
     );
-    this.#scheduler.rebuild(await this.#database.backlog());
+    this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
     this.#queue.shards?.start();
     this.#leases.start();
     this.#scheduler.start();
+    await this.#journal?.start();
     this.#duePoll.start();
     this.#pressure.start();
     this.#housekeeping.start();
@@ -217,6 +228,8 @@ export class Relay {
 
   /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
   async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
+    // What lies on servers is everybody's.
+    if (this.#queue.shards !== null) return (this.#journal?.waiting ?? 0) > 0 ? 'waiting' : 'nothing';
     const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
     if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
     await purgeAll(this.#database);
@@ -250,16 +263,21 @@ export class Relay {
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
+    const untilMs = Date.now() + workMs;
+    this.#journal?.hurry();
     const [unfinished] = await Promise.all([
       this.#deliveries.drain(workMs),
       within(workMs, this.#sessions.drain()),
     ]);
     await this.#commitAll();
+    // What does not go over in time is in the journal, and goes over at the next start.
+    if (this.#journal !== null) await within(Math.max(0, untilMs - Date.now()), this.#journal.drained());
     await this.#release(unfinished.concat(this.#tooLate));
   }
 
   /** Resolves when nothing waits for a commit, what the database refused so far included. */
   async #commitAll(): Promise<void> {
+    await this.#journal?.settled();
     await this.#commits.drain();
     while (this.#retries.length > 0) {
       await delay(COMMIT_RETRY_MS);
@@ -293,6 +311,8 @@ export class Relay {
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    if (this.#journal !== null) await within(LAST_COMMIT_MS, this.#journal.stop());
+    await this.#journal?.close().catch((error) => this.#log.warn('journal.close-failed', { error }));
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
@@ -327,15 +347,7 @@ export class Relay {
         for (let i = 0; i < entries.length; i++)
           this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
       },
-      failed: (entries: Entry[], error: RelayError) => {
-        // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
-        this.#log.error('commit.failed', {
-          messages: entries.length,
-          code: error.code,
-          error: error.message,
-        });
-        for (const entry of entries) this.#failed(entry, error);
-      },
+      failed: (entries: Entry[], error: RelayError) => this.#allFailed(entries, error),
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
@@ -348,21 +360,55 @@ export class Relay {
 
   /** Complete messages from a session thread: into the next commit. */
   #submit(thread: number, messages: Message[], tickets: number[]): void {
-    this.#commits.submit(
-      messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })),
-    );
+    const entries = messages.map((message, i) => ({
+      message,
+      plan: [],
+      thread,
+      ticket: tickets[i] as number,
+    }));
+    if (this.#journal?.acknowledges === true) this.#journal.submit(entries);
+    else this.#commits.submit(entries);
+  }
+
+  #openJournal(spillDir: string): RelayJournal | null {
+    return openRelayJournal({
+      config: this.#config,
+      queue: this.#queue,
+      arena: this.#arena,
+      spillDir,
+      log: this.#log,
+      accepts: this.#place.accepts,
+      ports: {
+        plan: (entry) => planMessage(entry, this.#routes, this.#scheduler),
+        cancel: (plan) => this.#cancel(plan),
+        answered: (entry, isDurable) => this.#answered(entry, isDurable),
+        drained: ({ message, plan }, leaseUntilMs) => this.#handOff(message, plan, leaseUntilMs),
+        failed: (entries, error) => this.#allFailed(entries, error),
+      },
+      died: (error) => this.#threadFailed(error),
+    });
   }
 
   #committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
+    const { message, plan } = entry;
+    if (outcome === 'committed') this.#handOff(message, plan, leaseUntilMs);
+    else this.#cancel(plan);
+    this.#answered(entry, outcome === 'committed');
+  }
+
+  /** What is durable is acknowledged; else its session gave up before. */
+  #answered(entry: Entry, isDurable: boolean): void {
     this.#leave(entry);
-    const { message, plan, thread, ticket } = entry;
-    if (outcome !== 'committed') {
-      this.#cancel(plan);
-      this.#arena.release(message.content);
-      return;
+    const { message, thread, ticket } = entry;
+    if (isDurable) {
+      this.#sessions.verdict(thread, ticket, VERDICT.committed);
+      this.#events.accepted(message);
     }
-    this.#sessions.verdict(thread, ticket, VERDICT.committed);
-    this.#events.accepted(message);
+    this.#arena.release(message.content);
+  }
+
+  /** Rows of a message that is in the queue: those planned so go to delivery from memory. */
+  #handOff(message: Message, plan: OutboxPlan[], leaseUntilMs: number): void {
     // One reference came with the message; every job has its own.
     for (const row of plan) {
       if (row.state === 'SENDING') {
@@ -372,7 +418,12 @@ export class Relay {
         this.#scheduler.handOff(job);
       } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
     }
-    this.#arena.release(message.content);
+  }
+
+  #allFailed(entries: Entry[], error: RelayError): void {
+    // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+    this.#log.error('commit.failed', { messages: entries.length, code: error.code, error: error.message });
+    for (const entry of entries) this.#failed(entry, error);
   }
 
   #failed(entry: Entry, error: RelayError): void {
@@ -446,39 +497,5 @@ export class Relay {
   /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
   #threadFailed(error: Error): void {
     throw error;
-  }
-
-  #createControl(): ControlTarget {
-    const database = this.#database;
-    return {
-      list: (filter) => database.list(filter),
-      show: (queueId) => database.show(queueId),
-      content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
-      stats: () => database.stats(),
-      schedulerStats: () => this.#scheduler.stats(),
-      shards: async () => (await this.#queue.shards?.report()) ?? [],
-      operate: (action, target) => this.#operate(action, target),
-    };
-  }
-
-  async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const touched = new Set<string>();
-    const operated = this.#database.operate(action, target, Date.now(), (part) => {
-      for (const destination of part.destinations) touched.add(destination);
-      for (const { queueId, recipients } of part.removed)
-        this.#events.removed(queueId, recipients, 'operator');
-    });
-    const { rows, destinations } = await operated.catch((error: unknown) => {
-      // What was changed before the fault is changed: rows that are due since are looked for.
-      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
-      throw error;
-    });
-    // An operator who asks for a retry means now, whatever the destination did lately.
-    if (action === 'retry') {
-      this.#deliveries.resume(destinations.map(({ destination }) => destination));
-      for (const { destination } of destinations) this.#scheduler.suspend(destination, 0);
-    }
-    this.#scheduler.refresh(destinations);
-    return { rows };
   }
 }

@@ -175,7 +175,7 @@ async function startSupervisor(
   const { createSharedMemory, mapSharedMemory, openSocket, socketPlace } = await import('./native.ts');
   const { closeSockets, openSockets } = await import('./listener/sockets.ts');
   const { clearCounts, sharedCountsBytes } = await import('./listener/connection-counts.ts');
-  const { MergedQueue, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -192,7 +192,11 @@ async function startSupervisor(
     sockets,
     counts: { fd, bytes },
     log,
-    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    rollup: {
+      queue: (readers) => new MergedQueue(readers),
+      scheduler: mergeSchedulerStats,
+      journal: mergeJournals,
+    },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
     clearCounts: (number) => clearCounts(counts, number),

@@ -29,6 +29,7 @@ const ROOTS = new Set([
   'src/relay.ts',
   'src/relay-database.ts',
   'src/relay-scheduling.ts',
+  'src/relay-journal.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

@@ -12,6 +12,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export const QUEUE_ACTIONS = [
@@ -57,6 +58,8 @@ export interface ControlTarget extends QueueReader {
   schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
   shards?(): Promise<ShardReport[]>;
+  /** What is acknowledged and not in the queue yet; null: there is no journal. */
+  journal?(): JournalStats | null | Promise<JournalStats | null>;
   /** Of a relay of several processes: how each is. */
   processes?(): ProcessStatus[];
 }
@@ -114,5 +117,6 @@ export type ControlResponse =
 export interface RunningStats {
   queue: QueueStats;
   scheduler: SchedulerStats;
+  journal?: JournalStats | null;
   processes?: ProcessStatus[];
 }

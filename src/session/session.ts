@@ -253,7 +253,7 @@ export class Session {
       return;
     }
     const message = this.#message(transaction, content);
-    if (!settings.afterPersist) {
+    if (!settings.durableFirst) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
       this.#proceed(READY);

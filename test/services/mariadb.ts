@@ -53,6 +53,7 @@ const TABLES = [
   'relay_state',
   'relay_commits',
   'relay_nodes',
+  'relay_journals',
   'user_shards',
 ];
 
