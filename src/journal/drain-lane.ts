@@ -336,7 +336,9 @@ export class DrainLane {
     const mark = { seq: Math.max(this.#mark.seq, last.seq), pending: [...new Set(pending)] };
     const request = this.#request(entries, mark);
     try {
-      await this.#ports.commit(request);
+      const { messages } = await this.#ports.commit(request);
+      if (messages.some((outcome) => outcome !== 'committed'))
+        throw new RelayError('database-refused', 'a message out of the journal was not taken');
       this.#mark = mark;
       this.#succeeded(entries, request.leaseUntilMs);
     } catch (error) {
