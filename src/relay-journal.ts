@@ -76,7 +76,15 @@ export class RelayJournal {
           this.#full = isFull;
         },
       },
-      { folder, shards: shardServers(config.database), maxBytes, arena, leaseMs: config.lease_ms, log },
+      {
+        folder,
+        shards: shardServers(config.database),
+        maxBytes,
+        maxDelayMs: config.journal.max_delay_ms,
+        arena,
+        leaseMs: config.lease_ms,
+        log,
+      },
     );
   }
 

@@ -268,7 +268,7 @@ function checkJournal(
   warning: Say,
 ): void {
   if (inbound_ack_mode !== 'after_journal') {
-    for (const key of ['max_mb', 'segment_mb'])
+    for (const key of ['max_mb', 'segment_mb', 'max_delay_ms'])
       if (isSet(['journal', key]))
         warning(['journal', key], 'has no effect: it is for inbound_ack_mode "after_journal"');
     return;

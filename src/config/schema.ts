@@ -159,6 +159,7 @@ const schema = {
     path: path().default('journal').describe('after_journal: folder of the journal, relative to data_dir; best on a disk that is quick to fsync.'),
     max_mb: count(64, 1_048_576).default(4096).describe('after_journal: size of the journal of a relay process; with 15/16 of it used, new mail gets 452 4.3.1 until shards and storage have taken over enough.'),
     segment_mb: count(1, 4096).default(64).describe('after_journal: size of one of its files; a file is deleted when all in it is drained.'),
+    max_delay_ms: ms(0, day).default(30_000).describe('after_journal: while new mail keeps the relay busy, draining leaves the cores to it, until a message has waited so long or the journal is half full.'),
   }).prefault({}),
   persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1. Each relay process has its share.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),

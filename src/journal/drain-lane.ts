@@ -38,6 +38,8 @@ export interface LanePorts {
   /** Counts a message in memory, or out again. */
   kept(message: Message): void;
   gone(message: Message): void;
+  /** Rest after a transfer, as a multiple of what it took. @param oldestMs when the first that waits was received. */
+  pace(oldestMs: number | null): number;
   /** The mark moved. */
   passed(shard: number): void;
   now(): number;
@@ -64,6 +66,8 @@ const MAX_RECIPIENTS = 20_000;
 const FULL = 250;
 /** Fewer wait so long for more: what a transaction costs is paid once for all of them. */
 const LINGER_MS = 50;
+/** Longest rest for the sake of new mail. */
+const LONGEST_PACE_MS = 250;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5000;
 /** Messages set aside; when there are more, it is not the messages that are wrong. */
@@ -335,17 +339,20 @@ export class DrainLane {
     );
     const mark = { seq: Math.max(this.#mark.seq, last.seq), pending: [...new Set(pending)] };
     const request = this.#request(entries, mark);
+    let restMs = 0;
     try {
       const { messages } = await this.#ports.commit(request);
       if (messages.some((outcome) => outcome !== 'committed'))
         throw new RelayError('database-refused', 'a message out of the journal was not taken');
       this.#mark = mark;
+      restMs = (this.#ports.now() - request.nowMs) * this.#pace();
       this.#succeeded(entries, request.leaseUntilMs);
     } catch (error) {
       this.#broke(entries, error);
     }
     this.#committing = false;
     this.#inCommit = 0;
+    if (restMs >= 1) this.#restFor(Math.min(LONGEST_PACE_MS, restMs));
     this.#next();
   }
 
@@ -435,13 +442,22 @@ export class DrainLane {
     this.#unread = this.#mark.pending.filter((seq) => !this.#aside.has(seq));
   }
 
+  #pace(): number {
+    if (this.#hurry) return 0;
+    return this.#ports.pace(this.#window[0]?.message.receivedAtMs ?? this.#oldestMs);
+  }
+
   #rest(): void {
+    this.#restFor(this.#pauseMs());
+  }
+
+  #restFor(ms: number): void {
     if (this.#resting) return;
     this.#resting = true;
     this.#ports.setTimer(() => {
       this.#resting = false;
       this.#next();
-    }, this.#pauseMs());
+    }, ms);
   }
 
   #pauseMs(): number {

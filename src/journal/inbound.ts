@@ -15,6 +15,11 @@ const MAX_MESSAGES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
 /** After an append that failed the journal counts as failing for so long, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
+/** Share of the time in which an append is under way, from which on the relay counts as busy. */
+const BUSY_SHARE = 0.5;
+const NEWEST_WEIGHT = 0.05;
+/** Without an append for so long it is not. */
+const IDLE_MS = 100;
 /** Place of the content's number in a message's wire: it means nothing outside this life. */
 const CONTENT_AT = 2;
 
@@ -34,6 +39,9 @@ export class Inbound<E extends { message: Message }> {
   /** Pairs of number and shard. */
   #withdrawals: number[] = [];
   #sinceMs: number | null = null;
+  /** When the last append ended, and the mean share of the time in which one was under way. */
+  #endedMs = 0;
+  #load = 0;
   #failedAtMs = Number.NEGATIVE_INFINITY;
   #scheduled = false;
   #drained: (() => void)[] = [];
@@ -51,6 +59,18 @@ export class Inbound<E extends { message: Message }> {
   /** Of the append under way; 0 when there is none. */
   get ageMs(): number {
     return this.#sinceMs === null ? 0 : this.#ports.now() - this.#sinceMs;
+  }
+
+  /** Appends follow one another with hardly a pause: new mail keeps this relay busy. */
+  get busy(): boolean {
+    return this.#load > BUSY_SHARE && this.#ports.now() - this.#endedMs < IDLE_MS;
+  }
+
+  #measure(sinceMs: number): void {
+    const nowMs = this.#ports.now();
+    const share = Math.min(1, (nowMs - sinceMs) / Math.max(1, nowMs - this.#endedMs));
+    this.#load += (share - this.#load) * NEWEST_WEIGHT;
+    this.#endedMs = nowMs;
   }
 
   /** An append failed within the last second and none succeeded since. */
@@ -126,6 +146,7 @@ export class Inbound<E extends { message: Message }> {
   }
 
   #succeeded(entries: E[], { shards }: AppendTask, appended: Appended): void {
+    this.#measure(this.#sinceMs ?? this.#endedMs);
     this.#sinceMs = null;
     this.#failedAtMs = Number.NEGATIVE_INFINITY;
     const outcomes: InboundOutcome[] = new Array(entries.length).fill('committed');

@@ -33,6 +33,8 @@ export interface JournalOptions {
   /** Shards of the configuration. */
   shards: readonly { id: number; name: string }[];
   maxBytes: number;
+  /** Messages that waited so long are not held back for new mail any more. */
+  maxDelayMs: number;
   arena: Pick<Arena, 'chunkCount' | 'freeChunks' | 'retain' | 'release' | 'file'>;
   leaseMs: number;
   log: Log;
@@ -59,6 +61,9 @@ const RESERVE_SHARE = 1 / 16;
 /** The journal's thread hears of marks at most so often. */
 const PASSED_MS = 100;
 const SAVE_MS = 5000;
+/** While the relay is busy a lane rests so many times as long as it works, up to this share of the journal. */
+const YIELD_REST = 4;
+const YIELD_SHARE = 1 / 2;
 const COMPACT_PAUSE_MS = 5;
 
 export class Journal<E extends { message: Message }> {
@@ -164,10 +169,18 @@ export class Journal<E extends { message: Message }> {
       gone: (message) => {
         this.#heldChunks -= chunksOf(message);
       },
+      pace: (oldestMs) => this.#pace(oldestMs),
       passed: () => this.#tellPassed(),
       now: this.#now,
       setTimer: (fire, ms) => void setTimeout(fire, ms).unref(),
     };
+  }
+
+  /** New mail comes first, while there is room for it and nothing has waited too long. */
+  #pace(oldestMs: number | null): number {
+    const { maxBytes, maxDelayMs } = this.#options;
+    if (!this.#inbound.busy || this.#bytes > maxBytes * YIELD_SHARE) return 0;
+    return oldestMs !== null && this.#now() - oldestMs > maxDelayMs ? 0 : YIELD_REST;
   }
 
   /** Mail must not go to another queue than the one that has its first half. An empty lane may go anywhere. */
