@@ -28,9 +28,9 @@ export function worthCompacting(
   if (bytes < maxBytes * FROM_SHARE) return null;
   for (const segment of segments.slice(0, -1)) {
     if (segment.damaged) continue;
-    let live = 0;
-    for (const [shard, share] of segment.shares) if (isLive(segment, shard)) live += share.bytes;
-    if (live < (segment.end - BLOCK_BYTES) * (1 - DEAD_SHARE)) return segment;
+    let dead = 0;
+    for (const [shard, share] of segment.shares) if (!isLive(segment, shard)) dead += share.bytes;
+    if (dead > (segment.end - BLOCK_BYTES) * DEAD_SHARE) return segment;
   }
   return null;
 }

@@ -15,8 +15,8 @@ import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 
 export interface JournalDisk {
-  /** A new file to write whole blocks to, past the page cache where that is possible. */
-  create(path: string): number;
+  /** A new file to write whole blocks to. @param direct past the page cache; EINVAL where that cannot be. */
+  create(path: string, direct: boolean): number;
   write(fd: number, bytes: Buffer, from: number, count: number, offset: number): number;
   sync(fd: number): void;
   truncate(fd: number, bytes: number): void;
@@ -30,17 +30,9 @@ export interface JournalDisk {
 }
 
 export const nodeDisk: JournalDisk = {
-  create(path) {
-    const { O_RDWR, O_CREAT, O_TRUNC, O_DIRECT } = constants;
-    const flags = O_RDWR | O_CREAT | O_TRUNC;
-    if (O_DIRECT !== undefined) {
-      try {
-        return openSync(path, flags | O_DIRECT, 0o600);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error; // it does no direct writes
-      }
-    }
-    return openSync(path, flags, 0o600);
+  create(path, direct) {
+    const { O_RDWR, O_CREAT, O_TRUNC, O_DIRECT = 0 } = constants;
+    return openSync(path, O_RDWR | O_CREAT | O_TRUNC | (direct ? O_DIRECT : 0), 0o600);
   },
   write: (fd, bytes, from, count, offset) => writeSync(fd, bytes, from, count, offset),
   sync: (fd) => fdatasyncSync(fd),

@@ -106,6 +106,8 @@ export class DrainLane {
   #resting = false;
   #lingering = false;
   #lingered = false;
+  /** The arena had no room for more than there is in the window. */
+  #short = false;
   #hurry = false;
   #stopped = false;
   #limit = MAX_MESSAGES;
@@ -201,6 +203,7 @@ export class DrainLane {
     if (!this.#behind) this.#from = position;
     this.#behind = true;
     this.#ports.release(message.content);
+    if (this.#window.length === 0) this.#next();
   }
 
   #keep(seq: number, message: Message): void {
@@ -245,12 +248,12 @@ export class DrainLane {
   }
 
   #isWorthIt(): boolean {
-    if (this.#window.length >= Math.min(FULL, this.#limit) || this.#hurry || this.#lingered) {
+    const isFull = this.#window.length >= Math.min(FULL, this.#limit);
+    if (isFull || this.#short || this.#hurry || this.#lingered) {
       this.#lingered = false;
       return true;
     }
-    // What is being read comes along.
-    if (this.#reading || this.#lingering) return false;
+    if (this.#lingering) return false;
     this.#lingering = true;
     this.#ports.setTimer(() => {
       this.#lingering = false;
@@ -323,7 +326,8 @@ export class DrainLane {
       this.#depth = this.#window.length + this.#aside.size + this.#inCommit;
       this.#unread = [];
     }
-    if (short && entries.length === 0) this.#rest();
+    this.#short = short;
+    if (short && entries.length === 0 && this.#window.length === 0) this.#rest();
   }
 
   /** Messages of the commit under way. */

@@ -131,8 +131,18 @@ export class SegmentWriter {
 
   /** Makes the file with its head, durable but for its name. Throws what node:fs throws. */
   static create(path: string, head: SegmentHead, stage: Stage): SegmentWriter {
+    try {
+      return SegmentWriter.#create(path, head, stage, true);
+    } catch (error) {
+      // The file system does no direct writes (some say so when it is opened, some at the first write).
+      if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+      return SegmentWriter.#create(path, head, stage, false);
+    }
+  }
+
+  static #create(path: string, head: SegmentHead, stage: Stage, direct: boolean): SegmentWriter {
     const { disk } = stage;
-    const fd = disk.create(path);
+    const fd = disk.create(path, direct);
     try {
       stage.begin(fd, 0);
       stage.copy(encodeSegmentHead(head));
