@@ -1,6 +1,7 @@
 /** What a relay process offers to operators. Part of the composition root. */
+import { RelayError } from './base/errors.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { OperateAction, OperateTarget } from './database/database.ts';
+import type { OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { RelayJournal } from './relay-journal.ts';
@@ -22,12 +23,19 @@ export function relayControl(setup: RelayControlSetup): ControlTarget {
     list: (filter) => database.list(filter),
     show: (queueId) => database.show(queueId),
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
-    stats: () => database.stats(),
+    // With its servers away a relay with a journal still has something to say.
+    stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => scheduler.stats(),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     operate: (action, target) => operate(setup, action, target),
   };
+}
+
+function unknownStats(error: unknown): QueueStats {
+  if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  return { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [], unavailable: error.message };
 }
 
 async function operate(

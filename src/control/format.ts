@@ -105,7 +105,10 @@ export function formatStats(
 ): string {
   const states = Object.entries(queue.rows).map(([state, rows]) => `${state} ${rows}`);
   const oldest = queue.oldestMs === null ? 'none' : duration(nowMs - queue.oldestMs);
-  let text = `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`;
+  let text =
+    queue.unavailable === undefined
+      ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`
+      : `Messages    unknown: ${plain(queue.unavailable)}\n`;
   if (journal !== null) text += formatJournal(journal, nowMs);
   if (scheduler === null) text += 'Relay       not running\n';
   else {

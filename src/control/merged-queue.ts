@@ -63,6 +63,7 @@ export function mergeStats(parts: readonly QueueStats[]): QueueStats {
     for (const state of Object.keys(rows) as OutboxState[]) rows[state] += part.rows[state];
     sum.mails += part.mails;
     sum.contentBytes += part.contentBytes;
+    if (part.unavailable !== undefined) sum.unavailable = part.unavailable;
     if (part.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? part.oldestMs, part.oldestMs);
   }
   sum.destinations = mergeBacklogs(parts.map(({ destinations }) => destinations));

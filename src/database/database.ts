@@ -200,6 +200,8 @@ export interface QueueStats {
   contentBytes: number;
   oldestMs: number | null;
   destinations: DestinationBacklog[];
+  /** Why nobody can say: the counts are none. */
+  unavailable?: string;
 }
 
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */

@@ -52,6 +52,7 @@ export class JournalStore {
   #nextSeq = 1;
   #withdrawn = new Set<number>();
   #compaction: Compaction | null = null;
+  #opened = false;
 
   constructor(options: JournalStoreOptions) {
     this.#options = options;
@@ -82,6 +83,7 @@ export class JournalStore {
       this.#drop();
       const shards = new Set(this.#segments.flatMap(({ shares }) => [...shares.keys()]));
       const { newestQueueId, lost, tailBytes } = scan;
+      this.#opened = true;
       return {
         state: this.#state,
         bytes: this.bytes,
@@ -440,6 +442,7 @@ export class JournalStore {
     this.#endCompaction();
     this.#writer?.close();
     this.#writer = null;
+    if (!this.#opened) return; // what is there is not ours to change
     const { folder, disk } = this.#options;
     try {
       this.#save();

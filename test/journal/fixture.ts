@@ -57,6 +57,10 @@ export class JournalFixture {
     });
   }
 
+  unopened(): JournalStore {
+    return this.#newStore();
+  }
+
   /** As after kill -9: nothing is closed. */
   crash(): Opened {
     this.arena = new FakeArena(100_000);

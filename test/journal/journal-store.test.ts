@@ -306,6 +306,14 @@ describe('journal store', () => {
     assert.deepEqual(f.ids(f.read()), ['a']);
   });
 
+  it('one that was not opened is not changed', () => {
+    f.append(['a']);
+    const { journal } = f.opened.state;
+    f.unopened().close(true);
+    assert.equal(f.crash().state.journal, journal);
+    assert.deepEqual(f.ids(f.read()), ['a']);
+  });
+
   it('remembers number and queues over a restart; when it is removed nothing stays', () => {
     f.store.remember({ slot: { number: 5, seenAtMs: 7 }, queues: { 0: 'q' } });
     const { slot, queues } = f.restart().state;

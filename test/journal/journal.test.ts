@@ -248,6 +248,8 @@ describe('journal', () => {
     await until('it is taken now', () => shards[0]?.taken.length === 100);
     assert.deepEqual(shards[0]?.taken, [...others, bad]);
     submit(1);
+    await journal.settled();
+    await journal.drained();
     await until('nothing is pending', () => shards[0]?.mark.pending.length === 0);
   });
 
