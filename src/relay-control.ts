@@ -1,7 +1,7 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { RelayError } from './base/errors.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { OperateAction, OperateTarget, QueueStats } from './database/database.ts';
+import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { RelayJournal } from './relay-journal.ts';
@@ -9,15 +9,14 @@ import type { EventLog } from './report/events.ts';
 import type { EmbeddedScheduler } from './scheduler/embedded.ts';
 
 export interface RelayControlSetup {
-  queue: RelayDatabase;
   scheduler: EmbeddedScheduler;
   deliveries: DeliveryThreads;
   events: EventLog;
   journal: RelayJournal | null;
 }
 
-export function relayControl(setup: RelayControlSetup): ControlTarget {
-  const { queue, scheduler, journal } = setup;
+export function relayControl(queue: RelayDatabase, setup: RelayControlSetup): ControlTarget {
+  const { scheduler, journal } = setup;
   const { database } = queue;
   return {
     list: (filter) => database.list(filter),
@@ -28,7 +27,7 @@ export function relayControl(setup: RelayControlSetup): ControlTarget {
     schedulerStats: () => scheduler.stats(),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
-    operate: (action, target) => operate(setup, action, target),
+    operate: (action, target) => operate(database, setup, action, target),
   };
 }
 
@@ -39,7 +38,8 @@ function unknownStats(error: unknown): QueueStats {
 }
 
 async function operate(
-  { queue: { database }, scheduler, deliveries, events }: RelayControlSetup,
+  database: Database,
+  { scheduler, deliveries, events }: RelayControlSetup,
   action: OperateAction,
   target: OperateTarget,
 ): Promise<{ rows: number }> {

@@ -165,8 +165,7 @@ export class Relay {
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
     });
-    this.control = relayControl({
-      queue: this.#queue,
+    this.control = relayControl(this.#queue, {
       scheduler: this.#scheduler,
       deliveries: this.#deliveries,
       events: this.#events,
