@@ -130,7 +130,7 @@ export class ControlServer {
         return {
           queue: await target.stats(),
           scheduler: await target.schedulerStats(),
-          journal: (await target.journal?.()) ?? null,
+          journal: await target.journal?.(),
           processes: target.processes?.(),
         };
       case 'shards':

@@ -203,9 +203,10 @@ test('a journal that is full refuses with 452 4.3.1, and takes mail again when i
   assert.match(refusal, /452 4\.3\.1 Journal is full/);
   assert.ok(accepted.length >= 5, `${accepted.length} of 6 MB in 64 MB`);
   const room = relay.logLine('journal.has-room', undefined, 30_000);
+  const ended = relay.logLine('pressure.ended', undefined, 30_000);
   await server.start();
   await room;
-  await relay.logLine('pressure.ended');
+  await ended;
   const more = await Talk.hello({ host: '127.0.0.1', port: relay.port });
   await more.accepted({ to: 'later@one.test' });
   await oneFateEach([relay], [...accepted, 'later@one.test'], 30_000);
