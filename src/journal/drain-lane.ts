@@ -95,6 +95,8 @@ export class DrainLane {
   #newest = 0;
   /** What follows the window is in the journal only, from here on. */
   #behind = true;
+  /** Counts the windows that were given up. */
+  #epoch = 0;
   #from: Position | null = null;
   /** Pending at the start, not read yet. */
   #unread: number[] = [];
@@ -280,6 +282,7 @@ export class DrainLane {
   async #read(): Promise<void> {
     this.#reading = true;
     const { shard } = this.#options;
+    const epoch = this.#epoch;
     try {
       const back = await this.#ports.read({
         kind: 'read',
@@ -290,7 +293,9 @@ export class DrainLane {
         limit: Math.max(MIN_READ, Math.min(MAX_MESSAGES, this.#ports.room())),
         maxBytes: MAX_BYTES,
       });
-      this.#takeBack(back);
+      // What follows a window that was given up meanwhile is not next in turn any more.
+      if (epoch === this.#epoch) this.#takeBack(back);
+      else for (const { content } of back.entries) this.#ports.release(content);
     } catch (error) {
       this.#fails(error);
       this.#rest();
@@ -440,6 +445,7 @@ export class DrainLane {
     this.#oldestMs = first.message.receivedAtMs;
     for (const { message } of this.#window) this.#letGo(message);
     this.#window = [];
+    this.#epoch++;
     this.#behind = true;
     this.#from = null;
     this.#taken = this.#mark.seq;

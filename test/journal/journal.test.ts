@@ -9,6 +9,7 @@ import { JournalClient } from '../../src/journal/journal-client.ts';
 import { runTask } from '../../src/journal/run-task.ts';
 import type { Message } from '../../src/mail/message.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
+import { FakeArena } from '../persistence/fake-arena.ts';
 import { diskError, type FixtureOptions, JournalFixture, MIB, message } from './fixture.ts';
 
 interface Entry {
@@ -56,6 +57,8 @@ describe('journal', () => {
   let full: boolean;
   let events: string[];
   let content: (message: Message) => void;
+  /** Between what a read found and the word of it. */
+  let slowRead: () => Promise<void>;
   const life: Promise<void>[] = [];
   // The journal's own timers keep no process alive.
   const alive = setInterval(() => {}, 1000);
@@ -65,7 +68,9 @@ describe('journal', () => {
     const pool = {
       run: async (task: Parameters<typeof runTask>[1]) => {
         await turn();
-        return runTask(store, structuredClone(task));
+        const answer = runTask(store, structuredClone(task));
+        if (task.kind === 'read') await slowRead();
+        return answer;
       },
       destroy: async () => {},
     };
@@ -149,6 +154,7 @@ describe('journal', () => {
     events = [];
     full = false;
     content = () => {};
+    slowRead = async () => {};
   });
   afterEach(async () => {
     for (const shard of shards) shard.fault = () => null;
@@ -197,6 +203,28 @@ describe('journal', () => {
     ids.push(...submit(200));
     await journal.drained();
     assert.deepEqual(shards[0]?.taken, ids);
+    assert.equal(f.arena.held, 0);
+  });
+
+  it('what a read brings is not taken for the next when the window was given up meanwhile', async () => {
+    await begin();
+    f.arena.freeChunks = () => 0;
+    (shards[0] as FakeShard).fault = () => away;
+    let reads = 0;
+    let goOn = (): void => {};
+    slowRead = async () => {
+      if (++reads === 3) await new Promise<void>((resolve) => (goOn = resolve));
+    };
+    const ids = submit(200);
+    await journal.settled();
+    await until('some were read', () => reads === 3);
+    await until('the window is given up', () => f.arena.held <= 16);
+    slowRead = async () => {};
+    (shards[0] as FakeShard).fault = () => null;
+    goOn();
+    await until('all are taken', () => shards[0]?.taken.length === 200);
+    assert.deepEqual(shards[0]?.taken, ids);
+    await journal.drained();
     assert.equal(f.arena.held, 0);
   });
 
@@ -398,9 +426,14 @@ describe('journal', () => {
         f.before = (operation) => {
           if (operation === 'sync' && random() < 0.05) throw diskError(random() < 0.5 ? 'EIO' : 'ENOSPC');
         };
+        const arena = f.arena;
+        const free = FakeArena.prototype.freeChunks.bind(arena);
+        const tight = random() < 0.6;
+        arena.freeChunks = () => (tight && arena.held > 10 ? 0 : free());
         submit(Math.ceil(random() * 60), 0, random() < 0.2 ? 'x'.repeat(20_000) : '');
         submit(Math.ceil(random() * 20), 1);
         for (let i = 0; i < random() * 30; i++) await turn();
+        if (random() < 0.1) await new Promise((resolve) => setTimeout(resolve, 300)); // rests end
         if (random() < 0.8) await journal.settled();
         f.before = () => {};
         if (random() < 0.25) {
