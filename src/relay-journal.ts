@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { PressureOptions } from './admission/pressure.ts';
 import { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import { within } from './base/within.ts';
 import type { Config } from './config/schema.ts';
 import type { DestinationBacklog, Recovered } from './database/database.ts';
 import { shardServers } from './database/shard-servers.ts';
@@ -196,13 +197,15 @@ export class RelayJournal {
     return this.#journal.drained();
   }
 
-  stop(): Promise<void> {
-    return this.#journal.stop();
-  }
-
-  /** What waits stays for the next start; an empty journal that is not used any more goes. */
-  close(): Promise<void> {
-    return this.#journal.close(!this.acknowledges);
+  /**
+   * Waits at most so long for transfers under way. What waits stays for the next start; an empty journal that is not
+   * used any more goes.
+   */
+  async end(ms: number): Promise<void> {
+    await within(ms, this.#journal.stop());
+    await this.#journal
+      .close(!this.acknowledges)
+      .catch((error: unknown) => this.#setup.log.warn('journal.close-failed', { error }));
   }
 }
 

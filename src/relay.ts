@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
+import { LoginDesk } from './auth/login-desk.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -90,6 +91,7 @@ export class Relay {
   readonly #duePoll: DuePoll;
   readonly #scheduler: EmbeddedScheduler;
   readonly #sessions: SessionThreads;
+  readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
@@ -148,10 +150,12 @@ export class Relay {
     this.#journal = this.#openJournal(spillDir);
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
+      logins: (thread, batch) => this.#logins.take(thread, batch),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
       users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
+    this.#logins = new LoginDesk(config, log, this.#sessions);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -211,10 +215,9 @@ export class Relay {
 
   async #listen(): Promise<void> {
     const ports = { listen, reactorConnections, now: Date.now };
-    const { reactorIds } = this.#sessions;
     this.#listener = new Listener(
       this.#config,
-      reactorIds,
+      this.#sessions.reactorIds,
       this.#gauges,
       this.#log,
       ports,
@@ -307,11 +310,10 @@ export class Relay {
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
-    await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
+    await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
-    if (this.#journal !== null) await within(LAST_COMMIT_MS, this.#journal.stop());
-    await this.#journal?.close().catch((error) => this.#log.warn('journal.close-failed', { error }));
+    await this.#journal?.end(LAST_COMMIT_MS);
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
@@ -323,6 +325,7 @@ export class Relay {
     this.#config = config;
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
+    this.#logins.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart };
@@ -350,6 +353,7 @@ export class Relay {
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
+      fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
     const { shardIds, lanes, settleLingerMs } = this.#queue;
     const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
@@ -359,14 +363,8 @@ export class Relay {
 
   /** Complete messages from a session thread: into the next commit. */
   #submit(thread: number, messages: Message[], tickets: number[]): void {
-    const entries = messages.map((message, i) => ({
-      message,
-      plan: [],
-      thread,
-      ticket: tickets[i] as number,
-    }));
-    if (this.#journal?.acknowledges === true) this.#journal.submit(entries);
-    else this.#commits.submit(entries);
+    const into = this.#journal?.acknowledges === true ? this.#journal : this.#commits;
+    into.submit(messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })));
   }
 
   #openJournal(spillDir: string): RelayJournal | null {
@@ -464,7 +462,7 @@ export class Relay {
   #settle(results: AttemptResult[]): void {
     this.#commits.settle(
       results.map((result) => ({
-        settlement: { ...toSettlement(result), fence: this.#leases.fenceOf(result) },
+        settlement: toSettlement(result),
         result,
         dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
       })),

@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -23,11 +24,13 @@ const listener = z.strictObject({
   path: path().optional().describe('Unix socket path instead of host and port.'),
   fd_name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name of letters, digits, dot, dash').optional().describe('Take the sockets that systemd passes under this name (FileDescriptorName= of the socket unit) instead of opening any.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
+  ...LISTENER_AUTH,
 });
 
 const nextHop = z.strictObject({
   host: hostName.describe('Host name or address of the next hop.').meta(live),
   port: count(1, 65535).default(25).describe('TCP port of the next hop.').meta(live),
+  auth: clientAuth.optional().describe('AUTH at the next hop. Without it mail is sent without AUTH; with it, never.').meta(live),
 });
 
 const smtp = z.strictObject({
@@ -38,6 +41,7 @@ const smtp = z.strictObject({
   max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.').meta(live),
   max_transactions: count(1, 1_000_000_000).default(100_000).describe('Transactions on one connection; then 421 4.7.0.').meta(live),
   max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it.').meta(live),
+  max_idle_commands: count(1, 1_000_000).default(1000).describe('Commands in one session, since the last that brought mail forward, before 421 4.7.0 ends it. Forward: a new recipient, octets of a BDAT chunk, the end of a message; also an offer refused for want of room. Not: NOOP, RSET, HELP, VRFY, HELO again, MAIL alone, a recipient given twice or one too many; among recipients max_recipients more are borne.').meta(live),
   max_hops: count(1, 1000).default(50).describe('Received: header fields before the message is taken for a loop (554 5.4.6).').meta(live),
   command_timeout_ms: ms(100, day).default(300_000).describe('Time for the next command (RFC 5321 §4.5.3.2.7); then 421 4.4.2.').meta(live),
   data_timeout_ms: ms(100, day).default(180_000).describe('Time without a byte of content (RFC 5321 §4.5.3.2.5); then 421 4.4.2.').meta(live),
@@ -130,7 +134,8 @@ const delivery = z.strictObject({
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination; each relay process has its share, at least 1.').meta(live),
-  backlog_per_connection: count(1, 100_000).default(10).describe('Messages waiting for a destination per further connection that is opened; the number of connections at most doubles at a time.'),
+  backlog_per_connection: count(1, 100_000).default(4).describe('Messages waiting for a destination per connection to it: with 10 waiting and 4 here there are to be three. Their number at most doubles at a time.'),
+  backlog_wait_ms: ms(10, 3_600_000).default(1000).describe('Where messages wait longer than this for a connection, one more is opened, however few they are; then another after the same time, as long as they do.').meta(live),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.').meta(live),
   max_recipients_per_transaction: count(1, 100_000).default(1000).describe('Recipients in one outgoing transaction.').meta(live),
   connect_timeout_ms: ms(100, day).default(30_000).describe('Time to connect.').meta(live),
@@ -149,7 +154,7 @@ const schema = {
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
-  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024 }]).describe('Where we accept SMTP.'),
+  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
@@ -180,6 +185,7 @@ const schema = {
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
   smtp: smtp.prefault({}),
+  auth: auth.prefault({}),
   database: database.prefault({}),
   storage: storage.prefault({}),
   scheduler: z.strictObject({

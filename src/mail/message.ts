@@ -29,4 +29,6 @@ export interface ClientInfo {
   /** 'SMTP', 'ESMTP', 'UTF8SMTP' … as RFC 5321 §4.4.1 / RFC 6531 name it. */
   protocol: string;
   sessionId: string;
+  /** Who authenticated, if anybody did. */
+  user?: string;
 }

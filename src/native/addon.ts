@@ -32,6 +32,13 @@ export interface Addon {
   sharedMemoryCreate(bytes: number): number;
   sharedMemoryMap(fd: number, bytes: number): ArrayBuffer | number;
   datagramSend(path: string, text: string): number;
+  pamAuthenticate(
+    service: string,
+    configDir: string,
+    username: string,
+    password: string,
+    client: string,
+  ): number;
   scanContent(
     input: Buffer,
     pieceBytes: number,

@@ -48,6 +48,8 @@ export class DuePoll {
       this.#ports.onError(error);
     }
     const tookMs = Math.max(0, this.#ports.now() - sinceMs);
-    if (this.#running) this.#later(Math.max(this.#intervalMs, tookMs * REST_FACTOR));
+    // At most ten intervals, however long it took: the process, or a server, may have stood still meanwhile.
+    const restMs = Math.min(tookMs, this.#intervalMs) * REST_FACTOR;
+    if (this.#running) this.#later(Math.max(this.#intervalMs, restMs));
   }
 }

@@ -24,6 +24,11 @@ const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
 const MEMORY_PAUSE_MS = 200;
 
+/** Where places are few, a claim of this share (1/n) of them is worth it. */
+const WORTH_SHARE = 8;
+/** A claim waits no longer than this for more rows to be worth it: what is being sent may take minutes. */
+const CLAIM_GATHER_MS = 500;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
@@ -33,6 +38,7 @@ interface Place {
   inFlight: number;
   suspendedUntilMs: number;
   claiming: boolean;
+  claimedMs: number;
   /** Stands in `ready`. */
   queued: boolean;
   /** Time for which it stands in the heap; NEVER when it does not. */
@@ -48,7 +54,7 @@ export interface EmbeddedSchedulerOptions {
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
   claimRows?: number;
-  /** A claim that will bring fewer rows than this waits, while others of the destination are being sent. */
+  /** A claim that will bring fewer rows than this waits a moment, while others of the destination are being sent. */
   minClaimRows?: number;
 }
 
@@ -188,6 +194,7 @@ export class EmbeddedScheduler implements Scheduler {
         inFlight: 0,
         suspendedUntilMs: 0,
         claiming: false,
+        claimedMs: 0,
         queued: false,
         heapMs: NEVER,
         addedDueMs: NEVER,
@@ -303,8 +310,11 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = free - place.inFlight;
-      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
-      if (room <= 0 || (room < worth && place.inFlight > 0)) {
+      const { minClaimRows = 1, maxInFlight } = this.#options;
+      const worth = Math.min(minClaimRows, place.waitingRows, Math.ceil(maxInFlight / WORTH_SHARE));
+      const gathers =
+        room < worth && place.inFlight > 0 && Math.abs(nowMs - place.claimedMs) < CLAIM_GATHER_MS;
+      if (room <= 0 || gathers) {
         this.#enqueue(place);
         continue;
       }
@@ -335,6 +345,7 @@ export class EmbeddedScheduler implements Scheduler {
   async #claim(place: Place, limit: number): Promise<void> {
     this.#claims++;
     place.claiming = true;
+    place.claimedMs = this.#ports.now();
     place.addedDueMs = NEVER;
     try {
       const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);

@@ -2,11 +2,14 @@
  * The reactor as SMTP server: one loop over the events of a turn, each given to the session of its connection slot;
  * then one post to the main thread. Knows events and slots, nothing of the dialog.
  */
+import type { AuthAnswer } from '../auth/auth.ts';
 import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import { loginAnswered } from './auth.ts';
 import type { SessionContext } from './context.ts';
 import { Session } from './session.ts';
 
 /** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
+const LISTENER = 0;
 const REMOTE_IP = 1;
 
 /** Buffer's own decoders without the look-up of an encoding's name; @types/node does not list them. */
@@ -82,8 +85,9 @@ export class ReactorServer {
   }
 
   #opened(connection: number, offset: number, length: number): void {
-    const address = this.#text(offset, length, 0).split(' ')[REMOTE_IP] ?? '';
-    const session = new Session(this.#context, connection, address);
+    const words = this.#text(offset, length, 0).split(' ');
+    const facts = { address: words[REMOTE_IP] ?? '', listener: Number(words[LISTENER]) };
+    const session = new Session(this.#context, connection, facts);
     this.#sessions.set(connection, session);
     session.open();
   }
@@ -98,6 +102,7 @@ export class ReactorServer {
 
   #endTurn(): void {
     this.#context.submissions.flush();
+    this.#context.logins.flush();
     if (this.#drained !== null && this.#sessions.size === 0) {
       const drained = this.#drained;
       this.#drained = null;
@@ -111,6 +116,15 @@ export class ReactorServer {
     for (let i = 0; i + 1 < pairs.length; i += 2)
       this.#context.submissions.claim(pairs[i] as number)?.verdict(pairs[i + 1] as number);
     this.#reactor.flush();
+  }
+
+  /** Answers the session whose login was checked. */
+  login(answer: AuthAnswer): void {
+    this.#context.clock.nowMs = this.#now();
+    const session = this.#context.logins.claim(answer.id);
+    if (session !== undefined) loginAnswered(session, answer);
+    this.#reactor.flush();
+    this.#endTurn();
   }
 
   /** Ends sessions without a transaction at once and the others after theirs; `drained` is called when none is left. */

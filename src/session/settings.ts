@@ -1,17 +1,41 @@
 /** What sessions need of the configuration, worked out once per (re)load: constant replies encoded, rules built. */
+import type { MECHANISMS } from '../config/auth-schema.ts';
 import type { Config } from '../config/schema.ts';
 import type { ContentRules } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
+import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
+
+export type Mechanism = (typeof MECHANISMS)[number];
+/** Nothing; the mechanisms; those that need channel binding too. */
+export type AuthOffer = 'none' | 'auth' | 'plus';
+
+/** What a session needs to know of the listener it came through. */
+export interface ListenerFacts {
+  readonly auth: Config['listeners'][number]['auth'];
+  /** Date and Message-ID are added where they are missing (RFC 6409 §8). */
+  readonly submission: boolean;
+}
 
 export interface SessionSettings {
   readonly hostname: string;
   readonly banner: Reply;
   readonly hello: Reply;
-  readonly ehlo: Reply;
+  /** By what is offered of AUTH on the connection. */
+  readonly ehlo: Readonly<Record<AuthOffer, Reply>>;
+  /** By number of the listener. */
+  readonly listeners: readonly ListenerFacts[];
+  /** Offered, in this order; without -PLUS. */
+  readonly mechanisms: readonly Mechanism[];
+  readonly authWithoutTls: boolean;
+  readonly maxAuthAttempts: number;
+  readonly authFailureDelayMs: number;
+  /** Longest command line without CRLF; the reactor lets longer ones of AUTH pass. */
+  readonly maxLineBytes: number;
   readonly maxMessageSize: number;
   readonly maxRecipients: number;
   readonly maxTransactions: number;
   readonly maxErrors: number;
+  readonly maxIdleCommands: number;
   readonly maxHops: number;
   readonly commandTimeoutMs: number;
   readonly dataTimeoutMs: number;
@@ -31,25 +55,41 @@ export interface SessionSettings {
 export function settingsOf(config: Config): SessionSettings {
   const { smtp, hostname } = config;
   const maxBytes = config.max_message_size;
+  const mechanisms = servable(config);
+  const keywords = [
+    'PIPELINING',
+    `SIZE ${maxBytes}`,
+    '8BITMIME',
+    'SMTPUTF8',
+    'ENHANCEDSTATUSCODES',
+    'CHUNKING',
+    'BINARYMIME',
+    'DSN',
+    'HELP',
+  ];
   return {
     hostname,
     banner: REPLY.banner.constant(hostname),
     hello: REPLY.hello.constant(hostname),
-    ehlo: ehloReply(hostname, [
-      'PIPELINING',
-      `SIZE ${maxBytes}`,
-      '8BITMIME',
-      'SMTPUTF8',
-      'ENHANCEDSTATUSCODES',
-      'CHUNKING',
-      'BINARYMIME',
-      'DSN',
-      'HELP',
-    ]),
+    ehlo: {
+      none: ehloReply(hostname, keywords),
+      auth: ehloReply(hostname, [...keywords, `AUTH ${mechanisms.join(' ')}`]),
+      plus: ehloReply(hostname, [...keywords, `AUTH ${withPlus(mechanisms).join(' ')}`]),
+    },
+    listeners: config.listeners.map(({ auth, submission }) => ({
+      auth,
+      submission: submission ?? auth === 'required',
+    })),
+    mechanisms,
+    authWithoutTls: config.auth.allow_without_tls,
+    maxAuthAttempts: config.auth.max_auth_attempts,
+    authFailureDelayMs: config.auth.failure_delay_ms,
+    maxLineBytes: smtp.max_command_line_bytes - 2,
     maxMessageSize: maxBytes,
     maxRecipients: smtp.max_recipients,
     maxTransactions: smtp.max_transactions,
     maxErrors: smtp.max_errors,
+    maxIdleCommands: smtp.max_idle_commands,
     maxHops: smtp.max_hops,
     commandTimeoutMs: smtp.command_timeout_ms,
     dataTimeoutMs: smtp.data_timeout_ms,
@@ -67,4 +107,25 @@ export function settingsOf(config: Config): SessionSettings {
     },
     binaryRules: { maxBytes, maxLineBytes: smtp.max_text_line_bytes, normalizeNewlines: false },
   };
+}
+
+/** Whether any listener offers AUTH. */
+export function hasAuth(config: Config): boolean {
+  return config.listeners.some(({ auth }) => auth !== 'off');
+}
+
+/** Longest line the reactor is to pass, with CRLF: exchanges of AUTH have longer ones than commands. */
+export function lineLimitBytes(config: Config): number {
+  const { max_command_line_bytes: commands } = config.smtp;
+  return hasAuth(config) ? Math.max(commands, MAX_EXCHANGE_LINE_BYTES) : commands;
+}
+
+/** PAM and URLs can only try passwords; the other mechanisms need what the password is proven by. */
+function servable({ auth }: Config): Mechanism[] {
+  const knowsSecrets = auth.backends.some(({ type }) => type !== 'pam' && type !== 'http');
+  return auth.mechanisms.filter((one) => knowsSecrets || one === 'PLAIN' || one === 'LOGIN');
+}
+
+function withPlus(mechanisms: readonly Mechanism[]): string[] {
+  return mechanisms.flatMap((one) => (one === 'SCRAM-SHA-256' ? ['SCRAM-SHA-256-PLUS', one] : [one]));
 }

@@ -1,4 +1,5 @@
 /** The verb table: every command this relay knows. */
+import { auth } from './auth.ts';
 import { bdat, data } from './content.ts';
 import { ehlo, helo } from './hello.ts';
 import { mail } from './mail.ts';
@@ -16,6 +17,7 @@ export function createVerbs(): VerbTable {
     quit,
     ehlo,
     helo,
+    auth,
     noop,
     vrfy,
     expn,

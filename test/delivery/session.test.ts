@@ -34,6 +34,7 @@ class Peer {
       rules,
       ehloName: 'relay.test',
       recipientLimit: Number.POSITIVE_INFINITY,
+      outside: (work) => work(),
       now: () => 1000,
       leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,

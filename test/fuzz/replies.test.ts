@@ -81,6 +81,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         rules,
         ehloName: 'relay.test',
         recipientLimit: Number.POSITIVE_INFINITY,
+        outside: (work) => work(),
         now: () => 1000,
         leaseHolds: () => true,
         next,

@@ -343,3 +343,15 @@ test('a claim that would bring few rows waits for more room', async () => {
   await w.settle();
   assert.equal(w.delivered.length, 16);
 });
+
+test('it does not wait for long: what is being sent may be there for minutes', async () => {
+  const w = world({ maxInFlight: 20, claimRows: 8, minClaimRows: 4 });
+  w.add('one.test', ...new Array(30).fill(900));
+  w.scheduler.start();
+  await w.settle();
+  for (let i = 0; i < 3; i++) w.scheduler.settled(result('one.test'), null);
+  await w.advance(250);
+  assert.equal(w.delivered.length, 12, 'room for two is not worth a claim yet');
+  for (let i = 0; i < 3; i++) await w.advance(250);
+  assert.ok(w.delivered.length > 12, 'better few than none');
+});

@@ -1,6 +1,7 @@
 /**
  * A MariaDB server of a test's own: Debian's mariadbd on a free loopback port, its data in a temporary folder,
- * stopped by its pid. Nothing of the system's server, if there is one, is touched.
+ * stopped by its pid. Nothing of the system's server, if there is one, is touched. MySQL's mysqld does as well, where
+ * there is one: Debian 12 has no package of it.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,6 +32,14 @@ const RELAY = { user: 'relay', password: 'a relay’s "secret"' };
 export function skipWithoutMariaDb(): string | false {
   if (programPath('mariadbd') === null) return 'not installed: mariadbd (Debian package mariadb-server-core)';
   return shareFolder() === null ? 'the SQL files of mariadb-server-core are missing' : false;
+}
+
+/** The reason why no MySQL can be started, else false. A mysqld that is MariaDB by another name does not count. */
+export function skipWithoutMysql(): string | false {
+  const program = programPath('mysqld');
+  if (program === null) return 'not installed: mysqld (MySQL 8 or later)';
+  const { stdout } = spawnSync(program, ['--no-defaults', '--version'], { encoding: 'utf8' });
+  return /mariadb/i.test(stdout) ? 'mysqld is MariaDB here' : false;
 }
 
 /** Where the server's messages and the SQL of its system tables lie. */
@@ -64,8 +73,10 @@ export function serverConfig(access: DatabaseAccess): ServerConfig {
 }
 
 export interface MariaDbOptions {
-  /** More options of mariadbd. */
+  /** More options of the server. */
   args?: string[];
+  /** Default: mariadbd. */
+  program?: 'mariadbd' | 'mysqld';
 }
 
 export interface DatabaseAccess {
@@ -81,11 +92,13 @@ export class MariaDb {
   readonly host = '127.0.0.1';
   port = 0;
   readonly #args: string[];
+  readonly #program: 'mariadbd' | 'mysqld';
   #server: ChildProcess | null = null;
   #databases = 0;
 
   private constructor(options: MariaDbOptions) {
     this.#args = options.args ?? [];
+    this.#program = options.program ?? 'mariadbd';
   }
 
   static async start(options: MariaDbOptions = {}): Promise<MariaDb> {
@@ -114,6 +127,10 @@ export class MariaDb {
   }
 
   #common(): string[] {
+    if (this.#program === 'mysqld') {
+      const user = process.getuid?.() === 0 ? ['--user=root'] : [];
+      return ['--no-defaults', `--datadir=${this.#dataFolder}`, ...user];
+    }
     const share = shareFolder() as string;
     const args = [`--basedir=${dirname(dirname(share))}`, `--lc-messages-dir=${share}`];
     args.push(`--character-sets-dir=${join(share, 'charsets')}`, `--datadir=${this.#dataFolder}`);
@@ -125,20 +142,29 @@ export class MariaDb {
 
   /** What mariadb-install-db does, without its helper programs. */
   #bootstrap(): void {
-    const share = shareFolder() as string;
-    const names = ['system_tables', 'performance_tables', 'system_tables_data'];
-    const sql = names.map((name) => readFileSync(join(share, `mysql_${name}.sql`), 'utf8')).join('\n');
-    const input = `CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n${sql}\n`;
-    const args = [...this.#common(), '--bootstrap', '--log-warnings=0', '--innodb-flush-log-at-trx-commit=0'];
-    mkdirSync(this.#dataFolder);
-    const { status, stderr } = spawnSync(programPath('mariadbd') as string, args, { input });
-    if (status !== 0) throw new Error(`mariadbd --bootstrap ended with ${status}: ${stderr}`);
+    if (this.#program === 'mysqld') this.#run([...this.#common(), '--initialize-insecure']);
+    else this.#bootstrapMariaDb();
     const init = `ALTER USER root@localhost IDENTIFIED BY '${ROOT_PASSWORD}';
 CREATE USER ${RELAY.user}@'127.0.0.1' IDENTIFIED BY '${RELAY.password}';
 CREATE USER ${RELAY.user}@localhost IDENTIFIED BY '${RELAY.password}';
 CREATE USER admin@'127.0.0.1' IDENTIFIED BY '${ROOT_PASSWORD}';
 GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
     writeFileSync(join(this.folder, 'init.sql'), init);
+  }
+
+  #run(args: string[], input = ''): void {
+    const { status, stderr } = spawnSync(programPath(this.#program) as string, args, { input });
+    if (status !== 0) throw new Error(`${this.#program} to make its tables ended with ${status}: ${stderr}`);
+  }
+
+  #bootstrapMariaDb(): void {
+    const share = shareFolder() as string;
+    const names = ['system_tables', 'performance_tables', 'system_tables_data'];
+    const sql = names.map((name) => readFileSync(join(share, `mysql_${name}.sql`), 'utf8')).join('\n');
+    const input = `CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\n${sql}\n`;
+    const args = [...this.#common(), '--bootstrap', '--log-warnings=0', '--innodb-flush-log-at-trx-commit=0'];
+    mkdirSync(this.#dataFolder);
+    this.#run(args, input);
   }
 
   /** Starts the server (again), with what its data folder holds. */
@@ -153,10 +179,11 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
       '--skip-name-resolve',
       '--innodb-flush-log-at-trx-commit=1',
       '--max-connections=200',
+      ...(this.#program === 'mysqld' ? ['--mysqlx=OFF', '--secure-file-priv=NULL'] : []),
       ...this.#args,
     ];
     if (existsSync(init)) args.push(`--init-file=${init}`);
-    const server = spawn(programPath('mariadbd') as string, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const server = spawn(programPath(this.#program) as string, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#server = server;
     let said = '';
     server.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -164,13 +191,15 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
     });
     const until = Date.now() + START_MS;
     for (;;) {
-      if (server.exitCode !== null) throw new Error(`mariadbd ended with ${server.exitCode}: ${said}`);
+      if (server.exitCode !== null)
+        throw new Error(`${this.#program} ended with ${server.exitCode}: ${said}`);
       const connection = await this.connect().catch(() => null);
       if (connection !== null) {
         await connection.end();
         break;
       }
-      if (Date.now() > until) throw new Error(`mariadbd does not answer on port ${this.port}: ${said}`);
+      if (Date.now() > until)
+        throw new Error(`${this.#program} does not answer on port ${this.port}: ${said}`);
       await sleep(50);
     }
     // The users were made once; the file would fail at the next start.
@@ -186,6 +215,7 @@ GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n`;
       password: ROOT_PASSWORD,
       ...(database === undefined ? {} : { database }),
       connectTimeout: 2000,
+      allowPublicKeyRetrieval: true,
       multipleStatements: true,
     });
   }

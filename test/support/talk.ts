@@ -49,6 +49,7 @@ export class Talk {
   /** Connects, reads the greeting, says EHLO. */
   static async hello(where: NetConnectOpts): Promise<Talk> {
     const talk = await Talk.open(where);
+    if (!talk.greeting.startsWith('220')) throw new Error(talk.greeting);
     const reply = await talk.say('EHLO client.test');
     if (!reply.startsWith('250')) throw new Error(`EHLO: ${reply}`);
     return talk;

@@ -251,9 +251,9 @@ test('MariaDB killed and started again under load: nothing acknowledged is lost'
     await bounded(load.more(200), 20_000, () => `no mail taken after the server is back:\n${relay.output()}`);
   }
   await load.stop();
-  assert.ok(
-    load.refused.every((reply) => /^(4|$|connect|MAIL|RCPT)/.test(reply)),
-    load.refused.join('\n'),
+  assert.deepEqual(
+    load.refused.filter((reply) => !/^(4|$|connect|MAIL|RCPT)/.test(reply)),
+    [],
   );
   await oneFateEach([relay], load.acknowledged, 30_000);
 });

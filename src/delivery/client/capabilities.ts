@@ -12,6 +12,8 @@ export interface Capabilities {
   dsn: boolean;
   chunking: boolean;
   binaryMime: boolean;
+  /** SASL mechanisms, in upper case. */
+  auth: readonly string[];
 }
 
 export const HELO_CAPABILITIES: Capabilities = Object.freeze({
@@ -24,13 +26,19 @@ export const HELO_CAPABILITIES: Capabilities = Object.freeze({
   dsn: false,
   chunking: false,
   binaryMime: false,
+  auth: [],
 });
 
 /** @param lines of the EHLO reply without codes; the first is the peer's greeting and says nothing. */
 export function parseCapabilities(lines: readonly string[]): Capabilities {
   const offered: Capabilities = { ...HELO_CAPABILITIES, esmtp: true };
   for (const line of lines.slice(1)) {
-    const [keyword, parameter] = line.trim().toUpperCase().split(/ +/, 2);
+    // Servers of long ago write AUTH=, and some still say it both ways.
+    const [keyword, parameter, ...more] = line
+      .trim()
+      .toUpperCase()
+      .replace(/^AUTH=/, 'AUTH ')
+      .split(/ +/);
     switch (keyword) {
       case 'PIPELINING':
         offered.pipelining = true;
@@ -50,6 +58,9 @@ export function parseCapabilities(lines: readonly string[]): Capabilities {
         break;
       case 'CHUNKING':
         offered.chunking = true;
+        break;
+      case 'AUTH':
+        offered.auth = [...offered.auth, ...(parameter === undefined ? [] : [parameter]), ...more];
         break;
       case 'BINARYMIME':
         offered.binaryMime = true;

@@ -10,6 +10,7 @@ import { type PeerReplyText, ReplyParser } from '../../protocol/reply-parser.ts'
 import type { Attempt } from '../attempt.ts';
 import { deferred, peerReply, replyLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
+import { authReply } from './auth.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { begin, envelopeReply } from './envelope.ts';
@@ -45,6 +46,10 @@ export class ClientSession {
   offered: Capabilities = HELO_CAPABILITIES;
   /** Transactions begun, for the limit of messages per connection. */
   transactions = 0;
+  /** Nobody between the peer and us can read along. */
+  secure = false;
+  /** AUTH succeeded. */
+  authenticated = false;
   /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
   needsReset = false;
   /** A MAIL was accepted: the peer does serve us. */
@@ -99,7 +104,7 @@ export class ClientSession {
       return;
     }
     const reply = peerReply(text, this.peer);
-    if (text.code === 421) {
+    if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
       return;
     }
@@ -109,6 +114,9 @@ export class ClientSession {
         break;
       case 'hello':
         helloReply(this, state.verb, reply, text.lines);
+        break;
+      case 'auth':
+        authReply(this, state, reply, text.lines[0] as string);
         break;
       case 'envelope':
         envelopeReply(this, state.transaction, text.code, reply);
@@ -146,6 +154,8 @@ export class ClientSession {
         return 'no greeting in time';
       case 'hello':
         return `no reply to ${state.verb} in time`;
+      case 'auth':
+        return 'no reply to AUTH in time';
       case 'envelope':
         return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
       case 'content':
@@ -172,6 +182,12 @@ export class ClientSession {
         detail: `${this.peer} closed the connection${error}`,
       });
     }
+  }
+
+  /** Greeting, EHLO and what belongs to them are done. */
+  established(): void {
+    this.connectMs = this.owner.now() - this.startedAtMs;
+    this.owner.established(this);
   }
 
   /** Work was found while idle, or it is looked for. */
@@ -221,6 +237,7 @@ export class ClientSession {
       case 'connecting':
       case 'greeting':
       case 'hello':
+      case 'auth':
         this.owner.notEstablished(this, fault);
         return;
       case 'envelope':
