@@ -6,17 +6,15 @@ import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
-import type { EmbeddedScheduler } from './scheduler/embedded.ts';
+import type { Scheduler } from './scheduler/scheduler.ts';
 
-export interface RelayControlSetup {
-  scheduler: EmbeddedScheduler;
-  deliveries: DeliveryThreads;
-  events: EventLog;
-  journal: RelayJournal | null;
-}
-
-export function relayControl(queue: RelayDatabase, setup: RelayControlSetup): ControlTarget {
-  const { scheduler, journal } = setup;
+export function relayControl(
+  queue: RelayDatabase,
+  scheduler: Scheduler,
+  deliveries: DeliveryThreads,
+  events: EventLog,
+  journal: RelayJournal | null,
+): ControlTarget {
   const { database } = queue;
   return {
     list: (filter) => database.list(filter),
@@ -27,8 +25,15 @@ export function relayControl(queue: RelayDatabase, setup: RelayControlSetup): Co
     schedulerStats: () => scheduler.stats(),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
-    operate: (action, target) => operate(database, setup, action, target),
+    operate: (action, target) => operate({ database, scheduler, deliveries, events }, action, target),
   };
+}
+
+interface Operated {
+  database: Database;
+  scheduler: Scheduler;
+  deliveries: DeliveryThreads;
+  events: EventLog;
 }
 
 function unknownStats(error: unknown): QueueStats {
@@ -38,8 +43,7 @@ function unknownStats(error: unknown): QueueStats {
 }
 
 async function operate(
-  database: Database,
-  { scheduler, deliveries, events }: RelayControlSetup,
+  { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
   target: OperateTarget,
 ): Promise<{ rows: number }> {

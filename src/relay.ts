@@ -35,11 +35,11 @@ import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } 
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
-import { openScheduling } from './relay-scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
-import type { EmbeddedScheduler } from './scheduler/embedded.ts';
 import type { Leases } from './scheduler/leases.ts';
+import type { Scheduler } from './scheduler/scheduler.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { verdictOf } from './session/verdict-of.ts';
@@ -61,8 +61,9 @@ export interface RelayOptions {
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const agenda = await openAgenda(options.config, options.log);
   const lock = lockDataDir(options.config.data_dir, 'queue');
-  const relay = new Relay(options, lock);
+  const relay = new Relay(options, lock, agenda);
   try {
     await relay.start();
     return relay;
@@ -85,11 +86,10 @@ export class Relay {
   readonly #queue: RelayDatabase;
   readonly #database: Database;
   readonly #commits: ShardedCommits;
-  /** null: 250 does not come from one, and none was left. */
   readonly #journal: RelayJournal | null;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
-  readonly #scheduler: EmbeddedScheduler;
+  readonly #scheduler: Scheduler;
   readonly #sessions: SessionThreads;
   readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
@@ -104,7 +104,7 @@ export class Relay {
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
 
-  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock, agenda: ClusterAgenda | null) {
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
@@ -135,7 +135,10 @@ export class Relay {
       ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
       log,
     });
-    const { leases, scheduler, duePoll } = openScheduling({
+    const { leases, scheduler, duePoll, connections } = openScheduling({
+      grantConnections: (grants) => this.#deliveries.grantConnections(grants),
+      agenda,
+      settings: () => this.#config,
       config,
       queue: this.#queue,
       arena: this.#arena,
@@ -159,6 +162,7 @@ export class Relay {
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
+      connections: (demands) => connections?.demand(demands),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -169,12 +173,7 @@ export class Relay {
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
     });
-    this.control = relayControl(this.#queue, {
-      scheduler: this.#scheduler,
-      deliveries: this.#deliveries,
-      events: this.#events,
-      journal: this.#journal,
-    });
+    this.control = relayControl(this.#queue, this.#scheduler, this.#deliveries, this.#events, this.#journal);
   }
 
   async start(): Promise<void> {
@@ -301,6 +300,7 @@ export class Relay {
       reason: 'shutdown',
     }));
     await this.#database.release(rows, Date.now());
+    for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
@@ -314,6 +314,7 @@ export class Relay {
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
     await this.#journal?.end(LAST_COMMIT_MS);
+    await this.#scheduler.close();
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
@@ -413,7 +414,8 @@ export class Relay {
         const job = jobOf(message, row);
         this.#leases.hold(job, leaseUntilMs);
         this.#scheduler.handOff(job);
-      } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
+      } else if (row.state === 'PENDING')
+        this.#scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
     }
   }
 

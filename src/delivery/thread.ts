@@ -75,6 +75,9 @@ port.on('message', (message: ToDelivery) => {
     case 'jobs':
       sender.accept(message.jobs);
       break;
+    case 'connections':
+      sender.grantConnections(message.grants);
+      break;
     case 'config':
       sender.reconfigure(message.config);
       break;

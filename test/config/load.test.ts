@@ -74,7 +74,7 @@ test('all problems are listed at once, each with line, key and what would be rig
 
 test('a key unlike any other is answered with the known ones', () => {
   assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), [
-    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms)',
+    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms, redis)',
   ]);
 });
 
@@ -417,4 +417,20 @@ test('the first restart delay of the supervisor is not longer than the longest',
   assert.deepEqual(problems('{ "supervisor": { "restart_delay_ms": 500, "max_restart_delay_ms": 400 } }'), [
     '1: supervisor.restart_delay_ms: must not exceed supervisor.max_restart_delay_ms (400)',
   ]);
+});
+
+test('the scheduler bullmq: what it cannot work with is named', () => {
+  const refused = problems(
+    '{ "scheduler": { "engine": "bullmq", "redis": { "tls_ca_file": "ca.pem" } } }',
+  ).join('\n');
+  assert.match(refused, /scheduler\.engine: bullmq needs a queue that nodes share/);
+  assert.match(refused, /scheduler\.redis\.tls_ca_file: has an effect with a rediss:\/\/ URL only/);
+  assert.match(
+    problems('{ "delivery": { "max_cluster_connections_per_destination": 5 } }').join(),
+    /max_cluster_connections_per_destination: needs scheduler\.engine "bullmq"/,
+  );
+  assert.match(
+    problems('{ "scheduler": { "redis": { "url": "http://x" } } }').join(),
+    /a URL such as redis:/,
+  );
 });

@@ -187,7 +187,7 @@ describe('due poll', () => {
           },
           now: Date.now,
         },
-        1,
+        () => 1,
       );
       poll.start();
     });
@@ -211,7 +211,7 @@ describe('due poll', () => {
           onError() {},
           now: () => nowMs,
         },
-        10,
+        () => 10,
       );
       poll.start();
     });
