@@ -201,7 +201,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   const { initializePolicyMemory, PolicyMemory, policyMemoryBytes, policySizes } = await import(
     './policy/host-memory.ts'
   );
-  const { MergedQueue, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -224,7 +224,11 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     sockets,
     counts: { fd, bytes },
     log,
-    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    rollup: {
+      queue: (readers) => new MergedQueue(readers),
+      scheduler: mergeSchedulerStats,
+      journal: mergeJournals,
+    },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
     clearCounts: (number) => {

@@ -179,6 +179,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     ...config,
     data_dir: dataDir,
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
+    journal: { ...config.journal, path: below(config.journal.path) },
     auth: {
       ...auth,
       path: below(auth.path),

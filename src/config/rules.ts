@@ -30,6 +30,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkScheduler(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
+  checkJournal(config, isSet, problem, warning);
   checkAuth(config, problem, warning);
   checkPolicy(config.policy, problem, warning);
 
@@ -288,6 +289,29 @@ function checkDistributed({ storage: { provider, distributed }, database }: Conf
       ['storage', 'provider'],
       'must be "database" or "local" with a :memory: queue: content elsewhere would outlive the queue that knows it',
     );
+}
+
+function checkJournal(
+  { inbound_ack_mode, database, journal, max_message_size }: Config,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+  warning: Say,
+): void {
+  if (inbound_ack_mode !== 'after_journal') {
+    for (const key of ['max_mb', 'segment_mb', 'max_delay_ms'])
+      if (isSet(['journal', key]))
+        warning(['journal', key], 'has no effect: it is for inbound_ack_mode "after_journal"');
+    return;
+  }
+  if (database.driver === 'sqlite')
+    problem(
+      ['inbound_ack_mode'],
+      'after_journal is for the mysql drivers: with sqlite the queue is on the local disk already, and after_persist costs the same one fsync',
+    );
+  if (journal.segment_mb * 4 > journal.max_mb)
+    problem(['journal', 'segment_mb'], `must be at most a quarter of journal.max_mb (${journal.max_mb})`);
+  if (max_message_size * 4 > journal.max_mb * 1_048_576)
+    problem(['journal', 'max_mb'], 'must be at least four times max_message_size');
 }
 
 function checkHdfsWeb({ storage, ...config }: Config, problem: Say, warning: Say): void {

@@ -131,6 +131,7 @@ export class ControlServer {
         return {
           queue: await target.stats(),
           scheduler: await target.schedulerStats(),
+          journal: await target.journal?.(),
           processes: target.processes?.(),
         };
       case 'bans':

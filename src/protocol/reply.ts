@@ -59,6 +59,7 @@ const TABLE = {
   memoryPressure: [452, '4.3.1', 'Out of memory; try again later'],
   contentMemoryFull: [452, '4.3.1', 'No memory for the content; try again later'],
   diskPressure: [452, '4.3.1', 'Out of disk space; try again later'],
+  journalFull: [452, '4.3.1', 'Journal is full; try again later'],
   queueFull: [452, '4.3.1', 'Queue is full; try again later'],
   tooManyRecipients: [452, '4.5.3', 'Too many recipients; send the rest in another transaction'],
 

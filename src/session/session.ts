@@ -420,7 +420,7 @@ export class Session {
     }
     const message = messageOf(this, transaction, content, this.#forwarded);
     this.#forwarded = null;
-    if (!settings.afterPersist) {
+    if (!settings.durableFirst) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
       this.#proceed(READY);

@@ -44,7 +44,8 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
-  readonly afterPersist: boolean;
+  /** The 250 waits until the message is durable. */
+  readonly durableFirst: boolean;
   readonly persistWaitMs: number;
   readonly textRules: ContentRules;
   /** BODY=BINARYMIME: octets are octets. */
@@ -97,7 +98,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseBareNewlines: smtp.bare_newlines === 'refuse',
     refuseNul: smtp.nul_bytes === 'refuse',
     vrfy: smtp.vrfy,
-    afterPersist: config.inbound_ack_mode === 'after_persist',
+    durableFirst: config.inbound_ack_mode !== 'after_enqueue',
     persistWaitMs: config.inbound_persist_wait_timeout_ms,
     textRules: {
       maxBytes,

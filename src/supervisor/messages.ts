@@ -10,6 +10,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 
 /** The first message: what a relay process is made of. */
@@ -36,6 +37,7 @@ export interface Questions {
   /** Of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
+  journal: { ask: null; answer: JournalStats | null };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };
 }

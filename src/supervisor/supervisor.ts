@@ -10,6 +10,7 @@ import { planReload } from '../config/reload.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, ProcessStatus, QueueReader, SchedulerStats } from '../control/protocol.ts';
 import type { OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, ToProcess } from './messages.ts';
@@ -24,6 +25,7 @@ const STOP_MS = 8000;
 export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[]): SchedulerStats;
+  journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
 }
 
 export interface SupervisorOptions {
@@ -237,6 +239,8 @@ export class Supervisor {
       schedulerStats: async () =>
         rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
+      journal: async () =>
+        rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
       operate: (action, target) => this.#operate(action, target),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };

@@ -330,6 +330,26 @@ test('servers: what cannot work together is said', () => {
   assert.match(shards, /has an effect with the router "static" only/);
 });
 
+test('after_journal: for the mysql drivers, with files and messages that fit into it', () => {
+  const mysql = `${SERVERS}, "database": { "driver": "mysql" }, "inbound_ack_mode": "after_journal"`;
+  const { config } = load(`{ ${mysql}, "data_dir": "/d", "journal": { "max_mb": 200, "segment_mb": 50 } }`);
+  assert.deepEqual(config.journal, {
+    path: '/d/journal',
+    max_mb: 200,
+    segment_mb: 50,
+    max_delay_ms: 30_000,
+  });
+  assert.match(
+    problems('{ "inbound_ack_mode": "after_journal" }').join(),
+    /inbound_ack_mode: after_journal is for the mysql drivers: with sqlite/,
+  );
+  const small = problems(`{ ${mysql}, "journal": { "max_mb": 64, "segment_mb": 20 } }`).join();
+  assert.match(small, /journal\.segment_mb: must be at most a quarter of journal\.max_mb \(64\)/);
+  assert.match(small, /journal\.max_mb: must be at least four times max_message_size/);
+  const unused = load('{ "journal": { "max_mb": 100, "max_delay_ms": 5 } }').warnings.join();
+  assert.match(unused, /journal\.max_mb: has no effect.*journal\.max_delay_ms: has no effect/);
+});
+
 test('a key of another driver is told apart from one that does not exist', () => {
   const said = problems('{ "database": { "driver": "sqlite", "host": "x", "hosst": 1 } }').join('\n');
   assert.match(said, /database\.host: is not a key of this driver/);

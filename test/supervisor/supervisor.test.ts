@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { MergedQueue, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
+import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 import { FakeClock, FakeProcess } from './fake-process.ts';
@@ -24,7 +24,11 @@ function create(leftovers: number[] = []) {
     sockets: [0, 1].map((process) => ({ listener: 0, fd: 20 + process, address, process })),
     counts: { fd: 19, bytes: 64 },
     log: recordingLog(logged),
-    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    rollup: {
+      queue: (readers) => new MergedQueue(readers),
+      scheduler: mergeSchedulerStats,
+      journal: mergeJournals,
+    },
     fork: (fds, events) => {
       const life = new FakeProcess(100 + lives.length, fds, events);
       lives.push(life);
