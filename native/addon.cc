@@ -35,5 +35,6 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   protorelay::register_acceptor(env, exports);
   protorelay::register_pure(env, exports);
   protorelay::register_host(env, exports);
+  protorelay::register_tls(env, exports);
   return exports;
 }

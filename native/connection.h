@@ -8,12 +8,13 @@
 #include "content_gather.h"
 #include "content_scan.h"
 #include "content_send.h"
+#include "tls_stream.h"
 
 namespace protorelay {
 
 class Reactor;
 
-enum class Mode : uint8_t { kFree, kConnecting, kLines, kContent, kChunk, kLingering, kClosed };
+enum class Mode : uint8_t { kFree, kConnecting, kHandshake, kLines, kContent, kChunk, kLingering, kClosed };
 
 /** EVENT, CLOSE_REASON of src/native.ts. */
 enum EventKind : uint32_t {
@@ -24,6 +25,8 @@ enum EventKind : uint32_t {
   kClosedEvent = 5,
   kTimeout = 6,
   kSent = 7,
+  kSecured = 8,
+  kNotSecured = 9,
 };
 enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
 
@@ -75,6 +78,15 @@ struct Connection {
   bool skipping;
   uint8_t skip_flags;
   uint8_t skip_last;
+
+  /** TLS between this connection and its socket; nullptr: none. */
+  TlsStream* tls;
+  /** The same before its handshake: that begins when the clear text is out. */
+  TlsStream* tls_next;
+  bool secure_due;
+  /** In the queue of handshakes, not polled; counted among those under way. */
+  bool handshake_queued;
+  bool handshake_counted;
 
   /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
   uint8_t* left;
