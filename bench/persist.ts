@@ -39,7 +39,7 @@ const config = configSchema.parse({
   data_dir: dataDir,
   storage: { provider: options.provider, local: { path: join(dataDir, 'mail') } },
 });
-config.database.path = join(dataDir, 'queue.db');
+if (config.database.driver === 'sqlite') config.database.path = join(dataDir, 'queue.db');
 const spillDir = join(dataDir, 'spill');
 mkdirSync(spillDir);
 const arena = createArena(config.content_memory_mb * 1024 * 1024, spillDir);

@@ -7,6 +7,7 @@ import type { Settings } from '../test/support/relay-fixture.ts';
 import { type ChainOptions, type ChainReport, runChain } from './lib/chain.ts';
 import { measureDeferred } from './lib/deferred.ts';
 import { measureIdle } from './lib/idle.ts';
+import { startShards } from './lib/mariadb.ts';
 import { fail, readOptions } from './lib/options.ts';
 import { figure, table, writeResults } from './lib/results.ts';
 
@@ -22,7 +23,8 @@ const options = readOptions('bench/relay.ts', 'measures the relay between our cl
   pipeline: { kind: 'flag', help: 'MAIL, RCPT and DATA in one write' },
   rate: { kind: 'number', default: 0, help: 'messages per second at most; 0: no limit' },
   ack: { kind: 'text', default: 'after_persist', help: 'inbound_ack_mode' },
-  storage: { kind: 'text', default: 'database', help: 'storage.provider' },
+  storage: { kind: 'text', default: '', help: 'storage.provider; default: database, or local with --shards' },
+  shards: { kind: 'number', default: 0, help: 'the queue on so many MariaDB servers; 0: sqlite' },
   'no-delivery': { kind: 'flag', help: 'mail stays in the queue' },
   check: { kind: 'flag', help: 'the sink verifies checksums' },
   set: {
@@ -44,7 +46,7 @@ const options = readOptions('bench/relay.ts', 'measures the relay between our cl
 
 const settings: Settings = {
   inbound_ack_mode: options.ack,
-  storage: { provider: options.storage },
+  storage: { provider: options.storage || (options.shards > 0 ? 'local' : 'database') },
   max_message_size: Math.max(26_214_400, options.size + 65_536),
 };
 for (const assignment of options.set) assign(settings, assignment);
@@ -72,10 +74,28 @@ if (options.idle > 0) {
   present(report, table(['figure', 'empty queue', `${figure(options.deferred)} deferred`], report.rows));
 } else {
   const reports: ChainReport[] = [];
-  for (let round = 0; round < options.rounds; round++) reports.push(await runChain(chain));
+  for (let round = 0; round < options.rounds; round++)
+    reports.push(options.shards > 0 ? await onShards(options.shards) : await runChain(chain));
   present(reports, table(chainTitles(), reports.map(chainRow)));
   if (reports.some((report) => report.client.failed > 0 || (report.sink?.corrupted ?? 0) > 0))
     process.exitCode = 1;
+}
+
+/** The chain on MariaDB; what the servers did goes to standard error. */
+async function onShards(count: number): Promise<ChainReport> {
+  const shards = await startShards(count);
+  try {
+    const [cpu, statements] = [shards.cpuSeconds(), await shards.statements()];
+    const report = await runChain({ ...chain, settings: { ...settings, ...shards.settings } });
+    const cpuUs = ((shards.cpuSeconds() - cpu) * 1e6) / options.messages;
+    const each = ((await shards.statements()) - statements) / (options.messages * options.rcpts);
+    process.stderr.write(
+      `mariadbd: ${figure(cpuUs)} µs of CPU a message; ${each.toFixed(4)} statements a recipient\n`,
+    );
+    return report;
+  } finally {
+    await shards.close();
+  }
 }
 
 function present(report: unknown, markdown: string): void {

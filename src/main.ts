@@ -8,6 +8,7 @@ import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
 import { QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import type { ShardReport } from './database/sharded-database.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -38,6 +39,7 @@ class CommandLine {
         options.version ? printVersion() : this.#run(config),
       );
     this.#addQueue();
+    this.#addDatabase();
     this.#addConfig();
   }
 
@@ -114,6 +116,43 @@ class CommandLine {
     }
   }
 
+  #addDatabase(): void {
+    const db = this.#program
+      .command('db')
+      .description('MariaDB and MySQL databases of the queue')
+      .helpCommand(false);
+    db.command('migrate')
+      .description('make the tables, or bring them up to date, on every shard; may be run while relays run')
+      .option('--user <name>', 'connect as this user, who may change tables (default: the relay’s)')
+      .option('--password-env <name>', 'environment variable with its password', 'PROTORELAY_DB_PASSWORD')
+      .action(async ({ user, passwordEnv }: { user?: string; passwordEnv: string }) => {
+        const { migrateShards } = await import('./control/db-commands.ts');
+        const password = process.env[passwordEnv];
+        if (user !== undefined && password === undefined)
+          this.#usage(`set the environment variable ${passwordEnv} to the password of ${user}`);
+        const { database } = loadConfig(this.#configPath()).config;
+        const { shardServers } = await import('./database/shard-servers.ts');
+        const { migrate } = await import('./database/mysql/schema.ts');
+        const servers = shardServers(database).map(({ name, server }) => ({
+          name,
+          server: user === undefined ? server : { ...server, user, password: password ?? '' },
+        }));
+        this.code = await migrateShards(servers, migrate, process.stdout, process.stderr);
+      });
+    db.command('shards')
+      .description('state, depth, latency and errors of every shard')
+      .option('--json', 'print JSON', false)
+      .action(async ({ json }: { json: boolean }) => {
+        const { showShards } = await import('./control/db-commands.ts');
+        const source = await openShards(loadConfig(this.#configPath()).config);
+        try {
+          this.code = showShards(await source.report(), json, process.stdout, Date.now());
+        } finally {
+          await source.close();
+        }
+      });
+  }
+
   #addConfig(): void {
     const config = this.#program.command('config').description('check the config file, print its reference');
     config
@@ -162,6 +201,11 @@ class CommandLine {
   }
 }
 
+interface ShardSource {
+  report(): Promise<ShardReport[]>;
+  close(): Promise<void>;
+}
+
 async function openQueue(config: Config): Promise<QueueSource> {
   const { ControlClient } = await import('./control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
@@ -178,8 +222,24 @@ async function openQueue(config: Config): Promise<QueueSource> {
   }
 }
 
-/** Those of all relay processes that left one. */
+/** Reports of the running relay, or of the servers themselves. */
+async function openShards(config: Config): Promise<ShardSource> {
+  if (config.database.driver === 'sqlite')
+    throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
+  const { ControlClient } = await import('./control/client.ts');
+  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
+  const { openStoppedServers } = await import('./relay-database.ts');
+  const queue = openStoppedServers(config);
+  return { report: () => queue.report(), close: () => queue.close() };
+}
+
+/** Those of all relay processes that left one; servers are asked themselves. */
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
+  if (config.database.driver !== 'sqlite') {
+    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
+    return { reader: servers, client: null, close: () => void servers.close() };
+  }
   const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
   const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
   const { MergedQueue } = await import('./control/merged-queue.ts');

@@ -5,9 +5,6 @@ import type { Config } from './config/schema.ts';
 import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
 import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
 
-/** Threads of one process that make queue ids, at most: 64 for sessions, 64 for delivery. */
-const ORIGINS_PER_PROCESS = 128;
-
 export interface ProcessPlace {
   /** Makes queue ids unique over the processes of the host. */
   process: number;
@@ -25,9 +22,6 @@ export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []):
   const eventsDir = join(config.data_dir, 'events');
   return { process: 0, eventsDir, sockets, counts: new LocalCounts(), accepts: true };
 }
-
-/** Which numbers the threads of this process put into queue ids: from this one on. */
-export const firstOrigin = ({ process }: ProcessPlace): number => process * ORIGINS_PER_PROCESS;
 
 /** Sockets that this process accepts on. */
 export const ownSockets = ({ sockets, process }: ProcessPlace): GivenSocket[] =>

@@ -16,37 +16,31 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
+import type { Database, OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
-import { queueIdTimeMs } from './mail/queue-id.ts';
+import { originOf, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
-import { DatabaseClient, startPool } from './persistence/database-client.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
+import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
+import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import {
-  firstOrigin,
-  hostListeners,
-  onlyPlace,
-  ownSockets,
-  type ProcessPlace,
-  threadCount,
-} from './process-place.ts';
+import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } from './process-place.ts';
+import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
+import { openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
-import { EmbeddedScheduler } from './scheduler/embedded.ts';
+import type { DuePoll } from './scheduler/due-poll.ts';
+import type { EmbeddedScheduler } from './scheduler/embedded.ts';
+import type { Leases } from './scheduler/leases.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { verdictOf } from './session/verdict-of.ts';
 
-/** Recipients of all rows of one claim: bounds what one postMessage carries. */
-const CLAIM_RECIPIENTS = 20_000;
-/** Mails purged in one transaction: a bounded pause for new mail. */
-const PURGE_MAILS = 500;
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
@@ -85,15 +79,18 @@ export class Relay {
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #routes: RouteTable;
-  readonly #database: DatabaseClient;
-  readonly #commits: GroupCommit;
+  readonly #queue: RelayDatabase;
+  readonly #database: Database;
+  readonly #commits: ShardedCommits;
+  readonly #leases: Leases;
+  readonly #duePoll: DuePoll;
   readonly #scheduler: EmbeddedScheduler;
   readonly #sessions: SessionThreads;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
-  #purgeTimer: NodeJS.Timeout | null = null;
+  readonly #housekeeping: Housekeeping;
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
@@ -113,19 +110,41 @@ export class Relay {
       smarthost: config.delivery.smarthost !== undefined,
       routed: new Set(Object.keys(config.delivery.routes)),
     };
-    const start = { config, arena: this.#arena.buffer, spillDir };
-    this.#database = new DatabaseClient(
-      startPool(start, ({ level, event, fields }) => log[level](event, fields)),
-    );
+    this.#queue = openRelayDatabase({
+      config,
+      arena: this.#arena.buffer,
+      spillDir,
+      gauges: this.#gauges,
+      log,
+      place: this.#place,
+    });
+    this.#database = this.#queue.database;
+    this.#housekeeping = new Housekeeping({
+      database: this.#database,
+      intervalMs: () => this.#config.queue.purge_interval_ms,
+      also: () => this.#queue.stayEnrolled(),
+      log,
+    });
     this.#events = new EventLog({
       ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
       log,
     });
-    this.#scheduler = this.#createScheduler();
+    const { leases, scheduler, duePoll } = openScheduling({
+      config,
+      queue: this.#queue,
+      arena: this.#arena,
+      gauges: this.#gauges,
+      log,
+      deliver: (jobs) => this.#deliver(jobs),
+    });
+    this.#leases = leases;
+    this.#scheduler = scheduler;
+    this.#duePoll = duePoll;
     this.#commits = this.#createGroupCommit();
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
+      users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
     this.#deliveries = new DeliveryThreads({
@@ -140,7 +159,8 @@ export class Relay {
       log,
       commitAgeMs: () => this.#commits.stats().commitAgeMs,
       databaseFailing: () => this.#commits.stats().failing,
-      mails: () => this.#database.mails,
+      mails: () => this.#queue.mails(),
+      freeConnections: () => this.#queue.freeConnections(),
     });
     this.control = this.#createControl();
   }
@@ -150,33 +170,32 @@ export class Relay {
     const recovered = await this.#database.recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
-    if (config.database.path === ':memory:')
+    if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
-    const shared = { config, arena: this.#arena.buffer, notBeforeMs };
+    const slot = await this.#queue.enroll();
+    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
     const { accepts } = this.#place;
-    const origin = firstOrigin(this.#place);
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, thread) => ({
-        ...shared,
-        origin: origin + thread,
-        gauges: this.#gauges.buffer,
-      })),
+      Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: origin + sessionThreads + thread,
+        origin: originOf(slot, sessionThreads + thread),
         ownListeners,
       })),
     );
     this.#scheduler.rebuild(await this.#database.backlog());
+    this.#queue.shards?.start();
+    this.#leases.start();
     this.#scheduler.start();
+    this.#duePoll.start();
     this.#pressure.start();
-    this.#purgeLater();
+    this.#housekeeping.start();
     this.#listener?.resume();
   }
 
@@ -200,7 +219,7 @@ export class Relay {
   async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
     const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
     if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
-    while ((await this.#database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+    await purgeAll(this.#database);
     const { mails } = await this.#database.stats();
     return mails === 0 ? 'nothing' : 'settled';
   }
@@ -226,6 +245,8 @@ export class Relay {
     Atomics.store(this.#gauges, GAUGE.draining, 1);
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#duePoll.stop();
+    this.#housekeeping.stop();
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
@@ -249,7 +270,10 @@ export class Relay {
   /** Jobs never begun go back to the queue, due at once. */
   async #release(jobs: Job[]): Promise<void> {
     if (jobs.length === 0) return;
-    for (const { content } of jobs) this.#arena.release(content);
+    for (const job of jobs) {
+      this.#arena.release(job.content);
+      this.#leases.drop(job);
+    }
     const rows = jobs.map(({ queueId, destination, fence }) => ({
       queueId,
       destination,
@@ -263,11 +287,13 @@ export class Relay {
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#duePoll.stop();
     this.#pressure.stop();
-    if (this.#purgeTimer) clearTimeout(this.#purgeTimer);
+    this.#housekeeping.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
     this.#lock.release();
@@ -289,50 +315,17 @@ export class Relay {
     this.#deliveries.postAll({ type: 'reopen-log' });
   }
 
-  #createScheduler(): EmbeddedScheduler {
-    const { delivery, lease_ms } = this.#config;
-    return new EmbeddedScheduler(
-      {
-        claim: (destination, limit) => {
-          const nowMs = Date.now();
-          const leaseUntilMs = nowMs + lease_ms;
-          return this.#database.claim({
-            destination,
-            limit,
-            maxRecipients: CLAIM_RECIPIENTS,
-            nowMs,
-            leaseUntilMs,
-          });
-        },
-        deliver: (jobs) => this.#deliver(jobs),
-        chunkCount: this.#arena.chunkCount,
-        freeChunks: () => this.#arena.freeChunks(),
-        now: Date.now,
-        setTimer(atMs, fire) {
-          const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
-          return { cancel: () => clearTimeout(timer) };
-        },
-      },
-      {
-        maxInFlight: delivery.max_handoff_mails,
-        enabled: delivery.enabled,
-        onClaimError: (destination, error) =>
-          this.#log.warn('scheduler.claim-failed', { destination, error }),
-      },
-    );
-  }
-
   #deliver(jobs: Job[]): void {
     if (this.#draining === null) this.#deliveries.deliver(jobs);
     else this.#tooLate.push(...jobs);
   }
 
-  #createGroupCommit(): GroupCommit {
+  #createGroupCommit(): ShardedCommits {
     const ports = {
       plan: (entry: Entry) => planMessage(entry, this.#routes, this.#scheduler),
-      committed: (entries: Entry[], outcomes: EntryOutcome[]) => {
+      committed: (entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number) => {
         for (let i = 0; i < entries.length; i++)
-          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome);
+          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
       },
       failed: (entries: Entry[], error: RelayError) => {
         // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
@@ -347,7 +340,10 @@ export class Relay {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
     };
-    return new GroupCommit(this.#database, ports, { arena: this.#arena, leaseMs: this.#config.lease_ms });
+    const { shardIds, lanes, settleLingerMs } = this.#queue;
+    const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
+    const commits = shardIds.map((id) => [id, new GroupCommit(this.#database, ports, options)] as const);
+    return new ShardedCommits(new Map(commits), ports);
   }
 
   /** Complete messages from a session thread: into the next commit. */
@@ -357,7 +353,7 @@ export class Relay {
     );
   }
 
-  #committed(entry: Entry, outcome: EntryOutcome): void {
+  #committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
     this.#leave(entry);
     const { message, plan, thread, ticket } = entry;
     if (outcome !== 'committed') {
@@ -371,7 +367,9 @@ export class Relay {
     for (const row of plan) {
       if (row.state === 'SENDING') {
         this.#arena.retain(message.content);
-        this.#scheduler.handOff(jobOf(message, row));
+        const job = jobOf(message, row);
+        this.#leases.hold(job, leaseUntilMs);
+        this.#scheduler.handOff(job);
       } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
     }
     this.#arena.release(message.content);
@@ -416,7 +414,7 @@ export class Relay {
   #settle(results: AttemptResult[]): void {
     this.#commits.settle(
       results.map((result) => ({
-        settlement: toSettlement(result),
+        settlement: { ...toSettlement(result), fence: this.#leases.fenceOf(result) },
         result,
         dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
       })),
@@ -424,6 +422,7 @@ export class Relay {
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
+    this.#leases.drop(result);
     if (accepted) this.#events.attempt(result);
     else
       this.#log.warn('settlement.rejected', {
@@ -449,19 +448,6 @@ export class Relay {
     throw error;
   }
 
-  #purgeLater(): void {
-    this.#purgeTimer = setTimeout(() => void this.#purge(), this.#config.queue.purge_interval_ms).unref();
-  }
-
-  async #purge(): Promise<void> {
-    try {
-      while (this.#draining === null && (await this.#database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
-    } catch (error) {
-      this.#log.warn('queue.purge-failed', { error });
-    }
-    if (this.#draining === null) this.#purgeLater();
-  }
-
   #createControl(): ControlTarget {
     const database = this.#database;
     return {
@@ -470,6 +456,7 @@ export class Relay {
       content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
       stats: () => database.stats(),
       schedulerStats: () => this.#scheduler.stats(),
+      shards: async () => (await this.#queue.shards?.report()) ?? [],
       operate: (action, target) => this.#operate(action, target),
     };
   }

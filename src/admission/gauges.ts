@@ -1,6 +1,6 @@
 /**
- * Counters that session threads and the main thread share, so that admission is decided where the command is,
- * without a message between threads: an Int32Array over a SharedArrayBuffer, moved with Atomics only.
+ * Counters that threads share, so that what they say is known where it is needed without a message between threads:
+ * an Int32Array over a SharedArrayBuffer, moved with Atomics only.
  */
 export const GAUGE = {
   /** Messages between end of data (or MAIL, which reserves) and their commit. */
@@ -11,9 +11,26 @@ export const GAUGE = {
   draining: 2,
   /** 1 while pressure was sustained for overload_hold_ms: new connections get 421 4.3.2. */
   overloaded: 3,
+  /** One bit for each shard that takes new mail. */
+  usableShards: 4,
+  /** Counts how often leases of this process lapsed; jobs of an earlier count may be another node's by now. */
+  leaseEpoch: 5,
+  /** Until when every lease of this process holds, in LEASE_UNIT_MS since the counters were made. */
+  leasesUntil: 6,
+  /** When the counters were made, in seconds since 1970. */
+  madeAtS: 7,
 } as const;
+
+/** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
+export const LEASE_UNIT_MS = 64;
 
 export const PRESSURE = { none: 0, memory: 1, disk: 2, database: 3, contentMemory: 4, messages: 5 } as const;
 
 export type Gauges = Int32Array<SharedArrayBuffer>;
-export const createGauges = (): Gauges => new Int32Array(new SharedArrayBuffer(64));
+
+export function createGauges(): Gauges {
+  const gauges = new Int32Array(new SharedArrayBuffer(64));
+  gauges[GAUGE.madeAtS] = Math.floor(Date.now() / 1000);
+  gauges[GAUGE.usableShards] = 1;
+  return gauges;
+}

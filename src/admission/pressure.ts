@@ -24,7 +24,7 @@ type Thresholds = Pick<
   | 'persist_min_db_available_connections'
 > & {
   smtp: Pick<Config['smtp'], 'overload_hold_ms'>;
-  database: Pick<Config['database'], 'path' | 'max_messages'>;
+  database: Config['database'];
 } & DiskConfig;
 
 export interface PressureOptions {
@@ -36,6 +36,8 @@ export interface PressureOptions {
   commitAgeMs(): number;
   /** A commit failed lately. */
   databaseFailing(): boolean;
+  /** Connections to the database that are free; null: one, unless a commit hangs or failed. */
+  freeConnections?(): number | null;
   /** Messages in an in-memory queue. */
   mails(): number;
   /** The rest is for tests. */
@@ -104,8 +106,9 @@ export class PressureGauge {
     if (this.#availableConnections() < config.persist_min_db_available_connections) return PRESSURE.database;
     if (this.#freeDisk < config.persist_min_free_disk_mb * MEGABYTE) return PRESSURE.disk;
     if (this.#availableMemory() < config.persist_min_available_memory_mb * MEGABYTE) return PRESSURE.memory;
-    if (config.database.path === ':memory:' && this.#options.mails() >= config.database.max_messages)
-      return PRESSURE.messages;
+    const { database } = config;
+    const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
+    if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
     if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
     return PRESSURE.none;
@@ -113,6 +116,8 @@ export class PressureGauge {
 
   /** The one writer of sqlite is free unless its commit hangs, or just failed. */
   #availableConnections(): number {
+    const free = this.#options.freeConnections?.() ?? null;
+    if (free !== null) return free;
     const hangs = this.#options.commitAgeMs() >= this.#config.inbound_persist_wait_timeout_ms;
     return hangs || this.#options.databaseFailing() ? 0 : 1;
   }

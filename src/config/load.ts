@@ -9,7 +9,7 @@ import { RelayError } from '../base/errors.ts';
 import type { Node } from './jsonc.ts';
 import { checkRules, type Finding } from './rules.ts';
 import { type Config, configSchema } from './schema.ts';
-import { accepts, nearest, schemaAt, shapeOf } from './shape.ts';
+import { accepts, discriminatorOf, nearest, schemaAt, shapeOf } from './shape.ts';
 import {
   type Environment,
   nodeAt,
@@ -113,9 +113,15 @@ function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
 function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
   const section = schemaAt(configSchema, path);
   const known = Object.keys((section && shapeOf(section)) ?? {});
+  if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
   const near = nearest(key, known);
   const hint = near !== null ? `did you mean "${near}"?` : `known here: ${known.join(', ')}`;
   return problemAt(root, [...path, key], `unknown key (${hint})`);
+}
+
+/** A key of a section whose keys depend on one of them, such as database.driver. */
+function otherVariant(section: z.ZodType): string {
+  return `is not a key of this ${discriminatorOf(section) ?? 'kind'}`;
 }
 
 function problemAt(root: Node, path: readonly PropertyKey[], message: string): Problem {
@@ -146,6 +152,19 @@ function withHostname(config: Config, isSet: (path: string[]) => boolean, machin
     : { ...config, hostname: machine };
 }
 
+function databasePaths(database: Config['database'], below: (path: string) => string): Config['database'] {
+  const withCaFile = <T extends { tls_ca_file: string | null }>(server: T): T =>
+    server.tls_ca_file === null ? server : { ...server, tls_ca_file: below(server.tls_ca_file) };
+  switch (database.driver) {
+    case 'sqlite':
+      return database.path === ':memory:' ? database : { ...database, path: below(database.path) };
+    case 'mysql':
+      return withCaFile(database);
+    case 'mysql_distributed':
+      return { ...database, shards: database.shards.map(withCaFile) };
+  }
+}
+
 /** data_dir counts from the folder of the file that sets it; every other path from data_dir. */
 function resolvePaths(config: Config, root: Node, file: string): Config {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
@@ -156,7 +175,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     ...config,
     data_dir: dataDir,
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
-    database: { ...database, path: database.path === ':memory:' ? database.path : below(database.path) },
+    database: databasePaths(database, below),
     storage: {
       ...storage,
       local: { ...storage.local, path: below(storage.local.path) },

@@ -1,7 +1,7 @@
 /** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import type { Config } from './schema.ts';
+import type { Config, ServerConfig } from './schema.ts';
 
 export interface Finding {
   path: (string | number)[];
@@ -141,7 +141,82 @@ function isServer(text: string): boolean {
 }
 
 function checkDatabase(config: Config, isSet: (path: string[]) => boolean, problem: Say, warning: Say): void {
-  const inMemory = config.database.path === ':memory:';
+  const { database } = config;
+  if (database.driver === 'sqlite') {
+    checkSqlite(config, database, isSet, problem, warning);
+    return;
+  }
+  if (config.storage.provider === 'database') {
+    problem(
+      ['storage', 'provider'],
+      `content cannot lie in a ${database.driver} database: set storage.provider to "local" or another provider`,
+    );
+  }
+  if (!isSet(['node_id'])) {
+    problem(
+      ['database', 'driver'],
+      `with ${database.driver} set node_id: every node that shares the queue needs a name of its own`,
+    );
+  }
+  const servers = database.driver === 'mysql' ? [database] : database.shards;
+  for (const [i, server] of servers.entries()) {
+    const path = database.driver === 'mysql' ? ['database'] : ['database', 'shards', i];
+    checkServer(config, server, path, problem);
+  }
+  if (database.driver === 'mysql_distributed') checkShards(database, isSet, problem);
+}
+
+function checkServer(config: Config, server: ServerConfig, path: Finding['path'], problem: Say): void {
+  if (server.initial_pool_size > server.max_pool_size)
+    problem([...path, 'initial_pool_size'], `must not exceed max_pool_size (${server.max_pool_size})`);
+  if (config.persist_min_db_available_connections >= server.max_pool_size)
+    problem(
+      ['persist_min_db_available_connections'],
+      `must be less than max_pool_size (${server.max_pool_size}): else a single commit would refuse all other mail`,
+    );
+  if (server.tls_ca_file !== null && server.tls !== 'verify')
+    problem([...path, 'tls_ca_file'], 'has an effect with "tls": "verify" only');
+}
+
+function checkShards(
+  database: Extract<Config['database'], { driver: 'mysql_distributed' }>,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+): void {
+  const { shards, router } = database;
+  const names = new Map<string, number>();
+  const ids = new Map<number, number>();
+  for (const [i, { name, id }] of shards.entries()) {
+    const number = id ?? i;
+    if (names.has(name))
+      problem(['database', 'shards', i, 'name'], `is the name of shards.${names.get(name)} too`);
+    if (ids.has(number))
+      problem(
+        ['database', 'shards', i],
+        `has the number ${number}, which shards.${ids.get(number)} has too ("id")`,
+      );
+    names.set(name, i);
+    ids.set(number, i);
+  }
+  if (shards.every(({ weight }) => weight === 0))
+    problem(['database', 'shards'], 'at least one must have a weight above 0');
+  for (const [domain, name] of Object.entries(router.domains))
+    if (!names.has(name))
+      problem(['database', 'router', 'domains', domain], `no shard has the name "${name}"`);
+  if (router.table_shard !== undefined && !names.has(router.table_shard))
+    problem(['database', 'router', 'table_shard'], `no shard has the name "${router.table_shard}"`);
+  if (router.type !== 'static' && isSet(['database', 'router', 'domains']))
+    problem(['database', 'router', 'domains'], 'has an effect with the router "static" only');
+}
+
+function checkSqlite(
+  config: Config,
+  database: Extract<Config['database'], { driver: 'sqlite' }>,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+  warning: Say,
+): void {
+  const inMemory = database.path === ':memory:';
   if (config.persist_min_db_available_connections > 1) {
     problem(
       ['persist_min_db_available_connections'],
@@ -177,7 +252,8 @@ function checkDistributed({ storage: { provider, distributed }, database }: Conf
     for (const [j, other] of roots.slice(0, i).entries())
       if (root === other || root.startsWith(`${other}/`) || other.startsWith(`${root}/`))
         problem([...at, 'roots', i], `is the same folder as roots.${j}, or one lies within the other`);
-  if (database.path === ':memory:' && (provider === 'distributed' || provider === 'hdfs_web'))
+  const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
+  if (inMemory && (provider === 'distributed' || provider === 'hdfs_web'))
     problem(
       ['storage', 'provider'],
       'must be "database" or "local" with a :memory: queue: content elsewhere would outlive the queue that knows it',

@@ -49,11 +49,53 @@ const smtp = z.strictObject({
   overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.').meta(live),
 });
 
-const database = z.strictObject({
-  driver: z.enum(['sqlite']).default('sqlite').describe('Queue database.'),
+/** The driver that is meant when none is named. */
+const sqlite = z.literal('sqlite').optional().default('sqlite');
+const sqliteDatabase = z.strictObject({
+  driver: sqlite.describe('Queue database: sqlite (embedded), mysql (MariaDB or MySQL), mysql_distributed (several of them).'),
   path: path().default('queue.db').describe('sqlite: file, relative to data_dir; `:memory:` keeps nothing over a restart.'),
   max_messages: count(1, 10_000_000).default(100_000).describe('sqlite with `:memory:`: messages held at most; then 452 4.3.1.'),
 });
+
+const server = {
+  host: hostName.default('127.0.0.1').describe('mysql: name or address of the server.'),
+  port: count(1, 65535).default(3306).describe('mysql: its TCP port.'),
+  socket: z.string().min(1).nullable().default(null).describe('mysql: Unix socket of the server, instead of host and port.'),
+  user: z.string().min(1).max(80).default('relay').describe('mysql: user; needs SELECT, INSERT, UPDATE and DELETE on the database.'),
+  password: z.string().max(256).default('').describe('mysql: its password; `${NAME}` takes it from the environment.'),
+  database: z.string().regex(/^[A-Za-z0-9_$-]{1,64}$/, 'a database name').default('relay').describe('mysql: name of the database.'),
+  tls: z.enum(['off', 'encrypt', 'verify']).default('off').describe('mysql: TLS to the server: off; encrypt without looking at its certificate; verify the certificate too.'),
+  tls_ca_file: z.string().min(1).nullable().default(null).describe('mysql: certificates (PEM) that may have signed the server’s, relative to data_dir; null: those of Node.'),
+  initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
+  max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
+  connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up.'),
+  idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
+};
+const mysqlServer = z.strictObject(server);
+const mysqlDatabase = z.strictObject({ driver: z.literal('mysql'), ...server });
+
+const shardName = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'letters, digits, dot, hyphen and underscore');
+const shard = z.strictObject({
+  name: shardName.describe('Name of the shard, for routers and people.'),
+  id: count(0, 31).optional().describe('Number of the shard, part of the queue ids of its messages: it must never change. Default: its place in the list, from 0.'),
+  weight: count(0, 1000).default(1).describe('Share of new mail it gets from the hash router; 0: none (it is being emptied).'),
+  ...server,
+});
+const distributedDatabase = z.strictObject({
+  driver: z.literal('mysql_distributed'),
+  router: z.strictObject({
+    type: z.enum(['hash', 'table', 'static']).default('hash').describe('Which shard takes a new message: hash spreads by queue id; table looks the sender up in user_shards; static goes by the first recipient domain listed. What a router does not know, hash decides.'),
+    table_shard: shardName.optional().describe('table: name of the shard that holds user_shards; default: the first.'),
+    cache_ttl_ms: ms(100, day).default(60_000).describe('table: how long an answer of user_shards is kept.'),
+    cache_max_entries: count(1, 10_000_000).default(100_000).describe('table: answers kept by each session thread.'),
+    domains: z.record(z.string().transform((s) => s.toLowerCase()), shardName).default({}).describe('static: domain → name of a shard.'),
+  }).prefault({}),
+  shards: z.array(shard).min(1).max(32).describe('The shards. Add new ones at the end; nothing is moved.'),
+  retry_delay_ms: ms(100, 600_000).default(1000).describe('How long a shard that failed gets no new mail before it is tried again; doubled while it fails.'),
+  max_retry_delay_ms: ms(100, day).default(30_000).describe('Longest such time.'),
+});
+const database = z.discriminatedUnion('driver', [sqliteDatabase, mysqlDatabase, distributedDatabase]);
 
 const storage = z.strictObject({
   provider: z.enum(['database', 'local', 'distributed', 'hdfs_web']).default('database').describe('Where new content lies: in the queue database, in local files, in replicas over several folders, in HDFS. Older content stays where it is and is found as long as its section is configured.'),
@@ -115,7 +157,7 @@ const schema = {
   inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
   persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1. Each relay process has its share.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
-  persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms.').meta(live),
+  persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms; with mysql: max_pool_size less those in use, of the shard that has most.').meta(live),
   persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage; below: 452 4.3.1.').meta(live),
   content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (64 KiB chunks, touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
@@ -127,14 +169,17 @@ const schema = {
   }).prefault({}),
   session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that run SMTP sessions; auto: half the cores over all processes, at least 1.'),
   delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
-  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool; sqlite has one writer, so auto is 1.'),
+  persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
-  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending.'),
+  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
   smtp: smtp.prefault({}),
   database: database.prefault({}),
   storage: storage.prefault({}),
-  scheduler: z.strictObject({ engine: z.enum(['embedded']).default('embedded').describe('Scheduler.') }).prefault({}),
+  scheduler: z.strictObject({
+    engine: z.enum(['embedded']).default('embedded').describe('Scheduler.'),
+    poll_interval_ms: ms(10, 3_600_000).default(1000).describe('embedded, with the mysql drivers: how often the queue is asked for due work of other nodes.'),
+  }).prefault({}),
   delivery: delivery.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
@@ -179,3 +224,6 @@ const schema = {
 
 export const configSchema = z.strictObject(schema);
 export type Config = z.output<typeof configSchema>;
+/** How to reach one MariaDB or MySQL server. */
+export type ServerConfig = z.output<typeof mysqlServer>;
+export type ShardConfig = z.output<typeof shard>;

@@ -1,5 +1,5 @@
 /** Walks the schema: which keys a section knows, what a key accepts, what its default is, whether it changes live. */
-import type { z } from 'zod';
+import { z } from 'zod';
 
 type Any = z.ZodType;
 type Def = {
@@ -14,6 +14,7 @@ type Def = {
   entries?: Record<string, string>;
   defaultValue?: unknown;
   format?: string;
+  discriminator?: string;
 };
 
 const defOf = (schema: Any): Def => schema.def as unknown as Def;
@@ -25,10 +26,35 @@ export function inner(schema: Any): Any {
   return below === undefined ? schema : inner(below);
 }
 
-/** The sections and keys of an object schema; null when it is not one. */
+/**
+ * The sections and keys of an object schema, or all of those of a union of objects that a key tells apart; null when
+ * it is neither.
+ */
 export function shapeOf(schema: Any): Record<string, Any> | null {
   const below = inner(schema);
-  return defOf(below).type === 'object' ? ((below as z.ZodObject).shape as Record<string, Any>) : null;
+  const { type, discriminator, options = [] } = defOf(below);
+  if (type === 'object') return (below as z.ZodObject).shape as Record<string, Any>;
+  if (discriminator === undefined) return null;
+  const merged: Record<string, Any> = {};
+  for (const option of options)
+    for (const [key, value] of Object.entries(shapeOf(option) ?? {})) merged[key] ??= value;
+  const choices = options.map((option) => inner(shapeOf(option)?.[discriminator] as Any));
+  merged[discriminator] = choiceOf(merged[discriminator] as Any, choices);
+  return merged;
+}
+
+/** The key that tells the objects of a union apart; null when the schema is no such union. */
+export function discriminatorOf(schema: Any): string | null {
+  return defOf(inner(schema)).discriminator ?? null;
+}
+
+/** One key that accepts what any of the literals does, with description and default of the first. */
+function choiceOf(first: Any, literals: Any[]): Any {
+  const values = literals.flatMap((literal) => (defOf(literal).values ?? []) as string[]);
+  const choice = z.enum(values as [string, ...string[]]);
+  const fallback = defaultOf(first);
+  const whole = fallback === undefined ? choice : choice.default(JSON.parse(fallback) as string);
+  return whole.describe(first.description ?? '');
 }
 
 /** The schema of a value by its path from `schema`; null where the schema does not say. */
@@ -37,7 +63,8 @@ export function schemaAt(schema: Any, path: readonly PropertyKey[]): Any | null 
   for (const step of path) {
     if (at === undefined) return null;
     const def: Def = defOf(inner(at));
-    at = def.type === 'object' ? shapeOf(at)?.[String(step)] : (def.element ?? def.valueType);
+    const shape: Record<string, Any> | null = shapeOf(at);
+    at = shape === null ? (def.element ?? def.valueType) : shape[String(step)];
   }
   return at ?? null;
 }

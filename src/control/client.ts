@@ -9,6 +9,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
 import type { ControlResponse, QueueReader, RunningStats } from './protocol.ts';
 
 export class ControlClient implements QueueReader {
@@ -68,6 +69,10 @@ export class ControlClient implements QueueReader {
 
   runningStats(): Promise<RunningStats> {
     return this.#call('stats', {}) as Promise<RunningStats>;
+  }
+
+  shards(): Promise<ShardReport[]> {
+    return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {

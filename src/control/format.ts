@@ -1,5 +1,6 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
 const CONTROL = /\p{Cc}/gu;
@@ -28,6 +29,34 @@ export function formatList(rows: readonly QueueRow[], more: boolean, nowMs: numb
     ? '… more rows: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n'
     : '';
   return columns(table) + note;
+}
+
+export function formatShards(shards: readonly ShardReport[], nowMs: number): string {
+  const titles = [
+    'SHARD',
+    'ID',
+    'WEIGHT',
+    'STATE',
+    'MAILS',
+    'WAITING',
+    'LATENCY',
+    'FREE',
+    'ERRORS',
+    'LAST ERROR',
+  ];
+  const rows = shards.map((shard) => [
+    shard.name,
+    String(shard.id),
+    String(shard.weight),
+    shard.up ? 'up' : `down${shard.downSinceMs === null ? '' : ` ${duration(nowMs - shard.downSinceMs)}`}`,
+    String(shard.mails ?? '?'),
+    String(shard.waitingRows ?? '?'),
+    shard.latencyMs === null ? '-' : `${shard.latencyMs} ms`,
+    String(shard.freeConnections),
+    String(shard.errors),
+    plain(shard.lastError),
+  ]);
+  return columns([titles, ...rows]);
 }
 
 export function formatMail(mail: MailDetail, nowMs: number): string {

@@ -11,6 +11,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export const QUEUE_ACTIONS = [
@@ -54,6 +55,8 @@ export interface ControlTarget extends QueueReader {
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }>;
   /** The scheduler's view, for `queue stats`. */
   schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
+  /** State of each shard, where the queue lies on servers. */
+  shards?(): Promise<ShardReport[]>;
   /** Of a relay of several processes: how each is. */
   processes?(): ProcessStatus[];
 }
@@ -94,6 +97,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({
     id,
     method: z.literal('operate'),

@@ -132,6 +132,8 @@ export class ControlServer {
           scheduler: await target.schedulerStats(),
           processes: target.processes?.(),
         };
+      case 'shards':
+        return (await target.shards?.()) ?? [];
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

@@ -46,6 +46,15 @@ export interface Settlement {
   delayNotified: boolean;
 }
 
+/** What an index of a message's attachments says of one. */
+export interface Attachment {
+  name: string;
+  type: string;
+  sizeBytes: number;
+  /** Of its first byte within the content. */
+  offset: number;
+}
+
 /** One group commit: everything that arrived while the last commit ran, in one transaction and one fsync. */
 export interface CommitBatch {
   /** Names the batch. Stored with it, so that `fate` can tell what became of an interrupted commit. */
@@ -56,6 +65,8 @@ export interface CommitBatch {
   withdrawals: string[];
   nowMs: number;
   leaseUntilMs: number;
+  /** Batches of one lane follow one another; those of different lanes may overtake each other. Absent: 0. */
+  lane?: number;
 }
 
 export interface CommitResult {
@@ -63,6 +74,12 @@ export interface CommitResult {
   messages: ('committed' | 'withdrawn')[];
   /** Per settlement: false when the fencing number was stale (the result was rejected). */
   settlements: boolean[];
+}
+
+/** How long settled rows are kept for inspection; 0: not at all. */
+export interface KeepTimes {
+  keepSentMs: number;
+  keepDeadMs: number;
 }
 
 export interface DestinationBacklog {
@@ -88,6 +105,33 @@ export interface ClaimResult {
   nextDueMs: number | null;
   /** The arena had no room for more. */
   short: boolean;
+}
+
+/** A row this process is sending. */
+export interface LeasedKey {
+  queueId: string;
+  destination: string;
+}
+
+export interface ReleasedRow extends LeasedKey {
+  fence: number;
+  reason: string;
+}
+
+export interface Recovered {
+  released: number;
+  rekeyed: number;
+  newestQueueId: string | null;
+}
+
+/** A relay process asks for a number of its own among all that share the queue: part of the queue ids it makes. */
+export interface NodeSlot {
+  slot: number;
+  /** The same process over its restarts. */
+  node: string;
+  nowMs: number;
+  /** Whoever holds the slot and was not seen since then has lost it. */
+  staleBeforeMs: number;
 }
 
 /** Rows in order of queue id. The rows of one mail are never parted, so a page may exceed `limit` by the rest of its last mail. */
@@ -161,8 +205,8 @@ export interface OperateResult {
 }
 
 /**
- * One queue database, written by one persistence thread (sqlite) or a pool of connections (later drivers).
- * All calls are asynchronous in their contract so that network drivers fit; sqlite answers at once.
+ * The queue database: one sqlite file written by one persistence thread, or a server, or several of them (shards)
+ * reached over pools of connections. The messages, settlements and withdrawals of one commit are all of one shard.
  * Failures reject with a RelayError whose `temporary` says whether a retry helps.
  */
 export interface Database {
@@ -173,15 +217,19 @@ export interface Database {
   /** Waiting work by destination, to rebuild the scheduler. */
   backlog(): Promise<DestinationBacklog[]>;
   /**
+   * Destinations with rows that are due and may be unknown here: put there by other nodes, or their lease ended
+   * without a word from its owner. `rows` is only known to be at least 1.
+   */
+  due(nowMs: number): Promise<DestinationBacklog[]>;
+  /**
    * At start: rows left SENDING by our own earlier life become PENDING again; rows whose destination no longer
    * fits the route table are keyed anew. Returns how many of each.
    */
-  recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }>;
+  recover(nowMs: number): Promise<Recovered>;
+  /** Extends the leases of rows this process is still sending; how many it still had. */
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING with their fence checked. */
-  release(
-    rows: { queueId: string; destination: string; fence: number; reason: string }[],
-    nowMs: number,
-  ): Promise<void>;
+  release(rows: ReleasedRow[], nowMs: number): Promise<void>;
   /** Drops settled rows past their time (keep_sent_ms, keep_dead_ms) and sweeps content without a mail. At most `limit` mails a call. */
   purge(nowMs: number, limit: number): Promise<number>;
 

@@ -4,6 +4,7 @@
  * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
+import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
@@ -19,6 +20,7 @@ export interface DestinationPorts {
   readonly config: Config;
   readonly draining: boolean;
   now(): number;
+  leaseHolds(job: Job): boolean;
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
   outside(work: () => void): void;
@@ -84,6 +86,10 @@ export class Destination implements SessionOwner {
 
   now(): number {
     return this.#ports.now();
+  }
+
+  leaseHolds(job: Job): boolean {
+    return this.#ports.leaseHolds(job);
   }
 
   /** Attempts not yet on a connection. */

@@ -5,6 +5,7 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 export interface DeliveryThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
+  gauges: SharedArrayBuffer;
   /** Distinguishes the queue ids of DSNs made by this thread. */
   origin: number;
   notBeforeMs: number;

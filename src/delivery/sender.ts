@@ -25,6 +25,7 @@ export interface SenderPorts {
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
   now(): number;
+  leaseHolds(job: Job): boolean;
   random(): number;
   /** Calls `fire` once, ms later. */
   setTimer(ms: number, fire: () => void): void;
@@ -83,6 +84,10 @@ export class Sender implements DestinationPorts {
 
   now(): number {
     return this.#nowMs;
+  }
+
+  leaseHolds(job: Job): boolean {
+    return this.#ports.leaseHolds(job);
   }
 
   route(destination: string): Promise<Route> {

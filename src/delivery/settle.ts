@@ -29,7 +29,7 @@ interface Waiting {
 }
 
 /** Deferrals that are our own doing: they neither count as a failed try nor end the waiting. */
-const OUR_OWN: ReadonlySet<string> = new Set(['shutdown', 'hand-off-released']);
+const OUR_OWN: ReadonlySet<string> = new Set(['shutdown', 'hand-off-released', 'lease-lapsed']);
 
 export class Settler {
   readonly #ports: SettlePorts;

@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
+import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { Dns } from './dns.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
@@ -24,6 +25,7 @@ const start = workerData as DeliveryThreadStart;
 const spillDir = `${start.config.data_dir}/spill`;
 const arena = attachArena(start.arena, spillDir);
 const own = ownAddresses(start.ownListeners);
+const gauges = new Int32Array(start.gauges);
 const ids = new QueueIds(start.origin, start.notBeforeMs);
 
 /** The cache of answers lives on over a reload that leaves the dns section as it is. */
@@ -62,6 +64,8 @@ const sender: Sender = new Sender({
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
   now: Date.now,
+  // Not the time of the loop turn: the process may have stood still since.
+  leaseHolds: (job) => leaseHolds(gauges, job, Date.now()),
   random: Math.random,
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });

@@ -10,6 +10,7 @@ const DETAIL: Record<DeferralReason, string> = {
   'tls-failed': '7.5',
   'destination-suspended': '4.1',
   'hand-off-released': '3.2',
+  'lease-lapsed': '3.2',
   'content-unavailable': '3.0',
   shutdown: '3.2',
   internal: '3.5',

@@ -34,6 +34,8 @@ export interface Job {
   receivedAtMs: number;
   /** true once a delay DSN was sent for this row. */
   delayNotified: boolean;
+  /** Which of this process's leases it goes out under (see scheduler/leases.ts). */
+  leaseEpoch?: number;
   recipients: JobRecipient[];
 }
 

@@ -21,6 +21,7 @@ export type DeferralReason =
   | 'tls-failed'
   | 'destination-suspended'
   | 'hand-off-released'
+  | 'lease-lapsed'
   | 'content-unavailable'
   | 'shutdown'
   | 'internal';

@@ -1,10 +1,25 @@
 /**
- * Queue ids: 15 characters of lower-case Crockford base32, time-ordered, unique without coordination:
- * 9 of milliseconds since 1970, 3 of origin (which thread of which process made it), 3 of sequence.
- * Time-ordered so that rows append at the right edge of every B-tree.
+ * Queue ids: 16 characters of lower-case Crockford base32, time-ordered, unique without coordination:
+ * 9 of milliseconds since 1970, 3 of origin (which thread of which process made it), 3 of sequence, 1 of shard
+ * (the database that holds the message; 0 where there is one), so that new shards move nothing.
+ * Time-ordered so that rows append at the right edge of every B-tree. Ids of 15 characters are of an earlier make,
+ * without a shard.
  */
 const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
 const SEQUENCES = 32 ** 3;
+const SHARD_AT = 15;
+/**
+ * Threads of one process that make ids, 64 for sessions and 64 for delivery at most; the rest of the origin tells
+ * processes apart.
+ */
+const THREADS = 128;
+/** Processes that may share a queue. */
+export const PROCESS_SLOTS = SEQUENCES / THREADS;
+/** Shards a queue id can name. */
+export const MAX_SHARDS = 32;
+
+/** The origin of a thread's ids. @param slot of its process, 0…255. */
+export const originOf = (slot: number, thread: number): number => slot * THREADS + thread;
 
 function base32(value: number, width: number): string {
   let text = '';
@@ -23,7 +38,7 @@ export class QueueIds {
   readonly #now: () => number;
 
   /**
-   * @param origin 0…32767, different for every generator whose ids may meet.
+   * @param origin 0…32767 (see originOf), different for every generator whose ids may meet.
    * @param notBeforeMs start no earlier than this, so that a clock that stepped back while we were stopped
    *   cannot repeat an id that is still in the database (pass the time of the newest stored id + 1).
    */
@@ -34,7 +49,12 @@ export class QueueIds {
   }
 
   /** A new id; never the same twice, and never smaller than the one before, whatever the clock does. */
-  next(): string {
+  next(shard = 0): string {
+    return this.nextBase() + (DIGITS[shard] as string);
+  }
+
+  /** The id but for its last character, the shard. */
+  nextBase(): string {
     const nowMs = this.#now();
     if (nowMs > this.#lastMs) this.#tick(nowMs);
     else if (this.#sequence >= SEQUENCES) this.#tick(this.#lastMs + 1);
@@ -55,6 +75,14 @@ export function queueIdTimeMs(queueId: string): number {
   return ms;
 }
 
+/** Number of the shard that holds the message. */
+export function shardOfQueueId(queueId: string): number {
+  return queueId.length > SHARD_AT ? Math.max(0, DIGITS.indexOf(queueId[SHARD_AT] as string)) : 0;
+}
+
+/** An id made of one without its last character. */
+export const withShard = (base: string, shard: number): string => base + (DIGITS[shard] as string);
+
 export function isQueueId(text: string): boolean {
-  return /^[0-9a-hjkmnp-tv-z]{15}$/.test(text);
+  return /^[0-9a-hjkmnp-tv-z]{15,16}$/.test(text);
 }

@@ -16,8 +16,9 @@ export interface ResultWire {
 }
 
 export function encodeBatch(batch: CommitBatch): Wire {
-  const wire: Wire = [batch.token, batch.nowMs, batch.leaseUntilMs, batch.messages.length];
-  for (const entry of batch.messages) encodeEntry(wire, entry);
+  const { token, nowMs, leaseUntilMs, lane = 0, messages } = batch;
+  const wire: Wire = [token, nowMs, leaseUntilMs, lane, messages.length];
+  for (const entry of messages) encodeEntry(wire, entry);
   wire.push(batch.settlements.length);
   for (const settlement of batch.settlements) encodeSettlement(wire, settlement);
   wire.push(batch.withdrawals.length);
@@ -61,6 +62,7 @@ export function decodeBatch(wire: Wire): CommitBatch {
     token: reader.text(),
     nowMs: reader.number(),
     leaseUntilMs: reader.number(),
+    lane: reader.number(),
     messages: reader.list(decodeEntry),
     settlements: reader.list(decodeSettlement),
     withdrawals: reader.list((r) => r.text()),

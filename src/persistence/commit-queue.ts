@@ -32,8 +32,12 @@ export class CommitQueue {
     return this.#items.length + this.#suspects.length;
   }
 
+  get withdrawals(): number {
+    return this.#withdrawals.length;
+  }
+
   get isEmpty(): boolean {
-    return this.entries + this.settlements + this.#withdrawals.length === 0;
+    return this.entries + this.settlements + this.withdrawals === 0;
   }
 
   addEntries(entries: Entry[]): void {

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
+import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RelayError } from '../base/errors.ts';
 import type {
@@ -13,7 +14,9 @@ import type {
   CommitResult,
   Database,
   DestinationBacklog,
+  LeasedKey,
   MailDetail,
+  NodeSlot,
   OperateAction,
   OperatePart,
   OperateResult,
@@ -21,15 +24,17 @@ import type {
   QueueFilter,
   QueueRow,
   QueueStats,
+  Recovered,
+  ReleasedRow,
 } from '../database/database.ts';
-import { listBySlices, operateBySlices, statsBySlices } from '../database/sqlite/slices.ts';
+import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
 
-/** What runs tasks: piscina, or a QueueThread in the same thread (tests). */
+/** What runs tasks: piscina, or a QueueThread in the same thread (tests, a stopped relay's queue). */
 export interface TaskPool {
-  run(task: Task): Promise<Answer>;
+  run(task: Task, shard: number): Promise<Answer>;
   destroy(): Promise<void>;
 }
 
@@ -39,24 +44,37 @@ export interface TaskPool {
  */
 const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 
+/** Tasks one thread does at a time with servers: they wait for replies, not for the processor. */
+const TASKS_AT_ONCE = 64;
+
 /** Providers that finish, repair and delete behind the commits need their thread's event loop between tasks. */
 function worksBehindCommits({ config }: PersistenceStart): boolean {
   const { distributed, hdfs_web } = config.storage;
   return distributed.roots.length + hdfs_web.endpoints.length > 0;
 }
 
-/** The pool for sqlite: one thread, because the file has one writer. */
-export function startPool(start: PersistenceStart, say: SayNote = () => {}): TaskPool {
+export interface PoolOptions {
+  /** 1 with sqlite, because the file has one writer. */
+  threads?: number;
+  /** Takes what the storage tells the operator. */
+  say?: SayNote;
+}
+
+export function startPool(
+  start: PersistenceStart,
+  { threads = 1, say = () => {} }: PoolOptions = {},
+): TaskPool & { readonly threads: Worker[] } {
+  const embedded = start.config.database.driver === 'sqlite';
   const pool = new Piscina({
     filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
     workerData: start,
-    minThreads: 1,
-    maxThreads: 1,
+    minThreads: threads,
+    maxThreads: threads,
     idleTimeout: Number.POSITIVE_INFINITY,
-    concurrentTasksPerWorker: 1,
-    // The thread sleeps on the task counter instead of its event loop: less than half the latency of a commit. Not
-    // where the storage goes on behind commits (replicas, repair, deletions).
-    atomics: worksBehindCommits(start) ? 'disabled' : 'sync',
+    concurrentTasksPerWorker: embedded ? 1 : TASKS_AT_ONCE,
+    // With sqlite the thread sleeps on the task counter instead of its event loop: less than half the latency of a
+    // commit. Not where the storage goes on behind commits (replicas, repair, deletions).
+    atomics: embedded && !worksBehindCommits(start) ? 'sync' : 'disabled',
     // Files of content opened here are the arena's, which closes them: at the thread's end their numbers are others'.
     trackUnmanagedFds: false,
     recordTiming: false,
@@ -64,7 +82,19 @@ export function startPool(start: PersistenceStart, say: SayNote = () => {}): Tas
   });
   pool.on('message', say);
   pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
-  return pool;
+  return {
+    run: (task, shard) => pool.run({ task, shard }),
+    destroy: () => pool.destroy(),
+    get threads() {
+      return pool.threads as Worker[];
+    },
+  };
+}
+
+export interface DatabaseClientOptions {
+  /** Number of the shard all its tasks are for. */
+  shard?: number;
+  now?: () => number;
 }
 
 export class DatabaseClient implements Database {
@@ -75,13 +105,21 @@ export class DatabaseClient implements Database {
   #claims = 0;
   /** Owners of claims whose outcome nobody learned. */
   readonly #unlearned: string[] = [];
+  readonly #shard: number;
   #mails = 0;
   #logBytes = 0;
   #checkpointing = false;
+  #running = 0;
 
-  constructor(pool: TaskPool, now: () => number = Date.now) {
+  constructor(pool: TaskPool, { shard = 0, now = Date.now }: DatabaseClientOptions = {}) {
     this.#pool = pool;
+    this.#shard = shard;
     this.#now = now;
+  }
+
+  /** Tasks under way; each has one connection, or waits for one. */
+  get running(): number {
+    return this.#running;
   }
 
   /** Messages held, where database.max_messages limits them (`:memory:`); else 0. */
@@ -90,7 +128,13 @@ export class DatabaseClient implements Database {
   }
 
   async #run<K extends Task['kind']>(task: Extract<Task, { kind: K }>): Promise<TaskResults[K]> {
-    const answer = await this.#pool.run(task);
+    this.#running++;
+    let answer: Answer;
+    try {
+      answer = await this.#pool.run(task, this.#shard);
+    } finally {
+      this.#running--;
+    }
     this.#mails = answer.mails;
     this.#logBytes = answer.logBytes;
     if (answer.fault !== null) throw fromFault(answer.fault);
@@ -163,14 +207,37 @@ export class DatabaseClient implements Database {
     return this.#again({ kind: 'backlog' });
   }
 
-  recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }> {
-    return this.#again({ kind: 'recover', nowMs });
+  due(nowMs: number): Promise<DestinationBacklog[]> {
+    return this.#again({ kind: 'due', nowMs });
   }
 
-  async release(
-    rows: { queueId: string; destination: string; fence: number; reason: string }[],
-    nowMs: number,
-  ): Promise<void> {
+  /** @param fresh the process begins; false for a shard that came back. */
+  recover(nowMs: number, fresh = true): Promise<Recovered> {
+    return this.#again({ kind: 'recover', nowMs, fresh });
+  }
+
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    return this.#again({ kind: 'renew', rows, leaseUntilMs });
+  }
+
+  enroll(slot: NodeSlot): Promise<boolean> {
+    return this.#again({ kind: 'enroll', slot });
+  }
+
+  shardsOfUsers(users: string[]): Promise<(string | null)[]> {
+    return this.#again({ kind: 'shardsOfUsers', users });
+  }
+
+  async ping(): Promise<void> {
+    await this.#again({ kind: 'ping' });
+  }
+
+  /** Removes objects no mail of any shard refers to. */
+  sweep(): Promise<number> {
+    return this.#again({ kind: 'sweep' });
+  }
+
+  async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
     await this.#again({ kind: 'release', rows, nowMs });
   }
 

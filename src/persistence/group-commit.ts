@@ -1,7 +1,10 @@
 /**
  * Group commit: everything that arrived while the last commit ran goes into the next one. Promises that a message
  * gets exactly one verdict, that a settlement is written with the DSNs it called for or not at all (I3), and that
- * a settlement is never given up. Never has more than one commit under way.
+ * a settlement is never given up.
+ *
+ * One commit is under way at a time, or as many as there are lanes, where the database can do several at once. At
+ * most one of them carries settlements and withdrawals, so those of one row never overtake each other.
  */
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
@@ -35,7 +38,7 @@ export interface GroupCommitPorts {
   /** Fills entry.plan just before its batch is sent. */
   plan(entry: Entry): void;
   /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
-  committed(entries: Entry[], outcomes: EntryOutcome[]): void;
+  committed(entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number): void;
   failed(entries: Entry[], error: RelayError): void;
   /** accepted[i] = false: the row was not ours any more, nothing was written. */
   settled(items: SettleItem[], accepted: boolean[]): void;
@@ -45,6 +48,10 @@ export interface GroupCommitOptions {
   arena: Pick<Arena, 'moveState'>;
   leaseMs: number;
   now?: () => number;
+  /** Commits under way at the same time. */
+  lanes?: number;
+  /** Settlements wait up to so long for each other, where every batch of them costs several statements. */
+  settleLingerMs?: number;
   /** setTimeout, unless the clock is moved by hand. */
   setTimer?: (fire: () => void, delayMs: number) => void;
 }
@@ -55,6 +62,8 @@ export interface GroupCommitStats {
   commits: number;
   committedMessages: number;
   settlements: number;
+  /** Of them: late results of leases that are another's by now; nothing was written. */
+  rejected: number;
   failures: number;
   /** Of the commit under way; 0 when there is none. */
   commitAgeMs: number;
@@ -64,6 +73,10 @@ export interface GroupCommitStats {
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
+/** A further lane is worth its commit from so many messages on. */
+const MIN_PARALLEL_MESSAGES = 32;
+/** So many settlements wait no longer. */
+const FULL_SETTLEMENTS = 400;
 /** After a commit that failed the database counts as unavailable for so long, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
 
@@ -84,8 +97,12 @@ export class GroupCommit {
   readonly #life = randomBytes(4).toString('hex');
 
   readonly #queue = new CommitQueue();
-  #current: Batch | null = null;
-  #currentSinceMs = 0;
+  /** By lane; null where it is free. */
+  readonly #lanes: ({ batch: Batch; sinceMs: number } | null)[];
+  readonly #settleLingerMs: number;
+  /** Settlements have waited for each other long enough. */
+  #lingered = true;
+  #lingering = false;
   #scheduled = false;
   /** Settlements and withdrawals rest after a failure, new messages do not. A timer ends it: a clock may step back. */
   #resting = false;
@@ -100,12 +117,15 @@ export class GroupCommit {
   #failures = 0;
   #committedMessages = 0;
   #settlements = 0;
+  #rejected = 0;
 
   constructor(database: Pick<Database, 'commit'>, ports: GroupCommitPorts, options: GroupCommitOptions) {
     this.#database = database;
     this.#ports = ports;
     this.#arena = options.arena;
     this.#leaseMs = options.leaseMs;
+    this.#lanes = new Array(options.lanes ?? 1).fill(null);
+    this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
@@ -125,7 +145,9 @@ export class GroupCommit {
   /** Resolves when nothing is queued or under way. */
   drain(): Promise<void> {
     if (this.#isIdle()) return Promise.resolve();
-    return new Promise((resolve) => this.#drained.push(resolve));
+    const drained = new Promise<void>((resolve) => this.#drained.push(resolve));
+    this.#schedule();
+    return drained;
   }
 
   stats(): GroupCommitStats {
@@ -135,10 +157,18 @@ export class GroupCommit {
       commits: this.#commits,
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
+      rejected: this.#rejected,
       failures: this.#failures,
-      commitAgeMs: this.#current === null ? 0 : this.#now() - this.#currentSinceMs,
+      commitAgeMs: this.#commitAgeMs(),
       failing: this.#failedLately(),
     };
+  }
+
+  #commitAgeMs(): number {
+    let sinceMs = this.#now();
+    for (const running of this.#lanes)
+      if (running !== null && running.sinceMs < sinceMs) sinceMs = running.sinceMs;
+    return this.#now() - sinceMs;
   }
 
   #failedLately(): boolean {
@@ -147,12 +177,12 @@ export class GroupCommit {
   }
 
   #isIdle(): boolean {
-    return this.#current === null && this.#queue.isEmpty;
+    return this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
   /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
   #schedule(): void {
-    if (this.#scheduled || this.#current !== null) return;
+    if (this.#scheduled || !this.#lanes.includes(null)) return;
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
@@ -161,23 +191,58 @@ export class GroupCommit {
   }
 
   #next(): void {
-    if (this.#current !== null) return;
-    const suspect = this.#suspectsRest ? null : this.#queue.takeSuspect();
-    const batch = suspect ?? this.#queue.take(!this.#resting, this.#failing);
-    if (batch === null) {
-      if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
-      return;
+    for (let lane = this.#lanes.indexOf(null); lane >= 0; lane = this.#lanes.indexOf(null)) {
+      const batch = this.#take();
+      if (batch === null) {
+        if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
+        return;
+      }
+      this.#lanes[lane] = { batch, sinceMs: this.#now() };
+      const request = this.#request(batch, lane);
+      this.#database.commit(request).then(
+        (result) => this.#succeeded(batch, lane, request, result),
+        (error: unknown) => this.#broke(batch, lane, error),
+      );
     }
-    this.#current = batch;
-    this.#currentSinceMs = this.#now();
-    const request = this.#request(batch);
-    this.#database.commit(request).then(
-      (result) => this.#succeeded(batch, request, result),
-      (error: unknown) => this.#broke(batch, error),
-    );
   }
 
-  #request({ entries, items, withdrawals }: Batch): CommitBatch {
+  #take(): Batch | null {
+    let others = 0;
+    let settling = false;
+    for (const running of this.#lanes) {
+      if (running === null) continue;
+      others++;
+      settling ||= running.batch.items.length + running.batch.withdrawals.length > 0;
+    }
+    const suspect = this.#suspectsRest || settling ? null : this.#queue.takeSuspect();
+    if (suspect !== null) return suspect;
+    const settle = !this.#resting && !settling && this.#settlementsAreReady();
+    // A commit under way gathers what comes: a further one must be worth it.
+    const settles = settle && this.#queue.settlements + this.#queue.withdrawals > 0;
+    if (others > 0 && !settles && this.#queue.entries < MIN_PARALLEL_MESSAGES) return null;
+    return this.#queue.take(settle, this.#failing);
+  }
+
+  /** Settlements gather for a while: their statements cost the same for one as for hundreds. */
+  #settlementsAreReady(): boolean {
+    const waiting = this.#queue.settlements;
+    if (this.#settleLingerMs === 0 || waiting === 0 || waiting >= FULL_SETTLEMENTS) return true;
+    if (this.#lingered || this.#drained.length > 0) {
+      this.#lingered = false;
+      return true;
+    }
+    if (!this.#lingering) {
+      this.#lingering = true;
+      this.#setTimer(() => {
+        this.#lingering = false;
+        this.#lingered = true;
+        this.#schedule();
+      }, this.#settleLingerMs);
+    }
+    return false;
+  }
+
+  #request({ entries, items, withdrawals }: Batch, lane: number): CommitBatch {
     const nowMs = this.#now();
     const request: CommitBatch = {
       token: `${this.#life}-${++this.#commits}`,
@@ -186,6 +251,7 @@ export class GroupCommit {
       withdrawals,
       nowMs,
       leaseUntilMs: nowMs + this.#leaseMs,
+      lane,
     };
     for (const entry of entries) request.messages.push({ message: entry.message, plan: this.#plan(entry) });
     for (let i = 0; i < items.length; i++) {
@@ -203,8 +269,8 @@ export class GroupCommit {
     return entry.plan;
   }
 
-  #succeeded(batch: Batch, request: CommitBatch, result: CommitResult): void {
-    this.#current = null;
+  #succeeded(batch: Batch, lane: number, request: CommitBatch, result: CommitResult): void {
+    this.#lanes[lane] = null;
     this.#failedAtMs = Number.NEGATIVE_INFINITY;
     if (batch.items.length + batch.withdrawals.length > 0) {
       this.#failing = false;
@@ -216,9 +282,10 @@ export class GroupCommit {
     for (let i = 0; i < entries.length; i++)
       outcomes.push(this.#outcome(entries[i] as Entry, result.messages[i] === 'committed'));
     this.#settlements += request.settlements.length;
+    for (const accepted of result.settlements) if (!accepted) this.#rejected++;
     // The next commit runs while the ports look at this one.
     this.#next();
-    if (entries.length > 0) this.#ports.committed(entries, outcomes);
+    if (entries.length > 0) this.#ports.committed(entries, outcomes, request.leaseUntilMs);
     if (batch.items.length > 0) this.#ports.settled(batch.items, result.settlements);
   }
 
@@ -235,7 +302,7 @@ export class GroupCommit {
     return 'abandoned';
   }
 
-  #broke(batch: Batch, thrown: unknown): void {
+  #broke(batch: Batch, lane: number, thrown: unknown): void {
     const error =
       thrown instanceof RelayError
         ? thrown
@@ -244,7 +311,7 @@ export class GroupCommit {
             thrown instanceof Error ? thrown.message : String(thrown),
             thrown,
           );
-    this.#current = null;
+    this.#lanes[lane] = null;
     this.#failures++;
     if (isOwnFault(error) && batch.entries.length + batch.items.length > 1) {
       // One of them may be to blame: the others must not fail with it.

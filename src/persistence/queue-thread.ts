@@ -1,14 +1,17 @@
 /**
- * The persistence thread's side: owns the database connection and the storage, opens them when first needed, opens
- * them anew after the disk failed, and does one task at a time.
+ * The persistence thread's side: owns the connections to the queue databases and the storage, opens them when first
+ * needed, and opens them anew after they failed. With sqlite it does one task at a time, with servers as many as it
+ * is given.
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
-import type { RelayError } from '../base/errors.ts';
+import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
+import type { QueueDatabase } from '../database/queue-database.ts';
+import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import { openConnection } from '../database/sqlite/connection.ts';
 import { SqliteDatabase } from '../database/sqlite/sqlite-database.ts';
 import type { RouteTable } from '../mail/destination.ts';
@@ -17,6 +20,7 @@ import { DatabaseStorage } from '../storage/database-storage.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
+import { UnconfiguredStorage } from '../storage/unconfigured-storage.ts';
 import { AttachmentIndex } from './attachment-index.ts';
 import { decodeBatch, encodeResult } from './batch-wire.ts';
 import { type Answer, type Task, type TaskResults, toFault } from './tasks.ts';
@@ -25,11 +29,17 @@ const SQL_DIR = fileURLToPath(new URL('../../config/sql/sqlite/', import.meta.ur
 const MEMORY = ':memory:';
 /** Objects of large contents, relative to data_dir. */
 export const CONTENT_FOLDER = 'content';
+/** Younger objects may belong to a commit another thread or node is about to make. */
+const SWEEP_MIN_AGE_MS = 3_600_000;
 
 export interface QueueThreadOptions {
   config: Config;
   arena: Arena;
   spillDir: string;
+  /** 'node#life': names this process in leases and commits of servers. */
+  owner?: string;
+  /** To each server. */
+  connections?: number;
   readOnly?: boolean;
   /** Takes what the storage tells the operator. */
   say?: SayNote;
@@ -52,7 +62,7 @@ function ownerName(db: DatabaseSync): string {
   return db.prepare('SELECT value FROM relay_state WHERE name = ?').get(name)?.value as string;
 }
 
-function createStorage(db: DatabaseSync, { config, arena, spillDir, say }: QueueThreadOptions): Storage {
+function sqliteStorage(db: DatabaseSync, { config, arena, spillDir, say }: QueueThreadOptions): Storage {
   const folder = join(config.data_dir, CONTENT_FOLDER);
   const spillThresholdBytes = config.spill_threshold_bytes;
   let owner: string | null = null;
@@ -70,57 +80,113 @@ function createStorage(db: DatabaseSync, { config, arena, spillDir, say }: Queue
   });
 }
 
+function serverStorage({ config, arena, spillDir, say }: QueueThreadOptions, owner: string): Storage {
+  return openStorage({
+    config,
+    arena,
+    spillDir,
+    database: new UnconfiguredStorage('database.driver sqlite'),
+    owner: () => owner,
+    sweepMinAgeMs: SWEEP_MIN_AGE_MS,
+    say: say ?? (() => {}),
+  });
+}
+
 export class QueueThread {
   readonly #options: QueueThreadOptions;
-  #database: SqliteDatabase | null = null;
+  readonly #shards: ShardServer[];
+  readonly #databases = new Map<number, QueueDatabase | Promise<QueueDatabase>>();
+  readonly #index: AttachmentIndex;
+  /** Of servers, by shard; that of a file is the database's own. */
+  readonly #storages = new Map<number, Storage>();
 
   constructor(options: QueueThreadOptions) {
     this.#options = options;
+    this.#shards = shardServers(options.config.database);
+    this.#index = new AttachmentIndex(options.arena);
   }
 
   /** Does a task. Never rejects: faults are part of the answer. */
-  async run(task: Task): Promise<Answer> {
+  async run(task: Task, shard = 0): Promise<Answer> {
+    let database: QueueDatabase | null = null;
     try {
-      const value = task.kind === 'close' ? await this.close() : await this.#dispatch(this.open(), task);
-      return this.#answer(value, null);
+      if (task.kind === 'close') return answer(await this.close(), null, null);
+      if (task.kind === 'sweep') return answer(await this.#sweep(), null, null);
+      database = await this.#open(shard);
+      return answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
       const fault = toFault(error);
       if (fault.code === 'database-unavailable') this.#drop();
-      return this.#answer(null, fault);
+      return answer(null, fault, database);
     }
   }
 
-  #answer(value: unknown, fault: Answer['fault']): Answer {
-    const database = this.#database;
-    return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0 };
+  #open(shard: number): QueueDatabase | Promise<QueueDatabase> {
+    const open = this.#databases.get(shard);
+    if (open !== undefined) return open;
+    if (this.#shards.length === 0) return this.open();
+    const opening = this.#openServer(shard);
+    this.#databases.set(shard, opening);
+    opening.then(
+      (database) => this.#databases.set(shard, database),
+      () => this.#databases.delete(shard),
+    );
+    return opening;
   }
 
+  async #openServer(id: number): Promise<QueueDatabase> {
+    const shard = this.#shards.find((one) => one.id === id);
+    const { config, arena, owner = `${config.node_id}#0`, connections = 1 } = this.#options;
+    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
+    // The connector costs memory that a relay on sqlite has no use for.
+    const { openMysql } = await import('../database/mysql/open.ts');
+    const storageOf = (name: string): Storage => {
+      const storage = serverStorage(this.#options, name);
+      this.#storages.set(id, storage);
+      return storage;
+    };
+    return openMysql(shard, connections, storageOf, arena, { ...this.#rowOptions(), owner });
+  }
+
+  /** The sqlite database. */
   open(): SqliteDatabase {
-    if (this.#database !== null) return this.#database;
+    const open = this.#databases.get(0);
+    if (open instanceof SqliteDatabase) return open;
     const { config, arena, readOnly } = this.#options;
+    if (config.database.driver !== 'sqlite')
+      throw new Error(`a ${config.database.driver} database is not opened as a file`);
     const { path, max_messages: maxMessages } = config.database;
     const db = openConnection({ path, sqlDir: SQL_DIR, readOnly: readOnly ?? false });
-    const index = new AttachmentIndex(arena);
     try {
-      this.#database = new SqliteDatabase(db, createStorage(db, this.#options), arena, {
+      const database = new SqliteDatabase(db, sqliteStorage(db, this.#options), arena, {
+        ...this.#rowOptions(),
         file: path,
         nodeId: config.node_id,
-        routes: routeTable(config),
-        keepSentMs: config.queue.keep_sent_ms,
-        keepDeadMs: config.queue.keep_dead_ms,
         maxMessages: path === MEMORY ? maxMessages : null,
-        attachments: config.index_attachments ? (message) => index.of(message) : () => [],
       });
+      this.#databases.set(0, database);
+      return database;
     } catch (error) {
       db.close();
       throw error as RelayError;
     }
-    return this.#database;
+  }
+
+  #rowOptions() {
+    const { config } = this.#options;
+    return {
+      routes: routeTable(config),
+      keepSentMs: config.queue.keep_sent_ms,
+      keepDeadMs: config.queue.keep_dead_ms,
+      attachments: config.index_attachments
+        ? (message: Parameters<AttachmentIndex['of']>[0]) => this.#index.of(message)
+        : () => [],
+    };
   }
 
   #dispatch(
-    database: SqliteDatabase,
-    task: Exclude<Task, { kind: 'close' }>,
+    database: QueueDatabase,
+    task: Exclude<Task, { kind: 'close' | 'sweep' }>,
   ): Promise<TaskResults[Task['kind']]> | TaskResults[Task['kind']] {
     switch (task.kind) {
       case 'commit':
@@ -131,12 +197,22 @@ export class QueueThread {
         return database.claim(task.request, task.owner);
       case 'unclaim':
         return database.releaseLeases(task.owner, task.nowMs);
+      case 'renew':
+        return database.renew(task.rows, task.leaseUntilMs);
+      case 'due':
+        return database.due(task.nowMs);
+      case 'enroll':
+        return database.enroll(task.slot);
+      case 'shardsOfUsers':
+        return database.shardsOfUsers(task.users);
+      case 'ping':
+        return database.ping().then(() => null);
       case 'backlog':
         return database.backlog();
       case 'backlogOf':
         return database.backlogOf(task.destinations);
       case 'recover':
-        this.#wipeSpill();
+        if (task.fresh) this.#wipeSpill();
         return database.recover(task.nowMs);
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
@@ -160,6 +236,21 @@ export class QueueThread {
     }
   }
 
+  /**
+   * Deletes objects no mail of any shard refers to. A shard that does not answer keeps all of them: it may hold
+   * their mails.
+   */
+  async #sweep(): Promise<number> {
+    const databases = await Promise.all(this.#shards.map(({ id }) => this.#open(id)));
+    const isReferenced = async (object: string): Promise<boolean> => {
+      for (const database of databases) if (await database.isReferenced(object)) return true;
+      return false;
+    };
+    let swept = 0;
+    for (const storage of this.#storages.values()) swept += await storage.sweep(isReferenced);
+    return swept;
+  }
+
   /** Spill files of the life before belong to messages that were never acknowledged. */
   #wipeSpill(): void {
     const { spillDir } = this.#options;
@@ -172,16 +263,27 @@ export class QueueThread {
     for (const name of names) rmSync(join(spillDir, name), { recursive: true, force: true });
   }
 
-  /** After an input/output error the connection's view of the file is not trusted; what is in memory has no other copy. */
+  /**
+   * After an input/output error the connection's view of the file is not trusted; what is in memory has no other
+   * copy. Connections to servers are replaced one by one by their pool.
+   */
   #drop(): void {
-    if (this.#options.config.database.path === MEMORY) return;
+    const { database } = this.#options.config;
+    if (database.driver !== 'sqlite' || database.path === MEMORY) return;
     this.close().catch(() => {}); // the error that matters is already on its way; the next task opens anew
   }
 
   async close(): Promise<null> {
-    const database = this.#database;
-    this.#database = null;
-    await database?.close();
+    const databases = [...this.#databases.values()];
+    this.#databases.clear();
+    const storages = [...this.#storages.values()];
+    this.#storages.clear();
+    await Promise.all(databases.map(async (database) => (await database).close()));
+    await Promise.all(storages.map((storage) => storage.close()));
     return null;
   }
+}
+
+function answer(value: unknown, fault: Answer['fault'], database: QueueDatabase | null): Answer {
+  return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0 };
 }

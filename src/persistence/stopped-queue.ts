@@ -9,7 +9,7 @@ import { QueueThread } from './queue-thread.ts';
 export type StoppedQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
 
 /** Reading for people never takes content into an arena; whoever tries has wired it wrongly. */
-const noArena = new Proxy({} as Arena, {
+export const noArena = new Proxy({} as Arena, {
   get(): never {
     throw new Error('a queue opened read only has no content arena');
   },
@@ -17,7 +17,7 @@ const noArena = new Proxy({} as Arena, {
 
 /** @throws RelayError when there is no database, or it cannot be read. */
 export function openStoppedQueue(config: Config): StoppedQueue {
-  if (config.database.path === ':memory:')
+  if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
     throw new RelayError(
       'database-unavailable',
       'the queue is in memory (database.path is :memory:): nothing remains of it when the relay is stopped',

@@ -6,13 +6,16 @@ import type {
   ClaimResult,
   CommitResult,
   DestinationBacklog,
+  LeasedKey,
   MailDetail,
+  NodeSlot,
   OperateAction,
   OperateTarget,
   QueueFilter,
+  Recovered,
+  ReleasedRow,
 } from '../database/database.ts';
-import type { ListSlice, StatsSlice } from '../database/sqlite/inspect.ts';
-import type { OperateSlice } from '../database/sqlite/operate.ts';
+import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { ResultWire } from './batch-wire.ts';
 
@@ -23,6 +26,10 @@ export interface PersistenceStart {
   /** Arena of the process. */
   arena: SharedArrayBuffer;
   spillDir: string;
+  /** 'node/life': names this process in leases and commits of servers. */
+  owner?: string;
+  /** Connections to one server that a thread of the pool may have. */
+  connections?: number;
 }
 
 export type Task =
@@ -30,12 +37,19 @@ export type Task =
   | { kind: 'fate'; token: string }
   | { kind: 'claim'; request: ClaimRequest; owner: string }
   | { kind: 'unclaim'; owner: string; nowMs: number }
+  | { kind: 'renew'; rows: LeasedKey[]; leaseUntilMs: number }
+  | { kind: 'due'; nowMs: number }
+  | { kind: 'enroll'; slot: NodeSlot }
+  | { kind: 'shardsOfUsers'; users: string[] }
+  | { kind: 'ping' }
+  | { kind: 'sweep' }
   | { kind: 'backlog' }
   | { kind: 'backlogOf'; destinations: string[] }
-  | { kind: 'recover'; nowMs: number }
+  /** fresh: the process begins, nothing of it is under way yet. */
+  | { kind: 'recover'; nowMs: number; fresh: boolean }
   | {
       kind: 'release';
-      rows: { queueId: string; destination: string; fence: number; reason: string }[];
+      rows: ReleasedRow[];
       nowMs: number;
     }
   | { kind: 'purge'; nowMs: number; limit: number }
@@ -58,9 +72,15 @@ export interface TaskResults {
   fate: CommitResult | null;
   claim: ClaimResult;
   unclaim: number;
+  renew: number;
+  due: DestinationBacklog[];
+  enroll: boolean;
+  shardsOfUsers: (string | null)[];
+  ping: null;
+  sweep: number;
   backlog: DestinationBacklog[];
   backlogOf: DestinationBacklog[];
-  recover: { released: number; rekeyed: number; newestQueueId: string | null };
+  recover: Recovered;
   release: null;
   purge: number;
   list: ListSlice;

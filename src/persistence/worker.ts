@@ -6,12 +6,11 @@ import type { Answer, PersistenceStart, Task } from './tasks.ts';
 
 const start = workerData as PersistenceStart;
 const thread = new QueueThread({
-  config: start.config,
+  ...start,
   arena: attachArena(start.arena, start.spillDir),
-  spillDir: start.spillDir,
   say: (note) => parentPort?.postMessage(note),
 });
 
-export default function run(task: Task): Promise<Answer> {
-  return thread.run(task);
+export default function run({ task, shard }: { task: Task; shard: number }): Promise<Answer> {
+  return thread.run(task, shard);
 }

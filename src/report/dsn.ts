@@ -9,7 +9,7 @@ import { NOTIFY } from '../mail/envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
-import type { QueueIds } from '../mail/queue-id.ts';
+import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
 
@@ -141,7 +141,7 @@ export class DsnDraft {
     this.#job = job;
     this.#recipients = recipients;
     this.#nowMs = nowMs;
-    this.#queueId = ports.ids.next();
+    this.#queueId = ports.ids.next(shardOfQueueId(job.queueId));
     this.delayed = recipients.some(({ action }) => action === 'delayed');
   }
 

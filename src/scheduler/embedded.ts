@@ -12,7 +12,7 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
-/** Rows per claim: enough that one transaction is shared by many, few enough that a writer is not held for long. */
+/** Rows per claim, by default: enough that one transaction is shared by many, few enough that a writer is not held for long. */
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;
@@ -46,6 +46,10 @@ export interface EmbeddedSchedulerOptions {
   /** false: nothing is ever sent (delivery.enabled). */
   enabled: boolean;
   onClaimError(destination: string, error: unknown): void;
+  /** Rows per claim. */
+  claimRows?: number;
+  /** A claim that will bring fewer rows than this waits, while others of the destination are being sent. */
+  minClaimRows?: number;
 }
 
 export class EmbeddedScheduler implements Scheduler {
@@ -151,6 +155,15 @@ export class EmbeddedScheduler implements Scheduler {
       this.#forget(place);
     }
     this.#wake();
+  }
+
+  discover(found: DestinationBacklog[]): void {
+    for (const { destination, nextDueMs } of found) {
+      const place = this.#place(destination);
+      if (place.waitingRows === 0) place.waitingRows = 1;
+      if (place.claiming) place.addedDueMs = Math.min(place.addedDueMs, nextDueMs);
+      else if (nextDueMs < place.nextDueMs || !place.queued) this.#dueAt(place, nextDueMs);
+    }
   }
 
   stats(): ReturnType<Scheduler['stats']> {
@@ -290,11 +303,12 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = free - place.inFlight;
-      if (room <= 0) {
+      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
+      if (room <= 0 || (room < worth && place.inFlight > 0)) {
         this.#enqueue(place);
         continue;
       }
-      void this.#claim(place, Math.min(CLAIM_ROWS, room));
+      void this.#claim(place, Math.min(this.#options.claimRows ?? CLAIM_ROWS, room));
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();

@@ -25,6 +25,8 @@ export interface Scheduler {
   suspend(destination: string, untilMs: number): void;
   /** What waits at these destinations now (an operator changed it); rows: 0 where nothing does. */
   refresh(backlog: DestinationBacklog[]): void;
+  /** Work found in the database that may be unknown here: at least one row of each is due by then. */
+  discover(found: DestinationBacklog[]): void;
   /** Rebuilds the waiting side (start). */
   rebuild(backlog: DestinationBacklog[]): void;
   /** Counts for `queue stats` and metrics. */

@@ -10,6 +10,7 @@ import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DateCache } from '../protocol/date.ts';
 import type { SessionSettings } from './settings.ts';
+import type { ShardRouter } from './shard-router.ts';
 import type { Submissions } from './submissions.ts';
 import type { Transcript } from './transcript.ts';
 import type { VerbTable } from './verb.ts';
@@ -37,6 +38,8 @@ export interface SessionContext {
   readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState'>;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
+  /** Makes the queue ids of messages. */
+  readonly shards: ShardRouter;
   readonly dates: DateCache;
   readonly verbs: VerbTable;
   readonly admission: Admission;

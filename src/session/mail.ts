@@ -37,6 +37,7 @@ export const mail: Verb<MailCommand> = {
     if (ret !== undefined) envelope.ret = ret;
     if (envid !== undefined) envelope.envid = envid;
     session.transactions++;
+    session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',
       transaction: { envelope, seen: null, startedAtMs: session.context.clock.nowMs },

@@ -11,6 +11,8 @@ export interface SessionThreadsPorts {
   /** Complete messages of one loop turn of one thread. */
   messages(thread: number, messages: Message[], tickets: number[]): void;
   closedPeers(peers: string[]): void;
+  /** Shards of these users, in order. */
+  users(users: string[]): Promise<(number | null)[]>;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -59,6 +61,12 @@ export class SessionThreads {
                 readMessages(message.messages, message.tickets.length),
                 message.tickets,
               );
+            break;
+          case 'users':
+            this.#ports.users(message.users).then(
+              (shards) => this.#post(thread, { type: 'shards', users: message.users, shards }),
+              () => this.#post(thread, { type: 'shards', users: message.users, shards: null }),
+            );
             break;
           case 'ready':
             this.reactorIds[thread] = message.reactorId;

@@ -268,9 +268,9 @@ export class Session {
   }
 
   #message({ envelope, startedAtMs }: Transaction, content: number): Message {
-    const { queueIds, dates, clock, arena, settings } = this.context;
+    const { shards, dates, clock, arena, settings } = this.context;
     const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
-    const queueId = queueIds.next();
+    const queueId = shards.queueId(envelope);
     const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
     const trace = receivedHeader({
       helo: client.helo,

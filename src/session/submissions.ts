@@ -16,6 +16,7 @@ export class Submissions {
   #messages: Wire = [];
   #tickets: number[] = [];
   #closedPeers: string[] = [];
+  #users: string[] = [];
   #nextTicket = 0;
 
   constructor(post: (message: FromSession) => void) {
@@ -37,6 +38,11 @@ export class Submissions {
     return ticket;
   }
 
+  /** Asks which shard this user's mail goes to. */
+  lookUp(user: string): void {
+    this.#users.push(user);
+  }
+
   closedPeer(address: string): void {
     this.#closedPeers.push(address);
   }
@@ -55,6 +61,10 @@ export class Submissions {
 
   /** Posts what the turn gathered, if anything. */
   flush(): void {
+    if (this.#users.length > 0) {
+      this.#post({ type: 'users', users: this.#users });
+      this.#users = [];
+    }
     if (this.#tickets.length === 0 && this.#closedPeers.length === 0) return;
     this.#post({
       type: 'turn',

@@ -16,6 +16,7 @@ import type { SessionContext } from './context.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
 import { ReactorServer } from './reactor-server.ts';
 import { settingsOf } from './settings.ts';
+import { ShardRouter } from './shard-router.ts';
 import { Submissions } from './submissions.ts';
 import { Transcript } from './transcript.ts';
 import { createVerbs } from './verbs.ts';
@@ -30,6 +31,9 @@ const spillDir = join(config.data_dir, 'spill');
 const arena = attachArena(start.arena, spillDir);
 const clock = { nowMs: Date.now() };
 const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
+const gauges = new Int32Array(start.gauges);
+const queueIds = new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs);
+const submissions = new Submissions(post);
 let onTurn: (count: number) => void = () => {};
 const reactor = createReactor({
   arena,
@@ -46,11 +50,18 @@ const context: SessionContext = {
   port: reactor,
   arena,
   clock,
-  queueIds: new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs),
+  queueIds,
+  shards: new ShardRouter({
+    database: config.database,
+    gauges,
+    queueIds,
+    now: () => clock.nowMs,
+    lookUp: (user) => submissions.lookUp(user),
+  }),
   dates: new DateCache(),
   verbs: createVerbs(),
-  admission: new Admission(new Int32Array(start.gauges), arena, config.persist_max_inflight_mails),
-  submissions: new Submissions(post),
+  admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
+  submissions,
   log,
   ...reloadable(config),
 };
@@ -74,6 +85,12 @@ main.on('message', (message: ToSession) => {
   switch (message.type) {
     case 'verdicts':
       server.verdicts(message.pairs);
+      break;
+    case 'shards':
+      message.users.forEach((user, i) => {
+        if (message.shards === null) context.shards.unanswered(user);
+        else context.shards.learn(user, message.shards[i] ?? null);
+      });
       break;
     case 'config':
       Object.assign(context, reloadable(message.config));

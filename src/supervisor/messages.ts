@@ -9,6 +9,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { ShardReport } from '../database/sharded-database.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 
 /** The first message: what a relay process is made of. */
@@ -32,6 +33,8 @@ export interface Questions {
   show: { ask: string; answer: MailDetail | null };
   content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };
   stats: { ask: null; answer: QueueStats };
+  /** Of the shards, where the queue lies on servers. */
+  shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };

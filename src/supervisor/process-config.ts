@@ -34,6 +34,7 @@ export function processConfig(
   cores = availableParallelism(),
 ): Config {
   const { database, storage, delivery } = config;
+  const ownQueue = database.driver === 'sqlite';
   const threads = (configured: number | 'auto'): number | 'auto' =>
     configured === 'auto' && processes > 1 ? Math.max(1, Math.floor(cores / 2 / processes)) : configured;
   const share = (limit: number): number => Math.max(1, Math.floor(limit / processes));
@@ -46,8 +47,13 @@ export function processConfig(
     delivery_threads: threads(config.delivery_threads),
     persist_max_inflight_mails: share(config.persist_max_inflight_mails),
     database:
-      database.path === ':memory:' ? database : { ...database, path: ofProcess(database.path, process) },
-    storage: { ...storage, local: { ...storage.local, path: ofProcess(storage.local.path, process) } },
+      ownQueue && database.path !== ':memory:'
+        ? { ...database, path: ofProcess(database.path, process) }
+        : database,
+    // Content lies where all who share the queue find it.
+    storage: ownQueue
+      ? { ...storage, local: { ...storage.local, path: ofProcess(storage.local.path, process) } }
+      : storage,
     delivery: {
       ...delivery,
       max_connections_per_destination: share(delivery.max_connections_per_destination),
@@ -55,16 +61,22 @@ export function processConfig(
   };
 }
 
+/** The file of the queue; null when it is in memory or on servers. */
+export function queueFile({ database }: Config): string | null {
+  return database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
+}
+
 /**
  * Numbers of processes, `processes` and above, that left a queue behind: there were more of them once.
  * In ascending order.
  */
-export function leftoverProcesses({ database }: Config, processes: number): number[] {
-  if (database.path === ':memory:') return [];
-  const folder = dirname(database.path);
+export function leftoverProcesses(config: Config, processes: number): number[] {
+  const file = queueFile(config);
+  if (file === null) return [];
+  const folder = dirname(file);
   return namesIn(folder)
     .map((name) => Number(FOLDER.exec(name)?.[1] ?? 0))
-    .filter((process) => process >= processes && existsSync(ofProcess(database.path, process)))
+    .filter((process) => process >= processes && existsSync(ofProcess(file, process)))
     .sort((a, b) => a - b);
 }
 

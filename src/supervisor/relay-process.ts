@@ -14,7 +14,7 @@ import { mapSharedMemory } from '../native.ts';
 import { type Relay, startRelay } from '../relay.ts';
 import { version } from '../version.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
-import { processConfig } from './process-config.ts';
+import { processConfig, queueFile } from './process-config.ts';
 
 /** How often a process that only empties its queue looks whether it has. */
 const EMPTY_CHECK_MS = 2000;
@@ -38,9 +38,9 @@ class RelayProcess {
     const { process: number, processes, accepts, eventsDir, sockets } = this.#start;
     const config = processConfig(this.#start.config, number, processes);
     try {
-      const { path } = config.database;
+      const file = queueFile(config);
       // The operator may have put it outside data_dir.
-      if (number > 0 && path !== ':memory:') makeFolder(dirname(path), 0o700);
+      if (number > 0 && file !== null) makeFolder(dirname(file), 0o700);
       this.#relay = await startRelay({
         config,
         configPath: this.#start.configPath,
@@ -170,6 +170,8 @@ class RelayProcess {
         return control.content(message.ask.queueId, message.ask.offset, message.ask.maxBytes);
       case 'stats':
         return control.stats();
+      case 'shards':
+        return Promise.resolve(control.shards?.() ?? []);
       case 'scheduler':
         return Promise.resolve(control.schedulerStats());
       case 'operate':
@@ -187,9 +189,11 @@ class RelayProcess {
 }
 
 /** An empty queue that nobody will fill again; what is left of its folder, if anything, is not ours. */
-function removeQueue({ database, data_dir }: ProcessStart['config']): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(database.path + suffix, { force: true });
-  rmSync(data_dir, { recursive: true, force: true });
+function removeQueue(config: ProcessStart['config']): void {
+  const file = queueFile(config);
+  if (file === null) return;
+  for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+  rmSync(config.data_dir, { recursive: true, force: true });
 }
 
 function send(message: FromProcess, sent: () => void = () => {}): void {

@@ -227,15 +227,16 @@ export class Supervisor {
 
   #createControl(): ControlTarget {
     const { rollup } = this.#options;
-    const queue = rollup.queue(() => this.#living().map(readerOf));
+    const queue = rollup.queue(() => this.#askable(this.#living()).map(readerOf));
     return {
       list: (filter) => queue.list(filter),
       show: (queueId) => queue.show(queueId),
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
       // Counts of those that answer: `processes` says which do.
-      stats: () => rollup.queue(() => this.#answering().map(readerOf)).stats(),
+      stats: () => rollup.queue(() => this.#askable(this.#answering()).map(readerOf)).stats(),
       schedulerStats: async () =>
         rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
+      shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       operate: (action, target) => this.#operate(action, target),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };
@@ -245,10 +246,17 @@ export class Supervisor {
     return this.#children.filter(({ state }) => state === 'ready' || state === 'draining');
   }
 
+  /** Those who know the whole queue together: on servers each of them does, best one that is ready. */
+  #askable(children: Child[]): Child[] {
+    if (this.#config.database.driver === 'sqlite') return children;
+    const ready = children.find(({ state }) => state === 'ready') ?? children[0];
+    return ready === undefined ? [] : [ready];
+  }
+
   /** What can be done is done; a process that cannot be asked is named, and the same command again does the rest. */
   async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
     const results = await Promise.allSettled(
-      this.#living().map((child) => child.ask('operate', { action, target })),
+      this.#askable(this.#living()).map((child) => child.ask('operate', { action, target })),
     );
     let rows = 0;
     for (const result of results) if (result.status === 'fulfilled') rows += result.value.rows;

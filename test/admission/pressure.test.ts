@@ -20,6 +20,7 @@ class Bench {
   failing = false;
   mails = 0;
   chunks = 64;
+  free: number | null = null;
   readonly gauge: PressureGauge;
 
   constructor(config: object = {}) {
@@ -34,6 +35,7 @@ class Bench {
       log: { debug() {}, info: tell, warn: tell, error: tell },
       commitAgeMs: () => this.commitAgeMs,
       databaseFailing: () => this.failing,
+      freeConnections: () => this.free,
       mails: () => this.mails,
       now: () => this.nowMs,
       availableMemory: () => this.memory,
@@ -108,6 +110,14 @@ describe('pressure', () => {
     assert.equal(await bench.measure(), PRESSURE.contentMemory);
     bench.chunks = 2;
     assert.equal(await bench.measure(), PRESSURE.none);
+  });
+
+  it('is database when fewer connections than persist_min_db_available_connections are free', async () => {
+    const bench = new Bench({ persist_min_db_available_connections: 3 });
+    bench.free = 3;
+    assert.equal(await bench.measure(), PRESSURE.none);
+    bench.free = 2;
+    assert.equal(await bench.measure(), PRESSURE.database);
   });
 
   it('is messages when an in-memory queue holds max_messages', async () => {

@@ -45,7 +45,10 @@ for (const flag of ['--version', '-V']) {
       assert.match(stdout, new RegExp(`^${name} +\\S+`, 'm'));
     assert.ok(stdout.includes(`${process.platform}-${process.arch}`));
     assert.ok(stdout.includes(process.versions.node));
-    assert.match(stdout, /^features .*database=sqlite .*ack=after_persist,after_enqueue/m);
+    assert.match(
+      stdout,
+      /^features .*database=sqlite,mysql,mysql_distributed .*ack=after_persist,after_enqueue/m,
+    );
   });
 }
 

@@ -74,7 +74,7 @@ test('all problems are listed at once, each with line, key and what would be rig
 
 test('a key unlike any other is answered with the known ones', () => {
   assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), [
-    '1: scheduler.zzzz: unknown key (known here: engine)',
+    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms)',
   ]);
 });
 
@@ -177,7 +177,7 @@ test('paths: data_dir from the config file’s folder, the others from data_dir'
   assert.equal(config.data_dir, '/etc/data');
   assert.equal(config.log.file, '/etc/data/logs/relay.log');
   assert.equal(config.listeners[0]?.path, '/etc/data/smtp.sock');
-  assert.equal(config.database.path, '/etc/data/queue.db');
+  assert.equal(config.database.driver === 'sqlite' && config.database.path, '/etc/data/queue.db');
   assert.equal(config.storage.local.path, '/mail');
 });
 
@@ -284,6 +284,56 @@ test('what is odd and allowed is a warning', () => {
   );
   assert.match(load('{ "inbound_ack_mode": "after_enqueue" }').warnings.join(), /a crash can lose it/);
   assert.match(load('{ "database": { "max_messages": 5 } }').warnings.join(), /max_messages: has no effect/);
+});
+
+const SERVERS = '"node_id": "a", "storage": { "provider": "local" }';
+
+test('a mysql database has its own keys and defaults, and paths from data_dir', () => {
+  const { config } = load(
+    `{ ${SERVERS}, "data_dir": "/d", "database": { "driver": "mysql", "tls": "verify", "tls_ca_file": "ca.pem" } }`,
+  );
+  assert.deepEqual(config.database, {
+    driver: 'mysql',
+    host: '127.0.0.1',
+    port: 3306,
+    socket: null,
+    user: 'relay',
+    password: '',
+    database: 'relay',
+    tls: 'verify',
+    tls_ca_file: '/d/ca.pem',
+    initial_pool_size: 2,
+    max_pool_size: 10,
+    connection_timeout_ms: 5000,
+    query_timeout_ms: 15_000,
+    idle_timeout_ms: 60_000,
+  });
+});
+
+test('servers: what cannot work together is said', () => {
+  const said = (database: string): string =>
+    problems(`{ ${SERVERS}, "persist_min_db_available_connections": 3, "database": ${database} }`).join('\n');
+  const mysql = said(
+    '{ "driver": "mysql", "initial_pool_size": 5, "max_pool_size": 3, "tls_ca_file": "ca.pem" }',
+  );
+  assert.match(mysql, /database\.initial_pool_size: must not exceed max_pool_size \(3\)/);
+  assert.match(mysql, /persist_min_db_available_connections: must be less than max_pool_size/);
+  assert.match(mysql, /database\.tls_ca_file: has an effect with "tls": "verify" only/);
+  const shards = said(`{ "driver": "mysql_distributed",
+    "router": { "type": "table", "table_shard": "s9", "domains": { "a.test": "s8" } },
+    "shards": [{ "name": "s0", "weight": 0 }, { "name": "s0", "id": 0, "weight": 0 }] }`);
+  assert.match(shards, /database\.shards\.1\.name: is the name of shards\.0 too/);
+  assert.match(shards, /database\.shards\.1: has the number 0/);
+  assert.match(shards, /at least one must have a weight above 0/);
+  assert.match(shards, /no shard has the name "s8"/);
+  assert.match(shards, /no shard has the name "s9"/);
+  assert.match(shards, /has an effect with the router "static" only/);
+});
+
+test('a key of another driver is told apart from one that does not exist', () => {
+  const said = problems('{ "database": { "driver": "sqlite", "host": "x", "hosst": 1 } }').join('\n');
+  assert.match(said, /database\.host: is not a key of this driver/);
+  assert.match(said, /database\.hosst: unknown key \(did you mean "host"\?\)/);
 });
 
 test('distributed storage: roots, replica_count and write_quorum fit each other', () => {

@@ -77,6 +77,10 @@ export class FakeQueue implements ControlTarget {
     return stats;
   }
 
+  async shards(): Promise<[]> {
+    return [];
+  }
+
   schedulerStats(): ReturnType<ControlTarget['schedulerStats']> {
     return {
       destinations: 1,

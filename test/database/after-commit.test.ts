@@ -25,7 +25,9 @@ describe('after a commit', () => {
   it('a claim that cannot tell the next due time leases nothing and holds no content', async () => {
     const queue = new QueueFixture();
     const queueId = await queue.add(['a@one.test']);
-    const db = openConnection({ path: queue.config.database.path, sqlDir: SQL_DIR });
+    const { database } = queue.config;
+    const path = database.driver === 'sqlite' ? database.path : '';
+    const db = openConnection({ path, sqlDir: SQL_DIR });
     const failing = new Proxy(db, {
       get(target, name) {
         const value = Reflect.get(target, name) as unknown;

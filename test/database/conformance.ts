@@ -10,11 +10,15 @@ export interface Driver {
   name: string;
   /** Whether the queue is still there after a restart. */
   survives: boolean;
+  /** Why the engine cannot be tried here. */
+  skip?: string | false;
+  /** Before every test: nothing is left of the one before. */
+  prepare?(): Promise<void>;
   open(overrides?: ConstructorParameters<typeof QueueFixture>[0]): QueueFixture;
 }
 
 export function databaseConformance(driver: Driver): void {
-  describe(`database ${driver.name}`, () => {
+  describe(`database ${driver.name}`, { skip: driver.skip ?? false }, () => {
     let queue: QueueFixture;
     let db: Database;
 
@@ -29,7 +33,10 @@ export function databaseConformance(driver: Driver): void {
     const fates = async (queueId: string): Promise<string[]> =>
       (await db.show(queueId))?.recipients.map((r) => r.status) ?? [];
 
-    beforeEach(() => use({}));
+    beforeEach(async () => {
+      await driver.prepare?.();
+      use({});
+    });
     afterEach(async () => {
       await queue.close();
     });
@@ -419,6 +426,39 @@ export function databaseConformance(driver: Driver): void {
         const fate = await fates(queueId);
         assert.equal(fate[0], 'bounced');
         assert.equal(fate.filter((f) => f === 'delivered').length, 9999);
+      });
+    });
+
+    describe('leases', () => {
+      const due = async (nowMs: number): Promise<string[]> =>
+        (await db.due(nowMs)).map(({ destination }) => destination);
+
+      it('a row whose lease ended is due again, and the late result is rejected', async () => {
+        const queueId = await queue.add(['a@one.test'], 'SENDING');
+        const row = { queueId, destination: 'one.test' };
+        assert.deepEqual(await due(60_999), []);
+        assert.equal(await db.renew([row], 90_000), 1);
+        assert.deepEqual(await due(89_999), [], 'renewed in time');
+        assert.deepEqual((await claim('one.test', 89_999)).jobs, []);
+        assert.deepEqual(await due(90_000), ['one.test']);
+        const { jobs } = await claim('one.test', 90_000);
+        assert.equal(jobs[0]?.fence, 2);
+        assert.equal(await queue.settle({ ...row, groups: [delivered([0])], fence: 1 }), false);
+        assert.equal(await queue.settle({ ...row, groups: [delivered([0])], fence: 2 }), true);
+      });
+
+      it('only rows being sent are renewed', async () => {
+        const [waiting, sending] = [
+          await queue.add(['a@one.test']),
+          await queue.add(['b@one.test'], 'SENDING'),
+        ];
+        const rows = [waiting, sending, 'unknown00000000'].map((queueId) => ({
+          queueId,
+          destination: 'one.test',
+        }));
+        assert.equal(await db.renew(rows, 90_000), 1);
+        assert.equal(await db.renew([], 90_000), 0);
+        assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
       });
     });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseRuns, runsOf, runsText, seqsOf, seqsText } from '../../src/database/sqlite/seq-runs.ts';
+import { parseRuns, runsOf, runsText, seqsOf, seqsText } from '../../src/database/seq-runs.ts';
 
 describe('seq runs', () => {
   it('writes consecutive numbers as one run', () => {

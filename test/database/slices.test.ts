@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { operateBySlices } from '../../src/database/sqlite/slices.ts';
+import { operateBySlices } from '../../src/database/slices.ts';
 
 test('parts of an action that were done are told although a later one fails', async () => {
   const done: string[] = [];

@@ -277,3 +277,26 @@ test('a reply nobody asked for, on an idle connection, ends it without harm', as
   other.stop();
   server.close();
 });
+
+test('under a lease that lapsed no content goes out', async () => {
+  const before = sink.messages.length;
+  for (const capabilities of [['PIPELINING'], ['CHUNKING', 'BINARYMIME']]) {
+    sink.options.capabilities = capabilities;
+    const other = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } } });
+    other.leasesHold = false;
+    const result = await other.attempt({
+      recipients: ['a@x.test', 'b@x.test'],
+      attempts: 3,
+      body: '8BITMIME',
+    });
+    assert.deepEqual(fates(result), ['deferred lease-lapsed', 'deferred lease-lapsed']);
+    other.leasesHold = true;
+    assert.deepEqual(fates(await other.attempt({ recipients: ['c@x.test'] })), ['delivered']);
+    other.stop();
+  }
+  delete sink.options.capabilities;
+  assert.deepEqual(
+    sink.messages.slice(before).map(({ recipients }) => recipients[0]?.address),
+    ['c@x.test', 'c@x.test'],
+  );
+});

@@ -62,6 +62,7 @@ export class Harness {
   readonly timers: { ms: number; fire: () => void }[] = [];
   /** Added to the real clock. */
   clockOffsetMs = 0;
+  leasesHold = true;
   #folder: string;
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
@@ -97,6 +98,7 @@ export class Harness {
       retry: { nextAttempt, isTooOld },
       post: (message) => this.#post(message),
       now: () => Date.now() + this.clockOffsetMs,
+      leaseHolds: () => this.leasesHold,
       random: () => 0.5,
       setTimer: (ms, fire) => void this.timers.push({ ms, fire }),
     });

@@ -35,6 +35,7 @@ class Peer {
       ehloName: 'relay.test',
       recipientLimit: Number.POSITIVE_INFINITY,
       now: () => 1000,
+      leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,
       lookAhead: () => this.ready.shift() ?? null,
       finished: (attempt) => void this.finished.push(attempt),

@@ -82,6 +82,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         ehloName: 'relay.test',
         recipientLimit: Number.POSITIVE_INFINITY,
         now: () => 1000,
+        leaseHolds: () => true,
         next,
         lookAhead: next,
         finished: (attempt) => {

@@ -68,6 +68,7 @@ const batch = fc.record({
   withdrawals: fc.array(text, { maxLength: 3 }),
   nowMs: fc.nat(),
   leaseUntilMs: fc.nat(),
+  lane: fc.nat(),
 });
 
 describe('batch wire', () => {

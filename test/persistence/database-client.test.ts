@@ -27,7 +27,7 @@ describe('database client over the pool', () => {
   let dataDir: string;
   let spillDir: string;
   let arena: Arena;
-  let pool: TaskPool & { threads: Worker[] };
+  let pool: TaskPool & { readonly threads: Worker[] };
   let client: DatabaseClient;
 
   beforeEach(() => {
@@ -35,7 +35,7 @@ describe('database client over the pool', () => {
     spillDir = join(dataDir, 'spill');
     mkdirSync(spillDir);
     arena = createArena(64 * 1024 * 1024, spillDir);
-    pool = startPool({ config: makeConfig(dataDir), arena: arena.buffer, spillDir }) as typeof pool;
+    pool = startPool({ config: makeConfig(dataDir), arena: arena.buffer, spillDir });
     client = new DatabaseClient(pool);
   });
   afterEach(async () => {

@@ -15,14 +15,16 @@ import { FakeArena } from './fake-arena.ts';
 type DeepPartial<T> = {
   [K in keyof T]?: T[K] extends unknown[] ? T[K] : T[K] extends object ? DeepPartial<T[K]> : T[K];
 };
-export type Overrides = DeepPartial<Config>;
 
-export function makeConfig(dataDir: string, overrides: DeepPartial<Config> = {}): Config {
+export type Overrides = Omit<DeepPartial<Config>, 'database'> & { database?: object };
+
+export function makeConfig(dataDir: string, overrides: Overrides = {}): Config {
   const { database, storage, ...rest } = overrides;
+  const sqlite = { path: join(dataDir, 'queue.db') };
   return configSchema.parse({
     ...rest,
     data_dir: dataDir,
-    database: { path: join(dataDir, 'queue.db'), ...database },
+    database: database !== undefined && 'driver' in database ? database : { ...sqlite, ...database },
     storage: { local: { path: join(dataDir, 'mail') }, ...storage },
   });
 }
@@ -35,10 +37,11 @@ export class QueueFixture {
   #config: Config;
   #thread: QueueThread;
   database: DatabaseClient;
+  #lives = 0;
   #sequence = 0;
   #token = 0;
 
-  constructor(overrides: DeepPartial<Config> = {}, dataDir = mkdtempSync(join(tmpdir(), 'queue-'))) {
+  constructor(overrides: Overrides = {}, dataDir = mkdtempSync(join(tmpdir(), 'queue-'))) {
     this.dataDir = dataDir;
     mkdirSync(this.spillDir, { recursive: true });
     this.#config = makeConfig(dataDir, overrides);
@@ -55,22 +58,27 @@ export class QueueFixture {
   }
 
   #newThread(): QueueThread {
-    return new QueueThread({
-      config: this.#config,
-      arena: this.arena,
-      spillDir: this.spillDir,
-      say: (note) => this.notes.push(note),
-    });
+    const owner = `${this.#config.node_id}#life${++this.#lives}`;
+    const { arena, spillDir } = this;
+    const say = (note: StorageNote) => void this.notes.push(note);
+    return new QueueThread({ config: this.#config, arena, spillDir, owner, connections: 4, say });
+  }
+
+  /** The thread's side, without a thread. */
+  get pool(): TaskPool {
+    const thread = this.#thread;
+    return {
+      run: (task, shard) => thread.run(structuredClone(task), shard),
+      destroy: async () => {},
+    };
   }
 
   #client(): DatabaseClient {
-    const thread = this.#thread;
-    const pool: TaskPool = { run: (task) => thread.run(structuredClone(task)), destroy: async () => {} };
-    return new DatabaseClient(pool);
+    return new DatabaseClient(this.pool);
   }
 
   /** The relay is stopped and started again, with another config where one is given. */
-  async restart(overrides?: DeepPartial<Config>): Promise<void> {
+  async restart(overrides?: Overrides): Promise<void> {
     await this.database.close();
     const { database, storage } = this.#config;
     if (overrides !== undefined) this.#config = makeConfig(this.dataDir, { database, storage, ...overrides });

@@ -9,6 +9,7 @@ import {
   GroupCommit,
   type SettleItem,
 } from '../../src/persistence/group-commit.ts';
+import { ShardedCommits } from '../../src/persistence/sharded-commits.ts';
 import { FakeArena } from './fake-arena.ts';
 import { delivered, recipient } from './fixture.ts';
 
@@ -16,6 +17,8 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 /** A GroupCommit over a database that answers when told, with a clock moved by hand. */
 class Bench {
+  readonly #options: { lanes?: number; settleLingerMs?: number };
+
   readonly arena = new FakeArena();
   readonly log: string[] = [];
   readonly batches: CommitBatch[] = [];
@@ -26,40 +29,48 @@ class Bench {
   timers: { fire: () => void; atMs: number }[] = [];
   #answers: { resolve: (result: CommitResult) => void; reject: (error: unknown) => void }[] = [];
   #sequence = 0;
+  readonly commits: GroupCommit;
 
-  readonly commits = new GroupCommit(
-    {
-      commit: (batch) => {
-        this.batches.push(batch);
-        for (const { message } of batch.messages)
-          this.arena.moveState(message.content, CONTENT_STATE.waiting, CONTENT_STATE.committing);
-        return new Promise((resolve, reject) => this.#answers.push({ resolve, reject }));
+  constructor(options: { lanes?: number; settleLingerMs?: number } = {}) {
+    this.#options = options;
+    this.commits = this.#create();
+  }
+
+  readonly #create = (): GroupCommit =>
+    new GroupCommit(
+      {
+        commit: (batch) => {
+          this.batches.push(batch);
+          for (const { message } of batch.messages)
+            this.arena.moveState(message.content, CONTENT_STATE.waiting, CONTENT_STATE.committing);
+          return new Promise((resolve, reject) => this.#answers.push({ resolve, reject }));
+        },
       },
-    },
-    {
-      plan: (entry) => {
-        this.planned.push(entry.message.queueId);
-        entry.plan = [{ destination: 'one.test', seqs: [0], state: 'PENDING' }];
+      {
+        plan: (entry) => {
+          this.planned.push(entry.message.queueId);
+          entry.plan = [{ destination: 'one.test', seqs: [0], state: 'PENDING' }];
+        },
+        committed: (entries, outcomes) => {
+          for (const [i, { message }] of entries.entries())
+            this.outcomes.set(message.queueId, outcomes[i] as EntryOutcome);
+        },
+        failed: (entries, error) => {
+          for (const entry of entries) this.outcomes.set(entry.message.queueId, error.code);
+        },
+        settled: (items, accepted) => {
+          for (const [i, { settlement }] of items.entries())
+            this.accepted.set(settlement.queueId, accepted[i] as boolean);
+        },
       },
-      committed: (entries, outcomes) => {
-        for (const [i, { message }] of entries.entries())
-          this.outcomes.set(message.queueId, outcomes[i] as EntryOutcome);
+      {
+        arena: this.arena,
+        leaseMs: 60_000,
+        now: () => this.nowMs,
+        setTimer: (fire, delayMs) => void this.timers.push({ fire, atMs: this.nowMs + delayMs }),
+        ...this.#options,
       },
-      failed: (entries, error) => {
-        for (const entry of entries) this.outcomes.set(entry.message.queueId, error.code);
-      },
-      settled: (items, accepted) => {
-        for (const [i, { settlement }] of items.entries())
-          this.accepted.set(settlement.queueId, accepted[i] as boolean);
-      },
-    },
-    {
-      arena: this.arena,
-      leaseMs: 60_000,
-      now: () => this.nowMs,
-      setTimer: (fire, delayMs) => void this.timers.push({ fire, atMs: this.nowMs + delayMs }),
-    },
-  );
+    );
 
   entry(size = 10): Entry {
     const queueId = `m${this.#sequence++}`;
@@ -140,6 +151,141 @@ class Bench {
     await turn();
   }
 }
+
+describe('group commit with lanes', () => {
+  const entries = (bench: Bench, count: number): Entry[] =>
+    Array.from({ length: count }, () => bench.entry());
+
+  it('a further lane is used for many messages, not for a few', async () => {
+    const bench = new Bench({ lanes: 2 });
+    bench.commits.submit(entries(bench, 1));
+    await turn();
+    bench.commits.submit(entries(bench, 31));
+    await turn();
+    assert.equal(bench.batches.length, 1);
+    bench.commits.submit(entries(bench, 1));
+    await turn();
+    assert.deepEqual(
+      bench.batches.map(({ messages, lane }) => [messages.length, lane]),
+      [
+        [1, 0],
+        [32, 1],
+      ],
+    );
+    bench.commits.submit(entries(bench, 100));
+    await turn();
+    assert.equal(bench.batches.length, 2, 'there are two');
+    await bench.ok();
+    assert.deepEqual([bench.batches[2]?.messages.length, bench.batches[2]?.lane], [100, 0]);
+  });
+
+  it('settlements are in one lane at a time: those of a row keep their order', async () => {
+    const bench = new Bench({ lanes: 3 });
+    bench.commits.settle([bench.item('x')]);
+    await turn();
+    bench.commits.settle([bench.item('y')]);
+    bench.commits.submit(entries(bench, 40));
+    await turn();
+    assert.deepEqual(
+      bench.batches.map(({ settlements }) => settlements.length),
+      [1, 0],
+    );
+    await bench.fail('database-unavailable');
+    await bench.advance(1);
+    assert.equal(bench.batches.length, 2, 'what failed waits, and what came since waits behind it');
+    await bench.advance(50);
+    assert.equal(bench.inFlight, ' / x,y / ');
+  });
+
+  it('settlements gather for a while, but not when many wait or the relay drains', async () => {
+    const bench = new Bench({ lanes: 2, settleLingerMs: 100 });
+    bench.commits.settle([bench.item('first')]);
+    await turn();
+    assert.equal(bench.inFlight, ' / first / ', 'nothing was written lately');
+    await bench.ok();
+    bench.commits.settle([bench.item('a')]);
+    await turn();
+    bench.commits.settle([bench.item('b')]);
+    bench.commits.submit(entries(bench, 1));
+    await turn();
+    assert.deepEqual(bench.batches[1]?.settlements, [], 'messages do not wait for them');
+    await bench.ok();
+    await bench.advance(99);
+    assert.equal(bench.batches.length, 2);
+    await bench.advance(1);
+    assert.equal(bench.inFlight, ' / a,b / ');
+    await bench.ok();
+    bench.commits.settle(Array.from({ length: 400 }, (_, i) => bench.item(`m${i}`)));
+    await turn();
+    assert.equal(bench.batches.at(-1)?.settlements.length, 400);
+    await bench.ok();
+    bench.commits.settle([bench.item('last')]);
+    await turn();
+    const drained = bench.commits.drain();
+    await turn();
+    assert.equal(bench.inFlight, ' / last / ');
+    await bench.ok();
+    await drained;
+  });
+
+  it('tells the age of the oldest commit under way', async () => {
+    const bench = new Bench({ lanes: 2 });
+    bench.commits.submit(entries(bench, 1));
+    await turn();
+    bench.nowMs = 500;
+    bench.commits.submit(entries(bench, 40));
+    await turn();
+    bench.nowMs = 700;
+    assert.equal(bench.commits.stats().commitAgeMs, 700);
+    await bench.ok();
+    assert.equal(bench.commits.stats().commitAgeMs, 200);
+  });
+});
+
+describe('commits of several shards', () => {
+  it('each shard has its own, and one that hangs holds up no other', async () => {
+    const [first, second] = [new Bench(), new Bench()];
+    const failed: string[] = [];
+    const commits = new ShardedCommits(
+      new Map([
+        [0, first.commits],
+        [3, second.commits],
+      ]),
+      { failed: (lost, error) => void failed.push(...lost.map(() => error.code)) },
+    );
+    const at = (bench: Bench, queueId: string): Entry => {
+      const entry = bench.entry();
+      entry.message.queueId = queueId;
+      return entry;
+    };
+    commits.submit([
+      at(first, '06dk00000000a000'),
+      at(second, '06dk00000000b003'),
+      at(first, '06dk00000000c009'),
+    ]);
+    commits.settle([second.item('06dk00000000d003')]);
+    await turn();
+    assert.equal(first.inFlight, '06dk00000000a000 /  / ');
+    assert.equal(second.inFlight, '06dk00000000b003 / 06dk00000000d003 / ');
+    assert.deepEqual(failed, ['database-refused'], 'a shard that is not there');
+    await second.ok();
+    assert.equal(second.outcomes.get('06dk00000000b003'), 'committed');
+    commits.settle([second.item('06dk00000000e003')]);
+    await turn();
+    await second.ok((result) => {
+      result.settlements = [false];
+    });
+    assert.deepEqual(
+      [commits.stats().settlements, commits.stats().rejected],
+      [2, 1],
+      'late results are counted',
+    );
+    assert.deepEqual([commits.stats().committedMessages, commits.stats().failing], [1, false]);
+    const drained = commits.drain();
+    await first.ok();
+    await drained;
+  });
+});
 
 describe('group commit', () => {
   it('puts what arrives during a commit into the next one, and never has two under way', async () => {

@@ -111,7 +111,7 @@ test('a failure is reported in the fields of RFC 3464', () => {
     recipients: [{ outcome: failed, orcpt: 'rfc822;Orig+2Binal@x.test' }],
     job: { envid: 'env+2Bid' },
   });
-  const [header = '', , machine = ''] = text.split(/--=_dsn_[0-9a-z]{15}(?:--)?\r\n/);
+  const [header = '', , machine = ''] = text.split(/--=_dsn_[0-9a-z]{16}(?:--)?\r\n/);
   assert.match(header, /^Date: Fri, 2 Jan 2026 08:04:05 \+0000\r\n/);
   assert.match(header, /\r\nFrom: Mail Delivery System <MAILER-DAEMON@relay\.test>\r\n/);
   assert.match(header, /\r\nTo: <Sender@From\.test>\r\n/);

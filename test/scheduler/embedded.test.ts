@@ -5,7 +5,15 @@ import { DueHeap } from '../../src/scheduler/due-heap.ts';
 import { EmbeddedScheduler } from '../../src/scheduler/embedded.ts';
 
 /** A queue database of one list per destination, a clock moved by hand, and a delivery that only notes. */
-function world(options: { maxInFlight?: number; enabled?: boolean; chunkCount?: number } = {}) {
+function world(
+  options: {
+    maxInFlight?: number;
+    enabled?: boolean;
+    chunkCount?: number;
+    claimRows?: number;
+    minClaimRows?: number;
+  } = {},
+) {
   let nowMs = 1000;
   let timers: { atMs: number; fire: () => void }[] = [];
   const rows = new Map<string, number[]>();
@@ -43,6 +51,8 @@ function world(options: { maxInFlight?: number; enabled?: boolean; chunkCount?: 
     {
       maxInFlight: options.maxInFlight ?? 100,
       enabled: options.enabled ?? true,
+      claimRows: options.claimRows ?? 200,
+      minClaimRows: options.minClaimRows ?? 1,
       onClaimError: (_, error) => errors.push(error),
     },
   );
@@ -305,4 +315,31 @@ test('the heap gives pairs back in order of time', () => {
     popped,
     [...times].sort((a, b) => a - b),
   );
+});
+
+test('due rows that others put there are found and claimed, once', async () => {
+  const w = world();
+  w.scheduler.start();
+  w.rows.set('one.test', [900, 900]);
+  w.scheduler.discover([{ destination: 'one.test', rows: 1, nextDueMs: 900 }]);
+  await w.settle();
+  assert.equal(w.delivered.length, 2);
+  w.scheduler.discover([{ destination: 'one.test', rows: 1, nextDueMs: 900 }]);
+  await w.settle();
+  assert.equal(w.delivered.length, 2, 'what is gone is not there');
+  assert.equal(w.scheduler.stats().waitingRows, 0);
+});
+
+test('a claim that would bring few rows waits for more room', async () => {
+  const w = world({ maxInFlight: 20, claimRows: 8, minClaimRows: 4 });
+  w.add('one.test', ...new Array(30).fill(900));
+  w.scheduler.start();
+  await w.settle();
+  assert.equal(w.delivered.length, 12);
+  for (let i = 0; i < 3; i++) w.scheduler.settled(result('one.test'), null);
+  await w.settle();
+  assert.equal(w.delivered.length, 12, 'room for two is not worth a claim');
+  w.scheduler.settled(result('one.test'), null);
+  await w.settle();
+  assert.equal(w.delivered.length, 16);
 });

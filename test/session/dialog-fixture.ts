@@ -16,6 +16,7 @@ import type { SessionContext, SessionPort } from '../../src/session/context.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
 import { settingsOf } from '../../src/session/settings.ts';
+import { ShardRouter } from '../../src/session/shard-router.ts';
 import { Submissions } from '../../src/session/submissions.ts';
 import { Transcript } from '../../src/session/transcript.ts';
 import { createVerbs } from '../../src/session/verbs.ts';
@@ -60,11 +61,19 @@ export function contextOf(
 ): SessionContext {
   const clock = { nowMs: now() };
   const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
+  const queueIds = new QueueIds(1, 0, () => clock.nowMs);
   return {
     port,
     arena,
     clock,
-    queueIds: new QueueIds(1, 0, () => clock.nowMs),
+    queueIds,
+    shards: new ShardRouter({
+      database: config.database,
+      gauges,
+      queueIds,
+      now: () => clock.nowMs,
+      lookUp() {},
+    }),
     dates: new DateCache(),
     verbs: createVerbs(),
     admission: new Admission(gauges, arena, config.persist_max_inflight_mails),

@@ -160,7 +160,7 @@ export class Life {
     this.#thread = new QueueThread({ config: this.#config, arena: this.arena, spillDir });
     const pool: TaskPool = { run: (task) => this.#disk(task), destroy: async () => {} };
     const now = (): number => world.nowMs;
-    this.database = new DatabaseClient(pool, now);
+    this.database = new DatabaseClient(pool, { now });
     const routes = routeTable(this.#config);
     this.scheduler = new EmbeddedScheduler(
       {

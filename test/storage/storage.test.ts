@@ -93,7 +93,7 @@ describe('storage local', () => {
     await queue.database.commit(queue.batch({ messages: messages.map((m) => queue.plan(m)) }));
     const [file, ...more] = filesBelow(join(queue.dataDir, 'mail'));
     assert.deepEqual(more, []);
-    assert.match(file ?? '', /^\d{4}-\d{2}-\d{2}\/[0-9a-z]{15}\.bundle$/);
+    assert.match(file ?? '', /^\d{4}-\d{2}-\d{2}\/[0-9a-z]{15,16}\.bundle$/);
     await queue.close();
   });
 

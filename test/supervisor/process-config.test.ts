@@ -8,17 +8,20 @@ import {
   leftoverProcesses,
   processConfig,
   processCount,
+  queueFile,
   queueProcesses,
 } from '../../src/supervisor/process-config.ts';
 
 const config = (dir: string, value: object = {}): Config => {
-  const parsed = configSchema.parse({ data_dir: dir, ...value });
+  const parsed = configSchema.parse({ data_dir: dir, database: { path: join(dir, 'queue.db') }, ...value });
   return {
     ...parsed,
-    database: { ...parsed.database, path: join(dir, parsed.database.path) },
     storage: { ...parsed.storage, local: { path: join(dir, parsed.storage.local.path) } },
   };
 };
+
+const at = (all: Config, path: string): Config =>
+  config(all.data_dir, { node_id: all.node_id, database: { path } });
 
 test('accept_processes auto: one below eight cores, then one for each four', () => {
   const auto = config('/d');
@@ -35,13 +38,22 @@ test('process 0 lies where a single process lies, the others beside it', () => {
   assert.deepEqual(processConfig(all, 0, 1), all);
   const second = processConfig(all, 1, 2);
   assert.equal(second.data_dir, '/d/process-1');
-  assert.equal(second.database.path, '/d/process-1/queue.db');
+  assert.equal(queueFile(second), '/d/process-1/queue.db');
   assert.equal(second.storage.local.path, '/d/process-1/mail');
   assert.equal(second.node_id, 'a/1');
-  const elsewhere = { ...all, database: { ...all.database, path: '/srv/q.db' } };
-  assert.equal(processConfig(elsewhere, 2, 3).database.path, '/srv/process-2/q.db');
-  const memory = { ...all, database: { ...all.database, path: ':memory:' } };
-  assert.equal(processConfig(memory, 2, 3).database.path, ':memory:');
+  assert.equal(queueFile(processConfig(at(all, '/srv/q.db'), 2, 3)), '/srv/process-2/q.db');
+  const memory = processConfig(at(all, ':memory:'), 2, 3);
+  assert.deepEqual(memory.database, at(all, ':memory:').database);
+  assert.equal(queueFile(memory), null);
+});
+
+test('on servers the processes share the queue and the content, and have names and folders of their own', () => {
+  const all = config('/d', { node_id: 'a', database: { driver: 'mysql' } });
+  const second = processConfig(all, 1, 2);
+  assert.deepEqual([second.database, second.storage], [all.database, all.storage]);
+  assert.deepEqual([second.node_id, second.data_dir], ['a/1', '/d/process-1']);
+  assert.equal(queueFile(second), null);
+  assert.deepEqual(queueProcesses(all), [0]);
 });
 
 test('limits of the host and threads by default are divided, threads that are given are not', () => {

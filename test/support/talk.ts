@@ -49,6 +49,7 @@ export class Talk {
   /** Connects, reads the greeting, says EHLO. */
   static async hello(where: NetConnectOpts): Promise<Talk> {
     const talk = await Talk.open(where);
+    if (!talk.greeting.startsWith('220')) throw new Error(talk.greeting);
     const reply = await talk.say('EHLO client.test');
     if (!reply.startsWith('250')) throw new Error(`EHLO: ${reply}`);
     return talk;
@@ -92,7 +93,7 @@ export class Talk {
   /** The same, and the message must be accepted; returns the queue id that the reply names. */
   async accepted(mail: Mail): Promise<string> {
     const reply = await this.send(mail);
-    const queueId = /\b([0-9a-hjkmnp-tv-z]{15})\b/.exec(reply)?.[1];
+    const queueId = /\b([0-9a-hjkmnp-tv-z]{16})\b/.exec(reply)?.[1];
     if (!reply.startsWith('250') || queueId === undefined) throw new Error(`not accepted: ${reply}`);
     return queueId;
   }

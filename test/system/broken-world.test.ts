@@ -136,7 +136,7 @@ for (const provider of ['database', 'local'] as const) {
       const reply = await talk
         .send({ to: `f${i}@full.test`, content })
         .catch((error: Error) => error.message);
-      const id = /^250 .*\b([0-9a-hjkmnp-tv-z]{15})\b/.exec(reply)?.[1];
+      const id = /^250 .*\b([0-9a-hjkmnp-tv-z]{16})\b/.exec(reply)?.[1];
       if (id === undefined) refusal = reply;
       else accepted.push(id);
     }

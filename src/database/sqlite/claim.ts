@@ -6,8 +6,8 @@ import type { Job, JobRecipient } from '../../mail/job.ts';
 import { type Arena, NO_CONTENT } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ClaimRequest, ClaimResult } from '../database.ts';
+import { parseRuns } from '../seq-runs.ts';
 import { contentRef, type MailFacts } from './erase.ts';
-import { parseRuns } from './seq-runs.ts';
 
 interface DueRow extends MailFacts {
   seqs: string;

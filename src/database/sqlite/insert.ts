@@ -3,16 +3,8 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
 import type { Recipient } from '../../mail/envelope.ts';
 import type { ContentRef } from '../../storage/storage.ts';
-import { type CommitMessage, FIRST_FENCE } from '../database.ts';
-import { seqsText } from './seq-runs.ts';
-
-export interface Attachment {
-  name: string;
-  type: string;
-  sizeBytes: number;
-  /** Of its first byte within the content. */
-  offset: number;
-}
+import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { seqsText } from '../seq-runs.ts';
 
 /** Rows per statement for long recipient lists: 10,000 recipients in 313 statements. */
 const ROWS_AT_ONCE = 32;

@@ -11,26 +11,11 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
-import { parseRuns } from './seq-runs.ts';
-import { noRows } from './slices.ts';
+import { parseRuns } from '../seq-runs.ts';
+import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 
 /** Rows looked at in one go: about 10 ms. */
 const SLICE_ROWS = 10_000;
-
-export interface ListSlice {
-  rows: QueueRow[];
-  /** Ask again with this as afterQueueId; null at the end of the queue. */
-  next: string | null;
-}
-
-/** Sums over the mails up to `next`. */
-export interface StatsSlice {
-  rows: Record<OutboxState, number>;
-  mails: number;
-  contentBytes: number;
-  oldestMs: number | null;
-  next: string | null;
-}
 
 const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;

@@ -1,8 +1,9 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { OperateAction, OperateTarget, RemovedMail } from '../database.ts';
+import type { OperateAction, OperateTarget } from '../database.ts';
+import { parseRuns } from '../seq-runs.ts';
+import type { OperateSlice } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
-import { parseRuns } from './seq-runs.ts';
 
 /** Rows changed in one transaction: new mail waits some 12 ms. */
 const SLICE_ROWS = 1000;
@@ -12,14 +13,6 @@ interface Row {
   destination: string;
   state: string;
   seqs: string;
-}
-
-export interface OperateSlice {
-  rows: number;
-  destinations: string[];
-  removed: RemovedMail[];
-  /** Ask again from here; null when done. */
-  next: { queueId: string; destination: string } | null;
 }
 
 const STATES: Record<OperateAction, string> = {

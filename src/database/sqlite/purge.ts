@@ -1,7 +1,7 @@
 /** Drops settled mails whose time for inspection is over. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { KeepTimes } from '../database.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
-import type { KeepTimes } from './settle.ts';
 
 export class Purger {
   readonly #db: DatabaseSync;

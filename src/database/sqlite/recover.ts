@@ -1,9 +1,11 @@
 /** What start-up does to the rows of the life before: gives back leases and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { destinationOf, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
-import { parseRuns, type Run, runsOf, seqsText } from './seq-runs.ts';
+import type { LeasedKey } from '../database.ts';
+import { parseRuns, type Run, runsOf, seqsText } from '../seq-runs.ts';
 
 const SLICE_ROWS = 5000;
+const EXPIRED_ROWS = 1000;
 
 /** Rows that wait; those that are settled keep the destination they were sent to. */
 const OPEN = "('PENDING','RETRY','HELD')";
@@ -41,6 +43,9 @@ export class Recovery {
   readonly #keepSettled: StatementSync;
   readonly #delete: StatementSync;
   readonly #openRows: StatementSync;
+  readonly #expired: StatementSync;
+  readonly #expire: StatementSync;
+  readonly #renew: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
@@ -80,6 +85,17 @@ export class Recovery {
          dead = max(dead, (SELECT coalesce(max(bounced > 0), 0) FROM mail_outbox WHERE mail_id = mails.id))
        WHERE id = ?`,
     );
+    this.#expired = db.prepare(
+      `SELECT mail_id AS id, destination FROM mail_outbox INDEXED BY outbox_leases
+       WHERE lease_until <= ? LIMIT ${EXPIRED_ROWS}`,
+    );
+    this.#expire = db.prepare(
+      `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL
+       WHERE mail_id = ? AND destination = ? AND state = 'SENDING'`,
+    );
+    this.#renew = db.prepare(
+      `UPDATE mail_outbox SET lease_until = ? WHERE mail_id = ? AND destination = ? AND state = 'SENDING'`,
+    );
   }
 
   /**
@@ -90,6 +106,29 @@ export class Recovery {
     const sql = `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL
       WHERE state = 'SENDING' AND (? IS NULL OR lease_owner = ?)`;
     return Number(this.#db.prepare(sql).run(nowMs, owner ?? null, owner ?? null).changes);
+  }
+
+  /**
+   * Leases that ended become due again; at most EXPIRED_ROWS a call.
+   * @returns their destinations.
+   */
+  releaseExpired(nowMs: number): string[] {
+    const rows = this.#expired.all(nowMs);
+    if (rows.length === 0) return [];
+    this.#db.exec('BEGIN IMMEDIATE');
+    for (const { id, destination } of rows) this.#expire.run(nowMs, id as string, destination as string);
+    this.#db.exec('COMMIT');
+    return [...new Set(rows.map(({ destination }) => destination as string))];
+  }
+
+  /** @returns how many of the rows are still being sent. */
+  renewLeases(rows: readonly LeasedKey[], leaseUntilMs: number): number {
+    let renewed = 0;
+    this.#db.exec('BEGIN IMMEDIATE');
+    for (const { queueId, destination } of rows)
+      renewed += Number(this.#renew.run(leaseUntilMs, queueId, destination).changes);
+    this.#db.exec('COMMIT');
+    return renewed;
   }
 
   /** Keys waiting rows by `routes`, in bounded transactions. Costs nothing when the table is that of the last start. */

@@ -3,14 +3,9 @@
  * nothing: somebody else owns the row since.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { SettleGroup, Settlement } from '../database.ts';
+import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import { runsOf } from '../seq-runs.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
-import { runsOf } from './seq-runs.ts';
-
-export interface KeepTimes {
-  keepSentMs: number;
-  keepDeadMs: number;
-}
 
 /** A row and its mail. */
 interface RowFacts extends MailFacts {

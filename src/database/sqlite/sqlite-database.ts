@@ -9,6 +9,7 @@ import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
 import type {
+  Attachment,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -16,6 +17,8 @@ import type {
   CommitResult,
   Database,
   DestinationBacklog,
+  KeepTimes,
+  LeasedKey,
   MailDetail,
   OperateAction,
   OperatePart,
@@ -24,18 +27,28 @@ import type {
   QueueFilter,
   QueueRow,
   QueueStats,
+  Recovered,
+  ReleasedRow,
 } from '../database.ts';
+import type { QueueDatabase } from '../queue-database.ts';
+import {
+  type ListSlice,
+  listBySlices,
+  type OperateSlice,
+  operateBySlices,
+  type StatsSlice,
+  statsBySlices,
+} from '../slices.ts';
 import { Claimer } from './claim.ts';
 import { contentRef, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
-import { type Attachment, MessageInserter } from './insert.ts';
-import { Inspector, type ListSlice, type StatsSlice } from './inspect.ts';
+import { MessageInserter } from './insert.ts';
+import { Inspector } from './inspect.ts';
 import { LastCommit } from './last-commit.ts';
-import { type OperateSlice, Operator } from './operate.ts';
+import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
-import { type KeepTimes, Settler } from './settle.ts';
-import { listBySlices, operateBySlices, statsBySlices } from './slices.ts';
+import { Settler } from './settle.ts';
 
 /** The pages every commit touches, and a recipient with its share of its message. */
 const COMMIT_BYTES = 6 * 8192;
@@ -53,7 +66,7 @@ export interface SqliteOptions extends KeepTimes {
   attachments(message: Message): Attachment[];
 }
 
-export class SqliteDatabase implements Database {
+export class SqliteDatabase implements Database, QueueDatabase {
   readonly #db: DatabaseSync;
   readonly #storage: Storage;
   readonly #arena: Arena;
@@ -274,7 +287,7 @@ export class SqliteDatabase implements Database {
     return this.#guard(() => this.#inspector.backlog());
   }
 
-  async recover(nowMs: number): Promise<{ released: number; rekeyed: number; newestQueueId: string | null }> {
+  async recover(nowMs: number): Promise<Recovered> {
     try {
       const released = this.#recovery.releaseLeases(nowMs);
       const rekeyed = this.#recovery.rekey(this.#options.routes);
@@ -285,10 +298,35 @@ export class SqliteDatabase implements Database {
     }
   }
 
-  async release(
-    rows: { queueId: string; destination: string; fence: number; reason: string }[],
-    nowMs: number,
-  ): Promise<void> {
+  /** Nobody else writes this file: every number is free. */
+  async enroll(): Promise<boolean> {
+    return true;
+  }
+
+  /** There is one shard. */
+  async shardsOfUsers(users: string[]): Promise<null[]> {
+    return users.map(() => null);
+  }
+
+  /** Rows whose lease ended although this process lives were lost track of: they wait again. */
+  async due(nowMs: number): Promise<DestinationBacklog[]> {
+    return this.#guard(() =>
+      this.#recovery.releaseExpired(nowMs).map((destination) => this.#inspector.backlogOf(destination)),
+    );
+  }
+
+  async renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    return this.#guard(() => this.#recovery.renewLeases(rows, leaseUntilMs));
+  }
+
+  async isReferenced(object: string): Promise<boolean> {
+    return this.#guard(() => this.#eraser.isReferenced(object));
+  }
+
+  /** A file answers when it is open. */
+  async ping(): Promise<void> {}
+
+  async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
     this.#guard(() => {
       this.#begin.run();
       for (const row of rows) this.#release.run(nowMs, row.reason, row.queueId, row.destination, row.fence);

@@ -1,5 +1,6 @@
 /** What a client session asks of, and tells, the destination it works for; and the little it needs of a reactor. */
 import type { Config } from '../../config/schema.ts';
+import type { Job } from '../../mail/job.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
 import type { ClientSession } from './session.ts';
@@ -17,6 +18,8 @@ export interface SessionOwner {
   readonly ehloName: string;
   /** Time of this loop turn. */
   now(): number;
+  /** Whether content of the job may go out: not under a lease that lapsed, another node may be sending it. */
+  leaseHolds(job: Job): boolean;
   /** Most recipients this peer takes in one transaction, as far as we know. */
   recipientLimit: number;
 

@@ -10,9 +10,31 @@ import type {
   QueueFilter,
   QueueRow,
   QueueStats,
-} from '../database.ts';
-import type { ListSlice, StatsSlice } from './inspect.ts';
-import type { OperateSlice } from './operate.ts';
+  RemovedMail,
+} from './database.ts';
+
+export interface ListSlice {
+  rows: QueueRow[];
+  /** Ask again with this as afterQueueId; null at the end of the queue. */
+  next: string | null;
+}
+
+/** Sums over the mails up to `next`. */
+export interface StatsSlice {
+  rows: Record<OutboxState, number>;
+  mails: number;
+  contentBytes: number;
+  oldestMs: number | null;
+  next: string | null;
+}
+
+export interface OperateSlice {
+  rows: number;
+  destinations: string[];
+  removed: RemovedMail[];
+  /** Ask again from here; null when done. */
+  next: { queueId: string; destination: string } | null;
+}
 
 export const noRows = (): Record<OutboxState, number> => ({
   PENDING: 0,

@@ -1,0 +1,232 @@
+/**
+ * Leases due rows of one destination to this node, a batch at a time: rows that wait, and rows whose lease ended
+ * without a word from their owner. Rows that another node is claiming are skipped, not waited for.
+ */
+import type { Connection } from 'mariadb';
+import type { BodyType, ReturnType } from '../../mail/envelope.ts';
+import type { Job, JobRecipient } from '../../mail/job.ts';
+import type { ClaimRequest } from '../database.ts';
+import { parseRuns, type Run } from '../seq-runs.ts';
+import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+
+interface DueRow {
+  id: string;
+  state: string;
+  dueAt: number;
+  attempts: number;
+  fence: number;
+  waiting: number;
+  delayNotified: number;
+  seqs: string;
+}
+
+interface MailRow extends MailFacts {
+  reversePath: string;
+  body: string;
+  smtpUtf8: number;
+  ret: string | null;
+  envid: string | null;
+  trace: string;
+  receivedAtMs: number;
+}
+
+interface RecipientRow {
+  id: string;
+  seq: number;
+  address: string;
+  notify: number;
+  orcpt: string | null;
+}
+
+/** A leased row, its content not loaded yet. */
+export interface LeasedRow {
+  job: Job;
+  mail: MailFacts;
+  /** What it was, should it have to be given back. */
+  state: string;
+  dueAt: number;
+}
+
+export interface Leased {
+  rows: LeasedRow[];
+  /** The earliest row that waits then; null when none does. */
+  nextDueMs: number | null;
+}
+
+/** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
+const MANY_RECIPIENTS = 100;
+
+/** @param owner written to the leases, so that those of an interrupted claim can be found again. */
+export async function leaseRows(
+  connection: Connection,
+  request: ClaimRequest,
+  owner: string,
+): Promise<Leased> {
+  const { destination, nowMs, leaseUntilMs, limit } = request;
+  const due = await connection.execute<DueRow[]>(
+    `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, seqs
+     FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
+     ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
+    [destination, nowMs, limit],
+  );
+  const rows = withinRecipients(due, request.maxRecipients);
+  // A full claim says by itself that there may be more.
+  const more = rows.length < due.length || due.length === limit;
+  if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
+  const ids = rows.map(({ id }) => id);
+  const [found] = await Promise.all([
+    selectIn<MailRow & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
+      connection,
+      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
+         m.received_at AS receivedAtMs, r.seq, r.address, r.notify, r.orcpt
+       FROM mails m LEFT JOIN mail_recipients r
+         ON r.mail_id = m.id AND m.recipients <= ${FEW_RECIPIENTS} AND r.status = 'waiting'
+       WHERE m.id IN %`,
+      ids,
+    ),
+    connection.query(
+      `UPDATE mail_outbox SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
+       WHERE destination = ? AND mail_id IN ${marks(ids.length)}`,
+      [leaseUntilMs, owner, destination, ...ids],
+    ),
+  ]);
+  const mailOf = new Map<string, MailRow>();
+  const waiting = new WaitingRecipients(rows);
+  for (const row of found) {
+    mailOf.set(row.id, row);
+    if (row.seq !== null) waiting.add(row as RecipientRow);
+  }
+  const [nextDueMs] = await Promise.all([
+    more ? nowMs : nextDue(connection, destination),
+    waiting.readMany(connection, mailOf),
+  ]);
+  const leased = rows.map((row) => {
+    const mail = mailOf.get(row.id) as MailRow;
+    return {
+      job: jobOf(row, mail, destination, waiting.of(row.id)),
+      mail,
+      state: row.state === 'SENDING' ? 'PENDING' : row.state,
+      dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
+    };
+  });
+  return { rows: leased, nextDueMs };
+}
+
+function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {
+  let recipients = 0;
+  const at = due.findIndex((row, i) => {
+    recipients += row.waiting;
+    return i > 0 && recipients > maxRecipients;
+  });
+  return at < 0 ? due : due.slice(0, at);
+}
+
+/** Recipients of the rows that still wait, in order of their numbers. */
+class WaitingRecipients {
+  readonly #rows: DueRow[];
+  readonly #runs: Map<string, Run[]>;
+  readonly #found = new Map<string, JobRecipient[]>();
+
+  constructor(rows: DueRow[]) {
+    this.#rows = rows;
+    this.#runs = new Map(rows.map(({ id, seqs }) => [id, parseRuns(seqs)]));
+  }
+
+  of(id: string): JobRecipient[] {
+    return (this.#found.get(id) ?? []).sort((a, b) => a.seq - b.seq);
+  }
+
+  /** Takes it, when it is one of the row. */
+  add({ id, seq, address, notify, orcpt }: RecipientRow): void {
+    if (!contains(this.#runs.get(id) as Run[], seq)) return;
+    const recipient: JobRecipient = { seq, address, notify };
+    if (orcpt !== null) recipient.orcpt = orcpt;
+    const list = this.#found.get(id);
+    if (list) list.push(recipient);
+    else this.#found.set(id, [recipient]);
+  }
+
+  /** Reads those of mails with many. */
+  async readMany(connection: Connection, mailOf: ReadonlyMap<string, MailRow>): Promise<void> {
+    const columns =
+      "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
+    const whole: string[] = [];
+    const parts: Promise<RecipientRow[]>[] = [];
+    for (const { id, waiting } of this.#rows) {
+      const { recipients } = mailOf.get(id) as MailRow;
+      if (recipients <= FEW_RECIPIENTS) continue;
+      if (recipients <= Math.max(MANY_RECIPIENTS, 4 * waiting)) whole.push(id);
+      else
+        for (const [first, last] of this.#runs.get(id) as Run[])
+          parts.push(
+            connection.execute<RecipientRow[]>(`${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`, [
+              id,
+              first,
+              last,
+            ]),
+          );
+    }
+    for (const row of await selectIn<RecipientRow>(connection, `${columns} AND mail_id IN %`, whole))
+      this.add(row);
+    for (const part of await Promise.all(parts)) for (const row of part) this.add(row);
+  }
+}
+
+/** Runs are ascending. */
+function contains(runs: readonly Run[], seq: number): boolean {
+  if (runs.length === 1) return seq >= (runs[0] as Run)[0] && seq <= (runs[0] as Run)[1];
+  let low = 0;
+  let high = runs.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const [first, last] = runs[middle] as Run;
+    if (seq < first) high = middle - 1;
+    else if (seq > last) low = middle + 1;
+    else return true;
+  }
+  return false;
+}
+
+function jobOf(row: DueRow, mail: MailRow, destination: string, recipients: JobRecipient[]): Job {
+  const job: Job = {
+    queueId: row.id,
+    destination,
+    attempts: row.attempts,
+    fence: row.fence + 1,
+    reversePath: mail.reversePath,
+    body: mail.body as BodyType,
+    smtpUtf8: mail.smtpUtf8 === 1,
+    trace: mail.trace,
+    content: -1,
+    sizeBytes: mail.sizeBytes,
+    receivedAtMs: mail.receivedAtMs,
+    delayNotified: row.delayNotified === 1,
+    recipients,
+  };
+  if (mail.ret !== null) job.ret = mail.ret as ReturnType;
+  if (mail.envid !== null) job.envid = mail.envid;
+  return job;
+}
+
+/** The earliest row of the destination that waits; null when none does. */
+async function nextDue(connection: Connection, destination: string): Promise<number | null> {
+  const rows = await connection.execute<{ dueAt: number }[]>(
+    `SELECT due_at AS dueAt FROM mail_outbox FORCE INDEX (outbox_due)
+     WHERE destination = ? AND due_at > -1 AND state <> 'SENDING' ORDER BY due_at LIMIT 1`,
+    [destination],
+  );
+  return rows[0]?.dueAt ?? null;
+}
+
+/** Gives back what a claim leased whose answer was lost. */
+export async function unclaim(
+  connection: Connection,
+  { destination, leaseUntilMs, nowMs }: ClaimRequest,
+  owner: string,
+): Promise<void> {
+  await connection.execute(
+    `UPDATE mail_outbox FORCE INDEX (outbox_due) SET state = 'PENDING', due_at = ?, lease_owner = NULL
+     WHERE destination = ? AND due_at = ? AND state = 'SENDING' AND lease_owner = ?`,
+    [nowMs, destination, leaseUntilMs, owner],
+  );
+}

@@ -1,0 +1,96 @@
+/** Maps what MariaDB and MySQL say to the RelayError an operator reads. The one place that knows their error numbers. */
+import { RelayError } from '../../base/errors.ts';
+
+/** Server errors (mysqld_error.h), by what they mean for the queue. */
+const RETRY = new Set([
+  1205, // lock wait timeout
+  1213, // deadlock: the transaction was rolled back
+  1020, // record changed since last read (innodb_snapshot_isolation)
+]);
+const FULL = new Set([1021, 1114]);
+const UNAVAILABLE = new Set([
+  1040, // too many connections
+  1044, // no access to the database
+  1045, // no access at all
+  1049, // no such database
+  1053, // server shutdown in progress
+  1129, // host is blocked
+  1130, // host is not allowed
+  1142, // no right on a table
+  1143, // no right on a column
+  1184, // connection aborted
+  1203, // too many connections of the user
+  1226, // a resource of the user is used up
+  1290, // read only
+  1317, // query interrupted
+  1792, // read only transaction
+  1836, // read only mode
+  1927, // connection was killed
+  1969, // statement took too long
+  3024, // query took too long
+  4031, // idle for too long
+]);
+const ADVICE: Record<number, string> = {
+  1044: 'grant the relay SELECT, INSERT, UPDATE and DELETE on the database',
+  1045: 'check user and password',
+  1049: 'create the database, then run "protorelay db migrate"',
+  1142: 'grant the relay SELECT, INSERT, UPDATE and DELETE on the database',
+  1290: 'point the relay at the writable server',
+  1836: 'point the relay at the writable server',
+};
+const SCHEMA = new Set([1054, 1146]);
+
+interface ServerError {
+  errno?: unknown;
+  code?: unknown;
+  fatal?: unknown;
+  sqlMessage?: unknown;
+  message?: unknown;
+}
+
+/** Errors of the connector itself (no server said them) count from here. */
+const CONNECTOR_ERRORS = 45_000;
+
+function errnoOf(error: unknown): number {
+  const { errno } = (error ?? {}) as ServerError;
+  return typeof errno === 'number' ? errno : 0;
+}
+
+/** The transaction was undone and may simply be done again. */
+export function isRetryable(error: unknown): boolean {
+  return RETRY.has(errnoOf(error));
+}
+
+/** The connection is gone, or cannot be trusted any more. */
+export function isLost(error: unknown): boolean {
+  if (error instanceof ConnectionLost) return true;
+  const { fatal, code } = (error ?? {}) as ServerError;
+  const errno = errnoOf(error);
+  return fatal === true || errno < 0 || errno >= CONNECTOR_ERRORS || /^E[A-Z]+$/.test(String(code));
+}
+
+/** We gave up on a connection that did not answer in time. */
+export class ConnectionLost extends Error {
+  override name = 'ConnectionLost';
+}
+
+/** @param server 'mysql relay@db.example.net:3306/relay', for the operator. */
+export function mysqlError(error: unknown, server: string): RelayError {
+  if (error instanceof RelayError) return error;
+  const { sqlMessage, message } = (error ?? {}) as ServerError;
+  const said = String(sqlMessage ?? message ?? error);
+  const errno = errnoOf(error);
+  if (RETRY.has(errno)) return new RelayError('database-busy', `${server}: ${said}`, error);
+  if (FULL.has(errno)) return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
+  if (SCHEMA.has(errno))
+    return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
+  if (UNAVAILABLE.has(errno) || isLost(error)) {
+    const advice = ADVICE[errno];
+    return new RelayError(
+      'database-unavailable',
+      `${server}: ${said}${advice === undefined ? '' : `; ${advice}`}`,
+      error,
+    );
+  }
+  return new RelayError('database-refused', `${server}: ${said} (error ${errno})`, error);
+}

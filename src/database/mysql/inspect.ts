@@ -1,0 +1,143 @@
+/** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
+import type { Connection } from 'mariadb';
+import type {
+  DestinationBacklog,
+  MailDetail,
+  OutboxState,
+  QueueFilter,
+  QueueRow,
+  RecipientStatus,
+} from '../database.ts';
+import { parseRuns } from '../seq-runs.ts';
+import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import { selectIn } from './sql.ts';
+
+/** Mails looked at in one go. */
+const SLICE_MAILS = 10_000;
+
+const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
+  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+/** Rows that wait, by destination: what a lease holds is not among them. */
+const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
+  WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
+
+/** Where a slice of mails after `after` ends; null when it reaches the end of the queue. */
+async function sliceEnd(connection: Connection, after: string): Promise<string | null> {
+  const rows = await connection.execute<{ id: string }[]>(
+    `SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ${SLICE_MAILS - 1}`,
+    [after],
+  );
+  return rows[0]?.id ?? null;
+}
+
+export async function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
+  const after = filter.afterQueueId ?? '';
+  const next = await sliceEnd(connection, after);
+  const where = ['o.mail_id > ?', 'o.mail_id <= ?'];
+  const values: unknown[] = [after, next ?? '~'];
+  const add = (condition: string, value: unknown): void => {
+    if (value === undefined) return;
+    where.push(condition);
+    values.push(value);
+  };
+  add('o.state = ?', filter.state);
+  add('o.destination = ?', filter.destination);
+  add('LOWER(m.reverse_path) = LOWER(?)', filter.sender);
+  add(
+    `EXISTS (SELECT 1 FROM mail_recipients r WHERE r.mail_id = o.mail_id AND LOWER(r.address) = LOWER(?))`,
+    filter.recipient,
+  );
+  // One row more than asked for tells whether the last mail is complete.
+  const found = await connection.query<QueueRow[]>(
+    `SELECT ${COLUMNS} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
+     WHERE ${where.join(' AND ')} ORDER BY o.mail_id, o.destination LIMIT ?`,
+    [...values, filter.limit + 1],
+  );
+  const rows = [...found];
+  if (rows.length <= filter.limit) return { rows, next };
+  const last = rows[filter.limit - 1] as QueueRow;
+  const begun = rows.findIndex(({ queueId }) => queueId === last.queueId);
+  const rest = await connection.query<QueueRow[]>(
+    `SELECT ${COLUMNS} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
+     WHERE ${where.join(' AND ')} AND o.mail_id = ? ORDER BY o.destination`,
+    [...values, last.queueId],
+  );
+  return { rows: [...rows.slice(0, begun), ...rest], next: last.queueId };
+}
+
+export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
+  const [mail] = await connection.execute<Omit<MailDetail, 'rows' | 'recipients' | 'attachments'>[]>(
+    `SELECT id AS queueId, reverse_path AS reversePath, size_bytes AS sizeBytes, received_at AS receivedAtMs,
+       client_address AS clientAddress, client_helo AS clientHelo, protocol, trace FROM mails WHERE id = ?`,
+    [queueId],
+  );
+  if (mail === undefined) return null;
+  const [found, recipients, attachments] = await Promise.all([
+    connection.execute<(QueueRow & { seqs: string })[]>(
+      `SELECT ${COLUMNS}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
+      [queueId],
+    ),
+    connection.execute<Omit<MailDetail['recipients'][number], 'destination'>[]>(
+      'SELECT seq, address, class, status, reason, detail FROM mail_recipients WHERE mail_id = ? ORDER BY seq',
+      [queueId],
+    ),
+    connection.execute<MailDetail['attachments']>(
+      'SELECT seq, name, type, size_bytes AS sizeBytes, content_offset AS `offset` FROM attachments WHERE mail_id = ? ORDER BY seq',
+      [queueId],
+    ),
+  ]);
+  const destinations: string[] = [];
+  const rows = found.map(({ seqs, ...row }) => {
+    for (const [first, last] of parseRuns(seqs))
+      for (let seq = first; seq <= last; seq++) destinations[seq] = row.destination;
+    return row;
+  });
+  return {
+    ...mail,
+    rows,
+    recipients: recipients.map((r) => ({
+      ...r,
+      destination: destinations[r.seq] ?? '',
+      status: r.status as RecipientStatus,
+    })),
+    attachments: [...attachments],
+  };
+}
+
+export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
+  const next = await sliceEnd(connection, after);
+  const until = next ?? '~';
+  const states = await connection.execute<{ state: OutboxState; n: number }[]>(
+    'SELECT state, COUNT(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ? GROUP BY state',
+    [after, until],
+  );
+  const [sums] = await connection.execute<{ mails: number; bytes: number | null; oldest: number | null }[]>(
+    'SELECT COUNT(*) AS mails, SUM(size_bytes) AS bytes, MIN(received_at) AS oldest FROM mails WHERE id > ? AND id <= ?',
+    [after, until],
+  );
+  const rows = noRows();
+  for (const { state, n } of states) rows[state] = n;
+  return {
+    rows,
+    mails: sums?.mails ?? 0,
+    contentBytes: sums?.bytes ?? 0,
+    oldestMs: sums?.oldest ?? null,
+    next,
+  };
+}
+
+export async function backlog(connection: Connection): Promise<DestinationBacklog[]> {
+  return [...(await connection.query<DestinationBacklog[]>(`${BACKLOG} GROUP BY destination`))];
+}
+
+/** The same of these destinations; rows = 0 where nothing waits. */
+export async function backlogOf(
+  connection: Connection,
+  destinations: string[],
+): Promise<DestinationBacklog[]> {
+  const sql = `${BACKLOG} AND destination IN % GROUP BY destination`;
+  const found = new Map(
+    (await selectIn<DestinationBacklog>(connection, sql, destinations)).map((row) => [row.destination, row]),
+  );
+  return destinations.map((destination) => found.get(destination) ?? { destination, rows: 0, nextDueMs: 0 });
+}

@@ -1,0 +1,140 @@
+/** Leases of rows being sent: extended, given back, found again after a life that ended. */
+import type { Connection } from 'mariadb';
+import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
+import { bulk } from './insert.ts';
+import { marks } from './sql.ts';
+
+const RENEW_ROWS = 1000;
+const SCAN_ROWS = 5000;
+
+/** '%' and '_' stand for themselves. */
+const literal = (text: string): string => text.replaceAll(/[\\%_]/g, '\\$&');
+
+/**
+ * Extends leases of this life: one statement for up to a thousand rows. The lists are ranges of the key; a row of
+ * their cross product that is not asked for is this life's too.
+ * @param owner 'node#life'; claims of the life append a number.
+ * @returns how many rows are still ours.
+ */
+export async function renewLeases(
+  connection: Connection,
+  rows: readonly LeasedKey[],
+  leaseUntilMs: number,
+  owner: string,
+): Promise<number> {
+  let renewed = 0;
+  for (let at = 0; at < rows.length; at += RENEW_ROWS) {
+    const part = rows.slice(at, at + RENEW_ROWS);
+    const destinations = [...new Set(part.map(({ destination }) => destination))];
+    const { affectedRows } = await connection.query<{ affectedRows: number }>(
+      `UPDATE mail_outbox SET due_at = ? WHERE mail_id IN ${marks(part.length)}
+         AND destination IN ${marks(destinations.length)} AND state = 'SENDING' AND lease_owner LIKE ?`,
+      [leaseUntilMs, ...part.map(({ queueId }) => queueId), ...destinations, `${literal(owner)}%`],
+    );
+    renewed += affectedRows;
+  }
+  return renewed;
+}
+
+/** SENDING → PENDING, due at once, where the fence still holds the row. */
+export function releaseRows(
+  connection: Connection,
+  rows: readonly ReleasedRow[],
+  nowMs: number,
+): Promise<void> {
+  return bulk(
+    connection,
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, reason = ?, detail = ''
+     WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
+    rows.map(({ queueId, destination, fence, reason }) => [nowMs, reason, queueId, destination, fence]),
+  );
+}
+
+/** Rows that were leased and cannot be sent now become what they were. */
+export function unlease(
+  connection: Connection,
+  rows: readonly { queueId: string; destination: string; fence: number; state: string; dueAt: number }[],
+): Promise<void> {
+  return bulk(
+    connection,
+    `UPDATE mail_outbox SET state = ?, due_at = ?, lease_owner = NULL
+     WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
+    rows.map(({ queueId, destination, fence, state, dueAt }) => [state, dueAt, queueId, destination, fence]),
+  );
+}
+
+/** Content that cannot be read: the row is held for an operator, or put off for a while. */
+export function setAside(
+  connection: Connection,
+  rows: readonly {
+    queueId: string;
+    destination: string;
+    fence: number;
+    detail: string;
+    state: string;
+    dueAt: number | null;
+  }[],
+): Promise<void> {
+  return bulk(
+    connection,
+    `UPDATE mail_outbox SET state = ?, due_at = ?, lease_owner = NULL, reason = 'content-unavailable', detail = ?
+     WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
+    rows.map(({ queueId, destination, fence, detail, state, dueAt }) => [
+      state,
+      dueAt,
+      detail.slice(0, 500),
+      queueId,
+      destination,
+      fence,
+    ]),
+  );
+}
+
+/** Gives back rows of these owners. Looks at the whole outbox in parts and locks only what it changes. */
+export async function releaseOwned(
+  connection: Connection,
+  isOver: (owner: string) => boolean,
+  nowMs: number,
+): Promise<number> {
+  let released = 0;
+  let after = { id: '', destination: '' };
+  for (;;) {
+    const rows = await connection.execute<
+      { id: string; destination: string; state: string; owner: string }[]
+    >(
+      `SELECT mail_id AS id, destination, state, coalesce(lease_owner, '') AS owner FROM mail_outbox
+       WHERE mail_id >= ? AND (mail_id > ? OR destination > ?) ORDER BY mail_id, destination LIMIT ${SCAN_ROWS}`,
+      [after.id, after.id, after.destination],
+    );
+    const ours = rows.filter(({ state, owner }) => state === 'SENDING' && isOver(owner));
+    if (ours.length > 0) released += await releaseFound(connection, ours, nowMs);
+    if (rows.length < SCAN_ROWS) return released;
+    after = rows.at(-1) as { id: string; destination: string };
+  }
+}
+
+async function releaseFound(
+  connection: Connection,
+  rows: readonly { id: string; destination: string; owner: string }[],
+  nowMs: number,
+): Promise<number> {
+  await bulk(
+    connection,
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL
+     WHERE mail_id = ? AND destination = ? AND state = 'SENDING' AND lease_owner = ?`,
+    rows.map(({ id, destination, owner }) => [nowMs, id, destination, owner]),
+  );
+  return rows.length;
+}
+
+/**
+ * Destinations that have something due, whichever node put it there, lapsed leases included: one look per
+ * destination into the index (loose index scan), however many rows wait.
+ */
+export async function dueDestinations(connection: Connection, nowMs: number): Promise<DestinationBacklog[]> {
+  return connection.execute<DestinationBacklog[]>(
+    `SELECT destination, 1 AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
+     GROUP BY destination HAVING nextDueMs <= ?`,
+    [nowMs],
+  );
+}

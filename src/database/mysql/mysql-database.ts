@@ -1,0 +1,378 @@
+/**
+ * A queue on one MariaDB or MySQL server. Promises that a commit is all or nothing and, once it resolves, durable as
+ * the server is configured (I1), whatever happens to the connection meanwhile. Shared by many nodes: every row being
+ * sent is leased to one of them. Content lies with a storage provider, never in the tables.
+ */
+import type { Connection } from 'mariadb';
+import { RelayError } from '../../base/errors.ts';
+import type { RouteTable } from '../../mail/destination.ts';
+import type { Message } from '../../mail/message.ts';
+import { type Arena, CONTENT_STATE } from '../../native.ts';
+import type { ContentRef, Storage } from '../../storage/storage.ts';
+import type {
+  Attachment,
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitMessage,
+  CommitResult,
+  DestinationBacklog,
+  KeepTimes,
+  LeasedKey,
+  MailDetail,
+  NodeSlot,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+  Recovered,
+  ReleasedRow,
+} from '../database.ts';
+import type { QueueDatabase } from '../queue-database.ts';
+import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
+import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
+import { isLost, mysqlError } from './errors.ts';
+import { type Insertion, insertMessages } from './insert.ts';
+import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
+import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
+import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
+import { enroll, fateOf, newestQueueId, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
+import { ObjectCollector } from './objects.ts';
+import { operateSlice, purgeMails, unreferenced } from './operate.ts';
+import { fingerprint, rekeySlice } from './rekey.ts';
+import { SettleBatch, withdraw } from './settle.ts';
+import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
+import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
+
+/** When a row is looked at again whose content could not be read. */
+const UNREADABLE_RETRY_MS = 60_000;
+
+export interface MysqlOptions extends KeepTimes {
+  /** For messages to the operator. */
+  server: string;
+  /** 'node#life' (no node's name has a '#'): written to leases and commits. */
+  owner: string;
+  routes: RouteTable;
+  /** Attachments of a message about to be committed; [] when they are not indexed. */
+  attachments(message: Message): Attachment[];
+}
+
+export class MysqlDatabase implements QueueDatabase {
+  /** Nothing bounds the number of messages here. */
+  readonly mails = 0;
+  /** The server's own business. */
+  readonly logBytes = 0;
+  readonly #transactions: Transactions;
+  readonly #storage: Storage;
+  readonly #arena: Arena;
+  readonly #options: MysqlOptions;
+  readonly #objects: ObjectCollector;
+  #operations = 0;
+
+  /** @param transactions closed with this; the storage is not. */
+  constructor(transactions: Transactions, storage: Storage, arena: Arena, options: MysqlOptions) {
+    this.#transactions = transactions;
+    this.#storage = storage;
+    this.#arena = arena;
+    this.#options = options;
+    this.#objects = new ObjectCollector(storage, (objects) => this.#read((c) => unreferenced(c, objects)));
+  }
+
+  async commit(batch: CommitBatch): Promise<CommitResult> {
+    const places: number[] = [];
+    for (let i = 0; i < batch.messages.length; i++) {
+      const { message } = batch.messages[i] as CommitMessage;
+      if (!this.#takes(message)) continue;
+      this.#checkLength(message);
+      places.push(i);
+    }
+    const entries = places.map((place) => batch.messages[place] as CommitMessage);
+    const attachments = entries.map(({ message }) => this.#options.attachments(message));
+    const refs = entries.length === 0 ? [] : await this.#storage.put(entries.map(itemOf));
+    const insertions = entries.map((entry, i) => ({
+      entry,
+      ref: refs[i] as ContentRef,
+      attachments: attachments[i] as Attachment[],
+    }));
+    try {
+      return await this.#commit(batch, insertions, places);
+    } catch (error) {
+      // In doubt the rows may be there: then their content must be, too.
+      if (!(error instanceof CommitInDoubt)) await this.#storage.discard(refs);
+      throw this.#mapped(error);
+    }
+  }
+
+  async #commit(batch: CommitBatch, insertions: Insertion[], places: number[]): Promise<CommitResult> {
+    const result: CommitResult = { messages: [], settlements: [] };
+    const { nowMs, leaseUntilMs } = batch;
+    const name = this.#name(`${batch.lane ?? 0}`, batch.token, nowMs, () => result);
+    const orphans = await this.#transactions.run(async (connection) => {
+      const { accepted, erased } = await new SettleBatch(connection, this.#options, nowMs).settle(
+        batch.settlements,
+      );
+      result.settlements = accepted;
+      result.messages = new Array(batch.messages.length).fill('withdrawn');
+      const kept: Insertion[] = [];
+      const objects = new Set(erased.map(({ object }) => object));
+      insertions.forEach((insertion, i) => {
+        const { settlement } = insertion.entry;
+        // A DSN speaks for its settlement: without that it must not exist (I3).
+        if (settlement !== undefined && !accepted[settlement]) {
+          objects.add(insertion.ref.object);
+          return;
+        }
+        kept.push(insertion);
+        result.messages[places[i] as number] = 'committed';
+      });
+      await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
+      for (const { object } of await withdraw(connection, batch.withdrawals)) objects.add(object);
+      return objects;
+    }, name);
+    this.#objects.add(orphans);
+    await this.#withdrawAbandoned(insertions, places, result);
+    return result;
+  }
+
+  /**
+   * Sessions that answered 451 meanwhile: their messages go again. From here on no session can give up. Where this
+   * fails the results say 'committed', and the group commit withdraws them.
+   */
+  async #withdrawAbandoned(
+    insertions: readonly Insertion[],
+    places: readonly number[],
+    result: CommitResult,
+  ): Promise<void> {
+    const { committing, committed } = CONTENT_STATE;
+    const abandoned: { queueId: string; place: number }[] = [];
+    insertions.forEach(({ entry: { message } }, i) => {
+      const place = places[i] as number;
+      if (result.messages[place] !== 'committed') return;
+      if (this.#arena.moveState(message.content, committing, committed)) return;
+      abandoned.push({ queueId: message.queueId, place });
+    });
+    if (abandoned.length === 0) return;
+    try {
+      const ids = abandoned.map(({ queueId }) => queueId);
+      const erased = await this.#run((connection) => withdraw(connection, ids));
+      this.#objects.add(erased.map(({ object }) => object));
+      for (const { place } of abandoned) result.messages[place] = 'withdrawn';
+    } catch {
+      // They are withdrawn with the next commit that goes through.
+    }
+  }
+
+  #name(lane: string, token: string, nowMs: number, result: () => CommitResult | null): CommitName {
+    return { lane: `${this.#options.owner}:${lane}`, token, nowMs, result };
+  }
+
+  /**
+   * From here on the message surely commits unless the transaction fails; a session that gave up before keeps its
+   * 451. `committing` already: the batch is tried again.
+   */
+  #takes({ content }: Message): boolean {
+    const { waiting, committing } = CONTENT_STATE;
+    return (
+      this.#arena.moveState(content, waiting, committing) ||
+      this.#arena.moveState(content, committing, committing)
+    );
+  }
+
+  /** Bundles are cut by this number: better refused now than unreadable later. */
+  #checkLength({ queueId, content, sizeBytes }: Message): void {
+    const lengthBytes = this.#arena.lengthBytes(content);
+    if (lengthBytes === sizeBytes) return;
+    throw new RelayError(
+      'database-refused',
+      `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
+    );
+  }
+
+  fate(token: string): Promise<CommitResult | null> {
+    return this.#read((connection) => fateOf(connection, this.#options.owner, token));
+  }
+
+  async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
+    // Not more than there is room for: what cannot be loaded would have to be given back.
+    const room = Math.floor(this.#arena.freeChunks() - this.#arena.chunkCount / RESERVE_SHARE);
+    const limit = Math.max(1, Math.min(request.limit, room));
+    const leaseOwner = `${this.#options.owner}-${owner}`;
+    let leased: Leased;
+    try {
+      leased = await this.#transactions.run((connection) =>
+        leaseRows(connection, { ...request, limit }, leaseOwner),
+      );
+    } catch (error) {
+      // Whether the leases were written may not be known: they are asked back, or end by themselves.
+      if (isLost(error)) this.#read((connection) => unclaim(connection, request, leaseOwner)).catch(() => {});
+      throw this.#mapped(error);
+    }
+    const { rows } = leased;
+    const loaded = await loadContents(rows, this.#storage, this.#arena);
+    const { jobs, failure } = loaded;
+    if (jobs.length < rows.length) await this.#giveBack(loaded, request.nowMs);
+    if (jobs.length === 0 && failure !== null) throw this.#mapped(failure);
+    const short = loaded.short || (rows.length === limit && limit < request.limit);
+    const nextDueMs = jobs.length < rows.length || short ? request.nowMs : leased.nextDueMs;
+    return { jobs, nextDueMs, short };
+  }
+
+  /** What could not be loaded loses its lease again. */
+  async #giveBack({ unloaded, unread }: Loaded, nowMs: number): Promise<void> {
+    const keyOf = ({ job: { queueId, destination, fence } }: LeasedRow) => ({ queueId, destination, fence });
+    const back = unloaded.map((row) => ({ ...keyOf(row), state: row.state, dueAt: row.dueAt }));
+    const aside = unread.map(({ row, detail, temporary }) => {
+      const dueAt = temporary ? nowMs + UNREADABLE_RETRY_MS : null;
+      return { ...keyOf(row), detail, state: temporary ? row.state : 'HELD', dueAt };
+    });
+    // Should this fail the leases end by themselves; the jobs that did load go out all the same.
+    await this.#run((connection) =>
+      Promise.all([unlease(connection, back), setAside(connection, aside)]),
+    ).catch(() => {});
+  }
+
+  releaseLeases(owner: string, nowMs: number): Promise<number> {
+    const like = `${this.#options.owner}-${owner}`;
+    return this.#read((connection) => releaseOwned(connection, (found) => found === like, nowMs));
+  }
+
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    return this.#read((connection) => renewLeases(connection, rows, leaseUntilMs, this.#options.owner));
+  }
+
+  async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
+    await this.#run((connection) => releaseRows(connection, rows, nowMs));
+  }
+
+  due(nowMs: number): Promise<DestinationBacklog[]> {
+    return this.#read((connection) => dueDestinations(connection, nowMs));
+  }
+
+  backlog(): Promise<DestinationBacklog[]> {
+    return this.#read(backlog);
+  }
+
+  backlogOf(destinations: string[]): Promise<DestinationBacklog[]> {
+    return this.#read((connection) => backlogOf(connection, destinations));
+  }
+
+  async recover(nowMs: number): Promise<Recovered> {
+    const { owner } = this.#options;
+    const node = owner.slice(0, owner.lastIndexOf('#') + 1);
+    const earlier = (found: string): boolean => found.startsWith(node) && !found.startsWith(owner);
+    const released = await this.#read((connection) => releaseOwned(connection, earlier, nowMs));
+    const rekeyed = await this.#rekey();
+    return { released, rekeyed, newestQueueId: await this.#read(newestQueueId) };
+  }
+
+  /** Costs nothing when the route table is that of the last start. */
+  async #rekey(): Promise<number> {
+    const { routes } = this.#options;
+    const wanted = fingerprint(routes);
+    if ((await this.#read(storedRoutes)) === wanted) return 0;
+    let rekeyed = 0;
+    for (let after: string | null = ''; after !== null; ) {
+      const from: string = after;
+      const part = await this.#run((connection) => rekeySlice(connection, routes, from));
+      rekeyed += part.rekeyed;
+      after = part.next;
+    }
+    await this.#read((connection) => storeRoutes(connection, wanted));
+    return rekeyed;
+  }
+
+  enroll(slot: NodeSlot): Promise<boolean> {
+    return this.#read((connection) => enroll(connection, slot));
+  }
+
+  shardsOfUsers(users: string[]): Promise<(string | null)[]> {
+    return this.#read((connection) => shardsOfUsers(connection, users));
+  }
+
+  async purge(nowMs: number, limit: number): Promise<number> {
+    const mails = await this.#run((connection) => purgeMails(connection, this.#options, nowMs, limit));
+    this.#objects.add(mails.map(({ object }) => object));
+    return mails.length;
+  }
+
+  async isReferenced(object: string): Promise<boolean> {
+    return (await this.#read((connection) => unreferenced(connection, [object]))).length === 0;
+  }
+
+  listSlice(filter: QueueFilter): Promise<ListSlice> {
+    return this.#read((connection) => listSlice(connection, filter));
+  }
+
+  show(queueId: string): Promise<MailDetail | null> {
+    return this.#read((connection) => showMail(connection, queueId));
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    const [mail] = await this.#read((connection) =>
+      connection.execute<(MailFacts & { trace: string })[]>(
+        `SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE m.id = ?`,
+        [queueId],
+      ),
+    );
+    if (mail === undefined) return null;
+    const trace = Buffer.from(mail.trace, 'utf8');
+    if (offset < trace.length) return trace.subarray(offset, offset + maxBytes);
+    return this.#storage.read(contentRef(mail), offset - trace.length, maxBytes);
+  }
+
+  statsSlice(after: string): Promise<StatsSlice> {
+    return this.#read((connection) => statsSlice(connection, after));
+  }
+
+  async operateSlice(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    after: OperateSlice['next'],
+  ): Promise<OperateSlice> {
+    // Named, because what it removed is told once: nobody else could find out who was removed.
+    const number = ++this.#operations;
+    const { slice, erased } = await this.#run(
+      (connection) => operateSlice(connection, action, target, nowMs, after),
+      this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
+    );
+    this.#objects.add(erased.map(({ object }) => object));
+    return slice;
+  }
+
+  async ping(): Promise<void> {
+    await this.#read((connection) => connection.query('SELECT 1'));
+  }
+
+  checkpoint(): void {}
+
+  async close(): Promise<void> {
+    await this.#objects.flush().catch(() => {}); // what stays is swept later
+    await this.#transactions.close();
+  }
+
+  async #read<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+    try {
+      return await this.#transactions.read(work);
+    } catch (error) {
+      throw this.#mapped(error);
+    }
+  }
+
+  async #run<T>(work: (connection: Connection) => Promise<T>, name?: CommitName): Promise<T> {
+    try {
+      return await this.#transactions.run(work, name);
+    } catch (error) {
+      throw this.#mapped(error);
+    }
+  }
+
+  #mapped(error: unknown): RelayError {
+    return mysqlError(error, this.#options.server);
+  }
+}
+
+const itemOf = ({ message: { queueId, content, sizeBytes } }: CommitMessage) => ({
+  queueId,
+  content,
+  lengthBytes: sizeBytes,
+});

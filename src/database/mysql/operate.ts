@@ -1,0 +1,170 @@
+/** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread of some node. */
+import type { Connection } from 'mariadb';
+import type { OperateAction, OperateTarget } from '../database.ts';
+import { parseRuns } from '../seq-runs.ts';
+import type { OperateSlice } from '../slices.ts';
+import { bulk } from './insert.ts';
+import { eraseMails, MAIL_FACTS, type MailFacts, selectIn } from './sql.ts';
+
+/** Rows changed in one transaction. */
+const SLICE_ROWS = 1000;
+
+interface Row {
+  id: string;
+  destination: string;
+  state: string;
+  seqs: string;
+}
+
+const STATES: Record<OperateAction, string> = {
+  retry: "('PENDING','RETRY')",
+  hold: "('PENDING','RETRY')",
+  release: "('HELD')",
+  delete: "('PENDING','RETRY','HELD','DEAD','SENT')",
+};
+const WHERE = 'WHERE mail_id = ? AND destination = ?';
+const CHANGE = {
+  retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
+  hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?) ${WHERE}`,
+  release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ? ${WHERE}`,
+} as const;
+
+/** One bounded part of the action, within the caller's transaction. */
+export async function operateSlice(
+  connection: Connection,
+  action: OperateAction,
+  target: OperateTarget,
+  nowMs: number,
+  after: OperateSlice['next'],
+): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
+  const rows = await lockRows(connection, action, target, after);
+  const removed = new Map<string, string[]>();
+  let erased: MailFacts[] = [];
+  if (action === 'delete') erased = await removeRows(connection, rows, nowMs, removed);
+  else {
+    const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
+    await bulk(
+      connection,
+      CHANGE[action],
+      rows.map(({ id, destination }) => [...times, id, destination]),
+    );
+  }
+  const last = rows.at(-1);
+  const slice = {
+    rows: rows.length,
+    destinations: [...new Set(rows.map(({ destination }) => destination))],
+    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+    next:
+      last !== undefined && rows.length === SLICE_ROWS
+        ? { queueId: last.id, destination: last.destination }
+        : null,
+  };
+  return { slice, erased };
+}
+
+async function lockRows(
+  connection: Connection,
+  action: OperateAction,
+  target: OperateTarget,
+  after: OperateSlice['next'],
+): Promise<Row[]> {
+  const queueId = typeof target === 'object' && 'queueId' in target ? target.queueId : null;
+  const from = after ?? { queueId: queueId ?? '', destination: '' };
+  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES[action]}`];
+  const values: unknown[] = [from.queueId, from.queueId, from.destination];
+  if (queueId !== null) {
+    where.push('mail_id = ?');
+    values.push(queueId);
+  }
+  if (typeof target === 'object' && 'destination' in target) {
+    where.push('destination = ?');
+    values.push(target.destination);
+  }
+  return connection.query<Row[]>(
+    `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox WHERE ${where.join(' AND ')}
+     ORDER BY mail_id, destination LIMIT ${SLICE_ROWS} FOR UPDATE`,
+    values,
+  );
+}
+
+async function removeRows(
+  connection: Connection,
+  rows: readonly Row[],
+  nowMs: number,
+  removed: Map<string, string[]>,
+): Promise<MailFacts[]> {
+  for (const row of rows)
+    for (const [first, last] of parseRuns(row.seqs)) {
+      const values = [row.id, first, last];
+      const waiting = await connection.execute<{ address: string }[]>(
+        "SELECT address FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting' ORDER BY seq",
+        values,
+      );
+      if (waiting.length === 0) continue;
+      await connection.execute(
+        "UPDATE mail_recipients SET status = 'removed' WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",
+        values,
+      );
+      removed.set(row.id, (removed.get(row.id) ?? []).concat(waiting.map(({ address }) => address)));
+    }
+  await bulk(
+    connection,
+    'DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?',
+    rows.map(({ id, destination }) => [id, destination]),
+  );
+  await bulk(
+    connection,
+    `UPDATE mails SET open_rows = open_rows - 1, settled_at = IF(open_rows = 0 AND settled_at IS NULL, ?, settled_at)
+     WHERE id = ?`,
+    rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
+  );
+  return eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+}
+
+/** The mail goes with its last row; other rows (being sent, or kept for inspection) keep it. */
+async function eraseEmpty(connection: Connection, ids: string[]): Promise<MailFacts[]> {
+  const left = await selectIn<{ id: string }>(
+    connection,
+    'SELECT DISTINCT mail_id AS id FROM mail_outbox WHERE mail_id IN %',
+    ids,
+  );
+  const kept = new Set(left.map(({ id }) => id));
+  const empty = ids.filter((id) => !kept.has(id));
+  const mails = await selectIn<MailFacts>(
+    connection,
+    `SELECT ${MAIL_FACTS} FROM mails m WHERE m.id IN %`,
+    empty,
+  );
+  await eraseMails(connection, mails);
+  return mails;
+}
+
+/** Drops settled mails whose time for inspection is over, at most `limit`. */
+export async function purgeMails(
+  connection: Connection,
+  keep: { keepSentMs: number; keepDeadMs: number },
+  nowMs: number,
+  limit: number,
+): Promise<MailFacts[]> {
+  const settled = `SELECT ${MAIL_FACTS} FROM mails m WHERE m.dead = ? AND m.settled_at <= ?
+    ORDER BY m.settled_at LIMIT ? FOR UPDATE SKIP LOCKED`;
+  const sent = await connection.execute<MailFacts[]>(settled, [0, nowMs - keep.keepSentMs, limit]);
+  const dead =
+    sent.length < limit
+      ? await connection.execute<MailFacts[]>(settled, [1, nowMs - keep.keepDeadMs, limit - sent.length])
+      : [];
+  const mails = [...sent, ...dead];
+  await eraseMails(connection, mails);
+  return mails;
+}
+
+/** Which of these objects no mail refers to any more. */
+export async function unreferenced(connection: Connection, objects: string[]): Promise<string[]> {
+  const found = await selectIn<{ object: string }>(
+    connection,
+    'SELECT DISTINCT object FROM mails WHERE object IN %',
+    objects,
+  );
+  const used = new Set(found.map(({ object }) => object));
+  return objects.filter((object) => !used.has(object));
+}

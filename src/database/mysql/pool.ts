@@ -1,0 +1,214 @@
+/**
+ * Connections to one MariaDB or MySQL server, kept open and lent out one at a time. A server that cannot be reached
+ * is told at once, not after a wait for a place; a connection that fails or does not answer in time is never used
+ * again. Knows nothing of mail.
+ */
+import { readFileSync } from 'node:fs';
+import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
+import type { ServerConfig } from '../../config/schema.ts';
+import { ConnectionLost } from './errors.ts';
+
+/** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
+const TRUSTED_MS = 2000;
+const LOCK_WAIT_SECONDS = 10;
+
+interface Idle {
+  connection: Connection;
+  sinceMs: number;
+}
+
+export interface PoolOptions {
+  server: ServerConfig;
+  /** Of this pool; the server's limits count for all pools of a process together. */
+  maxConnections: number;
+  initialConnections: number;
+}
+
+/** 'mysql relay@127.0.0.1:3306/relay': without the password, for messages. */
+export function serverName({ host, port, socket, user, database }: ServerConfig): string {
+  return `mysql ${user}@${socket ?? `${host}:${port}`}/${database}`;
+}
+
+export function connectionOptions(server: ServerConfig): ConnectionConfig {
+  const { tls, tls_ca_file: caFile } = server;
+  const options: ConnectionConfig = {
+    user: server.user,
+    password: server.password,
+    database: server.database,
+    connectTimeout: server.connection_timeout_ms,
+    bigIntAsNumber: true,
+    insertIdAsNumber: true,
+    decimalAsNumber: true,
+    checkNumberRange: true,
+    keepAliveDelay: 30_000,
+    prepareCacheLength: 64,
+    charset: 'utf8mb4',
+    // MySQL 8 wants the password encrypted with its public key where the connection is not. Whoever could hand us
+    // another key there could read and change all the mail as well.
+    allowPublicKeyRetrieval: tls === 'off',
+    initSql: [
+      'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
+      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 1`,
+    ],
+  };
+  if (server.socket !== null) options.socketPath = server.socket;
+  else {
+    options.host = server.host;
+    options.port = server.port;
+  }
+  if (tls !== 'off') {
+    const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
+    options.ssl = { ...ca, rejectUnauthorized: tls === 'verify' };
+  }
+  return options;
+}
+
+export class ConnectionPool {
+  readonly #server: ServerConfig;
+  readonly #maxConnections: number;
+  readonly #initialConnections: number;
+  readonly #idle: Idle[] = [];
+  #open = 0;
+  #waiting: { resolve(connection: Connection): void; reject(error: unknown): void }[] = [];
+  #sweeper: NodeJS.Timeout | null = null;
+  #closed = false;
+
+  constructor({ server, maxConnections, initialConnections }: PoolOptions) {
+    this.#server = server;
+    this.#maxConnections = maxConnections;
+    this.#initialConnections = initialConnections;
+  }
+
+  /**
+   * A connection for the caller alone, until `release` or `discard`.
+   * @throws what the connector says when the server cannot be reached; ConnectionLost when all are lent for too long.
+   */
+  async acquire(): Promise<Connection> {
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      const { connection, sinceMs } = idle;
+      if (connection.isValid() && (Date.now() - sinceMs < TRUSTED_MS || (await this.#answers(connection))))
+        return connection;
+      this.discard(connection);
+    }
+    if (this.#closed) throw new ConnectionLost('the pool is closed');
+    if (this.#open < this.#maxConnections) return this.#connect();
+    return this.#wait();
+  }
+
+  async #connect(): Promise<Connection> {
+    this.#open++;
+    try {
+      const connection = await createConnection(connectionOptions(this.#server));
+      connection.on('error', () => {}); // whoever holds it learns it from its own statement
+      return connection;
+    } catch (error) {
+      this.#open--;
+      for (const { reject } of this.#waiting.splice(0)) reject(error);
+      throw error;
+    }
+  }
+
+  #wait(): Promise<Connection> {
+    return new Promise((resolve, reject) => {
+      const waiter = {
+        resolve: (connection: Connection): void => {
+          clearTimeout(timer);
+          resolve(connection);
+        },
+        reject: (error: unknown): void => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiting = this.#waiting.filter((other) => other !== waiter);
+        reject(new ConnectionLost(`all ${this.#maxConnections} connections are in use (max_pool_size)`));
+      }, this.#server.connection_timeout_ms);
+      this.#waiting.push(waiter);
+    });
+  }
+
+  async #answers(connection: Connection): Promise<boolean> {
+    try {
+      await withTimeout(connection.ping(), this.#server.connection_timeout_ms);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Gives back a connection without an open transaction. */
+  release(connection: Connection): void {
+    if (this.#closed || !connection.isValid()) {
+      this.discard(connection);
+      return;
+    }
+    const waiter = this.#waiting.shift();
+    if (waiter !== undefined) waiter.resolve(connection);
+    else this.#idle.push({ connection, sinceMs: Date.now() });
+    this.#sweepLater();
+  }
+
+  /** Ends a connection whose state is not known. */
+  discard(connection: Connection): void {
+    this.#open--;
+    connection.destroy();
+    if (this.#waiting.length === 0 || this.#closed) return;
+    const waiter = this.#waiting.shift();
+    this.#connect().then(
+      (next) => waiter?.resolve(next),
+      (error: unknown) => waiter?.reject(error),
+    );
+  }
+
+  /** Connections unused for idle_timeout_ms end, down to initial_pool_size. */
+  #sweepLater(): void {
+    this.#sweeper ??= setTimeout(() => {
+      this.#sweeper = null;
+      const beforeMs = Date.now() - this.#server.idle_timeout_ms;
+      while (this.#open > this.#initialConnections && (this.#idle[0]?.sinceMs ?? Infinity) <= beforeMs) {
+        this.#open--;
+        (this.#idle.shift() as Idle).connection.end().catch(() => {}); // it is gone either way
+      }
+      if (this.#idle.length > this.#initialConnections) this.#sweepLater();
+    }, this.#server.idle_timeout_ms).unref();
+  }
+
+  /** Opens the first connections. @throws what the connector says. */
+  async warm(): Promise<void> {
+    const missing = Math.max(1, this.#initialConnections) - this.#open;
+    const connections = await Promise.all(
+      Array.from({ length: Math.max(0, missing) }, () => this.#connect()),
+    );
+    for (const connection of connections) this.release(connection);
+  }
+
+  /** Ends idle connections now and lent ones when they come back. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#sweeper !== null) clearTimeout(this.#sweeper);
+    for (const { reject } of this.#waiting.splice(0)) reject(new ConnectionLost('the pool is closed'));
+    await Promise.all(
+      this.#idle.splice(0).map(({ connection }) => {
+        this.#open--;
+        return connection.end().catch(() => connection.destroy());
+      }),
+    );
+  }
+}
+
+/** @throws ConnectionLost when it takes longer; the connection is then the caller's to discard. */
+export async function withTimeout<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new ConnectionLost(`no answer within ${timeoutMs} ms (query_timeout_ms)`)),
+      timeoutMs,
+    );
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

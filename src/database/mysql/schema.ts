@@ -1,0 +1,116 @@
+/** The tables of a MariaDB or MySQL queue: `protorelay db migrate` makes them, every start checks them. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Connection, createConnection } from 'mariadb';
+import { RelayError } from '../../base/errors.ts';
+import type { ServerConfig } from '../../config/schema.ts';
+import { mysqlError } from './errors.ts';
+import { connectionOptions, serverName } from './pool.ts';
+
+export const MYSQL_SQL_DIR = join(import.meta.dirname, '../../../config/sql/mysql');
+const NO_SUCH_TABLE = 1146;
+/** Two that migrate at once do it one after the other. */
+const LOCK = 'protorelay-migrate';
+const LOCK_SECONDS = 60;
+
+/** Scripts by version. */
+function migrations(sqlDir: string): Map<number, string> {
+  const scripts = new Map<number, string>();
+  for (const name of readdirSync(sqlDir)) {
+    const match = /^(\d{3})-.+\.sql$/.exec(name);
+    if (match) scripts.set(Number(match[1]), join(sqlDir, name));
+  }
+  return scripts;
+}
+
+/** Statements of a script, in order. Its strings hold no semicolon. */
+function statements(script: string): string[] {
+  return script
+    .replaceAll(/--[^\n]*/g, '')
+    .split(';')
+    .map((statement) => statement.trim())
+    .filter((statement) => statement !== '');
+}
+
+/** Version of the schema; 0 before the first migration. */
+async function storedVersion(connection: Connection): Promise<number> {
+  try {
+    const rows = await connection.query<{ version: number | null }[]>(
+      'SELECT MAX(version) AS version FROM relay_schema',
+    );
+    return rows[0]?.version ?? 0;
+  } catch (error) {
+    if ((error as { errno?: number }).errno === NO_SUCH_TABLE) return 0;
+    throw error;
+  }
+}
+
+/** @throws RelayError 'schema-unknown' unless the schema is the one this relay knows. */
+export async function checkSchema(
+  connection: Connection,
+  server: string,
+  sqlDir = MYSQL_SQL_DIR,
+): Promise<void> {
+  const newest = Math.max(...migrations(sqlDir).keys());
+  const version = await storedVersion(connection);
+  if (version === newest) return;
+  const text =
+    version > newest
+      ? `schema version ${version}, this relay knows up to ${newest}: run the newer relay`
+      : version === 0
+        ? 'no tables of a relay: run "protorelay db migrate" as a user who may create tables'
+        : `the older schema version ${version}: run "protorelay db migrate" (to ${newest}) as a user who may change tables`;
+  throw new RelayError('schema-unknown', `${server} has ${text}`);
+}
+
+/**
+ * Brings the tables up to date. May be run again after an interruption, and while relays run.
+ * @returns the versions applied, [] when there was nothing to do.
+ * @throws RelayError
+ */
+export async function migrate(
+  server: ServerConfig,
+  nowMs: number,
+  sqlDir = MYSQL_SQL_DIR,
+): Promise<number[]> {
+  const name = serverName(server);
+  let connection: Connection | null = null;
+  try {
+    connection = await createConnection(connectionOptions(server));
+    const [locked] = await connection.query<{ got: number }[]>('SELECT GET_LOCK(?, ?) AS got', [
+      LOCK,
+      LOCK_SECONDS,
+    ]);
+    if (locked?.got !== 1) throw new RelayError('database-busy', `${name}: another migration is under way`);
+    return await applyAll(connection, name, nowMs, sqlDir);
+  } catch (error) {
+    throw mysqlError(error, name);
+  } finally {
+    await connection?.end().catch(() => {}); // the lock goes with the connection
+  }
+}
+
+async function applyAll(
+  connection: Connection,
+  name: string,
+  nowMs: number,
+  sqlDir: string,
+): Promise<number[]> {
+  const scripts = migrations(sqlDir);
+  const newest = Math.max(...scripts.keys());
+  const from = await storedVersion(connection);
+  if (from > newest)
+    throw new RelayError(
+      'schema-unknown',
+      `${name} has schema version ${from}, this relay knows up to ${newest}`,
+    );
+  const applied: number[] = [];
+  for (let version = from + 1; version <= newest; version++) {
+    const script = scripts.get(version);
+    if (script === undefined) throw new RelayError('schema-unknown', `no migration ${version} in ${sqlDir}`);
+    for (const statement of statements(readFileSync(script, 'utf8'))) await connection.query(statement);
+    await connection.query('INSERT INTO relay_schema (version, applied_at) VALUES (?, ?)', [version, nowMs]);
+    applied.push(version);
+  }
+  return applied;
+}

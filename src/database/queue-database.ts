@@ -1,0 +1,59 @@
+/**
+ * One queue database as its persistence thread sees it: the Database interface with the long reads cut into bounded
+ * parts, so that other work goes on between them. One per shard.
+ */
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitResult,
+  DestinationBacklog,
+  LeasedKey,
+  MailDetail,
+  NodeSlot,
+  OperateAction,
+  OperateTarget,
+  QueueFilter,
+  Recovered,
+  ReleasedRow,
+} from './database.ts';
+import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
+
+type Awaitable<T> = T | Promise<T>;
+
+export interface QueueDatabase {
+  /** Messages held, where a limit counts them; else 0. */
+  readonly mails: number;
+  /** Written to the database's own log since the last checkpoint, about; 0 where a server sees to that. */
+  readonly logBytes: number;
+  commit(batch: CommitBatch): Promise<CommitResult>;
+  fate(token: string): Promise<CommitResult | null>;
+  claim(request: ClaimRequest, owner: string): Promise<ClaimResult>;
+  /** Gives back what a claim leased under `owner` when nobody learned of it. */
+  releaseLeases(owner: string, nowMs: number): Awaitable<number>;
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
+  release(rows: ReleasedRow[], nowMs: number): Promise<void>;
+  due(nowMs: number): Promise<DestinationBacklog[]>;
+  backlog(): Promise<DestinationBacklog[]>;
+  backlogOf(destinations: string[]): Awaitable<DestinationBacklog[]>;
+  recover(nowMs: number): Promise<Recovered>;
+  enroll(slot: NodeSlot): Promise<boolean>;
+  /** Shards of these users, as user_shards says; null where it says nothing. */
+  shardsOfUsers(users: string[]): Promise<(string | null)[]>;
+  purge(nowMs: number, limit: number): Promise<number>;
+  isReferenced(object: string): Promise<boolean>;
+  listSlice(filter: QueueFilter): Awaitable<ListSlice>;
+  show(queueId: string): Promise<MailDetail | null>;
+  content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
+  statsSlice(after: string): Awaitable<StatsSlice>;
+  operateSlice(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    after: OperateSlice['next'],
+  ): Promise<OperateSlice>;
+  /** Asks for nothing but an answer. */
+  ping(): Promise<void>;
+  checkpoint(): void;
+  close(): Promise<void>;
+}

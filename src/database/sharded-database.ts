@@ -1,0 +1,405 @@
+/**
+ * Several queue databases as one. A message lives in the shard its queue id names; what concerns a destination is
+ * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
+ */
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Job } from '../mail/job.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitResult,
+  Database,
+  DestinationBacklog,
+  LeasedKey,
+  MailDetail,
+  NodeSlot,
+  OperateAction,
+  OperatePart,
+  OperateResult,
+  OperateTarget,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+  Recovered,
+  ReleasedRow,
+} from './database.ts';
+import { ShardHealth } from './shard-health.ts';
+import { noRows } from './slices.ts';
+
+/** One shard, done by the persistence pool. */
+export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
+  /** Tasks under way; each has a connection, or waits for one. */
+  readonly running: number;
+  recover(nowMs: number, fresh: boolean): Promise<Recovered>;
+  enroll(slot: NodeSlot): Promise<boolean>;
+  shardsOfUsers(users: string[]): Promise<(string | null)[]>;
+  ping(): Promise<void>;
+}
+
+export interface ShardSetup {
+  id: number;
+  name: string;
+  weight: number;
+  maxConnections: number;
+  /** An operation that takes longer is a sign that the shard hangs. */
+  silenceMs: number;
+  client: ShardClient;
+}
+
+export interface ShardedOptions {
+  retryDelayMs: number;
+  maxRetryDelayMs: number;
+  log: Log;
+  now?: () => number;
+  /** One bit for each shard that takes new mail. */
+  usable(mask: number): void;
+  /** Ends the pool. */
+  close(): Promise<void>;
+  /** Removes objects no mail of any shard refers to. */
+  sweep(): Promise<number>;
+}
+
+/** One line of `db shards`. */
+export interface ShardReport {
+  id: number;
+  name: string;
+  weight: number;
+  up: boolean;
+  downSinceMs: number | null;
+  errors: number;
+  lastError: string;
+  latencyMs: number | null;
+  freeConnections: number;
+  /** null while it is down. */
+  mails: number | null;
+  waitingRows: number | null;
+}
+
+interface Shard extends ShardSetup {
+  health: ShardHealth;
+  /** Rows of our earlier life were given back. */
+  recovered: boolean;
+}
+
+const LOOK_MS = 200;
+const SWEEP_INTERVAL_MS = 6 * 3_600_000;
+
+export class ShardedDatabase implements Database {
+  readonly #shards: Shard[];
+  readonly #options: ShardedOptions;
+  readonly #now: () => number;
+  #timer: NodeJS.Timeout | null = null;
+  /** Which shard the next claim begins with. */
+  #turn = 0;
+  #slot: Omit<NodeSlot, 'nowMs' | 'staleBeforeMs'> | null = null;
+  #sweepAtMs = 0;
+
+  constructor(setups: ShardSetup[], options: ShardedOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#shards = setups.map((setup) => {
+      const shard: Shard = { ...setup, recovered: false, health: null as unknown as ShardHealth };
+      shard.health = new ShardHealth({
+        name: setup.name,
+        silenceMs: setup.silenceMs,
+        retryDelayMs: options.retryDelayMs,
+        maxRetryDelayMs: options.maxRetryDelayMs,
+        log: options.log,
+        now: this.#now,
+        probe: () => this.#probe(shard),
+        changed: () => this.#tellUsable(),
+      });
+      return shard;
+    });
+    this.#tellUsable();
+  }
+
+  /** Begins to look after the shards. */
+  start(): void {
+    this.#timer = setInterval(() => this.look(), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  /** Finds silent shards, and tries those that are down when their pause is over. */
+  look(): void {
+    for (const { health } of this.#shards) health.look();
+  }
+
+  /** Connections that are free, of the shard that has most; 0 when none can be used. */
+  get freeConnections(): number {
+    let free = 0;
+    for (const shard of this.#usable()) free = Math.max(free, freeOf(shard));
+    return free;
+  }
+
+  #usable(): Shard[] {
+    return this.#shards.filter(({ health }) => health.usable);
+  }
+
+  #tellUsable(): void {
+    const up = this.#usable();
+    const taking = up.filter(({ weight }) => weight > 0);
+    let mask = 0;
+    for (const { id } of taking.length > 0 ? taking : up) mask |= 1 << id;
+    this.#options.usable(mask);
+  }
+
+  async #probe(shard: Shard): Promise<void> {
+    await shard.client.ping();
+    if (shard.recovered) return;
+    await this.#recoverOne(shard, this.#now(), false);
+  }
+
+  async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
+    const recovered = await shard.client.recover(nowMs, fresh);
+    shard.recovered = true;
+    return recovered;
+  }
+
+  #of(queueId: string): Shard {
+    const id = shardOfQueueId(queueId);
+    const shard = this.#shards.find((one) => one.id === id);
+    if (shard === undefined)
+      throw new RelayError('database-refused', `message ${queueId}: no shard has the number ${id}`);
+    return shard;
+  }
+
+  #on<T>(shard: Shard, work: (client: ShardClient) => Promise<T>): Promise<T> {
+    return shard.health.watch(() => work(shard.client));
+  }
+
+  /** For looks at the whole queue, which may take long. */
+  #onLong<T>(shard: Shard, work: (client: ShardClient) => Promise<T>): Promise<T> {
+    return shard.health.watch(() => work(shard.client), true);
+  }
+
+  /** Answers of the shards that have one. @throws the error of the last when none has. */
+  async #onAll<T>(work: (client: ShardClient) => Promise<T>): Promise<T[]> {
+    const answers = await Promise.allSettled(this.#shards.map((shard) => this.#onLong(shard, work)));
+    const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+    if (values.length === 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+    return values;
+  }
+
+  async commit(batch: CommitBatch): Promise<CommitResult> {
+    const queueId =
+      batch.messages[0]?.message.queueId ?? batch.settlements[0]?.queueId ?? batch.withdrawals[0] ?? '';
+    return this.#on(this.#of(queueId), (client) => client.commit(batch));
+  }
+
+  async fate(token: string): Promise<CommitResult | null> {
+    const found = await this.#onAll((client) => client.fate(token));
+    return found.find((fate) => fate !== null) ?? null;
+  }
+
+  /** Asks shard after shard, beginning with another each time, until it has enough. */
+  async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const jobs: Job[] = [];
+    let recipients = 0;
+    let nextDueMs: number | null = null;
+    let failure: unknown = null;
+    const first = this.#turn++;
+    for (let i = 0; i < this.#shards.length; i++) {
+      const shard = this.#shards[(first + i) % this.#shards.length] as Shard;
+      const limit = request.limit - jobs.length;
+      const maxRecipients = request.maxRecipients - recipients;
+      if (limit <= 0 || maxRecipients <= 0) return { jobs, nextDueMs: request.nowMs, short: false };
+      try {
+        const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
+        for (const job of part.jobs) {
+          jobs.push(job);
+          recipients += job.recipients.length;
+        }
+        nextDueMs = earlier(nextDueMs, part.nextDueMs);
+        if (part.short) return { jobs, nextDueMs: request.nowMs, short: true };
+      } catch (error) {
+        // Its rows wait; the poll finds them when it is back.
+        failure = error;
+      }
+    }
+    if (failure !== null && jobs.length === 0 && this.#shards.length === 1) throw failure;
+    return { jobs, nextDueMs, short: false };
+  }
+
+  async backlog(): Promise<DestinationBacklog[]> {
+    return merged(await this.#onAll((client) => client.backlog()));
+  }
+
+  async due(nowMs: number): Promise<DestinationBacklog[]> {
+    return merged(await this.#onAll((client) => client.due(nowMs)));
+  }
+
+  /**
+   * @throws RelayError when no shard answers, or one has tables we do not know; a shard that cannot be reached now
+   *   is recovered when it comes back.
+   */
+  async recover(nowMs: number): Promise<Recovered> {
+    const sum: Recovered = { released: 0, rekeyed: 0, newestQueueId: null };
+    let unreachable: RelayError | null = null;
+    let answered = 0;
+    let fresh = true;
+    for (const shard of this.#shards) {
+      try {
+        const { released, rekeyed, newestQueueId } = await this.#recoverOne(shard, nowMs, fresh);
+        answered++;
+        sum.released += released;
+        sum.rekeyed += rekeyed;
+        if (newestQueueId !== null && newestQueueId > (sum.newestQueueId ?? ''))
+          sum.newestQueueId = newestQueueId;
+      } catch (error) {
+        if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+        unreachable = error;
+        shard.health.startDown(error.message);
+      }
+      fresh = false;
+    }
+    if (answered === 0 && unreachable !== null) throw unreachable;
+    return sum;
+  }
+
+  /** A number for this process that no other on any shard has. */
+  async enroll(slot: NodeSlot): Promise<boolean> {
+    const taken = await this.#onAll((client) => client.enroll(slot));
+    this.#slot = { slot: slot.slot, node: slot.node };
+    return taken.every((ours) => ours);
+  }
+
+  async shardsOfUsers(users: string[], table: string | null): Promise<(number | null)[]> {
+    const shard = this.#shards.find(({ name }) => name === table) ?? (this.#shards[0] as Shard);
+    const names = await this.#on(shard, (client) => client.shardsOfUsers(users));
+    return names.map((name) => this.#shards.find((one) => one.name === name)?.id ?? null);
+  }
+
+  async renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
+    const renewed = await Promise.all(
+      [...parts.values()].map((part) =>
+        this.#on(this.#of((part[0] as LeasedKey).queueId), (client) => client.renew(part, leaseUntilMs)),
+      ),
+    );
+    return renewed.reduce((sum, n) => sum + n, 0);
+  }
+
+  async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
+    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
+    await Promise.allSettled(
+      [...parts].map(async ([, part]) => {
+        const shard = this.#of((part[0] as ReleasedRow).queueId);
+        await this.#on(shard, (client) => client.release(part, nowMs));
+      }),
+    );
+  }
+
+  /** Also tells the others that we are still here, and sweeps orphaned objects now and then. */
+  async purge(nowMs: number, limit: number): Promise<number> {
+    const purged = await this.#onAll((client) => client.purge(nowMs, limit));
+    if (nowMs >= this.#sweepAtMs) {
+      this.#sweepAtMs = nowMs + SWEEP_INTERVAL_MS;
+      // A shard that does not answer may hold the mails of what looks like an orphan.
+      if (this.#usable().length === this.#shards.length) await this.#options.sweep();
+    }
+    return purged.reduce((sum, n) => sum + n, 0);
+  }
+
+  /** Says again that this process has its number. @returns false when another has it by now. */
+  async stillEnrolled(nowMs: number, staleBeforeMs: number): Promise<boolean> {
+    const slot = this.#slot;
+    if (slot === null) return true;
+    const ours = await this.#onAll((client) => client.enroll({ ...slot, nowMs, staleBeforeMs }));
+    return ours.every((is) => is);
+  }
+
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    const parts = await this.#onAll((client) => client.list(filter));
+    const rows = parts.flat().sort(byQueueId);
+    const last = rows[filter.limit - 1];
+    if (last === undefined) return rows;
+    const end = rows.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last.queueId);
+    return end < 0 ? rows : rows.slice(0, end);
+  }
+
+  async show(queueId: string): Promise<MailDetail | null> {
+    return this.#on(this.#of(queueId), (client) => client.show(queueId));
+  }
+
+  async content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    return this.#on(this.#of(queueId), (client) => client.content(queueId, offset, maxBytes));
+  }
+
+  async stats(): Promise<QueueStats> {
+    const parts = await this.#onAll((client) => client.stats());
+    const sum: QueueStats = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+    for (const part of parts) {
+      for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
+      sum.mails += part.mails;
+      sum.contentBytes += part.contentBytes;
+      sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
+    }
+    sum.destinations = merged(parts.map(({ destinations }) => destinations));
+    return sum;
+  }
+
+  async operate(
+    action: OperateAction,
+    target: OperateTarget,
+    nowMs: number,
+    done?: (part: OperatePart) => void,
+  ): Promise<OperateResult> {
+    if (typeof target === 'object' && 'queueId' in target)
+      return this.#onLong(this.#of(target.queueId), (client) => client.operate(action, target, nowMs, done));
+    const parts = await this.#onAll((client) => client.operate(action, target, nowMs, done));
+    return {
+      rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+      destinations: merged(parts.map(({ destinations }) => destinations)),
+    };
+  }
+
+  /** State, depth, latency and errors of each shard. */
+  report(): Promise<ShardReport[]> {
+    return Promise.all(this.#shards.map((shard) => this.#reportOf(shard)));
+  }
+
+  async #reportOf(shard: Shard): Promise<ShardReport> {
+    const { id, name, weight } = shard;
+    let depth: { mails: number; waitingRows: number } | null = null;
+    try {
+      const { mails, rows } = await this.#onLong(shard, (client) => client.stats());
+      depth = { mails, waitingRows: rows.PENDING + rows.RETRY };
+    } catch {
+      // What is wrong with it stands in the report.
+    }
+    const { mails = null, waitingRows = null } = depth ?? {};
+    return { id, name, weight, ...shard.health.stats(), freeConnections: freeOf(shard), mails, waitingRows };
+  }
+
+  async close(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    await this.#options.close();
+  }
+}
+
+const freeOf = ({ maxConnections, client, health }: Shard): number =>
+  health.usable ? Math.max(0, maxConnections - client.running) : 0;
+
+const earlier = (a: number | null, b: number | null): number | null =>
+  a === null ? b : b === null ? a : Math.min(a, b);
+
+const byQueueId = (a: QueueRow, b: QueueRow): number =>
+  a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
+
+function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
+  const sums = new Map<string, DestinationBacklog>();
+  for (const part of parts)
+    for (const { destination, rows, nextDueMs } of part) {
+      const sum = sums.get(destination);
+      if (sum === undefined || sum.rows === 0) sums.set(destination, { destination, rows, nextDueMs });
+      else if (rows > 0) {
+        sum.rows += rows;
+        sum.nextDueMs = Math.min(sum.nextDueMs, nextDueMs);
+      }
+    }
+  return [...sums.values()];
+}

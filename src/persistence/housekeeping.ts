@@ -1,0 +1,53 @@
+/** What is done to the queue now and then: rows past their time are dropped, and whatever else the relay is given. */
+import type { Log } from '../base/log.ts';
+import type { Database } from '../database/database.ts';
+
+/** Mails purged in one transaction: a bounded pause for new mail. */
+const PURGE_MAILS = 500;
+
+export interface HousekeepingPorts {
+  database: Pick<Database, 'purge'>;
+  /** Live. */
+  intervalMs(): number;
+  /** After each purge. */
+  also(): Promise<void>;
+  log: Log;
+}
+
+/** Drops all that is past its time now. @param enough asked before each transaction. */
+export async function purgeAll(
+  database: Pick<Database, 'purge'>,
+  enough: () => boolean = () => false,
+): Promise<void> {
+  while (!enough() && (await database.purge(Date.now(), PURGE_MAILS)) >= PURGE_MAILS);
+}
+
+export class Housekeeping {
+  readonly #ports: HousekeepingPorts;
+  #timer: NodeJS.Timeout | null = null;
+  #stopped = false;
+
+  constructor(ports: HousekeepingPorts) {
+    this.#ports = ports;
+  }
+
+  start(): void {
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#run(), this.#ports.intervalMs()).unref();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  async #run(): Promise<void> {
+    const { database, log } = this.#ports;
+    try {
+      await purgeAll(database, () => this.#stopped);
+      await this.#ports.also();
+    } catch (error) {
+      log.warn('queue.purge-failed', { error });
+    }
+    this.start();
+  }
+}

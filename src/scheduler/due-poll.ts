@@ -1,0 +1,53 @@
+/**
+ * Learns of due work this process did not put into the queue itself: rows of other nodes, and rows whose lease ended
+ * without a word from its owner. One cheap question now and then, and never more than a tenth of the time.
+ */
+import type { DestinationBacklog } from '../database/database.ts';
+
+export interface DuePollPorts {
+  due(nowMs: number): Promise<DestinationBacklog[]>;
+  discovered(found: DestinationBacklog[]): void;
+  onError(error: unknown): void;
+  now(): number;
+}
+
+const REST_FACTOR = 10;
+
+export class DuePoll {
+  readonly #ports: DuePollPorts;
+  readonly #intervalMs: number;
+  #timer: NodeJS.Timeout | null = null;
+  #running = false;
+
+  constructor(ports: DuePollPorts, intervalMs: number) {
+    this.#ports = ports;
+    this.#intervalMs = intervalMs;
+  }
+
+  start(): void {
+    this.#running = true;
+    this.#later(this.#intervalMs);
+  }
+
+  stop(): void {
+    this.#running = false;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #later(delayMs: number): void {
+    this.#timer = setTimeout(() => void this.#ask(), delayMs).unref();
+  }
+
+  async #ask(): Promise<void> {
+    const sinceMs = this.#ports.now();
+    try {
+      const found = await this.#ports.due(sinceMs);
+      if (this.#running && found.length > 0) this.#ports.discovered(found);
+    } catch (error) {
+      this.#ports.onError(error);
+    }
+    const tookMs = Math.max(0, this.#ports.now() - sinceMs);
+    if (this.#running) this.#later(Math.max(this.#intervalMs, tookMs * REST_FACTOR));
+  }
+}

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConnectionPool } from '../../src/database/mysql/pool.ts';
+import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
+
+describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
+  let server: MariaDb;
+  let access: DatabaseAccess;
+  before(async () => {
+    server = await MariaDb.start();
+    access = await server.createDatabase();
+  });
+  after(() => server?.close());
+
+  const pool = (changes: object): ConnectionPool =>
+    new ConnectionPool({
+      server: { ...serverConfig(access), connection_timeout_ms: 200, idle_timeout_ms: 150, ...changes },
+      maxConnections: 3,
+      initialConnections: 1,
+    });
+  const open = async (): Promise<number> => {
+    const [row] = await server.query<{ n: bigint }[]>(
+      "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE user = 'relay'",
+    );
+    return Number(row?.n);
+  };
+
+  it('initial_pool_size are opened at start, the others end after idle_timeout_ms', async () => {
+    const connections = pool({});
+    await connections.warm();
+    assert.equal(await open(), 1);
+    const lent = await Promise.all([connections.acquire(), connections.acquire(), connections.acquire()]);
+    assert.equal(await open(), 3);
+    for (const connection of lent) connections.release(connection);
+    const until = Date.now() + 5000;
+    while ((await open()) > 1 && Date.now() < until) await sleep(20);
+    assert.equal(await open(), 1);
+    await connections.close();
+    while ((await open()) > 0 && Date.now() < until) await sleep(5);
+    assert.equal(await open(), 0);
+  });
+
+  it('beyond max_pool_size a connection is waited for, not longer than connection_timeout_ms', async () => {
+    const connections = pool({});
+    const lent = await Promise.all([connections.acquire(), connections.acquire(), connections.acquire()]);
+    await assert.rejects(connections.acquire(), /all 3 connections are in use \(max_pool_size\)/);
+    const waiting = connections.acquire();
+    connections.release(lent[0] as (typeof lent)[0]);
+    assert.equal(await waiting, lent[0]);
+    const anew = connections.acquire();
+    connections.discard(lent[1] as (typeof lent)[0]);
+    assert.notEqual(await anew, lent[1], 'one that was lost is replaced');
+    await connections.close();
+  });
+
+  it('an idle connection the server closed is not lent', async () => {
+    const connections = pool({ idle_timeout_ms: 60_000 });
+    const first = await connections.acquire();
+    connections.release(first);
+    await server.query(`KILL ${first.threadId}`);
+    await sleep(50);
+    const next = await connections.acquire();
+    assert.notEqual(next.threadId, first.threadId);
+    connections.release(next);
+    await connections.close();
+  });
+});

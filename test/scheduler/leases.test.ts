@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
+import type { LeasedKey } from '../../src/database/database.ts';
+import type { Job } from '../../src/mail/job.ts';
+import { DuePoll } from '../../src/scheduler/due-poll.ts';
+import { Leases, leaseHolds } from '../../src/scheduler/leases.ts';
+
+const LEASE_MS = 60_000;
+
+class Bench {
+  nowMs = Date.now();
+  readonly gauges = createGauges();
+  readonly renewals: { rows: string[]; untilMs: number }[] = [];
+  lapses: number[] = [];
+  readonly released: number[] = [];
+  /** What the database says; null: it cannot be reached. */
+  renewed: (rows: LeasedKey[]) => number | null = (rows) => rows.length;
+  readonly leases = new Leases(
+    {
+      renew: async (rows, untilMs) => {
+        this.renewals.push({ rows: rows.map(({ queueId }) => queueId), untilMs });
+        const count = this.renewed(rows);
+        if (count === null) throw new Error('no connection');
+        return count;
+      },
+      release: (content) => void this.released.push(content),
+      now: () => this.nowMs,
+      onLapse: (held) => void this.lapses.push(held),
+      onRenewError() {},
+    },
+    this.gauges,
+    LEASE_MS,
+  );
+
+  job(queueId: string, fence = 1): Job {
+    return { queueId, destination: 'one.test', fence } as Job;
+  }
+
+  hold(queueId: string): Job {
+    const job = this.job(queueId);
+    assert.equal(this.leases.hold(job, this.nowMs + LEASE_MS), true);
+    return job;
+  }
+
+  async after(ms: number): Promise<void> {
+    this.nowMs += ms;
+    await this.leases.look();
+  }
+
+  holds(job: Job): boolean {
+    return leaseHolds(this.gauges, job, this.nowMs);
+  }
+}
+
+describe('leases', () => {
+  it('renews what is getting old, and nothing that is young or over', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    bench.hold('old');
+    bench.hold('over');
+    await bench.after(LEASE_MS * 0.2);
+    assert.equal(bench.renewals.length, 0);
+    bench.hold('young');
+    bench.leases.drop({ queueId: 'over', destination: 'one.test' });
+    await bench.after(LEASE_MS * 0.2);
+    assert.deepEqual(bench.renewals, [{ rows: ['old'], untilMs: bench.nowMs + LEASE_MS }]);
+    assert.equal(bench.leases.size, 2);
+  });
+
+  it('content may go out while the lease holds, and not after', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const job = bench.hold('a');
+    for (let i = 0; i < 10; i++) {
+      await bench.after(LEASE_MS / 6);
+      assert.equal(bench.holds(job), true, `after ${i + 1} looks`);
+    }
+    bench.renewed = () => null;
+    for (let i = 0; i < 4; i++) await bench.after(LEASE_MS / 6);
+    assert.equal(bench.holds(job), true, 'one renewal missed is no harm');
+    for (let i = 0; i < 2; i++) await bench.after(LEASE_MS / 6);
+    assert.equal(bench.holds(job), false, 'the database is away for the time of a lease');
+  });
+
+  it('a process that stood still sends nothing it had, and everything it gets from then on', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const before = bench.hold('a');
+    bench.nowMs += 2 * LEASE_MS;
+    assert.equal(bench.holds(before), false, 'before anybody looked');
+    await bench.leases.look();
+    assert.deepEqual(bench.lapses, [1]);
+    assert.equal(bench.holds(before), false, 'its row may be another node’s, renewed or not');
+    assert.equal(bench.holds(bench.hold('b')), true);
+  });
+
+  it('rows that are not ours any more end what is being sent', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const job = bench.hold('a');
+    bench.renewed = () => 0;
+    await bench.after(LEASE_MS * 0.5);
+    assert.deepEqual(bench.lapses, [1]);
+    assert.equal(bench.holds(job), false);
+  });
+
+  it('a row that comes to us again while we send it is sent once, and settled under the new lease', () => {
+    const bench = new Bench();
+    bench.hold('a');
+    assert.equal(bench.leases.hold(bench.job('a', 2), bench.nowMs + LEASE_MS), false);
+    assert.equal(bench.leases.fenceOf(bench.job('a', 1)), 2);
+    assert.equal(bench.leases.fenceOf(bench.job('b', 7)), 7, 'of what is not held nothing is known');
+    bench.leases.drop({ queueId: 'a', destination: 'one.test' });
+    assert.equal(bench.leases.fenceOf(bench.job('a', 1)), 1);
+  });
+
+  it('what a claim brings is held; what is being sent already does not go out twice', async () => {
+    const bench = new Bench();
+    const claimed = async (...jobs: Job[]): Promise<Job[]> =>
+      (
+        await bench.leases.claim('one.test', 10, async ({ leaseUntilMs }) => {
+          assert.equal(leaseUntilMs, bench.nowMs + LEASE_MS);
+          return { jobs, nextDueMs: null, short: false };
+        })
+      ).jobs;
+    assert.equal((await claimed(bench.job('a'), bench.job('b'))).length, 2);
+    const again = { ...bench.job('a', 2), content: 77 };
+    assert.deepEqual(await claimed(again), []);
+    assert.deepEqual(bench.released, [77]);
+    assert.equal(bench.leases.size, 2);
+  });
+
+  it('a lease that was short when it came shortens the time all hold', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const job = bench.job('late');
+    bench.leases.hold(job, bench.nowMs + LEASE_MS / 10);
+    bench.nowMs += LEASE_MS / 5;
+    assert.equal(bench.holds(job), false);
+    assert.equal(Atomics.load(bench.gauges, GAUGE.leaseEpoch), 0);
+  });
+});
+
+describe('due poll', () => {
+  it('asks again and again, hands on what it finds, and survives a database that is away', async () => {
+    const answers = [
+      () => Promise.resolve([{ destination: 'one.test', rows: 1, nextDueMs: 5 }]),
+      () => Promise.reject(new Error('away')),
+      () => Promise.resolve([]),
+    ];
+    const seen: string[] = [];
+    await new Promise<void>((resolve) => {
+      const poll = new DuePoll(
+        {
+          due: () => (answers.shift() ?? (() => Promise.resolve([])))(),
+          discovered: (found) => void seen.push(...found.map(({ destination }) => destination)),
+          onError: (error) => {
+            seen.push((error as Error).message);
+            setTimeout(() => {
+              poll.stop();
+              resolve();
+            }, 20);
+          },
+          now: Date.now,
+        },
+        1,
+      );
+      poll.start();
+    });
+    assert.deepEqual(seen, ['one.test', 'away']);
+    assert.equal(answers.length, 0, 'it went on after the error');
+  });
+});
