@@ -13,6 +13,8 @@ export interface ProcessPlace {
   /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
   sockets: readonly GivenSocket[];
   counts: ConnectionCounts;
+  /** What session tickets are encrypted with, where several processes have to know it. */
+  tlsSecret?: Uint8Array;
   /** false: only delivers what its queue holds. */
   accepts: boolean;
 }

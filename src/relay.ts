@@ -40,6 +40,7 @@ import type { Leases } from './scheduler/leases.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { verdictOf } from './session/verdict-of.ts';
+import { TlsContexts } from './tls/tls-contexts.ts';
 
 const MIB = 1_048_576;
 const COMMIT_RETRY_MS = 500;
@@ -85,6 +86,7 @@ export class Relay {
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
   readonly #scheduler: EmbeddedScheduler;
+  readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
@@ -103,6 +105,7 @@ export class Relay {
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
+    this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
@@ -167,6 +170,7 @@ export class Relay {
 
   async start(): Promise<void> {
     const config = this.#config;
+    const tlsSlots = this.#tls.load();
     const recovered = await this.#database.recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
@@ -178,13 +182,18 @@ export class Relay {
     const { accepts } = this.#place;
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
+      Array.from({ length: sessionThreads }, (_, thread) => ({
+        ...shared,
+        tlsSlot: tlsSlots.server,
+        origin: originOf(slot, thread),
+      })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
+        tlsSlot: tlsSlots.client,
         origin: originOf(slot, sessionThreads + thread),
         ownListeners,
       })),
@@ -290,6 +299,7 @@ export class Relay {
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
+    this.#tls.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
@@ -302,6 +312,7 @@ export class Relay {
   reload(next: Config): { applied: string[]; needsRestart: string[] } {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
+    this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });

@@ -174,6 +174,11 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   return {
     ...config,
     data_dir: dataDir,
+    tls: {
+      ...withFiles(config.tls, below),
+      certificates: config.tls.certificates.map((one) => withFiles(one, below)),
+    },
+    delivery: { ...config.delivery, tls: withFiles(config.delivery.tls, below) },
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
     database: databasePaths(database, below),
     storage: {
@@ -183,4 +188,12 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
+}
+
+/** The same with every `…_file` that is set made absolute. */
+function withFiles<T extends object>(section: T, absolute: (path: string) => string): T {
+  const files = Object.entries(section).filter(
+    ([key, value]) => key.endsWith('_file') && typeof value === 'string',
+  );
+  return { ...section, ...Object.fromEntries(files.map(([key, value]) => [key, absolute(value as string)])) };
 }

@@ -5,6 +5,8 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 export interface DeliveryThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
+  /** Slot of the client's TLS context. */
+  tlsSlot: number;
   gauges: SharedArrayBuffer;
   /** Distinguishes the queue ids of DSNs made by this thread. */
   origin: number;

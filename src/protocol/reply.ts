@@ -5,8 +5,8 @@
  */
 type Code2 = 211 | 214 | 220 | 221 | 250 | 251 | 252;
 type Code3 = 354;
-type Code4 = 421 | 450 | 451 | 452;
-type Code5 = 500 | 501 | 502 | 503 | 504 | 550 | 551 | 552 | 553 | 554 | 555;
+type Code4 = 421 | 450 | 451 | 452 | 454;
+type Code5 = 500 | 501 | 502 | 503 | 504 | 530 | 550 | 551 | 552 | 553 | 554 | 555;
 /** Banner, HELO and 3xx replies carry no enhanced code (RFC 2034 §4). */
 type Row =
   | readonly [Code2, `2.${number}.${number}` | null, string]
@@ -23,10 +23,11 @@ const TABLE = {
   chunkOk: [250, '2.0.0', 'Ok: {} octets received'],
   queued: [250, '2.0.0', 'Ok: queued as {}'],
   inMemory: [250, '2.0.0', 'Ok: in memory as {}, not yet durable'],
-  help: [214, '2.0.0', 'Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT'],
+  help: [214, '2.0.0', 'Commands: HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT'],
   bye: [221, '2.0.0', 'Bye'],
   vrfyAny: [252, '2.5.0', 'Cannot verify, but will take mail for this address and try to deliver it'],
   vrfyRelayed: [252, '2.1.5', 'Cannot verify the mailbox; mail for it would be relayed'],
+  startTls: [220, '2.0.0', 'Ready to start TLS'],
   startData: [354, null, 'End data with <CR><LF>.<CR><LF>'],
 
   draining: [421, '4.3.2', '{} is shutting down; try again later'],
@@ -49,6 +50,7 @@ const TABLE = {
   diskPressure: [452, '4.3.1', 'Out of disk space; try again later'],
   queueFull: [452, '4.3.1', 'Queue is full; try again later'],
   tooManyRecipients: [452, '4.5.3', 'Too many recipients; send the rest in another transaction'],
+  tlsUnavailable: [454, '4.7.0', 'TLS is not available now; try again later'],
 
   unknownCommand: [500, '5.5.2', 'Command not recognized'],
   commandTooLong: [500, '5.5.2', 'Line too long'],
@@ -67,7 +69,9 @@ const TABLE = {
   mailFirst: [503, '5.5.1', 'Send MAIL first'],
   nestedMail: [503, '5.5.1', 'A transaction is open already'],
   chunksOpen: [503, '5.5.1', 'BDAT has begun; only BDAT or RSET can follow'],
+  alreadySecure: [503, '5.5.1', 'TLS is active already'],
   binaryNeedsBdat: [503, '5.5.1', 'BODY=BINARYMIME needs BDAT'],
+  startTlsFirst: [530, '5.7.0', 'Must issue a STARTTLS command first'],
   relayDenied: [550, '5.7.1', 'Relaying denied'],
   bareNewline: [550, '5.6.11', 'Bare CR or bare LF in the content'],
   nulContent: [550, '5.6.0', 'NUL in the content'],
@@ -76,6 +80,11 @@ const TABLE = {
   needsSmtpUtf8: [553, '5.6.7', 'Address outside ASCII needs the parameter SMTPUTF8'],
   noRecipients: [554, '5.5.1', 'No valid recipients'],
   contentLineTooLong: [554, '5.6.0', 'Line too long in the content'],
+  clientCertificateRefused: [
+    554,
+    '5.7.1',
+    'Your client certificate is not accepted here; closing connection',
+  ],
   mailLoop: [554, '5.4.6', 'Too many hops: mail loop'],
   badParameter: [555, '5.5.4', 'Parameter not recognized, given twice or not valid: {}'],
 } as const satisfies Record<string, Row>;

@@ -25,6 +25,8 @@ export type SessionPort = Pick<
   | 'dropContent'
   | 'deadline'
   | 'minRate'
+  | 'secure'
+  | 'handshakes'
   | 'close'
 >;
 
@@ -45,6 +47,8 @@ export interface SessionContext {
   readonly admission: Admission;
   readonly submissions: Submissions;
   readonly log: Log;
+  /** Slot of the server's TLS context; -1: there is none. */
+  readonly tlsSlot: number;
   /** These four are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;

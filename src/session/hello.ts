@@ -27,9 +27,11 @@ export const helo: Verb<string> = {
 
 export const ehlo: Verb<string> = {
   name: 'EHLO',
+  beforeTls: true,
   check: checkName,
   apply(session, name) {
-    greet(session, name, 'ESMTP');
-    session.reply(session.context.settings.ehlo);
+    const { ehlo: plain, ehloWithStartTls } = session.context.settings;
+    greet(session, name, session.secure ? 'ESMTPS' : 'ESMTP');
+    session.reply(session.offersStartTls ? ehloWithStartTls : plain);
   },
 };

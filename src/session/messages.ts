@@ -7,6 +7,8 @@ export interface SessionThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
   gauges: SharedArrayBuffer;
+  /** Slot of the server's TLS context; -1: none. */
+  tlsSlot: number;
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
   /** See QueueIds. */

@@ -19,6 +19,7 @@ export const rset: Verb<true> = {
 
 export const noop: Verb<true> = {
   name: 'NOOP',
+  beforeTls: true,
   check: () => true,
   apply(session) {
     session.reply(REPLY.ok);
@@ -35,6 +36,7 @@ export const help: Verb<true> = {
 
 export const quit: Verb<true> = {
   name: 'QUIT',
+  beforeTls: true,
   check: withoutArgument,
   apply(session) {
     session.reply(REPLY.bye);
@@ -66,17 +68,10 @@ export const expn: Verb<never> = {
 };
 
 /** Commands of other documents that are known and not offered (502 rather than 500, RFC 5321 §4.2.4). */
-export const notOffered: Verb<never>[] = [
-  'AUTH',
-  'STARTTLS',
-  'TURN',
-  'ETRN',
-  'ATRN',
-  'SEND',
-  'SOML',
-  'SAML',
-].map((name) => ({
-  name,
-  check: () => REPLY.notImplemented,
-  apply() {},
-}));
+export const notOffered: Verb<never>[] = ['AUTH', 'TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map(
+  (name) => ({
+    name,
+    check: () => REPLY.notImplemented,
+    apply() {},
+  }),
+);

@@ -3,10 +3,12 @@
  * then one post to the main thread. Knows events and slots, nothing of the dialog.
  */
 import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { SessionContext } from './context.ts';
 import { Session } from './session.ts';
 
 /** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
+const LISTENER = 0;
 const REMOTE_IP = 1;
 
 /** Buffer's own decoders without the look-up of an encoding's name; @types/node does not list them. */
@@ -69,6 +71,12 @@ export class ReactorServer {
       case EVENT.timeout:
         session.timeout(a === 1);
         break;
+      case EVENT.secured:
+        session.secured(readTlsFacts(this.#text(a, b, 0)));
+        break;
+      case EVENT.notSecured:
+        session.notSecured(this.#text(a, b, 0));
+        break;
       case EVENT.closed:
         this.#closed(session, a, b);
         break;
@@ -82,8 +90,8 @@ export class ReactorServer {
   }
 
   #opened(connection: number, offset: number, length: number): void {
-    const address = this.#text(offset, length, 0).split(' ')[REMOTE_IP] ?? '';
-    const session = new Session(this.#context, connection, address);
+    const opened = this.#text(offset, length, 0).split(' ');
+    const session = new Session(this.#context, connection, opened[REMOTE_IP] ?? '', Number(opened[LISTENER]));
     this.#sessions.set(connection, session);
     session.open();
   }

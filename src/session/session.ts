@@ -4,14 +4,16 @@
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
 import type { ClientInfo, Message } from '../mail/message.ts';
-import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
+import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
+import type { TlsFacts } from '../protocol/tls-facts.ts';
 import { receivedHeader } from '../protocol/trace.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { VERDICT } from './messages.ts';
-import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
+import { type ListenerSettings, listenerOf } from './settings.ts';
+import { CLOSED, NEW, READY, SECURING, type SessionState, type Transaction } from './state.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -30,32 +32,87 @@ export class Session {
   readonly id: string;
   /** Decided once, when the connection opens. */
   readonly mayRelay: boolean;
+  readonly listener: ListenerSettings;
+  /** What TLS established; null on a connection in the clear. */
+  tls: TlsFacts | null = null;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
   #deadlineSetMs = 0;
 
-  /** @param address peer address, or 'unix'. */
-  constructor(context: SessionContext, connection: number, address: string) {
+  /** @param address peer address, or 'unix'. @param listener number of the listener it came in by. */
+  constructor(context: SessionContext, connection: number, address: string, listener: number) {
     this.context = context;
+    this.listener = listenerOf(context.settings, listener);
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
   }
 
+  /** Nobody between us and the client reads along. */
+  get secure(): boolean {
+    return this.tls !== null;
+  }
+
+  get offersStartTls(): boolean {
+    const { tls } = this.listener;
+    return !this.secure && (tls === 'optional' || tls === 'required') && this.context.tlsSlot >= 0;
+  }
+
   /** The connection is open: greets, or turns away while the relay drains. */
   open(): void {
-    const { port, settings, transcript, admission } = this.context;
+    const { port, settings, transcript } = this.context;
     transcript?.opened(this.id, this.client.address);
+    port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
+    if (this.listener.tls === 'implicit') {
+      this.startTls();
+      return;
+    }
+    this.#greet();
+  }
+
+  #greet(): void {
+    const { settings, admission } = this.context;
     if (admission.draining()) {
       this.reply(REPLY.draining.with(settings.hostname));
       return;
     }
-    port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
     this.reply(settings.banner);
     this.#setDeadline(settings.commandTimeoutMs);
+  }
+
+  /** Begins the handshake once what was said is out. */
+  startTls(): void {
+    const { port, tlsSlot, settings } = this.context;
+    this.state = SECURING;
+    port.secure(this.connection, tlsSlot, this.listener.verify, '', '');
+    port.deadline(this.connection, settings.handshakeTimeoutMs);
+  }
+
+  /** TLS stands; the dialog begins anew (RFC 3207 §4.2). */
+  secured(facts: TlsFacts): void {
+    if (this.state.phase !== 'securing') return;
+    const { settings } = this.context;
+    const { version, cipher, fingerprint, verifyError } = facts;
+    const verified =
+      fingerprint !== '' && (verifyError === 0 || settings.clientFingerprints.has(fingerprint));
+    this.tls = facts;
+    this.state = NEW;
+    this.client = { ...this.client, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
+    if (this.listener.verify === TLS_VERIFY.need && !verified) {
+      this.reply(REPLY.clientCertificateRefused);
+      this.close();
+    } else if (this.listener.tls === 'implicit') this.#greet();
+    else this.#setDeadline(settings.commandTimeoutMs);
+  }
+
+  /** The handshake failed; the connection ends by itself. */
+  notSecured(reason: string): void {
+    if (this.state.phase !== 'securing') return;
+    this.state = CLOSED;
+    this.context.log.info('session.tls-failed', { session: this.id, client: this.client.address, reason });
   }
 
   /** A command line without its end; flags of LINE_FLAG. */
@@ -84,6 +141,10 @@ export class Session {
     }
     if (!this.inTransaction() && verb.name !== 'QUIT' && this.context.admission.draining()) {
       this.shutDown();
+      return;
+    }
+    if (this.listener.tls === 'required' && !this.secure && verb.beforeTls !== true) {
+      this.reply(REPLY.startTlsFirst);
       return;
     }
     const command = verb.check(this, text);
@@ -149,6 +210,11 @@ export class Session {
   timeout(tooSlow: boolean): void {
     const { state } = this;
     if (state.phase === 'closed') return;
+    if (state.phase === 'securing') {
+      this.notSecured('no handshake in time');
+      this.context.port.close(this.connection, true);
+      return;
+    }
     if (state.phase === 'waiting') {
       this.#withdraw(state.ticket, state.content);
       return;
@@ -181,6 +247,10 @@ export class Session {
   /** Drain: a session without a transaction ends now, another after its transaction. */
   drain(): void {
     if (this.state.phase === 'new' || this.state.phase === 'ready') this.shutDown();
+    else if (this.state.phase === 'securing') {
+      this.state = CLOSED;
+      this.context.port.close(this.connection, true);
+    }
   }
 
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
@@ -190,7 +260,7 @@ export class Session {
 
   inTransaction(): boolean {
     const { phase } = this.state;
-    return phase !== 'new' && phase !== 'ready' && phase !== 'closed';
+    return phase !== 'new' && phase !== 'ready' && phase !== 'securing' && phase !== 'closed';
   }
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
@@ -269,7 +339,8 @@ export class Session {
 
   #message({ envelope, startedAtMs }: Transaction, content: number): Message {
     const { shards, dates, clock, arena, settings } = this.context;
-    const client = envelope.smtpUtf8 ? { ...this.client, protocol: 'UTF8SMTP' } : this.client;
+    const protocol = envelope.smtpUtf8 ? this.client.protocol.replace(/^E?SMTP/, 'UTF8SMTP') : '';
+    const client = envelope.smtpUtf8 ? { ...this.client, protocol } : this.client;
     const queueId = shards.queueId(envelope);
     const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
     const trace = receivedHeader({
@@ -277,6 +348,7 @@ export class Session {
       clientAddress: client.address,
       hostname: settings.hostname,
       protocol: client.protocol,
+      tls: client.tls,
       queueId,
       recipient: envelope.smtpUtf8 ? '' : only,
       date: dates.at(clock.nowMs),

@@ -37,9 +37,12 @@ export type SessionState =
       readonly queueId: string;
       readonly content: ContentHandle;
     }
+  /** A TLS handshake is under way; nothing is read or said. */
+  | { readonly phase: 'securing' }
   /** The connection is being closed; nothing is answered any more. */
   | { readonly phase: 'closed' };
 
 export const NEW: SessionState = Object.freeze({ phase: 'new' });
 export const READY: SessionState = Object.freeze({ phase: 'ready' });
+export const SECURING: SessionState = Object.freeze({ phase: 'securing' });
 export const CLOSED: SessionState = Object.freeze({ phase: 'closed' });

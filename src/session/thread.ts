@@ -43,6 +43,7 @@ const reactor = createReactor({
   // The reactor counts a line without its CRLF.
   maxLineBytes: config.smtp.max_command_line_bytes - 2,
   holdAfterVerbs: true,
+  maxHandshakes: config.tls.max_handshakes,
   onTurn: (count) => onTurn(count),
 });
 
@@ -63,6 +64,7 @@ const context: SessionContext = {
   admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
   submissions,
   log,
+  tlsSlot: start.tlsSlot,
   ...reloadable(config),
 };
 const server = new ReactorServer(context, reactor);

@@ -1,6 +1,6 @@
 /**
  * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
- * policy, pressure); `apply` alone moves the state and answers. A new verb (AUTH, STARTTLS) is one more object in the
+ * policy, pressure); `apply` alone moves the state and answers. A new verb (AUTH) is one more object in the
  * table of verbs.ts.
  */
 import { verbCode } from '../protocol/command.ts';
@@ -9,11 +9,13 @@ import type { Session } from './session.ts';
 
 /** What check and admit may look at. */
 export type SessionView = Readonly<
-  Pick<Session, 'state' | 'client' | 'context' | 'mayRelay' | 'transactions'>
+  Pick<Session, 'state' | 'client' | 'context' | 'mayRelay' | 'transactions' | 'listener' | 'secure'>
 >;
 
 export interface Verb<Command> {
   readonly name: string;
+  /** Also before TLS where the listener requires it (RFC 3207 §4). */
+  readonly beforeTls?: true;
   /** The parsed command; or the reply, when that is settled here: a refusal, or all there is to say. */
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */

@@ -4,6 +4,7 @@ import { ehlo, helo } from './hello.ts';
 import { mail } from './mail.ts';
 import { expn, help, noop, notOffered, quit, rset, vrfy } from './misc.ts';
 import { rcpt } from './rcpt.ts';
+import { startTls } from './starttls.ts';
 import { VerbTable } from './verb.ts';
 
 export function createVerbs(): VerbTable {
@@ -16,6 +17,7 @@ export function createVerbs(): VerbTable {
     quit,
     ehlo,
     helo,
+    startTls,
     noop,
     vrfy,
     expn,

@@ -25,6 +25,8 @@ export interface ProcessStart {
   sockets: GivenSocket[];
   /** Memory of the connection counts of all processes. */
   counts: { fd: number; bytes: number };
+  /** What session tickets are encrypted with. */
+  tlsSecret: Uint8Array;
 }
 
 /** Questions with an answer each. */

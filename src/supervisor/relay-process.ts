@@ -50,6 +50,7 @@ class RelayProcess {
           process: number,
           eventsDir,
           sockets,
+          tlsSecret: this.#start.tlsSecret,
           counts: accepts ? this.#sharedCounts() : new LocalCounts(),
           accepts,
         },

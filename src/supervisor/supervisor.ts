@@ -3,6 +3,7 @@
  * process, and rolls up what they tell. Holds the listening sockets, so that none is lost with a process: connections
  * to one that is down are accepted by the others. Knows nothing of mail.
  */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -56,6 +57,7 @@ export class Supervisor {
   addresses: ListeningAddress[] = [];
   readonly control: ControlTarget;
   readonly #options: SupervisorOptions;
+  readonly #tlsSecret = randomBytes(32);
   readonly #children: Child[];
   #config: Config;
   #pings: { cancel(): void } | null = null;
@@ -192,6 +194,7 @@ export class Supervisor {
       eventsDir: join(this.#config.data_dir, 'events'),
       sockets: sockets.map((socket, i) => ({ ...socket, fd: accepts ? FIRST_FD + 1 + i : -1 })),
       counts: { fd: FIRST_FD, bytes: counts.bytes },
+      tlsSecret: this.#tlsSecret,
     };
   }
 

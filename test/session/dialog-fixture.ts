@@ -58,6 +58,7 @@ export function contextOf(
   post: (message: FromSession) => void,
   log: Log,
   now: () => number = Date.now,
+  tlsSlot = 0,
 ): SessionContext {
   const clock = { nowMs: now() };
   const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
@@ -79,6 +80,7 @@ export function contextOf(
     admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
     submissions: new Submissions(post),
     log,
+    tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
     classes: new RelayClasses(relayPolicy),
