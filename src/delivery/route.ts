@@ -18,6 +18,8 @@ export interface Host {
   name: string;
   address: string;
   port: number;
+  /** Its handshake failed a moment ago: without TLS this time. */
+  plain?: boolean;
 }
 
 export type Route =

@@ -43,6 +43,7 @@ function createRouter(config: Config): Router {
 const sender: Sender = new Sender({
   config: start.config,
   arena,
+  tlsSlot: start.tlsSlot,
   createReactor: (onTurn) =>
     createReactor({
       arena,

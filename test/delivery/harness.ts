@@ -67,7 +67,7 @@ export class Harness {
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
 
-  constructor(input: Input, arenaBytes: number) {
+  constructor(input: Input, arenaBytes: number, tlsSlot: number) {
     this.config = configSchema.parse({ hostname: 'relay.test', ...input });
     this.#folder = mkdtempSync(join(tmpdir(), 'delivery-'));
     this.arena = createArena(arenaBytes, this.#folder);
@@ -77,6 +77,7 @@ export class Harness {
     this.sender = new Sender({
       config: this.config,
       arena,
+      tlsSlot,
       createReactor: (onTurn) =>
         createReactor({
           arena,
@@ -184,8 +185,8 @@ export class Harness {
   }
 }
 
-export function startSender(input: Input, arenaBytes = 64 * 1024 * 1024): Harness {
-  const harness = new Harness(input, arenaBytes);
+export function startSender(input: Input, arenaBytes = 64 * 1024 * 1024, tlsSlot = -1): Harness {
+  const harness = new Harness(input, arenaBytes, tlsSlot);
   open.add(harness);
   return harness;
 }

@@ -12,6 +12,7 @@ export interface Capabilities {
   dsn: boolean;
   chunking: boolean;
   binaryMime: boolean;
+  startTls: boolean;
 }
 
 export const HELO_CAPABILITIES: Capabilities = Object.freeze({
@@ -24,6 +25,7 @@ export const HELO_CAPABILITIES: Capabilities = Object.freeze({
   dsn: false,
   chunking: false,
   binaryMime: false,
+  startTls: false,
 });
 
 /** @param lines of the EHLO reply without codes; the first is the peer's greeting and says nothing. */
@@ -50,6 +52,9 @@ export function parseCapabilities(lines: readonly string[]): Capabilities {
         break;
       case 'CHUNKING':
         offered.chunking = true;
+        break;
+      case 'STARTTLS':
+        offered.startTls = true;
         break;
       case 'BINARYMIME':
         offered.binaryMime = true;
