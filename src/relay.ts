@@ -309,15 +309,15 @@ export class Relay {
     this.#lock.release();
   }
 
-  reload(next: Config): { applied: string[]; needsRestart: string[] } {
+  reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
-    this.#tls.reconfigure(config);
+    const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
-    return { applied, needsRestart };
+    return { applied, needsRestart, problems };
   }
 
   reopenLog(): void {

@@ -126,7 +126,6 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     throw error;
   });
   const controlPath = join(config.data_dir, 'control.sock');
-  const control = await ControlServer.start({ path: controlPath, target: relay.control, log });
   const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
@@ -138,6 +137,12 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     reopenLog: () => log.reopen(),
     tell: (state) => serviceManager.tell(state),
     now: Date.now,
+  });
+  const control = await ControlServer.start({
+    path: controlPath,
+    target: relay.control,
+    reload: () => lifecycle.reload(),
+    log,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);

@@ -10,7 +10,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
-import type { ControlResponse, QueueReader, RunningStats } from './protocol.ts';
+import type { ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
@@ -77,6 +77,11 @@ export class ControlClient implements QueueReader {
 
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
     return this.#call('operate', { action, target }) as Promise<{ rows: number }>;
+  }
+
+  /** Reloads the config, certificates included. */
+  reload(): Promise<ReloadAnswer> {
+    return this.#call('reload', {}) as Promise<ReloadAnswer>;
   }
 
   close(): void {

@@ -11,6 +11,7 @@ import {
   type ControlResponse,
   type ControlTarget,
   MAX_REQUEST_BYTES,
+  type ReloadAnswer,
   requestSchema,
 } from './protocol.ts';
 
@@ -22,6 +23,8 @@ const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
+  /** As SIGHUP does. */
+  reload?: () => Promise<ReloadAnswer>;
   log: Log;
 }
 
@@ -134,6 +137,9 @@ export class ControlServer {
         };
       case 'shards':
         return (await target.shards?.()) ?? [];
+      case 'reload':
+        if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
+        return this.#options.reload();
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

@@ -39,7 +39,7 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
-  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };
+  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };
 }
 
 export type Question = { [K in keyof Questions]: { question: K; ask: Questions[K]['ask'] } }[keyof Questions];

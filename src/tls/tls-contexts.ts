@@ -56,8 +56,9 @@ export class TlsContexts {
     return this.slots;
   }
 
-  /** Takes new settings and reads all files again; what is bad is logged and changes nothing. */
-  reconfigure(config: Config): void {
+  /** Takes new settings and reads all files again; what is bad is logged and returned, and changes nothing. */
+  reconfigure(config: Config): string[] {
+    const problems: string[] = [];
     const before = this.#config;
     this.#config = config;
     try {
@@ -68,9 +69,11 @@ export class TlsContexts {
         tls: before.tls,
         delivery: { ...config.delivery, tls: before.delivery.tls },
       };
+      problems.push((error as Error).message);
       this.#log.error('tls.reload-refused', { error: (error as Error).message });
     }
     this.#watch();
+    return problems;
   }
 
   stop(): void {
