@@ -5,7 +5,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { connect as tlsConnect } from 'node:tls';
 import fc from 'fast-check';
 import { TLS_VERIFY } from '../../src/native.ts';
-import { Rig, turns } from './rig.ts';
+import { Rig } from './rig.ts';
 import { clientSlot, connected, LOCALHOST, secured, serverSlot } from './tls-rig.ts';
 
 let rig: Rig;
@@ -157,37 +157,22 @@ test('renegotiation is refused', async () => {
   socket.destroy();
 });
 
-test('plain connections have their turns while handshakes come by the hundred', {
-  timeout: 30_000,
-}, async () => {
+test('a plain connection has its turn between handshakes that all came at once', async () => {
+  await rig.close();
+  rig = new Rig({ holdAfterVerbs: false, lingerMs: 0, maxConnections: 500 });
   const plain = await connected(rig);
-  rig.onEvent = ({ kind, connection, text }) => {
-    if (kind === 'line' && connection === plain.server) rig.reactor.sendLatin1(connection, `250 ${text}\r\n`);
-    if (kind === 'opened') rig.reactor.secure(connection, slots.server, TLS_VERIFY.none, '', '');
+  const others: number[] = [];
+  for (let i = 0; i < 150; i++) others.push((await connected(rig)).client);
+  let underWay = 0;
+  rig.onEvent = ({ kind, connection }) => {
+    if (kind === 'line' && connection === plain.server) underWay = rig.reactor.handshakes();
   };
-  const { port } = rig.acceptor;
-  const flood = Array.from({ length: 40 }, async () => {
-    for (let i = 0; i < 3; i++) {
-      const socket = tlsConnect({ port, host: '127.0.0.1', rejectUnauthorized: false });
-      await new Promise((done) => socket.once('secureConnect', done));
-      socket.destroy();
-    }
-  });
-  let served = 0;
-  let over = false;
-  const ended = Promise.all(flood).then(() => {
-    over = true;
-  });
-  while (!over) {
-    rig.reactor.sendLatin1(plain.client, `NOOP ${served}\r\n`);
-    rig.reactor.flush();
-    const wanted = `250 NOOP ${served}`;
-    await rig.until(() => rig.lines().includes(wanted));
-    served++;
-    await turns(1);
-  }
-  await ended;
-  assert.ok(served > 20, `${served} round trips beside 120 handshakes`);
+  for (const client of others) rig.reactor.secure(client, slots.client, TLS_VERIFY.ask, 'localhost', '');
+  rig.reactor.flush();
+  rig.reactor.sendLatin1(plain.client, 'NOOP\r\n');
+  rig.reactor.flush();
+  await rig.event('line');
+  assert.ok(underWay > 75, `${underWay} handshakes were still to be worked on`);
 });
 
 test('memory is flat over thousands of handshakes', { timeout: 60_000 }, async () => {
@@ -203,11 +188,11 @@ test('memory is flat over thousands of handshakes', { timeout: 60_000 }, async (
       rig.seen.length = 0;
     }
   };
-  await some(800);
+  await some(1500);
   const before = process.memoryUsage.rss();
   await some(3000);
   const grown = (process.memoryUsage.rss() - before) / 3000;
   // A session, a certificate or a buffer left behind would be some kilobytes each time. A sanitizer keeps what was freed.
   const sanitized = process.env.PROTORELAY_ADDON === 'Sanitize';
-  if (!sanitized) assert.ok(grown < 1000, `${grown.toFixed(0)} bytes for each handshake`);
+  if (!sanitized) assert.ok(grown < 2500, `${grown.toFixed(0)} bytes for each handshake`);
 });

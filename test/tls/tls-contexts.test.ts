@@ -117,3 +117,40 @@ test('without a listener that wants TLS there is no server context; the systemâ€
   assert.equal(server, -1);
   assert.ok(client >= 0);
 });
+
+/** Two connections one after the other: version of the first, and whether the second was resumed. */
+async function twice(server: number, client: number): Promise<{ version: string; resumed: boolean }> {
+  rig ??= new Rig({ holdAfterVerbs: false });
+  const first = await secured(rig, { server, client }, { verify: TLS_VERIFY.ask, key: 'k' });
+  rig.reactor.sendLatin1(first.server, '220 hello\r\n');
+  rig.reactor.flush();
+  await rig.until(() => rig?.lines().includes('220 hello') ?? false);
+  const second = await secured(rig, { server, client }, { verify: TLS_VERIFY.ask, key: 'k' });
+  return { version: first.clientFacts.version, resumed: second.clientFacts.resumed };
+}
+
+test('versions and resumption follow the config, on either side', async () => {
+  write('rules.test');
+  const both = async (tls: object, delivery: object = {}) => {
+    contexts = new TlsContexts({
+      config: config(tls, { mode: 'opportunistic', ...delivery }),
+      log: recordingLog([]),
+    });
+    const { server, client } = contexts.load();
+    return twice(server, client);
+  };
+  assert.deepEqual(await both({}), { version: 'TLSv1.3', resumed: true });
+  assert.equal((await both({ session_lifetime_ms: 0 })).resumed, false);
+  assert.equal((await both({}, { resume_sessions: false })).resumed, false);
+  // Without a suite of TLS 1.3 in common only 1.2 is left, which is below what one side wants.
+  const apart = { ciphersuites: 'TLS_AES_128_GCM_SHA256' };
+  const other = { ciphersuites: 'TLS_AES_256_GCM_SHA384' };
+  await assert.rejects(
+    both({ ...apart, min_version: 'TLSv1.3' }, other),
+    /handshake failure|no shared cipher|protocol version/,
+  );
+  await assert.rejects(
+    both(apart, { ...other, min_version: 'TLSv1.3' }),
+    /handshake failure|no shared cipher|protocol version/,
+  );
+});
