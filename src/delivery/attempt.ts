@@ -17,6 +17,8 @@ export class Attempt {
   counted = false;
   /** Times it was put back because its connection ended, without fault of its own. */
   returns = 0;
+  /** Since when it waits for a connection. */
+  readyAtMs = 0;
   /** When its first command was sent; 0 before. */
   startedAtMs = 0;
   /** Time its first connection took, 0 when an open one was used. */

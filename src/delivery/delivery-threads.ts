@@ -1,8 +1,8 @@
 /**
- * The main thread's side of the delivery threads: starts them, sends each job to the thread its destination
- * belongs to (so that limits of a destination need no lock), in one postMessage per thread and loop turn.
+ * The main thread's side of the delivery threads: sends each job to the thread its destination belongs to, so that
+ * limits of a destination need no lock.
  */
-import { Worker } from 'node:worker_threads';
+import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 
@@ -15,87 +15,45 @@ export interface DeliveryThreadsPorts {
 
 export class DeliveryThreads {
   readonly #ports: DeliveryThreadsPorts;
-  readonly #workers: Worker[] = [];
-  readonly #jobs: Job[][] = [];
-  #flushing = false;
-  #drains: ((unfinished: Job[]) => void)[] = [];
-  #stopping = false;
+  readonly #threads: WorkerThreads<Job, ToDelivery, FromDelivery>;
 
   constructor(ports: DeliveryThreadsPorts) {
     this.#ports = ports;
-  }
-
-  async start(starts: DeliveryThreadStart[]): Promise<void> {
-    await Promise.all(starts.map((start, thread) => this.#startOne(start, thread)));
-  }
-
-  #startOne(start: DeliveryThreadStart, thread: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('./thread.ts', import.meta.url), {
-        workerData: start,
-        name: `delivery-${thread}`,
-      });
-      this.#workers[thread] = worker;
-      this.#jobs[thread] = [];
-      worker.on('error', (error) => {
-        reject(error);
-        this.#ports.failed(error as Error);
-      });
-      worker.on('exit', (code) => {
-        if (!this.#stopping)
-          this.#ports.failed(new Error(`delivery thread ${thread} ended with code ${code}`));
-      });
-      worker.on('message', (message: FromDelivery) => {
-        switch (message.type) {
-          case 'results':
-            this.#ports.results(message.results);
-            break;
-          case 'destination':
-            this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
-            break;
-          case 'ready':
-            resolve();
-            break;
-          case 'drained':
-            this.#drains.pop()?.(message.unfinished);
-            break;
-        }
-      });
+    this.#threads = new WorkerThreads({
+      name: 'delivery',
+      entry: new URL('./thread.ts', import.meta.url),
+      batch: (jobs) => ({ type: 'jobs', jobs }),
+      message: (_thread, message) => this.#message(message),
+      failed: (error) => ports.failed(error),
     });
   }
 
-  deliver(jobs: Job[]): void {
-    for (const job of jobs) this.#jobs[this.#threadOf(job.destination)]?.push(job);
-    if (this.#flushing) return;
-    this.#flushing = true;
-    queueMicrotask(() => this.#flush());
+  start(starts: DeliveryThreadStart[]): Promise<void> {
+    return this.#threads.start(starts);
   }
 
-  #flush(): void {
-    this.#flushing = false;
-    for (let thread = 0; thread < this.#workers.length; thread++) {
-      const jobs = this.#jobs[thread] as Job[];
-      if (jobs.length === 0) continue;
-      this.#jobs[thread] = [];
-      this.#post(thread, { type: 'jobs', jobs });
-    }
+  #message(message: FromDelivery): void {
+    if (message.type === 'results') this.#ports.results(message.results);
+    else if (message.type === 'destination')
+      this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
+  }
+
+  deliver(jobs: Job[]): void {
+    for (const job of jobs) this.#threads.gather(this.#threadOf(job.destination))?.push(job);
   }
 
   /** FNV-1a over the name: stable, so a destination keeps its thread. */
   #threadOf(destination: string): number {
-    if (this.#workers.length === 1) return 0;
+    const { count } = this.#threads;
+    if (count === 1) return 0;
     let hash = 0x811c9dc5;
     for (let i = 0; i < destination.length; i++)
       hash = Math.imul(hash ^ destination.charCodeAt(i), 0x01000193);
-    return (hash >>> 0) % this.#workers.length;
-  }
-
-  #post(thread: number, message: ToDelivery): void {
-    this.#workers[thread]?.postMessage(message);
+    return (hash >>> 0) % count;
   }
 
   postAll(message: ToDelivery): void {
-    for (let thread = 0; thread < this.#workers.length; thread++) this.#post(thread, message);
+    this.#threads.postAll(message);
   }
 
   /** Forgets that these destinations failed: their next jobs are tried. */
@@ -105,14 +63,11 @@ export class DeliveryThreads {
 
   /** Resolves with the jobs never begun, once what was on the wire has its results; after graceMs it is cut. */
   async drain(graceMs: number): Promise<Job[]> {
-    const all = Promise.all(this.#workers.map(() => new Promise<Job[]>((done) => this.#drains.push(done))));
-    this.postAll({ type: 'drain', graceMs });
-    return (await all).flat();
+    const answers = await this.#threads.drain({ type: 'drain', graceMs });
+    return answers.flatMap(({ unfinished }) => unfinished);
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    for (const done of this.#drains.splice(0)) done([]);
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  stop(): Promise<void> {
+    return this.#threads.stop();
   }
 }

@@ -8,6 +8,11 @@ export class Deque<T> {
     return this.#front.length + this.#back.length - this.#head;
   }
 
+  /** The item that `shift` would take. */
+  get first(): T | undefined {
+    return this.#front.at(-1) ?? this.#back[this.#head];
+  }
+
   push(item: T): void {
     this.#back.push(item);
   }

@@ -1,6 +1,6 @@
 /**
  * All that belongs to one destination: the attempts that are ready, its connections, and whether it is suspended.
- * Opens connections as the backlog asks, doubling at most; promises never to exceed the limits of the config and
+ * Opens connections as the backlog asks, doubling at most, and one more where mail waits long; promises never to exceed the limits of the config and
  * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
@@ -35,6 +35,8 @@ export interface DestinationPorts {
   handBack(attempt: Attempt): void;
   idle(session: ClientSession): void;
   busy(session: ClientSession): void;
+  /** Attempts wait and more connections may be opened: calls `pump` after delivery.backlog_wait_ms. */
+  waits(destination: Destination): void;
   suspended(destination: string, untilMs: number, reason: string): void;
 }
 
@@ -59,6 +61,7 @@ export class Destination implements SessionOwner {
   readonly #idle: ClientSession[] = [];
   readonly #dials = new Set<Dial>();
   readonly #dialOf = new Map<ClientSession, Dial>();
+  #dialledAtMs = 0;
   /** Sessions that ended, until their connection is gone. */
   #closing = 0;
   /** Connections that failed one after another. */
@@ -122,7 +125,10 @@ export class Destination implements SessionOwner {
   /** Takes an attempt; `pump` follows after the last of a batch. */
   accept(attempt: Attempt): void {
     if (this.#suspendedUntilMs > this.now()) this.#deferSuspended(attempt);
-    else this.#ready.push(attempt);
+    else {
+      attempt.readyAtMs = this.now();
+      this.#ready.push(attempt);
+    }
   }
 
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
@@ -137,16 +143,24 @@ export class Destination implements SessionOwner {
   }
 
   #wantedDials(): number {
-    const { backlog_per_connection, max_connections_per_destination } = this.rules;
+    const first = this.#ready.first;
+    if (first === undefined) return 0;
+    const { backlog_per_connection, backlog_wait_ms, max_connections_per_destination } = this.rules;
     const established = this.#sessions.size;
+    const most = max_connections_per_destination - this.#closing;
+    if (established > 0 && established < most) this.#ports.waits(this);
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
-    const byLimit = max_connections_per_destination - established - this.#closing;
-    return Math.min(byBacklog, byLimit, Math.max(1, established)) - this.#dials.size;
+    // Few messages, but they wait: what the open connections are at takes its time, or has stopped.
+    const sinceMs = Math.max(first.readyAtMs, this.#dialledAtMs);
+    const byTime = this.now() - sinceMs >= backlog_wait_ms ? established + 1 : 0;
+    const wanted = Math.min(Math.max(byBacklog, byTime), most, Math.max(1, established * 2));
+    return wanted - established - this.#dials.size;
   }
 
   #dial(): void {
-    const dial: Dial = { startedAtMs: this.now(), hosts: [], next: 0, session: null, fault: null };
+    this.#dialledAtMs = this.now();
+    const dial: Dial = { startedAtMs: this.#dialledAtMs, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
     // The route never rejects.
     void this.#ports.route(this.key).then((route) => {
@@ -239,8 +253,11 @@ export class Destination implements SessionOwner {
   }
 
   returned(attempt: Attempt): void {
-    if (!this.#ports.draining) this.#ready.unshift(attempt);
-    else this.#handBack(attempt);
+    if (this.#ports.draining) this.#handBack(attempt);
+    else {
+      attempt.readyAtMs = this.now();
+      this.#ready.unshift(attempt);
+    }
   }
 
   idle(session: ClientSession): void {

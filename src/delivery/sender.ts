@@ -59,6 +59,9 @@ export class Sender implements DestinationPorts {
   readonly #idle = new Set<ClientSession>();
   /** Destinations that got no connection because the thread has too many. */
   readonly #starved = new Set<Destination>();
+  /** Destinations with mail that waits for a connection, looked at again by one timer. */
+  #waiting = new Set<Destination>();
+  #waitTimer = false;
   /** Jobs taken and not yet answered. */
   #held = 0;
   #results: AttemptResult[] = [];
@@ -185,6 +188,20 @@ export class Sender implements DestinationPorts {
 
   busy(session: ClientSession): void {
     this.#idle.delete(session);
+  }
+
+  waits(destination: Destination): void {
+    this.#waiting.add(destination);
+    if (this.#waitTimer) return;
+    this.#waitTimer = true;
+    this.#ports.setTimer(this.config.delivery.backlog_wait_ms, () => {
+      this.#waitTimer = false;
+      const waiting = this.#waiting;
+      this.#waiting = new Set();
+      this.outside(() => {
+        for (const one of waiting) one.pump();
+      });
+    });
   }
 
   suspended(destination: string, untilMs: number, reason: string): void {

@@ -37,6 +37,11 @@ const TABLE = {
   timedOut: [421, '4.4.2', '{} timed out waiting for you'],
   tooSlow: [421, '4.4.2', '{} closes the connection: content comes too slowly'],
   tooManyErrors: [421, '4.7.0', '{} closes the connection: too many errors'],
+  tooManyIdleCommands: [
+    421,
+    '4.7.0',
+    '{} closes the connection: too many commands without mail; connect again',
+  ],
   tooManyTransactions: [421, '4.7.0', '{} closes the connection: too many transactions; connect again'],
 
   persistTimeout: [451, '4.3.0', 'Could not store the message in time; try again later'],

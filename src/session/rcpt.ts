@@ -46,6 +46,7 @@ export const rcpt: Verb<RcptCommand> = {
       };
       if (parameters.orcpt !== undefined) recipient.orcpt = parameters.orcpt;
       state.transaction.envelope.recipients.push(recipient);
+      session.movedOn();
     }
     session.reply(REPLY.rcptOk);
   },

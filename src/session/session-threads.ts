@@ -1,8 +1,5 @@
-/**
- * The main thread's side of the session threads: starts them, passes their messages on, gathers verdicts and
- * sends them in one postMessage per thread and loop turn.
- */
-import { Worker } from 'node:worker_threads';
+/** The main thread's side of the session threads: passes their messages on and the verdicts back. */
+import { WorkerThreads } from '../base/worker-threads.ts';
 import type { Message } from '../mail/message.ts';
 import { readMessages } from '../mail/message-wire.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
@@ -19,105 +16,61 @@ export interface SessionThreadsPorts {
 
 export class SessionThreads {
   readonly #ports: SessionThreadsPorts;
-  readonly #workers: Worker[] = [];
-  readonly #verdicts: number[][] = [];
-  #flushing = false;
-  #drained: (() => void)[] = [];
-  #stopping = false;
+  /** What is gathered are pairs: ticket, verdict. */
+  readonly #threads: WorkerThreads<number, ToSession, FromSession>;
   readonly reactorIds: number[] = [];
 
   constructor(ports: SessionThreadsPorts) {
     this.#ports = ports;
+    this.#threads = new WorkerThreads({
+      name: 'session',
+      entry: new URL('./thread.ts', import.meta.url),
+      batch: (pairs) => ({ type: 'verdicts', pairs }),
+      message: (thread, message) => this.#message(thread, message),
+      failed: (error) => ports.failed(error),
+    });
   }
 
   /** Resolves when every thread has its reactor. */
-  async start(starts: SessionThreadStart[]): Promise<void> {
-    await Promise.all(starts.map((start, thread) => this.#startOne(start, thread)));
+  start(starts: SessionThreadStart[]): Promise<void> {
+    return this.#threads.start(starts);
   }
 
-  #startOne(start: SessionThreadStart, thread: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const worker = new Worker(new URL('./thread.ts', import.meta.url), {
-        workerData: start,
-        name: `session-${thread}`,
-      });
-      this.#workers[thread] = worker;
-      this.#verdicts[thread] = [];
-      worker.on('error', (error) => {
-        reject(error);
-        this.#ports.failed(error as Error);
-      });
-      worker.on('exit', (code) => {
-        if (!this.#stopping)
-          this.#ports.failed(new Error(`session thread ${thread} ended with code ${code}`));
-      });
-      worker.on('message', (message: FromSession) => {
-        switch (message.type) {
-          case 'turn':
-            if (message.closedPeers.length > 0) this.#ports.closedPeers(message.closedPeers);
-            if (message.tickets.length > 0)
-              this.#ports.messages(
-                thread,
-                readMessages(message.messages, message.tickets.length),
-                message.tickets,
-              );
-            break;
-          case 'users':
-            this.#ports.users(message.users).then(
-              (shards) => this.#post(thread, { type: 'shards', users: message.users, shards }),
-              () => this.#post(thread, { type: 'shards', users: message.users, shards: null }),
-            );
-            break;
-          case 'ready':
-            this.reactorIds[thread] = message.reactorId;
-            resolve();
-            break;
-          case 'drained':
-            this.#drained.pop()?.();
-            break;
-        }
-      });
-    });
+  #message(thread: number, message: FromSession): void {
+    switch (message.type) {
+      case 'turn': {
+        const { closedPeers, messages, tickets } = message;
+        if (closedPeers.length > 0) this.#ports.closedPeers(closedPeers);
+        if (tickets.length > 0) this.#ports.messages(thread, readMessages(messages, tickets.length), tickets);
+        break;
+      }
+      case 'users': {
+        const { users } = message;
+        const answer = (shards: (number | null)[] | null): void =>
+          this.#threads.post(thread, { type: 'shards', users, shards });
+        this.#ports.users(users).then(answer, () => answer(null));
+        break;
+      }
+      case 'ready':
+        this.reactorIds[thread] = message.reactorId;
+    }
   }
 
   /** Answers the session that waits with this ticket; sent with all others of this turn. */
   verdict(thread: number, ticket: number, verdict: number): void {
-    if (ticket < 0) return;
-    this.#verdicts[thread]?.push(ticket, verdict);
-    if (this.#flushing) return;
-    this.#flushing = true;
-    queueMicrotask(() => this.#flush());
-  }
-
-  #flush(): void {
-    this.#flushing = false;
-    for (let thread = 0; thread < this.#workers.length; thread++) {
-      const pairs = this.#verdicts[thread] as number[];
-      if (pairs.length === 0) continue;
-      this.#verdicts[thread] = [];
-      this.#post(thread, { type: 'verdicts', pairs });
-    }
-  }
-
-  #post(thread: number, message: ToSession): void {
-    this.#workers[thread]?.postMessage(message);
+    if (ticket >= 0) this.#threads.gather(thread)?.push(ticket, verdict);
   }
 
   postAll(message: ToSession): void {
-    for (let thread = 0; thread < this.#workers.length; thread++) this.#post(thread, message);
+    this.#threads.postAll(message);
   }
 
   /** Resolves when every session has ended its open transaction; sessions then answer 421. */
-  drain(): Promise<void> {
-    if (this.#workers.length === 0) return Promise.resolve();
-    const all = Promise.all(this.#workers.map(() => new Promise<void>((done) => this.#drained.push(done))));
-    this.postAll({ type: 'drain' });
-    return all.then(() => undefined);
+  async drain(): Promise<void> {
+    await this.#threads.drain({ type: 'drain' });
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    for (const done of this.#drained.splice(0)) done();
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  stop(): Promise<void> {
+    return this.#threads.stop();
   }
 }

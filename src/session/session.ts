@@ -39,6 +39,8 @@ export class Session {
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
+  /** Commands since the last that brought mail forward. */
+  #idleCommands = 0;
   #deadlineSetMs = 0;
 
   /** @param address peer address, or 'unix'. @param listener number of the listener it came in by. */
@@ -119,6 +121,10 @@ export class Session {
   line(text: string, flags: number): void {
     if (this.state.phase === 'closed') return;
     this.context.transcript?.command(this.id, text);
+    if (++this.#idleCommands > this.#idleLimit()) {
+      this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
+      return;
+    }
     const code = verbCode(text);
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
@@ -131,6 +137,12 @@ export class Session {
       this.context.port.expectLines(this.connection);
     }
     this.#renewDeadline();
+  }
+
+  /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
+  #idleLimit(): number {
+    const { maxIdleCommands, maxRecipients } = this.context.settings;
+    return this.state.phase === 'envelope' ? maxIdleCommands + maxRecipients : maxIdleCommands;
   }
 
   #command(text: string, code: number): void {
@@ -154,6 +166,8 @@ export class Session {
     }
     const refusal = verb.admit?.(this, command) ?? null;
     if (refusal !== null) {
+      // Mail was offered, and it is we who have no room.
+      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
       this.reply(refusal);
       return;
     }
@@ -196,6 +210,7 @@ export class Session {
     const { transaction, octets, chunkOctets } = state;
     const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
     if (refusal === null) {
+      if (chunkOctets > 0) this.movedOn();
       this.reply(REPLY.chunkOk.with(chunkOctets));
       this.#proceed({ phase: 'chunks', transaction, octets });
       return;
@@ -258,6 +273,11 @@ export class Session {
     this.reply(REPLY.draining.with(this.context.settings.hostname));
   }
 
+  /** Mail was brought forward: what harmless commands are counted from. */
+  movedOn(): void {
+    this.#idleCommands = 0;
+  }
+
   inTransaction(): boolean {
     const { phase } = this.state;
     return phase !== 'new' && phase !== 'ready' && phase !== 'securing' && phase !== 'closed';
@@ -312,6 +332,7 @@ export class Session {
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
     const { settings, admission, port, submissions, arena } = this.context;
+    this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??

@@ -29,6 +29,7 @@ export interface SessionSettings {
   readonly maxRecipients: number;
   readonly maxTransactions: number;
   readonly maxErrors: number;
+  readonly maxIdleCommands: number;
   readonly maxHops: number;
   readonly commandTimeoutMs: number;
   readonly dataTimeoutMs: number;
@@ -75,6 +76,7 @@ export function settingsOf(config: Config): SessionSettings {
     maxRecipients: smtp.max_recipients,
     maxTransactions: smtp.max_transactions,
     maxErrors: smtp.max_errors,
+    maxIdleCommands: smtp.max_idle_commands,
     maxHops: smtp.max_hops,
     commandTimeoutMs: smtp.command_timeout_ms,
     dataTimeoutMs: smtp.data_timeout_ms,

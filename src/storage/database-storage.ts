@@ -5,20 +5,12 @@
  * would write it twice, page by page (log, then file), which costs more than the bundle's two extra fsyncs.
  */
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../base/errors.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
-import { BundleWriter } from './bundle-writer.ts';
-import {
-  keepSpilled,
-  loadFile,
-  makeDurableFolder,
-  readFilePart,
-  syncFolder,
-  unlinkIfThere,
-} from './content-file.ts';
+import { makeDurableFolder, syncFolder, unlinkIfThere } from './content-file.ts';
+import { ContentFolder, type ContentFolderOptions, type PendingBundle } from './content-folder.ts';
 import { storageError } from './errors.ts';
 import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
@@ -27,25 +19,20 @@ const BUNDLE_FROM_BYTES = 262_144;
 const BUNDLED_CONTENT_BYTES = 8192;
 const BUNDLE = '.bundle';
 
-export interface DatabaseStorageOptions {
-  /** Folder of large contents. */
-  folder: string;
-  /** Longer content of a file stays in the file when it is loaded. */
-  spillThresholdBytes: number;
-}
-
 export class DatabaseStorage implements Storage {
   readonly #arena: Arena;
-  readonly #bundles = new BundleWriter();
-  readonly #options: DatabaseStorageOptions;
+  readonly #files: ContentFolder;
+  readonly #options: ContentFolderOptions;
   readonly #insert: StatementSync;
   readonly #erase: StatementSync;
   readonly #parts: StatementSync;
   #nextId: number;
 
-  constructor(db: DatabaseSync, arena: Arena, options: DatabaseStorageOptions) {
+  /** @param options the folder of spilled contents and bundles. */
+  constructor(db: DatabaseSync, arena: Arena, options: ContentFolderOptions) {
     this.#arena = arena;
     this.#options = options;
+    this.#files = new ContentFolder(arena, options);
     this.#insert = db.prepare('INSERT INTO content (id, bytes) VALUES (?, ?)');
     this.#erase = db.prepare('DELETE FROM content WHERE id BETWEEN ? AND ?');
     this.#parts = db.prepare('SELECT bytes FROM content WHERE id BETWEEN ? AND ? ORDER BY id');
@@ -57,18 +44,17 @@ export class DatabaseStorage implements Storage {
   async put(items: StorageItem[]): Promise<ContentRef[]> {
     const refs: ContentRef[] = [];
     const bundling = this.#isWorthBundling(items);
-    let bundle: { object: string; views: Buffer[]; lengthBytes: number } | null = null;
+    let bundle: PendingBundle | null = null;
     try {
-      for (const { queueId, content, lengthBytes } of items) {
-        if (this.#arena.file(content) !== null) {
+      for (const item of items) {
+        const { queueId, content, lengthBytes } = item;
+        if (this.#files.isSpilled(item)) {
           makeDurableFolder(this.#options.folder);
           refs.push({ object: queueId, offset: 0, lengthBytes, parts: 0 });
-          keepSpilled(this.#arena, content, this.#path(queueId));
+          this.#files.keep(queueId, item);
         } else if (bundling && lengthBytes >= BUNDLED_CONTENT_BYTES) {
-          bundle ??= { object: `${queueId}${BUNDLE}`, views: [], lengthBytes: 0 };
-          refs.push({ object: bundle.object, offset: bundle.lengthBytes, lengthBytes, parts: 0 });
-          bundle.views.push(...this.#arena.parts(content));
-          bundle.lengthBytes += lengthBytes;
+          bundle ??= this.#files.bundle(`${queueId}${BUNDLE}`);
+          refs.push(this.#files.add(bundle, item));
         } else {
           const parts = this.#arena.parts(content).length;
           refs.push({ object: '', offset: this.#nextId, lengthBytes, parts });
@@ -77,7 +63,7 @@ export class DatabaseStorage implements Storage {
       }
       if (bundle !== null) {
         makeDurableFolder(this.#options.folder);
-        this.#bundles.write(this.#path(bundle.object), bundle.views);
+        this.#files.write(bundle);
       }
       if (refs.some(({ object }) => object !== '')) syncFolder(this.#options.folder);
     } catch (error) {
@@ -89,8 +75,9 @@ export class DatabaseStorage implements Storage {
 
   #isWorthBundling(items: StorageItem[]): boolean {
     let bytes = 0;
-    for (const { content, lengthBytes } of items)
-      if (lengthBytes >= BUNDLED_CONTENT_BYTES && this.#arena.file(content) === null) bytes += lengthBytes;
+    for (const item of items)
+      if (item.lengthBytes >= BUNDLED_CONTENT_BYTES && !this.#files.isSpilled(item))
+        bytes += item.lengthBytes;
     return bytes >= BUNDLE_FROM_BYTES;
   }
 
@@ -105,26 +92,16 @@ export class DatabaseStorage implements Storage {
   }
 
   async discard(refs: ContentRef[]): Promise<void> {
-    for (const { object } of refs) if (object !== '') unlinkIfThere(this.#path(object));
+    this.#files.remove(refs.flatMap(({ object }) => (object === '' ? [] : [object])));
   }
 
   async remove(objects: string[]): Promise<void> {
-    for (const object of objects) unlinkIfThere(this.#path(object));
+    this.#files.remove(objects);
   }
 
   async load(ref: ContentRef): Promise<ContentHandle> {
     if (ref.object === '') return this.#arena.store(this.#rows(ref));
-    try {
-      return loadFile(
-        this.#arena,
-        this.#path(ref.object),
-        ref.offset,
-        ref.lengthBytes,
-        this.#options.spillThresholdBytes,
-      );
-    } catch (error) {
-      throw storageError(error, this.#options.folder);
-    }
+    return this.#files.load(ref);
   }
 
   #rows(ref: ContentRef): Uint8Array {
@@ -144,11 +121,7 @@ export class DatabaseStorage implements Storage {
 
   async read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array> {
     if (ref.object === '') return this.#rows(ref).subarray(offset, offset + maxBytes);
-    try {
-      return readFilePart(this.#path(ref.object), ref.offset, ref.lengthBytes, offset, maxBytes);
-    } catch (error) {
-      throw storageError(error, this.#options.folder);
-    }
+    return this.#files.read(ref, offset, maxBytes);
   }
 
   async sweep(isReferenced: ReferenceCheck): Promise<number> {
@@ -159,13 +132,10 @@ export class DatabaseStorage implements Storage {
       return 0; // made when the first large content comes
     }
     let swept = 0;
-    for (const name of names) if (!(await isReferenced(name)) && unlinkIfThere(this.#path(name))) swept++;
+    for (const name of names)
+      if (!(await isReferenced(name)) && unlinkIfThere(this.#files.path(name))) swept++;
     return swept;
   }
 
   async close(): Promise<void> {}
-
-  #path(object: string): string {
-    return join(this.#options.folder, object);
-  }
 }

@@ -1,41 +1,77 @@
 /**
  * Objects to delete, behind the commits: some at once, the others wait, and those beyond the limit are left to the
- * sweep. A deletion that fails is left to it as well.
+ * sweep. A deletion that fails is left to it as well; but where it failed because the place cannot be reached, it
+ * waits, and so do the others, until `resume` is called.
  */
 const MAX_WAITING = 10_000;
 const AT_ONCE = 4;
 
+export interface DeletionsOptions {
+  atOnce?: number;
+  /** Whether the place where the objects lie can be reached now. */
+  isReachable?: () => boolean;
+}
+
 export class Deletions {
   readonly #delete: (object: string) => Promise<void>;
-  readonly #waiting: string[] = [];
+  readonly #atOnce: number;
+  readonly #isReachable: () => boolean;
+  readonly #waiting = new Set<string>();
+  readonly #underWay = new Set<string>();
   #running = 0;
   #idle: (() => void)[] = [];
   #stopped = false;
 
   /** @param remove may reject. */
-  constructor(remove: (object: string) => Promise<void>) {
+  constructor(remove: (object: string) => Promise<void>, options: DeletionsOptions = {}) {
     this.#delete = remove;
+    this.#atOnce = options.atOnce ?? AT_ONCE;
+    this.#isReachable = options.isReachable ?? (() => true);
   }
 
   add(objects: string[]): void {
-    for (const object of objects) if (this.#waiting.length < MAX_WAITING) this.#waiting.push(object);
-    while (this.#running < AT_ONCE && this.#waiting.length > 0 && !this.#stopped) {
+    for (const object of objects) this.#enqueue(object);
+    this.resume();
+  }
+
+  #enqueue(object: string): void {
+    if (this.#waiting.size < MAX_WAITING) this.#waiting.add(object);
+  }
+
+  /** The place can be reached again. */
+  resume(): void {
+    while (this.#running < this.#atOnce && this.#waiting.size > 0 && this.#mayGoOn()) {
       this.#running++;
       void this.#work();
     }
   }
 
+  /** It is to be deleted, and is not yet. */
+  has(object: string): boolean {
+    return this.#waiting.has(object) || this.#underWay.has(object);
+  }
+
+  #mayGoOn(): boolean {
+    return !this.#stopped && this.#isReachable();
+  }
+
   async #work(): Promise<void> {
-    for (
-      let object = this.#waiting.pop();
-      object !== undefined && !this.#stopped;
-      object = this.#waiting.pop()
-    )
-      await this.#delete(object).catch(() => {}); // the sweep finds it
+    while (this.#mayGoOn()) {
+      const object = this.#waiting.values().next().value;
+      if (object === undefined) break;
+      this.#waiting.delete(object);
+      this.#underWay.add(object);
+      try {
+        await this.#delete(object);
+      } catch {
+        if (!this.#isReachable()) this.#enqueue(object); // else the sweep finds it
+      }
+      this.#underWay.delete(object);
+    }
     if (--this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Waits until all is deleted, no longer than `limitMs`; then nothing more is begun. */
+  /** Waits until all that can be is deleted, no longer than `limitMs`; then nothing more is begun. */
   async close(limitMs: number): Promise<void> {
     if (this.#running > 0)
       await new Promise<void>((resolve) => {

@@ -6,23 +6,13 @@ import { readdirSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
-import { BundleWriter } from './bundle-writer.ts';
-import {
-  keepSpilled,
-  loadFile,
-  makeDurableFolder,
-  readFilePart,
-  syncFolder,
-  unlinkIfThere,
-} from './content-file.ts';
+import { makeDurableFolder, syncFolder, unlinkIfThere } from './content-file.ts';
+import { ContentFolder, type ContentFolderOptions, type PendingBundle } from './content-folder.ts';
 import { storageError } from './errors.ts';
 import { BUNDLE, DAY, dayOf } from './object-name.ts';
 import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
-export interface LocalStorageOptions {
-  folder: string;
-  /** Longer content of a file stays in the file when it is loaded. */
-  spillThresholdBytes: number;
+export interface LocalStorageOptions extends ContentFolderOptions {
   /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
   sweepMinAgeMs: number;
 }
@@ -30,33 +20,31 @@ export interface LocalStorageOptions {
 const SINGLE = '.content';
 
 export class LocalStorage implements Storage {
-  readonly #arena: Arena;
-  readonly #bundles = new BundleWriter();
+  readonly #files: ContentFolder;
   readonly #options: LocalStorageOptions;
 
   constructor(arena: Arena, options: LocalStorageOptions) {
-    this.#arena = arena;
     this.#options = options;
+    this.#files = new ContentFolder(arena, options);
   }
 
   async put(items: StorageItem[]): Promise<ContentRef[]> {
     const refs: ContentRef[] = [];
     const folders = new Set<string>();
     try {
-      let bundle: { object: string; views: Buffer[]; lengthBytes: number } | null = null;
-      for (const { queueId, content, lengthBytes } of items) {
-        if (this.#arena.file(content) !== null) {
+      let bundle: PendingBundle | null = null;
+      for (const item of items) {
+        const { queueId, lengthBytes } = item;
+        if (this.#files.isSpilled(item)) {
           const object = this.#object(queueId, SINGLE, folders);
           refs.push({ object, offset: 0, lengthBytes, parts: 0 });
-          keepSpilled(this.#arena, content, this.#path(object));
+          this.#files.keep(object, item);
           continue;
         }
-        bundle ??= { object: this.#object(queueId, BUNDLE, folders), views: [], lengthBytes: 0 };
-        refs.push({ object: bundle.object, offset: bundle.lengthBytes, lengthBytes, parts: 0 });
-        bundle.views.push(...this.#arena.parts(content));
-        bundle.lengthBytes += lengthBytes;
+        bundle ??= this.#files.bundle(this.#object(queueId, BUNDLE, folders));
+        refs.push(this.#files.add(bundle, item));
       }
-      if (bundle !== null) this.#bundles.write(this.#path(bundle.object), bundle.views);
+      if (bundle !== null) this.#files.write(bundle);
       for (const folder of folders) syncFolder(folder);
     } catch (error) {
       await this.discard(refs);
@@ -82,33 +70,19 @@ export class LocalStorage implements Storage {
 
   async discard(refs: ContentRef[]): Promise<void> {
     // A bundle is discarded only whole: contents of one that was half used (a rejected DSN) go with its last mail.
-    for (const object of new Set(refs.map((ref) => ref.object))) unlinkIfThere(this.#path(object));
+    this.#files.remove(new Set(refs.map(({ object }) => object)));
   }
 
   async remove(objects: string[]): Promise<void> {
-    for (const object of objects) unlinkIfThere(this.#path(object));
+    this.#files.remove(objects);
   }
 
   async load(ref: ContentRef): Promise<ContentHandle> {
-    try {
-      return loadFile(
-        this.#arena,
-        this.#path(ref.object),
-        ref.offset,
-        ref.lengthBytes,
-        this.#options.spillThresholdBytes,
-      );
-    } catch (error) {
-      throw storageError(error, this.#options.folder);
-    }
+    return this.#files.load(ref);
   }
 
   async read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array> {
-    try {
-      return readFilePart(this.#path(ref.object), ref.offset, ref.lengthBytes, offset, maxBytes);
-    } catch (error) {
-      throw storageError(error, this.#options.folder);
-    }
+    return this.#files.read(ref, offset, maxBytes);
   }
 
   async sweep(isReferenced: ReferenceCheck): Promise<number> {
@@ -137,10 +111,6 @@ export class LocalStorage implements Storage {
   }
 
   async close(): Promise<void> {}
-
-  #path(object: string): string {
-    return join(this.#options.folder, object);
-  }
 }
 
 function names(folder: string): string[] {

@@ -45,11 +45,43 @@ test('many messages share few connections, never more than the limit, and each a
   });
 });
 
-test('a small backlog opens connections one by one while it lasts, not one per message', async () => {
-  const delivery = { backlog_per_connection: 50, max_connections_per_destination: 50 };
-  await withSink({ delays: { greeting: 20 } }, delivery, async (sink, harness) => {
-    allDelivered(await harness.attemptAll(many(50)));
-    assert.ok(sink.peakConnections < 25, `${sink.peakConnections} connections`);
+for (const [count, backlog_per_connection, most] of [
+  [50, 50, 1],
+  [50, 20, 3],
+  [12, 3, 4],
+] as const)
+  test(`${count} messages open ${most} connections at most where backlog_per_connection is ${backlog_per_connection}`, async () => {
+    const delivery = {
+      backlog_per_connection,
+      backlog_wait_ms: 3_600_000,
+      max_connections_per_destination: 50,
+    };
+    await withSink({ delays: { greeting: 20, dot: 2 } }, delivery, async (sink, harness) => {
+      allDelivered(await harness.attemptAll(many(count)));
+      assert.ok(sink.connections <= most, `${sink.connections} connections`);
+    });
+  });
+
+test('few messages that wait longer than backlog_wait_ms get a further connection', async () => {
+  const delivery = { backlog_per_connection: 50, backlog_wait_ms: 1000 };
+  await withSink({}, delivery, async (sink, harness) => {
+    const delivered = () => harness.results.filter((result) => fates(result)[0] === 'delivered').length;
+    const fire = (afterMs: number) => {
+      harness.clockOffsetMs = afterMs;
+      const [timer, ...others] = harness.timers.splice(0);
+      assert.equal(timer?.ms, 1000);
+      assert.deepEqual(others, [], 'one timer, however many wait');
+      timer.fire();
+    };
+    const jobs = [{ recipients: ['hang-at-rcpt@x.test'] }, ...many(5)].map((input) => harness.job(input));
+    harness.sender.accept(jobs);
+    await sink.until(() => sink.commands.some((command) => command.includes('hang-at-rcpt')));
+    // Not yet.
+    fire(-60_000);
+    assert.equal(delivered(), 0);
+    fire(1001);
+    await harness.until(() => delivered() === 5);
+    assert.equal(sink.connections, 2);
   });
 });
 

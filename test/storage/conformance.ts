@@ -121,6 +121,35 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       await eventually(async () => assert.deepEqual(await objects(), []));
     });
 
+    for (const how of ['deleted', 'settled'] as const)
+      it(`has no object left when mail of many commits is ${how} at once`, async () => {
+        const queueIds: string[] = [];
+        for (let n = 0; n < 80; n++) queueIds.push(await queue.add([`u${n}@one.test`], 'SENDING'));
+        if (how === 'settled') {
+          const settlements = queueIds.map((queueId) => ({
+            queueId,
+            destination: 'one.test',
+            fence: 1,
+            attempts: 1,
+            retryAtMs: null,
+            delayNotified: false,
+            groups: [delivered([0])],
+          }));
+          await queue.database.commit(queue.batch({ settlements }));
+        } else {
+          const rows = queueIds.map((queueId) => ({
+            queueId,
+            destination: 'one.test',
+            fence: 1,
+            reason: '',
+          }));
+          await queue.database.release(rows, 1000);
+          await queue.database.operate('delete', 'all', 1000);
+        }
+        assert.equal((await queue.database.stats()).mails, 0);
+        await eventually(async () => assert.deepEqual(await objects(), []), 20_000);
+      });
+
     it('stores nothing of a commit that fails', async () => {
       const large = queue.message(['a@one.test'], { content: Buffer.alloc(300_000, 1), spill: true });
       const bad = queue.plan(queue.message(['b@one.test']));

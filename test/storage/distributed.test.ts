@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, it, type TestContext } from 'node:test
 import type { DistributedStorageOptions } from '../../src/storage/distributed/distributed-storage.ts';
 import { rank } from '../../src/storage/distributed/placement.ts';
 import { Root } from '../../src/storage/distributed/root.ts';
+import { pathOf } from '../../src/storage/object-name.ts';
 import type { ContentRef } from '../../src/storage/storage.ts';
 import { QueueFixture } from '../persistence/fixture.ts';
 import { skipWithoutMount } from '../support/tmpfs.ts';
@@ -145,7 +146,7 @@ describe('storage distributed', () => {
         message: /root1: .*root2: /,
       });
     assert.ok(performance.now() - begun < 2000);
-    assert.deepEqual(fixture.files(0), []);
+    await eventually(() => assert.deepEqual(fixture.files(0), []));
     for (const root of fixture.roots.slice(1)) {
       rmSync(root);
       mkdirSync(root);
@@ -218,18 +219,69 @@ describe('storage distributed', () => {
     assert.ok(performance.now() - begun > 300);
   });
 
-  it('deletes every replica; one on a root that was away is swept when it is back', async () => {
-    const [ref] = await fixture.put('short-lived');
-    const [, away = ''] = fixture.replicas(ref);
-    const root = fixture.roots.find((path) => away.startsWith(path)) as string;
-    renameSync(root, `${root}.away`);
-    for (let i = 0; fixture.said('storage.root-aside').length === 0; i++) await fixture.put(`more ${i}`);
-    await fixture.storage.remove([(ref as ContentRef).object]);
-    assert.deepEqual(fixture.replicas(ref), []);
-    renameSync(`${root}.away`, root);
-    await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
-    await fixture.storage.sweep((object) => object !== (ref as ContentRef).object);
-    assert.deepEqual(fixture.replicas(ref), []);
+  it('deletes more bundles at once than may wait for a root, and stores new ones meanwhile', async () => {
+    const gone: string[] = [];
+    for (let i = 0; i < 150; i++) gone.push(((await fixture.put(`content ${i}`))[0] as ContentRef).object);
+    const removed = fixture.storage.remove(gone);
+    const kept = await fixture.put('new mail');
+    await removed;
+    await eventually(() =>
+      assert.deepEqual(
+        new Set([0, 1, 2].flatMap((root) => fixture.files(root))),
+        new Set(kept.map(({ object }) => pathOf(object))),
+      ),
+    );
+    assert.deepEqual(fixture.said('storage.root-aside'), []);
+  });
+
+  for (const known of [true, false])
+    it(`deletes what is on a root that is away once it is back, ${known ? 'aside before' : 'not known to be away'}`, async () => {
+      const [ref] = await fixture.put('short-lived');
+      const [, away = ''] = fixture.replicas(ref);
+      const root = fixture.roots.find((path) => away.startsWith(path)) as string;
+      renameSync(root, `${root}.away`);
+      if (known)
+        for (let i = 0; fixture.said('storage.root-aside').length === 0; i++) await fixture.put(`more ${i}`);
+      await fixture.storage.remove([(ref as ContentRef).object]);
+      await eventually(() => assert.deepEqual(fixture.replicas(ref), []));
+      await eventually(() => assert.equal(fixture.said('storage.root-aside').length, 1));
+      renameSync(`${root}.away`, root);
+      await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
+      await eventually(() => assert.ok(fixture.said('storage.scrubbed').length > 0));
+      await eventually(() => assert.deepEqual(fixture.replicas(ref), []));
+    });
+
+  it('a copy that a repair makes while its object is deleted goes as well', async (t) => {
+    const [deleted] = await fixture.put('short-lived');
+    const [other] = await fixture.put('repaired after it');
+    const [lost = '', source = ''] = fixture.replicas(deleted);
+    const copying = Promise.withResolvers<void>();
+    const mayCopy = Promise.withResolvers<void>();
+    const mayDelete = Promise.withResolvers<void>();
+    const { makeFolder, delete: del } = Root.prototype;
+    t.mock.method(Root.prototype, 'makeFolder', async function (this: Root, folder: string) {
+      copying.resolve();
+      await mayCopy.promise;
+      return makeFolder.call(this, folder);
+    });
+    let passedBy = false;
+    t.mock.method(Root.prototype, 'delete', async function (this: Root, path: string) {
+      if (source.startsWith(this.path)) await mayDelete.promise;
+      await del.call(this, path);
+      if (lost.startsWith(this.path)) passedBy = true;
+    });
+    for (const ref of [deleted, other]) {
+      rmSync(fixture.replicas(ref)[0] as string);
+      await fixture.load(ref);
+    }
+    await copying.promise;
+    await fixture.storage.remove([(deleted as ContentRef).object]);
+    await eventually(() => assert.ok(passedBy));
+    mayCopy.resolve();
+    await eventually(() => assert.equal(fixture.replicas(other).length, 2));
+    mayDelete.resolve();
+    await eventually(() => assert.deepEqual(fixture.replicas(deleted), []));
+    assert.equal(fixture.said('storage.replica-repaired').length, 1);
   });
 
   it('sweeps its own folder and no other queue’s, and young objects only when it is alone', async () => {
@@ -269,7 +321,9 @@ describe('storage distributed', () => {
     use({}, 2);
     for (const root of [0, 1]) fixture.mount(root, 64);
     await assert.rejects(fixture.put('z'.repeat(200_000)), { code: 'storage-full' });
-    assert.deepEqual([...fixture.files(0), ...fixture.files(1)], [], 'nothing half-written is left');
+    await eventually(() =>
+      assert.deepEqual([...fixture.files(0), ...fixture.files(1)], [], 'nothing half-written is left'),
+    );
   });
 
   it('a root that turns read-only is put aside, still read, and returns', { skip }, async () => {

@@ -9,6 +9,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { ContentHandle } from '../../mail/message.ts';
 import { type Arena, NO_CONTENT } from '../../native.ts';
 import { type Bundle, bundlesOf, fillRefs, type Piece } from '../bundle.ts';
+import { Deletions } from '../deletions.ts';
 import { storageError } from '../errors.ts';
 import type { SayNote } from '../notes.ts';
 import { BUNDLE, DAY, type ObjectNames, pathOf } from '../object-name.ts';
@@ -48,6 +49,8 @@ export class DistributedStorage implements Storage {
   readonly #options: DistributedStorageOptions;
   readonly #roots: Root[];
   readonly #repairer: Repairer;
+  /** One at a time in each root, so that a write waits for no more than that. */
+  readonly #deletions = new Map<Root, Deletions>();
   /** Content whose replica was proven and is read on in parts: `queue cat` asks for one part after another. */
   #proven: { object: string; offset: number; root: Root } | null = null;
 
@@ -60,10 +63,24 @@ export class DistributedStorage implements Storage {
           firstDelayMs: options.firstDelayMs ?? 1000,
           probeTimeoutMs: options.timeoutMs,
           say: options.say,
-          returned: () => this.#repairer.scrubSoon(),
+          returned: (root) => {
+            this.#deletions.get(root)?.resume();
+            this.#repairer.scrubSoon();
+          },
         }),
     );
-    this.#repairer = new Repairer(this.#roots, options);
+    for (const root of this.#roots) this.#deletions.set(root, this.#deletionsIn(root));
+    const deletions = [...this.#deletions.values()];
+    const isDeleted = (object: string): boolean => deletions.some((one) => one.has(object));
+    this.#repairer = new Repairer(this.#roots, { ...options, isDeleted });
+  }
+
+  #deletionsIn(root: Root): Deletions {
+    const { timeoutMs } = this.#options;
+    return new Deletions((object) => root.run(() => root.delete(pathOf(object)), timeoutMs), {
+      atOnce: 1,
+      isReachable: () => !root.isAside,
+    });
   }
 
   async put(items: StorageItem[]): Promise<ContentRef[]> {
@@ -154,16 +171,10 @@ export class DistributedStorage implements Storage {
     await this.remove([...new Set(refs.map(({ object }) => object))]);
   }
 
-  /** A root that is aside keeps its replica until it is swept. */
+  /** Goes on behind the commit. A root that is aside keeps its replica until it returns. */
   async remove(objects: string[]): Promise<void> {
-    const { timeoutMs } = this.#options;
-    const deletions = objects.flatMap((object) => {
-      this.#repairer.forget(object);
-      return this.#roots
-        .filter((root) => root.isHealthy)
-        .map((root) => root.run(() => remove(join(root.path, pathOf(object))), timeoutMs));
-    });
-    await Promise.allSettled(deletions);
+    for (const object of objects) this.#repairer.forget(object);
+    for (const deletions of this.#deletions.values()) deletions.add(objects);
   }
 
   async load(ref: ContentRef): Promise<ContentHandle> {
@@ -336,7 +347,11 @@ export class DistributedStorage implements Storage {
 
   async close(): Promise<void> {
     this.#repairer.stop();
-    await Promise.all(this.#roots.map((root) => root.close(CLOSE_MS)));
+    const closed = [...this.#deletions].map(async ([root, deletions]) => {
+      await deletions.close(CLOSE_MS);
+      await root.close(CLOSE_MS);
+    });
+    await Promise.all(closed);
   }
 }
 

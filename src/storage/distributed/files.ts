@@ -62,12 +62,14 @@ async function writeAt(fd: number, bytes: Buffer, at: number): Promise<number> {
   return at + bytes.length;
 }
 
-/** Deletes a file; does nothing when it is not there. */
-export async function remove(path: string): Promise<void> {
+/** Deletes a file; @returns false when it was not there. */
+export async function remove(path: string): Promise<boolean> {
   try {
     await unlink(path);
+    return true;
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error;
+    return false;
   }
 }
 

@@ -7,7 +7,7 @@ import { access, opendir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SayNote } from '../notes.ts';
 import { BUNDLE, DAY, type ObjectNames, pathOf } from '../object-name.ts';
-import { copyReplica, type Unusable, verifyReplica } from './files.ts';
+import { copyReplica, remove, type Unusable, verifyReplica } from './files.ts';
 import { rank } from './placement.ts';
 import { type Root, syncFolder } from './root.ts';
 
@@ -21,6 +21,8 @@ export interface RepairOptions {
   scrubIntervalMs: number;
   scrubBytesPerS: number;
   names: ObjectNames;
+  /** A root still has it, but no mail refers to it any more: what it lacks elsewhere is no fault. */
+  isDeleted(object: string): boolean;
   say: SayNote;
 }
 
@@ -28,6 +30,8 @@ export class Repairer {
   readonly #roots: Root[];
   readonly #options: RepairOptions;
   readonly #noted = new Set<string>();
+  /** The object being repaired, and whether it was deleted meanwhile. */
+  #inHand: { object: string; deleted: boolean } | null = null;
   #working = false;
   #scrubWanted = false;
   #stopped = false;
@@ -53,6 +57,7 @@ export class Repairer {
   /** It is deleted. */
   forget(object: string): void {
     this.#noted.delete(object);
+    if (this.#inHand?.object === object) this.#inHand.deleted = true;
   }
 
   /** A root came back: what was written without it lacks a replica. */
@@ -96,8 +101,11 @@ export class Repairer {
 
   /** Proves every replica of an object and copies a good one to where one lacks. */
   async #repair(object: string): Promise<void> {
-    const { replicaCount, say } = this.#options;
+    const { replicaCount, isDeleted, say } = this.#options;
+    if (isDeleted(object)) return;
     const path = pathOf(object);
+    const inHand = { object, deleted: false };
+    this.#inHand = inHand;
     const good: Root[] = [];
     const damaged: Root[] = [];
     for (const root of rank(object, this.#roots)) {
@@ -121,7 +129,7 @@ export class Repairer {
       object,
       this.#roots.filter((root) => root.isHealthy && !good.includes(root) && !damaged.includes(root)),
     ).slice(0, Math.max(0, replicaCount - good.length - damaged.length));
-    for (const target of [...damaged, ...lacking]) await this.#copy(object, source, target);
+    for (const target of [...damaged, ...lacking]) await this.#copy(inHand, source, target);
   }
 
   async #prove(root: Root, path: string): Promise<'good' | Unusable | null> {
@@ -135,13 +143,19 @@ export class Repairer {
     }
   }
 
-  async #copy(object: string, source: Root, target: Root): Promise<void> {
-    if (!target.isHealthy || this.#stopped) return;
+  async #copy(inHand: { object: string; deleted: boolean }, source: Root, target: Root): Promise<void> {
+    const { object } = inHand;
+    if (inHand.deleted || !target.isHealthy || this.#stopped) return;
     const path = pathOf(object);
     try {
       const folder = await target.makeFolder(dirname(path));
       const copied = await copyReplica(join(source.path, path), join(target.path, path));
       if (copied !== 'copied') return;
+      if (inHand.deleted) {
+        // The deletion may have come by before the copy got its name.
+        await remove(join(target.path, path));
+        return;
+      }
       await syncFolder(folder);
     } catch (error) {
       target.setAside(error);

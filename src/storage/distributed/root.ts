@@ -65,6 +65,11 @@ export class Root {
     return this.#fault === null && this.#waiting < MAX_WAITING;
   }
 
+  /** It failed, and no small write has succeeded since. One that is only busy is not aside. */
+  get isAside(): boolean {
+    return this.#fault !== null;
+  }
+
   /** May be asked for what it has: also a full or read-only disk can be read, but not one that hangs. */
   get isReadable(): boolean {
     return this.#overdue === 0 && this.#waiting < MAX_WAITING;
@@ -169,6 +174,11 @@ export class Root {
         await this.#forgetFolders(); // the root was emptied, or another disk is there
       }
     }
+  }
+
+  /** Within `run`: deletes a file if it is there. Throws when it cannot be known, because the root is gone. */
+  async delete(path: string): Promise<void> {
+    if (!(await remove(join(this.path, path)))) await this.#check();
   }
 
   /** Makes a folder below the root where it is missing, durably; returns its path. */
