@@ -176,6 +176,11 @@ const delivery = z.strictObject({
   mx_port: count(1, 65535).default(25).describe('Port of MX hosts.').meta(live),
   smarthost: nextHop.optional().describe('Next hop for all mail without a route. Absent: mail goes by MX.'),
   tls: deliveryTls.prefault({}),
+  mta_sts: z.strictObject({
+    enabled: z.boolean().default(false).describe('Ask for the MTA-STS policies (RFC 8461) of domains that go by MX and keep to those that enforce: only exchangers they name, only with verified TLS. A domain in tls.destinations keeps the mode it has there.'),
+    fetch_timeout_ms: ms(100, 600_000).default(30_000).describe('Time to fetch a policy.').meta(live),
+    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept, by one delivery thread, in memory.'),
+  }).prefault({}),
   routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),

@@ -10,6 +10,8 @@ export interface TlsPolicy {
   implicit: boolean;
   /** Sent and verified instead of the host's name. */
   serverName: string | undefined;
+  /** The operator set it for this very destination: the domain's own policy does not change it. */
+  own: boolean;
 }
 
 /** The destination's own rules win over those of its next hop, these over the general ones. */
@@ -25,6 +27,7 @@ export function tlsPolicyOf(delivery: Config['delivery'], destination: string): 
     mode: own?.mode ?? hop?.tls?.mode ?? tls.mode,
     implicit: hop?.tls?.implicit ?? false,
     serverName: hop?.tls?.server_name,
+    own: own !== undefined,
   };
 }
 

@@ -196,7 +196,7 @@ function needsClient({ delivery }: Config): boolean {
     ...Object.values(delivery.tls.destinations).map(({ mode }) => mode),
     ...hops.map((hop) => hop?.tls?.mode ?? 'none'),
   ];
-  return modes.some((mode) => mode !== 'none');
+  return delivery.mta_sts.enabled || modes.some((mode) => mode !== 'none');
 }
 
 function clientSetup({ delivery: { tls } }: Config): TlsSetup {

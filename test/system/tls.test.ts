@@ -324,3 +324,32 @@ test(
     old.destroy();
   },
 );
+
+test(
+  'a session made with one relay process is resumed by the others, with the same ticket key',
+  options(),
+  async () => {
+    const two = new RelayFixture();
+    try {
+      copyFileSync(identity.certFile, join(two.dir, 'server.crt'));
+      copyFileSync(identity.keyFile, join(two.dir, 'server.key'));
+      two.configure({
+        accept_processes: 2,
+        listeners: [{ host: '127.0.0.1', port: 0, tls: 'implicit' }],
+        tls: { cert_file: '../server.crt', key_file: '../server.key' },
+      });
+      await two.start();
+      const file = join(two.dir, 'session.pem');
+      const at = ['s_client', '-connect', `127.0.0.1:${two.port}`, '-ign_eof'];
+      const quit = { input: 'QUIT\r\n', timeoutMs: 10_000 };
+      await run('openssl', [...at, '-sess_out', file], quit);
+      // The kernel spreads connections over the processes; of eight, some meet the other one.
+      for (let i = 0; i < 8; i++) {
+        const { stdout } = await run('openssl', [...at, '-sess_in', file], quit);
+        assert.match(stdout, /^Reused, TLSv1\.3/m);
+      }
+    } finally {
+      await two.destroy();
+    }
+  },
+);

@@ -7,22 +7,29 @@ import type { PeerReply } from '../../mail/outcome.ts';
 import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import { replyLine } from '../outcome.ts';
+import type { TlsMode } from '../tls-policy.ts';
 import { sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
 import { GREETING, SECURING, STARTTLS } from './state.ts';
 
+/** What is wanted with this host. */
+function modeOf({ host, owner }: ClientSession): TlsMode {
+  const { mode, own } = owner.tls.policy;
+  return host.verify === true && !own ? 'verify' : mode;
+}
+
 /** The connection is open: true when TLS begins at once. */
 export function opensSecured(session: ClientSession): boolean {
-  const { implicit, mode } = session.owner.tls.policy;
-  return implicit && mode !== 'none';
+  return session.owner.tls.policy.implicit && modeOf(session) !== 'none';
 }
 
 /** After EHLO: false when the session goes on as it is. */
 export function negotiate(session: ClientSession): boolean {
-  const { policy, broken } = session.owner.tls;
   const { host, owner } = session;
-  if (session.tls !== null || policy.mode === 'none' || host.plain === true) return false;
-  const opportunistic = policy.mode === 'opportunistic';
+  const { broken } = owner.tls;
+  const mode = modeOf(session);
+  if (session.tls !== null || mode === 'none' || host.plain === true) return false;
+  const opportunistic = mode === 'opportunistic';
   if (opportunistic && broken.has(host.address, owner.now())) return false;
   if (session.offered.startTls) {
     session.state = STARTTLS;
@@ -37,7 +44,7 @@ export function negotiate(session: ClientSession): boolean {
 
 export function startTlsReply(session: ClientSession, reply: PeerReply): void {
   if (reply.code === 220) secure(session);
-  else if (session.owner.tls.policy.mode === 'opportunistic' && reply.code >= 400) session.established();
+  else if (modeOf(session) === 'opportunistic' && reply.code >= 400) session.established();
   else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
 }
 
@@ -47,7 +54,7 @@ export function secure(session: ClientSession): void {
   const { slot, policy } = owner.tls;
   const name =
     policy.serverName ?? (isIP(host.name) === 0 && host.name.startsWith('[') ? host.address : host.name);
-  const verify = policy.mode === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
+  const verify = modeOf(session) === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
   session.state = SECURING;
   port.secure(session.id, slot, verify, name, `${host.address}/${host.port}/${name}`);
   port.deadline(session.id, owner.rules.tls.handshake_timeout_ms);
@@ -72,7 +79,7 @@ export function notSecured(session: ClientSession, reason: string): void {
   const { policy, broken } = session.owner.tls;
   const { plain_retry, broken_host_ttl_ms } = session.owner.rules.tls;
   const detail = `TLS with ${session.peer}: ${reason}`;
-  const plainRetry = policy.mode === 'opportunistic' && !policy.implicit && plain_retry;
+  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && plain_retry;
   if (plainRetry && broken_host_ttl_ms > 0)
     broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
