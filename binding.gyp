@@ -18,6 +18,7 @@
         'native/addon_acceptor.cc',
         'native/addon_arena.cc',
         'native/addon_host.cc',
+        'native/addon_pam.cc',
         'native/addon_pure.cc',
         'native/addon_reactor.cc',
         'native/addon_tls.cc',

@@ -1,8 +1,11 @@
 /** Arguments, signals, exit codes. What a relay is made of is in relay.ts; what `queue` prints, in control/. */
 import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SCHEMES } from './auth/schemes.ts';
+import type { UserCommandPorts } from './auth/user-commands.ts';
+import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
@@ -16,9 +19,10 @@ const ROOT = join(import.meta.dirname, '..');
 const STATES = ['pending', 'sending', 'sent', 'retry', 'dead', 'held'];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
-Exit codes: 0 done, 64 usage, 65 no such message or damaged queue, 69 cannot listen or not running, 70 internal fault,
+Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
 73 cannot create, 74 disk, 75 try later, 78 bad config (docs/exit-codes.md).`;
 
+type UserCommands = typeof import('./auth/user-commands.ts');
 type QueueCommands = typeof import('./control/queue-commands.ts');
 
 /** The command line: parses, does what it says, and keeps the exit code. */
@@ -40,6 +44,7 @@ class CommandLine {
         options.version ? printVersion() : this.#run(config),
       );
     this.#addQueue();
+    this.#addUser();
     this.#addDatabase();
     this.#addConfig();
     this.#addReload();
@@ -116,6 +121,77 @@ class CommandLine {
           const targets = all ? ['all' as const] : destination === undefined ? ofIds : [{ destination }];
           return this.#onQueue((c, source, output) => c.operateQueue(source, action, targets, json, output));
         });
+    }
+  }
+
+  #addUser(): void {
+    const user = this.#program
+      .command('user')
+      .description('users of AUTH, in the first file or table of auth.backends');
+    user.helpCommand(false);
+    const scheme = (): Option =>
+      new Option('--scheme <scheme>', 'kind of hash; SCRAM needs scram-sha-256 (or plain), CRAM-MD5 plain')
+        .choices(SCHEMES)
+        .default(SCHEMES[0]);
+    const path = (): Option =>
+      new Option('--path <file>', 'the backend with this path, where there are several');
+    user
+      .command('add <name> [rules...]')
+      .description('add a user; rules as senders=@example.com or messages_per_day=500')
+      .addOption(scheme())
+      .addOption(path())
+      .action((name: string, words: string[], options) =>
+        this.#onUsers(options.path, (c, store, ports) =>
+          c.addUser(store, name, { words, scheme: options.scheme }, ports),
+        ),
+      );
+    user
+      .command('passwd <name>')
+      .description('set the password of a user')
+      .addOption(scheme())
+      .addOption(path())
+      .action((name: string, options) =>
+        this.#onUsers(options.path, (c, store, ports) => c.changePassword(store, name, options, ports)),
+      );
+    user
+      .command('delete <name>')
+      .description('remove a user')
+      .addOption(path())
+      .action((name: string, options) =>
+        this.#onUsers(options.path, async (c, store, ports) => c.deleteUser(store, name, ports)),
+      );
+    user
+      .command('list')
+      .description('names, kinds of hash and rules')
+      .option('--json', 'print JSON', false)
+      .addOption(path())
+      .action((options) =>
+        this.#onUsers(options.path, async (c, store, ports) => c.listUsers(store, options.json, ports)),
+      );
+  }
+
+  async #onUsers(
+    path: string | undefined,
+    command: (commands: UserCommands, store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
+  ): Promise<void> {
+    const { config } = loadConfig(this.#configPath());
+    const commands = await import('./auth/user-commands.ts');
+    const { openUserStore } = await import('./auth/user-store.ts');
+    let store: UserStore | null = null;
+    try {
+      store = openUserStore(config, path === undefined ? undefined : resolve(config.data_dir, path));
+      const ports = { out: process.stdout, err: process.stderr, password: commands.readPassword };
+      this.code = await command(commands, store, ports);
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (error instanceof RelayError || typeof code !== 'string') throw error;
+      throw new RelayError(
+        'data-dir-unusable',
+        `users cannot be changed: ${message}; check the file, its folder and their owner`,
+        error,
+      );
+    } finally {
+      store?.close();
     }
   }
 

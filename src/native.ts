@@ -411,6 +411,26 @@ export function sendDatagram(path: string, text: string): void {
   if (error < 0) throw systemError(`no datagram to ${path}`, error);
 }
 
+const NO_PAM = -1000;
+
+/**
+ * Whether PAM lets the user in, account rules included. Waits as long as PAM does: for threads that may.
+ * @throws Error when PAM itself fails: no library, no such service, a module that cannot ask.
+ */
+export function pamAuthenticate(ask: {
+  service: string;
+  /** Folder of service files, instead of the system's. */
+  configDir: string | undefined;
+  username: string;
+  password: string;
+  client: string;
+}): boolean {
+  const { service, configDir = '', username, password, client } = ask;
+  const code = addon.pamAuthenticate(service, configDir, username, password, client);
+  if (code >= 0) return code === 0;
+  throw new Error(code === NO_PAM ? 'there is no PAM library here' : `PAM failed with code ${-code}`);
+}
+
 function systemError(what: string, errno: number): Error {
   const code = getSystemErrorName(errno);
   return Object.assign(new Error(`${what}: ${code}`), { code });

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
+import { LoginDesk } from './auth/login-desk.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -88,6 +89,7 @@ export class Relay {
   readonly #scheduler: EmbeddedScheduler;
   readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
+  readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #pressure: PressureGauge;
@@ -146,10 +148,12 @@ export class Relay {
     this.#commits = this.#createGroupCommit();
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
+      logins: (thread, batch) => this.#logins.take(thread, batch),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
       users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
+    this.#logins = new LoginDesk(config, log, this.#sessions);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -210,10 +214,9 @@ export class Relay {
 
   async #listen(): Promise<void> {
     const ports = { listen, reactorConnections, now: Date.now };
-    const { reactorIds } = this.#sessions;
     this.#listener = new Listener(
       this.#config,
-      reactorIds,
+      this.#sessions.reactorIds,
       this.#gauges,
       this.#log,
       ports,
@@ -300,7 +303,7 @@ export class Relay {
     this.#pressure.stop();
     this.#housekeeping.stop();
     this.#tls.stop();
-    await Promise.all([this.#sessions.stop(), this.#deliveries.stop()]);
+    await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
     this.#leases.stop();
@@ -315,6 +318,7 @@ export class Relay {
     const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
+    this.#logins.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };

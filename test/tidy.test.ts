@@ -34,6 +34,7 @@ const ROOTS = new Set([
   'src/supervisor/relay-process.ts',
   'src/process-place.ts',
   'src/persistence/queue-thread.ts',
+  'src/auth/worker.ts',
 ]);
 /** Contracts between stages: types, and the few constants that belong to them. */
 const CONTRACTS = new Set(['src/admission/gauges.ts', 'src/database/database.ts']);

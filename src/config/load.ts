@@ -9,7 +9,7 @@ import { RelayError } from '../base/errors.ts';
 import type { Node } from './jsonc.ts';
 import { checkRules, type Finding } from './rules.ts';
 import { type Config, configSchema } from './schema.ts';
-import { accepts, discriminatorOf, nearest, schemaAt, shapeOf } from './shape.ts';
+import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
 import {
   type Environment,
   nodeAt,
@@ -94,8 +94,10 @@ function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
     return [problemAt(root, issue.path.slice(0, -1), `"${String(key)}" is missing: ${wanted}`)];
   }
   const node = nodeAt(root, issue.path);
-  const given =
-    node.kind === 'scalar' ? JSON.stringify(node.value) : node.kind === 'array' ? 'a list' : 'an object';
+  const scalar =
+    node.kind === 'scalar' &&
+    (isSecret(configSchema, issue.path) ? 'something else' : JSON.stringify(node.value));
+  const given = scalar || (node.kind === 'array' ? 'a list' : 'an object');
   if (issue.code === 'invalid_format') {
     const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;
     const format = issue.message.startsWith('Invalid') ? pattern : issue.message;
@@ -170,7 +172,8 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
   const dataDir = resolve(dirname(setIn), config.data_dir);
   const below = (path: string): string => resolve(dataDir, path);
-  const { database, storage, log } = config;
+  const { auth, database, delivery, storage, log } = config;
+  const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
   return {
     ...config,
     data_dir: dataDir,
@@ -178,8 +181,22 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       ...withFiles(config.tls, below),
       certificates: config.tls.certificates.map((one) => withFiles(one, below)),
     },
-    delivery: { ...config.delivery, tls: withFiles(config.delivery.tls, below) },
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
+    auth: {
+      ...auth,
+      path: below(auth.path),
+      backends: auth.backends.map((b) => ({
+        ...b,
+        ...(b.path === undefined ? {} : { path: below(b.path) }),
+        ...(b.config_dir === undefined ? {} : { config_dir: below(b.config_dir) }),
+      })),
+    },
+    delivery: {
+      ...delivery,
+      tls: withFiles(delivery.tls, below),
+      ...(delivery.smarthost === undefined ? {} : { smarthost: hop(delivery.smarthost) }),
+      routes: Object.fromEntries(Object.entries(delivery.routes).map(([domain, one]) => [domain, hop(one)])),
+    },
     database: databasePaths(database, below),
     storage: {
       ...storage,
@@ -196,4 +213,11 @@ function withFiles<T extends object>(section: T, absolute: (path: string) => str
     ([key, value]) => key.endsWith('_file') && typeof value === 'string',
   );
   return { ...section, ...Object.fromEntries(files.map(([key, value]) => [key, absolute(value as string)])) };
+}
+
+type NextHop = NonNullable<Config['delivery']['smarthost']>;
+
+function withTokenFile<Hop extends NextHop>(hop: Hop, below: (path: string) => string): Hop {
+  const file = hop.auth?.access_token_file;
+  return file === undefined ? hop : { ...hop, auth: { ...hop.auth, access_token_file: below(file) } };
 }

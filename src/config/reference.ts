@@ -11,6 +11,7 @@ export function jsonSchema(): string {
     // Our own notes on a key are not JSON Schema.
     override: ({ jsonSchema }) => {
       delete jsonSchema.live;
+      delete jsonSchema.secret;
       if (jsonSchema.default_text !== undefined) delete jsonSchema.default;
       delete jsonSchema.default_text;
     },

@@ -1,6 +1,7 @@
 /** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { checkAuth } from './auth-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
 
 export interface Finding {
@@ -28,6 +29,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkDatabase(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
+  checkAuth(config, problem, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {
@@ -66,7 +68,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   return { problems, warnings };
 }
 
-type Say = (path: Finding['path'], message: string) => void;
+export type Say = (path: Finding['path'], message: string) => void;
 
 function checkListeners(config: Config, problem: Say): void {
   const seen = new Map<string, number>();

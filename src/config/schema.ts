@@ -5,6 +5,7 @@
 // biome-ignore-all format: one option a line reads as the table it is.
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -25,6 +26,7 @@ const listener = z.strictObject({
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
   tls: z.enum(['off', 'optional', 'required', 'implicit']).default('off').describe('off: none. optional: STARTTLS is offered. required: mail only after STARTTLS (530 5.7.0 before). implicit: TLS from the first byte (port 465). All but off need `tls.cert_file`.'),
   client_certificate: z.enum(['off', 'optional', 'required']).default('off').describe('Ask clients for a certificate. required: one that `tls.client_ca_file` or `tls.client_fingerprints` vouches for, else 554 5.7.1.'),
+  ...LISTENER_AUTH,
 });
 
 const tlsVersion = z.enum(['TLSv1.2', 'TLSv1.3']);
@@ -61,6 +63,7 @@ const nextHop = z.strictObject({
     implicit: z.boolean().default(false).describe('TLS from the first byte (port 465) instead of STARTTLS; there is no plain retry.').meta(live),
     server_name: hostName.optional().describe('Name that is sent (SNI) and verified instead of host.').meta(live),
   }).optional().describe('TLS to this next hop.').meta(live),
+  auth: clientAuth.optional().describe('AUTH at the next hop. Without it mail is sent without AUTH; with it, never.').meta(live),
 });
 
 const smtp = z.strictObject({
@@ -208,7 +211,7 @@ const schema = {
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
-  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off' }]).describe('Where we accept SMTP.'),
+  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
@@ -234,6 +237,7 @@ const schema = {
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
+  auth: auth.prefault({}),
   database: database.prefault({}),
   storage: storage.prefault({}),
   scheduler: z.strictObject({

@@ -121,6 +121,11 @@ export function isLive(schema: Any): boolean {
   return schema.meta()?.live === true;
 }
 
+/** Whether the value at this path, or one around it, must not be shown. */
+export function isSecret(schema: Any, path: readonly PropertyKey[]): boolean {
+  return path.some((_, i) => schemaAt(schema, path.slice(0, i + 1))?.meta()?.secret === true);
+}
+
 /** The nearest of `known` to a mistyped key: at most a third of its letters differ. */
 export function nearest(key: string, known: readonly string[]): string | null {
   let best: string | null = null;

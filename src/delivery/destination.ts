@@ -100,6 +100,10 @@ export class Destination implements SessionOwner {
     return this.#ports.now();
   }
 
+  outside(work: () => void): void {
+    this.#ports.outside(work);
+  }
+
   leaseHolds(job: Job): boolean {
     return this.#ports.leaseHolds(job);
   }

@@ -23,7 +23,12 @@ export interface Host {
   plain?: boolean;
   /** The domain's MTA-STS policy wants verified TLS with this host. */
   verify?: boolean;
+  /** Present: mail goes there with AUTH only. */
+  auth?: NextHopAuth;
 }
+
+export type NextHopAuth = NonNullable<NextHop['auth']>;
+type NextHop = NonNullable<Config['delivery']['smarthost']>;
 
 export type Route =
   | { kind: 'hosts'; hosts: Host[] }
@@ -64,7 +69,7 @@ export class Router {
   route(destination: string): Promise<Route> {
     const { routes, smarthost } = this.#config.delivery;
     const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
-    if (hop !== undefined) return this.#nextHop(hop.host, hop.port);
+    if (hop !== undefined) return this.#nextHop(hop);
     if (destination === SMARTHOST) {
       const detail = 'queued for a smarthost, but the config names none (delivery.smarthost)';
       return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
@@ -73,7 +78,7 @@ export class Router {
     return this.#byMx(destination);
   }
 
-  async #nextHop(host: string, port: number): Promise<Route> {
+  async #nextHop({ host, port, auth }: NextHop): Promise<Route> {
     const name = host.replace(/^\[(.*)\]$/, '$1');
     let addresses: string[];
     if (isIP(name) !== 0) addresses = [name];
@@ -85,7 +90,12 @@ export class Router {
       }
       addresses = found;
     }
-    const hosts = addresses.map((address) => ({ name, address, port }));
+    const hosts = addresses.map((address) => ({
+      name,
+      address,
+      port,
+      ...(auth === undefined ? {} : { auth }),
+    }));
     const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
     if (others.length > 0) return { kind: 'hosts', hosts: others };
     const detail = `next hop ${host}:${port} is this relay itself; correct delivery.smarthost or delivery.routes`;

@@ -8,6 +8,7 @@ const DETAIL: Record<DeferralReason, string> = {
   timeout: '4.2',
   'dns-temporary': '4.3',
   'tls-failed': '7.5',
+  'auth-failed': '7.8',
   'destination-suspended': '4.1',
   'hand-off-released': '3.2',
   'lease-lapsed': '3.2',

@@ -23,6 +23,7 @@ export function writeMessage(wire: Wire, message: Message): void {
     client.tls?.version ?? null,
     client.tls?.cipher ?? null,
     client.tls?.verified ? 1 : 0,
+    client.user ?? null,
     envelope.reversePath,
     envelope.body,
     envelope.smtpUtf8 ? 1 : 0,
@@ -109,6 +110,8 @@ function readClient(r: WireReader): ClientInfo {
   const version = r.optional<string>();
   const cipher = r.optional<string>();
   const verified = r.number() === 1;
+  const user = r.optional<string>();
+  if (user !== null) client.user = user;
   if (version !== null && cipher !== null) client.tls = { version, cipher, verified };
   return client;
 }

@@ -32,4 +32,6 @@ export interface ClientInfo {
   sessionId: string;
   /** Absent on a connection in the clear. */
   tls?: TlsUse;
+  /** Who authenticated, if anybody did. */
+  user?: string;
 }

@@ -19,6 +19,7 @@ export type DeferralReason =
   | 'timeout'
   | 'dns-temporary'
   | 'tls-failed'
+  | 'auth-failed'
   | 'destination-suspended'
   | 'hand-off-released'
   | 'lease-lapsed'

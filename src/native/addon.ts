@@ -40,6 +40,13 @@ export interface Addon {
     rsa: boolean,
   ): { certificate: string; key: string } | null;
   datagramSend(path: string, text: string): number;
+  pamAuthenticate(
+    service: string,
+    configDir: string,
+    username: string,
+    password: string,
+    client: string,
+  ): number;
   scanContent(
     input: Buffer,
     pieceBytes: number,

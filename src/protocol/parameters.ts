@@ -3,6 +3,7 @@
  * value. Keywords that have no row are refused, and so is a keyword given twice.
  */
 import { type BodyType, NOTIFY, type ReturnType } from '../mail/envelope.ts';
+import { parseMailbox } from './address.ts';
 import { CHAR, isClass } from './ascii.ts';
 import { decodeXtext, isXtext } from './xtext.ts';
 
@@ -14,6 +15,8 @@ export interface MailParameters {
   ret: ReturnType | undefined;
   /** xtext as received. */
   envid: string | undefined;
+  /** AUTH was given; whom it names is not believed (RFC 4954 §5). */
+  auth: boolean;
 }
 
 export interface RcptParameters {
@@ -29,6 +32,7 @@ export type ParameterTable<T> = ReadonlyMap<string, ParameterRow<T>>;
 
 const MAX_ENVID = 100;
 const MAX_ORCPT = 500;
+const MAX_AUTH = 500;
 
 export const MAIL_PARAMETERS: ParameterTable<MailParameters> = new Map<string, ParameterRow<MailParameters>>([
   [
@@ -70,6 +74,16 @@ export const MAIL_PARAMETERS: ParameterTable<MailParameters> = new Map<string, P
       return (
         value !== '' && value.length <= MAX_ENVID && isXtext(value) && /^[ -~]*$/.test(decodeXtext(value))
       );
+    },
+  ],
+  [
+    'AUTH', // RFC 4954 §5: a mailbox as xtext, or <>
+    (value, into) => {
+      into.auth = true;
+      if (value === '<>') return true;
+      if (value === '' || value.length > MAX_AUTH || !isXtext(value)) return false;
+      const mailbox = parseMailbox(decodeXtext(value));
+      return mailbox !== null && mailbox.domain !== '';
     },
   ],
 ]);

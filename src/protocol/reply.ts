@@ -3,10 +3,10 @@
  * The compiler refuses a row whose classes disagree. Constant rows are encoded once; rows with {} take run-time text,
  * which is made harmless (no control or 8-bit characters, bounded) here and nowhere else.
  */
-type Code2 = 211 | 214 | 220 | 221 | 250 | 251 | 252;
-type Code3 = 354;
+type Code2 = 211 | 214 | 220 | 221 | 235 | 250 | 251 | 252;
+type Code3 = 334 | 354;
 type Code4 = 421 | 450 | 451 | 452 | 454;
-type Code5 = 500 | 501 | 502 | 503 | 504 | 530 | 550 | 551 | 552 | 553 | 554 | 555;
+type Code5 = 500 | 501 | 502 | 503 | 504 | 530 | 535 | 538 | 550 | 551 | 552 | 553 | 554 | 555;
 /** Banner, HELO and 3xx replies carry no enhanced code (RFC 2034 §4). */
 type Row =
   | readonly [Code2, `2.${number}.${number}` | null, string]
@@ -23,11 +23,13 @@ const TABLE = {
   chunkOk: [250, '2.0.0', 'Ok: {} octets received'],
   queued: [250, '2.0.0', 'Ok: queued as {}'],
   inMemory: [250, '2.0.0', 'Ok: in memory as {}, not yet durable'],
-  help: [214, '2.0.0', 'Commands: HELO EHLO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT'],
+  help: [214, '2.0.0', 'Commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY EXPN HELP QUIT'],
   bye: [221, '2.0.0', 'Bye'],
   vrfyAny: [252, '2.5.0', 'Cannot verify, but will take mail for this address and try to deliver it'],
   vrfyRelayed: [252, '2.1.5', 'Cannot verify the mailbox; mail for it would be relayed'],
   startTls: [220, '2.0.0', 'Ready to start TLS'],
+  authOk: [235, '2.7.0', 'Authentication successful'],
+  challenge: [334, null, '{}'],
   startData: [354, null, 'End data with <CR><LF>.<CR><LF>'],
 
   draining: [421, '4.3.2', '{} is shutting down; try again later'],
@@ -43,7 +45,10 @@ const TABLE = {
     '{} closes the connection: too many commands without mail; connect again',
   ],
   tooManyTransactions: [421, '4.7.0', '{} closes the connection: too many transactions; connect again'],
+  tooManyAuthFailures: [421, '4.7.0', '{} closes the connection: too many failed logins'],
 
+  authUnavailable: [454, '4.7.0', 'Temporary authentication failure; try again later'],
+  quotaUsedUp: [451, '4.7.1', 'Quota of your account is used up: {}; try again later'],
   persistTimeout: [451, '4.3.0', 'Could not store the message in time; try again later'],
   persistFailed: [451, '4.3.0', 'Could not store the message; try again later'],
   databasePressure: [451, '4.3.0', 'Queue database is busy; try again later'],
@@ -60,6 +65,11 @@ const TABLE = {
   unknownCommand: [500, '5.5.2', 'Command not recognized'],
   commandTooLong: [500, '5.5.2', 'Line too long'],
   commandBadBytes: [500, '5.5.2', 'Bare CR, bare LF or NUL in a command'],
+  authLineTooLong: [500, '5.5.6', 'Authentication exchange line is too long'],
+  authSyntax: [501, '5.5.4', 'Syntax: AUTH mechanism [initial-response]'],
+  authMalformed: [501, '5.5.2', 'Authentication response cannot be decoded'],
+  authNoInitial: [501, '5.7.0', 'This mechanism takes no initial response'],
+  authCancelled: [501, '5.7.0', 'Authentication cancelled'],
   heloSyntax: [501, '5.5.4', 'Syntax: HELO or EHLO, then your host name or [address]'],
   mailSyntax: [501, '5.5.4', 'Syntax: MAIL FROM:<address> [parameters]'],
   rcptSyntax: [501, '5.5.4', 'Syntax: RCPT TO:<address> [parameters]'],
@@ -77,12 +87,19 @@ const TABLE = {
   alreadySecure: [503, '5.5.1', 'TLS is active already'],
   binaryNeedsBdat: [503, '5.5.1', 'BODY=BINARYMIME needs BDAT'],
   startTlsFirst: [530, '5.7.0', 'Must issue a STARTTLS command first'],
+  authTwice: [503, '5.5.1', 'Already authenticated'],
+  authInTransaction: [503, '5.5.1', 'AUTH is not allowed in a transaction'],
+  authMechanism: [504, '5.5.4', 'Authentication mechanism not offered'],
+  authRequired: [530, '5.7.0', 'Authentication required'],
+  authInvalid: [535, '5.7.8', 'Authentication credentials invalid'],
+  authNeedsTls: [538, '5.7.11', 'Encryption required for authentication'],
   relayDenied: [550, '5.7.1', 'Relaying denied'],
   bareNewline: [550, '5.6.11', 'Bare CR or bare LF in the content'],
   nulContent: [550, '5.6.0', 'NUL in the content'],
   tooBig: [552, '5.3.4', 'Message is larger than the limit'],
   chunkTooBig: [552, '5.3.4', 'Chunk is larger than the limit; closing connection'],
   needsSmtpUtf8: [553, '5.6.7', 'Address outside ASCII needs the parameter SMTPUTF8'],
+  senderNotOwned: [553, '5.7.1', 'Sender address does not belong to your account'],
   noRecipients: [554, '5.5.1', 'No valid recipients'],
   contentLineTooLong: [554, '5.6.0', 'Line too long in the content'],
   clientCertificateRefused: [
@@ -172,4 +189,9 @@ export function ehloReply(hostname: string, keywords: readonly string[]): Reply 
   const lines = [hostname, ...keywords].map(harmless);
   const text = lines.map((line, i) => `250${i === lines.length - 1 ? ' ' : '-'}${line}\r\n`).join('');
   return new Reply('hello', 250, text, true);
+}
+
+/** 334 with the challenge of a mechanism (RFC 4954 §4), which may be longer than other replies. */
+export function challengeReply(octets: Uint8Array): Reply {
+  return new Reply('challenge', 334, `334 ${Buffer.from(octets).toString('base64')}\r\n`, false);
 }

@@ -42,3 +42,13 @@ function tcpInfo(address: string): string {
   if (address === 'unix') return 'unix socket';
   return address.includes(':') ? `[IPv6:${address}]` : `[${address}]`;
 }
+
+/** The transmission type of RFC 3848, for a transaction with SMTPUTF8 that of RFC 6531 §4.3. */
+export function transmissionType(
+  esmtp: boolean,
+  { secure, authenticated, utf8 }: { secure: boolean; authenticated: boolean; utf8: boolean },
+): string {
+  // Whoever said HELO and has TLS or AUTH nevertheless used what is ESMTP's.
+  if (!esmtp && !secure && !authenticated && !utf8) return 'SMTP';
+  return `${utf8 ? 'UTF8SMTP' : 'ESMTP'}${secure ? 'S' : ''}${authenticated ? 'A' : ''}`;
+}

@@ -32,6 +32,8 @@ export interface AcceptedEvent extends Common {
   tls_version?: string;
   tls_cipher?: string;
   tls_verified?: boolean;
+  /** Who authenticated. */
+  user?: string;
   /** From MAIL to the end of data. */
   reception_ms?: number;
   /** From the end of data until the message was durable and this line made. */
@@ -138,12 +140,13 @@ export class EventLog {
     if (!this.#enabled) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs } = message;
     const reception = receptionMs === undefined ? '' : `,"reception_ms":${receptionMs}`;
+    const user = client.user === undefined ? '' : `,"user":${quote(client.user)}`;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
     this.#file.append(
       `{"type":"accepted","time":"${this.#isoTime()}","queue_id":"${queueId}","sender":${quote(envelope.reversePath)}` +
         `,"recipients":${envelope.recipients.length},"size":${sizeBytes},"client":${quote(client.address)}` +
         `,"helo":${quote(client.helo)},"protocol":"${client.protocol}","session":"${client.sessionId}"` +
-        `${tlsUse(client.tls)}${reception},"persist_ms":${persistMs}}\n`,
+        `${user}${tlsUse(client.tls)}${reception},"persist_ms":${persistMs}}\n`,
     );
   }
 

@@ -5,10 +5,12 @@
 import type { Admission } from '../admission/admission.ts';
 import type { RecipientClasses } from '../admission/recipient-class.ts';
 import type { RelayPolicy } from '../admission/relay-policy.ts';
+import type { Quotas } from '../auth/quotas.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
 import type { DateCache } from '../protocol/date.ts';
+import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
 import type { Submissions } from './submissions.ts';
@@ -25,6 +27,7 @@ export type SessionPort = Pick<
   | 'dropContent'
   | 'deadline'
   | 'minRate'
+  | 'hold'
   | 'secure'
   | 'handshakes'
   | 'close'
@@ -37,7 +40,7 @@ export interface TurnClock {
 
 export interface SessionContext {
   readonly port: SessionPort;
-  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState'>;
+  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head'>;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */
@@ -46,6 +49,9 @@ export interface SessionContext {
   readonly verbs: VerbTable;
   readonly admission: Admission;
   readonly submissions: Submissions;
+  readonly logins: Logins;
+  /** null where no listener has AUTH. */
+  readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;

@@ -2,7 +2,10 @@
 import { isHeloName } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { transmissionType } from '../protocol/trace.ts';
+import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
+import { offersStartTls } from './starttls.ts';
 import type { Verb } from './verb.ts';
 
 function checkName(_session: unknown, line: string): string | Reply {
@@ -10,9 +13,14 @@ function checkName(_session: unknown, line: string): string | Reply {
   return isHeloName(name) ? name : REPLY.heloSyntax;
 }
 
-function greet(session: Session, helo: string, protocol: string): void {
+function greet(session: Session, helo: string, esmtp: boolean): void {
   session.reset();
   // A new object: messages already submitted keep the one that was true for them.
+  const protocol = transmissionType(esmtp, {
+    secure: session.secure,
+    authenticated: session.user !== null,
+    utf8: false,
+  });
   session.client = { ...session.client, helo, protocol };
 }
 
@@ -20,7 +28,7 @@ export const helo: Verb<string> = {
   name: 'HELO',
   check: checkName,
   apply(session, name) {
-    greet(session, name, 'SMTP');
+    greet(session, name, false);
     session.reply(session.context.settings.hello);
   },
 };
@@ -30,8 +38,8 @@ export const ehlo: Verb<string> = {
   beforeTls: true,
   check: checkName,
   apply(session, name) {
+    greet(session, name, true);
     const { ehlo: plain, ehloWithStartTls } = session.context.settings;
-    greet(session, name, session.secure ? 'ESMTPS' : 'ESMTP');
-    session.reply(session.offersStartTls ? ehloWithStartTls : plain);
+    session.reply((offersStartTls(session) ? ehloWithStartTls : plain)[authOffer(session)]);
   },
 };

@@ -2,6 +2,7 @@
 import type { Envelope } from '../mail/envelope.ts';
 import { type MailCommand, parseMail } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { authMissing, quotaRefusal, senderRefusal } from './rights.ts';
 import type { Verb } from './verb.ts';
 
 export const mail: Verb<MailCommand> = {
@@ -18,17 +19,20 @@ export const mail: Verb<MailCommand> = {
       default:
         return REPLY.nestedMail;
     }
+    const missing = authMissing(session);
+    if (missing !== null) return missing;
     const command = parseMail(line);
-    if ('path' in command && command.parameters.size > session.context.settings.maxMessageSize)
-      return REPLY.tooBig;
+    if (!('path' in command)) return command;
+    if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
+    if (command.parameters.auth && session.listener.auth === 'off') return REPLY.badParameter.with('AUTH');
     return command;
   },
 
-  admit(session): Reply | null {
+  admit(session, { path }): Reply | null {
     const { settings, admission } = session.context;
     if (session.transactions >= settings.maxTransactions)
       return REPLY.tooManyTransactions.with(settings.hostname);
-    return admission.transaction();
+    return senderRefusal(session, path) ?? quotaRefusal(session, 1, 0) ?? admission.transaction();
   },
 
   apply(session, { path, parameters }) {

@@ -1,4 +1,5 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
+import type { AuthAnswer, AuthFailure, AuthRequest } from '../auth/auth.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
@@ -19,9 +20,16 @@ export type FromSession =
   | { type: 'ready'; reactorId: number }
   /** Messages complete in this turn, in order. `tickets[i]` names the i-th in the verdict; -1 when no verdict is awaited (after_enqueue). */
   | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
+  /** Logins to check, and those that failed, for whoever counts them. */
+  | ({ type: 'logins' } & LoginBatch)
   /** Users whose shard is asked for (router "table"). */
   | { type: 'users'; users: string[] }
   | { type: 'drained' };
+
+export interface LoginBatch {
+  requests: AuthRequest[];
+  failures: AuthFailure[];
+}
 
 /** 0 = committed; else the reason the commit did not happen. */
 export const VERDICT = { committed: 0, unavailable: 1, full: 2, failed: 3 } as const;
@@ -36,6 +44,7 @@ export function verdictOf(error: unknown): number {
 export type ToSession =
   /** Pairs ticket, verdict. */
   | { type: 'verdicts'; pairs: number[] }
+  | { type: 'login'; answer: AuthAnswer }
   /** Their shards, in order; null: user_shards does not say. `shards` is null when it could not be asked. */
   | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
   /** New values of what can change live. */

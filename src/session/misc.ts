@@ -2,6 +2,7 @@
 import { parseMailbox } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { authMissing } from './rights.ts';
 import type { SessionView, Verb } from './verb.ts';
 
 function withoutArgument(_session: unknown, line: string): true | Reply {
@@ -46,7 +47,7 @@ export const quit: Verb<true> = {
 /** RFC 5321 §3.5.3: a relay cannot say whether a mailbox exists; with smtp.vrfy it says what it can. */
 export const vrfy: Verb<never> = {
   name: 'VRFY',
-  check: (session, line) => verify(session, argumentOf(line, 4)),
+  check: (session, line) => authMissing(session) ?? verify(session, argumentOf(line, 4)),
   apply() {},
 };
 
@@ -63,15 +64,14 @@ function verify({ context, mayRelay }: SessionView, argument: string): Reply {
 /** There are no lists here to expand. */
 export const expn: Verb<never> = {
   name: 'EXPN',
-  check: (_session, line) => (argumentOf(line, 4) === '' ? REPLY.expnSyntax : REPLY.notImplemented),
+  check: (session, line) =>
+    authMissing(session) ?? (argumentOf(line, 4) === '' ? REPLY.expnSyntax : REPLY.notImplemented),
   apply() {},
 };
 
 /** Commands of other documents that are known and not offered (502 rather than 500, RFC 5321 §4.2.4). */
-export const notOffered: Verb<never>[] = ['AUTH', 'TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map(
-  (name) => ({
-    name,
-    check: () => REPLY.notImplemented,
-    apply() {},
-  }),
-);
+export const notOffered: Verb<never>[] = ['TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map((name) => ({
+  name,
+  check: () => REPLY.notImplemented,
+  apply() {},
+}));

@@ -3,6 +3,7 @@ import type { Recipient } from '../mail/envelope.ts';
 import type { Path } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { quotaRefusal } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
@@ -30,7 +31,7 @@ export const rcpt: Verb<RcptCommand> = {
     if (path.domain !== '' && !session.mayRelay && !relayPolicy.isRelayDomain(path.domain))
       return REPLY.relayDenied;
     if (recipientsOf(session) >= settings.maxRecipients) return REPLY.tooManyRecipients;
-    return admission.recipient();
+    return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
 
   apply(session, { path, parameters }) {

@@ -2,10 +2,13 @@
  * The reactor as SMTP server: one loop over the events of a turn, each given to the session of its connection slot;
  * then one post to the main thread. Knows events and slots, nothing of the dialog.
  */
+import type { AuthAnswer } from '../auth/auth.ts';
 import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
+import { loginAnswered } from './auth.ts';
 import type { SessionContext } from './context.ts';
 import { Session } from './session.ts';
+import { notSecured, secured } from './starttls.ts';
 
 /** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
 const LISTENER = 0;
@@ -72,10 +75,10 @@ export class ReactorServer {
         session.timeout(a === 1);
         break;
       case EVENT.secured:
-        session.secured(readTlsFacts(this.#text(a, b, 0)));
+        secured(session, readTlsFacts(this.#text(a, b, 0)));
         break;
       case EVENT.notSecured:
-        session.notSecured(this.#text(a, b, 0));
+        notSecured(session, this.#text(a, b, 0));
         break;
       case EVENT.closed:
         this.#closed(session, a, b);
@@ -90,8 +93,9 @@ export class ReactorServer {
   }
 
   #opened(connection: number, offset: number, length: number): void {
-    const opened = this.#text(offset, length, 0).split(' ');
-    const session = new Session(this.#context, connection, opened[REMOTE_IP] ?? '', Number(opened[LISTENER]));
+    const words = this.#text(offset, length, 0).split(' ');
+    const facts = { address: words[REMOTE_IP] ?? '', listener: Number(words[LISTENER]) };
+    const session = new Session(this.#context, connection, facts);
     this.#sessions.set(connection, session);
     session.open();
   }
@@ -106,6 +110,7 @@ export class ReactorServer {
 
   #endTurn(): void {
     this.#context.submissions.flush();
+    this.#context.logins.flush();
     if (this.#drained !== null && this.#sessions.size === 0) {
       const drained = this.#drained;
       this.#drained = null;
@@ -119,6 +124,15 @@ export class ReactorServer {
     for (let i = 0; i + 1 < pairs.length; i += 2)
       this.#context.submissions.claim(pairs[i] as number)?.verdict(pairs[i + 1] as number);
     this.#reactor.flush();
+  }
+
+  /** Answers the session whose login was checked. */
+  login(answer: AuthAnswer): void {
+    this.#context.clock.nowMs = this.#now();
+    const session = this.#context.logins.claim(answer.id);
+    if (session !== undefined) loginAnswered(session, answer);
+    this.#reactor.flush();
+    this.#endTurn();
   }
 
   /** Ends sessions without a transaction at once and the others after theirs; `drained` is called when none is left. */

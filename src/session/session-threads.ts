@@ -1,13 +1,16 @@
 /** The main thread's side of the session threads: passes their messages on and the verdicts back. */
+import type { AuthAnswer } from '../auth/auth.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { Message } from '../mail/message.ts';
 import { readMessages } from '../mail/message-wire.ts';
-import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
+import type { FromSession, LoginBatch, SessionThreadStart, ToSession } from './messages.ts';
 
 export interface SessionThreadsPorts {
   /** Complete messages of one loop turn of one thread. */
   messages(thread: number, messages: Message[], tickets: number[]): void;
   closedPeers(peers: string[]): void;
+  /** Logins of one loop turn of one thread. */
+  logins(thread: number, batch: LoginBatch): void;
   /** Shards of these users, in order. */
   users(users: string[]): Promise<(number | null)[]>;
   /** A thread died: our own fault, the process must not go on. */
@@ -51,6 +54,9 @@ export class SessionThreads {
         this.#ports.users(users).then(answer, () => answer(null));
         break;
       }
+      case 'logins':
+        this.#ports.logins(thread, message);
+        break;
       case 'ready':
         this.reactorIds[thread] = message.reactorId;
     }
@@ -59,6 +65,11 @@ export class SessionThreads {
   /** Answers the session that waits with this ticket; sent with all others of this turn. */
   verdict(thread: number, ticket: number, verdict: number): void {
     if (ticket >= 0) this.#threads.gather(thread)?.push(ticket, verdict);
+  }
+
+  /** Answers the session whose login was checked. */
+  loginAnswered(thread: number, answer: AuthAnswer): void {
+    this.#threads.post(thread, { type: 'login', answer });
   }
 
   postAll(message: ToSession): void {

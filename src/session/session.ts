@@ -3,17 +3,21 @@
  * transaction (name, counts of errors and transactions, deadline); the verbs decide, one file per group. It never
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
-import type { ClientInfo, Message } from '../mail/message.ts';
+import type { User } from '../auth/auth.ts';
+import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
-import type { TlsFacts } from '../protocol/tls-facts.ts';
-import { receivedHeader } from '../protocol/trace.ts';
+import type { ChannelBinding } from '../protocol/sasl/scram.ts';
+import { exchangeLine, finish } from './auth.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
+import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
-import { type ListenerSettings, listenerOf } from './settings.ts';
-import { CLOSED, NEW, READY, SECURING, type SessionState, type Transaction } from './state.ts';
+import { giveQuotaBack, takeQuota } from './rights.ts';
+import type { ListenerFacts } from './settings.ts';
+import { abandonTls, beginTls } from './starttls.ts';
+import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -25,16 +29,33 @@ const STARTTLS = verbCode('STARTTLS');
 
 /** How soon to look again when a commit is done but its verdict still on the way. */
 const VERDICT_IN_FLIGHT_MS = 50;
+/** Lines that may come behind one that waits for an answer; the reactor stops reading at once, but not in mid-turn. */
+const MAX_EARLY_LINES = 100;
+
+/** What is known of a connection from its first moment. */
+export interface ConnectionFacts {
+  /** Peer address, or 'unix'. */
+  address: string;
+  /** Number of the listener it came through. */
+  listener: number;
+}
+
+const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false, tls: 'off', verify: TLS_VERIFY.none };
 
 export class Session {
   readonly context: SessionContext;
   readonly connection: number;
   readonly id: string;
-  /** Decided once, when the connection opens. */
-  readonly mayRelay: boolean;
-  readonly listener: ListenerSettings;
-  /** What TLS established; null on a connection in the clear. */
-  tls: TlsFacts | null = null;
+  readonly listener: ListenerFacts;
+  /** Decided when the connection opens, and again when somebody authenticates. */
+  mayRelay: boolean;
+  /** Nobody between the client and us can read along. */
+  secure = false;
+  /** What SCRAM with channel binding is bound to; null where there is none. */
+  channelBinding: ChannelBinding | null = null;
+  /** Who authenticated. */
+  user: User | null = null;
+  failedLogins = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
@@ -42,25 +63,20 @@ export class Session {
   /** Commands since the last that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
+  /** The reactor gives us lines; false after one that it holds the socket for, until it is told how to read on. */
+  #reading = true;
+  /** Came in the turn in which reading was stopped. */
+  readonly #early: { text: string; flags: number }[] = [];
+  /** AUTH was said: a line that is no command may be a password. */
+  #authSaid = false;
 
-  /** @param address peer address, or 'unix'. @param listener number of the listener it came in by. */
-  constructor(context: SessionContext, connection: number, address: string, listener: number) {
+  constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
     this.context = context;
-    this.listener = listenerOf(context.settings, listener);
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
+    this.listener = context.settings.listeners[listener] ?? NO_LISTENER;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
-  }
-
-  /** Nobody between us and the client reads along. */
-  get secure(): boolean {
-    return this.tls !== null;
-  }
-
-  get offersStartTls(): boolean {
-    const { tls } = this.listener;
-    return !this.secure && (tls === 'optional' || tls === 'required') && this.context.tlsSlot >= 0;
   }
 
   /** The connection is open: greets, or turns away while the relay drains. */
@@ -68,14 +84,11 @@ export class Session {
     const { port, settings, transcript } = this.context;
     transcript?.opened(this.id, this.client.address);
     port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
-    if (this.listener.tls === 'implicit') {
-      this.startTls();
-      return;
-    }
-    this.#greet();
+    if (this.listener.tls === 'implicit') beginTls(this);
+    else this.greet();
   }
 
-  #greet(): void {
+  greet(): void {
     const { settings, admission } = this.context;
     if (admission.draining()) {
       this.reply(REPLY.draining.with(settings.hostname));
@@ -85,58 +98,77 @@ export class Session {
     this.#setDeadline(settings.commandTimeoutMs);
   }
 
-  /** Begins the handshake once what was said is out. */
-  startTls(): void {
-    const { port, tlsSlot, settings } = this.context;
-    this.state = SECURING;
-    port.secure(this.connection, tlsSlot, this.listener.verify, '', '');
-    port.deadline(this.connection, settings.handshakeTimeoutMs);
-  }
-
-  /** TLS stands; the dialog begins anew (RFC 3207 §4.2). */
-  secured(facts: TlsFacts): void {
-    if (this.state.phase !== 'securing') return;
-    const { settings } = this.context;
-    const { version, cipher, fingerprint, verifyError } = facts;
-    const verified =
-      fingerprint !== '' && (verifyError === 0 || settings.clientFingerprints.has(fingerprint));
-    this.tls = facts;
-    this.state = NEW;
-    this.client = { ...this.client, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
-    if (this.listener.verify === TLS_VERIFY.need && !verified) {
-      this.reply(REPLY.clientCertificateRefused);
-      this.close();
-    } else if (this.listener.tls === 'implicit') this.#greet();
-    else this.#setDeadline(settings.commandTimeoutMs);
-  }
-
-  /** The handshake failed; the connection ends by itself. */
-  notSecured(reason: string): void {
-    if (this.state.phase !== 'securing') return;
-    this.state = CLOSED;
-    this.context.log.info('session.tls-failed', { session: this.id, client: this.client.address, reason });
-  }
-
   /** A command line without its end; flags of LINE_FLAG. */
   line(text: string, flags: number): void {
-    if (this.state.phase === 'closed') return;
-    this.context.transcript?.command(this.id, text);
+    const { state } = this;
+    // What came in the clear before a handshake counts for nothing after it.
+    if (state.phase === 'closed' || state.phase === 'securing') return;
+    if (state.phase === 'login' || state.phase === 'penance') {
+      this.#keepEarly(text, flags);
+      return;
+    }
     if (++this.#idleCommands > this.#idleLimit()) {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
     const code = verbCode(text);
+    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
+    if (state.phase === 'exchange') {
+      this.context.transcript?.hidden(this.id);
+      exchangeLine(this, state.exchange, text, flags);
+    } else this.#commandLine(text, code, flags);
+    if (!this.#readsLines() || this.#early.length > 0) return;
+    this.#expectLines();
+    this.#renewDeadline();
+  }
+
+  #commandLine(text: string, code: number, flags: number): void {
+    if (code === AUTH) this.#authSaid = true;
+    else if (isTooLong(text, flags, this.context.settings.maxLineBytes)) flags |= LINE_FLAG.tooLong;
+    const { transcript } = this.context;
+    if (transcript !== null) {
+      if (this.#authSaid && this.context.verbs.find(text, code) === undefined) transcript.hidden(this.id);
+      else transcript.command(this.id, text);
+    }
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
       this.#unreadable(
         (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
         code,
       );
-    if (!this.#readsLines()) return;
-    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) {
-      this.context.port.expectLines(this.connection);
-    }
-    this.#renewDeadline();
+  }
+
+  #keepEarly(text: string, flags: number): void {
+    if (this.#early.length < MAX_EARLY_LINES) this.#early.push({ text, flags });
+    else this.reply(REPLY.tooManyErrors.with(this.context.settings.hostname));
+  }
+
+  /** Reads nothing until `readOn`. */
+  hold(): void {
+    this.#reading = false;
+    this.context.port.hold(this.connection);
+  }
+
+  /** Goes on with command lines after a wait, with those first that came before reading stopped. */
+  readOn(): void {
+    if (this.state.phase === 'closed') return;
+    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    for (let line = this.#early.shift(); line !== undefined; line = this.#early.shift())
+      this.line(line.text, line.flags);
+    if (this.#readsLines()) this.#expectLines();
+  }
+
+  /** The reactor gives us lines again by itself: a handshake is done. */
+  resumed(): void {
+    this.#early.length = 0;
+    this.#reading = true;
+    if (this.state.phase !== 'closed') this.#setDeadline(this.context.settings.commandTimeoutMs);
+  }
+
+  #expectLines(): void {
+    if (this.#reading) return;
+    this.#reading = true;
+    this.context.port.expectLines(this.connection);
   }
 
   /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
@@ -176,7 +208,8 @@ export class Session {
 
   /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
   #unreadable(reply: Reply, code: number): void {
-    this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
+    if (code === AUTH && reply === REPLY.commandTooLong) this.reply(REPLY.authLineTooLong);
+    else this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
     if (code === BDAT) this.close();
   }
 
@@ -226,12 +259,15 @@ export class Session {
     const { state } = this;
     if (state.phase === 'closed') return;
     if (state.phase === 'securing') {
-      this.notSecured('no handshake in time');
-      this.context.port.close(this.connection, true);
+      abandonTls(this, 'no handshake in time');
       return;
     }
     if (state.phase === 'waiting') {
-      this.#withdraw(state.ticket, state.content);
+      this.#withdraw(state);
+      return;
+    }
+    if (state.phase === 'penance') {
+      finish(this, state.reply);
       return;
     }
     const { hostname } = this.context.settings;
@@ -244,7 +280,10 @@ export class Session {
     if (state.phase !== 'waiting') return;
     this.context.arena.release(state.content);
     if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
-    else this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+    else {
+      giveQuotaBack(this, state.recipients);
+      this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+    }
     this.#proceed(READY);
   }
 
@@ -255,17 +294,15 @@ export class Session {
       this.context.submissions.forget(state.ticket);
       this.context.arena.release(state.content);
     }
+    this.#forgetLogin();
     this.state = CLOSED;
     this.context.transcript?.closed(this.id);
   }
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
   drain(): void {
-    if (this.state.phase === 'new' || this.state.phase === 'ready') this.shutDown();
-    else if (this.state.phase === 'securing') {
-      this.state = CLOSED;
-      this.context.port.close(this.connection, true);
-    }
+    if (this.state.phase === 'securing') abandonTls(this, 'the relay shuts down');
+    else if (!this.inTransaction() && this.state.phase !== 'closed') this.shutDown();
   }
 
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
@@ -280,7 +317,18 @@ export class Session {
 
   inTransaction(): boolean {
     const { phase } = this.state;
-    return phase !== 'new' && phase !== 'ready' && phase !== 'securing' && phase !== 'closed';
+    switch (phase) {
+      case 'new':
+      case 'ready':
+      case 'exchange':
+      case 'login':
+      case 'penance':
+      case 'securing':
+      case 'closed':
+        return false;
+      default:
+        return true;
+    }
   }
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
@@ -314,8 +362,13 @@ export class Session {
   /** Closes once what was sent is out. */
   close(): void {
     if (this.state.phase === 'closed') return;
+    this.#forgetLogin();
     this.state = CLOSED;
     this.context.port.close(this.connection);
+  }
+
+  #forgetLogin(): void {
+    if (this.state.phase === 'login') this.context.logins.forget(this.state.request);
   }
 
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
@@ -331,19 +384,19 @@ export class Session {
   }
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, admission, port, submissions, arena } = this.context;
+    const { settings, port, submissions, arena } = this.context;
     this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      admission.message();
+      this.#admit(transaction);
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
       this.#proceed(READY);
       return;
     }
-    const message = this.#message(transaction, content);
+    const message = messageOf(this, transaction, content);
     if (!settings.afterPersist) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
@@ -354,30 +407,19 @@ export class Session {
     // withdrawal would hit that one.
     arena.retain(content);
     const ticket = submissions.addAwaited(message, this);
-    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content };
+    const recipients = transaction.envelope.recipients.length;
+    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(this.connection, settings.persistWaitMs);
   }
 
-  #message({ envelope, startedAtMs }: Transaction, content: number): Message {
-    const { shards, dates, clock, arena, settings } = this.context;
-    const protocol = envelope.smtpUtf8 ? this.client.protocol.replace(/^E?SMTP/, 'UTF8SMTP') : '';
-    const client = envelope.smtpUtf8 ? { ...this.client, protocol } : this.client;
-    const queueId = shards.queueId(envelope);
-    const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
-    const trace = receivedHeader({
-      helo: client.helo,
-      clientAddress: client.address,
-      hostname: settings.hostname,
-      protocol: client.protocol,
-      tls: client.tls,
-      queueId,
-      recipient: envelope.smtpUtf8 ? '' : only,
-      date: dates.at(clock.nowMs),
-    });
-    const sizeBytes = arena.lengthBytes(content);
-    const receivedAtMs = clock.nowMs;
-    const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
-    return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
+  /** The user's quota, then room; what is counted for a message that finds no room is given back. */
+  #admit({ envelope }: Transaction): Reply | null {
+    const recipients = envelope.recipients.length;
+    const refusal = takeQuota(this, recipients);
+    if (refusal !== null) return refusal;
+    const full = this.context.admission.message();
+    if (full !== null) giveQuotaBack(this, recipients);
+    return full;
   }
 
   /**
@@ -385,7 +427,7 @@ export class Session {
    * abandoned so that the main thread withdraws its rows; when neither is possible the commit is done and its verdict on
    * the way, and saying 451 would be a lie.
    */
-  #withdraw(ticket: number, content: number): void {
+  #withdraw({ ticket, content, recipients }: Extract<SessionState, { phase: 'waiting' }>): void {
     const { arena, submissions, port } = this.context;
     const { waiting, withdrawn, committing, abandoned } = CONTENT_STATE;
     if (!arena.moveState(content, waiting, withdrawn) && !arena.moveState(content, committing, abandoned)) {
@@ -394,6 +436,7 @@ export class Session {
     }
     submissions.forget(ticket);
     arena.release(content);
+    giveQuotaBack(this, recipients);
     this.reply(REPLY.persistTimeout);
     this.#proceed(READY);
   }
@@ -406,13 +449,23 @@ export class Session {
       this.shutDown();
       return;
     }
+    this.#reading = true;
     this.context.port.expectLines(this.connection);
     this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
   #readsLines(): boolean {
     const { phase } = this.state;
-    return phase === 'ready' || phase === 'envelope' || phase === 'chunks' || phase === 'new';
+    switch (phase) {
+      case 'new':
+      case 'ready':
+      case 'envelope':
+      case 'chunks':
+      case 'exchange':
+        return true;
+      default:
+        return false;
+    }
   }
 
   #release(content: number): void {
@@ -429,4 +482,10 @@ export class Session {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.#setDeadline(ms);
   }
+}
+
+/** Longer than a command may be; the reactor lets lines pass that an exchange of AUTH may need. */
+function isTooLong(text: string, flags: number, maxBytes: number): boolean {
+  const bytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : Buffer.byteLength(text);
+  return bytes > maxBytes;
 }

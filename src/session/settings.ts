@@ -1,30 +1,46 @@
 /** What sessions need of the configuration, worked out once per (re)load: constant replies encoded, rules built. */
+import type { MECHANISMS } from '../config/auth-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
+import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
 
-/** What a listener asks of its connections. */
-export interface ListenerSettings {
-  readonly tls: 'off' | 'optional' | 'required' | 'implicit';
-  /** Of TLS_VERIFY. */
+export type Mechanism = (typeof MECHANISMS)[number];
+/** Nothing; the mechanisms; those that need channel binding too. */
+export type AuthOffer = 'none' | 'auth' | 'plus';
+
+/** What a session needs to know of the listener it came through. */
+export interface ListenerFacts {
+  readonly auth: Config['listeners'][number]['auth'];
+  /** Date and Message-ID are added where they are missing (RFC 6409 §8). */
+  readonly submission: boolean;
+  readonly tls: Config['listeners'][number]['tls'];
+  /** Whether a certificate is asked for, of TLS_VERIFY. */
   readonly verify: number;
 }
 
-const PLAIN: ListenerSettings = { tls: 'off', verify: TLS_VERIFY.none };
 const VERIFY = { off: TLS_VERIFY.none, optional: TLS_VERIFY.ask, required: TLS_VERIFY.need } as const;
 
 export interface SessionSettings {
   readonly hostname: string;
   readonly banner: Reply;
   readonly hello: Reply;
-  readonly ehlo: Reply;
-  readonly ehloWithStartTls: Reply;
-  /** By the number that `opened` carries. */
-  readonly listeners: readonly ListenerSettings[];
+  /** By what is offered of AUTH on the connection. */
+  readonly ehlo: Readonly<Record<AuthOffer, Reply>>;
+  readonly ehloWithStartTls: Readonly<Record<AuthOffer, Reply>>;
+  /** By number of the listener. */
+  readonly listeners: readonly ListenerFacts[];
   readonly handshakeTimeoutMs: number;
   readonly maxHandshakes: number;
   /** Of client certificates that are taken whoever vouches for them. */
   readonly clientFingerprints: ReadonlySet<string>;
+  /** Offered, in this order; without -PLUS. */
+  readonly mechanisms: readonly Mechanism[];
+  readonly authWithoutTls: boolean;
+  readonly maxAuthAttempts: number;
+  readonly authFailureDelayMs: number;
+  /** Longest command line without CRLF; the reactor lets longer ones of AUTH pass. */
+  readonly maxLineBytes: number;
   readonly maxMessageSize: number;
   readonly maxRecipients: number;
   readonly maxTransactions: number;
@@ -48,6 +64,7 @@ export interface SessionSettings {
 export function settingsOf(config: Config): SessionSettings {
   const { smtp, hostname, tls } = config;
   const maxBytes = config.max_message_size;
+  const mechanisms = servable(config);
   const keywords = [
     'PIPELINING',
     `SIZE ${maxBytes}`,
@@ -63,15 +80,22 @@ export function settingsOf(config: Config): SessionSettings {
     hostname,
     banner: REPLY.banner.constant(hostname),
     hello: REPLY.hello.constant(hostname),
-    ehlo: ehloReply(hostname, keywords),
-    ehloWithStartTls: ehloReply(hostname, ['STARTTLS', ...keywords]),
-    listeners: config.listeners.map((listener) => ({
-      tls: listener.tls,
-      verify: VERIFY[listener.client_certificate],
+    ehlo: ehloReplies(hostname, keywords, mechanisms),
+    ehloWithStartTls: ehloReplies(hostname, ['STARTTLS', ...keywords], mechanisms),
+    listeners: config.listeners.map(({ auth, submission, tls: mode, client_certificate }) => ({
+      auth,
+      submission: submission ?? auth === 'required',
+      tls: mode,
+      verify: VERIFY[client_certificate],
     })),
     handshakeTimeoutMs: tls.handshake_timeout_ms,
     maxHandshakes: tls.max_handshakes,
     clientFingerprints: new Set(tls.client_fingerprints),
+    mechanisms,
+    authWithoutTls: config.auth.allow_without_tls,
+    maxAuthAttempts: config.auth.max_auth_attempts,
+    authFailureDelayMs: config.auth.failure_delay_ms,
+    maxLineBytes: smtp.max_command_line_bytes - 2,
     maxMessageSize: maxBytes,
     maxRecipients: smtp.max_recipients,
     maxTransactions: smtp.max_transactions,
@@ -96,7 +120,35 @@ export function settingsOf(config: Config): SessionSettings {
   };
 }
 
-/** Of the listener a connection came in by. */
-export function listenerOf(settings: SessionSettings, number: number): ListenerSettings {
-  return settings.listeners[number] ?? PLAIN;
+function ehloReplies(
+  hostname: string,
+  keywords: readonly string[],
+  mechanisms: readonly Mechanism[],
+): Record<AuthOffer, Reply> {
+  return {
+    none: ehloReply(hostname, keywords),
+    auth: ehloReply(hostname, [...keywords, `AUTH ${mechanisms.join(' ')}`]),
+    plus: ehloReply(hostname, [...keywords, `AUTH ${withPlus(mechanisms).join(' ')}`]),
+  };
+}
+
+/** Whether any listener offers AUTH. */
+export function hasAuth(config: Config): boolean {
+  return config.listeners.some(({ auth }) => auth !== 'off');
+}
+
+/** Longest line the reactor is to pass, with CRLF: exchanges of AUTH have longer ones than commands. */
+export function lineLimitBytes(config: Config): number {
+  const { max_command_line_bytes: commands } = config.smtp;
+  return hasAuth(config) ? Math.max(commands, MAX_EXCHANGE_LINE_BYTES) : commands;
+}
+
+/** PAM and URLs can only try passwords; the other mechanisms need what the password is proven by. */
+function servable({ auth }: Config): Mechanism[] {
+  const knowsSecrets = auth.backends.some(({ type }) => type !== 'pam' && type !== 'http');
+  return auth.mechanisms.filter((one) => knowsSecrets || one === 'PLAIN' || one === 'LOGIN');
+}
+
+function withPlus(mechanisms: readonly Mechanism[]): string[] {
+  return mechanisms.flatMap((one) => (one === 'SCRAM-SHA-256' ? ['SCRAM-SHA-256-PLUS', one] : [one]));
 }

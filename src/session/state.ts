@@ -2,6 +2,7 @@
 import type { Envelope } from '../mail/envelope.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Reply } from '../protocol/reply.ts';
+import type { Exchange } from './sasl.ts';
 
 /** From MAIL to the reply after the end of data. */
 export interface Transaction {
@@ -36,9 +37,22 @@ export type SessionState =
       readonly ticket: number;
       readonly queueId: string;
       readonly content: ContentHandle;
+      /** Of the message: what its user's quota gets back when it is not kept. */
+      readonly recipients: number;
     }
   /** A TLS handshake is under way; nothing is read or said. */
   | { readonly phase: 'securing' }
+  /** A response of the client to a challenge of AUTH comes next. */
+  | { readonly phase: 'exchange'; readonly exchange: Exchange }
+  /** Those who know the users were asked; nothing is read meanwhile. */
+  | {
+      readonly phase: 'login';
+      readonly exchange: Exchange;
+      readonly request: number;
+      readonly sinceMs: number;
+    }
+  /** A login failed and is told so when the deadline passes. */
+  | { readonly phase: 'penance'; readonly reply: Reply }
   /** The connection is being closed; nothing is answered any more. */
   | { readonly phase: 'closed' };
 

@@ -7,15 +7,17 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Admission } from '../admission/admission.ts';
 import { RelayClasses } from '../admission/recipient-class.ts';
 import { RelayPolicy } from '../admission/relay-policy.ts';
+import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import type { Config } from '../config/schema.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor } from '../native.ts';
 import { DateCache } from '../protocol/date.ts';
 import type { SessionContext } from './context.ts';
+import { Logins } from './logins.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
 import { ReactorServer } from './reactor-server.ts';
-import { settingsOf } from './settings.ts';
+import { hasAuth, lineLimitBytes, settingsOf } from './settings.ts';
 import { ShardRouter } from './shard-router.ts';
 import { Submissions } from './submissions.ts';
 import { Transcript } from './transcript.ts';
@@ -41,7 +43,7 @@ const reactor = createReactor({
   spillThresholdBytes: config.spill_threshold_bytes,
   maxConnections: config.smtp.max_connections,
   // The reactor counts a line without its CRLF.
-  maxLineBytes: config.smtp.max_command_line_bytes - 2,
+  maxLineBytes: lineLimitBytes(config) - 2,
   holdAfterVerbs: true,
   maxHandshakes: config.tls.max_handshakes,
   onTurn: (count) => onTurn(count),
@@ -63,6 +65,8 @@ const context: SessionContext = {
   verbs: createVerbs(),
   admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
   submissions,
+  logins: new Logins(post),
+  quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
   log,
   tlsSlot: start.tlsSlot,
   ...reloadable(config),
@@ -87,6 +91,9 @@ main.on('message', (message: ToSession) => {
   switch (message.type) {
     case 'verdicts':
       server.verdicts(message.pairs);
+      break;
+    case 'login':
+      server.login(message.answer);
       break;
     case 'shards':
       message.users.forEach((user, i) => {

@@ -18,12 +18,17 @@ export class Transcript {
   }
 
   command(session: string, line: string): void {
-    const shown = /^AUTH\b/i.test(line) ? 'AUTH …' : line.slice(0, MAX_LINE);
+    const shown = /^ *AUTH/i.test(line) ? 'AUTH …' : line.slice(0, MAX_LINE);
     this.#log.info('session.command', { session, line: shown });
   }
 
+  /** A line that is not a command, or none we know: in or after an exchange of AUTH it may be a password. */
+  hidden(session: string): void {
+    this.#log.info('session.command', { session, line: '…' });
+  }
+
   reply(session: string, line: string): void {
-    this.#log.info('session.reply', { session, line: line.trimEnd() });
+    this.#log.info('session.reply', { session, line: line.startsWith('334 ') ? '334 …' : line.trimEnd() });
   }
 
   closed(session: string): void {

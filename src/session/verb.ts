@@ -9,7 +9,18 @@ import type { Session } from './session.ts';
 
 /** What check and admit may look at. */
 export type SessionView = Readonly<
-  Pick<Session, 'state' | 'client' | 'context' | 'mayRelay' | 'transactions' | 'listener' | 'secure'>
+  Pick<
+    Session,
+    | 'state'
+    | 'client'
+    | 'context'
+    | 'mayRelay'
+    | 'transactions'
+    | 'listener'
+    | 'secure'
+    | 'channelBinding'
+    | 'user'
+  >
 >;
 
 export interface Verb<Command> {

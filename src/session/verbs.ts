@@ -1,4 +1,5 @@
 /** The verb table: every command this relay knows. */
+import { auth } from './auth.ts';
 import { bdat, data } from './content.ts';
 import { ehlo, helo } from './hello.ts';
 import { mail } from './mail.ts';
@@ -18,6 +19,7 @@ export function createVerbs(): VerbTable {
     ehlo,
     helo,
     startTls,
+    auth,
     noop,
     vrfy,
     expn,

@@ -30,7 +30,7 @@ test('an empty object is a whole config', () => {
   const { config, warnings } = load('{}');
   assert.equal(config.hostname, 'machine.test');
   assert.deepEqual(config.listeners, [
-    { host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off' },
+    { host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' },
   ]);
   assert.equal(config.inbound_ack_mode, 'after_persist');
   assert.equal(config.delivery.smarthost, undefined);

@@ -38,6 +38,7 @@ class Peer {
       ehloName: 'relay.test',
       tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5 },
       recipientLimit: Number.POSITIVE_INFINITY,
+      outside: (work) => work(),
       now: () => 1000,
       leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,

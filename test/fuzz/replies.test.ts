@@ -84,6 +84,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         ehloName: 'relay.test',
         tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
         recipientLimit: Number.POSITIVE_INFINITY,
+        outside: (work) => work(),
         now: () => 1000,
         leaseHolds: () => true,
         next,

@@ -30,6 +30,7 @@ test('MAIL without parameters has defaults', () => {
     smtpUtf8: false,
     ret: undefined,
     envid: undefined,
+    auth: false,
   });
   assert.deepEqual(mailParameters('   '), mailParameters(''));
 });
@@ -42,6 +43,7 @@ test('parameters of one command do not leak into the next', () => {
     smtpUtf8: false,
     ret: undefined,
     envid: undefined,
+    auth: false,
   });
 });
 

@@ -4,6 +4,9 @@ import { Admission } from '../../src/admission/admission.ts';
 import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts';
 import { RelayClasses } from '../../src/admission/recipient-class.ts';
 import { RelayPolicy } from '../../src/admission/relay-policy.ts';
+import type { AuthAnswer, AuthFailure, AuthRequest, AuthResult, Credentials } from '../../src/auth/auth.ts';
+import { Quotas } from '../../src/auth/quotas.ts';
+import { rulesOf } from '../../src/auth/rules.ts';
 import type { Log } from '../../src/base/log.ts';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import type { Message } from '../../src/mail/message.ts';
@@ -12,10 +15,13 @@ import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
 import { DateCache } from '../../src/protocol/date.ts';
 import type { ReplyReason } from '../../src/protocol/reply.ts';
+import { isCramDigest } from '../../src/protocol/sasl/cram-md5.ts';
+import { scramKeys } from '../../src/protocol/sasl/scram.ts';
 import type { SessionContext, SessionPort } from '../../src/session/context.ts';
+import { Logins } from '../../src/session/logins.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
-import { settingsOf } from '../../src/session/settings.ts';
+import { lineLimitBytes, settingsOf } from '../../src/session/settings.ts';
 import { ShardRouter } from '../../src/session/shard-router.ts';
 import { Submissions } from '../../src/session/submissions.ts';
 import { Transcript } from '../../src/session/transcript.ts';
@@ -53,7 +59,10 @@ export function configOf(settings: object): Config {
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'chunkCount' | 'freeChunks'>,
+  arena: Pick<
+    Arena,
+    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
+  >,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
@@ -79,6 +88,8 @@ export function contextOf(
     verbs: createVerbs(),
     admission: new Admission(gauges, arena, config.persist_max_inflight_mails),
     submissions: new Submissions(post),
+    logins: new Logins(post),
+    quotas: new Quotas(new ArrayBuffer(64 * 64), () => clock.nowMs),
     log,
     tlsSlot,
     settings: settingsOf(config),
@@ -86,6 +97,33 @@ export function contextOf(
     classes: new RelayClasses(relayPolicy),
     transcript: config.log.transcripts ? new Transcript(log) : null,
   };
+}
+
+/** The users of the first memory backend, answered at once. `unavailable` is a user no backend can tell of. */
+export class FixtureUsers {
+  readonly #config: Config;
+
+  constructor(config: Config) {
+    this.#config = config;
+  }
+
+  answer(credentials: Credentials): AuthResult {
+    const { username } = credentials;
+    if (username === 'unavailable') return { result: 'unavailable' };
+    const users = this.#config.auth.backends[0]?.users ?? [];
+    const found = users.find((user) => user.username === username);
+    const user = found && { name: username, rules: rulesOf(this.#config.auth, username, found) };
+    if (credentials.kind === 'scram') {
+      const keys = scramKeys(found?.password ?? 'nobody', Buffer.from('salt of the test'), 4096);
+      return { result: 'keys', keys, user: user ?? null };
+    }
+    const matches =
+      found !== undefined &&
+      (credentials.kind === 'password'
+        ? credentials.password === found.password
+        : isCramDigest(credentials.challenge, found.password, credentials.digest));
+    return matches && user ? { result: 'accepted', user } : { result: 'rejected' };
+  }
 }
 
 export interface Submitted {
@@ -110,10 +148,17 @@ export class DialogFixture {
   readonly server: ReactorServer;
   posts = 0;
   #answers: number[] = [];
+  #logins: AuthAnswer[] = [];
+  readonly requests: AuthRequest[] = [];
+  readonly failures: AuthFailure[] = [];
+  /** Logins are not answered until `answerLogins` is called. */
+  holdLogins = false;
+  readonly #users: FixtureUsers;
 
   constructor(settings: object = {}) {
     const config = configOf(settings);
-    this.reactor = new PlainReactor(this.arena, config.smtp.max_command_line_bytes - 2);
+    this.#users = new FixtureUsers(config);
+    this.reactor = new PlainReactor(this.arena, lineLimitBytes(config) - 2);
     const now = (): number => this.nowMs;
     const log = recordingLog(this.logged);
     const port = this.reactor.asReactor();
@@ -124,6 +169,12 @@ export class DialogFixture {
 
   /** The main thread: every message of the turn leaves persistence, and its session hears of it. */
   #receive(batch: FromSession): void {
+    if (batch.type === 'logins') {
+      this.requests.push(...batch.requests);
+      this.failures.push(...batch.failures);
+      for (const request of batch.requests)
+        this.#logins.push({ id: request.id, ...this.#users.answer(request.credentials) });
+    }
     if (batch.type !== 'turn') return;
     this.posts++;
     this.closedPeers.push(...batch.closedPeers);
@@ -147,7 +198,16 @@ export class DialogFixture {
   }
 
   #answer(): void {
-    while (this.#answers.length > 0) this.server.verdicts(this.#answers.splice(0));
+    if (!this.holdLogins) this.answerLogins();
+    while (this.#answers.length > 0) {
+      this.server.verdicts(this.#answers.splice(0));
+      if (!this.holdLogins) this.answerLogins();
+    }
+  }
+
+  answerLogins(): void {
+    for (let answer = this.#logins.shift(); answer !== undefined; answer = this.#logins.shift())
+      this.server.login(answer);
   }
 
   /** A verdict that was held back. */

@@ -16,7 +16,7 @@ import {
 
 type ArenaPart = Pick<
   Arena,
-  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'chunkCount' | 'freeChunks'
+  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
 >;
 
 /** Content in a Map; throws on every misuse of a reference, and can tell whether all were given back. */
@@ -38,6 +38,9 @@ export class PlainArena implements ArenaPart {
   }
   state(handle: number): number {
     return this.#at(handle).state;
+  }
+  head(handle: number, maxBytes: number): Buffer {
+    return this.#at(handle).bytes.subarray(0, maxBytes);
   }
   lengthBytes(handle: number): number {
     return this.#at(handle).bytes.length;
@@ -173,6 +176,11 @@ export class PlainReactor {
   }
   sendLatin1(id: number, text: string): void {
     this.#ops.push(() => this.#write(id, text));
+  }
+  hold(id: number): void {
+    this.#ops.push(() => {
+      this.#wire(id).mode = 'held';
+    });
   }
   expectLines(id: number): void {
     this.#ops.push(() => {

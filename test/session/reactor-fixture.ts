@@ -17,8 +17,16 @@ import {
 } from '../../src/native.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
+import { lineLimitBytes } from '../../src/session/settings.ts';
 import type { Peer } from './corpus.ts';
-import { configOf, contextOf, type LogLine, recordingLog, type Submitted } from './dialog-fixture.ts';
+import {
+  configOf,
+  contextOf,
+  FixtureUsers,
+  type LogLine,
+  recordingLog,
+  type Submitted,
+} from './dialog-fixture.ts';
 
 export class ReactorFixture {
   readonly folder = mkdtempSync(join(tmpdir(), 'session-'));
@@ -30,6 +38,7 @@ export class ReactorFixture {
   readonly reactor: Reactor;
   readonly server: ReactorServer;
   readonly #acceptor: Acceptor;
+  readonly #users: FixtureUsers;
   readonly #clients: TcpClient[] = [];
   #waiters: (() => void)[] = [];
 
@@ -39,6 +48,7 @@ export class ReactorFixture {
     tlsSlot = 0,
   ) {
     const config = configOf(settings);
+    this.#users = new FixtureUsers(config);
     this.arena = createArena(16 * 1024 * 1024, this.folder);
     let onTurn: (count: number) => void = () => {};
     this.reactor = createReactor({
@@ -46,7 +56,7 @@ export class ReactorFixture {
       spillDir: this.folder,
       spillThresholdBytes: config.spill_threshold_bytes,
       maxConnections: 100,
-      maxLineBytes: config.smtp.max_command_line_bytes - 2,
+      maxLineBytes: lineLimitBytes(config) - 2,
       holdAfterVerbs: true,
       onTurn: (count) => onTurn(count),
     });
@@ -77,6 +87,10 @@ export class ReactorFixture {
   }
 
   #receive(batch: FromSession): void {
+    if (batch.type === 'logins') {
+      for (const { id, credentials } of batch.requests)
+        setImmediate(() => this.server.login({ id, ...this.#users.answer(credentials) }));
+    }
     if (batch.type !== 'turn') return;
     this.closedPeers.push(...batch.closedPeers);
     const pairs: number[] = [];

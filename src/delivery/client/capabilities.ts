@@ -13,6 +13,8 @@ export interface Capabilities {
   chunking: boolean;
   binaryMime: boolean;
   startTls: boolean;
+  /** SASL mechanisms, in upper case. */
+  auth: readonly string[];
 }
 
 export const HELO_CAPABILITIES: Capabilities = Object.freeze({
@@ -26,13 +28,19 @@ export const HELO_CAPABILITIES: Capabilities = Object.freeze({
   chunking: false,
   binaryMime: false,
   startTls: false,
+  auth: [],
 });
 
 /** @param lines of the EHLO reply without codes; the first is the peer's greeting and says nothing. */
 export function parseCapabilities(lines: readonly string[]): Capabilities {
   const offered: Capabilities = { ...HELO_CAPABILITIES, esmtp: true };
   for (const line of lines.slice(1)) {
-    const [keyword, parameter] = line.trim().toUpperCase().split(/ +/, 2);
+    // Servers of long ago write AUTH=, and some still say it both ways.
+    const [keyword, parameter, ...more] = line
+      .trim()
+      .toUpperCase()
+      .replace(/^AUTH=/, 'AUTH ')
+      .split(/ +/);
     switch (keyword) {
       case 'PIPELINING':
         offered.pipelining = true;
@@ -55,6 +63,9 @@ export function parseCapabilities(lines: readonly string[]): Capabilities {
         break;
       case 'STARTTLS':
         offered.startTls = true;
+        break;
+      case 'AUTH':
+        offered.auth = [...offered.auth, ...(parameter === undefined ? [] : [parameter]), ...more];
         break;
       case 'BINARYMIME':
         offered.binaryMime = true;

@@ -1,6 +1,7 @@
 /** Greeting, EHLO and the fallback to HELO (RFC 5321 §3.1, §3.2). */
 import type { PeerReply } from '../../mail/outcome.ts';
 import { replyLine } from '../outcome.ts';
+import { authenticate } from './auth.ts';
 import { HELO_CAPABILITIES, parseCapabilities } from './capabilities.ts';
 import type { ClientSession } from './session.ts';
 import { EHLO, HELO } from './state.ts';
@@ -19,11 +20,17 @@ export function helloReply(
 ): void {
   if (reply.code === 250) {
     session.offered = verb === 'EHLO' ? parseCapabilities(lines) : HELO_CAPABILITIES;
-    if (!negotiate(session)) session.established();
+    if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {
     // RFC 5321 §3.2: a server that does not know EHLO may know HELO.
     sayHello(session, 'HELO');
   } else refuse(session, reply, `to ${verb}`);
+}
+
+/** Hello and TLS are done: AUTH where it is wanted, then the session is established. */
+export function proceed(session: ClientSession): void {
+  if (session.host.auth === undefined) session.established();
+  else authenticate(session, session.host.auth);
 }
 
 export function sayHello(session: ClientSession, verb: 'EHLO' | 'HELO'): void {

@@ -27,6 +27,8 @@ export interface SessionOwner {
   readonly tls: OwnerTls;
   /** Time of this loop turn. */
   now(): number;
+  /** Runs work that comes from outside a loop turn, then sends what it wrote. */
+  outside(work: () => void): void;
   /** Whether content of the job may go out: not under a lease that lapsed, another node may be sending it. */
   leaseHolds(job: Job): boolean;
   /** Most recipients this peer takes in one transaction, as far as we know. */

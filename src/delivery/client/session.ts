@@ -12,6 +12,7 @@ import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { deferred, peerReply, replyLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
+import { authReply } from './auth.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { begin, envelopeReply } from './envelope.ts';
@@ -50,6 +51,10 @@ export class ClientSession {
   tls: TlsUse | null = null;
   /** Transactions begun, for the limit of messages per connection. */
   transactions = 0;
+  /** Nobody between the peer and us can read along. */
+  secure = false;
+  /** AUTH succeeded. */
+  authenticated = false;
   /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
   needsReset = false;
   /** A MAIL was accepted: the peer does serve us. */
@@ -109,7 +114,7 @@ export class ClientSession {
       return;
     }
     const reply = peerReply(text, this.peer);
-    if (text.code === 421) {
+    if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
       return;
     }
@@ -122,6 +127,9 @@ export class ClientSession {
         break;
       case 'starttls':
         startTlsReply(this, reply);
+        break;
+      case 'auth':
+        authReply(this, state, reply, text.lines[0] as string);
         break;
       case 'envelope':
         envelopeReply(this, state.transaction, text.code, reply);
@@ -148,12 +156,6 @@ export class ClientSession {
   /** Part of a reply that was read before TLS counts for nothing after it. */
   forgetInput(): void {
     this.#parser = new ReplyParser();
-  }
-
-  /** Greeting, EHLO and TLS are done. */
-  established(): void {
-    this.connectMs = this.owner.now() - this.startedAtMs;
-    this.owner.established(this);
   }
 
   /** All of the content is with the kernel: the final reply may take its own time. */
@@ -183,6 +185,8 @@ export class ClientSession {
         return `no reply to ${state.verb} in time`;
       case 'starttls':
         return 'no reply to STARTTLS in time';
+      case 'auth':
+        return 'no reply to AUTH in time';
       case 'envelope':
         return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
       case 'content':
@@ -211,6 +215,12 @@ export class ClientSession {
         detail: `${this.peer} closed the connection${error}`,
       });
     }
+  }
+
+  /** Greeting, EHLO and what belongs to them are done. */
+  established(): void {
+    this.connectMs = this.owner.now() - this.startedAtMs;
+    this.owner.established(this);
   }
 
   /** Work was found while idle, or it is looked for. */
@@ -262,6 +272,7 @@ export class ClientSession {
       case 'hello':
       case 'starttls':
       case 'securing':
+      case 'auth':
         this.owner.notEstablished(this, fault);
         return;
       case 'envelope':

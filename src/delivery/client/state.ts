@@ -1,6 +1,7 @@
 /** The states of a client session, and what it works on in each. */
 import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
+import type { ClientExchange } from './sasl.ts';
 
 /** Some recipients of one attempt on their way through MAIL, RCPT…, DATA. */
 export interface Transaction {
@@ -37,6 +38,16 @@ export type ClientState =
   | { readonly phase: 'starttls' }
   /** A TLS handshake is under way. */
   | { readonly phase: 'securing' }
+  | {
+      readonly phase: 'auth';
+      readonly exchange: ClientExchange;
+      /** Other mechanisms, to be tried after this one. */
+      readonly others: ClientExchange[];
+      /** An initial response that was too long for the command. */
+      pending: Buffer | null;
+      /** Lines sent, as they must not come back to us in a reply. */
+      readonly secrets: string[];
+    }
   | { readonly phase: 'idle' }
   | { readonly phase: 'envelope'; readonly transaction: Transaction }
   | {

@@ -8,7 +8,7 @@ import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import { replyLine } from '../outcome.ts';
 import type { TlsMode } from '../tls-policy.ts';
-import { sayHello } from './hello.ts';
+import { proceed, sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
 import { GREETING, SECURING, STARTTLS } from './state.ts';
 
@@ -44,7 +44,7 @@ export function negotiate(session: ClientSession): boolean {
 
 export function startTlsReply(session: ClientSession, reply: PeerReply): void {
   if (reply.code === 220) secure(session);
-  else if (modeOf(session) === 'opportunistic' && reply.code >= 400) session.established();
+  else if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
   else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
 }
 
@@ -63,6 +63,7 @@ export function secure(session: ClientSession): void {
 export function secured(session: ClientSession, facts: TlsFacts): void {
   if (session.state.phase !== 'securing') return;
   const { version, cipher, verifyError, fingerprint } = facts;
+  session.secure = true;
   session.tls = { version, cipher, verified: verifyError === 0 && fingerprint !== '' };
   if (session.owner.tls.policy.implicit) {
     session.state = GREETING;

@@ -1,0 +1,214 @@
+/**
+ * Answers logins: asks the backends in order, the first that knows user and password wins. Remembers verified logins
+ * for a short time as keyed digests, bounds how many wait, and gives every backend its time. An answer never tells a
+ * wrong password from a user that does not exist, nor does the work done for it.
+ */
+import { createHmac, randomBytes } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { Log } from '../base/log.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
+import { isCramDigest } from '../protocol/sasl/cram-md5.ts';
+import type { AuthRequest, AuthResult, Credentials, User } from './auth.ts';
+import type { Backend, Secrets } from './backend.ts';
+import { FileBackend } from './file-backend.ts';
+import { MemoryBackend } from './memory-backend.ts';
+import { AuthPool } from './pool.ts';
+import { DatabaseBackend, HttpBackend, PamBackend } from './remote-backends.ts';
+import { type GivenRules, rulesOf } from './rules.ts';
+import { unknownUserKeys } from './unknown-user.ts';
+
+/** A backend that fails is named in the log once in this time. */
+const FAULT_LOG_INTERVAL_MS = 10_000;
+
+const REJECTED: AuthResult = { result: 'rejected' };
+const UNAVAILABLE: AuthResult = { result: 'unavailable' };
+
+/** What the backends said together: the first success, or that one of them could not say. */
+type Chained<T> = { found: T } | { found: null; faulty: boolean };
+
+export class Authenticator {
+  readonly #secret: Buffer;
+  readonly #log: Log;
+  readonly #now: () => number;
+  readonly #pool: AuthPool;
+  /** Of this process alone: what is remembered is worthless without it. */
+  readonly #cacheKey = randomBytes(32);
+  readonly #server: ServerConfig | null;
+  #auth: Config['auth'];
+  #backends: Backend[];
+  #cache: LRUCache<string, GivenRules> | null;
+  #pending = 0;
+  readonly #faultLogged = new Map<string, number>();
+
+  /**
+   * @param secret see secret.ts.
+   * @param server that of the queue, null where the queue is in SQLite.
+   */
+  constructor(
+    auth: Config['auth'],
+    secret: Buffer,
+    log: Log,
+    now: () => number = Date.now,
+    server: ServerConfig | null = null,
+  ) {
+    this.#server = server;
+    this.#secret = secret;
+    this.#log = log;
+    this.#now = now;
+    this.#auth = auth;
+    this.#pool = new AuthPool(auth.threads, auth.max_pending);
+    this.#backends = this.#createBackends();
+    this.#cache = createCache(auth);
+  }
+
+  /** Takes a reloaded configuration; nothing verified before counts any more. */
+  reconfigure(auth: Config['auth']): void {
+    this.#auth = auth;
+    this.#backends = this.#createBackends();
+    this.#cache = createCache(auth);
+  }
+
+  /** Never rejects. */
+  async answer({ credentials, client }: AuthRequest): Promise<AuthResult> {
+    try {
+      return await this.#answer(credentials, client);
+    } catch (error) {
+      this.#fault('auth', error);
+      return UNAVAILABLE;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+
+  #answer(credentials: Credentials, client: string): Promise<AuthResult> {
+    switch (credentials.kind) {
+      case 'password':
+        return this.#password(credentials.username, credentials.password, client);
+      case 'cram-md5':
+        return this.#cram(credentials);
+      case 'scram':
+        return this.#scram(credentials.username);
+    }
+  }
+
+  async #password(username: string, password: string, client: string): Promise<AuthResult> {
+    await this.#refresh();
+    const key = this.#digest(username, password);
+    const known = this.#cache?.get(key);
+    // Before the limit of those who wait: whoever guesses passwords must not keep out who is known.
+    if (known !== undefined) return this.#accepted(username, known);
+    const cache = this.#cache;
+    const answer = await this.#first((backend, signal) =>
+      backend.login({ username, password, client }, signal),
+    );
+    if (answer.found === null) return answer.faulty ? UNAVAILABLE : REJECTED;
+    cache?.set(key, answer.found);
+    return this.#accepted(username, answer.found);
+  }
+
+  async #cram({
+    username,
+    challenge,
+    digest,
+  }: Extract<Credentials, { kind: 'cram-md5' }>): Promise<AuthResult> {
+    const answer = await this.#first(async (backend, signal) => {
+      const secrets = (await backend.secrets?.(username, signal)) ?? null;
+      // Compared with something in any case: who does not exist takes as long.
+      const matches = isCramDigest(challenge, secrets?.password ?? username, digest);
+      return secrets !== null && secrets.password !== null && matches ? secrets.rules : null;
+    });
+    if (answer.found !== null) return this.#accepted(username, answer.found);
+    return answer.faulty ? UNAVAILABLE : REJECTED;
+  }
+
+  async #scram(username: string): Promise<AuthResult> {
+    const answer = await this.#first<Secrets>(async (backend, signal) => {
+      const secrets = await backend.secrets?.(username, signal);
+      return secrets?.keys ? secrets : null;
+    });
+    const { found } = answer;
+    if (found?.keys) return { result: 'keys', keys: found.keys, user: this.#user(username, found.rules) };
+    if (found === null && answer.faulty) return UNAVAILABLE;
+    return { result: 'keys', keys: unknownUserKeys(this.#secret, username), user: null };
+  }
+
+  #accepted(username: string, rules: GivenRules): AuthResult {
+    return { result: 'accepted', user: this.#user(username, rules) };
+  }
+
+  #user(name: string, rules: GivenRules): User {
+    return { name, rules: rulesOf(this.#auth, name, rules) };
+  }
+
+  /** Backends that changed make what is remembered worthless; one that cannot be read does so too. */
+  async #refresh(): Promise<void> {
+    const changed = await Promise.all(
+      this.#backends.map((backend) => backend.refresh?.().catch(() => true) ?? false),
+    );
+    if (changed.includes(true)) this.#cache?.clear();
+  }
+
+  /** Asks one backend after the other until one says something else than null. */
+  async #first<T>(ask: (backend: Backend, signal: AbortSignal) => Promise<T | null>): Promise<Chained<T>> {
+    if (this.#pending >= this.#auth.max_pending) return { found: null, faulty: true };
+    this.#pending++;
+    let faulty = false;
+    for (const backend of this.#backends) {
+      try {
+        const found = await ask(backend, AbortSignal.timeout(backend.timeoutMs));
+        if (found !== null) {
+          this.#pending--;
+          return { found };
+        }
+      } catch (error) {
+        faulty = true;
+        this.#fault(backend.name, error);
+      }
+    }
+    this.#pending--;
+    return { found: null, faulty };
+  }
+
+  #fault(backend: string, error: unknown): void {
+    const nowMs = this.#now();
+    if (nowMs - (this.#faultLogged.get(backend) ?? Number.NEGATIVE_INFINITY) < FAULT_LOG_INTERVAL_MS) return;
+    this.#faultLogged.set(backend, nowMs);
+    const { message, cause } = error as Error;
+    const why = cause instanceof Error ? `${message}: ${cause.message}` : message;
+    this.#log.warn('auth.backend-failed', {
+      backend,
+      error: why,
+      advice: 'logins that it alone knows get 454',
+    });
+  }
+
+  #digest(username: string, password: string): string {
+    return createHmac('sha256', this.#cacheKey).update(`${username}\0${password}`, 'utf8').digest('base64');
+  }
+
+  #createBackends(): Backend[] {
+    return this.#auth.backends.map((backend) => this.#createBackend(backend));
+  }
+
+  #createBackend(backend: Config['auth']['backends'][number]): Backend {
+    const scram = this.#auth.mechanisms.includes('SCRAM-SHA-256');
+    switch (backend.type) {
+      case 'memory':
+        return new MemoryBackend(backend, { pool: this.#pool, secret: this.#secret, scram });
+      case 'file':
+        return new FileBackend(backend, this.#pool, this.#log);
+      case 'database':
+        return new DatabaseBackend(backend, this.#pool, this.#server);
+      case 'pam':
+        return new PamBackend(backend, this.#pool);
+      case 'http':
+        return new HttpBackend(backend);
+    }
+  }
+}
+
+function createCache({ cache_ttl_ms: ttl, cache_max_entries: max }: Config['auth']) {
+  return ttl === 0 ? null : new LRUCache<string, GivenRules>({ max, ttl });
+}

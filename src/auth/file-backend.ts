@@ -1,0 +1,80 @@
+/** Users of a file, read again when it changed: looked at with each login, at the cost of a stat. */
+import { readFile, stat } from 'node:fs/promises';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import type { Backend, Login, Secrets } from './backend.ts';
+import { parseScram } from './hashes.ts';
+import type { AuthPool } from './pool.ts';
+import type { GivenRules } from './rules.ts';
+import { type Account, parseUserFile } from './user-file.ts';
+
+const PLAIN = '{PLAIN}';
+/** Lines of a file that are named in the log; the rest is counted. */
+const MAX_PROBLEMS = 20;
+
+export class FileBackend implements Backend {
+  readonly name: string;
+  readonly timeoutMs: number;
+  readonly #path: string;
+  readonly #pool: AuthPool;
+  readonly #log: Log;
+  #users = new Map<string, Account>();
+  /** Hash that unknown users are compared with, so that they take as long as others. */
+  #sample: string | undefined;
+  #version = '';
+  #refreshing: Promise<boolean> | null = null;
+
+  constructor({ path = '', timeout_ms }: Config['auth']['backends'][number], pool: AuthPool, log: Log) {
+    this.name = `file ${path}`;
+    this.timeoutMs = timeout_ms;
+    this.#path = path;
+    this.#pool = pool;
+    this.#log = log;
+  }
+
+  /** @throws Error when the file cannot be read: what it said before holds no longer. */
+  refresh(): Promise<boolean> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = null;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<boolean> {
+    const { mtimeNs, ctimeNs, size, ino } = await stat(this.#path, { bigint: true });
+    const version = `${mtimeNs} ${ctimeNs} ${size} ${ino}`;
+    if (version === this.#version) return false;
+    const { users, problems } = parseUserFile(await readFile(this.#path, 'utf8'));
+    this.#users = users;
+    this.#sample = users.values().next().value?.hash;
+    this.#version = version;
+    this.#log.info('auth.users-loaded', { file: this.#path, users: users.size, problems: problems.length });
+    for (const problem of problems.slice(0, MAX_PROBLEMS))
+      this.#log.warn('auth.user-skipped', { file: this.#path, problem });
+    return true;
+  }
+
+  async login({ username, password }: Login, signal: AbortSignal): Promise<GivenRules | null> {
+    await this.refresh();
+    const user = this.#users.get(username);
+    const hash = user?.hash ?? this.#sample;
+    if (hash === undefined) return null;
+    const matches = await this.#pool.run<'verify'>({ kind: 'verify', hash, password }, signal);
+    return user !== undefined && matches ? user.rules : null;
+  }
+
+  async secrets(username: string): Promise<Secrets | null> {
+    await this.refresh();
+    const user = this.#users.get(username);
+    if (user === undefined) return null;
+    return { ...secretsOf(user.hash), rules: user.rules };
+  }
+}
+
+/** What a stored hash is good for besides being compared with. */
+export function secretsOf(hash: string): Omit<Secrets, 'rules'> {
+  return {
+    keys: parseScram(hash),
+    password: hash.startsWith(PLAIN) ? hash.slice(PLAIN.length) : null,
+  };
+}

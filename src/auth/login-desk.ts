@@ -1,0 +1,84 @@
+/**
+ * Where the logins of all session threads of a process come together, on the main thread: hands requests to the
+ * authenticator and each answer back to its thread, and names the failures in the log. Failed logins reach everybody
+ * who counts them (a ban list) through `failed`.
+ */
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
+import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
+import { Authenticator } from './authenticator.ts';
+import { loadSecret } from './secret.ts';
+
+/** The session threads, as far as answers go. */
+export interface AnswerPort {
+  loginAnswered(thread: number, answer: AuthAnswer): void;
+}
+
+export class LoginDesk {
+  readonly #log: Log;
+  readonly #answers: AnswerPort;
+  readonly #failed: (failure: AuthFailure) => void;
+  /** null where no listener has AUTH. */
+  readonly #authenticator: Authenticator | null;
+
+  /**
+   * @param failed called once for every login that failed.
+   * @throws RelayError data-dir-unusable when the secret of the installation can neither be read nor made.
+   */
+  constructor(
+    { auth, listeners, database }: Config,
+    log: Log,
+    answers: AnswerPort,
+    failed: (failure: AuthFailure) => void = () => {},
+  ) {
+    this.#log = log;
+    this.#answers = answers;
+    this.#failed = failed;
+    const used = listeners.some((listener) => listener.auth !== 'off');
+    this.#authenticator = used
+      ? new Authenticator(auth, secretOf(auth.path), log, Date.now, serverOf(database))
+      : null;
+  }
+
+  /** Takes what a session thread gathered over a loop turn. */
+  take(thread: number, { requests, failures }: { requests: AuthRequest[]; failures: AuthFailure[] }): void {
+    for (const request of requests) void this.#answer(thread, request);
+    for (const failure of failures) {
+      this.#log.info('auth.failed', { ...failure });
+      this.#failed(failure);
+    }
+  }
+
+  async #answer(thread: number, request: AuthRequest): Promise<void> {
+    const result = await this.#authenticator?.answer(request);
+    this.#answers.loginAnswered(thread, { id: request.id, ...(result ?? { result: 'unavailable' }) });
+  }
+
+  reconfigure({ auth }: Config): void {
+    this.#authenticator?.reconfigure(auth);
+  }
+
+  async close(): Promise<void> {
+    await this.#authenticator?.close();
+  }
+}
+
+function secretOf(folder: string): Buffer {
+  try {
+    return loadSecret(folder);
+  } catch (error) {
+    const reason = (error as Error).message;
+    throw new RelayError(
+      'data-dir-unusable',
+      `auth.path ${folder} cannot be used: ${reason}; check its owner and its file system`,
+      error,
+    );
+  }
+}
+
+/** The server whose table `users` a database backend without a path reads: that of the queue, of several the first. */
+function serverOf(database: Config['database']): ServerConfig | null {
+  if (database.driver === 'mysql') return database;
+  return database.driver === 'mysql_distributed' ? (database.shards[0] ?? null) : null;
+}

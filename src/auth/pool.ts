@@ -1,0 +1,66 @@
+/** The threads that compute hashes, and those that wait for PAM; each pool is started by its first task. */
+import { fileURLToPath } from 'node:url';
+import { Piscina } from 'piscina';
+import type { AuthTask, AuthTaskResults } from './tasks.ts';
+
+/** A thread without work ends after so long. */
+const IDLE_MS = 60_000;
+/** Modules of PAM sleep and ask networks: their threads mostly wait. */
+const PAM_THREADS = 4;
+
+export class AuthPool {
+  readonly #threads: number;
+  readonly #maxQueue: number;
+  #hashing: Piscina | null = null;
+  #waiting: Piscina | null = null;
+
+  constructor(threads: number, maxQueue: number) {
+    this.#threads = threads;
+    this.#maxQueue = maxQueue;
+  }
+
+  /** @throws Error when too many tasks wait, or the signal ended the wait. */
+  run<Kind extends AuthTask['kind']>(
+    task: Extract<AuthTask, { kind: Kind }>,
+    signal: AbortSignal,
+  ): Promise<AuthTaskResults[Kind]> {
+    const options = { signal };
+    if (task.kind !== 'pam') {
+      this.#hashing ??= this.#start(this.#threads);
+      return this.#hashing.run(task, options);
+    }
+    this.#waiting ??= this.#start(PAM_THREADS);
+    // An aborted task takes its thread along, and PAM cannot be stopped: who waits gives up, the thread goes on.
+    return abandonable(this.#waiting.run(task), signal);
+  }
+
+  #start(threads: number): Piscina {
+    const pool = new Piscina({
+      filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
+      minThreads: 0,
+      maxThreads: threads,
+      maxQueue: this.#maxQueue,
+      idleTimeout: IDLE_MS,
+      concurrentTasksPerWorker: 1,
+      recordTiming: false,
+      workerHistogram: false,
+    });
+    pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
+    return pool;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#hashing?.destroy(), this.#waiting?.destroy()]);
+    this.#hashing = this.#waiting = null;
+  }
+}
+
+function abandonable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  promise.catch(() => {}); // it may fail when nobody waits any more
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason as Error);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    void promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,0 +1,201 @@
+/**
+ * Quotas of users: counters in a file that all session threads of all relay processes of the host have mapped, so that
+ * counting is an atomic operation where the message is, without a word between threads, and outlives processes. (A
+ * machine that loses power may lose the last seconds of counting, never more.)
+ *
+ * A slot is 64 bytes: key, four counters, the rest unused. A counter is the number of its hour or day in the upper half
+ * and the count in the lower, so that a new window begins with the same compare-and-exchange that counts.
+ */
+import { createHash } from 'node:crypto';
+import { closeSync, fstatSync, fsyncSync, linkSync, openSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { makeFolder } from '../base/make-folder.ts';
+import { mapSharedMemory } from '../native.ts';
+import type { UserQuotas } from './auth.ts';
+
+const SLOT_WORDS = 8;
+const SLOT_BYTES = SLOT_WORDS * 8;
+/** Slots looked at for one user: after so many others the table counts as full. */
+const PROBES = 64;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+const COUNT_MASK = 0xffffffffn;
+
+const COUNTERS = [
+  { name: 'messagesPerHour', windowMs: HOUR_MS, of: 'messages' },
+  { name: 'messagesPerDay', windowMs: DAY_MS, of: 'messages' },
+  { name: 'recipientsPerHour', windowMs: HOUR_MS, of: 'recipients' },
+  { name: 'recipientsPerDay', windowMs: DAY_MS, of: 'recipients' },
+] as const;
+type Counter = keyof UserQuotas;
+
+/** null: taken. Else the quota that is used up, or 'full' when the table has no room for the user. */
+export type QuotaRefusal = Counter | 'full' | null;
+
+export class Quotas {
+  readonly #table: BigInt64Array;
+  readonly #slots: number;
+  readonly #now: () => number;
+
+  /** @param memory zeroed once, a multiple of 64 bytes. */
+  constructor(memory: ArrayBufferLike, now: () => number) {
+    this.#table = new BigInt64Array(memory);
+    this.#slots = memory.byteLength / SLOT_BYTES;
+    this.#now = now;
+  }
+
+  /** Whether so much more would be within the quotas now; counts nothing. */
+  check(user: string, quotas: UserQuotas, messages: number, recipients: number): QuotaRefusal {
+    if (!isLimited(quotas)) return null;
+    const slot = this.#slot(user);
+    if (slot < 0) return 'full';
+    for (const [i, { name, windowMs, of }] of COUNTERS.entries()) {
+      const more = of === 'messages' ? messages : recipients;
+      if (quotas[name] > 0 && more > 0 && this.#count(slot + 1 + i, windowMs) + more > quotas[name])
+        return name;
+    }
+    return null;
+  }
+
+  /** Counts a message and its recipients, all of it or, with a refusal, nothing. */
+  take(user: string, quotas: UserQuotas, recipients: number): QuotaRefusal {
+    if (!isLimited(quotas)) return null;
+    const slot = this.#slot(user);
+    if (slot < 0) return 'full';
+    for (const [i, { name, windowMs, of }] of COUNTERS.entries()) {
+      const more = of === 'messages' ? 1 : recipients;
+      if (this.#add(slot + 1 + i, windowMs, more, quotas[name])) continue;
+      for (let j = 0; j < i; j++) this.#subtract(slot, j, recipients);
+      return name;
+    }
+    return null;
+  }
+
+  /** Gives back what `take` counted for a message that was not accepted after all. */
+  giveBack(user: string, quotas: UserQuotas, recipients: number): void {
+    if (!isLimited(quotas)) return;
+    const slot = this.#slot(user);
+    if (slot >= 0) for (let i = 0; i < COUNTERS.length; i++) this.#subtract(slot, i, recipients);
+  }
+
+  #count(word: number, windowMs: number): number {
+    const value = Atomics.load(this.#table, word);
+    return value >> 32n === this.#window(windowMs) ? Number(value & COUNT_MASK) : 0;
+  }
+
+  /** False when that would pass the limit (0: none; it is counted all the same, for a limit that comes later). */
+  #add(word: number, windowMs: number, more: number, limit: number): boolean {
+    const window = this.#window(windowMs);
+    for (;;) {
+      const value = Atomics.load(this.#table, word);
+      const count = value >> 32n === window ? Number(value & COUNT_MASK) : 0;
+      if (limit > 0 && count + more > limit) return false;
+      const next = (window << 32n) | BigInt(Math.min(count + more, 0x7fffffff));
+      if (Atomics.compareExchange(this.#table, word, value, next) === value) return true;
+    }
+  }
+
+  /** In a new window there is nothing to give back. */
+  #subtract(slot: number, counter: number, recipients: number): void {
+    const { windowMs, of } = COUNTERS[counter] as (typeof COUNTERS)[number];
+    const less = of === 'messages' ? 1 : recipients;
+    for (;;) {
+      const value = Atomics.load(this.#table, slot + 1 + counter);
+      if (value >> 32n !== this.#window(windowMs)) return;
+      const count = Math.max(0, Number(value & COUNT_MASK) - less);
+      const next = ((value >> 32n) << 32n) | BigInt(count);
+      if (Atomics.compareExchange(this.#table, slot + 1 + counter, value, next) === value) return;
+    }
+  }
+
+  #window(windowMs: number): bigint {
+    return BigInt(Math.floor(this.#now() / windowMs));
+  }
+
+  /** First word of the user's slot, taken for it if need be: a free one, or one whose user sent nothing today. -1: full. */
+  #slot(user: string): number {
+    const key = keyOf(user);
+    const start = Number((key & 0x7fffffffffffffffn) % BigInt(this.#slots));
+    let stale = -1;
+    for (let probe = 0; probe < Math.min(PROBES, this.#slots); probe++) {
+      const word = ((start + probe) % this.#slots) * SLOT_WORDS;
+      const found = Atomics.load(this.#table, word);
+      if (found === key) return word;
+      if (found === 0n) return this.#claim(stale < 0 ? word : stale, key, user);
+      if (stale < 0 && this.#isStale(word)) stale = word;
+    }
+    return stale < 0 ? -1 : this.#claim(stale, key, user);
+  }
+
+  #claim(word: number, key: bigint, user: string): number {
+    const before = Atomics.load(this.#table, word);
+    if (before !== 0n && !this.#isStale(word)) return this.#slot(user);
+    const was = Atomics.compareExchange(this.#table, word, before, key);
+    return was === before || was === key ? word : this.#slot(user);
+  }
+
+  #isStale(word: number): boolean {
+    const day = this.#window(DAY_MS);
+    return (
+      Atomics.load(this.#table, word + 2) >> 32n < day && Atomics.load(this.#table, word + 4) >> 32n < day
+    );
+  }
+}
+
+export function isLimited(quotas: UserQuotas): boolean {
+  return (
+    quotas.messagesPerHour > 0 ||
+    quotas.messagesPerDay > 0 ||
+    quotas.recipientsPerHour > 0 ||
+    quotas.recipientsPerDay > 0
+  );
+}
+
+/** 63 bits of a digest, never 0. */
+function keyOf(user: string): bigint {
+  return (createHash('sha256').update(user).digest().readBigInt64BE(0) & 0x7fffffffffffffffn) | 1n;
+}
+
+/**
+ * The table in `folder`, made when there is none or one of another size. The whole file is written: memory behind a
+ * hole would be a crash on a full disk.
+ * @throws Error of the file system.
+ */
+export function openQuotas(folder: string, users: number, now: () => number = Date.now): Quotas {
+  const bytes = users * SLOT_BYTES;
+  const path = join(folder, `quotas-${users}`);
+  makeFolder(folder, 0o700);
+  const fd = openOrCreate(path, bytes);
+  try {
+    return new Quotas(mapSharedMemory(fd, bytes), now);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openOrCreate(path: string, bytes: number): number {
+  for (;;) {
+    try {
+      const fd = openSync(path, 'r+');
+      if (fstatSync(fd).size === bytes) return fd;
+      closeSync(fd);
+      rmSync(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    // Other threads and processes do the same now: whoever links first made the table of all.
+    const made = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`;
+    const fd = openSync(made, 'wx', 0o600);
+    try {
+      const zeros = Buffer.alloc(Math.min(bytes, 1 << 20));
+      for (let at = 0; at < bytes; ) at += writeSync(fd, zeros, 0, Math.min(zeros.length, bytes - at), at);
+      fsyncSync(fd);
+      linkSync(made, path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    } finally {
+      closeSync(fd);
+      rmSync(made, { force: true });
+    }
+  }
+}

@@ -1,0 +1,88 @@
+/** Entry of a thread of the auth pools (piscina): hashes, rows of users and PAM, whatever takes its time. */
+import { setPriority } from 'node:os';
+import { createConnection } from 'mariadb';
+import type { ServerConfig } from '../config/schema.ts';
+import { connectionOptions } from '../database/mysql/pool.ts';
+import { pamAuthenticate } from '../native.ts';
+import { scramKeys } from '../protocol/sasl/scram.ts';
+import { verifyHash } from './hashes.ts';
+import type { AuthTask, AuthTaskResults } from './tasks.ts';
+import type { Account } from './user-file.ts';
+import { UserServer } from './user-server.ts';
+import { UserTable } from './user-table.ts';
+
+/** Sessions, persistence and delivery go first: guessing passwords must not slow down mail. */
+const NICE = 10;
+
+if (process.platform === 'linux') {
+  try {
+    setPriority(0, NICE); // on Linux a priority is a thread's own
+  } catch {
+    // Not allowed here; the queue of the pool still bounds what can be asked.
+  }
+}
+
+interface Users {
+  find(username: string): Promise<Account | null>;
+  /** Hash of the last user found: unknown users cost as much time as known ones. */
+  sample: string | undefined;
+}
+
+const tables = new Map<string, Users>();
+
+function usersOf({ place, query }: RowTask): Users {
+  const key = JSON.stringify([place, query]);
+  let found = tables.get(key);
+  if (found === undefined) {
+    found = 'path' in place ? usersOfFile(place.path, query) : usersOfServer(place.server, query);
+    tables.set(key, found);
+  }
+  return found;
+}
+
+function usersOfServer(server: ServerConfig, query: string | undefined): Users {
+  const users = new UserServer(() => createConnection(connectionOptions(server)), query);
+  return { find: (username) => users.find(username), sample: undefined };
+}
+
+/** The file may have been put aside or changed its columns: after a fault it is opened anew. */
+function usersOfFile(path: string, query: string | undefined): Users {
+  let table: UserTable | null = null;
+  const find = async (username: string): Promise<Account | null> => {
+    try {
+      table ??= new UserTable(path, query);
+      return table.find(username);
+    } catch (error) {
+      table?.close();
+      table = null;
+      throw error;
+    }
+  };
+  return { find, sample: undefined };
+}
+
+type RowTask = Extract<AuthTask, { kind: 'row' }>;
+
+async function row(task: RowTask): Promise<Account | null> {
+  const { username, password } = task;
+  const users = usersOf(task);
+  const account = await users.find(username);
+  if (password === null) return account;
+  if (account !== null) users.sample = account.hash;
+  const hash = account?.hash ?? users.sample;
+  const matches = hash !== undefined && verifyHash(hash, password);
+  return matches ? account : null;
+}
+
+export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthTask['kind']]> {
+  switch (task.kind) {
+    case 'verify':
+      return verifyHash(task.hash, task.password);
+    case 'derive':
+      return scramKeys(task.password, task.salt, task.iterations);
+    case 'row':
+      return row(task);
+    case 'pam':
+      return pamAuthenticate(task);
+  }
+}

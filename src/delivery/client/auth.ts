@@ -1,0 +1,145 @@
+/**
+ * AUTH at a next hop (RFC 4954): the mechanism both sides have, its exchange, and what a refusal means. A next hop that
+ * is configured with a user name never gets mail without it; what goes wrong is deferred, since the config is at fault
+ * and an operator can mend it. Nothing of a secret gets into a detail, a reply that is kept, or a log.
+ */
+import { readFileSync } from 'node:fs';
+import type { PeerReply } from '../../mail/outcome.ts';
+import { decodeBase64 } from '../../protocol/sasl/base64.ts';
+import { replyLine } from '../outcome.ts';
+import type { NextHopAuth } from '../route.ts';
+import { type ClientExchange, type ClientMechanism, clientExchange, isReadable } from './sasl.ts';
+import type { ClientSession } from './session.ts';
+import type { ClientState } from './state.ts';
+
+export type AuthState = Extract<ClientState, { phase: 'auth' }>;
+
+/** Longest AUTH command with an initial response (RFC 4954 §4: the limit of commands); a longer response waits to be asked for. */
+const MAX_COMMAND = 510;
+/** What the peer said no to, rather than to user and password: another mechanism may do. */
+const NO_TO_MECHANISM: readonly number[] = [500, 501, 502, 504, 534, 538];
+
+/** EHLO is answered: authenticates, then the session is established. */
+export function authenticate(session: ClientSession, auth: NextHopAuth): void {
+  const usable = usableMechanisms(session, auth);
+  if (typeof usable === 'string') fail(session, usable, null);
+  else start(session, usable);
+}
+
+/** Exchanges that can be tried, best first; or why there are none. */
+function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExchange[] | string {
+  const token = accessToken(auth);
+  if (token instanceof Error) return `the access token cannot be read: ${token.message}`;
+  const credentials = { username: auth.username, password: auth.password ?? null, accessToken: token };
+  const offered = session.offered.auth;
+  const common = auth.mechanisms.filter((one) => offered.includes(one));
+  const exchanges = common
+    .filter((one) => session.secure || auth.allow_without_tls || !isReadable(one))
+    .flatMap((one: ClientMechanism) => clientExchange(one, credentials) ?? []);
+  if (exchanges.length > 0) return exchanges;
+  const offers = offered.length === 0 ? 'offers no AUTH' : `offers AUTH ${offered.join(' ')}`;
+  return common.some(isReadable) && !session.secure
+    ? `${session.peer} ${offers}; passwords are not sent without TLS (auth.allow_without_tls)`
+    : `${session.peer} ${offers}; none of auth.mechanisms for which there is a password or token`;
+}
+
+function accessToken({ access_token, access_token_file }: NextHopAuth): string | null | Error {
+  if (access_token_file === undefined) return access_token ?? null;
+  try {
+    return readFileSync(access_token_file, 'utf8').trim() || new Error(`${access_token_file} is empty`);
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+function start(session: ClientSession, exchanges: ClientExchange[]): void {
+  const [exchange, ...others] = exchanges as [ClientExchange, ...ClientExchange[]];
+  const state: AuthState = { phase: 'auth', exchange, others, pending: null, secrets: [] };
+  session.state = state;
+  let command = `AUTH ${exchange.mechanism}`;
+  if (exchange.initial !== null) {
+    const text = exchange.initial.toString('base64');
+    state.secrets.push(text);
+    if (command.length + 1 + text.length <= MAX_COMMAND) command += ` ${text}`;
+    else state.pending = exchange.initial;
+  }
+  say(session, command);
+}
+
+function say(session: ClientSession, line: string): void {
+  session.port.sendLatin1(session.id, `${line}\r\n`);
+  session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+}
+
+export function authReply(session: ClientSession, state: AuthState, reply: PeerReply, text: string): void {
+  const { exchange, others } = state;
+  if (reply.code === 334) {
+    challenge(session, state, text);
+    return;
+  }
+  const shown = withoutSecrets(reply, state.secrets);
+  if (reply.code === 235) {
+    if (!exchange.complete) fail(session, `${session.peer} did not prove that it knows the password`, null);
+    else {
+      session.authenticated = true;
+      session.established();
+    }
+  } else if (reply.code < 400) session.outOfTurn(shown, 'to AUTH');
+  else if (others.length > 0 && isWorthAnother(reply.code, exchange, others)) start(session, others);
+  else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(shown)}`, shown);
+}
+
+/** After a wrong password only where the peer may have kept hashes that a proof does not fit, but a password does. */
+function isWorthAnother(
+  code: number,
+  { mechanism }: ClientExchange,
+  others: readonly ClientExchange[],
+): boolean {
+  if (NO_TO_MECHANISM.includes(code)) return true;
+  const next = others[0] as ClientExchange;
+  return code === 535 && !isReadable(mechanism) && isReadable(next.mechanism);
+}
+
+function challenge(session: ClientSession, state: AuthState, text: string): void {
+  const octets = decodeBase64(text.trim());
+  if (octets === null) {
+    fail(session, `${session.peer} sent a challenge that is not Base64`, null);
+    return;
+  }
+  if (state.pending !== null) {
+    const { pending } = state;
+    state.pending = null;
+    respond(session, state, pending);
+    return;
+  }
+  const response = state.exchange.respond(octets);
+  if (!(response instanceof Promise)) respond(session, state, response);
+  else
+    void response.then((octetsLater) =>
+      session.owner.outside(() => {
+        // It may be closed by now.
+        if (session.state === state) respond(session, state, octetsLater);
+      }),
+    );
+}
+
+function respond(session: ClientSession, state: AuthState, response: Buffer | null): void {
+  if (response === null) {
+    fail(session, `${session.peer} does not keep to ${state.exchange.mechanism}`, null);
+    return;
+  }
+  const text = response.toString('base64');
+  if (text !== '') state.secrets.push(text);
+  say(session, text);
+}
+
+/** A peer that did not expect what we sent may quote it; it is not ours to keep. */
+function withoutSecrets(reply: PeerReply, secrets: readonly string[]): PeerReply {
+  let { text } = reply;
+  for (const secret of secrets) text = text.replaceAll(secret, '…');
+  return { ...reply, text };
+}
+
+function fail(session: ClientSession, detail: string, reply: PeerReply | null): void {
+  session.fail({ reason: 'auth-failed', reply, detail });
+}

@@ -1,0 +1,93 @@
+/** The client side of each SASL mechanism, as far as the messages go; which is used, and what replies mean, is in auth.ts. */
+import { randomBytes } from 'node:crypto';
+import type { CLIENT_MECHANISMS } from '../../config/auth-schema.ts';
+import { cramDigest } from '../../protocol/sasl/cram-md5.ts';
+import { plainMessage, xoauth2Message } from '../../protocol/sasl/plain.ts';
+import { ScramClient } from '../../protocol/sasl/scram.ts';
+
+export type ClientMechanism = (typeof CLIENT_MECHANISMS)[number];
+
+export interface Credentials {
+  username: string;
+  password: string | null;
+  accessToken: string | null;
+}
+
+export interface ClientExchange {
+  readonly mechanism: ClientMechanism;
+  /** What may go along with AUTH; null: the peer speaks first. */
+  readonly initial: Buffer | null;
+  /** The response to a challenge; null when the peer does not keep to the mechanism. */
+  respond(challenge: Buffer): Buffer | null | Promise<Buffer | null>;
+  /** Whether a 235 may end it now: SCRAM wants the peer to have proven itself. */
+  readonly complete: boolean;
+}
+
+/** Whether the password itself travels, or a token that is as good. */
+export function isReadable(mechanism: ClientMechanism): boolean {
+  return mechanism === 'PLAIN' || mechanism === 'LOGIN' || mechanism === 'XOAUTH2';
+}
+
+/** null when the credentials lack what the mechanism needs. */
+export function clientExchange(mechanism: ClientMechanism, credentials: Credentials): ClientExchange | null {
+  const { username, password, accessToken } = credentials;
+  if (mechanism === 'XOAUTH2') return accessToken === null ? null : xoauth2(username, accessToken);
+  if (password === null) return null;
+  switch (mechanism) {
+    case 'PLAIN':
+      return sequence(mechanism, plainMessage(username, password), []);
+    case 'LOGIN':
+      return sequence(mechanism, null, [Buffer.from(username), Buffer.from(password)]);
+    case 'CRAM-MD5':
+      return cram(username, password);
+    case 'SCRAM-SHA-256':
+      return scram(username, password);
+  }
+}
+
+/** Responses that do not depend on what the peer says. */
+function sequence(mechanism: ClientMechanism, initial: Buffer | null, responses: Buffer[]): ClientExchange {
+  return { mechanism, initial, respond: () => responses.shift() ?? null, complete: true };
+}
+
+/** The peer explains a refusal in a challenge; an empty response lets it say so in a reply. */
+function xoauth2(username: string, accessToken: string): ClientExchange {
+  const initial = xoauth2Message(username, accessToken);
+  return sequence('XOAUTH2', initial, [Buffer.alloc(0)]);
+}
+
+function cram(username: string, password: string): ClientExchange {
+  let answered = false;
+  return {
+    mechanism: 'CRAM-MD5',
+    initial: null,
+    respond(challenge) {
+      if (answered) return null;
+      answered = true;
+      const digest = cramDigest(challenge.toString('utf8'), password).toString('hex');
+      return Buffer.from(`${username} ${digest}`);
+    },
+    complete: true,
+  };
+}
+
+function scram(username: string, password: string): ClientExchange {
+  const client = new ScramClient(username, password, randomBytes(18).toString('base64'));
+  let step = 0;
+  const exchange = {
+    mechanism: 'SCRAM-SHA-256' as const,
+    initial: Buffer.from(client.first),
+    complete: false,
+    async respond(challenge: Buffer): Promise<Buffer | null> {
+      step++;
+      const text = challenge.toString('utf8');
+      if (step === 1) {
+        const final = await client.final(text);
+        return final === null ? null : Buffer.from(final);
+      }
+      exchange.complete = step === 2 && client.isServer(text);
+      return exchange.complete ? Buffer.alloc(0) : null;
+    },
+  };
+  return exchange;
+}

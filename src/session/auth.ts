@@ -1,0 +1,179 @@
+/**
+ * AUTH (RFC 4954): the command, the exchange of challenges and responses, the wait for those who know the users, and
+ * what a login that failed costs. The password is decided about elsewhere; no thread with sessions computes hashes.
+ */
+import { randomBytes } from 'node:crypto';
+import type { AuthAnswer, User } from '../auth/auth.ts';
+import { LINE_FLAG } from '../native.ts';
+import { argumentOf } from '../protocol/command.ts';
+import { challengeReply, REPLY, type Reply } from '../protocol/reply.ts';
+import { decodeBase64 } from '../protocol/sasl/base64.ts';
+import { transmissionType } from '../protocol/trace.ts';
+import { authOffer, isSafeForAuth } from './rights.ts';
+import { createExchange, type Exchange, isServerFirst, type Step } from './sasl.ts';
+import type { Session } from './session.ts';
+import type { Mechanism } from './settings.ts';
+import { READY } from './state.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+const NONCE_BYTES = 18;
+const PLUS = '-PLUS';
+
+interface AuthCommand {
+  mechanism: string;
+  /** null: none was given. */
+  initial: Buffer | null;
+}
+
+export const auth: Verb<AuthCommand> = {
+  name: 'AUTH',
+
+  check(session, line) {
+    return misplaced(session) ?? parseAuth(session, argumentOf(line, 4));
+  },
+
+  apply(session, { mechanism, initial }) {
+    const { settings, clock } = session.context;
+    const exchange = createExchange(mechanism, {
+      nonce: () => randomBytes(NONCE_BYTES).toString('base64'),
+      nowMs: clock.nowMs,
+      hostname: settings.hostname,
+      channelBinding: session.channelBinding,
+    });
+    take(session, exchange, exchange.start(initial));
+  },
+};
+
+/** null, or why there can be no AUTH now. */
+function misplaced(session: SessionView): Reply | null {
+  if (session.state.phase === 'new') return REPLY.helloFirst;
+  if (session.listener.auth === 'off') return REPLY.notImplemented;
+  if (session.user !== null) return REPLY.authTwice;
+  if (session.state.phase !== 'ready') return REPLY.authInTransaction;
+  return isSafeForAuth(session) ? null : REPLY.authNeedsTls;
+}
+
+/** `mechanism [SP initial-response]`, where '=' is a response of no octets. */
+function parseAuth(session: SessionView, argument: string): AuthCommand | Reply {
+  const [name = '', response, ...more] = argument.split(' ');
+  if (!/^[A-Za-z0-9_-]{1,20}$/.test(name) || more.length > 0) return REPLY.authSyntax;
+  const mechanism = name.toUpperCase();
+  if (!isOffered(session, mechanism)) return REPLY.authMechanism;
+  if (response === undefined) return { mechanism, initial: null };
+  if (isServerFirst(mechanism)) return REPLY.authNoInitial;
+  const initial = response === '=' ? Buffer.alloc(0) : response === '' ? null : decodeBase64(response);
+  return initial === null ? REPLY.authMalformed : { mechanism, initial };
+}
+
+function isOffered(session: SessionView, mechanism: string): boolean {
+  if (mechanism.endsWith(PLUS) && authOffer(session) !== 'plus') return false;
+  const plain = mechanism.endsWith(PLUS) ? mechanism.slice(0, -PLUS.length) : mechanism;
+  return session.context.settings.mechanisms.includes(plain as Mechanism);
+}
+
+/** A line of the client within an exchange. */
+export function exchangeLine(session: Session, exchange: Exchange, text: string, flags: number): void {
+  if ((flags & LINE_FLAG.tooLong) !== 0) fail(session, exchange, REPLY.authLineTooLong);
+  else if (text === '*') fail(session, exchange, REPLY.authCancelled);
+  else {
+    const response = flags === 0 ? decodeBase64(text) : null;
+    if (response === null) fail(session, exchange, REPLY.authMalformed);
+    else take(session, exchange, exchange.respond(response));
+  }
+}
+
+/** Those who know the users answered. */
+export function loginAnswered(session: Session, answer: AuthAnswer): void {
+  const { state } = session;
+  if (state.phase !== 'login' || state.request !== answer.id) return;
+  take(session, state.exchange, state.exchange.answered(answer), state.sinceMs);
+}
+
+/** Does what the mechanism wants next. @param sinceMs when the client last spoke. */
+function take(session: Session, exchange: Exchange, step: Step, sinceMs = session.context.clock.nowMs): void {
+  const { logins } = session.context;
+  switch (step.kind) {
+    case 'challenge':
+      session.state = { phase: 'exchange', exchange };
+      session.reply(challengeReply(Buffer.from(step.text, 'utf8')));
+      session.readOn();
+      break;
+    case 'ask': {
+      const request = logins.ask(step.credentials, session);
+      session.state = { phase: 'login', exchange, request, sinceMs };
+      session.hold();
+      break;
+    }
+    case 'accepted':
+      succeed(session, exchange, step.user);
+      break;
+    case 'rejected':
+      reject(session, exchange, sinceMs);
+      break;
+    case 'malformed':
+      fail(session, exchange, REPLY.authMalformed);
+      break;
+    case 'unavailable':
+      session.state = READY;
+      session.reply(REPLY.authUnavailable);
+      session.readOn();
+      break;
+  }
+}
+
+function succeed(session: Session, { mechanism }: Exchange, user: User): void {
+  const { client, secure, context } = session;
+  const protocol = transmissionType(true, { secure, authenticated: true, utf8: false });
+  session.user = user;
+  session.mayRelay = true;
+  session.client = { ...client, protocol, user: user.name };
+  context.log.info('auth.succeeded', {
+    session: session.id,
+    client: client.address,
+    mechanism,
+    user: user.name,
+  });
+  session.state = READY;
+  session.reply(REPLY.authOk);
+  session.readOn();
+}
+
+/** Wrong name or password: said after a delay that hides how long it took to find out. */
+function reject(session: Session, exchange: Exchange, sinceMs: number): void {
+  const { settings, clock, port } = session.context;
+  report(session, exchange);
+  const reply = oneMore(session, REPLY.authInvalid);
+  const leftMs = settings.authFailureDelayMs - (clock.nowMs - sinceMs);
+  if (leftMs <= 0) {
+    finish(session, reply);
+    return;
+  }
+  session.state = { phase: 'penance', reply };
+  session.hold();
+  port.deadline(session.connection, leftMs);
+}
+
+/** The delay is over. */
+export function finish(session: Session, reply: Reply): void {
+  session.state = READY;
+  session.reply(reply);
+  session.readOn();
+}
+
+/** The exchange ends without a name and password to compare; it counts on this connection all the same. */
+function fail(session: Session, exchange: Exchange, reply: Reply): void {
+  // Whoever sends what is no response guesses at the protocol, not at passwords; a cancel is not even that.
+  if (reply !== REPLY.authCancelled) report(session, exchange);
+  finish(session, oneMore(session, reply));
+}
+
+function report(session: Session, { mechanism }: Exchange): void {
+  const { logins } = session.context;
+  logins.failed({ client: session.client.address, session: session.id, mechanism });
+}
+
+/** The reply to a failed AUTH, or the last one of the connection when it was one too many. */
+function oneMore(session: Session, reply: Reply): Reply {
+  const { hostname, maxAuthAttempts } = session.context.settings;
+  return ++session.failedLogins >= maxAuthAttempts ? REPLY.tooManyAuthFailures.with(hostname) : reply;
+}

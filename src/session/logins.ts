@@ -1,0 +1,51 @@
+/**
+ * Logins on their way: what a session thread asks those who know the users, on the main thread, gathered over a loop
+ * turn; which session waits for which answer; and which logins failed, for whoever counts them.
+ */
+import type { AuthFailure, Credentials } from '../auth/auth.ts';
+import type { FromSession, LoginBatch } from './messages.ts';
+import type { Session } from './session.ts';
+
+export class Logins {
+  readonly #post: (message: FromSession) => void;
+  readonly #waiting = new Map<number, Session>();
+  #batch: LoginBatch = { requests: [], failures: [] };
+  #nextId = 0;
+
+  constructor(post: (message: FromSession) => void) {
+    this.#post = post;
+  }
+
+  /** Asks with the turn's batch; the number names the request in its answer and is never used again. */
+  ask(credentials: Credentials, session: Session): number {
+    const id = this.#nextId++;
+    this.#waiting.set(id, session);
+    this.#batch.requests.push({ id, credentials, client: session.client.address });
+    return id;
+  }
+
+  /** A login failed. */
+  failed(failure: AuthFailure): void {
+    this.#batch.failures.push(failure);
+  }
+
+  /** The session that waits for this answer; undefined when it gave up. */
+  claim(id: number): Session | undefined {
+    const session = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return session;
+  }
+
+  /** The session no longer waits. */
+  forget(id: number): void {
+    this.#waiting.delete(id);
+  }
+
+  /** Posts what the turn gathered, if anything. */
+  flush(): void {
+    const batch = this.#batch;
+    if (batch.requests.length === 0 && batch.failures.length === 0) return;
+    this.#batch = { requests: [], failures: [] };
+    this.#post({ type: 'logins', ...batch });
+  }
+}

@@ -1,0 +1,38 @@
+/** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
+import type { ContentHandle, Message } from '../mail/message.ts';
+import { receivedHeader, transmissionType } from '../protocol/trace.ts';
+import type { Session } from './session.ts';
+import type { Transaction } from './state.ts';
+import { missingFields } from './submission.ts';
+
+export function messageOf(
+  session: Session,
+  { envelope, startedAtMs }: Transaction,
+  content: ContentHandle,
+): Message {
+  const { shards, dates, clock, arena, settings } = session.context;
+  const client = envelope.smtpUtf8 ? { ...session.client, protocol: utf8Protocol(session) } : session.client;
+  const queueId = shards.queueId(envelope);
+  const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
+  const date = dates.at(clock.nowMs);
+  let trace = receivedHeader({
+    helo: client.helo,
+    clientAddress: client.address,
+    hostname: settings.hostname,
+    protocol: client.protocol,
+    tls: client.tls,
+    queueId,
+    recipient: envelope.smtpUtf8 ? '' : only,
+    date,
+  });
+  if (session.listener.submission)
+    trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
+  const sizeBytes = arena.lengthBytes(content);
+  const receivedAtMs = clock.nowMs;
+  const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
+  return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
+}
+
+function utf8Protocol({ secure, user }: Session): string {
+  return transmissionType(true, { secure, authenticated: user !== null, utf8: true });
+}

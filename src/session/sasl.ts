@@ -1,0 +1,210 @@
+/**
+ * The server side of each SASL mechanism as a small state machine: responses in, the next step out. Knows nothing of
+ * sessions, replies or Base64; who the users are is asked of the session, which asks those who know.
+ */
+import type { AuthResult, Credentials, User } from '../auth/auth.ts';
+import { cramChallenge, parseCramResponse } from '../protocol/sasl/cram-md5.ts';
+import { LOGIN_PROMPTS, parseLoginField, parsePlain } from '../protocol/sasl/plain.ts';
+import {
+  authMessage,
+  type ChannelBinding,
+  type ClientFirst,
+  isBoundTo,
+  parseClientFinal,
+  parseClientFirst,
+  proveClient,
+  serverFirst,
+} from '../protocol/sasl/scram.ts';
+
+export type Step =
+  /** Say this and wait for the response. */
+  | { kind: 'challenge'; text: string }
+  /** Ask this; `answered` takes what comes. */
+  | { kind: 'ask'; credentials: Credentials }
+  | { kind: 'accepted'; user: User }
+  | { kind: 'rejected' }
+  /** The response is none of this mechanism. */
+  | { kind: 'malformed' }
+  | { kind: 'unavailable' };
+
+export interface Exchange {
+  readonly mechanism: string;
+  /** @param initial the initial response of AUTH; null when there was none. */
+  start(initial: Buffer | null): Step;
+  respond(response: Buffer): Step;
+  answered(result: AuthResult): Step;
+}
+
+export interface ExchangePorts {
+  /** Unpredictable, printable ASCII without commas. */
+  nonce(): string;
+  nowMs: number;
+  hostname: string;
+  /** null where the connection has none. */
+  channelBinding: ChannelBinding | null;
+}
+
+const MALFORMED: Step = { kind: 'malformed' };
+const REJECTED: Step = { kind: 'rejected' };
+
+/** Whether the mechanism speaks first, so that an initial response has no place (RFC 4954 §4). */
+export function isServerFirst(mechanism: string): boolean {
+  return mechanism === 'CRAM-MD5';
+}
+
+export function createExchange(mechanism: string, ports: ExchangePorts): Exchange {
+  switch (mechanism) {
+    case 'PLAIN':
+      return new PlainExchange();
+    case 'LOGIN':
+      return new LoginExchange();
+    case 'CRAM-MD5':
+      return new CramExchange(ports);
+    case 'SCRAM-SHA-256':
+    case 'SCRAM-SHA-256-PLUS':
+      return new ScramExchange(mechanism, ports);
+    default:
+      throw new Error(`${mechanism} is no mechanism of ours`);
+  }
+}
+
+function byAnswer(result: AuthResult): Step {
+  switch (result.result) {
+    case 'accepted':
+      return { kind: 'accepted', user: result.user };
+    case 'rejected':
+      return REJECTED;
+    default:
+      return { kind: 'unavailable' };
+  }
+}
+
+class PlainExchange implements Exchange {
+  readonly mechanism = 'PLAIN';
+
+  start(initial: Buffer | null): Step {
+    return initial === null ? { kind: 'challenge', text: '' } : this.respond(initial);
+  }
+
+  respond(response: Buffer): Step {
+    const message = parsePlain(response);
+    if (message === null) return MALFORMED;
+    const { authorize, username, password } = message;
+    // Nobody may act for others here.
+    if (authorize !== '' && authorize !== username) return REJECTED;
+    return { kind: 'ask', credentials: { kind: 'password', username, password } };
+  }
+
+  answered(result: AuthResult): Step {
+    return byAnswer(result);
+  }
+}
+
+class LoginExchange implements Exchange {
+  readonly mechanism = 'LOGIN';
+  #username: string | null = null;
+
+  start(initial: Buffer | null): Step {
+    return initial === null ? { kind: 'challenge', text: LOGIN_PROMPTS[0] } : this.respond(initial);
+  }
+
+  respond(response: Buffer): Step {
+    const field = parseLoginField(response);
+    if (field === null) return MALFORMED;
+    if (this.#username === null) {
+      this.#username = field;
+      return { kind: 'challenge', text: LOGIN_PROMPTS[1] };
+    }
+    return { kind: 'ask', credentials: { kind: 'password', username: this.#username, password: field } };
+  }
+
+  answered(result: AuthResult): Step {
+    return byAnswer(result);
+  }
+}
+
+class CramExchange implements Exchange {
+  readonly mechanism = 'CRAM-MD5';
+  readonly #challenge: string;
+
+  constructor({ nonce, nowMs, hostname }: ExchangePorts) {
+    this.#challenge = cramChallenge(nonce(), nowMs, hostname);
+  }
+
+  start(): Step {
+    return { kind: 'challenge', text: this.#challenge };
+  }
+
+  respond(response: Buffer): Step {
+    const message = parseCramResponse(response);
+    if (message === null) return MALFORMED;
+    return { kind: 'ask', credentials: { kind: 'cram-md5', challenge: this.#challenge, ...message } };
+  }
+
+  answered(result: AuthResult): Step {
+    return byAnswer(result);
+  }
+}
+
+/** RFC 5802 §5: client-first, server-first, client-final, server-final, and an empty response to end it. */
+class ScramExchange implements Exchange {
+  readonly mechanism: string;
+  readonly #ports: ExchangePorts;
+  #first: ClientFirst | null = null;
+  #serverFirst = '';
+  #nonce = '';
+  #found: Extract<AuthResult, { result: 'keys' }> | null = null;
+  #proven: User | null = null;
+
+  constructor(mechanism: string, ports: ExchangePorts) {
+    this.mechanism = mechanism;
+    this.#ports = ports;
+  }
+
+  start(initial: Buffer | null): Step {
+    return initial === null ? { kind: 'challenge', text: '' } : this.respond(initial);
+  }
+
+  respond(response: Buffer): Step {
+    if (this.#proven !== null) {
+      return response.length === 0 ? { kind: 'accepted', user: this.#proven } : MALFORMED;
+    }
+    return this.#first === null ? this.#begin(response) : this.#finish(this.#first, response);
+  }
+
+  #begin(response: Buffer): Step {
+    const first = parseClientFirst(response);
+    if (first === null || !this.#isBindingAsOffered(first.binding)) return MALFORMED;
+    if (first.authorize !== '' && first.authorize !== first.username) return REJECTED;
+    this.#first = first;
+    return { kind: 'ask', credentials: { kind: 'scram', username: first.username } };
+  }
+
+  /** -PLUS takes the type of the connection; without it 'y' is refused where we offered -PLUS: somebody hid it. */
+  #isBindingAsOffered(binding: string): boolean {
+    const channel = this.#ports.channelBinding;
+    if (this.mechanism.endsWith('-PLUS')) return channel !== null && binding === channel.type;
+    return binding === 'n' || (binding === 'y' && channel === null);
+  }
+
+  answered(result: AuthResult): Step {
+    if (result.result !== 'keys' || this.#first === null) return byAnswer(result);
+    this.#found = result;
+    this.#nonce = this.#first.nonce + this.#ports.nonce();
+    this.#serverFirst = serverFirst(this.#nonce, result.keys);
+    return { kind: 'challenge', text: this.#serverFirst };
+  }
+
+  #finish(first: ClientFirst, response: Buffer): Step {
+    const final = parseClientFinal(response);
+    const found = this.#found;
+    if (final === null || found === null) return MALFORMED;
+    const channel = this.mechanism.endsWith('-PLUS') ? this.#ports.channelBinding : null;
+    const message = authMessage(first.bare, this.#serverFirst, final.withoutProof);
+    const signature = proveClient(found.keys, message, final.proof);
+    const holds = final.nonce === this.#nonce && isBoundTo(final, first.gs2Header, channel);
+    if (signature === null || !holds || found.user === null) return REJECTED;
+    this.#proven = found.user;
+    return { kind: 'challenge', text: `v=${signature.toString('base64')}` };
+  }
+}

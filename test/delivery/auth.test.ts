@@ -1,0 +1,292 @@
+/** AUTH as a client: the test is the peer, with the server side of the mechanisms and whatever a bad one may do. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import { Attempt } from '../../src/delivery/attempt.ts';
+import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
+import { ClientSession } from '../../src/delivery/client/session.ts';
+import type { Fault } from '../../src/delivery/client/state.ts';
+import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import type { Job } from '../../src/mail/job.ts';
+import type { Arena } from '../../src/native.ts';
+import { isCramDigest, parseCramResponse } from '../../src/protocol/sasl/cram-md5.ts';
+import { parsePlain } from '../../src/protocol/sasl/plain.ts';
+import {
+  authMessage,
+  parseClientFinal,
+  parseClientFirst,
+  proveClient,
+  scramKeys,
+  serverFirst,
+} from '../../src/protocol/sasl/scram.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'delivery-auth-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+const base64 = (text: string | Buffer): string => Buffer.from(text).toString('base64');
+const decoded = (text: string): Buffer => Buffer.from(text, 'base64');
+
+class Peer {
+  readonly session: ClientSession;
+  readonly failed: Fault[] = [];
+  readonly #lines: string[] = [];
+  #wake: () => void = () => {};
+
+  constructor(auth: object, ...offers: string[]) {
+    const smarthost = { host: 'mx.test', auth: { username: 'user', ...auth } };
+    const rules: Config['delivery'] = configSchema.parse({ delivery: { smarthost } }).delivery;
+    const take = (_: number, text: string): void => {
+      this.#lines.push(...text.split('\r\n').slice(0, -1));
+      this.#wake();
+    };
+    const port: ClientPort = {
+      sendLatin1: take,
+      sendUtf8: take,
+      sendContent: () => {},
+      expectLines: () => {},
+      deadline: () => {},
+      secure: () => {},
+      close: () => take(0, 'close\r\n'),
+    };
+    let next: Attempt | null = new Attempt(JOB);
+    const owner: SessionOwner = {
+      arena: {} as Arena,
+      rules,
+      ehloName: 'relay.test',
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
+      recipientLimit: 1000,
+      outside: (work) => work(),
+      leaseHolds: () => true,
+      now: () => 1000,
+      next: () => {
+        const attempt = next;
+        next = null;
+        return attempt;
+      },
+      lookAhead: () => null,
+      finished: () => {},
+      returned: () => {},
+      established: (session) => session.work(),
+      notEstablished: (_, fault) => void this.failed.push(fault),
+      idle: () => {},
+      ended: () => {},
+    };
+    const host = { name: 'mx.test', address: '192.0.2.1', port: 25, auth: rules.smarthost?.auth };
+    this.session = new ClientSession(7, host as never, port, owner);
+    this.session.opened();
+    this.say('220 ready');
+    this.#lines.pop();
+    const lines = ['mx.test', ...offers];
+    this.say(...lines.map((line, i) => `250${i === lines.length - 1 ? ' ' : '-'}${line}`));
+  }
+
+  say(...lines: string[]): void {
+    for (const line of lines) {
+      const text = Buffer.from(line);
+      this.session.line(text, 0, text.length, 0);
+    }
+  }
+
+  /** Next line of the client. */
+  async heard(): Promise<string> {
+    while (this.#lines.length === 0)
+      await new Promise<void>((wake) => {
+        this.#wake = wake;
+      });
+    return this.#lines.shift() as string;
+  }
+
+  /** The client has authenticated and goes on with its message. */
+  async sendsMail(): Promise<void> {
+    assert.equal(await this.heard(), 'MAIL FROM:<a@x.test> AUTH=<>');
+    assert.deepEqual(this.failed, []);
+  }
+
+  fault(): Fault {
+    const [fault] = this.failed;
+    assert.ok(fault, 'the session failed');
+    assert.equal(fault.reason, 'auth-failed');
+    return fault;
+  }
+}
+
+const JOB: Job = {
+  queueId: '0123456789abcde',
+  destination: 'smarthost',
+  attempts: 0,
+  fence: 1,
+  reversePath: 'a@x.test',
+  body: '7BIT',
+  smtpUtf8: false,
+  trace: '',
+  content: 1,
+  sizeBytes: 10,
+  receivedAtMs: 0,
+  delayNotified: false,
+  recipients: [{ seq: 0, address: 'b@x.test', notify: 0 }],
+};
+
+const READABLE = { password: 'pass', allow_without_tls: true };
+
+test('the first of auth.mechanisms that the peer offers is used', async () => {
+  const all = 'AUTH XOAUTH2 LOGIN PLAIN CRAM-MD5 SCRAM-SHA-256';
+  assert.match(await new Peer(READABLE, all).heard(), /^AUTH SCRAM-SHA-256 /);
+  assert.match(await new Peer(READABLE, 'AUTH LOGIN PLAIN CRAM-MD5').heard(), /^AUTH CRAM-MD5$/);
+  assert.match(await new Peer({ ...READABLE, mechanisms: ['LOGIN', 'PLAIN'] }, all).heard(), /^AUTH LOGIN$/);
+  assert.match(await new Peer(READABLE, 'AUTH=LOGIN', 'AUTH XOAUTH2').heard(), /^AUTH LOGIN$/);
+});
+
+test('PLAIN goes along with AUTH, unless it is too long for a command', async () => {
+  const peer = new Peer(READABLE, 'AUTH PLAIN');
+  const [, , response = ''] = (await peer.heard()).split(' ');
+  assert.deepEqual(parsePlain(decoded(response)), { authorize: '', username: 'user', password: 'pass' });
+  peer.say('235 2.7.0 ok');
+  await peer.sendsMail();
+
+  const password = 'p'.repeat(600);
+  const long = new Peer({ password, allow_without_tls: true }, 'AUTH PLAIN');
+  assert.equal(await long.heard(), 'AUTH PLAIN');
+  long.say('334 ');
+  assert.equal(parsePlain(decoded(await long.heard()))?.password, password);
+  long.say('235 ok');
+  await long.sendsMail();
+});
+
+test('LOGIN: whatever the prompts say', async () => {
+  const peer = new Peer(READABLE, 'AUTH LOGIN');
+  assert.equal(await peer.heard(), 'AUTH LOGIN');
+  peer.say(`334 ${base64('Who?')}`);
+  assert.equal(await peer.heard(), base64('user'));
+  peer.say(`334 ${base64('Passcode')}`);
+  assert.equal(await peer.heard(), base64('pass'));
+  peer.say('235 2.7.0 ok');
+  await peer.sendsMail();
+});
+
+test('CRAM-MD5', async () => {
+  const peer = new Peer({ password: 'pass' }, 'AUTH CRAM-MD5');
+  assert.equal(await peer.heard(), 'AUTH CRAM-MD5');
+  peer.say(`334 ${base64('<1.2@mx.test>')}`);
+  const response = parseCramResponse(decoded(await peer.heard()));
+  assert.equal(response?.username, 'user');
+  assert.ok(isCramDigest('<1.2@mx.test>', 'pass', response.digest));
+  peer.say('235 2.7.0 ok');
+  await peer.sendsMail();
+});
+
+/** Plays the server until the proof is checked; returns what the server would say last. */
+async function scram(peer: Peer): Promise<string> {
+  const [, , initial = ''] = (await peer.heard()).split(' ');
+  const first = parseClientFirst(decoded(initial));
+  assert.ok(first);
+  const keys = scramKeys('pass', Buffer.from('salt'), 4096);
+  const said = serverFirst(`${first.nonce}xyz`, keys);
+  peer.say(`334 ${base64(said)}`);
+  const final = parseClientFinal(decoded(await peer.heard()));
+  assert.ok(final);
+  const signature = proveClient(keys, authMessage(first.bare, said, final.withoutProof), final.proof);
+  assert.ok(signature, 'the proof holds');
+  return `v=${signature.toString('base64')}`;
+}
+
+test('SCRAM-SHA-256: both sides prove that they know the password', async () => {
+  const peer = new Peer({ password: 'pass' }, 'AUTH SCRAM-SHA-256');
+  peer.say(`334 ${base64(await scram(peer))}`);
+  assert.equal(await peer.heard(), '');
+  peer.say('235 2.7.0 ok');
+  await peer.sendsMail();
+});
+
+test('SCRAM-SHA-256: a peer that proves nothing gets no mail', async () => {
+  const silent = new Peer({ password: 'pass' }, 'AUTH SCRAM-SHA-256');
+  await scram(silent);
+  silent.say('235 2.7.0 come in');
+  assert.equal(await silent.heard(), 'close');
+  assert.match(silent.fault().detail, /did not prove that it knows the password/);
+
+  const wrong = new Peer({ password: 'pass' }, 'AUTH SCRAM-SHA-256');
+  await scram(wrong);
+  wrong.say(`334 ${base64(`v=${base64(Buffer.alloc(32))}`)}`);
+  assert.equal(await wrong.heard(), 'close');
+  assert.match(wrong.fault().detail, /does not keep to SCRAM-SHA-256/);
+});
+
+test('XOAUTH2: the token of the config or of a file read for each connection, and the explained refusal', async () => {
+  const file = join(dir, 'token');
+  const auth = { access_token_file: file, allow_without_tls: true };
+  writeFileSync(file, 'first\n');
+  const peer = new Peer(auth, 'AUTH XOAUTH2');
+  assert.equal(await peer.heard(), `AUTH XOAUTH2 ${base64('user=user\x01auth=Bearer first\x01\x01')}`);
+  peer.say('235 ok');
+  await peer.sendsMail();
+  writeFileSync(file, 'second');
+  const refused = new Peer(auth, 'AUTH XOAUTH2');
+  assert.match(decoded((await refused.heard()).split(' ')[2] as string).toString(), /Bearer second/);
+  refused.say(`334 ${base64('{"status":"401"}')}`);
+  assert.equal(await refused.heard(), '');
+  refused.say('535 5.7.8 bad token');
+  assert.match(refused.fault().detail, /AUTH XOAUTH2: 535 5\.7\.8 bad token/);
+  const given = new Peer({ access_token: 'given', allow_without_tls: true }, 'AUTH PLAIN XOAUTH2');
+  assert.match(await given.heard(), /^AUTH XOAUTH2 /);
+  rmSync(file);
+  const none = new Peer(auth, 'AUTH XOAUTH2');
+  assert.match(none.fault().detail, /the access token cannot be read: ENOENT/);
+});
+
+test('passwords are not sent without TLS unless the config says so', async () => {
+  const peer = new Peer({ password: 'pass' }, 'AUTH PLAIN LOGIN');
+  assert.equal(await peer.heard(), 'close');
+  assert.match(peer.fault().detail, /passwords are not sent without TLS/);
+});
+
+test('a peer that offers nothing we can use gets no mail', async () => {
+  assert.match(new Peer(READABLE, 'SIZE 1000').fault().detail, /offers no AUTH; none of auth\.mechanisms/);
+  assert.match(
+    new Peer(READABLE, 'AUTH GSSAPI').fault().detail,
+    /offers AUTH GSSAPI; none of auth\.mechanisms/,
+  );
+});
+
+test('a mechanism that is refused is followed by the next; a wrong password is not tried over and over', async () => {
+  const peer = new Peer(READABLE, 'AUTH SCRAM-SHA-256 CRAM-MD5 PLAIN LOGIN');
+  assert.match(await peer.heard(), /^AUTH SCRAM-SHA-256/);
+  peer.say('504 5.5.4 not this one');
+  assert.equal(await peer.heard(), 'AUTH CRAM-MD5');
+  peer.say(`334 ${base64('<1@x>')}`);
+  await peer.heard();
+  // A server that keeps hashes cannot check a proof of the password, but the password itself.
+  peer.say('535 5.7.8 no');
+  assert.match(await peer.heard(), /^AUTH PLAIN /);
+  peer.say('535 5.7.8 no');
+  assert.equal(await peer.heard(), 'close');
+  assert.equal(peer.fault().reply?.code, 535);
+});
+
+test('a temporary refusal, a 421, nonsense: the mail waits, and nothing secret is in what is kept', async () => {
+  for (const line of ['454 4.7.0 later', '421 4.7.0 too many']) {
+    const peer = new Peer(READABLE, 'AUTH PLAIN');
+    await peer.heard();
+    peer.say(line);
+    assert.ok(peer.fault().detail.includes(line));
+  }
+  const echo = new Peer(READABLE, 'AUTH LOGIN');
+  await echo.heard();
+  echo.say('334 x');
+  assert.match(echo.fault().detail, /challenge that is not Base64/);
+  const quoting = new Peer(READABLE, 'AUTH LOGIN');
+  await quoting.heard();
+  quoting.say('334 ');
+  const name = await quoting.heard();
+  quoting.say('334 ');
+  const password = await quoting.heard();
+  quoting.say(`500 5.5.1 unknown command ${password} after ${name}`);
+  const kept = JSON.stringify(quoting.fault());
+  assert.ok(kept.includes('unknown command …') && !kept.includes(base64('pass')), kept);
+  const endless = new Peer(READABLE, 'AUTH LOGIN');
+  await endless.heard();
+  endless.say('334 ', '334 ', '334 ');
+  assert.match(endless.fault().detail, /does not keep to LOGIN/);
+});
