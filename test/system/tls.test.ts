@@ -4,8 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { connect as tlsConnect } from 'node:tls';
+import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { createTransport } from 'nodemailer';
+import { ScramClient } from '../../src/protocol/sasl/scram.ts';
 import { Authority, type Identity, lacksOpenssl } from '../support/authority.ts';
 import { run } from '../support/child.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
@@ -347,6 +348,106 @@ test(
       for (let i = 0; i < 8; i++) {
         const { stdout } = await run('openssl', [...at, '-sess_in', file], quit);
         assert.match(stdout, /^Reused, TLSv1\.3/m);
+      }
+    } finally {
+      await two.destroy();
+    }
+  },
+);
+
+/** A dialog over TLS, line by line. */
+class TlsDialog {
+  readonly socket: TLSSocket;
+  #text = '';
+  #wake: () => void = () => {};
+
+  constructor(socket: TLSSocket) {
+    this.socket = socket;
+    socket.on('data', (bytes) => {
+      this.#text += bytes.toString('latin1');
+      this.#wake();
+    });
+    socket.on('error', () => {});
+  }
+
+  /** Sends a line ('' for none) and gives the whole reply. */
+  async say(line: string): Promise<string> {
+    if (line !== '') this.socket.write(`${line}\r\n`);
+    for (;;) {
+      const reply = /^(?:\d{3}-.*\r\n)*\d{3}(?: .*)?\r\n/.exec(this.#text)?.[0];
+      if (reply !== undefined) {
+        this.#text = this.#text.slice(reply.length);
+        return reply;
+      }
+      await new Promise<void>((wake) => {
+        this.#wake = wake;
+      });
+    }
+  }
+}
+
+test(
+  'AUTH over TLS: plain after STARTTLS, SCRAM bound to its channel and to no other',
+  options('python3'),
+  async () => {
+    const user = { username: 'test', password: 'pass word' };
+    const two = new RelayFixture();
+    try {
+      copyFileSync(identity.certFile, join(two.dir, 'server.crt'));
+      copyFileSync(identity.keyFile, join(two.dir, 'server.key'));
+      const at = { host: '127.0.0.1', port: 0, auth: 'required' };
+      two.configure({
+        listeners: [
+          { ...at, tls: 'required' },
+          { ...at, tls: 'implicit' },
+        ],
+        tls: { cert_file: '../server.crt', key_file: '../server.key' },
+        auth: { backends: [{ type: 'memory', users: [user] }], failure_delay_ms: 0 },
+        relay_networks: [],
+        delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
+      });
+      await two.start();
+      const from = sink.messages.length;
+      const script = join(two.dir, 'login.py');
+      writeFileSync(
+        script,
+        `import smtplib, ssl, sys
+with smtplib.SMTP("localhost", int(sys.argv[2])) as s:
+    s.ehlo("python.test")
+    print("before", s.has_extn("auth"))
+    s.starttls(context=ssl.create_default_context(cafile=sys.argv[1]))
+    s.login("test", "pass word")
+    s.sendmail("test@client.test", ["b@x.test"], "Subject: a\\r\\n\\r\\nb\\r\\n")
+`,
+      );
+      const ran = await run(programPath('python3') as string, [script, authority.caFile, String(two.port)]);
+      assert.equal(ran.code, 0, ran.stderr);
+      assert.match(ran.stdout, /before False/);
+      assert.match(await next(from), /with ESMTPSA id/);
+
+      for (const honest of [true, false]) {
+        const port = two.addresses[1]?.port as number;
+        const socket = tlsConnect({ port, host: '127.0.0.1', servername: 'localhost', ca: authority.ca });
+        const dialog = new TlsDialog(socket);
+        assert.match(await dialog.say(''), /^220/);
+        assert.match(await dialog.say('EHLO scram.test'), /AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 /);
+        const octets = socket.exportKeyingMaterial(32, 'EXPORTER-Channel-Binding', Buffer.alloc(0));
+        if (!honest) octets[0] = (octets[0] as number) ^ 1;
+        const scram = new ScramClient(user.username, user.password, 'nonce0123456789', {
+          type: 'tls-exporter',
+          octets,
+        });
+        const base64 = (text: string) => Buffer.from(text).toString('base64');
+        const first = await dialog.say(`AUTH SCRAM-SHA-256-PLUS ${base64(scram.first)}`);
+        const final = await scram.final(Buffer.from(first.slice(4), 'base64').toString());
+        let reply = await dialog.say(base64(final as string));
+        if (honest) {
+          assert.ok(scram.isServer(Buffer.from(reply.slice(4), 'base64').toString()));
+          socket.write('\r\n'); // the answer to the server's proof
+          reply = await dialog.say('');
+        }
+        assert.match(reply, honest ? /^235/ : /^535/);
+        socket.destroy();
       }
     } finally {
       await two.destroy();
