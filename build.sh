@@ -23,6 +23,7 @@ usage: ./build.sh VERB [ARGUMENT…]
   run [--] ARGUMENT…      build, then start the relay with these arguments
   test [--] ARGUMENT…     build, then run the tests (all, or the files named)
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
+  simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
   fuzz [SECONDS]          fuzz the addon's scanners with libFuzzer (60 s when not said)
 
@@ -316,6 +317,13 @@ bench() {
   exec node "bench/$name.ts" "$@"
 }
 
+simulate() {
+  build Release
+  export_runtime
+  export SIM_SEEDS=${1:-1000}
+  exec node --test --test-reporter=spec test/simulation/core.test.ts test/simulation/cluster.test.ts
+}
+
 # libFuzzer where clang has it, else the target's own loop with g++: the same checks, without coverage to guide them.
 fuzz() {
   local seconds=${1:-60} sources='native/line_scan.cc native/content_scan.cc native/content_send.cc'
@@ -351,6 +359,7 @@ case "$verb" in
   run) run "$@" ;;
   test) test_suite "$@" ;;
   bench) bench "$@" ;;
+  simulate) simulate "$@" ;;
   sanitize) sanitize "$@" ;;
   fuzz) fuzz "$@" ;;
   help | --help | -h) usage ;;

@@ -1,6 +1,7 @@
 /** Where a relay process stands among those of its host; what relay.ts needs to know of there being several. */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import type { Log } from './base/log.ts';
 import type { Config } from './config/schema.ts';
 import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
 import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
@@ -17,6 +18,15 @@ export interface ProcessPlace {
   tlsSecret?: Uint8Array;
   /** false: only delivers what its queue holds. */
   accepts: boolean;
+}
+
+export interface RelayOptions {
+  config: Config;
+  configPath: string;
+  log: Log;
+  version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
 }
 
 /** The place of a relay that is its only process. */

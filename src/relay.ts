@@ -31,13 +31,14 @@ import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import { hostListeners, onlyPlace, ownSockets, type ProcessPlace, threadCount } from './process-place.ts';
+import type { ProcessPlace, RelayOptions } from './process-place.ts';
+import { hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
-import { openScheduling } from './relay-scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
-import type { EmbeddedScheduler } from './scheduler/embedded.ts';
 import type { Leases } from './scheduler/leases.ts';
+import type { Scheduler } from './scheduler/scheduler.ts';
 import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { verdictOf } from './session/verdict-of.ts';
@@ -49,19 +50,11 @@ const COMMIT_RETRY_MS = 500;
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
 
-export interface RelayOptions {
-  config: Config;
-  configPath: string;
-  log: Log;
-  version: string;
-  /** Where this relay process stands among those of the host; default: it is the only one. */
-  place?: ProcessPlace;
-}
-
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const agenda = await openAgenda(options.config, options.log);
   const lock = lockDataDir(options.config.data_dir, 'queue');
-  const relay = new Relay(options, lock);
+  const relay = new Relay(options, lock, agenda);
   try {
     await relay.start();
     return relay;
@@ -86,7 +79,7 @@ export class Relay {
   readonly #commits: ShardedCommits;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
-  readonly #scheduler: EmbeddedScheduler;
+  readonly #scheduler: Scheduler;
   readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
   readonly #logins: LoginDesk;
@@ -102,7 +95,7 @@ export class Relay {
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
 
-  constructor({ config, log, place }: RelayOptions, lock: DataDirLock) {
+  constructor({ config, log, place }: RelayOptions, lock: DataDirLock, agenda: ClusterAgenda | null) {
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
@@ -134,7 +127,10 @@ export class Relay {
       ...eventLogOptions(config, this.#place.eventsDir, this.#place.process),
       log,
     });
-    const { leases, scheduler, duePoll } = openScheduling({
+    const { leases, scheduler, duePoll, connections } = openScheduling({
+      grantConnections: (grants) => this.#deliveries.grantConnections(grants),
+      agenda,
+      settings: () => this.#config,
       config,
       queue: this.#queue,
       arena: this.#arena,
@@ -157,6 +153,7 @@ export class Relay {
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
+      connections: (demands) => connections?.demand(demands),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -174,7 +171,7 @@ export class Relay {
 
   async start(): Promise<void> {
     const config = this.#config;
-    const tlsSlots = this.#tls.load();
+    const tls = this.#tls.load();
     const recovered = await this.#database.recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
@@ -182,22 +179,17 @@ export class Relay {
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const slot = await this.#queue.enroll();
-    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
+    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs, tls };
     const { accepts } = this.#place;
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, thread) => ({
-        ...shared,
-        tlsSlot: tlsSlots.server,
-        origin: originOf(slot, thread),
-      })),
+      Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        tlsSlot: tlsSlots.client,
         origin: originOf(slot, sessionThreads + thread),
         ownListeners,
       })),
@@ -293,6 +285,7 @@ export class Relay {
       reason: 'shutdown',
     }));
     await this.#database.release(rows, Date.now());
+    for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
@@ -306,6 +299,7 @@ export class Relay {
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    await this.#scheduler.close();
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await this.#events.close();
@@ -354,6 +348,7 @@ export class Relay {
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
+      fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
     const { shardIds, lanes, settleLingerMs } = this.#queue;
     const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
@@ -385,7 +380,8 @@ export class Relay {
         const job = jobOf(message, row);
         this.#leases.hold(job, leaseUntilMs);
         this.#scheduler.handOff(job);
-      } else if (row.state === 'PENDING') this.#scheduler.waiting(row.destination, 1, Date.now());
+      } else if (row.state === 'PENDING')
+        this.#scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
     }
     this.#arena.release(message.content);
   }
@@ -429,7 +425,7 @@ export class Relay {
   #settle(results: AttemptResult[]): void {
     this.#commits.settle(
       results.map((result) => ({
-        settlement: { ...toSettlement(result), fence: this.#leases.fenceOf(result) },
+        settlement: toSettlement(result),
         result,
         dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
       })),

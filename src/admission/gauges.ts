@@ -13,13 +13,21 @@ export const GAUGE = {
   overloaded: 3,
   /** One bit for each shard that takes new mail. */
   usableShards: 4,
-  /** Counts how often leases of this process lapsed; jobs of an earlier count may be another node's by now. */
-  leaseEpoch: 5,
-  /** Until when every lease of this process holds, in LEASE_UNIT_MS since the counters were made. */
-  leasesUntil: 6,
   /** When the counters were made, in seconds since 1970. */
-  madeAtS: 7,
+  madeAtS: 5,
+  /** From here on two for each shard: how often its leases lapsed, and until when all that are held hold. */
+  leases: 8,
 } as const;
+
+/**
+ * Counts how often leases on the shard lapsed; jobs of an earlier count may be another node's by now.
+ * @param shard 0…31, as queue ids name it.
+ */
+export const leaseEpochOf = (shard: number): number => GAUGE.leases + 2 * shard;
+/** Until when every lease on the shard holds, in LEASE_UNIT_MS since the counters were made. */
+export const leasesUntilOf = (shard: number): number => GAUGE.leases + 2 * shard + 1;
+
+const COUNTERS = leasesUntilOf(31) + 1;
 
 /** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
 export const LEASE_UNIT_MS = 64;
@@ -29,7 +37,7 @@ export const PRESSURE = { none: 0, memory: 1, disk: 2, database: 3, contentMemor
 export type Gauges = Int32Array<SharedArrayBuffer>;
 
 export function createGauges(): Gauges {
-  const gauges = new Int32Array(new SharedArrayBuffer(64));
+  const gauges = new Int32Array(new SharedArrayBuffer(COUNTERS * 4));
   gauges[GAUGE.madeAtS] = Math.floor(Date.now() / 1000);
   gauges[GAUGE.usableShards] = 1;
   return gauges;

@@ -172,8 +172,9 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
   const dataDir = resolve(dirname(setIn), config.data_dir);
   const below = (path: string): string => resolve(dataDir, path);
-  const { auth, database, delivery, storage, log } = config;
+  const { auth, database, delivery, storage, scheduler, log } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
+  const caFile = scheduler.redis.tls_ca_file;
   return {
     ...config,
     data_dir: dataDir,
@@ -203,6 +204,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
       local: { ...storage.local, path: below(storage.local.path) },
       distributed: { ...storage.distributed, roots: storage.distributed.roots.map(below) },
     },
+    scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
 }

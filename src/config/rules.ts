@@ -27,6 +27,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkAddresses(config, problem);
   checkDomains(config, problem);
   checkDatabase(config, isSet, problem, warning);
+  checkScheduler(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
   checkAuth(config, problem, warning);
@@ -208,6 +209,31 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
     checkServer(config, server, path, problem);
   }
   if (database.driver === 'mysql_distributed') checkShards(database, isSet, problem);
+}
+
+function checkScheduler(
+  { database, delivery, scheduler: { engine, redis } }: Config,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+  warning: Say,
+): void {
+  if (engine === 'embedded') {
+    if (isSet(['scheduler', 'redis']))
+      warning(['scheduler', 'redis'], 'has no effect: scheduler.engine is "embedded"');
+    if (delivery.max_cluster_connections_per_destination > 0)
+      problem(
+        ['delivery', 'max_cluster_connections_per_destination'],
+        'needs scheduler.engine "bullmq"; for one relay set max_connections_per_destination',
+      );
+    return;
+  }
+  if (database.driver === 'sqlite')
+    problem(
+      ['scheduler', 'engine'],
+      'bullmq needs a queue that nodes share: set database.driver to "mysql" or "mysql_distributed"',
+    );
+  if (redis.tls_ca_file !== null && !redis.url.startsWith('rediss:'))
+    problem(['scheduler', 'redis', 'tls_ca_file'], 'has an effect with a rediss:// URL only');
 }
 
 function checkServer(config: Config, server: ServerConfig, path: Finding['path'], problem: Say): void {

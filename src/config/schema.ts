@@ -174,6 +174,16 @@ const deliveryTls = z.strictObject({
   resume_sessions: z.boolean().default(true).describe('Resume sessions with hosts that let us.').meta(live),
 });
 
+const redis = z.strictObject({
+  url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('bullmq: the Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
+  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('bullmq: begins the names of all keys. Nodes that share a queue share it; nobody else may.'),
+  password: z.string().min(1).max(256).nullable().default(null).describe('bullmq: password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
+  tls_ca_file: z.string().min(1).nullable().default(null).describe('bullmq: certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
+  timeout_ms: ms(10, 60_000).default(2000).describe('bullmq: time for one command; then Redis is given up until it answers again, and the queue is polled.'),
+  reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: rows whose node died, and what Redis forgot.'),
+  min_processes: count(1, 10_000).default(1).describe('bullmq: relay processes of all nodes together, at least. Limits of destinations are divided by it where Redis never told how many there are.'),
+});
+
 const delivery = z.strictObject({
   enabled: z.boolean().default(true).describe('false: everything is accepted and held in the queue.'),
   mx_port: count(1, 65535).default(25).describe('Port of MX hosts.').meta(live),
@@ -191,6 +201,8 @@ const delivery = z.strictObject({
   refuse_loopback_mx: z.boolean().default(true).describe('An MX that points to loopback or to one of our own listeners is a mail loop (5.4.6). Off for tests only.').meta(live),
   max_connections: count(1, 100_000).default(1000).describe('Outgoing connections of one delivery thread.'),
   max_connections_per_destination: count(1, 10_000).default(20).describe('Outgoing connections to one destination; each relay process has its share, at least 1.').meta(live),
+  max_cluster_connections_per_destination: count(0, 1_000_000).default(0).describe('With the scheduler bullmq: connections to one destination from all nodes together, though every relay process may have one. 0: no such limit.'),
+  max_messages_per_destination_per_s: z.number().min(0).max(1_000_000).default(0).describe('Messages sent to one destination in a second, attempts that fail included. 0: no limit. With the scheduler bullmq all nodes share it; with embedded each relay process has it for itself.').meta(live),
   backlog_per_connection: count(1, 100_000).default(4).describe('Messages waiting for a destination per connection to it: with 10 waiting and 4 here there are to be three. Their number at most doubles at a time.'),
   backlog_wait_ms: ms(10, 3_600_000).default(1000).describe('Where messages wait longer than this for a connection, one more is opened, however few they are; then another after the same time, as long as they do.').meta(live),
   max_messages_per_connection: count(1, 1_000_000).default(1000).describe('Messages sent over one connection.').meta(live),
@@ -241,8 +253,9 @@ const schema = {
   database: database.prefault({}),
   storage: storage.prefault({}),
   scheduler: z.strictObject({
-    engine: z.enum(['embedded']).default('embedded').describe('Scheduler.'),
-    poll_interval_ms: ms(10, 3_600_000).default(1000).describe('embedded, with the mysql drivers: how often the queue is asked for due work of other nodes.'),
+    engine: z.enum(['embedded', 'bullmq']).default('embedded').describe('What knows when waiting mail is due: embedded, each relay process by itself; bullmq, all nodes that share a queue together, over Redis.'),
+    poll_interval_ms: ms(10, 3_600_000).default(1000).describe('With the mysql drivers: how often the queue is asked for due work of other nodes; with bullmq only while Redis cannot be used.'),
+    redis: redis.prefault({}),
   }).prefault({}),
   delivery: delivery.prefault({}),
   dns: z.strictObject({

@@ -1,6 +1,7 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
 const CONTROL = /\p{Cc}/gu;
@@ -107,6 +108,7 @@ export function formatStats(
   if (scheduler === null) text += 'Relay       not running\n';
   else {
     text += `Delivery    ${scheduler.inFlight} in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
+    if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);
     for (const { destination, untilMs } of scheduler.suspended) {
       text += `Suspended   ${plain(destination)} for ${duration(untilMs - nowMs)}\n`;
     }
@@ -134,6 +136,13 @@ function formatProcesses(processes: readonly ProcessStatus[], nowMs: number): st
       `${p.rssMb}M`,
     ]),
   ]);
+}
+
+function clusterLine({ up, sinceMs, ...counts }: ClusterStats, nowMs: number): string {
+  const since = duration(nowMs - sinceMs);
+  if (!up) return `Redis       down for ${since}: ${plain(counts.lastError)}; the queue is polled instead\n`;
+  const { processes, announced, taken, outages } = counts;
+  return `Redis       up for ${since}, ${processes} ${processes === 1 ? 'process' : 'processes'}; jobs: ${announced} announced, ${taken} taken; ${outages} outages\n`;
 }
 
 function reason(row: QueueRow): string {

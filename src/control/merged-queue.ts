@@ -10,6 +10,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { QueueReader, SchedulerStats } from './protocol.ts';
 
 export class MergedQueue implements QueueReader {
@@ -94,5 +95,24 @@ export function mergeSchedulerStats(parts: readonly SchedulerStats[]): Scheduler
     waitingRows: sum((part) => part.waitingRows),
     destinations: sum((part) => part.destinations),
     suspended: [...suspended].map(([destination, untilMs]) => ({ destination, untilMs })),
+    ...mergeClusterStats(parts.flatMap(({ cluster }) => cluster ?? [])),
+  };
+}
+
+/** Processes of one host use the same Redis: what one of them cannot use is down. */
+function mergeClusterStats(parts: readonly ClusterStats[]): { cluster?: ClusterStats } {
+  const [first] = parts;
+  if (first === undefined) return {};
+  const worst = parts.find(({ up }) => !up) ?? first;
+  const sum = (figure: (part: ClusterStats) => number): number =>
+    parts.reduce((total, part) => total + figure(part), 0);
+  return {
+    cluster: {
+      ...worst,
+      processes: Math.max(...parts.map(({ processes }) => processes)),
+      announced: sum(({ announced }) => announced),
+      taken: sum(({ taken }) => taken),
+      outages: sum(({ outages }) => outages),
+    },
   };
 }

@@ -97,6 +97,8 @@ export interface ClaimRequest {
   maxRecipients: number;
   nowMs: number;
   leaseUntilMs: number;
+  /** One bit for each shard to ask; absent: all. */
+  shards?: number;
 }
 export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
@@ -105,6 +107,18 @@ export interface ClaimResult {
   nextDueMs: number | null;
   /** The arena had no room for more. */
   short: boolean;
+  /** nextDueMs of each shard that was to be asked, where there are shards. */
+  shards?: ShardDue[];
+}
+
+export interface ShardDue {
+  shard: number;
+  nextDueMs: number | null;
+}
+
+/** Work that waits at a destination in one shard. */
+export interface ShardBacklog extends DestinationBacklog {
+  shard: number;
 }
 
 /** A row this process is sending. */

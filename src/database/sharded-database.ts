@@ -4,7 +4,6 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Job } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
   ClaimRequest,
@@ -25,6 +24,8 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  ShardBacklog,
+  ShardDue,
 } from './database.ts';
 import { ShardHealth } from './shard-health.ts';
 import { noRows } from './slices.ts';
@@ -177,8 +178,10 @@ export class ShardedDatabase implements Database {
   }
 
   /** Answers of the shards that have one. @throws the error of the last when none has. */
-  async #onAll<T>(work: (client: ShardClient) => Promise<T>): Promise<T[]> {
-    const answers = await Promise.allSettled(this.#shards.map((shard) => this.#onLong(shard, work)));
+  async #onAll<T>(work: (client: ShardClient, shard: number) => Promise<T>): Promise<T[]> {
+    const answers = await Promise.allSettled(
+      this.#shards.map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
+    );
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
     if (values.length === 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
     return values;
@@ -197,31 +200,53 @@ export class ShardedDatabase implements Database {
 
   /** Asks shard after shard, beginning with another each time, until it has enough. */
   async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const jobs: Job[] = [];
+    const { shards: mask = -1, nowMs } = request;
+    const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
+    const result: ClaimResult & { shards: ShardDue[] } = {
+      jobs: [],
+      nextDueMs: null,
+      short: false,
+      shards: [],
+    };
     let recipients = 0;
-    let nextDueMs: number | null = null;
     let failure: unknown = null;
     const first = this.#turn++;
-    for (let i = 0; i < this.#shards.length; i++) {
-      const shard = this.#shards[(first + i) % this.#shards.length] as Shard;
-      const limit = request.limit - jobs.length;
+    for (let i = 0; i < asked.length; i++) {
+      const shard = asked[(first + i) % asked.length] as Shard;
+      const limit = request.limit - result.jobs.length;
       const maxRecipients = request.maxRecipients - recipients;
-      if (limit <= 0 || maxRecipients <= 0) return { jobs, nextDueMs: request.nowMs, short: false };
-      try {
-        const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
-        for (const job of part.jobs) {
-          jobs.push(job);
-          recipients += job.recipients.length;
+      // What is not asked may have more.
+      let nextDueMs: number | null = nowMs;
+      if (limit > 0 && maxRecipients > 0 && !result.short) {
+        try {
+          const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
+          for (const job of part.jobs) {
+            result.jobs.push(job);
+            recipients += job.recipients.length;
+          }
+          result.short = part.short;
+          nextDueMs = part.short ? nowMs : part.nextDueMs;
+        } catch (error) {
+          // Its rows wait; they are looked for when it may be back.
+          failure = error;
+          result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
+          continue;
         }
-        nextDueMs = earlier(nextDueMs, part.nextDueMs);
-        if (part.short) return { jobs, nextDueMs: request.nowMs, short: true };
-      } catch (error) {
-        // Its rows wait; the poll finds them when it is back.
-        failure = error;
       }
+      result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
+      result.shards.push({ shard: shard.id, nextDueMs });
     }
-    if (failure !== null && jobs.length === 0 && this.#shards.length === 1) throw failure;
-    return { jobs, nextDueMs, short: false };
+    if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
+    if (failure !== null && result.jobs.length === 0 && this.#shards.length === 1) throw failure;
+    return result;
+  }
+
+  /** The same by shard; a shard that does not answer is left out. */
+  async backlogByShard(): Promise<ShardBacklog[]> {
+    const parts = await this.#onAll(async (client, shard) =>
+      (await client.backlog()).map((backlog) => ({ ...backlog, shard })),
+    );
+    return parts.flat();
   }
 
   async backlog(): Promise<DestinationBacklog[]> {

@@ -4,11 +4,13 @@
  */
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 
 export interface DeliveryThreadsPorts {
   results(results: AttemptResult[]): void;
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
+  connections(demands: ConnectionDemand[]): void;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -36,6 +38,7 @@ export class DeliveryThreads {
     if (message.type === 'results') this.#ports.results(message.results);
     else if (message.type === 'destination')
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
+    else if (message.type === 'connections') this.#ports.connections(message.demands);
   }
 
   deliver(jobs: Job[]): void {
@@ -59,6 +62,12 @@ export class DeliveryThreads {
   /** Forgets that these destinations failed: their next jobs are tried. */
   resume(destinations: string[]): void {
     this.postAll({ type: 'resume', destinations });
+  }
+
+  /** Each to the thread its destination belongs to. */
+  grantConnections(grants: ConnectionGrant[]): void {
+    for (const [thread, part] of Map.groupBy(grants, ({ destination }) => this.#threadOf(destination)))
+      this.#threads.post(thread, { type: 'connections', grants: part });
   }
 
   /** Resolves with the jobs never begun, once what was on the wire has its results; after graceMs it is cut. */

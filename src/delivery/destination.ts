@@ -28,6 +28,10 @@ export interface DestinationPorts {
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
   outside(work: () => void): void;
+  /** Connections it may have, of those all nodes share; Infinity without such a limit. */
+  grantedConnections(key: string): number;
+  /** It wants more of them. */
+  shortOfConnections(destination: Destination): void;
   /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
   connect(destination: Destination, host: Host): ClientSession | null;
   finished(attempt: Attempt): void;
@@ -68,6 +72,8 @@ export class Destination implements SessionOwner {
   #failures = 0;
   #suspendedUntilMs = 0;
   #suspendMs = 0;
+  /** Connections there are to be, as far as limits allow. */
+  #wished = 0;
   /** The peer grants no more connections than there are, until then. */
   #dialsPausedUntilMs = 0;
   /** Addresses that failed, and until when they are tried after the others. */
@@ -158,8 +164,37 @@ export class Destination implements SessionOwner {
     // Few messages, but they wait: what the open connections are at takes its time, or has stopped.
     const sinceMs = Math.max(first.readyAtMs, this.#dialledAtMs);
     const byTime = this.now() - sinceMs >= backlog_wait_ms ? established + 1 : 0;
-    const wanted = Math.min(Math.max(byBacklog, byTime), most, Math.max(1, established * 2));
-    return wanted - established - this.#dials.size;
+    this.#wished = Math.max(byBacklog, byTime);
+    const total = Math.min(this.#wished, most, Math.max(1, established * 2));
+    const wanted = total - established - this.#dials.size;
+    if (wanted <= 0) return wanted;
+    const granted = this.#ports.grantedConnections(this.key) - this.openConnections;
+    if (granted < wanted) this.#ports.shortOfConnections(this);
+    return Math.min(wanted, granted);
+  }
+
+  get openConnections(): number {
+    return this.#sessions.size + this.#closing + this.#dials.size;
+  }
+
+  get wantedConnections(): number {
+    const wished = this.#ready.length === 0 ? 0 : this.#wished;
+    return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
+  }
+
+  /** Closes what is open beyond what it may have, the idle first; opens what it wants and may. */
+  connectionsGranted(): void {
+    let excess = this.openConnections - this.#closing - this.#ports.grantedConnections(this.key);
+    for (const session of [...this.#idle].slice(0, Math.max(0, excess))) {
+      session.quit();
+      excess--;
+    }
+    for (const session of this.#sessions) {
+      if (excess <= 0) break;
+      session.retiring = true;
+      excess--;
+    }
+    this.pump();
   }
 
   #dial(): void {

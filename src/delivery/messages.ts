@@ -1,12 +1,13 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
 export interface DeliveryThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
   /** Slot of the client's TLS context. */
-  tlsSlot: number;
+  tls: { client: number };
   gauges: SharedArrayBuffer;
   /** Distinguishes the queue ids of DSNs made by this thread. */
   origin: number;
@@ -20,12 +21,15 @@ export type FromDelivery =
   | { type: 'results'; results: AttemptResult[] }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
+  /** Connections wanted and open at destinations, where all nodes share a limit; what changed. */
+  | { type: 'connections'; demands: ConnectionDemand[] }
   /** After 'drain': jobs never begun, to release. */
   | { type: 'drained'; unfinished: Job[] };
 
 export type ToDelivery =
   | { type: 'jobs'; jobs: Job[] }
   | { type: 'config'; config: Config }
+  | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** Finish what is on the wire within graceMs, then say 'drained'. */

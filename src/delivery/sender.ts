@@ -7,10 +7,12 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { DsnWriter } from '../report/dsn.ts';
+import type { ConnectionGrant } from '../scheduler/connections.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { Attempt } from './attempt.ts';
 import { ClientSession } from './client/session.ts';
 import { Destination, type DestinationPorts } from './destination.ts';
+import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
 import { bounced, deferred } from './outcome.ts';
 import type { Host, Route, Router } from './route.ts';
@@ -69,6 +71,7 @@ export class Sender implements DestinationPorts {
   #drained = false;
   #depth = 0;
   #memoryTimer = false;
+  readonly #granted: GrantedConnections;
 
   constructor(ports: SenderPorts) {
     this.#ports = ports;
@@ -78,6 +81,12 @@ export class Sender implements DestinationPorts {
     this.#nowMs = ports.now();
     this.#router = ports.createRouter(ports.config);
     this.#reactor = ports.createReactor((count) => this.#turn(count));
+    this.#granted = new GrantedConnections({
+      post: (demands) => ports.post({ type: 'connections', demands }),
+      destinations: () => this.#destinations.values(),
+      destination: (key) => this.#destinations.get(key),
+      setTimer: (ms, fire) => ports.setTimer(ms, fire),
+    });
     const sender = this;
     this.#settler = new Settler({
       arena: ports.arena,
@@ -102,6 +111,20 @@ export class Sender implements DestinationPorts {
 
   route(destination: string): Promise<Route> {
     return this.#router.route(destination);
+  }
+
+  grantedConnections(key: string): number {
+    const limited = this.config.delivery.max_cluster_connections_per_destination > 0;
+    return limited ? this.#granted.of(key) : Number.POSITIVE_INFINITY;
+  }
+
+  shortOfConnections(destination: Destination): void {
+    this.#granted.short(destination);
+  }
+
+  /** What this thread may open, of the connections that all nodes share. */
+  grantConnections(grants: ConnectionGrant[]): void {
+    this.outside(() => this.#granted.granted(grants));
   }
 
   /** Takes a batch of jobs; each comes back as a result, or unfinished when a drain overtakes it. */

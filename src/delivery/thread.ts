@@ -59,7 +59,7 @@ function createRouter(config: Config): Router {
 const sender: Sender = new Sender({
   config: start.config,
   arena,
-  tlsSlot: start.tlsSlot,
+  tlsSlot: start.tls.client,
   createReactor: (onTurn) =>
     createReactor({
       arena,
@@ -91,6 +91,9 @@ port.on('message', (message: ToDelivery) => {
   switch (message.type) {
     case 'jobs':
       sender.accept(message.jobs);
+      break;
+    case 'connections':
+      sender.grantConnections(message.grants);
       break;
     case 'config':
       sender.reconfigure(message.config);

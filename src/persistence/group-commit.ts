@@ -42,6 +42,8 @@ export interface GroupCommitPorts {
   failed(entries: Entry[], error: RelayError): void;
   /** accepted[i] = false: the row was not ours any more, nothing was written. */
   settled(items: SettleItem[], accepted: boolean[]): void;
+  /** The fencing number of our newest lease of the row, where it may change while the result waits. */
+  fenceOf?(result: AttemptResult): number;
 }
 
 export interface GroupCommitOptions {
@@ -256,6 +258,7 @@ export class GroupCommit {
     for (const entry of entries) request.messages.push({ message: entry.message, plan: this.#plan(entry) });
     for (let i = 0; i < items.length; i++) {
       const { settlement, dsns } = items[i] as SettleItem;
+      settlement.fence = this.#fenceOf(items[i] as SettleItem);
       request.settlements.push(settlement);
       for (const dsn of dsns)
         request.messages.push({ message: dsn.message, plan: this.#plan(dsn), settlement: i });
@@ -276,17 +279,48 @@ export class GroupCommit {
       this.#failing = false;
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
-    let entries = batch.entries;
-    for (const { dsns } of batch.items) if (dsns.length > 0) entries = entries.concat(dsns);
-    const outcomes: EntryOutcome[] = [];
-    for (let i = 0; i < entries.length; i++)
-      outcomes.push(this.#outcome(entries[i] as Entry, result.messages[i] === 'committed'));
-    this.#settlements += request.settlements.length;
-    for (const accepted of result.settlements) if (!accepted) this.#rejected++;
+    const { items, settlements, entries, committed } = this.#answers(batch, result);
+    const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
+    this.#settlements += items.length;
+    for (const accepted of settlements) if (!accepted) this.#rejected++;
     // The next commit runs while the ports look at this one.
     this.#next();
     if (entries.length > 0) this.#ports.committed(entries, outcomes, request.leaseUntilMs);
-    if (batch.items.length > 0) this.#ports.settled(batch.items, result.settlements);
+    if (items.length > 0) this.#ports.settled(items, settlements);
+  }
+
+  /**
+   * What the batch came to. A result that was rejected because the row came to us ourselves meanwhile is none of it:
+   * it is written once more, under the new lease.
+   */
+  #answers(batch: Batch, result: CommitResult) {
+    const answers = {
+      items: [] as SettleItem[],
+      settlements: [] as boolean[],
+      entries: batch.entries.slice(),
+      committed: batch.entries.map((_, i) => result.messages[i] === 'committed'),
+    };
+    let at = batch.entries.length;
+    batch.items.forEach((item, i) => {
+      const accepted = result.settlements[i] === true;
+      const dsnsFrom = at;
+      at += item.dsns.length;
+      if (!accepted && this.#fenceOf(item) !== item.settlement.fence) {
+        this.#queue.addItems([item]);
+        return;
+      }
+      answers.items.push(item);
+      answers.settlements.push(accepted);
+      item.dsns.forEach((dsn, j) => {
+        answers.entries.push(dsn);
+        answers.committed.push(result.messages[dsnsFrom + j] === 'committed');
+      });
+    });
+    return answers;
+  }
+
+  #fenceOf({ settlement, result }: SettleItem): number {
+    return this.#ports.fenceOf?.(result) ?? settlement.fence;
   }
 
   /** From here on the session cannot give up any more; if it was first, the message must leave the queue again. */

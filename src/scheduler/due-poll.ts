@@ -15,18 +15,26 @@ const REST_FACTOR = 10;
 
 export class DuePoll {
   readonly #ports: DuePollPorts;
-  readonly #intervalMs: number;
+  readonly #intervalMs: () => number;
   #timer: NodeJS.Timeout | null = null;
   #running = false;
 
-  constructor(ports: DuePollPorts, intervalMs: number) {
+  /** @param intervalMs read before each pause. */
+  constructor(ports: DuePollPorts, intervalMs: () => number) {
     this.#ports = ports;
     this.#intervalMs = intervalMs;
   }
 
   start(): void {
     this.#running = true;
-    this.#later(this.#intervalMs);
+    this.#later(this.#intervalMs());
+  }
+
+  /** The interval became shorter: the pause under way ends in time. */
+  hurry(): void {
+    if (!this.#running || this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#later(this.#intervalMs());
   }
 
   stop(): void {
@@ -36,7 +44,10 @@ export class DuePoll {
   }
 
   #later(delayMs: number): void {
-    this.#timer = setTimeout(() => void this.#ask(), delayMs).unref();
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      void this.#ask();
+    }, delayMs).unref();
   }
 
   async #ask(): Promise<void> {
@@ -48,6 +59,9 @@ export class DuePoll {
       this.#ports.onError(error);
     }
     const tookMs = Math.max(0, this.#ports.now() - sinceMs);
-    if (this.#running) this.#later(Math.max(this.#intervalMs, tookMs * REST_FACTOR));
+    // At most ten intervals, however long it took: the process, or a server, may have stood still meanwhile.
+    const intervalMs = this.#intervalMs();
+    const restMs = Math.min(tookMs, intervalMs) * REST_FACTOR;
+    if (this.#running) this.#later(Math.max(intervalMs, restMs));
   }
 }

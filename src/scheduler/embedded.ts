@@ -24,6 +24,13 @@ const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
 const MEMORY_PAUSE_MS = 200;
 
+/** How soon a destination is looked at again whose rate allows no more now. */
+const RATE_PAUSE_MS = 100;
+/** Where places are few, a claim of this share (1/n) of them is worth it. */
+const WORTH_SHARE = 8;
+/** A claim waits no longer than this for more rows to be worth it: what is being sent may take minutes. */
+const CLAIM_GATHER_MS = 500;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
@@ -33,6 +40,7 @@ interface Place {
   inFlight: number;
   suspendedUntilMs: number;
   claiming: boolean;
+  claimedMs: number;
   /** Stands in `ready`. */
   queued: boolean;
   /** Time for which it stands in the heap; NEVER when it does not. */
@@ -48,7 +56,7 @@ export interface EmbeddedSchedulerOptions {
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
   claimRows?: number;
-  /** A claim that will bring fewer rows than this waits, while others of the destination are being sent. */
+  /** A claim that will bring fewer rows than this waits a moment, while others of the destination are being sent. */
   minClaimRows?: number;
 }
 
@@ -94,7 +102,7 @@ export class EmbeddedScheduler implements Scheduler {
     const room = this.#room(place);
     // With a backlog that is due, new mail gets only half of the room, so that older rows are not overtaken for ever.
     const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
-    if (!allowed || place.suspendedUntilMs > this.#ports.now()) {
+    if (!allowed || place.suspendedUntilMs > this.#ports.now() || !this.#takeRate(destination)) {
       this.#forget(place);
       return false;
     }
@@ -104,7 +112,13 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   cancel(destination: string, _recipients: number): void {
+    this.#ports.rates?.giveBack(destination, 1);
     this.#vacate(destination);
+  }
+
+  #takeRate(destination: string): boolean {
+    const { rates } = this.#ports;
+    return rates === undefined || rates.take(destination, 1) === 1;
   }
 
   handOff(job: Job): void {
@@ -178,6 +192,20 @@ export class EmbeddedScheduler implements Scheduler {
     return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
   }
 
+  /** No place is free, whatever the destination. */
+  get full(): boolean {
+    return this.#free() <= 0;
+  }
+
+  /** Until when the destination is left alone; 0 when it is not. */
+  suspendedUntilMs(destination: string): number {
+    return this.#places.get(destination)?.suspendedUntilMs ?? 0;
+  }
+
+  async close(): Promise<void> {
+    this.stop();
+  }
+
   #place(destination: string): Place {
     let place = this.#places.get(destination);
     if (!place) {
@@ -188,6 +216,7 @@ export class EmbeddedScheduler implements Scheduler {
         inFlight: 0,
         suspendedUntilMs: 0,
         claiming: false,
+        claimedMs: 0,
         queued: false,
         heapMs: NEVER,
         addedDueMs: NEVER,
@@ -303,12 +332,21 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const room = free - place.inFlight;
-      const worth = Math.min(this.#options.minClaimRows ?? 1, place.waitingRows);
-      if (room <= 0 || (room < worth && place.inFlight > 0)) {
+      const { minClaimRows = 1, maxInFlight } = this.#options;
+      const worth = Math.min(minClaimRows, place.waitingRows, Math.ceil(maxInFlight / WORTH_SHARE));
+      const gathers =
+        room < worth && place.inFlight > 0 && Math.abs(nowMs - place.claimedMs) < CLAIM_GATHER_MS;
+      if (room <= 0 || gathers) {
         this.#enqueue(place);
         continue;
       }
-      void this.#claim(place, Math.min(this.#options.claimRows ?? CLAIM_ROWS, room));
+      const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room);
+      const granted = this.#ports.rates?.take(place.destination, wanted) ?? wanted;
+      if (granted === 0) {
+        this.#watch(place, nowMs + RATE_PAUSE_MS);
+        continue;
+      }
+      void this.#claim(place, granted);
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();
@@ -335,18 +373,22 @@ export class EmbeddedScheduler implements Scheduler {
   async #claim(place: Place, limit: number): Promise<void> {
     this.#claims++;
     place.claiming = true;
+    place.claimedMs = this.#ports.now();
     place.addedDueMs = NEVER;
     try {
       const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);
       place.inFlight += jobs.length;
       this.#inFlight += jobs.length;
       place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
+      this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
-      else if (place.waitingRows === 0) place.waitingRows = 1;
+      // A full claim says that there may be as many again, where nobody counted them.
+      else if (place.waitingRows === 0) place.waitingRows = jobs.length === limit ? limit : 1;
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {
+      this.#ports.rates?.giveBack(place.destination, limit);
       this.#options.onClaimError(place.destination, error);
       this.#pause();
     } finally {

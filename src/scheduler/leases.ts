@@ -3,10 +3,13 @@
  * with one statement; should it stop or hang, others take the rows over when the lease ends. Delivery threads read
  * from shared memory whether the leases hold: content must not go out under one that lapsed, since the row may be
  * another node's by then (I6).
+ *
+ * Each shard is a matter of its own: one that cannot be reached lets its leases lapse, and no others.
  */
-import { GAUGE, type Gauges, LEASE_UNIT_MS } from '../admission/gauges.ts';
+import { GAUGE, type Gauges, LEASE_UNIT_MS, leaseEpochOf, leasesUntilOf } from '../admission/gauges.ts';
 import type { ClaimRequest, ClaimResult, LeasedKey } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
 
 interface Held extends LeasedKey {
   leaseUntilMs: number;
@@ -14,10 +17,21 @@ interface Held extends LeasedKey {
   fence: number;
   /** The number of the newest lease, when the row came to us again while it was being sent. */
   newFence: number;
+  /** Its attempt is over, and being written down. */
+  over: boolean;
+}
+
+/** Rows being sent of one shard. */
+interface ShardLeases {
+  readonly shard: number;
+  readonly held: Map<string, Held>;
+  /** All of them hold until then. */
+  untilMs: number;
+  renewing: boolean;
 }
 
 export interface LeasesPorts {
-  /** @returns how many of the rows are still ours. */
+  /** @param rows all of one shard. @returns how many of them are still ours. */
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives up the reference on the content of a job that does not go out. */
   release(content: number): void;
@@ -40,10 +54,9 @@ export class Leases {
   readonly #ports: LeasesPorts;
   readonly #gauges: Gauges;
   readonly #leaseMs: number;
-  readonly #held = new Map<string, Held>();
-  #untilMs = 0;
+  /** By number, those that had rows. */
+  readonly #shards = new Map<number, ShardLeases>();
   #timer: NodeJS.Timeout | null = null;
-  #renewing = false;
 
   constructor(ports: LeasesPorts, gauges: Gauges, leaseMs: number) {
     this.#ports = ports;
@@ -53,11 +66,12 @@ export class Leases {
 
   /** Rows being sent. */
   get size(): number {
-    return this.#held.size;
+    let size = 0;
+    for (const { held } of this.#shards.values()) size += held.size;
+    return size;
   }
 
   start(): void {
-    this.#publish();
     this.#timer = setInterval(() => void this.look(), this.#leaseMs / LOOKS);
     this.#timer.unref();
   }
@@ -67,6 +81,17 @@ export class Leases {
     this.#timer = null;
   }
 
+  #of(queueId: string): ShardLeases {
+    const shard = shardOfQueueId(queueId);
+    let leases = this.#shards.get(shard);
+    if (leases === undefined) {
+      leases = { shard, held: new Map(), untilMs: 0, renewing: false };
+      this.#shards.set(shard, leases);
+      this.#publish(leases);
+    }
+    return leases;
+  }
+
   /**
    * The job is about to be sent under a lease until then.
    * @returns false when the row is being sent by us already (its lease had lapsed, and we claimed it ourselves): it
@@ -74,17 +99,18 @@ export class Leases {
    */
   hold(job: Job, leaseUntilMs: number): boolean {
     const key = `${job.queueId} ${job.destination}`;
-    const held = this.#held.get(key);
+    const leases = this.#of(job.queueId);
+    const held = leases.held.get(key);
     if (held !== undefined) {
       held.leaseUntilMs = leaseUntilMs;
       held.newFence = job.fence;
       return false;
     }
     const { queueId, destination, fence } = job;
-    this.#held.set(key, { queueId, destination, fence, newFence: fence, leaseUntilMs });
-    job.leaseEpoch = Atomics.load(this.#gauges, GAUGE.leaseEpoch);
+    leases.held.set(key, { queueId, destination, fence, newFence: fence, leaseUntilMs, over: false });
+    job.leaseEpoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
     // An answer that took long brings a lease that is partly over.
-    if (leaseUntilMs < this.#untilMs) this.#setUntil(leaseUntilMs);
+    if (leaseUntilMs < leases.untilMs) this.#setUntil(leases, leaseUntilMs);
     return true;
   }
 
@@ -106,68 +132,78 @@ export class Leases {
     return { ...result, jobs };
   }
 
-  /** The fencing number to settle a result with. */
+  /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
   fenceOf({ queueId, destination, fence }: Pick<AttemptResult, 'queueId' | 'destination' | 'fence'>): number {
-    const held = this.#held.get(`${queueId} ${destination}`);
-    return held !== undefined && held.fence === fence ? held.newFence : fence;
+    const held = this.#of(queueId).held.get(`${queueId} ${destination}`);
+    if (held === undefined || held.fence !== fence) return fence;
+    held.over = true;
+    return held.newFence;
   }
 
   /** The row is settled, or was given back. */
   drop({ queueId, destination }: LeasedKey): void {
-    this.#held.delete(`${queueId} ${destination}`);
+    this.#of(queueId).held.delete(`${queueId} ${destination}`);
   }
 
   /** Renews what is getting old. */
   async look(): Promise<void> {
-    const nowMs = this.#ports.now();
-    if (this.#held.size > 0 && nowMs >= this.#untilMs) this.#lapsed();
-    if (this.#renewing) return;
-    const old: Held[] = [];
-    for (const held of this.#held.values())
-      if (held.leaseUntilMs - nowMs < this.#leaseMs * RENEW_SHARE) old.push(held);
-    if (old.length > 0) await this.#renew(old, nowMs + this.#leaseMs);
-    this.#publish();
+    await Promise.all([...this.#shards.values()].map((leases) => this.#lookAt(leases)));
   }
 
-  async #renew(rows: Held[], leaseUntilMs: number): Promise<void> {
-    this.#renewing = true;
+  async #lookAt(leases: ShardLeases): Promise<void> {
+    const nowMs = this.#ports.now();
+    const { held } = leases;
+    if (held.size > 0 && nowMs >= leases.untilMs) this.#lapsed(leases);
+    if (leases.renewing) return;
+    const old: Held[] = [];
+    for (const one of held.values())
+      if (one.leaseUntilMs - nowMs < this.#leaseMs * RENEW_SHARE) old.push(one);
+    if (old.length > 0) await this.#renew(leases, old, nowMs + this.#leaseMs);
+    this.#publish(leases);
+  }
+
+  async #renew(leases: ShardLeases, rows: Held[], leaseUntilMs: number): Promise<void> {
+    leases.renewing = true;
     try {
       const keys = rows.map(({ queueId, destination }) => ({ queueId, destination }));
       const renewed = await this.#ports.renew(keys, leaseUntilMs);
-      // Rows settled meanwhile count as lost here: their jobs are over.
-      const gone = rows.filter(({ queueId, destination }) => !this.#held.has(`${queueId} ${destination}`));
-      if (renewed < rows.length - gone.length) this.#lapsed();
+      // Rows settled meanwhile count as lost here, whether we know it already or not: their attempts are over.
+      const sending = rows.filter(
+        (row) => !row.over && leases.held.get(`${row.queueId} ${row.destination}`) === row,
+      );
+      if (renewed < sending.length) this.#lapsed(leases);
       for (const row of rows) row.leaseUntilMs = leaseUntilMs;
     } catch (error) {
       this.#ports.onRenewError(error);
     } finally {
-      this.#renewing = false;
+      leases.renewing = false;
     }
   }
 
   /** What is being sent may be another node's by now: nothing of it may begin to go out any more. */
-  #lapsed(): void {
-    Atomics.add(this.#gauges, GAUGE.leaseEpoch, 1);
-    this.#ports.onLapse(this.#held.size);
+  #lapsed({ shard, held }: ShardLeases): void {
+    Atomics.add(this.#gauges, leaseEpochOf(shard), 1);
+    this.#ports.onLapse(held.size);
   }
 
-  #publish(): void {
+  #publish(leases: ShardLeases): void {
     let untilMs = this.#ports.now() + this.#leaseMs;
-    for (const { leaseUntilMs } of this.#held.values()) if (leaseUntilMs < untilMs) untilMs = leaseUntilMs;
-    this.#setUntil(untilMs);
+    for (const { leaseUntilMs } of leases.held.values()) if (leaseUntilMs < untilMs) untilMs = leaseUntilMs;
+    this.#setUntil(leases, untilMs);
   }
 
-  #setUntil(untilMs: number): void {
-    this.#untilMs = untilMs;
+  #setUntil(leases: ShardLeases, untilMs: number): void {
+    leases.untilMs = untilMs;
     const sinceMs = untilMs - this.#leaseMs * MARGIN_SHARE - madeAtMs(this.#gauges);
-    Atomics.store(this.#gauges, GAUGE.leasesUntil, Math.floor(sinceMs / LEASE_UNIT_MS));
+    Atomics.store(this.#gauges, leasesUntilOf(leases.shard), Math.floor(sinceMs / LEASE_UNIT_MS));
   }
 }
 
 /** Whether content of the job may still go out. Read by delivery threads. */
-export function leaseHolds(gauges: Gauges, job: Pick<Job, 'leaseEpoch'>, nowMs: number): boolean {
-  if (job.leaseEpoch !== Atomics.load(gauges, GAUGE.leaseEpoch)) return false;
-  return nowMs - madeAtMs(gauges) < Atomics.load(gauges, GAUGE.leasesUntil) * LEASE_UNIT_MS;
+export function leaseHolds(gauges: Gauges, job: Pick<Job, 'queueId' | 'leaseEpoch'>, nowMs: number): boolean {
+  const shard = shardOfQueueId(job.queueId);
+  if (job.leaseEpoch !== Atomics.load(gauges, leaseEpochOf(shard))) return false;
+  return nowMs - madeAtMs(gauges) < Atomics.load(gauges, leasesUntilOf(shard)) * LEASE_UNIT_MS;
 }
 
 const madeAtMs = (gauges: Gauges): number => (gauges[GAUGE.madeAtS] as number) * 1000;

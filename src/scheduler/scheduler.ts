@@ -15,8 +15,11 @@ export interface Scheduler {
   cancel(destination: string, recipients: number): void;
   /** A reserved row committed: deliver it. */
   handOff(job: Job): void;
-  /** Rows committed as PENDING, or due again: `rows` more wait at `destination` from dueMs. */
-  waiting(destination: string, rows: number, dueMs: number): void;
+  /**
+   * Rows committed as PENDING, or due again: `rows` more wait at `destination` from dueMs.
+   * @param queueId of one of them, which tells the shard; absent: it may be any.
+   */
+  waiting(destination: string, rows: number, dueMs: number, queueId?: string): void;
   /** The result's settlement is durable: its place is free. */
   settled(result: AttemptResult, retryAtMs: number | null): void;
   /** A job came back unfinished (drain, dead delivery thread). */
@@ -35,10 +38,36 @@ export interface Scheduler {
     waitingRows: number;
     inFlight: number;
     suspended: { destination: string; untilMs: number }[];
+    /** What the nodes that share the queue have in common; absent with `embedded`. */
+    cluster?: ClusterStats;
   };
   start(): void;
   /** Stops claiming and handing over. */
   stop(): void;
+  /** After `stop`, once the last rows were given back: what is held elsewhere is let go. */
+  close(): Promise<void>;
+}
+
+export interface ClusterStats {
+  /** false: Redis cannot be used, the nodes look for due work in the queue itself. */
+  up: boolean;
+  sinceMs: number;
+  /** Why it was given up last; '' when it never was. */
+  lastError: string;
+  /** Relay processes that share the limits of destinations, as far as known. */
+  processes: number;
+  /** Jobs of BullMQ this process asked for and took over, since its start; how often Redis was lost. */
+  announced: number;
+  taken: number;
+  outages: number;
+}
+
+/** How many messages of a destination may go to delivery: a rate. Asked on the hot path, so it answers at once. */
+export interface Rates {
+  /** @returns how many of `wanted` may go now. */
+  take(destination: string, wanted: number): number;
+  /** So many did not go. */
+  giveBack(destination: string, count: number): void;
 }
 
 /** What a scheduler is given by relay.ts. */
@@ -53,4 +82,6 @@ export interface SchedulerPorts {
   freeChunks(): number;
   now(): number;
   setTimer(atMs: number, fire: () => void): { cancel(): void };
+  /** Absent: destinations have no limit of rate. */
+  rates?: Rates;
 }

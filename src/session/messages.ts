@@ -9,7 +9,7 @@ export interface SessionThreadStart {
   arena: SharedArrayBuffer;
   gauges: SharedArrayBuffer;
   /** Slot of the server's TLS context; -1: none. */
-  tlsSlot: number;
+  tls: { server: number };
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
   /** See QueueIds. */

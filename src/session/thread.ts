@@ -68,7 +68,7 @@ const context: SessionContext = {
   logins: new Logins(post),
   quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
   log,
-  tlsSlot: start.tlsSlot,
+  tlsSlot: start.tls.server,
   ...reloadable(config),
 };
 const server = new ReactorServer(context, reactor);

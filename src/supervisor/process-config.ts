@@ -57,6 +57,11 @@ export function processConfig(
     delivery: {
       ...delivery,
       max_connections_per_destination: share(delivery.max_connections_per_destination),
+      // With bullmq the processes share the rate, whatever host they are on.
+      max_messages_per_destination_per_s:
+        config.scheduler.engine === 'bullmq'
+          ? delivery.max_messages_per_destination_per_s
+          : delivery.max_messages_per_destination_per_s / processes,
     },
   };
 }

@@ -76,7 +76,7 @@ test('all problems are listed at once, each with line, key and what would be rig
 
 test('a key unlike any other is answered with the known ones', () => {
   assert.deepEqual(problems('{ "scheduler": { "zzzz": 1 } }'), [
-    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms)',
+    '1: scheduler.zzzz: unknown key (known here: engine, poll_interval_ms, redis)',
   ]);
 });
 
@@ -443,4 +443,20 @@ test('delivery.tls: keys that contradict each other, and a port that speaks TLS 
   ]);
   const { warnings } = load('{ "delivery": { "routes": { "x.test": { "host": "a.test", "port": 465 } } } }');
   assert.match(warnings.join(), /routes\."x\.test"\.port: 465 speaks TLS from the first byte/);
+});
+
+test('the scheduler bullmq: what it cannot work with is named', () => {
+  const refused = problems(
+    '{ "scheduler": { "engine": "bullmq", "redis": { "tls_ca_file": "ca.pem" } } }',
+  ).join('\n');
+  assert.match(refused, /scheduler\.engine: bullmq needs a queue that nodes share/);
+  assert.match(refused, /scheduler\.redis\.tls_ca_file: has an effect with a rediss:\/\/ URL only/);
+  assert.match(
+    problems('{ "delivery": { "max_cluster_connections_per_destination": 5 } }').join(),
+    /max_cluster_connections_per_destination: needs scheduler\.engine "bullmq"/,
+  );
+  assert.match(
+    problems('{ "scheduler": { "redis": { "url": "http://x" } } }').join(),
+    /a URL such as redis:/,
+  );
 });

@@ -126,3 +126,16 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
   );
   assert.deepEqual(mergePages([], 5), []);
 });
+
+test('processes that share Redis are summed up; one that cannot use it says why', () => {
+  const none = { inFlight: 0, waitingRows: 0, destinations: 0, suspended: [] };
+  const up = { up: true, sinceMs: 1, lastError: '', processes: 3, announced: 5, taken: 2, outages: 0 };
+  const down = { ...up, up: false, sinceMs: 9, lastError: 'gone', processes: 2, outages: 1 };
+  assert.deepEqual(
+    mergeSchedulerStats([
+      { ...none, cluster: up },
+      { ...none, cluster: down },
+    ]),
+    { ...none, cluster: { ...down, processes: 3, announced: 10, taken: 4, outages: 1 } },
+  );
+});

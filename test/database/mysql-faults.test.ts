@@ -5,7 +5,7 @@ import type { Connection } from 'mariadb';
 import type { RelayError } from '../../src/base/errors.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
-import { delivered, QueueFixture } from '../persistence/fixture.ts';
+import { deferred, delivered, QueueFixture } from '../persistence/fixture.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 
@@ -247,6 +247,35 @@ describe('mysql faults', { skip }, () => {
       await other.query('COMMIT');
       assert.deepEqual((await commit).settlements, [true, true]);
       assert.equal((await queue.database.stats()).mails, 0);
+    });
+
+    it('a deadlock undoes also what was sent behind the statement that met it', async () => {
+      const queueId = await queue.add(['a@one.test'], 'SENDING');
+      await other.query('START TRANSACTION');
+      for (let i = 0; i < 200; i++)
+        await other.query('INSERT INTO relay_state VALUES (?, ?)', [`x${i}`, 'x']);
+      await other.query("UPDATE mail_recipients SET reason = 'held' WHERE mail_id = ?", [queueId]);
+      // It locks the row and the mail, then waits for the recipient; the row's new state is on its way behind that.
+      const settled = queue.settle({
+        queueId,
+        destination: 'one.test',
+        groups: [deferred([0])],
+        retryAtMs: 5000,
+      });
+      for (;;) {
+        const [waits] = await server.query<{ n: bigint }[]>(
+          "SELECT COUNT(*) AS n FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        );
+        if (Number(waits?.n) > 0) break;
+      }
+      await other.query('UPDATE mails SET dead = 0 WHERE id = ?', [queueId]);
+      await other.query('COMMIT');
+      assert.equal(await settled, true, 'done again as if the first time had never been');
+      const mail = await queue.database.show(queueId);
+      assert.deepEqual(
+        mail?.rows.map(({ state, nextAttemptMs }) => [state, nextAttemptMs]),
+        [['RETRY', 5000]],
+      );
     });
 
     it('rows another node is claiming are skipped, not waited for', async () => {

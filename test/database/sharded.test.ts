@@ -128,7 +128,28 @@ describe('sharded database', () => {
     const rest = await claim(10, 1);
     assert.equal(rest.jobs.length, 1, 'the limit of recipients holds over all');
     assert.equal((await claim()).jobs.length, 1);
-    assert.deepEqual(await claim(), { jobs: [], nextDueMs: null, short: false });
+    const { shards = [], ...none } = await claim();
+    assert.deepEqual(none, { jobs: [], nextDueMs: null, short: false });
+    assert.deepEqual(shards.map(({ shard, nextDueMs }) => [shard, nextDueMs]).sort(), [
+      [1, null],
+      [2, null],
+    ]);
+  });
+
+  it('asks the shards a claim names only, and tells what each has next', async () => {
+    for (const shard of [1, 1, 2]) await add(shard, 'a@one.test');
+    const request = { destination: 'one.test', maxRecipients: 100, nowMs: 2000, leaseUntilMs: 60_000 };
+    const second = await db.claim({ ...request, limit: 10, shards: 1 << 2 });
+    assert.deepEqual(
+      second.jobs.map(({ queueId }) => queueId.at(-1)),
+      ['2'],
+    );
+    assert.deepEqual(second.shards, [{ shard: 2, nextDueMs: null }]);
+    assert.deepEqual(
+      (await db.backlogByShard()).map(({ shard, rows }) => [shard, rows]),
+      [[1, 2]],
+    );
+    assert.equal((await db.claim({ ...request, limit: 10 })).jobs.length, 2);
   });
 
   it('settles, renews and releases where the row is', async () => {

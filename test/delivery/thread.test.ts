@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
+import { createGauges, leasesUntilOf } from '../../src/admission/gauges.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
@@ -16,12 +16,12 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   const sink = await ScriptedSink.start();
   const arena = createArena(16 * 1024 * 1024, folder);
   const gauges = createGauges();
-  Atomics.store(gauges, GAUGE.leasesUntil, 2 ** 30);
+  Atomics.store(gauges, leasesUntilOf(0), 2 ** 30);
   const smarthost = { host: '127.0.0.1', port: sink.port };
   const workerData: DeliveryThreadStart = {
     config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
     arena: arena.buffer,
-    tlsSlot: tlsSlot(),
+    tls: { client: tlsSlot() },
     gauges: gauges.buffer,
     origin: 3,
     notBeforeMs: 0,

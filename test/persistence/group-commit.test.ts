@@ -25,6 +25,8 @@ class Bench {
   readonly planned: string[] = [];
   readonly outcomes = new Map<string, EntryOutcome | string>();
   readonly accepted = new Map<string, boolean>();
+  /** Newest leases of rows, where they are not those of the results. */
+  readonly fences = new Map<string, number>();
   nowMs = 0;
   timers: { fire: () => void; atMs: number }[] = [];
   #answers: { resolve: (result: CommitResult) => void; reject: (error: unknown) => void }[] = [];
@@ -62,6 +64,7 @@ class Bench {
           for (const [i, { settlement }] of items.entries())
             this.accepted.set(settlement.queueId, accepted[i] as boolean);
         },
+        fenceOf: ({ queueId, fence }) => this.fences.get(queueId) ?? fence,
       },
       {
         arena: this.arena,
@@ -416,6 +419,28 @@ describe('group commit', () => {
     assert.deepEqual(Object.fromEntries(bench.accepted), { x: true });
     assert.equal(bench.outcomes.get('m1'), 'committed');
     assert.deepEqual(bench.planned, ['m0', 'm1'], 'the DSN kept its plan');
+  });
+
+  it('writes a result under the newest lease of its row, and once more when that came meanwhile', async () => {
+    const bench = new Bench();
+    const dsn = bench.entry();
+    bench.commits.settle([bench.item('a', [dsn]), bench.item('b')]);
+    bench.fences.set('a', 2);
+    await turn();
+    assert.equal(bench.batches[0]?.settlements[0]?.fence, 2);
+    bench.fences.set('a', 3);
+    await bench.ok((result) => {
+      result.settlements = [false, false];
+      result.messages = ['withdrawn'];
+    });
+    assert.equal(bench.batches[1]?.settlements[0]?.fence, 3);
+    assert.deepEqual([...bench.accepted], [['b', false]], 'of the other row nothing newer is known');
+    assert.equal(bench.outcomes.size, 0, 'the DSN goes along');
+    assert.equal(bench.inFlight, `${dsn.message.queueId} / a / `);
+    await bench.ok();
+    assert.equal(bench.accepted.get('a'), true);
+    assert.equal(bench.outcomes.get(dsn.message.queueId), 'committed');
+    assert.equal(bench.commits.stats().rejected, 1);
   });
 
   it('takes new messages while settlements back off', async () => {

@@ -136,6 +136,25 @@ test('one destination never holds more places than are free for the others', asy
   assert.equal(w.scheduler.reserve('other.test', 1), true);
 });
 
+test('with few places the backlog is claimed too while new mail keeps coming', async () => {
+  const w = world({ maxInFlight: 40, claimRows: 500, minClaimRows: 250 });
+  w.scheduler.start();
+  while (w.scheduler.reserve('a.test', 1));
+  w.add('a.test', ...Array.from({ length: 100 }, () => 1000));
+  let handed = w.scheduler.stats().inFlight;
+  let settled = 0;
+  for (let round = 0; round < 1000 && w.delivered.length < 100; round++) {
+    // One is settled, and new mail is there at once.
+    if (settled < handed + w.delivered.length) {
+      settled++;
+      w.scheduler.settled(result('a.test'), null);
+    }
+    if (w.scheduler.reserve('a.test', 1)) handed++;
+    await w.settle();
+  }
+  assert.equal(w.delivered.length, 100);
+});
+
 test('a backlog waits for places and goes on as they are freed', async () => {
   const w = world({ maxInFlight: 10 });
   w.scheduler.start();
@@ -342,4 +361,16 @@ test('a claim that would bring few rows waits for more room', async () => {
   w.scheduler.settled(result('one.test'), null);
   await w.settle();
   assert.equal(w.delivered.length, 16);
+});
+
+test('it does not wait for long: what is being sent may be there for minutes', async () => {
+  const w = world({ maxInFlight: 20, claimRows: 8, minClaimRows: 4 });
+  w.add('one.test', ...new Array(30).fill(900));
+  w.scheduler.start();
+  await w.settle();
+  for (let i = 0; i < 3; i++) w.scheduler.settled(result('one.test'), null);
+  await w.advance(250);
+  assert.equal(w.delivered.length, 12, 'room for two is not worth a claim yet');
+  for (let i = 0; i < 3; i++) await w.advance(250);
+  assert.ok(w.delivered.length > 12, 'better few than none');
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
+import { createGauges, leaseEpochOf } from '../../src/admission/gauges.ts';
 import type { LeasedKey } from '../../src/database/database.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { DuePoll } from '../../src/scheduler/due-poll.ts';
@@ -105,6 +105,17 @@ describe('leases', () => {
     assert.equal(bench.holds(job), false);
   });
 
+  it('a row whose result is being written down may be settled already: it is not missed', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const job = bench.hold('sending');
+    bench.leases.fenceOf(bench.hold('settling'));
+    bench.renewed = () => 1;
+    await bench.after(LEASE_MS * 0.5);
+    assert.deepEqual(bench.lapses, []);
+    assert.equal(bench.holds(job), true);
+  });
+
   it('a row that comes to us again while we send it is sent once, and settled under the new lease', () => {
     const bench = new Bench();
     bench.hold('a');
@@ -138,7 +149,19 @@ describe('leases', () => {
     bench.leases.hold(job, bench.nowMs + LEASE_MS / 10);
     bench.nowMs += LEASE_MS / 5;
     assert.equal(bench.holds(job), false);
-    assert.equal(Atomics.load(bench.gauges, GAUGE.leaseEpoch), 0);
+    assert.equal(Atomics.load(bench.gauges, leaseEpochOf(0)), 0);
+  });
+
+  it('a shard that cannot be reached lets its own leases lapse, and no others', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const away = bench.hold('0123456789abcde1');
+    const here = bench.hold('0123456789abcde2');
+    bench.renewed = (rows) => (rows.some(({ queueId }) => queueId.endsWith('1')) ? null : rows.length);
+    for (let i = 0; i < 12; i++) await bench.after(LEASE_MS / 6);
+    assert.equal(bench.holds(away), false);
+    assert.equal(bench.holds(here), true, 'renewed all the while');
+    assert.equal(bench.holds(bench.hold('0123456789abcdf2')), true, 'and so is what comes after');
   });
 });
 
@@ -164,11 +187,34 @@ describe('due poll', () => {
           },
           now: Date.now,
         },
-        1,
+        () => 1,
       );
       poll.start();
     });
     assert.deepEqual(seen, ['one.test', 'away']);
     assert.equal(answers.length, 0, 'it went on after the error');
+  });
+
+  it('asks again soon after the process stood still over a question', { timeout: 10_000 }, async () => {
+    let nowMs = 0;
+    let asked = 0;
+    await new Promise<void>((resolve) => {
+      const poll = new DuePoll(
+        {
+          due: async () => {
+            // The first answer is there an hour later.
+            if (asked++ === 0) nowMs += 3_600_000;
+            else resolve();
+            return [];
+          },
+          discovered() {},
+          onError() {},
+          now: () => nowMs,
+        },
+        () => 10,
+      );
+      poll.start();
+    });
+    assert.ok(asked >= 2);
   });
 });

@@ -128,7 +128,7 @@ class ThreadFixture {
       config: this.config,
       arena: this.arena.buffer,
       gauges: this.gauges.buffer,
-      tlsSlot: -1,
+      tls: { server: -1 },
       origin: 7,
       notBeforeMs: 0,
     };

@@ -60,11 +60,18 @@ test('limits of the host and threads by default are divided, threads that are gi
   const all = config('/d', {
     persist_max_inflight_mails: 100,
     session_threads: 5,
-    delivery: { max_connections_per_destination: 2 },
+    delivery: { max_connections_per_destination: 2, max_messages_per_destination_per_s: 6 },
   });
   const third = processConfig(all, 2, 3, 16);
   assert.equal(third.persist_max_inflight_mails, 33);
   assert.equal(third.delivery.max_connections_per_destination, 1);
+  assert.equal(third.delivery.max_messages_per_destination_per_s, 2);
+  const cluster = { ...all, scheduler: { ...all.scheduler, engine: 'bullmq' as const } };
+  assert.equal(
+    processConfig(cluster, 2, 3, 16).delivery.max_messages_per_destination_per_s,
+    6,
+    'shared in Redis',
+  );
   assert.equal(third.session_threads, 5);
   assert.equal(third.delivery_threads, 2);
   assert.equal(processConfig(all, 0, 3, 2).delivery_threads, 1);

@@ -3,97 +3,27 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { migrate } from '../../src/database/mysql/schema.ts';
-import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
+import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { run } from '../support/child.ts';
-import { fate, fatesOf } from '../support/fates.ts';
-import { bounded, MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
-import { ScriptedSink } from '../support/scripted-sink.ts';
+import { fate } from '../support/fates.ts';
+import {
+  deliveries,
+  LEASE_MS,
+  oneFateEach,
+  sharedFolder,
+  startNode,
+  startServer,
+  startSink,
+  statements,
+} from '../support/nodes.ts';
+import { bounded, MAIN, RelayFixture } from '../support/relay-fixture.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';
 
 const skip = skipWithoutMariaDb();
-const LEASE_MS = 1500;
-
-async function startServer(t: TestContext): Promise<{ server: MariaDb; access: DatabaseAccess }> {
-  const server = await MariaDb.start();
-  t.after(() => server.close());
-  const access = await server.createDatabase();
-  await migrate(serverConfig(server.admin(access)), Date.now());
-  return { server, access };
-}
-
-async function startSink(t: TestContext, options: object = {}): Promise<ScriptedSink> {
-  const sink = await ScriptedSink.start({ keepContent: false, ...options });
-  t.after(() => sink.stop());
-  return sink;
-}
-
-/** A node of a cluster; all share `mail`. */
-async function startNode(
-  t: TestContext,
-  name: string,
-  mail: string,
-  settings: Settings,
-): Promise<RelayFixture> {
-  const relay = new RelayFixture({
-    node_id: name,
-    storage: { provider: 'local', local: { path: mail } },
-    lease_ms: LEASE_MS,
-    scheduler: { poll_interval_ms: 100 },
-    session_threads: 1,
-    delivery_threads: 1,
-    ...settings,
-  });
-  t.after(() => relay.destroy());
-  await relay.start();
-  return relay;
-}
-
-function sharedFolder(t: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'mail-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
-/** Waits until every one of these has a fate in the events of some relay, and checks that it is the only one. */
-async function oneFateEach(relays: RelayFixture[], recipients: string[], withinMs: number): Promise<void> {
-  const until = Date.now() + withinMs;
-  for (;;) {
-    for (const { events } of relays) events.read();
-    const fates = fatesOf(relays.flatMap(({ events }) => events.events));
-    const met = new Map<string, string[]>();
-    for (const [key, types] of fates) {
-      const recipient = key.split(' ')[1] as string;
-      met.set(recipient, (met.get(recipient) ?? []).concat(types));
-    }
-    const missing = recipients.filter((recipient) => !met.has(recipient));
-    if (missing.length === 0) {
-      const twice = recipients.filter((recipient) => met.get(recipient)?.length !== 1);
-      assert.deepEqual(
-        twice.map((recipient) => [recipient, met.get(recipient)]),
-        [],
-        'one fate each',
-      );
-      return;
-    }
-    if (Date.now() > until)
-      assert.fail(
-        `${missing.length} of ${recipients.length} without a fate, as ${missing[0]}\n${relays[0]?.output()}`,
-      );
-    await sleep(50);
-  }
-}
-
-/** How often the sink took a message for each recipient. */
-function deliveries(sink: ScriptedSink): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { recipients } of sink.messages)
-    for (const { address } of recipients) counts.set(address, (counts.get(address) ?? 0) + 1);
-  return counts;
-}
 
 test('config/mysql.json: refused before db migrate, then it runs, and db shards reports', {
   skip,
@@ -363,15 +293,6 @@ test('claiming and settling a backlog: at least 50 recipients a statement', { sk
   t.diagnostic(`${each.toFixed(4)} statements a recipient`);
   assert.ok(each <= 1 / 50, `${each.toFixed(4)} statements a recipient`);
 });
-
-/** Statements that read or change rows, bulk ones counted once. */
-async function statements(server: MariaDb): Promise<number> {
-  const names = ['Com_select', 'Com_update', 'Com_delete', 'Com_insert'];
-  const rows = await server.query<{ Variable_name: string; Value: string }[]>(
-    `SHOW GLOBAL STATUS WHERE Variable_name IN (${names.map((name) => `'${name}'`).join(',')})`,
-  );
-  return rows.reduce((sum, { Value }) => sum + Number(Value), 0);
-}
 
 test('a config that cannot work with servers is refused, each fault named', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'mysql-config-'));

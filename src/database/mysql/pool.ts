@@ -46,9 +46,11 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     // MySQL 8 wants the password encrypted with its public key where the connection is not. Whoever could hand us
     // another key there could read and change all the mail as well.
     allowPublicKeyRetrieval: tls === 'off',
+    // Without autocommit: statements are sent behind each other without waiting, and when a deadlock undoes their
+    // transaction, those that follow must not stay on their own.
     initSql: [
       'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
-      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 1`,
+      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 0`,
     ],
   };
   if (server.socket !== null) options.socketPath = server.socket;

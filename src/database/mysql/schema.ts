@@ -77,6 +77,7 @@ export async function migrate(
   let connection: Connection | null = null;
   try {
     connection = await createConnection(connectionOptions(server));
+    await connection.query('SET autocommit = 1');
     const [locked] = await connection.query<{ got: number }[]>('SELECT GET_LOCK(?, ?) AS got', [
       LOCK,
       LOCK_SECONDS,

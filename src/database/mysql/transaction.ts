@@ -54,12 +54,12 @@ export class Transactions {
     for (let lost = 1; ; lost++) {
       const connection = await this.#pool.acquire();
       try {
-        const value = await withTimeout(work(connection), this.#timeoutMs);
+        const value = await withTimeout(committed(connection, work), this.#timeoutMs);
         this.#pool.release(connection);
         return value;
       } catch (error) {
         if (isLost(error)) this.#pool.discard(connection);
-        else this.#pool.release(connection);
+        else await this.#rollback(connection);
         if (!this.#mayTryAgain(error, lost)) throw error;
         this.counts.lost++;
       }
@@ -144,11 +144,8 @@ async function transact<T>(
   attempt: { committing: boolean; value: T | null },
   name: CommitName | undefined,
 ): Promise<void> {
-  // Not waited for: what follows on the same connection fails with it.
-  const begun = connection.query('START TRANSACTION');
-  begun.catch(() => {});
+  // The first statement begins the transaction: connections are without autocommit.
   attempt.value = await work(connection);
-  await begun;
   if (name !== undefined)
     await connection.execute(
       `INSERT INTO relay_commits (lane, token, result, committed_at) VALUES (?, ?, ?, ?)
@@ -157,6 +154,15 @@ async function transact<T>(
     );
   attempt.committing = true;
   await connection.query('COMMIT');
+}
+
+async function committed<T>(
+  connection: Connection,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const value = await work(connection);
+  await connection.query('COMMIT');
+  return value;
 }
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));

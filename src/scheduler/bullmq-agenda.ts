@@ -1,0 +1,435 @@
+/**
+ * The agenda in Redis: one BullMQ queue of delayed jobs. A job's id is its destination, shard and time, so the same
+ * announcement of several nodes is one job. Jobs are hints: one that is lost, late, early or done twice harms nothing,
+ * since the database is asked what really is due.
+ *
+ * Redis is either used or given up. It is given up when a command fails or takes too long, when the connection breaks,
+ * and when what we wrote is gone (flushed, restarted empty); after that, everything that waits is written down again
+ * before it is used once more. Every command has a time limit, and nothing waits for Redis but what is about Redis.
+ */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { Queue, Worker } from 'bullmq';
+import { Redis, type RedisOptions } from 'ioredis';
+import type { Log } from '../base/log.ts';
+import { within } from '../base/within.ts';
+import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
+import type { ConnectionDemand, SharedConnections } from './connections.ts';
+import type { SharedRates } from './rates.ts';
+import { BEAT, LEASE_CONNECTIONS, LEASE_TOKENS } from './redis-scripts.ts';
+
+export interface BullmqAgendaOptions {
+  url: string;
+  prefix: string;
+  password?: string | undefined;
+  tlsCaFile?: string | undefined;
+  /** For each command, and for connecting. */
+  timeoutMs: number;
+  /** A process that was not heard of for so long is forgotten: it is not sending any more. */
+  forgetMs: number;
+  /** Processes assumed while Redis never told how many there are. */
+  minProcesses: number;
+  /** Name of this process, for people. */
+  name: string;
+  /** false: it announces work and takes none. */
+  works: boolean;
+  log: Log;
+}
+
+const QUEUE = 'due';
+const BEAT_MS = 1000;
+/** A process without a beat for so long is silent. */
+const SILENT_MS = 5000;
+/** Pauses before Redis is tried again; doubled while it fails. */
+const RETRY_MS = 500;
+const MAX_RETRY_MS = 5000;
+/** Used for so long without a fault, the next fault is the first again. */
+const STEADY_MS = 30_000;
+const FLUSH_MS = 20;
+const JOBS_PER_FLUSH = 500;
+/** Jobs that wait to be written at most; beyond, the queue is read anew. */
+const MAX_PENDING = 100_000;
+/** Connections of a process that says nothing for so long are taken for closed. */
+const CONNECTION_LEASE_MS = 10_000;
+const JOBS_AT_ONCE = 32;
+const CLOSE_MS = 2000;
+
+interface JobOf {
+  d: string;
+  s: number;
+}
+
+type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
+
+/** What is used while Redis is. */
+interface Session {
+  queue: Queue<JobOf>;
+  worker: Worker<JobOf> | null;
+  /** The worker's: one for commands, one that waits for jobs. */
+  connections: Redis[];
+}
+
+/** ioredis makes a method of a script; its types know nothing of it. */
+type Scripted = Redis & {
+  relayBeat(
+    key: string,
+    process: string,
+    silentMs: number,
+    forgetMs: number,
+  ): Promise<[number, number, number]>;
+  relayLeaseConnections(
+    key: string,
+    process: string,
+    open: number,
+    wanted: number,
+    limit: number,
+    leaseMs: number,
+  ): Promise<number>;
+  relayLeaseTokens(key: string, perSecond: number, size: number, wanted: number): Promise<number>;
+};
+
+export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
+  readonly #options: BullmqAgendaOptions;
+  readonly #process: string;
+  readonly #client: Scripted;
+  #owner: AgendaOwner | null = null;
+  #session: Session | null = null;
+  #up = false;
+  #sinceMs = Date.now();
+  #lastError = '';
+  #members = { all: 1, silent: 0 };
+  #announced = 0;
+  #taken = 0;
+  #outages = 0;
+  readonly #pending = new Map<string, Due>();
+  /** Keys of connections we hold a lease of. */
+  readonly #connectionKeys = new Set<string>();
+  #incomplete = false;
+  #flushing: Promise<void> | null = null;
+  #flushTimer: NodeJS.Timeout | null = null;
+  #beating = false;
+  #beatTimer: NodeJS.Timeout | null = null;
+  #retryMs = RETRY_MS;
+  #takes = true;
+  #leaving = false;
+  #closed = false;
+
+  constructor(options: BullmqAgendaOptions) {
+    this.#options = options;
+    this.#process = `${options.name}/${randomBytes(6).toString('hex')}`;
+    this.#members = { all: options.minProcesses, silent: 0 };
+    const redisOptions: ConnectionOptions = {
+      ...connectionOptions(options),
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: null,
+      commandTimeout: options.timeoutMs,
+      scripts: {
+        relayBeat: { lua: BEAT, numberOfKeys: 1 },
+        relayLeaseConnections: { lua: LEASE_CONNECTIONS, numberOfKeys: 1 },
+        relayLeaseTokens: { lua: LEASE_TOKENS, numberOfKeys: 1 },
+      },
+    };
+    this.#client = new Redis(options.url, redisOptions) as Scripted;
+    this.#client.on('error', (error) => this.#lost(error));
+    this.#client.on('ready', () => {
+      if (!this.#up) this.#later(0);
+    });
+    this.#client.on('close', () => {
+      // Without a connection before, what kept it from coming about was said already.
+      if (this.#up) this.#lost(new Error('the connection to Redis was closed'));
+    });
+  }
+
+  get up(): boolean {
+    return this.#up;
+  }
+
+  members(): { all: number; silent: number } {
+    return this.#members;
+  }
+
+  start(owner: AgendaOwner): void {
+    this.#owner = owner;
+    this.#client.connect().catch(() => {}); // told by its events; it tries again by itself
+  }
+
+  announce(due: Due): void {
+    if (!this.#up) return;
+    if (this.#pending.size >= MAX_PENDING) {
+      this.#incomplete = true;
+      return;
+    }
+    this.#pending.set(idOf(due), due);
+    this.#flushTimer ??= setTimeout(() => {
+      this.#flushTimer = null;
+      void this.#flush();
+    }, FLUSH_MS);
+  }
+
+  takes(takes: boolean): void {
+    if (takes === this.#takes) return;
+    this.#takes = takes;
+    const worker = this.#session?.worker;
+    if (!worker) return;
+    if (takes) void worker.resume();
+    else void worker.pause(true);
+  }
+
+  leaseTokens(destination: string, perSecond: number, size: number, wanted: number): Promise<number> {
+    return this.#client.relayLeaseTokens(this.#key(`rate:${destination}`), perSecond, size, wanted);
+  }
+
+  async leaseConnections(demands: readonly ConnectionDemand[], limit: number): Promise<number[]> {
+    if (this.#leaving) throw new Error('the relay is about to stop');
+    const { timeoutMs } = this.#options;
+    const asked = demands.map(({ destination, open, wanted }) => {
+      const key = this.#key(`connections:${destination}`);
+      if (wanted + open > 0) this.#connectionKeys.add(key);
+      else this.#connectionKeys.delete(key);
+      return this.#client.relayLeaseConnections(key, this.#process, open, wanted, limit, CONNECTION_LEASE_MS);
+    });
+    return limited(timeoutMs, Promise.all(asked));
+  }
+
+  stats(): AgendaStats {
+    return {
+      sinceMs: this.#sinceMs,
+      lastError: this.#lastError,
+      processes: this.#members.all,
+      silent: this.#members.silent,
+      announced: this.#announced,
+      taken: this.#taken,
+      outages: this.#outages,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#leaving) return;
+    this.#leaving = true;
+    const session = this.#session;
+    if (this.#up && session !== null) {
+      // Jobs begun are finished before the worker leaves, or they would count as stalled.
+      await within(CLOSE_MS, session.worker?.close() ?? Promise.resolve());
+      await within(CLOSE_MS, this.#flush());
+      const leave = this.#client.pipeline().zrem(this.#key('processes'), this.#process);
+      for (const key of this.#connectionKeys) leave.hdel(key, this.#process);
+      await within(
+        CLOSE_MS,
+        leave.exec().catch(() => []),
+      );
+    }
+    this.#closed = true;
+    this.#up = false;
+    if (this.#beatTimer !== null) clearTimeout(this.#beatTimer);
+    if (this.#flushTimer !== null) clearTimeout(this.#flushTimer);
+    this.#end(session);
+    this.#session = null;
+    this.#client.disconnect();
+  }
+
+  #key(name: string): string {
+    return `${this.#options.prefix}:${name}`;
+  }
+
+  #later(delayMs: number): void {
+    if (this.#closed) return;
+    if (this.#beatTimer !== null) clearTimeout(this.#beatTimer);
+    this.#beatTimer = setTimeout(() => void this.#beat(), delayMs).unref();
+  }
+
+  /** Once a second: are we there, is Redis, and is what we wrote? */
+  async #beat(): Promise<void> {
+    // Once there is a connection, its event leads here again.
+    if (this.#beating || this.#leaving || this.#client.status !== 'ready') return;
+    this.#beating = true;
+    let pauseMs = BEAT_MS;
+    try {
+      const { forgetMs, minProcesses } = this.#options;
+      const [known, all, silent] = await this.#client.relayBeat(
+        this.#key('processes'),
+        this.#process,
+        SILENT_MS,
+        forgetMs,
+      );
+      this.#members = { all: Math.max(all, minProcesses), silent };
+      if (this.#up && known === 0) this.#lost(new Error('Redis lost what was written to it'));
+      if (!this.#up) await this.#comeUp();
+      else if (this.#incomplete) await this.#writeAll(this.#session as Session);
+      if (Date.now() - this.#sinceMs > STEADY_MS) this.#retryMs = RETRY_MS;
+    } catch (error) {
+      this.#lost(error as Error);
+      pauseMs = this.#retryMs;
+      this.#retryMs = Math.min(this.#retryMs * 2, MAX_RETRY_MS);
+    }
+    this.#beating = false;
+    this.#later(pauseMs);
+  }
+
+  /** Writes down all that waits, then uses Redis. @throws when that fails. */
+  async #comeUp(): Promise<void> {
+    this.#end(this.#session);
+    const { prefix, timeoutMs, works } = this.#options;
+    const session: Session = { queue: null as unknown as Queue<JobOf>, worker: null, connections: [] };
+    this.#session = session;
+    session.queue = new Queue(QUEUE, {
+      connection: this.#client,
+      prefix,
+      streams: { events: { maxLen: 100 } },
+    });
+    session.queue.on('error', (error) => this.#fault(session, error));
+    await limited(timeoutMs, session.queue.waitUntilReady());
+    this.#pending.clear();
+    // From here on it is announced to: what comes while the queue is read may be missing in what was read.
+    this.#setUp(true);
+    await this.#writeAll(session);
+    if (works && this.#session === session) this.#startWorker(session);
+  }
+
+  async #writeAll(session: Session): Promise<void> {
+    this.#incomplete = false;
+    const all = await (this.#owner as AgendaOwner).backlog();
+    for (let i = 0; i < all.length; i += JOBS_PER_FLUSH)
+      await this.#write(session, all.slice(i, i + JOBS_PER_FLUSH));
+  }
+
+  #startWorker(session: Session): void {
+    const connection = this.#client.duplicate({
+      lazyConnect: false,
+      enableOfflineQueue: true,
+      commandTimeout: undefined,
+    });
+    const own = (client: Redis): Redis => {
+      client.on('error', (error) => this.#fault(session, error));
+      session.connections.push(client);
+      return client;
+    };
+    own(connection);
+    // BullMQ makes the one that waits from it, and lets go of that only while Redis answers.
+    const duplicate = connection.duplicate.bind(connection);
+    connection.duplicate = (override) => own(duplicate(override));
+    const worker = new Worker<JobOf>(QUEUE, async ({ data }) => this.#take(data), {
+      connection,
+      prefix: this.#options.prefix,
+      concurrency: JOBS_AT_ONCE,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 0 },
+      // A job whose process died goes to another; how often that happened says nothing about the job.
+      maxStalledCount: 1_000_000,
+      // A job is held for a moment only, its lock holds for half a minute.
+      skipLockRenewal: true,
+      runRetryDelay: BEAT_MS,
+    });
+    worker.on('error', (error) => this.#fault(session, error));
+    session.worker = worker;
+    if (!this.#takes) void worker.pause(true);
+  }
+
+  async #take({ d: destination, s: shard }: JobOf): Promise<void> {
+    this.#taken++;
+    await this.#owner?.due(destination, shard);
+  }
+
+  async #flush(): Promise<void> {
+    while (this.#flushing !== null) await this.#flushing;
+    this.#flushing = this.#flushAll();
+    await this.#flushing;
+    this.#flushing = null;
+  }
+
+  async #flushAll(): Promise<void> {
+    const session = this.#session;
+    while (this.#up && session !== null && this.#session === session && this.#pending.size > 0) {
+      const batch: Due[] = [];
+      for (const [id, due] of this.#pending) {
+        this.#pending.delete(id);
+        if (batch.push(due) === JOBS_PER_FLUSH) break;
+      }
+      try {
+        await this.#write(session, batch);
+      } catch (error) {
+        this.#fault(session, error as Error);
+      }
+    }
+  }
+
+  async #write({ queue }: Session, batch: Due[]): Promise<void> {
+    const nowMs = Date.now();
+    const jobs = batch.map((due) => ({
+      name: 'due',
+      data: { d: due.destination, s: due.shard },
+      opts: { jobId: idOf(due), timestamp: nowMs, delay: Math.max(1, due.atMs - nowMs) },
+    }));
+    await limited(this.#options.timeoutMs, queue.addBulk(jobs));
+    this.#announced += jobs.length;
+  }
+
+  #fault(session: Session, error: Error): void {
+    if (session === this.#session) this.#lost(error);
+  }
+
+  #lost(error: Error): void {
+    if (this.#closed) return;
+    // Several addresses that fail are an error without words of its own.
+    this.#lastError = error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
+    if (!this.#up) return;
+    this.#outages++;
+    this.#setUp(false);
+    this.#pending.clear();
+    this.#end(this.#session);
+    this.#session = null;
+    this.#options.log.warn('scheduler.redis-lost', {
+      error: this.#lastError,
+      advice:
+        'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
+    });
+    this.#later(this.#retryMs);
+  }
+
+  #setUp(up: boolean): void {
+    if (this.#up === up) return;
+    this.#up = up;
+    this.#sinceMs = Date.now();
+    if (up) this.#options.log.info('scheduler.redis-up', { processes: this.#members.all });
+    this.#owner?.changed(up);
+  }
+
+  /** Lets go of a session without waiting for Redis. */
+  #end(session: Session | null): void {
+    if (session === null) return;
+    session.worker?.close(true).catch(() => {});
+    for (const connection of session.connections) connection.disconnect();
+    session.queue?.close().catch(() => {});
+  }
+}
+
+function connectionOptions({ url, password, tlsCaFile, timeoutMs }: BullmqAgendaOptions): ConnectionOptions {
+  const options: ConnectionOptions = {
+    protocol: 2,
+    connectTimeout: timeoutMs,
+    keepAlive: 10_000,
+    retryStrategy: (times) => Math.min(RETRY_MS * times, MAX_RETRY_MS),
+  };
+  if (password !== undefined) options.password = password;
+  if (url.startsWith('rediss:')) {
+    options.tls = tlsCaFile === undefined ? {} : { ca: readFileSync(tlsCaFile) };
+  }
+  return options;
+}
+
+/** BullMQ keeps colons in ids for itself. */
+const idOf = ({ destination, shard, atMs }: Due): string =>
+  `${destination.replaceAll('%', '%25').replaceAll(':', '%3a')}|${shard}|${atMs}`;
+
+/** @throws when it takes longer. */
+async function limited<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`Redis did not answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

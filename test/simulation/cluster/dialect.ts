@@ -1,0 +1,62 @@
+/** The relay's statements for MariaDB, as sqlite understands them. */
+
+const DELETE_JOINED = /^DELETE m, o, r FROM mails m [\s\S]* WHERE m\.id IN (\([?,]*\))$/;
+
+/** Statements that together do what this one does, each with the same values. */
+export function translated(sql: string): string[] {
+  const joined = DELETE_JOINED.exec(sql.trim());
+  if (joined !== null)
+    return [
+      `DELETE FROM mail_outbox WHERE mail_id IN ${joined[1]}`,
+      `DELETE FROM mail_recipients WHERE mail_id IN ${joined[1]}`,
+      `DELETE FROM mails WHERE id IN ${joined[1]}`,
+    ];
+  return [
+    sql
+      .replaceAll(/FORCE INDEX \(\w+\)/g, '')
+      .replaceAll(/\bFOR UPDATE\b(\s+SKIP LOCKED)?/g, '')
+      .replaceAll('STRAIGHT_JOIN', 'JOIN')
+      .replace(/^\s*INSERT IGNORE/, 'INSERT OR IGNORE')
+      .replace(/ON DUPLICATE KEY UPDATE/, 'ON CONFLICT DO UPDATE SET')
+      .replaceAll(/\bVALUES\((\w+)\)/g, 'excluded.$1')
+      .replaceAll(/\bIF\(/g, 'iif(')
+      .replaceAll(/\bGREATEST\(/g, 'max(')
+      .replaceAll(/\bLIKE \?/g, "LIKE ? ESCAPE '\\'"),
+  ];
+}
+
+/** A migration script as sqlite reads it. */
+export function translatedScript(script: string): string {
+  const indexes: string[] = [];
+  const tables = script
+    .replaceAll(/--[^\n]*/g, '')
+    .replaceAll(/\bENUM\([^)]*\)/g, 'TEXT')
+    .replaceAll(/\)\s*ENGINE=[^;]*/g, ')')
+    .replaceAll(/CREATE TABLE IF NOT EXISTS (\w+) \(([\s\S]*?)\n\)/g, (_, table: string, body: string) => {
+      const lines = body.replaceAll(
+        /\n\s+KEY (\w+) \(([^)]*)\),?/g,
+        (_line, name: string, columns: string) => {
+          indexes.push(`CREATE INDEX ${name} ON ${table} (${columns});`);
+          return '';
+        },
+      );
+      return `CREATE TABLE ${table} (${lines.replace(/,\s*$/, '')})`;
+    });
+  return `${tables}\n${indexes.join('\n')}`;
+}
+
+/**
+ * What must never happen to a row, whoever changes it. `violation` is a function of the database.
+ */
+export const WATCH = `
+CREATE TRIGGER fence_back BEFORE UPDATE OF fence ON mail_outbox WHEN NEW.fence < OLD.fence
+  BEGIN SELECT violation('the fence of ' || OLD.mail_id || ' goes back'); END;
+CREATE TRIGGER lease_without_fence BEFORE UPDATE OF lease_owner ON mail_outbox
+  WHEN NEW.state = 'SENDING' AND NEW.fence = OLD.fence AND coalesce(OLD.lease_owner, '') <> NEW.lease_owner
+  BEGIN SELECT violation('a lease of ' || OLD.mail_id || ' without a new fence'); END;
+CREATE TRIGGER settled_again BEFORE UPDATE OF state ON mail_outbox
+  WHEN OLD.state IN ('SENT', 'DEAD') AND NEW.state <> OLD.state
+  BEGIN SELECT violation('a settled row of ' || OLD.mail_id || ' becomes ' || NEW.state); END;
+CREATE TRIGGER second_fate BEFORE UPDATE OF status ON mail_recipients WHEN OLD.status <> 'waiting'
+  BEGIN SELECT violation('a second fate for ' || OLD.mail_id || ' ' || OLD.seq); END;
+`;

@@ -1,0 +1,220 @@
+/**
+ * A database server of the simulated cluster, by the rules of MariaDB that the relay counts on: transactions all or
+ * nothing and durable once committed, isolated from each other (here: one at a time, the others wait), rolled back
+ * when their connection ends, and whatever still arrives on a connection is done, wanted or not.
+ */
+import { readFileSync } from 'node:fs';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { Clock, Timer } from './clock.ts';
+import { translated, translatedScript, WATCH } from './dialect.ts';
+
+const SCRIPT = translatedScript(
+  readFileSync(new URL('../../../config/sql/mysql/001-queue.sql', import.meta.url), 'utf8'),
+);
+const LOCK_WAIT_MS = 10_000;
+/** A transaction whose connection says nothing for so long is rolled back (idle_transaction_timeout). */
+const IDLE_TRANSACTION_MS = 1200;
+
+export type Value = string | number | null;
+
+export interface Request {
+  sql: string;
+  /** Several: the statement is done for each. */
+  rows: Value[][];
+  answer(error: Error | null, value: unknown): void;
+}
+
+/** An error as the connector reports it. */
+export function serverError(errno: number, code: string, text: string, fatal: boolean): Error {
+  return Object.assign(new Error(text), { errno, code, fatal, sqlMessage: text });
+}
+
+export const connectionLost = (text: string): Error => serverError(45_009, 'ER_SOCKET_CLOSED', text, true);
+
+export class ServerSession {
+  readonly server: Server;
+  readonly inbox: Request[] = [];
+  open = true;
+  readonly autocommit: boolean;
+  activeMs = 0;
+  lockWait: Timer | null = null;
+  /** Tells the client, when it can be told. */
+  readonly closed: () => void;
+
+  constructor(server: Server, autocommit: boolean, closed: () => void) {
+    this.server = server;
+    this.autocommit = autocommit;
+    this.closed = closed;
+  }
+}
+
+export class Server {
+  readonly id: number;
+  readonly violations: string[] = [];
+  readonly database = new DatabaseSync(':memory:');
+  up = true;
+  paused = false;
+  /** Share of statements in transactions that end in a deadlock. */
+  deadlocks = 0;
+  readonly #clock: Clock;
+  readonly #sessions = new Set<ServerSession>();
+  readonly #statements = new Map<string, StatementSync[]>();
+  #holder: ServerSession | null = null;
+  #waiting: ServerSession[] = [];
+
+  constructor(id: number, clock: Clock) {
+    this.id = id;
+    this.#clock = clock;
+    this.database.exec(SCRIPT);
+    this.database.exec('INSERT INTO relay_schema (version, applied_at) VALUES (1, 0)');
+    this.database.function('violation', { varargs: true }, (text) => {
+      this.violations.push(String(text));
+      return null;
+    });
+    this.database.exec(WATCH);
+  }
+
+  /** @returns null when nobody listens. */
+  connect(autocommit: boolean, closed: () => void): ServerSession | null {
+    if (!this.up) return null;
+    const session = new ServerSession(this, autocommit, closed);
+    this.#sessions.add(session);
+    return session;
+  }
+
+  /** A request arrives. */
+  receive(session: ServerSession, request: Request): void {
+    if (!session.open) return;
+    session.inbox.push(request);
+    this.#pump(session);
+  }
+
+  #pump(session: ServerSession): void {
+    while (session.open && session.inbox.length > 0) {
+      if (this.paused) return;
+      if (this.#holder !== null && this.#holder !== session) {
+        this.#wait(session);
+        return;
+      }
+      session.lockWait?.cancel();
+      session.lockWait = null;
+      this.#do(session, session.inbox.shift() as Request);
+    }
+  }
+
+  #wait(session: ServerSession): void {
+    if (this.#waiting.includes(session)) return;
+    this.#waiting.push(session);
+    session.lockWait = this.#clock.later(LOCK_WAIT_MS, () => {
+      this.#waiting = this.#waiting.filter((other) => other !== session);
+      session.inbox
+        .shift()
+        ?.answer(serverError(1205, 'ER_LOCK_WAIT_TIMEOUT', 'Lock wait timeout', false), null);
+      this.#pump(session);
+    });
+  }
+
+  #do(session: ServerSession, request: Request): void {
+    session.activeMs = this.#clock.nowMs;
+    const { sql } = request;
+    const ends = sql === 'COMMIT' || sql === 'ROLLBACK';
+    if (this.#holder === null && !ends && (!session.autocommit || sql === 'START TRANSACTION')) {
+      this.database.exec('BEGIN');
+      this.#holder = session;
+      this.#watchIdle(session);
+    }
+    if (sql === 'START TRANSACTION') request.answer(null, OK);
+    else if (ends) {
+      if (this.#holder === session) this.database.exec(sql);
+      request.answer(null, OK);
+      this.#free(session);
+    } else if (this.#holder === session && this.#clock.chance(this.deadlocks)) {
+      this.database.exec('ROLLBACK');
+      request.answer(serverError(1213, 'ER_LOCK_DEADLOCK', 'Deadlock found', false), null);
+      this.#free(session);
+    } else {
+      try {
+        request.answer(null, this.#execute(request));
+      } catch (error) {
+        const text = `${(error as Error).message} in ${sql}`;
+        this.violations.push(text);
+        request.answer(serverError(1064, 'ER_PARSE_ERROR', text, false), null);
+      }
+    }
+  }
+
+  #execute({ sql, rows }: Request): unknown {
+    let affectedRows = 0;
+    let statements = this.#statements.get(sql);
+    if (statements === undefined) {
+      statements = translated(sql).map((one) => this.database.prepare(one));
+      this.#statements.set(sql, statements);
+    }
+    for (const values of rows)
+      for (const statement of statements) {
+        if (/^\s*SELECT/.test(sql)) return statement.all(...values);
+        affectedRows += Number(statement.run(...values).changes);
+      }
+    return { affectedRows };
+  }
+
+  /** The transaction is over: whoever waited goes on. */
+  #free(session: ServerSession): void {
+    if (this.#holder !== session) return;
+    this.#holder = null;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const next of waiting) {
+      next.lockWait?.cancel();
+      this.#pump(next);
+    }
+  }
+
+  #watchIdle(session: ServerSession): void {
+    this.#clock.later(IDLE_TRANSACTION_MS, () => {
+      if (this.#holder !== session) return;
+      if (this.paused || this.#clock.nowMs - session.activeMs < IDLE_TRANSACTION_MS) this.#watchIdle(session);
+      else this.end(session);
+    });
+  }
+
+  /** The connection is over. */
+  end(session: ServerSession): void {
+    if (!session.open) return;
+    session.open = false;
+    session.lockWait?.cancel();
+    this.#sessions.delete(session);
+    if (this.#holder === session) this.database.exec('ROLLBACK');
+    this.#free(session);
+    session.closed();
+  }
+
+  /** kill -9 of the server; what was committed stays. */
+  kill(): void {
+    this.up = false;
+    this.paused = false;
+    const sessions = [...this.#sessions];
+    for (const session of sessions) session.inbox.length = 0;
+    for (const session of sessions) this.end(session);
+  }
+
+  start(): void {
+    this.up = true;
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+    for (const session of [...this.#sessions]) this.#pump(session);
+  }
+
+  /** A look from outside of the world. A transaction under way is not visible elsewhere, but here it is. */
+  look<T>(sql: string, ...values: Value[]): T[] {
+    return this.database.prepare(sql).all(...values) as T[];
+  }
+}
+
+const OK = { affectedRows: 0 };
