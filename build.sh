@@ -326,7 +326,7 @@ simulate() {
 
 # libFuzzer where clang has it, else the target's own loop with g++: the same checks, without coverage to guide them.
 fuzz() {
-  local seconds=${1:-60} sources='native/line_scan.cc native/content_scan.cc native/content_send.cc'
+  local seconds=${1:-60} sources='native/line_scan.cc native/content_scan.cc native/content_send.cc native/proxy_header.cc'
   local flags='-std=c++17 -O1 -g -fno-omit-frame-pointer -Inative'
   mkdir -p build/fuzz-corpus
   # shellcheck disable=SC2086

@@ -7,6 +7,7 @@
 #include "content_send.h"
 #include "line_scan.h"
 #include "napi_values.h"
+#include "proxy_header.h"
 
 namespace protorelay {
 namespace {
@@ -104,12 +105,20 @@ napi_value scan_line_call(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/** proxyExtent(input): length of the PROXY header, 0 when more is needed, -1 when it is none. */
+napi_value proxy_extent_call(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  Bytes input = to_bytes(env, args.at[0]);
+  return from_number(env, proxy_extent(input.at, input.length));
+}
+
 }  // namespace
 
 void register_pure(napi_env env, napi_value exports) {
   add_function(env, exports, "scanContent", scan_content);
   add_function(env, exports, "stuffContent", stuff_content);
   add_function(env, exports, "scanLine", scan_line_call);
+  add_function(env, exports, "proxyExtent", proxy_extent_call);
 }
 
 }  // namespace protorelay

@@ -14,7 +14,17 @@ namespace protorelay {
 
 class Reactor;
 
-enum class Mode : uint8_t { kFree, kConnecting, kHandshake, kLines, kContent, kChunk, kLingering, kClosed };
+enum class Mode : uint8_t {
+  kFree,
+  kConnecting,
+  kHandshake,
+  kLines,
+  kContent,
+  kChunk,
+  kLingering,
+  kClosed,
+  kProxyHeader
+};
 
 /** EVENT, CLOSE_REASON of src/native.ts. */
 enum EventKind : uint32_t {
@@ -25,8 +35,9 @@ enum EventKind : uint32_t {
   kClosedEvent = 5,
   kTimeout = 6,
   kSent = 7,
-  kSecured = 8,
-  kNotSecured = 9,
+  kProxy = 8,
+  kSecured = 9,
+  kNotSecured = 10,
 };
 enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
 

@@ -124,6 +124,9 @@ class Reactor {
   void read_lines(Connection* c);
   void read_content(Connection* c);
   void read_lingering(Connection* c);
+  // reactor_proxy.cc
+  void read_proxy(Connection* c);
+  // reactor_input.cc
   void read_rest(Connection* c);
   void received_nothing(Connection* c, ssize_t result);
   void take_lines(Connection* c, const uint8_t* from, size_t count);

@@ -92,7 +92,7 @@ void Reactor::expire(Connection* c, uint64_t now) {
       return;
     }
     c->deadline_at = 0;
-    event(kTimeout, 0, c->id, 0, 0);
+    event(kTimeout, 0, c->id, 0, c->mode == Mode::kLines ? c->left_length : 0);
   }
   if (c->rate_check_at == 0 || c->rate_check_at > now) return;
   c->rate_check_at = 0;

@@ -38,6 +38,8 @@ void Reactor::read(Connection* c) {
   }
   if (c->mode == Mode::kLines) {
     read_lines(c);
+  } else if (c->mode == Mode::kProxyHeader) {
+    read_proxy(c);
   } else {
     read_content(c);
   }

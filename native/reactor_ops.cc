@@ -17,7 +17,8 @@ enum Op : uint32_t {
   kMinRate = 8,
   kClose = 9,
   kSendContent = 10,
-  kSecure = 11,
+  kExpectProxy = 11,
+  kSecure = 12,
 };
 
 uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; }
@@ -103,6 +104,9 @@ void Reactor::run_op(const uint32_t* op) {
     case kSendContent:
       op_send_content(c, op);
       break;
+    case kExpectProxy:
+      expect(c, Mode::kProxyHeader);
+      break;
     case kSecure:
       op_secure(c, op);
       break;
@@ -119,7 +123,7 @@ void Reactor::expect(Connection* c, Mode mode) {
   c->input_parked = false;
   want_input(c);
   if (c->left_length > 0 || (mode == Mode::kChunk && c->chunk_left == 0)) push_pending(c);
-  if (mode == Mode::kLines) {
+  if (mode == Mode::kLines || mode == Mode::kProxyHeader) {
     c->rate_check_at = 0;
     return;
   }

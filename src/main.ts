@@ -10,7 +10,7 @@ import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
-import { QUEUE_ACTIONS } from './control/protocol.ts';
+import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import type { ShardReport } from './database/sharded-database.ts';
 import { versionPage } from './version.ts';
@@ -24,6 +24,7 @@ Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 c
 
 type UserCommands = typeof import('./auth/user-commands.ts');
 type QueueCommands = typeof import('./control/queue-commands.ts');
+type BanCommands = typeof import('./control/ban-commands.ts');
 
 /** The command line: parses, does what it says, and keeps the exit code. */
 class CommandLine {
@@ -44,6 +45,7 @@ class CommandLine {
         options.version ? printVersion() : this.#run(config),
       );
     this.#addQueue();
+    this.#addBans();
     this.#addUser();
     this.#addDatabase();
     this.#addConfig();
@@ -121,6 +123,53 @@ class CommandLine {
           const targets = all ? ['all' as const] : destination === undefined ? ofIds : [{ destination }];
           return this.#onQueue((c, source, output) => c.operateQueue(source, action, targets, json, output));
         });
+    }
+  }
+
+  #addBans(): void {
+    const ban = this.#program.command('ban').description('clients that are not served').helpCommand(false);
+    ban
+      .command('list')
+      .description('who is banned, why, and until when')
+      .option('--json', 'print JSON', false)
+      .action(({ json }) => this.#onBans((c, bans) => c.listBans(bans, json, process.stdout)));
+    ban
+      .command('add <networks...>')
+      .description('ban addresses or networks')
+      .option(
+        '--for <time>',
+        'how long, as 90s, 10m, 12h or 7d; without it until it is deleted',
+        duration,
+        null,
+      )
+      .action((networks: string[], { for: durationMs }) =>
+        this.#onBans((c, bans) => c.addBans(bans, networks, durationMs, process.stdout)),
+      );
+    ban
+      .command('delete <networks...>')
+      .description('serve them again: addresses or networks as `ban list` shows them')
+      .action((networks: string[]) =>
+        this.#onBans((c, bans) => c.deleteBans(bans, networks, process.stdout, process.stderr)),
+      );
+  }
+
+  /** Through the running relay, or on the file of a stopped one. */
+  async #onBans(command: (commands: BanCommands, bans: BanBook) => Promise<ExitCode>): Promise<void> {
+    const { config } = loadConfig(this.#configPath());
+    const { ControlClient } = await import('./control/client.ts');
+    const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+    const commands = await import('./control/ban-commands.ts');
+    if (client !== null) {
+      this.code = await command(commands, client.bans).finally(() => client.close());
+      return;
+    }
+    const { StoppedBans } = await import('./policy/stopped-bans.ts');
+    const { lockDataDir } = await import('./base/data-dir.ts');
+    const lock = lockDataDir(config.data_dir);
+    try {
+      this.code = await command(commands, new StoppedBans(config.data_dir, Date.now));
+    } finally {
+      lock.release();
     }
   }
 
@@ -373,6 +422,13 @@ async function printReference(schema: boolean, write: boolean): Promise<void> {
 function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
   return Number(text);
+}
+
+/** '90s', '10m', '12h', '7d' in milliseconds. */
+function duration(text: string): number {
+  const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
+  if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
+  return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
 }
 
 function stateOf(text: string): string {

@@ -79,14 +79,16 @@ export const EVENT = {
   chunk: 4,
   /** The connection is gone and its id will be used again; a = CLOSE_REASON, b = errno. Sent exactly once for each opened or connect. */
   closed: 5,
-  /** A deadline passed (a = 0), or content came slower than the minimum rate (a = 1). The connection stays until told. */
+  /** A deadline passed (a = 0), or content came slower than the minimum rate (a = 1). b = bytes read of a line whose end has not come. The connection stays until told. */
   timeout: 6,
   /** Client: all bytes of sendContent were handed to the kernel. */
   sent: 7,
+  /** Server: after expectProxy, the whole PROXY header; a, b = offset and length in `text`, flags 1 when what came is none. Held until an `expect…`. */
+  proxy: 8,
   /** TLS stands; a, b = offset and length of its facts in `text` (see readTlsFacts). Lines are read again. */
-  secured: 8,
+  secured: 9,
   /** The handshake failed; a, b = offset and length in `text` of why. The connection is on its way to `closed`. */
-  notSecured: 9,
+  notSecured: 10,
 } as const;
 
 /**
@@ -152,6 +154,8 @@ export interface Reactor {
   sendUtf8(connection: number, text: string): void;
   /** Read command lines again. */
   expectLines(connection: number): void;
+  /** Read a PROXY header and nothing beyond it; to be said when the connection opens. */
+  expectProxy(connection: number): void;
   /** Read dot-stuffed content up to CRLF.CRLF. */
   expectData(connection: number, rules: ContentRules): void;
   /** Read a BDAT chunk of `bytes`; chunks are joined until last. */
@@ -236,7 +240,7 @@ export interface Acceptor {
 // ---------------------------------------------------------------------------------------------- implementation
 
 /** The pure functions as C++ has them, for the test that runs them against src/protocol/scan.ts. */
-export const { buildInfo, scanContent, stuffContent, scanLine } = addon;
+export const { buildInfo, scanContent, stuffContent, scanLine, proxyExtent } = addon;
 
 class NativeAcceptor implements Acceptor {
   readonly port: number;

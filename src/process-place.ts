@@ -1,10 +1,20 @@
 /** Where a relay process stands among those of its host; what relay.ts needs to know of there being several. */
+import { randomInt } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Log } from './base/log.ts';
 import type { Config } from './config/schema.ts';
 import { type ConnectionCounts, LocalCounts } from './listener/connection-counts.ts';
 import type { GivenSocket, ListeningAddress } from './listener/sockets.ts';
+import { createSharedMemory, mapSharedMemory } from './native.ts';
+import { ConnectionGate } from './policy/gate.ts';
+import {
+  initializePolicyMemory,
+  openPolicyMemory,
+  type PolicyPlace,
+  policyMemoryBytes,
+  policySizes,
+} from './policy/host-memory.ts';
 
 export interface ProcessPlace {
   /** Makes queue ids unique over the processes of the host. */
@@ -16,6 +26,8 @@ export interface ProcessPlace {
   counts: ConnectionCounts;
   /** What session tickets are encrypted with, where several processes have to know it. */
   tlsSecret?: Uint8Array;
+  /** What the policy shares over the host. */
+  policy: PolicyPlace;
   /** false: only delivers what its queue holds. */
   accepts: boolean;
 }
@@ -32,7 +44,16 @@ export interface RelayOptions {
 /** The place of a relay that is its only process. */
 export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []): ProcessPlace {
   const eventsDir = join(config.data_dir, 'events');
-  return { process: 0, eventsDir, sockets, counts: new LocalCounts(), accepts: true };
+  const sizes = policySizes(config, 1);
+  const fd = createSharedMemory(policyMemoryBytes(sizes));
+  initializePolicyMemory(mapSharedMemory(fd, policyMemoryBytes(sizes)), sizes, randomInt(2 ** 31));
+  const policy = { fd, offset: 0, sizes, process: 0 };
+  return { process: 0, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
+}
+
+/** What the main thread asks about clients before it hands them on. */
+export function gateOf({ policy }: ProcessPlace, config: Config, log: Log): ConnectionGate {
+  return new ConnectionGate(config, openPolicyMemory(policy, mapSharedMemory), log);
 }
 
 /** Sockets that this process accepts on. */

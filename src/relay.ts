@@ -17,7 +17,7 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database, OperateAction, OperateTarget, OutboxPlan } from './database/database.ts';
+import type { Database, OutboxPlan } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
@@ -32,7 +32,8 @@ import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
-import { hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
+import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
+import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
@@ -166,7 +167,11 @@ export class Relay {
       mails: () => this.#queue.mails(),
       freeConnections: () => this.#queue.freeConnections(),
     });
-    this.control = this.#createControl();
+    this.control = relayControl(this.#queue, {
+      scheduler: this.#scheduler,
+      deliveries: this.#deliveries,
+      events: this.#events,
+    });
   }
 
   async start(): Promise<void> {
@@ -180,17 +185,18 @@ export class Relay {
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const slot = await this.#queue.enroll();
     const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs, tls };
-    const { accepts } = this.#place;
-    const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
+    const { accepts, policy } = this.#place;
+    const session = { ...shared, policy };
+    const sessions = accepts ? threadCount(config.session_threads) : 0;
     await this.#sessions.start(
-      Array.from({ length: sessionThreads }, (_, thread) => ({ ...shared, origin: originOf(slot, thread) })),
+      Array.from({ length: sessions }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     await this.#deliveries.start(
       Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
         ...shared,
-        origin: originOf(slot, sessionThreads + thread),
+        origin: originOf(slot, sessions + thread),
         ownListeners,
       })),
     );
@@ -213,6 +219,7 @@ export class Relay {
       this.#log,
       ports,
       this.#place.counts,
+      gateOf(this.#place, this.#config, this.#log),
     );
     this.addresses = await this.#listener.start(ownSockets(this.#place));
     // Until mail can go its way, connections wait in the kernel.
@@ -457,39 +464,5 @@ export class Relay {
   /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
   #threadFailed(error: Error): void {
     throw error;
-  }
-
-  #createControl(): ControlTarget {
-    const database = this.#database;
-    return {
-      list: (filter) => database.list(filter),
-      show: (queueId) => database.show(queueId),
-      content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
-      stats: () => database.stats(),
-      schedulerStats: () => this.#scheduler.stats(),
-      shards: async () => (await this.#queue.shards?.report()) ?? [],
-      operate: (action, target) => this.#operate(action, target),
-    };
-  }
-
-  async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    const touched = new Set<string>();
-    const operated = this.#database.operate(action, target, Date.now(), (part) => {
-      for (const destination of part.destinations) touched.add(destination);
-      for (const { queueId, recipients } of part.removed)
-        this.#events.removed(queueId, recipients, 'operator');
-    });
-    const { rows, destinations } = await operated.catch((error: unknown) => {
-      // What was changed before the fault is changed: rows that are due since are looked for.
-      for (const destination of touched) this.#scheduler.waiting(destination, 1, Date.now());
-      throw error;
-    });
-    // An operator who asks for a retry means now, whatever the destination did lately.
-    if (action === 'retry') {
-      this.#deliveries.resume(destinations.map(({ destination }) => destination));
-      for (const { destination } of destinations) this.#scheduler.suspend(destination, 0);
-    }
-    this.#scheduler.refresh(destinations);
-    return { rows };
   }
 }

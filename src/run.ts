@@ -3,6 +3,7 @@
  * builds, in this process or, with several relay processes, under a supervisor.
  */
 import type { Cluster } from 'node:cluster';
+import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -17,6 +18,8 @@ import { type Drainable, Lifecycle } from './control/lifecycle.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
+import type { PolicyMemory } from './policy/host-memory.ts';
+import { PolicyKeeper } from './policy/keeper.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -56,6 +59,7 @@ interface Serving extends Drainable {
   addresses: ListeningAddress[];
   control: ControlTarget;
   healthy(): boolean;
+  keeper: PolicyKeeper;
 }
 
 interface Context {
@@ -63,6 +67,8 @@ interface Context {
   configPath: string;
   log: PinoLog;
   serviceManager: ServiceManager;
+  /** As of the last reload. */
+  current(): Config;
 }
 
 /** @throws RelayError when the relay cannot start. */
@@ -117,7 +123,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const processes = processCount(config);
   const leftovers = leftoverProcesses(config, processes);
-  const context = { config, configPath, log, serviceManager };
+  const context = { config, configPath, log, serviceManager, current: () => config };
   const alone = processes === 1 && leftovers.length === 0;
   const start = (): Promise<Serving> =>
     alone ? startAlone(context) : startSupervisor(context, processes, leftovers);
@@ -140,7 +146,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: relay.control,
+    target: { ...relay.control, bans: relay.keeper },
     reload: () => lifecycle.reload(),
     log,
   });
@@ -151,43 +157,65 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   signals.deliverTo(lifecycle);
   const code = await lifecycle.ended;
   await control.close();
+  await relay.keeper.close();
   log.info('relay.stopped', { code });
   log.close();
   lock.release();
   process.exit(code);
 }
 
+/** What the policy of the host remembers, and what operators ask of it. */
+function keep(memory: PolicyMemory, { config, log, current }: Context): PolicyKeeper {
+  return new PolicyKeeper({
+    memory,
+    dataDir: config.data_dir,
+    log,
+    forgetMs: () => current().policy.bans.forget_ms,
+    greylisting: () => current().policy.greylist.enabled,
+    now: Date.now,
+  });
+}
+
 /** The only relay process is this one: whoever started it starts it again when it crashes. */
-async function startAlone({ config, configPath, log, serviceManager }: Context): Promise<Serving> {
+async function startAlone(context: Context): Promise<Serving> {
+  const { config, configPath, log, serviceManager } = context;
   const { startRelay } = await import('./relay.ts');
   const { takeNamed } = await import('./listener/sockets.ts');
-  const { socketPlace } = await import('./native.ts');
+  const { mapSharedMemory, socketPlace } = await import('./native.ts');
+  const { openPolicyMemory } = await import('./policy/host-memory.ts');
   const sockets = config.listeners.flatMap(({ fd_name: name }, listener) =>
     name === undefined ? [] : takeNamed(name, listener, 1, serviceManager.sockets, { socketPlace }),
   );
   const { onlyPlace } = await import('./process-place.ts');
   const place = onlyPlace(config, sockets);
+  const keeper = keep(openPolicyMemory(place.policy, mapSharedMemory), context);
   const relay = await startRelay({ config, configPath, log, version: version(), place });
   // Its main thread is this one: whoever is asked can answer.
-  return Object.assign(relay, { healthy: () => true });
+  return Object.assign(relay, { healthy: () => true, keeper });
 }
 
-async function startSupervisor(
-  { config, configPath, log, serviceManager }: Context,
-  processes: number,
-  leftovers: number[],
-): Promise<Serving> {
+async function startSupervisor(context: Context, processes: number, leftovers: number[]): Promise<Serving> {
+  const { config, configPath, log, serviceManager } = context;
   const { createSharedMemory, mapSharedMemory, openSocket, socketPlace } = await import('./native.ts');
   const { closeSockets, openSockets } = await import('./listener/sockets.ts');
   const { clearCounts, sharedCountsBytes } = await import('./listener/connection-counts.ts');
+  const { initializePolicyMemory, PolicyMemory, policyMemoryBytes, policySizes } = await import(
+    './policy/host-memory.ts'
+  );
   const { MergedQueue, mergeSchedulerStats } = await import('./control/merged-queue.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
   const sockets = await openSockets(config.listeners, processes, serviceManager.sockets, ports);
   const bytes = sharedCountsBytes(processes);
-  const fd = createSharedMemory(bytes);
+  // What the policy shares lies behind the counts.
+  const sizes = policySizes(config, processes);
+  const fd = createSharedMemory(bytes + policyMemoryBytes(sizes));
   const counts = mapSharedMemory(fd, bytes);
+  const shared = mapSharedMemory(fd, bytes + policyMemoryBytes(sizes));
+  initializePolicyMemory(shared, sizes, randomInt(2 ** 31), bytes);
+  const policy = new PolicyMemory(shared, sizes, 0, bytes);
+  const keeper = keep(policy, context);
   log.info('supervisor.starting', { processes, leftovers });
   const supervisor = new Supervisor({
     config,
@@ -200,7 +228,10 @@ async function startSupervisor(
     rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
-    clearCounts: (number) => clearCounts(counts, number),
+    clearCounts: (number) => {
+      clearCounts(counts, number);
+      policy.clearProcess(number);
+    },
     now: Date.now,
     setTimer(ms, fire) {
       const timer = setTimeout(fire, ms);
@@ -208,7 +239,7 @@ async function startSupervisor(
     },
   });
   await supervisor.start();
-  return supervisor;
+  return Object.assign(supervisor, { keeper });
 }
 
 /** The settings of node:cluster are those of the next fork. */

@@ -27,6 +27,7 @@ const ROOTS = new Set([
   'src/main.ts',
   'src/run.ts',
   'src/relay.ts',
+  'src/relay-control.ts',
   'src/relay-database.ts',
   'src/relay-scheduling.ts',
   'src/session/thread.ts',

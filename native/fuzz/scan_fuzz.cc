@@ -1,7 +1,7 @@
-// Fuzz target for the scanners: line_scan, content_scan, content_send. Needs no Node.
+// Fuzz target for the scanners: line_scan, content_scan, content_send, proxy_header. Needs no Node.
 //
 //   clang++ -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -Inative native/fuzz/scan_fuzz.cc
-//     native/line_scan.cc native/content_scan.cc native/content_send.cc -o build/scan_fuzz
+//     native/line_scan.cc native/content_scan.cc native/content_send.cc native/proxy_header.cc -o build/scan_fuzz
 //   build/scan_fuzz -max_len=4096 -max_total_time=60 build/fuzz-corpus
 //
 // Without libFuzzer, -DPROTORELAY_FUZZ_MAIN makes a program that feeds itself: build/scan_fuzz ROUNDS SEED.
@@ -16,6 +16,7 @@
 #include "../content_scan.h"
 #include "../content_send.h"
 #include "../line_scan.h"
+#include "../proxy_header.h"
 
 namespace {
 
@@ -178,6 +179,19 @@ void check_lines(const std::string& input) {
   }
 }
 
+/** However it is cut: no part of a header is whole or none, and what follows one changes nothing. */
+void check_proxy(const std::string& input) {
+  std::vector<uint8_t> bytes(input.begin(), input.end());
+  int whole = protorelay::proxy_extent(bytes.data(), bytes.size());
+  require(whole <= static_cast<int>(bytes.size()), "a PROXY header is longer than its input");
+  for (size_t count = 0; count < bytes.size() && count < 1100; ++count) {
+    std::vector<uint8_t> part(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(count));
+    int extent = protorelay::proxy_extent(part.data(), count);
+    if (whole > 0) require(extent == (count < static_cast<size_t>(whole) ? 0 : whole), "PROXY: a part is judged otherwise");
+    if (whole == 0) require(extent == 0, "PROXY: a part of an unfinished header is not unfinished");
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -188,6 +202,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   check_content(input, seed);
   check_sending(input, seed);
   check_lines(input);
+  check_proxy(input);
   return 0;
 }
 
@@ -195,7 +210,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
 int main(int argc, char** argv) {
   long rounds = argc > 1 ? atol(argv[1]) : 10000;
   unsigned state = argc > 2 ? static_cast<unsigned>(atol(argv[2])) : 1;
-  const char* words[] = {"\r", "\n", ".", "\r\n", "\r\n.", "\r\n.\r\n", "Received:", "DATA", "\xff", "x", "..", " "};
+  const std::string words[] = {"\r", "\n", ".", "\r\n", "\r\n.", "\r\n.\r\n", "Received:", "DATA", "\xff", "x", "..", " ",
+                         "PROXY ", std::string("\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 16)};
   auto draw = [&state](unsigned below) {
     state = state * 1664525u + 1013904223u;
     return (state >> 8) % below;
@@ -203,10 +219,10 @@ int main(int argc, char** argv) {
   for (long i = 0; i < rounds; ++i) {
     std::string input;
     for (unsigned n = draw(40); n > 0; --n) {
-      unsigned word = draw(14);
-      if (word < 12) {
+      unsigned word = draw(16);
+      if (word < 14) {
         input += words[word];
-      } else if (word == 12) {
+      } else if (word == 14) {
         input += std::string(draw(200), 'y');
       } else {
         input += static_cast<char>(draw(256));

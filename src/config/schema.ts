@@ -6,6 +6,7 @@
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
+import { policySchema } from './policy-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
@@ -258,6 +259,7 @@ const schema = {
     redis: redis.prefault({}),
   }).prefault({}),
   delivery: delivery.prefault({}),
+  policy: policySchema.prefault({}),
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),

@@ -10,7 +10,8 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
-import type { ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
+import type { Ban } from '../policy/ban-table.ts';
+import type { BanBook, ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
@@ -82,6 +83,14 @@ export class ControlClient implements QueueReader {
   /** Reloads the config, certificates included. */
   reload(): Promise<ReloadAnswer> {
     return this.#call('reload', {}) as Promise<ReloadAnswer>;
+  }
+
+  get bans(): BanBook {
+    return {
+      list: () => this.#call('bans', {}) as Promise<Ban[]>,
+      add: (network, durationMs) => this.#call('ban', { network, durationMs }) as Promise<Ban>,
+      delete: (network) => this.#call('unban', { network }) as Promise<boolean>,
+    };
   }
 
   close(): void {

@@ -12,6 +12,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export const QUEUE_ACTIONS = [
@@ -49,6 +50,15 @@ export interface ProcessStatus {
   rssMb: number;
 }
 
+/** Bans of the host. */
+export interface BanBook {
+  list(): Ban[] | Promise<Ban[]>;
+  /** @param durationMs null: until it is deleted. */
+  add(network: string, durationMs: number | null): Ban | Promise<Ban>;
+  /** False when it was not banned. */
+  delete(network: string): boolean | Promise<boolean>;
+}
+
 /** What relay.ts offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not SENDING; answers how many. */
@@ -59,6 +69,7 @@ export interface ControlTarget extends QueueReader {
   shards?(): Promise<ShardReport[]>;
   /** Of a relay of several processes: how each is. */
   processes?(): ProcessStatus[];
+  bans?: BanBook;
 }
 
 /** Rows of one `list` answer at most; the client asks again from the last queue id. */
@@ -83,6 +94,7 @@ const target = z.union([
   z.literal('all'),
 ]);
 
+const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({ id, method: z.literal('list'), params: filter }),
@@ -104,6 +116,13 @@ export const requestSchema = z.discriminatedUnion('method', [
     method: z.literal('operate'),
     params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), target }),
   }),
+  z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('ban'),
+    params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({ id, method: z.literal('unban'), params: z.strictObject({ network }) }),
 ]);
 
 export type ControlRequest = z.output<typeof requestSchema>;

@@ -7,6 +7,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import {
+  type BanBook,
   type ControlRequest,
   type ControlResponse,
   type ControlTarget,
@@ -135,6 +136,12 @@ export class ControlServer {
           scheduler: await target.schedulerStats(),
           processes: target.processes?.(),
         };
+      case 'bans':
+        return bansOf(target).list();
+      case 'ban':
+        return bansOf(target).add(request.params.network, request.params.durationMs);
+      case 'unban':
+        return bansOf(target).delete(request.params.network);
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'reload':
@@ -155,6 +162,11 @@ export class ControlServer {
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
     rmSync(this.#options.path, { force: true });
   }
+}
+
+function bansOf({ bans }: ControlTarget): BanBook {
+  if (bans !== undefined) return bans;
+  throw new RelayError('control-failed', 'this relay keeps no bans');
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {

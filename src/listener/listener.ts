@@ -8,6 +8,7 @@ import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Acceptor, ListenOptions } from '../native.ts';
+import type { ConnectionGate } from '../policy/gate.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { type ConnectionCounts, LocalCounts } from './connection-counts.ts';
 import { type GivenSocket, type ListeningAddress, listenError, removeFile, whereTo } from './sockets.ts';
@@ -26,6 +27,9 @@ export interface ListenerPorts {
   now(): number;
 }
 
+/** The connection policy's part of it. */
+export type Gate = Pick<ConnectionGate, 'accept' | 'leave' | 'reconfigure'>;
+
 export type { ListeningAddress };
 
 export class Listener {
@@ -38,6 +42,7 @@ export class Listener {
   /** On sockets of relay processes that do not accept now, by descriptor. */
   readonly #standIns = new Map<number, Acceptor>();
   readonly #counts: ConnectionCounts;
+  readonly #gate: Gate | null;
   #config: Config;
   #closed = false;
   #lastErrorMs = Number.NEGATIVE_INFINITY;
@@ -49,7 +54,9 @@ export class Listener {
     log: Log,
     ports: ListenerPorts,
     counts: ConnectionCounts = new LocalCounts(),
+    gate: Gate | null = null,
   ) {
+    this.#gate = gate;
     this.#counts = counts;
     this.#config = config;
     this.#reactorIds = reactorIds;
@@ -88,6 +95,7 @@ export class Listener {
   /** Takes the limits of a reloaded configuration; listeners themselves need a restart. */
   reconfigure(config: Config): void {
     this.#config = config;
+    this.#gate?.reconfigure(config);
   }
 
   /** Accepts no more; connections wait in the kernel. */
@@ -121,7 +129,7 @@ export class Listener {
 
   /** Session threads report the addresses of connections that ended. */
   closedPeers(peers: readonly string[]): void {
-    for (const address of peers) this.#counts.leave(address);
+    for (const address of peers) this.#leave(address);
   }
 
   async #listen(number: number): Promise<ListeningAddress> {
@@ -182,9 +190,17 @@ export class Listener {
         return REPLY.tooManyConnections.with(hostname);
       case 'address':
         return REPLY.tooManyFromAddress.with(hostname);
-      case null:
-        return null;
+      case null: {
+        const refusal = this.#gate?.accept(peer, this.#ports.now()) ?? null;
+        if (refusal !== null) this.#counts.leave(peer);
+        return refusal;
+      }
     }
+  }
+
+  #leave(peer: string): void {
+    this.#counts.leave(peer);
+    this.#gate?.leave(peer);
   }
 
   /** Gives the socket to the session thread with the fewest connections; a refusal when none takes it. */
@@ -198,7 +214,7 @@ export class Listener {
       }
       loads[at] = -1;
     }
-    this.#counts.leave(peer);
+    this.#leave(peer);
     return REPLY.tooManyConnections.with(this.#config.hostname);
   }
 

@@ -55,6 +55,7 @@ export interface Addon {
     maxLineBytes: number,
   ): { content: Buffer; consumed: number; flags: number; trace: number; ended: boolean };
   stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;
+  proxyExtent(input: Buffer): number;
   scanLine(
     input: Buffer,
     maxLineBytes: number,

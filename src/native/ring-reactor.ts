@@ -18,7 +18,8 @@ const OP = {
   minRate: 8,
   close: 9,
   sendContent: 10,
-  secure: 11,
+  expectProxy: 11,
+  secure: 12,
 } as const;
 const OP_WORDS = 8;
 const OPS_IN_RING = 4096;
@@ -78,6 +79,10 @@ export class RingReactor implements Reactor {
 
   expectLines(connection: number): void {
     this.#op(OP.expectLines, connection);
+  }
+
+  expectProxy(connection: number): void {
+    this.#op(OP.expectProxy, connection);
   }
 
   expectData(connection: number, rules: ContentRules): void {

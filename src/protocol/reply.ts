@@ -3,6 +3,8 @@
  * The compiler refuses a row whose classes disagree. Constant rows are encoded once; rows with {} take run-time text,
  * which is made harmless (no control or 8-bit characters, bounded) here and nowhere else.
  */
+import type { PolicyReason } from './policy-reply.ts';
+
 type Code2 = 211 | 214 | 220 | 221 | 235 | 250 | 251 | 252;
 type Code3 = 334 | 354;
 type Code4 = 421 | 450 | 451 | 452 | 454;
@@ -112,20 +114,21 @@ const TABLE = {
 } as const satisfies Record<string, Row>;
 
 export type ReplyReason = keyof typeof TABLE;
+type Reason = ReplyReason | PolicyReason;
 
 /** Longest run-time text; with it a reply line stays far below the 512 octets of RFC 5321 §4.5.3.1.5. */
 const MAX_TEXT = 300;
 
 /** A reply ready to be sent. */
 export class Reply {
-  readonly reason: ReplyReason;
+  readonly reason: Reason;
   readonly code: number;
   /** The whole reply with its CRLFs, ASCII. */
   readonly line: string;
   /** The same encoded, for rows that never change. */
   readonly bytes: Buffer | null;
 
-  constructor(reason: ReplyReason, code: number, line: string, encode: boolean) {
+  constructor(reason: Reason, code: number, line: string, encode: boolean) {
     this.reason = reason;
     this.code = code;
     this.line = line;
@@ -135,12 +138,12 @@ export class Reply {
 
 /** A row with a place for run-time text. */
 export class ReplyTemplate {
-  readonly #reason: ReplyReason;
+  readonly #reason: Reason;
   readonly #code: number;
   readonly #before: string;
   readonly #after: string;
 
-  constructor(reason: ReplyReason, row: Row) {
+  constructor(reason: Reason, row: Row) {
     const [before = '', after = ''] = row[2].split('{}');
     this.#reason = reason;
     this.#code = row[0];
@@ -171,18 +174,30 @@ type Replies = {
   readonly [R in ReplyReason]: (typeof TABLE)[R][2] extends `${string}{}${string}` ? ReplyTemplate : Reply;
 };
 
+/** A row as it is sent, or to be filled. */
+export function replyOf(reason: Reason, row: Row): Reply | ReplyTemplate {
+  return row[2].includes('{}')
+    ? new ReplyTemplate(reason, row)
+    : new Reply(reason, row[0], `${prefix(row)}${row[2]}\r\n`, true);
+}
+
 /** The replies, by reason. */
 export const REPLY: Replies = Object.fromEntries(
   Object.entries(TABLE as Record<string, Row>).map(([reason, row]) => [
     reason,
-    row[2].includes('{}')
-      ? new ReplyTemplate(reason as ReplyReason, row)
-      : new Reply(reason as ReplyReason, row[0], `${prefix(row)}${row[2]}\r\n`, true),
+    replyOf(reason as ReplyReason, row),
   ]),
 ) as unknown as Replies;
 
 /** All reasons, for the test that wants each of them seen. */
 export const REPLY_REASONS = Object.keys(TABLE) as ReplyReason[];
+
+/** The reply to EHLO with keywords added that only this client is offered. */
+export function withKeywords(ehlo: Reply, keywords: readonly string[]): Reply {
+  const open = ehlo.line.replace(/^250 (?=[^\r\n]*\r\n$)/m, '250-');
+  const more = keywords.map((word, i) => `250${i === keywords.length - 1 ? ' ' : '-'}${harmless(word)}\r\n`);
+  return new Reply('hello', 250, open + more.join(''), false);
+}
 
 /** The reply to EHLO: our name, then a line for each keyword (RFC 5321 §4.1.1.1). */
 export function ehloReply(hostname: string, keywords: readonly string[]): Reply {

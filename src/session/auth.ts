@@ -125,6 +125,7 @@ function succeed(session: Session, { mechanism }: Exchange, user: User): void {
   const { client, secure, context } = session;
   const protocol = transmissionType(true, { secure, authenticated: true, utf8: false });
   session.user = user;
+  session.policy.authenticated(user.name);
   session.mayRelay = true;
   session.client = { ...client, protocol, user: user.name };
   context.log.info('auth.succeeded', {
@@ -169,6 +170,7 @@ function fail(session: Session, exchange: Exchange, reply: Reply): void {
 
 function report(session: Session, { mechanism }: Exchange): void {
   const { logins } = session.context;
+  session.policy.failure('auth');
   logins.failed({ client: session.client.address, session: session.id, mechanism });
 }
 

@@ -9,6 +9,7 @@ import type { Quotas } from '../auth/quotas.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
+import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
 import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
@@ -22,6 +23,9 @@ export type SessionPort = Pick<
   | 'send'
   | 'sendLatin1'
   | 'expectLines'
+  | 'expectProxy'
+  | 'hold'
+  | 'flush'
   | 'expectData'
   | 'expectChunk'
   | 'dropContent'
@@ -55,10 +59,14 @@ export interface SessionContext {
   readonly log: Log;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
-  /** These four are replaced when the configuration is reloaded. */
+  /** For what comes between two turns, as an answer of DNS. */
+  readonly now: () => number;
+  /** These five are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;
   classes: RecipientClasses;
+  /** The policy as one session meets it; sessions open at a reload keep theirs. */
+  policyOf: (session: string, address: string, mayRelay: boolean) => SessionPolicy;
   /** null when transcripts are off. */
   transcript: Transcript | null;
 }

@@ -1,12 +1,13 @@
 /** HELO and EHLO (RFC 5321 §4.1.1.1): name the client and forget any open transaction. */
 import { isHeloName } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
-import { REPLY, type Reply } from '../protocol/reply.ts';
+import { REPLY, type Reply, withKeywords } from '../protocol/reply.ts';
 import { transmissionType } from '../protocol/trace.ts';
 import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
 import { offersStartTls } from './starttls.ts';
 import type { Verb } from './verb.ts';
+import { toldKeywords } from './xclient.ts';
 
 function checkName(_session: unknown, line: string): string | Reply {
   const name = argumentOf(line, 4);
@@ -40,6 +41,8 @@ export const ehlo: Verb<string> = {
   apply(session, name) {
     greet(session, name, true);
     const { ehlo: plain, ehloWithStartTls } = session.context.settings;
-    session.reply((offersStartTls(session) ? ehloWithStartTls : plain)[authOffer(session)]);
+    const ehlo = (offersStartTls(session) ? ehloWithStartTls : plain)[authOffer(session)];
+    const more = toldKeywords(session);
+    session.reply(more.length === 0 ? ehlo : withKeywords(ehlo, more));
   },
 };

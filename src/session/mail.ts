@@ -35,6 +35,8 @@ export const mail: Verb<MailCommand> = {
     return senderRefusal(session, path) ?? quotaRefusal(session, 1, 0) ?? admission.transaction();
   },
 
+  screen: ({ policy, client }, { path }) => policy.mail(path.address, path.domain, client.helo),
+
   apply(session, { path, parameters }) {
     const { body, smtpUtf8, ret, envid } = parameters;
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };

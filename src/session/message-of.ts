@@ -1,21 +1,25 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
 import type { ContentHandle, Message } from '../mail/message.ts';
 import { receivedHeader, transmissionType } from '../protocol/trace.ts';
+import type { Told } from '../protocol/xclient.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
 import { missingFields } from './submission.ts';
+import { knownOf } from './xclient.ts';
 
+/** @param forwarded what XFORWARD said: for the records only, the trace names who really connected. */
 export function messageOf(
   session: Session,
   { envelope, startedAtMs }: Transaction,
   content: ContentHandle,
+  forwarded: Told | null,
 ): Message {
   const { shards, dates, clock, arena, settings } = session.context;
   const client = envelope.smtpUtf8 ? { ...session.client, protocol: utf8Protocol(session) } : session.client;
   const queueId = shards.queueId(envelope);
   const only = envelope.recipients.length === 1 ? (envelope.recipients[0]?.address ?? '') : '';
   const date = dates.at(clock.nowMs);
-  let trace = receivedHeader({
+  const received = receivedHeader({
     helo: client.helo,
     clientAddress: client.address,
     hostname: settings.hostname,
@@ -25,12 +29,14 @@ export function messageOf(
     recipient: envelope.smtpUtf8 ? '' : only,
     date,
   });
+  let trace = session.policy.tags() + received;
   if (session.listener.submission)
     trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
   const sizeBytes = arena.lengthBytes(content);
   const receivedAtMs = clock.nowMs;
   const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
-  return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client };
+  const told = forwarded === null ? client : { ...client, ...knownOf(forwarded) };
+  return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client: told };
 }
 
 function utf8Protocol({ secure, user }: Session): string {

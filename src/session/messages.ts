@@ -3,6 +3,7 @@ import type { AuthAnswer, AuthFailure, AuthRequest } from '../auth/auth.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { PolicyPlace } from '../policy/host-memory.ts';
 
 export interface SessionThreadStart {
   config: Config;
@@ -10,6 +11,8 @@ export interface SessionThreadStart {
   gauges: SharedArrayBuffer;
   /** Slot of the server's TLS context; -1: none. */
   tls: { server: number };
+  /** What the policy shares over the host. */
+  policy: PolicyPlace;
   /** Distinguishes the queue ids and session ids made by this thread. */
   origin: number;
   /** See QueueIds. */

@@ -34,6 +34,12 @@ export const rcpt: Verb<RcptCommand> = {
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
 
+  screen({ policy, state }, { path }) {
+    if (state.phase !== 'envelope') return null;
+    const { reversePath } = state.transaction.envelope;
+    return policy.recipient(reversePath, path.address, path.domain);
+  },
+
   apply(session, { path, parameters }) {
     const { state } = session;
     if (state.phase !== 'envelope') return;

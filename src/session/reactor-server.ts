@@ -71,8 +71,11 @@ export class ReactorServer {
       case EVENT.chunk:
         session.chunk(flags, b);
         break;
+      case EVENT.proxy:
+        session.proxied(flags === 0 ? this.#text(a, b, 0) : '');
+        break;
       case EVENT.timeout:
-        session.timeout(a === 1);
+        session.timeout(a === 1, b);
         break;
       case EVENT.secured:
         secured(session, readTlsFacts(this.#text(a, b, 0)));
@@ -103,7 +106,7 @@ export class ReactorServer {
   #closed(session: Session, reason: number, errno: number): void {
     session.closed();
     this.#sessions.delete(session.connection);
-    this.#context.submissions.closedPeer(session.client.address);
+    this.#context.submissions.closedPeer(session.peer);
     if (reason === CLOSE_REASON.error)
       this.#context.log.debug('session.connection-failed', { session: session.id, errno });
   }

@@ -62,7 +62,7 @@ export function quotaRefusal(
 }
 
 /** Counts a message that is complete; null, or the refusal with nothing counted. */
-export function takeQuota({ user, context }: SessionView, recipients: number): Reply | null {
+function takeQuota({ user, context }: SessionView, recipients: number): Reply | null {
   if (user === null || context.quotas === null) return null;
   return quotaReply(context.quotas.take(user.name, user.rules.quotas, recipients));
 }
@@ -70,6 +70,15 @@ export function takeQuota({ user, context }: SessionView, recipients: number): R
 /** The message was not accepted after all. */
 export function giveQuotaBack({ user, context }: SessionView, recipients: number): void {
   if (user !== null) context.quotas?.giveBack(user.name, user.rules.quotas, recipients);
+}
+
+/** The user's quota, then room; null with both counted, or the refusal with nothing counted. */
+export function admitMessage(session: SessionView, recipients: number): Reply | null {
+  const refusal = takeQuota(session, recipients);
+  if (refusal !== null) return refusal;
+  const full = session.context.admission.message();
+  if (full !== null) giveQuotaBack(session, recipients);
+  return full;
 }
 
 const WORDS: Record<Exclude<QuotaRefusal, null>, string> = {

@@ -6,18 +6,25 @@
 import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
+import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
+import { addTold, type Told } from '../protocol/xclient.ts';
+import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
+import { Holding } from './holding.ts';
 import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
-import { giveQuotaBack, takeQuota } from './rights.ts';
+import { logRefusal } from './refusal-log.ts';
+import { admitMessage, giveQuotaBack } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
-import { abandonTls, beginTls } from './starttls.ts';
-import { CLOSED, NEW, READY, type SessionState, type Transaction } from './state.ts';
+import { abandonTls, lacksTls } from './starttls.ts';
+import type { SessionState, Transaction } from './state.ts';
+import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
+import type { Verb } from './verb.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
@@ -47,7 +54,10 @@ export class Session {
   readonly connection: number;
   readonly id: string;
   readonly listener: ListenerFacts;
-  /** Decided when the connection opens, and again when somebody authenticates. */
+  readonly policy: SessionPolicy;
+  /** Address of the socket's other end, whoever it speaks for. */
+  readonly peer: string;
+  /** Decided when the connection opens, when the client turns out to be another one, when somebody authenticates. */
   mayRelay: boolean;
   /** Nobody between the client and us can read along. */
   secure = false;
@@ -60,6 +70,10 @@ export class Session {
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
+  /** Commands that have to wait, for the policy's answer or the end of a pause. */
+  readonly holding: Holding = new Holding(this);
+  /** What XFORWARD said about the next message. */
+  #forwarded: Told | null = null;
   /** Commands since the last that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
@@ -74,28 +88,48 @@ export class Session {
     this.context = context;
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
+    this.peer = address;
     this.listener = context.settings.listeners[listener] ?? NO_LISTENER;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
+    this.policy = context.policyOf(this.id, address, this.mayRelay);
     this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
   }
 
-  /** The connection is open: greets, or turns away while the relay drains. */
+  /** The connection is open. */
   open(): void {
-    const { port, settings, transcript } = this.context;
-    transcript?.opened(this.id, this.client.address);
-    port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
-    if (this.listener.tls === 'implicit') beginTls(this);
-    else this.greet();
+    this.context.transcript?.opened(this.id, this.client.address);
+    arrive(this);
+  }
+
+  /** The PROXY header, '' when what came is none. */
+  proxied(header: string): void {
+    if (this.state.phase === 'closed') return;
+    this.holding.end();
+    arriveByProxy(this, header);
   }
 
   greet(): void {
-    const { settings, admission } = this.context;
-    if (admission.draining()) {
-      this.reply(REPLY.draining.with(settings.hostname));
-      return;
-    }
+    const { port, settings } = this.context;
+    port.minRate(this.connection, settings.minRateBytesPerSecond, settings.minRateGraceMs);
     this.reply(settings.banner);
     this.#setDeadline(settings.commandTimeoutMs);
+  }
+
+  /** XFORWARD: whom the next message is from, for the records. */
+  forward(told: Told): void {
+    this.#forwarded = addTold(this.#forwarded, told);
+    this.reply(REPLY.ok);
+  }
+
+  /** The policy's refusal; some end the connection. */
+  refuse({ reply, ends }: Refusal): void {
+    if (!ends) {
+      this.reply(reply);
+      return;
+    }
+    logRefusal(this, reply);
+    this.#send(reply);
+    this.close();
   }
 
   /** A command line without its end; flags of LINE_FLAG. */
@@ -103,6 +137,10 @@ export class Session {
     const { state } = this;
     // What came in the clear before a handshake counts for nothing after it.
     if (state.phase === 'closed' || state.phase === 'securing') return;
+    if (this.holding.active) {
+      this.holding.keep(text, flags);
+      return;
+    }
     if (state.phase === 'login' || state.phase === 'penance') {
       this.#keepEarly(text, flags);
       return;
@@ -117,8 +155,8 @@ export class Session {
       this.context.transcript?.hidden(this.id);
       exchangeLine(this, state.exchange, text, flags);
     } else this.#commandLine(text, code, flags);
-    if (!this.#readsLines() || this.#early.length > 0) return;
-    this.#expectLines();
+    if (this.holding.active || !this.readsLines() || this.#early.length > 0) return;
+    this.expectLines();
     this.#renewDeadline();
   }
 
@@ -152,20 +190,20 @@ export class Session {
   /** Goes on with command lines after a wait, with those first that came before reading stopped. */
   readOn(): void {
     if (this.state.phase === 'closed') return;
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    if (!this.holding.active) this.commandDeadline();
     for (let line = this.#early.shift(); line !== undefined; line = this.#early.shift())
       this.line(line.text, line.flags);
-    if (this.#readsLines()) this.#expectLines();
+    if (!this.holding.active && this.readsLines()) this.expectLines();
   }
 
-  /** The reactor gives us lines again by itself: a handshake is done. */
+  /** The reactor gives lines again by itself: a handshake is done, what came before it is forgotten. */
   resumed(): void {
     this.#early.length = 0;
     this.#reading = true;
-    if (this.state.phase !== 'closed') this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.commandDeadline();
   }
 
-  #expectLines(): void {
+  expectLines(): void {
     if (this.#reading) return;
     this.#reading = true;
     this.context.port.expectLines(this.connection);
@@ -187,11 +225,13 @@ export class Session {
       this.shutDown();
       return;
     }
-    if (this.listener.tls === 'required' && !this.secure && verb.beforeTls !== true) {
-      this.reply(REPLY.startTlsFirst);
-      return;
-    }
-    const command = verb.check(this, text);
+    const answer = this.policy.command();
+    if (answer === null) this.#execute(verb, text);
+    else this.holding.unless(answer, () => this.#execute(verb, text));
+  }
+
+  #execute(verb: Verb<unknown>, text: string): void {
+    const command = lacksTls(this, verb) ? REPLY.startTlsFirst : verb.check(this, text);
     if (command instanceof Reply) {
       this.reply(command);
       return;
@@ -203,7 +243,9 @@ export class Session {
       this.reply(refusal);
       return;
     }
-    verb.apply(this, command);
+    const answer = verb.screen?.(this, command) ?? null;
+    if (answer === null) verb.apply(this, command);
+    else this.holding.unless(answer, () => verb.apply(this, command));
   }
 
   /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
@@ -254,24 +296,21 @@ export class Session {
     this.#proceed(READY);
   }
 
-  /** The deadline passed, or content came too slowly. */
-  timeout(tooSlow: boolean): void {
+  /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
+  timeout(tooSlow: boolean, partBytes = 0): void {
     const { state } = this;
     if (state.phase === 'closed') return;
-    if (state.phase === 'securing') {
-      abandonTls(this, 'no handshake in time');
+    if (this.holding.active) {
+      this.holding.expired(partBytes);
       return;
     }
     if (state.phase === 'waiting') {
       this.#withdraw(state);
       return;
     }
-    if (state.phase === 'penance') {
-      finish(this, state.reply);
-      return;
-    }
-    const { hostname } = this.context.settings;
-    this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(hostname));
+    if (state.phase === 'penance') finish(this, state.reply);
+    else if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
+    else this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(this.context.settings.hostname));
   }
 
   /** The main thread says what became of the message this session waits with. */
@@ -296,6 +335,7 @@ export class Session {
     }
     this.#forgetLogin();
     this.state = CLOSED;
+    this.policy.closed();
     this.context.transcript?.closed(this.id);
   }
 
@@ -316,47 +356,28 @@ export class Session {
   }
 
   inTransaction(): boolean {
-    const { phase } = this.state;
-    switch (phase) {
-      case 'new':
-      case 'ready':
-      case 'exchange':
-      case 'login':
-      case 'penance':
-      case 'securing':
-      case 'closed':
-        return false;
-      default:
-        return true;
-    }
+    return isTransaction(this.state);
   }
 
   /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
   reply(reply: Reply): void {
-    const { port, transcript, settings } = this.context;
+    const { settings } = this.context;
     let sent = reply;
     if (reply.code >= 421) {
       if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
         sent = REPLY.tooManyErrors.with(settings.hostname);
-      this.#logRefusal(sent);
+      logRefusal(this, sent);
     }
-    if (sent.bytes !== null) port.send(this.connection, sent.bytes);
-    else port.sendLatin1(this.connection, sent.line);
-    transcript?.reply(this.id, sent.line);
+    this.#send(sent);
     if (sent.code === 421 || sent.code === 221) this.close();
+    else if (sent.code >= 500) this.holding.erred(sent, this.#errors);
   }
 
-  #logRefusal(reply: Reply): void {
-    const { log } = this.context;
-    const fields = {
-      session: this.id,
-      client: this.client.address,
-      reason: reply.reason,
-      reply: reply.line.trimEnd(),
-    };
-    // Refusals for want of room come by the thousand when it is short, and the pressure is logged elsewhere.
-    if (reply.code >= 500 || reply.code === 421) log.info('session.refused', fields);
-    else log.debug('session.refused', fields);
+  #send(reply: Reply): void {
+    const { port, transcript } = this.context;
+    if (reply.bytes !== null) port.send(this.connection, reply.bytes);
+    else port.sendLatin1(this.connection, reply.line);
+    transcript?.reply(this.id, reply.line);
   }
 
   /** Closes once what was sent is out. */
@@ -374,6 +395,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.#forwarded = null;
     this.state = READY;
   }
 
@@ -389,14 +411,15 @@ export class Session {
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      this.#admit(transaction);
+      admitMessage(this, transaction.envelope.recipients.length);
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
       this.#proceed(READY);
       return;
     }
-    const message = messageOf(this, transaction, content);
+    const message = messageOf(this, transaction, content, this.#forwarded);
+    this.#forwarded = null;
     if (!settings.afterPersist) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
@@ -410,16 +433,6 @@ export class Session {
     const recipients = transaction.envelope.recipients.length;
     this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(this.connection, settings.persistWaitMs);
-  }
-
-  /** The user's quota, then room; what is counted for a message that finds no room is given back. */
-  #admit({ envelope }: Transaction): Reply | null {
-    const recipients = envelope.recipients.length;
-    const refusal = takeQuota(this, recipients);
-    if (refusal !== null) return refusal;
-    const full = this.context.admission.message();
-    if (full !== null) giveQuotaBack(this, recipients);
-    return full;
   }
 
   /**
@@ -454,22 +467,18 @@ export class Session {
     this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
-  #readsLines(): boolean {
-    const { phase } = this.state;
-    switch (phase) {
-      case 'new':
-      case 'ready':
-      case 'envelope':
-      case 'chunks':
-      case 'exchange':
-        return true;
-      default:
-        return false;
-    }
+  /** Commands can come now. */
+  readsLines(): boolean {
+    return isReadingLines(this.state);
   }
 
   #release(content: number): void {
     if (content !== NO_CONTENT) this.context.arena.release(content);
+  }
+
+  /** For the next command. */
+  commandDeadline(): void {
+    this.#setDeadline(this.context.settings.commandTimeoutMs);
   }
 
   #setDeadline(ms: number): void {

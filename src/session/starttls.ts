@@ -6,6 +6,7 @@ import { TLS_VERIFY } from '../native.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import type { TlsFacts } from '../protocol/tls-facts.ts';
+import { welcome } from './arrival.ts';
 import type { Session } from './session.ts';
 import { CLOSED, NEW, SECURING } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
@@ -32,6 +33,11 @@ export const startTls: Verb<true> = {
     beginTls(session);
   },
 };
+
+/** Whether the verb has to wait for TLS here. */
+export function lacksTls({ listener, secure }: SessionView, verb: Verb<unknown>): boolean {
+  return listener.tls === 'required' && !secure && verb.beforeTls !== true;
+}
 
 /** What EHLO says of STARTTLS. */
 export function offersStartTls({ listener, secure, context }: SessionView): boolean {
@@ -60,11 +66,11 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.state = NEW;
   const { address, sessionId } = session.client;
   session.client = { address, sessionId, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
+  session.resumed();
   if (session.listener.verify === TLS_VERIFY.need && !verified) {
     session.reply(REPLY.clientCertificateRefused);
     session.close();
-  } else if (session.listener.tls === 'implicit') session.greet();
-  session.resumed();
+  } else if (session.listener.tls === 'implicit') welcome(session);
 }
 
 /** The handshake failed, or did not end in time; the connection ends without a word. */

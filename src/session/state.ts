@@ -60,3 +60,33 @@ export const NEW: SessionState = Object.freeze({ phase: 'new' });
 export const READY: SessionState = Object.freeze({ phase: 'ready' });
 export const SECURING: SessionState = Object.freeze({ phase: 'securing' });
 export const CLOSED: SessionState = Object.freeze({ phase: 'closed' });
+
+/** From MAIL to the reply after the end of data. */
+export function isTransaction({ phase }: SessionState): boolean {
+  switch (phase) {
+    case 'new':
+    case 'ready':
+    case 'exchange':
+    case 'login':
+    case 'penance':
+    case 'securing':
+    case 'closed':
+      return false;
+    default:
+      return true;
+  }
+}
+
+/** Commands, or lines of an exchange, can come now. */
+export function isReadingLines({ phase }: SessionState): boolean {
+  switch (phase) {
+    case 'new':
+    case 'ready':
+    case 'envelope':
+    case 'chunks':
+    case 'exchange':
+      return true;
+    default:
+      return false;
+  }
+}

@@ -11,7 +11,11 @@ import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import type { Config } from '../config/schema.ts';
 import { QueueIds } from '../mail/queue-id.ts';
-import { attachArena, createReactor } from '../native.ts';
+import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
+import { ConnectionGate } from '../policy/gate.ts';
+import { openPolicyMemory } from '../policy/host-memory.ts';
+import { Policy } from '../policy/policy.ts';
+import { SessionPolicy } from '../policy/session-policy.ts';
 import { DateCache } from '../protocol/date.ts';
 import type { SessionContext } from './context.ts';
 import { Logins } from './logins.ts';
@@ -33,6 +37,8 @@ const spillDir = join(config.data_dir, 'spill');
 const arena = attachArena(start.arena, spillDir);
 const clock = { nowMs: Date.now() };
 const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
+const memory = openPolicyMemory(start.policy, mapSharedMemory);
+const gate = new ConnectionGate(config, memory, log);
 const gauges = new Int32Array(start.gauges);
 const queueIds = new QueueIds(start.origin, start.notBeforeMs, () => clock.nowMs);
 const submissions = new Submissions(post);
@@ -53,6 +59,7 @@ const context: SessionContext = {
   port: reactor,
   arena,
   clock,
+  now: Date.now,
   queueIds,
   shards: new ShardRouter({
     database: config.database,
@@ -77,12 +84,14 @@ onTurn = (count) => server.onTurn(count);
 /** What a reload replaces; sessions open now keep their answer to who may relay. */
 function reloadable(
   from: Config,
-): Pick<SessionContext, 'settings' | 'relayPolicy' | 'classes' | 'transcript'> {
+): Pick<SessionContext, 'settings' | 'relayPolicy' | 'classes' | 'policyOf' | 'transcript'> {
   const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
+  const policy = new Policy(from, { gate, memory, log, clock });
   return {
     settings: settingsOf(from),
     relayPolicy,
     classes: new RelayClasses(relayPolicy),
+    policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
     transcript: from.log.transcripts ? new Transcript(log) : null,
   };
 }
@@ -102,6 +111,7 @@ main.on('message', (message: ToSession) => {
       });
       break;
     case 'config':
+      gate.reconfigure(message.config);
       Object.assign(context, reloadable(message.config));
       context.admission.reconfigure(message.config.persist_max_inflight_mails);
       log.setLevel(message.config.log.level);

@@ -1,8 +1,10 @@
 /**
  * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
- * policy, pressure); `apply` alone moves the state and answers. A new verb (AUTH) is one more object in the
+ * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the state and answers. A new verb is one more object in the one more object in the
  * table of verbs.ts.
  */
+
+import type { Answer } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import type { Reply } from '../protocol/reply.ts';
 import type { Session } from './session.ts';
@@ -14,6 +16,7 @@ export type SessionView = Readonly<
     | 'state'
     | 'client'
     | 'context'
+    | 'policy'
     | 'mayRelay'
     | 'transactions'
     | 'listener'
@@ -31,6 +34,8 @@ export interface Verb<Command> {
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */
   admit?(session: SessionView, command: Command): Reply | null;
+  /** null, the refusal, or a promise of either: what has to be looked up. The session holds its commands meanwhile. */
+  screen?(session: SessionView, command: Command): Answer;
   apply(session: Session, command: Command): void;
 }
 

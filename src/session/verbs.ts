@@ -7,6 +7,7 @@ import { expn, help, noop, notOffered, quit, rset, vrfy } from './misc.ts';
 import { rcpt } from './rcpt.ts';
 import { startTls } from './starttls.ts';
 import { VerbTable } from './verb.ts';
+import { xclient, xforward } from './xclient.ts';
 
 export function createVerbs(): VerbTable {
   return new VerbTable([
@@ -24,6 +25,8 @@ export function createVerbs(): VerbTable {
     vrfy,
     expn,
     help,
+    xclient,
+    xforward,
     ...notOffered,
   ]);
 }

@@ -11,6 +11,7 @@ import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
+import { policySizes } from '../policy/host-memory.ts';
 import { type Relay, startRelay } from '../relay.ts';
 import { version } from '../version.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
@@ -52,6 +53,12 @@ class RelayProcess {
           sockets,
           tlsSecret: this.#start.tlsSecret,
           counts: accepts ? this.#sharedCounts() : new LocalCounts(),
+          policy: {
+            fd: this.#start.counts.fd,
+            offset: this.#start.counts.bytes,
+            sizes: policySizes(config, processes),
+            process: number,
+          },
           accepts,
         },
       });
@@ -67,8 +74,8 @@ class RelayProcess {
 
   #sharedCounts(): SharedCounts {
     const { counts, process: number } = this.#start;
+    // The descriptor stays open: the threads map it too.
     const memory = mapSharedMemory(counts.fd, counts.bytes);
-    closeSync(counts.fd);
     return new SharedCounts(memory, number);
   }
 

@@ -8,9 +8,13 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const SOURCES = ['fuzz/scan_fuzz.cc', 'line_scan.cc', 'content_scan.cc', 'content_send.cc'].map(
-  (name) => `native/${name}`,
-);
+const SOURCES = [
+  'fuzz/scan_fuzz.cc',
+  'line_scan.cc',
+  'content_scan.cc',
+  'content_send.cc',
+  'proxy_header.cc',
+].map((name) => `native/${name}`);
 
 const runs = (compiler: string): boolean => spawnSync(compiler, ['--version']).status === 0;
 

@@ -13,6 +13,16 @@ import type { Message } from '../../src/mail/message.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
+import type { PolicyQueries } from '../../src/policy/dns.ts';
+import { ConnectionGate } from '../../src/policy/gate.ts';
+import {
+  initializePolicyMemory,
+  PolicyMemory,
+  policyMemoryBytes,
+  policySizes,
+} from '../../src/policy/host-memory.ts';
+import { Policy } from '../../src/policy/policy.ts';
+import { SessionPolicy } from '../../src/policy/session-policy.ts';
 import { DateCache } from '../../src/protocol/date.ts';
 import type { ReplyReason } from '../../src/protocol/reply.ts';
 import { isCramDigest } from '../../src/protocol/sasl/cram-md5.ts';
@@ -55,6 +65,17 @@ export function configOf(settings: object): Config {
   return config;
 }
 
+/** Memory of a host of one process. */
+export function policyMemory(config: Config): PolicyMemory {
+  const sizes = policySizes(config, 1);
+  const memory = new SharedArrayBuffer(policyMemoryBytes(sizes));
+  initializePolicyMemory(memory, sizes, 12_345);
+  return new PolicyMemory(memory, sizes, 0);
+}
+
+/** Of all dialogs whose policy is off. */
+let unusedMemory: PolicyMemory | null = null;
+
 /** What sessions share, for any reactor and arena. */
 export function contextOf(
   config: Config,
@@ -67,15 +88,23 @@ export function contextOf(
   post: (message: FromSession) => void,
   log: Log,
   now: () => number = Date.now,
+  policyOf: { memory?: PolicyMemory; queries?: PolicyQueries } = {},
   tlsSlot = 0,
 ): SessionContext {
   const clock = { nowMs: now() };
   const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
+  unusedMemory ??= policyMemory(config);
+  const memory = policyOf.memory ?? unusedMemory;
+  const gate = new ConnectionGate(config, memory, log);
+  const queries = policyOf.queries === undefined ? {} : { queries: policyOf.queries };
+  const policy = new Policy(config, { gate, memory, log, clock, ...queries });
   const queueIds = new QueueIds(1, 0, () => clock.nowMs);
   return {
     port,
     arena,
     clock,
+    now,
+    policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
     queueIds,
     shards: new ShardRouter({
       database: config.database,
@@ -155,14 +184,15 @@ export class DialogFixture {
   holdLogins = false;
   readonly #users: FixtureUsers;
 
-  constructor(settings: object = {}) {
+  /** @param world memory and DNS of the policy, when the settings use them. */
+  constructor(settings: object = {}, world: { memory?: PolicyMemory; queries?: PolicyQueries } = {}) {
     const config = configOf(settings);
     this.#users = new FixtureUsers(config);
     this.reactor = new PlainReactor(this.arena, lineLimitBytes(config) - 2);
     const now = (): number => this.nowMs;
     const log = recordingLog(this.logged);
     const port = this.reactor.asReactor();
-    this.context = contextOf(config, port, this.arena, this.gauges, (m) => this.#receive(m), log, now);
+    this.context = contextOf(config, port, this.arena, this.gauges, (m) => this.#receive(m), log, now, world);
     this.server = new ReactorServer(this.context, port, now);
     this.reactor.onTurn = (count) => this.server.onTurn(count);
   }

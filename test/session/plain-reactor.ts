@@ -13,6 +13,7 @@ import {
   NO_CONTENT,
   type Reactor,
 } from '../../src/native.ts';
+import { proxyExtent } from '../../src/protocol/proxy-header.ts';
 
 type ArenaPart = Pick<
   Arena,
@@ -71,7 +72,7 @@ export class PlainArena implements ArenaPart {
 interface Wire {
   id: number;
   input: string;
-  mode: 'lines' | 'held' | 'data' | 'chunk';
+  mode: 'lines' | 'held' | 'data' | 'chunk' | 'proxy';
   rules: ContentRules;
   chunk: { left: number; last: boolean };
   gathered: string;
@@ -144,7 +145,7 @@ export class PlainReactor {
 
   /** The deadline passes, or content is too slow. */
   timeout(id: number, tooSlow = false): void {
-    this.#event(EVENT.timeout, 0, id, tooSlow ? 1 : 0, 0);
+    this.#event(EVENT.timeout, 0, id, tooSlow ? 1 : 0, this.#wire(id).input.length);
     this.#turn();
     this.#pump();
   }
@@ -177,11 +178,6 @@ export class PlainReactor {
   sendLatin1(id: number, text: string): void {
     this.#ops.push(() => this.#write(id, text));
   }
-  hold(id: number): void {
-    this.#ops.push(() => {
-      this.#wire(id).mode = 'held';
-    });
-  }
   expectLines(id: number): void {
     this.#ops.push(() => {
       this.#wire(id).mode = 'lines';
@@ -194,6 +190,17 @@ export class PlainReactor {
     this.#ops.push(() =>
       Object.assign(this.#wire(id), { mode: 'chunk', rules, chunk: { left: bytes, last } }),
     );
+  }
+  expectProxy(id: number): void {
+    this.#ops.push(() => {
+      this.#wire(id).mode = 'proxy';
+    });
+  }
+  hold(id: number): void {
+    this.#ops.push(() => {
+      const wire = this.#wire(id);
+      if (wire.mode === 'lines') wire.mode = 'held';
+    });
   }
   dropContent(id: number): void {
     this.#ops.push(() => {
@@ -281,9 +288,19 @@ export class PlainReactor {
 
   #parse(wire: Wire): void {
     if (wire.closing) return;
+    if (wire.mode === 'proxy') this.#proxy(wire);
     while (wire.mode === 'lines' && this.#count < 500 && this.#line(wire));
     if (wire.mode === 'data') this.#data(wire);
     else if (wire.mode === 'chunk') this.#chunk(wire);
+  }
+
+  #proxy(wire: Wire): void {
+    const extent = proxyExtent(wire.input);
+    if (extent === 0) return;
+    wire.mode = 'held';
+    const header = extent < 0 ? '' : wire.input.slice(0, extent);
+    wire.input = wire.input.slice(header.length);
+    this.#textEvent(EVENT.proxy, extent < 0 ? 1 : 0, wire.id, header);
   }
 
   #line(wire: Wire): boolean {

@@ -69,6 +69,7 @@ export class ReactorFixture {
       (m) => this.#receive(m),
       log,
       Date.now,
+      {},
       tlsSlot,
     );
     this.server = new ReactorServer(context, this.reactor);

@@ -11,6 +11,7 @@ import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
 import { Listener } from '../../src/listener/listener.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { createArena, listen, reactorConnections } from '../../src/native.ts';
+import { onlyPlace } from '../../src/process-place.ts';
 import type { FromSession, SessionThreadStart, ToSession } from '../../src/session/messages.ts';
 import { VERDICT } from '../../src/session/messages.ts';
 import { configOf, recordingLog } from './dialog-fixture.ts';
@@ -131,6 +132,7 @@ class ThreadFixture {
       tls: { server: -1 },
       origin: 7,
       notBeforeMs: 0,
+      policy: onlyPlace(this.config).policy,
     };
     this.worker = new Worker(new URL('../../src/session/thread.ts', import.meta.url), { workerData });
     this.worker.on('message', (message: FromSession) => {

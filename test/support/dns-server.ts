@@ -30,6 +30,7 @@ export interface DnsName {
   /** [preference, exchange]; exchange '.' is the null MX. */
   MX?: [number, string][];
   TXT?: string[];
+  PTR?: string[];
   CNAME?: string;
   /** Seconds; default 60. */
   ttl?: number;
@@ -161,6 +162,7 @@ export class DnsServer {
     const answer = (data: unknown): Answer => ({ type, name, ttl, data });
     if (type === 'A') return (records.A ?? []).map(answer);
     if (type === 'AAAA') return (records.AAAA ?? []).map(answer);
+    if (type === 'PTR') return (records.PTR ?? []).map(answer);
     if (type === 'TXT') return (records.TXT ?? []).map(answer);
     if (type !== 'MX') return [];
     return (records.MX ?? []).map(([preference, exchange]) => answer({ preference, exchange }));

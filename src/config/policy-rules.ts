@@ -1,0 +1,89 @@
+/** What the schema cannot say about `policy`. Pure; part of rules.ts. */
+import { domainToASCII } from 'node:url';
+import { parseIp, parseNetwork } from '../base/ip.ts';
+import type { PolicyConfig } from './policy-schema.ts';
+
+type Say = (path: (string | number)[], message: string) => void;
+
+export function checkPolicy(policy: PolicyConfig, problem: Say, warning: Say): void {
+  for (const [name, part] of Object.entries(policy)) {
+    if (typeof part !== 'object' || Array.isArray(part) || !('exempt' in part)) continue;
+    for (const [i, entry] of part.exempt.entries())
+      if (!isExemption(entry))
+        problem(
+          ['policy', name, 'exempt', i],
+          `must be a network, a domain, "relay_networks" or "authenticated", is "${entry}"`,
+        );
+  }
+  const lists = {
+    'proxy_protocol.networks': policy.proxy_protocol.networks,
+    xclient_networks: policy.xclient_networks,
+    xforward_networks: policy.xforward_networks,
+  };
+  for (const [key, networks] of Object.entries(lists))
+    for (const [i, network] of networks.entries())
+      if (parseNetwork(network) === null)
+        problem(
+          ['policy', ...key.split('.'), i],
+          `must be a network such as 10.0.0.0/8 or an address, is "${network}"`,
+        );
+  checkZones(policy, problem);
+  checkRates(policy, problem, warning);
+  checkTimes(policy, problem, warning);
+}
+
+function isExemption(entry: string): boolean {
+  if (entry === 'relay_networks' || entry === 'authenticated' || parseNetwork(entry) !== null) return true;
+  const domain = entry.replace(/^\./, '');
+  return domain.includes('.') && !domain.includes('/') && domainToASCII(domain) !== '';
+}
+
+function checkZones({ dnsbl }: PolicyConfig, problem: Say): void {
+  for (const [i, { answers }] of dnsbl.zones.entries())
+    for (const [j, answer] of answers.entries()) {
+      const [from = '', to] = answer.split('-');
+      const good =
+        to === undefined ? parseNetwork(from) !== null : parseIp(from) !== null && parseIp(to) !== null;
+      if (!good)
+        problem(
+          ['policy', 'dnsbl', 'zones', i, 'answers', j],
+          `must be an address, a network or a range such as 127.0.0.4-127.0.0.7, is "${answer}"`,
+        );
+    }
+  if (dnsbl.enabled && dnsbl.zones.length === 0)
+    problem(['policy', 'dnsbl', 'zones'], 'needs at least one list while dnsbl.enabled is true');
+}
+
+function checkRates({ rates }: PolicyConfig, problem: Say, warning: Say): void {
+  for (const [i, { count, per }] of rates.limits.entries())
+    if (
+      (per === 'user' && count === 'connections') ||
+      (per === 'sender_domain' && !/^(mess|recip)/.test(count))
+    )
+      problem(
+        ['policy', 'rates', 'limits', i, 'per'],
+        `${count} cannot be counted per ${per}: it is not known yet when they come`,
+      );
+  if (rates.enabled && rates.limits.length === 0)
+    warning(['policy', 'rates', 'limits'], 'is empty: rates.enabled has no effect');
+}
+
+function checkTimes({ bans, tarpit, greylist }: PolicyConfig, problem: Say, warning: Say): void {
+  if (bans.duration_ms > bans.max_duration_ms)
+    problem(
+      ['policy', 'bans', 'duration_ms'],
+      `must not exceed bans.max_duration_ms (${bans.max_duration_ms})`,
+    );
+  if (tarpit.delay_ms > tarpit.max_delay_ms)
+    problem(['policy', 'tarpit', 'delay_ms'], `must not exceed tarpit.max_delay_ms (${tarpit.max_delay_ms})`);
+  if (greylist.delay_ms >= greylist.retry_window_ms)
+    problem(
+      ['policy', 'greylist', 'delay_ms'],
+      `must be less than greylist.retry_window_ms (${greylist.retry_window_ms}), or nobody ever passes`,
+    );
+  if (greylist.enabled && greylist.mode === 'reject')
+    warning(
+      ['policy', 'greylist', 'mode'],
+      'reject: whoever is new is told never to come back; defer asks for a retry',
+    );
+}

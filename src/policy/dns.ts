@@ -1,0 +1,115 @@
+/**
+ * DNS for the policy: c-ares on the thread's own loop, so that no thread ever waits. Answers are kept with their TTL
+ * within bounds, failures not; what is known is answered at once, without a promise. Equal questions in flight are
+ * asked once.
+ */
+import { Resolver } from 'node:dns/promises';
+import { LRUCache } from 'lru-cache';
+import { type Ip, isV4 } from '../base/ip.ts';
+import type { Config } from '../config/schema.ts';
+
+export type Kind = 'A' | 'AAAA' | 'MX' | 'PTR';
+/** Addresses, names in lower case ('' among MX is the null MX); none when there is no such record or name. */
+export type Records = readonly string[];
+/** null: DNS failed, or took too long. */
+export type Answer = Records | null | Promise<Records | null>;
+
+/** What this file needs of node:dns; tests may pass their own. */
+export interface PolicyQueries {
+  resolve4(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
+  resolve6(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
+  resolveMx(name: string): Promise<{ exchange: string }[]>;
+  resolvePtr(name: string): Promise<string[]>;
+}
+
+/** An answer with a smaller TTL is kept so long nevertheless: a connection asks twice. */
+const LEAST_TTL_MS = 1000;
+/** Questions in flight; one more is a failure: a flood of clients must not become a flood of questions. */
+const MAX_IN_FLIGHT = 4096;
+const NONE: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
+
+export class PolicyDns {
+  readonly #rules: Config['dns'];
+  /** Made when first asked: most relays never do. */
+  #queries: PolicyQueries | null;
+  #cache: LRUCache<string, Records> | null = null;
+  readonly #asked = new Map<string, Promise<Records | null>>();
+
+  /** @param queries for tests; by default a resolver as the rules say. */
+  constructor(rules: Config['dns'], queries: PolicyQueries | null = null) {
+    this.#rules = rules;
+    this.#queries = queries;
+  }
+
+  /** @param timeoutMs how long this asker waits; the question goes on, and its answer serves the next one. */
+  ask(kind: Kind, name: string, timeoutMs: number): Answer {
+    const key = `${kind} ${name}`;
+    const known = this.#cache?.get(key);
+    if (known !== undefined) return known;
+    const asked = this.#asked.get(key) ?? this.#begin(key, kind, name);
+    return asked === null ? null : sooner(asked, timeoutMs);
+  }
+
+  #begin(key: string, kind: Kind, name: string): Promise<Records | null> | null {
+    if (this.#asked.size >= MAX_IN_FLIGHT) return null;
+    const answer = this.#query(kind, name).then((found) => {
+      this.#asked.delete(key);
+      if (found === null) return null;
+      const { cache_max_ttl_ms: most } = this.#rules;
+      // Without a cache each answer still serves the session that waited for it.
+      this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
+      this.#cache.set(key, found.records, { ttl: Math.max(LEAST_TTL_MS, Math.min(found.ttlMs, most)) });
+      return found.records;
+    });
+    this.#asked.set(key, answer);
+    return answer;
+  }
+
+  async #query(kind: Kind, name: string): Promise<{ records: Records; ttlMs: number } | null> {
+    this.#queries ??= resolverFor(this.#rules);
+    const queries = this.#queries;
+    try {
+      // node:dns tells no TTL of MX and PTR.
+      if (kind === 'MX') {
+        const found = await queries.resolveMx(name);
+        return { records: found.map(({ exchange }) => plain(exchange)), ttlMs: this.#rules.mx_ttl_ms };
+      }
+      if (kind === 'PTR') {
+        const found = await queries.resolvePtr(name);
+        return { records: found.map(plain), ttlMs: this.#rules.mx_ttl_ms };
+      }
+      const found = await queries[kind === 'A' ? 'resolve4' : 'resolve6'](name, { ttl: true });
+      const ttlMs = Math.min(...found.map(({ ttl }) => ttl)) * 1000;
+      return { records: found.map(({ address }) => address), ttlMs };
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? '';
+      return NONE.has(code) ? { records: [], ttlMs: this.#rules.negative_ttl_ms } : null;
+    }
+  }
+}
+
+const plain = (name: string): string => name.toLowerCase().replace(/\.$/, '');
+
+function sooner(answer: Promise<Records | null>, timeoutMs: number): Promise<Records | null> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(null), timeoutMs);
+    void answer.then((records) => {
+      clearTimeout(timer);
+      resolve(records);
+    });
+  });
+}
+
+function resolverFor(rules: Config['dns']): PolicyQueries {
+  const resolver = new Resolver({ timeout: rules.timeout_ms, tries: rules.tries });
+  if (rules.servers.length > 0) resolver.setServers(rules.servers);
+  return resolver;
+}
+
+/** `4.3.2.1` of 1.2.3.4, the nibbles of an IPv6 address in reverse: what reverse zones and lists are keyed by. */
+export function reversed(ip: Ip): string {
+  const last = ip[3];
+  if (isV4(ip)) return `${last & 255}.${(last >>> 8) & 255}.${(last >>> 16) & 255}.${last >>> 24}`;
+  const digits = ip.map((word) => word.toString(16).padStart(8, '0')).join('');
+  return [...digits].reverse().join('.');
+}

@@ -1,0 +1,183 @@
+/**
+ * What is decided about a client before it has said anything: bans, limits of open connections, the rate of
+ * connections. The main thread asks it as connections are accepted; a session thread asks its own when the client's
+ * address comes from a PROXY header or XCLIENT. Counts are those of the host.
+ */
+import { clientNetwork, formatNetwork, type Ip, NetworkSet, neighbourhood, parseIp } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import type { Reply } from '../protocol/reply.ts';
+import type { Ban } from './ban-table.ts';
+import { Bans } from './bans.ts';
+import type { PolicyMemory } from './host-memory.ts';
+import { type Hit, Part, type Subject } from './part.ts';
+import { Rates } from './rates.ts';
+import { policyReply } from './replies.ts';
+
+type Limits = Config['policy']['connections'];
+
+/** Refused connections that are logged, each second. */
+const LINES_PER_SECOND = 20;
+
+export class ConnectionGate {
+  readonly #memory: PolicyMemory;
+  readonly #log: Log;
+  /** Connections counted by this thread, by address: only these are given back. */
+  readonly #entered = new Map<string, number>();
+  #toldSinceMs = 0;
+  #told = 0;
+  #untold = 0;
+  #hostname = '';
+  #limits!: Limits;
+  #limitsPart!: Part;
+  #bansPart!: Part;
+  #bans!: Bans;
+  #rates!: Rates;
+  #proxies!: NetworkSet;
+  #relayNetworks!: NetworkSet;
+
+  constructor(config: Config, memory: PolicyMemory, log: Log) {
+    this.#memory = memory;
+    this.#log = log;
+    this.reconfigure(config);
+  }
+
+  /** Takes the rules of a reloaded configuration; open connections stay counted. */
+  reconfigure({ policy, hostname, relay_networks }: Config): void {
+    this.#hostname = hostname;
+    this.#limits = policy.connections;
+    this.#limitsPart = new Part(policy.connections);
+    this.#bansPart = new Part(policy.bans);
+    this.#bans = new Bans(this.#memory.bans, this.#memory.counters, policy.bans);
+    this.#rates = new Rates(policy.rates, this.#memory.counters);
+    this.#proxies = new NetworkSet(policy.proxy_protocol.networks);
+    this.#relayNetworks = new NetworkSet(relay_networks);
+  }
+
+  /** At accept: null with the connection counted, or the refusal. Whose address comes later is not judged here. */
+  accept(peer: string, nowMs: number): Reply | null {
+    const ip = parseIp(peer);
+    if (ip === null || (!this.#proxies.isEmpty && this.#proxies.has(ip))) return null;
+    const subject = { ip, address: peer, mayRelay: this.#relayNetworks.has(ip), user: null };
+    const hit = this.enter(subject, nowMs);
+    if (hit === null) return null;
+    this.#tell(peer, hit, nowMs);
+    return policyReply(hit, this.#hostname);
+  }
+
+  /** A flood must not become one of log lines: what is left out is counted. */
+  #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
+    if (nowMs - this.#toldSinceMs >= 1000) {
+      if (this.#untold > 0) this.#log.info('policy.hits-not-logged', { hits: this.#untold });
+      this.#toldSinceMs = nowMs;
+      this.#told = this.#untold = 0;
+    }
+    if (++this.#told <= LINES_PER_SECOND) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
+    else this.#untold++;
+  }
+
+  /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
+  enter(subject: Subject, nowMs: number): Hit | null {
+    const { ip } = subject;
+    if (ip === null) return null;
+    this.#count(subject.address, ip, 1);
+    const hits = [this.#banned(subject, nowMs), this.#crowded(subject), this.#tooOften(subject, nowMs)];
+    const hit = hits.find((found) => refuses(found)) ?? hits.find((found) => found?.mode === 'log') ?? null;
+    if (refuses(hit)) this.leave(subject.address);
+    return hit;
+  }
+
+  /** The connection ended; one that this thread did not count is passed over. */
+  leave(address: string): void {
+    if (!this.#entered.has(address)) return;
+    const ip = parseIp(address);
+    if (ip !== null) this.#count(address, ip, -1);
+  }
+
+  /** What a session that came in has to be tagged with. */
+  tags(subject: Subject, nowMs: number): Hit[] {
+    const hits = [
+      this.#banned(subject, nowMs),
+      this.#limitsPart.mode === 'tag' ? this.#crowded(subject) : null,
+      this.#rates.part.mode === 'tag' ? this.#rated(subject, nowMs) : null,
+    ];
+    return hits.filter((hit) => hit?.mode === 'tag') as Hit[];
+  }
+
+  /** The ban that keeps a client out, or null; also one that came while it was connected. */
+  banned(subject: Subject, nowMs: number): Hit | null {
+    return this.#banned(subject, nowMs);
+  }
+
+  /** Counts a failure of a client. @returns the ban that follows from it. */
+  async failure(subject: Subject, kind: 'auth' | 'protocol' | 'unknown_user', nowMs: number): Promise<void> {
+    if (subject.ip === null || !this.#bansPart.concerns(subject)) return;
+    const ban = await this.#bans.failure(subject.ip, kind, nowMs);
+    if (ban === null) return;
+    this.#log.info('policy.ban', {
+      client: subject.address,
+      network: ban.network,
+      kind: ban.kind,
+      times: ban.times,
+      until: new Date(ban.untilMs).toISOString(),
+    });
+  }
+
+  #count(address: string, ip: Ip, change: 1 | -1): void {
+    const { connections } = this.#memory;
+    const open = (this.#entered.get(address) ?? 0) + change;
+    if (open > 0) this.#entered.set(address, open);
+    else this.#entered.delete(address);
+    connections.count(change);
+    connections.add(formatNetwork(clientNetwork(ip)), change);
+    connections.add(networkName(ip), change);
+  }
+
+  #banned(subject: Subject, nowMs: number): Hit | null {
+    if (subject.ip === null) return null;
+    const ban = this.#bans.find(subject.ip, nowMs);
+    if (ban === null) return null;
+    if (ban.kind === 'operator') return banHit(ban, 'reject');
+    return this.#bansPart.concerns(subject) ? banHit(ban, this.#bansPart.mode) : null;
+  }
+
+  #crowded(subject: Subject): Hit | null {
+    const { ip } = subject;
+    if (ip === null || !this.#limitsPart.concerns(subject)) return null;
+    const { connections } = this.#memory;
+    const { mode } = this.#limitsPart;
+    const { max_total, max_per_ip, max_per_network } = this.#limits;
+    if (max_total > 0 && connections.total() > max_total)
+      return { rule: 'total', mode, detail: `more than ${max_total} connections` };
+    const client = formatNetwork(clientNetwork(ip));
+    if (max_per_ip > 0 && connections.of(client) > max_per_ip)
+      return { rule: 'perIp', mode, detail: `more than ${max_per_ip} connections of ${client}` };
+    if (max_per_network > 0 && connections.of(networkName(ip)) > max_per_network)
+      return {
+        rule: 'perNetwork',
+        mode,
+        detail: `more than ${max_per_network} connections of ${networkName(ip)}`,
+      };
+    return null;
+  }
+
+  #tooOften(subject: Subject, nowMs: number): Hit | null {
+    return this.#rates.part.mode === 'tag' ? null : this.#rated(subject, nowMs);
+  }
+
+  /** A store that answers late cannot be waited for while a connection is accepted: then it only counts. */
+  #rated(subject: Subject, nowMs: number): Hit | null {
+    const hit = this.#rates.take('connections', subject, '', nowMs);
+    return hit instanceof Promise ? null : hit;
+  }
+}
+
+const networkName = (ip: Ip): string => `net ${formatNetwork(neighbourhood(ip))}`;
+
+function refuses(hit: Hit | null): boolean {
+  return hit !== null && (hit.mode === 'defer' || hit.mode === 'reject');
+}
+
+function banHit(ban: Ban, mode: Hit['mode']): Hit {
+  return { rule: 'ban', mode, detail: `${ban.network} for ${ban.kind}` };
+}

@@ -1,0 +1,88 @@
+/** What every part of the policy has: a switch, a mode, and who it does not concern. */
+import { domainToASCII } from 'node:url';
+import { type Ip, NetworkSet } from '../base/ip.ts';
+
+export type Mode = 'log' | 'tag' | 'defer' | 'reject';
+
+/** What a rule found. `unknown`: DNS failed and the rule is closed then, so it can only be deferred. */
+export interface Hit {
+  rule: Rule;
+  mode: Mode;
+  /** What exactly, for log, tag and reply. */
+  detail: string;
+  /** Seconds or a name for the place in the reply; default: detail. */
+  text?: string;
+  unknown?: boolean;
+}
+
+export type Rule =
+  | 'ban'
+  | 'total'
+  | 'perIp'
+  | 'perNetwork'
+  | 'connectionRate'
+  | 'messageRate'
+  | 'recipientRate'
+  | 'commandRate'
+  | 'reverseDns'
+  | 'helo'
+  | 'dnsbl'
+  | 'senderDomain'
+  | 'senderAddress'
+  | 'recipientAddress'
+  | 'greylist'
+  | 'earlyTalker'
+  | 'tarpit';
+
+export type Found = Hit | null | Promise<Hit | null>;
+
+/** Whom a rule looks at. */
+export interface Subject {
+  /** null: a Unix socket. */
+  readonly ip: Ip | null;
+  /** Address as text. */
+  readonly address: string;
+  /** One of relay_networks, or a Unix socket. */
+  readonly mayRelay: boolean;
+  /** Name of the authenticated user. */
+  readonly user: string | null;
+}
+
+interface PartConfig {
+  enabled: boolean;
+  mode: Mode;
+  exempt: readonly string[];
+}
+
+export class Part {
+  readonly enabled: boolean;
+  readonly mode: Mode;
+  readonly #networks: NetworkSet;
+  readonly #relayNetworks: boolean;
+  readonly #authenticated: boolean;
+  readonly #domains: readonly string[];
+
+  constructor({ enabled, mode, exempt }: PartConfig) {
+    this.enabled = enabled;
+    this.mode = mode;
+    this.#relayNetworks = exempt.includes('relay_networks');
+    this.#authenticated = exempt.includes('authenticated');
+    this.#networks = new NetworkSet(exempt);
+    this.#domains = exempt
+      .filter((entry) => /[a-z]/i.test(entry) && entry.includes('.') && !entry.includes('/'))
+      .map((entry) => (entry.startsWith('.') ? `.${domainToASCII(entry.slice(1))}` : domainToASCII(entry)));
+  }
+
+  /** Whether this part looks at them. @param domain of the sender, when it is known. */
+  concerns({ ip, mayRelay, user }: Subject, domain = ''): boolean {
+    if (!this.enabled) return false;
+    if (this.#relayNetworks && mayRelay) return false;
+    if (this.#authenticated && user !== null) return false;
+    if (!this.#networks.isEmpty && this.#networks.has(ip)) return false;
+    return domain === '' || !this.#domains.some((entry) => isOrEndsWith(domain, entry));
+  }
+}
+
+function isOrEndsWith(domain: string, entry: string): boolean {
+  return entry.startsWith('.') ? domain.endsWith(entry) : domain === entry;
+}

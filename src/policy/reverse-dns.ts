@@ -1,0 +1,60 @@
+/** The name of the client's address (PTR), and whether the name has the address again. */
+import { type Ip, isV4, parseIp } from '../base/ip.ts';
+import type { Config } from '../config/schema.ts';
+import { type PolicyDns, type Records, reversed } from './dns.ts';
+import { type Found, type Hit, Part, type Subject } from './part.ts';
+
+/** Names looked at; an address with hundreds of them is nobody's mail server. */
+const MAX_NAMES = 8;
+
+export class ReverseDns {
+  readonly part: Part;
+  readonly #config: Config['policy']['reverse_dns'];
+  readonly #dns: PolicyDns;
+
+  constructor(config: Config['policy']['reverse_dns'], dns: PolicyDns) {
+    this.part = new Part(config);
+    this.#config = config;
+    this.#dns = dns;
+  }
+
+  look({ ip, address }: Subject): Found {
+    if (ip === null) return null;
+    const name = `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;
+    const ptr = this.#dns.ask('PTR', name, this.#config.timeout_ms);
+    return ptr instanceof Promise
+      ? ptr.then((names) => this.#judge(ip, address, names))
+      : this.#judge(ip, address, ptr);
+  }
+
+  #judge(ip: Ip, address: string, names: Records | null): Found {
+    if (names === null) return this.#unknown(address);
+    if (names.length === 0) return this.#hit(`${address} has no name`);
+    if (this.#config.require === 'name') return null;
+    const kind = isV4(ip) ? 'A' : 'AAAA';
+    const answers = names
+      .slice(0, MAX_NAMES)
+      .map((name) => this.#dns.ask(kind, name, this.#config.timeout_ms));
+    const decide = (known: (Records | null)[]): Hit | null => {
+      if (known.some((addresses) => addresses?.some((text) => same(parseIp(text), ip)))) return null;
+      if (known.includes(null)) return this.#unknown(address);
+      return this.#hit(`${address} is not an address of ${names[0]}`);
+    };
+    return answers.some((answer) => answer instanceof Promise)
+      ? Promise.all(answers).then(decide)
+      : decide(answers as (Records | null)[]);
+  }
+
+  #unknown(address: string): Hit | null {
+    if (this.#config.on_failure === 'open') return null;
+    return { rule: 'reverseDns', mode: this.part.mode, detail: `no answer about ${address}`, unknown: true };
+  }
+
+  #hit(detail: string): Hit {
+    return { rule: 'reverseDns', mode: this.part.mode, detail };
+  }
+}
+
+export function same(a: Ip | null, b: Ip): boolean {
+  return a !== null && a[3] === b[3] && a[2] === b[2] && a[1] === b[1] && a[0] === b[0];
+}

@@ -1,0 +1,85 @@
+/**
+ * A hash table of fixed size in memory that several threads and processes share, without locks: a slot is 16 bytes, a
+ * key of 64 bits and 64 bits of value. What is forgotten is what is worth nothing any more, or else what is oldest: it
+ * never fills up and never fails. Two writers that take the same slot in the same moment may lose one of two updates;
+ * what is kept here (rates, first sightings) bears that.
+ */
+
+const SLOT_WORDS = 4;
+/** Slots looked at from where a key belongs: they lie in two cache lines. */
+const PROBES = 8;
+const HEADER_WORDS = 4;
+const SEED = 0;
+
+export const slotTableBytes = (slots: number): number => (HEADER_WORDS + roundUp(slots) * SLOT_WORDS) * 4;
+
+/** A power of two, so that a hash is a place by its low bits. */
+function roundUp(slots: number): number {
+  let size = PROBES;
+  while (size < slots) size *= 2;
+  return size;
+}
+
+export class SlotTable {
+  /** Two words of value for each slot, at `slot * 4 + 2`. */
+  readonly words: Int32Array;
+  readonly #mask: number;
+  readonly #seed: number;
+
+  /** @param offset multiple of 16. */
+  constructor(memory: ArrayBufferLike, offset: number, slots: number) {
+    const header = new Int32Array(memory, offset, HEADER_WORDS);
+    this.#seed = Atomics.load(header, SEED);
+    this.#mask = roundUp(slots) - 1;
+    this.words = new Int32Array(memory, offset + HEADER_WORDS * 4, (this.#mask + 1) * SLOT_WORDS);
+  }
+
+  /** Keys fall elsewhere in every host's memory: a client cannot choose whose slot it shares. */
+  static initialize(memory: ArrayBufferLike, offset: number, seed: number): void {
+    new Int32Array(memory, offset, HEADER_WORDS)[SEED] = seed | 1;
+  }
+
+  /** The slot of a key, or -1. */
+  find(key: string): number {
+    const place = hash(key, this.#seed);
+    const tag = hash(key, ~this.#seed) || 1;
+    for (let i = 0; i < PROBES; i++) {
+      const slot = (place + i) & this.#mask;
+      if (Atomics.load(this.words, slot * SLOT_WORDS) === tag && this.words[slot * SLOT_WORDS + 1] === place)
+        return slot;
+    }
+    return -1;
+  }
+
+  /**
+   * The slot of a key, taken for it when it had none.
+   * @param worth of a slot: the least is taken when all are in use; 0 or less is free.
+   * @param clear empties the value of a slot that changes hands.
+   */
+  claim(key: string, worth: (slot: number) => number, clear: (slot: number) => void): number {
+    const place = hash(key, this.#seed);
+    const tag = hash(key, ~this.#seed) || 1;
+    let least = -1;
+    let leastWorth = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < PROBES; i++) {
+      const slot = (place + i) & this.#mask;
+      const owner = Atomics.load(this.words, slot * SLOT_WORDS);
+      if (owner === tag && this.words[slot * SLOT_WORDS + 1] === place) return slot;
+      const value = owner === 0 ? Number.NEGATIVE_INFINITY : Math.max(0, worth(slot));
+      if (value < leastWorth) [least, leastWorth] = [slot, value];
+    }
+    Atomics.store(this.words, least * SLOT_WORDS, tag);
+    this.words[least * SLOT_WORDS + 1] = place;
+    clear(least);
+    return least;
+  }
+}
+
+/** FNV-1a over the characters, then mixed (the finalizer of MurmurHash3). */
+export function hash(text: string, seed: number): number {
+  let mixed = 0x811c9dc5 ^ seed;
+  for (let i = 0; i < text.length; i++) mixed = Math.imul(mixed ^ text.charCodeAt(i), 0x01000193);
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return mixed ^ (mixed >>> 16);
+}

@@ -1,0 +1,79 @@
+/**
+ * From an open connection to the banner: whom a proxy brings, who is refused or has to wait, and the same again when
+ * XCLIENT says that the client is another one.
+ */
+import type { ClientInfo } from '../mail/message.ts';
+import { parseProxyHeader } from '../protocol/proxy-header.ts';
+import { REPLY } from '../protocol/reply.ts';
+import type { Told } from '../protocol/xclient.ts';
+import type { Session } from './session.ts';
+import { beginTls } from './starttls.ts';
+import { NEW } from './state.ts';
+
+/** Greets, turns away while the relay drains, or waits for the header that says who it is. */
+export function arrive(session: Session): void {
+  const { policy, connection, context } = session;
+  if (!policy.expectsProxy) {
+    begin(session);
+    return;
+  }
+  context.port.expectProxy(connection);
+  session.holding.begin(policy.proxyTimeoutMs, () => turnAway(session, 'timeout'));
+}
+
+/** @param header '' when what came is none: then there is nobody to talk to. */
+export function arriveByProxy(session: Session, header: string): void {
+  const parsed = parseProxyHeader(header);
+  if (parsed === null) {
+    turnAway(session, 'malformed');
+    return;
+  }
+  if (parsed.source !== null && !become(session, parsed.source, 'proxy')) return;
+  session.expectLines();
+  begin(session);
+}
+
+/** XCLIENT: the session begins anew as that client's. */
+export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo>): void {
+  session.state = NEW;
+  session.user = null;
+  session.client = { ...session.client, ...known };
+  if (told.address && !become(session, told.address, 'xclient')) return;
+  if (told.login) session.policy.authenticated(told.login);
+  session.policy.opened();
+  session.greet();
+}
+
+/** TLS comes before anything else where it is implicit. */
+function begin(session: Session): void {
+  if (session.listener.tls === 'implicit') beginTls(session);
+  else welcome(session);
+}
+
+/** Greets, after the greet delay where there is one. */
+export function welcome(session: Session): void {
+  const { settings, admission } = session.context;
+  if (admission.draining()) {
+    session.reply(REPLY.draining.with(settings.hostname));
+    return;
+  }
+  session.policy.opened();
+  const delayMs = session.policy.greetDelayMs();
+  if (delayMs === 0) session.greet();
+  else session.holding.begin(delayMs, () => session.holding.resume(() => session.greet()), true);
+}
+
+/** The client is this one from now on; false when that one is refused. */
+function become(session: Session, address: string, by: 'proxy' | 'xclient'): boolean {
+  session.mayRelay = session.context.relayPolicy.isRelayClient(address);
+  session.client = { ...session.client, address };
+  const refusal = session.policy.moved(address, session.mayRelay, by);
+  if (refusal !== null) session.refuse(refusal);
+  return refusal === null;
+}
+
+function turnAway(session: Session, why: string): void {
+  const { context, id, peer } = session;
+  context.log.info('session.proxy-refused', { session: id, client: peer, why });
+  session.close();
+}

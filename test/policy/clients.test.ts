@@ -1,0 +1,265 @@
+/** Who the client is: PROXY, XCLIENT, XFORWARD; and what is decided about it before it says anything. */
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { ConnectionGate } from '../../src/policy/gate.ts';
+import { POLICY_REASONS } from '../../src/protocol/policy-reply.ts';
+import { configOf, type LogLine, policyMemory, recordingLog } from '../session/dialog-fixture.ts';
+import { PolicyFixture, unseen } from './policy-fixture.ts';
+
+const MAIL = 'MAIL FROM:<a@there.net>';
+const RCPT = 'RCPT TO:<b@here.net>';
+const PROXY = '192.0.2.250';
+const fixtures: PolicyFixture[] = [];
+
+function fixture(policy: object, settings: object = {}): PolicyFixture {
+  const f = new PolicyFixture(
+    {
+      xclient_networks: [PROXY],
+      xforward_networks: [PROXY],
+      proxy_protocol: { networks: ['192.0.2.251'] },
+      ...policy,
+    },
+    {},
+    settings,
+  );
+  fixtures.push(f);
+  return f;
+}
+
+after(() => {
+  const reasons = POLICY_REASONS.filter((reason) =>
+    /^(ban|total|perIp|perNetwork|connectionRate|x)/.test(reason),
+  );
+  assert.deepEqual(unseen(fixtures, reasons), [], 'every reply of these is seen');
+});
+
+/** The reply to XCLIENT from a new connection of the proxy. */
+async function arrive(f: PolicyFixture, address: string): Promise<{ c: number; reply: string }> {
+  const c = f.open(PROXY);
+  return { c, reply: await f.talk(c, 'EHLO p.q', `XCLIENT ADDR=${address}`) };
+}
+
+const v1 = (source: string): string => `PROXY TCP4 ${source} 198.51.100.1 4000 25\r\n`;
+
+function v2(source: number[], command = 0x21): Buffer {
+  const header = Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1');
+  const fixed = Buffer.from([command, 0x11, 0, 12]);
+  return Buffer.concat([header, fixed, Buffer.from([...source, 198, 51, 100, 1, 1, 2, 0, 25])]);
+}
+
+test('PROXY: nothing is said before the header; then the client is the one in it', async () => {
+  const f = fixture({}, { relay_networks: ['203.0.113.0/24'] });
+  const c = f.open('192.0.2.251');
+  assert.equal(f.reactor.sent[c], '');
+  assert.equal(f.reactor.deadlineOf(c), 5000);
+  assert.match(f.say(c, v1('203.0.113.9')), /^220 [^\r\n]*\r\n$/);
+  const reply = await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>', 'DATA', 'x\r\n.');
+  assert.match(reply, /^250 /, 'and may relay, as that address may');
+  assert.equal(f.submitted[0]?.message.client.address, '203.0.113.9');
+  assert.match(f.submitted[0]?.message.trace ?? '', /\[203\.0\.113\.9\]/);
+  f.say(c, 'QUIT\r\n');
+  assert.deepEqual(f.closedPeers, ['192.0.2.251'], 'the place of the peer is given back');
+  assert.equal(f.memory.connections.total(), 0);
+});
+
+test('PROXY: version 2, LOCAL, split octets, commands in the same packet', async () => {
+  const f = fixture({});
+  const c = f.open('192.0.2.251');
+  f.say(c, Buffer.concat([v2([203, 0, 113, 7]), Buffer.from(`EHLO a.b\r\n${MAIL}\r\n`)]));
+  assert.match(f.reactor.sent[c] as string, /^220 .*\r\n250 2\.1\.0 Ok\r\n$/s);
+  const split = f.open('192.0.2.251');
+  for (const octet of v2([203, 0, 113, 7])) f.say(split, Buffer.from([octet]));
+  assert.match(f.reactor.sent[split] as string, /^220 /);
+  const local = f.open('192.0.2.251');
+  assert.match(f.say(local, v2([1, 2, 3, 4], 0x20)), /^220 /);
+  assert.deepEqual(
+    f.server && f.memory.connections.of('203.0.113.7'),
+    2,
+    'each of the client’s connections is counted, the proxy’s own is not',
+  );
+});
+
+test('PROXY: from others it is no command, and from the listed ones nothing else is', () => {
+  const f = fixture({});
+  const other = f.open('192.0.2.7');
+  assert.match(f.say(other, v1('203.0.113.9')), /^500 /);
+  for (const bytes of [
+    'EHLO a.b\r\n',
+    'PROXY TCP4 1.2.3 4.5.6.7 1 2\r\n',
+    'PROXY TCP4 1.2.3.4 4.5.6.7 1\n',
+  ]) {
+    const c = f.open('192.0.2.251');
+    assert.equal(f.say(c, bytes), '', 'not a word');
+    assert.equal(f.isClosed(c), true);
+  }
+  const silent = f.open('192.0.2.251');
+  f.reactor.timeout(silent);
+  assert.equal(f.isClosed(silent), true);
+  assert.equal(f.reactor.sent[silent], '');
+  const why = f.logged
+    .filter(({ event }) => event === 'session.proxy-refused')
+    .map(({ fields }) => fields.why);
+  assert.deepEqual(why, ['malformed', 'malformed', 'malformed', 'timeout']);
+});
+
+test('limits of open connections: all, per client, per network; IPv6 clients are their /64', async () => {
+  const connections = {
+    enabled: true,
+    max_total: 5,
+    max_per_ip: 1,
+    max_per_network: 2,
+    exempt: ['203.0.113.0/24'],
+  };
+  const f = fixture({ connections });
+  const first = await arrive(f, '198.51.100.1');
+  assert.match(first.reply, /^220 /);
+  const second = await arrive(f, '198.51.100.1');
+  assert.match(second.reply, /^421 4\.7\.0 .*too many connections from your address; /);
+  assert.equal(f.isClosed(second.c), true);
+  assert.match((await arrive(f, '198.51.100.2')).reply, /^220 /);
+  assert.match((await arrive(f, '198.51.100.3')).reply, /^421 4\.7\.0 .*from your network; /);
+  assert.match((await arrive(f, 'IPv6:2001:db8::1')).reply, /^220 /);
+  assert.match((await arrive(f, 'IPv6:2001:db8::2')).reply, /^421 4\.7\.0 .*from your address; /);
+  assert.match((await arrive(f, '203.0.113.1')).reply, /^220 /);
+  assert.match((await arrive(f, '203.0.113.1')).reply, /^220 /, 'exempt');
+  assert.match((await arrive(f, '192.0.2.77')).reply, /^421 4\.3\.2 .*as many connections as it takes; /);
+  await f.talk(first.c, 'QUIT');
+  assert.match((await arrive(f, '198.51.100.1')).reply, /^220 /, 'a place given back');
+  for (const limit of ['max_total', 'max_per_ip', 'max_per_network']) {
+    const none = { max_total: 0, max_per_ip: 0, max_per_network: 0 };
+    const strict = fixture({ connections: { enabled: true, mode: 'reject', ...none, [limit]: 1 } });
+    await arrive(strict, '198.51.100.1');
+    assert.match((await arrive(strict, '198.51.100.1')).reply, /^554 5\.[37]\.[02] /);
+  }
+});
+
+test('the rate of connections, and bans of operators, which hold for everybody', async () => {
+  const limits = [{ count: 'connections', limit: 2, interval_ms: 10_000 }];
+  for (const [mode, reply] of [
+    ['defer', /^421 4\.7\.0 /],
+    ['reject', /^554 5\.7\.0 /],
+  ] as const) {
+    const f = fixture({ rates: { enabled: true, mode, limits } });
+    await arrive(f, '198.51.100.1');
+    await arrive(f, '198.51.100.1');
+    assert.match((await arrive(f, '198.51.100.1')).reply, reply);
+    assert.match((await arrive(f, '198.51.100.2')).reply, /^220 /);
+    f.nowMs += 5000;
+    assert.match((await arrive(f, '198.51.100.1')).reply, /^220 /);
+  }
+  const tagged = fixture({
+    rates: { enabled: true, mode: 'tag', limits: [{ count: 'connections', limit: 1 }] },
+  });
+  await arrive(tagged, '198.51.100.1');
+  const { c } = await arrive(tagged, '198.51.100.1');
+  await tagged.talk(c, 'EHLO a.b', MAIL, RCPT, 'DATA', 'x\r\n.');
+  assert.match(tagged.submitted[0]?.message.trace ?? '', /^X-ProtoRelay-Policy: connectionRate \(/);
+  const f = fixture({ bans: { exempt: ['198.51.100.0/24'] } });
+  const ban = { kind: 'operator', sinceMs: f.nowMs, untilMs: f.nowMs + 60_000, times: 1 } as const;
+  f.memory.bans.put({ ip: [0, 0, 0xffff, 0xc6336400], bits: 120 }, ban);
+  assert.match((await arrive(f, '198.51.100.9')).reply, /^554 5\.7\.1 .*takes no mail from your address$/);
+  const soft = fixture({ bans: { enabled: true, mode: 'defer' } });
+  soft.memory.bans.put({ ip: [0, 0, 0xffff, 0xc6336409], bits: 128 }, { ...ban, kind: 'auth' });
+  assert.match((await arrive(soft, '198.51.100.9')).reply, /^421 4\.7\.0 .*for a while$/);
+});
+
+test('XCLIENT: only listed clients may, it is offered to them, and attributes are checked', async () => {
+  const f = fixture({});
+  assert.match(await f.dialog('192.0.2.7', 'XCLIENT ADDR=1.2.3.4'), /^550 5\.7\.1 XCLIENT is not for you$/);
+  assert.match(await f.dialog('192.0.2.7', 'XFORWARD ADDR=1.2.3.4'), /^550 5\.7\.1 XFORWARD is not for you$/);
+  assert.doesNotMatch(await f.dialog('192.0.2.7'), /XCLIENT|XFORWARD/);
+  assert.match(await f.dialog(PROXY), /250-XCLIENT NAME ADDR .*\r\n250 XFORWARD NAME ADDR/);
+  for (const bad of [
+    '',
+    'ADDR',
+    'COLOR=red',
+    'ADDR=1.2.3',
+    'PROTO=HTTP',
+    'HELO=a..b',
+    'NAME=+0D+0A',
+    'LOGIN=+zz',
+  ])
+    assert.match(await f.dialog(PROXY, `XCLIENT ${bad}`), /^501 5\.5\.4 Syntax: XCLIENT/, bad);
+  assert.match(await f.dialog(PROXY, 'XFORWARD ADDR=x'), /^501 5\.5\.4 Syntax: XFORWARD/);
+  assert.match(await f.dialog(PROXY, MAIL, 'XCLIENT ADDR=1.2.3.4'), /^503 5\.5\.1 XCLIENT/);
+  assert.match(await f.dialog(PROXY, MAIL, 'XFORWARD ADDR=1.2.3.4'), /^503 5\.5\.1 XFORWARD/);
+});
+
+test('XCLIENT: behind a PROXY header the client needs to be listed, not the proxy', async () => {
+  const f = fixture({ xclient_networks: ['192.0.2.251', '203.0.113.1'], xforward_networks: ['192.0.2.251'] });
+  const others = f.open('192.0.2.251');
+  f.say(others, v1('203.0.113.9'));
+  assert.doesNotMatch(await f.talk(others, 'EHLO a.b'), /XCLIENT|XFORWARD/);
+  assert.match(await f.talk(others, 'XCLIENT ADDR=10.0.0.1'), /^550 5\.7\.1 /);
+  const listed = f.open('192.0.2.251');
+  f.say(listed, v1('203.0.113.1'));
+  assert.match(await f.talk(listed, 'EHLO a.b', 'XCLIENT ADDR=10.0.0.1'), /^220 /);
+  assert.match(await f.talk(listed, 'EHLO a.b', 'XCLIENT ADDR=10.0.0.2'), /^220 /, 'and again for another');
+});
+
+test('XCLIENT: the session begins anew as that client’s; LOGIN counts per user', async () => {
+  const limits = [{ count: 'messages', per: 'user', limit: 1 }];
+  const f = fixture({ rates: { enabled: true, limits } }, { relay_networks: ['203.0.113.5', PROXY] });
+  const c = f.open(PROXY);
+  const told = 'XCLIENT ADDR=198.51.100.7 NAME=mail.there.net PROTO=SMTP HELO=x.y LOGIN=al+2Bice';
+  assert.match(await f.talk(c, 'EHLO p.q', told), /^220 /);
+  assert.match(await f.talk(c, MAIL), /^503 /, 'HELO first, again');
+  assert.match(
+    await f.talk(c, 'EHLO mail.there.net', MAIL, 'RCPT TO:<x@far.net>'),
+    /^550 5\.7\.1 Relaying denied/,
+  );
+  await f.talk(c, 'RSET');
+  assert.match(await f.talk(c, MAIL), /^450 4\.7\.0 Too many messages/);
+  assert.deepEqual(f.hits(), ['messageRate defer: more than 1 messages in 60 s per user al+ice']);
+  assert.match(await f.talk(c, 'XCLIENT ADDR=203.0.113.5 LOGIN=[UNAVAILABLE]'), /^220 /);
+  assert.match(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), /^250 2\.1\.5/);
+  await f.talk(c, 'DATA', 'x\r\n.', 'QUIT');
+  assert.equal(f.submitted[0]?.message.client.address, '203.0.113.5');
+  assert.deepEqual(f.closedPeers, [PROXY]);
+});
+
+test('users who proved who they are can be exempt', async () => {
+  const f = fixture({ sender_domain: { enabled: true, exempt: ['authenticated'] } });
+  const c = f.open(PROXY);
+  await f.talk(c, 'EHLO p.q', 'XCLIENT ADDR=198.51.100.7 LOGIN=alice');
+  assert.equal(await f.talk(c, 'EHLO a.b', MAIL), '250 2.1.0 Ok');
+  const d = f.open(PROXY);
+  await f.talk(d, 'EHLO p.q', 'XCLIENT ADDR=198.51.100.7');
+  assert.match(await f.talk(d, 'EHLO a.b', MAIL), /^550 5\.1\.8 /);
+});
+
+test('XFORWARD: the records name the client, the trace names the peer; for one message', async () => {
+  const f = fixture({});
+  const c = f.open(PROXY);
+  assert.equal(await f.talk(c, 'EHLO p.q', 'XFORWARD ADDR=198.51.100.7 HELO=mail.there.net'), '250 2.0.0 Ok');
+  await f.talk(c, 'XFORWARD IDENT=abc SOURCE=REMOTE');
+  const send = [MAIL, RCPT, 'DATA', 'x\r\n.'];
+  await f.talk(c, ...send, ...send);
+  const [first, second] = f.submitted.map(({ message }) => message);
+  assert.deepEqual([first?.client.address, first?.client.helo], ['198.51.100.7', 'mail.there.net']);
+  assert.match(first?.trace ?? '', /from p\.q \(\[192\.0\.2\.250\]\)/);
+  assert.deepEqual([second?.client.address, second?.client.helo], [PROXY, 'p.q']);
+});
+
+test('at accept: those to come by PROXY are not judged yet, refusals are logged within bounds', () => {
+  const config = configOf({
+    policy: {
+      connections: { enabled: true, max_per_ip: 1 },
+      proxy_protocol: { networks: ['192.0.2.251'] },
+    },
+  });
+  const logged: LogLine[] = [];
+  const memory = policyMemory(config);
+  const gate = new ConnectionGate(config, memory, recordingLog(logged));
+  for (let i = 0; i < 5; i++) assert.equal(gate.accept('192.0.2.251', 1000), null);
+  assert.equal(gate.accept('unix', 1000), null);
+  assert.equal(gate.accept('192.0.2.1', 1000), null);
+  for (let i = 0; i < 100; i++) assert.equal(gate.accept('192.0.2.1', 1000)?.reason, 'perIpDefer');
+  assert.equal(logged.length, 20);
+  assert.equal(gate.accept('192.0.2.1', 2000)?.code, 421);
+  assert.deepEqual(logged[20], { level: 'info', event: 'policy.hits-not-logged', fields: { hits: 80 } });
+  gate.leave('192.0.2.251');
+  gate.leave('192.0.2.1');
+  assert.equal(gate.accept('192.0.2.1', 3000), null);
+  assert.equal(memory.connections.total(), 1);
+});
