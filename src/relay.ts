@@ -29,16 +29,8 @@ import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './p
 import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-
-import {
-  gateOf,
-  hostListeners,
-  onlyPlace,
-  ownSockets,
-  type ProcessPlace,
-  threadCount,
-} from './process-place.ts';
-
+import type { ProcessPlace, RelayOptions } from './process-place.ts';
+import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
@@ -49,20 +41,12 @@ import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 import { SessionThreads } from './session/session-threads.ts';
+import { TlsContexts } from './tls/tls-contexts.ts';
 
 const MIB = 1_048_576;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
-
-export interface RelayOptions {
-  config: Config;
-  configPath: string;
-  log: Log;
-  version: string;
-  /** Where this relay process stands among those of the host; default: it is the only one. */
-  place?: ProcessPlace;
-}
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
@@ -95,6 +79,7 @@ export class Relay {
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
   readonly #scheduler: Scheduler;
+  readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
   readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
@@ -111,6 +96,7 @@ export class Relay {
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
+    this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
@@ -190,6 +176,7 @@ export class Relay {
 
   async start(): Promise<void> {
     const config = this.#config;
+    const tls = this.#tls.load();
     await this.#journal?.open();
     const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
@@ -198,7 +185,7 @@ export class Relay {
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
     const slot = await (this.#journal ?? this.#queue).enroll();
-    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
+    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs, tls };
     const { accepts, policy } = this.#place;
     const session = { ...shared, policy };
     const sessions = accepts ? threadCount(config.session_threads) : 0;
@@ -324,6 +311,7 @@ export class Relay {
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
+    this.#tls.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
@@ -335,15 +323,16 @@ export class Relay {
     this.#lock.release();
   }
 
-  reload(next: Config): { applied: string[]; needsRestart: string[] } {
+  reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
+    const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#logins.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
-    return { applied, needsRestart };
+    return { applied, needsRestart, problems };
   }
 
   reopenLog(): void {

@@ -132,11 +132,6 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     throw error;
   });
   const controlPath = join(config.data_dir, 'control.sock');
-  const control = await ControlServer.start({
-    path: controlPath,
-    target: { ...relay.control, bans: relay.keeper },
-    log,
-  });
   const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
@@ -148,6 +143,12 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     reopenLog: () => log.reopen(),
     tell: (state) => serviceManager.tell(state),
     now: Date.now,
+  });
+  const control = await ControlServer.start({
+    path: controlPath,
+    target: { ...relay.control, bans: relay.keeper },
+    reload: () => lifecycle.reload(),
+    log,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);

@@ -112,6 +112,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({
     id,
@@ -132,6 +133,13 @@ export type ControlRequest = z.output<typeof requestSchema>;
 export type ControlResponse =
   | { id: number | null; result: unknown }
   | { id: number | null; error: { code: string; message: string } };
+
+/** What became of a reload; with problems nothing changed. */
+export interface ReloadAnswer {
+  applied: string[];
+  needsRestart: string[];
+  problems: string[];
+}
 
 export interface RunningStats {
   queue: QueueStats;

@@ -26,6 +26,8 @@ export interface ProcessStart {
   sockets: GivenSocket[];
   /** Memory of the connection counts of all processes; what the policy shares lies behind it, from `bytes` on. */
   counts: { fd: number; bytes: number };
+  /** What session tickets are encrypted with. */
+  tlsSecret: Uint8Array;
 }
 
 /** Questions with an answer each. */
@@ -39,7 +41,7 @@ export interface Questions {
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
-  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };
+  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };
 }
 
 export type Question = { [K in keyof Questions]: { question: K; ask: Questions[K]['ask'] } }[keyof Questions];

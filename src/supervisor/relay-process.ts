@@ -51,6 +51,7 @@ class RelayProcess {
           process: number,
           eventsDir,
           sockets,
+          tlsSecret: this.#start.tlsSecret,
           counts: accepts ? this.#sharedCounts() : new LocalCounts(),
           policy: {
             fd: this.#start.counts.fd,

@@ -139,8 +139,12 @@ test('a reload reaches one process after the other', async () => {
   assert.ok(asked?.type === 'ask' && asked.question === 'reload');
   assert.equal(asked.ask.max_message_size, 4096);
   assert.equal(asked.ask.accept_processes, 'auto', 'what takes a restart stays as it is, in all of them');
-  life(1).answers('reload', {});
-  assert.deepEqual(await reloading, { applied: ['max_message_size'], needsRestart: ['accept_processes'] });
+  life(1).answers('reload', { problems: ['tls.cert_file: gone'] });
+  assert.deepEqual(await reloading, {
+    applied: ['max_message_size'],
+    needsRestart: ['accept_processes'],
+    problems: ['tls.cert_file: gone'],
+  });
 });
 
 test('a process that starts during a reload, or does not answer it, ends up with the new config', async () => {
