@@ -11,14 +11,17 @@ export class SteadyLoad {
   refused: string[] = [];
   readonly #ports: () => number[];
   readonly #domain: string;
+  readonly #paceMs: number;
   #number = 0;
   #running = true;
   readonly #clients: Promise<void>[];
   #waiters: { count: number; resolve: () => void }[] = [];
 
   /** @param ports of the relays to send to, asked anew for each connection. */
-  constructor(ports: () => number[], clients: number, domain: string) {
+  /** @param paceMs pause of each client after each message: for relays that shall not fall behind. */
+  constructor(ports: () => number[], clients: number, domain: string, paceMs = 0) {
     this.#ports = ports;
+    this.#paceMs = paceMs;
     this.#domain = domain;
     this.#clients = Array.from({ length: clients }, (_, i) => this.#client(i));
   }
@@ -42,8 +45,10 @@ export class SteadyLoad {
         while (this.#running) {
           const to = `u${++this.#number}@${this.#domain}`;
           const reply = await talk.send({ to });
-          if (reply.startsWith('250')) this.#add(to);
-          else {
+          if (reply.startsWith('250')) {
+            this.#add(to);
+            if (this.#paceMs > 0) await sleep(this.#paceMs);
+          } else {
             this.refused.push(reply);
             if (reply === '' || reply.startsWith('421')) break;
             await sleep(PAUSE_MS);

@@ -184,7 +184,8 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
     }
     return some;
   };
-  const load = new SteadyLoad(() => [a.port, b.port], 8, 'one.test');
+  // What is deferred waits its turn: more than is sent would make it wait longer and longer.
+  const load = new SteadyLoad(() => [a.port, b.port], 8, 'one.test', 30);
   t.after(() => load.stop());
   const faults: Record<string, { begin(): Promise<void>; end(): Promise<void> }> = {
     stopped: { begin: () => redis.stop(), end: () => redis.start() },
