@@ -115,7 +115,8 @@ function banOf({ network, text }: BanFact): Ban | null {
   try {
     const [kind, sinceMs, untilMs, times] = JSON.parse(text);
     if (!BAN_KINDS.includes(kind)) return null;
-    if (![sinceMs, untilMs, times].every((number) => Number.isSafeInteger(number) && number >= 0)) return null;
+    if (![sinceMs, untilMs, times].every((number) => Number.isSafeInteger(number) && number >= 0))
+      return null;
     return { network, kind, sinceMs, untilMs, times };
   } catch {
     return null;

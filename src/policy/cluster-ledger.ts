@@ -4,9 +4,10 @@
  * what was taken at the same moment in several places is a debt that everybody waits for. Levels (what is missing in
  * a bucket, all that the greylist knows) are told when a node joins or Redis comes back.
  */
+
+import { RowWriter, readNumbers, readWords } from './cluster-rows.ts';
 import type { Greylist, Seen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
-import { RowWriter, readNumbers, readWords } from './cluster-rows.ts';
 
 export type Field = [name: string, value: Buffer | string];
 
@@ -75,7 +76,8 @@ export class ClusterLedger {
       if (last !== 0) seen.words(greylist.tagOf(slot), greylist.placeOf(slot), first, last);
     };
     const noted = greylistNoted?.drain(ROWS, tellSeen) ?? 'all';
-    if (noted === 'overflowed') this.#levels = { bucket: this.#levels?.bucket ?? counters.table.slots, seen: 0 };
+    if (noted === 'overflowed')
+      this.#levels = { bucket: this.#levels?.bucket ?? counters.table.slots, seen: 0 };
     this.#tellLevels(nowMs, tellSeen, seen, add);
     add('seen', seen);
     return { fields, more: left === 'more' || noted === 'more' };

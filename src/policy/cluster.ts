@@ -180,7 +180,19 @@ export class PolicyCluster {
       const from = Math.floor(this.#redisMs() - KEEP_MS);
       const said = fields.flatMap(([name, value]) => [name, value]);
       const joining = joins ? ['join', '1'] : [];
-      pipeline.xadd(log, 'MINID', '=', from, '*', 'node', this.#node, 'seed', ledger.seed, ...joining, ...said);
+      pipeline.xadd(
+        log,
+        'MINID',
+        '=',
+        from,
+        '*',
+        'node',
+        this.#node,
+        'seed',
+        ledger.seed,
+        ...joining,
+        ...said,
+      );
     }
     this.#prune(pipeline, sentMs);
     pipeline.xrangeBuffer(log, this.#lastId === null ? '-' : `(${this.#lastId}`, '+', 'COUNT', READ_AT_ONCE);

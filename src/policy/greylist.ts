@@ -153,7 +153,10 @@ export function mergeSeen(
   if ((ours.last - theirs.last) * 1000 > lastsMs(theirs)) return ours;
   const last = Math.max(ours.last, theirs.last);
   if (ours.first === PASSED || theirs.first === PASSED) {
-    return { first: PASSED, last: Math.max(...[ours, theirs].map((one) => (one.first === PASSED ? one.last : 0))) };
+    return {
+      first: PASSED,
+      last: Math.max(...[ours, theirs].map((one) => (one.first === PASSED ? one.last : 0))),
+    };
   }
   if (ours.first < FIRST_TIME_S || theirs.first < FIRST_TIME_S)
     return { first: Math.max(ours.first, theirs.first), last };

@@ -11,7 +11,13 @@ import { randomBytes } from 'node:crypto';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Log } from '../base/log.ts';
-import { type ConnectionOptions, MAX_RETRY_MS, RETRY_MS, type RedisAccess, redisOptions as optionsOf } from '../base/redis-options.ts';
+import {
+  type ConnectionOptions,
+  MAX_RETRY_MS,
+  redisOptions as optionsOf,
+  RETRY_MS,
+  type RedisAccess,
+} from '../base/redis-options.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
 import type { ConnectionDemand, SharedConnections } from './connections.ts';
