@@ -55,7 +55,12 @@ async function openCluster({ memory, config, log, current }: HostPolicySetup): P
   const { PolicyCluster } = await import('./policy/cluster.ts');
   const { ClusterBans } = await import('./policy/cluster-bans.ts');
   const { ClusterLedger } = await import('./policy/cluster-ledger.ts');
+  const { QuotaShares } = await import('./auth/quota-shares.ts');
+  const { openQuotas } = await import('./auth/quotas.ts');
+  const { hasAuth } = await import('./session/settings.ts');
   const { redis } = config.scheduler;
+  const { path, max_quota_users: users } = config.auth;
+  const quotas = hasAuth(config) ? new QuotaShares(openQuotas(path, users)) : null;
   let rules = { of: config, greylist: new Greylist(config.policy.greylist, memory.greylist) };
   const greylist = (): Greylist => {
     const now = current();
@@ -75,7 +80,7 @@ async function openCluster({ memory, config, log, current }: HostPolicySetup): P
       forgetMs: () => current().policy.bans.forget_ms,
       maxEntries: config.policy.bans.max_entries,
     }),
-    ledger: new ClusterLedger(memory, greylist),
+    ledger: new ClusterLedger(memory, greylist, quotas),
     log,
     now: Date.now,
   });

@@ -5,11 +5,20 @@
  * a bucket, all that the greylist knows) are told when a node joins or Redis comes back.
  */
 
-import { RowWriter, readNumbers, readWords } from './cluster-rows.ts';
+import { RowWriter, readNumbers, readWords } from '../base/key-rows.ts';
 import type { Greylist, Seen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
 
 export type Field = [name: string, value: Buffer | string];
+
+/** Something else that is counted over all nodes, with fields of its own (quotas of users). */
+export interface SharedCounts {
+  /** What was counted here since the last time. */
+  tell(): Field[];
+  /** Begins to tell all that was counted. */
+  tellLevels(): void;
+  hear(fields: ReadonlyMap<string, Buffer>): void;
+}
 
 /** Rows told at once, and slots looked at for them. */
 const ROWS = 8192;
@@ -22,7 +31,10 @@ export class ClusterLedger {
   /** Where the telling of levels stands; null: they are told. */
   #levels: { bucket: number; seen: number } | null = null;
 
-  constructor(memory: PolicyMemory, greylist: () => Greylist) {
+  readonly #also: SharedCounts | null;
+
+  constructor(memory: PolicyMemory, greylist: () => Greylist, also: SharedCounts | null = null) {
+    this.#also = also;
     this.#memory = memory;
     this.#greylist = greylist;
   }
@@ -48,6 +60,7 @@ export class ClusterLedger {
   /** Begins to tell all that is known here. */
   tellLevels(): void {
     this.#levels = { bucket: 0, seen: 0 };
+    this.#also?.tellLevels();
   }
 
   /** What nobody was told of is not told any more. */
@@ -80,6 +93,7 @@ export class ClusterLedger {
       this.#levels = { bucket: this.#levels?.bucket ?? counters.table.slots, seen: 0 };
     this.#tellLevels(nowMs, tellSeen, seen, add);
     add('seen', seen);
+    if (this.#also !== null) fields.push(...this.#also.tell());
     return { fields, more: left === 'more' || noted === 'more' };
   }
 
@@ -108,6 +122,7 @@ export class ClusterLedger {
   /** What another node told at that time. */
   hear(fields: ReadonlyMap<string, Buffer>, atMs: number, nowMs: number): void {
     const { counters } = this.#memory;
+    this.#also?.hear(fields);
     const [atUs, nowUs] = [Math.round(atMs * 1000), Math.round(nowMs * 1000)];
     const taken = fields.get('taken');
     if (taken !== undefined)

@@ -178,7 +178,7 @@ export class PolicyCluster {
     if (facts.length > 0) this.#putFacts(pipeline, facts, fields);
     if (tells) {
       const from = Math.floor(this.#redisMs() - KEEP_MS);
-      const said = fields.flatMap(([name, value]) => [name, value]);
+      const said = fields.flat();
       const joining = joins ? ['join', '1'] : [];
       pipeline.xadd(
         log,

@@ -226,3 +226,51 @@ test(
     }
   },
 );
+
+test(
+  'a quota of a user is one over two relays of several processes, also for what was sent while Redis was away',
+  options,
+  async (t) => {
+    const { redis, a, b } = await start(
+      t,
+      {},
+      {
+        accept_processes: 2,
+        listeners: [{ host: '127.0.0.1', port: 0, auth: 'required' }],
+        auth: {
+          backends: [{ type: 'memory', users: [{ username: 'u', password: 'p' }] }],
+          allow_without_tls: true,
+          messages_per_day: 20,
+          max_quota_users: 64,
+        },
+      },
+    );
+    const login = `AUTH PLAIN ${Buffer.from('\0u\0p').toString('base64')}`;
+    const asks = (relay: RelayFixture): Promise<string> => talk(relay, '127.0.0.2', login, MAIL);
+    const send = async (relay: RelayFixture, count: number): Promise<void> => {
+      for (let i = 0; i < count; i++) {
+        const one = await Talk.hello({ host: '127.0.0.1', port: relay.port, localAddress: '127.0.0.2' });
+        await one.say(login);
+        await one.accepted({ from: 'a@there.net', to: 'b@here.net' });
+        one.destroy();
+      }
+    };
+    await send(a, 5);
+    await send(b, 5);
+    await sleep(1500);
+    const lost = [a.logLine('policy.redis-lost'), b.logLine('policy.redis-lost')];
+    await redis.stop();
+    await Promise.all(lost);
+    await send(a, 4);
+    await send(b, 5);
+    assert.match(await asks(a), /^250/);
+    const up = [a.logLine('policy.redis-up'), b.logLine('policy.redis-up')];
+    await redis.start();
+    await Promise.all(up);
+    await sleep(2000);
+    assert.match(await asks(b), /^250/, 'nineteen were sent');
+    await send(b, 1);
+    await until(/^451 4\.7\.1 Quota/, 3000, () => asks(a));
+    assert.match(await asks(b), /^451 4\.7\.1 Quota/);
+  },
+);
