@@ -21,6 +21,9 @@ export interface CounterStore {
   take(name: string, tokens: number, bucket: Bucket, nowMs: number): Taken | Promise<Taken>;
 }
 
+/** Longest time until nodes hear of each other, with what may come between. */
+const UNHEARD_US = 2_000_000;
+
 /** Memory of what other nodes are to be told about so many buckets. */
 export const untoldBytes = (slots: number): number => notedBytes + slotsOf(slots) * 8;
 
@@ -50,10 +53,12 @@ export class HostCounters implements CounterStore {
   take(name: string, tokens: number, { limit, intervalMs, burst }: Bucket, nowMs: number): Taken {
     const nowUs = nowMs * 1000;
     this.#nowUs = nowUs;
-    const perTokenUs = (intervalMs * 1000) / limit;
+    // Whole: else what takes are rounded to adds up to more than the bucket holds, and its last token is never given.
+    const perTokenUs = Math.round((intervalMs * 1000) / limit);
     const capacityUs = perTokenUs * Math.max(burst, tokens);
-    // Nodes that took at the same moment took too much together: that is a debt, of one bucket each at most.
-    const debtUs = capacityUs * this.table.nodes;
+    // What nodes took before they heard of each other was too much: a debt, of a bucket each and the time it took.
+    const { nodes } = this.table;
+    const debtUs = capacityUs * nodes + (nodes - 1) * UNHEARD_US;
     const slot = this.table.claim(name, this.#worth, this.#clear);
     const at = slot * 2 + 1;
     for (;;) {

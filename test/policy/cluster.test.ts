@@ -53,7 +53,7 @@ test('what two hosts give together, told every so often, is what the rate allows
   const rules = fc.record({
     limit: fc.integer({ min: 5, max: 200 }),
     intervalMs: fc.constantFrom(1000, 7000),
-    burst: fc.integer({ min: 1, max: 100 }),
+    burst: fc.integer({ min: 5, max: 100 }),
   });
   fc.assert(
     fc.property(rules, fc.integer({ min: 20, max: 200 }), (bucket, everyMs) => {
