@@ -51,7 +51,7 @@ const settings: Settings = {
 };
 for (const assignment of options.set) assign(settings, assignment);
 const durability =
-  options.ack === 'after_persist' ? 'fsync before 250 (after_persist)' : 'in memory at 250 (after_enqueue)';
+  options.ack === 'after_enqueue' ? 'in memory at 250 (after_enqueue)' : `fsync before 250 (${options.ack})`;
 const chain: ChainOptions = {
   messages: options.latency ? Math.min(options.messages, 2000) : options.messages,
   sizeBytes: options.size,

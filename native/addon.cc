@@ -35,6 +35,7 @@ NAPI_MODULE_INIT(/* napi_env env, napi_value exports */) {
   protorelay::register_acceptor(env, exports);
   protorelay::register_pure(env, exports);
   protorelay::register_host(env, exports);
+  protorelay::register_tls(env, exports);
   protorelay::register_pam(env, exports);
   return exports;
 }

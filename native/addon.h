@@ -11,6 +11,7 @@ void register_reactor(napi_env env, napi_value exports);
 void register_acceptor(napi_env env, napi_value exports);
 void register_pure(napi_env env, napi_value exports);
 void register_host(napi_env env, napi_value exports);
+void register_tls(napi_env env, napi_value exports);
 void register_pam(napi_env env, napi_value exports);
 
 /** The arena behind an external made by arenaCreate or arenaAttach; it lives as long as the external. */

@@ -25,6 +25,7 @@ napi_value create(napi_env env, napi_callback_info info) {
   setup.max_line = to_uint32(env, property(env, o, "maxLine"));
   setup.linger_ms = to_uint32(env, property(env, o, "lingerMs"));
   setup.hold_after_verbs = to_bool(env, property(env, o, "holdAfterVerbs"));
+  setup.max_handshakes = to_uint32(env, property(env, o, "maxHandshakes"));
   setup.events = to_words(env, property(env, o, "events"), &count);
   setup.event_capacity = static_cast<uint32_t>(count / kEventWords);
   Bytes text = to_bytes(env, property(env, o, "text"));
@@ -33,11 +34,12 @@ napi_value create(napi_env env, napi_callback_info info) {
   setup.ops = to_words(env, property(env, o, "ops"), &count);
   setup.op_words = static_cast<uint32_t>(count);
   setup.control = to_words(env, property(env, o, "control"), &count);
+  if (count < 3) setup.control = nullptr;
   Bytes bytes = to_bytes(env, property(env, o, "bytes"));
   setup.bytes = bytes.at;
   setup.byte_capacity = bytes.length;
   bool usable = setup.events != nullptr && setup.text != nullptr && setup.ops != nullptr && setup.control != nullptr &&
-                setup.bytes != nullptr && setup.max_connections >= 1 && setup.max_connections <= (1u << 20) &&
+                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= (1u << 20) &&
                 setup.max_line >= 64 && setup.max_line <= 16384 && setup.text_capacity >= setup.max_line + 512;
   if (!usable) return throw_error(env, "reactor: maxConnections must be 1 to 1048576, maxLineBytes 64 to 16384");
 

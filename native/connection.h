@@ -8,12 +8,23 @@
 #include "content_gather.h"
 #include "content_scan.h"
 #include "content_send.h"
+#include "tls_stream.h"
 
 namespace protorelay {
 
 class Reactor;
 
-enum class Mode : uint8_t { kFree, kConnecting, kLines, kContent, kChunk, kLingering, kClosed, kProxyHeader };
+enum class Mode : uint8_t {
+  kFree,
+  kConnecting,
+  kHandshake,
+  kLines,
+  kContent,
+  kChunk,
+  kLingering,
+  kClosed,
+  kProxyHeader
+};
 
 /** EVENT, CLOSE_REASON of src/native.ts. */
 enum EventKind : uint32_t {
@@ -25,6 +36,8 @@ enum EventKind : uint32_t {
   kTimeout = 6,
   kSent = 7,
   kProxy = 8,
+  kSecured = 9,
+  kNotSecured = 10,
 };
 enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
 
@@ -76,6 +89,15 @@ struct Connection {
   bool skipping;
   uint8_t skip_flags;
   uint8_t skip_last;
+
+  /** TLS between this connection and its socket; nullptr: none. */
+  TlsStream* tls;
+  /** The same before its handshake: that begins when the clear text is out. */
+  TlsStream* tls_next;
+  bool secure_due;
+  /** In the queue of handshakes, not polled; counted among those under way. */
+  bool handshake_queued;
+  bool handshake_counted;
 
   /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
   uint8_t* left;

@@ -9,6 +9,7 @@
 
 #include "address.h"
 #include "napi_values.h"
+#include "transport.h"
 
 namespace protorelay {
 
@@ -125,10 +126,13 @@ void Reactor::watch(Connection* c) {
     mask = UV_WRITABLE;
   } else if (c->mode == Mode::kLingering) {
     mask = UV_READABLE;
+  } else if (c->mode == Mode::kHandshake) {
+    mask = (c->handshake_queued ? 0 : UV_READABLE) | (transport_blocked(c) ? UV_WRITABLE : 0);
   } else {
     // A peer that does not read its replies is not read either, or its unsent output would grow.
-    bool reads = !c->closing && !c->input_parked && !(c->server && c->out_first != nullptr);
-    mask = (reads ? UV_READABLE : 0) | (c->out_first != nullptr ? UV_WRITABLE : 0);
+    bool unsent = c->out_first != nullptr || transport_blocked(c);
+    bool reads = !c->closing && !c->input_parked && !(c->server && unsent);
+    mask = (reads ? UV_READABLE : 0) | (unsent ? UV_WRITABLE : 0);
   }
   if (mask == c->poll_mask) return;
   c->poll_mask = static_cast<uint8_t>(mask);
@@ -142,12 +146,14 @@ void Reactor::watch(Connection* c) {
 /** The connection is over: its socket closes now, its memory goes now, `closed` is told in the next events. */
 void Reactor::retire(Connection* c, CloseReason reason, int error) {
   if (c->mode == Mode::kClosed || c->mode == Mode::kFree) return;
+  if (error == 0 && c->failed == 0) transport_goodbye(c);
   c->mode = Mode::kClosed;
   c->close_reason = reason;
   c->close_error = error;
   c->gather.drop();
   c->drop_output(setup_.arena);
   c->drop_left();
+  drop_tls(c);
   c->deadline_at = 0;
   c->rate_check_at = 0;
   if (c->poll_open) uv_close(reinterpret_cast<uv_handle_t*>(&c->poll), on_poll_closed);
@@ -274,18 +280,23 @@ void Reactor::on_poll(uv_poll_t* handle, int status, int events) {
     return;
   }
   if (events & UV_WRITABLE) r->write_output(c);
+  if (c->mode == Mode::kHandshake) {
+    if (events & UV_READABLE) r->queue_handshake(c);
+    return;
+  }
   if (c->mode != Mode::kClosed && (events & UV_READABLE)) r->read(c);
 }
 
 void Reactor::turn() {
   if (in_turn_ || destroyed_) return;
+  run_handshakes();
   for (int round = 0; round < kMaxRounds; ++round) {
     run_pending();
     if (event_count_ == 0) break;
     call_turn();
     if (destroyed_) return;
   }
-  if (event_count_ > 0 || !pending_.empty() || !arrivals_.empty()) {
+  if (event_count_ > 0 || !pending_.empty() || !arrivals_.empty() || !handshakes_.empty()) {
     wake_soon();
   } else if (idle_on_) {
     idle_on_ = false;
@@ -350,14 +361,14 @@ void Reactor::work(Connection* c) {
   }
   bool unread = c->unread;
   c->unread = false;
-  if (c->closing || c->mode == Mode::kFree) return;
+  if (c->closing || c->mode == Mode::kFree || c->mode == Mode::kHandshake) return;
   if (!c->held) parse_left(c);
   if (unread && c->mode != Mode::kClosed) read(c);
 }
 
 void Reactor::flush() {
   run_ops();
-  if (!in_turn_ && !pending_.empty()) wake_soon();
+  if (!in_turn_ && (!pending_.empty() || !handshakes_.empty())) wake_soon();
 }
 
 void Reactor::use_bytes(const uint8_t* bytes, size_t capacity) {

@@ -9,6 +9,8 @@
 #include <node_api.h>
 #include <uv.h>
 
+#include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,8 @@ struct ReactorSetup {
   uint32_t max_line = 0;
   uint32_t linger_ms = 0;
   bool hold_after_verbs = false;
+  /** TLS handshakes under way at once; more wait for their turn. */
+  uint32_t max_handshakes = 0;
   uint32_t* events = nullptr;
   uint32_t event_capacity = 0;
   uint8_t* text = nullptr;
@@ -32,7 +36,7 @@ struct ReactorSetup {
   /** Operations: records of kOpWords. */
   const uint32_t* ops = nullptr;
   uint32_t op_words = 0;
-  /** Word 0: words used in ops. Word 1: bytes used in bytes. */
+  /** Word 0: words used in ops. Word 1: bytes used in bytes. Word 2, written here: handshakes under way or waiting. */
   uint32_t* control = nullptr;
   const uint8_t* bytes = nullptr;
   size_t byte_capacity = 0;
@@ -47,6 +51,8 @@ constexpr size_t kTurnBytes = 262144;
 constexpr uint32_t kTurnLines = 512;
 /** Unsent output of one connection, content apart; beyond it the connection is closed (ENOBUFS). */
 constexpr size_t kMaxUnsent = 4194304;
+/** Handshakes are worked on so long in one loop turn; then those who speak already have theirs. */
+constexpr uint64_t kHandshakeNs = 2000000;
 /** JS calls in one loop turn before libuv polls again. */
 constexpr int kMaxRounds = 8;
 
@@ -128,6 +134,7 @@ class Reactor {
   size_t take_content(Connection* c, const uint8_t* from, size_t count);
   size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool keep);
   void parse_left(Connection* c);
+  void want_input(Connection* c);
   void end_content(Connection* c);
   void end_chunk(Connection* c);
 
@@ -139,6 +146,16 @@ class Reactor {
   size_t fetch(OutItem* item, uint64_t at, const uint8_t** from, int* error);
   void finish_closing(Connection* c);
   void finish_connecting(Connection* c);
+
+  // reactor_tls.cc
+  void op_secure(Connection* c, const uint32_t* op);
+  void begin_handshake(Connection* c);
+  void queue_handshake(Connection* c);
+  void run_handshakes();
+  void step_handshake(Connection* c);
+  void end_handshake(Connection* c);
+  void count_handshakes();
+  void drop_tls(Connection* c);
 
   // reactor_ops.cc
   void run_ops();
@@ -174,6 +191,13 @@ class Reactor {
   std::vector<HandOff> arrivals_;
   std::vector<StagedSend> staged_;
   std::vector<Connection*> touched_;
+
+  /** Handshakes by connection id: those with something to do, and those that wait to be among max_handshakes. */
+  std::deque<uint32_t> handshakes_;
+  std::deque<uint32_t> handshakes_waiting_;
+  uint32_t handshakes_counted_ = 0;
+  uint32_t waiting_count_ = 0;
+  std::unique_ptr<TlsShared> tls_;
 
   uint32_t event_count_ = 0;
   uint32_t text_used_ = 0;

@@ -27,7 +27,10 @@ void Reactor::read(Connection* c) {
     return;
   }
   // Input that was read earlier comes first, or there is no room for events: this turn's call makes both.
-  if (c->pending || (c->server && c->out_first != nullptr)) return;
+  if (c->pending || (c->server && (c->out_first != nullptr || transport_blocked(c)))) {
+    if (transport_has_input(c)) c->unread = true;
+    return;
+  }
   if (!room()) {
     c->unread = true;
     push_pending(c);
@@ -40,6 +43,13 @@ void Reactor::read(Connection* c) {
   } else {
     read_content(c);
   }
+}
+
+/** Input that lies above the socket is read in its turn, since polling does not tell of it. */
+void Reactor::want_input(Connection* c) {
+  if (!transport_has_input(c)) return;
+  c->unread = true;
+  push_pending(c);
 }
 
 void Reactor::received_nothing(Connection* c, ssize_t result) {
@@ -79,6 +89,7 @@ void Reactor::read_lines(Connection* c) {
     return;
   }
   const uint8_t* from = scratch_;
+  if (static_cast<size_t>(n) == kScratchBytes - have) want_input(c);
   size_t count = have + static_cast<size_t>(n);
   if (c->skipping) {
     size_t used = take_skipped(c, scratch_ + have, static_cast<size_t>(n));
@@ -164,7 +175,11 @@ void Reactor::read_content(Connection* c) {
     size_t used =
         in_place ? scan_into(c, to + gap, count, to, true) : take_content(c, to, count);
     if (used < count) c->keep(to + gap + used, count - used);
-    if (count < room || count >= budget) return;
+    if (count < room) return;
+    if (count >= budget) {
+      want_input(c);
+      return;
+    }
     budget -= count;
   }
 }
@@ -235,7 +250,7 @@ void Reactor::end_chunk(Connection* c) {
 
 /** Goes on with bytes that were read before the session said what they are. */
 void Reactor::parse_left(Connection* c) {
-  if (c->server && c->out_first != nullptr) return;
+  if (c->server && (c->out_first != nullptr || transport_blocked(c))) return;
   if (c->mode == Mode::kChunk && c->chunk_left == 0) {
     end_chunk(c);
     return;

@@ -1,5 +1,6 @@
 // Executes operations. None of them writes an event; see reactor.h.
 #include "reactor.h"
+#include "transport.h"
 
 namespace protorelay {
 namespace {
@@ -17,6 +18,7 @@ enum Op : uint32_t {
   kClose = 9,
   kSendContent = 10,
   kExpectProxy = 11,
+  kSecure = 12,
 };
 
 uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; }
@@ -36,7 +38,7 @@ void Reactor::run_ops() {
     // Content starts without waiting for the poll to say that the socket is writable: it nearly always is.
     if (c->out_first != nullptr && (c->poll_mask & UV_WRITABLE) == 0) {
       write_output(c);
-    } else if (c->out_first == nullptr && c->closing && c->mode != Mode::kLingering) {
+    } else if (c->out_first == nullptr && !transport_blocked(c) && c->closing && c->mode != Mode::kLingering) {
       finish_closing(c);
     } else {
       watch(c);
@@ -105,6 +107,9 @@ void Reactor::run_op(const uint32_t* op) {
     case kExpectProxy:
       expect(c, Mode::kProxyHeader);
       break;
+    case kSecure:
+      op_secure(c, op);
+      break;
     default:
       break;
   }
@@ -112,10 +117,11 @@ void Reactor::run_op(const uint32_t* op) {
 
 /** The session said how to go on: unread bytes are parsed after the operations, then the socket is polled again. */
 void Reactor::expect(Connection* c, Mode mode) {
-  if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering) return;
+  if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
   c->mode = mode;
   c->held = false;
   c->input_parked = false;
+  want_input(c);
   if (c->left_length > 0 || (mode == Mode::kChunk && c->chunk_left == 0)) push_pending(c);
   if (mode == Mode::kLines || mode == Mode::kProxyHeader) {
     c->rate_check_at = 0;

@@ -38,7 +38,7 @@ void Reactor::send_staged(Connection* c) {
   uint32_t index = c->staged_first;
   c->staged_first = c->staged_last = 0;
   if (c->mode == Mode::kClosed || c->failed != 0) return;
-  bool direct = c->out_first == nullptr && c->mode != Mode::kConnecting;
+  bool direct = c->out_first == nullptr && c->mode != Mode::kConnecting && c->mode != Mode::kHandshake;
   while (index != 0) {
     struct iovec pieces[kMaxPieces];
     size_t count = 0;
@@ -76,7 +76,9 @@ void Reactor::send_staged(Connection* c) {
 /** Writes unsent output until the kernel takes no more, or the connection had its share of this turn. */
 void Reactor::write_output(Connection* c) {
   size_t budget = kTurnBytes;
-  while (c->out_first != nullptr && c->failed == 0) {
+  int error = transport_flush(c);
+  if (error != 0) c->failed = -error;
+  while (c->out_first != nullptr && c->failed == 0 && c->mode != Mode::kHandshake) {
     OutItem* item = c->out_first;
     if (item->content) {
       size_t written = write_content(c, item);
@@ -97,11 +99,14 @@ void Reactor::write_output(Connection* c) {
   }
   if (c->failed != 0) {
     push_pending(c);
-  } else if (c->out_first == nullptr) {
-    if (c->closing) {
+  } else if (c->out_first == nullptr && !transport_blocked(c) && c->mode != Mode::kHandshake) {
+    if (c->secure_due) {
+      begin_handshake(c);
+    } else if (c->closing) {
       finish_closing(c);
-    } else if (c->left_length > 0 && !c->held) {
-      push_pending(c);
+    } else if (!c->held) {
+      if (c->left_length > 0) push_pending(c);
+      want_input(c);
     }
   }
   watch(c);
@@ -133,7 +138,7 @@ size_t Reactor::write_content(Connection* c, OutItem* item) {
     }
     item->cursor.advance(plan, count, static_cast<size_t>(n));
     renew(c);
-    if (static_cast<size_t>(n) < total) return 0;
+    if (static_cast<size_t>(n) < total || transport_blocked(c)) return 0;
   }
   if (item->cursor.done()) {
     c->shift_output(setup_.arena);
@@ -183,6 +188,7 @@ void Reactor::finish_closing(Connection* c) {
   ssize_t n = transport_receive(c, scratch_, kScratchBytes);
   bool unread = n > 0 || c->left_length > 0;
   if (!unread || setup_.linger_ms == 0 || (n <= 0 && n != -EAGAIN)) {
+    // Nothing is owed to the peer but the end of TLS, which retire says.
     retire(c, kLocal, 0);
     return;
   }

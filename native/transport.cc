@@ -12,6 +12,7 @@ constexpr int kSendFlags = 0;  // node ignores SIGPIPE
 #endif
 
 ssize_t transport_receive(Connection* c, uint8_t* to, size_t room) {
+  if (c->tls != nullptr) return c->tls->receive(to, room);
   for (;;) {
     ssize_t n = ::recv(c->fd, to, room, 0);
     if (n >= 0) return n;
@@ -21,6 +22,7 @@ ssize_t transport_receive(Connection* c, uint8_t* to, size_t room) {
 }
 
 ssize_t transport_send(Connection* c, const struct iovec* pieces, size_t count) {
+  if (c->tls != nullptr) return c->tls->send(pieces, count);
   for (;;) {
     ssize_t n;
     if (count == 1) {
@@ -37,6 +39,15 @@ ssize_t transport_send(Connection* c, const struct iovec* pieces, size_t count) 
   }
 }
 
-void transport_finish(Connection* c) { ::shutdown(c->fd, SHUT_WR); }
+int transport_flush(Connection* c) { return c->tls == nullptr ? 0 : c->tls->flush(); }
+
+void transport_goodbye(Connection* c) {
+  if (c->tls != nullptr) c->tls->finish();
+}
+
+void transport_finish(Connection* c) {
+  transport_goodbye(c);
+  ::shutdown(c->fd, SHUT_WR);
+}
 
 }  // namespace protorelay

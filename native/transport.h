@@ -1,5 +1,5 @@
 // What lies between a connection and its socket. Bytes in, bytes out, never blocking; -errno on failure.
-// A TLS engine takes its place here: the reactor calls nothing else to read or write a connection.
+// TLS stands here when there is any: the reactor calls nothing else to read or write a connection.
 #pragma once
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -11,8 +11,20 @@ namespace protorelay {
 /** Bytes read, 0 at the end of the stream, -EAGAIN when there are none now, or -errno. */
 ssize_t transport_receive(Connection* c, uint8_t* to, size_t room);
 
-/** Bytes the kernel took, -EAGAIN when it takes none now, or -errno. */
+/** Bytes taken (by the kernel, or under way to it: see transport_blocked), -EAGAIN when it takes none now, or -errno. */
 ssize_t transport_send(Connection* c, const struct iovec* pieces, size_t count);
+
+/** Bytes that were taken still wait for the kernel: the connection's output is not flushed. */
+inline bool transport_blocked(const Connection* c) { return c->tls != nullptr && c->tls->blocked(); }
+
+/** Hands such bytes to the kernel: 0, or -errno. */
+int transport_flush(Connection* c);
+
+/** Input may wait here of which polling the socket does not tell. */
+inline bool transport_has_input(const Connection* c) { return c->tls != nullptr && c->tls->has_input(); }
+
+/** Says to the peer that no more output follows, where there is a way to say it; the socket stays open. */
+void transport_goodbye(Connection* c);
 
 /** No more output follows. */
 void transport_finish(Connection* c);

@@ -1,5 +1,6 @@
 /** Arguments, signals, exit codes. What a relay is made of is in relay.ts; what `queue` prints, in control/. */
 import { writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { SCHEMES } from './auth/schemes.ts';
@@ -48,6 +49,8 @@ class CommandLine {
     this.#addUser();
     this.#addDatabase();
     this.#addConfig();
+    this.#addReload();
+    this.#addTls();
   }
 
   /** @throws CommanderError, RelayError */
@@ -295,6 +298,34 @@ class CommandLine {
       .option('--schema', 'print config/relay.schema.json instead', false)
       .option('--write', 'write both files', false)
       .action(({ schema, write }) => printReference(schema, write));
+  }
+
+  #addReload(): void {
+    this.#program
+      .command('reload')
+      .description('make the running relay read its config and certificates again, as SIGHUP does')
+      .action(async () => {
+        const { reloadRunning } = await import('./control/reload-command.ts');
+        const { data_dir } = loadConfig(this.#configPath()).config;
+        this.code = await reloadRunning(join(data_dir, 'control.sock'), process.stdout, process.stderr);
+      });
+  }
+
+  #addTls(): void {
+    const tls = this.#program.command('tls').description('certificates').helpCommand(false);
+    tls
+      .command('self-signed')
+      .description('make a certificate for trying TLS: server.crt and server.key')
+      .argument('[names...]', 'host names and addresses (default: this machine’s name and localhost)')
+      .option('--out <folder>', 'where to write them', '.')
+      .option('--days <days>', 'how long it is good', wholeNumber, 365)
+      .addOption(new Option('--key <type>', 'type of key').choices(['ecdsa', 'rsa']).default('ecdsa'))
+      .option('--force', 'replace what is there', false)
+      .action(async (given: string[], { out, days, key, force }) => {
+        const { writeSelfSigned } = await import('./tls/self-signed.ts');
+        const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
+        process.stdout.write(writeSelfSigned({ names, days, keyType: key, folder: out, force }));
+      });
   }
 
   #configPath(positional?: string): string {

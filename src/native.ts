@@ -85,7 +85,17 @@ export const EVENT = {
   sent: 7,
   /** Server: after expectProxy, the whole PROXY header; a, b = offset and length in `text`, flags 1 when what came is none. Held until an `expect…`. */
   proxy: 8,
+  /** TLS stands; a, b = offset and length of its facts in `text` (see readTlsFacts). Lines are read again. */
+  secured: 9,
+  /** The handshake failed; a, b = offset and length in `text` of why. The connection is on its way to `closed`. */
+  notSecured: 10,
 } as const;
+
+/**
+ * What becomes of the peer's certificate. none: a client's is not asked for; ask: it is, the handshake goes on whatever
+ * it is worth; need: the same, but there must be one; trust: one that cannot be trusted ends the handshake.
+ */
+export const TLS_VERIFY = { none: 0, ask: 1, need: 2, trust: 3 } as const;
 
 export const CLOSE_REASON = { peer: 0, error: 1, local: 2, connectFailed: 3 } as const;
 
@@ -121,6 +131,8 @@ export interface ReactorOptions {
   maxLineBytes: number;
   /** Server reactors hold a socket after a line that starts with DATA, BDAT, STARTTLS or AUTH. */
   holdAfterVerbs: boolean;
+  /** TLS handshakes under way at once, default 1000; more wait for their turn. */
+  maxHandshakes?: number;
   /** Longest wait for a peer to take our last reply after close; default 2000. 0: never wait. */
   lingerMs?: number;
   /** Called once per loop turn; may write operations. */
@@ -165,6 +177,14 @@ export interface Reactor {
    * completed: the connection closes with EIO instead.
    */
   sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void;
+  /**
+   * Begins TLS once what was sent is out; `secured` or `notSecured` follows. Unparsed input is forgotten. No other
+   * sends go out until then. The deadline goes on counting.
+   * @param slot of `tlsSlot`. @param verify of TLS_VERIFY.
+   * @param name client: of the server, for SNI and verification; '' for none. No spaces.
+   * @param key client: sessions made under it are resumed under it; '' for none. No spaces.
+   */
+  secure(connection: number, slot: number, verify: number, name: string, key: string): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
   connect(address: string, port: number, source: string, timeoutMs: number): number;
 
@@ -172,6 +192,8 @@ export interface Reactor {
   flush(): void;
   /** Connections open now. */
   connections(): number;
+  /** TLS handshakes under way or waiting for their turn, as of the last loop turn. */
+  handshakes(): number;
   /** Closes every connection at once and frees the reactor; no event follows. */
   destroy(): void;
 }
@@ -318,6 +340,57 @@ function listenFailed(errno: number, { host, port, path }: SocketOptions): Error
   const code = getSystemErrorName(errno);
   const address = path ?? `${host ?? '127.0.0.1'}:${port ?? 0}`;
   return Object.assign(new Error(`cannot listen on ${address}: ${code}`), { code, errno: -errno, address });
+}
+
+// --------------------------------------------------------------------------------------------------------- TLS
+
+export interface TlsSetup {
+  server: boolean;
+  /** PEM: the certificate with its chain, and its key. */
+  certificates: readonly { chain: string; key: string }[];
+  /** Server: certificates (by index, one for each type of key) that serve together under these names; the first group serves the rest. */
+  groups: readonly { certificates: readonly number[]; names: readonly string[] }[];
+  minVersion: 'TLSv1.2' | 'TLSv1.3';
+  /** Of TLS 1.2, and of TLS 1.3, in OpenSSL's notation; '' for its defaults. */
+  ciphers: string;
+  ciphersuites: string;
+  /** PEM of trusted certificates and of revocation lists; '' for none. */
+  ca: string;
+  crl: string;
+  /** Server: name the trusted certificates when asking for a client's. */
+  namesCa: boolean;
+  /** Server: what session tickets are encrypted with, 32 bytes. */
+  ticketSecret: Uint8Array;
+  /** How long sessions can be resumed; 0: never. */
+  sessionSeconds: number;
+}
+
+/** A place for a TLS context, known by its number in every thread of the process; empty at first. */
+export function tlsSlot(): number {
+  return addon.tlsSlot();
+}
+
+/** Makes a context and puts it into the slot: connections that begin from now on use it. Throws, the slot unchanged. */
+export function configureTls(slot: number, setup: TlsSetup): void {
+  const ticketSecret = Buffer.from(setup.ticketSecret);
+  const problem = addon.tlsConfigure(slot, { ...setup, ticketSecret });
+  if (problem !== '') throw new Error(problem);
+}
+
+/** Empties the slot. */
+export function clearTls(slot: number): void {
+  addon.tlsClear(slot);
+}
+
+/** PEM of a certificate that signs itself, with its key. @param names host names and addresses. */
+export function makeSelfSigned(
+  names: readonly string[],
+  days: number,
+  keyType: 'ecdsa' | 'rsa',
+): { certificate: string; key: string } {
+  const made = addon.tlsSelfSigned(names, days, keyType === 'rsa');
+  if (made === null) throw new Error('the certificate could not be made');
+  return made;
 }
 
 // -------------------------------------------------------------------------------------------------------- host

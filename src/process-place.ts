@@ -24,10 +24,21 @@ export interface ProcessPlace {
   /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
   sockets: readonly GivenSocket[];
   counts: ConnectionCounts;
+  /** What session tickets are encrypted with, where several processes have to know it. */
+  tlsSecret?: Uint8Array;
   /** What the policy shares over the host. */
   policy: PolicyPlace;
   /** false: only delivers what its queue holds. */
   accepts: boolean;
+}
+
+export interface RelayOptions {
+  config: Config;
+  configPath: string;
+  log: Log;
+  version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
 }
 
 /** The place of a relay that is its only process. */

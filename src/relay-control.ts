@@ -1,34 +1,49 @@
 /** What a relay process offers to operators. Part of the composition root. */
+import { RelayError } from './base/errors.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database, OperateAction, OperateTarget } from './database/database.ts';
+import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
+import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 
-export interface RelayControlSetup {
-  scheduler: Scheduler;
-  deliveries: DeliveryThreads;
-  events: EventLog;
-}
-
-export function relayControl(queue: RelayDatabase, setup: RelayControlSetup): ControlTarget {
-  const { scheduler } = setup;
+export function relayControl(
+  queue: RelayDatabase,
+  scheduler: Scheduler,
+  deliveries: DeliveryThreads,
+  events: EventLog,
+  journal: RelayJournal | null,
+): ControlTarget {
   const { database } = queue;
   return {
     list: (filter) => database.list(filter),
     show: (queueId) => database.show(queueId),
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
-    stats: () => database.stats(),
+    // With its servers away a relay with a journal still has something to say.
+    stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => scheduler.stats(),
     shards: async () => (await queue.shards?.report()) ?? [],
-    operate: (action, target) => operate(database, setup, action, target),
+    journal: () => journal?.stats() ?? null,
+    operate: (action, target) => operate({ database, scheduler, deliveries, events }, action, target),
   };
 }
 
+interface Operated {
+  database: Database;
+  scheduler: Scheduler;
+  deliveries: DeliveryThreads;
+  events: EventLog;
+}
+
+function unknownStats(error: unknown): QueueStats {
+  if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  return { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [], unavailable: error.message };
+}
+
 async function operate(
-  database: Database,
-  { scheduler, deliveries, events }: RelayControlSetup,
+  { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
   target: OperateTarget,
 ): Promise<{ rows: number }> {

@@ -46,8 +46,8 @@ export interface RelayDatabase {
   shardsOfUsers(users: string[]): Promise<(number | null)[]>;
   /** A number for this process that no other on this queue has; part of its queue ids. */
   enroll(): Promise<number>;
-  /** Tells the others that it is still taken. */
-  stayEnrolled(): Promise<void>;
+  /** Tells the others that it is still taken; false: it is not ours any more. */
+  stayEnrolled(): Promise<boolean>;
 }
 
 export interface RelayDatabaseOptions {
@@ -75,7 +75,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
     enroll: async () => place.process,
-    stayEnrolled: async () => {},
+    stayEnrolled: async () => true,
   };
 }
 
@@ -113,8 +113,9 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
     enroll: () => enroll(shards, config),
     async stayEnrolled() {
       const nowMs = Date.now();
-      if (!(await shards.stillEnrolled(nowMs, nowMs - staleMs(config.lease_ms))))
-        log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
+      const isOurs = await shards.stillEnrolled(nowMs, nowMs - staleMs(config.lease_ms));
+      if (!isOurs) log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
+      return isOurs;
     },
   };
 }
@@ -184,4 +185,5 @@ async function enroll(
   );
 }
 
-const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);
+/** A process not seen for so long has lost its number. */
+export const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);

@@ -17,53 +17,36 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database, OutboxPlan } from './database/database.ts';
+import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
-import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { originOf, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
-import { jobOf, planMessage } from './persistence/plan.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
-import {
-  gateOf,
-  hostListeners,
-  onlyPlace,
-  ownSockets,
-  type ProcessPlace,
-  threadCount,
-} from './process-place.ts';
+import type { ProcessPlace, RelayOptions } from './process-place.ts';
+import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
+import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
+import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
-import { VERDICT } from './session/messages.ts';
 import { SessionThreads } from './session/session-threads.ts';
-import { verdictOf } from './session/verdict-of.ts';
+import { TlsContexts } from './tls/tls-contexts.ts';
 
 const MIB = 1_048_576;
-const COMMIT_RETRY_MS = 500;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
-
-export interface RelayOptions {
-  config: Config;
-  configPath: string;
-  log: Log;
-  version: string;
-  /** Where this relay process stands among those of the host; default: it is the only one. */
-  place?: ProcessPlace;
-}
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
@@ -88,13 +71,15 @@ export class Relay {
   readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
-  readonly #routes: RouteTable;
+  readonly #intake: Intake;
   readonly #queue: RelayDatabase;
   readonly #database: Database;
   readonly #commits: ShardedCommits;
+  readonly #journal: RelayJournal | null;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
   readonly #scheduler: Scheduler;
+  readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
   readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
@@ -102,9 +87,6 @@ export class Relay {
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
   readonly #housekeeping: Housekeeping;
-  /** Acknowledged in memory, refused by the database so far. */
-  readonly #retries: Entry[] = [];
-  #retryTimer: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
   /** Jobs made while the relay drains. */
   readonly #tooLate: Job[] = [];
@@ -114,13 +96,10 @@ export class Relay {
     this.#config = config;
     this.#log = log;
     this.#lock = lock;
+    this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
-    this.#routes = {
-      smarthost: config.delivery.smarthost !== undefined,
-      routed: new Set(Object.keys(config.delivery.routes)),
-    };
     this.#queue = openRelayDatabase({
       config,
       arena: this.#arena.buffer,
@@ -133,7 +112,7 @@ export class Relay {
     this.#housekeeping = new Housekeeping({
       database: this.#database,
       intervalMs: () => this.#config.queue.purge_interval_ms,
-      also: () => this.#queue.stayEnrolled(),
+      also: () => (this.#journal ?? this.#queue).stayEnrolled(),
       log,
     });
     this.#events = new EventLog({
@@ -154,7 +133,22 @@ export class Relay {
     this.#leases = leases;
     this.#scheduler = scheduler;
     this.#duePoll = duePoll;
+    this.#intake = new Intake({
+      routes: {
+        smarthost: config.delivery.smarthost !== undefined,
+        routed: new Set(Object.keys(config.delivery.routes)),
+      },
+      scheduler,
+      arena: this.#arena,
+      gauges: this.#gauges,
+      leases,
+      events: this.#events,
+      log,
+      verdict: (thread, ticket, verdict) => this.#sessions.verdict(thread, ticket, verdict),
+      resubmit: (entries) => this.#commits.submit(entries),
+    });
     this.#commits = this.#createGroupCommit();
+    this.#journal = this.#openJournal(spillDir);
     this.#sessions = new SessionThreads({
       messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
       logins: (thread, batch) => this.#logins.take(thread, batch),
@@ -174,28 +168,24 @@ export class Relay {
       gauges: this.#gauges,
       arena: this.#arena,
       log,
-      commitAgeMs: () => this.#commits.stats().commitAgeMs,
-      databaseFailing: () => this.#commits.stats().failing,
+      ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
-      freeConnections: () => this.#queue.freeConnections(),
     });
-    this.control = relayControl(this.#queue, {
-      scheduler: this.#scheduler,
-      deliveries: this.#deliveries,
-      events: this.#events,
-    });
+    this.control = relayControl(this.#queue, this.#scheduler, this.#deliveries, this.#events, this.#journal);
   }
 
   async start(): Promise<void> {
     const config = this.#config;
-    const recovered = await this.#database.recover(Date.now());
+    const tls = this.#tls.load();
+    await this.#journal?.open();
+    const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
     if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
       this.#log.warn('relay.in-memory', { advice: 'a restart loses all mail; for throw-away relays only' });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
-    const slot = await this.#queue.enroll();
-    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs };
+    const slot = await (this.#journal ?? this.#queue).enroll();
+    const shared = { config, arena: this.#arena.buffer, gauges: this.#gauges.buffer, notBeforeMs, tls };
     const { accepts, policy } = this.#place;
     const session = { ...shared, policy };
     const sessions = accepts ? threadCount(config.session_threads) : 0;
@@ -211,10 +201,11 @@ export class Relay {
         ownListeners,
       })),
     );
-    this.#scheduler.rebuild(await this.#database.backlog());
+    this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
     this.#queue.shards?.start();
     this.#leases.start();
     this.#scheduler.start();
+    await this.#journal?.start();
     this.#duePoll.start();
     this.#pressure.start();
     this.#housekeeping.start();
@@ -239,6 +230,8 @@ export class Relay {
 
   /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
   async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
+    // What lies on servers is everybody's.
+    if (this.#queue.shards !== null) return (this.#journal?.waiting ?? 0) > 0 ? 'waiting' : 'nothing';
     const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
     if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
     await purgeAll(this.#database);
@@ -272,18 +265,23 @@ export class Relay {
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
+    const untilMs = Date.now() + workMs;
+    this.#journal?.hurry();
     const [unfinished] = await Promise.all([
       this.#deliveries.drain(workMs),
       within(workMs, this.#sessions.drain()),
     ]);
     await this.#commitAll();
+    // What does not go over in time is in the journal, and goes over at the next start.
+    if (this.#journal !== null) await within(Math.max(0, untilMs - Date.now()), this.#journal.drained());
     await this.#release(unfinished.concat(this.#tooLate));
   }
 
   /** Resolves when nothing waits for a commit, what the database refused so far included. */
   async #commitAll(): Promise<void> {
+    await this.#journal?.settled();
     await this.#commits.drain();
-    while (this.#retries.length > 0) {
+    while (this.#intake.retrying > 0) {
       await delay(COMMIT_RETRY_MS);
       await this.#commits.drain();
     }
@@ -313,9 +311,11 @@ export class Relay {
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
+    this.#tls.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
@@ -323,15 +323,16 @@ export class Relay {
     this.#lock.release();
   }
 
-  reload(next: Config): { applied: string[]; needsRestart: string[] } {
+  reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
+    const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#logins.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
-    return { applied, needsRestart };
+    return { applied, needsRestart, problems };
   }
 
   reopenLog(): void {
@@ -346,21 +347,14 @@ export class Relay {
   }
 
   #createGroupCommit(): ShardedCommits {
+    const intake = this.#intake;
     const ports = {
-      plan: (entry: Entry) => planMessage(entry, this.#routes, this.#scheduler),
+      plan: (entry: Entry) => intake.plan(entry),
       committed: (entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number) => {
         for (let i = 0; i < entries.length; i++)
-          this.#committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
+          intake.committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
       },
-      failed: (entries: Entry[], error: RelayError) => {
-        // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
-        this.#log.error('commit.failed', {
-          messages: entries.length,
-          code: error.code,
-          error: error.message,
-        });
-        for (const entry of entries) this.#failed(entry, error);
-      },
+      failed: (entries: Entry[], error: RelayError) => intake.failed(entries, error),
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
@@ -374,67 +368,28 @@ export class Relay {
 
   /** Complete messages from a session thread: into the next commit. */
   #submit(thread: number, messages: Message[], tickets: number[]): void {
-    this.#commits.submit(
-      messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })),
-    );
+    const into = this.#journal?.acknowledges === true ? this.#journal : this.#commits;
+    into.submit(messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })));
   }
 
-  #committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
-    this.#leave(entry);
-    const { message, plan, thread, ticket } = entry;
-    if (outcome !== 'committed') {
-      this.#cancel(plan);
-      this.#arena.release(message.content);
-      return;
-    }
-    this.#sessions.verdict(thread, ticket, VERDICT.committed);
-    this.#events.accepted(message);
-    // One reference came with the message; every job has its own.
-    for (const row of plan) {
-      if (row.state === 'SENDING') {
-        this.#arena.retain(message.content);
-        const job = jobOf(message, row);
-        this.#leases.hold(job, leaseUntilMs);
-        this.#scheduler.handOff(job);
-      } else if (row.state === 'PENDING')
-        this.#scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
-    }
-    this.#arena.release(message.content);
-  }
-
-  #failed(entry: Entry, error: RelayError): void {
-    this.#cancel(entry.plan);
-    if (entry.ticket < 0) {
-      this.#commitLater(entry, error);
-      return;
-    }
-    this.#leave(entry);
-    this.#sessions.verdict(entry.thread, entry.ticket, verdictOf(error));
-    this.#arena.release(entry.message.content);
-  }
-
-  /**
-   * after_enqueue: the client has its 250, so the message is tried until it is durable. It keeps its share of
-   * persist_max_inflight_mails meanwhile, which is what stops more from coming in.
-   */
-  #commitLater(entry: Entry, error: RelayError): void {
-    this.#log.warn('commit.retrying', { queue_id: entry.message.queueId, error: error.message });
-    entry.plan = [];
-    this.#retries.push(entry);
-    this.#retryTimer ??= setTimeout(() => {
-      this.#retryTimer = null;
-      this.#commits.submit(this.#retries.splice(0));
-    }, COMMIT_RETRY_MS);
-  }
-
-  /** The message is no longer between end of data and commit. Our own DSNs (thread −1) were never counted in. */
-  #leave(entry: Entry): void {
-    if (entry.thread >= 0) Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
-  }
-
-  #cancel(plan: OutboxPlan[]): void {
-    for (const row of plan)
-      if (row.state === 'SENDING') this.#scheduler.cancel(row.destination, row.seqs.length);
+  #openJournal(spillDir: string): RelayJournal | null {
+    const intake = this.#intake;
+    return openRelayJournal({
+      config: this.#config,
+      queue: this.#queue,
+      arena: this.#arena,
+      spillDir,
+      log: this.#log,
+      accepts: this.#place.accepts,
+      ports: {
+        plan: (entry) => intake.plan(entry),
+        cancel: (plan) => intake.cancel(plan),
+        answered: (entry, isDurable) => intake.answered(entry, isDurable),
+        drained: ({ message, plan }, leaseUntilMs) => intake.handOff(message, plan, leaseUntilMs),
+        failed: (entries, error) => intake.failed(entries, error),
+      },
+      died: (error) => this.#threadFailed(error),
+    });
   }
 
   /** Outcomes of attempts: into the next commit, with the DSNs they call for. */

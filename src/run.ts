@@ -131,11 +131,6 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     throw error;
   });
   const controlPath = join(config.data_dir, 'control.sock');
-  const control = await ControlServer.start({
-    path: controlPath,
-    target: { ...relay.control, bans: relay.policy.keeper },
-    log,
-  });
   const lifecycle = new Lifecycle(relay, {
     log,
     graceMs: () => config.shutdown_grace_ms,
@@ -147,6 +142,12 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     reopenLog: () => log.reopen(),
     tell: (state) => serviceManager.tell(state),
     now: Date.now,
+  });
+  const control = await ControlServer.start({
+    path: controlPath,
+    target: { ...relay.control, bans: relay.policy.keeper },
+    reload: () => lifecycle.reload(),
+    log,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
   announce(config, relay.addresses);
@@ -189,7 +190,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   const { initializePolicyMemory, PolicyMemory, policyMemoryBytes, policySizes } = await import(
     './policy/host-memory.ts'
   );
-  const { MergedQueue, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -212,7 +213,11 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     sockets,
     counts: { fd, bytes },
     log,
-    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    rollup: {
+      queue: (readers) => new MergedQueue(readers),
+      scheduler: mergeSchedulerStats,
+      journal: mergeJournals,
+    },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
     clearCounts: (number) => {

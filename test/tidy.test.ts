@@ -31,6 +31,8 @@ const ROOTS = new Set([
   'src/host-policy.ts',
   'src/relay-database.ts',
   'src/relay-scheduling.ts',
+  'src/relay-intake.ts',
+  'src/relay-journal.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

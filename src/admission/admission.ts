@@ -74,6 +74,8 @@ export class Admission {
         return REPLY.diskPressure;
       case PRESSURE.contentMemory:
         return REPLY.contentMemoryFull;
+      case PRESSURE.journal:
+        return REPLY.journalFull;
       case PRESSURE.messages:
         return REPLY.queueFull;
       default:

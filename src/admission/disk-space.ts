@@ -5,6 +5,8 @@ import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 
 export type DiskConfig = Pick<Config, 'data_dir'> & {
+  inbound_ack_mode: Config['inbound_ack_mode'];
+  journal: Pick<Config['journal'], 'path'>;
   storage: Pick<Config['storage'], 'provider' | 'local' | 'distributed'>;
 };
 
@@ -25,9 +27,11 @@ export class DiskSpace {
   }
 
   /** What new mail can count on, by the answers so far; asks anew for the next time. */
-  freeBytes({ data_dir, storage }: DiskConfig): number {
+  freeBytes({ data_dir, storage, inbound_ack_mode, journal }: DiskConfig): number {
     const { provider, local, distributed } = storage;
     let free = this.#free(data_dir);
+    // A storage that is full holds up the draining, not the taking.
+    if (inbound_ack_mode === 'after_journal') return Math.min(free, this.#free(journal.path));
     if (provider === 'local') free = Math.min(free, this.#free(local.path));
     if (provider === 'distributed') {
       const roots = distributed.roots.map((root) => this.#free(root)).sort((a, b) => b - a);

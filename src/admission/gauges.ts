@@ -32,7 +32,15 @@ const COUNTERS = leasesUntilOf(31) + 1;
 /** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
 export const LEASE_UNIT_MS = 64;
 
-export const PRESSURE = { none: 0, memory: 1, disk: 2, database: 3, contentMemory: 4, messages: 5 } as const;
+export const PRESSURE = {
+  none: 0,
+  memory: 1,
+  disk: 2,
+  database: 3,
+  contentMemory: 4,
+  messages: 5,
+  journal: 6,
+} as const;
 
 export type Gauges = Int32Array<SharedArrayBuffer>;
 

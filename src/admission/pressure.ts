@@ -38,6 +38,8 @@ export interface PressureOptions {
   databaseFailing(): boolean;
   /** Connections to the database that are free; null: one, unless a commit hangs or failed. */
   freeConnections?(): number | null;
+  /** The journal has no room for more mail; absent: there is none. */
+  journalFull?(): boolean;
   /** Messages in an in-memory queue. */
   mails(): number;
   /** The rest is for tests. */
@@ -104,6 +106,7 @@ export class PressureGauge {
   #code(): number {
     const config = this.#config;
     if (this.#availableConnections() < config.persist_min_db_available_connections) return PRESSURE.database;
+    if (this.#options.journalFull?.() === true) return PRESSURE.journal;
     if (this.#freeDisk < config.persist_min_free_disk_mb * MEGABYTE) return PRESSURE.disk;
     if (this.#availableMemory() < config.persist_min_available_memory_mb * MEGABYTE) return PRESSURE.memory;
     const { database } = config;

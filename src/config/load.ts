@@ -178,7 +178,12 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   return {
     ...config,
     data_dir: dataDir,
+    tls: {
+      ...withFiles(config.tls, below),
+      certificates: config.tls.certificates.map((one) => withFiles(one, below)),
+    },
     listeners: config.listeners.map((l) => (l.path === undefined ? l : { ...l, path: below(l.path) })),
+    journal: { ...config.journal, path: below(config.journal.path) },
     auth: {
       ...auth,
       path: below(auth.path),
@@ -190,6 +195,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     },
     delivery: {
       ...delivery,
+      tls: withFiles(delivery.tls, below),
       ...(delivery.smarthost === undefined ? {} : { smarthost: hop(delivery.smarthost) }),
       routes: Object.fromEntries(Object.entries(delivery.routes).map(([domain, one]) => [domain, hop(one)])),
     },
@@ -202,6 +208,14 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
     scheduler: { ...scheduler, redis: { ...scheduler.redis, tls_ca_file: caFile && below(caFile) } },
     log: { ...log, file: log.file === null ? null : below(log.file) },
   };
+}
+
+/** The same with every `…_file` that is set made absolute. */
+function withFiles<T extends object>(section: T, absolute: (path: string) => string): T {
+  const files = Object.entries(section).filter(
+    ([key, value]) => key.endsWith('_file') && typeof value === 'string',
+  );
+  return { ...section, ...Object.fromEntries(files.map(([key, value]) => [key, absolute(value as string)])) };
 }
 
 type NextHop = NonNullable<Config['delivery']['smarthost']>;

@@ -36,7 +36,7 @@ function merge(
     let value = was;
     if (isSection(below, was, is)) {
       value = merge(below, was as Section, is as Section, `${prefix}${key}.`, applied, needsRestart);
-    } else if (!isDeepStrictEqual(was, is) && isLive(below)) {
+    } else if (!isDeepStrictEqual(was, is) && isLive(below) && !needsJournal(prefix + key, was, is)) {
       applied.push(prefix + key);
       value = is;
     } else if (!isDeepStrictEqual(was, is)) {
@@ -46,6 +46,10 @@ function merge(
   }
   return result;
 }
+
+/** A journal is opened and closed with the relay. */
+const needsJournal = (key: string, was: unknown, is: unknown): boolean =>
+  key === 'inbound_ack_mode' && (was === 'after_journal' || is === 'after_journal');
 
 /** A section counts key by key, except where the whole is one value (a smarthost). */
 function isSection(schema: z.ZodType, was: unknown, is: unknown): boolean {

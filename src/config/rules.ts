@@ -24,12 +24,14 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   const warning = (path: Finding['path'], message: string): void => void warnings.push({ path, message });
 
   checkListeners(config, problem);
+  checkTls(config, isSet, problem, warning);
   checkAddresses(config, problem);
   checkDomains(config, problem);
   checkDatabase(config, isSet, problem, warning);
   checkScheduler(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
+  checkJournal(config, isSet, problem, warning);
   checkAuth(config, problem, warning);
   checkPolicy(config.policy, problem, warning);
 
@@ -89,6 +91,47 @@ function checkListeners(config: Config, problem: Say): void {
     if (earlier !== undefined && port !== 0)
       problem(['listeners', i], `listens on the same as listeners.${earlier}`);
     seen.set(name, i);
+  }
+}
+
+function checkTls(
+  { tls, listeners, delivery }: Config,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+  warning: Say,
+): void {
+  for (const [i, { tls: mode, client_certificate: wanted }] of listeners.entries()) {
+    if (mode === 'off' && wanted !== 'off')
+      problem(['listeners', i, 'client_certificate'], 'needs "tls" other than "off"');
+    if (mode !== 'off' && tls.cert_file === undefined)
+      problem(
+        ['listeners', i, 'tls'],
+        `"${mode}" needs tls.cert_file (to try it: protorelay tls self-signed)`,
+      );
+    if (wanted === 'required' && tls.client_ca_file === undefined && tls.client_fingerprints.length === 0)
+      problem(
+        ['listeners', i, 'client_certificate'],
+        '"required" needs tls.client_ca_file or tls.client_fingerprints, else every client is refused',
+      );
+  }
+  if (tls.cert_file === undefined && (tls.key_file !== undefined || tls.certificates.length > 0))
+    problem(['tls'], 'needs "cert_file"; "key_file" and "certificates" go with it');
+  if (tls.cert_file !== undefined && listeners.every((listener) => listener.tls === 'off'))
+    warning(['tls', 'cert_file'], 'has no effect: no listener has "tls" other than "off"');
+  if (delivery.tls.key_file !== undefined && delivery.tls.cert_file === undefined)
+    problem(['delivery', 'tls', 'key_file'], 'needs "cert_file" beside it');
+  for (const domain of Object.keys(delivery.tls.destinations))
+    if (!isDomain(domain))
+      problem(['delivery', 'tls', 'destinations'], `must be keyed by domains, has "${domain}"`);
+  const hops = [
+    { at: ['delivery', 'smarthost'], hop: delivery.smarthost },
+    ...Object.entries(delivery.routes).map(([domain, hop]) => ({ at: ['delivery', 'routes', domain], hop })),
+  ];
+  for (const { at, hop } of hops) {
+    if (hop?.tls?.implicit === true && (hop.tls.mode ?? delivery.tls.mode) === 'none')
+      problem([...at, 'tls', 'implicit'], 'means TLS, and "mode" none');
+    if (hop?.port === 465 && hop.tls?.implicit !== true && !isSet([...at, 'tls', 'implicit']))
+      warning([...at, 'port'], '465 speaks TLS from the first byte: set "tls": { "implicit": true }');
   }
 }
 
@@ -292,6 +335,29 @@ function checkDistributed({ storage: { provider, distributed }, database }: Conf
       ['storage', 'provider'],
       'must be "database" or "local" with a :memory: queue: content elsewhere would outlive the queue that knows it',
     );
+}
+
+function checkJournal(
+  { inbound_ack_mode, database, journal, max_message_size }: Config,
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+  warning: Say,
+): void {
+  if (inbound_ack_mode !== 'after_journal') {
+    for (const key of ['max_mb', 'segment_mb', 'max_delay_ms'])
+      if (isSet(['journal', key]))
+        warning(['journal', key], 'has no effect: it is for inbound_ack_mode "after_journal"');
+    return;
+  }
+  if (database.driver === 'sqlite')
+    problem(
+      ['inbound_ack_mode'],
+      'after_journal is for the mysql drivers: with sqlite the queue is on the local disk already, and after_persist costs the same one fsync',
+    );
+  if (journal.segment_mb * 4 > journal.max_mb)
+    problem(['journal', 'segment_mb'], `must be at most a quarter of journal.max_mb (${journal.max_mb})`);
+  if (max_message_size * 4 > journal.max_mb * 1_048_576)
+    problem(['journal', 'max_mb'], 'must be at least four times max_message_size');
 }
 
 function checkHdfsWeb({ storage, ...config }: Config, problem: Say, warning: Say): void {

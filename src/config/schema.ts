@@ -25,12 +25,45 @@ const listener = z.strictObject({
   path: path().optional().describe('Unix socket path instead of host and port.'),
   fd_name: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'a name of letters, digits, dot, dash').optional().describe('Take the sockets that systemd passes under this name (FileDescriptorName= of the socket unit) instead of opening any.'),
   backlog: count(1, 65535).default(1024).describe('Length of the kernel queue of connections not yet accepted.'),
+  tls: z.enum(['off', 'optional', 'required', 'implicit']).default('off').describe('off: none. optional: STARTTLS is offered. required: mail only after STARTTLS (530 5.7.0 before). implicit: TLS from the first byte (port 465). All but off need `tls.cert_file`.'),
+  client_certificate: z.enum(['off', 'optional', 'required']).default('off').describe('Ask clients for a certificate. required: one that `tls.client_ca_file` or `tls.client_fingerprints` vouches for, else 554 5.7.1.'),
   ...LISTENER_AUTH,
+});
+
+const tlsVersion = z.enum(['TLSv1.2', 'TLSv1.3']);
+const tlsMode = z.enum(['none', 'opportunistic', 'required', 'verify']);
+const CIPHERS = 'Ciphers of TLS 1.2 in OpenSSL’s notation, in order of preference; absent: OpenSSL’s default.';
+const CIPHERSUITES = 'The same for TLS 1.3, joined by colons.';
+
+const certificate = z.strictObject({
+  cert_file: path().describe('PEM: the certificate, then its chain.').meta(live),
+  key_file: path().optional().describe('PEM: its key, without a password. Absent: it is in cert_file.').meta(live),
+});
+
+const tls = z.strictObject({
+  cert_file: path().optional().describe('PEM: the certificate of our listeners, then its chain. Read again on reload and when the file changes; connections stay.').meta(live),
+  key_file: path().optional().describe('PEM: its key, without a password. Absent: it is in cert_file.').meta(live),
+  certificates: z.array(certificate).default([]).describe('More certificates: for other names (chosen by SNI), or of another type of key (RSA beside ECDSA) for the same ones. Clients that name none of them get the first.').meta(live),
+  min_version: tlsVersion.default('TLSv1.2').describe('Oldest version that is spoken.').meta(live),
+  ciphers: z.string().min(1).optional().describe(CIPHERS).meta(live),
+  ciphersuites: z.string().min(1).optional().describe(CIPHERSUITES).meta(live),
+  client_ca_file: path().optional().describe('PEM: issuers of client certificates that are trusted.').meta(live),
+  client_crl_file: path().optional().describe('PEM: revocation lists of these issuers.').meta(live),
+  client_fingerprints: z.array(z.string().regex(/^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$/, 'a SHA-256 fingerprint of 64 hex digits').transform((text) => text.replaceAll(':', '').toLowerCase())).default([]).describe('SHA-256 of client certificates that are trusted whoever issued them.').meta(live),
+  handshake_timeout_ms: ms(100, 600_000).default(30_000).describe('Time for a handshake; then the connection is closed.').meta(live),
+  max_handshakes: count(1, 100_000).default(200).describe('Handshakes under way in one session thread; STARTTLS beyond gets 454 4.7.0, implicit TLS waits. Whatever their number, connections that are established have their share of every turn.'),
+  session_lifetime_ms: ms(0, 7 * day).default(7_200_000).describe('How long a client may resume a session (tickets, good in all processes of this host until it restarts); 0: never.').meta(live),
+  watch_interval_ms: ms(0, day).default(30_000).describe('How often certificate files are looked at for a change; 0: only on reload.').meta(live),
 });
 
 const nextHop = z.strictObject({
   host: hostName.describe('Host name or address of the next hop.').meta(live),
   port: count(1, 65535).default(25).describe('TCP port of the next hop.').meta(live),
+  tls: z.strictObject({
+    mode: tlsMode.optional().describe('As delivery.tls.mode, for this next hop.').meta(live),
+    implicit: z.boolean().default(false).describe('TLS from the first byte (port 465) instead of STARTTLS; there is no plain retry.').meta(live),
+    server_name: hostName.optional().describe('Name that is sent (SNI) and verified instead of host.').meta(live),
+  }).optional().describe('TLS to this next hop.').meta(live),
   auth: clientAuth.optional().describe('AUTH at the next hop. Without it mail is sent without AUTH; with it, never.').meta(live),
 });
 
@@ -124,6 +157,24 @@ const storage = z.strictObject({
   }).prefault({}),
 });
 
+const deliveryTls = z.strictObject({
+  mode: tlsMode.default('opportunistic').describe('none: never TLS. opportunistic: STARTTLS where it is offered, whatever the certificate is worth. required: no mail without TLS. verify: nor with a certificate that is not trusted or not of the host.').meta(live),
+  destinations: z.record(z.string().transform(aLabels), z.strictObject({
+    mode: tlsMode.describe('As delivery.tls.mode, for this destination.').meta(live),
+  })).default({}).describe('Domain → its own rules; they win over those of a next hop.').meta(live),
+  plain_retry: z.boolean().default(true).describe('opportunistic: when a handshake fails, connect again at once and send without TLS.').meta(live),
+  broken_host_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('opportunistic: how long a host whose handshake failed gets its mail without TLS from the start; 0: it is not remembered.').meta(live),
+  ca_file: path().optional().describe('PEM: issuers that are trusted; absent: those of the system, or those that come with Node.').meta(live),
+  crl_file: path().optional().describe('PEM: revocation lists; certificates on them are not trusted.').meta(live),
+  cert_file: path().optional().describe('PEM: certificate we show to hosts that ask for one, then its chain.').meta(live),
+  key_file: path().optional().describe('PEM: its key, without a password. Absent: it is in cert_file.').meta(live),
+  min_version: tlsVersion.default('TLSv1.2').describe('Oldest version that is spoken.').meta(live),
+  ciphers: z.string().min(1).optional().describe(CIPHERS).meta(live),
+  ciphersuites: z.string().min(1).optional().describe(CIPHERSUITES).meta(live),
+  handshake_timeout_ms: ms(100, 600_000).default(30_000).describe('Time for a handshake.').meta(live),
+  resume_sessions: z.boolean().default(true).describe('Resume sessions with hosts that let us.').meta(live),
+});
+
 const redis = z.strictObject({
   url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('The Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
   prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may.'),
@@ -138,6 +189,12 @@ const delivery = z.strictObject({
   enabled: z.boolean().default(true).describe('false: everything is accepted and held in the queue.'),
   mx_port: count(1, 65535).default(25).describe('Port of MX hosts.').meta(live),
   smarthost: nextHop.optional().describe('Next hop for all mail without a route. Absent: mail goes by MX.'),
+  tls: deliveryTls.prefault({}),
+  mta_sts: z.strictObject({
+    enabled: z.boolean().default(false).describe('Ask for the MTA-STS policies (RFC 8461) of domains that go by MX and keep to those that enforce: only exchangers they name, only with verified TLS. A domain in tls.destinations keeps the mode it has there.'),
+    fetch_timeout_ms: ms(100, 600_000).default(30_000).describe('Time to fetch a policy.').meta(live),
+    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept, by one delivery thread, in memory.'),
+  }).prefault({}),
   routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),
@@ -167,16 +224,22 @@ const schema = {
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
   node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
-  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, auth: 'off' }]).describe('Where we accept SMTP.'),
+  listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
-  inbound_ack_mode: z.enum(['after_persist', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage, or once it is in memory (a crash can lose it).').meta(live),
-  inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
+  inbound_ack_mode: z.enum(['after_persist', 'after_journal', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage; after it is in the journal on this node’s own disk, from where it is drained to the shards (mysql drivers); or once it is in memory (a crash can lose it). To or from after_journal takes a restart.').meta(live),
+  inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist, after_journal: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
+  journal: z.strictObject({
+    path: path().default('journal').describe('after_journal: folder of the journal, relative to data_dir; best on a disk that is quick to fsync.'),
+    max_mb: count(64, 1_048_576).default(4096).describe('after_journal: size of the journal of a relay process; with 15/16 of it used, new mail gets 452 4.3.1 until shards and storage have taken over enough.'),
+    segment_mb: count(1, 4096).default(64).describe('after_journal: size of one of its files; a file is deleted when all in it is drained.'),
+    max_delay_ms: ms(0, day).default(30_000).describe('after_journal: while new mail keeps the relay busy, draining leaves the cores to it, until a message has waited so long or the journal is half full.'),
+  }).prefault({}),
   persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1. Each relay process has its share.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
   persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms; with mysql: max_pool_size less those in use, of the shard that has most.').meta(live),
-  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage; below: 452 4.3.1.').meta(live),
+  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage (with after_journal the folder of the journal instead); below: 452 4.3.1.').meta(live),
   content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (64 KiB chunks, touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
   accept_processes: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Relay processes of this host, each with threads and a queue of its own. 1: no supervisor. auto: one for each 4 cores, 1 below 8.'),
@@ -191,6 +254,7 @@ const schema = {
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
+  tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
   database: database.prefault({}),

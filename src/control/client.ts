@@ -11,7 +11,7 @@ import type {
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
 import type { Ban } from '../policy/ban-table.ts';
-import type { BanBook, ControlResponse, QueueReader, RunningStats } from './protocol.ts';
+import type { BanBook, ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
@@ -78,6 +78,11 @@ export class ControlClient implements QueueReader {
 
   operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
     return this.#call('operate', { action, target }) as Promise<{ rows: number }>;
+  }
+
+  /** Reloads the config, certificates included. */
+  reload(): Promise<ReloadAnswer> {
+    return this.#call('reload', {}) as Promise<ReloadAnswer>;
   }
 
   get bans(): BanBook {

@@ -1,6 +1,7 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
@@ -101,10 +102,15 @@ export function formatStats(
   scheduler: SchedulerStats | null,
   nowMs: number,
   processes: readonly ProcessStatus[] = [],
+  journal: JournalStats | null = null,
 ): string {
   const states = Object.entries(queue.rows).map(([state, rows]) => `${state} ${rows}`);
   const oldest = queue.oldestMs === null ? 'none' : duration(nowMs - queue.oldestMs);
-  let text = `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`;
+  let text =
+    queue.unavailable === undefined
+      ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`
+      : `Messages    unknown: ${plain(queue.unavailable)}\n`;
+  if (journal !== null) text += formatJournal(journal, nowMs);
   if (scheduler === null) text += 'Relay       not running\n';
   else {
     text += `Delivery    ${scheduler.inFlight} in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
@@ -121,6 +127,17 @@ export function formatStats(
     when(d.nextDueMs, nowMs),
   ]);
   return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
+}
+
+function formatJournal({ bytes, maxBytes, waiting, oldestMs, shards }: JournalStats, nowMs: number): string {
+  const oldest = oldestMs === null ? 'none' : duration(nowMs - oldestMs);
+  let text = `Journal     ${waiting} messages to drain (${size(bytes)} of ${size(maxBytes)}), oldest ${oldest}\n`;
+  for (const shard of shards) {
+    if (shard.aside > 0) text += `Set aside   ${shard.aside} messages that shard ${shard.name} refuses\n`;
+    if (shard.error !== null)
+      text += `Not drained ${shard.waiting} messages for shard ${shard.name}: ${plain(shard.error)}\n`;
+  }
+  return text;
 }
 
 function formatProcesses(processes: readonly ProcessStatus[], nowMs: number): string {

@@ -6,10 +6,13 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import type { Log } from '../base/log.ts';
 import type { ConfigError, LoadedConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import type { ReloadAnswer } from './protocol.ts';
 
 interface Reloaded {
   applied: string[];
   needsRestart: string[];
+  /** What could not be used (a certificate) and stays as it was. */
+  problems?: string[];
 }
 
 /** What a relay offers, or the supervisor of several processes, as far as signals need it. */
@@ -107,9 +110,10 @@ export class Lifecycle {
   }
 
   /** SIGHUP: a good config applies as far as it can live; a bad one changes nothing. */
-  async reload(): Promise<void> {
+  async reload(): Promise<ReloadAnswer> {
     const { log, tell } = this.#ports;
-    if (this.#firstSignalMs !== null) return;
+    if (this.#firstSignalMs !== null)
+      return { applied: [], needsRestart: [], problems: ['the relay is shutting down'] };
     tell('reloading');
     let loaded: LoadedConfig;
     try {
@@ -118,13 +122,14 @@ export class Lifecycle {
       const problems = (error as Partial<ConfigError>).problems ?? [(error as Error).message];
       log.error('relay.reload-refused', { problems });
       tell('ready');
-      return;
+      return { applied: [], needsRestart: [], problems };
     }
     for (const warning of loaded.warnings) log.warn('config.warning', { warning });
-    const { applied, needsRestart } = await this.#relay.reload(loaded.config);
+    const { applied, needsRestart, problems = [] } = await this.#relay.reload(loaded.config);
     this.#ports.reloaded(loaded.config);
     log.info('relay.reloaded', { applied, needs_restart: needsRestart });
     if (this.#firstSignalMs === null) tell('ready');
+    return { applied, needsRestart, problems };
   }
 
   /** SIGUSR1: log and event files were moved away. */

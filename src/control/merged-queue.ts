@@ -10,6 +10,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { QueueReader, SchedulerStats } from './protocol.ts';
 
@@ -63,6 +64,7 @@ export function mergeStats(parts: readonly QueueStats[]): QueueStats {
     for (const state of Object.keys(rows) as OutboxState[]) rows[state] += part.rows[state];
     sum.mails += part.mails;
     sum.contentBytes += part.contentBytes;
+    if (part.unavailable !== undefined) sum.unavailable = part.unavailable;
     if (part.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? part.oldestMs, part.oldestMs);
   }
   sum.destinations = mergeBacklogs(parts.map(({ destinations }) => destinations));
@@ -82,6 +84,35 @@ function mergeBacklogs(parts: readonly DestinationBacklog[][]): DestinationBackl
   }
   return [...all.values()].sort((a, b) => (a.destination < b.destination ? -1 : 1));
 }
+
+/** null when no process has a journal. A shard that several cannot drain to is told of once. */
+export function mergeJournals(parts: readonly (JournalStats | null)[]): JournalStats | null {
+  const journals = parts.filter((part) => part !== null);
+  if (journals.length === 0) return null;
+  const sum: JournalStats = { bytes: 0, maxBytes: 0, waiting: 0, oldestMs: null, shards: [] };
+  const shards = new Map<number, JournalStats['shards'][number]>();
+  for (const part of journals) {
+    sum.bytes += part.bytes;
+    sum.maxBytes += part.maxBytes;
+    sum.waiting += part.waiting;
+    sum.oldestMs = earliest(sum.oldestMs, part.oldestMs);
+    for (const shard of part.shards) {
+      const known = shards.get(shard.shard);
+      if (known === undefined) shards.set(shard.shard, { ...shard });
+      else {
+        known.waiting += shard.waiting;
+        known.aside += shard.aside;
+        known.oldestMs = earliest(known.oldestMs, shard.oldestMs);
+        known.error ??= shard.error;
+      }
+    }
+  }
+  sum.shards = [...shards.values()];
+  return sum;
+}
+
+const earliest = (a: number | null, b: number | null): number | null =>
+  a === null ? b : b === null ? a : Math.min(a, b);
 
 /** Each process counts the destinations it has work for: one that several have is counted several times. */
 export function mergeSchedulerStats(parts: readonly SchedulerStats[]): SchedulerStats {

@@ -12,6 +12,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
@@ -67,6 +68,8 @@ export interface ControlTarget extends QueueReader {
   schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
   shards?(): Promise<ShardReport[]>;
+  /** What is acknowledged and not in the queue yet; null: there is no journal. */
+  journal?(): JournalStats | null | Promise<JournalStats | null>;
   /** Of a relay of several processes: how each is. */
   processes?(): ProcessStatus[];
   bans?: BanBook;
@@ -109,6 +112,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({
     id,
@@ -130,8 +134,16 @@ export type ControlResponse =
   | { id: number | null; result: unknown }
   | { id: number | null; error: { code: string; message: string } };
 
+/** What became of a reload; with problems nothing changed. */
+export interface ReloadAnswer {
+  applied: string[];
+  needsRestart: string[];
+  problems: string[];
+}
+
 export interface RunningStats {
   queue: QueueStats;
   scheduler: SchedulerStats;
+  journal?: JournalStats | null;
   processes?: ProcessStatus[];
 }

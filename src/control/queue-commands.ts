@@ -126,10 +126,11 @@ export async function queueStats(
   const queue = running?.queue ?? (await source.reader.stats());
   const scheduler = running?.scheduler ?? null;
   const processes = running?.processes;
+  const journal = running?.journal ?? null;
   if (json) {
-    const report = { running: running !== null, queue, scheduler, processes };
+    const report = { running: running !== null, queue, scheduler, journal, processes };
     out.write(`${JSON.stringify(report, null, 2)}\n`);
-  } else out.write(formatStats(queue, scheduler, nowMs, processes));
+  } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
   return EXIT.ok;
 }
 

@@ -12,6 +12,7 @@ import {
   type ControlResponse,
   type ControlTarget,
   MAX_REQUEST_BYTES,
+  type ReloadAnswer,
   requestSchema,
 } from './protocol.ts';
 
@@ -23,6 +24,8 @@ const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
+  /** As SIGHUP does. */
+  reload?: () => Promise<ReloadAnswer>;
   log: Log;
 }
 
@@ -131,6 +134,7 @@ export class ControlServer {
         return {
           queue: await target.stats(),
           scheduler: await target.schedulerStats(),
+          journal: await target.journal?.(),
           processes: target.processes?.(),
         };
       case 'bans':
@@ -141,6 +145,9 @@ export class ControlServer {
         return bansOf(target).delete(request.params.network);
       case 'shards':
         return (await target.shards?.()) ?? [];
+      case 'reload':
+        if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
+        return this.#options.reload();
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);

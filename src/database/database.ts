@@ -67,6 +67,23 @@ export interface CommitBatch {
   leaseUntilMs: number;
   /** Batches of one lane follow one another; those of different lanes may overtake each other. Absent: 0. */
   lane?: number;
+  /** The messages come out of a journal: acknowledged long ago, and to be taken over exactly once. */
+  journal?: JournalTransfer;
+}
+
+/** How far a shard has taken over a journal: all records up to `seq`, but for those that are `pending`. */
+export interface JournalMark {
+  seq: number;
+  pending: number[];
+}
+
+export interface JournalTransfer {
+  /** Name of the journal. */
+  journal: string;
+  /** Numbers of the messages, in order. Those the shard has already are not inserted again. */
+  seqs: number[];
+  /** The mark once they are in. */
+  mark: JournalMark;
 }
 
 export interface CommitResult {
@@ -197,6 +214,8 @@ export interface QueueStats {
   contentBytes: number;
   oldestMs: number | null;
   destinations: DestinationBacklog[];
+  /** Why nobody can say: the counts are none. */
+  unavailable?: string;
 }
 
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */

@@ -8,6 +8,7 @@ import type {
   CommitBatch,
   CommitResult,
   DestinationBacklog,
+  JournalMark,
   LeasedKey,
   MailDetail,
   NodeSlot,
@@ -40,6 +41,8 @@ export interface QueueDatabase {
   enroll(slot: NodeSlot): Promise<boolean>;
   /** Shards of these users, as user_shards says; null where it says nothing. */
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
+  /** How far it has taken over a journal, and the name of this queue. */
+  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
   purge(nowMs: number, limit: number): Promise<number>;
   isReferenced(object: string): Promise<boolean>;
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;

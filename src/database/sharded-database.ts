@@ -12,6 +12,7 @@ import type {
   CommitResult,
   Database,
   DestinationBacklog,
+  JournalMark,
   LeasedKey,
   MailDetail,
   NodeSlot,
@@ -37,6 +38,7 @@ export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
   recover(nowMs: number, fresh: boolean): Promise<Recovered>;
   enroll(slot: NodeSlot): Promise<boolean>;
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
+  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
   ping(): Promise<void>;
 }
 
@@ -296,6 +298,17 @@ export class ShardedDatabase implements Database {
     const shard = this.#shards.find(({ name }) => name === table) ?? (this.#shards[0] as Shard);
     const names = await this.#on(shard, (client) => client.shardsOfUsers(users));
     return names.map((name) => this.#shards.find((one) => one.name === name)?.id ?? null);
+  }
+
+  /** How far a shard has taken over a journal, and the name of its queue. */
+  async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    const shard = this.#shards.find((one) => one.id === id) as Shard;
+    return this.#on(shard, (client) => client.journalMark(journal));
+  }
+
+  /** The number this process had, when none of the shards could be asked. */
+  keepSlot(slot: number, node: string): void {
+    this.#slot = { slot, node };
   }
 
   async renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {

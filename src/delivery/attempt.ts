@@ -4,6 +4,7 @@
  */
 import type { Job } from '../mail/job.ts';
 import type { Outcome, OutcomeGroup, PeerReply } from '../mail/outcome.ts';
+import type { TlsUse } from '../mail/tls-use.ts';
 
 export class Attempt {
   readonly job: Job;
@@ -22,6 +23,8 @@ export class Attempt {
   startedAtMs = 0;
   /** Time its first connection took, 0 when an open one was used. */
   connectMs = 0;
+  /** Of the connection it began on; null: in the clear, or none. */
+  tls: TlsUse | null = null;
   /** Retry no earlier than this (a suspended destination). */
   notBeforeMs = 0;
   /** Whether the content has bytes above 127; undefined until someone had to know. */

@@ -8,17 +8,21 @@ import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
-import type { SessionOwner } from './client/owner.ts';
+import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
 import { bounced, deferred, outcomeOf } from './outcome.ts';
 import type { Host, Route } from './route.ts';
+import { type BrokenHosts, tlsPolicyOf } from './tls-policy.ts';
 
 export interface DestinationPorts {
   readonly arena: Arena;
   readonly config: Config;
   readonly draining: boolean;
+  readonly broken: BrokenHosts;
+  /** Of the client's TLS context. */
+  readonly tlsSlot: number;
   now(): number;
   leaseHolds(job: Job): boolean;
   route(destination: string): Promise<Route>;
@@ -91,6 +95,11 @@ export class Destination implements SessionOwner {
 
   get ehloName(): string {
     return this.rules.ehlo_name ?? this.#ports.config.hostname;
+  }
+
+  get tls(): OwnerTls {
+    const { broken, tlsSlot: slot } = this.#ports;
+    return { policy: tlsPolicyOf(this.rules, this.key), broken, slot };
   }
 
   now(): number {
@@ -244,13 +253,18 @@ export class Destination implements SessionOwner {
     this.#dialOf.delete(session);
     this.#closing++;
     if (dial === undefined || !this.#dials.has(dial)) return;
-    if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
-    this.#failed.set(session.host.address, this.now() + this.rules.suspend_ms);
+    if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
+    else this.#noteFailed(session.host.address);
     dial.session = null;
     // A refusal in words says more than an address that does not answer.
     if (dial.fault === null || fault.reply !== null) dial.fault = fault;
     if (this.#ready.length > 0) this.#tryNext(dial);
     else this.#dials.delete(dial);
+  }
+
+  #noteFailed(address: string): void {
+    if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
+    this.#failed.set(address, this.now() + this.rules.suspend_ms);
   }
 
   established(session: ClientSession): void {

@@ -23,6 +23,7 @@ export type DnsAnswer<T> =
 /** What this file needs of node:dns; tests may pass their own. */
 export interface DnsQueries {
   resolveMx(name: string): Promise<{ priority: number; exchange: string }[]>;
+  resolveTxt(name: string): Promise<string[][]>;
   resolve4(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
   resolve6(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
 }
@@ -51,6 +52,11 @@ export class Dns {
   /** MX records in the order of the answer. */
   mx(name: string): Promise<DnsAnswer<MxRecord>> {
     return this.#once(`MX ${name}`, () => this.#askMx(name)) as Promise<DnsAnswer<MxRecord>>;
+  }
+
+  /** TXT records, each joined of its strings. */
+  txt(name: string): Promise<DnsAnswer<string>> {
+    return this.#once(`TXT ${name}`, () => this.#askTxt(name)) as Promise<DnsAnswer<string>>;
   }
 
   /** IPv4 (4) or IPv6 (6) addresses; aliases are followed by the resolver. */
@@ -83,6 +89,19 @@ export class Dns {
       }));
       // node:dns does not tell the TTL of MX records.
       return this.#found(records, this.#rules.mx_ttl_ms);
+    } catch (error) {
+      return this.#notFound(error);
+    }
+  }
+
+  async #askTxt(name: string): Promise<{ answer: Cached; ttlMs: number }> {
+    try {
+      const found = await this.#queries.resolveTxt(name);
+      // As with MX, node:dns does not tell the TTL.
+      return this.#found(
+        found.map((parts) => parts.join('')),
+        this.#rules.mx_ttl_ms,
+      );
     } catch (error) {
       return this.#notFound(error);
     }

@@ -6,6 +6,8 @@ import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections
 export interface DeliveryThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
+  /** Slot of the client's TLS context. */
+  tls: { client: number };
   gauges: SharedArrayBuffer;
   /** Distinguishes the queue ids of DSNs made by this thread. */
   origin: number;

@@ -10,6 +10,7 @@ import type { Config } from '../config/schema.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
+import { allowsExchanger, type MtaSts, type StsPolicy } from './mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
 import type { OwnAddresses } from './own-addresses.ts';
 
@@ -18,6 +19,10 @@ export interface Host {
   name: string;
   address: string;
   port: number;
+  /** Its handshake failed a moment ago: without TLS this time. */
+  plain?: boolean;
+  /** The domain's MTA-STS policy wants verified TLS with this host. */
+  verify?: boolean;
   /** Present: mail goes there with AUTH only. */
   auth?: NextHopAuth;
 }
@@ -38,6 +43,8 @@ export interface RouterPorts {
   dns: Dns;
   own: OwnAddresses;
   random: () => number;
+  /** Absent: policies are not asked for. */
+  sts?: MtaSts | undefined;
   /** Addresses by the system's own means (hosts file, DNS), for configured next hops. */
   systemLookup?: (name: string) => Promise<string[]>;
 }
@@ -133,7 +140,10 @@ export class Router {
   async #byMx(destination: string): Promise<Route> {
     const domain = domainToASCII(destination);
     if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
-    const answer = await this.#ports.dns.mx(domain);
+    const [answer, policy] = await Promise.all([
+      this.#ports.dns.mx(domain),
+      this.#ports.sts?.policy(domain) ?? null,
+    ]);
     switch (answer.kind) {
       case 'temporary':
         return { kind: 'defer', reason: 'dns-temporary', detail: `MX ${domain}: ${answer.detail}` };
@@ -141,12 +151,20 @@ export class Router {
         return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
       case 'no-record':
         // The implicit MX of RFC 5321 §5.1: the domain's own address.
-        return this.#throughExchangers(domain, [{ preference: 0, exchange: domain }]);
+        return underPolicy(
+          await this.#throughExchangers(domain, [{ preference: 0, exchange: domain }]),
+          policy,
+          domain,
+        );
       case 'found':
         if (isNullMx(answer.records)) {
           return bounce('null-mx', '5.1.10', `556 ${domain} takes no mail (null MX)`);
         }
-        return this.#throughExchangers(domain, orderMx(answer.records, this.#ports.random));
+        return underPolicy(
+          await this.#throughExchangers(domain, orderMx(answer.records, this.#ports.random)),
+          policy,
+          domain,
+        );
     }
   }
 
@@ -191,6 +209,15 @@ export class Router {
     }
     return { preference, name, addresses, temporary };
   }
+}
+
+/** Only exchangers the domain's policy names, and those with verified TLS (RFC 8461 §5). */
+function underPolicy(route: Route, policy: StsPolicy | null, domain: string): Route {
+  if (route.kind !== 'hosts' || policy?.mode !== 'enforce') return route;
+  const hosts = route.hosts.filter(({ name }) => allowsExchanger(policy, name));
+  if (hosts.length > 0) return { kind: 'hosts', hosts: hosts.map((host) => ({ ...host, verify: true })) };
+  const detail = `no mail exchanger of ${domain} is one its MTA-STS policy names (${policy.mx.join(', ')})`;
+  return { kind: 'defer', reason: 'tls-failed', detail };
 }
 
 function bounce(reason: BounceReason, status: string, detail: string): Route {

@@ -5,6 +5,7 @@
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
+import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { DsnWriter } from '../report/dsn.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
@@ -16,10 +17,13 @@ import type { FromDelivery } from './messages.ts';
 import { bounced, deferred } from './outcome.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
+import { BrokenHosts } from './tls-policy.ts';
 
 export interface SenderPorts {
   config: Config;
   arena: Arena;
+  /** Of the client's TLS context. */
+  tlsSlot: number;
   /** Makes the reactor with the given callback. */
   createReactor(onTurn: (count: number) => void): Reactor;
   createRouter(config: Config): Router;
@@ -42,6 +46,8 @@ export class Sender implements DestinationPorts {
   config: Config;
   draining = false;
   readonly arena: Arena;
+  readonly tlsSlot: number;
+  readonly broken = new BrokenHosts();
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
@@ -71,6 +77,7 @@ export class Sender implements DestinationPorts {
     this.#ports = ports;
     this.config = ports.config;
     this.arena = ports.arena;
+    this.tlsSlot = ports.tlsSlot;
     this.#nowMs = ports.now();
     this.#router = ports.createRouter(ports.config);
     this.#reactor = ports.createReactor((count) => this.#turn(count));
@@ -279,6 +286,12 @@ export class Sender implements DestinationPorts {
         break;
       case EVENT.timeout:
         session.timedOut();
+        break;
+      case EVENT.secured:
+        session.secured(readTlsFacts(text.toString('latin1', a, a + b)));
+        break;
+      case EVENT.notSecured:
+        session.notSecured(text.toString('latin1', a, a + b));
         break;
       case EVENT.closed:
         this.#closed(session, a, b);

@@ -60,6 +60,7 @@ export class Settler {
       groups: attempt.groups,
       recipients: job.recipients,
       times: timesOf(attempt, nowMs),
+      ...(attempt.tls === null ? {} : { tls: attempt.tls }),
       dsns: [],
       delayNotified: job.delayNotified,
     };

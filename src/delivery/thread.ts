@@ -11,6 +11,7 @@ import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { Dns } from './dns.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
+import { MtaSts, stsFetcher } from './mta-sts.ts';
 import { ownAddresses } from './own-addresses.ts';
 import { Router } from './route.ts';
 import { Sender } from './sender.ts';
@@ -31,18 +32,34 @@ const ids = new QueueIds(start.origin, start.notBeforeMs);
 /** The cache of answers lives on over a reload that leaves the dns section as it is. */
 let dns = new Dns(start.config.dns);
 let dnsRules = JSON.stringify(start.config.dns);
+/** Policies are kept over reloads: forgetting one would open the way for whoever hides it. */
+const sts = start.config.delivery.mta_sts.enabled
+  ? new MtaSts({
+      dns: { txt: (name) => dns.txt(name) },
+      fetch: (domain) => fetchPolicy(domain),
+      maxDomains: start.config.delivery.mta_sts.max_domains,
+      now: Date.now,
+    })
+  : undefined;
+
+function fetchPolicy(domain: string): Promise<string> {
+  const timeoutMs = sender.config.delivery.mta_sts.fetch_timeout_ms;
+  return stsFetcher({ timeoutMs, dns })(domain);
+}
+
 function createRouter(config: Config): Router {
   const rules = JSON.stringify(config.dns);
   if (rules !== dnsRules) {
     dns = new Dns(config.dns);
     dnsRules = rules;
   }
-  return new Router(config, { dns, own, random: Math.random });
+  return new Router(config, { dns, own, random: Math.random, sts });
 }
 
 const sender: Sender = new Sender({
   config: start.config,
   arena,
+  tlsSlot: start.tls.client,
   createReactor: (onTurn) =>
     createReactor({
       arena,

@@ -160,20 +160,22 @@ export class Listener {
     // A socket can be handed on only by the acceptor it came from.
     const acceptor: Acceptor = this.#ports.listen({
       ...options,
-      onAccept: (fds, addresses) => this.#accept(acceptor, fds, addresses),
+      onAccept: (fds, addresses) => this.#accept(acceptor, options.listener, fds, addresses),
       onError: (errno) => this.#acceptFailed(errno),
     });
     return acceptor;
   }
 
-  #accept(acceptor: Acceptor, fds: Int32Array, addresses: string[]): void {
+  #accept(acceptor: Acceptor, listener: number, fds: Int32Array, addresses: string[]): void {
+    // A client that speaks TLS from the first byte could not read a reply.
+    const mute = this.#config.listeners[listener]?.tls === 'implicit';
     const loads = this.#reactorIds.map((id) => this.#ports.reactorConnections(id));
     for (let i = 0; i < fds.length; i++) {
       const fd = fds[i] as number;
       const address = addresses[i] as string;
       const peer = address.slice(0, address.indexOf(' '));
       const refusal = this.#refusal(peer) ?? this.#handOff(acceptor, fd, address, peer, loads);
-      if (refusal !== null) this.#refuse(acceptor, fd, peer, refusal);
+      if (refusal !== null) this.#refuse(acceptor, fd, peer, refusal, mute);
     }
   }
 
@@ -216,8 +218,8 @@ export class Listener {
     return REPLY.tooManyConnections.with(this.#config.hostname);
   }
 
-  #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply): void {
-    acceptor.refuse(fd, reply.line);
+  #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply, mute: boolean): void {
+    acceptor.refuse(fd, mute ? '' : reply.line);
     this.#log.debug('listener.refused', { client: peer, reason: reply.reason });
   }
 

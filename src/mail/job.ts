@@ -1,6 +1,7 @@
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { ContentHandle, Message } from './message.ts';
 import type { OutcomeGroup } from './outcome.ts';
+import type { TlsUse } from './tls-use.ts';
 
 export interface JobRecipient {
   /** Index of the recipient within its message, as stored in mail_recipients. */
@@ -63,6 +64,8 @@ export interface AttemptResult {
   /** Recipient addresses by seq, for events: same order as Job.recipients. */
   recipients: JobRecipient[];
   times: AttemptTimes;
+  /** Absent when no connection came about, or one in the clear. */
+  tls?: TlsUse;
   /** Failure, success or delay DSNs to submit; null reverse-path. */
   dsns: Message[];
   /** A delay DSN is among them: remember it on the row. */

@@ -20,6 +20,9 @@ export function writeMessage(wire: Wire, message: Message): void {
     client.helo,
     client.protocol,
     client.sessionId,
+    client.tls?.version ?? null,
+    client.tls?.cipher ?? null,
+    client.tls?.verified ? 1 : 0,
     client.user ?? null,
     envelope.reversePath,
     envelope.body,
@@ -97,17 +100,26 @@ export function readMessage(r: WireReader): Message {
   return message;
 }
 
+function readClient(r: WireReader): ClientInfo {
+  const client: ClientInfo = {
+    address: r.text(),
+    helo: r.text(),
+    protocol: r.text(),
+    sessionId: r.text(),
+  };
+  const version = r.optional<string>();
+  const cipher = r.optional<string>();
+  const verified = r.number() === 1;
+  const user = r.optional<string>();
+  if (user !== null) client.user = user;
+  if (version !== null && cipher !== null) client.tls = { version, cipher, verified };
+  return client;
+}
+
 /** The `count` messages a wire consists of. */
 export function readMessages(wire: Wire, count: number): Message[] {
   const reader = new WireReader(wire);
   return Array.from({ length: count }, () => readMessage(reader));
-}
-
-function readClient(r: WireReader): ClientInfo {
-  const client: ClientInfo = { address: r.text(), helo: r.text(), protocol: r.text(), sessionId: r.text() };
-  const user = r.optional<string>();
-  if (user !== null) client.user = user;
-  return client;
 }
 
 function readRecipient(r: WireReader): Recipient {

@@ -1,4 +1,5 @@
 import type { Envelope } from './envelope.ts';
+import type { TlsUse } from './tls-use.ts';
 
 /**
  * Names one piece of content: the number of its first chunk in the process's content arena. It is a number so
@@ -26,9 +27,11 @@ export interface ClientInfo {
   /** Peer address, or 'unix' for a Unix socket, or 'internal' for our own DSNs. */
   address: string;
   helo: string;
-  /** 'SMTP', 'ESMTP', 'UTF8SMTP' … as RFC 5321 §4.4.1 / RFC 6531 name it. */
+  /** 'SMTP', 'ESMTP', 'ESMTPS', 'UTF8SMTP' … as RFC 5321 §4.4.1, RFC 3848 and RFC 6531 name it. */
   protocol: string;
   sessionId: string;
+  /** Absent on a connection in the clear. */
+  tls?: TlsUse;
   /** Who authenticated, if anybody did. */
   user?: string;
 }

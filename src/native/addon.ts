@@ -31,6 +31,14 @@ export interface Addon {
   acceptorClose(acceptor: Native): void;
   sharedMemoryCreate(bytes: number): number;
   sharedMemoryMap(fd: number, bytes: number): ArrayBuffer | number;
+  tlsSlot(): number;
+  tlsConfigure(slot: number, setup: object): string;
+  tlsClear(slot: number): void;
+  tlsSelfSigned(
+    names: readonly string[],
+    days: number,
+    rsa: boolean,
+  ): { certificate: string; key: string } | null;
   datagramSend(path: string, text: string): number;
   pamAuthenticate(
     service: string,

@@ -19,6 +19,7 @@ const OP = {
   close: 9,
   sendContent: 10,
   expectProxy: 11,
+  secure: 12,
 } as const;
 const OP_WORDS = 8;
 const OPS_IN_RING = 4096;
@@ -26,16 +27,18 @@ const EVENTS_IN_TURN = 4096;
 const EVENT_WORDS = 4;
 const TEXT_BYTES = 262144;
 const SEND_BYTES = 262144;
-/** Words of the control array: how much of the ring and of the byte area is in use. */
+const MAX_HANDSHAKES = 1000;
+/** Words of the control array: how much of the ring and of the byte area is in use, and handshakes under way. */
 const OPS_USED = 0;
 const BYTES_USED = 1;
+const HANDSHAKES = 2;
 
 export class RingReactor implements Reactor {
   readonly id: number;
   readonly events = new Uint32Array(EVENTS_IN_TURN * EVENT_WORDS);
   readonly text: Buffer = Buffer.from(new SharedArrayBuffer(TEXT_BYTES));
   readonly #ops = new Uint32Array(OPS_IN_RING * OP_WORDS);
-  readonly #control = new Uint32Array(2);
+  readonly #control = new Uint32Array(3);
   #bytes: Buffer = Buffer.from(new ArrayBuffer(SEND_BYTES));
   readonly #native: Native;
 
@@ -47,6 +50,7 @@ export class RingReactor implements Reactor {
       maxLine: options.maxLineBytes,
       lingerMs: options.lingerMs ?? 2000,
       holdAfterVerbs: options.holdAfterVerbs,
+      maxHandshakes: options.maxHandshakes ?? MAX_HANDSHAKES,
       events: this.events,
       text: this.text,
       ops: this.#ops,
@@ -127,6 +131,18 @@ export class RingReactor implements Reactor {
     this.#bytes.set(prefix, offset);
     this.#control[BYTES_USED] = offset + prefix.length;
     this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
+  }
+
+  secure(connection: number, slot: number, verify: number, name: string, key: string): void {
+    const text = `${name} ${key}`;
+    const offset = this.#room(text.length);
+    const length = this.#bytes.write(text, offset, 'latin1');
+    this.#control[BYTES_USED] = offset + length;
+    this.#op(OP.secure, connection, slot, verify, offset, length);
+  }
+
+  handshakes(): number {
+    return this.#control[HANDSHAKES] as number;
   }
 
   connect(address: string, port: number, source: string, timeoutMs: number): number {

@@ -3,6 +3,7 @@ import type {
   CommitBatch,
   CommitMessage,
   CommitResult,
+  JournalTransfer,
   OutboxPlan,
   SettleGroup,
   Settlement,
@@ -23,7 +24,16 @@ export function encodeBatch(batch: CommitBatch): Wire {
   for (const settlement of batch.settlements) encodeSettlement(wire, settlement);
   wire.push(batch.withdrawals.length);
   for (const queueId of batch.withdrawals) wire.push(queueId);
+  encodeTransfer(wire, batch.journal);
   return wire;
+}
+
+function encodeTransfer(wire: Wire, transfer: JournalTransfer | undefined): void {
+  wire.push(transfer?.journal ?? null);
+  if (transfer === undefined) return;
+  wire.push(transfer.mark.seq);
+  encodeSeqs(wire, transfer.mark.pending);
+  encodeSeqs(wire, transfer.seqs);
 }
 
 function encodeEntry(wire: Wire, { message, plan, settlement }: CommitMessage): void {
@@ -58,7 +68,7 @@ function encodeSeqs(wire: Wire, seqs: number[]): void {
 
 export function decodeBatch(wire: Wire): CommitBatch {
   const reader = new WireReader(wire);
-  return {
+  const batch: CommitBatch = {
     token: reader.text(),
     nowMs: reader.number(),
     leaseUntilMs: reader.number(),
@@ -67,6 +77,14 @@ export function decodeBatch(wire: Wire): CommitBatch {
     settlements: reader.list(decodeSettlement),
     withdrawals: reader.list((r) => r.text()),
   };
+  const journal = reader.optional<string>();
+  if (journal !== null)
+    batch.journal = {
+      journal,
+      mark: { seq: reader.number(), pending: reader.numbers() },
+      seqs: reader.numbers(),
+    };
+  return batch;
 }
 
 function decodeEntry(r: WireReader): CommitMessage {

@@ -14,6 +14,7 @@ import type {
   CommitResult,
   Database,
   DestinationBacklog,
+  JournalMark,
   LeasedKey,
   MailDetail,
   NodeSlot,
@@ -226,6 +227,10 @@ export class DatabaseClient implements Database {
 
   shardsOfUsers(users: string[]): Promise<(string | null)[]> {
     return this.#again({ kind: 'shardsOfUsers', users });
+  }
+
+  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    return this.#again({ kind: 'journalMark', journal });
   }
 
   async ping(): Promise<void> {

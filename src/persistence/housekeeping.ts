@@ -10,7 +10,7 @@ export interface HousekeepingPorts {
   /** Live. */
   intervalMs(): number;
   /** After each purge. */
-  also(): Promise<void>;
+  also(): Promise<unknown>;
   log: Log;
 }
 

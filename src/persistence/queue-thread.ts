@@ -205,6 +205,8 @@ export class QueueThread {
         return database.enroll(task.slot);
       case 'shardsOfUsers':
         return database.shardsOfUsers(task.users);
+      case 'journalMark':
+        return database.journalMark(task.journal);
       case 'ping':
         return database.ping().then(() => null);
       case 'backlog':

@@ -6,6 +6,7 @@ import type {
   ClaimResult,
   CommitResult,
   DestinationBacklog,
+  JournalMark,
   LeasedKey,
   MailDetail,
   NodeSlot,
@@ -41,6 +42,7 @@ export type Task =
   | { kind: 'due'; nowMs: number }
   | { kind: 'enroll'; slot: NodeSlot }
   | { kind: 'shardsOfUsers'; users: string[] }
+  | { kind: 'journalMark'; journal: string }
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
@@ -76,6 +78,7 @@ export interface TaskResults {
   due: DestinationBacklog[];
   enroll: boolean;
   shardsOfUsers: (string | null)[];
+  journalMark: { mark: JournalMark; queue: string };
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];

@@ -2,14 +2,18 @@
  * The Received: trace header of RFC 5321 §4.4. Pure text; every line stays below 998 octets because its parts are
  * bounded (host names 255, address 254), and none can break out of it: the grammar let no control character into them.
  */
+import type { TlsUse } from '../mail/tls-use.ts';
+
 export interface TraceParts {
   /** Name the client gave in HELO or EHLO. */
   helo: string;
   /** Peer address, or 'unix'. */
   clientAddress: string;
   hostname: string;
-  /** SMTP, ESMTP, UTF8SMTP … */
+  /** SMTP, ESMTP, ESMTPS (RFC 3848), UTF8SMTP … */
   protocol: string;
+  /** Absent on a connection in the clear. */
+  tls?: TlsUse | undefined;
   queueId: string;
   /** The only recipient; '' when there are several (they may not know of each other). */
   recipient: string;
@@ -20,10 +24,17 @@ export interface TraceParts {
 /** The header field, folded, ending in CRLF. */
 export function receivedHeader(parts: TraceParts): string {
   const text =
-    `Received: from ${parts.helo} (${tcpInfo(parts.clientAddress)})\r\n` +
+    `Received: from ${parts.helo} (${tcpInfo(parts.clientAddress)})\r\n${tlsInfo(parts.tls)}` +
     `\tby ${parts.hostname} with ${parts.protocol} id ${parts.queueId}`;
   const recipient = parts.recipient === '' ? '' : `\r\n\tfor <${parts.recipient}>`;
   return `${text}${recipient};\r\n\t${parts.date}\r\n`;
+}
+
+/** A comment, as RFC 5321 §4.4 leaves room for. */
+function tlsInfo(tls: TlsUse | undefined): string {
+  if (tls === undefined) return '';
+  const verified = tls.verified ? ', client certificate verified' : '';
+  return `\t(using ${tls.version} with cipher ${tls.cipher}${verified})\r\n`;
 }
 
 /** TCP-info as an address literal; a Unix socket has none and is named in words. */

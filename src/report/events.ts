@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
+import type { TlsUse } from '../mail/tls-use.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
 
 interface Common {
@@ -27,6 +28,10 @@ export interface AcceptedEvent extends Common {
   helo: string;
   protocol: string;
   session: string;
+  /** With TLS only: version, cipher, and whether the client's certificate was verified. */
+  tls_version?: string;
+  tls_cipher?: string;
+  tls_verified?: boolean;
   /** Who authenticated. */
   user?: string;
   /** From MAIL to the end of data. */
@@ -52,6 +57,10 @@ interface RecipientEvent extends Common {
   connect_ms: number;
   /** From MAIL to the peer's final reply. */
   transfer_ms: number;
+  /** With TLS only: version, cipher, and whether the peer's certificate was verified. */
+  tls_version?: string;
+  tls_cipher?: string;
+  tls_verified?: boolean;
 }
 
 /** The next hop took the message over. Final. */
@@ -137,7 +146,7 @@ export class EventLog {
       `{"type":"accepted","time":"${this.#isoTime()}","queue_id":"${queueId}","sender":${quote(envelope.reversePath)}` +
         `,"recipients":${envelope.recipients.length},"size":${sizeBytes},"client":${quote(client.address)}` +
         `,"helo":${quote(client.helo)},"protocol":"${client.protocol}","session":"${client.sessionId}"` +
-        `${user}${reception},"persist_ms":${persistMs}}\n`,
+        `${user}${tlsUse(client.tls)}${reception},"persist_ms":${persistMs}}\n`,
     );
   }
 
@@ -148,7 +157,7 @@ export class EventLog {
     const shared =
       `","time":"${this.#isoTime()}","queue_id":"${result.queueId}","sender":${quote(result.reversePath)}` +
       `,"destination":${quote(result.destination)},"attempt":${result.attempts},"size":${result.sizeBytes}` +
-      `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}`;
+      `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
     for (const { seqs, outcome } of result.groups) {
@@ -204,6 +213,11 @@ function describe(outcome: Outcome): string {
     case 'bounced':
       return `,"reason":"${outcome.reason}","status":"${outcome.status}","detail":${quote(outcome.detail)}${reply(outcome.reply)}`;
   }
+}
+
+function tlsUse(tls: TlsUse | undefined): string {
+  if (tls === undefined) return '';
+  return `,"tls_version":${quote(tls.version)},"tls_cipher":${quote(tls.cipher)},"tls_verified":${tls.verified}`;
 }
 
 function reply(peer: PeerReply | undefined): string {

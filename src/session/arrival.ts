@@ -7,6 +7,7 @@ import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import { REPLY } from '../protocol/reply.ts';
 import type { Told } from '../protocol/xclient.ts';
 import type { Session } from './session.ts';
+import { beginTls } from './starttls.ts';
 import { NEW } from './state.ts';
 
 /** Greets, turns away while the relay drains, or waits for the header that says who it is. */
@@ -43,8 +44,14 @@ export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo
   session.greet();
 }
 
-/** Greets, after the greet delay where there is one. */
+/** TLS comes before anything else where it is implicit. */
 function begin(session: Session): void {
+  if (session.listener.tls === 'implicit') beginTls(session);
+  else welcome(session);
+}
+
+/** Greets, after the greet delay where there is one. */
+export function welcome(session: Session): void {
   const { settings, admission } = session.context;
   if (admission.draining()) {
     session.reply(REPLY.draining.with(settings.hostname));

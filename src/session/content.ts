@@ -42,6 +42,8 @@ type Chunk = BdatCommand & { refusal: Reply | null; next: SessionState };
 
 export const bdat: Verb<Chunk> = {
   name: 'BDAT',
+  // Its octets have to be read past in any case; without MAIL it is refused as out of order.
+  beforeTls: true,
 
   check(session, line) {
     const command = parseBdat(line);

@@ -32,6 +32,8 @@ export type SessionPort = Pick<
   | 'deadline'
   | 'minRate'
   | 'hold'
+  | 'secure'
+  | 'handshakes'
   | 'close'
 >;
 
@@ -55,6 +57,8 @@ export interface SessionContext {
   /** null where no listener has AUTH. */
   readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
+  /** Slot of the server's TLS context; -1: there is none. */
+  readonly tlsSlot: number;
   /** For what comes between two turns, as an answer of DNS. */
   readonly now: () => number;
   /** These five are replaced when the configuration is reloaded. */

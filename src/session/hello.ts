@@ -5,6 +5,7 @@ import { REPLY, type Reply, withKeywords } from '../protocol/reply.ts';
 import { transmissionType } from '../protocol/trace.ts';
 import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
+import { offersStartTls } from './starttls.ts';
 import type { Verb } from './verb.ts';
 import { toldKeywords } from './xclient.ts';
 
@@ -35,10 +36,12 @@ export const helo: Verb<string> = {
 
 export const ehlo: Verb<string> = {
   name: 'EHLO',
+  beforeTls: true,
   check: checkName,
   apply(session, name) {
     greet(session, name, true);
-    const ehlo = session.context.settings.ehlo[authOffer(session)];
+    const { ehlo: plain, ehloWithStartTls } = session.context.settings;
+    const ehlo = (offersStartTls(session) ? ehloWithStartTls : plain)[authOffer(session)];
     const more = toldKeywords(session);
     session.reply(more.length === 0 ? ehlo : withKeywords(ehlo, more));
   },

@@ -24,6 +24,7 @@ export function messageOf(
     clientAddress: client.address,
     hostname: settings.hostname,
     protocol: client.protocol,
+    tls: client.tls,
     queueId,
     recipient: envelope.smtpUtf8 ? '' : only,
     date,

@@ -9,6 +9,8 @@ export interface SessionThreadStart {
   config: Config;
   arena: SharedArrayBuffer;
   gauges: SharedArrayBuffer;
+  /** Slot of the server's TLS context; -1: none. */
+  tls: { server: number };
   /** What the policy shares over the host. */
   policy: PolicyPlace;
   /** Distinguishes the queue ids and session ids made by this thread. */

@@ -20,6 +20,7 @@ export const rset: Verb<true> = {
 
 export const noop: Verb<true> = {
   name: 'NOOP',
+  beforeTls: true,
   check: () => true,
   apply(session) {
     session.reply(REPLY.ok);
@@ -36,6 +37,7 @@ export const help: Verb<true> = {
 
 export const quit: Verb<true> = {
   name: 'QUIT',
+  beforeTls: true,
   check: withoutArgument,
   apply(session) {
     session.reply(REPLY.bye);
@@ -68,10 +70,8 @@ export const expn: Verb<never> = {
 };
 
 /** Commands of other documents that are known and not offered (502 rather than 500, RFC 5321 §4.2.4). */
-export const notOffered: Verb<never>[] = ['STARTTLS', 'TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map(
-  (name) => ({
-    name,
-    check: () => REPLY.notImplemented,
-    apply() {},
-  }),
-);
+export const notOffered: Verb<never>[] = ['TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map((name) => ({
+  name,
+  check: () => REPLY.notImplemented,
+  apply() {},
+}));

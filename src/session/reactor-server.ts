@@ -4,9 +4,11 @@
  */
 import type { AuthAnswer } from '../auth/auth.ts';
 import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import { readTlsFacts } from '../protocol/tls-facts.ts';
 import { loginAnswered } from './auth.ts';
 import type { SessionContext } from './context.ts';
 import { Session } from './session.ts';
+import { notSecured, secured } from './starttls.ts';
 
 /** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
 const LISTENER = 0;
@@ -74,6 +76,12 @@ export class ReactorServer {
         break;
       case EVENT.timeout:
         session.timeout(a === 1, b);
+        break;
+      case EVENT.secured:
+        secured(session, readTlsFacts(this.#text(a, b, 0)));
+        break;
+      case EVENT.notSecured:
+        notSecured(session, this.#text(a, b, 0));
         break;
       case EVENT.closed:
         this.#closed(session, a, b);

@@ -5,7 +5,7 @@
  */
 import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
-import { CONTENT_STATE, LINE_FLAG, NO_CONTENT } from '../native.ts';
+import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
@@ -21,15 +21,9 @@ import { VERDICT } from './messages.ts';
 import { logRefusal } from './refusal-log.ts';
 import { admitMessage, giveQuotaBack } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
-import {
-  CLOSED,
-  isReadingLines,
-  isTransaction,
-  NEW,
-  READY,
-  type SessionState,
-  type Transaction,
-} from './state.ts';
+import { abandonTls, lacksTls } from './starttls.ts';
+import type { SessionState, Transaction } from './state.ts';
+import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
 import type { Verb } from './verb.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
@@ -53,7 +47,7 @@ export interface ConnectionFacts {
   listener: number;
 }
 
-const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false };
+const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false, tls: 'off', verify: TLS_VERIFY.none };
 
 export class Session {
   readonly context: SessionContext;
@@ -141,7 +135,8 @@ export class Session {
   /** A command line without its end; flags of LINE_FLAG. */
   line(text: string, flags: number): void {
     const { state } = this;
-    if (state.phase === 'closed') return;
+    // What came in the clear before a handshake counts for nothing after it.
+    if (state.phase === 'closed' || state.phase === 'securing') return;
     if (this.holding.active) {
       this.holding.keep(text, flags);
       return;
@@ -201,6 +196,13 @@ export class Session {
     if (!this.holding.active && this.readsLines()) this.expectLines();
   }
 
+  /** The reactor gives lines again by itself: a handshake is done, what came before it is forgotten. */
+  resumed(): void {
+    this.#early.length = 0;
+    this.#reading = true;
+    this.commandDeadline();
+  }
+
   expectLines(): void {
     if (this.#reading) return;
     this.#reading = true;
@@ -229,7 +231,7 @@ export class Session {
   }
 
   #execute(verb: Verb<unknown>, text: string): void {
-    const command = verb.check(this, text);
+    const command = lacksTls(this, verb) ? REPLY.startTlsFirst : verb.check(this, text);
     if (command instanceof Reply) {
       this.reply(command);
       return;
@@ -306,12 +308,9 @@ export class Session {
       this.#withdraw(state);
       return;
     }
-    if (state.phase === 'penance') {
-      finish(this, state.reply);
-      return;
-    }
-    const { hostname } = this.context.settings;
-    this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(hostname));
+    if (state.phase === 'penance') finish(this, state.reply);
+    else if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
+    else this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(this.context.settings.hostname));
   }
 
   /** The main thread says what became of the message this session waits with. */
@@ -342,7 +341,8 @@ export class Session {
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
   drain(): void {
-    if (!this.inTransaction() && this.state.phase !== 'closed') this.shutDown();
+    if (this.state.phase === 'securing') abandonTls(this, 'the relay shuts down');
+    else if (!this.inTransaction() && this.state.phase !== 'closed') this.shutDown();
   }
 
   /** 421: the relay drains. RFC 5321 §3.8 allows it without a command; the client reads it at its next one. */
@@ -420,7 +420,7 @@ export class Session {
     }
     const message = messageOf(this, transaction, content, this.#forwarded);
     this.#forwarded = null;
-    if (!settings.afterPersist) {
+    if (!settings.durableFirst) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
       this.#proceed(READY);

@@ -1,7 +1,7 @@
 /** What sessions need of the configuration, worked out once per (re)load: constant replies encoded, rules built. */
 import type { MECHANISMS } from '../config/auth-schema.ts';
 import type { Config } from '../config/schema.ts';
-import type { ContentRules } from '../native.ts';
+import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
 
@@ -14,7 +14,12 @@ export interface ListenerFacts {
   readonly auth: Config['listeners'][number]['auth'];
   /** Date and Message-ID are added where they are missing (RFC 6409 §8). */
   readonly submission: boolean;
+  readonly tls: Config['listeners'][number]['tls'];
+  /** Whether a certificate is asked for, of TLS_VERIFY. */
+  readonly verify: number;
 }
+
+const VERIFY = { off: TLS_VERIFY.none, optional: TLS_VERIFY.ask, required: TLS_VERIFY.need } as const;
 
 export interface SessionSettings {
   readonly hostname: string;
@@ -22,8 +27,13 @@ export interface SessionSettings {
   readonly hello: Reply;
   /** By what is offered of AUTH on the connection. */
   readonly ehlo: Readonly<Record<AuthOffer, Reply>>;
+  readonly ehloWithStartTls: Readonly<Record<AuthOffer, Reply>>;
   /** By number of the listener. */
   readonly listeners: readonly ListenerFacts[];
+  readonly handshakeTimeoutMs: number;
+  readonly maxHandshakes: number;
+  /** Of client certificates that are taken whoever vouches for them. */
+  readonly clientFingerprints: ReadonlySet<string>;
   /** Offered, in this order; without -PLUS. */
   readonly mechanisms: readonly Mechanism[];
   readonly authWithoutTls: boolean;
@@ -44,7 +54,8 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
-  readonly afterPersist: boolean;
+  /** The 250 waits until the message is durable. */
+  readonly durableFirst: boolean;
   readonly persistWaitMs: number;
   readonly textRules: ContentRules;
   /** BODY=BINARYMIME: octets are octets. */
@@ -52,7 +63,7 @@ export interface SessionSettings {
 }
 
 export function settingsOf(config: Config): SessionSettings {
-  const { smtp, hostname } = config;
+  const { smtp, hostname, tls } = config;
   const maxBytes = config.max_message_size;
   const mechanisms = servable(config);
   const keywords = [
@@ -70,15 +81,17 @@ export function settingsOf(config: Config): SessionSettings {
     hostname,
     banner: REPLY.banner.constant(hostname),
     hello: REPLY.hello.constant(hostname),
-    ehlo: {
-      none: ehloReply(hostname, keywords),
-      auth: ehloReply(hostname, [...keywords, `AUTH ${mechanisms.join(' ')}`]),
-      plus: ehloReply(hostname, [...keywords, `AUTH ${withPlus(mechanisms).join(' ')}`]),
-    },
-    listeners: config.listeners.map(({ auth, submission }) => ({
+    ehlo: ehloReplies(hostname, keywords, mechanisms),
+    ehloWithStartTls: ehloReplies(hostname, ['STARTTLS', ...keywords], mechanisms),
+    listeners: config.listeners.map(({ auth, submission, tls: mode, client_certificate }) => ({
       auth,
       submission: submission ?? auth === 'required',
+      tls: mode,
+      verify: VERIFY[client_certificate],
     })),
+    handshakeTimeoutMs: tls.handshake_timeout_ms,
+    maxHandshakes: tls.max_handshakes,
+    clientFingerprints: new Set(tls.client_fingerprints),
     mechanisms,
     authWithoutTls: config.auth.allow_without_tls,
     maxAuthAttempts: config.auth.max_auth_attempts,
@@ -97,7 +110,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseBareNewlines: smtp.bare_newlines === 'refuse',
     refuseNul: smtp.nul_bytes === 'refuse',
     vrfy: smtp.vrfy,
-    afterPersist: config.inbound_ack_mode === 'after_persist',
+    durableFirst: config.inbound_ack_mode !== 'after_enqueue',
     persistWaitMs: config.inbound_persist_wait_timeout_ms,
     textRules: {
       maxBytes,
@@ -105,6 +118,18 @@ export function settingsOf(config: Config): SessionSettings {
       normalizeNewlines: smtp.bare_newlines === 'normalize',
     },
     binaryRules: { maxBytes, maxLineBytes: smtp.max_text_line_bytes, normalizeNewlines: false },
+  };
+}
+
+function ehloReplies(
+  hostname: string,
+  keywords: readonly string[],
+  mechanisms: readonly Mechanism[],
+): Record<AuthOffer, Reply> {
+  return {
+    none: ehloReply(hostname, keywords),
+    auth: ehloReply(hostname, [...keywords, `AUTH ${mechanisms.join(' ')}`]),
+    plus: ehloReply(hostname, [...keywords, `AUTH ${withPlus(mechanisms).join(' ')}`]),
   };
 }
 

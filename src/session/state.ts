@@ -40,6 +40,8 @@ export type SessionState =
       /** Of the message: what its user's quota gets back when it is not kept. */
       readonly recipients: number;
     }
+  /** A TLS handshake is under way; nothing is read or said. */
+  | { readonly phase: 'securing' }
   /** A response of the client to a challenge of AUTH comes next. */
   | { readonly phase: 'exchange'; readonly exchange: Exchange }
   /** Those who know the users were asked; nothing is read meanwhile. */
@@ -56,6 +58,7 @@ export type SessionState =
 
 export const NEW: SessionState = Object.freeze({ phase: 'new' });
 export const READY: SessionState = Object.freeze({ phase: 'ready' });
+export const SECURING: SessionState = Object.freeze({ phase: 'securing' });
 export const CLOSED: SessionState = Object.freeze({ phase: 'closed' });
 
 /** From MAIL to the reply after the end of data. */
@@ -66,6 +69,7 @@ export function isTransaction({ phase }: SessionState): boolean {
     case 'exchange':
     case 'login':
     case 'penance':
+    case 'securing':
     case 'closed':
       return false;
     default:

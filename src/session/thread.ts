@@ -51,6 +51,7 @@ const reactor = createReactor({
   // The reactor counts a line without its CRLF.
   maxLineBytes: lineLimitBytes(config) - 2,
   holdAfterVerbs: true,
+  maxHandshakes: config.tls.max_handshakes,
   onTurn: (count) => onTurn(count),
 });
 
@@ -74,6 +75,7 @@ const context: SessionContext = {
   logins: new Logins(post),
   quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
   log,
+  tlsSlot: start.tls.server,
   ...reloadable(config),
 };
 const server = new ReactorServer(context, reactor);

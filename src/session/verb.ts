@@ -1,6 +1,6 @@
 /**
  * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
- * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the state and answers. A new verb (AUTH, STARTTLS) is one more object in the
+ * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the state and answers. A new verb is one more object in the one more object in the
  * table of verbs.ts.
  */
 
@@ -28,6 +28,8 @@ export type SessionView = Readonly<
 
 export interface Verb<Command> {
   readonly name: string;
+  /** Also before TLS where the listener requires it (RFC 3207 §4). */
+  readonly beforeTls?: true;
   /** The parsed command; or the reply, when that is settled here: a refusal, or all there is to say. */
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */

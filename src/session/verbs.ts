@@ -5,6 +5,7 @@ import { ehlo, helo } from './hello.ts';
 import { mail } from './mail.ts';
 import { expn, help, noop, notOffered, quit, rset, vrfy } from './misc.ts';
 import { rcpt } from './rcpt.ts';
+import { startTls } from './starttls.ts';
 import { VerbTable } from './verb.ts';
 import { xclient, xforward } from './xclient.ts';
 
@@ -18,6 +19,7 @@ export function createVerbs(): VerbTable {
     quit,
     ehlo,
     helo,
+    startTls,
     auth,
     noop,
     vrfy,

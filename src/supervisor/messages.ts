@@ -10,6 +10,7 @@ import type {
   QueueStats,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/sharded-database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 
 /** The first message: what a relay process is made of. */
@@ -25,6 +26,8 @@ export interface ProcessStart {
   sockets: GivenSocket[];
   /** Memory of the connection counts of all processes; what the policy shares lies behind it, from `bytes` on. */
   counts: { fd: number; bytes: number };
+  /** What session tickets are encrypted with. */
+  tlsSecret: Uint8Array;
 }
 
 /** Questions with an answer each. */
@@ -36,8 +39,9 @@ export interface Questions {
   /** Of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
+  journal: { ask: null; answer: JournalStats | null };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
-  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[] } };
+  reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };
 }
 
 export type Question = { [K in keyof Questions]: { question: K; ask: Questions[K]['ask'] } }[keyof Questions];

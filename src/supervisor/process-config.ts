@@ -8,6 +8,8 @@ import { basename, dirname, join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 
 const CORES_PER_PROCESS = 4;
+/** A file of a journal (src/journal). */
+const SEGMENT = /^\d+\.segment$/;
 const FOLDER = /^process-([1-9]\d{0,4})$/;
 
 /** Relay processes that accept mail. */
@@ -54,6 +56,7 @@ export function processConfig(
     storage: ownQueue
       ? { ...storage, local: { ...storage.local, path: ofProcess(storage.local.path, process) } }
       : storage,
+    journal: { ...config.journal, path: ofProcess(config.journal.path, process) },
     delivery: {
       ...delivery,
       max_connections_per_destination: share(delivery.max_connections_per_destination),
@@ -72,17 +75,31 @@ export function queueFile({ database }: Config): string | null {
 }
 
 /**
- * Numbers of processes, `processes` and above, that left a queue behind: there were more of them once.
+ * Numbers of processes, `processes` and above, that left a queue or a journal behind: there were more of them once.
  * In ascending order.
  */
 export function leftoverProcesses(config: Config, processes: number): number[] {
+  const { journal } = config;
+  const found = new Set(
+    processesIn(journal.path, (path) => namesIn(path).some((name) => SEGMENT.test(name))),
+  );
+  for (const process of queuesLeft(config, processes)) found.add(process);
+  return [...found].filter((process) => process >= processes).sort((a, b) => a - b);
+}
+
+function queuesLeft(config: Config, processes: number): number[] {
   const file = queueFile(config);
   if (file === null) return [];
-  const folder = dirname(file);
-  return namesIn(folder)
-    .map((name) => Number(FOLDER.exec(name)?.[1] ?? 0))
-    .filter((process) => process >= processes && existsSync(ofProcess(file, process)))
+  return processesIn(file, existsSync)
+    .filter((process) => process >= processes)
     .sort((a, b) => a - b);
+}
+
+/** Processes whose own `path` is something. */
+function processesIn(path: string, isSomething: (path: string) => boolean): number[] {
+  return namesIn(dirname(path))
+    .map((name) => Number(FOLDER.exec(name)?.[1] ?? 0))
+    .filter((process) => process > 0 && isSomething(ofProcess(path, process)));
 }
 
 function namesIn(folder: string): string[] {
@@ -95,5 +112,5 @@ function namesIn(folder: string): string[] {
 
 /** Numbers of all processes with a queue, for the command line: process 0 and whatever there is. */
 export function queueProcesses(config: Config): number[] {
-  return [0, ...leftoverProcesses(config, 1)];
+  return [0, ...queuesLeft(config, 1)];
 }

@@ -2,8 +2,8 @@
  * Entry and composition root of a relay process under a supervisor: builds its relay from the first message and does
  * what the supervisor says. Signals of the terminal are the supervisor's: it tells every process in its turn.
  */
-import { closeSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, rmdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
@@ -51,6 +51,7 @@ class RelayProcess {
           process: number,
           eventsDir,
           sockets,
+          tlsSecret: this.#start.tlsSecret,
           counts: accepts ? this.#sharedCounts() : new LocalCounts(),
           policy: {
             fd: this.#start.counts.fd,
@@ -181,6 +182,8 @@ class RelayProcess {
         return Promise.resolve(control.shards?.() ?? []);
       case 'scheduler':
         return Promise.resolve(control.schedulerStats());
+      case 'journal':
+        return Promise.resolve(control.journal?.() ?? null);
       case 'operate':
         return control.operate(message.ask.action, message.ask.target);
       case 'reload':
@@ -198,9 +201,25 @@ class RelayProcess {
 /** An empty queue that nobody will fill again; what is left of its folder, if anything, is not ours. */
 function removeQueue(config: ProcessStart['config']): void {
   const file = queueFile(config);
-  if (file === null) return;
+  if (file === null) {
+    removeFolder(config);
+    return;
+  }
   for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
   rmSync(config.data_dir, { recursive: true, force: true });
+}
+
+/** Of a process whose queue is on servers: its journal is empty and gone, unless damage is kept there. */
+function removeFolder({ data_dir, journal }: ProcessStart['config']): void {
+  for (const name of ['spill', 'queue.lock', 'queue.pid'])
+    rmSync(join(data_dir, name), { recursive: true, force: true });
+  for (const folder of [journal.path, data_dir]) {
+    try {
+      rmdirSync(folder);
+    } catch {
+      // Something else lies there, or it was never made.
+    }
+  }
 }
 
 function send(message: FromProcess, sent: () => void = () => {}): void {

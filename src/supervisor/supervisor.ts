@@ -3,6 +3,7 @@
  * process, and rolls up what they tell. Holds the listening sockets, so that none is lost with a process: connections
  * to one that is down are accepted by the others. Knows nothing of mail.
  */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -10,9 +11,10 @@ import { planReload } from '../config/reload.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, ProcessStatus, QueueReader, SchedulerStats } from '../control/protocol.ts';
 import type { OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
+import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
-import type { ProcessStart, ToProcess } from './messages.ts';
+import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
 const PING_MS = 1000;
 /** How long one process may take to answer a reload before the next one gets it. */
@@ -24,6 +26,7 @@ const STOP_MS = 8000;
 export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[]): SchedulerStats;
+  journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
 }
 
 export interface SupervisorOptions {
@@ -56,6 +59,7 @@ export class Supervisor {
   addresses: ListeningAddress[] = [];
   readonly control: ControlTarget;
   readonly #options: SupervisorOptions;
+  readonly #tlsSecret = randomBytes(32);
   readonly #children: Child[];
   #config: Config;
   #pings: { cancel(): void } | null = null;
@@ -118,27 +122,31 @@ export class Supervisor {
   }
 
   /** One process after the other; those that start meanwhile start with the new config. */
-  reload(next: Config): Promise<{ applied: string[]; needsRestart: string[] }> {
+  reload(next: Config): Promise<Questions['reload']['answer']> {
     const result = this.#reloading.then(() => this.#reload(next));
     this.#reloading = result.catch(() => {});
     return result;
   }
 
-  async #reload(next: Config): Promise<{ applied: string[]; needsRestart: string[] }> {
+  async #reload(next: Config): Promise<Questions['reload']['answer']> {
     const { config, applied, needsRestart } = planReload(this.#config, next);
     this.#config = config;
-    for (const child of this.#children) await this.#bringUpToDate(child);
-    return { applied, needsRestart };
+    const problems = new Set<string>();
+    for (const child of this.#children)
+      for (const problem of await this.#bringUpToDate(child)) problems.add(problem);
+    return { applied, needsRestart, problems: [...problems] };
   }
 
   /** One that is not ready is asked when it is, or starts with the new config anyway. */
-  async #bringUpToDate(child: Child): Promise<void> {
-    if (child.state !== 'ready' || this.#given.get(child.process) === this.#config) return;
+  async #bringUpToDate(child: Child): Promise<string[]> {
+    if (child.state !== 'ready' || this.#given.get(child.process) === this.#config) return [];
     this.#given.set(child.process, this.#config);
     try {
-      await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
+      const { problems } = await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
+      return problems ?? [];
     } catch (error) {
       this.#options.log.warn('process.reload-late', { process: child.process, error: String(error) });
+      return [];
     }
   }
 
@@ -192,6 +200,7 @@ export class Supervisor {
       eventsDir: join(this.#config.data_dir, 'events'),
       sockets: sockets.map((socket, i) => ({ ...socket, fd: accepts ? FIRST_FD + 1 + i : -1 })),
       counts: { fd: FIRST_FD, bytes: counts.bytes },
+      tlsSecret: this.#tlsSecret,
     };
   }
 
@@ -237,6 +246,8 @@ export class Supervisor {
       schedulerStats: async () =>
         rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
+      journal: async () =>
+        rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
       operate: (action, target) => this.#operate(action, target),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };

@@ -8,8 +8,8 @@ import { configSchema } from '../../src/config/schema.ts';
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const log = { debug() {}, info() {}, warn() {}, error() {} };
 
-async function free(storage: object, disks: Record<string, number>): Promise<number> {
-  const config: DiskConfig = configSchema.parse({ data_dir: '/data', storage });
+async function free(storage: object, disks: Record<string, number>, more: object = {}): Promise<number> {
+  const config: DiskConfig = configSchema.parse({ data_dir: '/data', storage, ...more });
   const space = new DiskSpace(log, async (path) => disks[path] as number);
   space.freeBytes(config);
   await turn();
@@ -20,6 +20,12 @@ it('the folder of local storage counts beside data_dir, in use only', async () =
   const disks = { '/data': 500, '/mail': 100 };
   assert.equal(await free({ provider: 'local', local: { path: '/mail' } }, disks), 100);
   assert.equal(await free({ provider: 'database', local: { path: '/mail' } }, disks), 500);
+});
+
+it('with after_journal the folder of the journal counts instead of the storage', async () => {
+  const disks = { '/data': 500, '/mail': 0, '/quick': 100 };
+  const journal = { inbound_ack_mode: 'after_journal', journal: { path: '/quick' } };
+  assert.equal(await free({ provider: 'local', local: { path: '/mail' } }, disks, journal), 100);
 });
 
 it('of the roots of distributed storage, as many as write_quorum must have room', async () => {

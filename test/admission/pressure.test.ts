@@ -19,6 +19,7 @@ class Bench {
   commitAgeMs = 0;
   failing = false;
   mails = 0;
+  journalFull = false;
   chunks = 64;
   free: number | null = null;
   readonly gauge: PressureGauge;
@@ -37,6 +38,7 @@ class Bench {
       databaseFailing: () => this.failing,
       freeConnections: () => this.free,
       mails: () => this.mails,
+      journalFull: () => this.journalFull,
       now: () => this.nowMs,
       availableMemory: () => this.memory,
       freeDisk: async () => {
@@ -70,6 +72,14 @@ describe('pressure', () => {
     bench.memory = 256 * MEGABYTE - 1;
     assert.equal(await bench.measure(), PRESSURE.memory);
     bench.memory = 256 * MEGABYTE;
+    assert.equal(await bench.measure(), PRESSURE.none);
+  });
+
+  it('is the journal when it is full', async () => {
+    const bench = new Bench();
+    bench.journalFull = true;
+    assert.equal(await bench.measure(), PRESSURE.journal);
+    bench.journalFull = false;
     assert.equal(await bench.measure(), PRESSURE.none);
   });
 

@@ -47,7 +47,7 @@ for (const flag of ['--version', '-V']) {
     assert.ok(stdout.includes(process.versions.node));
     assert.match(
       stdout,
-      /^features .*database=sqlite,mysql,mysql_distributed .*ack=after_persist,after_enqueue/m,
+      /^features .*database=sqlite,mysql,mysql_distributed .*ack=after_persist,after_journal,after_enqueue/m,
     );
   });
 }

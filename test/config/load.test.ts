@@ -29,7 +29,9 @@ function problems(files: string | Files, environment: Record<string, string> = {
 test('an empty object is a whole config', () => {
   const { config, warnings } = load('{}');
   assert.equal(config.hostname, 'machine.test');
-  assert.deepEqual(config.listeners, [{ host: '127.0.0.1', port: 2525, backlog: 1024, auth: 'off' }]);
+  assert.deepEqual(config.listeners, [
+    { host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' },
+  ]);
   assert.equal(config.inbound_ack_mode, 'after_persist');
   assert.equal(config.delivery.smarthost, undefined);
   assert.deepEqual(warnings, []);
@@ -330,6 +332,26 @@ test('servers: what cannot work together is said', () => {
   assert.match(shards, /has an effect with the router "static" only/);
 });
 
+test('after_journal: for the mysql drivers, with files and messages that fit into it', () => {
+  const mysql = `${SERVERS}, "database": { "driver": "mysql" }, "inbound_ack_mode": "after_journal"`;
+  const { config } = load(`{ ${mysql}, "data_dir": "/d", "journal": { "max_mb": 200, "segment_mb": 50 } }`);
+  assert.deepEqual(config.journal, {
+    path: '/d/journal',
+    max_mb: 200,
+    segment_mb: 50,
+    max_delay_ms: 30_000,
+  });
+  assert.match(
+    problems('{ "inbound_ack_mode": "after_journal" }').join(),
+    /inbound_ack_mode: after_journal is for the mysql drivers: with sqlite/,
+  );
+  const small = problems(`{ ${mysql}, "journal": { "max_mb": 64, "segment_mb": 20 } }`).join();
+  assert.match(small, /journal\.segment_mb: must be at most a quarter of journal\.max_mb \(64\)/);
+  assert.match(small, /journal\.max_mb: must be at least four times max_message_size/);
+  const unused = load('{ "journal": { "max_mb": 100, "max_delay_ms": 5 } }').warnings.join();
+  assert.match(unused, /journal\.max_mb: has no effect.*journal\.max_delay_ms: has no effect/);
+});
+
 test('a key of another driver is told apart from one that does not exist', () => {
   const said = problems('{ "database": { "driver": "sqlite", "host": "x", "hosst": 1 } }').join('\n');
   assert.match(said, /database\.host: is not a key of this driver/);
@@ -397,6 +419,50 @@ test('the first restart delay of the supervisor is not longer than the longest',
   assert.deepEqual(problems('{ "supervisor": { "restart_delay_ms": 500, "max_restart_delay_ms": 400 } }'), [
     '1: supervisor.restart_delay_ms: must not exceed supervisor.max_restart_delay_ms (400)',
   ]);
+});
+
+test('tls: listeners need a certificate, client certificates something that vouches for them', () => {
+  const said = (text: object): string[] =>
+    problems(JSON.stringify(text)).map((line) => line.replace('1: ', ''));
+  const at = { host: '127.0.0.1', port: 0 };
+  assert.deepEqual(said({ listeners: [{ ...at, tls: 'optional' }] }), [
+    'listeners.0.tls: "optional" needs tls.cert_file (to try it: protorelay tls self-signed)',
+  ]);
+  assert.deepEqual(said({ listeners: [{ ...at, client_certificate: 'optional' }] }), [
+    'listeners.0.client_certificate: needs "tls" other than "off"',
+  ]);
+  const mutual = { ...at, tls: 'implicit', client_certificate: 'required' };
+  const tls = { cert_file: 'a.crt' };
+  assert.deepEqual(said({ listeners: [mutual], tls }), [
+    'listeners.0.client_certificate: "required" needs tls.client_ca_file or tls.client_fingerprints, else every client is refused',
+  ]);
+  assert.match(
+    said({ tls: { ...tls, client_fingerprints: ['abc'] } }).join(),
+    /a SHA-256 fingerprint of 64 hex digits/,
+  );
+  assert.deepEqual(said({ tls: { certificates: [{ cert_file: 'b.crt' }] } }), [
+    'tls: needs "cert_file"; "key_file" and "certificates" go with it',
+  ]);
+  const { config, warnings } = load(
+    JSON.stringify({ tls: { ...tls, certificates: [{ cert_file: '/b', key_file: 'c' }] } }),
+  );
+  assert.equal(config.tls.cert_file, '/etc/data/a.crt');
+  assert.deepEqual(config.tls.certificates, [{ cert_file: '/b', key_file: '/etc/data/c' }]);
+  assert.match(warnings.join(), /tls\.cert_file: has no effect: no listener/);
+});
+
+test('delivery.tls: keys that contradict each other, and a port that speaks TLS at once', () => {
+  const said = (delivery: object): string[] =>
+    problems(JSON.stringify({ delivery })).map((line) => line.replace('1: delivery.', ''));
+  assert.deepEqual(said({ tls: { key_file: 'k' } }), ['tls.key_file: needs "cert_file" beside it']);
+  assert.deepEqual(said({ tls: { destinations: { 'a b': { mode: 'none' } } } }), [
+    'tls.destinations: must be keyed by domains, has "a b"',
+  ]);
+  assert.deepEqual(said({ smarthost: { host: 'a.test', tls: { mode: 'none', implicit: true } } }), [
+    'smarthost.tls.implicit: means TLS, and "mode" none',
+  ]);
+  const { warnings } = load('{ "delivery": { "routes": { "x.test": { "host": "a.test", "port": 465 } } } }');
+  assert.match(warnings.join(), /routes\."x\.test"\.port: 465 speaks TLS from the first byte/);
 });
 
 test('the scheduler bullmq: what it cannot work with is named', () => {

@@ -40,6 +40,6 @@ test('every key has a description', () => {
 });
 
 test('features are the choices the schema offers', () => {
-  assert.deepEqual(features().ack, ['after_persist', 'after_enqueue']);
+  assert.deepEqual(features().ack, ['after_persist', 'after_journal', 'after_enqueue']);
   assert.ok(features().database?.includes('sqlite'));
 });

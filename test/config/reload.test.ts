@@ -39,6 +39,16 @@ test('a smarthost may move while the relay runs; to have one or none takes a res
   assert.deepEqual([gone.applied, gone.needsRestart], [[], ['delivery.smarthost']]);
 });
 
+test('to or from after_journal takes a restart, between the other ack modes it does not', () => {
+  const ack = (inbound_ack_mode: string) => config({ inbound_ack_mode });
+  const plan = (was: string, is: string) => planReload(ack(was), ack(is));
+  for (const other of ['after_persist', 'after_enqueue']) {
+    assert.deepEqual(plan(other, 'after_journal').needsRestart, ['inbound_ack_mode']);
+    assert.equal(plan('after_journal', other).config.inbound_ack_mode, 'after_journal');
+  }
+  assert.deepEqual(plan('after_persist', 'after_enqueue').applied, ['inbound_ack_mode']);
+});
+
 test('the merged config is a config', () => {
   const { config: merged } = planReload(
     config({ delivery: { smarthost: { host: 'a.test' } } }),

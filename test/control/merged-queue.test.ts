@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { MergedQueue, mergePages, mergeSchedulerStats, mergeStats } from '../../src/control/merged-queue.ts';
+import {
+  MergedQueue,
+  mergeJournals,
+  mergePages,
+  mergeSchedulerStats,
+  mergeStats,
+} from '../../src/control/merged-queue.ts';
 import type { QueueReader } from '../../src/control/protocol.ts';
 import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
 
@@ -125,6 +131,17 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
     { inFlight: 4, waitingRows: 6, destinations: 3, suspended: [{ destination: 'b', untilMs: 6 }] },
   );
   assert.deepEqual(mergePages([], 5), []);
+  assert.equal(mergeJournals([null, null]), null);
+  const shard = { shard: 0, name: 's', waiting: 1, aside: 0, oldestMs: 7, error: null };
+  const journal = { bytes: 10, maxBytes: 100, waiting: 1, oldestMs: 7, shards: [shard] };
+  const late = { ...shard, waiting: 2, oldestMs: 9, error: 'down' };
+  assert.deepEqual(mergeJournals([journal, null, { ...journal, waiting: 2, oldestMs: 9, shards: [late] }]), {
+    bytes: 20,
+    maxBytes: 200,
+    waiting: 3,
+    oldestMs: 7,
+    shards: [{ ...shard, waiting: 3, error: 'down' }],
+  });
 });
 
 test('processes that share Redis are summed up; one that cannot use it says why', () => {

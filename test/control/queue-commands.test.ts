@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import type { ControlClient } from '../../src/control/client.ts';
-import { duration, size } from '../../src/control/format.ts';
+import { duration, formatStats, size } from '../../src/control/format.ts';
 import { MAX_CONTENT_BYTES } from '../../src/control/protocol.ts';
 import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/control/queue-commands.ts';
 import { FakeQueue, row } from './queue-fixture.ts';
@@ -117,6 +117,20 @@ test('stats: of a running relay with its scheduler, of a stopped one without', a
     queue: { mails: number };
   };
   assert.deepEqual([json.running, json.scheduler, json.queue.mails], [false, null, 3]);
+});
+
+test('stats: what the journal holds, what is not drained, and a queue that cannot be asked', () => {
+  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  const none = { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+  const shard = { shard: 1, name: 's1', waiting: 3, aside: 2, oldestMs: 1000, error: 'a\u001bway' };
+  const journal = { bytes: 2048, maxBytes: 2 ** 30, waiting: 5, oldestMs: 1000, shards: [shard] };
+  const text = formatStats({ ...none, unavailable: 'all down' }, null, 61_000, [], journal);
+  assert.deepEqual(text.split('\n').slice(0, 4), [
+    'Messages    unknown: all down',
+    'Journal     5 messages to drain (2.0K of 1.0G), oldest 1m',
+    'Set aside   2 messages that shard s1 refuses',
+    'Not drained 3 messages for shard s1: a?way',
+  ]);
 });
 
 test('operate: sums the rows; an id with nothing to do ends with 65', async () => {

@@ -9,6 +9,7 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
+import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
 import type { Arena } from '../../src/native.ts';
 import { isCramDigest, parseCramResponse } from '../../src/protocol/sasl/cram-md5.ts';
@@ -47,6 +48,7 @@ class Peer {
       sendContent: () => {},
       expectLines: () => {},
       deadline: () => {},
+      secure: () => {},
       close: () => take(0, 'close\r\n'),
     };
     let next: Attempt | null = new Attempt(JOB);
@@ -54,6 +56,7 @@ class Peer {
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
       recipientLimit: 1000,
       outside: (work) => work(),
       leaseHolds: () => true,

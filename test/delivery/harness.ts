@@ -12,6 +12,7 @@ import { after } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { Dns } from '../../src/delivery/dns.ts';
 import type { FromDelivery } from '../../src/delivery/messages.ts';
+import type { MtaSts } from '../../src/delivery/mta-sts.ts';
 import { ownAddresses } from '../../src/delivery/own-addresses.ts';
 import { Router } from '../../src/delivery/route.ts';
 import { Sender } from '../../src/delivery/sender.ts';
@@ -67,7 +68,7 @@ export class Harness {
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
 
-  constructor(input: Input, arenaBytes: number) {
+  constructor(input: Input, arenaBytes: number, tlsSlot: number, sts?: MtaSts) {
     this.config = configSchema.parse({ hostname: 'relay.test', ...input });
     this.#folder = mkdtempSync(join(tmpdir(), 'delivery-'));
     this.arena = createArena(arenaBytes, this.#folder);
@@ -77,6 +78,7 @@ export class Harness {
     this.sender = new Sender({
       config: this.config,
       arena,
+      tlsSlot,
       createReactor: (onTurn) =>
         createReactor({
           arena,
@@ -87,7 +89,8 @@ export class Harness {
           holdAfterVerbs: false,
           onTurn,
         }),
-      createRouter: (config) => new Router(config, { dns: new Dns(config.dns), own, random: Math.random }),
+      createRouter: (config) =>
+        new Router(config, { dns: new Dns(config.dns), own, random: Math.random, sts }),
       dsn: new DsnWriter({
         arena,
         ids: new QueueIds(2, 0),
@@ -184,8 +187,13 @@ export class Harness {
   }
 }
 
-export function startSender(input: Input, arenaBytes = 64 * 1024 * 1024): Harness {
-  const harness = new Harness(input, arenaBytes);
+export function startSender(
+  input: Input,
+  arenaBytes = 64 * 1024 * 1024,
+  tlsSlot = -1,
+  sts?: MtaSts,
+): Harness {
+  const harness = new Harness(input, arenaBytes, tlsSlot, sts);
   open.add(harness);
   return harness;
 }

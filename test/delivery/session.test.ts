@@ -5,6 +5,7 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
+import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { type Arena, CLOSE_REASON } from '../../src/native.ts';
 
@@ -18,6 +19,7 @@ class Peer {
   readonly failed: Fault[] = [];
   readonly deadlines: number[] = [];
   readonly session: ClientSession;
+  readonly broken = new BrokenHosts();
   constructor(delivery: object = {}) {
     const { rules } = { rules: configSchema.parse({ delivery }).delivery };
     const port: ClientPort = {
@@ -27,12 +29,14 @@ class Peer {
         void this.log.push(`content ${handle} behind ${prefix.length} ${stuffed ? 'stuffed' : 'raw'}`),
       expectLines: () => {},
       deadline: (_, ms) => void this.deadlines.push(ms),
+      secure: (_, slot, verify, name, key) => void this.log.push(`secure ${slot} ${verify} ${name} ${key}`),
       close: (_, atOnce) => void this.log.push(atOnce ? 'close now' : 'close'),
     };
     const owner: SessionOwner = {
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5 },
       recipientLimit: Number.POSITIVE_INFINITY,
       outside: (work) => work(),
       now: () => 1000,

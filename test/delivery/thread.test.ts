@@ -8,7 +8,7 @@ import { createGauges, leasesUntilOf } from '../../src/admission/gauges.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
-import { createArena } from '../../src/native.ts';
+import { createArena, tlsSlot } from '../../src/native.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 
 test('the thread delivers from the shared arena, posts results and drains', async () => {
@@ -21,6 +21,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   const workerData: DeliveryThreadStart = {
     config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
     arena: arena.buffer,
+    tls: { client: tlsSlot() },
     gauges: gauges.buffer,
     origin: 3,
     notBeforeMs: 0,

@@ -6,6 +6,7 @@ import { configSchema } from '../../src/config/schema.ts';
 import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
+import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Arena } from '../../src/native.ts';
 
 const rules = configSchema.parse({ delivery: { max_recipients_per_transaction: 3 } }).delivery;
@@ -69,6 +70,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         sendContent: () => void delivering++,
         expectLines() {},
         deadline() {},
+        secure() {},
         close() {},
       };
       const next = () => {
@@ -80,6 +82,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         arena: { parts: () => [], file: () => null, head: () => Buffer.alloc(0) } as unknown as Arena,
         rules,
         ehloName: 'relay.test',
+        tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
         recipientLimit: Number.POSITIVE_INFINITY,
         outside: (work) => work(),
         now: () => 1000,

@@ -89,7 +89,7 @@ export class Rig {
       const a = events[at + 2] as number;
       const b = events[at + 3] as number;
       const kind = KINDS[(head & 0xff) - 1] as keyof typeof EVENT;
-      const hasText = kind === 'line' || kind === 'opened';
+      const hasText = ['line', 'opened', 'secured', 'notSecured'].includes(kind);
       const event: Seen = {
         kind,
         connection: events[at + 1] as number,

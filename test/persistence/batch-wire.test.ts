@@ -69,6 +69,13 @@ const batch = fc.record({
   nowMs: fc.nat(),
   leaseUntilMs: fc.nat(),
   lane: fc.nat(),
+  journal: fc.option(
+    fc.record({
+      journal: text,
+      seqs: fc.array(fc.nat()),
+      mark: fc.record({ seq: fc.nat(), pending: fc.array(fc.nat()) }),
+    }),
+  ),
 });
 
 describe('batch wire', () => {
@@ -76,7 +83,8 @@ describe('batch wire', () => {
     fc.assert(
       fc.property(batch, (given) => {
         // fast-check makes objects without a prototype
-        const plain = structuredClone(given) as CommitBatch;
+        const { journal, ...rest } = structuredClone(given);
+        const plain = (journal === null ? rest : { ...rest, journal }) as CommitBatch;
         assert.deepEqual(decodeBatch(structuredClone(encodeBatch(plain))), plain);
       }),
     );

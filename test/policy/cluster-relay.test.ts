@@ -227,6 +227,29 @@ test(
   },
 );
 
+test('a relay starts without Redis, says so once, and its limits hold', options, async (t) => {
+  const redis = await RedisServer.start();
+  t.after(() => redis.close());
+  await redis.stop();
+  const relay = await RelayFixture.start({
+    relay_networks: [],
+    relay_domains: ['here.net'],
+    delivery: { enabled: false },
+    scheduler: { redis: { url: redis.url, timeout_ms: 500 } },
+    policy: { scope: 'cluster', rates: { enabled: true, limits: [{ count: 'messages', limit: 2 }] } },
+  });
+  t.after(() => relay.destroy());
+  if (!logged(relay, 'policy.redis-lost')) await relay.logLine('policy.redis-lost');
+  const replies: string[] = [];
+  for (let i = 0; i < 3; i++) replies.push((await talk(relay, '127.0.0.2', MAIL)).slice(0, 3));
+  assert.deepEqual(replies, ['250', '250', '450']);
+  await sleep(1500);
+  assert.equal(relay.log.filter(({ event }) => event === 'policy.redis-lost').length, 1);
+  const beganMs = Date.now();
+  assert.equal((await relay.stop()).code, 0);
+  assert.ok(Date.now() - beganMs < 5000);
+});
+
 test(
   'a quota of a user is one over two relays of several processes, also for what was sent while Redis was away',
   options,

@@ -62,6 +62,7 @@ const TABLES = [
   'relay_state',
   'relay_commits',
   'relay_nodes',
+  'relay_journals',
   'user_shards',
 ];
 
@@ -133,6 +134,8 @@ export class MariaDb {
     const share = shareFolder() as string;
     const args = [`--basedir=${dirname(dirname(share))}`, `--lc-messages-dir=${share}`];
     args.push(`--character-sets-dir=${join(share, 'charsets')}`, `--datadir=${this.#dataFolder}`);
+    // A server that starts removes what looks like another's leftovers there.
+    args.push(`--tmpdir=${this.folder}`);
     if (process.getuid?.() === 0) args.push('--user=root');
     return ['--no-defaults', ...args, '--innodb-buffer-pool-size=64M', '--innodb-log-file-size=48M'];
   }

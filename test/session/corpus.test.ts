@@ -58,6 +58,8 @@ class PlainPeer implements Peer {
       reactor.fault = { flags: CONTENT_FLAG[first as 'noMemory'], detail: Number(second) };
     else if (word === 'verdict')
       this.#fixture.verdicts = words.slice(1).map((name) => VERDICT[name as 'full'] ?? null);
+    else if (word === 'secured') reactor.handshake(this.#connection, { facts: words.slice(1).join(' ') });
+    else if (word === 'handshakes') reactor.handshakesUnderWay = Number(first);
     else assert.fail(`unknown stage direction ${words.join(' ')}`);
   }
 

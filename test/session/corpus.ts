@@ -1,7 +1,8 @@
 /**
  * The dialog corpus: reads test/corpus/*.smtp (format: README.md there) and plays a dialog against a peer. Stage
  * directions (`! …`) are performed by the one who built the peer:
- *   pressure NAME · inflight N · room CHUNKS · fault FLAG B · verdict NAME… · timeout · slow · drain · draining
+ *   pressure NAME · inflight N · room CHUNKS · fault FLAG B · verdict NAME… · timeout · slow · drain · draining · secured FACTS ·
+ *   handshakes N
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';

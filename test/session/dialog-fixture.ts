@@ -89,6 +89,7 @@ export function contextOf(
   log: Log,
   now: () => number = Date.now,
   policyOf: { memory?: PolicyMemory; queries?: PolicyQueries } = {},
+  tlsSlot = 0,
 ): SessionContext {
   const clock = { nowMs: now() };
   const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
@@ -119,6 +120,7 @@ export function contextOf(
     logins: new Logins(post),
     quotas: new Quotas(new ArrayBuffer(64 * 64), () => clock.nowMs),
     log,
+    tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
     classes: new RelayClasses(relayPolicy),

@@ -92,6 +92,9 @@ export class PlainReactor {
   /** Everything sent, by connection. */
   readonly sent: string[] = [];
   readonly closedByUs = new Set<number>();
+  /** Connections whose handshake is to end. */
+  readonly securing = new Set<number>();
+  handshakesUnderWay = 0;
   #wires: Wire[] = [];
   #ops: (() => void)[] = [];
   #count = 0;
@@ -126,6 +129,8 @@ export class PlainReactor {
   }
 
   feed(id: number, octets: string | Buffer): void {
+    // Clear text in a handshake is not TLS and comes to nothing.
+    if (this.securing.has(id)) return;
     const wire = this.#wire(id);
     wire.input +=
       typeof octets === 'string' ? Buffer.from(octets, 'utf8').toString('latin1') : octets.toString('latin1');
@@ -141,6 +146,21 @@ export class PlainReactor {
   /** The deadline passes, or content is too slow. */
   timeout(id: number, tooSlow = false): void {
     this.#event(EVENT.timeout, 0, id, tooSlow ? 1 : 0, this.#wire(id).input.length);
+    this.#turn();
+    this.#pump();
+  }
+
+  /** The handshake ends: with these facts (EVENT.secured), or without success. */
+  handshake(id: number, result: { facts: string } | { failure: string }): void {
+    this.securing.delete(id);
+    const wire = this.#wire(id);
+    if ('facts' in result) {
+      wire.mode = 'lines';
+      this.#textEvent(EVENT.secured, 0, id, result.facts);
+    } else {
+      this.#textEvent(EVENT.notSecured, 0, id, result.failure);
+      this.#retire(wire, CLOSE_REASON.local);
+    }
     this.#turn();
     this.#pump();
   }
@@ -200,6 +220,18 @@ export class PlainReactor {
       this.closedByUs.add(id);
       this.#retire(wire, CLOSE_REASON.local);
     });
+  }
+  /** Waits for `handshake`; what was pipelined behind the request is forgotten. */
+  secure(id: number): void {
+    this.#ops.push(() => {
+      const wire = this.#wire(id);
+      wire.mode = 'held';
+      wire.input = '';
+      this.securing.add(id);
+    });
+  }
+  handshakes(): number {
+    return this.handshakesUnderWay;
   }
   flush(): void {
     this.#runOps();

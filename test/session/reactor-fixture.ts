@@ -45,6 +45,7 @@ export class ReactorFixture {
   constructor(
     settings: object = {},
     listenAt: { host?: string; port?: number; path?: string } = { host: '127.0.0.1', port: 0 },
+    tlsSlot = 0,
   ) {
     const config = configOf(settings);
     this.#users = new FixtureUsers(config);
@@ -60,7 +61,17 @@ export class ReactorFixture {
       onTurn: (count) => onTurn(count),
     });
     const log = recordingLog(this.logged);
-    const context = contextOf(config, this.reactor, this.arena, this.gauges, (m) => this.#receive(m), log);
+    const context = contextOf(
+      config,
+      this.reactor,
+      this.arena,
+      this.gauges,
+      (m) => this.#receive(m),
+      log,
+      Date.now,
+      {},
+      tlsSlot,
+    );
     this.server = new ReactorServer(context, this.reactor);
     onTurn = (count) => this.server.onTurn(count);
     this.#acceptor = listen({
@@ -97,6 +108,10 @@ export class ReactorFixture {
       if (pairs.length > 0) this.server.verdicts(pairs);
       for (const wake of this.#waiters.splice(0)) wake();
     });
+  }
+
+  get port(): number {
+    return this.#acceptor.port;
   }
 
   async client(localAddress = '127.0.0.1'): Promise<TcpClient> {

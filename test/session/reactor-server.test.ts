@@ -129,6 +129,7 @@ class ThreadFixture {
       config: this.config,
       arena: this.arena.buffer,
       gauges: this.gauges.buffer,
+      tls: { server: -1 },
       origin: 7,
       notBeforeMs: 0,
       policy: onlyPlace(this.config).policy,

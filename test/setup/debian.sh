@@ -2,8 +2,8 @@
 # .toolchain/debian and put on PATH; nothing is installed on the system and no service starts. When it may not or
 # cannot, it says which programs are missing: the tests that need one say so and are skipped.
 PATH=$PATH:/usr/sbin:/sbin
-programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 msmtp:msmtp mariadbd:mariadb-server-core
-  redis-server:redis-server haproxy:haproxy'
+programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 openssl:openssl msmtp:msmtp
+  mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy'
 folder=$root/.toolchain/debian
 
 lacking() {
@@ -17,7 +17,7 @@ wrap() {
   cat >"$folder/bin/$name" <<WRAP
 #!/bin/sh
 LD_LIBRARY_PATH=$folder/usr/lib/postfix:$folder/usr/lib/$(uname -m)-linux-gnu:$folder/lib/$(uname -m)-linux-gnu
-PERL5LIB=$folder/usr/share/perl5
+PERL5LIB=$folder/usr/share/perl5:$(echo "$folder"/usr/lib/*/perl5/5.*)
 export LD_LIBRARY_PATH PERL5LIB
 exec $program "\$@"
 WRAP
@@ -35,7 +35,7 @@ fetch() {
     -o "Dir::Cache::archives=$archives" $packages >>"$folder/apt.log" 2>&1 || return 1
   for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
   rm -rf "$archives"
-  for name in smtp-source smtp-sink swaks curl python3 msmtp mariadbd redis-server haproxy; do
+  for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy; do
     for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
       [ ! -x "$program" ] || wrap "$name" "$program"
     done
@@ -46,6 +46,8 @@ PATH=$folder/bin:$PATH
 missing=$(lacking)
 if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
   packages=$(for entry in $missing; do echo "${entry##*:}"; done | sort -u | tr '\n' ' ')
+  # swaks speaks TLS by a module that it only recommends.
+  case $packages in *swaks*) packages="${packages}libnet-ssleay-perl " ;; esac
   say "tests: unpacking ${packages}into .toolchain/debian"
   fetch "$packages" || say "tests: apt-get could not bring them (.toolchain/debian/apt.log)"
   missing=$(lacking)

@@ -56,6 +56,22 @@ test('on servers the processes share the queue and the content, and have names a
   assert.deepEqual(queueProcesses(all), [0]);
 });
 
+test('on servers a process that left a journal is found, and empties its own', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'left-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const all = config(dir, {
+    node_id: 'a',
+    database: { driver: 'mysql' },
+    journal: { path: join(dir, 'journal') },
+  });
+  const own = (process: number): string => processConfig(all, process, 4).journal.path;
+  assert.deepEqual([own(0), own(2)], [join(dir, 'journal'), join(dir, 'process-2/journal')]);
+  for (const process of [1, 2, 3]) mkdirSync(own(process), { recursive: true });
+  writeFileSync(join(own(2), '0000000001.segment'), '');
+  writeFileSync(join(own(3), 'journal.json'), '');
+  assert.deepEqual([leftoverProcesses(all, 1), leftoverProcesses(all, 3)], [[2], []]);
+});
+
 test('limits of the host and threads by default are divided, threads that are given are not', () => {
   const all = config('/d', {
     persist_max_inflight_mails: 100,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { MergedQueue, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
+import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 import { FakeClock, FakeProcess } from './fake-process.ts';
@@ -24,7 +24,11 @@ function create(leftovers: number[] = []) {
     sockets: [0, 1].map((process) => ({ listener: 0, fd: 20 + process, address, process })),
     counts: { fd: 19, bytes: 64 },
     log: recordingLog(logged),
-    rollup: { queue: (readers) => new MergedQueue(readers), scheduler: mergeSchedulerStats },
+    rollup: {
+      queue: (readers) => new MergedQueue(readers),
+      scheduler: mergeSchedulerStats,
+      journal: mergeJournals,
+    },
     fork: (fds, events) => {
       const life = new FakeProcess(100 + lives.length, fds, events);
       lives.push(life);
@@ -135,8 +139,12 @@ test('a reload reaches one process after the other', async () => {
   assert.ok(asked?.type === 'ask' && asked.question === 'reload');
   assert.equal(asked.ask.max_message_size, 4096);
   assert.equal(asked.ask.accept_processes, 'auto', 'what takes a restart stays as it is, in all of them');
-  life(1).answers('reload', {});
-  assert.deepEqual(await reloading, { applied: ['max_message_size'], needsRestart: ['accept_processes'] });
+  life(1).answers('reload', { problems: ['tls.cert_file: gone'] });
+  assert.deepEqual(await reloading, {
+    applied: ['max_message_size'],
+    needsRestart: ['accept_processes'],
+    problems: ['tls.cert_file: gone'],
+  });
 });
 
 test('a process that starts during a reload, or does not answer it, ends up with the new config', async () => {

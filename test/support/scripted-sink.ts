@@ -25,6 +25,7 @@
  */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { createSecureContext, type SecureContextOptions, TLSSocket } from 'node:tls';
 
 export interface SinkOptions {
   host?: string;
@@ -45,8 +46,23 @@ export interface SinkOptions {
   emptyData?: '554' | '354';
   /** Milliseconds before the reply of a stage. */
   delays?: Partial<Record<'greeting' | 'ehlo' | Stage, number>>;
+  /** Offers STARTTLS, or speaks TLS from the first byte. */
+  tls?: SinkTls;
   /** false: messages are counted, their content is not kept. */
   keepContent?: boolean;
+}
+
+export interface SinkTls extends SecureContextOptions {
+  implicit?: boolean;
+  /** Keep STARTTLS out of the EHLO reply, as one who strips it does. */
+  hidden?: boolean;
+  /** Reply to STARTTLS other than 220. */
+  reply?: string;
+  /** Sent in the clear behind the 220. */
+  injected?: string;
+  /** In place of a handshake: 'garbage', 'drop' (close), 'hang', or an alert's octets. */
+  fault?: 'garbage' | 'drop' | 'hang' | Buffer;
+  requestCert?: boolean;
 }
 
 export type Stage = 'mail' | 'rcpt' | 'data' | 'dot';
@@ -82,6 +98,8 @@ export class ScriptedSink {
   readonly commands: string[] = [];
   /** What the client did against the rules (commands sent ahead without PIPELINING, 503s). */
   readonly violations: string[] = [];
+  /** 'TLSv1.3 localhost resumed' for each handshake: version, name asked for, whether resumed; subject of a certificate. */
+  readonly handshakes: string[] = [];
   /** Connections ever made. */
   connections = 0;
   /** Most connections open at once. */
@@ -148,7 +166,7 @@ export class ScriptedSink {
 
 /** One connection: reads lines or content, obeys faults, answers in order. */
 class SinkConnection {
-  readonly socket: Socket;
+  socket: Socket;
   readonly #sink: ScriptedSink;
   readonly #number: number;
   #gathered: Buffer = Buffer.alloc(0);
@@ -180,14 +198,62 @@ class SinkConnection {
       sink.open.delete(this);
       sink.changed();
     });
-    socket.on('data', (bytes: Buffer) => {
-      this.#gathered = this.#gathered.length === 0 ? bytes : Buffer.concat([this.#gathered, bytes]);
-      this.#pump();
+    if (sink.options.tls?.implicit === true) this.#secure(sink.options.tls, () => this.#greet());
+    else {
+      socket.on('data', this.#onData);
+      this.#greet();
+    }
+  }
+
+  readonly #onData = (bytes: Buffer): void => {
+    this.#gathered = this.#gathered.length === 0 ? bytes : Buffer.concat([this.#gathered, bytes]);
+    this.#pump();
+  };
+
+  #secure(tls: SinkTls, done: () => void): void {
+    const plain = this.socket;
+    plain.off('data', this.#onData);
+    this.#gathered = Buffer.alloc(0);
+    if (tls.fault !== undefined) {
+      const { fault } = tls;
+      // After the client's first octets: what comes before is clear text to it.
+      if (fault === 'drop') plain.destroy();
+      else if (fault !== 'hang')
+        plain.once('data', () => plain.write(fault === 'garbage' ? 'no TLS here, sorry\r\n' : fault));
+      return;
+    }
+    const context = { secureContext: createSecureContext(tls), requestCert: tls.requestCert ?? false };
+    const secure = new TLSSocket(plain, { isServer: true, rejectUnauthorized: false, ...context });
+    secure.on('error', () => plain.destroy());
+    secure.on('secure', () => {
+      const subject = (secure.getPeerCertificate() as { subject?: { CN?: string } } | null)?.subject?.CN;
+      const notes = [secure.isSessionReused() ? 'resumed' : '', subject ?? ''].filter(Boolean);
+      const name = (secure as unknown as { servername: string | false }).servername || '-';
+      this.#sink.handshakes.push([secure.getProtocol(), name, ...notes].join(' '));
+      this.socket = secure;
+      this.#extended = false;
+      done();
+      this.#sink.changed();
     });
+    secure.on('data', this.#onData);
+  }
+
+  #startTls(): void {
+    const { tls } = this.#sink.options;
+    if (tls === undefined || this.socket instanceof TLSSocket) this.#violation('502 5.5.1 no STARTTLS');
+    else if (tls.reply !== undefined) this.#say(tls.reply);
+    else {
+      this.#say(`220 2.0.0 go ahead${tls.injected ?? ''}`);
+      this.#secure(tls, () => {});
+    }
+  }
+
+  #greet(): void {
+    const { sink, socket } = { sink: this.#sink, socket: this.socket };
     const greeting = sink.options.greeting ?? '220 sink.test ESMTP';
     this.#after(sink.options.delays?.greeting, () => {
       this.#scripted(greeting);
-      if (/^[45]/.test(greeting)) this.socket.end();
+      if (/^[45]/.test(greeting)) socket.end();
     });
   }
 
@@ -246,6 +312,7 @@ class SinkConnection {
     else if (verb === 'RCPT') this.#after(delays?.rcpt, () => this.#rcpt(line));
     else if (verb === 'DATA') this.#after(delays?.data, () => this.#dataCommand());
     else if (verb === 'BDAT') this.#bdatCommand(line);
+    else if (verb === 'STARTTLS') this.#startTls();
     else if (verb === 'RSET') this.#reset('250 2.0.0 reset');
     else if (verb === 'NOOP') this.#say('250 2.0.0 ok');
     else if (verb === 'QUIT') {
@@ -273,7 +340,9 @@ class SinkConnection {
     if (scripted !== undefined) return this.#scripted(scripted);
     this.#hello = line.slice(5);
     this.#extended = true;
-    const lines = ['sink.test', ...(this.#sink.options.capabilities ?? CAPABILITIES)];
+    const { tls, capabilities } = this.#sink.options;
+    const offersTls = tls !== undefined && tls.hidden !== true && !(this.socket instanceof TLSSocket);
+    const lines = ['sink.test', ...(capabilities ?? CAPABILITIES), ...(offersTls ? ['STARTTLS'] : [])];
     this.#say(lines.map((text, i) => `250${i === lines.length - 1 ? ' ' : '-'}${text}`).join('\r\n'));
   }
 

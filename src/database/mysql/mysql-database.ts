@@ -17,6 +17,7 @@ import type {
   CommitMessage,
   CommitResult,
   DestinationBacklog,
+  JournalMark,
   KeepTimes,
   LeasedKey,
   MailDetail,
@@ -33,6 +34,7 @@ import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
 import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
+import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
 import { enroll, fateOf, newestQueueId, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
@@ -47,6 +49,8 @@ import { CommitInDoubt, type CommitName, type Transactions } from './transaction
 const UNREADABLE_RETRY_MS = 60_000;
 
 export interface MysqlOptions extends KeepTimes {
+  /** The name of this queue in storage that several share: made once, kept with the queue. */
+  queue: string;
   /** For messages to the operator. */
   server: string;
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
@@ -81,7 +85,8 @@ export class MysqlDatabase implements QueueDatabase {
     const places: number[] = [];
     for (let i = 0; i < batch.messages.length; i++) {
       const { message } = batch.messages[i] as CommitMessage;
-      if (!this.#takes(message)) continue;
+      // What comes out of a journal was acknowledged long ago.
+      if (batch.journal === undefined && !this.#takes(message)) continue;
       this.#checkLength(message);
       places.push(i);
     }
@@ -107,6 +112,10 @@ export class MysqlDatabase implements QueueDatabase {
     const { nowMs, leaseUntilMs } = batch;
     const name = this.#name(`${batch.lane ?? 0}`, batch.token, nowMs, () => result);
     const orphans = await this.#transactions.run(async (connection) => {
+      if (batch.journal !== undefined && !(await isNewTransfer(connection, batch.journal))) {
+        result.messages = batch.messages.map(() => 'committed');
+        return new Set(insertions.map(({ ref }) => ref.object));
+      }
       const { accepted, erased } = await new SettleBatch(connection, this.#options, nowMs).settle(
         batch.settlements,
       );
@@ -126,10 +135,11 @@ export class MysqlDatabase implements QueueDatabase {
       });
       await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
       for (const { object } of await withdraw(connection, batch.withdrawals)) objects.add(object);
+      if (batch.journal !== undefined) await writeMark(connection, batch.journal, nowMs);
       return objects;
     }, name);
     this.#objects.add(orphans);
-    await this.#withdrawAbandoned(insertions, places, result);
+    if (batch.journal === undefined) await this.#withdrawAbandoned(insertions, places, result);
     return result;
   }
 
@@ -233,6 +243,11 @@ export class MysqlDatabase implements QueueDatabase {
   releaseLeases(owner: string, nowMs: number): Promise<number> {
     const like = `${this.#options.owner}-${owner}`;
     return this.#read((connection) => releaseOwned(connection, (found) => found === like, nowMs));
+  }
+
+  async journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    const mark = await this.#read((connection) => journalMark(connection, journal));
+    return { mark, queue: this.#options.queue };
   }
 
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {

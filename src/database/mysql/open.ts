@@ -20,7 +20,7 @@ export async function openMysql(
   maxConnections: number,
   openStorage: (owner: string) => Storage,
   arena: Arena,
-  options: Omit<MysqlOptions, 'server'>,
+  options: Omit<MysqlOptions, 'server' | 'queue'>,
 ): Promise<MysqlDatabase> {
   const { server } = shard;
   const name = serverName(server);
@@ -45,5 +45,9 @@ export async function openMysql(
     await transactions.close();
     throw mysqlError(error, name);
   }
-  return new MysqlDatabase(transactions, openStorage(owner), arena, { ...options, server: name });
+  return new MysqlDatabase(transactions, openStorage(owner), arena, {
+    ...options,
+    server: name,
+    queue: owner,
+  });
 }

@@ -304,6 +304,11 @@ export class SqliteDatabase implements Database, QueueDatabase {
   }
 
   /** There is one shard. */
+  /** @throws RelayError: nothing is drained into a file that is as quick as a journal. */
+  async journalMark(): Promise<never> {
+    throw new RelayError('database-refused', 'a sqlite queue takes nothing over from a journal');
+  }
+
   async shardsOfUsers(users: string[]): Promise<null[]> {
     return users.map(() => null);
   }

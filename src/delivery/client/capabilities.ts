@@ -12,6 +12,7 @@ export interface Capabilities {
   dsn: boolean;
   chunking: boolean;
   binaryMime: boolean;
+  startTls: boolean;
   /** SASL mechanisms, in upper case. */
   auth: readonly string[];
 }
@@ -26,6 +27,7 @@ export const HELO_CAPABILITIES: Capabilities = Object.freeze({
   dsn: false,
   chunking: false,
   binaryMime: false,
+  startTls: false,
   auth: [],
 });
 
@@ -58,6 +60,9 @@ export function parseCapabilities(lines: readonly string[]): Capabilities {
         break;
       case 'CHUNKING':
         offered.chunking = true;
+        break;
+      case 'STARTTLS':
+        offered.startTls = true;
         break;
       case 'AUTH':
         offered.auth = [...offered.auth, ...(parameter === undefined ? [] : [parameter]), ...more];

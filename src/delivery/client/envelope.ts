@@ -90,6 +90,7 @@ export function enter(session: ClientSession, transaction: Transaction): void {
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
   if (attempt.startedAtMs !== 0) return;
   attempt.startedAtMs = session.owner.now();
+  attempt.tls = session.tls;
   if (session.transactions <= 1) attempt.connectMs = session.connectMs;
 }
 

@@ -5,9 +5,10 @@ import { authenticate } from './auth.ts';
 import { HELO_CAPABILITIES, parseCapabilities } from './capabilities.ts';
 import type { ClientSession } from './session.ts';
 import { EHLO, HELO } from './state.ts';
+import { negotiate } from './tls.ts';
 
 export function greetingReply(session: ClientSession, reply: PeerReply): void {
-  if (reply.code === 220) say(session, 'EHLO');
+  if (reply.code === 220) sayHello(session, 'EHLO');
   else refuse(session, reply, 'in its greeting');
 }
 
@@ -19,15 +20,20 @@ export function helloReply(
 ): void {
   if (reply.code === 250) {
     session.offered = verb === 'EHLO' ? parseCapabilities(lines) : HELO_CAPABILITIES;
-    if (session.host.auth === undefined) session.established();
-    else authenticate(session, session.host.auth);
+    if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {
     // RFC 5321 §3.2: a server that does not know EHLO may know HELO.
-    say(session, 'HELO');
+    sayHello(session, 'HELO');
   } else refuse(session, reply, `to ${verb}`);
 }
 
-function say(session: ClientSession, verb: 'EHLO' | 'HELO'): void {
+/** Hello and TLS are done: AUTH where it is wanted, then the session is established. */
+export function proceed(session: ClientSession): void {
+  if (session.host.auth === undefined) session.established();
+  else authenticate(session, session.host.auth);
+}
+
+export function sayHello(session: ClientSession, verb: 'EHLO' | 'HELO'): void {
   session.state = verb === 'EHLO' ? EHLO : HELO;
   session.port.sendLatin1(session.id, `${verb} ${session.owner.ehloName}\r\n`);
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);

@@ -3,19 +3,28 @@ import type { Config } from '../../config/schema.ts';
 import type { Job } from '../../mail/job.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
+import type { BrokenHosts, TlsPolicy } from '../tls-policy.ts';
 import type { ClientSession } from './session.ts';
 import type { Fault } from './state.ts';
 
 export type ClientPort = Pick<
   Reactor,
-  'sendLatin1' | 'sendUtf8' | 'sendContent' | 'expectLines' | 'deadline' | 'close'
+  'sendLatin1' | 'sendUtf8' | 'sendContent' | 'expectLines' | 'deadline' | 'close' | 'secure'
 >;
+
+export interface OwnerTls {
+  readonly policy: TlsPolicy;
+  readonly broken: BrokenHosts;
+  /** Of the client's TLS context. */
+  readonly slot: number;
+}
 
 export interface SessionOwner {
   readonly arena: Arena;
   /** Live. */
   readonly rules: Config['delivery'];
   readonly ehloName: string;
+  readonly tls: OwnerTls;
   /** Time of this loop turn. */
   now(): number;
   /** Runs work that comes from outside a loop turn, then sends what it wrote. */

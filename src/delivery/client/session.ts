@@ -5,8 +5,10 @@
  */
 import { getSystemErrorName } from 'node:util';
 import type { PeerReply } from '../../mail/outcome.ts';
+import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, ReplyParser } from '../../protocol/reply-parser.ts';
+import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { deferred, peerReply, replyLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
@@ -26,6 +28,7 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
+import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -44,6 +47,8 @@ export class ClientSession {
   connectMs = 0;
   state: ClientState = CONNECTING;
   offered: Capabilities = HELO_CAPABILITIES;
+  /** null: in the clear. */
+  tls: TlsUse | null = null;
   /** Transactions begun, for the limit of messages per connection. */
   transactions = 0;
   /** Nobody between the peer and us can read along. */
@@ -58,7 +63,7 @@ export class ClientSession {
   retiring = false;
   /** Still in the reactor: a closed event will come. */
   connected = true;
-  readonly #parser = new ReplyParser();
+  #parser = new ReplyParser();
 
   constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
     this.id = id;
@@ -70,6 +75,10 @@ export class ClientSession {
   }
 
   opened(): void {
+    if (opensSecured(this)) {
+      secure(this);
+      return;
+    }
     this.state = GREETING;
     this.port.expectLines(this.id);
     this.port.deadline(this.id, this.owner.rules.command_timeout_ms);
@@ -88,7 +97,8 @@ export class ClientSession {
         return;
       }
     }
-    if (state.phase === 'closed') return;
+    // In a handshake nothing is said in the clear: what comes was sent before it, by whomever.
+    if (state.phase === 'closed' || state.phase === 'securing') return;
     const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
     if (reply === null) return;
     if (reply === 'malformed') {
@@ -115,6 +125,9 @@ export class ClientSession {
       case 'hello':
         helloReply(this, state.verb, reply, text.lines);
         break;
+      case 'starttls':
+        startTlsReply(this, reply);
+        break;
       case 'auth':
         authReply(this, state, reply, text.lines[0] as string);
         break;
@@ -130,6 +143,21 @@ export class ClientSession {
     }
   }
 
+  /** TLS stands. */
+  secured(facts: TlsFacts): void {
+    secured(this, facts);
+  }
+
+  /** The handshake failed. */
+  notSecured(reason: string): void {
+    if (this.state.phase === 'securing') notSecured(this, reason);
+  }
+
+  /** Part of a reply that was read before TLS counts for nothing after it. */
+  forgetInput(): void {
+    this.#parser = new ReplyParser();
+  }
+
   /** All of the content is with the kernel: the final reply may take its own time. */
   sent(): void {
     if (this.state.phase !== 'content') return;
@@ -142,6 +170,7 @@ export class ClientSession {
     if (phase === 'closed') return;
     if (phase === 'idle') this.quit();
     else if (phase === 'quitting') this.#close(true);
+    else if (phase === 'securing') notSecured(this, 'no handshake in time');
     else this.fail({ reason: 'timeout', reply: null, detail: `${this.peer}: ${this.#waitedFor()}` });
   }
 
@@ -154,6 +183,8 @@ export class ClientSession {
         return 'no greeting in time';
       case 'hello':
         return `no reply to ${state.verb} in time`;
+      case 'starttls':
+        return 'no reply to STARTTLS in time';
       case 'auth':
         return 'no reply to AUTH in time';
       case 'envelope':
@@ -170,7 +201,9 @@ export class ClientSession {
     this.connected = false;
     if (this.state.phase === 'closed') return;
     const error = errno === 0 ? '' : ` (${errorName(errno)})`;
-    if (reason === CLOSE_REASON.connectFailed) {
+    if (this.state.phase === 'securing') {
+      notSecured(this, `the connection was closed${error}`);
+    } else if (reason === CLOSE_REASON.connectFailed) {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({ reason: 'connect-failed', reply: null, detail });
     } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
@@ -237,6 +270,8 @@ export class ClientSession {
       case 'connecting':
       case 'greeting':
       case 'hello':
+      case 'starttls':
+      case 'securing':
       case 'auth':
         this.owner.notEstablished(this, fault);
         return;

@@ -34,6 +34,10 @@ export type ClientState =
   | { readonly phase: 'connecting' }
   | { readonly phase: 'greeting' }
   | { readonly phase: 'hello'; readonly verb: 'EHLO' | 'HELO' }
+  /** STARTTLS was sent. */
+  | { readonly phase: 'starttls' }
+  /** A TLS handshake is under way. */
+  | { readonly phase: 'securing' }
   | {
       readonly phase: 'auth';
       readonly exchange: ClientExchange;
@@ -63,6 +67,8 @@ export const CONNECTING: ClientState = { phase: 'connecting' };
 export const GREETING: ClientState = { phase: 'greeting' };
 export const EHLO: ClientState = { phase: 'hello', verb: 'EHLO' };
 export const HELO: ClientState = { phase: 'hello', verb: 'HELO' };
+export const STARTTLS: ClientState = { phase: 'starttls' };
+export const SECURING: ClientState = { phase: 'securing' };
 export const IDLE: ClientState = { phase: 'idle' };
 export const QUITTING: ClientState = { phase: 'quitting' };
 export const CLOSED: ClientState = { phase: 'closed' };
@@ -73,4 +79,6 @@ export interface Fault {
   /** The reply that says so, when there is one. */
   reply: PeerReply | null;
   detail: string;
+  /** The same host is to be tried again without TLS. */
+  plainRetry?: boolean;
 }

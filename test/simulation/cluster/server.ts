@@ -3,14 +3,15 @@
  * nothing and durable once committed, isolated from each other (here: one at a time, the others wait), rolled back
  * when their connection ends, and whatever still arrives on a connection is done, wanted or not.
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Clock, Timer } from './clock.ts';
 import { translated, translatedScript, WATCH } from './dialect.ts';
 
-const SCRIPT = translatedScript(
-  readFileSync(new URL('../../../config/sql/mysql/001-queue.sql', import.meta.url), 'utf8'),
-);
+const MIGRATIONS = new URL('../../../config/sql/mysql/', import.meta.url);
+const SCRIPTS = readdirSync(MIGRATIONS)
+  .sort()
+  .map((name) => translatedScript(readFileSync(new URL(name, MIGRATIONS), 'utf8')));
 const LOCK_WAIT_MS = 10_000;
 /** A transaction whose connection says nothing for so long is rolled back (idle_transaction_timeout). */
 const IDLE_TRANSACTION_MS = 1200;
@@ -65,8 +66,8 @@ export class Server {
   constructor(id: number, clock: Clock) {
     this.id = id;
     this.#clock = clock;
-    this.database.exec(SCRIPT);
-    this.database.exec('INSERT INTO relay_schema (version, applied_at) VALUES (1, 0)');
+    for (const script of SCRIPTS) this.database.exec(script);
+    this.database.exec(`INSERT INTO relay_schema (version, applied_at) VALUES (${SCRIPTS.length}, 0)`);
     this.database.function('violation', { varargs: true }, (text) => {
       this.violations.push(String(text));
       return null;

@@ -1,0 +1,142 @@
+// TLS handshakes: begun by an operation, worked on for a bounded time of each loop turn, so that however many there
+// are, connections that speak already have theirs. A connection in its handshake parses nothing and sends nothing else.
+#include <cerrno>
+
+#include "reactor.h"
+#include "transport.h"
+
+namespace protorelay {
+
+/**
+ * Words: slot, verify, offset and length of "name key" (each may be empty). What was read in the clear and not parsed
+ * is forgotten: whoever sent it, it is not part of what follows (CVE-2011-0411).
+ */
+void Reactor::op_secure(Connection* c, const uint32_t* op) {
+  if (c->mode != Mode::kLines || c->tls != nullptr || uint64_t{op[4]} + op[5] > setup_.byte_capacity) return;
+  if (c->staged_first != 0) send_staged(c);
+  c->drop_left();
+  c->skipping = false;
+  c->held = true;
+  std::string text(reinterpret_cast<const char*>(setup_.bytes) + op[4], op[5]);
+  size_t space = text.find(' ');
+  std::string key = space == std::string::npos ? "" : text.substr(space + 1);
+  text.resize(space == std::string::npos ? text.size() : space);
+  std::shared_ptr<TlsContext> context = tls_slot_get(static_cast<int>(op[2]));
+  if (tls_ == nullptr) tls_.reset(new TlsShared());
+  if (context != nullptr && context->server() == c->server) {
+    c->tls_next = TlsStream::create(std::move(context), tls_.get(), c->fd, c->server, op[3], text, key);
+  }
+  c->secure_due = true;
+  if (c->out_first == nullptr) begin_handshake(c);
+}
+
+/** The clear text is out: from here on the socket carries TLS. */
+void Reactor::begin_handshake(Connection* c) {
+  c->secure_due = false;
+  c->tls = c->tls_next;
+  c->tls_next = nullptr;
+  c->mode = Mode::kHandshake;
+  // A client speaks first; a server waits for it, and counts only once there is something to do. One that lacks a
+  // context has its failure to tell.
+  if (!c->server || c->tls == nullptr) queue_handshake(c);
+  watch(c);
+}
+
+void Reactor::queue_handshake(Connection* c) {
+  if (c->handshake_queued) return;
+  c->handshake_queued = true;
+  if (!c->handshake_counted && handshakes_counted_ >= setup_.max_handshakes) {
+    handshakes_waiting_.push_back(c->id);
+    ++waiting_count_;
+  } else {
+    if (!c->handshake_counted) ++handshakes_counted_;
+    c->handshake_counted = true;
+    handshakes_.push_back(c->id);
+  }
+  count_handshakes();
+  watch(c);
+}
+
+/** For whoever decides on new ones. */
+void Reactor::count_handshakes() {
+  setup_.control[2] = handshakes_counted_ + waiting_count_;
+}
+
+void Reactor::run_handshakes() {
+  if (handshakes_.empty()) return;
+  uint64_t until = uv_hrtime() + kHandshakeNs;
+  while (!handshakes_.empty() && room()) {
+    Connection* c = find(handshakes_.front());
+    handshakes_.pop_front();
+    if (c == nullptr || c->mode != Mode::kHandshake) continue;
+    c->handshake_queued = false;
+    step_handshake(c);
+    if (uv_hrtime() > until) break;
+  }
+  count_handshakes();
+}
+
+void Reactor::step_handshake(Connection* c) {
+  std::string reason = "no TLS context";
+  TlsStream::Step step = c->tls == nullptr ? TlsStream::Step::kFailed : c->tls->handshake(&reason);
+  if (step == TlsStream::Step::kMore) {
+    watch(c);
+    return;
+  }
+  end_handshake(c);
+  c->mode = Mode::kLines;
+  c->held = false;
+  c->input_parked = false;
+  if (step == TlsStream::Step::kDone) {
+    std::string facts = c->tls->facts();
+    text_event(kSecured, 0, c->id, reinterpret_cast<const uint8_t*>(facts.data()), facts.size());
+    want_input(c);
+    if (c->out_first != nullptr) write_output(c);
+    watch(c);
+    return;
+  }
+  text_event(kNotSecured, 0, c->id, reinterpret_cast<const uint8_t*>(reason.data()), reason.size());
+  // The alert is on its way; closing over unread input would destroy it.
+  c->drop_output(setup_.arena);
+  c->closing = true;
+  c->deadline_ms = 0;
+  if (setup_.linger_ms == 0 || c->tls == nullptr) {
+    retire(c, kError, EPROTO);
+    return;
+  }
+  transport_finish(c);
+  c->mode = Mode::kLingering;
+  c->deadline_at = uv_now(loop_) + setup_.linger_ms;
+  due_at(c->deadline_at);
+  watch(c);
+}
+
+/** Not under way any more: the next that waits is. */
+void Reactor::end_handshake(Connection* c) {
+  if (!c->handshake_counted) return;
+  c->handshake_counted = false;
+  --handshakes_counted_;
+  while (!handshakes_waiting_.empty() && handshakes_counted_ < setup_.max_handshakes) {
+    Connection* next = find(handshakes_waiting_.front());
+    handshakes_waiting_.pop_front();
+    if (next == nullptr || next->mode != Mode::kHandshake) continue;
+    --waiting_count_;
+    next->handshake_counted = true;
+    ++handshakes_counted_;
+    handshakes_.push_back(next->id);
+  }
+  if (!handshakes_.empty()) wake_soon();
+  count_handshakes();
+}
+
+void Reactor::drop_tls(Connection* c) {
+  // Its id stays in a queue and is passed over there.
+  if (c->handshake_queued && !c->handshake_counted) --waiting_count_;
+  c->handshake_queued = false;
+  end_handshake(c);
+  delete c->tls;
+  delete c->tls_next;
+  c->tls = c->tls_next = nullptr;
+}
+
+}  // namespace protorelay

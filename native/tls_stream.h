@@ -1,0 +1,116 @@
+// TLS of one connection: OpenSSL between the reactor and the socket, over a BIO of our own.
+//
+// Input: OpenSSL reads the socket itself, ahead of the record it needs. Output: records are gathered in memory that
+// the connections of a reactor share and go out in one system call; what the kernel does not take is kept here, and
+// nothing more is encrypted until it went. Never blocks; knows neither lines nor mail.
+#pragma once
+#include <openssl/ssl.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "tls_context.h"
+
+namespace protorelay {
+
+/** Whether the peer's certificate is asked for, and whether the handshake fails when it cannot be trusted. */
+enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3 };
+
+/** Sessions that a client can resume, by a key of its caller's; bounded, one session a key. */
+class TlsSessions {
+ public:
+  TlsSessions() = default;
+  ~TlsSessions();
+  TlsSessions(const TlsSessions&) = delete;
+  TlsSessions& operator=(const TlsSessions&) = delete;
+  /** Takes the session over. */
+  void put(const std::string& key, SSL_SESSION* session);
+  /** The caller's to free; taken out when it is to be used once (RFC 8446, appendix C.4). nullptr: none. */
+  SSL_SESSION* take(const std::string& key);
+
+ private:
+  std::unordered_map<std::string, SSL_SESSION*> sessions_;
+};
+
+/** What the connections of one reactor share. */
+struct TlsShared {
+  static constexpr size_t kBytes = 131072;
+  TlsSessions sessions;
+  /** Records on their way to the socket; empty between calls. */
+  uint8_t records[kBytes];
+  /** Small pieces of output, joined to one record. */
+  uint8_t joined[SSL3_RT_MAX_PLAIN_LENGTH];
+};
+
+class TlsStream {
+ public:
+  enum class Step : uint8_t { kDone, kMore, kFailed };
+
+  /**
+   * @param name client: of the server, sent (SNI) and verified; an address is verified as one.
+   * @param key client: under which sessions are kept; empty: none is.
+   */
+  static TlsStream* create(std::shared_ptr<TlsContext> context, TlsShared* shared, int fd, bool server,
+                           uint32_t verify, const std::string& name, const std::string& key);
+  ~TlsStream();
+  TlsStream(const TlsStream&) = delete;
+  TlsStream& operator=(const TlsStream&) = delete;
+
+  /** One step of the handshake. On failure `reason` says why and the alert is on its way. */
+  Step handshake(std::string* reason);
+  /** As transport_receive and transport_send. */
+  ssize_t receive(uint8_t* to, size_t room);
+  ssize_t send(const struct iovec* pieces, size_t count);
+  /** Writes records that wait: 0, also when the kernel does not take all of them, or -errno. */
+  int flush();
+  /** Records wait for the kernel. */
+  bool blocked() const { return left_length_ > 0; }
+  /** Input may lie here that polling the socket does not tell of. */
+  bool has_input() const { return !finished_ && SSL_has_pending(ssl_) == 1; }
+  /** Says that no more follows (close_notify), once. */
+  void finish();
+  /**
+   * "version cipher resumed verify fingerprint binding subject": a number for resumed (0, 1) and verify (an
+   * X509_V_ERR, 0 is good), "-" for what there is none of; the subject comes last and may hold spaces.
+   */
+  std::string facts() const;
+
+  /** OpenSSL's: a session to keep. */
+  static int on_session(SSL* ssl, SSL_SESSION* session);
+
+ private:
+  TlsStream() = default;
+  static BIO_METHOD* method();
+  static int bio_write(BIO* bio, const char* from, int count);
+  static int bio_read(BIO* bio, char* to, int room);
+  static long bio_control(BIO* bio, int command, long, void*);
+  static int on_verify(int good, X509_STORE_CTX* store);
+  ssize_t encrypt(const uint8_t* from, size_t count);
+  int failure(int result);
+  std::string why_failed();
+  void keep(const uint8_t* from, size_t count);
+
+  SSL* ssl_ = nullptr;
+  std::shared_ptr<TlsContext> context_;
+  TlsShared* shared_ = nullptr;
+  int fd_ = -1;
+  bool server_ = false;
+  bool established_ = false;
+  bool finished_ = false;
+  bool strict_ = false;
+  /** Output must not be written any more: the socket failed. */
+  int socket_error_ = 0;
+  int verify_error_ = 0;
+  std::string key_;
+  /** Bytes in shared_->records. */
+  size_t gathered_ = 0;
+  /** Records the kernel did not take. */
+  uint8_t* left_ = nullptr;
+  size_t left_length_ = 0;
+  size_t left_sent_ = 0;
+};
+
+}  // namespace protorelay

@@ -1,0 +1,91 @@
+/**
+ * TLS of an outgoing connection: whether it is wanted, STARTTLS (RFC 3207) or TLS from the first byte, and what a
+ * failure means: with opportunistic TLS a second try without, else the end of this connection.
+ */
+import { isIP } from 'node:net';
+import type { PeerReply } from '../../mail/outcome.ts';
+import { TLS_VERIFY } from '../../native.ts';
+import type { TlsFacts } from '../../protocol/tls-facts.ts';
+import { replyLine } from '../outcome.ts';
+import type { TlsMode } from '../tls-policy.ts';
+import { proceed, sayHello } from './hello.ts';
+import type { ClientSession } from './session.ts';
+import { GREETING, SECURING, STARTTLS } from './state.ts';
+
+/** What is wanted with this host. */
+function modeOf({ host, owner }: ClientSession): TlsMode {
+  const { mode, own } = owner.tls.policy;
+  return host.verify === true && !own ? 'verify' : mode;
+}
+
+/** The connection is open: true when TLS begins at once. */
+export function opensSecured(session: ClientSession): boolean {
+  return session.owner.tls.policy.implicit && modeOf(session) !== 'none';
+}
+
+/** After EHLO: false when the session goes on as it is. */
+export function negotiate(session: ClientSession): boolean {
+  const { host, owner } = session;
+  const { broken } = owner.tls;
+  const mode = modeOf(session);
+  if (session.tls !== null || mode === 'none' || host.plain === true) return false;
+  const opportunistic = mode === 'opportunistic';
+  if (opportunistic && broken.has(host.address, owner.now())) return false;
+  if (session.offered.startTls) {
+    session.state = STARTTLS;
+    session.port.sendLatin1(session.id, 'STARTTLS\r\n');
+    session.port.deadline(session.id, owner.rules.command_timeout_ms);
+    return true;
+  }
+  if (opportunistic) return false;
+  refuse(session, null, `${session.peer} does not offer STARTTLS, and mail goes there with TLS only`);
+  return true;
+}
+
+export function startTlsReply(session: ClientSession, reply: PeerReply): void {
+  if (reply.code === 220) secure(session);
+  else if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
+  else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
+}
+
+/** Begins the handshake. */
+export function secure(session: ClientSession): void {
+  const { host, owner, port } = session;
+  const { slot, policy } = owner.tls;
+  const name =
+    policy.serverName ?? (isIP(host.name) === 0 && host.name.startsWith('[') ? host.address : host.name);
+  const verify = modeOf(session) === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
+  session.state = SECURING;
+  port.secure(session.id, slot, verify, name, `${host.address}/${host.port}/${name}`);
+  port.deadline(session.id, owner.rules.tls.handshake_timeout_ms);
+}
+
+export function secured(session: ClientSession, facts: TlsFacts): void {
+  if (session.state.phase !== 'securing') return;
+  const { version, cipher, verifyError, fingerprint } = facts;
+  session.secure = true;
+  session.tls = { version, cipher, verified: verifyError === 0 && fingerprint !== '' };
+  if (session.owner.tls.policy.implicit) {
+    session.state = GREETING;
+    session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+    return;
+  }
+  // What was said before may have been anybody's (RFC 3207 §4.2).
+  session.forgetInput();
+  sayHello(session, 'EHLO');
+}
+
+/** The handshake failed, or did not end in time. */
+export function notSecured(session: ClientSession, reason: string): void {
+  const { policy, broken } = session.owner.tls;
+  const { plain_retry, broken_host_ttl_ms } = session.owner.rules.tls;
+  const detail = `TLS with ${session.peer}: ${reason}`;
+  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && plain_retry;
+  if (plainRetry && broken_host_ttl_ms > 0)
+    broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
+  session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
+}
+
+function refuse(session: ClientSession, reply: PeerReply | null, detail: string): void {
+  session.fail({ reason: 'tls-failed', reply, detail });
+}

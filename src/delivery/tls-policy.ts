@@ -1,0 +1,58 @@
+/** What the config wants of TLS to a destination, and which hosts are known to fail at it. */
+import type { Config } from '../config/schema.ts';
+import { SMARTHOST } from '../mail/destination.ts';
+
+export type TlsMode = Config['delivery']['tls']['mode'];
+
+export interface TlsPolicy {
+  mode: TlsMode;
+  /** TLS from the first byte instead of STARTTLS. */
+  implicit: boolean;
+  /** Sent and verified instead of the host's name. */
+  serverName: string | undefined;
+  /** The operator set it for this very destination: the domain's own policy does not change it. */
+  own: boolean;
+}
+
+/** The destination's own rules win over those of its next hop, these over the general ones. */
+export function tlsPolicyOf(delivery: Config['delivery'], destination: string): TlsPolicy {
+  const { tls, routes, smarthost } = delivery;
+  const routed = Object.hasOwn(routes, destination) ? routes[destination] : undefined;
+  const hop = routed ?? smarthost;
+  const own =
+    destination !== SMARTHOST && Object.hasOwn(tls.destinations, destination)
+      ? tls.destinations[destination]
+      : undefined;
+  return {
+    mode: own?.mode ?? hop?.tls?.mode ?? tls.mode,
+    implicit: hop?.tls?.implicit ?? false,
+    serverName: hop?.tls?.server_name,
+    own: own !== undefined,
+  };
+}
+
+/** More are not remembered; the oldest are forgotten first. */
+const MAX_HOSTS = 10_000;
+
+/** Addresses at which a handshake failed lately: opportunistic mail goes there without TLS for a while. */
+export class BrokenHosts {
+  readonly #until = new Map<string, number>();
+
+  add(address: string, untilMs: number): void {
+    this.#until.delete(address);
+    this.#until.set(address, untilMs);
+    if (this.#until.size <= MAX_HOSTS) return;
+    for (const oldest of this.#until.keys()) {
+      this.#until.delete(oldest);
+      break;
+    }
+  }
+
+  has(address: string, nowMs: number): boolean {
+    const untilMs = this.#until.get(address);
+    if (untilMs === undefined) return false;
+    if (untilMs > nowMs) return true;
+    this.#until.delete(address);
+    return false;
+  }
+}

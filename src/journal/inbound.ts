@@ -1,0 +1,175 @@
+/**
+ * Group commit into the journal: everything that arrived while the last append ran goes into the next one. A message
+ * gets exactly one verdict. What a session gave up on while it was written is voided by a record of its own, in the
+ * append that follows.
+ */
+import { RelayError } from '../base/errors.ts';
+import type { Message } from '../mail/message.ts';
+import { type Wire, writeMessage } from '../mail/message-wire.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
+import { encodeMeta } from './format.ts';
+import type { Appended, AppendTask } from './tasks.ts';
+
+/** Bounds of one append: clients wait for it, and a batch twice as large gains nothing. */
+const MAX_MESSAGES = 500;
+const MAX_BYTES = 8 * 1024 * 1024;
+/** After an append that failed the journal counts as failing for so long, unless one succeeds. */
+const FAILURE_MEMORY_MS = 1000;
+/** Share of the time in which an append is under way, from which on the relay counts as busy. */
+const BUSY_SHARE = 0.5;
+const NEWEST_WEIGHT = 0.05;
+/** Without an append for so long it is not. */
+const IDLE_MS = 100;
+/** Place of the content's number in a message's wire: it means nothing outside this life. */
+const CONTENT_AT = 2;
+
+export type InboundOutcome = 'committed' | 'withdrawn' | 'abandoned';
+
+export interface InboundPorts<E extends { message: Message }> {
+  append(task: AppendTask): Promise<Appended>;
+  /** In order of their numbers, which begin at `appended.firstSeq`. */
+  journaled(entries: E[], outcomes: InboundOutcome[], appended: Appended): void;
+  failed(entries: E[], error: RelayError): void;
+  now(): number;
+}
+
+export class Inbound<E extends { message: Message }> {
+  readonly #ports: InboundPorts<E>;
+  #queue: E[] = [];
+  /** Pairs of number and shard. */
+  #withdrawals: number[] = [];
+  #sinceMs: number | null = null;
+  /** When the last append ended, and the mean share of the time in which one was under way. */
+  #endedMs = 0;
+  #load = 0;
+  #failedAtMs = Number.NEGATIVE_INFINITY;
+  #scheduled = false;
+  #drained: (() => void)[] = [];
+
+  constructor(ports: InboundPorts<E>) {
+    this.#ports = ports;
+  }
+
+  /** Messages to append, in order. Bounded by admission (persist_max_inflight_mails). */
+  submit(entries: E[]): void {
+    for (const entry of entries) this.#queue.push(entry);
+    this.#schedule();
+  }
+
+  /** Of the append under way; 0 when there is none. */
+  get ageMs(): number {
+    return this.#sinceMs === null ? 0 : this.#ports.now() - this.#sinceMs;
+  }
+
+  /** Appends follow one another with hardly a pause: new mail keeps this relay busy. */
+  get busy(): boolean {
+    return this.#load > BUSY_SHARE && this.#ports.now() - this.#endedMs < IDLE_MS;
+  }
+
+  #measure(sinceMs: number): void {
+    const nowMs = this.#ports.now();
+    const share = Math.min(1, (nowMs - sinceMs) / Math.max(1, nowMs - this.#endedMs));
+    this.#load += (share - this.#load) * NEWEST_WEIGHT;
+    this.#endedMs = nowMs;
+  }
+
+  /** An append failed within the last second and none succeeded since. */
+  get failing(): boolean {
+    const sinceMs = this.#ports.now() - this.#failedAtMs;
+    return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
+  }
+
+  /** Resolves when nothing is queued or under way. */
+  drain(): Promise<void> {
+    if (this.#isIdle()) return Promise.resolve();
+    this.#schedule();
+    return new Promise((resolve) => this.#drained.push(resolve));
+  }
+
+  #isIdle(): boolean {
+    return this.#sinceMs === null && this.#queue.length + this.#withdrawals.length === 0;
+  }
+
+  /** Once per turn of the event loop, so that what several threads send in one turn shares an append. */
+  #schedule(): void {
+    if (this.#scheduled || this.#sinceMs !== null) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      if (this.#sinceMs === null) this.#next();
+    });
+  }
+
+  #next(): void {
+    if (this.#queue.length + this.#withdrawals.length === 0) {
+      for (const resolve of this.#drained.splice(0)) resolve();
+      return;
+    }
+    const entries = this.#take();
+    const task: AppendTask = {
+      kind: 'append',
+      metas: [],
+      contents: [],
+      shards: [],
+      withdrawals: this.#withdrawals,
+    };
+    this.#withdrawals = [];
+    for (const { message } of entries) {
+      const wire: Wire = [];
+      writeMessage(wire, message);
+      wire[CONTENT_AT] = 0;
+      task.metas.push(encodeMeta(wire));
+      task.contents.push(message.content);
+      task.shards.push(shardOfQueueId(message.queueId));
+    }
+    this.#sinceMs = this.#ports.now();
+    this.#ports.append(task).then(
+      (appended) => this.#succeeded(entries, task, appended),
+      (error: unknown) => this.#broke(entries, task, error),
+    );
+  }
+
+  #take(): E[] {
+    let bytes = 0;
+    let count = 0;
+    while (count < this.#queue.length && count < MAX_MESSAGES) {
+      bytes += (this.#queue[count] as E).message.sizeBytes;
+      if (count > 0 && bytes > MAX_BYTES) break;
+      count++;
+    }
+    if (count === this.#queue.length) {
+      const all = this.#queue;
+      this.#queue = [];
+      return all;
+    }
+    return this.#queue.splice(0, count);
+  }
+
+  #succeeded(entries: E[], { shards }: AppendTask, appended: Appended): void {
+    this.#measure(this.#sinceMs ?? this.#endedMs);
+    this.#sinceMs = null;
+    this.#failedAtMs = Number.NEGATIVE_INFINITY;
+    const outcomes: InboundOutcome[] = new Array(entries.length).fill('committed');
+    for (const i of appended.withdrawn) outcomes[i] = 'withdrawn';
+    for (const i of appended.abandoned) {
+      outcomes[i] = 'abandoned';
+      this.#withdrawals.push(appended.firstSeq + i, shards[i] as number);
+    }
+    // The next append runs while the ports look at this one.
+    this.#next();
+    if (entries.length > 0) this.#ports.journaled(entries, outcomes, appended);
+  }
+
+  #broke(entries: E[], { withdrawals }: AppendTask, thrown: unknown): void {
+    const error =
+      thrown instanceof RelayError ? thrown : new RelayError('storage-failed', String(thrown), thrown);
+    this.#sinceMs = null;
+    // A journal that is full is no sign of a fault.
+    if (error.code !== 'storage-full') this.#failedAtMs = this.#ports.now();
+    this.#withdrawals = withdrawals.concat(this.#withdrawals);
+    if (entries.length > 0) {
+      this.#next();
+      this.#ports.failed(entries, error);
+    } else setTimeout(() => this.#schedule(), FAILURE_MEMORY_MS).unref();
+  }
+}

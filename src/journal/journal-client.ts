@@ -1,0 +1,69 @@
+/**
+ * The journal as the main thread sees it. One task after the other, in the order they were asked: what a read found
+ * is all that appends before it brought. A thread that dies is our own fault, and the process ends with it.
+ */
+import { fileURLToPath } from 'node:url';
+import { Piscina } from 'piscina';
+import {
+  fromFault,
+  type JournalAnswer,
+  type JournalResults,
+  type JournalStart,
+  type JournalTask,
+} from './tasks.ts';
+
+export interface JournalPool {
+  run(task: JournalTask): Promise<JournalAnswer>;
+  destroy(): Promise<void>;
+}
+
+export function startJournalThread(start: JournalStart): JournalPool {
+  const pool = new Piscina({
+    filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
+    workerData: start,
+    minThreads: 1,
+    maxThreads: 1,
+    idleTimeout: Number.POSITIVE_INFINITY,
+    concurrentTasksPerWorker: 1,
+    // It sleeps on the task counter instead of its event loop: less than half the latency.
+    atomics: 'sync',
+    trackUnmanagedFds: false,
+    recordTiming: false,
+    workerHistogram: false,
+  });
+  pool.on('error', () => {}); // it ended between tasks: the next task says so
+  return { run: (task) => pool.run(task), destroy: () => pool.destroy() };
+}
+
+export class JournalClient {
+  readonly #pool: JournalPool;
+  readonly #died: (error: Error) => void;
+
+  constructor(pool: JournalPool, died: (error: Error) => void) {
+    this.#pool = pool;
+    this.#died = died;
+  }
+
+  /** @throws RelayError */
+  async run<K extends JournalTask['kind']>(
+    task: Extract<JournalTask, { kind: K }>,
+  ): Promise<JournalResults[K]> {
+    let answer: JournalAnswer;
+    try {
+      answer = await this.#pool.run(task);
+    } catch (error) {
+      this.#died(error as Error);
+      throw error;
+    }
+    if (answer.fault !== null) throw fromFault(answer.fault);
+    return answer.value as JournalResults[K];
+  }
+
+  async close(remove: boolean): Promise<void> {
+    try {
+      await this.run({ kind: 'close', remove });
+    } finally {
+      await this.#pool.destroy();
+    }
+  }
+}

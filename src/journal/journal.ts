@@ -1,0 +1,369 @@
+/**
+ * The journal of one relay process: what is durable here is acknowledged (I1: on this node's disk), then taken over to
+ * the shards by a lane for each. Bounded by `journal.max_mb` on disk and a share of the content arena in memory (I5).
+ */
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { CommitBatch, CommitResult, JournalMark, OutboxPlan } from '../database/database.ts';
+import type { Message } from '../mail/message.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
+import { type Arena, CHUNK_BYTES } from '../native.ts';
+import { type Draining, DrainLane, type LanePorts } from './drain-lane.ts';
+import { Inbound, type InboundOutcome } from './inbound.ts';
+import type { JournalClient } from './journal-client.ts';
+import type { JournalState } from './state-file.ts';
+import type { Appended, Opened } from './tasks.ts';
+
+export interface JournalPorts<E> {
+  mark(shard: number, journal: string): Promise<{ mark: JournalMark; queue: string }>;
+  commit(batch: CommitBatch): Promise<CommitResult>;
+  plan(entry: Draining): void;
+  /** It is in its shard. The reference on its content stays the journal's. */
+  drained(entry: Draining, leaseUntilMs: number): void;
+  cancel(plan: OutboxPlan[]): void;
+  /** It is durable, and the journal has its own reference on the content; else its session gave it up before. */
+  answered(entry: E, isDurable: boolean): void;
+  failed(entries: E[], error: RelayError): void;
+  /** Whether new mail has to be refused for want of room. */
+  full(isFull: boolean): void;
+}
+
+export interface JournalOptions {
+  folder: string;
+  /** Shards of the configuration. */
+  shards: readonly { id: number; name: string }[];
+  maxBytes: number;
+  /** Messages that waited so long are not held back for new mail any more. */
+  maxDelayMs: number;
+  arena: Pick<Arena, 'chunkCount' | 'freeChunks' | 'retain' | 'release' | 'file'>;
+  leaseMs: number;
+  log: Log;
+  now?: () => number;
+}
+
+export interface JournalStats {
+  bytes: number;
+  maxBytes: number;
+  /** Messages not taken over yet. */
+  waiting: number;
+  /** When the first of them was received. */
+  oldestMs: number | null;
+  shards: DrainLane['stats'][];
+}
+
+/** Messages that wait for their shard may have so much of the arena; more of it must stay free. */
+const MEMORY_SHARE = 1 / 2;
+const FREE_SHARE = 1 / 4;
+/** An open file counts as so many chunks: descriptors are scarce, too. */
+const FILE_CHUNKS = 16;
+/** Room kept for what is on its way in when new mail is refused. */
+const RESERVE_SHARE = 1 / 16;
+/** The journal's thread hears of marks at most so often. */
+const PASSED_MS = 100;
+const SAVE_MS = 5000;
+/** While the relay is busy a lane rests so many times as long as it works, up to this share of the journal. */
+const YIELD_REST = 4;
+const YIELD_SHARE = 1 / 2;
+const COMPACT_PAUSE_MS = 5;
+
+export class Journal<E extends { message: Message }> {
+  readonly #client: JournalClient;
+  readonly #ports: JournalPorts<E>;
+  readonly #options: JournalOptions;
+  readonly #now: () => number;
+  readonly #inbound: Inbound<E>;
+  readonly #lanes = new Map<number, DrainLane>();
+  #state: JournalState | null = null;
+  #bytes = 0;
+  #heldChunks = 0;
+  #full = false;
+  #told: Promise<void> | null = null;
+  /** Marks moved since the thread heard of them. */
+  #untold = false;
+  #tellPauseMs = PASSED_MS;
+  #savedAtMs = 0;
+  #compacting = false;
+  #stopped = false;
+
+  constructor(client: JournalClient, ports: JournalPorts<E>, options: JournalOptions) {
+    this.#client = client;
+    this.#ports = ports;
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#inbound = new Inbound<E>({
+      append: (task) => client.run(task),
+      journaled: (entries, outcomes, appended) => this.#journaled(entries, outcomes, appended),
+      failed: (entries, error) => {
+        ports.failed(entries, error);
+      },
+      now: this.#now,
+    });
+  }
+
+  /**
+   * Reads what the life before left.
+   * @throws RelayError when it is of another make, or mail waits in it for a shard the configuration does not have.
+   */
+  async open(): Promise<Opened> {
+    const opened = await this.#client.run({ kind: 'open' });
+    this.#state = opened.state;
+    const { log, shards, folder } = this.#options;
+    for (const [shard, { records }] of opened.waiting)
+      if (records > 0 && shards.every(({ id }) => id !== shard))
+        throw new RelayError(
+          'config-invalid',
+          `${records} messages in the journal ${folder} wait for shard ${shard}, which the config does not have: put the shard back (with "weight": 0 it gets nothing new) until they are drained`,
+        );
+    for (const { segment, at, bytes, records } of opened.lost)
+      log.error('journal.damaged', {
+        segment,
+        at,
+        bytes,
+        records,
+        advice:
+          'the disk gave back other bytes than were written; what can be read is drained, and the segment kept as *.damaged',
+      });
+    if (opened.tailBytes > 0) log.warn('journal.tail-cut', { bytes: opened.tailBytes });
+    const waiting = new Map(opened.waiting);
+    for (const { id, name } of shards) {
+      const none = { records: 0, bytes: 0, oldestMs: null };
+      const options = {
+        shard: id,
+        name,
+        journal: opened.state.journal,
+        firstSeq: opened.firstSeq,
+        waiting: waiting.get(id) ?? none,
+        leaseMs: this.#options.leaseMs,
+        log,
+      };
+      this.#lanes.set(id, new DrainLane(this.#lanePorts(), options));
+    }
+    this.#measure(opened.bytes);
+    if (this.waiting > 0) log.info('journal.replays', { waiting: this.waiting, bytes: opened.bytes });
+    return opened;
+  }
+
+  #lanePorts(): LanePorts {
+    const { arena } = this.#options;
+    const { chunkCount } = arena;
+    const chunksOf = ({ content, sizeBytes }: Message): number =>
+      arena.file(content) === null ? Math.max(1, Math.ceil(sizeBytes / CHUNK_BYTES)) : FILE_CHUNKS;
+    return {
+      mark: (shard) => this.#ports.mark(shard, (this.#state as JournalState).journal),
+      begin: async (shard, mark, queue) => {
+        await this.#checkQueue(shard, queue);
+        return this.#client.run({ kind: 'begin', shard, mark });
+      },
+      read: (task) => this.#client.run(task),
+      commit: (batch) => this.#ports.commit(batch),
+      plan: (entry) => this.#ports.plan(entry),
+      drained: (entry, leaseUntilMs) => this.#ports.drained(entry, leaseUntilMs),
+      cancel: (plan) => this.#ports.cancel(plan),
+      release: (content) => arena.release(content),
+      room: () =>
+        Math.min(chunkCount * MEMORY_SHARE - this.#heldChunks, arena.freeChunks() - chunkCount * FREE_SHARE) |
+        0,
+      kept: (message) => {
+        this.#heldChunks += chunksOf(message);
+      },
+      gone: (message) => {
+        this.#heldChunks -= chunksOf(message);
+      },
+      pace: (oldestMs) => this.#pace(oldestMs),
+      passed: () => this.#tellPassed(),
+      now: this.#now,
+      setTimer: (fire, ms) => void setTimeout(fire, ms).unref(),
+    };
+  }
+
+  /** New mail comes first, while there is room for it and nothing has waited too long. */
+  #pace(oldestMs: number | null): number {
+    const { maxBytes, maxDelayMs } = this.#options;
+    if (!this.#inbound.busy || this.#bytes > maxBytes * YIELD_SHARE) return 0;
+    return oldestMs !== null && this.#now() - oldestMs > maxDelayMs ? 0 : YIELD_REST;
+  }
+
+  /** Mail must not go to another queue than the one that has its first half. An empty lane may go anywhere. */
+  async #checkQueue(shard: number, queue: string): Promise<void> {
+    const state = this.#state as JournalState;
+    const before = state.queues[shard];
+    if (before === queue) return;
+    if (before !== undefined && (this.#lanes.get(shard)?.depth ?? 0) > 0)
+      throw new RelayError(
+        'config-invalid',
+        `the journal ${this.#options.folder} holds mail for another queue than the one shard ${shard} has now (${before}, now ${queue}): point the shard at its old database until the journal is drained`,
+      );
+    const queues = { ...state.queues, [shard]: queue };
+    await this.#client.run({ kind: 'remember', queues });
+    state.queues = queues;
+  }
+
+  /**
+   * Begins to drain. Shards that answer are asked first, so that a mistake ends the start.
+   * @throws RelayError when a shard is not the one mail was drained to before.
+   */
+  async start(): Promise<void> {
+    const errors = await Promise.all(
+      [...this.#lanes.values()].map((lane) =>
+        lane.tryBegin().then(
+          () => null,
+          (error: unknown) => error,
+        ),
+      ),
+    );
+    for (const error of errors)
+      if (error instanceof RelayError && !error.temporary && error.code !== 'schema-unknown') throw error;
+    for (const lane of this.#lanes.values()) lane.start();
+  }
+
+  /** Complete messages: each gets its verdict once. */
+  submit(entries: E[]): void {
+    this.#inbound.submit(entries);
+  }
+
+  get ageMs(): number {
+    return this.#inbound.ageMs;
+  }
+
+  get failing(): boolean {
+    return this.#inbound.failing;
+  }
+
+  get slot(): JournalState['slot'] {
+    return this.#state?.slot ?? null;
+  }
+
+  /** Keeps the number of this process, for a start without any server. */
+  async rememberSlot(number: number): Promise<void> {
+    const slot = { number, seenAtMs: this.#now() };
+    await this.#client.run({ kind: 'remember', slot });
+    if (this.#state !== null) this.#state.slot = slot;
+  }
+
+  /** Messages not taken over yet. */
+  get waiting(): number {
+    let sum = 0;
+    for (const lane of this.#lanes.values()) sum += lane.depth;
+    return sum;
+  }
+
+  stats(): JournalStats {
+    const shards = [...this.#lanes.values()].map((lane) => lane.stats);
+    const times = shards.flatMap(({ oldestMs }) => (oldestMs === null ? [] : [oldestMs]));
+    return {
+      bytes: this.#bytes,
+      maxBytes: this.#options.maxBytes,
+      waiting: this.waiting,
+      oldestMs: times.length === 0 ? null : Math.min(...times),
+      shards,
+    };
+  }
+
+  #journaled(entries: E[], outcomes: InboundOutcome[], appended: Appended): void {
+    const { arena } = this.#options;
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i] as E;
+      const { message } = entry;
+      if (outcomes[i] !== 'committed') {
+        this.#ports.answered(entry, false);
+        continue;
+      }
+      arena.retain(message.content);
+      this.#lanes
+        .get(shardOfQueueId(message.queueId))
+        ?.add(appended.firstSeq + i, message, appended.position);
+      this.#ports.answered(entry, true);
+    }
+    this.#measure(appended.bytes);
+  }
+
+  #measure(bytes: number): void {
+    this.#bytes = bytes;
+    const { maxBytes, log } = this.#options;
+    const isFull = bytes > maxBytes * (1 - RESERVE_SHARE);
+    if (isFull === this.#full) return;
+    this.#full = isFull;
+    this.#ports.full(isFull);
+    if (isFull) log.warn('journal.full', { bytes, waiting: this.waiting });
+    else log.info('journal.has-room', { bytes, waiting: this.waiting });
+  }
+
+  /** Segments that are done with go, a little later and all at once. */
+  #tellPassed(): void {
+    this.#untold = true;
+    if (this.#told !== null || this.#stopped) return;
+    this.#told = new Promise<void>((resolve) => void setTimeout(resolve, this.#tellPauseMs).unref())
+      .then(() => {
+        this.#untold = false;
+        this.#tellPauseMs = PASSED_MS;
+        return this.#passed();
+      })
+      .catch((error: unknown) => {
+        this.#options.log.warn('journal.cannot-tidy', { error });
+        this.#tellPauseMs = SAVE_MS;
+        this.#untold = true;
+      })
+      .finally(() => {
+        this.#told = null;
+        if (this.#untold) this.#tellPassed();
+      });
+  }
+
+  async #passed(): Promise<void> {
+    if (this.#stopped) return;
+    const marks: [number, JournalMark][] = [];
+    for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
+    const save = this.waiting === 0 && this.#now() - this.#savedAtMs >= SAVE_MS;
+    if (save) this.#savedAtMs = this.#now();
+    const { bytes, compactable } = await this.#client.run({ kind: 'passed', marks, save });
+    this.#measure(bytes);
+    if (compactable && !this.#compacting) void this.#compact();
+  }
+
+  /** Step by step: what arrives meanwhile is appended between them. */
+  async #compact(): Promise<void> {
+    this.#compacting = true;
+    try {
+      while (!this.#stopped && (await this.#client.run({ kind: 'compact' })))
+        await new Promise((resolve) => setTimeout(resolve, COMPACT_PAUSE_MS).unref());
+      if (!this.#stopped) await this.#passed();
+    } catch (error) {
+      this.#options.log.warn('journal.cannot-tidy', { error });
+    }
+    this.#compacting = false;
+  }
+
+  /** Resolves when everything submitted has its verdict. */
+  settled(): Promise<void> {
+    return this.#inbound.drain();
+  }
+
+  /** From now on nothing waits for company. */
+  hurry(): void {
+    for (const lane of this.#lanes.values()) lane.hurry();
+  }
+
+  /** Resolves when every shard has all its messages, but for those it refuses. */
+  async drained(): Promise<void> {
+    await Promise.all([...this.#lanes.values()].map((lane) => lane.drained()));
+  }
+
+  /** Begins no further transfer; resolves when those under way are over. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all([...this.#lanes.values()].map((lane) => lane.stop()));
+  }
+
+  /** @param discard what is empty and will not be used again goes. What waits stays for the next start. */
+  async close(discard: boolean): Promise<void> {
+    this.#stopped = true;
+    await this.#told;
+    const marks: [number, JournalMark][] = [];
+    for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
+    if (this.#state !== null)
+      await this.#client.run({ kind: 'passed', marks, save: true }).catch((error: unknown) => {
+        this.#options.log.warn('journal.cannot-tidy', { error });
+      });
+    await this.#client.close(discard && this.#state !== null && this.waiting === 0);
+  }
+}

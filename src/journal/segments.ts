@@ -1,0 +1,207 @@
+/** The segments of a journal as its thread knows them, and how they are found at start. */
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { RelayError } from '../base/errors.ts';
+import {
+  BLOCK_BYTES,
+  decodeMeta,
+  JOURNAL_VERSION,
+  RECORD_KIND,
+  type RecordHead,
+  recordBytes,
+  type SegmentHead,
+} from './format.ts';
+import { type Damage, type FoundRecord, SegmentReader } from './segment-reader.ts';
+import { unknownVersion } from './state-file.ts';
+import type { Lost } from './tasks.ts';
+
+/** What a segment holds for one shard. */
+export interface Share {
+  firstSeq: number;
+  lastSeq: number;
+  bytes: number;
+  /** Messages among its records. */
+  messages: number;
+}
+
+export interface Segment {
+  number: number;
+  path: string;
+  /** All before it is valid. */
+  end: number;
+  shares: Map<number, Share>;
+  /** Raised when it is rewritten. */
+  generation: number;
+  /** Damage was found in it: it is kept for the operator when it is done with. */
+  damaged: boolean;
+}
+
+const NAME = /^(\d{10})\.segment$/;
+export const segmentPath = (folder: string, number: number): string =>
+  join(folder, `${String(number).padStart(10, '0')}.segment`);
+
+export function addShare(segment: Pick<Segment, 'shares'>, record: RecordHead): void {
+  const { shard, seq, kind } = record;
+  let share = segment.shares.get(shard);
+  if (share === undefined) {
+    share = { firstSeq: seq, lastSeq: seq, bytes: 0, messages: 0 };
+    segment.shares.set(shard, share);
+  }
+  share.lastSeq = seq;
+  share.bytes += recordBytes(record);
+  if (kind === RECORD_KIND.message) share.messages++;
+}
+
+/** Numbers of the segments in a folder, ascending. */
+export function segmentNumbers(folder: string): number[] {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
+  }
+  return names
+    .flatMap((name) => {
+      const number = NAME.exec(name)?.[1];
+      return number === undefined ? [] : [Number(number)];
+    })
+    .sort((a, b) => a - b);
+}
+
+/** Whether records may lie there that nobody has drained. */
+export function holdsRecords(folder: string): boolean {
+  return segmentNumbers(folder).some((number) => statSync(segmentPath(folder, number)).size > BLOCK_BYTES);
+}
+
+export interface Scan {
+  segments: Segment[];
+  /** null: there is no segment. */
+  journal: string | null;
+  lastSeq: number;
+  withdrawn: Set<number>;
+  newestQueueId: string | null;
+  lost: Lost[];
+  tailBytes: number;
+}
+
+/**
+ * Reads all there is. Damage costs the records it hit; at the very end it is what was being written when the relay
+ * was cut off.
+ * @param journal its name, where it is known.
+ * @throws RelayError 'schema-unknown' for segments of another make, 'data-dir-unusable' for those of another journal.
+ */
+export function scanSegments(folder: string, journal: string | null): Scan {
+  const scan: Scan = {
+    segments: [],
+    journal,
+    lastSeq: 0,
+    withdrawn: new Set(),
+    newestQueueId: null,
+    lost: [],
+    tailBytes: 0,
+  };
+  const numbers = segmentNumbers(folder);
+  const heads = numbers.map((number) => headOf(segmentPath(folder, number)));
+  for (const [i, number] of numbers.entries()) checkHead(scan, segmentPath(folder, number), heads[i] ?? null);
+  for (const [i, number] of numbers.entries()) {
+    const next = numbers[i + 1] === number + 1 ? (heads[i + 1]?.previousEnd ?? 0) : 0;
+    scan.lastSeq = Math.max(scan.lastSeq, heads[i]?.firstSeq ?? 0);
+    const headLost = heads[i] === null && i < numbers.length - 1;
+    scan.segments.push(scanOne(scan, folder, number, next, i === numbers.length - 1, headLost));
+  }
+  return scan;
+}
+
+function headOf(path: string): SegmentHead | null {
+  const reader = new SegmentReader(path);
+  try {
+    return reader.head();
+  } finally {
+    reader.close();
+  }
+}
+
+function checkHead(scan: Scan, path: string, head: SegmentHead | null): void {
+  if (head === null) return;
+  if (head.version !== JOURNAL_VERSION) throw unknownVersion(path, head.version);
+  scan.journal ??= head.journal;
+  if (head.journal !== scan.journal)
+    throw new RelayError(
+      'data-dir-unusable',
+      `${path} is of journal ${head.journal}, the others are of ${scan.journal}: move what does not belong there out of the folder`,
+    );
+}
+
+function scanOne(
+  scan: Scan,
+  folder: string,
+  number: number,
+  knownEnd: number,
+  isLast: boolean,
+  headLost: boolean,
+): Segment {
+  const path = segmentPath(folder, number);
+  const reader = new SegmentReader(path);
+  const end = knownEnd === 0 ? reader.sizeBytes : Math.min(knownEnd, reader.sizeBytes);
+  const segment: Segment = { number, path, end, shares: new Map(), generation: 0, damaged: headLost };
+  const bad: (Damage | FoundRecord)[] = [];
+  let lastFrameAt = 0;
+  try {
+    const head = { journal: scan.journal ?? '', number };
+    for (const found of reader.records(head, BLOCK_BYTES, end, () => true)) {
+      lastFrameAt = Math.max(lastFrameAt, found.frameAt);
+      if (found.kindOfFind === 'damage' || !found.intact) bad.push(found);
+      if (found.kindOfFind === 'record') learn(scan, segment, found);
+    }
+  } finally {
+    reader.close();
+  }
+  for (const found of bad) {
+    if (isLast && found.frameAt === lastFrameAt) {
+      scan.tailBytes += found.kindOfFind === 'damage' ? found.bytes : recordBytes(found);
+      continue;
+    }
+    segment.damaged = true;
+    // What is known of it is told when its turn comes: it may have been drained long ago.
+    if (found.kindOfFind === 'damage') scan.lost.push(lostBytes(path, found));
+  }
+  return segment;
+}
+
+function learn(scan: Scan, segment: Segment, record: FoundRecord): void {
+  scan.lastSeq = Math.max(scan.lastSeq, record.seq);
+  addShare(segment, record);
+  if (record.meta === null) return;
+  if (record.kind === RECORD_KIND.withdrawal) {
+    scan.withdrawn.add(decodeMeta(record.meta)[0] as number);
+    return;
+  }
+  const queueId = queueIdOf(record.meta);
+  if (queueId > (scan.newestQueueId ?? '')) scan.newestQueueId = queueId;
+}
+
+/** The first value of a message (mail/message-wire.ts), without parsing the rest of it. */
+export const queueIdOf = (meta: string): string => meta.slice(2, meta.indexOf('"', 2));
+
+const lostBytes = (segment: string, { at, bytes, records }: Damage): Lost => ({
+  segment,
+  at,
+  bytes,
+  records,
+  queueId: null,
+  reversePath: null,
+});
+
+/** A record whose turn came and which cannot be read. */
+export function lostRecord(segment: string, record: FoundRecord): Lost {
+  const values = record.meta === null ? [] : decodeMeta(record.meta);
+  return {
+    segment,
+    at: record.contentAt,
+    bytes: recordBytes(record),
+    records: 1,
+    queueId: (values[0] as string | undefined) ?? null,
+    reversePath: (values[9] as string | undefined) ?? null,
+  };
+}

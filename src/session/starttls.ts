@@ -1,0 +1,88 @@
+/**
+ * TLS of a session: STARTTLS (RFC 3207), TLS from the first byte, and what follows from either. After the handshake the
+ * dialog begins anew; nothing that was said before counts.
+ */
+import { TLS_VERIFY } from '../native.ts';
+import { argumentOf } from '../protocol/command.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
+import type { TlsFacts } from '../protocol/tls-facts.ts';
+import { welcome } from './arrival.ts';
+import type { Session } from './session.ts';
+import { CLOSED, NEW, SECURING } from './state.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+export const startTls: Verb<true> = {
+  name: 'STARTTLS',
+  beforeTls: true,
+
+  check(session, line): true | Reply {
+    if (session.secure) return REPLY.alreadySecure;
+    if (session.listener.tls === 'off') return REPLY.notImplemented;
+    if (argumentOf(line, 8) !== '') return REPLY.noArgument;
+    return session.state.phase === 'new' ? REPLY.helloFirst : true;
+  },
+
+  admit({ context }): Reply | null {
+    const { tlsSlot, settings, port } = context;
+    return tlsSlot < 0 || port.handshakes() >= settings.maxHandshakes ? REPLY.tlsUnavailable : null;
+  },
+
+  apply(session) {
+    session.reset();
+    session.reply(REPLY.startTls);
+    beginTls(session);
+  },
+};
+
+/** Whether the verb has to wait for TLS here. */
+export function lacksTls({ listener, secure }: SessionView, verb: Verb<unknown>): boolean {
+  return listener.tls === 'required' && !secure && verb.beforeTls !== true;
+}
+
+/** What EHLO says of STARTTLS. */
+export function offersStartTls({ listener, secure, context }: SessionView): boolean {
+  return !secure && (listener.tls === 'optional' || listener.tls === 'required') && context.tlsSlot >= 0;
+}
+
+/** Begins the handshake once what was said is out. */
+export function beginTls(session: Session): void {
+  const { context, connection, listener } = session;
+  session.state = SECURING;
+  context.port.secure(connection, context.tlsSlot, listener.verify, '', '');
+  context.port.deadline(connection, context.settings.handshakeTimeoutMs);
+}
+
+/** TLS stands (RFC 3207 §4.2). */
+export function secured(session: Session, facts: TlsFacts): void {
+  if (session.state.phase !== 'securing') return;
+  const { settings, relayPolicy } = session.context;
+  const { version, cipher, fingerprint, verifyError, binding } = facts;
+  const verified = fingerprint !== '' && (verifyError === 0 || settings.clientFingerprints.has(fingerprint));
+  session.secure = true;
+  session.channelBinding =
+    binding === '' ? null : { type: 'tls-exporter', octets: Buffer.from(binding, 'hex') };
+  session.user = null;
+  session.mayRelay = relayPolicy.isRelayClient(session.client.address);
+  session.state = NEW;
+  const { address, sessionId } = session.client;
+  session.client = { address, sessionId, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
+  session.resumed();
+  if (session.listener.verify === TLS_VERIFY.need && !verified) {
+    session.reply(REPLY.clientCertificateRefused);
+    session.close();
+  } else if (session.listener.tls === 'implicit') welcome(session);
+}
+
+/** The handshake failed, or did not end in time; the connection ends without a word. */
+export function notSecured(session: Session, reason: string): void {
+  if (session.state.phase !== 'securing') return;
+  session.state = CLOSED;
+  const { id, client, context } = session;
+  context.log.info('session.tls-failed', { session: id, client: client.address, reason });
+}
+
+/** Ends a handshake that takes too long, or that a drain does not wait for. */
+export function abandonTls(session: Session, reason: string): void {
+  notSecured(session, reason);
+  session.context.port.close(session.connection, true);
+}

@@ -1,0 +1,95 @@
+/**
+ * Certificates from files: read, checked as far as OpenSSL does not say it in words an operator understands, and put
+ * in order: which of them serve together, and under which names.
+ */
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { RelayError } from '../base/errors.ts';
+
+export interface Certificate {
+  /** PEM with the chain, and PEM of the key. */
+  chain: string;
+  key: string;
+  leaf: X509Certificate;
+  /** Host names it is good for, in lower case; `*.example.com` too. */
+  names: string[];
+}
+
+export interface Group {
+  certificates: number[];
+  names: string[];
+}
+
+/** @throws RelayError naming the key of the config, the file and what to do. */
+export function readPem(file: string, key: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new RelayError('config-invalid', `${key}: ${(error as Error).message}`, error);
+  }
+}
+
+/**
+ * @param keyFile absent: the key lies in the certificate's file.
+ * @param at key of the config that holds both, 'tls' or 'tls.certificates.0'.
+ * @throws RelayError
+ */
+export function readCertificate(file: string, keyFile: string | undefined, at: string): Certificate {
+  const chain = readPem(file, `${at}.cert_file`);
+  const key = keyFile === undefined ? chain : readPem(keyFile, `${at}.key_file`);
+  let leaf: X509Certificate;
+  try {
+    leaf = new X509Certificate(chain);
+  } catch (error) {
+    throw new RelayError(
+      'config-invalid',
+      `${at}.cert_file: ${file} holds no certificate in PEM format`,
+      error,
+    );
+  }
+  if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) {
+    const place = keyFile === undefined ? `${at}.cert_file: ${file}` : `${at}.key_file: ${keyFile}`;
+    throw new RelayError('config-invalid', `${place} holds no private key in PEM format without a password`);
+  }
+  return { chain, key, leaf, names: namesOf(leaf) };
+}
+
+/** Host names among the alternative names; the common name of a certificate without any. */
+function namesOf(leaf: X509Certificate): string[] {
+  const alternatives = (leaf.subjectAltName ?? '').split(', ').flatMap((name) => {
+    const [, host] = /^DNS:([^"]+)$/.exec(name) ?? [];
+    return host === undefined ? [] : [host.toLowerCase()];
+  });
+  if (leaf.subjectAltName !== undefined) return alternatives;
+  const common = /^CN=(\S+)$/m.exec(leaf.subject)?.[1];
+  return common === undefined ? [] : [common.toLowerCase()];
+}
+
+/**
+ * Which certificates answer to which name: for each name one of each type of key, the first in the list, an exact
+ * name before a wildcard. The first group holds the first certificate and serves clients that name none.
+ */
+export function groupByName(certificates: readonly { names: readonly string[]; keyType: string }[]): Group[] {
+  const groups = new Map<string, Group>();
+  const group = (members: number[], names: string[]): void => {
+    const key = members.join();
+    const known = groups.get(key);
+    if (known === undefined) groups.set(key, { certificates: members, names });
+    else known.names.push(...names);
+  };
+  const [first] = certificates;
+  if (first !== undefined && first.names.length === 0) group([0], []);
+  const all = new Set(certificates.flatMap(({ names }) => names));
+  for (const name of all) {
+    const wildcard = name.replace(/^[^.]+/, '*');
+    const byType = new Map<string, number>();
+    for (const wanted of [name, wildcard])
+      for (const [i, { names, keyType }] of certificates.entries())
+        if (names.includes(wanted) && !byType.has(keyType)) byType.set(keyType, i);
+    group(
+      [...byType.values()].sort((a, b) => a - b),
+      [name],
+    );
+  }
+  return [...groups.values()];
+}
