@@ -52,7 +52,7 @@ export const policySchema = z.strictObject({
   }).prefault({}).describe('Limits of open connections, over all processes of the host.'),
   rates: z.strictObject({
     ...part('defer', []),
-    limits: z.array(rate).default([]).describe('Token buckets, shared by all processes of the host.').meta(live),
+    limits: z.array(rate).default([]).describe('Token buckets, shared by all processes of the host, or by all nodes (scope).').meta(live),
   }).prefault({}).describe('Limits of how often.'),
   bans: z.strictObject({
     ...part('reject', KNOWN),
