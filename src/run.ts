@@ -17,9 +17,8 @@ import type { Config } from './config/schema.ts';
 import { type Drainable, Lifecycle } from './control/lifecycle.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
+import { type HostPolicy, openHostPolicy } from './host-policy.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
-import type { PolicyMemory } from './policy/host-memory.ts';
-import { PolicyKeeper } from './policy/keeper.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -59,7 +58,7 @@ interface Serving extends Drainable {
   addresses: ListeningAddress[];
   control: ControlTarget;
   healthy(): boolean;
-  keeper: PolicyKeeper;
+  policy: HostPolicy;
 }
 
 interface Context {
@@ -146,7 +145,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: { ...relay.control, bans: relay.keeper },
+    target: { ...relay.control, bans: relay.policy.keeper },
     reload: () => lifecycle.reload(),
     log,
   });
@@ -157,23 +156,11 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   signals.deliverTo(lifecycle);
   const code = await lifecycle.ended;
   await control.close();
-  await relay.keeper.close();
+  await relay.policy.close();
   log.info('relay.stopped', { code });
   log.close();
   lock.release();
   process.exit(code);
-}
-
-/** What the policy of the host remembers, and what operators ask of it. */
-function keep(memory: PolicyMemory, { config, log, current }: Context): PolicyKeeper {
-  return new PolicyKeeper({
-    memory,
-    dataDir: config.data_dir,
-    log,
-    forgetMs: () => current().policy.bans.forget_ms,
-    greylisting: () => current().policy.greylist.enabled,
-    now: Date.now,
-  });
 }
 
 /** The only relay process is this one: whoever started it starts it again when it crashes. */
@@ -188,10 +175,11 @@ async function startAlone(context: Context): Promise<Serving> {
   );
   const { onlyPlace } = await import('./process-place.ts');
   const place = onlyPlace(config, sockets);
-  const keeper = keep(openPolicyMemory(place.policy, mapSharedMemory), context);
+  const memory = openPolicyMemory(place.policy, mapSharedMemory);
+  const policy = await openHostPolicy({ ...context, memory });
   const relay = await startRelay({ config, configPath, log, version: version(), place });
   // Its main thread is this one: whoever is asked can answer.
-  return Object.assign(relay, { healthy: () => true, keeper });
+  return Object.assign(relay, { healthy: () => true, policy });
 }
 
 async function startSupervisor(context: Context, processes: number, leftovers: number[]): Promise<Serving> {
@@ -214,8 +202,8 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   const counts = mapSharedMemory(fd, bytes);
   const shared = mapSharedMemory(fd, bytes + policyMemoryBytes(sizes));
   initializePolicyMemory(shared, sizes, randomInt(2 ** 31), bytes);
-  const policy = new PolicyMemory(shared, sizes, 0, bytes);
-  const keeper = keep(policy, context);
+  const memory = new PolicyMemory(shared, sizes, 0, bytes);
+  const policy = await openHostPolicy({ ...context, memory });
   log.info('supervisor.starting', { processes, leftovers });
   const supervisor = new Supervisor({
     config,
@@ -234,7 +222,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
     clearCounts: (number) => {
       clearCounts(counts, number);
-      policy.clearProcess(number);
+      memory.clearProcess(number);
     },
     now: Date.now,
     setTimer(ms, fire) {
@@ -243,7 +231,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     },
   });
   await supervisor.start();
-  return Object.assign(supervisor, { keeper });
+  return Object.assign(supervisor, { policy });
 }
 
 /** The settings of node:cluster are those of the next fork. */

@@ -28,6 +28,7 @@ const ROOTS = new Set([
   'src/run.ts',
   'src/relay.ts',
   'src/relay-control.ts',
+  'src/host-policy.ts',
   'src/relay-database.ts',
   'src/relay-scheduling.ts',
   'src/relay-intake.ts',

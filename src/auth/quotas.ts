@@ -33,13 +33,14 @@ type Counter = keyof UserQuotas;
 export type QuotaRefusal = Counter | 'full' | null;
 
 export class Quotas {
-  readonly #table: BigInt64Array;
+  /** Key and counters of each slot; eight words. */
+  readonly table: BigInt64Array;
   readonly #slots: number;
   readonly #now: () => number;
 
   /** @param memory zeroed once, a multiple of 64 bytes. */
   constructor(memory: ArrayBufferLike, now: () => number) {
-    this.#table = new BigInt64Array(memory);
+    this.table = new BigInt64Array(memory);
     this.#slots = memory.byteLength / SLOT_BYTES;
     this.#now = now;
   }
@@ -79,7 +80,7 @@ export class Quotas {
   }
 
   #count(word: number, windowMs: number): number {
-    const value = Atomics.load(this.#table, word);
+    const value = Atomics.load(this.table, word);
     return value >> 32n === this.#window(windowMs) ? Number(value & COUNT_MASK) : 0;
   }
 
@@ -87,11 +88,11 @@ export class Quotas {
   #add(word: number, windowMs: number, more: number, limit: number): boolean {
     const window = this.#window(windowMs);
     for (;;) {
-      const value = Atomics.load(this.#table, word);
+      const value = Atomics.load(this.table, word);
       const count = value >> 32n === window ? Number(value & COUNT_MASK) : 0;
       if (limit > 0 && count + more > limit) return false;
       const next = (window << 32n) | BigInt(Math.min(count + more, 0x7fffffff));
-      if (Atomics.compareExchange(this.#table, word, value, next) === value) return true;
+      if (Atomics.compareExchange(this.table, word, value, next) === value) return true;
     }
   }
 
@@ -100,11 +101,11 @@ export class Quotas {
     const { windowMs, of } = COUNTERS[counter] as (typeof COUNTERS)[number];
     const less = of === 'messages' ? 1 : recipients;
     for (;;) {
-      const value = Atomics.load(this.#table, slot + 1 + counter);
+      const value = Atomics.load(this.table, slot + 1 + counter);
       if (value >> 32n !== this.#window(windowMs)) return;
       const count = Math.max(0, Number(value & COUNT_MASK) - less);
       const next = ((value >> 32n) << 32n) | BigInt(count);
-      if (Atomics.compareExchange(this.#table, slot + 1 + counter, value, next) === value) return;
+      if (Atomics.compareExchange(this.table, slot + 1 + counter, value, next) === value) return;
     }
   }
 
@@ -112,33 +113,53 @@ export class Quotas {
     return BigInt(Math.floor(this.#now() / windowMs));
   }
 
+  /**
+   * Changes a counter of a key by what was counted elsewhere, or raises it to what it was there.
+   * @param by 'add': the count is changed by so much; 'raise': it becomes at least so much.
+   * @returns the word it is in; -1: of another window than now, or no room.
+   */
+  counted(key: bigint, counter: number, window: number, by: 'add' | 'raise', count: number): number {
+    const { windowMs } = COUNTERS[counter] as (typeof COUNTERS)[number];
+    if (BigInt(window) !== this.#window(windowMs)) return -1;
+    const slot = this.#slotOf(key);
+    if (slot < 0) return -1;
+    for (const word = slot + 1 + counter; ; ) {
+      const value = Atomics.load(this.table, word);
+      const before = this.#count(word, windowMs);
+      const after = by === 'add' ? Math.max(0, before + count) : Math.max(before, count);
+      const next = (BigInt(window) << 32n) | BigInt(Math.min(after, 0x7fffffff));
+      if (Atomics.compareExchange(this.table, word, value, next) === value) return word;
+    }
+  }
+
   /** First word of the user's slot, taken for it if need be: a free one, or one whose user sent nothing today. -1: full. */
   #slot(user: string): number {
-    const key = keyOf(user);
+    return this.#slotOf(keyOf(user));
+  }
+
+  #slotOf(key: bigint): number {
     const start = Number((key & 0x7fffffffffffffffn) % BigInt(this.#slots));
     let stale = -1;
     for (let probe = 0; probe < Math.min(PROBES, this.#slots); probe++) {
       const word = ((start + probe) % this.#slots) * SLOT_WORDS;
-      const found = Atomics.load(this.#table, word);
+      const found = Atomics.load(this.table, word);
       if (found === key) return word;
-      if (found === 0n) return this.#claim(stale < 0 ? word : stale, key, user);
+      if (found === 0n) return this.#claim(stale < 0 ? word : stale, key);
       if (stale < 0 && this.#isStale(word)) stale = word;
     }
-    return stale < 0 ? -1 : this.#claim(stale, key, user);
+    return stale < 0 ? -1 : this.#claim(stale, key);
   }
 
-  #claim(word: number, key: bigint, user: string): number {
-    const before = Atomics.load(this.#table, word);
-    if (before !== 0n && !this.#isStale(word)) return this.#slot(user);
-    const was = Atomics.compareExchange(this.#table, word, before, key);
-    return was === before || was === key ? word : this.#slot(user);
+  #claim(word: number, key: bigint): number {
+    const before = Atomics.load(this.table, word);
+    if (before !== 0n && !this.#isStale(word)) return this.#slotOf(key);
+    const was = Atomics.compareExchange(this.table, word, before, key);
+    return was === before || was === key ? word : this.#slotOf(key);
   }
 
   #isStale(word: number): boolean {
     const day = this.#window(DAY_MS);
-    return (
-      Atomics.load(this.#table, word + 2) >> 32n < day && Atomics.load(this.#table, word + 4) >> 32n < day
-    );
+    return Atomics.load(this.table, word + 2) >> 32n < day && Atomics.load(this.table, word + 4) >> 32n < day;
   }
 }
 

@@ -41,6 +41,8 @@ const rate = z.strictObject({
 
 export const policySchema = z.strictObject({
   tag_header: z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/, 'the name of a header field').default('X-ProtoRelay-Policy').describe('Header field that the mode tag adds above our Received.').meta(live),
+  scope: z.enum(['auto', 'host', 'cluster']).default('auto').describe('Who shares buckets of rates, bans, greylist and quotas of users: host: the relay processes of this host; cluster: all nodes that use the same scheduler.redis; auto: cluster where scheduler.engine is bullmq.'),
+  sync_interval_ms: ms(20, 1000).default(100).describe('scope cluster: how often a host tells the other nodes what it counted, and hears what they did; nothing waits for it.'),
   max_counters: count(1024, 16_777_216).default(65_536).describe('Buckets of rates and failures that this host remembers (16 bytes each); those that are fullest are forgotten first.'),
   connections: z.strictObject({
     ...part('defer', []),
@@ -50,7 +52,7 @@ export const policySchema = z.strictObject({
   }).prefault({}).describe('Limits of open connections, over all processes of the host.'),
   rates: z.strictObject({
     ...part('defer', []),
-    limits: z.array(rate).default([]).describe('Token buckets, shared by all processes of the host.').meta(live),
+    limits: z.array(rate).default([]).describe('Token buckets, shared by all processes of the host, or by all nodes (scope).').meta(live),
   }).prefault({}).describe('Limits of how often.'),
   bans: z.strictObject({
     ...part('reject', KNOWN),

@@ -215,14 +215,20 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
 }
 
 function checkScheduler(
-  { database, delivery, scheduler: { engine, redis } }: Config,
+  { database, delivery, policy, scheduler: { engine, redis } }: Config,
   isSet: (path: string[]) => boolean,
   problem: Say,
   warning: Say,
 ): void {
+  const used = engine === 'bullmq' || policy.scope === 'cluster';
+  if (used && redis.tls_ca_file !== null && !redis.url.startsWith('rediss:'))
+    problem(['scheduler', 'redis', 'tls_ca_file'], 'has an effect with a rediss:// URL only');
   if (engine === 'embedded') {
-    if (isSet(['scheduler', 'redis']))
-      warning(['scheduler', 'redis'], 'has no effect: scheduler.engine is "embedded"');
+    if (!used && isSet(['scheduler', 'redis']))
+      warning(
+        ['scheduler', 'redis'],
+        'has no effect: scheduler.engine is "embedded", and policy.scope is not "cluster"',
+      );
     if (delivery.max_cluster_connections_per_destination > 0)
       problem(
         ['delivery', 'max_cluster_connections_per_destination'],
@@ -235,8 +241,6 @@ function checkScheduler(
       ['scheduler', 'engine'],
       'bullmq needs a queue that nodes share: set database.driver to "mysql" or "mysql_distributed"',
     );
-  if (redis.tls_ca_file !== null && !redis.url.startsWith('rediss:'))
-    problem(['scheduler', 'redis', 'tls_ca_file'], 'has an effect with a rediss:// URL only');
 }
 
 function checkServer(config: Config, server: ServerConfig, path: Finding['path'], problem: Say): void {

@@ -176,11 +176,11 @@ const deliveryTls = z.strictObject({
 });
 
 const redis = z.strictObject({
-  url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('bullmq: the Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
-  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('bullmq: begins the names of all keys. Nodes that share a queue share it; nobody else may.'),
-  password: z.string().min(1).max(256).nullable().default(null).describe('bullmq: password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
-  tls_ca_file: z.string().min(1).nullable().default(null).describe('bullmq: certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
-  timeout_ms: ms(10, 60_000).default(2000).describe('bullmq: time for one command; then Redis is given up until it answers again, and the queue is polled.'),
+  url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('The Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
+  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may.'),
+  password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
+  tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
+  timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
   reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: rows whose node died, and what Redis forgot.'),
   min_processes: count(1, 10_000).default(1).describe('bullmq: relay processes of all nodes together, at least. Limits of destinations are divided by it where Redis never told how many there are.'),
 });

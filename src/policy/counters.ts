@@ -1,8 +1,10 @@
 /**
  * Token buckets by name. `CounterStore` is what the policy knows of them; `HostCounters` keeps them in the memory that
- * all threads and processes of a host share. A store of a cluster answers later: then the session waits.
+ * all threads and processes of a host share. What nodes share comes in from the side (`cluster.ts`): whoever takes
+ * tokens waits for nobody.
  */
-import { SlotTable } from './slot-table.ts';
+import { type Drained, NotedSlots, notedBytes } from './noted-slots.ts';
+import { SlotTable, slotsOf } from './slot-table.ts';
 
 /** `limit` tokens come back in `intervalMs`; at most `burst` are there at once. */
 export interface Bucket {
@@ -19,46 +21,114 @@ export interface CounterStore {
   take(name: string, tokens: number, bucket: Bucket, nowMs: number): Taken | Promise<Taken>;
 }
 
+/** Longest time until nodes hear of each other, with what may come between. */
+const UNHEARD_US = 2_000_000;
+
+/** Memory of what other nodes are to be told about so many buckets. */
+export const untoldBytes = (slots: number): number => notedBytes + slotsOf(slots) * 8;
+
 /**
  * The generic cell rate algorithm: of a bucket only the time is kept at which it will be full again, one word that is
  * moved by compare-and-exchange. A time in the past is a full bucket, so nothing has to be swept.
  */
 export class HostCounters implements CounterStore {
-  readonly #table: SlotTable;
+  readonly table: SlotTable;
   /** Microseconds since 1970, one for each slot; the odd ones of the table seen as 64-bit words. */
   readonly #fullAt: BigInt64Array;
+  /** Microseconds of tokens taken here that other nodes were not told of; null: nobody is to be told. */
+  readonly #untold: BigInt64Array | null = null;
+  readonly #noted: NotedSlots | null = null;
   #nowUs = 0;
 
-  constructor(memory: ArrayBufferLike, offset: number, slots: number) {
-    this.#table = new SlotTable(memory, offset, slots);
-    const { words } = this.#table;
+  /** @param toldAt where it is kept what other nodes are to be told (`untoldBytes`); null: nothing. */
+  constructor(memory: ArrayBufferLike, offset: number, slots: number, toldAt: number | null = null) {
+    this.table = new SlotTable(memory, offset, slots);
+    const { words } = this.table;
     this.#fullAt = new BigInt64Array(words.buffer, words.byteOffset, words.length / 2);
+    if (toldAt === null) return;
+    this.#noted = new NotedSlots(memory, toldAt);
+    this.#untold = new BigInt64Array(memory, toldAt + notedBytes, this.table.slots);
   }
 
   take(name: string, tokens: number, { limit, intervalMs, burst }: Bucket, nowMs: number): Taken {
     const nowUs = nowMs * 1000;
     this.#nowUs = nowUs;
-    const perTokenUs = (intervalMs * 1000) / limit;
+    // Whole: else what takes are rounded to adds up to more than the bucket holds, and its last token is never given.
+    const perTokenUs = Math.round((intervalMs * 1000) / limit);
     const capacityUs = perTokenUs * Math.max(burst, tokens);
-    const slot = this.#table.claim(name, this.#worth, this.#clear);
+    // What nodes took before they heard of each other was too much: a debt, of a bucket each and the time it took.
+    const { nodes } = this.table;
+    const debtUs = capacityUs * nodes + (nodes - 1) * UNHEARD_US;
+    const slot = this.table.claim(name, this.#worth, this.#clear);
     const at = slot * 2 + 1;
     for (;;) {
       const before = Atomics.load(this.#fullAt, at);
       // A clock that was set back must not lock anybody out for longer than an empty bucket would.
-      const fullAt = Math.min(Math.max(Number(before), nowUs), nowUs + capacityUs);
+      const fullAt = Math.min(Math.max(Number(before), nowUs), nowUs + debtUs);
       const after = Math.round(fullAt + perTokenUs * tokens);
       if (after > nowUs + capacityUs) {
         if (fullAt < Number(before))
           Atomics.compareExchange(this.#fullAt, at, before, BigInt(Math.round(fullAt)));
         return Math.ceil((after - nowUs - capacityUs) / 1000);
       }
-      if (Atomics.compareExchange(this.#fullAt, at, before, BigInt(after)) === before) return 0;
+      if (Atomics.compareExchange(this.#fullAt, at, before, BigInt(after)) !== before) continue;
+      if (this.#untold !== null) this.#note(slot, perTokenUs * tokens);
+      return 0;
     }
+  }
+
+  #note(slot: number, costUs: number): void {
+    const cost = BigInt(Math.max(1, Math.round(costUs)));
+    if (Atomics.add(this.#untold as BigInt64Array, slot, cost) === 0n) this.#noted?.add(slot);
+  }
+
+  /** What was taken here since the last time: slots, and microseconds of each. At most so many; the rest comes next. */
+  drain(most: number, take: (slot: number, costUs: number) => void): Drained {
+    const [untold, noted] = [this.#untold, this.#noted];
+    if (untold === null || noted === null) return 'all';
+    const one = (slot: number): void => {
+      const costUs = Number(Atomics.exchange(untold, slot, 0n));
+      if (costUs > 0) take(slot, costUs);
+    };
+    const drained = noted.drain(most, one);
+    // More than fit were noted: all that anybody took from is looked for.
+    if (drained === 'overflowed')
+      for (let slot = 0; slot < untold.length; slot++) if (untold[slot] !== 0n) one(slot);
+    return drained;
+  }
+
+  /** Another node took tokens worth so many microseconds, at that time. */
+  addTaken(tag: number, place: number, costUs: number, atUs: number, nowUs: number): void {
+    this.#move(tag, place, nowUs, (fullAt) => Math.max(fullAt, atUs) + costUs);
+  }
+
+  /** Another node's bucket will not be full before that. */
+  raise(tag: number, place: number, fullAtUs: number, nowUs: number): void {
+    this.#move(tag, place, nowUs, (fullAt) => Math.max(fullAt, fullAtUs));
+  }
+
+  #move(tag: number, place: number, nowUs: number, next: (fullAt: number) => number): void {
+    if (tag === 0) return;
+    // Full again by now, and nobody asked for it here.
+    if (next(0) <= nowUs && this.table.findAt(tag, place) < 0) return;
+    this.#nowUs = nowUs;
+    const at = this.table.claimAt(tag, place, this.#worth, this.#clear) * 2 + 1;
+    for (;;) {
+      const before = Atomics.load(this.#fullAt, at);
+      const after = BigInt(Math.round(next(Number(before))));
+      if (after <= before || Atomics.compareExchange(this.#fullAt, at, before, after) === before) return;
+    }
+  }
+
+  /** When the bucket in a slot will be full, in microseconds. */
+  fullAtUs(slot: number): number {
+    return Number(Atomics.load(this.#fullAt, slot * 2 + 1));
   }
 
   /** How long its bucket is not full yet. */
   readonly #worth = (slot: number): number => Number(this.#fullAt[slot * 2 + 1]) - this.#nowUs;
   readonly #clear = (slot: number): void => {
     Atomics.store(this.#fullAt, slot * 2 + 1, 0n);
+    if (this.#untold !== null) Atomics.store(this.#untold, slot, 0n);
   };
 }

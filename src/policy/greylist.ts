@@ -4,6 +4,7 @@
  */
 import { formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
+import type { NotedSlots } from './noted-slots.ts';
 import { type Found, type Hit, Part, type Subject } from './part.ts';
 import type { SlotTable } from './slot-table.ts';
 
@@ -11,16 +12,48 @@ type GreylistConfig = Config['policy']['greylist'];
 
 /** `first` of one that has passed. */
 const PASSED = 0;
+/** Other nodes are told that somebody was seen again when it was not for so long. */
+const TELL_AGAIN_S = 3600;
+/** From here on `first` is a time, below it of a client the times it passed. */
+const FIRST_TIME_S = 1_000_000_000;
+
+/** What is kept of one slot, in seconds since 1970. */
+export interface Seen {
+  first: number;
+  last: number;
+}
 
 export class Greylist {
   readonly part: Part;
   readonly #config: GreylistConfig;
   readonly #table: SlotTable;
+  readonly #noted: NotedSlots | null;
 
-  constructor(config: GreylistConfig, table: SlotTable) {
+  /** @param noted what other nodes are to hear of; null: there are none. */
+  constructor(config: GreylistConfig, table: SlotTable, noted: NotedSlots | null = null) {
     this.part = new Part(config);
     this.#config = config;
     this.#table = table;
+    this.#noted = noted;
+  }
+
+  /** What another node knows of a key. */
+  merge(tag: number, place: number, theirs: Seen): void {
+    if (tag === 0 || theirs.last === 0) return;
+    const slot = this.#claimAt(tag, place);
+    const ours = { first: this.#word(slot, 2), last: this.#word(slot, 3) };
+    const { first, last } = mergeSeen(ours, theirs, this.#config);
+    Atomics.store(this.#table.words, slot * 4 + 2, first);
+    Atomics.store(this.#table.words, slot * 4 + 3, last);
+  }
+
+  /** What is known of the key in a slot; `last` 0: nothing. */
+  seen(slot: number): Seen {
+    return { first: this.#word(slot, 2), last: this.#word(slot, 3) };
+  }
+
+  #note(slot: number, before: number, nowS: number): void {
+    if (this.#noted !== null && nowS - before >= TELL_AGAIN_S) this.#noted.add(slot);
   }
 
   /** Addresses compare without case: who changes it is nobody new. */
@@ -44,12 +77,17 @@ export class Greylist {
     Atomics.store(words, slot * 4 + 3, nowS);
     if (isNew) {
       Atomics.store(words, slot * 4 + 2, nowS);
+      this.#noted?.add(slot);
       return Math.max(1, Math.ceil(delay_ms / 1000));
     }
-    if (first === PASSED) return 0;
+    if (first === PASSED) {
+      this.#note(slot, last, nowS);
+      return 0;
+    }
     const waitMs = first * 1000 + delay_ms - nowMs;
     if (waitMs > 0) return Math.ceil(waitMs / 1000);
     Atomics.store(words, slot * 4 + 2, PASSED);
+    this.#noted?.add(slot);
     this.#passed(network, nowS);
     return 0;
   }
@@ -68,6 +106,7 @@ export class Greylist {
     const { words } = this.#table;
     if ((nowS - this.#word(slot, 3)) * 1000 > keep_ms) return false;
     if (this.#word(slot, 2) < client_passes) return false;
+    this.#note(slot, this.#word(slot, 3), nowS);
     Atomics.store(words, slot * 4 + 3, nowS);
     return true;
   }
@@ -78,21 +117,48 @@ export class Greylist {
     const { words } = this.#table;
     Atomics.add(words, slot * 4 + 2, 1);
     Atomics.store(words, slot * 4 + 3, nowS);
+    this.#noted?.add(slot);
   }
 
   #claim(key: string): number {
-    const { words } = this.#table;
-    return this.#table.claim(
-      key,
-      (slot) => this.#word(slot, 3),
-      (slot) => {
-        Atomics.store(words, slot * 4 + 2, 0);
-        Atomics.store(words, slot * 4 + 3, 0);
-      },
-    );
+    return this.#table.claim(key, this.#worth, this.#clear);
   }
+
+  #claimAt(tag: number, place: number): number {
+    return this.#table.claimAt(tag, place, this.#worth, this.#clear);
+  }
+
+  readonly #worth = (slot: number): number => this.#word(slot, 3);
+  readonly #clear = (slot: number): void => {
+    Atomics.store(this.#table.words, slot * 4 + 2, 0);
+    Atomics.store(this.#table.words, slot * 4 + 3, 0);
+  };
 
   #hit(detail: string, waitS: number): Hit {
     return { rule: 'greylist', mode: this.part.mode, detail, text: `${waitS}` };
   }
+}
+
+/**
+ * What two nodes know of one key as one: whoever passed anywhere has passed, the first time is the earliest, passes of a
+ * client are the most that one counted. What is too old to count here does not count against what is new there.
+ */
+export function mergeSeen(
+  ours: Seen,
+  theirs: Seen,
+  { retry_window_ms, keep_ms }: { retry_window_ms: number; keep_ms: number },
+): Seen {
+  const lastsMs = (seen: Seen): number => (seen.first >= FIRST_TIME_S ? retry_window_ms : keep_ms);
+  if (ours.last === 0 || (theirs.last - ours.last) * 1000 > lastsMs(ours)) return theirs;
+  if ((ours.last - theirs.last) * 1000 > lastsMs(theirs)) return ours;
+  const last = Math.max(ours.last, theirs.last);
+  if (ours.first === PASSED || theirs.first === PASSED) {
+    return {
+      first: PASSED,
+      last: Math.max(...[ours, theirs].map((one) => (one.first === PASSED ? one.last : 0))),
+    };
+  }
+  if (ours.first < FIRST_TIME_S || theirs.first < FIRST_TIME_S)
+    return { first: Math.max(ours.first, theirs.first), last };
+  return { first: Math.min(ours.first, theirs.first), last };
 }

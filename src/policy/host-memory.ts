@@ -1,7 +1,9 @@
 /** The memory that the policy shares over the threads and processes of a host: what lies where in it. */
+import type { PolicyConfig } from '../config/policy-schema.ts';
 import { BanTable, banTableBytes } from './ban-table.ts';
 import { ConnectionSketch, clearSketch, sketchBytes } from './connection-sketch.ts';
-import { type CounterStore, HostCounters } from './counters.ts';
+import { HostCounters, untoldBytes } from './counters.ts';
+import { NotedSlots, notedBytes } from './noted-slots.ts';
 import { SlotTable, slotTableBytes } from './slot-table.ts';
 
 /** How much is kept of each; fixed while the host runs. */
@@ -10,20 +12,29 @@ export interface PolicySizes {
   buckets: number;
   bans: number;
   greylist: number;
+  /** Whether there is room to note what other nodes are to be told. */
+  shared: boolean;
 }
 
+/** Whether nodes share what they know: as the config says, or else where they share the queue's schedule. */
+export function isShared({ policy, scheduler }: SharedConfig): boolean {
+  return policy.scope === 'auto' ? scheduler.engine === 'bullmq' : policy.scope === 'cluster';
+}
+
+type SharedConfig = { policy: Pick<PolicyConfig, 'scope'>; scheduler: { engine: 'embedded' | 'bullmq' } };
+type SizesConfig = SharedConfig & {
+  policy: { max_counters: number; bans: { max_entries: number }; greylist: { max_entries: number } };
+};
+
 /** Sizes from the config, for as many processes. */
-export function policySizes(
-  {
-    policy,
-  }: { policy: { max_counters: number; bans: { max_entries: number }; greylist: { max_entries: number } } },
-  processes: number,
-): PolicySizes {
+export function policySizes(config: SizesConfig, processes: number): PolicySizes {
+  const { policy } = config;
   return {
     processes,
     buckets: policy.max_counters,
     bans: policy.bans.max_entries,
     greylist: policy.greylist.max_entries,
+    shared: isShared(config),
   };
 }
 
@@ -46,13 +57,16 @@ export function openPolicyMemory({ fd, offset, sizes, process }: PolicyPlace, ma
 }
 
 /** Offsets, and where it ends. */
-function layout({ processes, buckets, bans, greylist }: PolicySizes, base: number) {
+function layout({ processes, buckets, bans, greylist, shared }: PolicySizes, base: number) {
   const page = (bytes: number): number => Math.ceil(bytes / 4096) * 4096;
   const bucketsAt = base;
   const greylistAt = bucketsAt + page(slotTableBytes(buckets));
   const bansAt = greylistAt + page(slotTableBytes(greylist));
   const sketchAt = bansAt + page(banTableBytes(bans));
-  return { bucketsAt, greylistAt, bansAt, sketchAt, bytes: sketchAt + page(sketchBytes(processes)) - base };
+  const untoldAt = sketchAt + page(sketchBytes(processes));
+  const notedAt = untoldAt + (shared ? page(untoldBytes(buckets)) : 0);
+  const bytes = notedAt + (shared ? page(notedBytes) : 0) - base;
+  return { bucketsAt, greylistAt, bansAt, sketchAt, untoldAt, notedAt, bytes };
 }
 
 export const policyMemoryBytes = (sizes: PolicySizes): number => layout(sizes, 0).bytes;
@@ -70,8 +84,10 @@ export function initializePolicyMemory(
 }
 
 export class PolicyMemory {
-  readonly counters: CounterStore;
+  readonly counters: HostCounters;
   readonly greylist: SlotTable;
+  /** Slots of the greylist that other nodes are to hear of; null: there are none. */
+  readonly greylistNoted: NotedSlots | null;
   readonly bans: BanTable;
   readonly connections: ConnectionSketch;
   /** The greylist as it is written to a file and read from it, its seed included. */
@@ -80,8 +96,9 @@ export class PolicyMemory {
 
   /** @param process whose connections this thread counts. */
   constructor(memory: ArrayBufferLike, sizes: PolicySizes, process: number, offset = 0) {
-    const { bucketsAt, greylistAt, bansAt, sketchAt } = layout(sizes, offset);
-    this.counters = new HostCounters(memory, bucketsAt, sizes.buckets);
+    const { bucketsAt, greylistAt, bansAt, sketchAt, untoldAt, notedAt } = layout(sizes, offset);
+    this.counters = new HostCounters(memory, bucketsAt, sizes.buckets, sizes.shared ? untoldAt : null);
+    this.greylistNoted = sizes.shared ? new NotedSlots(memory, notedAt) : null;
     this.greylist = new SlotTable(memory, greylistAt, sizes.greylist);
     this.greylistBytes = new Uint8Array(memory, greylistAt, slotTableBytes(sizes.greylist));
     this.bans = new BanTable(memory, bansAt, sizes.bans);

@@ -28,6 +28,8 @@ export interface KeeperOptions {
   forgetMs: () => number;
   /** Whether the greylist is in use. */
   greylisting: () => boolean;
+  /** An operator deleted a ban. */
+  deleted: (network: string) => void;
   now: () => number;
 }
 
@@ -87,6 +89,7 @@ export class PolicyKeeper {
     const network = networkOf(text);
     const held = (memory.bans.get(network)?.untilMs ?? 0) > now();
     memory.bans.remove(network);
+    this.#options.deleted(formatNetwork(network));
     if (held) log.info('policy.ban-deleted', { network: formatNetwork(network) });
     return held;
   }

@@ -66,7 +66,7 @@ export class Policy {
     this.dnsbl = new Dnsbl(policy.dnsbl, dns);
     this.senderDomain = new SenderDomain(policy.sender_domain, dns);
     this.addresses = new AddressValidation(policy.address_validation, dns);
-    this.greylist = new Greylist(policy.greylist, memory.greylist);
+    this.greylist = new Greylist(policy.greylist, memory.greylist, memory.greylistNoted);
     this.rates = new Rates(policy.rates, memory.counters);
     this.earlyTalker = new Part(policy.early_talker);
     this.tarpit = new Part(policy.tarpit);

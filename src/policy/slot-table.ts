@@ -10,11 +10,13 @@ const SLOT_WORDS = 4;
 const PROBES = 8;
 const HEADER_WORDS = 4;
 const SEED = 0;
+/** Nodes that count together, this one included; 0: it counts alone. */
+const NODES = 1;
 
-export const slotTableBytes = (slots: number): number => (HEADER_WORDS + roundUp(slots) * SLOT_WORDS) * 4;
+export const slotTableBytes = (slots: number): number => (HEADER_WORDS + slotsOf(slots) * SLOT_WORDS) * 4;
 
 /** A power of two, so that a hash is a place by its low bits. */
-function roundUp(slots: number): number {
+export function slotsOf(slots: number): number {
   let size = PROBES;
   while (size < slots) size *= 2;
   return size;
@@ -24,13 +26,12 @@ export class SlotTable {
   /** Two words of value for each slot, at `slot * 4 + 2`. */
   readonly words: Int32Array;
   readonly #mask: number;
-  readonly #seed: number;
+  readonly #header: Int32Array;
 
   /** @param offset multiple of 16. */
   constructor(memory: ArrayBufferLike, offset: number, slots: number) {
-    const header = new Int32Array(memory, offset, HEADER_WORDS);
-    this.#seed = Atomics.load(header, SEED);
-    this.#mask = roundUp(slots) - 1;
+    this.#header = new Int32Array(memory, offset, HEADER_WORDS);
+    this.#mask = slotsOf(slots) - 1;
     this.words = new Int32Array(memory, offset + HEADER_WORDS * 4, (this.#mask + 1) * SLOT_WORDS);
   }
 
@@ -39,10 +40,45 @@ export class SlotTable {
     new Int32Array(memory, offset, HEADER_WORDS)[SEED] = seed | 1;
   }
 
+  get slots(): number {
+    return this.#mask + 1;
+  }
+
+  get seed(): number {
+    return Atomics.load(this.#header, SEED);
+  }
+
+  get nodes(): number {
+    return Math.max(1, Atomics.load(this.#header, NODES));
+  }
+
+  set nodes(nodes: number) {
+    Atomics.store(this.#header, NODES, nodes);
+  }
+
+  /** From now on keys fall where this seed says; what was kept is forgotten. */
+  reseed(seed: number): void {
+    Atomics.store(this.#header, SEED, seed | 1);
+    this.words.fill(0);
+  }
+
+  /** The key in a slot as it is known wherever the seed is the same; `tag` 0: none. */
+  tagOf(slot: number): number {
+    return Atomics.load(this.words, slot * SLOT_WORDS);
+  }
+
+  placeOf(slot: number): number {
+    return this.words[slot * SLOT_WORDS + 1] as number;
+  }
+
   /** The slot of a key, or -1. */
   find(key: string): number {
-    const place = hash(key, this.#seed);
-    const tag = hash(key, ~this.#seed) || 1;
+    const { seed } = this;
+    return this.findAt(hash(key, ~seed) || 1, hash(key, seed));
+  }
+
+  /** The same for a key as `tagOf` and `placeOf` say it. */
+  findAt(tag: number, place: number): number {
     for (let i = 0; i < PROBES; i++) {
       const slot = (place + i) & this.#mask;
       if (Atomics.load(this.words, slot * SLOT_WORDS) === tag && this.words[slot * SLOT_WORDS + 1] === place)
@@ -57,8 +93,17 @@ export class SlotTable {
    * @param clear empties the value of a slot that changes hands.
    */
   claim(key: string, worth: (slot: number) => number, clear: (slot: number) => void): number {
-    const place = hash(key, this.#seed);
-    const tag = hash(key, ~this.#seed) || 1;
+    const { seed } = this;
+    return this.claimAt(hash(key, ~seed) || 1, hash(key, seed), worth, clear);
+  }
+
+  /** The same for a key as `tagOf` and `placeOf` say it. */
+  claimAt(
+    tag: number,
+    place: number,
+    worth: (slot: number) => number,
+    clear: (slot: number) => void,
+  ): number {
     let least = -1;
     let leastWorth = Number.POSITIVE_INFINITY;
     for (let i = 0; i < PROBES; i++) {

@@ -8,23 +8,23 @@
  * before it is used once more. Every command has a time limit, and nothing waits for Redis but what is about Redis.
  */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { Queue, Worker } from 'bullmq';
-import { Redis, type RedisOptions } from 'ioredis';
+import { Redis } from 'ioredis';
 import type { Log } from '../base/log.ts';
+import {
+  type ConnectionOptions,
+  MAX_RETRY_MS,
+  redisOptions as optionsOf,
+  RETRY_MS,
+  type RedisAccess,
+} from '../base/redis-options.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
 import type { ConnectionDemand, SharedConnections } from './connections.ts';
 import type { SharedRates } from './rates.ts';
 import { BEAT, LEASE_CONNECTIONS, LEASE_TOKENS } from './redis-scripts.ts';
 
-export interface BullmqAgendaOptions {
-  url: string;
-  prefix: string;
-  password?: string | undefined;
-  tlsCaFile?: string | undefined;
-  /** For each command, and for connecting. */
-  timeoutMs: number;
+export interface BullmqAgendaOptions extends RedisAccess {
   /** A process that was not heard of for so long is forgotten: it is not sending any more. */
   forgetMs: number;
   /** Processes assumed while Redis never told how many there are. */
@@ -40,9 +40,6 @@ const QUEUE = 'due';
 const BEAT_MS = 1000;
 /** A process without a beat for so long is silent. */
 const SILENT_MS = 5000;
-/** Pauses before Redis is tried again; doubled while it fails. */
-const RETRY_MS = 500;
-const MAX_RETRY_MS = 5000;
 /** Used for so long without a fault, the next fault is the first again. */
 const STEADY_MS = 30_000;
 const FLUSH_MS = 20;
@@ -58,8 +55,6 @@ interface JobOf {
   d: string;
   s: number;
 }
-
-type ConnectionOptions = Omit<RedisOptions, 'replyMapping'>;
 
 /** What is used while Redis is. */
 interface Session {
@@ -119,7 +114,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#process = `${options.name}/${randomBytes(6).toString('hex')}`;
     this.#members = { all: options.minProcesses, silent: 0 };
     const redisOptions: ConnectionOptions = {
-      ...connectionOptions(options),
+      ...optionsOf(options),
       lazyConnect: true,
       enableOfflineQueue: false,
       maxRetriesPerRequest: null,
@@ -401,20 +396,6 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     for (const connection of session.connections) connection.disconnect();
     session.queue?.close().catch(() => {});
   }
-}
-
-function connectionOptions({ url, password, tlsCaFile, timeoutMs }: BullmqAgendaOptions): ConnectionOptions {
-  const options: ConnectionOptions = {
-    protocol: 2,
-    connectTimeout: timeoutMs,
-    keepAlive: 10_000,
-    retryStrategy: (times) => Math.min(RETRY_MS * times, MAX_RETRY_MS),
-  };
-  if (password !== undefined) options.password = password;
-  if (url.startsWith('rediss:')) {
-    options.tls = tlsCaFile === undefined ? {} : { ca: readFileSync(tlsCaFile) };
-  }
-  return options;
 }
 
 /** BullMQ keeps colons in ids for itself. */

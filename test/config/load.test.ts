@@ -479,4 +479,15 @@ test('the scheduler bullmq: what it cannot work with is named', () => {
     problems('{ "scheduler": { "redis": { "url": "http://x" } } }').join(),
     /a URL such as redis:/,
   );
+  // policy.scope "cluster" uses the same section, with any engine.
+  const { warnings } = load('{ "scheduler": { "redis": { "url": "redis://r" } } }');
+  assert.match(warnings.join(), /scheduler\.redis: has no effect: .*policy\.scope is not "cluster"/);
+  const used = '"redis": { "url": "redis://r", "tls_ca_file": "ca.pem" } }, "policy": { "scope": "cluster" }';
+  assert.match(problems(`{ "scheduler": { ${used} }`).join(), /tls_ca_file: has an effect with a rediss/);
+  assert.doesNotMatch(
+    load(
+      '{ "scheduler": { "redis": { "url": "redis://r" } }, "policy": { "scope": "cluster" } }',
+    ).warnings.join(),
+    /has no effect/,
+  );
 });

@@ -53,6 +53,21 @@ test('a bucket never gives more than its burst and what came back, and says exac
   );
 });
 
+test('a bucket gives all of its burst, also where a token is no whole number of microseconds', () => {
+  for (const [limit, burst] of [
+    [7, 1],
+    [22, 1],
+    [7, 7],
+    [11, 300],
+  ] as const) {
+    const store = counters();
+    const bucket = { limit, intervalMs: 60_000, burst };
+    for (let i = 0; i < burst; i++)
+      assert.equal(store.take('x', 1, bucket, 1_700_000_000_000), 0, `${limit}`);
+    assert.ok((store.take('x', 1, bucket, 1_700_000_000_000) as number) > 0);
+  }
+});
+
 test('buckets are many, apart, and forgotten when full; a clock set back locks nobody out', () => {
   const store = counters(64);
   const bucket = { limit: 1, intervalMs: 1000, burst: 1 };

@@ -1,0 +1,124 @@
+/**
+ * Bans as all nodes know them: for each network the newest fact counts, a ban or that it was deleted. What changes in
+ * this host's table becomes facts; facts of other nodes change the table, which is saved on every host.
+ */
+import { formatNetwork, parseNetwork } from '../base/ip.ts';
+import { BAN_KINDS, type Ban, type BanTable } from './ban-table.ts';
+
+export interface BanFact {
+  network: string;
+  /** When it became so, by the clock of Redis. */
+  atMs: number;
+  /** `[kind, sinceMs, untilMs, times]` as JSON; '' when it was deleted. */
+  text: string;
+}
+
+export interface ClusterBansOptions {
+  table: BanTable;
+  /** How long a ban that is over still counts. */
+  forgetMs: () => number;
+  /** Facts that are kept at most: twice as many; beyond, those that end first are forgotten. */
+  maxEntries: number;
+}
+
+/** How long it is known that a ban was deleted: a node that was away for longer may bring it back. */
+const DELETED_MS = 86_400_000;
+
+export class ClusterBans {
+  readonly #options: ClusterBansOptions;
+  readonly #known = new Map<string, BanFact>();
+  #seenVersion = -1;
+
+  constructor(options: ClusterBansOptions) {
+    this.#options = options;
+  }
+
+  /** What this host found out since the last time. */
+  changes(nowMs: number): BanFact[] {
+    const { table, forgetMs } = this.#options;
+    const { version } = table;
+    if (version === this.#seenVersion) return [];
+    // What was there before it was looked at for the first time is as old as it says.
+    const isFirst = this.#seenVersion === -1;
+    this.#seenVersion = version;
+    const facts: BanFact[] = [];
+    for (const ban of table.list(nowMs - forgetMs())) {
+      const text = textOf(ban);
+      if (this.#known.get(ban.network)?.text === text) continue;
+      const fact = { network: ban.network, atMs: isFirst ? ban.sinceMs : nowMs, text };
+      this.#known.set(ban.network, fact);
+      facts.push(fact);
+    }
+    return facts;
+  }
+
+  /** An operator deleted it here. */
+  deleted(network: string, nowMs: number): BanFact {
+    const fact = { network, atMs: nowMs, text: '' };
+    this.#known.set(network, fact);
+    return fact;
+  }
+
+  /** Another node's. Facts that are none are passed over. */
+  learn(fact: BanFact, nowMs: number): void {
+    const network = parseNetwork(fact.network);
+    const known = this.#known.get(fact.network);
+    if (network === null || (known !== undefined && known.atMs >= fact.atMs)) return;
+    const { table } = this.#options;
+    if (fact.text === '') {
+      this.#known.set(fact.network, fact);
+      table.remove(network);
+      return;
+    }
+    const ban = banOf(fact);
+    if (ban === null || formatNetwork(network) !== fact.network) return;
+    if (ban.untilMs + this.#options.forgetMs() > nowMs) table.put(network, ban);
+    // As the table has it, so that it is no change.
+    const held = table.get(network);
+    this.#known.set(fact.network, { ...fact, text: held === null ? fact.text : textOf(held) });
+  }
+
+  /** Learns all that others know. @returns what they do not know. */
+  meet(theirs: readonly BanFact[], nowMs: number): BanFact[] {
+    this.changes(nowMs);
+    const told = new Map(theirs.map((fact) => [fact.network, fact.atMs]));
+    for (const fact of theirs) this.learn(fact, nowMs);
+    return [...this.#known.values()].filter(({ network, atMs }) => (told.get(network) ?? -1) < atMs);
+  }
+
+  /** Forgets what is over. @returns the networks. */
+  prune(nowMs: number): string[] {
+    const { forgetMs, maxEntries } = this.#options;
+    const gone: string[] = [];
+    const lasting: [endMs: number, network: string][] = [];
+    for (const fact of this.#known.values()) {
+      const ban = banOf(fact);
+      const endMs = ban === null ? fact.atMs + DELETED_MS : ban.untilMs + forgetMs();
+      if (endMs <= nowMs) gone.push(fact.network);
+      else lasting.push([endMs, fact.network]);
+    }
+    const excess = lasting.length - 2 * maxEntries;
+    if (excess > 0) {
+      lasting.sort(([a], [b]) => a - b);
+      for (const [, network] of lasting.slice(0, excess)) gone.push(network);
+    }
+    for (const network of gone) this.#known.delete(network);
+    return gone;
+  }
+}
+
+const textOf = ({ kind, sinceMs, untilMs, times }: Ban): string =>
+  JSON.stringify([kind, sinceMs, untilMs, times]);
+
+function banOf({ network, text }: BanFact): Ban | null {
+  if (text === '') return null;
+  try {
+    const [kind, sinceMs, untilMs, times] = JSON.parse(text);
+    if (!BAN_KINDS.includes(kind)) return null;
+    if (![sinceMs, untilMs, times].every((number) => Number.isSafeInteger(number) && number >= 0))
+      return null;
+    return { network, kind, sinceMs, untilMs, times };
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * What a host tells the other nodes about its buckets and its greylist, and what it makes of what they tell. Of buckets
+ * it tells what was taken since the last time, which the others take from theirs too: so nobody has to ask first, and
+ * what was taken at the same moment in several places is a debt that everybody waits for. Levels (what is missing in
+ * a bucket, all that the greylist knows) are told when a node joins or Redis comes back.
+ */
+
+import { RowWriter, readNumbers, readWords } from '../base/key-rows.ts';
+import type { Greylist, Seen } from './greylist.ts';
+import type { PolicyMemory } from './host-memory.ts';
+
+export type Field = [name: string, value: Buffer | string];
+
+/** Something else that is counted over all nodes, with fields of its own (quotas of users). */
+export interface SharedCounts {
+  /** What was counted here since the last time. */
+  tell(): Field[];
+  /** Begins to tell all that was counted. */
+  tellLevels(): void;
+  hear(fields: ReadonlyMap<string, Buffer>): void;
+}
+
+/** Rows told at once, and slots looked at for them. */
+const ROWS = 8192;
+const LOOK = 65_536;
+
+export class ClusterLedger {
+  readonly #memory: PolicyMemory;
+  /** As the config says now: its windows. */
+  readonly #greylist: () => Greylist;
+  /** Where the telling of levels stands; null: they are told. */
+  #levels: { bucket: number; seen: number } | null = null;
+
+  readonly #also: SharedCounts | null;
+
+  constructor(memory: PolicyMemory, greylist: () => Greylist, also: SharedCounts | null = null) {
+    this.#also = also;
+    this.#memory = memory;
+    this.#greylist = greylist;
+  }
+
+  /** Of the keys; the greylist's is kept over a restart. */
+  get seed(): number {
+    return this.#memory.greylist.seed;
+  }
+
+  set nodes(nodes: number) {
+    this.#memory.counters.table.nodes = nodes;
+  }
+
+  /** Keys fall where this seed says from now on; what was kept under another is forgotten. False: it is none. */
+  agree(seed: number): boolean {
+    if (!Number.isInteger(seed) || (seed | 1) !== seed) return false;
+    const { greylist, counters } = this.#memory;
+    if (greylist.seed !== seed) greylist.reseed(seed);
+    if (counters.table.seed !== (~seed | 1)) counters.table.reseed(~seed);
+    return true;
+  }
+
+  /** Begins to tell all that is known here. */
+  tellLevels(): void {
+    this.#levels = { bucket: 0, seen: 0 };
+    this.#also?.tellLevels();
+  }
+
+  /** What nobody was told of is not told any more. */
+  forgetUntold(): void {
+    const nothing = (): void => {};
+    while (this.#memory.counters.drain(ROWS, nothing) === 'more');
+    while (this.#memory.greylistNoted?.drain(ROWS, nothing) === 'more');
+  }
+
+  /** What there is to tell now, and whether there is more. */
+  tell(nowMs: number): { fields: Field[]; more: boolean } {
+    const fields: Field[] = [];
+    const add = (name: string, rows: RowWriter): void => {
+      if (rows.rows > 0) fields.push([name, rows.bytes()]);
+    };
+    const { counters, greylist, greylistNoted } = this.#memory;
+    const taken = new RowWriter();
+    const left = counters.drain(ROWS, (slot, costUs) =>
+      taken.number(counters.table.tagOf(slot), counters.table.placeOf(slot), costUs),
+    );
+    add('taken', taken);
+    const rules = this.#greylist();
+    const seen = new RowWriter();
+    const tellSeen = (slot: number): void => {
+      const { first, last } = rules.seen(slot);
+      if (last !== 0) seen.words(greylist.tagOf(slot), greylist.placeOf(slot), first, last);
+    };
+    const noted = greylistNoted?.drain(ROWS, tellSeen) ?? 'all';
+    if (noted === 'overflowed')
+      this.#levels = { bucket: this.#levels?.bucket ?? counters.table.slots, seen: 0 };
+    this.#tellLevels(nowMs, tellSeen, seen, add);
+    add('seen', seen);
+    if (this.#also !== null) fields.push(...this.#also.tell());
+    return { fields, more: left === 'more' || noted === 'more' };
+  }
+
+  #tellLevels(
+    nowMs: number,
+    tellSeen: (slot: number) => void,
+    seen: RowWriter,
+    add: (name: string, rows: RowWriter) => void,
+  ): void {
+    const levels = this.#levels;
+    if (levels === null) return;
+    const { counters, greylist } = this.#memory;
+    const { table } = counters;
+    const missing = new RowWriter();
+    let end = Math.min(table.slots, levels.bucket + LOOK);
+    for (; levels.bucket < end && missing.rows < ROWS; levels.bucket++) {
+      const missingUs = counters.fullAtUs(levels.bucket) - nowMs * 1000;
+      if (missingUs > 0) missing.number(table.tagOf(levels.bucket), table.placeOf(levels.bucket), missingUs);
+    }
+    add('missing', missing);
+    end = Math.min(greylist.slots, levels.seen + LOOK);
+    for (; levels.seen < end && seen.rows < ROWS; levels.seen++) tellSeen(levels.seen);
+    if (levels.bucket === table.slots && levels.seen === greylist.slots) this.#levels = null;
+  }
+
+  /** What another node told at that time. */
+  hear(fields: ReadonlyMap<string, Buffer>, atMs: number, nowMs: number): void {
+    const { counters } = this.#memory;
+    this.#also?.hear(fields);
+    const [atUs, nowUs] = [Math.round(atMs * 1000), Math.round(nowMs * 1000)];
+    const taken = fields.get('taken');
+    if (taken !== undefined)
+      readNumbers(taken, (tag, place, costUs) => counters.addTaken(tag, place, costUs, atUs, nowUs));
+    const missing = fields.get('missing');
+    if (missing !== undefined)
+      readNumbers(missing, (tag, place, us) => counters.raise(tag, place, atUs + us, nowUs));
+    const seen = fields.get('seen');
+    if (seen === undefined) return;
+    const rules = this.#greylist();
+    readWords(seen, (tag, place, first, last) => rules.merge(tag, place, { first, last } satisfies Seen));
+  }
+}
