@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { checkAuth } from './auth-rules.ts';
 import { checkPolicy } from './policy-rules.ts';
+import { checkDane } from './dane-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
 
 export interface Finding {
@@ -34,6 +35,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkJournal(config, isSet, problem, warning);
   checkAuth(config, problem, warning);
   checkPolicy(config.policy, problem, warning);
+  checkDane(config, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {
