@@ -284,6 +284,14 @@ test('what is odd and allowed is a warning', () => {
       'smtp.max_connections_per_ip: has no effect: it exceeds smtp.max_connections (10)',
     ],
   );
+  for (const dane of ['{ "mode": "require" }', '{ "destinations": { "x.test": { "mode": "require" } } }']) {
+    const text = `{ "delivery": { "dane": ${dane} }, "dns": { "servers": ["127.0.0.1:53", "192.0.2.1"] } }`;
+    assert.match(
+      load(text).warnings.join(),
+      /^\S+ dns\.servers\.1: delivery\.dane believes what 192\.0\.2\.1 says/,
+    );
+    assert.deepEqual(load(text.replaceAll('require', 'off')).warnings, []);
+  }
   assert.match(load('{ "inbound_ack_mode": "after_enqueue" }').warnings.join(), /a crash can lose it/);
   assert.match(load('{ "database": { "max_messages": 5 } }').warnings.join(), /max_messages: has no effect/);
 });
