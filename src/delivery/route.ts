@@ -30,6 +30,8 @@ export interface Host {
   dane?: HostDane;
   /** What its TLS sessions are counted under. */
   policy?: TlsPolicyFacts;
+  /** The domain's MTA-STS policy, of mode testing, does not name it. */
+  unnamed?: boolean;
   /** Present: mail goes there with AUTH only. */
   auth?: NextHopAuth;
 }
@@ -258,13 +260,16 @@ export class Router {
       else this.#failed(domain, 'sts', 'validation-failure', detail, enforced);
       return { kind: 'defer', reason: 'tls-failed', detail };
     }
-    const plain = policyFacts(domain, enforced);
+    const testing = sts?.mode === 'testing' ? sts : null;
+    const plain = policyFacts(domain, enforced ?? testing);
     const hosts = allowed.map((host): Host => {
       if (host.dane !== undefined) {
         const { texts, base } = host.dane;
         return { ...host, policy: { domain, type: 'tlsa', strings: texts, mx: [base] } };
       }
-      return enforced === null ? { ...host, policy: plain } : { ...host, policy: plain, verify: true };
+      if (enforced !== null) return { ...host, policy: plain, verify: true };
+      const unnamed = testing !== null && !allowsExchanger(testing, host.name);
+      return unnamed ? { ...host, policy: plain, unnamed } : { ...host, policy: plain };
     });
     return { kind: 'hosts', hosts };
   }

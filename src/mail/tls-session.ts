@@ -39,3 +39,10 @@ export function tlsFailure(reason: string): TlsFailure {
     return 'certificate-not-trusted';
   return 'validation-failure';
 }
+
+/** The same by the number of OpenSSL (X509_V_ERR_…). */
+export function certificateFailure(verifyError: number): TlsFailure {
+  if (verifyError === 9 || verifyError === 10) return 'certificate-expired';
+  if (verifyError === 62 || verifyError === 64) return 'certificate-host-mismatch';
+  return 'certificate-not-trusted';
+}

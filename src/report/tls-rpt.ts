@@ -55,9 +55,11 @@ interface DomainDay {
 }
 
 /** Of one domain and day; what is beyond is counted in the sums only. */
-const MAX_POLICIES = 50;
-const MAX_DETAILS = 100;
-const MAX_REASON = 500;
+const MAX_POLICIES = 16;
+const MAX_DETAILS = 16;
+/** Of a policy, which is somebody else's text, and of what a host says. */
+const MAX_LINES = 16;
+const MAX_TEXT = 160;
 const DAY = /^\d{4}-\d\d-\d\d$/;
 /** What may stand in a file name. */
 const FILE_NAME = /^[a-z0-9_-][a-z0-9_.-]{0,200}$/;
@@ -189,9 +191,9 @@ export class TlsReports {
 function count({ policies }: DomainDay, { policy, result, mx, address, detail }: TlsSession): void {
   const found = policyOf(policies, {
     'policy-type': policy.type,
-    'policy-string': [...policy.strings],
+    'policy-string': policy.strings.slice(0, MAX_LINES).map((line) => line.slice(0, MAX_TEXT)),
     'policy-domain': policy.domain,
-    'mx-host': [...policy.mx],
+    'mx-host': policy.mx.slice(0, MAX_LINES).map((name) => name.slice(0, MAX_TEXT)),
   });
   if (result === 'success') {
     found.summary['total-successful-session-count']++;
@@ -203,7 +205,7 @@ function count({ policies }: DomainDay, { policy, result, mx, address, detail }:
     'receiving-mx-hostname': mx,
     'receiving-ip': address,
     'failed-session-count': 1,
-    'failure-reason-code': detail.slice(0, MAX_REASON),
+    'failure-reason-code': detail.slice(0, MAX_TEXT),
   });
 }
 

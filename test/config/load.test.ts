@@ -466,6 +466,9 @@ test('delivery.tls: keys that contradict each other, and a port that speaks TLS 
   assert.deepEqual(said({ tls: { destinations: { 'a b': { mode: 'none' } } } }), [
     'tls.destinations: must be keyed by domains, has "a b"',
   ]);
+  assert.deepEqual(said({ dane: { destinations: { 'a b': { mode: 'off' } } } }), [
+    'dane.destinations: must be keyed by domains, has "a b"',
+  ]);
   assert.deepEqual(said({ smarthost: { host: 'a.test', tls: { mode: 'none', implicit: true } } }), [
     'smarthost.tls.implicit: means TLS, and "mode" none',
   ]);

@@ -280,6 +280,55 @@ test('DANE goes before MTA-STS, in both directions', { skip }, async () => {
   assert.deepEqual([named.fate, named.sessions[0]?.result], ['deferred tls-failed', 'validation-failure']);
 });
 
+test('a host whose records cannot be known, or do not match, is left out while another does', {
+  skip,
+}, async () => {
+  const tls = authority.issue(['mx.one.test']);
+  const match: Tlsa[] = [[3, 1, 1, sha(keyOf(tls.cert))]];
+  const domain: DnsName = { MX: [[10, 'mx.one.test'], [20, 'mx2.one.test']] }; // biome-ignore format: one line
+  const more = { 'mx2.one.test': { A: ['127.0.0.1'], secure: true }, '_PORT._tcp.mx2.one.test': { TLSA: match, secure: true } }; // biome-ignore format: one line
+  const unknown = await attempt({ tls, domain, more, owner: { fault: 'SERVFAIL' } });
+  assert.deepEqual([unknown.fate, unknown.sink.handshakes], ['delivered', ['TLSv1.3 mx2.one.test']]);
+  const wrong = await attempt({ tls, domain, more, tlsa: [[3, 1, 1, 'ab'.repeat(32)]] });
+  assert.equal(wrong.fate, 'delivered');
+  assert.equal(wrong.sink.connections, 2);
+  assert.deepEqual(
+    wrong.sessions.map(({ mx, result }) => [mx, result]),
+    [
+      ['mx.one.test', 'tlsa-invalid'],
+      ['mx2.one.test', 'success'],
+    ],
+  );
+});
+
+test('records ask for TLS also where the general mode is none', { skip }, async () => {
+  const tls = authority.issue(['mx.one.test']);
+  const seen = await attempt({ tls, tlsa: [[3, 1, 1, sha(keyOf(tls.cert))]], delivery: { tls: { mode: 'none' } } }); // biome-ignore format: one call
+  assert.deepEqual([seen.fate, seen.result.tls?.verified], ['delivered', true]);
+});
+
+test('what an MTA-STS policy in testing would have refused is counted, and the mail goes', {
+  skip,
+}, async () => {
+  const sts = 'version: STSv1\nmode: testing\nmx: mx.one.test\nmax_age: 1000\n';
+  const good = authority.issue(['mx.one.test']);
+  for (const [tls, over, result] of [
+    [good, {}, 'success'],
+    [good, { ca: '' }, 'certificate-not-trusted'],
+    [authority.issue(['elsewhere.test']), {}, 'certificate-host-mismatch'],
+    [authority.issue(['mx.one.test'], { expired: true }), {}, 'certificate-expired'],
+    [good, { sts: sts.replace('mx: mx', 'mx: other') }, 'validation-failure'],
+    [{ ...good, hidden: true }, {}, 'starttls-not-supported'],
+  ] as const) {
+    const seen = await attempt({ tls, sts, ca: authority.ca, ...over });
+    assert.equal(seen.fate, 'delivered');
+    assert.deepEqual(
+      seen.sessions.map((one) => [one.result, one.policy.type]),
+      [[result, 'sts']],
+    );
+  }
+});
+
 test('usable records: usages 2 and 3 with data of the right length', () => {
   const record = { usage: 3, selector: 1, matching: 1, hex: 'ab'.repeat(32) };
   for (const [over, usable] of [

@@ -156,10 +156,22 @@ test('keep_days, max_domains and write_interval_ms bound what is kept', async ()
   }
   await reports.close();
   const report = read('2026-01-15/one.test.json');
-  assert.equal(report.policies.length, 50);
-  assert.equal(report.policies[0]?.['failure-details'].length, 100);
+  assert.equal(report.policies.length, 16);
+  assert.equal(report.policies[0]?.['failure-details'].length, 16);
   const [good, bad] = sums(report).reduce(([a, b], [c, d]) => [a + c, b + d], [0, 0]);
   assert.deepEqual([good, bad], [201, 200], 'the sums know of all');
+});
+
+test('what others wrote is cut: a policy of many long lines, a host of many words', async () => {
+  const { reports, read } = start();
+  const long = 'x'.repeat(1000);
+  const strings = Array.from({ length: 500 }, () => long);
+  reports.take([
+    session({ policy: { ...policy, strings, mx: strings }, result: 'tlsa-invalid', detail: long }),
+  ]);
+  await reports.close();
+  const text = JSON.stringify(read('2026-01-15/one.test.json'));
+  assert.ok(text.length < 8000, `${text.length} characters`);
 });
 
 test('a folder that cannot be written is told of, and nothing is lost meanwhile', async () => {

@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net';
 import type { PeerReply } from '../../mail/outcome.ts';
-import { type TlsSession, tlsFailure } from '../../mail/tls-session.ts';
+import { certificateFailure, type TlsSession, tlsFailure } from '../../mail/tls-session.ts';
 import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import { daneText } from '../dane.ts';
@@ -81,8 +81,7 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
   const { version, cipher, verifyError, fingerprint } = facts;
   session.secure = true;
   session.tls = { version, cipher, verified: verifyError === 0 && fingerprint !== '' };
-  if (session.host.dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');
-  else report(session, 'success', '');
+  reportSecured(session, facts);
   if (session.owner.tls.policy.implicit) {
     session.state = GREETING;
     session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
@@ -109,6 +108,17 @@ export function notSecured(session: ClientSession, reason: string): void {
 function report({ host, owner }: ClientSession, result: TlsSession['result'], detail: string): void {
   if (host.policy === undefined) return;
   owner.tls.record({ policy: host.policy, result, mx: host.name, address: host.address, detail });
+}
+
+/** TLS stands; whether it is what the domain's policy wants is another question where nobody insists on that. */
+function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
+  const { dane, policy, unnamed } = session.host;
+  if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');
+  else if (policy?.type !== 'sts') report(session, 'success', '');
+  else if (unnamed === true) report(session, 'validation-failure', 'the policy does not name the host');
+  else if (verifyError !== 0 || fingerprint === '') {
+    report(session, certificateFailure(verifyError), `verification code ${verifyError}`);
+  } else report(session, 'success', '');
 }
 
 function refuse(session: ClientSession, reply: PeerReply | null, detail: string): void {
