@@ -73,6 +73,8 @@ export class TlsReports {
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> | null = null;
   #uncounted = 0;
+  #closing = false;
+  readonly #closed = Promise.withResolvers<null>();
   #purgedOn = '';
 
   constructor(options: TlsReportsOptions) {
@@ -120,8 +122,10 @@ export class TlsReports {
     return this.#writing;
   }
 
-  /** Writes the last. */
+  /** Writes the last, without waiting for DNS. */
   async close(): Promise<void> {
+    this.#closing = true;
+    this.#closed.resolve(null);
     await this.#writing;
     await this.write();
   }
@@ -152,7 +156,10 @@ export class TlsReports {
       merge(entry, await earlier(file));
       entry.loaded = true;
     }
-    entry.rua ??= ruaOf(await this.#options.txt(`_smtp._tls.${entry.domain}`));
+    if (entry.rua === null && !this.#closing) {
+      const records = this.#options.txt(`_smtp._tls.${entry.domain}`).then(ruaOf);
+      entry.rua = await Promise.race([records, this.#closed.promise]);
+    }
     entry.dirty = false;
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });

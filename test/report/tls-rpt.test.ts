@@ -186,6 +186,22 @@ test('a folder that cannot be written is told of, and nothing is lost meanwhile'
   assert.deepEqual(sums(read('2026-01-15/one.test.json')), [[2, 0]]);
 });
 
+test('a resolver that does not answer keeps nobody from stopping', { timeout: 5000 }, async () => {
+  const dir = join(root, `${folders++}`);
+  const reports = new TlsReports({
+    dir,
+    process: 0,
+    config: configSchema.parse({}),
+    log: silentLog,
+    txt: () => new Promise(() => {}),
+    now: () => NOON,
+  });
+  reports.take([session(), session({ policy: { ...policy, domain: 'two.test' } })]);
+  void reports.write();
+  await reports.close();
+  assert.deepEqual(readdirSync(join(dir, '2026-01-15')).sort(), ['one.test.json', 'two.test.json']);
+});
+
 test('rua: of the one record of TLS-RPT', () => {
   assert.deepEqual(ruaOf(['v=TLSRPTv1;rua=mailto:a@x.test']), ['mailto:a@x.test']);
   assert.deepEqual(ruaOf(['v=TLSRPTv1; rua = https://x.test/a , mailto:b@x.test ; x=1']), [
