@@ -42,6 +42,7 @@
         'native/registry.cc',
         'native/tls_certificate.cc',
         'native/tls_context.cc',
+        'native/tls_dane.cc',
         'native/tls_stream.cc',
         'native/transport.cc',
       ],

@@ -8,7 +8,8 @@
 namespace protorelay {
 
 /**
- * Words: slot, verify, offset and length of "name key" (each may be empty). What was read in the clear and not parsed
+ * Words: slot, verify, offset and length of "name key dane" (each may be empty; the
+ * last is explained at TlsStream::create). What was read in the clear and not parsed
  * is forgotten: whoever sent it, it is not part of what follows (CVE-2011-0411).
  */
 void Reactor::op_secure(Connection* c, const uint32_t* op) {
@@ -21,10 +22,13 @@ void Reactor::op_secure(Connection* c, const uint32_t* op) {
   size_t space = text.find(' ');
   std::string key = space == std::string::npos ? "" : text.substr(space + 1);
   text.resize(space == std::string::npos ? text.size() : space);
+  space = key.find(' ');
+  std::string dane = space == std::string::npos ? "" : key.substr(space + 1);
+  key.resize(space == std::string::npos ? key.size() : space);
   std::shared_ptr<TlsContext> context = tls_slot_get(static_cast<int>(op[2]));
   if (tls_ == nullptr) tls_.reset(new TlsShared());
   if (context != nullptr && context->server() == c->server) {
-    c->tls_next = TlsStream::create(std::move(context), tls_.get(), c->fd, c->server, op[3], text, key);
+    c->tls_next = TlsStream::create(std::move(context), tls_.get(), c->fd, c->server, op[3], text, key, dane);
   }
   c->secure_due = true;
   if (c->out_first == nullptr) begin_handshake(c);

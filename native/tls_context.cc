@@ -164,7 +164,7 @@ SSL_CTX* TlsContext::make(const TlsSetup& setup, const std::vector<uint32_t>& ce
   if (!setup.server) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ctx, TlsStream::on_session);
-    return ctx;
+    return SSL_CTX_dane_enable(ctx) == 1 ? ctx : nullptr;
   }
   SSL_CTX_set_dh_auto(ctx, 1);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);

@@ -147,7 +147,8 @@ long TlsStream::bio_control(BIO* bio, int command, long, void*) {
 // -------------------------------------------------------------------------------------------------------- life
 
 TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* shared, int fd, bool server,
-                             uint32_t verify, const std::string& name, const std::string& key) {
+                             uint32_t verify, const std::string& name, const std::string& key,
+                             const std::string& dane) {
   ERR_clear_error();
   SSL* ssl = context->open();
   if (ssl == nullptr) return nullptr;
@@ -194,6 +195,10 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
       SSL_set_session(ssl, session);
       SSL_SESSION_free(session);
     }
+  }
+  if (verify == kVerifyDane && !self->use_dane(name, dane)) {
+    delete self;
+    return nullptr;
   }
   SSL_set_connect_state(ssl);
   return self;

@@ -17,7 +17,7 @@
 namespace protorelay {
 
 /** Whether the peer's certificate is asked for, and whether the handshake fails when it cannot be trusted. */
-enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3 };
+enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3, kVerifyDane = 4 };
 
 /** Sessions that a client can resume, by a key of its caller's; bounded, one session a key. */
 class TlsSessions {
@@ -52,9 +52,11 @@ class TlsStream {
   /**
    * @param name client: of the server, sent (SNI) and verified; an address is verified as one.
    * @param key client: under which sessions are kept; empty: none is.
+   * @param dane client, with kVerifyDane: "names records", each a list joined by commas: further names the certificate
+   * may have, and TLSA records as "usage.selector.matching.hex". Where none is usable the certificate is not judged.
    */
   static TlsStream* create(std::shared_ptr<TlsContext> context, TlsShared* shared, int fd, bool server,
-                           uint32_t verify, const std::string& name, const std::string& key);
+                           uint32_t verify, const std::string& name, const std::string& key, const std::string& dane);
   ~TlsStream();
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
@@ -88,6 +90,7 @@ class TlsStream {
   static int bio_read(BIO* bio, char* to, int room);
   static long bio_control(BIO* bio, int command, long, void*);
   static int on_verify(int good, X509_STORE_CTX* store);
+  bool use_dane(const std::string& name, const std::string& dane);
   ssize_t encrypt(const uint8_t* from, size_t count);
   int failure(int result);
   std::string why_failed();

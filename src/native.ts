@@ -93,9 +93,10 @@ export const EVENT = {
 
 /**
  * What becomes of the peer's certificate. none: a client's is not asked for; ask: it is, the handshake goes on whatever
- * it is worth; need: the same, but there must be one; trust: one that cannot be trusted ends the handshake.
+ * it is worth; need: the same, but there must be one; trust: one that cannot be trusted ends the handshake;
+ * dane: the same, by TLSA records.
  */
-export const TLS_VERIFY = { none: 0, ask: 1, need: 2, trust: 3 } as const;
+export const TLS_VERIFY = { none: 0, ask: 1, need: 2, trust: 3, dane: 4 } as const;
 
 export const CLOSE_REASON = { peer: 0, error: 1, local: 2, connectFailed: 3 } as const;
 
@@ -183,8 +184,9 @@ export interface Reactor {
    * @param slot of `tlsSlot`. @param verify of TLS_VERIFY.
    * @param name client: of the server, for SNI and verification; '' for none. No spaces.
    * @param key client: sessions made under it are resumed under it; '' for none. No spaces.
+   * @param dane client, with TLS_VERIFY.dane: further names and TLSA records, as TlsStream::create reads them.
    */
-  secure(connection: number, slot: number, verify: number, name: string, key: string): void;
+  secure(connection: number, slot: number, verify: number, name: string, key: string, dane?: string): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
   connect(address: string, port: number, source: string, timeoutMs: number): number;
 

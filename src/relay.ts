@@ -36,7 +36,9 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { openTlsReports } from './relay-tls-reports.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
+import type { TlsReports } from './report/tls-rpt.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
@@ -84,6 +86,7 @@ export class Relay {
   readonly #logins: LoginDesk;
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
+  readonly #tlsReports: TlsReports;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
   readonly #housekeeping: Housekeeping;
@@ -157,10 +160,12 @@ export class Relay {
       failed: (error) => this.#threadFailed(error),
     });
     this.#logins = new LoginDesk(config, log, this.#sessions);
+    this.#tlsReports = openTlsReports(config, this.#place, log);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
+      tlsSessions: (sessions) => this.#tlsReports.take(sessions),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -319,7 +324,7 @@ export class Relay {
     await this.#scheduler.close();
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
-    await this.#events.close();
+    await Promise.all([this.#events.close(), this.#tlsReports.close()]);
     this.#lock.release();
   }
 
@@ -330,6 +335,7 @@ export class Relay {
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
     this.#logins.reconfigure(config);
+    this.#tlsReports.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
     this.#deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };

@@ -33,6 +33,7 @@ const ROOTS = new Set([
   'src/relay-scheduling.ts',
   'src/relay-intake.ts',
   'src/relay-journal.ts',
+  'src/relay-tls-reports.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

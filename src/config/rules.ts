@@ -2,6 +2,7 @@
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { checkAuth } from './auth-rules.ts';
+import { checkDane } from './dane-rules.ts';
 import { checkPolicy } from './policy-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
 
@@ -34,6 +35,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkJournal(config, isSet, problem, warning);
   checkAuth(config, problem, warning);
   checkPolicy(config.policy, problem, warning);
+  checkDane(config, warning);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {
@@ -120,9 +122,10 @@ function checkTls(
     warning(['tls', 'cert_file'], 'has no effect: no listener has "tls" other than "off"');
   if (delivery.tls.key_file !== undefined && delivery.tls.cert_file === undefined)
     problem(['delivery', 'tls', 'key_file'], 'needs "cert_file" beside it');
-  for (const domain of Object.keys(delivery.tls.destinations))
-    if (!isDomain(domain))
-      problem(['delivery', 'tls', 'destinations'], `must be keyed by domains, has "${domain}"`);
+  for (const key of ['tls', 'dane'] as const)
+    for (const domain of Object.keys(delivery[key].destinations))
+      if (!isDomain(domain))
+        problem(['delivery', key, 'destinations'], `must be keyed by domains, has "${domain}"`);
   const hops = [
     { at: ['delivery', 'smarthost'], hop: delivery.smarthost },
     ...Object.entries(delivery.routes).map(([domain, hop]) => ({ at: ['delivery', 'routes', domain], hop })),

@@ -6,6 +6,7 @@
 import { domainToASCII } from 'node:url';
 import { z } from 'zod';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
+import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
 
 const ms = (min: number, max: number) => z.int().min(min).max(max);
@@ -195,6 +196,8 @@ const delivery = z.strictObject({
     fetch_timeout_ms: ms(100, 600_000).default(30_000).describe('Time to fetch a policy.').meta(live),
     max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept, by one delivery thread, in memory.'),
   }).prefault({}),
+  dane: dane.prefault({}),
+  tls_rpt: tlsRpt.prefault({}),
   routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),

@@ -4,6 +4,7 @@
  */
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 
@@ -11,6 +12,7 @@ export interface DeliveryThreadsPorts {
   results(results: AttemptResult[]): void;
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
   connections(demands: ConnectionDemand[]): void;
+  tlsSessions(sessions: TlsSession[]): void;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -39,6 +41,7 @@ export class DeliveryThreads {
     else if (message.type === 'destination')
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
+    else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
   }
 
   deliver(jobs: Job[]): void {

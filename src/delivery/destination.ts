@@ -6,6 +6,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { OwnerTls, SessionOwner } from './client/owner.ts';
@@ -23,6 +24,8 @@ export interface DestinationPorts {
   readonly broken: BrokenHosts;
   /** Of the client's TLS context. */
   readonly tlsSlot: number;
+  /** For the TLS report of a domain. */
+  readonly tlsSession: (session: TlsSession) => void;
   now(): number;
   leaseHolds(job: Job): boolean;
   route(destination: string): Promise<Route>;
@@ -98,8 +101,8 @@ export class Destination implements SessionOwner {
   }
 
   get tls(): OwnerTls {
-    const { broken, tlsSlot: slot } = this.#ports;
-    return { policy: tlsPolicyOf(this.rules, this.key), broken, slot };
+    const { broken, tlsSlot: slot, tlsSession: record } = this.#ports;
+    return { policy: tlsPolicyOf(this.rules, this.key), broken, slot, record };
   }
 
   now(): number {

@@ -13,7 +13,14 @@ export interface MxRecord {
 }
 
 export type DnsAnswer<T> =
-  | { kind: 'found'; records: T[] }
+  | {
+      kind: 'found';
+      records: T[];
+      /** Validated by the resolver; only ValidatedDns can tell. */
+      secure?: boolean;
+      /** Where the aliases of the name lead. */
+      canonical?: string;
+    }
   /** The name exists, without such records. */
   | { kind: 'no-record' }
   /** NXDOMAIN, or a name that DNS cannot carry. */

@@ -1,6 +1,7 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
 export interface DeliveryThreadStart {
@@ -23,6 +24,8 @@ export type FromDelivery =
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
   /** Connections wanted and open at destinations, where all nodes share a limit; what changed. */
   | { type: 'connections'; demands: ConnectionDemand[] }
+  /** What TLS sessions came to, for the reports. */
+  | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** After 'drain': jobs never begun, to release. */
   | { type: 'drained'; unfinished: Job[] };
 

@@ -9,10 +9,13 @@ import { domainToASCII } from 'node:url';
 import type { Config } from '../config/schema.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
+import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
+import { daneModeOf, daneOf, type HostDane } from './dane.ts';
 import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
 import { allowsExchanger, type MtaSts, type StsPolicy } from './mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
 import type { OwnAddresses } from './own-addresses.ts';
+import type { ValidatedDns } from './validated-dns.ts';
 
 export interface Host {
   /** Name as routed or in the MX record; the address itself when there is none. */
@@ -23,6 +26,12 @@ export interface Host {
   plain?: boolean;
   /** The domain's MTA-STS policy wants verified TLS with this host. */
   verify?: boolean;
+  /** TLSA records ask for TLS, and say with which certificate. */
+  dane?: HostDane;
+  /** What its TLS sessions are counted under. */
+  policy?: TlsPolicyFacts;
+  /** The domain's MTA-STS policy, of mode testing, does not name it. */
+  unnamed?: boolean;
   /** Present: mail goes there with AUTH only. */
   auth?: NextHopAuth;
 }
@@ -40,11 +49,15 @@ const MAX_EXCHANGERS = 16;
 const MAX_ADDRESSES = 32;
 
 export interface RouterPorts {
-  dns: Dns;
+  dns: Pick<Dns, 'mx' | 'addresses'>;
   own: OwnAddresses;
   random: () => number;
   /** Absent: policies are not asked for. */
   sts?: MtaSts | undefined;
+  /** Present where DANE may be used. */
+  validated?: ValidatedDns | undefined;
+  /** What kept a domain's mail from TLS before any connection. */
+  tlsSession?: ((session: TlsSession) => void) | undefined;
   /** Addresses by the system's own means (hosts file, DNS), for configured next hops. */
   systemLookup?: (name: string) => Promise<string[]>;
 }
@@ -54,6 +67,9 @@ interface Exchanger {
   name: string;
   addresses: string[];
   temporary: string | null;
+  dane: HostDane | null;
+  /** Its TLSA records cannot be known: it gets no mail. */
+  unknown: string | null;
 }
 
 export class Router {
@@ -112,7 +128,10 @@ export class Router {
         return (error as NodeJS.ErrnoException).code ?? String(error);
       }
     }
-    const { addresses, temporary } = await this.#exchanger({ preference: 0, exchange: name });
+    const { addresses, temporary } = await this.#exchanger(
+      { preference: 0, exchange: name },
+      this.#ports.dns,
+    );
     return addresses.length > 0 ? addresses : (temporary ?? 'no such name or no address');
   }
 
@@ -140,8 +159,9 @@ export class Router {
   async #byMx(destination: string): Promise<Route> {
     const domain = domainToASCII(destination);
     if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
+    const validated = daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
     const [answer, policy] = await Promise.all([
-      this.#ports.dns.mx(domain),
+      (validated ?? this.#ports.dns).mx(domain),
       this.#ports.sts?.policy(domain) ?? null,
     ]);
     switch (answer.kind) {
@@ -149,75 +169,129 @@ export class Router {
         return { kind: 'defer', reason: 'dns-temporary', detail: `MX ${domain}: ${answer.detail}` };
       case 'no-name':
         return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
-      case 'no-record':
-        // The implicit MX of RFC 5321 §5.1: the domain's own address.
-        return underPolicy(
-          await this.#throughExchangers(domain, [{ preference: 0, exchange: domain }]),
-          policy,
-          domain,
-        );
       case 'found':
         if (isNullMx(answer.records)) {
           return bounce('null-mx', '5.1.10', `556 ${domain} takes no mail (null MX)`);
         }
-        return underPolicy(
-          await this.#throughExchangers(domain, orderMx(answer.records, this.#ports.random)),
-          policy,
-          domain,
-        );
     }
+    // The implicit MX of RFC 5321 §5.1: the domain's own address.
+    const records = answer.kind === 'found' ? answer.records : [{ preference: 0, exchange: domain }];
+    // Who could choose the exchangers could choose whose records count (RFC 7672 §2.2.1).
+    const trusted = answer.kind !== 'found' || answer.secure === true ? validated : undefined;
+    const dns = trusted ?? validated ?? this.#ports.dns;
+    const lookup = (record: MxRecord) => this.#exchanger(record, dns, trusted, domain);
+    const route = await this.#throughExchangers(domain, orderMx(records, this.#ports.random), lookup);
+    return this.#underPolicies(route, domain, policy);
   }
 
-  async #throughExchangers(domain: string, records: MxRecord[]): Promise<Route> {
+  async #throughExchangers(
+    domain: string,
+    records: MxRecord[],
+    lookup: (record: MxRecord) => Promise<Exchanger>,
+  ): Promise<Route> {
     const hostname = this.#config.hostname.toLowerCase();
     const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
     if (named.length === 0) return loop(domain);
-    const resolved = await Promise.all(
-      named.slice(0, MAX_EXCHANGERS).map((record) => this.#exchanger(record)),
-    );
+    const resolved = await Promise.all(named.slice(0, MAX_EXCHANGERS).map(lookup));
     const others = cutAtOurselves(resolved, ({ addresses }) =>
       addresses.some((address) => this.#isOurselves(address)),
     );
     if (others.length === 0) return loop(domain);
     const port = this.#config.delivery.mx_port;
-    const hosts = others.flatMap(({ name, addresses }) =>
-      addresses.map((address) => ({ name, address, port })),
-    );
+    const hosts = others
+      .filter(({ unknown }) => unknown === null)
+      .flatMap(({ name, addresses, dane }) =>
+        addresses.map((address) => ({ name, address, port, ...(dane === null ? {} : { dane }) })),
+      );
     if (hosts.length > 0) return { kind: 'hosts', hosts: hosts.slice(0, MAX_ADDRESSES) };
-    const temporary = others.find((one) => one.temporary !== null)?.temporary;
+    const unknown = others.find((one) => one.unknown !== null)?.unknown;
+    if (unknown !== undefined) this.#failed(domain, 'tlsa', 'dnssec-invalid', unknown ?? '');
+    const temporary = unknown ?? others.find((one) => one.temporary !== null)?.temporary;
     if (temporary !== undefined) return { kind: 'defer', reason: 'dns-temporary', detail: `${temporary}` };
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
-  async #exchanger(record: MxRecord): Promise<Exchanger> {
+  /** @param validated present where the host's TLSA records count. */
+  async #exchanger(
+    record: MxRecord,
+    dns: RouterPorts['dns'],
+    validated?: ValidatedDns,
+    domain = '',
+  ): Promise<Exchanger> {
     const { preference, exchange: name } = record;
     const family = this.#config.delivery.ip_family;
+    const nothing = { temporary: null, dane: null, unknown: null };
     if (isIP(name) !== 0) {
       // Against RFC 5321, but meant clearly and met often.
-      return { preference, name, addresses: this.#ofFamily([name]), temporary: null };
+      return { preference, name, addresses: this.#ofFamily([name]), ...nothing };
     }
     const none: DnsAnswer<string> = { kind: 'no-record' };
-    const [six, four] = await Promise.all([
-      family === 'ipv4' ? none : this.#ports.dns.addresses(name, 6),
-      family === 'ipv6' ? none : this.#ports.dns.addresses(name, 4),
+    const answers = await Promise.all([
+      family === 'ipv4' ? none : dns.addresses(name, 6),
+      family === 'ipv6' ? none : dns.addresses(name, 4),
     ]);
     const addresses: string[] = [];
     let temporary: string | null = null;
-    for (const answer of [six, four]) {
+    for (const answer of answers) {
       if (answer.kind === 'found') addresses.push(...answer.records);
       else if (answer.kind === 'temporary') temporary = `address of ${name}: ${answer.detail}`;
     }
-    return { preference, name, addresses, temporary };
+    const base = { ...nothing, preference, name, addresses, temporary };
+    if (validated === undefined || addresses.length === 0) return base;
+    const { mx_port: port } = this.#config.delivery;
+    const dane = await daneOf(validated, name, port, domain, answers);
+    return typeof dane === 'string' ? { ...base, unknown: dane } : { ...base, dane };
+  }
+
+  /** What the domain has published about TLS, and what of it the operator insists on. DANE goes before MTA-STS. */
+  #underPolicies(route: Route, domain: string, sts: StsPolicy | null): Route {
+    if (route.kind !== 'hosts') return route;
+    const required = daneModeOf(this.#config.delivery, domain) === 'require';
+    const enforced = sts?.mode === 'enforce' ? sts : null;
+    const allowed = route.hosts.filter(({ name, dane }) => {
+      if (required) return dane !== undefined && dane.usable.length > 0;
+      return dane !== undefined || enforced === null || allowsExchanger(enforced, name);
+    });
+    if (allowed.length === 0) {
+      const detail = required
+        ? `no mail exchanger of ${domain} has usable TLSA records, and delivery.dane requires them`
+        : `no mail exchanger of ${domain} is one its MTA-STS policy names (${enforced?.mx.join(', ')})`;
+      if (required) this.#failed(domain, 'no-policy-found', 'dane-required', detail);
+      else this.#failed(domain, 'sts', 'validation-failure', detail, enforced);
+      return { kind: 'defer', reason: 'tls-failed', detail };
+    }
+    const testing = sts?.mode === 'testing' ? sts : null;
+    const plain = policyFacts(domain, enforced ?? testing);
+    const hosts = allowed.map((host): Host => {
+      if (host.dane !== undefined) {
+        const { texts, base } = host.dane;
+        return { ...host, policy: { domain, type: 'tlsa', strings: texts, mx: [base] } };
+      }
+      if (enforced !== null) return { ...host, policy: plain, verify: true };
+      const unnamed = testing !== null && !allowsExchanger(testing, host.name);
+      return unnamed ? { ...host, policy: plain, unnamed } : { ...host, policy: plain };
+    });
+    return { kind: 'hosts', hosts };
+  }
+
+  #failed(
+    domain: string,
+    type: TlsPolicyFacts['type'],
+    result: TlsFailure,
+    detail: string,
+    sts: StsPolicy | null = null,
+  ): void {
+    const policy = type === 'sts' ? policyFacts(domain, sts) : { domain, type, strings: [], mx: [] };
+    this.#ports.tlsSession?.({ policy, result, mx: '', address: '', detail });
   }
 }
 
-/** Only exchangers the domain's policy names, and those with verified TLS (RFC 8461 §5). */
-function underPolicy(route: Route, policy: StsPolicy | null, domain: string): Route {
-  if (route.kind !== 'hosts' || policy?.mode !== 'enforce') return route;
-  const hosts = route.hosts.filter(({ name }) => allowsExchanger(policy, name));
-  if (hosts.length > 0) return { kind: 'hosts', hosts: hosts.map((host) => ({ ...host, verify: true })) };
-  const detail = `no mail exchanger of ${domain} is one its MTA-STS policy names (${policy.mx.join(', ')})`;
-  return { kind: 'defer', reason: 'tls-failed', detail };
+function policyFacts(domain: string, sts: StsPolicy | null): TlsPolicyFacts {
+  if (sts === null) return { domain, type: 'no-policy-found', strings: [], mx: [] };
+  const { mode, mx, maxAgeMs } = sts;
+  const names = mx.map((name) => `mx: ${name}`);
+  const strings = ['version: STSv1', `mode: ${mode}`, ...names, `max_age: ${maxAgeMs / 1000}`];
+  return { domain, type: 'sts', strings, mx };
 }
 
 function bounce(reason: BounceReason, status: string, detail: string): Route {

@@ -4,6 +4,7 @@
  */
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { DsnWriter } from '../report/dsn.ts';
@@ -24,6 +25,8 @@ export interface SenderPorts {
   arena: Arena;
   /** Of the client's TLS context. */
   tlsSlot: number;
+  /** Takes what TLS sessions came to; absent: nobody counts them. */
+  tlsSession?: (session: TlsSession) => void;
   /** Makes the reactor with the given callback. */
   createReactor(onTurn: (count: number) => void): Reactor;
   createRouter(config: Config): Router;
@@ -47,6 +50,7 @@ export class Sender implements DestinationPorts {
   draining = false;
   readonly arena: Arena;
   readonly tlsSlot: number;
+  readonly tlsSession: (session: TlsSession) => void;
   readonly broken = new BrokenHosts();
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
@@ -78,6 +82,7 @@ export class Sender implements DestinationPorts {
     this.config = ports.config;
     this.arena = ports.arena;
     this.tlsSlot = ports.tlsSlot;
+    this.tlsSession = ports.tlsSession ?? (() => {});
     this.#nowMs = ports.now();
     this.#router = ports.createRouter(ports.config);
     this.#reactor = ports.createReactor((count) => this.#turn(count));

@@ -5,16 +5,19 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Config } from '../config/schema.ts';
 import { QueueIds } from '../mail/queue-id.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
 import { attachArena, createReactor } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import { validates } from './dane.ts';
 import { Dns } from './dns.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
 import { MtaSts, stsFetcher } from './mta-sts.ts';
 import { ownAddresses } from './own-addresses.ts';
 import { Router } from './route.ts';
 import { Sender } from './sender.ts';
+import { ValidatedDns } from './validated-dns.ts';
 
 /** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
 const MAX_REPLY_LINE_BYTES = 4096;
@@ -32,6 +35,7 @@ const ids = new QueueIds(start.origin, start.notBeforeMs);
 /** The cache of answers lives on over a reload that leaves the dns section as it is. */
 let dns = new Dns(start.config.dns);
 let dnsRules = JSON.stringify(start.config.dns);
+let validated: ValidatedDns | undefined;
 /** Policies are kept over reloads: forgetting one would open the way for whoever hides it. */
 const sts = start.config.delivery.mta_sts.enabled
   ? new MtaSts({
@@ -51,15 +55,30 @@ function createRouter(config: Config): Router {
   const rules = JSON.stringify(config.dns);
   if (rules !== dnsRules) {
     dns = new Dns(config.dns);
+    validated = undefined;
     dnsRules = rules;
   }
-  return new Router(config, { dns, own, random: Math.random, sts });
+  validated = validates(config) ? (validated ?? new ValidatedDns({ rules: config.dns })) : undefined;
+  return new Router(config, { dns, own, random: Math.random, sts, validated, tlsSession });
+}
+
+/** For TLS reports: gathered, for one message a turn. */
+let sessions: TlsSession[] = [];
+
+function tlsSession(session: TlsSession): void {
+  if (!sender.config.delivery.tls_rpt.enabled) return;
+  if (sessions.push(session) > 1) return;
+  setImmediate(() => {
+    port?.postMessage({ type: 'tls-sessions', sessions } satisfies FromDelivery);
+    sessions = [];
+  });
 }
 
 const sender: Sender = new Sender({
   config: start.config,
   arena,
   tlsSlot: start.tls.client,
+  tlsSession,
   createReactor: (onTurn) =>
     createReactor({
       arena,

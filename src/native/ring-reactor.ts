@@ -133,8 +133,8 @@ export class RingReactor implements Reactor {
     this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
   }
 
-  secure(connection: number, slot: number, verify: number, name: string, key: string): void {
-    const text = `${name} ${key}`;
+  secure(connection: number, slot: number, verify: number, name: string, key: string, dane = ''): void {
+    const text = `${name} ${key}${dane === '' ? '' : ` ${dane}`}`;
     const offset = this.#room(text.length);
     const length = this.#bytes.write(text, offset, 'latin1');
     this.#control[BYTES_USED] = offset + length;

@@ -284,6 +284,14 @@ test('what is odd and allowed is a warning', () => {
       'smtp.max_connections_per_ip: has no effect: it exceeds smtp.max_connections (10)',
     ],
   );
+  for (const dane of ['{ "mode": "require" }', '{ "destinations": { "x.test": { "mode": "require" } } }']) {
+    const text = `{ "delivery": { "dane": ${dane} }, "dns": { "servers": ["127.0.0.1:53", "192.0.2.1"] } }`;
+    assert.match(
+      load(text).warnings.join(),
+      /^\S+ dns\.servers\.1: delivery\.dane believes what 192\.0\.2\.1 says/,
+    );
+    assert.deepEqual(load(text.replaceAll('require', 'off')).warnings, []);
+  }
   assert.match(load('{ "inbound_ack_mode": "after_enqueue" }').warnings.join(), /a crash can lose it/);
   assert.match(load('{ "database": { "max_messages": 5 } }').warnings.join(), /max_messages: has no effect/);
 });
@@ -457,6 +465,9 @@ test('delivery.tls: keys that contradict each other, and a port that speaks TLS 
   assert.deepEqual(said({ tls: { key_file: 'k' } }), ['tls.key_file: needs "cert_file" beside it']);
   assert.deepEqual(said({ tls: { destinations: { 'a b': { mode: 'none' } } } }), [
     'tls.destinations: must be keyed by domains, has "a b"',
+  ]);
+  assert.deepEqual(said({ dane: { destinations: { 'a b': { mode: 'off' } } } }), [
+    'dane.destinations: must be keyed by domains, has "a b"',
   ]);
   assert.deepEqual(said({ smarthost: { host: 'a.test', tls: { mode: 'none', implicit: true } } }), [
     'smarthost.tls.implicit: means TLS, and "mode" none',

@@ -56,7 +56,7 @@ class Peer {
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
-      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
       recipientLimit: 1000,
       outside: (work) => work(),
       leaseHolds: () => true,

@@ -10,16 +10,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
+import { validates } from '../../src/delivery/dane.ts';
 import { Dns } from '../../src/delivery/dns.ts';
 import type { FromDelivery } from '../../src/delivery/messages.ts';
 import type { MtaSts } from '../../src/delivery/mta-sts.ts';
 import { ownAddresses } from '../../src/delivery/own-addresses.ts';
 import { Router } from '../../src/delivery/route.ts';
 import { Sender } from '../../src/delivery/sender.ts';
+import { ValidatedDns } from '../../src/delivery/validated-dns.ts';
 import type { BodyType } from '../../src/mail/envelope.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
+import type { TlsSession } from '../../src/mail/tls-session.ts';
 import { type Arena, createArena, createReactor, NO_CONTENT } from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
@@ -68,6 +71,9 @@ export class Harness {
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
 
+  /** What TLS sessions came to. */
+  readonly tlsSessions: TlsSession[] = [];
+
   constructor(input: Input, arenaBytes: number, tlsSlot: number, sts?: MtaSts) {
     this.config = configSchema.parse({ hostname: 'relay.test', ...input });
     this.#folder = mkdtempSync(join(tmpdir(), 'delivery-'));
@@ -75,6 +81,7 @@ export class Harness {
     const { arena } = this;
     const own = ownAddresses([{ address: '127.0.0.1', port: 2525 }]);
     const harness = this;
+    const tlsSession = (session: TlsSession) => void this.tlsSessions.push(session);
     this.sender = new Sender({
       config: this.config,
       arena,
@@ -90,7 +97,15 @@ export class Harness {
           onTurn,
         }),
       createRouter: (config) =>
-        new Router(config, { dns: new Dns(config.dns), own, random: Math.random, sts }),
+        new Router(config, {
+          dns: new Dns(config.dns),
+          own,
+          random: Math.random,
+          sts,
+          validated: validates(config) ? new ValidatedDns({ rules: config.dns }) : undefined,
+          tlsSession,
+        }),
+      tlsSession,
       dsn: new DsnWriter({
         arena,
         ids: new QueueIds(2, 0),

@@ -197,7 +197,14 @@ test('MX hosts are asked at mx_port, next hops at their own', async () => {
   const mx = await one.route('implicit.test');
   assert.deepEqual(mx, {
     kind: 'hosts',
-    hosts: [{ name: 'implicit.test', address: '192.0.2.3', port: 2526 }],
+    hosts: [
+      {
+        name: 'implicit.test',
+        address: '192.0.2.3',
+        port: 2526,
+        policy: { domain: 'implicit.test', type: 'no-policy-found', strings: [], mx: [] },
+      },
+    ],
   });
   const hop = await one.route('static.test');
   assert.deepEqual(hop, { kind: 'hosts', hosts: [{ name: 'hop.test', address: '192.0.2.8', port: 10_025 }] });

@@ -36,7 +36,7 @@ class Peer {
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
-      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5 },
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5, record: () => {} },
       recipientLimit: Number.POSITIVE_INFINITY,
       outside: (work) => work(),
       now: () => 1000,

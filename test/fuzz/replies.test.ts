@@ -82,7 +82,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         arena: { parts: () => [], file: () => null, head: () => Buffer.alloc(0) } as unknown as Arena,
         rules,
         ehloName: 'relay.test',
-        tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0 },
+        tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
         recipientLimit: Number.POSITIVE_INFINITY,
         outside: (work) => work(),
         now: () => 1000,

@@ -3,7 +3,8 @@
 # cannot, it says which programs are missing: the tests that need one say so and are skipped.
 PATH=$PATH:/usr/sbin:/sbin
 programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 openssl:openssl msmtp:msmtp
-  mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy'
+  mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy unbound:unbound ldns-keygen:ldnsutils
+  ldns-signzone:ldnsutils'
 folder=$root/.toolchain/debian
 
 lacking() {
@@ -35,7 +36,8 @@ fetch() {
     -o "Dir::Cache::archives=$archives" $packages >>"$folder/apt.log" 2>&1 || return 1
   for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
   rm -rf "$archives"
-  for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy; do
+  for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy unbound \
+    ldns-keygen ldns-signzone; do
     for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
       [ ! -x "$program" ] || wrap "$name" "$program"
     done

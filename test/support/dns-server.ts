@@ -32,6 +32,10 @@ export interface DnsName {
   TXT?: string[];
   PTR?: string[];
   CNAME?: string;
+  /** [usage, selector, matching type, data in hex]. */
+  TLSA?: [number, number, number, string][];
+  /** Answered as validated (AD), where the question asks for that. */
+  secure?: boolean;
   /** Seconds; default 60. */
   ttl?: number;
   /** For every type. */
@@ -43,6 +47,7 @@ export interface DnsName {
 const RCODES = { SERVFAIL: 2, NXDOMAIN: 3, REFUSED: 5 } as const;
 const RESPONSE = 0x8180;
 const TRUNCATED = 0x0200;
+const AUTHENTIC = 0x0020;
 
 export class DnsServer {
   /** Every question, 'TYPE name', in order of arrival. */
@@ -140,6 +145,7 @@ export class DnsServer {
     if (fault === 'truncate') flags |= udp ? TRUNCATED : 0;
     else if (fault !== undefined) flags |= RCODES[fault];
     const empty = fault !== undefined && !(fault === 'truncate' && !udp);
+    if (records?.secure === true && ((query.flags ?? 0) & AUTHENTIC) !== 0) flags |= AUTHENTIC;
     const answers = empty ? [] : this.#records(name, question.type);
     const reply = encode({ type: 'response', id: query.id ?? 0, flags, questions: [question], answers });
     const delayMs = records?.delayMs ?? 0;
@@ -164,6 +170,10 @@ export class DnsServer {
     if (type === 'AAAA') return (records.AAAA ?? []).map(answer);
     if (type === 'PTR') return (records.PTR ?? []).map(answer);
     if (type === 'TXT') return (records.TXT ?? []).map(answer);
+    if (type === 'TLSA')
+      return (records.TLSA ?? []).map(([usage, selector, matchingType, hex]) =>
+        answer({ usage, selector, matchingType, certificate: Buffer.from(hex, 'hex') }),
+      );
     if (type !== 'MX') return [];
     return (records.MX ?? []).map(([preference, exchange]) => answer({ preference, exchange }));
   }

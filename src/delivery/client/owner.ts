@@ -1,6 +1,7 @@
 /** What a client session asks of, and tells, the destination it works for; and the little it needs of a reactor. */
 import type { Config } from '../../config/schema.ts';
 import type { Job } from '../../mail/job.ts';
+import type { TlsSession } from '../../mail/tls-session.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
 import type { BrokenHosts, TlsPolicy } from '../tls-policy.ts';
@@ -17,6 +18,8 @@ export interface OwnerTls {
   readonly broken: BrokenHosts;
   /** Of the client's TLS context. */
   readonly slot: number;
+  /** For the domain's TLS report. */
+  record(session: TlsSession): void;
 }
 
 export interface SessionOwner {

@@ -4,8 +4,10 @@
  */
 import { isIP } from 'node:net';
 import type { PeerReply } from '../../mail/outcome.ts';
+import { certificateFailure, type TlsSession, tlsFailure } from '../../mail/tls-session.ts';
 import { TLS_VERIFY } from '../../native.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
+import { daneText } from '../dane.ts';
 import { replyLine } from '../outcome.ts';
 import type { TlsMode } from '../tls-policy.ts';
 import { proceed, sayHello } from './hello.ts';
@@ -13,7 +15,8 @@ import type { ClientSession } from './session.ts';
 import { GREETING, SECURING, STARTTLS } from './state.ts';
 
 /** What is wanted with this host. */
-function modeOf({ host, owner }: ClientSession): TlsMode {
+function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
+  if (host.dane !== undefined) return 'dane';
   const { mode, own } = owner.tls.policy;
   return host.verify === true && !own ? 'verify' : mode;
 }
@@ -30,21 +33,29 @@ export function negotiate(session: ClientSession): boolean {
   const mode = modeOf(session);
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
-  if (opportunistic && broken.has(host.address, owner.now())) return false;
+  if (opportunistic && broken.has(host.address, owner.now())) {
+    report(session, 'validation-failure', 'its handshake failed lately');
+    return false;
+  }
   if (session.offered.startTls) {
     session.state = STARTTLS;
     session.port.sendLatin1(session.id, 'STARTTLS\r\n');
     session.port.deadline(session.id, owner.rules.command_timeout_ms);
     return true;
   }
+  report(session, 'starttls-not-supported', '');
   if (opportunistic) return false;
   refuse(session, null, `${session.peer} does not offer STARTTLS, and mail goes there with TLS only`);
   return true;
 }
 
 export function startTlsReply(session: ClientSession, reply: PeerReply): void {
-  if (reply.code === 220) secure(session);
-  else if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
+  if (reply.code === 220) {
+    secure(session);
+    return;
+  }
+  report(session, 'starttls-not-supported', replyLine(reply));
+  if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
   else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
 }
 
@@ -54,9 +65,14 @@ export function secure(session: ClientSession): void {
   const { slot, policy } = owner.tls;
   const name =
     policy.serverName ?? (isIP(host.name) === 0 && host.name.startsWith('[') ? host.address : host.name);
-  const verify = modeOf(session) === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
   session.state = SECURING;
-  port.secure(session.id, slot, verify, name, `${host.address}/${host.port}/${name}`);
+  if (host.dane !== undefined && host.dane.usable.length > 0) {
+    // Not resumed: the records may have changed since.
+    port.secure(session.id, slot, TLS_VERIFY.dane, host.dane.base, '', daneText(host.dane));
+  } else {
+    const verify = modeOf(session) === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
+    port.secure(session.id, slot, verify, name, `${host.address}/${host.port}/${name}`);
+  }
   port.deadline(session.id, owner.rules.tls.handshake_timeout_ms);
 }
 
@@ -65,6 +81,7 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
   const { version, cipher, verifyError, fingerprint } = facts;
   session.secure = true;
   session.tls = { version, cipher, verified: verifyError === 0 && fingerprint !== '' };
+  reportSecured(session, facts);
   if (session.owner.tls.policy.implicit) {
     session.state = GREETING;
     session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
@@ -80,10 +97,28 @@ export function notSecured(session: ClientSession, reason: string): void {
   const { policy, broken } = session.owner.tls;
   const { plain_retry, broken_host_ttl_ms } = session.owner.rules.tls;
   const detail = `TLS with ${session.peer}: ${reason}`;
+  report(session, tlsFailure(reason), reason);
   const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && plain_retry;
   if (plainRetry && broken_host_ttl_ms > 0)
     broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
+}
+
+/** For the domain's TLS report. */
+function report({ host, owner }: ClientSession, result: TlsSession['result'], detail: string): void {
+  if (host.policy === undefined) return;
+  owner.tls.record({ policy: host.policy, result, mx: host.name, address: host.address, detail });
+}
+
+/** TLS stands; whether it is what the domain's policy wants is another question where nobody insists on that. */
+function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
+  const { dane, policy, unnamed } = session.host;
+  if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');
+  else if (policy?.type !== 'sts') report(session, 'success', '');
+  else if (unnamed === true) report(session, 'validation-failure', 'the policy does not name the host');
+  else if (verifyError !== 0 || fingerprint === '') {
+    report(session, certificateFailure(verifyError), `verification code ${verifyError}`);
+  } else report(session, 'success', '');
 }
 
 function refuse(session: ClientSession, reply: PeerReply | null, detail: string): void {

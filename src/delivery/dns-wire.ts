@@ -1,0 +1,181 @@
+/**
+ * DNS messages (RFC 1035, EDNS0 of RFC 6891) as far as delivery asks itself: one question out, its answers in. Pure; a
+ * reply is anybody's octets, so every length is checked and every pointer goes backwards.
+ */
+
+export const DNS_TYPE = { A: 1, CNAME: 5, MX: 15, AAAA: 28, TLSA: 52 } as const;
+export type DnsType = keyof typeof DNS_TYPE;
+
+export interface TlsaRecord {
+  usage: number;
+  selector: number;
+  matching: number;
+  /** Certificate association data, hex in lower case. */
+  hex: string;
+}
+
+export type DnsRecord = { name: string; ttl: number } & (
+  | { type: 'A' | 'AAAA' | 'CNAME'; value: string }
+  | { type: 'MX'; preference: number; value: string }
+  | { type: 'TLSA'; tlsa: TlsaRecord }
+);
+
+export interface DnsReply {
+  id: number;
+  truncated: boolean;
+  /** AD: whoever answers has validated all of it. */
+  authentic: boolean;
+  /** 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN … */
+  code: number;
+  question: { name: string; type: number };
+  answers: DnsRecord[];
+}
+
+/** What UDP brings without fragments. */
+export const UDP_BYTES = 1232;
+const CLASS_IN = 1;
+const TYPE_OPT = 41;
+const DO = 0x8000;
+const FLAG = { response: 0x8000, truncated: 0x0200, recursion: 0x0100, authentic: 0x0020 } as const;
+const HEADER_BYTES = 12;
+const MAX_NAME_BYTES = 255;
+const MAX_LABEL_BYTES = 63;
+const MAX_LABELS = 128;
+
+/**
+ * A question, with AD and DO set: some resolvers say whether an answer is validated for the one, some for the other.
+ * @returns null when DNS cannot carry the name.
+ */
+export function encodeQuestion(id: number, name: string, type: DnsType): Buffer | null {
+  const labels = name.replace(/\.$/, '').split('.');
+  const bytes = labels.reduce((sum, label) => sum + 1 + Buffer.byteLength(label, 'latin1'), 1);
+  if (bytes > MAX_NAME_BYTES || /[^\x21-\x7e]/.test(name)) return null;
+  if (labels.some((label) => label.length === 0 || label.length > MAX_LABEL_BYTES)) return null;
+  const message = Buffer.alloc(HEADER_BYTES + bytes + 4 + 11);
+  message.writeUInt16BE(id, 0);
+  message.writeUInt16BE(FLAG.recursion | FLAG.authentic, 2);
+  message.writeUInt16BE(1, 4); // one question
+  message.writeUInt16BE(1, 10); // one additional record, EDNS0
+  let at = HEADER_BYTES;
+  for (const label of labels) {
+    at = message.writeUInt8(label.length, at);
+    at += message.write(label, at, 'latin1');
+  }
+  at = message.writeUInt8(0, at);
+  at = message.writeUInt16BE(DNS_TYPE[type], at);
+  at = message.writeUInt16BE(CLASS_IN, at);
+  at = message.writeUInt8(0, at); // the root
+  at = message.writeUInt16BE(TYPE_OPT, at);
+  at = message.writeUInt16BE(UDP_BYTES, at);
+  message.writeUInt32BE(DO, at);
+  return message;
+}
+
+/** @returns null when it is no reply, or damaged. Records of other types and classes are passed over. */
+export function decodeReply(bytes: Uint8Array): DnsReply | null {
+  const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (message.length < HEADER_BYTES) return null;
+  const flags = message.readUInt16BE(2);
+  if ((flags & FLAG.response) === 0 || message.readUInt16BE(4) !== 1) return null;
+  const asked = readName(message, HEADER_BYTES);
+  if (asked === null || asked.end + 4 > message.length) return null;
+  const reply: DnsReply = {
+    id: message.readUInt16BE(0),
+    truncated: (flags & FLAG.truncated) !== 0,
+    authentic: (flags & FLAG.authentic) !== 0,
+    code: flags & 15,
+    question: { name: asked.name, type: message.readUInt16BE(asked.end) },
+    answers: [],
+  };
+  if (message.readUInt16BE(asked.end + 2) !== CLASS_IN) return null;
+  let at = asked.end + 4;
+  // What was cut off is asked for again over TCP.
+  if (reply.truncated) return reply;
+  for (let left = message.readUInt16BE(6); left > 0; left--) {
+    const owner = readName(message, at);
+    if (owner === null || owner.end + 10 > message.length) return null;
+    const end = owner.end + 10 + message.readUInt16BE(owner.end + 8);
+    if (end > message.length) return null;
+    if (message.readUInt16BE(owner.end + 2) === CLASS_IN) {
+      const ttl = message.readUInt32BE(owner.end + 4);
+      const type = message.readUInt16BE(owner.end);
+      const record = readRecord(message, type, owner.end + 10, end);
+      if (record === null) return null;
+      // RFC 2181 §8: with the highest bit set it means zero.
+      const base = { name: owner.name, ttl: ttl > 0x7fff_ffff ? 0 : ttl };
+      if (record !== 'other') reply.answers.push({ ...base, ...record });
+    }
+    at = end;
+  }
+  return reply;
+}
+
+type Content = DnsRecord extends infer R ? (R extends DnsRecord ? Omit<R, 'name' | 'ttl'> : never) : never;
+
+function readRecord(message: Buffer, type: number, from: number, end: number): Content | 'other' | null {
+  switch (type) {
+    case DNS_TYPE.A:
+      return end - from === 4 ? { type: 'A', value: message.subarray(from, end).join('.') } : null;
+    case DNS_TYPE.AAAA:
+      return end - from === 16 ? { type: 'AAAA', value: ipv6(message, from) } : null;
+    case DNS_TYPE.CNAME: {
+      const target = readName(message, from);
+      return target?.end === end ? { type: 'CNAME', value: target.name } : null;
+    }
+    case DNS_TYPE.MX: {
+      const exchange = end - from > 2 ? readName(message, from + 2) : null;
+      if (exchange?.end !== end) return null;
+      return { type: 'MX', preference: message.readUInt16BE(from), value: exchange.name };
+    }
+    case DNS_TYPE.TLSA: {
+      if (end - from < 3) return null;
+      const [usage, selector, matching] = message.subarray(from, from + 3) as unknown as [
+        number,
+        number,
+        number,
+      ];
+      const hex = message.toString('hex', from + 3, end);
+      return { type: 'TLSA', tlsa: { usage, selector, matching, hex } };
+    }
+    default:
+      return 'other';
+  }
+}
+
+function ipv6(message: Buffer, from: number): string {
+  const groups = Array.from({ length: 8 }, (_, i) => message.readUInt16BE(from + 2 * i).toString(16));
+  // As the rest of the program writes addresses (RFC 5952).
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+}
+
+/** A name in lower case without the last dot ('' for the root), and where what follows it begins. */
+function readName(message: Buffer, from: number): { name: string; end: number } | null {
+  const labels: string[] = [];
+  let at = from;
+  let end = -1;
+  let bytes = 1;
+  for (;;) {
+    if (at >= message.length) return null;
+    const length = message[at] as number;
+    if (length === 0) break;
+    if (length >= 0xc0) {
+      if (at + 2 > message.length) return null;
+      const target = message.readUInt16BE(at) & 0x3fff;
+      if (end === -1) end = at + 2;
+      // Backwards only: that ends.
+      if (target >= at) return null;
+      at = target;
+      if (labels.length > MAX_LABELS) return null;
+      bytes++; // pointers to pointers are counted as well
+    } else {
+      if (length > MAX_LABEL_BYTES || at + 1 + length > message.length) return null;
+      labels.push(message.toString('latin1', at + 1, at + 1 + length));
+      at += 1 + length;
+      bytes += 1 + length;
+    }
+    if (bytes > MAX_NAME_BYTES) return null;
+  }
+  // A dot within a label would make two names look alike.
+  if (labels.some((label) => label.includes('.'))) return null;
+  return { name: labels.join('.').toLowerCase(), end: end === -1 ? at + 1 : end };
+}
