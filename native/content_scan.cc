@@ -178,7 +178,12 @@ size_t ContentScan::finish(uint8_t* to) {
   ended_ = true;
   if (state_ != kCr) return 0;
   flags_ |= kBareCr;
-  if (!normalize_) return 0;
+  if (!normalize_) {
+    // It was written when it was read; as text it counts towards its line.
+    const uint8_t cr = '\r';
+    text(&cr, 1);
+    return 0;
+  }
   to[0] = '\r';
   to[1] = '\n';
   return 2;

@@ -137,7 +137,7 @@ export class TlsReports {
         if (entry.dirty) await this.#writeOne(entry);
         if (entry.day !== today && !entry.dirty) this.#days.delete(key);
       }
-      if (this.#purgedOn !== today) await this.#purge();
+      if (this.#purgedOn !== today && this.#config.delivery.tls_rpt.enabled) await this.#purge();
       this.#purgedOn = today;
     } catch (error) {
       this.#options.log.warn('tls-rpt.not-written', { error, dir: this.#options.dir });

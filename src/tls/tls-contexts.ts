@@ -140,7 +140,7 @@ export class TlsContexts {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     const { watch_interval_ms } = this.#config.tls;
-    if (watch_interval_ms === 0 || this.#stopped) return;
+    if (watch_interval_ms === 0 || this.#stopped || filesOf(this.#config).length === 0) return;
     void this.#signature().then((signature) => {
       this.#seen = signature;
       this.#lookLater();

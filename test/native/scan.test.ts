@@ -131,6 +131,12 @@ test('content flags name what was seen', () => {
   assert.equal(flags('a\xe9b\r\n.\r\n'), CONTENT_FLAG.eightBit);
   assert.equal(flags(`${'x'.repeat(18)}\r\n.\r\n`), 0);
   assert.equal(flags(`${'x'.repeat(19)}\r\n.\r\n`), CONTENT_FLAG.lineTooLong);
+  const chunk = scanContent(Buffer.from(`${'x'.repeat(18)}\r`), 0, false, false, 20);
+  assert.equal(
+    chunk.flags,
+    CONTENT_FLAG.bareCr | CONTENT_FLAG.lineTooLong,
+    'a CR at the end of a chunk is text',
+  );
 });
 
 test('trace fields are counted up to the empty line, whatever their case', () => {
