@@ -256,6 +256,7 @@ test('a rate for each destination holds over the nodes', { skip, timeout: 60_000
   const nodes = [await startNode(t, 'a', mail, settings), await startNode(t, 'b', mail, settings)];
   for (const node of nodes) await untilRedis(node, true);
   const load = new SteadyLoad(() => nodes.map(({ port }) => port), 8, 'one.test');
+  t.after(() => load.stop());
   const begun = Date.now();
   await bounded(load.more(160), 20_000, () => nodes[0]?.output() ?? '');
   await load.stop();
@@ -315,6 +316,7 @@ test('claiming and settling a backlog over Redis: at least 50 recipients a state
   });
   const start = (await statements(server)) - untouched;
   const load = new SteadyLoad(() => [relay.port], 20, 'one.test');
+  t.after(() => load.stop());
   await bounded(load.more(5000), 60_000, () => relay.output());
   await load.stop();
   await relay.stop();

@@ -70,6 +70,7 @@ test('mail is acknowledged from the journal, drained, delivered; what is done wi
   const { relay, sink } = await startWorld(t);
   await relay.start();
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   await bounded(load.more(500), 20_000, () => relay.output());
   await load.stop();
   assert.deepEqual(load.refused, []);
@@ -87,6 +88,7 @@ test('MariaDB stopped under load: every answer is 250, and after its restart eac
   const { relay, server, sink } = await startWorld(t);
   await relay.start();
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   await bounded(load.more(200), 20_000, () => relay.output());
   for (const end of ['kill', 'pause'] as const) {
     const failing = relay.logLine('journal.cannot-drain');
@@ -118,6 +120,7 @@ test('kill -9 again and again, with the server running and stopped: nothing ackn
   const { relay, server, sink } = await startWorld(t);
   await relay.start();
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   let kills = 0;
   for (const stopped of [false, true, true, false, true, false]) {
     await bounded(load.more(150), 30_000, () => relay.output());
@@ -253,6 +256,7 @@ test('with fewer processes the journal of one that is gone is drained, and its f
   const folder = join(relay.dataDir, 'process-1', 'journal');
   await server.kill();
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   const inSecond = (): number => (existsSync(folder) ? readdirSync(folder).length : 0);
   await bounded(load.more(200), 20_000, () => relay.output());
   await load.stop();

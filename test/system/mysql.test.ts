@@ -173,6 +173,7 @@ test('MariaDB killed and started again under load: nothing acknowledged is lost'
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   for (const end of ['kill', 'stop'] as const) {
     await bounded(load.more(200), 20_000, () => relay.output());
     await server[end]();
@@ -208,6 +209,7 @@ test('one of two shards killed under load: the other serves on, and all are deli
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const load = new SteadyLoad(() => [relay.port], 10, 'one.test');
+  t.after(() => load.stop());
   for (const away of ['kill', 'pause'] as const) {
     await bounded(load.more(200), 20_000, () => relay.output());
     const down = relay.logLine('shard.down', (line) => line.shard === 's1');
@@ -282,6 +284,7 @@ test('claiming and settling a backlog: at least 50 recipients a statement', { sk
   });
   const start = (await statements(server)) - untouched;
   const load = new SteadyLoad(() => [relay.port], 20, 'one.test');
+  t.after(() => load.stop());
   await bounded(load.more(3000), 60_000, () => relay.output());
   await load.stop();
   await relay.stop();

@@ -75,6 +75,7 @@ test('three nodes, two shards: one node is killed, one stands still, a shard die
   const said = (): string => nodes.map((node) => node.output()).join('\n');
   let serving = nodes;
   const load = new SteadyLoad(() => serving.map(({ port }) => port), 9, 'one.test');
+  t.after(() => load.stop());
   t.after(() => void load.stop());
   await bounded(load.more(150), 30_000, said);
 
