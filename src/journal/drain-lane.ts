@@ -6,56 +6,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import type { CommitBatch, CommitResult, JournalMark, OutboxPlan } from '../database/database.ts';
+import type { CommitBatch, JournalMark } from '../database/database.ts';
 import type { Message } from '../mail/message.ts';
 import { readMessage, WireReader } from '../mail/message-wire.ts';
 import { decodeMeta } from './format.ts';
-import type { Position, ReadBack, ReadTask, Waiting } from './tasks.ts';
-
-/** A message on its way to its shard. The reference on its content is the lane's. */
-export interface Draining {
-  seq: number;
-  message: Message;
-  /** Filled just before its commit. */
-  plan: OutboxPlan[];
-}
-
-export interface LanePorts {
-  /** How far the shard is by its own word, and the name of its queue. */
-  mark(shard: number): Promise<{ mark: JournalMark; queue: string }>;
-  /** Tells the journal. @throws RelayError when the queue is not the one it drained to before. */
-  begin(shard: number, mark: JournalMark, queue: string): Promise<Waiting>;
-  read(task: ReadTask): Promise<ReadBack>;
-  commit(batch: CommitBatch): Promise<CommitResult>;
-  plan(entry: Draining): void;
-  /** It is in the shard. The reference on its content stays the lane's. */
-  drained(entry: Draining, leaseUntilMs: number): void;
-  cancel(plan: OutboxPlan[]): void;
-  release(content: number): void;
-  /** Chunks of content that may still stay in memory. */
-  room(): number;
-  /** Counts a message in memory, or out again. */
-  kept(message: Message): void;
-  gone(message: Message): void;
-  /** Rest after a transfer, as a multiple of what it took. @param oldestMs when the first that waits was received. */
-  pace(oldestMs: number | null): number;
-  /** The mark moved. */
-  passed(shard: number): void;
-  now(): number;
-  setTimer(fire: () => void, ms: number): void;
-}
-
-export interface LaneOptions {
-  shard: number;
-  name: string;
-  journal: string;
-  /** Numbers of this life begin here. */
-  firstSeq: number;
-  waiting: Waiting;
-  leaseMs: number;
-  log: Log;
-}
+import type { Draining, LaneOptions, LanePorts } from './lane-ports.ts';
+import type { Position, ReadBack } from './tasks.ts';
 
 /** Not a lane of the group commit: those of one shard go on beside it. */
 const DRAIN_LANE = 64;
@@ -70,6 +26,8 @@ const LINGER_MS = 50;
 const LONGEST_PACE_MS = 250;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5000;
+/** A commit under way for so long (its server went away while it was asked to commit) is told as a failure. */
+const LATE_COMMIT_MS = 5000;
 /** Messages set aside; when there are more, it is not the messages that are wrong. */
 const MAX_ASIDE = 100;
 const ASIDE_RETRY_MS = 60_000;
@@ -348,6 +306,7 @@ export class DrainLane {
     );
     const mark = { seq: Math.max(this.#mark.seq, last.seq), pending: [...new Set(pending)] };
     const request = this.#request(entries, mark);
+    this.#watchCommit(this.#commits);
     let restMs = 0;
     try {
       const { messages } = await this.#ports.commit(request);
@@ -363,6 +322,13 @@ export class DrainLane {
     this.#inCommit = 0;
     if (restMs >= 1) this.#restFor(Math.min(LONGEST_PACE_MS, restMs));
     this.#next();
+  }
+
+  #watchCommit(number: number): void {
+    this.#ports.setTimer(() => {
+      if (this.#committing && this.#commits === number)
+        this.#fails(new Error(`the commit has had no answer for ${LATE_COMMIT_MS} ms`));
+    }, LATE_COMMIT_MS);
   }
 
   #request(entries: Draining[], mark: JournalMark): CommitBatch {

@@ -8,9 +8,10 @@ import type { CommitBatch, CommitResult, JournalMark, OutboxPlan } from '../data
 import type { Message } from '../mail/message.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import { type Arena, CHUNK_BYTES } from '../native.ts';
-import { type Draining, DrainLane, type LanePorts } from './drain-lane.ts';
+import { DrainLane } from './drain-lane.ts';
 import { Inbound, type InboundOutcome } from './inbound.ts';
 import type { JournalClient } from './journal-client.ts';
+import type { Draining, LanePorts } from './lane-ports.ts';
 import type { JournalState } from './state-file.ts';
 import type { Appended, Opened } from './tasks.ts';
 

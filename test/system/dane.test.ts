@@ -11,6 +11,8 @@ import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { makeSelfSigned } from '../../src/native.ts';
 import type { TlsReport } from '../../src/report/tls-rpt.ts';
+import { eventually } from '../storage/conformance.ts';
+import { filesBelow } from '../storage/providers.ts';
 import { fate } from '../support/fates.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
@@ -150,8 +152,13 @@ test('reports of the day lie in data_dir, with the address the domain wants them
   skip,
   timeout: 60_000,
 }, async () => {
-  await relay.stop();
   const root = join(relay.dataDir, 'tls-rpt');
+  // The address is asked of DNS; a relay that stops does not wait for it.
+  await eventually(() => {
+    const files = filesBelow(root).map((file) => readFileSync(join(root, file), 'utf8'));
+    assert.equal(files.filter((text) => text.includes('mailto:')).length, 5);
+  });
+  await relay.stop();
   const [day = ''] = readdirSync(root);
   assert.match(day, /^\d{4}-\d\d-\d\d$/);
   const counted = readdirSync(join(root, day))
