@@ -140,6 +140,10 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     return this.#up;
   }
 
+  get sinceMs(): number {
+    return this.#sinceMs;
+  }
+
   members(): { all: number; silent: number } {
     return this.#members;
   }

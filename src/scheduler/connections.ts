@@ -20,6 +20,8 @@ export interface ConnectionGrant {
 
 export interface SharedConnections {
   readonly up: boolean;
+  /** Since when it is up, or lost. */
+  readonly sinceMs: number;
   members(): { all: number; silent: number };
   /** @returns how many of the wanted connections each demand is granted, in order. */
   leaseConnections(demands: readonly ConnectionDemand[], limit: number): Promise<number[]>;
@@ -50,11 +52,9 @@ export class ConnectionShares {
   #timerMs = Number.POSITIVE_INFINITY;
   #looking = false;
   #running = true;
-  #upMs = 0;
 
   constructor(ports: ConnectionSharesPorts) {
     this.#ports = ports;
-    this.#upMs = ports.now();
   }
 
   demand(demands: readonly ConnectionDemand[]): void {
@@ -109,14 +109,13 @@ export class ConnectionShares {
     if (shared.up) {
       try {
         // Those that cannot reach what is shared have their part without asking.
-        const granted = await shared.leaseConnections(asked, Math.max(1, limit - silent * part));
-        this.#upMs = now();
-        return granted;
+        return await shared.leaseConnections(asked, Math.max(1, limit - silent * part));
       } catch {
         // Told by the one that found it out; it is lost for us as well.
       }
     }
-    const settled = now() - this.#upMs > LOST_MS;
+    // Not since we last leased: who asked for nothing for a while must wait for the others all the same.
+    const settled = !shared.up && now() - shared.sinceMs > LOST_MS;
     return asked.map(({ destination, wanted }) => {
       const before = this.#shares.get(destination)?.granted ?? 0;
       return Math.min(wanted, settled ? part : Math.min(part, Math.max(1, before)));

@@ -114,6 +114,46 @@ test('without Redis each has its part; after it the leases go on', options, asyn
   assert.ok(most() <= LIMIT + 1, `${most()} at once`);
 });
 
+test('who asked for nothing while Redis was there waits, when it is lost, until the others came down', async () => {
+  let nowMs = 0;
+  const timers: { atMs: number; fire: () => void }[] = [];
+  const shared = {
+    up: true,
+    sinceMs: 0,
+    members: () => ({ all: 2, silent: 0 }),
+    leaseConnections: () => Promise.reject(new Error('nobody asks')),
+  };
+  let granted = 0;
+  const shares = new ConnectionShares({
+    limit: LIMIT,
+    shared,
+    grant: ([grant]) => {
+      granted = grant?.connections ?? 0;
+    },
+    now: () => nowMs,
+    setTimer(atMs, fire) {
+      timers.push({ atMs, fire });
+      return { cancel() {} };
+    },
+  });
+  const at = async (untilMs: number): Promise<void> => {
+    while ((timers[0]?.atMs ?? untilMs) < untilMs) {
+      const timer = timers.shift();
+      nowMs = timer?.atMs as number;
+      timer?.fire();
+      await new Promise(setImmediate);
+    }
+    nowMs = untilMs;
+  };
+  await at(60_000);
+  Object.assign(shared, { up: false, sinceMs: nowMs });
+  shares.demand([{ destination: 'a.test', wanted: 50, open: 0 }]);
+  await at(64_900);
+  assert.equal(granted, 1, 'one to go on with');
+  await at(67_000);
+  assert.equal(granted, 5, 'its part');
+});
+
 test('with more processes than connections each has one', options, async (t) => {
   const { threads } = await start(t, 3, 2);
   for (const thread of threads) thread.want(5);

@@ -1,13 +1,10 @@
 /** Relays that share a queue on servers: what tests of them have in common. */
-import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig } from '../services/mariadb.ts';
-import { fatesOf } from './fates.ts';
 import { RelayFixture, type Settings } from './relay-fixture.ts';
 import { ScriptedSink } from './scripted-sink.ts';
 
@@ -52,47 +49,6 @@ export function sharedFolder(t: TestContext): string {
   const folder = mkdtempSync(join(tmpdir(), 'mail-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
-}
-
-/** Waits until every one of these has a fate in the events of some relay, and checks that it is the only one. */
-export async function oneFateEach(
-  relays: RelayFixture[],
-  recipients: string[],
-  withinMs: number,
-): Promise<void> {
-  const until = Date.now() + withinMs;
-  for (;;) {
-    for (const { events } of relays) events.read();
-    const fates = fatesOf(relays.flatMap(({ events }) => events.events));
-    const met = new Map<string, string[]>();
-    for (const [key, types] of fates) {
-      const recipient = key.split(' ')[1] as string;
-      met.set(recipient, (met.get(recipient) ?? []).concat(types));
-    }
-    const missing = recipients.filter((recipient) => !met.has(recipient));
-    if (missing.length === 0) {
-      const twice = recipients.filter((recipient) => met.get(recipient)?.length !== 1);
-      assert.deepEqual(
-        twice.map((recipient) => [recipient, met.get(recipient)]),
-        [],
-        'one fate each',
-      );
-      return;
-    }
-    if (Date.now() > until)
-      assert.fail(
-        `${missing.length} of ${recipients.length} without a fate, as ${missing[0]}\n${relays[0]?.output()}`,
-      );
-    await sleep(50);
-  }
-}
-
-/** How often the sink took a message for each recipient. */
-export function deliveries(sink: ScriptedSink): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const { recipients } of sink.messages)
-    for (const { address } of recipients) counts.set(address, (counts.get(address) ?? 0) + 1);
-  return counts;
 }
 
 /** Statements that read or change rows, bulk ones counted once. */

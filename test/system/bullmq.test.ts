@@ -10,15 +10,8 @@ import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { fate } from '../support/fates.ts';
-import {
-  LEASE_MS,
-  oneFateEach,
-  sharedFolder,
-  startNode,
-  startServer,
-  startSink,
-  statements,
-} from '../support/nodes.ts';
+import { LEASE_MS, sharedFolder, startNode, startServer, startSink, statements } from '../support/nodes.ts';
+import { oneFateEach } from '../support/one-fate.ts';
 import { bounded, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';

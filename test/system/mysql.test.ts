@@ -9,16 +9,8 @@ import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { run } from '../support/child.ts';
 import { fate } from '../support/fates.ts';
-import {
-  deliveries,
-  LEASE_MS,
-  oneFateEach,
-  sharedFolder,
-  startNode,
-  startServer,
-  startSink,
-  statements,
-} from '../support/nodes.ts';
+import { LEASE_MS, sharedFolder, startNode, startServer, startSink, statements } from '../support/nodes.ts';
+import { deliveries, oneFateEach } from '../support/one-fate.ts';
 import { bounded, MAIN, RelayFixture } from '../support/relay-fixture.ts';
 import { SteadyLoad } from '../support/steady-load.ts';
 import { Talk } from '../support/talk.ts';
