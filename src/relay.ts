@@ -19,6 +19,7 @@ import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
+import { loginLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
@@ -159,7 +160,7 @@ export class Relay {
       users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
-    this.#logins = new LoginDesk(config, log, this.#sessions);
+    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions);
     this.#tlsReports = openTlsReports(config, this.#place, log);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
