@@ -22,6 +22,7 @@ import {
   scramKeys,
   serverFirst,
 } from '../../src/protocol/sasl/scram.ts';
+import { startSender, startSink } from './harness.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'delivery-auth-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -30,6 +31,8 @@ const base64 = (text: string | Buffer): string => Buffer.from(text).toString('ba
 const decoded = (text: string): Buffer => Buffer.from(text, 'base64');
 
 class Peer {
+  /** What the client has to send. */
+  job: Job = JOB;
   readonly session: ClientSession;
   readonly failed: Fault[] = [];
   readonly #lines: string[] = [];
@@ -51,7 +54,7 @@ class Peer {
       secure: () => {},
       close: () => take(0, 'close\r\n'),
     };
-    let next: Attempt | null = new Attempt(JOB);
+    let taken = false;
     const owner: SessionOwner = {
       arena: {} as Arena,
       rules,
@@ -62,8 +65,8 @@ class Peer {
       leaseHolds: () => true,
       now: () => 1000,
       next: () => {
-        const attempt = next;
-        next = null;
+        const attempt = taken ? null : new Attempt(this.job);
+        taken = true;
         return attempt;
       },
       lookAhead: () => null,
@@ -289,4 +292,19 @@ test('a temporary refusal, a 421, nonsense: the mail waits, and nothing secret i
   await endless.heard();
   endless.say('334 ', '334 ', '334 ');
   assert.match(endless.fault().detail, /does not keep to LOGIN/);
+});
+
+test('who submitted the message is passed on to whom we authenticated, and to nobody else', async () => {
+  const submitter = 'e+3Dmc2@x.test';
+  const peer = new Peer(READABLE, 'AUTH PLAIN');
+  peer.job = { ...JOB, submitter };
+  await peer.heard();
+  peer.say('235 2.7.0 ok');
+  assert.equal(await peer.heard(), `MAIL FROM:<a@x.test> AUTH=${submitter}`);
+
+  const sink = await startSink({ capabilities: ['PIPELINING', 'AUTH PLAIN'] });
+  const { port } = sink;
+  const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port } } });
+  await harness.attempt({ recipients: ['b@x.test'], submitter });
+  assert.deepEqual(sink.messages[0]?.fromParams, [], 'no word of it without AUTH');
 });
