@@ -68,6 +68,6 @@ export const clientAuth = z.strictObject({
   password: z.string().min(1).max(1024).optional().describe('Password, best as `${VARIABLE}`.').meta({ ...live, ...secret }),
   access_token: z.string().min(1).max(8192).optional().describe('Bearer token for XOAUTH2.').meta({ ...live, ...secret }),
   access_token_file: z.string().min(1).optional().describe('File with that token, read for each connection; relative to data_dir.').meta(live),
-  mechanisms: z.array(z.enum(CLIENT_MECHANISMS)).min(1).default([...CLIENT_MECHANISMS]).describe('Those that may be used, best first; the first that the next hop offers and that we have a secret for is taken.').meta(live),
+  mechanisms: z.array(z.enum(CLIENT_MECHANISMS)).min(1).default([...CLIENT_MECHANISMS]).describe('Those that may be used, best first; the first that the next hop offers and that we have a secret for is taken. SCRAM-SHA-256 stands for its -PLUS too, which comes before it where TLS gives channel binding.').meta(live),
   allow_without_tls: z.boolean().default(false).describe('Use PLAIN, LOGIN and XOAUTH2 also where the connection has no TLS and could be read by others.').meta(live),
 });

@@ -24,7 +24,8 @@ export const mail: Verb<MailCommand> = {
     const command = parseMail(line);
     if (!('path' in command)) return command;
     if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
-    if (command.parameters.auth !== undefined && session.listener.auth === 'off') return REPLY.badParameter.with('AUTH');
+    if (command.parameters.auth !== undefined && session.listener.auth === 'off')
+      return REPLY.badParameter.with('AUTH');
     return command;
   },
 
