@@ -9,9 +9,9 @@ const mode = z.enum(['off', 'opportunistic', 'require']);
 const domain = z.string().transform((name) => domainToASCII(name) || name.toLowerCase());
 
 export const dane = z.strictObject({
-  mode: mode.default('off').describe('DANE (RFC 7672) for domains that go by MX. All but off say that the resolvers of `dns.servers` (or of the system) validate DNSSEC and that nobody can change what they answer: best on this machine. opportunistic: hosts with TLSA records get mail only over TLS with the certificate these name. require: no mail to hosts without such records. A domain in tls.destinations keeps the mode it has there. From off to another takes a restart.'),
+  mode: mode.default('off').describe('DANE (RFC 7672) for domains that go by MX, and for a smarthost or route that is a host name and has no tls.mode of its own. All but off say that the resolvers of `dns.servers` (or of the system) validate DNSSEC and that nobody can change what they answer: best on this machine. opportunistic: hosts with TLSA records get mail only over TLS with the certificate these name. require: no mail to hosts without such records. A domain in tls.destinations keeps the mode it has there. From off to another takes a restart.'),
   destinations: z.record(domain, z.strictObject({
-    mode: mode.describe('As delivery.dane.mode, for this domain.').meta(live),
+    mode: mode.describe('As delivery.dane.mode, for this domain, or this name of a smarthost or route.').meta(live),
   })).default({}).describe('Domain → its own mode. With delivery.dane.mode off one of them is enough to ask the resolvers for validated answers about it.').meta(live),
 });
 

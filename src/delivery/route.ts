@@ -10,7 +10,7 @@ import type { Config } from '../config/schema.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
-import { daneModeOf, daneOf, type HostDane } from './dane.ts';
+import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './dane.ts';
 import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
 import { allowsExchanger, type MtaSts, type StsPolicy } from './mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
@@ -85,7 +85,7 @@ export class Router {
   route(destination: string): Promise<Route> {
     const { routes, smarthost } = this.#config.delivery;
     const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
-    if (hop !== undefined) return this.#nextHop(hop);
+    if (hop !== undefined) return this.#nextHop(hop, destination);
     if (destination === SMARTHOST) {
       const detail = 'queued for a smarthost, but the config names none (delivery.smarthost)';
       return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
@@ -94,28 +94,55 @@ export class Router {
     return this.#byMx(destination);
   }
 
-  async #nextHop({ host, port, auth }: NextHop): Promise<Route> {
+  async #nextHop(hop: NextHop, destination: string): Promise<Route> {
+    const { host, port, auth } = hop;
     const name = host.replace(/^\[(.*)\]$/, '$1');
     let addresses: string[];
+    let dane: HostDane | null = null;
     if (isIP(name) !== 0) addresses = [name];
     else if (name.toLowerCase() === 'localhost') addresses = this.#ofFamily(['127.0.0.1', '::1']);
     else {
-      const found = await this.#resolveNextHop(name);
+      const found = (await this.#validatedHop(hop, destination)) ?? (await this.#resolveNextHop(name));
       if (typeof found === 'string') {
         return { kind: 'defer', reason: 'dns-temporary', detail: `next hop ${name}: ${found}` };
       }
-      addresses = found;
+      if (Array.isArray(found)) addresses = found;
+      else ({ addresses, dane } = found);
+      if (this.#daneOfHop(hop, destination) === 'require' && !(dane !== null && dane.usable.length > 0)) {
+        const detail = `next hop ${name} has no usable TLSA records, and delivery.dane requires them`;
+        return { kind: 'defer', reason: 'tls-failed', detail };
+      }
     }
     const hosts = addresses.map((address) => ({
       name,
       address,
       port,
       ...(auth === undefined ? {} : { auth }),
+      ...(dane === null ? {} : { dane }),
     }));
     const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
     if (others.length > 0) return { kind: 'hosts', hosts: others };
     const detail = `next hop ${host}:${port} is this relay itself; correct delivery.smarthost or delivery.routes`;
     return { kind: 'defer', reason: 'internal', detail };
+  }
+
+  #daneOfHop(hop: NextHop, destination: string): DaneMode {
+    const host = domainToASCII(hop.host) || hop.host.toLowerCase();
+    return daneModeOfHop(this.#config.delivery, destination, { ...hop, host });
+  }
+
+  /** Addresses and TLSA records of a next hop that DANE may be used with, or what failed; null: DNS does not know it. */
+  async #validatedHop(
+    hop: NextHop,
+    destination: string,
+  ): Promise<Pick<Exchanger, 'addresses' | 'dane'> | string | null> {
+    const { validated } = this.#ports;
+    if (validated === undefined || this.#daneOfHop(hop, destination) === 'off') return null;
+    const name = domainToASCII(hop.host);
+    const record = { preference: 0, exchange: name };
+    const found = await this.#exchanger(record, validated, { dns: validated, domain: name, port: hop.port });
+    if (found.addresses.length === 0) return found.temporary;
+    return found.unknown ?? found;
   }
 
   /** @returns addresses, or why there are none. */
@@ -179,7 +206,9 @@ export class Router {
     // Who could choose the exchangers could choose whose records count (RFC 7672 §2.2.1).
     const trusted = answer.kind !== 'found' || answer.secure === true ? validated : undefined;
     const dns = trusted ?? validated ?? this.#ports.dns;
-    const lookup = (record: MxRecord) => this.#exchanger(record, dns, trusted, domain);
+    const port = this.#config.delivery.mx_port;
+    const tlsa = trusted === undefined ? undefined : { dns: trusted, domain, port };
+    const lookup = (record: MxRecord) => this.#exchanger(record, dns, tlsa);
     const route = await this.#throughExchangers(domain, orderMx(records, this.#ports.random), lookup);
     return this.#underPolicies(route, domain, policy);
   }
@@ -211,12 +240,11 @@ export class Router {
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
-  /** @param validated present where the host's TLSA records count. */
+  /** @param tlsa present where the host's TLSA records count. */
   async #exchanger(
     record: MxRecord,
     dns: RouterPorts['dns'],
-    validated?: ValidatedDns,
-    domain = '',
+    tlsa?: { dns: ValidatedDns; domain: string; port: number },
   ): Promise<Exchanger> {
     const { preference, exchange: name } = record;
     const family = this.#config.delivery.ip_family;
@@ -237,9 +265,8 @@ export class Router {
       else if (answer.kind === 'temporary') temporary = `address of ${name}: ${answer.detail}`;
     }
     const base = { ...nothing, preference, name, addresses, temporary };
-    if (validated === undefined || addresses.length === 0) return base;
-    const { mx_port: port } = this.#config.delivery;
-    const dane = await daneOf(validated, name, port, domain, answers);
+    if (tlsa === undefined || addresses.length === 0) return base;
+    const dane = await daneOf(tlsa.dns, name, tlsa.port, tlsa.domain, answers);
     return typeof dane === 'string' ? { ...base, unknown: dane } : { ...base, dane };
   }
 

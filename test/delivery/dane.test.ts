@@ -42,6 +42,8 @@ interface Setting {
   ca?: string;
   sts?: string;
   more?: Record<string, DnsName>;
+  /** A next hop at the sink's port instead of the domain's MX: the smarthost, or the route of this destination. */
+  hop?: { host?: string; destination?: string; tls?: object };
 }
 
 interface Seen {
@@ -53,7 +55,19 @@ interface Seen {
 }
 
 async function attempt(setting: Setting): Promise<Seen> {
-  const { tlsa, tls, mode = 'opportunistic', delivery, domain, host, owner, ca = '', sts, more } = setting;
+  const {
+    tlsa,
+    tls,
+    mode = 'opportunistic',
+    delivery,
+    domain,
+    host,
+    owner,
+    ca = '',
+    sts,
+    more,
+    hop,
+  } = setting;
   const sink = await startSink(tls === undefined ? {} : { tls });
   const owned = `_${sink.port}._tcp.mx.one.test`;
   dns.set('one.test', { MX: [[10, 'mx.one.test']], secure: true, ...domain });
@@ -65,6 +79,9 @@ async function attempt(setting: Setting): Promise<Seen> {
   const rules = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false } as const;
   configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 1 }); // biome-ignore format: one call
   const policy = sts === undefined ? undefined : { policy: async () => parsePolicy(sts) };
+  const destination = hop === undefined ? 'one.test' : (hop.destination ?? 'smarthost');
+  const next = { host: hop?.host ?? 'mx.one.test', port: sink.port, ...(hop?.tls && { tls: hop.tls }) };
+  const hops = destination === 'smarthost' ? { smarthost: next } : { routes: { [destination]: next } };
   const harness = startSender(
     {
       dns: { servers: [dns.address], tries: 1, timeout_ms: 2000 },
@@ -73,6 +90,7 @@ async function attempt(setting: Setting): Promise<Seen> {
         refuse_loopback_mx: false,
         ip_family: 'ipv4',
         dane: { mode },
+        ...(hop === undefined ? {} : hops),
         ...delivery,
       } as never,
     } as never,
@@ -80,7 +98,7 @@ async function attempt(setting: Setting): Promise<Seen> {
     slot,
     policy as never,
   );
-  const result = await harness.attempt({ recipients: ['a@one.test'], destination: 'one.test' });
+  const result = await harness.attempt({ recipients: ['a@one.test'], destination });
   const outcome = outcomeOf(result);
   harness.stop();
   return {
@@ -349,4 +367,75 @@ test('usable records: usages 2 and 3 with data of the right length', () => {
 
 test('DANE is off unless the operator says that the resolver validates', () => {
   assert.deepEqual(configSchema.parse({}).delivery.dane, { mode: 'off', destinations: {} });
+});
+
+test('a smarthost and a route that are host names are held to their TLSA records', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const good: Tlsa[] = [[3, 1, 1, sha(keyOf(cert.cert))]];
+  const wrong: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  for (const hop of [{}, { host: 'MX.One.test' }, { destination: 'two.test' }]) {
+    const seen = await attempt({ tls: cert, tlsa: good, hop });
+    assert.equal(seen.fate, 'delivered', seen.detail);
+    assert.equal(seen.result.tls?.verified, true);
+    assert.deepEqual(seen.sink.handshakes, ['TLSv1.3 mx.one.test']);
+    assert.deepEqual(seen.sessions, [], 'reports are of policy domains, which a next hop of ours is none');
+    assert.equal((await attempt({ tls: cert, tlsa: wrong, hop })).fate, 'deferred tls-failed');
+    assert.equal((await attempt({ tlsa: good, hop })).fate, 'deferred tls-failed', 'no STARTTLS');
+    const unsigned = await attempt({ tls: cert, tlsa: wrong, hop, owner: { secure: false } });
+    assert.deepEqual([unsigned.fate, unsigned.result.tls?.verified], ['delivered', false]);
+    const bogus = await attempt({ tls: cert, tlsa: good, hop, owner: { fault: 'SERVFAIL' } });
+    assert.equal(bogus.fate, 'deferred dns-temporary');
+    assert.match(bogus.detail, /TLSA _\d+\._tcp\.mx\.one\.test: SERVFAIL/);
+  }
+});
+
+test('TLS from the first byte at a next hop, by its TLSA records', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const tls = { ...cert, implicit: true };
+  const hop = { tls: { implicit: true } };
+  const seen = await attempt({ tls, tlsa: [[3, 1, 1, sha(keyOf(cert.cert))]], hop });
+  assert.deepEqual([seen.fate, seen.result.tls?.verified], ['delivered', true]);
+  const wrong = await attempt({ tls, tlsa: [[3, 1, 1, '00'.repeat(32)]], hop });
+  assert.equal(wrong.fate, 'deferred tls-failed');
+});
+
+test('a TLS mode of the next hop is the operator’s word, a DANE mode of its own another', {
+  skip,
+}, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const wrong: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  const own = { tls: { mode: 'required' } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own })).fate, 'delivered');
+  const both = { dane: { mode: 'off', destinations: { 'mx.one.test': { mode: 'opportunistic' } } } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own, delivery: both })).fate, 'deferred tls-failed'); // biome-ignore format: one line
+  const off = { dane: { mode: 'opportunistic', destinations: { 'two.test': { mode: 'off' } } } };
+  const routed = { destination: 'two.test' };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: routed, delivery: off })).fate, 'delivered');
+  const general = { tls: { destinations: { 'two.test': { mode: 'required' } } } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: routed, delivery: general })).fate, 'delivered');
+});
+
+test('require: no mail to a next hop without usable records, unless it is an address', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  for (const setting of [{ hop: {} }, { hop: {}, tlsa: [[0, 1, 1, '00'.repeat(32)]] as Tlsa[] }]) {
+    // biome-ignore format: one line
+    const seen = await attempt({ tls: cert, mode: 'require', ...setting });
+    assert.equal(seen.fate, 'deferred tls-failed');
+    assert.match(seen.detail, /no usable TLSA records/);
+  }
+  const tlsa: Tlsa[] = [[3, 1, 1, sha(keyOf(cert.cert))]];
+  for (const host of ['mx.one.test', '127.0.0.1', 'localhost'])
+    assert.equal(
+      (await attempt({ tls: cert, mode: 'require', hop: { host }, tlsa })).fate,
+      'delivered',
+      host,
+    );
+});
+
+test('a next hop that DNS does not know is looked up as without DANE', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const seen = await attempt({ tls: cert, hop: { host: 'nowhere.test' } });
+  assert.deepEqual([seen.fate, seen.detail], ['deferred dns-temporary', 'next hop nowhere.test: no such name or no address']); // biome-ignore format: one line
+  const local = await attempt({ tls: cert, hop: { host: 'localhost' } });
+  assert.equal(local.fate, 'delivered');
 });

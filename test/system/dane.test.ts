@@ -105,6 +105,12 @@ before(async () => {
       mx_port: sink.port,
       ip_family: 'ipv4',
       dane: { mode: 'opportunistic' },
+      routes: Object.fromEntries(
+        ['good', 'wrong', 'forged', 'none'].map((name) => [
+          `${name}.routed.test`,
+          { host: `mx.${name}.signed.test`, port: sink.port },
+        ]),
+      ),
       tls_rpt: { enabled: true, write_interval_ms: 100 },
     },
     dns: { servers: [`127.0.0.1:${port}`], timeout_ms: 2000, tries: 1 },
@@ -141,6 +147,13 @@ test('a zone that is signed: what its TLSA records say is what counts', {
   assert.equal(forged.reason, 'dns-temporary', 'the resolver calls it bogus');
   const none = await submit('none.signed.test', 'delivered');
   assert.equal(none.tls_verified, false);
+});
+
+test('a static route to a host of a signed zone: the same', { skip, timeout: 60_000 }, async () => {
+  assert.equal((await submit('good.routed.test', 'delivered')).tls_verified, true);
+  assert.equal((await submit('wrong.routed.test', 'deferred')).reason, 'tls-failed');
+  assert.equal((await submit('forged.routed.test', 'deferred')).reason, 'dns-temporary');
+  assert.equal((await submit('none.routed.test', 'delivered')).tls_verified, false);
 });
 
 test('a zone that is not: its TLSA records are nobody’s word', { skip, timeout: 60_000 }, async () => {
