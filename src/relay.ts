@@ -19,6 +19,7 @@ import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
+import type { StsRefresh } from './delivery/sts-refresh.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
@@ -36,6 +37,7 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReports } from './relay-tls-reports.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { TlsReports } from './report/tls-rpt.ts';
@@ -87,6 +89,7 @@ export class Relay {
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #tlsReports: TlsReports;
+  readonly #stsRefresh: StsRefresh | null;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
   readonly #housekeeping: Housekeeping;
@@ -161,11 +164,20 @@ export class Relay {
     });
     this.#logins = new LoginDesk(config, log, this.#sessions);
     this.#tlsReports = openTlsReports(config, this.#place, log);
+    this.#stsRefresh = openStsRefresh({
+      place: this.#place,
+      log,
+      current: () => this.#config,
+      tlsSession: (session) => {
+        if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
+      },
+    });
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
+      warning: (event, fields) => log.warn(event, fields),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -204,6 +216,8 @@ export class Relay {
         ...shared,
         origin: originOf(slot, sessions + thread),
         ownListeners,
+        stsDir: stsDir(this.#place),
+        name: `${this.#place.process}.${thread}`,
       })),
     );
     this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
@@ -317,6 +331,7 @@ export class Relay {
     this.#pressure.stop();
     this.#housekeeping.stop();
     this.#tls.stop();
+    this.#stsRefresh?.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());

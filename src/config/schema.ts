@@ -194,7 +194,8 @@ const delivery = z.strictObject({
   mta_sts: z.strictObject({
     enabled: z.boolean().default(false).describe('Ask for the MTA-STS policies (RFC 8461) of domains that go by MX and keep to those that enforce: only exchangers they name, only with verified TLS. A domain in tls.destinations keeps the mode it has there.'),
     fetch_timeout_ms: ms(100, 600_000).default(30_000).describe('Time to fetch a policy.').meta(live),
-    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept, by one delivery thread, in memory.'),
+    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept: in `data_dir/mta-sts` of a host, and in the memory of each delivery thread.'),
+    refresh_interval_ms: ms(1000, 365 * day).default(day).describe('How old a policy gets before it is fetched again; at half of its own time when that is sooner. One that cannot be fetched stays until its time is over.').meta(live),
   }).prefault({}),
   dane: dane.prefault({}),
   tls_rpt: tlsRpt.prefault({}),

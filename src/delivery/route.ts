@@ -12,9 +12,10 @@ import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
 import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './dane.ts';
 import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
-import { allowsExchanger, type MtaSts, type StsPolicy } from './mta-sts.ts';
+import type { MtaSts, StsFailure } from './mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
 import type { OwnAddresses } from './own-addresses.ts';
+import { allowsExchanger, type StsPolicy, stsFacts } from './sts-policy.ts';
 import type { ValidatedDns } from './validated-dns.ts';
 
 export interface Host {
@@ -32,6 +33,8 @@ export interface Host {
   policy?: TlsPolicyFacts;
   /** The domain's MTA-STS policy, of mode testing, does not name it. */
   unnamed?: boolean;
+  /** The domain says that it has an MTA-STS policy, and it could not be had. */
+  stsFailure?: StsFailure;
   /** Present: mail goes there with AUTH only. */
   auth?: NextHopAuth;
 }
@@ -271,8 +274,9 @@ export class Router {
   }
 
   /** What the domain has published about TLS, and what of it the operator insists on. DANE goes before MTA-STS. */
-  #underPolicies(route: Route, domain: string, sts: StsPolicy | null): Route {
+  #underPolicies(route: Route, domain: string, found: StsPolicy | StsFailure | null): Route {
     if (route.kind !== 'hosts') return route;
+    const sts = found?.mode === 'failed' ? null : found;
     const required = daneModeOf(this.#config.delivery, domain) === 'require';
     const enforced = sts?.mode === 'enforce' ? sts : null;
     const allowed = route.hosts.filter(({ name, dane }) => {
@@ -288,12 +292,13 @@ export class Router {
       return { kind: 'defer', reason: 'tls-failed', detail };
     }
     const testing = sts?.mode === 'testing' ? sts : null;
-    const plain = policyFacts(domain, enforced ?? testing);
+    const plain = stsFacts(domain, enforced ?? testing);
     const hosts = allowed.map((host): Host => {
       if (host.dane !== undefined) {
         const { texts, base } = host.dane;
         return { ...host, policy: { domain, type: 'tlsa', strings: texts, mx: [base] } };
       }
+      if (found?.mode === 'failed') return { ...host, policy: { ...plain, type: 'sts' }, stsFailure: found };
       if (enforced !== null) return { ...host, policy: plain, verify: true };
       const unnamed = testing !== null && !allowsExchanger(testing, host.name);
       return unnamed ? { ...host, policy: plain, unnamed } : { ...host, policy: plain };
@@ -308,17 +313,9 @@ export class Router {
     detail: string,
     sts: StsPolicy | null = null,
   ): void {
-    const policy = type === 'sts' ? policyFacts(domain, sts) : { domain, type, strings: [], mx: [] };
+    const policy = type === 'sts' ? stsFacts(domain, sts) : { domain, type, strings: [], mx: [] };
     this.#ports.tlsSession?.({ policy, result, mx: '', address: '', detail });
   }
-}
-
-function policyFacts(domain: string, sts: StsPolicy | null): TlsPolicyFacts {
-  if (sts === null) return { domain, type: 'no-policy-found', strings: [], mx: [] };
-  const { mode, mx, maxAgeMs } = sts;
-  const names = mx.map((name) => `mx: ${name}`);
-  const strings = ['version: STSv1', `mode: ${mode}`, ...names, `max_age: ${maxAgeMs / 1000}`];
-  return { domain, type: 'sts', strings, mx };
 }
 
 function bounce(reason: BounceReason, status: string, detail: string): Route {

@@ -4,7 +4,7 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
 import { isUsable } from '../../src/delivery/dane.ts';
-import { parsePolicy } from '../../src/delivery/mta-sts.ts';
+import { parsePolicy } from '../../src/delivery/sts-policy.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
 import { configureTls, tlsSlot } from '../../src/native.ts';
@@ -418,7 +418,6 @@ test('a TLS mode of the next hop is the operator’s word, a DANE mode of its ow
 test('require: no mail to a next hop without usable records, unless it is an address', { skip }, async () => {
   const cert = authority.issue(['elsewhere.test']);
   for (const setting of [{ hop: {} }, { hop: {}, tlsa: [[0, 1, 1, '00'.repeat(32)]] as Tlsa[] }]) {
-    // biome-ignore format: one line
     const seen = await attempt({ tls: cert, mode: 'require', ...setting });
     assert.equal(seen.fate, 'deferred tls-failed');
     assert.match(seen.detail, /no usable TLSA records/);

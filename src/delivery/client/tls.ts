@@ -112,9 +112,10 @@ function report({ host, owner }: ClientSession, result: TlsSession['result'], de
 
 /** TLS stands; whether it is what the domain's policy wants is another question where nobody insists on that. */
 function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
-  const { dane, policy, unnamed } = session.host;
+  const { dane, policy, unnamed, stsFailure } = session.host;
   if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');
   else if (policy?.type !== 'sts') report(session, 'success', '');
+  else if (stsFailure !== undefined) report(session, stsFailure.result, stsFailure.detail);
   else if (unnamed === true) report(session, 'validation-failure', 'the policy does not name the host');
   else if (verifyError !== 0 || fingerprint === '') {
     report(session, certificateFailure(verifyError), `verification code ${verifyError}`);
