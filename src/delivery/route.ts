@@ -7,7 +7,7 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import type { Config } from '../config/schema.ts';
-import { SMARTHOST } from '../mail/destination.ts';
+import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
 import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './dane.ts';
@@ -84,8 +84,10 @@ export class Router {
     this.#ports = ports;
   }
 
-  /** @param destination the scheduling key: 'smarthost', or a domain in lower case. Never rejects. */
-  route(destination: string): Promise<Route> {
+  /** @param key the scheduling key: 'smarthost', or a domain in lower case, or that of a report to it. Never rejects. */
+  route(key: string): Promise<Route> {
+    const reported = domainOfReport(key);
+    const destination = reported ?? key;
     const { routes, smarthost } = this.#config.delivery;
     const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
     if (hop !== undefined) return this.#nextHop(hop, destination);
@@ -94,7 +96,7 @@ export class Router {
       return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
     }
     if (destination.startsWith('[')) return Promise.resolve(this.#literal(destination));
-    return this.#byMx(destination);
+    return this.#byMx(destination, reported !== null);
   }
 
   async #nextHop(hop: NextHop, destination: string): Promise<Route> {
@@ -186,17 +188,21 @@ export class Router {
     return refuse_loopback_mx && (own.isListener(address, mx_port) || own.isLoopback(address));
   }
 
-  async #byMx(destination: string): Promise<Route> {
+  /** @param despiteTls whatever the domain has published about TLS, and without counting it. */
+  async #byMx(destination: string, despiteTls: boolean): Promise<Route> {
     const domain = domainToASCII(destination);
     if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
-    const validated = daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
+    const validated = despiteTls ? undefined : this.#validatedFor(domain);
     const [answer, policy] = await Promise.all([
       (validated ?? this.#ports.dns).mx(domain),
-      this.#ports.sts?.policy(domain) ?? null,
+      despiteTls ? null : (this.#ports.sts?.policy(domain) ?? null),
     ]);
     switch (answer.kind) {
-      case 'temporary':
-        return { kind: 'defer', reason: 'dns-temporary', detail: `MX ${domain}: ${answer.detail}` };
+      case 'temporary': {
+        const detail = `MX ${domain}: ${answer.detail}`;
+        if (validated !== undefined) this.#perhapsBogus(domain, detail);
+        return { kind: 'defer', reason: 'dns-temporary', detail };
+      }
       case 'no-name':
         return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
       case 'found':
@@ -212,14 +218,25 @@ export class Router {
     const port = this.#config.delivery.mx_port;
     const tlsa = trusted === undefined ? undefined : { dns: trusted, domain, port };
     const lookup = (record: MxRecord) => this.#exchanger(record, dns, tlsa);
-    const route = await this.#throughExchangers(domain, orderMx(records, this.#ports.random), lookup);
-    return this.#underPolicies(route, domain, policy);
+    const ordered = orderMx(records, this.#ports.random);
+    const route = await this.#throughExchangers(domain, ordered, lookup, tlsa !== undefined);
+    return despiteTls ? route : this.#underPolicies(route, domain, policy);
+  }
+
+  #validatedFor(domain: string): ValidatedDns | undefined {
+    return daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
+  }
+
+  /** SERVFAIL is what a validating resolver says of a forged record, for one. */
+  #perhapsBogus(domain: string, detail: string): void {
+    if (detail.endsWith('SERVFAIL')) this.#failed(domain, 'tlsa', 'dnssec-invalid', detail);
   }
 
   async #throughExchangers(
     domain: string,
     records: MxRecord[],
     lookup: (record: MxRecord) => Promise<Exchanger>,
+    tlsa: boolean,
   ): Promise<Route> {
     const hostname = this.#config.hostname.toLowerCase();
     const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
@@ -239,6 +256,7 @@ export class Router {
     const unknown = others.find((one) => one.unknown !== null)?.unknown;
     if (unknown !== undefined) this.#failed(domain, 'tlsa', 'dnssec-invalid', unknown ?? '');
     const temporary = unknown ?? others.find((one) => one.temporary !== null)?.temporary;
+    if (unknown === undefined && tlsa && temporary !== undefined) this.#perhapsBogus(domain, `${temporary}`);
     if (temporary !== undefined) return { kind: 'defer', reason: 'dns-temporary', detail: `${temporary}` };
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }

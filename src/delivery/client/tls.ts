@@ -98,7 +98,8 @@ export function notSecured(session: ClientSession, reason: string): void {
   const { plain_retry, broken_host_ttl_ms } = session.owner.rules.tls;
   const detail = `TLS with ${session.peer}: ${reason}`;
   report(session, tlsFailure(reason), reason);
-  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && plain_retry;
+  const mayBePlain = plain_retry || policy.despite === true;
+  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain;
   if (plainRetry && broken_host_ttl_ms > 0)
     broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
