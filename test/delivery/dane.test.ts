@@ -5,6 +5,7 @@ import { after, before, test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
 import { isUsable } from '../../src/delivery/dane.ts';
 import { parsePolicy } from '../../src/delivery/sts-policy.ts';
+import { reportDestination } from '../../src/mail/destination.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
 import { configureTls, tlsSlot } from '../../src/native.ts';
@@ -44,6 +45,8 @@ interface Setting {
   more?: Record<string, DnsName>;
   /** A next hop at the sink's port instead of the domain's MX: the smarthost, or the route of this destination. */
   hop?: { host?: string; destination?: string; tls?: object };
+  /** Key of the mail; default: as the hop says, or one.test. */
+  key?: string;
 }
 
 interface Seen {
@@ -67,6 +70,7 @@ async function attempt(setting: Setting): Promise<Seen> {
     sts,
     more,
     hop,
+    key,
   } = setting;
   const sink = await startSink(tls === undefined ? {} : { tls });
   const owned = `_${sink.port}._tcp.mx.one.test`;
@@ -98,7 +102,7 @@ async function attempt(setting: Setting): Promise<Seen> {
     slot,
     policy as never,
   );
-  const result = await harness.attempt({ recipients: ['a@one.test'], destination });
+  const result = await harness.attempt({ recipients: ['a@one.test'], destination: key ?? destination });
   const outcome = outcomeOf(result);
   harness.stop();
   return {
@@ -437,4 +441,42 @@ test('a next hop that DNS does not know is looked up as without DANE', { skip },
   assert.deepEqual([seen.fate, seen.detail], ['deferred dns-temporary', 'next hop nowhere.test: no such name or no address']); // biome-ignore format: one line
   const local = await attempt({ tls: cert, hop: { host: 'localhost' } });
   assert.equal(local.fate, 'delivered');
+});
+
+test('a report about TLS goes despite it: no policy holds it, plain if need be, and it is not counted', {
+  skip,
+}, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const key = reportDestination('one.test', { smarthost: false, routed: new Set() });
+  assert.equal(key, 'despite-tls:one.test');
+  const tlsa: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  const sts = 'version: STSv1\nmode: enforce\nmx: other.test\nmax_age: 1000';
+  const delivery = { tls: { mode: 'verify', plain_retry: false } };
+  const through = (setting: Setting): Promise<Seen> =>
+    attempt({ mode: 'require', tlsa, sts, delivery, ...setting });
+  assert.equal((await through({ tls: cert })).fate, 'deferred tls-failed');
+  for (const tls of [cert, { ...cert, fault: 'garbage' as const }, undefined]) {
+    const seen = await through({ key, ...(tls && { tls }) });
+    assert.equal(seen.fate, 'delivered', seen.detail);
+    assert.equal(seen.result.tls?.verified, tls === cert ? false : undefined);
+    assert.deepEqual(seen.sessions, []);
+  }
+  const bogus = await through({ key, tls: cert, owner: { fault: 'SERVFAIL' } });
+  assert.equal(bogus.fate, 'delivered', 'TLSA is not asked for');
+  const off = await through({ key, tls: cert, delivery: { tls: { mode: 'none' } } });
+  assert.deepEqual([off.fate, off.sink.handshakes], ['delivered', []]);
+});
+
+test('a report that goes by a route or the smarthost keeps to what the operator says of that', {
+  skip,
+}, async () => {
+  const routed = new Set(['one.test']);
+  assert.equal(reportDestination('one.test', { smarthost: false, routed }), 'one.test');
+  assert.equal(reportDestination('two.test', { smarthost: true, routed }), 'two.test');
+  assert.equal(reportDestination('x'.repeat(250), { smarthost: false, routed }), 'x'.repeat(250));
+  // One that was queued before there was a route.
+  const cert = authority.issue(['elsewhere.test']);
+  const hop = { destination: 'two.test', tls: { mode: 'verify' } };
+  const seen = await attempt({ tls: cert, hop, key: 'despite-tls:two.test' });
+  assert.equal(seen.fate, 'deferred tls-failed');
 });
