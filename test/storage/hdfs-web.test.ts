@@ -14,7 +14,7 @@ import {
   WebHdfsServer,
   type WebHdfsServerOptions,
 } from '../services/webhdfs-server.ts';
-import { eventually } from './conformance.ts';
+import { eventually } from '../support/wait.ts';
 
 const LARGE = 1_500_000;
 
