@@ -30,3 +30,8 @@ export function destinationOf(domain: string, table: RouteTable): string {
   if (table.routed.has(domain)) return domain;
   return table.smarthost ? SMARTHOST : domain;
 }
+
+/** Text that is equal when two route tables send every domain to the same destination. */
+export function fingerprint(routes: RouteTable): string {
+  return JSON.stringify([routes.smarthost, [...routes.routed].sort()]);
+}

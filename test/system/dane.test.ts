@@ -11,13 +11,13 @@ import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { makeSelfSigned } from '../../src/native.ts';
 import type { TlsReport } from '../../src/report/tls-rpt.ts';
-import { eventually } from '../storage/conformance.ts';
 import { filesBelow } from '../storage/providers.ts';
 import { fate } from '../support/fates.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 const skip = skipWithout('unbound', 'ldns-keygen', 'ldns-signzone');
 const folder = mkdtempSync(join(tmpdir(), 'dane-'));
