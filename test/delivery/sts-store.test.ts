@@ -17,7 +17,7 @@ import { MtaSts, type StsFailure } from '../../src/delivery/mta-sts.ts';
 import type { StsPolicy } from '../../src/delivery/sts-policy.ts';
 import { StsRefresh } from '../../src/delivery/sts-refresh.ts';
 import { StsStore } from '../../src/delivery/sts-store.ts';
-import { eventually } from '../storage/conformance.ts';
+import { eventually } from '../support/wait.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sts-'));
 after(() => rmSync(root, { recursive: true }));

@@ -14,6 +14,7 @@ import { makeSelfSigned } from '../../src/native.ts';
 import { postReport } from '../../src/report/tls-report-post.ts';
 import { TlsReportSender } from '../../src/report/tls-report-sender.ts';
 import { type TlsReport, TlsReports } from '../../src/report/tls-rpt.ts';
+import { until } from '../support/wait.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tls-send-'));
 after(() => rmSync(root, { recursive: true }));
@@ -289,7 +290,7 @@ test('rounds come by themselves, and end with stop', { timeout: 20_000 }, async 
   await host.count('one.test');
   host.nowMs = MIDNIGHT + HOUR;
   const sender = host.sender();
-  while (host.sent.length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => host.sent.length === 2, 'both places have it');
   sender.stop();
 });
 
@@ -344,7 +345,7 @@ test('POST: the type and body of the RFC; only 2xx is taken; bounded in time; cu
   );
   status = 0;
   const cut = post();
-  while (seen.length < 5) await new Promise((resolve) => setTimeout(resolve, 10));
+  await until(() => seen.length === 5, 'the request is there');
   stop.abort(new Error('the relay stops'));
   await assert.rejects(cut, /abort|stops/);
 });

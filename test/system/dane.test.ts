@@ -94,12 +94,24 @@ async function startUnbound(port: number): Promise<void> {
   throw new Error(`unbound did not start: ${lines.join('\n')}`);
 }
 
+/** A port that is free for UDP may be somebody's for TCP. */
+async function unboundPort(): Promise<number> {
+  for (let tries = 1; ; tries++) {
+    const port = await freePort();
+    try {
+      await startUnbound(port);
+      return port;
+    } catch (error) {
+      if (tries === 10 || !String(error).includes('Address already in use')) throw error;
+    }
+  }
+}
+
 before(async () => {
   if (skip !== false) return;
   sink = await ScriptedSink.start({ tls: { cert: identity.certificate, key: identity.key } });
   sign(sink.port);
-  const port = await freePort();
-  await startUnbound(port);
+  const port = await unboundPort();
   relay = await RelayFixture.start({
     delivery: {
       mx_port: sink.port,

@@ -4,13 +4,13 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { makeSelfSigned } from '../../src/native.ts';
-import { eventually } from '../storage/conformance.ts';
 import { Authority, lacksOpenssl } from '../support/authority.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 import { WebHost } from '../support/web-host.ts';
 
 const skip = lacksOpenssl || (await WebHost.lacks());

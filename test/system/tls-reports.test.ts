@@ -8,13 +8,13 @@ import { type TestContext, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { makeSelfSigned } from '../../src/native.ts';
 import type { TlsReport } from '../../src/report/tls-rpt.ts';
-import { eventually } from '../storage/conformance.ts';
 import { Authority, lacksOpenssl } from '../support/authority.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 const skip = lacksOpenssl;
 const dayOf = (ms: number): string => new Date(ms).toISOString().slice(0, 10);
