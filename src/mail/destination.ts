@@ -4,6 +4,22 @@
  */
 export const SMARTHOST = 'smarthost';
 
+/**
+ * Before the domain in the key of mail that goes by MX despite whatever its host says of TLS: reports about just that
+ * (RFC 8460 §3).
+ */
+const DESPITE_TLS = 'despite-tls:';
+
+/** The key of a report; that of all mail where the route is the operator's. */
+export function reportDestination(domain: string, table: RouteTable): string {
+  const key = `${DESPITE_TLS}${domain}`;
+  return table.smarthost || table.routed.has(domain) || key.length > 255 ? domain : key;
+}
+
+/** Without what is before it. */
+export const domainOfReport = (destination: string): string | null =>
+  destination.startsWith(DESPITE_TLS) ? destination.slice(DESPITE_TLS.length) : null;
+
 export interface RouteTable {
   smarthost: boolean;
   /** Domains with a static route (lower case). */
