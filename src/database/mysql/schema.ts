@@ -1,27 +1,20 @@
 /** The tables of a MariaDB or MySQL queue: `protorelay db migrate` makes them, every start checks them. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Connection, createConnection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import { migrations } from '../migrations.ts';
 import { mysqlError } from './errors.ts';
 import { connectionOptions, serverName } from './pool.ts';
 
 export const MYSQL_SQL_DIR = join(import.meta.dirname, '../../../config/sql/mysql');
 const NO_SUCH_TABLE = 1146;
+/** MySQL has no ADD COLUMN IF NOT EXISTS. */
+const COLUMN_IS_THERE = 1060;
 /** Two that migrate at once do it one after the other. */
 const LOCK = 'protorelay-migrate';
 const LOCK_SECONDS = 60;
-
-/** Scripts by version. */
-function migrations(sqlDir: string): Map<number, string> {
-  const scripts = new Map<number, string>();
-  for (const name of readdirSync(sqlDir)) {
-    const match = /^(\d{3})-.+\.sql$/.exec(name);
-    if (match) scripts.set(Number(match[1]), join(sqlDir, name));
-  }
-  return scripts;
-}
 
 /** Statements of a script, in order. Its strings hold no semicolon. */
 function statements(script: string): string[] {
@@ -109,9 +102,18 @@ async function applyAll(
   for (let version = from + 1; version <= newest; version++) {
     const script = scripts.get(version);
     if (script === undefined) throw new RelayError('schema-unknown', `no migration ${version} in ${sqlDir}`);
-    for (const statement of statements(readFileSync(script, 'utf8'))) await connection.query(statement);
+    for (const statement of statements(readFileSync(script, 'utf8'))) await apply(connection, statement);
     await connection.query('INSERT INTO relay_schema (version, applied_at) VALUES (?, ?)', [version, nowMs]);
     applied.push(version);
   }
   return applied;
+}
+
+/** A column that an interrupted migration added is there already. */
+async function apply(connection: Connection, statement: string): Promise<void> {
+  try {
+    await connection.query(statement);
+  } catch (error) {
+    if ((error as { errno?: number }).errno !== COLUMN_IS_THERE) throw error;
+  }
 }
