@@ -75,9 +75,12 @@ interface Slice {
 /** In a process of its own: attacks a port when told to, and says what became of it. */
 function beHostile(): void {
   let hostile: Hostile | null = null;
+  let first = 0;
   process.on('message', (port: number) => {
     hostile?.stop();
     const fates = hostile?.fates ?? null;
+    // Who came in one part of a round does not come again at once: it would be banned for what it did there.
+    first += hostile?.connections ?? 0;
     hostile =
       port === 0
         ? null
@@ -85,6 +88,7 @@ function beHostile(): void {
             port,
             perSecond: Number(values['per-second']),
             addresses: Number(values.addresses),
+            first,
             stayMs: STAY_MS,
             kinds: values.kinds.split(',') as Kind[],
           });

@@ -21,6 +21,8 @@ export interface HostileOptions {
   perSecond: number;
   /** Addresses they come from: 127.9.0.1 and on. */
   addresses: number;
+  /** Number of the first, which says its address; default 0. */
+  first?: number;
   /** How long one stays at most. */
   stayMs: number;
   /** Default: all of them in turn. */
@@ -90,13 +92,14 @@ export class Hostile {
   /** Those that are slow, by the tick in which they speak. */
   readonly #slow: Set<number>[] = Array.from({ length: SLOTS }, () => new Set());
   readonly #timer: NodeJS.Timeout;
-  #number = 0;
+  #number: number;
   #tick = 0;
   #due = 0;
   #lastMs = performance.now();
 
   constructor(options: HostileOptions) {
     this.#options = options;
+    this.#number = options.first ?? 0;
     this.#kinds = options.kinds ?? KINDS;
     this.fates = Object.fromEntries(KINDS.map((kind) => [kind, noFates()])) as Record<Kind, Fates>;
     const spillDir = tmpdir();
