@@ -365,8 +365,8 @@ fuzz() {
         openssl=$(sh test/setup/openssl.sh) || { say 'fuzz: tls is skipped'; continue; }
         # shellcheck disable=SC2086
         fuzz_target tls "$seconds" -Drecv=fuzz_recv -Dsend=fuzz_send native/fuzz/tls_fuzz.cc native/fuzz/tls_play.cc \
-          native/tls_stream.cc native/tls_context.cc native/tls_certificate.cc native/tls_dane.cc \
-          native/proxy_header.cc $openssl ;;
+          native/tls_stream.cc native/tls_sessions.cc native/tls_context.cc native/tls_certificate.cc \
+          native/tls_dane.cc native/proxy_header.cc $openssl ;;
       *) fail "there is no fuzz target $name" 'There are: scan, tls' ;;
     esac
   done

@@ -18,8 +18,6 @@ constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kSendFlags = 0;  // node ignores SIGPIPE
 #endif
 
-/** Sessions one reactor remembers. */
-constexpr size_t kMaxSessions = 4096;
 /** Most records that may wait for the kernel; beyond, the peer provokes output and does not read it. */
 constexpr size_t kMaxLeft = 1048576;
 /** Records gathered before they are written. */
@@ -46,45 +44,6 @@ bool is_address(const std::string& name) {
 }
 
 }  // namespace
-
-// ---------------------------------------------------------------------------------------------------- sessions
-
-TlsSessions::~TlsSessions() {
-  for (auto& entry : sessions_) SSL_SESSION_free(entry.second);
-}
-
-void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
-  auto at = sessions_.find(key);
-  if (at != sessions_.end()) {
-    SSL_SESSION_free(at->second);
-    at->second = session;
-    return;
-  }
-  if (sessions_.size() >= kMaxSessions) {
-    // Any one: a table this full holds hosts seldom met, and the loss is one full handshake.
-    auto victim = sessions_.begin();
-    SSL_SESSION_free(victim->second);
-    sessions_.erase(victim);
-  }
-  sessions_.emplace(key, session);
-}
-
-SSL_SESSION* TlsSessions::take(const std::string& key) {
-  auto at = sessions_.find(key);
-  if (at == sessions_.end()) return nullptr;
-  SSL_SESSION* session = at->second;
-  if (SSL_SESSION_is_resumable(session) != 1) {
-    sessions_.erase(at);
-    SSL_SESSION_free(session);
-    return nullptr;
-  }
-  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
-    sessions_.erase(at);
-  } else {
-    SSL_SESSION_up_ref(session);
-  }
-  return session;
-}
 
 // --------------------------------------------------------------------------------------------------------- BIO
 
@@ -225,7 +184,7 @@ TlsStream::~TlsStream() {
 
 int TlsStream::on_session(SSL* ssl, SSL_SESSION* session) {
   auto* self = static_cast<TlsStream*>(SSL_get_app_data(ssl));
-  if (self == nullptr || self->key_.empty()) return 0;
+  if (self == nullptr || self->key_.empty() || !TlsSessions::worth_keeping(ssl, session)) return 0;
   self->shared_->sessions.put(self->key_, session);
   return 1;
 }

@@ -10,30 +10,14 @@
 
 #include <memory>
 #include <string>
-#include <unordered_map>
 
 #include "tls_context.h"
+#include "tls_sessions.h"
 
 namespace protorelay {
 
 /** Whether the peer's certificate is asked for, and whether the handshake fails when it cannot be trusted. */
 enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3, kVerifyDane = 4 };
-
-/** Sessions that a client can resume, by a key of its caller's; bounded, one session a key. */
-class TlsSessions {
- public:
-  TlsSessions() = default;
-  ~TlsSessions();
-  TlsSessions(const TlsSessions&) = delete;
-  TlsSessions& operator=(const TlsSessions&) = delete;
-  /** Takes the session over. */
-  void put(const std::string& key, SSL_SESSION* session);
-  /** The caller's to free; taken out when it is to be used once (RFC 8446, appendix C.4). nullptr: none. */
-  SSL_SESSION* take(const std::string& key);
-
- private:
-  std::unordered_map<std::string, SSL_SESSION*> sessions_;
-};
 
 /** What the connections of one reactor share. */
 struct TlsShared {

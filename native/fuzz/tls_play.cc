@@ -354,7 +354,10 @@ void Play::conclude(bool expect_resumption) {
   require(ours_ != nullptr, "there is no stream");
   socket_.window = SIZE_MAX;
   room_ = 65536;
-  for (int i = 0; i < 40; ++i) pump();
+  for (int i = 0, quiet = 0; i < 40 && quiet < 2; ++i) {
+    pump();
+    quiet = socket_.to_us.empty() && socket_.from_us.empty() && socket_.arrived.empty() ? quiet + 1 : 0;
+  }
   if (!clean_) return;
   if (fails_by_design()) {
     require(state_ == State::kFailed || peer_dead_, "a handshake succeeds that must not");

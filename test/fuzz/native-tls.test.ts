@@ -12,6 +12,7 @@ const SOURCES = [
   'fuzz/tls_fuzz.cc',
   'fuzz/tls_play.cc',
   'tls_stream.cc',
+  'tls_sessions.cc',
   'tls_context.cc',
   'tls_certificate.cc',
   'tls_dane.cc',
