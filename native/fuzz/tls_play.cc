@@ -104,6 +104,7 @@ void Play::shake() {
 }
 
 void Play::receive() {
+  bool read_all = false;
   for (int i = 0; i < 64 && state_ == State::kOpen; ++i) {
     std::vector<uint8_t> bytes(room_);
     begin_call();
@@ -114,7 +115,11 @@ void Play::receive() {
       require(bytes[static_cast<size_t>(k)] == byte_at(we_got_++, false), "not what the peer wrote");
     }
     require(we_got_ <= peer_sent_, "more arrives than was sent");
-    if (n > 0) continue;
+    if (n > 0) {
+      read_all = static_cast<size_t>(n) < room_ && socket_.arrived.empty();
+      continue;
+    }
+    require(ours_->ended() || !read_all || socket_.send_error != 0, "an end that was read with data is not told of");
     state_ = n == 0 ? State::kEnded : State::kFailed;
     // Whatever else comes, that was it.
     socket_.arrived += "MAIL FROM:<injected@example.test>\r\n";
