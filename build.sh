@@ -302,7 +302,7 @@ sanitize() {
   export PROTORELAY_ADDON=Sanitize LD_PRELOAD="$library"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
   [ $# -gt 0 ] || set -- 'test/native/**/*.test.ts' 'test/session/**/*.test.ts' 'test/delivery/**/*.test.ts' \
-    'test/listener/**/*.test.ts'
+    'test/listener/**/*.test.ts' 'test/tls/**/*.test.ts' 'test/persistence/**/*.test.ts'
   say 'sanitize: testing'
   exec node --test --test-reporter=spec "$@"
 }
