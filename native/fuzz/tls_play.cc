@@ -119,7 +119,9 @@ void Play::receive() {
       read_all = static_cast<size_t>(n) < room_ && socket_.arrived.empty();
       continue;
     }
-    require(ours_->ended() || !read_all || socket_.send_error != 0, "an end that was read with data is not told of");
+    // Polling tells of what happens to the socket itself.
+    bool socket_over = socket_.ended || socket_.receive_error != 0 || socket_.send_error != 0;
+    require(ours_->ended() || !read_all || socket_over, "an end that was read with data is not told of");
     state_ = n == 0 ? State::kEnded : State::kFailed;
     // Whatever else comes, that was it.
     socket_.arrived += "MAIL FROM:<injected@example.test>\r\n";
