@@ -36,6 +36,7 @@ const TLS = {
   crl: '',
   namesCa: false,
   sessionSeconds: 7200,
+  resumption: 'full',
 } as const;
 
 type Order =

@@ -67,7 +67,7 @@ void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
   sessions_.emplace(key, session);
 }
 
-SSL_SESSION* TlsSessions::take(const std::string& key) {
+SSL_SESSION* TlsSessions::get(const std::string& key) {
   auto at = sessions_.find(key);
   if (at == sessions_.end()) return nullptr;
   SSL_SESSION* session = at->second;
@@ -76,12 +76,17 @@ SSL_SESSION* TlsSessions::take(const std::string& key) {
     SSL_SESSION_free(session);
     return nullptr;
   }
-  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
-    sessions_.erase(at);
-  } else {
-    SSL_SESSION_up_ref(session);
-  }
+  // OpenSSL marks a session of TLS 1.3 as used up, and that must not befall ours.
+  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) return SSL_SESSION_dup(session);
+  SSL_SESSION_up_ref(session);
   return session;
+}
+
+void TlsSessions::drop(const std::string& key) {
+  auto at = sessions_.find(key);
+  if (at == sessions_.end()) return;
+  SSL_SESSION_free(at->second);
+  sessions_.erase(at);
 }
 
 // --------------------------------------------------------------------------------------------------------- BIO
@@ -191,7 +196,7 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
   if (!key.empty() && self->context_->resumes()) {
     // Trust is part of the key: a session made without it must not stand in for one made with it.
     self->key_ = std::to_string(self->context_->number()) + (self->strict_ ? " trusted " : " ") + key;
-    if (SSL_SESSION* session = shared->sessions.take(self->key_)) {
+    if (SSL_SESSION* session = shared->sessions.get(self->key_)) {
       SSL_set_session(ssl, session);
       SSL_SESSION_free(session);
     }
@@ -241,10 +246,14 @@ TlsStream::Step TlsStream::handshake(std::string* reason) {
     established_ = true;
   } else if (cause != SSL_ERROR_WANT_READ && cause != SSL_ERROR_WANT_WRITE) {
     *reason = why_failed();
+    // Whatever it was, it is not met again for the sake of a session.
+    if (!key_.empty()) shared_->sessions.drop(key_);
     flush();
     finished_ = true;
     return Step::kFailed;
   }
+  // The last word of a server of TLS 1.3 is a ticket, which nobody waits for: one packet has it and what is said next.
+  if (server_ && established_ && left_length_ == 0 && SSL_version(ssl_) >= TLS1_3_VERSION) defer();
   int error = flush();
   if (error != 0) {
     *reason = strerror(-error);
@@ -388,10 +397,24 @@ void TlsStream::keep(const uint8_t* from, size_t count) {
   left_sent_ = 0;
 }
 
+/** What was gathered goes with the next output. */
+void TlsStream::defer() {
+  if (gathered_ == 0) return;
+  keep(shared_->records, gathered_);
+  gathered_ = 0;
+  deferred_ = true;
+}
+
 /** Writes what waits, then what was gathered: 0 also when the kernel did not take all of it, or -errno. */
 int TlsStream::flush() {
+  if (deferred_ && gathered_ == 0 && !finished_) return socket_error_ == 0 ? 0 : -socket_error_;
   size_t gathered = gathered_;
   gathered_ = 0;
+  if (deferred_) {
+    deferred_ = false;
+    if (gathered > 0) keep(shared_->records, gathered);
+    gathered = 0;
+  }
   if (socket_error_ != 0) return -socket_error_;
   while (left_length_ > 0) {
     ssize_t n = ::send(fd_, left_ + left_sent_, left_length_ - left_sent_, kSendFlags);

@@ -28,8 +28,13 @@ class TlsSessions {
   TlsSessions& operator=(const TlsSessions&) = delete;
   /** Takes the session over. */
   void put(const std::string& key, SSL_SESSION* session);
-  /** The caller's to free; taken out when it is to be used once (RFC 8446, appendix C.4). nullptr: none. */
-  SSL_SESSION* take(const std::string& key);
+  /**
+   * The caller's to free; nullptr: none. It stays for the next until a newer one replaces it: connections that begin
+   * together all resume. (RFC 8446, appendix C.4 advises against using a ticket twice, lest two connections be known
+   * for the same client's; a relay's address says as much.)
+   */
+  SSL_SESSION* get(const std::string& key);
+  void drop(const std::string& key);
 
  private:
   std::unordered_map<std::string, SSL_SESSION*> sessions_;
@@ -69,7 +74,7 @@ class TlsStream {
   /** Writes records that wait: 0, also when the kernel does not take all of them, or -errno. */
   int flush();
   /** Records wait for the kernel. */
-  bool blocked() const { return left_length_ > 0; }
+  bool blocked() const { return left_length_ > 0 && !deferred_; }
   /** Input may lie here that polling the socket does not tell of. */
   bool has_input() const { return !finished_ && SSL_has_pending(ssl_) == 1; }
   /** Says that no more follows (close_notify), once. */
@@ -95,6 +100,7 @@ class TlsStream {
   int failure(int result);
   std::string why_failed();
   void keep(const uint8_t* from, size_t count);
+  void defer();
 
   SSL* ssl_ = nullptr;
   std::shared_ptr<TlsContext> context_;
@@ -110,10 +116,11 @@ class TlsStream {
   std::string key_;
   /** Bytes in shared_->records. */
   size_t gathered_ = 0;
-  /** Records the kernel did not take. */
+  /** Records the kernel did not take; or that were not shown to it yet, since they go well with what follows. */
   uint8_t* left_ = nullptr;
   size_t left_length_ = 0;
   size_t left_sent_ = 0;
+  bool deferred_ = false;
 };
 
 }  // namespace protorelay
