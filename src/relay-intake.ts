@@ -68,6 +68,7 @@ export class Intake {
     if (isDurable) {
       this.#setup.verdict(thread, ticket, VERDICT.committed);
       this.#setup.events.accepted(message);
+      entry.durable?.();
     }
     this.#setup.arena.release(message.content);
   }

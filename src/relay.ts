@@ -19,11 +19,13 @@ import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
+import type { StsRefresh } from './delivery/sts-refresh.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
+import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
-import { originOf, queueIdTimeMs } from './mail/queue-id.ts';
+import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
@@ -36,8 +38,10 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
-import { openTlsReports } from './relay-tls-reports.ts';
+import { openStsRefresh, stsDir } from './relay-sts.ts';
+import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
+import type { TlsReportSender } from './report/tls-report-sender.ts';
 import type { TlsReports } from './report/tls-rpt.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
@@ -74,6 +78,7 @@ export class Relay {
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
   readonly #intake: Intake;
+  readonly #routes: RouteTable;
   readonly #queue: RelayDatabase;
   readonly #database: Database;
   readonly #commits: ShardedCommits;
@@ -87,6 +92,8 @@ export class Relay {
   readonly #deliveries: DeliveryThreads;
   readonly #events: EventLog;
   readonly #tlsReports: TlsReports;
+  #tlsReportSender: TlsReportSender | null = null;
+  readonly #stsRefresh: StsRefresh | null;
   readonly #pressure: PressureGauge;
   #listener: Listener | null = null;
   readonly #housekeeping: Housekeeping;
@@ -136,11 +143,12 @@ export class Relay {
     this.#leases = leases;
     this.#scheduler = scheduler;
     this.#duePoll = duePoll;
+    this.#routes = {
+      smarthost: config.delivery.smarthost !== undefined,
+      routed: new Set(Object.keys(config.delivery.routes)),
+    };
     this.#intake = new Intake({
-      routes: {
-        smarthost: config.delivery.smarthost !== undefined,
-        routed: new Set(Object.keys(config.delivery.routes)),
-      },
+      routes: this.#routes,
       scheduler,
       arena: this.#arena,
       gauges: this.#gauges,
@@ -161,11 +169,20 @@ export class Relay {
     });
     this.#logins = new LoginDesk(config, log, this.#sessions);
     this.#tlsReports = openTlsReports(config, this.#place, log);
+    this.#stsRefresh = openStsRefresh({
+      place: this.#place,
+      log,
+      current: () => this.#config,
+      tlsSession: (session) => {
+        if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
+      },
+    });
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
+      warning: (event, fields) => log.warn(event, fields),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -199,11 +216,14 @@ export class Relay {
     );
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
+    const deliveries = threadCount(config.delivery_threads);
     await this.#deliveries.start(
-      Array.from({ length: threadCount(config.delivery_threads) }, (_, thread) => ({
+      Array.from({ length: deliveries }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessions + thread),
         ownListeners,
+        stsDir: stsDir(this.#place),
+        name: `${this.#place.process}.${thread}`,
       })),
     );
     this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
@@ -214,6 +234,16 @@ export class Relay {
     this.#duePoll.start();
     this.#pressure.start();
     this.#housekeeping.start();
+    this.#tlsReportSender = openTlsReportSender({
+      place: this.#place,
+      log: this.#log,
+      arena: this.#arena,
+      ids: new QueueIds(originOf(slot, sessions + deliveries), notBeforeMs),
+      shard: this.#queue.shardIds[0] ?? 0,
+      routes: this.#routes,
+      current: () => this.#config,
+      submit: (entry) => this.#commits.submit([entry]),
+    });
     this.#listener?.resume();
   }
 
@@ -267,6 +297,7 @@ export class Relay {
     this.#scheduler.stop();
     this.#duePoll.stop();
     this.#housekeeping.stop();
+    this.#tlsReportSender?.stop();
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
@@ -317,6 +348,8 @@ export class Relay {
     this.#pressure.stop();
     this.#housekeeping.stop();
     this.#tls.stop();
+    this.#stsRefresh?.stop();
+    this.#tlsReportSender?.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());

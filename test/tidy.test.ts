@@ -34,6 +34,7 @@ const ROOTS = new Set([
   'src/relay-intake.ts',
   'src/relay-journal.ts',
   'src/relay-tls-reports.ts',
+  'src/relay-sts.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

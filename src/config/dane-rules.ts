@@ -1,4 +1,4 @@
-/** What the schema cannot say of DANE. Pure. */
+/** What the schema cannot say of DANE and TLS reports. Pure. */
 import type { Config } from './schema.ts';
 
 /** DANE is worth as much as the way to the resolver: its word is not signed. */
@@ -13,4 +13,19 @@ export function checkDane(
     const message = `delivery.dane believes what ${server} says of validation, and whoever can answer in its place: best is a resolver on this machine`;
     warning(['dns', 'servers', i], message);
   }
+}
+
+/** A report names somebody to ask, or is not sent (RFC 8460 §4.4). */
+export function checkTlsReports(
+  { delivery: { tls_rpt } }: Config,
+  problem: (path: (string | number)[], message: string) => void,
+): void {
+  const at = ['delivery', 'tls_rpt'];
+  const { send, enabled, contact_info, from_address } = tls_rpt;
+  if (send && !enabled)
+    problem([...at, 'send'], 'needs delivery.tls_rpt.enabled: what is not counted cannot be sent');
+  if (send && contact_info === undefined)
+    problem([...at, 'send'], 'needs delivery.tls_rpt.contact_info: whom to ask about a report');
+  if (from_address !== undefined && !/^[!#-'*+\-/-9=?A-Z^-~.]+@[A-Za-z0-9.-]+$/.test(from_address))
+    problem([...at, 'from_address'], 'must be an address, as postmaster@example.com');
 }

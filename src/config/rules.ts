@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { checkAuth } from './auth-rules.ts';
-import { checkDane } from './dane-rules.ts';
+import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkPolicy } from './policy-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
 
@@ -36,6 +36,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkAuth(config, problem, warning);
   checkPolicy(config.policy, problem, warning);
   checkDane(config, warning);
+  checkTlsReports(config, problem);
 
   const memoryBytes = config.content_memory_mb * 1_048_576;
   if (config.spill_threshold_bytes > memoryBytes / 4) {

@@ -196,7 +196,8 @@ const delivery = z.strictObject({
   mta_sts: z.strictObject({
     enabled: z.boolean().default(false).describe('Ask for the MTA-STS policies (RFC 8461) of domains that go by MX and keep to those that enforce: only exchangers they name, only with verified TLS. A domain in tls.destinations keeps the mode it has there.'),
     fetch_timeout_ms: ms(100, 600_000).default(30_000).describe('Time to fetch a policy.').meta(live),
-    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept, by one delivery thread, in memory.'),
+    max_domains: count(1, 1_000_000).default(10_000).describe('Domains whose policies are kept: in `data_dir/mta-sts` of a host, and in the memory of each delivery thread.'),
+    refresh_interval_ms: ms(1000, 365 * day).default(day).describe('How old a policy gets before it is fetched again; at half of its own time when that is sooner. One that cannot be fetched stays until its time is over.').meta(live),
   }).prefault({}),
   dane: dane.prefault({}),
   tls_rpt: tlsRpt.prefault({}),
@@ -254,7 +255,7 @@ const schema = {
     hang_timeout_ms: ms(1000, 3_600_000).default(30_000).describe('A relay process whose main thread answers nothing for so long is killed and started again.').meta(live),
   }).prefault({}),
   session_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that run SMTP sessions; auto: half the cores over all processes, at least 1.'),
-  delivery_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
+  delivery_threads: z.union([z.literal('auto'), count(1, 63)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
   persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),

@@ -4,6 +4,7 @@
  * such a host gets no mail.
  */
 import type { Config } from '../config/schema.ts';
+import { SMARTHOST } from '../mail/destination.ts';
 import type { DnsAnswer } from './dns.ts';
 import type { TlsaRecord } from './dns-wire.ts';
 import type { ValidatedDns } from './validated-dns.ts';
@@ -29,6 +30,23 @@ export function daneModeOf({ dane, tls }: Config['delivery'], domain: string): D
   );
 }
 
+/**
+ * Of a smarthost or static route (RFC 7672 §2.2.2), `destination` being its key: a rule for that domain or for the next
+ * hop's name wins; a next hop that has a TLS mode of its own, by the operator's word, is left to that.
+ */
+export function daneModeOfHop(
+  delivery: Config['delivery'],
+  destination: string,
+  { host, tls }: { host: string; tls?: { mode?: string | undefined } | undefined },
+): DaneMode {
+  const { dane, tls: general } = delivery;
+  const routed = destination !== SMARTHOST;
+  if (routed && Object.hasOwn(general.destinations, destination)) return 'off';
+  for (const name of routed ? [destination, host] : [host])
+    if (Object.hasOwn(dane.destinations, name)) return dane.destinations[name]?.mode ?? 'off';
+  return tls?.mode === undefined ? dane.mode : 'off';
+}
+
 /** Whether anything is asked of a validating resolver. */
 export function validates({ delivery: { dane } }: Config): boolean {
   return dane.mode !== 'off' || Object.values(dane.destinations).some(({ mode }) => mode !== 'off');
@@ -49,7 +67,7 @@ type Questions = Pick<ValidatedDns, 'tlsa' | 'alias'>;
  * What the records of a host ask for (RFC 7672 §2.2.2, §2.2.3); null when there are none that count, a text when they
  * cannot be known.
  * @param addresses the answers about its addresses, IPv4 or IPv6 or both.
- * @param domain next-hop domain, whose MX was validated.
+ * @param domain next-hop domain, whose MX was validated; the host itself where it has none (a smarthost).
  */
 export async function daneOf(
   dns: Questions,

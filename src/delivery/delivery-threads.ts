@@ -13,6 +13,7 @@ export interface DeliveryThreadsPorts {
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
   connections(demands: ConnectionDemand[]): void;
   tlsSessions(sessions: TlsSession[]): void;
+  warning(event: string, fields: Record<string, unknown>): void;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -42,6 +43,7 @@ export class DeliveryThreads {
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
+    else if (message.type === 'warning') this.#ports.warning(message.event, message.fields);
   }
 
   deliver(jobs: Job[]): void {

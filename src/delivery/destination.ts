@@ -185,19 +185,28 @@ export class Destination implements SessionOwner {
     return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
   }
 
-  /** Closes what is open beyond what it may have, the idle first; opens what it wants and may. */
+  /** Closes what is open beyond what it may have, opens what it wants and may. */
   connectionsGranted(): void {
-    let excess = this.openConnections - this.#closing - this.#ports.grantedConnections(this.key);
-    for (const session of [...this.#idle].slice(0, Math.max(0, excess))) {
+    this.#retireExcess();
+    this.pump();
+  }
+
+  /** The idle first. A connection that is only being opened cannot be closed here: it is looked at once it is. */
+  #retireExcess(): void {
+    const granted = this.#ports.grantedConnections(this.key);
+    if (granted >= this.openConnections) return;
+    let excess = this.#dials.size - granted;
+    for (const { retiring } of this.#sessions) if (!retiring) excess++;
+    for (const session of this.#idle.slice(0, Math.max(0, excess))) {
       session.quit();
       excess--;
     }
     for (const session of this.#sessions) {
       if (excess <= 0) break;
+      if (session.retiring) continue;
       session.retiring = true;
       excess--;
     }
-    this.pump();
   }
 
   #dial(): void {
@@ -276,6 +285,7 @@ export class Destination implements SessionOwner {
     if (dial !== undefined) this.#dials.delete(dial);
     this.#sessions.add(session);
     this.#failed.delete(session.host.address);
+    this.#retireExcess();
     session.work();
     this.pump();
   }

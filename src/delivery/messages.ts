@@ -13,6 +13,10 @@ export interface DeliveryThreadStart {
   /** Distinguishes the queue ids of DSNs made by this thread. */
   origin: number;
   notBeforeMs: number;
+  /** Policies of MTA-STS, of the whole host. */
+  stsDir: string;
+  /** Tells this thread from all others of the host. */
+  name: string;
   /** Addresses and ports we listen on, for loop detection. */
   ownListeners: { address: string; port: number }[];
 }
@@ -26,6 +30,8 @@ export type FromDelivery =
   | { type: 'connections'; demands: ConnectionDemand[] }
   /** What TLS sessions came to, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
+  /** For the log. */
+  | { type: 'warning'; event: string; fields: Record<string, unknown> }
   /** After 'drain': jobs never begun, to release. */
   | { type: 'drained'; unfinished: Job[] };
 

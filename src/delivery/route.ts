@@ -7,14 +7,15 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { domainToASCII } from 'node:url';
 import type { Config } from '../config/schema.ts';
-import { SMARTHOST } from '../mail/destination.ts';
+import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
-import { daneModeOf, daneOf, type HostDane } from './dane.ts';
+import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './dane.ts';
 import type { Dns, DnsAnswer, MxRecord } from './dns.ts';
-import { allowsExchanger, type MtaSts, type StsPolicy } from './mta-sts.ts';
+import type { MtaSts, StsFailure } from './mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './mx.ts';
 import type { OwnAddresses } from './own-addresses.ts';
+import { allowsExchanger, type StsPolicy, stsFacts } from './sts-policy.ts';
 import type { ValidatedDns } from './validated-dns.ts';
 
 export interface Host {
@@ -32,6 +33,8 @@ export interface Host {
   policy?: TlsPolicyFacts;
   /** The domain's MTA-STS policy, of mode testing, does not name it. */
   unnamed?: boolean;
+  /** The domain says that it has an MTA-STS policy, and it could not be had. */
+  stsFailure?: StsFailure;
   /** Present: mail goes there with AUTH only. */
   auth?: NextHopAuth;
 }
@@ -81,41 +84,70 @@ export class Router {
     this.#ports = ports;
   }
 
-  /** @param destination the scheduling key: 'smarthost', or a domain in lower case. Never rejects. */
-  route(destination: string): Promise<Route> {
+  /** @param key the scheduling key: 'smarthost', or a domain in lower case, or that of a report to it. Never rejects. */
+  route(key: string): Promise<Route> {
+    const reported = domainOfReport(key);
+    const destination = reported ?? key;
     const { routes, smarthost } = this.#config.delivery;
     const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
-    if (hop !== undefined) return this.#nextHop(hop);
+    if (hop !== undefined) return this.#nextHop(hop, destination);
     if (destination === SMARTHOST) {
       const detail = 'queued for a smarthost, but the config names none (delivery.smarthost)';
       return Promise.resolve({ kind: 'defer', reason: 'internal', detail });
     }
     if (destination.startsWith('[')) return Promise.resolve(this.#literal(destination));
-    return this.#byMx(destination);
+    return this.#byMx(destination, reported !== null);
   }
 
-  async #nextHop({ host, port, auth }: NextHop): Promise<Route> {
+  async #nextHop(hop: NextHop, destination: string): Promise<Route> {
+    const { host, port, auth } = hop;
     const name = host.replace(/^\[(.*)\]$/, '$1');
     let addresses: string[];
+    let dane: HostDane | null = null;
     if (isIP(name) !== 0) addresses = [name];
     else if (name.toLowerCase() === 'localhost') addresses = this.#ofFamily(['127.0.0.1', '::1']);
     else {
-      const found = await this.#resolveNextHop(name);
+      const found = (await this.#validatedHop(hop, destination)) ?? (await this.#resolveNextHop(name));
       if (typeof found === 'string') {
         return { kind: 'defer', reason: 'dns-temporary', detail: `next hop ${name}: ${found}` };
       }
-      addresses = found;
+      if (Array.isArray(found)) addresses = found;
+      else ({ addresses, dane } = found);
+      if (this.#daneOfHop(hop, destination) === 'require' && !(dane !== null && dane.usable.length > 0)) {
+        const detail = `next hop ${name} has no usable TLSA records, and delivery.dane requires them`;
+        return { kind: 'defer', reason: 'tls-failed', detail };
+      }
     }
     const hosts = addresses.map((address) => ({
       name,
       address,
       port,
       ...(auth === undefined ? {} : { auth }),
+      ...(dane === null ? {} : { dane }),
     }));
     const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
     if (others.length > 0) return { kind: 'hosts', hosts: others };
     const detail = `next hop ${host}:${port} is this relay itself; correct delivery.smarthost or delivery.routes`;
     return { kind: 'defer', reason: 'internal', detail };
+  }
+
+  #daneOfHop(hop: NextHop, destination: string): DaneMode {
+    const host = domainToASCII(hop.host) || hop.host.toLowerCase();
+    return daneModeOfHop(this.#config.delivery, destination, { ...hop, host });
+  }
+
+  /** Addresses and TLSA records of a next hop that DANE may be used with, or what failed; null: DNS does not know it. */
+  async #validatedHop(
+    hop: NextHop,
+    destination: string,
+  ): Promise<Pick<Exchanger, 'addresses' | 'dane'> | string | null> {
+    const { validated } = this.#ports;
+    if (validated === undefined || this.#daneOfHop(hop, destination) === 'off') return null;
+    const name = domainToASCII(hop.host);
+    const record = { preference: 0, exchange: name };
+    const found = await this.#exchanger(record, validated, { dns: validated, domain: name, port: hop.port });
+    if (found.addresses.length === 0) return found.temporary;
+    return found.unknown ?? found;
   }
 
   /** @returns addresses, or why there are none. */
@@ -156,17 +188,21 @@ export class Router {
     return refuse_loopback_mx && (own.isListener(address, mx_port) || own.isLoopback(address));
   }
 
-  async #byMx(destination: string): Promise<Route> {
+  /** @param despiteTls whatever the domain has published about TLS, and without counting it. */
+  async #byMx(destination: string, despiteTls: boolean): Promise<Route> {
     const domain = domainToASCII(destination);
     if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
-    const validated = daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
+    const validated = despiteTls ? undefined : this.#validatedFor(domain);
     const [answer, policy] = await Promise.all([
       (validated ?? this.#ports.dns).mx(domain),
-      this.#ports.sts?.policy(domain) ?? null,
+      despiteTls ? null : (this.#ports.sts?.policy(domain) ?? null),
     ]);
     switch (answer.kind) {
-      case 'temporary':
-        return { kind: 'defer', reason: 'dns-temporary', detail: `MX ${domain}: ${answer.detail}` };
+      case 'temporary': {
+        const detail = `MX ${domain}: ${answer.detail}`;
+        if (validated !== undefined) this.#perhapsBogus(domain, detail);
+        return { kind: 'defer', reason: 'dns-temporary', detail };
+      }
       case 'no-name':
         return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
       case 'found':
@@ -179,15 +215,28 @@ export class Router {
     // Who could choose the exchangers could choose whose records count (RFC 7672 §2.2.1).
     const trusted = answer.kind !== 'found' || answer.secure === true ? validated : undefined;
     const dns = trusted ?? validated ?? this.#ports.dns;
-    const lookup = (record: MxRecord) => this.#exchanger(record, dns, trusted, domain);
-    const route = await this.#throughExchangers(domain, orderMx(records, this.#ports.random), lookup);
-    return this.#underPolicies(route, domain, policy);
+    const port = this.#config.delivery.mx_port;
+    const tlsa = trusted === undefined ? undefined : { dns: trusted, domain, port };
+    const lookup = (record: MxRecord) => this.#exchanger(record, dns, tlsa);
+    const ordered = orderMx(records, this.#ports.random);
+    const route = await this.#throughExchangers(domain, ordered, lookup, tlsa !== undefined);
+    return despiteTls ? route : this.#underPolicies(route, domain, policy);
+  }
+
+  #validatedFor(domain: string): ValidatedDns | undefined {
+    return daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
+  }
+
+  /** SERVFAIL is what a validating resolver says of a forged record, for one. */
+  #perhapsBogus(domain: string, detail: string): void {
+    if (detail.endsWith('SERVFAIL')) this.#failed(domain, 'tlsa', 'dnssec-invalid', detail);
   }
 
   async #throughExchangers(
     domain: string,
     records: MxRecord[],
     lookup: (record: MxRecord) => Promise<Exchanger>,
+    tlsa: boolean,
   ): Promise<Route> {
     const hostname = this.#config.hostname.toLowerCase();
     const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
@@ -207,16 +256,16 @@ export class Router {
     const unknown = others.find((one) => one.unknown !== null)?.unknown;
     if (unknown !== undefined) this.#failed(domain, 'tlsa', 'dnssec-invalid', unknown ?? '');
     const temporary = unknown ?? others.find((one) => one.temporary !== null)?.temporary;
+    if (unknown === undefined && tlsa && temporary !== undefined) this.#perhapsBogus(domain, `${temporary}`);
     if (temporary !== undefined) return { kind: 'defer', reason: 'dns-temporary', detail: `${temporary}` };
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
-  /** @param validated present where the host's TLSA records count. */
+  /** @param tlsa present where the host's TLSA records count. */
   async #exchanger(
     record: MxRecord,
     dns: RouterPorts['dns'],
-    validated?: ValidatedDns,
-    domain = '',
+    tlsa?: { dns: ValidatedDns; domain: string; port: number },
   ): Promise<Exchanger> {
     const { preference, exchange: name } = record;
     const family = this.#config.delivery.ip_family;
@@ -237,15 +286,15 @@ export class Router {
       else if (answer.kind === 'temporary') temporary = `address of ${name}: ${answer.detail}`;
     }
     const base = { ...nothing, preference, name, addresses, temporary };
-    if (validated === undefined || addresses.length === 0) return base;
-    const { mx_port: port } = this.#config.delivery;
-    const dane = await daneOf(validated, name, port, domain, answers);
+    if (tlsa === undefined || addresses.length === 0) return base;
+    const dane = await daneOf(tlsa.dns, name, tlsa.port, tlsa.domain, answers);
     return typeof dane === 'string' ? { ...base, unknown: dane } : { ...base, dane };
   }
 
   /** What the domain has published about TLS, and what of it the operator insists on. DANE goes before MTA-STS. */
-  #underPolicies(route: Route, domain: string, sts: StsPolicy | null): Route {
+  #underPolicies(route: Route, domain: string, found: StsPolicy | StsFailure | null): Route {
     if (route.kind !== 'hosts') return route;
+    const sts = found?.mode === 'failed' ? null : found;
     const required = daneModeOf(this.#config.delivery, domain) === 'require';
     const enforced = sts?.mode === 'enforce' ? sts : null;
     const allowed = route.hosts.filter(({ name, dane }) => {
@@ -261,12 +310,13 @@ export class Router {
       return { kind: 'defer', reason: 'tls-failed', detail };
     }
     const testing = sts?.mode === 'testing' ? sts : null;
-    const plain = policyFacts(domain, enforced ?? testing);
+    const plain = stsFacts(domain, enforced ?? testing);
     const hosts = allowed.map((host): Host => {
       if (host.dane !== undefined) {
         const { texts, base } = host.dane;
         return { ...host, policy: { domain, type: 'tlsa', strings: texts, mx: [base] } };
       }
+      if (found?.mode === 'failed') return { ...host, policy: { ...plain, type: 'sts' }, stsFailure: found };
       if (enforced !== null) return { ...host, policy: plain, verify: true };
       const unnamed = testing !== null && !allowsExchanger(testing, host.name);
       return unnamed ? { ...host, policy: plain, unnamed } : { ...host, policy: plain };
@@ -281,17 +331,9 @@ export class Router {
     detail: string,
     sts: StsPolicy | null = null,
   ): void {
-    const policy = type === 'sts' ? policyFacts(domain, sts) : { domain, type, strings: [], mx: [] };
+    const policy = type === 'sts' ? stsFacts(domain, sts) : { domain, type, strings: [], mx: [] };
     this.#ports.tlsSession?.({ policy, result, mx: '', address: '', detail });
   }
-}
-
-function policyFacts(domain: string, sts: StsPolicy | null): TlsPolicyFacts {
-  if (sts === null) return { domain, type: 'no-policy-found', strings: [], mx: [] };
-  const { mode, mx, maxAgeMs } = sts;
-  const names = mx.map((name) => `mx: ${name}`);
-  const strings = ['version: STSv1', `mode: ${mode}`, ...names, `max_age: ${maxAgeMs / 1000}`];
-  return { domain, type: 'sts', strings, mx };
 }
 
 function bounce(reason: BounceReason, status: string, detail: string): Route {

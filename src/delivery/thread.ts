@@ -13,10 +13,13 @@ import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { validates } from './dane.ts';
 import { Dns } from './dns.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
-import { MtaSts, stsFetcher } from './mta-sts.ts';
+import { MtaSts } from './mta-sts.ts';
 import { ownAddresses } from './own-addresses.ts';
 import { Router } from './route.ts';
 import { Sender } from './sender.ts';
+import { stsFetcher } from './sts-fetch.ts';
+import { stsFacts } from './sts-policy.ts';
+import { StsStore } from './sts-store.ts';
 import { ValidatedDns } from './validated-dns.ts';
 
 /** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
@@ -41,8 +44,17 @@ const sts = start.config.delivery.mta_sts.enabled
   ? new MtaSts({
       dns: { txt: (name) => dns.txt(name) },
       fetch: (domain) => fetchPolicy(domain),
+      store: new StsStore({
+        dir: start.stsDir,
+        maxDomains: start.config.delivery.mta_sts.max_domains,
+        writer: start.name,
+        warn: (event, fields) => port.postMessage({ type: 'warning', event, fields } satisfies FromDelivery),
+        now: Date.now,
+      }),
       maxDomains: start.config.delivery.mta_sts.max_domains,
       now: Date.now,
+      failed: (domain, kept, { result, detail }) =>
+        tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail }),
     })
   : undefined;
 

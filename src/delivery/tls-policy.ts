@@ -1,6 +1,6 @@
 /** What the config wants of TLS to a destination, and which hosts are known to fail at it. */
 import type { Config } from '../config/schema.ts';
-import { SMARTHOST } from '../mail/destination.ts';
+import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 
 export type TlsMode = Config['delivery']['tls']['mode'];
 
@@ -12,11 +12,19 @@ export interface TlsPolicy {
   serverName: string | undefined;
   /** The operator set it for this very destination: the domain's own policy does not change it. */
   own: boolean;
+  /** Without TLS rather than not at all, whatever delivery.tls says of plain retries. */
+  despite?: true;
 }
 
 /** The destination's own rules win over those of its next hop, these over the general ones. */
 export function tlsPolicyOf(delivery: Config['delivery'], destination: string): TlsPolicy {
   const { tls, routes, smarthost } = delivery;
+  const reported = domainOfReport(destination);
+  if (reported !== null) {
+    const policy = tlsPolicyOf(delivery, reported);
+    if (Object.hasOwn(routes, reported) || smarthost !== undefined || policy.mode === 'none') return policy;
+    return { ...policy, mode: 'opportunistic', own: true, despite: true };
+  }
   const routed = Object.hasOwn(routes, destination) ? routes[destination] : undefined;
   const hop = routed ?? smarthost;
   const own =

@@ -4,6 +4,22 @@
  */
 export const SMARTHOST = 'smarthost';
 
+/**
+ * Before the domain in the key of mail that goes by MX despite whatever its host says of TLS: reports about just that
+ * (RFC 8460 §3).
+ */
+const DESPITE_TLS = 'despite-tls:';
+
+/** The key of a report; that of all mail where the route is the operator's. */
+export function reportDestination(domain: string, table: RouteTable): string {
+  const key = `${DESPITE_TLS}${domain}`;
+  return table.smarthost || table.routed.has(domain) || key.length > 255 ? domain : key;
+}
+
+/** Without what is before it. */
+export const domainOfReport = (destination: string): string | null =>
+  destination.startsWith(DESPITE_TLS) ? destination.slice(DESPITE_TLS.length) : null;
+
 export interface RouteTable {
   smarthost: boolean;
   /** Domains with a static route (lower case). */
@@ -13,4 +29,9 @@ export interface RouteTable {
 export function destinationOf(domain: string, table: RouteTable): string {
   if (table.routed.has(domain)) return domain;
   return table.smarthost ? SMARTHOST : domain;
+}
+
+/** Text that is equal when two route tables send every domain to the same destination. */
+export function fingerprint(routes: RouteTable): string {
+  return JSON.stringify([routes.smarthost, [...routes.routed].sort()]);
 }

@@ -9,8 +9,8 @@ const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
 const SEQUENCES = 32 ** 3;
 const SHARD_AT = 15;
 /**
- * Threads of one process that make ids, 64 for sessions and 64 for delivery at most; the rest of the origin tells
- * processes apart.
+ * Threads of one process that make ids: 64 for sessions and 63 for delivery at most, and the main thread; the rest of the
+ * origin tells processes apart.
  */
 const THREADS = 128;
 /** Processes that may share a queue. */

@@ -19,7 +19,10 @@ export type TlsFailure =
   | 'validation-failure'
   | 'tlsa-invalid'
   | 'dnssec-invalid'
-  | 'dane-required';
+  | 'dane-required'
+  | 'sts-policy-fetch-error'
+  | 'sts-policy-invalid'
+  | 'sts-webpki-invalid';
 
 export interface TlsSession {
   policy: TlsPolicyFacts;

@@ -19,9 +19,11 @@ export interface Entry {
   message: Message;
   /** Filled by the `plan` port when it is empty. */
   plan: OutboxPlan[];
-  /** Index of the session thread, -1 for our own DSNs. */
+  /** Index of the session thread, -1 for our own DSNs and reports. */
   thread: number;
   ticket: number;
+  /** Called when it is durable, by who waits for that on the main thread. */
+  durable?: () => void;
 }
 
 export interface SettleItem {

@@ -4,6 +4,13 @@ import type { Config } from '../config/schema.ts';
 import { type PolicyDns, type Records, reversed } from './dns.ts';
 import { type Found, type Hit, Part, type Subject } from './part.ts';
 
+/** Who is asked about; the name is kept with it once it is confirmed. */
+export interface NamedSubject extends Subject {
+  clientName: string;
+}
+
+/** What a trace header can name: no comment, quote or space comes in by DNS. */
+const HOST_NAME = /^[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?$/;
 /** Names looked at; an address with hundreds of them is nobody's mail server. */
 const MAX_NAMES = 8;
 
@@ -18,25 +25,32 @@ export class ReverseDns {
     this.#dns = dns;
   }
 
-  look({ ip, address }: Subject): Found {
+  look(subject: NamedSubject): Found {
+    const { ip } = subject;
     if (ip === null) return null;
     const name = `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;
     const ptr = this.#dns.ask('PTR', name, this.#config.timeout_ms);
     return ptr instanceof Promise
-      ? ptr.then((names) => this.#judge(ip, address, names))
-      : this.#judge(ip, address, ptr);
+      ? ptr.then((names) => this.#judge(subject, ip, names))
+      : this.#judge(subject, ip, ptr);
   }
 
-  #judge(ip: Ip, address: string, names: Records | null): Found {
+  #judge(subject: NamedSubject, ip: Ip, names: Records | null): Found {
+    const { address } = subject;
     if (names === null) return this.#unknown(address);
     if (names.length === 0) return this.#hit(`${address} has no name`);
     if (this.#config.require === 'name') return null;
     const kind = isV4(ip) ? 'A' : 'AAAA';
-    const answers = names
-      .slice(0, MAX_NAMES)
-      .map((name) => this.#dns.ask(kind, name, this.#config.timeout_ms));
+    const looked = names.slice(0, MAX_NAMES);
+    const answers = looked.map((name) => this.#dns.ask(kind, name, this.#config.timeout_ms));
     const decide = (known: (Records | null)[]): Hit | null => {
-      if (known.some((addresses) => addresses?.some((text) => same(parseIp(text), ip)))) return null;
+      const confirmed = known.findIndex((addresses) => addresses?.some((text) => same(parseIp(text), ip)));
+      if (confirmed !== -1) {
+        const name = looked[confirmed] as string;
+        // XCLIENT may have made another client of it while DNS was asked.
+        if (subject.ip === ip && HOST_NAME.test(name)) subject.clientName = name;
+        return null;
+      }
       if (known.includes(null)) return this.#unknown(address);
       return this.#hit(`${address} is not an address of ${names[0]}`);
     };

@@ -5,9 +5,10 @@
 import { type Ip, parseIp } from '../base/ip.ts';
 import type { Reply } from '../protocol/reply.ts';
 import type { FailureKind } from './ban-table.ts';
-import type { Found, Hit, Rule, Subject } from './part.ts';
+import type { Found, Hit, Rule } from './part.ts';
 import type { Policy } from './policy.ts';
 import { endsConnection, policyReply } from './replies.ts';
+import type { NamedSubject } from './reverse-dns.ts';
 
 /** null: go on. */
 export type Verdict = Refusal | null;
@@ -21,11 +22,13 @@ export interface Refusal {
 
 const MAX_TAG = 300;
 
-export class SessionPolicy implements Subject {
+export class SessionPolicy implements NamedSubject {
   ip: Ip | null;
   address: string;
   mayRelay: boolean;
   user: string | null = null;
+  /** The name of the address that has it again (forward-confirmed); '' where it was not asked for, or is not. */
+  clientName = '';
   readonly #policy: Policy;
   readonly #session: string;
   /** Of whoever sends the commands, which may speak for others by XCLIENT. */
@@ -76,6 +79,7 @@ export class SessionPolicy implements Subject {
     if (by === 'proxy') this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
     this.user = null;
+    this.clientName = '';
     this.#tags = null;
     this.#lasting = 0;
     const hit = this.#policy.gate.enter(this, this.#policy.clock.nowMs);

@@ -9,6 +9,8 @@ export interface TraceParts {
   helo: string;
   /** Peer address, or 'unix'. */
   clientAddress: string;
+  /** Forward-confirmed name of that address; '' or absent when it has none or nobody asked. */
+  clientName?: string;
   hostname: string;
   /** SMTP, ESMTP, ESMTPS (RFC 3848), UTF8SMTP … */
   protocol: string;
@@ -24,7 +26,7 @@ export interface TraceParts {
 /** The header field, folded, ending in CRLF. */
 export function receivedHeader(parts: TraceParts): string {
   const text =
-    `Received: from ${parts.helo} (${tcpInfo(parts.clientAddress)})\r\n${tlsInfo(parts.tls)}` +
+    `Received: from ${parts.helo} (${tcpInfo(parts.clientAddress, parts.clientName ?? '')})\r\n${tlsInfo(parts.tls)}` +
     `\tby ${parts.hostname} with ${parts.protocol} id ${parts.queueId}`;
   const recipient = parts.recipient === '' ? '' : `\r\n\tfor <${parts.recipient}>`;
   return `${text}${recipient};\r\n\t${parts.date}\r\n`;
@@ -37,10 +39,11 @@ function tlsInfo(tls: TlsUse | undefined): string {
   return `\t(using ${tls.version} with cipher ${tls.cipher}${verified})\r\n`;
 }
 
-/** TCP-info as an address literal; a Unix socket has none and is named in words. */
-function tcpInfo(address: string): string {
+/** TCP-info: the name where it is known, and an address literal; a Unix socket has none and is named in words. */
+function tcpInfo(address: string, name: string): string {
   if (address === 'unix') return 'unix socket';
-  return address.includes(':') ? `[IPv6:${address}]` : `[${address}]`;
+  const literal = address.includes(':') ? `[IPv6:${address}]` : `[${address}]`;
+  return name === '' ? literal : `${name} ${literal}`;
 }
 
 /** The transmission type of RFC 3848, for a transaction with SMTPUTF8 that of RFC 6531 §4.3. */

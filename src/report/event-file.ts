@@ -20,7 +20,7 @@ export interface EventFileOptions {
 }
 
 /** Longest time a line waits in memory while lines keep coming; after a pause the first is written at once. */
-const FLUSH_MS = 10;
+const FLUSH_MS = 25;
 const FLUSH_BYTES = 262_144;
 
 export class EventFile {

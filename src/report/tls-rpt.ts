@@ -29,7 +29,7 @@ export interface TlsReport {
   rua: string[];
 }
 
-interface PolicyReport {
+export interface PolicyReport {
   policy: { 'policy-type': string; 'policy-string': string[]; 'policy-domain': string; 'mx-host': string[] };
   summary: { 'total-successful-session-count': number; 'total-failure-session-count': number };
   'failure-details': FailureDetail[];
@@ -249,13 +249,20 @@ async function earlier(file: string): Promise<TlsReport | null> {
   }
 }
 
-function merge(entry: DomainDay, report: TlsReport | null): void {
+function merge(entry: Pick<DomainDay, 'policies'>, report: TlsReport | null): void {
   for (const { policy, summary, 'failure-details': details } of report?.policies ?? []) {
     const into = policyOf(entry.policies, policy);
     for (const key of ['total-successful-session-count', 'total-failure-session-count'] as const)
       into.summary[key] += summary[key];
     for (const detail of details) addDetail(into['failure-details'], detail);
   }
+}
+
+/** Of several reports about the same domain and day, one: their sums. */
+export function mergePolicies(reports: readonly TlsReport[]): PolicyReport[] {
+  const policies: PolicyReport[] = [];
+  for (const report of reports) merge({ policies }, report);
+  return policies;
 }
 
 /** Of the one TLSRPTv1 record (RFC 8460 §3); nowhere when there is none, or more than one. */

@@ -7,6 +7,7 @@
  * Each shard is a matter of its own: one that cannot be reached lets its leases lapse, and no others.
  */
 import { GAUGE, type Gauges, LEASE_UNIT_MS, leaseEpochOf, leasesUntilOf } from '../admission/gauges.ts';
+import { PairMap } from '../base/pair-map.ts';
 import type { ClaimRequest, ClaimResult, LeasedKey } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
@@ -24,7 +25,8 @@ interface Held extends LeasedKey {
 /** Rows being sent of one shard. */
 interface ShardLeases {
   readonly shard: number;
-  readonly held: Map<string, Held>;
+  /** By queue id and destination. */
+  readonly held: PairMap<Held>;
   /** All of them hold until then. */
   untilMs: number;
   renewing: boolean;
@@ -85,7 +87,7 @@ export class Leases {
     const shard = shardOfQueueId(queueId);
     let leases = this.#shards.get(shard);
     if (leases === undefined) {
-      leases = { shard, held: new Map(), untilMs: 0, renewing: false };
+      leases = { shard, held: new PairMap(destinationOf), untilMs: 0, renewing: false };
       this.#shards.set(shard, leases);
       this.#publish(leases);
     }
@@ -98,16 +100,16 @@ export class Leases {
    *   must not go out twice; the attempt under way settles under the new lease.
    */
   hold(job: Job, leaseUntilMs: number): boolean {
-    const key = `${job.queueId} ${job.destination}`;
-    const leases = this.#of(job.queueId);
-    const held = leases.held.get(key);
+    const { queueId, destination, fence } = job;
+    const leases = this.#of(queueId);
+    const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
       held.leaseUntilMs = leaseUntilMs;
-      held.newFence = job.fence;
+      held.newFence = fence;
       return false;
     }
-    const { queueId, destination, fence } = job;
-    leases.held.set(key, { queueId, destination, fence, newFence: fence, leaseUntilMs, over: false });
+    const row = { queueId, destination, fence, newFence: fence, leaseUntilMs, over: false };
+    leases.held.set(queueId, destination, row);
     job.leaseEpoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
     // An answer that took long brings a lease that is partly over.
     if (leaseUntilMs < leases.untilMs) this.#setUntil(leases, leaseUntilMs);
@@ -134,7 +136,7 @@ export class Leases {
 
   /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
   fenceOf({ queueId, destination, fence }: Pick<AttemptResult, 'queueId' | 'destination' | 'fence'>): number {
-    const held = this.#of(queueId).held.get(`${queueId} ${destination}`);
+    const held = this.#of(queueId).held.get(queueId, destination);
     if (held === undefined || held.fence !== fence) return fence;
     held.over = true;
     return held.newFence;
@@ -142,7 +144,7 @@ export class Leases {
 
   /** The row is settled, or was given back. */
   drop({ queueId, destination }: LeasedKey): void {
-    this.#of(queueId).held.delete(`${queueId} ${destination}`);
+    this.#of(queueId).held.delete(queueId, destination);
   }
 
   /** Renews what is getting old. */
@@ -169,7 +171,7 @@ export class Leases {
       const renewed = await this.#ports.renew(keys, leaseUntilMs);
       // Rows settled meanwhile count as lost here, whether we know it already or not: their attempts are over.
       const sending = rows.filter(
-        (row) => !row.over && leases.held.get(`${row.queueId} ${row.destination}`) === row,
+        (row) => !row.over && leases.held.get(row.queueId, row.destination) === row,
       );
       if (renewed < sending.length) this.#lapsed(leases);
       for (const row of rows) row.leaseUntilMs = leaseUntilMs;
@@ -198,6 +200,8 @@ export class Leases {
     Atomics.store(this.#gauges, leasesUntilOf(leases.shard), Math.floor(sinceMs / LEASE_UNIT_MS));
   }
 }
+
+const destinationOf = ({ destination }: Held): string => destination;
 
 /** Whether content of the job may still go out. Read by delivery threads. */
 export function leaseHolds(gauges: Gauges, job: Pick<Job, 'queueId' | 'leaseEpoch'>, nowMs: number): boolean {

@@ -22,6 +22,7 @@ export function messageOf(
   const received = receivedHeader({
     helo: client.helo,
     clientAddress: client.address,
+    clientName: session.policy.clientName,
     hostname: settings.hostname,
     protocol: client.protocol,
     tls: client.tls,

@@ -197,7 +197,10 @@ function needsClient({ delivery }: Config): boolean {
     ...Object.values(delivery.tls.destinations).map(({ mode }) => mode),
     ...hops.map((hop) => hop?.tls?.mode ?? 'none'),
   ];
-  return delivery.mta_sts.enabled || modes.some((mode) => mode !== 'none');
+  const dane = [delivery.dane.mode, ...Object.values(delivery.dane.destinations).map(({ mode }) => mode)];
+  return (
+    delivery.mta_sts.enabled || modes.some((mode) => mode !== 'none') || dane.some((mode) => mode !== 'off')
+  );
 }
 
 function clientSetup({ delivery: { tls } }: Config): TlsSetup {

@@ -4,7 +4,8 @@ import { createHash, X509Certificate } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
 import { isUsable } from '../../src/delivery/dane.ts';
-import { parsePolicy } from '../../src/delivery/mta-sts.ts';
+import { parsePolicy } from '../../src/delivery/sts-policy.ts';
+import { reportDestination } from '../../src/mail/destination.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
 import { configureTls, tlsSlot } from '../../src/native.ts';
@@ -42,6 +43,10 @@ interface Setting {
   ca?: string;
   sts?: string;
   more?: Record<string, DnsName>;
+  /** A next hop at the sink's port instead of the domain's MX: the smarthost, or the route of this destination. */
+  hop?: { host?: string; destination?: string; tls?: object };
+  /** Key of the mail; default: as the hop says, or one.test. */
+  key?: string;
 }
 
 interface Seen {
@@ -53,7 +58,20 @@ interface Seen {
 }
 
 async function attempt(setting: Setting): Promise<Seen> {
-  const { tlsa, tls, mode = 'opportunistic', delivery, domain, host, owner, ca = '', sts, more } = setting;
+  const {
+    tlsa,
+    tls,
+    mode = 'opportunistic',
+    delivery,
+    domain,
+    host,
+    owner,
+    ca = '',
+    sts,
+    more,
+    hop,
+    key,
+  } = setting;
   const sink = await startSink(tls === undefined ? {} : { tls });
   const owned = `_${sink.port}._tcp.mx.one.test`;
   dns.set('one.test', { MX: [[10, 'mx.one.test']], secure: true, ...domain });
@@ -65,6 +83,9 @@ async function attempt(setting: Setting): Promise<Seen> {
   const rules = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false, resumption: 'full' } as const;
   configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 1 }); // biome-ignore format: one call
   const policy = sts === undefined ? undefined : { policy: async () => parsePolicy(sts) };
+  const destination = hop === undefined ? 'one.test' : (hop.destination ?? 'smarthost');
+  const next = { host: hop?.host ?? 'mx.one.test', port: sink.port, ...(hop?.tls && { tls: hop.tls }) };
+  const hops = destination === 'smarthost' ? { smarthost: next } : { routes: { [destination]: next } };
   const harness = startSender(
     {
       dns: { servers: [dns.address], tries: 1, timeout_ms: 2000 },
@@ -73,6 +94,7 @@ async function attempt(setting: Setting): Promise<Seen> {
         refuse_loopback_mx: false,
         ip_family: 'ipv4',
         dane: { mode },
+        ...(hop === undefined ? {} : hops),
         ...delivery,
       } as never,
     } as never,
@@ -80,7 +102,7 @@ async function attempt(setting: Setting): Promise<Seen> {
     slot,
     policy as never,
   );
-  const result = await harness.attempt({ recipients: ['a@one.test'], destination: 'one.test' });
+  const result = await harness.attempt({ recipients: ['a@one.test'], destination: key ?? destination });
   const outcome = outcomeOf(result);
   harness.stop();
   return {
@@ -349,4 +371,112 @@ test('usable records: usages 2 and 3 with data of the right length', () => {
 
 test('DANE is off unless the operator says that the resolver validates', () => {
   assert.deepEqual(configSchema.parse({}).delivery.dane, { mode: 'off', destinations: {} });
+});
+
+test('a smarthost and a route that are host names are held to their TLSA records', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const good: Tlsa[] = [[3, 1, 1, sha(keyOf(cert.cert))]];
+  const wrong: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  for (const hop of [{}, { host: 'MX.One.test' }, { destination: 'two.test' }]) {
+    const seen = await attempt({ tls: cert, tlsa: good, hop });
+    assert.equal(seen.fate, 'delivered', seen.detail);
+    assert.equal(seen.result.tls?.verified, true);
+    assert.deepEqual(seen.sink.handshakes, ['TLSv1.3 mx.one.test']);
+    assert.deepEqual(seen.sessions, [], 'reports are of policy domains, which a next hop of ours is none');
+    assert.equal((await attempt({ tls: cert, tlsa: wrong, hop })).fate, 'deferred tls-failed');
+    assert.equal((await attempt({ tlsa: good, hop })).fate, 'deferred tls-failed', 'no STARTTLS');
+    const unsigned = await attempt({ tls: cert, tlsa: wrong, hop, owner: { secure: false } });
+    assert.deepEqual([unsigned.fate, unsigned.result.tls?.verified], ['delivered', false]);
+    const bogus = await attempt({ tls: cert, tlsa: good, hop, owner: { fault: 'SERVFAIL' } });
+    assert.equal(bogus.fate, 'deferred dns-temporary');
+    assert.match(bogus.detail, /TLSA _\d+\._tcp\.mx\.one\.test: SERVFAIL/);
+  }
+});
+
+test('TLS from the first byte at a next hop, by its TLSA records', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const tls = { ...cert, implicit: true };
+  const hop = { tls: { implicit: true } };
+  const seen = await attempt({ tls, tlsa: [[3, 1, 1, sha(keyOf(cert.cert))]], hop });
+  assert.deepEqual([seen.fate, seen.result.tls?.verified], ['delivered', true]);
+  const wrong = await attempt({ tls, tlsa: [[3, 1, 1, '00'.repeat(32)]], hop });
+  assert.equal(wrong.fate, 'deferred tls-failed');
+});
+
+test('a TLS mode of the next hop is the operator’s word, a DANE mode of its own another', {
+  skip,
+}, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const wrong: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  const own = { tls: { mode: 'required' } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own })).fate, 'delivered');
+  const both = { dane: { mode: 'off', destinations: { 'mx.one.test': { mode: 'opportunistic' } } } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own, delivery: both })).fate, 'deferred tls-failed'); // biome-ignore format: one line
+  const off = { dane: { mode: 'opportunistic', destinations: { 'two.test': { mode: 'off' } } } };
+  const routed = { destination: 'two.test' };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: routed, delivery: off })).fate, 'delivered');
+  const general = { tls: { destinations: { 'two.test': { mode: 'required' } } } };
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: routed, delivery: general })).fate, 'delivered');
+});
+
+test('require: no mail to a next hop without usable records, unless it is an address', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  for (const setting of [{ hop: {} }, { hop: {}, tlsa: [[0, 1, 1, '00'.repeat(32)]] as Tlsa[] }]) {
+    const seen = await attempt({ tls: cert, mode: 'require', ...setting });
+    assert.equal(seen.fate, 'deferred tls-failed');
+    assert.match(seen.detail, /no usable TLSA records/);
+  }
+  const tlsa: Tlsa[] = [[3, 1, 1, sha(keyOf(cert.cert))]];
+  for (const host of ['mx.one.test', '127.0.0.1', 'localhost'])
+    assert.equal(
+      (await attempt({ tls: cert, mode: 'require', hop: { host }, tlsa })).fate,
+      'delivered',
+      host,
+    );
+});
+
+test('a next hop that DNS does not know is looked up as without DANE', { skip }, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const seen = await attempt({ tls: cert, hop: { host: 'nowhere.test' } });
+  assert.deepEqual([seen.fate, seen.detail], ['deferred dns-temporary', 'next hop nowhere.test: no such name or no address']); // biome-ignore format: one line
+  const local = await attempt({ tls: cert, hop: { host: 'localhost' } });
+  assert.equal(local.fate, 'delivered');
+});
+
+test('a report about TLS goes despite it: no policy holds it, plain if need be, and it is not counted', {
+  skip,
+}, async () => {
+  const cert = authority.issue(['elsewhere.test']);
+  const key = reportDestination('one.test', { smarthost: false, routed: new Set() });
+  assert.equal(key, 'despite-tls:one.test');
+  const tlsa: Tlsa[] = [[3, 1, 1, '00'.repeat(32)]];
+  const sts = 'version: STSv1\nmode: enforce\nmx: other.test\nmax_age: 1000';
+  const delivery = { tls: { mode: 'verify', plain_retry: false } };
+  const through = (setting: Setting): Promise<Seen> =>
+    attempt({ mode: 'require', tlsa, sts, delivery, ...setting });
+  assert.equal((await through({ tls: cert })).fate, 'deferred tls-failed');
+  for (const tls of [cert, { ...cert, fault: 'garbage' as const }, undefined]) {
+    const seen = await through({ key, ...(tls && { tls }) });
+    assert.equal(seen.fate, 'delivered', seen.detail);
+    assert.equal(seen.result.tls?.verified, tls === cert ? false : undefined);
+    assert.deepEqual(seen.sessions, []);
+  }
+  const bogus = await through({ key, tls: cert, owner: { fault: 'SERVFAIL' } });
+  assert.equal(bogus.fate, 'delivered', 'TLSA is not asked for');
+  const off = await through({ key, tls: cert, delivery: { tls: { mode: 'none' } } });
+  assert.deepEqual([off.fate, off.sink.handshakes], ['delivered', []]);
+});
+
+test('a report that goes by a route or the smarthost keeps to what the operator says of that', {
+  skip,
+}, async () => {
+  const routed = new Set(['one.test']);
+  assert.equal(reportDestination('one.test', { smarthost: false, routed }), 'one.test');
+  assert.equal(reportDestination('two.test', { smarthost: true, routed }), 'two.test');
+  assert.equal(reportDestination('x'.repeat(250), { smarthost: false, routed }), 'x'.repeat(250));
+  // One that was queued before there was a route.
+  const cert = authority.issue(['elsewhere.test']);
+  const hop = { destination: 'two.test', tls: { mode: 'verify' } };
+  const seen = await attempt({ tls: cert, hop, key: 'despite-tls:two.test' });
+  assert.equal(seen.fate, 'deferred tls-failed');
 });

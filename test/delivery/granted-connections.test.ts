@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { SinkOptions } from '../support/scripted-sink.ts';
 import { type Harness, startSender, startSink } from './harness.ts';
 
 /** Jobs to one destination whose connections are limited over all nodes, by a sink that takes its time. */
 async function limited(
   work: (harness: Harness, sink: Awaited<ReturnType<typeof startSink>>) => Promise<void>,
+  delays: SinkOptions['delays'] = { data: 40 },
 ) {
-  const sink = await startSink({ delays: { data: 40 } });
+  const sink = await startSink({ delays });
   const harness = startSender({
     delivery: {
       smarthost: { host: '127.0.0.1', port: sink.port },
@@ -61,6 +63,23 @@ test('what is taken away is closed after its transaction, and said', async () =>
     assert.equal(demands(harness).at(-1)?.open, 1);
     assert.equal(sink.connections, 4, 'no other was opened');
   });
+});
+
+test('what is taken away while connections are being opened is closed once they are', async () => {
+  await limited(
+    async (harness, sink) => {
+      harness.sender.accept(jobs(harness, 40));
+      grant(harness, 4);
+      // Two are established, two wait for the answer to their EHLO.
+      while (sink.connections < 4) await sleep(5);
+      grant(harness, 1);
+      await harness.until(() => harness.results.length === 40);
+      look(harness);
+      assert.equal(demands(harness).at(-1)?.open, 1);
+      assert.equal(sink.connections, 4, 'no other was opened');
+    },
+    { ehlo: 200, data: 40 },
+  );
 });
 
 test('idle connections go first, and a destination without any is said to have none', async () => {

@@ -4,7 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import { configSchema } from '../../src/config/schema.ts';
 import { Dns, type DnsAnswer } from '../../src/delivery/dns.ts';
-import { allowsExchanger, MtaSts, parsePolicy, stsFetcher } from '../../src/delivery/mta-sts.ts';
+import { MtaSts } from '../../src/delivery/mta-sts.ts';
+import { stsFetcher } from '../../src/delivery/sts-fetch.ts';
+import { allowsExchanger, parsePolicy } from '../../src/delivery/sts-policy.ts';
 import { configureTls, makeSelfSigned, tlsSlot } from '../../src/native.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fates, outcomeOf, startSender, startSink } from './harness.ts';
@@ -75,8 +77,8 @@ test('a policy is fetched once for each id, kept while it lasts, and survives wh
   assert.equal(await mode(), undefined, 'its time is over');
   records = { kind: 'found', records: ['v=STSv1; id=3'] };
   const before = fetched.length;
-  assert.equal(await mode(), undefined);
-  assert.equal(await mode(), undefined);
+  assert.equal(await mode(), 'failed');
+  assert.equal(await mode(), 'failed');
   assert.equal(fetched.length, before + 1, 'a failed fetch is not repeated at once');
   nowMs += 300_001;
   text = 'version: STSv1\nmode: testing\nmx: x\nmax_age: 9';
@@ -177,5 +179,10 @@ test('a domain that enforces gets its mail from exchangers it names, with verifi
 
 test('mta_sts: off unless enabled; its numbers are bounded', () => {
   const { mta_sts } = configSchema.parse({}).delivery;
-  assert.deepEqual(mta_sts, { enabled: false, fetch_timeout_ms: 30_000, max_domains: 10_000 });
+  assert.deepEqual(mta_sts, {
+    enabled: false,
+    fetch_timeout_ms: 30_000,
+    max_domains: 10_000,
+    refresh_interval_ms: 86_400_000,
+  });
 });

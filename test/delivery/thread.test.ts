@@ -25,6 +25,8 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
     gauges: gauges.buffer,
     origin: 3,
     notBeforeMs: 0,
+    stsDir: join(folder, 'mta-sts'),
+    name: '0.0',
     ownListeners: [],
   };
   const worker = new Worker(new URL('../../src/delivery/thread.ts', import.meta.url), { workerData });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isQueueId, QueueIds, queueIdTimeMs } from '../../src/mail/queue-id.ts';
+import { configSchema } from '../../src/config/schema.ts';
+import { isQueueId, originOf, QueueIds, queueIdTimeMs } from '../../src/mail/queue-id.ts';
 
 test('ids are unique and ascending within one millisecond and over many', () => {
   let nowMs = 1_800_000_000_000;
@@ -47,4 +48,14 @@ test('an id tells its time', () => {
 test('what is not an id is told apart', () => {
   for (const text of ['', 'abc', 'ilou00000000000', '0123456789abcdefg', '../../etc/passwd'])
     assert.equal(isQueueId(text), false, text);
+});
+
+test('as many threads as the config allows, and the main thread, stay below the origins of the next process', () => {
+  const most = (key: 'session_threads' | 'delivery_threads'): number => {
+    let count = 1;
+    while (configSchema.safeParse({ [key]: count + 1 }).success) count++;
+    return count;
+  };
+  const mainThread = most('session_threads') + most('delivery_threads');
+  assert.equal(originOf(0, mainThread) + 1, originOf(1, 0));
 });

@@ -3,10 +3,12 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ban } from '../../src/policy/ban-table.ts';
-import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
+import { certificate } from '../services/certificate.ts';
+import { RedisServer, type RedisServerOptions, skipWithoutRedis } from '../services/redis.ts';
 import { type Ran, run } from '../support/child.ts';
 import { MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 const options = { skip: skipWithoutRedis(), timeout: 90_000 };
 const MAIL = 'MAIL FROM:<a@there.net>';
@@ -18,16 +20,24 @@ interface Pair {
   b: RelayFixture;
 }
 
-async function start(t: TestContext, policy: object, more: Settings = {}): Promise<Pair> {
-  const redis = await RedisServer.start();
+async function start(
+  t: TestContext,
+  policy: object,
+  more: Settings = {},
+  server: RedisServerOptions = {},
+): Promise<Pair> {
+  const redis = await RedisServer.start(server);
   t.after(() => redis.close());
+  const { password, tls } = server;
   const node = async (name: string): Promise<RelayFixture> => {
     const relay = await RelayFixture.start({
       node_id: name,
       delivery: { enabled: false },
       relay_networks: [],
       relay_domains: ['here.net'],
-      scheduler: { redis: { url: redis.url, timeout_ms: 500, prefix: 'policy-test' } },
+      scheduler: {
+        redis: { url: redis.url, timeout_ms: 500, prefix: 'policy-test', password, tls_ca_file: tls?.cert },
+      },
       ...more,
       policy: { scope: 'cluster', sync_interval_ms: 50, ...policy },
     });
@@ -86,6 +96,14 @@ test('a rate is held over two relays; what one took the other does not give', op
   await sleep(300);
   assert.match(await talk(b, '127.0.0.3', MAIL), /^450 4\.7\.0 /);
   assert.equal(await talk(b, '127.0.0.4', MAIL), '250 2.1.0 Ok', 'others are not concerned');
+});
+
+test('the Redis they share is reached over TLS, with a password', options, async (t) => {
+  const tls = certificate();
+  t.after(() => tls.remove());
+  const { a, b } = await start(t, {}, {}, { tls, password: 'of Redis' });
+  await ban(a, 'add', '192.0.2.7');
+  await eventually(async () => assert.deepEqual(await bansOf(b), ['192.0.2.7']));
 });
 
 test('two relays flooded at once give together what the rate allows, in the long run', options, async (t) => {

@@ -53,6 +53,29 @@ test('reverse_dns: a name that has the address again passes, others are deferred
   assert.equal(await closed.dialog('192.0.2.8', MAIL), '250 2.1.0 Ok', 'any name will do');
 });
 
+test('reverse_dns: the trace names the client as DNS confirms it, and nothing that DNS only claims', async () => {
+  const names = {
+    'PTR 7.2.0.192.in-addr.arpa': ['other.there.net', 'Mail.There.net.'],
+    'A other.there.net': ['192.0.2.1'],
+    'A mail.there.net': ['192.0.2.7'],
+    'PTR 8.2.0.192.in-addr.arpa': ['mail.there.net'],
+    'PTR 9.2.0.192.in-addr.arpa': ['x (evil) [192.0.2.1]\r\n\tby me'],
+    'A x (evil) [192.0.2.1]\r\n\tby me': ['192.0.2.9'],
+  } satisfies FakeNames;
+  const trace = async (rules: object, address: string, ...before: string[]): Promise<string> => {
+    const f = policy({ reverse_dns: { mode: 'log', ...rules }, xclient_networks: ['192.0.2.7'] }, names);
+    await f.dialog(address, ...before, MAIL, RCPT, 'DATA', 'x\r\n.');
+    return f.submitted[0]?.message.trace.split('\r\n')[0] ?? assert.fail('no message');
+  };
+  assert.equal(await trace({}, CLIENT), 'Received: from mail.there.net (mail.there.net [192.0.2.7])');
+  assert.equal(await trace({}, '192.0.2.8'), 'Received: from mail.there.net ([192.0.2.8])');
+  assert.equal(await trace({}, '192.0.2.9'), 'Received: from mail.there.net ([192.0.2.9])');
+  assert.match(await trace({ require: 'name' }, CLIENT), /\(\[192\.0\.2\.7\]\)/, 'nobody asked further');
+  assert.match(await trace({ enabled: false }, CLIENT), /\(\[192\.0\.2\.7\]\)/);
+  const moved = await trace({}, CLIENT, 'XCLIENT ADDR=192.0.2.8', 'EHLO mail.there.net');
+  assert.equal(moved, 'Received: from mail.there.net ([192.0.2.8])', 'the name was the proxy’s');
+});
+
 test('answers are cached: a second session asks nothing and waits for nothing', async () => {
   const f = policy(
     { reverse_dns: {}, dnsbl: { zones: [{ zone: 'bl.test' }] } },

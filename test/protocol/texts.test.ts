@@ -41,6 +41,14 @@ test('the trace header names an IPv6 client by a literal and several recipients 
   );
 });
 
+test('the trace header has the confirmed name of the client before its address', () => {
+  const from = (clientAddress: string, clientName: string): string =>
+    receivedHeader({ ...parts, clientAddress, clientName }).split('\r\n')[0] as string;
+  assert.equal(from('192.0.2.1', 'mx.a.test'), 'Received: from client.example (mx.a.test [192.0.2.1])');
+  assert.equal(from('::1', 'mx.a.test'), 'Received: from client.example (mx.a.test [IPv6:::1])');
+  assert.equal(from('192.0.2.1', ''), 'Received: from client.example ([192.0.2.1])');
+});
+
 test('the trace header of a Unix socket client', () => {
   assert.match(
     receivedHeader({ ...parts, clientAddress: 'unix' }),
@@ -52,6 +60,7 @@ test('no line of the trace header passes 998 octets with the longest parts', () 
   const long = receivedHeader({
     ...parts,
     helo: 'h'.repeat(255),
+    clientName: 'c'.repeat(255),
     hostname: 'n'.repeat(255),
     recipient: 'r'.repeat(254),
   });

@@ -238,5 +238,8 @@ test('reports are off unless enabled, and kept for 30 days', () => {
     keep_days: 30,
     max_domains: 10_000,
     write_interval_ms: 60_000,
+    send: false,
+    max_send_delay_ms: 14_400_000,
+    send_timeout_ms: 30_000,
   });
 });

@@ -5,7 +5,8 @@ import { ClusterScheduler } from '../../src/scheduler/cluster.ts';
 import { DuePoll } from '../../src/scheduler/due-poll.ts';
 import { DestinationRates } from '../../src/scheduler/rates.ts';
 import type { RedisServer } from '../services/redis.ts';
-import { type Node, type NodeOptions, until } from './conformance.ts';
+import { until } from '../support/wait.ts';
+import type { Node, NodeOptions } from './conformance.ts';
 import type { QueueModel } from './queue-model.ts';
 
 export interface BullmqNode extends Node {

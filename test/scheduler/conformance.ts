@@ -4,6 +4,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from '../../src/mail/job.ts';
 import type { Scheduler } from '../../src/scheduler/scheduler.ts';
+import { until } from '../support/wait.ts';
 import { QueueModel } from './queue-model.ts';
 
 export interface NodeOptions {
@@ -27,12 +28,6 @@ export interface Engine {
   stop?(): Promise<void>;
   /** A node that is ready to work; `node` is its number. */
   node(model: QueueModel, node: number, options: NodeOptions): Promise<Node>;
-}
-
-/** Waits until it holds. */
-export async function until(holds: () => boolean, what: string, withinMs = 5000): Promise<void> {
-  for (const endMs = performance.now() + withinMs; !holds(); await sleep(5))
-    if (performance.now() > endMs) assert.fail(`not within ${withinMs} ms: ${what}`);
 }
 
 export function schedulerConformance(engine: Engine): void {

@@ -4,8 +4,8 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConnectionShares } from '../../src/scheduler/connections.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
+import { until } from '../support/wait.ts';
 import { bullmqNode } from './bullmq-node.ts';
-import { until } from './conformance.ts';
 import { QueueModel } from './queue-model.ts';
 
 const options = { skip: skipWithoutRedis(), timeout: 60_000 };

@@ -4,10 +4,10 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../src/config/schema.ts';
 import { CHUNK_BYTES } from '../../src/native.ts';
 import { delivered, type Overrides, QueueFixture } from '../persistence/fixture.ts';
+import { eventually } from '../support/wait.ts';
 import { filesBelow } from './providers.ts';
 
 export interface Provider {
@@ -25,18 +25,6 @@ export interface Provider {
   block?(dataDir: string, object: string): () => void;
   /** What must hold after every test. */
   check?(): void;
-}
-
-/** Waits until `check` holds; the provider may do things behind the commits. */
-export async function eventually(check: () => void | Promise<void>, withinMs = 5000): Promise<void> {
-  for (const until = performance.now() + withinMs; ; await sleep(5)) {
-    try {
-      await check();
-      return;
-    } catch (error) {
-      if (performance.now() > until) throw error;
-    }
-  }
 }
 
 export function storageConformance(provider: Provider, options: { skip?: string | false } = {}): void {

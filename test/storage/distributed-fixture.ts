@@ -1,6 +1,5 @@
 /** The distributed provider alone, over roots in a temporary folder and an arena in plain memory. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   DistributedStorage,
@@ -10,20 +9,17 @@ import { rank } from '../../src/storage/distributed/placement.ts';
 import type { StorageNote } from '../../src/storage/notes.ts';
 import { ObjectNames, pathOf, SCHEME } from '../../src/storage/object-name.ts';
 import type { ContentRef } from '../../src/storage/storage.ts';
-import { FakeArena } from '../persistence/fake-arena.ts';
 import { Tmpfs } from '../support/tmpfs.ts';
+import { ProviderFixture, SPILL_BYTES } from './provider-fixture.ts';
 import { filesBelow, rootsIn } from './providers.ts';
 
-export class DistributedFixture {
-  readonly dir = mkdtempSync(join(tmpdir(), 'distributed-'));
+export class DistributedFixture extends ProviderFixture {
   readonly roots: string[];
-  readonly arena = new FakeArena();
-  readonly notes: StorageNote[] = [];
   readonly storage: DistributedStorage;
   readonly #disks: Tmpfs[] = [];
-  #count = 0;
 
   constructor(options: Partial<DistributedStorageOptions> = {}, roots = 3) {
+    super('distributed');
     this.roots = rootsIn(this.dir, roots);
     this.storage = new DistributedStorage(this.arena, {
       roots: this.roots,
@@ -33,34 +29,12 @@ export class DistributedFixture {
       firstDelayMs: 20,
       scrubIntervalMs: 3_600_000,
       scrubBytesPerS: 1e9,
-      spillThresholdBytes: 262_144,
+      spillThresholdBytes: SPILL_BYTES,
       sweepMinAgeMs: 0,
       names: new ObjectNames(SCHEME.distributed, () => 'owner'),
       say: (note) => this.notes.push(note),
       ...options,
     });
-  }
-
-  /** Stores one bundle of these contents. */
-  async put(...contents: (string | Buffer)[]): Promise<ContentRef[]> {
-    const items = contents.map((text) => {
-      const bytes = Buffer.from(text);
-      const content = bytes.length > 262_144 ? this.arena.spill(bytes, this.dir) : this.arena.store(bytes);
-      const queueId = `06dk0000000${(this.#count++).toString(16).padStart(4, '0')}`;
-      return { queueId, content, lengthBytes: bytes.length };
-    });
-    try {
-      return await this.storage.put(items);
-    } finally {
-      for (const { content } of items) this.arena.release(content);
-    }
-  }
-
-  async load(ref: ContentRef | undefined): Promise<string> {
-    const content = await this.storage.load(ref as ContentRef);
-    const text = this.arena.bytes(content).toString('latin1');
-    this.arena.release(content);
-    return text;
   }
 
   /** Files of an object, in the order in which they are read. */

@@ -9,7 +9,7 @@ import { pathOf } from '../../src/storage/object-name.ts';
 import type { ContentRef } from '../../src/storage/storage.ts';
 import { QueueFixture } from '../persistence/fixture.ts';
 import { skipWithoutMount } from '../support/tmpfs.ts';
-import { eventually } from './conformance.ts';
+import { eventually } from '../support/wait.ts';
 import { DistributedFixture } from './distributed-fixture.ts';
 import { rootsIn } from './providers.ts';
 

@@ -1,33 +1,28 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readdirSync, rmSync } from 'node:fs';
 import { afterEach, describe, it } from 'node:test';
 import { HdfsWebStorage, type HdfsWebStorageOptions } from '../../src/storage/hdfs-web/hdfs-web-storage.ts';
 import type { StorageNote } from '../../src/storage/notes.ts';
 import { ObjectNames, SCHEME } from '../../src/storage/object-name.ts';
 import type { ContentRef } from '../../src/storage/storage.ts';
-import { FakeArena } from '../persistence/fake-arena.ts';
 import {
   type Fault,
   type Seen,
   WebHdfsServer,
   type WebHdfsServerOptions,
 } from '../services/webhdfs-server.ts';
-import { eventually } from './conformance.ts';
+import { eventually } from '../support/wait.ts';
+import { ProviderFixture, SPILL_BYTES } from './provider-fixture.ts';
 
 const LARGE = 1_500_000;
 
-class HdfsFixture {
+class HdfsFixture extends ProviderFixture {
   readonly server: WebHdfsServer;
-  readonly dir = mkdtempSync(join(tmpdir(), 'hdfs-web-'));
-  readonly arena = new FakeArena();
-  readonly notes: StorageNote[] = [];
   #storage: HdfsWebStorage | null = null;
   readonly #options: Partial<HdfsWebStorageOptions>;
-  #count = 0;
 
   constructor(options: Partial<HdfsWebStorageOptions>, server: WebHdfsServerOptions) {
+    super('hdfs-web');
     this.#options = options;
     this.server = new WebHdfsServer(server);
   }
@@ -46,7 +41,7 @@ class HdfsFixture {
       replication: 3,
       timeoutMs: 2000,
       maxWriteBufferBytes: 67_108_864,
-      spillThresholdBytes: 262_144,
+      spillThresholdBytes: SPILL_BYTES,
       spillDir: this.dir,
       sweepMinAgeMs: 0,
       names: new ObjectNames(SCHEME.hdfsWeb, () => 'owner'),
@@ -54,27 +49,6 @@ class HdfsFixture {
       ...this.#options,
     });
     return this.#storage;
-  }
-
-  async put(...contents: (string | Buffer)[]): Promise<ContentRef[]> {
-    const items = contents.map((text) => {
-      const bytes = Buffer.from(text);
-      const content = bytes.length > 262_144 ? this.arena.spill(bytes, this.dir) : this.arena.store(bytes);
-      const queueId = `06dk0000000${(this.#count++).toString(16).padStart(4, '0')}`;
-      return { queueId, content, lengthBytes: bytes.length };
-    });
-    try {
-      return await this.storage.put(items);
-    } finally {
-      for (const { content } of items) this.arena.release(content);
-    }
-  }
-
-  async load(ref: ContentRef | undefined): Promise<string> {
-    const content = await this.storage.load(ref as ContentRef);
-    const text = this.arena.bytes(content).toString('latin1');
-    this.arena.release(content);
-    return text;
   }
 
   /** This fault for the requests it fits, so many times. */
@@ -205,7 +179,7 @@ describe('storage hdfs_web', () => {
       replication: 1,
       timeoutMs: 1000,
       maxWriteBufferBytes: 1_000_000,
-      spillThresholdBytes: 262_144,
+      spillThresholdBytes: SPILL_BYTES,
       spillDir: fixture.dir,
       sweepMinAgeMs: 0,
       names: new ObjectNames(SCHEME.hdfsWeb, () => 'owner'),

@@ -27,7 +27,7 @@ export class Authority {
   readonly caFile = join(this.folder, 'ca.crt');
   #count = 0;
 
-  constructor() {
+  constructor(name = 'Test authority') {
     const dir = this.folder;
     writeFileSync(
       join(dir, 'ca.cnf'),
@@ -41,7 +41,7 @@ export class Authority {
     writeFileSync(join(dir, 'crlnumber'), '01\n');
     this.#run(
       ...['req', '-x509', '-config', 'ca.cnf', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256'],
-      ...['-nodes', '-subj', '/CN=Test authority', '-days', '30', '-keyout', 'ca.key', '-out', 'ca.crt'],
+      ...['-nodes', '-subj', `/CN=${name}`, '-days', '30', '-keyout', 'ca.key', '-out', 'ca.crt'],
       ...['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=keyCertSign,cRLSign'],
     );
   }

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig } from '../services/mariadb.ts';
-import { RelayFixture, type Settings } from './relay-fixture.ts';
+import { oneFateEach } from './one-fate.ts';
+import { bounded, RelayFixture, type Settings } from './relay-fixture.ts';
 import { ScriptedSink } from './scripted-sink.ts';
+import { SteadyLoad } from './steady-load.ts';
 
 export const LEASE_MS = 1500;
 
@@ -52,10 +54,40 @@ export function sharedFolder(t: TestContext): string {
 }
 
 /** Statements that read or change rows, bulk ones counted once. */
-export async function statements(server: MariaDb): Promise<number> {
+async function statements(server: MariaDb): Promise<number> {
   const names = ['Com_select', 'Com_update', 'Com_delete', 'Com_insert'];
   const rows = await server.query<{ Variable_name: string; Value: string }[]>(
     `SHOW GLOBAL STATUS WHERE Variable_name IN (${names.map((name) => `'${name}'`).join(',')})`,
   );
   return rows.reduce((sum, { Value }) => sum + Number(Value), 0);
+}
+
+/** What claiming and settling a backlog costs the server: statements a recipient, each with one fate. */
+export async function statementsPerRecipient(
+  t: TestContext,
+  recipients: number,
+  scheduler: Settings,
+): Promise<number> {
+  const { server, access } = await startServer(t);
+  const sink = await startSink(t);
+  const untouched = await statements(server);
+  const relay = await startNode(t, 'a', sharedFolder(t), {
+    database: { driver: 'mysql', ...access },
+    lease_ms: 120_000,
+    scheduler,
+    delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
+  });
+  const start = (await statements(server)) - untouched;
+  const load = new SteadyLoad(() => [relay.port], 20, 'one.test');
+  t.after(() => load.stop());
+  await bounded(load.more(recipients), 60_000, () => relay.output());
+  await load.stop();
+  await relay.stop();
+  relay.configure({ delivery: { enabled: true } });
+  const before = await statements(server);
+  await relay.start();
+  await oneFateEach([relay], load.acknowledged, 60_000);
+  const each = ((await statements(server)) - before - start) / load.acknowledged.length;
+  t.diagnostic(`${each.toFixed(4)} statements a recipient`);
+  return each;
 }

@@ -7,13 +7,13 @@ import { migrate } from '../../src/database/mysql/schema.ts';
 import type { ShardReport } from '../../src/database/sharded-database.ts';
 import { createArena } from '../../src/native.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
-import { eventually } from '../storage/conformance.ts';
 import { filesBelow, rootsIn } from '../storage/providers.ts';
 import { Load, pidOf, processesOf, type Stats, startSink } from '../supervisor/processes.ts';
 import { run } from '../support/child.ts';
 import { fatesOf } from '../support/fates.ts';
 import { MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 const skip = skipWithoutMariaDb();
 const PROCESSES = 2;

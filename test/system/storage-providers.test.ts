@@ -5,12 +5,12 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type Fault, WebHdfsServer } from '../services/webhdfs-server.ts';
-import { eventually } from '../storage/conformance.ts';
 import { filesBelow, rootsIn } from '../storage/providers.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { eventually } from '../support/wait.ts';
 
 const hdfsConfig = resolve(import.meta.dirname, '../../config/hdfs.json');
 const content = (text: string): string =>

@@ -8,6 +8,7 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 import { selectIn } from './sql.ts';
@@ -15,8 +16,6 @@ import { selectIn } from './sql.ts';
 /** Mails looked at in one go. */
 const SLICE_MAILS = 10_000;
 
-const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
-  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
 /** Rows that wait, by destination: what a lease holds is not among them. */
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
@@ -49,7 +48,7 @@ export async function listSlice(connection: Connection, filter: QueueFilter): Pr
   );
   // One row more than asked for tells whether the last mail is complete.
   const found = await connection.query<QueueRow[]>(
-    `SELECT ${COLUMNS} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
+    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
      WHERE ${where.join(' AND ')} ORDER BY o.mail_id, o.destination LIMIT ?`,
     [...values, filter.limit + 1],
   );
@@ -58,7 +57,7 @@ export async function listSlice(connection: Connection, filter: QueueFilter): Pr
   const last = rows[filter.limit - 1] as QueueRow;
   const begun = rows.findIndex(({ queueId }) => queueId === last.queueId);
   const rest = await connection.query<QueueRow[]>(
-    `SELECT ${COLUMNS} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
+    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
      WHERE ${where.join(' AND ')} AND o.mail_id = ? ORDER BY o.destination`,
     [...values, last.queueId],
   );
@@ -74,7 +73,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
   if (mail === undefined) return null;
   const [found, recipients, attachments] = await Promise.all([
     connection.execute<(QueueRow & { seqs: string })[]>(
-      `SELECT ${COLUMNS}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
+      `SELECT ${QUEUE_ROW}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
       [queueId],
     ),
     connection.execute<Omit<MailDetail['recipients'][number], 'destination'>[]>(

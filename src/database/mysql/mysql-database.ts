@@ -5,7 +5,7 @@
  */
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
-import type { RouteTable } from '../../mail/destination.ts';
+import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
@@ -40,7 +40,7 @@ import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
 import { enroll, fateOf, newestQueueId, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
 import { ObjectCollector } from './objects.ts';
 import { operateSlice, purgeMails, unreferenced } from './operate.ts';
-import { fingerprint, rekeySlice } from './rekey.ts';
+import { rekeySlice } from './rekey.ts';
 import { SettleBatch, withdraw } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';

@@ -1,6 +1,7 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread of some node. */
 import type { Connection } from 'mariadb';
 import type { OperateAction, OperateTarget } from '../database.ts';
+import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { OperateSlice } from '../slices.ts';
 import { bulk } from './insert.ts';
@@ -9,19 +10,6 @@ import { eraseMails, MAIL_FACTS, type MailFacts, selectIn } from './sql.ts';
 /** Rows changed in one transaction. */
 const SLICE_ROWS = 1000;
 
-interface Row {
-  id: string;
-  destination: string;
-  state: string;
-  seqs: string;
-}
-
-const STATES: Record<OperateAction, string> = {
-  retry: "('PENDING','RETRY')",
-  hold: "('PENDING','RETRY')",
-  release: "('HELD')",
-  delete: "('PENDING','RETRY','HELD','DEAD','SENT')",
-};
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
   retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
@@ -67,10 +55,10 @@ async function lockRows(
   action: OperateAction,
   target: OperateTarget,
   after: OperateSlice['next'],
-): Promise<Row[]> {
+): Promise<OperatedRow[]> {
   const queueId = typeof target === 'object' && 'queueId' in target ? target.queueId : null;
   const from = after ?? { queueId: queueId ?? '', destination: '' };
-  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES[action]}`];
+  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[action]}`];
   const values: unknown[] = [from.queueId, from.queueId, from.destination];
   if (queueId !== null) {
     where.push('mail_id = ?');
@@ -80,7 +68,7 @@ async function lockRows(
     where.push('destination = ?');
     values.push(target.destination);
   }
-  return connection.query<Row[]>(
+  return connection.query<OperatedRow[]>(
     `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox WHERE ${where.join(' AND ')}
      ORDER BY mail_id, destination LIMIT ${SLICE_ROWS} FOR UPDATE`,
     values,
@@ -89,7 +77,7 @@ async function lockRows(
 
 async function removeRows(
   connection: Connection,
-  rows: readonly Row[],
+  rows: readonly OperatedRow[],
   nowMs: number,
   removed: Map<string, string[]>,
 ): Promise<MailFacts[]> {

@@ -37,11 +37,6 @@ interface RecipientRow {
 const isOpen = ({ state }: OutboxRow): boolean =>
   state === 'PENDING' || state === 'RETRY' || state === 'HELD';
 
-/** Text that is equal when two route tables send every domain to the same destination. */
-export function fingerprint(routes: RouteTable): string {
-  return JSON.stringify([routes.smarthost, [...routes.routed].sort()]);
-}
-
 /**
  * One bounded part. Within the caller's transaction.
  * @returns rows keyed anew, and where to go on; null at the end.

@@ -1,9 +1,10 @@
 /** The tables of a MariaDB or MySQL queue: `protorelay db migrate` makes them, every start checks them. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Connection, createConnection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import { migrations } from '../migrations.ts';
 import { mysqlError } from './errors.ts';
 import { connectionOptions, serverName } from './pool.ts';
 
@@ -12,16 +13,6 @@ const NO_SUCH_TABLE = 1146;
 /** Two that migrate at once do it one after the other. */
 const LOCK = 'protorelay-migrate';
 const LOCK_SECONDS = 60;
-
-/** Scripts by version. */
-function migrations(sqlDir: string): Map<number, string> {
-  const scripts = new Map<number, string>();
-  for (const name of readdirSync(sqlDir)) {
-    const match = /^(\d{3})-.+\.sql$/.exec(name);
-    if (match) scripts.set(Number(match[1]), join(sqlDir, name));
-  }
-  return scripts;
-}
 
 /** Statements of a script, in order. Its strings hold no semicolon. */
 function statements(script: string): string[] {

@@ -4,6 +4,7 @@
  */
 import type { Connection } from 'mariadb';
 import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
@@ -125,8 +126,9 @@ export class SettleBatch {
     if (said === row.waiting) this.#updateRecipients(settlement);
     const waiting = row.waiting - counts.settled;
     const bounced = row.bounced + counts.bounced;
-    row.state = waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT';
-    this.#updateRow(settlement, row.state, waiting, bounced);
+    const values = settledRow(settlement, waiting, bounced, this.#nowMs);
+    row.state = values[0] as string;
+    this.#rowUpdates.push(values);
     if (waiting === 0) this.#close(mail, bounced > 0);
     return true;
   }
@@ -149,22 +151,6 @@ export class SettleBatch {
     return counts;
   }
 
-  #updateRow(settlement: Settlement, state: string, waiting: number, bounced: number): void {
-    const said = telling(settlement.groups);
-    this.#rowUpdates.push([
-      state,
-      waiting > 0 ? (settlement.retryAtMs ?? this.#nowMs) : null,
-      settlement.attempts,
-      waiting,
-      bounced,
-      settlement.delayNotified ? 1 : 0,
-      said?.reason ?? '',
-      said?.detail ?? '',
-      settlement.queueId,
-      settlement.destination,
-    ]);
-  }
-
   /** The last recipient of a row was settled; with the last row the mail itself is. */
   #close(mail: MailState, died: boolean): void {
     mail.openRows--;
@@ -185,11 +171,6 @@ function countByWord({ groups }: Settlement): { settled: number; bounced: number
     if (kind === 'bounced') counts.bounced += seqs.length;
   }
   return counts;
-}
-
-/** The group that says most of why the row is as it is: what still waits, else what bounced. */
-function telling(groups: readonly SettleGroup[]): SettleGroup | undefined {
-  return groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
 }
 
 /** Deletes messages whose session answered 451 while they were being committed. */

@@ -2,10 +2,10 @@
  * Opens one sqlite file the way the queue needs it and brings its schema up to date. Owns the pragmas; knows
  * nothing of mail.
  */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
+import { migrations } from '../migrations.ts';
 import { sqliteError } from './errors.ts';
 
 /**
@@ -25,16 +25,6 @@ export interface ConnectionOptions {
   /** Folder of NNN-name.sql migrations. */
   sqlDir: string;
   readOnly?: boolean;
-}
-
-/** The highest version in `sqlDir`, and the scripts by version. */
-function migrations(sqlDir: string): Map<number, string> {
-  const scripts = new Map<number, string>();
-  for (const name of readdirSync(sqlDir)) {
-    const match = /^(\d{3})-.+\.sql$/.exec(name);
-    if (match) scripts.set(Number(match[1]), join(sqlDir, name));
-  }
-  return scripts;
 }
 
 function storedVersion(db: DatabaseSync, path: string): number {

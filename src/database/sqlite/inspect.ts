@@ -11,14 +11,12 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 
 /** Rows looked at in one go: about 10 ms. */
 const SLICE_ROWS = 10_000;
-
-const COLUMNS = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
-  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
 
 export class Inspector {
   readonly #list: StatementSync;
@@ -35,7 +33,7 @@ export class Inspector {
   constructor(db: DatabaseSync) {
     this.#sliceEnd = db.prepare('SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?');
     this.#list = db.prepare(
-      `SELECT ${COLUMNS} FROM mail_outbox o CROSS JOIN mails m ON m.id = o.mail_id
+      `SELECT ${QUEUE_ROW} FROM mail_outbox o CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.mail_id > $after AND o.mail_id <= $until
          AND ($state IS NULL OR o.state = $state)
          AND ($destination IS NULL OR o.destination = $destination)
@@ -45,7 +43,7 @@ export class Inspector {
        ORDER BY o.mail_id, o.destination`,
     );
     this.#rowsOf = db.prepare(
-      `SELECT ${COLUMNS}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
+      `SELECT ${QUEUE_ROW}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
     );
     this.#mail = db.prepare(
       `SELECT id AS queueId, reverse_path AS reversePath, size_bytes AS sizeBytes, received_at AS receivedAtMs,

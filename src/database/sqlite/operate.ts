@@ -1,26 +1,13 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { OperateAction, OperateTarget } from '../database.ts';
+import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { OperateSlice } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
 
 /** Rows changed in one transaction: new mail waits some 12 ms. */
 const SLICE_ROWS = 1000;
-
-interface Row {
-  id: string;
-  destination: string;
-  state: string;
-  seqs: string;
-}
-
-const STATES: Record<OperateAction, string> = {
-  retry: "('PENDING','RETRY')",
-  hold: "('PENDING','RETRY')",
-  release: "('HELD')",
-  delete: "('PENDING','RETRY','HELD','DEAD','SENT')",
-};
 
 export class Operator {
   readonly #db: DatabaseSync;
@@ -38,12 +25,12 @@ export class Operator {
   constructor(db: DatabaseSync, eraser: MailEraser) {
     this.#db = db;
     this.#eraser = eraser;
-    for (const action of Object.keys(STATES) as OperateAction[])
+    for (const action of Object.keys(STATES_OF) as OperateAction[])
       this.#select.set(
         action,
         db.prepare(
           `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE (mail_id, destination) > ($id, $from) AND mail_id <= $until AND state IN ${STATES[action]}
+           WHERE (mail_id, destination) > ($id, $from) AND mail_id <= $until AND state IN ${STATES_OF[action]}
              AND ($destination IS NULL OR destination = $destination)
            ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
         ),
@@ -86,7 +73,7 @@ export class Operator {
       from: after?.destination ?? '',
       until: queueId ?? '~',
       destination,
-    }) as unknown as Row[];
+    }) as unknown as OperatedRow[];
     const removed = new Map<string, string[]>();
     const destinations = new Set<string>();
     this.#eraser.begin();
@@ -114,7 +101,7 @@ export class Operator {
     };
   }
 
-  #remove(row: Row, nowMs: number, removed: Map<string, string[]>): void {
+  #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {
     for (const [first, last] of parseRuns(row.seqs)) {
       const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
       if (waiting.length === 0) continue;

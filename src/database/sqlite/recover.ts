@@ -1,6 +1,6 @@
 /** What start-up does to the rows of the life before: gives back leases and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { destinationOf, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
+import { destinationOf, fingerprint, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
 import type { LeasedKey } from '../database.ts';
 import { parseRuns, type Run, runsOf, seqsText } from '../seq-runs.ts';
 
@@ -23,11 +23,6 @@ interface Row {
   delayNotified: number;
   reason: string;
   detail: string;
-}
-
-/** Text that is equal when two route tables send every domain to the same destination. */
-function fingerprint(routes: RouteTable): string {
-  return JSON.stringify([routes.smarthost, [...routes.routed].sort()]);
 }
 
 export class Recovery {

@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
+import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
 
@@ -73,7 +74,7 @@ export class Settler {
       if (group.kind !== 'deferred') waiting -= changed;
       if (group.kind === 'bounced') bounced += changed;
     }
-    this.#writeRow(settlement, waiting, bounced, nowMs);
+    this.#updateRow.run(...settledRow(settlement, waiting, bounced, nowMs));
     if (waiting === 0) this.#close(row, bounced > 0, nowMs);
     return true;
   }
@@ -86,23 +87,6 @@ export class Settler {
         this.#recipients.run(status, group.reason, group.detail, queueId, first, last).changes,
       );
     return changed;
-  }
-
-  #writeRow(settlement: Settlement, waiting: number, bounced: number, nowMs: number): void {
-    const state = waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT';
-    const said = telling(settlement.groups);
-    this.#updateRow.run(
-      state,
-      waiting > 0 ? (settlement.retryAtMs ?? nowMs) : null,
-      settlement.attempts,
-      waiting,
-      bounced,
-      settlement.delayNotified ? 1 : 0,
-      said?.reason ?? '',
-      said?.detail ?? '',
-      settlement.queueId,
-      settlement.destination,
-    );
   }
 
   /** The last recipient of a row was settled; with the last row the mail itself is. */
@@ -134,9 +118,4 @@ function deliversAll(settlement: Settlement, waiting: number): boolean {
     delivered += group.seqs.length;
   }
   return delivered === waiting;
-}
-
-/** The group that says most of why the row is as it is: what still waits, else what bounced. */
-function telling(groups: SettleGroup[]): SettleGroup | undefined {
-  return groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
 }

@@ -21,6 +21,11 @@ function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
   return host.verify === true && !own ? 'verify' : mode;
 }
 
+/** Whether mail goes in the clear to a host whose handshake failed. */
+function mayBePlain({ owner }: ClientSession): boolean {
+  return owner.rules.tls.plain_retry || owner.tls.policy.despite === true;
+}
+
 /** The connection is open: true when TLS begins at once. */
 export function opensSecured(session: ClientSession): boolean {
   return session.owner.tls.policy.implicit && modeOf(session) !== 'none';
@@ -33,7 +38,7 @@ export function negotiate(session: ClientSession): boolean {
   const mode = modeOf(session);
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
-  if (opportunistic && broken.has(host.address, owner.now())) {
+  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.now())) {
     report(session, 'validation-failure', 'its handshake failed lately');
     return false;
   }
@@ -95,10 +100,10 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
 /** The handshake failed, or did not end in time. */
 export function notSecured(session: ClientSession, reason: string): void {
   const { policy, broken } = session.owner.tls;
-  const { plain_retry, broken_host_ttl_ms } = session.owner.rules.tls;
+  const { broken_host_ttl_ms } = session.owner.rules.tls;
   const detail = `TLS with ${session.peer}: ${reason}`;
   report(session, tlsFailure(reason), reason);
-  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && plain_retry;
+  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
   if (plainRetry && broken_host_ttl_ms > 0)
     broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
@@ -112,9 +117,10 @@ function report({ host, owner }: ClientSession, result: TlsSession['result'], de
 
 /** TLS stands; whether it is what the domain's policy wants is another question where nobody insists on that. */
 function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
-  const { dane, policy, unnamed } = session.host;
+  const { dane, policy, unnamed, stsFailure } = session.host;
   if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');
   else if (policy?.type !== 'sts') report(session, 'success', '');
+  else if (stsFailure !== undefined) report(session, stsFailure.result, stsFailure.detail);
   else if (unnamed === true) report(session, 'validation-failure', 'the policy does not name the host');
   else if (verifyError !== 0 || fingerprint === '') {
     report(session, certificateFailure(verifyError), `verification code ${verifyError}`);

@@ -90,8 +90,8 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a row claimed while it is being sent is sent again': {
     file: 'scheduler/leases.ts',
-    line: '      held.newFence = job.fence;\n      return false;',
-    becomes: '      held.newFence = job.fence;\n      return true;',
+    line: '      held.newFence = fence;\n      return false;',
+    becomes: '      held.newFence = fence;\n      return true;',
   },
   'a shard that failed is never tried again': {
     file: 'database/shard-health.ts',

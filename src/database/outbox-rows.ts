@@ -1,0 +1,50 @@
+/** Rows of the outbox as every engine writes, reads and chooses them. */
+import type { OperateAction, Settlement } from './database.ts';
+
+/** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
+export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
+  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+
+/** States of rows an operator's action is for: not those being sent. */
+export const STATES_OF: Readonly<Record<OperateAction, string>> = {
+  retry: "('PENDING','RETRY')",
+  hold: "('PENDING','RETRY')",
+  release: "('HELD')",
+  delete: "('PENDING','RETRY','HELD','DEAD','SENT')",
+};
+
+/** What an operator's action needs to know of a row. */
+export interface OperatedRow {
+  id: string;
+  destination: string;
+  state: string;
+  seqs: string;
+}
+
+/**
+ * What a settlement makes of its row: state, due_at, attempts, waiting, bounced, delay_notified, reason, detail, and
+ * the row's key.
+ */
+export function settledRow(
+  settlement: Settlement,
+  waiting: number,
+  bounced: number,
+  nowMs: number,
+): (string | number | null)[] {
+  const { groups, retryAtMs, attempts, delayNotified, queueId, destination } = settlement;
+  // The group that says most of why the row is as it is: what still waits, else what bounced.
+  const said =
+    groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
+  return [
+    waiting > 0 ? 'RETRY' : bounced > 0 ? 'DEAD' : 'SENT',
+    waiting > 0 ? (retryAtMs ?? nowMs) : null,
+    attempts,
+    waiting,
+    bounced,
+    delayNotified ? 1 : 0,
+    said?.reason ?? '',
+    said?.detail ?? '',
+    queueId,
+    destination,
+  ];
+}

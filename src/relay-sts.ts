@@ -1,0 +1,48 @@
+/** The part of the composition root that keeps the host's MTA-STS policies fresh. */
+import { dirname, join } from 'node:path';
+import type { Log } from './base/log.ts';
+import type { Config } from './config/schema.ts';
+import { Dns } from './delivery/dns.ts';
+import { stsFetcher } from './delivery/sts-fetch.ts';
+import { stsFacts } from './delivery/sts-policy.ts';
+import { StsRefresh } from './delivery/sts-refresh.ts';
+import { StsStore } from './delivery/sts-store.ts';
+import type { TlsSession } from './mail/tls-session.ts';
+import type { ProcessPlace } from './process-place.ts';
+
+/** Policies of all processes of the host lie in one folder, beside the events. */
+export const stsDir = ({ eventsDir }: ProcessPlace): string => join(dirname(eventsDir), 'mta-sts');
+
+export interface StsRefreshSetup {
+  place: ProcessPlace;
+  log: Log;
+  /** As of the last reload. */
+  current(): Config;
+  /** For the TLS reports. */
+  tlsSession(session: TlsSession): void;
+}
+
+/** One for a host, in its process 0; null in others, and where no policies are asked for. */
+export function openStsRefresh({ place, log, current, tlsSession }: StsRefreshSetup): StsRefresh | null {
+  const { dns: rules, delivery } = current();
+  if (!delivery.mta_sts.enabled || place.process !== 0) return null;
+  const dns = new Dns(rules);
+  return new StsRefresh({
+    store: new StsStore({
+      dir: stsDir(place),
+      maxDomains: delivery.mta_sts.max_domains,
+      writer: '0',
+      warn: (event, fields) => log.warn(event, fields),
+      now: Date.now,
+    }),
+    dns,
+    fetch: (domain) => stsFetcher({ timeoutMs: current().delivery.mta_sts.fetch_timeout_ms, dns })(domain),
+    rules: () => current().delivery.mta_sts,
+    now: Date.now,
+    random: Math.random,
+    failed(domain, kept, { result, detail }) {
+      log.warn('mta-sts.not-refreshed', { domain, result, detail });
+      tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail });
+    },
+  });
+}

@@ -1,0 +1,49 @@
+/** Hands a TLS report in by HTTPS (RFC 8460 §5.4): one POST, verified, no redirect, bounded in time, the answer unread. */
+import { request } from 'node:https';
+
+export interface PostOptions {
+  timeoutMs: number;
+  /** Address of a host; rejects when it has none that is to be spoken to. */
+  addressOf(host: string): Promise<string>;
+  /** Trusted issuers, PEM; absent: Node's. */
+  ca?: string;
+  /** Ends it at once. */
+  signal: AbortSignal;
+}
+
+/** Resolves when the report was taken (2xx); rejects with why not. @param report as gzipReport makes it. */
+export async function postReport(url: string, report: Buffer, options: PostOptions): Promise<void> {
+  const { protocol, hostname, host, port, pathname, search } = new URL(url);
+  if (protocol !== 'https:') throw new Error('not an https address');
+  const name = hostname.replace(/^\[(.*)\]$/, '$1');
+  const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutMs)]);
+  const address = await Promise.race([options.addressOf(name), aborted(signal)]);
+  await new Promise<void>((resolve, reject) => {
+    const sent = request({
+      host: address,
+      port: port === '' ? 443 : Number(port),
+      servername: name === address ? '' : name,
+      path: pathname + search,
+      method: 'POST',
+      headers: { host, 'content-type': 'application/tlsrpt+gzip', 'content-length': report.length },
+      signal,
+      agent: false,
+      ...(options.ca === undefined ? {} : { ca: options.ca }),
+    });
+    sent.on('error', reject);
+    sent.on('response', ({ statusCode = 0 }) => {
+      if (statusCode >= 200 && statusCode < 300) resolve();
+      else reject(new Error(`answered ${statusCode}`));
+      sent.destroy();
+    });
+    sent.end(report);
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const fail = (): void => reject(signal.reason);
+    if (signal.aborted) fail();
+    else signal.addEventListener('abort', fail, { once: true });
+  });
+}
