@@ -123,6 +123,7 @@ int TlsStream::bio_read(BIO* bio, char* to, int room) {
   BIO_clear_retry_flags(bio);
   for (;;) {
     ssize_t n = ::recv(self->fd_, to, static_cast<size_t>(room), 0);
+    self->socket_full_ = n == room;
     if (n > 0) return static_cast<int>(n);
     if (n == 0) {
       BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
@@ -302,6 +303,8 @@ ssize_t TlsStream::receive(uint8_t* to, size_t room) {
     int result = SSL_read_ex(ssl_, to + done, room - done, &n);
     if (result == 1) {
       done += n;
+      // Polling tells of what the socket has from now on; asking it costs a system call a message.
+      if (!socket_full_ && SSL_has_pending(ssl_) != 1) break;
       continue;
     }
     int error = failure(result);

@@ -114,6 +114,8 @@ class TlsStream {
   int socket_error_ = 0;
   int verify_error_ = 0;
   std::string key_;
+  /** The socket gave all that was asked for, and may have more. */
+  bool socket_full_ = false;
   /** Bytes in shared_->records. */
   size_t gathered_ = 0;
   /** Records the kernel did not take; or that were not shown to it yet, since they go well with what follows. */
