@@ -278,8 +278,8 @@ int TlsContext::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
   OPENSSL_cleanse(&keys, sizeof keys);
   if (!good) return -1;
   if (encrypt == 1) return 1;
-  // 2 asks for a new ticket. Clients of TLS 1.3 use each once (RFC 8446, appendix C.4) unless they are such as do
-  // without a key exchange: those are other relays, and nobody learns from a ticket seen twice who they are.
+  // 2 asks for a new ticket, since clients of TLS 1.3 use each once (RFC 8446, appendix C.4). Where sessions do without
+  // a key exchange the clients are relays like this one: they use one again, which tells nobody more than their address.
   bool kept = SSL_version(ssl) < TLS1_3_VERSION || self->resumption_ == TlsResumption::kNone;
   return period == now && kept ? 1 : 2;
 }
