@@ -58,7 +58,14 @@ const options = readOptions('tls-memory', 'Memory over many TLS handshakes of ev
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
 const { certificate, key } = makeSelfSigned(['localhost'], 10, 'ecdsa');
-const common = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false } as const;
+const common = {
+  minVersion: 'TLSv1.2',
+  ciphers: '',
+  ciphersuites: '',
+  crl: '',
+  resumption: 'full',
+  namesCa: false,
+} as const;
 const ticketSecret = randomBytes(32);
 const server = tlsSlot();
 const trusting = tlsSlot();

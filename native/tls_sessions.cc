@@ -42,7 +42,7 @@ void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
   sessions_.emplace(key, session);
 }
 
-SSL_SESSION* TlsSessions::take(const std::string& key) {
+SSL_SESSION* TlsSessions::get(const std::string& key) {
   auto at = sessions_.find(key);
   if (at == sessions_.end()) return nullptr;
   SSL_SESSION* session = at->second;
@@ -51,12 +51,17 @@ SSL_SESSION* TlsSessions::take(const std::string& key) {
     SSL_SESSION_free(session);
     return nullptr;
   }
-  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
-    sessions_.erase(at);
-  } else {
-    SSL_SESSION_up_ref(session);
-  }
+  // OpenSSL marks a session of TLS 1.3 as used up, and that must not befall ours.
+  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) return SSL_SESSION_dup(session);
+  SSL_SESSION_up_ref(session);
   return session;
+}
+
+void TlsSessions::drop(const std::string& key) {
+  auto at = sessions_.find(key);
+  if (at == sessions_.end()) return;
+  SSL_SESSION_free(at->second);
+  sessions_.erase(at);
 }
 
 }  // namespace protorelay

@@ -18,8 +18,13 @@ class TlsSessions {
   static bool worth_keeping(const SSL* ssl, const SSL_SESSION* session);
   /** Takes the session over. */
   void put(const std::string& key, SSL_SESSION* session);
-  /** The caller's to free; taken out when it is to be used once (RFC 8446, appendix C.4). nullptr: none. */
-  SSL_SESSION* take(const std::string& key);
+  /**
+   * The caller's to free; nullptr: none. It stays for the next until a newer one replaces it: connections that begin
+   * together all resume. (RFC 8446, appendix C.4 advises against using a ticket twice, lest two connections be known
+   * for the same client's; a relay's address says as much.)
+   */
+  SSL_SESSION* get(const std::string& key);
+  void drop(const std::string& key);
 
  private:
   std::unordered_map<std::string, SSL_SESSION*> sessions_;

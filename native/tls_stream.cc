@@ -83,6 +83,7 @@ int TlsStream::bio_read(BIO* bio, char* to, int room) {
   }
   for (;;) {
     ssize_t n = ::recv(self->fd_, to, static_cast<size_t>(room), 0);
+    self->socket_full_ = n == room;
     if (n > 0) {
       self->drawn_ += static_cast<size_t>(n);
       return static_cast<int>(n);
@@ -155,7 +156,7 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
   if (!key.empty() && self->context_->resumes()) {
     // Trust is part of the key: a session made without it must not stand in for one made with it.
     self->key_ = std::to_string(self->context_->number()) + (self->strict_ ? " trusted " : " ") + key;
-    if (SSL_SESSION* session = shared->sessions.take(self->key_)) {
+    if (SSL_SESSION* session = shared->sessions.get(self->key_)) {
       SSL_set_session(ssl, session);
       SSL_SESSION_free(session);
     }
@@ -214,6 +215,8 @@ TlsStream::Step TlsStream::handshake(std::string* reason) {
     established_ = true;
   } else if (cause != SSL_ERROR_WANT_READ && cause != SSL_ERROR_WANT_WRITE) {
     *reason = why_failed();
+    // Whatever it was, it is not met again for the sake of a session.
+    if (!key_.empty()) shared_->sessions.drop(key_);
     ERR_clear_error();
     flush();
     finished_ = true;
@@ -221,6 +224,8 @@ TlsStream::Step TlsStream::handshake(std::string* reason) {
   }
   // What was wrong with a certificate that nobody insists on is no error of the next call, whosever that is.
   ERR_clear_error();
+  // The last word of a server of TLS 1.3 is a ticket, which nobody waits for: one packet has it and what is said next.
+  if (server_ && established_ && left_length_ == 0 && SSL_version(ssl_) >= TLS1_3_VERSION) defer();
   int error = flush();
   if (error != 0) {
     *reason = strerror(-error);
@@ -275,6 +280,8 @@ ssize_t TlsStream::receive(uint8_t* to, size_t room) {
     int result = SSL_read_ex(ssl_, to + done, room - done, &n);
     if (result == 1) {
       done += n;
+      // Polling tells of what the socket has from now on; asking it costs a system call a message.
+      if (!socket_full_ && SSL_has_pending(ssl_) != 1) break;
       continue;
     }
     int error = failure(result);
@@ -381,10 +388,24 @@ void TlsStream::keep(const uint8_t* from, size_t count) {
   left_sent_ = 0;
 }
 
+/** What was gathered goes with the next output. */
+void TlsStream::defer() {
+  if (gathered_ == 0) return;
+  keep(shared_->records, gathered_);
+  gathered_ = 0;
+  deferred_ = true;
+}
+
 /** Writes what waits, then what was gathered: 0 also when the kernel did not take all of it, or -errno. */
 int TlsStream::flush() {
+  if (deferred_ && gathered_ == 0 && !finished_) return socket_error_ == 0 ? 0 : -socket_error_;
   size_t gathered = gathered_;
   gathered_ = 0;
+  if (deferred_) {
+    deferred_ = false;
+    if (gathered > 0) keep(shared_->records, gathered);
+    gathered = 0;
+  }
   if (socket_error_ != 0) return -socket_error_;
   while (left_length_ > 0) {
     ssize_t n = ::send(fd_, left_ + left_sent_, left_length_ - left_sent_, kSendFlags);

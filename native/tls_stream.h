@@ -55,7 +55,7 @@ class TlsStream {
   /** Writes records that wait: 0, also when the kernel does not take all of them, or -errno. */
   int flush();
   /** Records wait for the kernel. */
-  bool blocked() const { return left_length_ > 0; }
+  bool blocked() const { return left_length_ > 0 && !deferred_; }
   /** Nothing can be encrypted before more is read: the peer began a message of the protocol and did not end it. */
   bool starved() const { return starved_; }
   /** Input may lie here that polling the socket does not tell of. */
@@ -88,6 +88,7 @@ class TlsStream {
   int failure(int result);
   std::string why_failed();
   void keep(const uint8_t* from, size_t count);
+  void defer();
 
   SSL* ssl_ = nullptr;
   std::shared_ptr<TlsContext> context_;
@@ -106,14 +107,16 @@ class TlsStream {
   int socket_error_ = 0;
   int verify_error_ = 0;
   std::string key_;
-  /** Bytes read from the socket by the call under way. */
+  /** The socket gave all that was asked for, and may have more. */
+  bool socket_full_ = false;
   size_t drawn_ = 0;
   /** Bytes in shared_->records. */
   size_t gathered_ = 0;
-  /** Records the kernel did not take. */
+  /** Records the kernel did not take; or that were not shown to it yet, since they go well with what follows. */
   uint8_t* left_ = nullptr;
   size_t left_length_ = 0;
   size_t left_sent_ = 0;
+  bool deferred_ = false;
 };
 
 }  // namespace protorelay

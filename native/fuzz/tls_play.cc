@@ -116,7 +116,9 @@ void Play::receive() {
     }
     require(we_got_ <= peer_sent_, "more arrives than was sent");
     if (n > 0) {
-      read_all = static_cast<size_t>(n) < room_ && socket_.arrived.empty();
+      // The end of the socket itself is polling's to tell.
+      bool over = socket_.ended || socket_.receive_error != 0;
+      read_all = static_cast<size_t>(n) < room_ && socket_.arrived.empty() && !over;
       continue;
     }
     // Polling tells of what happens to the socket itself.
