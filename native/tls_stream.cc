@@ -450,6 +450,16 @@ int TlsStream::flush() {
 
 // ------------------------------------------------------------------------------------------------------- facts
 
+/** '/' and tls-unique: the first Finished message of the handshake, the client's unless it is resumed (RFC 5929 §3). */
+void TlsStream::append_unique(std::string* text) const {
+  uint8_t finished[EVP_MAX_MD_SIZE];
+  bool peers = server_ != (SSL_session_reused(ssl_) == 1);
+  size_t count = peers ? SSL_get_peer_finished(ssl_, finished, sizeof finished) : SSL_get_finished(ssl_, finished, sizeof finished);
+  if (count == 0 || count > sizeof finished) return;
+  text->push_back('/');
+  append_hex(text, finished, count);
+}
+
 std::string TlsStream::facts() const {
   std::string text = SSL_get_version(ssl_);
   text += ' ';
@@ -470,10 +480,11 @@ std::string TlsStream::facts() const {
   // Below TLS 1.3 an exporter binds the channel only with an extended master secret.
   bool binds = SSL_version(ssl_) >= TLS1_3_VERSION || SSL_get_extms_support(ssl_) == 1;
   uint8_t binding[kBindingBytes];
-  if (server_ && binds &&
+  if (binds &&
       SSL_export_keying_material(ssl_, binding, sizeof binding, kBindingLabel, sizeof kBindingLabel - 1, reinterpret_cast<const uint8_t*>(""), 0,
                                  1) == 1) {
     append_hex(&text, binding, sizeof binding);
+    if (SSL_version(ssl_) < TLS1_3_VERSION) append_unique(&text);
   } else {
     text += '-';
   }

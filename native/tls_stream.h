@@ -81,7 +81,8 @@ class TlsStream {
   void finish();
   /**
    * "version cipher resumed verify fingerprint binding subject": a number for resumed (0, 1) and verify (an
-   * X509_V_ERR, 0 is good), "-" for what there is none of; the subject comes last and may hold spaces.
+   * X509_V_ERR, 0 is good), "-" for what there is none of; the binding is that of tls-exporter, before TLS 1.3 with that of
+   * tls-unique behind a '/'; the subject comes last and may hold spaces.
    */
   std::string facts() const;
 
@@ -94,6 +95,7 @@ class TlsStream {
   static int bio_write(BIO* bio, const char* from, int count);
   static int bio_read(BIO* bio, char* to, int room);
   static long bio_control(BIO* bio, int command, long, void*);
+  void append_unique(std::string* text) const;
   static int on_verify(int good, X509_STORE_CTX* store);
   bool use_dane(const std::string& name, const std::string& dane);
   ssize_t encrypt(const uint8_t* from, size_t count);

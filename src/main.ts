@@ -5,11 +5,12 @@ import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { SCHEMES } from './auth/schemes.ts';
 import type { UserCommandPorts } from './auth/user-commands.ts';
+import type { UserServerAccess } from './auth/user-server-store.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
-import type { Config } from './config/schema.ts';
+import type { Config, ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import type { ShardReport } from './database/sharded-database.ts';
@@ -184,13 +185,18 @@ class CommandLine {
         .default(SCHEMES[0]);
     const path = (): Option =>
       new Option('--path <file>', 'the backend with this path, where there are several');
+    const ofQueue = (): Option =>
+      new Option('--of-queue', 'the table in the database of the queue, where there are several').conflicts(
+        'path',
+      );
     user
       .command('add <name> [rules...]')
       .description('add a user; rules as senders=@example.com or messages_per_day=500')
       .addOption(scheme())
       .addOption(path())
+      .addOption(ofQueue())
       .action((name: string, words: string[], options) =>
-        this.#onUsers(options.path, (c, store, ports) =>
+        this.#onUsers(options, (c, store, ports) =>
           c.addUser(store, name, { words, scheme: options.scheme }, ports),
         ),
       );
@@ -199,28 +205,31 @@ class CommandLine {
       .description('set the password of a user')
       .addOption(scheme())
       .addOption(path())
+      .addOption(ofQueue())
       .action((name: string, options) =>
-        this.#onUsers(options.path, (c, store, ports) => c.changePassword(store, name, options, ports)),
+        this.#onUsers(options, (c, store, ports) => c.changePassword(store, name, options, ports)),
       );
     user
       .command('delete <name>')
       .description('remove a user')
       .addOption(path())
+      .addOption(ofQueue())
       .action((name: string, options) =>
-        this.#onUsers(options.path, async (c, store, ports) => c.deleteUser(store, name, ports)),
+        this.#onUsers(options, async (c, store, ports) => c.deleteUser(store, name, ports)),
       );
     user
       .command('list')
       .description('names, kinds of hash and rules')
       .option('--json', 'print JSON', false)
       .addOption(path())
+      .addOption(ofQueue())
       .action((options) =>
-        this.#onUsers(options.path, async (c, store, ports) => c.listUsers(store, options.json, ports)),
+        this.#onUsers(options, async (c, store, ports) => c.listUsers(store, options.json, ports)),
       );
   }
 
   async #onUsers(
-    path: string | undefined,
+    { path, ofQueue }: { path?: string; ofQueue?: boolean },
     command: (commands: UserCommands, store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
   ): Promise<void> {
     const { config } = loadConfig(this.#configPath());
@@ -228,7 +237,8 @@ class CommandLine {
     const { openUserStore } = await import('./auth/user-store.ts');
     let store: UserStore | null = null;
     try {
-      store = openUserStore(config, path === undefined ? undefined : resolve(config.data_dir, path));
+      const chosen = { ofQueue, path: path === undefined ? undefined : resolve(config.data_dir, path) };
+      store = openUserStore(config, chosen, await usersOnServers());
       const ports = { out: process.stdout, err: process.stderr, password: commands.readPassword };
       this.code = await command(commands, store, ports);
     } catch (error) {
@@ -240,7 +250,7 @@ class CommandLine {
         error,
       );
     } finally {
-      store?.close();
+      await store?.close();
     }
   }
 
@@ -388,6 +398,24 @@ async function openShards(config: Config): Promise<ShardSource> {
   const { openStoppedServers } = await import('./relay-database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };
+}
+
+/** How tables of users on a server are reached. */
+async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
+  const { createConnection } = await import('mariadb');
+  const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { mysqlError } = await import('./database/mysql/errors.ts');
+  const { USERS_SESSION } = await import('./auth/user-server.ts');
+  return (server) => ({
+    name: serverName(server),
+    connect: () =>
+      createConnection({
+        ...connectionOptions(server),
+        initSql: USERS_SESSION,
+        socketTimeout: server.query_timeout_ms,
+      }),
+    explain: (error) => mysqlError(error, serverName(server)),
+  });
 }
 
 /** Those of all relay processes that left one; servers are asked themselves. */

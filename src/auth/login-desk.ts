@@ -5,10 +5,11 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Config, ServerConfig } from '../config/schema.ts';
+import type { Config } from '../config/schema.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
 import { Authenticator } from './authenticator.ts';
 import { loadSecret } from './secret.ts';
+import { usersServer } from './user-server.ts';
 
 /** The session threads, as far as answers go. */
 export interface AnswerPort {
@@ -37,7 +38,7 @@ export class LoginDesk {
     this.#failed = failed;
     const used = listeners.some((listener) => listener.auth !== 'off');
     this.#authenticator = used
-      ? new Authenticator(auth, secretOf(auth.path), log, Date.now, serverOf(database))
+      ? new Authenticator(auth, secretOf(auth.path), log, Date.now, usersServer(database))
       : null;
   }
 
@@ -75,10 +76,4 @@ function secretOf(folder: string): Buffer {
       error,
     );
   }
-}
-
-/** The server whose table `users` a database backend without a path reads: that of the queue, of several the first. */
-function serverOf(database: Config['database']): ServerConfig | null {
-  if (database.driver === 'mysql') return database;
-  return database.driver === 'mysql_distributed' ? (database.shards[0] ?? null) : null;
 }

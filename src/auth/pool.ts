@@ -5,6 +5,8 @@ import type { AuthTask, AuthTaskResults } from './tasks.ts';
 
 /** A thread without work ends after so long. */
 const IDLE_MS = 60_000;
+/** Each has a connection of its own to the server that holds users. */
+const SERVER_THREADS = 2;
 /** Modules of PAM sleep and ask networks: their threads mostly wait. */
 const PAM_THREADS = 4;
 
@@ -13,6 +15,8 @@ export class AuthPool {
   readonly #maxQueue: number;
   #hashing: Piscina | null = null;
   #waiting: Piscina | null = null;
+  /** Apart from hashes: a server that hangs must not hold up users of other backends. */
+  #asking: Piscina | null = null;
 
   constructor(threads: number, maxQueue: number) {
     this.#threads = threads;
@@ -25,7 +29,12 @@ export class AuthPool {
     signal: AbortSignal,
   ): Promise<AuthTaskResults[Kind]> {
     const options = { signal };
-    if (task.kind !== 'pam') {
+    const any: AuthTask = task;
+    if (any.kind === 'row' && 'server' in any.place) {
+      this.#asking ??= this.#start(SERVER_THREADS);
+      return this.#asking.run(task, options);
+    }
+    if (any.kind !== 'pam') {
       this.#hashing ??= this.#start(this.#threads);
       return this.#hashing.run(task, options);
     }
@@ -50,8 +59,8 @@ export class AuthPool {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#hashing?.destroy(), this.#waiting?.destroy()]);
-    this.#hashing = this.#waiting = null;
+    await Promise.all([this.#hashing?.destroy(), this.#asking?.destroy(), this.#waiting?.destroy()]);
+    this.#hashing = this.#asking = this.#waiting = null;
   }
 }
 

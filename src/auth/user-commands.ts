@@ -9,6 +9,9 @@ import type { Scheme } from './schemes.ts';
 import { isUserName } from './user-file.ts';
 import type { UserStore } from './user-store.ts';
 
+/** As tables hold it. */
+const MAX_NAME = 255;
+
 export interface UserCommandPorts {
   out: { write(text: string): unknown };
   err: { write(text: string): unknown };
@@ -30,11 +33,13 @@ export async function addUser(
       `"${username}" cannot be a user name: no spaces, colons or control characters`,
       EXIT.usage,
     );
+  if (name.length > MAX_NAME)
+    return complain(ports, `a user name has ${MAX_NAME} characters at most`, EXIT.usage);
   const rules = wordsToRules(words);
   if (typeof rules === 'string') return complain(ports, rules, EXIT.usage);
   const hash = await newHash(name, scheme, ports);
   if (hash === null) return EXIT.usage;
-  if (!store.add(name, hash, rules))
+  if (!(await store.add(name, hash, rules)))
     return complain(ports, `${name} exists already in ${store.path}`, EXIT.dataError);
   ports.out.write(`${name} added to ${store.path}\n`);
   return EXIT.ok;
@@ -48,19 +53,27 @@ export async function changePassword(
 ): Promise<ExitCode> {
   const hash = await newHash(username, scheme, ports);
   if (hash === null) return EXIT.usage;
-  if (!store.setHash(username, hash)) return noSuchUser(store, username, ports);
+  if (!(await store.setHash(username, hash))) return noSuchUser(store, username, ports);
   ports.out.write(`password of ${username} changed in ${store.path}\n`);
   return EXIT.ok;
 }
 
-export function deleteUser(store: UserStore, username: string, ports: UserCommandPorts): ExitCode {
-  if (!store.remove(username)) return noSuchUser(store, username, ports);
+export async function deleteUser(
+  store: UserStore,
+  username: string,
+  ports: UserCommandPorts,
+): Promise<ExitCode> {
+  if (!(await store.remove(username))) return noSuchUser(store, username, ports);
   ports.out.write(`${username} deleted from ${store.path}\n`);
   return EXIT.ok;
 }
 
-export function listUsers(store: UserStore, json: boolean, { out }: UserCommandPorts): ExitCode {
-  const users = store.list();
+export async function listUsers(
+  store: UserStore,
+  json: boolean,
+  { out }: UserCommandPorts,
+): Promise<ExitCode> {
+  const users = await store.list();
   if (json) {
     out.write(`${JSON.stringify(users, null, 2)}\n`);
     return EXIT.ok;

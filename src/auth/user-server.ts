@@ -1,7 +1,17 @@
 /** Users of a table in MariaDB or MySQL, that of the queue; one connection, opened when it is needed and again when it broke. */
 import type { Connection } from 'mariadb';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import type { Account } from './user-file.ts';
 import { accountOfRow, DEFAULT_QUERY } from './user-table.ts';
+
+/** Every statement a transaction of its own: one left open would keep operators from changing the table. */
+export const USERS_SESSION = "SET SESSION sql_mode = 'STRICT_ALL_TABLES', autocommit = 1";
+
+/** The server whose table `users` a database backend without a path means: that of the queue, of several the first. */
+export function usersServer(database: Config['database']): ServerConfig | null {
+  if (database.driver === 'mysql') return database;
+  return database.driver === 'mysql_distributed' ? (database.shards[0] ?? null) : null;
+}
 
 export class UserServer {
   readonly #connect: () => Promise<Connection>;
@@ -15,8 +25,10 @@ export class UserServer {
 
   /** @throws Error when the server cannot be asked, or what is found cannot be used. */
   async find(username: string): Promise<Account | null> {
-    const rows = await this.#ask(username);
-    return accountOfRow(rows[0]);
+    const [row] = await this.#ask(username);
+    // Collations take 'bob ' for 'bob' and some 'Bob', too; quotas and rules go by the very name.
+    if (row !== undefined && typeof row.username === 'string' && row.username !== username) return null;
+    return accountOfRow(row);
   }
 
   /** A connection that was open may have been closed since by the server: then a new one is tried. */

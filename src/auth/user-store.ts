@@ -1,8 +1,10 @@
-/** Where `protorelay user` keeps users: the file or the table of a backend, behind one interface. */
+/** Where `protorelay user` keeps users: the file or the table of a backend, in SQLite or on a server, behind one interface. */
 import { RelayError } from '../base/errors.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import { schemeOf } from './hashes.ts';
 import { changeUser, parseUserFile, readUserFile } from './user-file.ts';
+import { usersServer } from './user-server.ts';
+import { ServerStore, type UserServerAccess } from './user-server-store.ts';
 import { listRows, openUserTable } from './user-table.ts';
 
 export interface ListedUser {
@@ -13,32 +15,48 @@ export interface ListedUser {
 
 export interface UserStore {
   readonly path: string;
-  list(): ListedUser[];
+  list(): Promise<ListedUser[]>;
   /** False when there is such a user already. */
-  add(username: string, hash: string, rules: Record<string, string>): boolean;
+  add(username: string, hash: string, rules: Record<string, string>): Promise<boolean>;
   /** False when there is no such user. */
-  setHash(username: string, hash: string): boolean;
-  remove(username: string): boolean;
-  close(): void;
+  setHash(username: string, hash: string): Promise<boolean>;
+  remove(username: string): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** Which backend is meant, where there are several. */
+export interface ChosenStore {
+  path?: string | undefined;
+  /** The table in the database of the queue. */
+  ofQueue?: boolean | undefined;
 }
 
 /**
- * The store of the first backend that has one, or of the one with this path.
+ * The store of the first backend that has one, or of the one that is chosen.
+ * @param access to the server of the queue.
  * @throws RelayError config-invalid when there is none.
  */
-export function openUserStore({ auth }: Config, path: string | undefined): UserStore {
-  const stores = auth.backends.filter(
-    (backend) => (backend.type === 'file' || backend.type === 'database') && backend.path !== undefined,
-  );
-  const chosen = stores.find((backend) => path === undefined || backend.path === path);
-  if (chosen?.path === undefined) {
-    const which = path === undefined ? 'no backend' : `no backend with the path ${path}`;
+export function openUserStore(
+  { auth, database }: Config,
+  { path, ofQueue = false }: ChosenStore,
+  access: (server: ServerConfig) => UserServerAccess,
+): UserStore {
+  const stores = auth.backends.filter(({ type }) => type === 'file' || type === 'database');
+  const chosen = ofQueue
+    ? stores.find((backend) => backend.path === undefined)
+    : stores.find((backend) => path === undefined || backend.path === path);
+  if (chosen === undefined) {
+    const which = ofQueue
+      ? 'no backend of type "database" without a path'
+      : `${path === undefined ? 'no backend' : `no backend with the path ${path}`} of type "file" or "database"`;
     throw new RelayError(
       'config-invalid',
-      `auth.backends has ${which} of type "file" or "database" with a path; add { "type": "file", "path": "users.txt" }`,
+      `auth.backends has ${which}; add for example { "type": "file", "path": "users.txt" }`,
     );
   }
-  return chosen.type === 'file' ? new FileStore(chosen.path) : new TableStore(chosen.path);
+  if (chosen.path !== undefined)
+    return chosen.type === 'file' ? new FileStore(chosen.path) : new TableStore(chosen.path);
+  return new ServerStore(access(usersServer(database) as ServerConfig));
 }
 
 class FileStore implements UserStore {
@@ -48,25 +66,25 @@ class FileStore implements UserStore {
     this.path = path;
   }
 
-  list(): ListedUser[] {
+  async list(): Promise<ListedUser[]> {
     const { users } = parseUserFile(readUserFile(this.path));
     return [...users]
       .map(([username, { hash, rules }]) => ({ username, scheme: schemeOf(hash) ?? '', rules }))
       .sort((a, b) => (a.username < b.username ? -1 : 1));
   }
 
-  add(username: string, hash: string, rules: Record<string, string>): boolean {
+  async add(username: string, hash: string, rules: Record<string, string>): Promise<boolean> {
     const words = Object.entries(rules).map(([name, value]) => ` ${name}=${value}`);
     return this.#change(username, (rest) => (rest === null ? hash + words.join('') : undefined));
   }
 
-  setHash(username: string, hash: string): boolean {
+  async setHash(username: string, hash: string): Promise<boolean> {
     return this.#change(username, (rest) =>
       rest === null ? undefined : [hash, ...rest.split(/\s+/).slice(1)].join(' '),
     );
   }
 
-  remove(username: string): boolean {
+  async remove(username: string): Promise<boolean> {
     return this.#change(username, (rest) => (rest === null ? undefined : null));
   }
 
@@ -81,7 +99,7 @@ class FileStore implements UserStore {
     return changed;
   }
 
-  close(): void {}
+  async close(): Promise<void> {}
 }
 
 class TableStore implements UserStore {
@@ -93,7 +111,7 @@ class TableStore implements UserStore {
     this.#database = openUserTable(path);
   }
 
-  list(): ListedUser[] {
+  async list(): Promise<ListedUser[]> {
     return listRows(this.#database).map(({ username, hash, ...columns }) => ({
       username,
       scheme: schemeOf(hash) ?? '',
@@ -101,17 +119,17 @@ class TableStore implements UserStore {
     }));
   }
 
-  add(username: string, hash: string, rules: Record<string, string>): boolean {
+  async add(username: string, hash: string, rules: Record<string, string>): Promise<boolean> {
     const names = ['username', 'hash', ...Object.keys(rules)];
     const sql = `INSERT INTO users (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')}) ON CONFLICT DO NOTHING`;
     return this.#run(sql, username, hash, ...Object.values(rules));
   }
 
-  setHash(username: string, hash: string): boolean {
+  async setHash(username: string, hash: string): Promise<boolean> {
     return this.#run('UPDATE users SET hash = ? WHERE username = ?', hash, username);
   }
 
-  remove(username: string): boolean {
+  async remove(username: string): Promise<boolean> {
     return this.#run('DELETE FROM users WHERE username = ?', username);
   }
 
@@ -119,7 +137,7 @@ class TableStore implements UserStore {
     return this.#database.prepare(sql).run(...values).changes === 1;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#database.close();
   }
 }

@@ -17,7 +17,7 @@ export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
 ) WITHOUT ROWID, STRICT`;
 
 export const DEFAULT_QUERY = 'SELECT * FROM users WHERE username = ?';
-const RULES =
+export const RULES =
   'sender_policy, senders, messages_per_hour, messages_per_day, recipients_per_hour, recipients_per_day';
 
 /** Reads accounts; for a thread that may wait for the disk. */

@@ -1,6 +1,6 @@
 /** Entry of a thread of the auth pools (piscina): hashes, rows of users and PAM, whatever takes its time. */
 import { setPriority } from 'node:os';
-import { createConnection } from 'mariadb';
+import { type Connection, createConnection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
 import { connectionOptions } from '../database/mysql/pool.ts';
 import { pamAuthenticate } from '../native.ts';
@@ -8,7 +8,7 @@ import { scramKeys } from '../protocol/sasl/scram.ts';
 import { verifyHash } from './hashes.ts';
 import type { AuthTask, AuthTaskResults } from './tasks.ts';
 import type { Account } from './user-file.ts';
-import { UserServer } from './user-server.ts';
+import { USERS_SESSION, UserServer } from './user-server.ts';
 import { UserTable } from './user-table.ts';
 
 /** Sessions, persistence and delivery go first: guessing passwords must not slow down mail. */
@@ -41,7 +41,12 @@ function usersOf({ place, query }: RowTask): Users {
 }
 
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const users = new UserServer(() => createConnection(connectionOptions(server)), query);
+  const connect = async (): Promise<Connection> => {
+    const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
+    connection.on('error', () => {}); // the next question learns it
+    return connection;
+  };
+  const users = new UserServer(connect, query);
   return { find: (username) => users.find(username), sample: undefined };
 }
 

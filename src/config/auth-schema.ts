@@ -31,7 +31,7 @@ const backend = z.strictObject({
     password: z.string().min(1).max(1024).describe('Password, best as `${VARIABLE}`.').meta(secret),
     ...rules,
   })).optional().describe('memory: the users.').meta(secret),
-  path: z.string().min(1).optional().describe('file: one user a line, `name:hash`; made by `protorelay user`, reloaded when it changes. database: SQLite file; absent with a queue on MariaDB or MySQL: the table is in its database, of several shards in the first. Relative to data_dir.'),
+  path: z.string().min(1).optional().describe('file: one user a line, `name:hash`; made by `protorelay user`, reloaded when it changes. database: SQLite file; absent with a queue on MariaDB or MySQL: the table `users` in its database, of several shards in the first. Relative to data_dir.'),
   query: z.string().min(1).optional().describe('database: SELECT with one `?` for the user name and the columns `hash` and, where wanted, those of the user’s rules. Default: from the table `users` that `protorelay user` makes.'),
   service: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).optional().describe('pam: name of the PAM service. Default: smtp.'),
   config_dir: z.string().min(1).optional().describe('pam: folder of service files, instead of the system’s.'),
@@ -68,6 +68,6 @@ export const clientAuth = z.strictObject({
   password: z.string().min(1).max(1024).optional().describe('Password, best as `${VARIABLE}`.').meta({ ...live, ...secret }),
   access_token: z.string().min(1).max(8192).optional().describe('Bearer token for XOAUTH2.').meta({ ...live, ...secret }),
   access_token_file: z.string().min(1).optional().describe('File with that token, read for each connection; relative to data_dir.').meta(live),
-  mechanisms: z.array(z.enum(CLIENT_MECHANISMS)).min(1).default([...CLIENT_MECHANISMS]).describe('Those that may be used, best first; the first that the next hop offers and that we have a secret for is taken.').meta(live),
+  mechanisms: z.array(z.enum(CLIENT_MECHANISMS)).min(1).default([...CLIENT_MECHANISMS]).describe('Those that may be used, best first; the first that the next hop offers and that we have a secret for is taken. SCRAM-SHA-256 stands for its -PLUS too, which comes before it where TLS gives channel binding.').meta(live),
   allow_without_tls: z.boolean().default(false).describe('Use PLAIN, LOGIN and XOAUTH2 also where the connection has no TLS and could be read by others.').meta(live),
 });

@@ -29,5 +29,7 @@ export interface Envelope {
   ret?: ReturnType;
   /** ENVID as received (xtext). */
   envid?: string;
+  /** AUTH of MAIL (RFC 4954 §5, xtext as received) from a client we believe; absent: not known, AUTH=<>. */
+  submitter?: string;
   recipients: Recipient[];
 }

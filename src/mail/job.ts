@@ -29,6 +29,8 @@ export interface Job {
   smtpUtf8: boolean;
   ret?: ReturnType;
   envid?: string;
+  /** See Envelope. */
+  submitter?: string;
   trace: string;
   content: ContentHandle;
   sizeBytes: number;

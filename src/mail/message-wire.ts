@@ -34,6 +34,8 @@ export function writeMessage(wire: Wire, message: Message): void {
   );
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
+  // Last, so that what older relays wrote into a journal is read as well.
+  wire.push(envelope.submitter ?? null);
 }
 
 /** Takes values off a wire in the order they were written; the types are the writer's. */
@@ -54,7 +56,7 @@ export class WireReader {
   }
 
   optional<T extends string | number>(): T | null {
-    return this.#wire[this.#at++] as T | null;
+    return (this.#wire[this.#at++] as T | null | undefined) ?? null;
   }
 
   /** A count, then as many numbers. */
@@ -97,6 +99,8 @@ export function readMessage(r: WireReader): Message {
   const receptionMs = r.optional<number>();
   if (receptionMs !== null) message.receptionMs = receptionMs;
   envelope.recipients = r.list(readRecipient);
+  const submitter = r.optional<string>();
+  if (submitter !== null) envelope.submitter = submitter;
   return message;
 }
 

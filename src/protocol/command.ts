@@ -49,7 +49,7 @@ const NO_MAIL_PARAMETERS: Readonly<MailParameters> = Object.freeze({
   smtpUtf8: false,
   ret: undefined,
   envid: undefined,
-  auth: false,
+  auth: undefined,
 });
 const NO_RCPT_PARAMETERS: Readonly<RcptParameters> = Object.freeze({ notify: 0, orcpt: undefined });
 

@@ -15,8 +15,8 @@ export interface MailParameters {
   ret: ReturnType | undefined;
   /** xtext as received. */
   envid: string | undefined;
-  /** AUTH was given; whom it names is not believed (RFC 4954 §5). */
-  auth: boolean;
+  /** Who submitted the message first, says the client (RFC 4954 §5): xtext as received, or '<>'. */
+  auth: string | undefined;
 }
 
 export interface RcptParameters {
@@ -79,7 +79,7 @@ export const MAIL_PARAMETERS: ParameterTable<MailParameters> = new Map<string, P
   [
     'AUTH', // RFC 4954 §5: a mailbox as xtext, or <>
     (value, into) => {
-      into.auth = true;
+      into.auth = value;
       if (value === '<>') return true;
       if (value === '' || value.length > MAX_AUTH || !isXtext(value)) return false;
       const mailbox = parseMailbox(decodeXtext(value));

@@ -38,7 +38,7 @@ export const auth: Verb<AuthCommand> = {
       nonce: () => randomBytes(NONCE_BYTES).toString('base64'),
       nowMs: clock.nowMs,
       hostname: settings.hostname,
-      channelBinding: session.channelBinding,
+      channelBindings: session.channelBindings,
     });
     take(session, exchange, exchange.start(initial));
   },

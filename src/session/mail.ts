@@ -2,7 +2,7 @@
 import type { Envelope } from '../mail/envelope.ts';
 import { type MailCommand, parseMail } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
-import { authMissing, quotaRefusal, senderRefusal } from './rights.ts';
+import { authMissing, quotaRefusal, senderRefusal, submitterOf } from './rights.ts';
 import type { Verb } from './verb.ts';
 
 export const mail: Verb<MailCommand> = {
@@ -24,7 +24,8 @@ export const mail: Verb<MailCommand> = {
     const command = parseMail(line);
     if (!('path' in command)) return command;
     if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
-    if (command.parameters.auth && session.listener.auth === 'off') return REPLY.badParameter.with('AUTH');
+    if (command.parameters.auth !== undefined && session.listener.auth === 'off')
+      return REPLY.badParameter.with('AUTH');
     return command;
   },
 
@@ -42,6 +43,8 @@ export const mail: Verb<MailCommand> = {
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };
     if (ret !== undefined) envelope.ret = ret;
     if (envid !== undefined) envelope.envid = envid;
+    const submitter = submitterOf(session, parameters);
+    if (submitter !== undefined) envelope.submitter = submitter;
     session.transactions++;
     session.context.shards.expect(envelope.reversePath);
     session.state = {

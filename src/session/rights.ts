@@ -1,8 +1,10 @@
 /** What a session may, by who authenticated in it: whether AUTH is needed or offered, sender addresses, quotas. */
 import type { User } from '../auth/auth.ts';
 import type { QuotaRefusal } from '../auth/quotas.ts';
-import type { Path } from '../protocol/address.ts';
+import { type Path, parseMailbox } from '../protocol/address.ts';
+import type { MailParameters } from '../protocol/parameters.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { decodeXtext } from '../protocol/xtext.ts';
 import type { AuthOffer } from './settings.ts';
 import type { SessionView } from './verb.ts';
 
@@ -21,13 +23,23 @@ export function isSafeForAuth({ secure, client, context }: SessionView): boolean
 export function authOffer(session: SessionView): AuthOffer {
   if (session.listener.auth === 'off' || !isSafeForAuth(session)) return 'none';
   const { mechanisms } = session.context.settings;
-  return session.channelBinding !== null && mechanisms.includes('SCRAM-SHA-256') ? 'plus' : 'auth';
+  return session.channelBindings.length > 0 && mechanisms.includes('SCRAM-SHA-256') ? 'plus' : 'auth';
 }
 
 /** null, or the refusal of a reverse-path that is not the user's. */
 export function senderRefusal({ user }: SessionView, path: Path): Reply | null {
   if (user === null || path.address === '' || isOwnSender(user, path)) return null;
   return REPLY.senderNotOwned;
+}
+
+/**
+ * AUTH= of MAIL as it is passed on (RFC 4954 §5); undefined stands for `<>`. A user is believed about the mailboxes it may
+ * send from, nobody else about any.
+ */
+export function submitterOf({ user }: SessionView, { auth }: Readonly<MailParameters>): string | undefined {
+  if (auth === undefined || auth === '<>' || user === null) return undefined;
+  const mailbox = parseMailbox(decodeXtext(auth));
+  return mailbox !== null && !mailbox.nonAscii && isOwnSender(user, mailbox) ? auth : undefined;
 }
 
 function isOwnSender({ name, rules }: User, { address, domain }: Path): boolean {

@@ -40,8 +40,8 @@ export interface ExchangePorts {
   nonce(): string;
   nowMs: number;
   hostname: string;
-  /** null where the connection has none. */
-  channelBinding: ChannelBinding | null;
+  /** Those of the connection. */
+  channelBindings: readonly ChannelBinding[];
 }
 
 const MALFORMED: Step = { kind: 'malformed' };
@@ -180,11 +180,14 @@ class ScramExchange implements Exchange {
     return { kind: 'ask', credentials: { kind: 'scram', username: first.username } };
   }
 
-  /** -PLUS takes the type of the connection; without it 'y' is refused where we offered -PLUS: somebody hid it. */
+  /** -PLUS takes a type of the connection; without it 'y' is refused where we offered -PLUS: somebody hid it. */
   #isBindingAsOffered(binding: string): boolean {
-    const channel = this.#ports.channelBinding;
-    if (this.mechanism.endsWith('-PLUS')) return channel !== null && binding === channel.type;
-    return binding === 'n' || (binding === 'y' && channel === null);
+    if (this.mechanism.endsWith('-PLUS')) return this.#channelOf(binding) !== null;
+    return binding === 'n' || (binding === 'y' && this.#ports.channelBindings.length === 0);
+  }
+
+  #channelOf(type: string): ChannelBinding | null {
+    return this.#ports.channelBindings.find((channel) => channel.type === type) ?? null;
   }
 
   answered(result: AuthResult): Step {
@@ -199,7 +202,7 @@ class ScramExchange implements Exchange {
     const final = parseClientFinal(response);
     const found = this.#found;
     if (final === null || found === null) return MALFORMED;
-    const channel = this.mechanism.endsWith('-PLUS') ? this.#ports.channelBinding : null;
+    const channel = this.mechanism.endsWith('-PLUS') ? this.#channelOf(first.binding) : null;
     const message = authMessage(first.bare, this.#serverFirst, final.withoutProof);
     const signature = proveClient(found.keys, message, final.proof);
     const holds = final.nonce === this.#nonce && isBoundTo(final, first.gs2Header, channel);

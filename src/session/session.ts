@@ -61,8 +61,8 @@ export class Session {
   mayRelay: boolean;
   /** Nobody between the client and us can read along. */
   secure = false;
-  /** What SCRAM with channel binding is bound to; null where there is none. */
-  channelBinding: ChannelBinding | null = null;
+  /** What SCRAM with channel binding can be bound to; [] where there is nothing. */
+  channelBindings: readonly ChannelBinding[] = [];
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;

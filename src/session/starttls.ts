@@ -56,11 +56,10 @@ export function beginTls(session: Session): void {
 export function secured(session: Session, facts: TlsFacts): void {
   if (session.state.phase !== 'securing') return;
   const { settings, relayPolicy } = session.context;
-  const { version, cipher, fingerprint, verifyError, binding } = facts;
+  const { version, cipher, fingerprint, verifyError, bindings } = facts;
   const verified = fingerprint !== '' && (verifyError === 0 || settings.clientFingerprints.has(fingerprint));
   session.secure = true;
-  session.channelBinding =
-    binding === '' ? null : { type: 'tls-exporter', octets: Buffer.from(binding, 'hex') };
+  session.channelBindings = bindings;
   session.user = null;
   session.mayRelay = relayPolicy.isRelayClient(session.client.address);
   session.state = NEW;

@@ -21,7 +21,7 @@ export type SessionView = Readonly<
     | 'transactions'
     | 'listener'
     | 'secure'
-    | 'channelBinding'
+    | 'channelBindings'
     | 'user'
   >
 >;

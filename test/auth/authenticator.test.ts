@@ -166,9 +166,9 @@ test('an unknown user takes as long as a wrong password', async () => {
 test('database: the table of protorelay user, and a query of one’s own', async () => {
   const path = join(dir, 'users.db');
   const config = configSchema.parse({ auth: { backends: [{ type: 'database', path }] } });
-  const store = openUserStore(config, undefined);
-  store.add('a', makeHash('p', 'argon2id'), { senders: '@x.test', recipients_per_hour: '9' });
-  store.add('s', makeHash('p', 'scram-sha-256'), {});
+  const store = openUserStore(config, {}, () => assert.fail('no server is asked'));
+  await store.add('a', makeHash('p', 'argon2id'), { senders: '@x.test', recipients_per_hour: '9' });
+  await store.add('s', makeHash('p', 'scram-sha-256'), {});
   const one = start({ backends: [{ type: 'database', path }], cache_ttl_ms: 0 });
   const accepted = await login(one, 'a', 'p');
   assert.ok(accepted.result === 'accepted');
@@ -178,9 +178,9 @@ test('database: the table of protorelay user, and a query of one’s own', async
   assert.equal(await resultOf(login(one, 'nobody', 'p')), 'rejected');
   const keys = await ask(one, { kind: 'scram', username: 's' });
   assert.ok(keys.result === 'keys' && keys.user !== null);
-  store.setHash('a', makeHash('q', 'scrypt'));
+  await store.setHash('a', makeHash('q', 'scrypt'));
   assert.equal(await resultOf(login(one, 'a', 'q')), 'accepted', 'what changes in the table holds at once');
-  store.close();
+  await store.close();
 
   const query = `SELECT hash, 'login' AS sender_policy FROM users WHERE username = lower(?)`;
   const own = await login(start({ backends: [{ type: 'database', path, query }] }), 'A', 'q');

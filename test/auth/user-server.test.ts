@@ -1,5 +1,8 @@
 /** Users in the MariaDB of the queue: found, changed, and found again after the server was away. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { Authenticator } from '../../src/auth/authenticator.ts';
 import { makeHash } from '../../src/auth/hashes.ts';
@@ -37,6 +40,29 @@ test('users of MariaDB', { skip: skipWithoutMariaDb(), timeout: 120_000 }, async
     client: '192.0.2.1',
   });
   assert.ok(keys.result === 'keys' && keys.user?.name === 's');
+  // A server that hangs costs its own users their login, not those of another backend.
+  const dir = mkdtempSync(join(tmpdir(), 'user-server-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const path = join(dir, 'users.txt');
+  writeFileSync(path, `f:${makeHash('p', 'bcrypt')}\n`);
+  const backends = [{ type: 'file', path }, { type: 'database' }];
+  const both = configSchema.parse({ auth: { backends, cache_ttl_ms: 0 } }).auth;
+  const two = new Authenticator(both, Buffer.alloc(32), recordingLog(logged), Date.now, serverConfig(access));
+  t.after(() => two.close());
+  const at = async (username: string): Promise<string> => {
+    const credentials = { kind: 'password', username, password: 'p' } as const;
+    return (await two.answer({ id: 1, credentials, client: '192.0.2.1' })).result;
+  };
+  assert.deepEqual([await at('ü'), await at('f')], ['accepted', 'accepted']);
+  maria.pause();
+  const hanging = ['ü', 's', 'ü', 's'].map(at);
+  let answered = 0;
+  for (const one of hanging) void one.then(() => answered++);
+  assert.deepEqual([await at('f'), await at('f')], ['accepted', 'accepted']);
+  assert.equal(answered, 0, 'while the others wait');
+  assert.deepEqual(await Promise.all(hanging), Array(4).fill('unavailable'));
+  maria.resume();
+  assert.equal(await at('ü'), 'accepted', 'once it answers again');
   await maria.stop();
   assert.equal((await login('ü', 'p')).result, 'unavailable');
   assert.ok(!JSON.stringify(logged).includes(access.password));

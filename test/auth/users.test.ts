@@ -102,6 +102,8 @@ test('rules as words, columns and JSON', () => {
     assert.match(readRules(bad, false) as string, /has a value it cannot have/);
 });
 
+const noServer = (): never => assert.fail('no server is asked');
+
 function configWith(type: 'file' | 'database', path: string): Config {
   return configSchema.parse({
     auth: {
@@ -116,7 +118,7 @@ function configWith(type: 'file' | 'database', path: string): Config {
 for (const type of ['file', 'database'] as const) {
   test(`user commands on a ${type}`, async () => {
     const path = join(dir, `commands.${type}`);
-    const store = openUserStore(configWith(type, path), undefined);
+    const store = openUserStore(configWith(type, path), {}, noServer);
     let out = '';
     let err = '';
     const printed = (text: string): void => {
@@ -136,6 +138,7 @@ for (const type of ['file', 'database'] as const) {
     assert.equal(await addUser(store, 'alice', { words: rules, scheme }, ports), 0);
     assert.equal(await addUser(store, 'alice', { words: [], scheme }, ports), 65);
     assert.equal(await addUser(store, 'a b', { words: [], scheme }, ports), 64);
+    assert.equal(await addUser(store, 'b'.repeat(256), { words: [], scheme }, ports), 64);
     assert.equal(await addUser(store, 'bob', { words: ['color=red'], scheme }, ports), 64);
     assert.equal(await addUser(store, 'bob', { words: ['red'], scheme }, ports), 64);
     typed = 'x'.repeat(73);
@@ -148,10 +151,10 @@ for (const type of ['file', 'database'] as const) {
     assert.equal(await changePassword(store, 'alice', { scheme: 'scram-sha-256' }, ports), 0);
     assert.equal(await changePassword(store, 'nobody', { scheme }, ports), 65);
     out = '';
-    assert.equal(listUsers(store, false, ports), 0);
+    assert.equal(await listUsers(store, false, ports), 0);
     assert.match(out, /^alice {2}scram-sha-256 {2}senders=@x\.test {2}messages_per_day=5\n$/);
     out = '';
-    listUsers(store, true, ports);
+    await listUsers(store, true, ports);
     assert.equal(JSON.parse(out)[0].username, 'alice');
     assert.ok(!out.includes('SCRAM-SHA-256$'), 'no hash is shown');
     const found =
@@ -160,16 +163,19 @@ for (const type of ['file', 'database'] as const) {
         : new UserTable(path).find('alice');
     assert.ok(found && verifyHash(found.hash, 'other'));
     assert.deepEqual(found.rules, { senders: ['@x.test'], messages_per_day: 5 });
-    assert.equal(deleteUser(store, 'alice', ports), 0);
-    assert.equal(deleteUser(store, 'alice', ports), 65);
-    store.close();
+    assert.equal(await deleteUser(store, 'alice', ports), 0);
+    assert.equal(await deleteUser(store, 'alice', ports), 65);
+    await store.close();
     assert.match(err, /alice exists already.*cannot be a user name.*"color" is none of/s);
   });
 }
 
 test('without a file or table there is nothing to change', () => {
-  assert.throws(() => openUserStore(configSchema.parse({}), undefined), /auth\.backends has no backend/);
-  assert.throws(() => openUserStore(configWith('file', '/x/a'), '/x/b'), /no backend with the path \/x\/b/);
+  assert.throws(() => openUserStore(configSchema.parse({}), {}, noServer), /auth\.backends has no backend/);
+  assert.throws(
+    () => openUserStore(configWith('file', '/x/a'), { path: '/x/b' }, noServer),
+    /no backend with the path \/x\/b/,
+  );
 });
 
 test('protorelay user: the password comes by standard input, the file is made beside the data', {

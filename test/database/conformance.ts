@@ -46,6 +46,7 @@ export function databaseConformance(driver: Driver): void {
         const message = queue.message(['a@one.test', 'b@two.test', 'c@one.test']);
         message.envelope.ret = 'HDRS';
         message.envelope.envid = 'QQ314159';
+        message.envelope.submitter = 'e+3Dmc2@x.test';
         (message.envelope.recipients[1] as { orcpt?: string }).orcpt = 'rfc822;b@two.test';
         (message.envelope.recipients[1] as { notify: number }).notify = 6;
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));
@@ -71,6 +72,7 @@ export function databaseConformance(driver: Driver): void {
         const [job] = (await claim('two.test')).jobs;
         assert.equal(job?.ret, 'HDRS');
         assert.equal(job?.envid, 'QQ314159');
+        assert.equal(job?.submitter, 'e+3Dmc2@x.test');
         assert.deepEqual(job?.recipients, [
           { seq: 1, address: 'b@two.test', notify: 6, orcpt: 'rfc822;b@two.test' },
         ]);

@@ -16,12 +16,15 @@ import { isCramDigest, parseCramResponse } from '../../src/protocol/sasl/cram-md
 import { parsePlain } from '../../src/protocol/sasl/plain.ts';
 import {
   authMessage,
+  type ChannelBinding,
+  isBoundTo,
   parseClientFinal,
   parseClientFirst,
   proveClient,
   scramKeys,
   serverFirst,
 } from '../../src/protocol/sasl/scram.ts';
+import { startSender, startSink } from './harness.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'delivery-auth-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -29,13 +32,21 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 const base64 = (text: string | Buffer): string => Buffer.from(text).toString('base64');
 const decoded = (text: string): Buffer => Buffer.from(text, 'base64');
 
+interface PeerAuth {
+  tls?: { bindings: ChannelBinding[]; verified: boolean };
+  [key: string]: unknown;
+}
+
 class Peer {
+  /** What the client has to send. */
+  job: Job = JOB;
   readonly session: ClientSession;
   readonly failed: Fault[] = [];
   readonly #lines: string[] = [];
   #wake: () => void = () => {};
 
-  constructor(auth: object, ...offers: string[]) {
+  /** @param tls that the connection has, as far as AUTH looks at it. */
+  constructor({ tls, ...auth }: PeerAuth, ...offers: string[]) {
     const smarthost = { host: 'mx.test', auth: { username: 'user', ...auth } };
     const rules: Config['delivery'] = configSchema.parse({ delivery: { smarthost } }).delivery;
     const take = (_: number, text: string): void => {
@@ -51,7 +62,7 @@ class Peer {
       secure: () => {},
       close: () => take(0, 'close\r\n'),
     };
-    let next: Attempt | null = new Attempt(JOB);
+    let taken = false;
     const owner: SessionOwner = {
       arena: {} as Arena,
       rules,
@@ -62,8 +73,8 @@ class Peer {
       leaseHolds: () => true,
       now: () => 1000,
       next: () => {
-        const attempt = next;
-        next = null;
+        const attempt = taken ? null : new Attempt(this.job);
+        taken = true;
         return attempt;
       },
       lookAhead: () => null,
@@ -76,6 +87,12 @@ class Peer {
     };
     const host = { name: 'mx.test', address: '192.0.2.1', port: 25, auth: rules.smarthost?.auth };
     this.session = new ClientSession(7, host as never, port, owner);
+    if (tls !== undefined)
+      Object.assign(this.session, {
+        secure: true,
+        channelBindings: tls.bindings,
+        tls: { version: 'TLSv1.3', cipher: 'x', verified: tls.verified },
+      });
     this.session.opened();
     this.say('220 ready');
     this.#lines.pop();
@@ -289,4 +306,67 @@ test('a temporary refusal, a 421, nonsense: the mail waits, and nothing secret i
   await endless.heard();
   endless.say('334 ', '334 ', '334 ');
   assert.match(endless.fault().detail, /does not keep to LOGIN/);
+});
+
+test('who submitted the message is passed on to whom we authenticated, and to nobody else', async () => {
+  const submitter = 'e+3Dmc2@x.test';
+  const peer = new Peer(READABLE, 'AUTH PLAIN');
+  peer.job = { ...JOB, submitter };
+  await peer.heard();
+  peer.say('235 2.7.0 ok');
+  assert.equal(await peer.heard(), `MAIL FROM:<a@x.test> AUTH=${submitter}`);
+
+  const sink = await startSink({ capabilities: ['PIPELINING', 'AUTH PLAIN'] });
+  const { port } = sink;
+  const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port } } });
+  await harness.attempt({ recipients: ['b@x.test'], submitter });
+  assert.deepEqual(sink.messages[0]?.fromParams, [], 'no word of it without AUTH');
+});
+
+const BINDING: ChannelBinding = { type: 'tls-exporter', octets: Buffer.from('this connection') };
+const overTls = (verified: boolean, ...bindings: ChannelBinding[]) => ({
+  ...READABLE,
+  tls: { bindings, verified },
+});
+
+test('SCRAM-SHA-256-PLUS comes before SCRAM-SHA-256, and is tied to the connection', async () => {
+  const offer = 'AUTH PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS';
+  const peer = new Peer(overTls(false, BINDING), offer);
+  const [, mechanism, initial = ''] = (await peer.heard()).split(' ');
+  assert.equal(mechanism, 'SCRAM-SHA-256-PLUS');
+  const first = parseClientFirst(decoded(initial));
+  assert.equal(first?.binding, 'tls-exporter');
+  peer.say(`334 ${base64(serverFirst(`${first?.nonce}xyz`, scramKeys('pass', Buffer.from('salt'), 4096)))}`);
+  const final = parseClientFinal(decoded(await peer.heard()));
+  assert.ok(final && isBoundTo(final, 'p=tls-exporter,,', BINDING));
+  assert.ok(!isBoundTo(final, 'p=tls-exporter,,', { ...BINDING, octets: Buffer.from('another one') }));
+  const without = new Peer(overTls(false), offer);
+  assert.match(await without.heard(), /^AUTH SCRAM-SHA-256 /, 'a connection without a binding');
+});
+
+test('a server learns that its -PLUS was not seen, and is asked without where it does not want it', async () => {
+  const flag = async (peer: Peer): Promise<string> => {
+    const [, mechanism, initial = ''] = (await peer.heard()).split(' ');
+    return `${mechanism} ${parseClientFirst(decoded(initial))?.binding}`;
+  };
+  assert.equal(await flag(new Peer(overTls(false, BINDING), 'AUTH SCRAM-SHA-256')), 'SCRAM-SHA-256 y');
+  assert.equal(await flag(new Peer(overTls(false), 'AUTH SCRAM-SHA-256')), 'SCRAM-SHA-256 n');
+  const both = new Peer(overTls(false, BINDING), 'AUTH SCRAM-SHA-256 SCRAM-SHA-256-PLUS');
+  await both.heard();
+  both.say('501 5.5.2 not this type of binding');
+  assert.equal(await flag(both), 'SCRAM-SHA-256 n', 'y would be a lie');
+});
+
+test('after a -PLUS that fails the password is told to a verified server only', async () => {
+  for (const verified of [false, true]) {
+    const peer = new Peer(overTls(verified, BINDING), 'AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 CRAM-MD5 PLAIN');
+    assert.match(await peer.heard(), /^AUTH SCRAM-SHA-256-PLUS /);
+    peer.say('535 5.7.8 no');
+    if (verified) assert.match(await peer.heard(), /^AUTH PLAIN /);
+    else assert.match(peer.fault().detail, /^AUTH SCRAM-SHA-256-PLUS: 535 5\.7\.8 no /);
+  }
+  const plain = new Peer(overTls(false), 'AUTH SCRAM-SHA-256 CRAM-MD5 PLAIN');
+  await plain.heard();
+  plain.say('535 5.7.8 no');
+  assert.match(await plain.heard(), /^AUTH PLAIN /, 'another proof would fail as well');
 });

@@ -44,6 +44,7 @@ export interface JobInput {
   smtpUtf8?: boolean;
   ret?: 'FULL' | 'HDRS';
   envid?: string;
+  submitter?: string;
   trace?: string;
   receivedAtMs?: number;
   delayNotified?: boolean;
@@ -164,6 +165,7 @@ export class Harness {
       smtpUtf8: input.smtpUtf8 ?? false,
       ...(input.ret === undefined ? {} : { ret: input.ret }),
       ...(input.envid === undefined ? {} : { envid: input.envid }),
+      ...(input.submitter === undefined ? {} : { submitter: input.submitter }),
       trace: input.trace ?? 'Received: from test\r\n',
       content,
       sizeBytes: file?.lengthBytes ?? bytes.length,

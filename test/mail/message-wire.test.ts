@@ -21,6 +21,7 @@ const full: Message = {
     smtpUtf8: true,
     ret: 'FULL',
     envid: 'a+2Bb',
+    submitter: 'e+3Dmc2@x.test',
     recipients: [
       { address: 'a@x.test', domain: 'x.test', class: 'external', notify: 6, orcpt: 'rfc822;a@x.test' },
       { address: 'b@y.test', domain: 'y.test', class: 'relay', notify: 0 },
@@ -39,4 +40,10 @@ test('messages cross a structured clone as one flat array and come back equal', 
   for (const message of [plain, full, plain]) writeMessage(wire, message);
   assert.ok(wire.every((value) => value === null || typeof value !== 'object'));
   assert.deepEqual(readMessages(structuredClone(wire), 3), [plain, full, plain]);
+});
+
+test('a message written before there was a submitter is read', () => {
+  const wire: Wire = [];
+  writeMessage(wire, plain);
+  assert.deepEqual(readMessages(wire.slice(0, -1), 1), [plain]);
 });

@@ -43,6 +43,7 @@ test('both ends learn version, cipher and what the certificate is worth', async 
   assert.match(clientFacts.fingerprint, /^[0-9a-f]{64}$/);
   const server = facts(rig.of('secured').find(({ text }) => text.includes(' 0 0 - ')));
   assert.match(server.binding, /^[0-9a-f]{64}$/);
+  assert.equal(clientFacts.binding, server.binding, 'both ends know the same channel');
 });
 
 test('lines go both ways, several in one turn and split at every byte', async () => {

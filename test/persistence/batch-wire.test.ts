@@ -25,6 +25,7 @@ const message = fc.record({
       smtpUtf8: fc.boolean(),
       ret: fc.constant('HDRS' as const),
       envid: text,
+      submitter: text,
       recipients: fc.array(recipientArb, { maxLength: 3 }),
     },
     { requiredKeys: ['reversePath', 'body', 'smtpUtf8', 'recipients'] },

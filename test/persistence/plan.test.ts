@@ -55,6 +55,7 @@ test('a job carries its row’s recipients with their DSN parameters and the env
   assert.deepEqual(job.recipients, [{ seq: 1, address: 'b@y.test', notify: 4, orcpt: 'rfc822;b@y.test' }]);
   assert.equal(job.ret, 'HDRS');
   assert.equal('envid' in job, false);
+  assert.equal('submitter' in job, false);
   assert.equal(job.body, '8BITMIME');
   assert.equal(job.attempts, 0);
 });

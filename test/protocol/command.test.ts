@@ -30,7 +30,7 @@ test('MAIL without parameters has defaults', () => {
     smtpUtf8: false,
     ret: undefined,
     envid: undefined,
-    auth: false,
+    auth: undefined,
   });
   assert.deepEqual(mailParameters('   '), mailParameters(''));
 });
@@ -43,8 +43,31 @@ test('parameters of one command do not leak into the next', () => {
     smtpUtf8: false,
     ret: undefined,
     envid: undefined,
-    auth: false,
+    auth: undefined,
   });
+});
+
+test('AUTH is a mailbox as xtext or <>, bounded at 500 characters', () => {
+  const auth = (value: string): unknown => (mailParameters(` AUTH=${value}`) as { auth?: string }).auth;
+  assert.equal(auth('<>'), '<>');
+  assert.equal(auth('e+3Dmc2@x.test'), 'e+3Dmc2@x.test', 'as received');
+  const domain = `@${'d'.repeat(60)}.test`;
+  const long = `${'+61'.repeat(64)}${domain}`;
+  assert.equal(auth(long), long);
+  assert.ok(auth(`${'+61'.repeat(64)}@${'+64.'.repeat(60)}test`), '500 characters of xtext');
+  for (const bad of [
+    'nobody',
+    '',
+    'e=mc2@x.test',
+    'a+3d@x.test',
+    'a+0D+0Ab@x.test',
+    'a+20b@x.test',
+    '@x.test',
+    '<a@x.test>',
+    `${'+61'.repeat(65)}${domain}`,
+    `${'+61'.repeat(64)}@${'+64'.repeat(60)}.${'+64'.repeat(45)}.test`,
+  ])
+    assert.match(String(mailParameters(` AUTH=${bad}`)), /^555 5\.5\.4 .*AUTH/, bad);
 });
 
 test('ENVID is bounded at 100 characters', () => {

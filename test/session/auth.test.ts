@@ -173,8 +173,12 @@ test('EHLO offers what the config lists and the backends can serve', () => {
 
 const CHANNEL: ChannelBinding = { type: 'tls-exporter', octets: Buffer.from('binding of this connection') };
 
+/** Of TLS 1.2, beside tls-exporter. */
+const UNIQUE: ChannelBinding = { type: 'tls-unique', octets: Buffer.from('finished') };
+
 function exchange(mechanism: string, channelBinding: ChannelBinding | null): Exchange {
-  return createExchange(mechanism, { nonce: () => 'server', nowMs: 0, hostname: 'h', channelBinding });
+  const channelBindings = channelBinding === null ? [] : [UNIQUE, channelBinding];
+  return createExchange(mechanism, { nonce: () => 'server', nowMs: 0, hostname: 'h', channelBindings });
 }
 
 const KEYS: AuthResult = {
@@ -204,12 +208,23 @@ test('SCRAM-SHA-256-PLUS is bound to its connection', async () => {
     await play(exchange(plus, CHANNEL), new ScramClient('test', 'pass', 'n', CHANNEL)),
     'accepted',
   );
+  assert.equal(
+    await play(exchange(plus, CHANNEL), new ScramClient('test', 'pass', 'n', UNIQUE)),
+    'accepted',
+    'either type that the connection has',
+  );
+  const mixed = { type: 'tls-unique', octets: CHANNEL.octets };
+  assert.equal(await play(exchange(plus, CHANNEL), new ScramClient('test', 'pass', 'n', mixed)), 'rejected');
   const other = { ...CHANNEL, octets: Buffer.from('of another connection') };
   assert.equal(await play(exchange(plus, CHANNEL), new ScramClient('test', 'pass', 'n', other)), 'rejected');
   assert.equal(await play(exchange(plus, CHANNEL), new ScramClient('test', 'pass', 'n')), 'malformed');
   assert.equal(await play(exchange(plus, null), new ScramClient('test', 'pass', 'n', CHANNEL)), 'malformed');
   assert.equal(
     await play(exchange('SCRAM-SHA-256', CHANNEL), new ScramClient('test', 'pass', 'n')),
+    'accepted',
+  );
+  assert.equal(
+    await play(exchange('SCRAM-SHA-256', null), new ScramClient('test', 'pass', 'n', 'unoffered')),
     'accepted',
   );
   const hidden = exchange('SCRAM-SHA-256', CHANNEL).start(Buffer.from('y,,n=test,r=abc'));

@@ -162,9 +162,10 @@ function matchLine(line: string, pattern: string): void {
   assert.match(line, new RegExp(`^${source}$`));
 }
 
-/** Every property of `like` is there with that value; lists have the same length. */
+/** Every property of `like` is there with that value, null standing for none; lists have the same length. */
 function matchValue(value: unknown, like: unknown, place: string): void {
-  if (typeof like !== 'object' || like === null) assert.deepEqual(value, like, place);
+  if (like === null) assert.equal(value ?? null, null, place);
+  else if (typeof like !== 'object') assert.deepEqual(value, like, place);
   else {
     if (Array.isArray(like)) assert.equal((value as unknown[])?.length, like.length, `${place}.length`);
     for (const [key, part] of Object.entries(like))

@@ -4,7 +4,7 @@
 PATH=$PATH:/usr/sbin:/sbin
 programs='smtp-source:postfix smtp-sink:postfix swaks:swaks curl:curl python3:python3 openssl:openssl msmtp:msmtp
   mariadbd:mariadb-server-core redis-server:redis-server haproxy:haproxy unbound:unbound ldns-keygen:ldnsutils
-  ldns-signzone:ldnsutils'
+  ldns-signzone:ldnsutils saslpasswd2:sasl2-bin gsasl:gsasl'
 folder=$root/.toolchain/debian
 
 lacking() {
@@ -19,7 +19,8 @@ wrap() {
 #!/bin/sh
 LD_LIBRARY_PATH=$folder/usr/lib/postfix:$folder/usr/lib/$(uname -m)-linux-gnu:$folder/lib/$(uname -m)-linux-gnu
 PERL5LIB=$folder/usr/share/perl5:$(echo "$folder"/usr/lib/*/perl5/5.*)
-export LD_LIBRARY_PATH PERL5LIB
+SASL_PATH=$folder/usr/lib/$(uname -m)-linux-gnu/sasl2:/usr/lib/$(uname -m)-linux-gnu/sasl2
+export LD_LIBRARY_PATH PERL5LIB SASL_PATH
 exec $program "\$@"
 WRAP
   chmod +x "$folder/bin/$name"
@@ -37,7 +38,7 @@ fetch() {
   for file in "$archives"/*.deb; do [ ! -f "$file" ] || dpkg -x "$file" "$folder" || return 1; done
   rm -rf "$archives"
   for name in smtp-source smtp-sink swaks curl python3 openssl msmtp mariadbd redis-server haproxy unbound \
-    ldns-keygen ldns-signzone; do
+    ldns-keygen ldns-signzone saslpasswd2 gsasl; do
     for program in "$folder/usr/sbin/$name" "$folder/usr/bin/$name"; do
       [ ! -x "$program" ] || wrap "$name" "$program"
     done
@@ -50,6 +51,8 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
   packages=$(for entry in $missing; do echo "${entry##*:}"; done | sort -u | tr '\n' ' ')
   # swaks speaks TLS by a module that it only recommends.
   case $packages in *swaks*) packages="${packages}libnet-ssleay-perl " ;; esac
+  # Mechanisms of Cyrus SASL, for Postfix.
+  case $packages in *sasl2-bin*) packages="${packages}libsasl2-modules libsasl2-modules-db " ;; esac
   say "tests: unpacking ${packages}into .toolchain/debian"
   fetch "$packages" || say "tests: apt-get could not bring them (.toolchain/debian/apt.log)"
   missing=$(lacking)

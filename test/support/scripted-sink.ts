@@ -48,6 +48,11 @@ export interface SinkOptions {
   delays?: Partial<Record<'greeting' | 'ehlo' | Stage, number>>;
   /** Offers STARTTLS, or speaks TLS from the first byte. */
   tls?: SinkTls;
+  /**
+   * Answers AUTH and each response after a 334, '' for an empty one; MAIL without a 235 is refused. What is offered is for
+   * `capabilities` to say.
+   */
+  auth?: (line: string) => string;
   /** false: messages are counted, their content is not kept. */
   keepContent?: boolean;
 }
@@ -183,6 +188,8 @@ class SinkConnection {
   #chunks: Buffer[] = [];
   #chunkLeft = 0;
   #chunkLast = false;
+  #authenticated = false;
+  #inAuth = false;
   #accepted = 0;
   /** Where the search for the end of data goes on. */
   #searched = 0;
@@ -291,7 +298,7 @@ class SinkConnection {
     const line = this.#gathered.toString('utf8', 0, end);
     this.#gathered = this.#gathered.subarray(end + 2);
     this.#sink.commands.push(`${this.#number}: ${line}`);
-    const verb = line.split(' ', 1)[0]?.toUpperCase() ?? '';
+    const verb = this.#inAuth ? 'AUTH' : (line.split(' ', 1)[0]?.toUpperCase() ?? '');
     if (this.#gathered.length > 0 && verb !== 'BDAT' && !this.#offers('PIPELINING'))
       this.#sink.violations.push(`sent ahead of the reply to: ${line}`);
     this.#command(verb, line);
@@ -314,11 +321,19 @@ class SinkConnection {
     else if (verb === 'BDAT') this.#bdatCommand(line);
     else if (verb === 'STARTTLS') this.#startTls();
     else if (verb === 'RSET') this.#reset('250 2.0.0 reset');
+    else if (verb === 'AUTH' && this.#sink.options.auth !== undefined)
+      this.#auth(this.#sink.options.auth(line));
     else if (verb === 'NOOP') this.#say('250 2.0.0 ok');
     else if (verb === 'QUIT') {
       this.#say('221 2.0.0 bye');
       this.socket.end();
     } else this.#violation(`500 5.5.2 unknown: ${line}`);
+  }
+
+  #auth(reply: string): void {
+    this.#inAuth = reply.startsWith('334');
+    this.#authenticated ||= reply.startsWith('235');
+    this.#say(reply);
   }
 
   #violation(reply: string): void {
@@ -357,6 +372,8 @@ class SinkConnection {
     const path = /^MAIL FROM:<([^>]*)>(.*)$/i.exec(line);
     if (path === null) return this.#violation(`501 5.5.4 ${line}`);
     if (this.#from !== null) return this.#violation('503 5.5.1 nested MAIL');
+    if (this.#sink.options.auth !== undefined && !this.#authenticated)
+      return this.#violation('530 5.7.0 authenticate first');
     const limit = this.#sink.options.maxMessages;
     if (limit !== undefined && this.#accepted >= limit && this.#sink.options.atMaxMessages === '421')
       return this.#close('421 4.7.0 enough for this connection');

@@ -26,6 +26,7 @@ interface MailRow extends MailFacts {
   smtpUtf8: number;
   ret: string | null;
   envid: string | null;
+  submitter: string | null;
   trace: string;
   receivedAtMs: number;
 }
@@ -77,7 +78,7 @@ export async function leaseRows(
   const [found] = await Promise.all([
     selectIn<MailRow & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
       connection,
-      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
+      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
          m.received_at AS receivedAtMs, r.seq, r.address, r.notify, r.orcpt
        FROM mails m LEFT JOIN mail_recipients r
          ON r.mail_id = m.id AND m.recipients <= ${FEW_RECIPIENTS} AND r.status = 'waiting'
@@ -205,6 +206,7 @@ function jobOf(row: DueRow, mail: MailRow, destination: string, recipients: JobR
   };
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
+  if (mail.submitter !== null) job.submitter = mail.submitter;
   return job;
 }
 

@@ -8,9 +8,9 @@ import type { ContentRef } from '../../storage/storage.ts';
 import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
 import { seqsText } from '../seq-runs.ts';
 
-const MAIL = `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, trace, size_bytes, received_at,
+const MAIL = `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
     client_address, client_helo, protocol, session_id, object, content_at, attachments, recipients, open_rows)
-  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
+  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
 const RECIPIENT =
   'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES (?,?,?,?,?,?,?)';
 const OUTBOX = `INSERT INTO mail_outbox (mail_id, destination, state, due_at, attempts, fence, lease_owner, seqs, waiting)
@@ -79,6 +79,7 @@ function mailRow({ entry: { message, plan }, ref, attachments }: Insertion): Row
     envelope.smtpUtf8 ? 1 : 0,
     envelope.ret ?? null,
     envelope.envid ?? null,
+    envelope.submitter ?? null,
     message.trace,
     message.sizeBytes,
     message.receivedAtMs,

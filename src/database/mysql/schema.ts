@@ -10,6 +10,8 @@ import { connectionOptions, serverName } from './pool.ts';
 
 export const MYSQL_SQL_DIR = join(import.meta.dirname, '../../../config/sql/mysql');
 const NO_SUCH_TABLE = 1146;
+/** MySQL has no ADD COLUMN IF NOT EXISTS. */
+const COLUMN_IS_THERE = 1060;
 /** Two that migrate at once do it one after the other. */
 const LOCK = 'protorelay-migrate';
 const LOCK_SECONDS = 60;
@@ -100,9 +102,18 @@ async function applyAll(
   for (let version = from + 1; version <= newest; version++) {
     const script = scripts.get(version);
     if (script === undefined) throw new RelayError('schema-unknown', `no migration ${version} in ${sqlDir}`);
-    for (const statement of statements(readFileSync(script, 'utf8'))) await connection.query(statement);
+    for (const statement of statements(readFileSync(script, 'utf8'))) await apply(connection, statement);
     await connection.query('INSERT INTO relay_schema (version, applied_at) VALUES (?, ?)', [version, nowMs]);
     applied.push(version);
   }
   return applied;
+}
+
+/** A column that an interrupted migration added is there already. */
+async function apply(connection: Connection, statement: string): Promise<void> {
+  try {
+    await connection.query(statement);
+  } catch (error) {
+    if ((error as { errno?: number }).errno !== COLUMN_IS_THERE) throw error;
+  }
 }

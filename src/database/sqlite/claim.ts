@@ -20,6 +20,7 @@ interface DueRow extends MailFacts {
   smtpUtf8: number;
   ret: string | null;
   envid: string | null;
+  submitter: string | null;
   trace: string;
   receivedAtMs: number;
 }
@@ -54,7 +55,7 @@ export class Claimer {
     this.#arena = arena;
     this.#due = db.prepare(
       `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified,
-         m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.trace,
+         m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
          m.received_at AS receivedAtMs, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
          m.content_parts AS contentParts, m.attachments
        FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
@@ -174,6 +175,7 @@ export class Claimer {
     };
     if (row.ret !== null) job.ret = row.ret as ReturnType;
     if (row.envid !== null) job.envid = row.envid;
+    if (row.submitter !== null) job.submitter = row.submitter;
     return job;
   }
 

@@ -21,9 +21,9 @@ export class MessageInserter {
   constructor(db: DatabaseSync, nodeId: string) {
     this.#nodeId = nodeId;
     this.#mail = db.prepare(
-      `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, trace, size_bytes, received_at,
+      `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
          client_address, client_helo, protocol, session_id, object, content_at, content_parts, attachments, open_rows)
-       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
     );
     const recipient =
       'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES ';
@@ -52,6 +52,7 @@ export class MessageInserter {
       envelope.smtpUtf8 ? 1 : 0,
       envelope.ret ?? null,
       envelope.envid ?? null,
+      envelope.submitter ?? null,
       message.trace,
       message.sizeBytes,
       message.receivedAtMs,

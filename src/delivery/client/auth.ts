@@ -8,7 +8,13 @@ import type { PeerReply } from '../../mail/outcome.ts';
 import { decodeBase64 } from '../../protocol/sasl/base64.ts';
 import { replyLine } from '../outcome.ts';
 import type { NextHopAuth } from '../route.ts';
-import { type ClientExchange, type ClientMechanism, clientExchange, isReadable } from './sasl.ts';
+import {
+  type ClientExchange,
+  clientExchange,
+  isReadable,
+  type OfferedMechanism,
+  SCRAM_PLUS,
+} from './sasl.ts';
 import type { ClientSession } from './session.ts';
 import type { ClientState } from './state.ts';
 
@@ -30,12 +36,21 @@ export function authenticate(session: ClientSession, auth: NextHopAuth): void {
 function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExchange[] | string {
   const token = accessToken(auth);
   if (token instanceof Error) return `the access token cannot be read: ${token.message}`;
-  const credentials = { username: auth.username, password: auth.password ?? null, accessToken: token };
   const offered = session.offered.auth;
-  const common = auth.mechanisms.filter((one) => offered.includes(one));
+  const credentials = {
+    username: auth.username,
+    password: auth.password ?? null,
+    accessToken: token,
+    channelBindings: session.channelBindings,
+    offersPlus: offered.includes(SCRAM_PLUS),
+  };
+  // SCRAM-SHA-256 stands for its -PLUS too, which comes before it.
+  const common = auth.mechanisms
+    .flatMap((one): OfferedMechanism[] => (one === 'SCRAM-SHA-256' ? [SCRAM_PLUS, one] : [one]))
+    .filter((one) => offered.includes(one));
   const exchanges = common
     .filter((one) => session.secure || auth.allow_without_tls || !isReadable(one))
-    .flatMap((one: ClientMechanism) => clientExchange(one, credentials) ?? []);
+    .flatMap((one) => clientExchange(one, credentials) ?? []);
   if (exchanges.length > 0) return exchanges;
   const offers = offered.length === 0 ? 'offers no AUTH' : `offers AUTH ${offered.join(' ')}`;
   return common.some(isReadable) && !session.secure
@@ -85,19 +100,27 @@ export function authReply(session: ClientSession, state: AuthState, reply: PeerR
       session.established();
     }
   } else if (reply.code < 400) session.outOfTurn(shown, 'to AUTH');
-  else if (others.length > 0 && isWorthAnother(reply.code, exchange, others)) start(session, others);
-  else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(shown)}`, shown);
+  else {
+    const next = worthTrying(session, reply.code, exchange, others);
+    if (next.length > 0) start(session, next);
+    else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(shown)}`, shown);
+  }
 }
 
-/** After a wrong password only where the peer may have kept hashes that a proof does not fit, but a password does. */
-function isWorthAnother(
+/**
+ * What may do after a refusal. After a wrong password only the password itself, since the peer may have kept a hash that a
+ * proof does not fit; but a -PLUS that fails can also mean that somebody sits between us, who must not get it.
+ */
+function worthTrying(
+  session: ClientSession,
   code: number,
   { mechanism }: ClientExchange,
-  others: readonly ClientExchange[],
-): boolean {
-  if (NO_TO_MECHANISM.includes(code)) return true;
-  const next = others[0] as ClientExchange;
-  return code === 535 && !isReadable(mechanism) && isReadable(next.mechanism);
+  others: ClientExchange[],
+): ClientExchange[] {
+  if (NO_TO_MECHANISM.includes(code)) return others;
+  const mayTell = mechanism !== SCRAM_PLUS || session.tls?.verified === true;
+  if (code !== 535 || isReadable(mechanism) || !mayTell) return [];
+  return others.filter((one) => isReadable(one.mechanism));
 }
 
 function challenge(session: ClientSession, state: AuthState, text: string): void {

@@ -117,8 +117,8 @@ function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transactio
   let text = `MAIL FROM:<${job.reversePath}>`;
   if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length}`;
   text += body;
-  // RFC 4954 §5: we do not pass on who submitted the message, and say so to whom we authenticated.
-  if (session.authenticated) text += ' AUTH=<>';
+  // RFC 4954 §5: who submitted the message is told to whom we authenticated, and that it is not known as well.
+  if (session.authenticated) text += ` AUTH=${job.submitter ?? '<>'}`;
   if (utf8) text += ' SMTPUTF8';
   if (offered.dsn) {
     if (job.ret !== undefined) text += ` RET=${job.ret}`;

@@ -3,18 +3,25 @@ import { randomBytes } from 'node:crypto';
 import type { CLIENT_MECHANISMS } from '../../config/auth-schema.ts';
 import { cramDigest } from '../../protocol/sasl/cram-md5.ts';
 import { plainMessage, xoauth2Message } from '../../protocol/sasl/plain.ts';
-import { ScramClient } from '../../protocol/sasl/scram.ts';
+import { type ChannelBinding, ScramClient } from '../../protocol/sasl/scram.ts';
 
 export type ClientMechanism = (typeof CLIENT_MECHANISMS)[number];
+/** What AUTH names: -PLUS is SCRAM-SHA-256 tied to the TLS connection under it. */
+export type OfferedMechanism = ClientMechanism | typeof SCRAM_PLUS;
+export const SCRAM_PLUS = 'SCRAM-SHA-256-PLUS';
 
 export interface Credentials {
   username: string;
   password: string | null;
   accessToken: string | null;
+  /** See TlsFacts. */
+  channelBindings: readonly ChannelBinding[];
+  /** The peer offers -PLUS. */
+  offersPlus: boolean;
 }
 
 export interface ClientExchange {
-  readonly mechanism: ClientMechanism;
+  readonly mechanism: OfferedMechanism;
   /** What may go along with AUTH; null: the peer speaks first. */
   readonly initial: Buffer | null;
   /** The response to a challenge; null when the peer does not keep to the mechanism. */
@@ -24,13 +31,14 @@ export interface ClientExchange {
 }
 
 /** Whether the password itself travels, or a token that is as good. */
-export function isReadable(mechanism: ClientMechanism): boolean {
+export function isReadable(mechanism: OfferedMechanism): boolean {
   return mechanism === 'PLAIN' || mechanism === 'LOGIN' || mechanism === 'XOAUTH2';
 }
 
 /** null when the credentials lack what the mechanism needs. */
-export function clientExchange(mechanism: ClientMechanism, credentials: Credentials): ClientExchange | null {
-  const { username, password, accessToken } = credentials;
+export function clientExchange(mechanism: OfferedMechanism, credentials: Credentials): ClientExchange | null {
+  const { username, password, accessToken, channelBindings, offersPlus } = credentials;
+  const channel = channelBindings[0] ?? null;
   if (mechanism === 'XOAUTH2') return accessToken === null ? null : xoauth2(username, accessToken);
   if (password === null) return null;
   switch (mechanism) {
@@ -40,8 +48,10 @@ export function clientExchange(mechanism: ClientMechanism, credentials: Credenti
       return sequence(mechanism, null, [Buffer.from(username), Buffer.from(password)]);
     case 'CRAM-MD5':
       return cram(username, password);
+    case SCRAM_PLUS:
+      return channel === null ? null : scram(mechanism, username, password, channel);
     case 'SCRAM-SHA-256':
-      return scram(username, password);
+      return scram(mechanism, username, password, channel === null || offersPlus ? null : 'unoffered');
   }
 }
 
@@ -71,11 +81,16 @@ function cram(username: string, password: string): ClientExchange {
   };
 }
 
-function scram(username: string, password: string): ClientExchange {
-  const client = new ScramClient(username, password, randomBytes(18).toString('base64'));
+function scram(
+  mechanism: OfferedMechanism,
+  username: string,
+  password: string,
+  channel: ChannelBinding | 'unoffered' | null,
+): ClientExchange {
+  const client = new ScramClient(username, password, randomBytes(18).toString('base64'), channel);
   let step = 0;
   const exchange = {
-    mechanism: 'SCRAM-SHA-256' as const,
+    mechanism,
     initial: Buffer.from(client.first),
     complete: false,
     async respond(challenge: Buffer): Promise<Buffer | null> {

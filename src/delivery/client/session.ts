@@ -8,6 +8,7 @@ import type { PeerReply } from '../../mail/outcome.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, ReplyParser } from '../../protocol/reply-parser.ts';
+import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
 import { deferred, peerReply, replyLine } from '../outcome.ts';
@@ -53,6 +54,8 @@ export class ClientSession {
   transactions = 0;
   /** Nobody between the peer and us can read along. */
   secure = false;
+  /** What SCRAM can be bound to; [] where there is nothing. */
+  channelBindings: readonly ChannelBinding[] = [];
   /** AUTH succeeded. */
   authenticated = false;
   /** MAIL was accepted but the transaction did not complete: RSET before the next one. */

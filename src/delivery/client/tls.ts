@@ -83,8 +83,9 @@ export function secure(session: ClientSession): void {
 
 export function secured(session: ClientSession, facts: TlsFacts): void {
   if (session.state.phase !== 'securing') return;
-  const { version, cipher, verifyError, fingerprint } = facts;
+  const { version, cipher, verifyError, fingerprint, bindings } = facts;
   session.secure = true;
+  session.channelBindings = bindings;
   session.tls = { version, cipher, verified: verifyError === 0 && fingerprint !== '' };
   reportSecured(session, facts);
   if (session.owner.tls.policy.implicit) {

@@ -143,15 +143,24 @@ export class ScramClient {
   readonly #channel: ChannelBinding | null;
   #serverSignature: Buffer | null = null;
 
-  /** @param nonce printable ASCII without commas. @param channel null: without channel binding. */
-  constructor(username: string, password: string, nonce: string, channel: ChannelBinding | null = null) {
+  /**
+   * @param nonce printable ASCII without commas.
+   * @param channel null: without channel binding; 'unoffered': we could, and the server does not offer it, as it is told so
+   *   that it notices when somebody took it out of its offer (RFC 5802 §6).
+   */
+  constructor(
+    username: string,
+    password: string,
+    nonce: string,
+    channel: ChannelBinding | 'unoffered' | null = null,
+  ) {
     const name = (saslPrepare(username) ?? username).replaceAll('=', '=3D').replaceAll(',', '=2C');
-    this.#gs2Header = channel === null ? 'n,,' : `p=${channel.type},,`;
+    this.#channel = typeof channel === 'string' ? null : channel;
+    this.#gs2Header = this.#channel !== null ? `p=${this.#channel.type},,` : channel === null ? 'n,,' : 'y,,';
     this.#bare = `n=${name},r=${nonce}`;
     this.first = this.#gs2Header + this.#bare;
     this.#nonce = nonce;
     this.#password = saslPrepare(password) ?? password;
-    this.#channel = channel;
   }
 
   /**
