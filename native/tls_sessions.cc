@@ -27,18 +27,9 @@ TlsSessions::~TlsSessions() {
 }
 
 void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
-  auto at = sessions_.find(key);
-  if (at != sessions_.end()) {
-    SSL_SESSION_free(at->second);
-    at->second = session;
-    return;
-  }
-  if (sessions_.size() >= kMaxSessions) {
-    // Any one: a table this full holds hosts seldom met, and the loss is one full handshake.
-    auto victim = sessions_.begin();
-    SSL_SESSION_free(victim->second);
-    sessions_.erase(victim);
-  }
+  drop(key);
+  // Any one: a table this full holds hosts seldom met, and the loss is one full handshake.
+  if (sessions_.size() >= kMaxSessions) drop(std::string(sessions_.begin()->first));
   sessions_.emplace(key, session);
 }
 
@@ -47,8 +38,7 @@ SSL_SESSION* TlsSessions::get(const std::string& key) {
   if (at == sessions_.end()) return nullptr;
   SSL_SESSION* session = at->second;
   if (SSL_SESSION_is_resumable(session) != 1) {
-    sessions_.erase(at);
-    SSL_SESSION_free(session);
+    drop(key);
     return nullptr;
   }
   // OpenSSL marks a session of TLS 1.3 as used up, and that must not befall ours.
