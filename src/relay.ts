@@ -20,6 +20,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
+import { loginLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -167,7 +168,7 @@ export class Relay {
       users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
-    this.#logins = new LoginDesk(config, log, this.#sessions);
+    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions);
     this.#tlsReports = openTlsReports(config, this.#place, log);
     this.#stsRefresh = openStsRefresh({
       place: this.#place,

@@ -3,14 +3,13 @@
  * domains are compiled once; a client is looked up once per connection, a domain once per recipient.
  */
 import { domainToASCII } from 'node:url';
-import ipaddr from 'ipaddr.js';
 import { RelayError } from '../base/errors.ts';
-
-type Address = ipaddr.IPv4 | ipaddr.IPv6;
+import { isV4, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
 
 export class RelayPolicy {
-  readonly #v4: [ipaddr.IPv4, number][] = [];
-  readonly #v6: [ipaddr.IPv6, number][] = [];
+  /** An IPv6 network, however wide, holds no IPv4 clients. */
+  readonly #v4: NetworkSet;
+  readonly #v6: NetworkSet;
   readonly #domains = new Set<string>();
   /** Domains given with a leading dot, without it. */
   readonly #parents = new Set<string>();
@@ -24,7 +23,16 @@ export class RelayPolicy {
    * @throws RelayError config-invalid naming the entry that is no network or no domain.
    */
   constructor(networks: readonly string[], domains: readonly string[]) {
-    for (const network of networks) this.#addNetwork(network);
+    const ofV4 = (text: string): boolean => {
+      const network = parseNetwork(text);
+      if (network !== null) return isV4(network.ip) && network.bits >= 96;
+      throw new RelayError(
+        'config-invalid',
+        `relay_networks: "${text}" is no network; write 192.0.2.0/24 or 2001:db8::/32`,
+      );
+    };
+    this.#v4 = new NetworkSet(networks.filter((network) => ofV4(network)));
+    this.#v6 = new NetworkSet(networks.filter((network) => !ofV4(network)));
     for (const entry of domains) {
       const ascii = domainToASCII(entry.replace(/^\./, ''));
       if (ascii === '')
@@ -40,7 +48,8 @@ export class RelayPolicy {
   isRelayClient(address: string): boolean {
     if (address === 'unix') return true;
     if (address !== this.#lastAddress) {
-      this.#lastAnswer = this.#isInNetworks(address);
+      const ip = parseIp(address);
+      this.#lastAnswer = ip !== null && (isV4(ip) ? this.#v4 : this.#v6).has(ip);
       this.#lastAddress = address;
     }
     return this.#lastAnswer;
@@ -54,40 +63,4 @@ export class RelayPolicy {
       if (this.#parents.has(domain.slice(dot + 1))) return true;
     return false;
   }
-
-  #addNetwork(text: string): void {
-    const cidr = ipaddr.isValidCIDR(text);
-    if (!cidr && !ipaddr.isValid(text))
-      throw new RelayError(
-        'config-invalid',
-        `relay_networks: "${text}" is no network; write 192.0.2.0/24 or 2001:db8::/32`,
-      );
-    const given = cidr ? ipaddr.parseCIDR(text) : null;
-    const written = given === null ? ipaddr.parse(text) : given[0];
-    let bits = given === null ? (isV4(written) ? 32 : 128) : given[1];
-    let address: Address = written;
-    // ::ffff:192.0.2.0/120 names IPv4 addresses, and IPv4 clients are compared as IPv4.
-    if (bits >= 96 && unmapped(written) !== written) {
-      address = unmapped(written);
-      bits -= 96;
-    }
-    if (isV4(address)) this.#v4.push([address, bits]);
-    else this.#v6.push([address, bits]);
-  }
-
-  #isInNetworks(text: string): boolean {
-    if (!ipaddr.isValid(text)) return false;
-    const address = unmapped(ipaddr.parse(text));
-    if (isV4(address)) return this.#v4.some(([network, bits]) => address.match(network, bits));
-    return this.#v6.some(([network, bits]) => address.match(network, bits));
-  }
-}
-
-function isV4(address: Address): address is ipaddr.IPv4 {
-  return address.kind() === 'ipv4';
-}
-
-/** The IPv4 address for one that is mapped into IPv6, else the address itself. */
-function unmapped(address: Address): Address {
-  return !isV4(address) && address.isIPv4MappedAddress() ? address.toIPv4Address() : address;
 }

@@ -20,6 +20,8 @@ export interface Backend {
   /** For the log: 'file users.txt'. */
   readonly name: string;
   readonly timeoutMs: number;
+  /** It knows everything itself and waits for nobody: it needs no signal. */
+  readonly immediate?: boolean;
   /** Settled before an answer is given that is based on what was known before. True when something changed. */
   refresh?(): Promise<boolean>;
   /** The rules of the user; null when user or password are not right. Takes as long for one as for the other. */

@@ -1,5 +1,5 @@
 /** Users of the config itself, with their passwords. */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../config/schema.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import { SCRAM_ITERATIONS, type ScramKeys } from '../protocol/sasl/scram.ts';
@@ -20,14 +20,15 @@ interface MemoryUser {
 export class MemoryBackend implements Backend {
   readonly name = 'memory';
   readonly timeoutMs: number;
+  readonly immediate = true;
   readonly #users = new Map<string, MemoryUser>();
-  readonly #secret: Buffer;
+  readonly #secret: KeyObject;
   readonly #ready: Promise<void>;
 
   /** @param scram whether SCRAM is offered: its keys cost some milliseconds a user. */
   constructor(
     { users = [], timeout_ms }: BackendConfig,
-    { pool, secret, scram }: { pool: AuthPool; secret: Buffer; scram: boolean },
+    { pool, secret, scram }: { pool: AuthPool; secret: KeyObject; scram: boolean },
   ) {
     this.timeoutMs = timeout_ms;
     this.#secret = secret;

@@ -2,19 +2,19 @@
  * What is said of a user that does not exist: SCRAM keys as such a user would have, the same each time, from the secret
  * of the installation. Nobody can tell them from real ones, and nobody can prove them.
  */
-import { createHmac } from 'node:crypto';
+import { createHmac, type KeyObject } from 'node:crypto';
 import { SCRAM_ITERATIONS, type ScramKeys } from '../protocol/sasl/scram.ts';
 
 const SALT_BYTES = 16;
 
-const derive = (secret: Buffer, what: string, username: string): Buffer =>
+const derive = (secret: Buffer | KeyObject, what: string, username: string): Buffer =>
   createHmac('sha256', secret).update(`${what}\0${username}`, 'utf8').digest();
 
-export function saltOf(secret: Buffer, username: string): Buffer {
+export function saltOf(secret: Buffer | KeyObject, username: string): Buffer {
   return derive(secret, 'salt', username).subarray(0, SALT_BYTES);
 }
 
-export function unknownUserKeys(secret: Buffer, username: string): ScramKeys {
+export function unknownUserKeys(secret: Buffer | KeyObject, username: string): ScramKeys {
   return {
     salt: saltOf(secret, username),
     iterations: SCRAM_ITERATIONS,

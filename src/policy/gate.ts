@@ -3,11 +3,13 @@
  * connections. The main thread asks it as connections are accepted; a session thread asks its own when the client's
  * address comes from a PROXY header or XCLIENT. Counts are those of the host.
  */
+
+import { LineBudget } from '../base/calm-log.ts';
 import { clientNetwork, formatNetwork, type Ip, NetworkSet, neighbourhood, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Reply } from '../protocol/reply.ts';
-import type { Ban } from './ban-table.ts';
+import type { Ban, FailureKind } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
 import { type Hit, Part, type Subject } from './part.ts';
@@ -24,9 +26,7 @@ export class ConnectionGate {
   readonly #log: Log;
   /** Connections counted by this thread, by address: only these are given back. */
   readonly #entered = new Map<string, number>();
-  #toldSinceMs = 0;
-  #told = 0;
-  #untold = 0;
+  readonly #lines = new LineBudget(LINES_PER_SECOND);
   #hostname = '';
   #limits!: Limits;
   #limitsPart!: Part;
@@ -67,13 +67,9 @@ export class ConnectionGate {
 
   /** A flood must not become one of log lines: what is left out is counted. */
   #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
-    if (nowMs - this.#toldSinceMs >= 1000) {
-      if (this.#untold > 0) this.#log.info('policy.hits-not-logged', { hits: this.#untold });
-      this.#toldSinceMs = nowMs;
-      this.#told = this.#untold = 0;
-    }
-    if (++this.#told <= LINES_PER_SECOND) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
-    else this.#untold++;
+    const left = this.#lines.leftOut(nowMs);
+    if (left !== null) this.#log.info('policy.hits-not-logged', { hits: left.lines, rules: left.kinds });
+    if (this.#lines.admit(rule, nowMs)) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
   }
 
   /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
@@ -109,10 +105,15 @@ export class ConnectionGate {
     return this.#banned(subject, nowMs);
   }
 
-  /** Counts a failure of a client. @returns the ban that follows from it. */
-  async failure(subject: Subject, kind: 'auth' | 'protocol' | 'unknown_user', nowMs: number): Promise<void> {
+  /** Counts a failure of a client, which may be banned for it. */
+  failure(subject: Subject, kind: FailureKind, nowMs: number): void {
     if (subject.ip === null || !this.#bansPart.concerns(subject)) return;
-    const ban = await this.#bans.failure(subject.ip, kind, nowMs);
+    const ban = this.#bans.failure(subject.ip, kind, nowMs);
+    if (ban instanceof Promise) void ban.then((late) => this.#tellBan(subject, late));
+    else this.#tellBan(subject, ban);
+  }
+
+  #tellBan(subject: Subject, ban: Ban | null): void {
     if (ban === null) return;
     this.#log.info('policy.ban', {
       client: subject.address,

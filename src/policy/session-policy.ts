@@ -186,7 +186,7 @@ export class SessionPolicy implements NamedSubject {
   /** The client did what gets it banned when it goes on. */
   failure(kind: FailureKind): void {
     const { gate, clock } = this.#policy;
-    void gate.failure(this, kind, clock.nowMs);
+    gate.failure(this, kind, clock.nowMs);
   }
 
   /** Lines for the trace of a message, '' when there is nothing to say. */

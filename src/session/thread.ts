@@ -10,6 +10,7 @@ import { RelayPolicy } from '../admission/relay-policy.ts';
 import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import type { Config } from '../config/schema.ts';
+import { sessionLog } from '../flood-log.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { ConnectionGate } from '../policy/gate.ts';
@@ -37,6 +38,8 @@ const spillDir = join(config.data_dir, 'spill');
 const arena = attachArena(start.arena, spillDir);
 const clock = { nowMs: Date.now() };
 const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
+/** What clients cause goes here, what we have to say ourselves straight to `log`. */
+const clientsLog = sessionLog(log);
 const memory = openPolicyMemory(start.policy, mapSharedMemory);
 const gate = new ConnectionGate(config, memory, log);
 const gauges = new Int32Array(start.gauges);
@@ -74,7 +77,7 @@ const context: SessionContext = {
   submissions,
   logins: new Logins(post),
   quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
-  log,
+  log: clientsLog,
   tlsSlot: start.tls.server,
   ...reloadable(config),
 };
@@ -86,7 +89,7 @@ function reloadable(
   from: Config,
 ): Pick<SessionContext, 'settings' | 'relayPolicy' | 'classes' | 'policyOf' | 'transcript'> {
   const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
-  const policy = new Policy(from, { gate, memory, log, clock });
+  const policy = new Policy(from, { gate, memory, log: clientsLog, clock });
   return {
     settings: settingsOf(from),
     relayPolicy,

@@ -257,7 +257,11 @@ test('at accept: those to come by PROXY are not judged yet, refusals are logged 
   for (let i = 0; i < 100; i++) assert.equal(gate.accept('192.0.2.1', 1000)?.reason, 'perIpDefer');
   assert.equal(logged.length, 20);
   assert.equal(gate.accept('192.0.2.1', 2000)?.code, 421);
-  assert.deepEqual(logged[20], { level: 'info', event: 'policy.hits-not-logged', fields: { hits: 80 } });
+  assert.deepEqual(logged[20], {
+    level: 'info',
+    event: 'policy.hits-not-logged',
+    fields: { hits: 80, rules: { perIp: 80 } },
+  });
   gate.leave('192.0.2.251');
   gate.leave('192.0.2.1');
   assert.equal(gate.accept('192.0.2.1', 3000), null);

@@ -1,0 +1,35 @@
+/** Which lines of the log clients can cause at will, and how many of them a second are written. For composition roots. */
+import { type Calmed, CalmLog } from './base/calm-log.ts';
+import type { Log } from './base/log.ts';
+
+const LINES_PER_SECOND = 100;
+
+const OF_SESSIONS: Calmed[] = [
+  {
+    event: 'policy.hit',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'rule',
+    rest: { event: 'policy.hits-not-logged', lines: 'hits', kinds: 'rules' },
+  },
+  {
+    event: 'session.refused',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'reason',
+    rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
+  },
+];
+
+const OF_LOGINS: Calmed[] = [
+  {
+    event: 'auth.failed',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'mechanism',
+    rest: { event: 'auth.failures-not-logged', lines: 'failures', kinds: 'mechanisms' },
+  },
+];
+
+/** For the sessions of one thread. */
+export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
+
+/** For the logins of one process. */
+export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

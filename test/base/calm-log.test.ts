@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CalmLog } from '../../src/base/calm-log.ts';
+import { silentLog } from '../../src/base/log.ts';
+import { loginLog, sessionLog } from '../../src/flood-log.ts';
+
+type Line = [event: string, fields: Record<string, unknown> | undefined];
+
+const CALMED = {
+  event: 'a.hit',
+  linesPerSecond: 3,
+  kind: 'rule',
+  rest: { event: 'a.hits-not-logged', lines: 'hits', kinds: 'rules' },
+};
+
+test('of a flood so many lines a second are written, and of the rest how many of each kind', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  const lines: Line[] = [];
+  const log = new CalmLog({ ...silentLog, info: (event, fields) => lines.push([event, fields]) }, [CALMED]);
+  for (let i = 0; i < 10; i++) log.info('a.hit', { rule: i % 2 === 0 ? 'ban' : 'tarpit', number: i });
+  for (let i = 0; i < 5; i++) log.info('another', { number: i });
+  assert.deepEqual(
+    lines.map(([event]) => event),
+    [...Array(3).fill('a.hit'), ...Array(5).fill('another')],
+    'other events are nobody’s concern',
+  );
+  assert.deepEqual(lines[2], ['a.hit', { rule: 'ban', number: 2 }]);
+  t.mock.timers.tick(999);
+  assert.equal(lines.length, 8, 'not before the second is over');
+  t.mock.timers.tick(1);
+  assert.deepEqual(lines[8], ['a.hits-not-logged', { hits: 7, rules: { ban: 3, tarpit: 4 } }]);
+  t.mock.timers.tick(10_000);
+  assert.equal(lines.length, 9, 'told once, also when nothing follows');
+  log.info('a.hit', { rule: 'ban' });
+  assert.deepEqual(lines[9], ['a.hit', { rule: 'ban' }], 'a new second, new lines');
+});
+
+test('when the flood goes on, what was left out comes before the next lines; nothing goes uncounted', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  const lines: Line[] = [];
+  const log = new CalmLog({ ...silentLog, info: (event, fields) => lines.push([event, fields]) }, [CALMED]);
+  for (let i = 0; i < 5000; i++) {
+    log.info('a.hit', { rule: 'ban' });
+    t.mock.timers.tick(1);
+  }
+  t.mock.timers.tick(2000);
+  const written = lines.filter(([event]) => event === 'a.hit').length;
+  const told = lines.filter(([event]) => event === 'a.hits-not-logged');
+  assert.ok(written >= 15 && written <= 18, `${written} lines in five seconds`);
+  assert.equal(
+    told.reduce((sum, [, fields]) => sum + Number(fields?.hits), written),
+    5000,
+  );
+  assert.ok(told.length <= 6, `${told.length} lines about the rest`);
+});
+
+test('lines of another level pass; each event that clients cause has its bound', () => {
+  const seen: string[] = [];
+  const note = (event: string): void => void seen.push(event);
+  const all = { debug: note, info: note, warn: note, error: note };
+  const log = new CalmLog(all, [CALMED]);
+  for (const level of ['debug', 'warn', 'error'] as const) for (let i = 0; i < 5; i++) log[level]('a.hit');
+  assert.equal(seen.length, 15);
+  for (const [event, flood] of [
+    ['policy.hit', sessionLog(all)],
+    ['session.refused', sessionLog(all)],
+    ['auth.failed', loginLog(all)],
+  ] as const) {
+    seen.length = 0;
+    for (let i = 0; i < 1000; i++) flood.info(event, {});
+    assert.ok(seen.length >= 100 && seen.length <= 300, `${event}: ${seen.length}`);
+  }
+});
