@@ -43,6 +43,7 @@
         'native/tls_certificate.cc',
         'native/tls_context.cc',
         'native/tls_dane.cc',
+        'native/tls_sessions.cc',
         'native/tls_stream.cc',
         'native/transport.cc',
       ],

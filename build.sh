@@ -25,7 +25,7 @@ usage: ./build.sh VERB [ARGUMENT…]
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
-  fuzz [SECONDS]          fuzz the addon's scanners with libFuzzer (60 s when not said)
+  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan) and its TLS (tls) with libFuzzer (60 s each when not said)
 
 Debug and Release alone mean build Debug and build Release.
 TEXT
@@ -256,7 +256,7 @@ check() {
   say 'check: lint and format (biome)'
   node_modules/.bin/biome check --error-on-warnings . || result=1
   say 'check: shell syntax'
-  bash -n build.sh && sh -n bin/protorelay && bash -n test/setup/debian.sh && bash -n .ci/run || result=1
+  bash -n build.sh && sh -n bin/protorelay && bash -n test/setup/debian.sh && sh -n test/setup/openssl.sh && bash -n .ci/run || result=1
   say 'check: boundaries of the source tree'
   node --test --test-reporter=dot test/tidy.test.ts || result=1
   [ $result = 0 ] && say 'check: clean'
@@ -302,7 +302,7 @@ sanitize() {
   export PROTORELAY_ADDON=Sanitize LD_PRELOAD="$library"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
   [ $# -gt 0 ] || set -- 'test/native/**/*.test.ts' 'test/session/**/*.test.ts' 'test/delivery/**/*.test.ts' \
-    'test/listener/**/*.test.ts'
+    'test/listener/**/*.test.ts' 'test/tls/**/*.test.ts' 'test/persistence/**/*.test.ts'
   say 'sanitize: testing'
   exec node --test --test-reporter=spec "$@"
 }
@@ -325,28 +325,51 @@ simulate() {
 }
 
 # libFuzzer where clang has it, else the target's own loop with g++: the same checks, without coverage to guide them.
-fuzz() {
-  local seconds=${1:-60} sources='native/line_scan.cc native/content_scan.cc native/content_send.cc native/proxy_header.cc'
-  local flags='-std=c++17 -O1 -g -fno-omit-frame-pointer -Inative'
-  mkdir -p build/fuzz-corpus
+# fuzz_target NAME SECONDS OPTION-OR-SOURCE…
+fuzz_target() {
+  local name=$1 seconds=$2 corpus=build/fuzz-corpus/$1 end seed
+  local flags='-std=c++17 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined -Inative'
+  shift 2
+  mkdir -p "$corpus"
   # shellcheck disable=SC2086
-  if command -v clang++ >/dev/null 2>&1 && clang++ $flags -fsanitize=fuzzer,address,undefined \
-    native/fuzz/scan_fuzz.cc $sources -o build/scan_fuzz 2>build/fuzz.log; then
-    say "fuzz: the scanners, $seconds s (corpus: build/fuzz-corpus)"
-    exec build/scan_fuzz -max_len=4096 "-max_total_time=$seconds" -print_final_stats=1 \
-      -artifact_prefix=build/fuzz- build/fuzz-corpus
+  if command -v clang++ >/dev/null 2>&1 &&
+    clang++ $flags -fsanitize=fuzzer,address,undefined "$@" -o "build/${name}_fuzz" 2>build/fuzz.log; then
+    say "fuzz: $name, $seconds s (corpus: $corpus)"
+    PROTORELAY_FUZZ_SEEDS=$corpus "build/${name}_fuzz" -max_len=4096 "-max_total_time=$seconds" -timeout=20 \
+      -print_final_stats=1 "-artifact_prefix=build/fuzz-$name-" "$corpus" || fail "the fuzz target $name failed"
+    return
   fi
   # shellcheck disable=SC2086
-  "${CXX:-g++}" $flags -DPROTORELAY_FUZZ_MAIN -fsanitize=address,undefined native/fuzz/scan_fuzz.cc $sources \
-    -o build/scan_fuzz 2>build/fuzz.log || fail 'the fuzz target did not compile (build/fuzz.log)' 'Debian: apt-get install clang'
-  say "fuzz: the scanners without libFuzzer (clang++ has none here), $seconds s"
-  local end=$((SECONDS + seconds)) seed
+  "${CXX:-g++}" $flags -DPROTORELAY_FUZZ_MAIN -fsanitize=address,undefined "$@" -o "build/${name}_fuzz" 2>build/fuzz.log ||
+    fail "the fuzz target $name did not compile (build/fuzz.log)" 'Debian: apt-get install clang'
+  say "fuzz: $name without libFuzzer (clang++ has none here), $seconds s"
+  end=$((SECONDS + seconds))
   seed=$(date +%s)
   while [ $SECONDS -lt $end ]; do
-    build/scan_fuzz 20000 "$seed" || fail "the fuzz target failed with seed $seed"
+    "build/${name}_fuzz" 5000 "$seed" || fail "the fuzz target $name failed with seed $seed"
     seed=$((seed + 1))
   done
-  say 'fuzz: nothing found'
+  say "fuzz: $name: nothing found"
+}
+
+fuzz() {
+  local seconds=60 names='scan tls' name openssl
+  case "${1:-}" in '' | *[!0-9]*) ;; *) seconds=$1; shift ;; esac
+  [ $# = 0 ] || names=$*
+  for name in $names; do
+    case $name in
+      scan)
+        fuzz_target scan "$seconds" native/fuzz/scan_fuzz.cc native/line_scan.cc native/content_scan.cc \
+          native/content_send.cc native/proxy_header.cc ;;
+      tls)
+        openssl=$(sh test/setup/openssl.sh) || { say 'fuzz: tls is skipped'; continue; }
+        # shellcheck disable=SC2086
+        fuzz_target tls "$seconds" -Drecv=fuzz_recv -Dsend=fuzz_send native/fuzz/tls_fuzz.cc native/fuzz/tls_play.cc \
+          native/tls_stream.cc native/tls_sessions.cc native/tls_context.cc native/tls_certificate.cc \
+          native/tls_dane.cc native/proxy_header.cc $openssl ;;
+      *) fail "there is no fuzz target $name" 'There are: scan, tls' ;;
+    esac
+  done
 }
 
 verb=${1:-}

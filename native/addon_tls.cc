@@ -28,7 +28,7 @@ napi_value slot(napi_env env, napi_callback_info) { return from_number(env, tls_
 
 /**
  * tlsConfigure(slot, {server, certificates: [{chain, key}], groups: [{certificates, names}], minVersion, ciphers,
- * ciphersuites, ca, crl, namesCa, ticketSecret, sessionSeconds}): '', or what is wrong (the slot stays as it was)
+ * ciphersuites, ca, crl, namesCa, ticketSecret, sessionSeconds, resumption}): '', or what is wrong (the slot stays as it was)
  */
 napi_value configure(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
@@ -54,6 +54,10 @@ napi_value configure(napi_env env, napi_callback_info info) {
   Bytes secret = to_bytes(env, property(env, o, "ticketSecret"));
   setup.ticket_secret.assign(reinterpret_cast<const char*>(secret.at), secret.length);
   setup.session_seconds = to_uint32(env, property(env, o, "sessionSeconds"));
+  std::string resumption = to_text(env, property(env, o, "resumption"));
+  setup.resumption = resumption == "none"    ? TlsResumption::kNone
+                     : resumption == "light" ? TlsResumption::kLight
+                                             : TlsResumption::kFull;
   std::string error;
   std::shared_ptr<TlsContext> context = TlsContext::create(setup, &error);
   if (context != nullptr) tls_slot_set(to_int32(env, args.at[0]), std::move(context));

@@ -132,7 +132,10 @@ void Reactor::watch(Connection* c) {
     // A peer that does not read its replies is not read either, or its unsent output would grow.
     bool unsent = c->out_first != nullptr || transport_blocked(c);
     bool reads = !c->closing && !c->input_parked && !(c->server && unsent);
-    mask = (reads ? UV_READABLE : 0) | (unsent ? UV_WRITABLE : 0);
+    // Output that waits for input would find the socket writable for ever.
+    bool starved = unsent && transport_starved(c);
+    bool writes = unsent && (!starved || transport_blocked(c));
+    mask = (reads || starved ? UV_READABLE : 0) | (writes ? UV_WRITABLE : 0);
   }
   if (mask == c->poll_mask) return;
   c->poll_mask = static_cast<uint8_t>(mask);
@@ -279,7 +282,7 @@ void Reactor::on_poll(uv_poll_t* handle, int status, int events) {
     r->push_pending(c);
     return;
   }
-  if (events & UV_WRITABLE) r->write_output(c);
+  if ((events & UV_WRITABLE) != 0 || transport_starved(c)) r->write_output(c);
   if (c->mode == Mode::kHandshake) {
     if (events & UV_READABLE) r->queue_handshake(c);
     return;
@@ -363,7 +366,13 @@ void Reactor::work(Connection* c) {
   c->unread = false;
   if (c->closing || c->mode == Mode::kFree || c->mode == Mode::kHandshake) return;
   if (!c->held) parse_left(c);
-  if (unread && c->mode != Mode::kClosed) read(c);
+  if (!unread || c->mode == Mode::kClosed) return;
+  // What came before the end is answered before the end is met.
+  if (transport_ended(c) && event_count_ > 0) {
+    want_input(c);
+  } else {
+    read(c);
+  }
 }
 
 void Reactor::flush() {

@@ -36,6 +36,7 @@ void Reactor::read(Connection* c) {
     push_pending(c);
     return;
   }
+  bool starved = transport_starved(c);
   if (c->mode == Mode::kLines) {
     read_lines(c);
   } else if (c->mode == Mode::kProxyHeader) {
@@ -43,6 +44,9 @@ void Reactor::read(Connection* c) {
   } else {
     read_content(c);
   }
+  if (starved) watch(c);
+  // An end without an end of the socket (close_notify) is nothing that polling tells of.
+  if (transport_ended(c)) want_input(c);
 }
 
 /** Input that lies above the socket is read in its turn, since polling does not tell of it. */
@@ -144,7 +148,7 @@ size_t Reactor::take_skipped(Connection* c, const uint8_t* from, size_t count) {
 }
 
 void Reactor::read_lingering(Connection* c) {
-  ssize_t n = transport_receive(c, scratch_, kScratchBytes);
+  ssize_t n = transport_discard(c, scratch_, kScratchBytes);
   if (n == 0 || (n < 0 && n != -EAGAIN)) retire(c, kLocal, 0);
 }
 

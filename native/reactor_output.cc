@@ -185,7 +185,7 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
 
 /** Output is flushed. Unread input would turn close() into a reset that can destroy our last reply on its way. */
 void Reactor::finish_closing(Connection* c) {
-  ssize_t n = transport_receive(c, scratch_, kScratchBytes);
+  ssize_t n = transport_discard(c, scratch_, kScratchBytes);
   bool unread = n > 0 || c->left_length > 0;
   if (!unread || setup_.linger_ms == 0 || (n <= 0 && n != -EAGAIN)) {
     // Nothing is owed to the peer but the end of TLS, which retire says.

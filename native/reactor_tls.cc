@@ -13,7 +13,8 @@ namespace protorelay {
  * is forgotten: whoever sent it, it is not part of what follows (CVE-2011-0411).
  */
 void Reactor::op_secure(Connection* c, const uint32_t* op) {
-  if (c->mode != Mode::kLines || c->tls != nullptr || uint64_t{op[4]} + op[5] > setup_.byte_capacity) return;
+  if (c->mode != Mode::kLines || c->tls != nullptr || c->secure_due) return;
+  if (uint64_t{op[4]} + op[5] > setup_.byte_capacity) return;
   if (c->staged_first != 0) send_staged(c);
   c->drop_left();
   c->skipping = false;

@@ -19,6 +19,8 @@ namespace {
 
 /** Name of a ticket key: whose it is, then which period's. */
 constexpr size_t kTicketMarkBytes = 8;
+/** Of a resumed session with an elliptic exchange alone; what is behind the first is for clients that lack it. */
+constexpr char kLightGroups[] = "X25519:P-256:P-384:P-521:?X448:?X25519MLKEM768:?SecP256r1MLKEM768";
 
 std::mutex& lock() {
   static auto* mutex = new std::mutex();
@@ -37,18 +39,6 @@ struct TextBio {
 };
 
 int no_password(char*, int, int, void*) { return -1; }
-
-/** The keys of one period: 32 bytes that sign tickets, 32 that encrypt them. */
-void ticket_keys(const std::string& secret, uint64_t period, uint8_t* sign, uint8_t* encrypt) {
-  for (uint8_t use = 0; use < 2; ++use) {
-    uint8_t input[9];
-    for (int i = 0; i < 8; ++i) input[i] = static_cast<uint8_t>(period >> (8 * i));
-    input[8] = use;
-    unsigned int length = 0;
-    HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()), input, sizeof input, use == 0 ? sign : encrypt,
-         &length);
-  }
-}
 
 bool add_trust(X509_STORE* store, const std::string& ca, const std::string& crl) {
   TextBio certificates(ca);
@@ -112,7 +102,12 @@ std::shared_ptr<TlsContext> TlsContext::create(const TlsSetup& setup, std::strin
   context->number_ = ++count;
   context->server_ = setup.server;
   context->session_seconds_ = setup.session_seconds;
+  context->resumption_ = setup.resumption;
   context->ticket_secret_ = setup.ticket_secret;
+  uint8_t mark[EVP_MAX_MD_SIZE];
+  HMAC(EVP_sha256(), setup.ticket_secret.data(), static_cast<int>(setup.ticket_secret.size()),
+       reinterpret_cast<const uint8_t*>("name"), 4, mark, nullptr);
+  memcpy(context->ticket_mark_, mark, kTicketMarkBytes);
   std::string trust = setup.ca + setup.crl;
   uint8_t digest[EVP_MAX_MD_SIZE];
   EVP_Digest(trust.data(), trust.size(), digest, nullptr, EVP_sha256(), nullptr);
@@ -123,6 +118,7 @@ std::shared_ptr<TlsContext> TlsContext::create(const TlsSetup& setup, std::strin
 }
 
 TlsContext::~TlsContext() {
+  OPENSSL_cleanse(ticket_keys_, sizeof ticket_keys_);
   for (SSL_CTX* ctx : contexts_) SSL_CTX_free(ctx);
 }
 
@@ -161,6 +157,7 @@ SSL_CTX* TlsContext::make(const TlsSetup& setup, const std::vector<uint32_t>& ce
   if (!add_trust(SSL_CTX_get_cert_store(ctx), setup.ca, setup.crl)) return nullptr;
   X509_VERIFY_PARAM_set_purpose(SSL_CTX_get0_param(ctx),
                                 setup.server ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER);
+  set_resumption(ctx);
   if (!setup.server) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ctx, TlsStream::on_session);
@@ -215,41 +212,76 @@ int TlsContext::on_server_name(SSL* ssl, int*, void* arg) {
 
 // ----------------------------------------------------------------------------------------------------- tickets
 
-/**
- * Keys follow from the secret and the period, so that every thread and process knows them and nothing is stored.
- * A ticket of the period before is taken and replaced.
- */
+void TlsContext::set_resumption(SSL_CTX* ctx) {
+  if (resumption_ == TlsResumption::kNone) {
+    SSL_CTX_set_options(ctx, SSL_OP_ALLOW_NO_DHE_KEX);
+#ifdef SSL_OP_PREFER_NO_DHE_KEX
+    if (server_) SSL_CTX_set_options(ctx, SSL_OP_PREFER_NO_DHE_KEX);
+#endif
+  } else if (server_ && resumption_ == TlsResumption::kLight) {
+    SSL_CTX_set_session_ticket_cb(ctx, nullptr, on_resumption, nullptr);
+  }
+}
+
+/** A ticket that is good: the exchange that goes with it is chosen after this. */
+SSL_TICKET_RETURN TlsContext::on_resumption(SSL* ssl, SSL_SESSION*, const unsigned char*, size_t,
+                                            SSL_TICKET_STATUS status, void*) {
+  switch (status) {
+    case SSL_TICKET_SUCCESS:
+    case SSL_TICKET_SUCCESS_RENEW:
+      SSL_set1_groups_list(ssl, kLightGroups);
+      return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+    default:  // none, or one that is not good: OpenSSL's own answer
+      return SSL_TICKET_RETURN_IGNORE_RENEW;
+  }
+}
+
+/** They follow from the secret and the period, so that every thread and process knows them and nothing is stored. */
+TlsContext::TicketKeys TlsContext::ticket_keys(uint64_t period) {
+  std::lock_guard<std::mutex> guard(ticket_lock_);
+  TicketKeys& keys = ticket_keys_[period % 2];
+  if (keys.made && keys.period == period) return keys;
+  for (uint8_t use = 0; use < 2; ++use) {
+    uint8_t input[9];
+    for (int i = 0; i < 8; ++i) input[i] = static_cast<uint8_t>(period >> (8 * i));
+    input[8] = use;
+    unsigned int length = 0;
+    HMAC(EVP_sha256(), ticket_secret_.data(), static_cast<int>(ticket_secret_.size()), input, sizeof input,
+         use == 0 ? keys.sign : keys.encrypt, &length);
+  }
+  keys.period = period;
+  keys.made = true;
+  return keys;
+}
+
+/** A ticket of the period before is taken and replaced. */
 int TlsContext::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                           int encrypt) {
   auto* self = static_cast<TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
   uint64_t now = static_cast<uint64_t>(time(nullptr)) / self->session_seconds_;
   uint64_t period = now;
-  uint8_t mark[EVP_MAX_MD_SIZE];
-  unsigned int length = 0;
-  HMAC(EVP_sha256(), self->ticket_secret_.data(), static_cast<int>(self->ticket_secret_.size()),
-       reinterpret_cast<const uint8_t*>("name"), 4, mark, &length);
   if (encrypt == 1) {
-    memcpy(name, mark, kTicketMarkBytes);
+    memcpy(name, self->ticket_mark_, kTicketMarkBytes);
     memcpy(name + kTicketMarkBytes, &period, sizeof period);
     if (RAND_bytes(iv, EVP_MAX_IV_LENGTH) != 1) return -1;
   } else {
     memcpy(&period, name + kTicketMarkBytes, sizeof period);
-    if (memcmp(name, mark, kTicketMarkBytes) != 0 || (period != now && period + 1 != now)) return 0;
+    if (memcmp(name, self->ticket_mark_, kTicketMarkBytes) != 0 || (period != now && period + 1 != now)) return 0;
   }
-  uint8_t sign_key[32];
-  uint8_t cipher_key[32];
-  ticket_keys(self->ticket_secret_, period, sign_key, cipher_key);
+  TicketKeys keys = self->ticket_keys(period);
   char digest[] = "SHA256";
-  OSSL_PARAM params[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, sign_key, sizeof sign_key),
+  OSSL_PARAM params[] = {OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, keys.sign, sizeof keys.sign),
                          OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
                          OSSL_PARAM_construct_end()};
   bool good = EVP_MAC_CTX_set_params(mac, params) == 1 &&
-              EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, cipher_key, iv, encrypt) == 1;
-  OPENSSL_cleanse(sign_key, sizeof sign_key);
-  OPENSSL_cleanse(cipher_key, sizeof cipher_key);
+              EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nullptr, keys.encrypt, iv, encrypt) == 1;
+  OPENSSL_cleanse(&keys, sizeof keys);
   if (!good) return -1;
-  // 2 asks for a new ticket: in TLS 1.3 each is used once.
-  return encrypt == 1 || (period == now && SSL_version(ssl) < TLS1_3_VERSION) ? 1 : 2;
+  if (encrypt == 1) return 1;
+  // 2 asks for a new ticket, since clients of TLS 1.3 use each once (RFC 8446, appendix C.4). Where sessions do without
+  // a key exchange the clients are relays like this one: they use one again, which tells nobody more than their address.
+  bool kept = SSL_version(ssl) < TLS1_3_VERSION || self->resumption_ == TlsResumption::kNone;
+  return period == now && kept ? 1 : 2;
 }
 
 // ------------------------------------------------------------------------------------------------------- slots

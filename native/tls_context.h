@@ -7,6 +7,7 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -25,6 +26,12 @@ struct TlsGroup {
   std::vector<std::string> names;
 };
 
+/**
+ * What a resumed session of TLS 1.3 is keyed with besides the ticket: the exchange of a full handshake; an elliptic
+ * one (server; the client has said what else it can); nothing, where the other side takes that too.
+ */
+enum class TlsResumption : uint8_t { kFull, kLight, kNone };
+
 struct TlsSetup {
   bool server = false;
   std::vector<TlsCertificate> certificates;
@@ -42,6 +49,7 @@ struct TlsSetup {
   std::string ticket_secret;
   /** How long a session can be resumed; 0: never. */
   uint32_t session_seconds = 0;
+  TlsResumption resumption = TlsResumption::kFull;
 };
 
 class TlsContext {
@@ -66,14 +74,30 @@ class TlsContext {
   bool build(const TlsSetup& setup);
   SSL_CTX* make(const TlsSetup& setup, const std::vector<uint32_t>& certificates);
   const SSL_CTX* find(const std::string& name) const;
+  void set_resumption(SSL_CTX* ctx);
+  /** Keys of tickets of a period: made once, since making them costs as much as a ticket itself. */
+  struct TicketKeys {
+    uint64_t period = 0;
+    bool made = false;
+    uint8_t sign[32];
+    uint8_t encrypt[32];
+  };
+  TicketKeys ticket_keys(uint64_t period);
   static int on_server_name(SSL* ssl, int* alert, void* arg);
   static int on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                        int encrypt);
+  static SSL_TICKET_RETURN on_resumption(SSL* ssl, SSL_SESSION* session, const unsigned char* name, size_t length,
+                                         SSL_TICKET_STATUS status, void* arg);
 
   bool server_ = false;
   uint64_t number_ = 0;
   uint32_t session_seconds_ = 0;
+  TlsResumption resumption_ = TlsResumption::kFull;
   std::string ticket_secret_;
+  /** This context's own part of a ticket key's name, and the keys of two periods; threads share the context. */
+  uint8_t ticket_mark_[8];
+  std::mutex ticket_lock_;
+  TicketKeys ticket_keys_[2];
   std::string trust_mark_;
   std::vector<SSL_CTX*> contexts_;
   std::unordered_map<std::string, SSL_CTX*> by_name_;

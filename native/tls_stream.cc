@@ -18,12 +18,12 @@ constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kSendFlags = 0;  // node ignores SIGPIPE
 #endif
 
-/** Sessions one reactor remembers. */
-constexpr size_t kMaxSessions = 4096;
 /** Most records that may wait for the kernel; beyond, the peer provokes output and does not read it. */
 constexpr size_t kMaxLeft = 1048576;
 /** Records gathered before they are written. */
 constexpr size_t kGather = 81920;
+/** Most bytes read from the socket in one call: messages that carry nothing must not keep OpenSSL busy for ever. */
+constexpr size_t kMaxDrawn = 262144;
 /** Of a subject; a certificate's own text must not crowd out others. */
 constexpr size_t kMaxSubject = 256;
 /** RFC 9266. */
@@ -44,45 +44,6 @@ bool is_address(const std::string& name) {
 }
 
 }  // namespace
-
-// ---------------------------------------------------------------------------------------------------- sessions
-
-TlsSessions::~TlsSessions() {
-  for (auto& entry : sessions_) SSL_SESSION_free(entry.second);
-}
-
-void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
-  auto at = sessions_.find(key);
-  if (at != sessions_.end()) {
-    SSL_SESSION_free(at->second);
-    at->second = session;
-    return;
-  }
-  if (sessions_.size() >= kMaxSessions) {
-    // Any one: a table this full holds hosts seldom met, and the loss is one full handshake.
-    auto victim = sessions_.begin();
-    SSL_SESSION_free(victim->second);
-    sessions_.erase(victim);
-  }
-  sessions_.emplace(key, session);
-}
-
-SSL_SESSION* TlsSessions::take(const std::string& key) {
-  auto at = sessions_.find(key);
-  if (at == sessions_.end()) return nullptr;
-  SSL_SESSION* session = at->second;
-  if (SSL_SESSION_is_resumable(session) != 1) {
-    sessions_.erase(at);
-    SSL_SESSION_free(session);
-    return nullptr;
-  }
-  if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) {
-    sessions_.erase(at);
-  } else {
-    SSL_SESSION_up_ref(session);
-  }
-  return session;
-}
 
 // --------------------------------------------------------------------------------------------------------- BIO
 
@@ -116,9 +77,17 @@ int TlsStream::bio_write(BIO* bio, const char* from, int count) {
 int TlsStream::bio_read(BIO* bio, char* to, int room) {
   auto* self = static_cast<TlsStream*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
+  if (self->drawn_ >= kMaxDrawn) {
+    BIO_set_retry_read(bio);  // polling tells of the rest
+    return -1;
+  }
   for (;;) {
     ssize_t n = ::recv(self->fd_, to, static_cast<size_t>(room), 0);
-    if (n > 0) return static_cast<int>(n);
+    self->socket_full_ = n == room;
+    if (n > 0) {
+      self->drawn_ += static_cast<size_t>(n);
+      return static_cast<int>(n);
+    }
     if (n == 0) {
       BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
       return 0;
@@ -180,18 +149,14 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
     return self;
   }
   SSL_set_verify(ssl, SSL_VERIFY_PEER, on_verify);
-  X509_VERIFY_PARAM* rules = SSL_get0_param(ssl);
-  if (!name.empty() && is_address(name)) {
-    X509_VERIFY_PARAM_set1_ip_asc(rules, name.c_str());
-  } else if (!name.empty()) {
-    X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    X509_VERIFY_PARAM_set1_host(rules, name.c_str(), name.size());
-    SSL_set_tlsext_host_name(ssl, name.c_str());
+  if (!name.empty() && !self->use_name(name)) {
+    delete self;
+    return nullptr;
   }
   if (!key.empty() && self->context_->resumes()) {
     // Trust is part of the key: a session made without it must not stand in for one made with it.
     self->key_ = std::to_string(self->context_->number()) + (self->strict_ ? " trusted " : " ") + key;
-    if (SSL_SESSION* session = shared->sessions.take(self->key_)) {
+    if (SSL_SESSION* session = shared->sessions.get(self->key_)) {
       SSL_set_session(ssl, session);
       SSL_SESSION_free(session);
     }
@@ -204,6 +169,15 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
   return self;
 }
 
+/** false: it could not be verified, so nothing may be sent. */
+bool TlsStream::use_name(const std::string& name) {
+  X509_VERIFY_PARAM* rules = SSL_get0_param(ssl_);
+  if (is_address(name)) return X509_VERIFY_PARAM_set1_ip_asc(rules, name.c_str()) == 1;
+  X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+  return X509_VERIFY_PARAM_set1_host(rules, name.data(), name.size()) == 1 &&
+         SSL_set_tlsext_host_name(ssl_, name.c_str()) == 1;
+}
+
 TlsStream::~TlsStream() {
   SSL_free(ssl_);
   free(left_);
@@ -211,7 +185,7 @@ TlsStream::~TlsStream() {
 
 int TlsStream::on_session(SSL* ssl, SSL_SESSION* session) {
   auto* self = static_cast<TlsStream*>(SSL_get_app_data(ssl));
-  if (self == nullptr || self->key_.empty()) return 0;
+  if (self == nullptr || self->key_.empty() || !TlsSessions::worth_keeping(ssl, session)) return 0;
   self->shared_->sessions.put(self->key_, session);
   return 1;
 }
@@ -234,17 +208,24 @@ int TlsStream::on_verify(int good, X509_STORE_CTX* store) {
 
 TlsStream::Step TlsStream::handshake(std::string* reason) {
   ERR_clear_error();
-  errno = 0;
+  drawn_ = 0;
   int result = SSL_do_handshake(ssl_);
   int cause = result == 1 ? SSL_ERROR_NONE : SSL_get_error(ssl_, result);
   if (cause == SSL_ERROR_NONE) {
     established_ = true;
   } else if (cause != SSL_ERROR_WANT_READ && cause != SSL_ERROR_WANT_WRITE) {
     *reason = why_failed();
+    // Whatever it was, it is not met again for the sake of a session.
+    if (!key_.empty()) shared_->sessions.drop(key_);
+    ERR_clear_error();
     flush();
     finished_ = true;
     return Step::kFailed;
   }
+  // What was wrong with a certificate that nobody insists on is no error of the next call, whosever that is.
+  ERR_clear_error();
+  // The last word of a server of TLS 1.3 is a ticket, which nobody waits for: one packet has it and what is said next.
+  if (server_ && established_ && left_length_ == 0 && SSL_version(ssl_) >= TLS1_3_VERSION) defer();
   int error = flush();
   if (error != 0) {
     *reason = strerror(-error);
@@ -276,16 +257,22 @@ int TlsStream::failure(int result) {
   }
   int error = socket_error_ != 0 ? socket_error_ : ERR_peek_error() != 0 ? EPROTO : 0;
   finished_ = true;
+  broken_ = error;
   ERR_clear_error();
   return -error;
 }
 
+ssize_t TlsStream::discard(uint8_t* to, size_t room) {
+  if (established_ && !finished_) return receive(to, room);
+  ssize_t n = ::recv(fd_, to, room, 0);
+  return n >= 0 ? n : errno == EWOULDBLOCK || errno == EINTR ? -EAGAIN : -errno;
+}
+
 ssize_t TlsStream::receive(uint8_t* to, size_t room) {
-  if (finished_ || !established_) {
-    // Before the beginning and after the end only the socket's own end is of interest.
-    ssize_t n = ::recv(fd_, to, room, 0);
-    return n >= 0 ? n : errno == EWOULDBLOCK || errno == EINTR ? -EAGAIN : -errno;
-  }
+  // Whatever the socket has to say outside of TLS was not said by the peer of the handshake.
+  if (finished_ || !established_) return -broken_;
+  drawn_ = 0;
+  starved_ = false;
   size_t done = 0;
   while (done < room) {
     ERR_clear_error();
@@ -293,11 +280,16 @@ ssize_t TlsStream::receive(uint8_t* to, size_t room) {
     int result = SSL_read_ex(ssl_, to + done, room - done, &n);
     if (result == 1) {
       done += n;
+      // Polling tells of what the socket has from now on; asking it costs a system call a message.
+      if (!socket_full_ && SSL_has_pending(ssl_) != 1) break;
       continue;
     }
     int error = failure(result);
     int written = flush();  // an alert, or the answer to a key update
-    if (done > 0) break;                  // the end is met again by the next call
+    if (done > 0) {
+      ended_ = error != -EAGAIN;  // and is met again by the next call
+      break;
+    }
     if (error == -EAGAIN && written != 0) return written;
     return error;
   }
@@ -312,8 +304,10 @@ ssize_t TlsStream::encrypt(const uint8_t* from, size_t count) {
     ERR_clear_error();
     size_t n = 0;
     int result = SSL_write_ex(ssl_, from + done, count - done, &n);
+    starved_ = false;
     if (result != 1) {
       int error = failure(result);
+      starved_ = error == -EAGAIN;
       return done > 0 && error == -EAGAIN ? static_cast<ssize_t>(done) : error == 0 ? -EPIPE : error;
     }
     done += n;
@@ -327,6 +321,7 @@ ssize_t TlsStream::encrypt(const uint8_t* from, size_t count) {
 
 ssize_t TlsStream::send(const struct iovec* pieces, size_t count) {
   if (finished_ || !established_) return -EPIPE;
+  drawn_ = 0;
   if (blocked()) {
     int error = flush();
     if (error != 0) return error;
@@ -334,6 +329,7 @@ ssize_t TlsStream::send(const struct iovec* pieces, size_t count) {
   }
   size_t total = 0;
   size_t joined = 0;
+  ssize_t refused = 0;
   // A record takes pieces together until it is full; whole records of one piece go without a copy.
   for (size_t i = 0; i < count && !blocked();) {
     auto* at = static_cast<const uint8_t*>(pieces[i].iov_base);
@@ -358,11 +354,15 @@ ssize_t TlsStream::send(const struct iovec* pieces, size_t count) {
         break;
       }
     }
-    if (n < 0) return n;
+    if (n < 0) {
+      refused = n;
+      break;
+    }
     total += static_cast<size_t>(n);
   }
   int error = flush();
-  return error != 0 ? error : static_cast<ssize_t>(total);
+  if (error != 0) return error;
+  return refused == 0 || (refused == -EAGAIN && total > 0) ? static_cast<ssize_t>(total) : refused;
 }
 
 void TlsStream::finish() {
@@ -388,10 +388,24 @@ void TlsStream::keep(const uint8_t* from, size_t count) {
   left_sent_ = 0;
 }
 
+/** What was gathered goes with the next output. */
+void TlsStream::defer() {
+  if (gathered_ == 0) return;
+  keep(shared_->records, gathered_);
+  gathered_ = 0;
+  deferred_ = true;
+}
+
 /** Writes what waits, then what was gathered: 0 also when the kernel did not take all of it, or -errno. */
 int TlsStream::flush() {
+  if (deferred_ && gathered_ == 0 && !finished_) return socket_error_ == 0 ? 0 : -socket_error_;
   size_t gathered = gathered_;
   gathered_ = 0;
+  if (deferred_) {
+    deferred_ = false;
+    if (gathered > 0) keep(shared_->records, gathered);
+    gathered = 0;
+  }
   if (socket_error_ != 0) return -socket_error_;
   while (left_length_ > 0) {
     ssize_t n = ::send(fd_, left_ + left_sent_, left_length_ - left_sent_, kSendFlags);

@@ -10,30 +10,14 @@
 
 #include <memory>
 #include <string>
-#include <unordered_map>
 
 #include "tls_context.h"
+#include "tls_sessions.h"
 
 namespace protorelay {
 
 /** Whether the peer's certificate is asked for, and whether the handshake fails when it cannot be trusted. */
 enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3, kVerifyDane = 4 };
-
-/** Sessions that a client can resume, by a key of its caller's; bounded, one session a key. */
-class TlsSessions {
- public:
-  TlsSessions() = default;
-  ~TlsSessions();
-  TlsSessions(const TlsSessions&) = delete;
-  TlsSessions& operator=(const TlsSessions&) = delete;
-  /** Takes the session over. */
-  void put(const std::string& key, SSL_SESSION* session);
-  /** The caller's to free; taken out when it is to be used once (RFC 8446, appendix C.4). nullptr: none. */
-  SSL_SESSION* take(const std::string& key);
-
- private:
-  std::unordered_map<std::string, SSL_SESSION*> sessions_;
-};
 
 /** What the connections of one reactor share. */
 struct TlsShared {
@@ -63,15 +47,21 @@ class TlsStream {
 
   /** One step of the handshake. On failure `reason` says why and the alert is on its way. */
   Step handshake(std::string* reason);
-  /** As transport_receive and transport_send. */
+  /** As transport_receive and transport_send: only what the peer encrypted, and nothing after the first error. */
   ssize_t receive(uint8_t* to, size_t room);
+  /** The same for input that nobody will look at; bytes of the socket itself where TLS has not begun or is over. */
+  ssize_t discard(uint8_t* to, size_t room);
   ssize_t send(const struct iovec* pieces, size_t count);
   /** Writes records that wait: 0, also when the kernel does not take all of them, or -errno. */
   int flush();
   /** Records wait for the kernel. */
-  bool blocked() const { return left_length_ > 0; }
+  bool blocked() const { return left_length_ > 0 && !deferred_; }
+  /** Nothing can be encrypted before more is read: the peer began a message of the protocol and did not end it. */
+  bool starved() const { return starved_; }
   /** Input may lie here that polling the socket does not tell of. */
-  bool has_input() const { return !finished_ && SSL_has_pending(ssl_) == 1; }
+  bool has_input() const { return ended_ || (!finished_ && SSL_has_pending(ssl_) == 1); }
+  /** What was received last is all there is: the next call tells of the end, or of the error. */
+  bool ended() const { return ended_; }
   /** Says that no more follows (close_notify), once. */
   void finish();
   /**
@@ -92,11 +82,13 @@ class TlsStream {
   static long bio_control(BIO* bio, int command, long, void*);
   void append_unique(std::string* text) const;
   static int on_verify(int good, X509_STORE_CTX* store);
+  bool use_name(const std::string& name);
   bool use_dane(const std::string& name, const std::string& dane);
   ssize_t encrypt(const uint8_t* from, size_t count);
   int failure(int result);
   std::string why_failed();
   void keep(const uint8_t* from, size_t count);
+  void defer();
 
   SSL* ssl_ = nullptr;
   std::shared_ptr<TlsContext> context_;
@@ -104,18 +96,27 @@ class TlsStream {
   int fd_ = -1;
   bool server_ = false;
   bool established_ = false;
+  /** No more output. */
   bool finished_ = false;
+  /** OpenSSL gave up, for this errno. */
+  int broken_ = 0;
+  bool ended_ = false;
+  bool starved_ = false;
   bool strict_ = false;
   /** Output must not be written any more: the socket failed. */
   int socket_error_ = 0;
   int verify_error_ = 0;
   std::string key_;
+  /** The socket gave all that was asked for, and may have more. */
+  bool socket_full_ = false;
+  size_t drawn_ = 0;
   /** Bytes in shared_->records. */
   size_t gathered_ = 0;
-  /** Records the kernel did not take. */
+  /** Records the kernel did not take; or that were not shown to it yet, since they go well with what follows. */
   uint8_t* left_ = nullptr;
   size_t left_length_ = 0;
   size_t left_sent_ = 0;
+  bool deferred_ = false;
 };
 
 }  // namespace protorelay

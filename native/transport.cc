@@ -11,14 +11,21 @@ constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kSendFlags = 0;  // node ignores SIGPIPE
 #endif
 
-ssize_t transport_receive(Connection* c, uint8_t* to, size_t room) {
-  if (c->tls != nullptr) return c->tls->receive(to, room);
+static ssize_t receive_plain(int fd, uint8_t* to, size_t room) {
   for (;;) {
-    ssize_t n = ::recv(c->fd, to, room, 0);
+    ssize_t n = ::recv(fd, to, room, 0);
     if (n >= 0) return n;
     if (errno == EINTR) continue;
     return errno == EWOULDBLOCK ? -EAGAIN : -errno;
   }
+}
+
+ssize_t transport_receive(Connection* c, uint8_t* to, size_t room) {
+  return c->tls != nullptr ? c->tls->receive(to, room) : receive_plain(c->fd, to, room);
+}
+
+ssize_t transport_discard(Connection* c, uint8_t* to, size_t room) {
+  return c->tls != nullptr ? c->tls->discard(to, room) : receive_plain(c->fd, to, room);
 }
 
 ssize_t transport_send(Connection* c, const struct iovec* pieces, size_t count) {

@@ -365,6 +365,8 @@ export interface TlsSetup {
   ticketSecret: Uint8Array;
   /** How long sessions can be resumed; 0: never. */
   sessionSeconds: number;
+  /** Key exchange of a session that TLS 1.3 resumes; light: of a server. */
+  resumption: 'full' | 'light' | 'none';
 }
 
 /** A place for a TLS context, known by its number in every thread of the process; empty at first. */

@@ -54,6 +54,7 @@ const tls = z.strictObject({
   handshake_timeout_ms: ms(100, 600_000).default(30_000).describe('Time for a handshake; then the connection is closed.').meta(live),
   max_handshakes: count(1, 100_000).default(200).describe('Handshakes under way in one session thread; STARTTLS beyond gets 454 4.7.0, implicit TLS waits. Whatever their number, connections that are established have their share of every turn.'),
   session_lifetime_ms: ms(0, 7 * day).default(7_200_000).describe('How long a client may resume a session (tickets, good in all processes of this host until it restarts); 0: never.').meta(live),
+  resumption_key_exchange: z.enum(['full', 'light', 'none']).default('full').describe('What TLS 1.3 makes a resumed session’s keys of, besides the ticket. full: the key exchange of a first handshake (hybrid with ML-KEM where both sides know it). light: X25519 alone: three quarters of the CPU of a first handshake. none: nothing, with clients that offer that (our own deliveries do with `delivery.tls.resumption_key_exchange`): half of the CPU, but whoever gets hold of the ticket key, which lies in memory only, can read these sessions.').meta(live),
   watch_interval_ms: ms(0, day).default(30_000).describe('How often certificate files are looked at for a change; 0: only on reload.').meta(live),
 });
 
@@ -174,6 +175,7 @@ const deliveryTls = z.strictObject({
   ciphersuites: z.string().min(1).optional().describe(CIPHERSUITES).meta(live),
   handshake_timeout_ms: ms(100, 600_000).default(30_000).describe('Time for a handshake.').meta(live),
   resume_sessions: z.boolean().default(true).describe('Resume sessions with hosts that let us.').meta(live),
+  resumption_key_exchange: z.enum(['full', 'none']).default('full').describe('full: a resumed session of TLS 1.3 has a key exchange of its own. none: hosts that prefer none may leave it out; they save most of the CPU of it, and whoever gets hold of their ticket key can read these sessions.').meta(live),
 });
 
 const redis = z.strictObject({

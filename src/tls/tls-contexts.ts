@@ -120,6 +120,7 @@ export class TlsContexts {
       namesCa: tls.client_ca_file !== undefined,
       ticketSecret: this.#secret,
       sessionSeconds: Math.ceil(tls.session_lifetime_ms / 1000),
+      resumption: tls.resumption_key_exchange,
       ...rulesOf(tls),
     };
   }
@@ -214,6 +215,7 @@ function clientSetup({ delivery: { tls } }: Config): TlsSetup {
     namesCa: false,
     ticketSecret: new Uint8Array(0),
     sessionSeconds: tls.resume_sessions ? 1 : 0,
+    resumption: tls.resumption_key_exchange,
     ...rulesOf(tls),
   };
 }

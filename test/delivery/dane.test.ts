@@ -80,7 +80,14 @@ async function attempt(setting: Setting): Promise<Seen> {
   for (const [name, records] of Object.entries(more ?? {}))
     dns.set(name.replace('PORT', `${sink.port}`), records);
   const slot = tlsSlot();
-  const rules = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false } as const;
+  const rules = {
+    minVersion: 'TLSv1.2',
+    ciphers: '',
+    ciphersuites: '',
+    crl: '',
+    namesCa: false,
+    resumption: 'full',
+  } as const;
   configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 1 }); // biome-ignore format: one call
   const policy = sts === undefined ? undefined : { policy: async () => parsePolicy(sts) };
   const destination = hop === undefined ? 'one.test' : (hop.destination ?? 'smarthost');

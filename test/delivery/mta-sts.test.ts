@@ -143,7 +143,14 @@ test('a domain that enforces gets its mail from exchangers it names, with verifi
   const sink = await startSink({ tls: { cert: LABEL.certificate, key: LABEL.key } });
   const attempt = async (ca: string, over: object = {}, domain = 'one.test') => {
     const slot = tlsSlot();
-    const rules = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false } as const;
+    const rules = {
+      minVersion: 'TLSv1.2',
+      ciphers: '',
+      ciphersuites: '',
+      crl: '',
+      namesCa: false,
+      resumption: 'full',
+    } as const;
     configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 0 }); // biome-ignore format: one call
     const options = { maxDomains: 5, now: Date.now };
     const fetch = domain === 'one.test' ? fetcher(LABEL.certificate) : async () => ENFORCE;

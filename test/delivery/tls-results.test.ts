@@ -74,7 +74,14 @@ async function sessionsOf(setting: Case): Promise<{ fate: string | undefined; se
     now: Date.now,
   });
   const slot = tlsSlot();
-  const fixed = { minVersion: 'TLSv1.2', ciphers: '', ciphersuites: '', crl: '', namesCa: false } as const;
+  const fixed = {
+    minVersion: 'TLSv1.2',
+    ciphers: '',
+    ciphersuites: '',
+    crl: '',
+    namesCa: false,
+    resumption: 'full',
+  } as const;
   configureTls(slot, { ...fixed, server: false, certificates: [], groups: [], ca: authority.ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 0 }); // biome-ignore format: one call
   const delivery = {
     mx_port: sink.port,

@@ -25,6 +25,7 @@ function slotOf(over: Partial<TlsSetup> = {}): number {
     namesCa: false,
     ticketSecret: Buffer.alloc(0),
     sessionSeconds: 1,
+    resumption: 'full',
     ...over,
   });
   return slot;

@@ -18,6 +18,7 @@ const DEFAULTS: TlsSetup = {
   namesCa: false,
   ticketSecret: SECRET,
   sessionSeconds: 3600,
+  resumption: 'full',
 };
 
 export const LOCALHOST_PAIR = { chain: LOCALHOST.certificate, key: LOCALHOST.key };

@@ -234,6 +234,19 @@ test('a server without sessions gives no tickets', async () => {
   }
 });
 
+test('a session that comes with a great deal of certificates is not kept', async () => {
+  const more = Array.from({ length: 45 }, (_, i) => makeSelfSigned([`ca${i}.test`], 1, 'ecdsa').certificate);
+  const chain = LOCALHOST.certificate + more.join('');
+  const pair = { server: serverSlot({ certificates: [{ ...LOCALHOST_PAIR, chain }] }), client: clientSlot() };
+  for (let i = 0; i < 2; i++) {
+    const { server, clientFacts } = await secured(rig, pair, { key: 'long' });
+    assert.equal(clientFacts.resumed, false);
+    rig.reactor.sendLatin1(server, `220 ${i}\r\n`);
+    rig.reactor.flush();
+    await rig.until(() => rig.lines().at(-1) === `220 ${i}`);
+  }
+});
+
 test('trust refuses a name that is not the certificate’s and one nobody vouches for; without it both are told', async () => {
   await assert.rejects(secured(rig, slots, { name: 'other.example' }), /hostname mismatch|alert/i);
   const distrusting = { server: slots.server, client: clientSlot({ ca: '' }) };

@@ -3,33 +3,21 @@
  * without a word from their owner. Rows that another node is claiming are skipped, not waited for.
  */
 import type { Connection } from 'mariadb';
-import type { BodyType, ReturnType } from '../../mail/envelope.ts';
 import type { Job, JobRecipient } from '../../mail/job.ts';
 import type { ClaimRequest } from '../database.ts';
+import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
 import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
-interface DueRow {
+interface DueRow extends AttemptRow {
   id: string;
   state: string;
   dueAt: number;
-  attempts: number;
-  fence: number;
   waiting: number;
-  delayNotified: number;
   seqs: string;
 }
 
-interface MailRow extends MailFacts {
-  reversePath: string;
-  body: string;
-  smtpUtf8: number;
-  ret: string | null;
-  envid: string | null;
-  submitter: string | null;
-  trace: string;
-  receivedAtMs: number;
-}
+type LeasedMail = MailRow & MailFacts;
 
 interface RecipientRow {
   id: string;
@@ -54,6 +42,7 @@ export interface Leased {
   nextDueMs: number | null;
 }
 
+const NOT_LOADED = -1;
 /** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
 const MANY_RECIPIENTS = 100;
 
@@ -76,10 +65,9 @@ export async function leaseRows(
   if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
   const ids = rows.map(({ id }) => id);
   const [found] = await Promise.all([
-    selectIn<MailRow & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
+    selectIn<LeasedMail & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
       connection,
-      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
-         m.received_at AS receivedAtMs, r.seq, r.address, r.notify, r.orcpt
+      `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, r.seq, r.address, r.notify, r.orcpt
        FROM mails m LEFT JOIN mail_recipients r
          ON r.mail_id = m.id AND m.recipients <= ${FEW_RECIPIENTS} AND r.status = 'waiting'
        WHERE m.id IN %`,
@@ -91,7 +79,7 @@ export async function leaseRows(
       [leaseUntilMs, owner, destination, ...ids],
     ),
   ]);
-  const mailOf = new Map<string, MailRow>();
+  const mailOf = new Map<string, LeasedMail>();
   const waiting = new WaitingRecipients(rows);
   for (const row of found) {
     mailOf.set(row.id, row);
@@ -102,9 +90,9 @@ export async function leaseRows(
     waiting.readMany(connection, mailOf),
   ]);
   const leased = rows.map((row) => {
-    const mail = mailOf.get(row.id) as MailRow;
+    const mail = mailOf.get(row.id) as LeasedMail;
     return {
-      job: jobOf(row, mail, destination, waiting.of(row.id)),
+      job: jobOf(mail, row, destination, waiting.of(row.id), NOT_LOADED),
       mail,
       state: row.state === 'SENDING' ? 'PENDING' : row.state,
       dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
@@ -148,13 +136,13 @@ class WaitingRecipients {
   }
 
   /** Reads those of mails with many. */
-  async readMany(connection: Connection, mailOf: ReadonlyMap<string, MailRow>): Promise<void> {
+  async readMany(connection: Connection, mailOf: ReadonlyMap<string, LeasedMail>): Promise<void> {
     const columns =
       "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
     const whole: string[] = [];
     const parts: Promise<RecipientRow[]>[] = [];
     for (const { id, waiting } of this.#rows) {
-      const { recipients } = mailOf.get(id) as MailRow;
+      const { recipients } = mailOf.get(id) as LeasedMail;
       if (recipients <= FEW_RECIPIENTS) continue;
       if (recipients <= Math.max(MANY_RECIPIENTS, 4 * waiting)) whole.push(id);
       else
@@ -186,28 +174,6 @@ function contains(runs: readonly Run[], seq: number): boolean {
     else return true;
   }
   return false;
-}
-
-function jobOf(row: DueRow, mail: MailRow, destination: string, recipients: JobRecipient[]): Job {
-  const job: Job = {
-    queueId: row.id,
-    destination,
-    attempts: row.attempts,
-    fence: row.fence + 1,
-    reversePath: mail.reversePath,
-    body: mail.body as BodyType,
-    smtpUtf8: mail.smtpUtf8 === 1,
-    trace: mail.trace,
-    content: -1,
-    sizeBytes: mail.sizeBytes,
-    receivedAtMs: mail.receivedAtMs,
-    delayNotified: row.delayNotified === 1,
-    recipients,
-  };
-  if (mail.ret !== null) job.ret = mail.ret as ReturnType;
-  if (mail.envid !== null) job.envid = mail.envid;
-  if (mail.submitter !== null) job.submitter = mail.submitter;
-  return job;
 }
 
 /** The earliest row of the destination that waits; null when none does. */

@@ -6,6 +6,7 @@ import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ContentRef } from '../../storage/storage.ts';
 import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
 const MAIL = `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
@@ -71,26 +72,12 @@ export async function bulk(connection: Connection, sql: string, rows: readonly R
 }
 
 function mailRow({ entry: { message, plan }, ref, attachments }: Insertion): Row {
-  const { envelope, client } = message;
   return [
-    message.queueId,
-    envelope.reversePath,
-    envelope.body,
-    envelope.smtpUtf8 ? 1 : 0,
-    envelope.ret ?? null,
-    envelope.envid ?? null,
-    envelope.submitter ?? null,
-    message.trace,
-    message.sizeBytes,
-    message.receivedAtMs,
-    client.address,
-    client.helo,
-    client.protocol,
-    client.sessionId,
+    ...mailValues(message),
     ref.object,
     ref.offset,
     attachments.length,
-    envelope.recipients.length,
+    message.envelope.recipients.length,
     plan.length,
   ];
 }

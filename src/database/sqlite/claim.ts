@@ -1,28 +1,17 @@
 /** Leases due rows of one destination to this node and loads what is needed to attempt them. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
-import type { BodyType, ReturnType } from '../../mail/envelope.ts';
 import type { Job, JobRecipient } from '../../mail/job.ts';
 import { type Arena, NO_CONTENT } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ClaimRequest, ClaimResult } from '../database.ts';
+import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { contentRef, type MailFacts } from './erase.ts';
 
-interface DueRow extends MailFacts {
+interface DueRow extends MailRow, MailFacts, AttemptRow {
   seqs: string;
-  attempts: number;
-  fence: number;
   waiting: number;
-  delayNotified: number;
-  reversePath: string;
-  body: string;
-  smtpUtf8: number;
-  ret: string | null;
-  envid: string | null;
-  submitter: string | null;
-  trace: string;
-  receivedAtMs: number;
 }
 
 interface Unread {
@@ -55,8 +44,7 @@ export class Claimer {
     this.#arena = arena;
     this.#due = db.prepare(
       `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified,
-         m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
-         m.received_at AS receivedAtMs, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
+         ${MAIL_ROW}, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
          m.content_parts AS contentParts, m.attachments
        FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,
@@ -105,7 +93,7 @@ export class Claimer {
           break;
         }
         recipients += row.waiting;
-        jobs.push(this.#job(row, destination, content));
+        jobs.push(jobOf(row, row, destination, this.#jobRecipients(row), content));
       }
       // The storage as a whole may be in trouble: a pause before more rows are put off.
       if (jobs.length === 0 && missing.length > 0) short = true;
@@ -155,28 +143,6 @@ export class Claimer {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
-  }
-
-  #job(row: DueRow, destination: string, content: number): Job {
-    const job: Job = {
-      queueId: row.id,
-      destination,
-      attempts: row.attempts,
-      fence: row.fence + 1,
-      reversePath: row.reversePath,
-      body: row.body as BodyType,
-      smtpUtf8: row.smtpUtf8 === 1,
-      trace: row.trace,
-      content,
-      sizeBytes: row.sizeBytes,
-      receivedAtMs: row.receivedAtMs,
-      delayNotified: row.delayNotified === 1,
-      recipients: this.#jobRecipients(row),
-    };
-    if (row.ret !== null) job.ret = row.ret as ReturnType;
-    if (row.envid !== null) job.envid = row.envid;
-    if (row.submitter !== null) job.submitter = row.submitter;
-    return job;
   }
 
   #jobRecipients(row: DueRow): JobRecipient[] {

@@ -4,6 +4,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { Recipient } from '../../mail/envelope.ts';
 import type { ContentRef } from '../../storage/storage.ts';
 import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
 /** Rows per statement for long recipient lists: 10,000 recipients in 313 statements. */
@@ -44,29 +45,15 @@ export class MessageInserter {
     leaseUntilMs: number,
   ): void {
     const { message, plan } = entry;
-    const { envelope, client } = message;
     this.#mail.run(
-      message.queueId,
-      envelope.reversePath,
-      envelope.body,
-      envelope.smtpUtf8 ? 1 : 0,
-      envelope.ret ?? null,
-      envelope.envid ?? null,
-      envelope.submitter ?? null,
-      message.trace,
-      message.sizeBytes,
-      message.receivedAtMs,
-      client.address,
-      client.helo,
-      client.protocol,
-      client.sessionId,
+      ...mailValues(message),
       ref.object === '' ? null : ref.object,
       ref.offset,
       ref.parts,
       attachments.length,
       plan.length,
     );
-    this.#insertRecipients(message.queueId, envelope.recipients);
+    this.#insertRecipients(message.queueId, message.envelope.recipients);
     this.#insertOutbox(entry, nowMs, leaseUntilMs);
     for (let seq = 0; seq < attachments.length; seq++) {
       const { name, type, sizeBytes, offset } = attachments[seq] as Attachment;

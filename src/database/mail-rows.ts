@@ -1,0 +1,79 @@
+/** Rows of mails as every engine writes them, and as they become jobs again. */
+import type { BodyType, ReturnType } from '../mail/envelope.ts';
+import type { Job, JobRecipient } from '../mail/job.ts';
+import type { Message } from '../mail/message.ts';
+
+/** What a row of `mails m` says of its message. */
+export interface MailRow {
+  id: string;
+  sizeBytes: number;
+  reversePath: string;
+  body: string;
+  smtpUtf8: number;
+  ret: string | null;
+  envid: string | null;
+  submitter: string | null;
+  trace: string;
+  receivedAtMs: number;
+}
+
+/** What a row of the outbox says of its attempts. */
+export interface AttemptRow {
+  attempts: number;
+  fence: number;
+  delayNotified: number;
+}
+
+/** Of a MailRow, but for what says where its content is. */
+export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
+  m.received_at AS receivedAtMs`;
+
+/** The values of a message's row, from `id` to `session_id`. */
+export function mailValues(message: Message): (string | number | null)[] {
+  const { queueId, envelope, client, trace, sizeBytes, receivedAtMs } = message;
+  return [
+    queueId,
+    envelope.reversePath,
+    envelope.body,
+    envelope.smtpUtf8 ? 1 : 0,
+    envelope.ret ?? null,
+    envelope.envid ?? null,
+    envelope.submitter ?? null,
+    trace,
+    sizeBytes,
+    receivedAtMs,
+    client.address,
+    client.helo,
+    client.protocol,
+    client.sessionId,
+  ];
+}
+
+/** A row that is being leased, as the job of its next attempt. */
+export function jobOf(
+  mail: MailRow,
+  row: AttemptRow,
+  destination: string,
+  recipients: JobRecipient[],
+  content: number,
+): Job {
+  const job: Job = {
+    queueId: mail.id,
+    destination,
+    attempts: row.attempts,
+    fence: row.fence + 1,
+    reversePath: mail.reversePath,
+    body: mail.body as BodyType,
+    smtpUtf8: mail.smtpUtf8 === 1,
+    trace: mail.trace,
+    content,
+    sizeBytes: mail.sizeBytes,
+    receivedAtMs: mail.receivedAtMs,
+    delayNotified: row.delayNotified === 1,
+    recipients,
+  };
+  if (mail.ret !== null) job.ret = mail.ret as ReturnType;
+  if (mail.envid !== null) job.envid = mail.envid;
+  if (mail.submitter !== null) job.submitter = mail.submitter;
+  return job;
+}
