@@ -11,12 +11,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createArena } from '../src/native.ts';
+import { freePort } from '../test/support/free-port.ts';
 import { RelayFixture } from '../test/support/relay-fixture.ts';
 import { startBareServer } from './lib/bare-server.ts';
 import { type Fates, Hostile, KINDS, type Kind } from './lib/hostile.ts';
 import { LoadClient } from './lib/load-client.ts';
 import { threadCpuSeconds, treeCpuSeconds } from './lib/proc.ts';
-import { accepting, freePort } from './lib/servers.ts';
+import { accepting } from './lib/servers.ts';
 
 const USAGE = `usage: node bench/hostile.ts [--per-second N] [--rate N] [--addresses N] [--seconds N] [--rounds N]
   --per-second N  hostile connections a second (default 1000)

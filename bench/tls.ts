@@ -10,7 +10,6 @@
 import { type ChildProcess, execFileSync, fork, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -26,6 +25,7 @@ import {
   type TlsSetup,
   tlsSlot,
 } from '../src/native.ts';
+import { freePort } from '../test/support/free-port.ts';
 import { readOptions } from './lib/options.ts';
 
 const KILOBYTE = 1024;
@@ -265,14 +265,6 @@ const begin = (): ChildProcess => fork(import.meta.filename, ['child']);
 function cpuOf(pid: number): number {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) * 10_000;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((done) => server.once('listening', done));
-  const { port } = server.address() as { port: number };
-  await new Promise((done) => server.close(done));
-  return port;
 }
 
 async function reachable(port: number): Promise<void> {

@@ -5,9 +5,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { freePort } from '../../test/support/free-port.ts';
 import { programPath } from '../../test/support/programs.ts';
 import { RelayFixture, type Settings } from '../../test/support/relay-fixture.ts';
 import { Child, type Ended } from './child.ts';
@@ -23,17 +24,6 @@ export interface Server {
   cpuSeconds(): number;
   peakBytes(): number;
   stop(): Promise<void>;
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolvePort, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolvePort(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
 
 /** Resolves when something accepts on the port. */

@@ -8,11 +8,10 @@ import { parsePolicy } from '../../src/delivery/sts-policy.ts';
 import { reportDestination } from '../../src/mail/destination.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
-import { configureTls, tlsSlot } from '../../src/native.ts';
 import { Authority, lacksOpenssl } from '../support/authority.ts';
 import { type DnsName, DnsServer } from '../support/dns-server.ts';
 import type { ScriptedSink, SinkTls } from '../support/scripted-sink.ts';
-import { fates, outcomeOf, startSender, startSink } from './harness.ts';
+import { clientTls, fates, outcomeOf, startSender, startSink } from './harness.ts';
 
 const skip = lacksOpenssl;
 const authority = skip === false ? new Authority() : (undefined as unknown as Authority);
@@ -79,16 +78,7 @@ async function attempt(setting: Setting): Promise<Seen> {
   dns.set(owned, { ...(tlsa === undefined ? {} : { TLSA: tlsa }), secure: true, ...owner });
   for (const [name, records] of Object.entries(more ?? {}))
     dns.set(name.replace('PORT', `${sink.port}`), records);
-  const slot = tlsSlot();
-  const rules = {
-    minVersion: 'TLSv1.2',
-    ciphers: '',
-    ciphersuites: '',
-    crl: '',
-    namesCa: false,
-    resumption: 'full',
-  } as const;
-  configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 1 }); // biome-ignore format: one call
+  const slot = clientTls(ca);
   const policy = sts === undefined ? undefined : { policy: async () => parsePolicy(sts) };
   const destination = hop === undefined ? 'one.test' : (hop.destination ?? 'smarthost');
   const next = { host: hop?.host ?? 'mx.one.test', port: sink.port, ...(hop?.tls && { tls: hop.tls }) };

@@ -23,7 +23,15 @@ import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
-import { type Arena, createArena, createReactor, NO_CONTENT } from '../../src/native.ts';
+import {
+  type Arena,
+  configureTls,
+  createArena,
+  createReactor,
+  NO_CONTENT,
+  type TlsSetup,
+  tlsSlot,
+} from '../../src/native.ts';
 import { DsnWriter } from '../../src/report/dsn.ts';
 import { isTooOld, nextAttempt } from '../../src/scheduler/retry.ts';
 import { ScriptedSink, type SinkOptions } from '../support/scripted-sink.ts';
@@ -213,6 +221,27 @@ export function startSender(
   const harness = new Harness(input, arenaBytes, tlsSlot, sts);
   open.add(harness);
   return harness;
+}
+
+/** A client's TLS context that trusts these authorities. @returns its slot. */
+export function clientTls(ca: string, over: Partial<TlsSetup> = {}): number {
+  const slot = tlsSlot();
+  configureTls(slot, {
+    server: false,
+    certificates: [],
+    groups: [],
+    minVersion: 'TLSv1.2',
+    ciphers: '',
+    ciphersuites: '',
+    ca,
+    crl: '',
+    namesCa: false,
+    ticketSecret: Buffer.alloc(0),
+    sessionSeconds: 1,
+    resumption: 'full',
+    ...over,
+  });
+  return slot;
 }
 
 /** A sink that is stopped with the test file at the latest. */

@@ -7,9 +7,9 @@ import { Dns, type DnsAnswer } from '../../src/delivery/dns.ts';
 import { MtaSts } from '../../src/delivery/mta-sts.ts';
 import { stsFetcher } from '../../src/delivery/sts-fetch.ts';
 import { allowsExchanger, parsePolicy } from '../../src/delivery/sts-policy.ts';
-import { configureTls, makeSelfSigned, tlsSlot } from '../../src/native.ts';
+import { makeSelfSigned } from '../../src/native.ts';
 import { DnsServer } from '../support/dns-server.ts';
-import { fates, outcomeOf, startSender, startSink } from './harness.ts';
+import { clientTls, fates, outcomeOf, startSender, startSink } from './harness.ts';
 
 const ENFORCE = 'version: STSv1\r\nmode: enforce\r\nmx: mx.one.test\r\nmx: *.pool.test\r\nmax_age: 1000\r\n';
 
@@ -142,16 +142,7 @@ test('the policy is fetched from mta-sts.DOMAIN, verified, without redirects, as
 test('a domain that enforces gets its mail from exchangers it names, with verified TLS, or not at all', async () => {
   const sink = await startSink({ tls: { cert: LABEL.certificate, key: LABEL.key } });
   const attempt = async (ca: string, over: object = {}, domain = 'one.test') => {
-    const slot = tlsSlot();
-    const rules = {
-      minVersion: 'TLSv1.2',
-      ciphers: '',
-      ciphersuites: '',
-      crl: '',
-      namesCa: false,
-      resumption: 'full',
-    } as const;
-    configureTls(slot, { ...rules, server: false, certificates: [], groups: [], ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 0 }); // biome-ignore format: one call
+    const slot = clientTls(ca, { sessionSeconds: 0 });
     const options = { maxDomains: 5, now: Date.now };
     const fetch = domain === 'one.test' ? fetcher(LABEL.certificate) : async () => ENFORCE;
     const sts = new MtaSts({ ...options, dns: dns(), fetch });

@@ -9,11 +9,10 @@ import { Dns } from '../../src/delivery/dns.ts';
 import { MtaSts } from '../../src/delivery/mta-sts.ts';
 import { stsFetcher } from '../../src/delivery/sts-fetch.ts';
 import type { TlsFailure, TlsSession } from '../../src/mail/tls-session.ts';
-import { configureTls, tlsSlot } from '../../src/native.ts';
 import { Authority, type Identity, lacksOpenssl } from '../support/authority.ts';
 import { type DnsName, DnsServer } from '../support/dns-server.ts';
 import type { SinkTls } from '../support/scripted-sink.ts';
-import { fates, startSender, startSink } from './harness.ts';
+import { clientTls, fates, startSender, startSink } from './harness.ts';
 
 const skip = lacksOpenssl;
 let authority: Authority;
@@ -73,16 +72,7 @@ async function sessionsOf(setting: Case): Promise<{ fate: string | undefined; se
     maxDomains: 5,
     now: Date.now,
   });
-  const slot = tlsSlot();
-  const fixed = {
-    minVersion: 'TLSv1.2',
-    ciphers: '',
-    ciphersuites: '',
-    crl: '',
-    namesCa: false,
-    resumption: 'full',
-  } as const;
-  configureTls(slot, { ...fixed, server: false, certificates: [], groups: [], ca: authority.ca, ticketSecret: Buffer.alloc(0), sessionSeconds: 0 }); // biome-ignore format: one call
+  const slot = clientTls(authority.ca, { sessionSeconds: 0 });
   const delivery = {
     mx_port: sink.port,
     refuse_loopback_mx: false,

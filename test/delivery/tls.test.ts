@@ -1,35 +1,17 @@
 /** Deliveries over TLS to a scripted peer: every mode, every kind of certificate, every way to fail. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { configureTls, makeSelfSigned, type TlsSetup, tlsSlot } from '../../src/native.ts';
+import { makeSelfSigned, type TlsSetup } from '../../src/native.ts';
 import { Authority, lacksOpenssl } from '../support/authority.ts';
 import type { ScriptedSink, SinkOptions, SinkTls } from '../support/scripted-sink.ts';
-import { fates, type Harness, outcomeOf, startSender, startSink } from './harness.ts';
+import { clientTls, fates, type Harness, outcomeOf, startSender, startSink } from './harness.ts';
 
 const skip = lacksOpenssl;
 const authority = skip === false ? new Authority() : (undefined as unknown as Authority);
 after(() => authority?.remove());
 const good = skip === false ? authority.issue(['localhost', '127.0.0.1']) : { cert: '', key: '' };
 
-function slotOf(over: Partial<TlsSetup> = {}): number {
-  const slot = tlsSlot();
-  configureTls(slot, {
-    server: false,
-    certificates: [],
-    groups: [],
-    minVersion: 'TLSv1.2',
-    ciphers: '',
-    ciphersuites: '',
-    ca: authority.ca,
-    crl: '',
-    namesCa: false,
-    ticketSecret: Buffer.alloc(0),
-    sessionSeconds: 1,
-    resumption: 'full',
-    ...over,
-  });
-  return slot;
-}
+const slotOf = (over: Partial<TlsSetup> = {}): number => clientTls(authority.ca, over);
 
 interface Setting {
   mode?: string;

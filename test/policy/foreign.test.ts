@@ -1,13 +1,12 @@
 /** PROXY and XCLIENT as programs that nobody here wrote speak them: swaks, haproxy. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { run } from '../support/child.ts';
+import { freePort } from '../support/free-port.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
@@ -72,14 +71,6 @@ test('swaks: XCLIENT', options('swaks'), async () => {
   assert.equal(ran.code, 0, ran.stdout + ran.stderr);
   assert.match(await received(ran.stdout), /\(\[198\.51\.100\.9\]\)/);
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  return port;
-}
 
 for (const [name, keyword] of [
   ['1', 'send-proxy'],

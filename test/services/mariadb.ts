@@ -14,12 +14,12 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, createConnection } from 'mariadb';
 import { configSchema, type ServerConfig } from '../../src/config/schema.ts';
+import { freePort } from '../support/free-port.ts';
 import { programPath } from '../support/programs.ts';
 
 const START_MS = 30_000;
@@ -302,16 +302,5 @@ function threadStates(pid: number): string[] {
     } catch {
       return []; // it ended meanwhile
     }
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
   });
 }

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
-import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,6 +12,7 @@ import { makeSelfSigned } from '../../src/native.ts';
 import type { TlsReport } from '../../src/report/tls-rpt.ts';
 import { filesBelow } from '../storage/providers.ts';
 import { fate } from '../support/fates.ts';
+import { freeUdpPort } from '../support/free-port.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -30,15 +30,6 @@ const FORGED = 'cd'.repeat(32);
 let unbound: ChildProcess;
 let sink: ScriptedSink;
 let relay: RelayFixture;
-
-async function freePort(): Promise<number> {
-  const socket = createSocket('udp4');
-  socket.bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const { port } = socket.address();
-  socket.close();
-  return port;
-}
 
 /** Hosts of signed.test: one each for a record that matches, one that does not, one forged after signing, and none. */
 function zone(origin: string, port: number): string {
@@ -97,7 +88,7 @@ async function startUnbound(port: number): Promise<void> {
 /** A port that is free for UDP may be somebody's for TCP. */
 async function unboundPort(): Promise<number> {
   for (let tries = 1; ; tries++) {
-    const port = await freePort();
+    const port = await freeUdpPort();
     try {
       await startUnbound(port);
       return port;
