@@ -10,6 +10,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { enterSimulation } from './cluster/hooks.ts';
 
 enterSimulation(process.env.SIM_MUTATION);
@@ -63,6 +65,22 @@ test('cluster: a seed gives the same world again', async () => {
   const [first, second] = [await simulate(scenario, 7), await simulate(scenario, 7)];
   assert.equal(second.digest, first.digest);
   assert.notEqual((await simulate(scenario, 8)).digest, first.digest);
+});
+
+test('cluster: a world that is over leaves nothing in memory, so that thousands can follow each other', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const heapBytes = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const [scenario] = SCENARIOS as [(typeof SCENARIOS)[number]];
+  for (let seed = 1; seed <= 3; seed++) await simulate(scenario, seed);
+  const before = heapBytes();
+  for (let seed = 1; seed <= 6; seed++) await simulate(scenario, seed);
+  const each = (heapBytes() - before) / 6;
+  // One that stays is several megabytes.
+  assert.ok(each < 1_000_000, `${Math.round(each / 1000)} KB each`);
 });
 
 test('cluster: a shard that is away for long holds up no mail of the others', async () => {

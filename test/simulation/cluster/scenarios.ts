@@ -67,13 +67,9 @@ export interface Outcome {
 }
 
 /** Lives through the scenario in a world made of the seed: 2 to 4 nodes, 1 to 3 shards. */
-export async function simulate({ troubles }: Scenario, seed: number): Promise<Outcome> {
-  const dir = mkdtempSync(join(PLACE, 'simulation-'));
-  try {
-    const world = new World(seed, dir, 2 + (seed % 3), 1 + (Math.floor(seed / 3) % 3), {
-      ...HEALED,
-      ...troubles,
-    });
+export function simulate({ troubles }: Scenario, seed: number): Promise<Outcome> {
+  const shards = 1 + (Math.floor(seed / 3) % 3);
+  return inWorld(seed, 2 + (seed % 3), shards, { ...HEALED, ...troubles }, async (world) => {
     await world.live(BUSY_MS, MESSAGES);
     const restMs = await world.rest(REST_MS);
     if (restMs === null) world.violation(`no rest within ${REST_MS} ms: ${world.describe()}`);
@@ -87,7 +83,22 @@ export async function simulate({ troubles }: Scenario, seed: number): Promise<Ou
       restMs: restMs ?? REST_MS,
       digest: world.clock.digest,
     };
+  });
+}
+
+async function inWorld<T>(
+  seed: number,
+  nodes: number,
+  shards: number,
+  troubles: Troubles,
+  work: (world: World) => Promise<T>,
+): Promise<T> {
+  const dir = mkdtempSync(join(PLACE, 'simulation-'));
+  const world = new World(seed, dir, nodes, shards, troubles);
+  try {
+    return await work(world);
   } finally {
+    for (const server of world.servers) server.dispose();
     rmSync(dir, { recursive: true, force: true });
   }
 }
@@ -97,12 +108,10 @@ export async function simulate({ troubles }: Scenario, seed: number): Promise<Ou
  * @returns recipients acknowledged while it was away, those of them that had met their fate before it came back, and
  *   what must not be.
  */
-export async function withoutShard(
+export function withoutShard(
   seed: number,
 ): Promise<{ recipients: number; settled: number; violations: string[] }> {
-  const dir = mkdtempSync(join(PLACE, 'simulation-'));
-  try {
-    const world = new World(seed, dir, 2, 2, { ...HEALED, slowPeers: 0.3 });
+  return inWorld(seed, 2, 2, { ...HEALED, slowPeers: 0.3 }, async (world) => {
     world.begin();
     const { clock } = world;
     await clock.run(clock.nowMs + 500);
@@ -128,7 +137,5 @@ export async function withoutShard(
     if ((await world.rest(REST_MS)) === null) world.violation('no rest after the shard came back');
     else world.judge();
     return { recipients, settled, violations: world.violations };
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
+  });
 }

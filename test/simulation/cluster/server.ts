@@ -75,6 +75,11 @@ export class Server {
     this.database.exec(WATCH);
   }
 
+  /** The world is over. What SQLite was given to call would keep all of it in memory. */
+  dispose(): void {
+    this.database.close();
+  }
+
   /** @returns null when nobody listens. */
   connect(autocommit: boolean, closed: () => void): ServerSession | null {
     if (!this.up) return null;
