@@ -2,6 +2,8 @@
  * Counters that threads share, so that what they say is known where it is needed without a message between threads:
  * an Int32Array over a SharedArrayBuffer, moved with Atomics only.
  */
+import { MAX_SHARDS } from '../mail/queue-id.ts';
+
 export const GAUGE = {
   /** Messages between end of data (or MAIL, which reserves) and their commit. */
   inflightMails: 0,
@@ -27,7 +29,7 @@ export const leaseEpochOf = (shard: number): number => GAUGE.leases + 2 * shard;
 /** Until when every lease on the shard holds, in LEASE_UNIT_MS since the counters were made. */
 export const leasesUntilOf = (shard: number): number => GAUGE.leases + 2 * shard + 1;
 
-const COUNTERS = leasesUntilOf(31) + 1;
+const COUNTERS = leasesUntilOf(MAX_SHARDS - 1) + 1;
 
 /** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
 export const LEASE_UNIT_MS = 64;

@@ -317,4 +317,3 @@ export const configSchema = z.strictObject(schema);
 export type Config = z.output<typeof configSchema>;
 /** How to reach one MariaDB or MySQL server. */
 export type ServerConfig = z.output<typeof mysqlServer>;
-export type ShardConfig = z.output<typeof shard>;

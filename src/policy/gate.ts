@@ -3,7 +3,6 @@
  * connections. The main thread asks it as connections are accepted; a session thread asks its own when the client's
  * address comes from a PROXY header or XCLIENT. Counts are those of the host.
  */
-
 import { LineBudget } from '../base/calm-log.ts';
 import { clientNetwork, formatNetwork, type Ip, NetworkSet, neighbourhood, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
