@@ -283,7 +283,8 @@ test_suite() {
     set -- "$@" "$argument"
   done
   [ $named = 1 ] || set -- "$@" 'test/**/*.test.ts'
-  exec node --test --test-reporter=spec "$@"
+  exec node --test --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=./test/setup/slowest.ts --test-reporter-destination=stderr "$@"
 }
 
 # The addon with AddressSanitizer and UndefinedBehaviorSanitizer, under the tests that drive it without the whole relay.
