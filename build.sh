@@ -156,7 +156,8 @@ compile() {
   local configuration=$1 log=$2 debug=--no-debug
   shift 2
   [ "$configuration" = Debug ] && debug=--debug
-  node_modules/.bin/node-gyp configure build "--nodedir=$node_dir" "$debug" --jobs=max --loglevel=warn "$@" >"$log" 2>&1
+  # A relative path: make does not take an absolute one with a space in it.
+  node_modules/.bin/node-gyp configure build --nodedir=build/node "$debug" --jobs=max --loglevel=warn "$@" >"$log" 2>&1
 }
 
 step_addon() {
