@@ -12,6 +12,7 @@ import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
+import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
 
 /** Recipients that one DSN lists; more make further DSNs. */
@@ -191,6 +192,7 @@ export class DsnDraft {
     const { reversePath } = this.#job;
     const report = this.#report as Report;
     const domain = reversePath.slice(reversePath.lastIndexOf('@') + 1).toLowerCase();
+    const attachments = this.#ports.config.index_attachments ? attachmentsOf(report.bytes) : [];
     return {
       queueId: this.#queueId,
       envelope: {
@@ -204,6 +206,7 @@ export class DsnDraft {
       sizeBytes,
       receivedAtMs: this.#nowMs,
       client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+      ...(attachments.length > 0 ? { attachments } : {}),
     };
   }
 

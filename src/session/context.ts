@@ -45,7 +45,7 @@ export interface TurnClock {
 
 export interface SessionContext {
   readonly port: SessionPort;
-  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head'>;
+  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */

@@ -81,10 +81,7 @@ let unusedMemory: PolicyMemory | null = null;
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: Pick<
-    Arena,
-    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
-  >,
+  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
