@@ -47,15 +47,6 @@ export interface Settlement {
   delayNotified: boolean;
 }
 
-/** What an index of a message's attachments says of one. */
-export interface Attachment {
-  name: string;
-  type: string;
-  sizeBytes: number;
-  /** Of its first byte within the content. */
-  offset: number;
-}
-
 /** One group commit: everything that arrived while the last commit ran, in one transaction and one fsync. */
 export interface CommitBatch {
   /** Names the batch. Stored with it, so that `fate` can tell what became of an interrupted commit. */

@@ -11,7 +11,6 @@ import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
-  Attachment,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -59,8 +58,6 @@ export interface MysqlOptions extends KeepTimes {
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
-  /** Attachments of a message about to be committed; [] when they are not indexed. */
-  attachments(message: Message): Attachment[];
 }
 
 export class MysqlDatabase implements QueueDatabase {
@@ -94,13 +91,8 @@ export class MysqlDatabase implements QueueDatabase {
       places.push(i);
     }
     const entries = places.map((place) => batch.messages[place] as CommitMessage);
-    const attachments = entries.map(({ message }) => this.#options.attachments(message));
     const refs = entries.length === 0 ? [] : await this.#storage.put(entries.map(itemOf));
-    const insertions = entries.map((entry, i) => ({
-      entry,
-      ref: refs[i] as ContentRef,
-      attachments: attachments[i] as Attachment[],
-    }));
+    const insertions = entries.map((entry, i) => ({ entry, ref: refs[i] as ContentRef }));
     try {
       return await this.#commit(batch, insertions, places);
     } catch (error) {

@@ -10,7 +10,6 @@ import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
 import type {
-  Attachment,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -65,8 +64,6 @@ export interface SqliteOptions extends KeepTimes {
   routes: RouteTable;
   /** Messages held at most; null: as many as the disk takes. */
   maxMessages: number | null;
-  /** Attachments of a message about to be committed; [] when they are not indexed. */
-  attachments(message: Message): Attachment[];
 }
 
 export class SqliteDatabase implements Database, QueueDatabase {
@@ -156,7 +153,6 @@ export class SqliteDatabase implements Database, QueueDatabase {
       places.push(i);
     }
     this.#checkRoom(included);
-    const attachments = included.map((entry) => this.#options.attachments(entry.message));
     const items = included.map(({ message }) => ({
       queueId: message.queueId,
       content: message.content,
@@ -178,7 +174,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
           this.#eraser.mayOrphan(ref.object);
           continue;
         }
-        this.#inserter.insert(entry, ref, attachments[i] as Attachment[], batch.nowMs, batch.leaseUntilMs);
+        this.#inserter.insert(entry, ref, batch.nowMs, batch.leaseUntilMs);
         this.#storage.insert(items[i] as StorageItem, ref);
         result.messages[places[i] as number] = 'committed';
       }
