@@ -4,8 +4,10 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
+  BegunRows,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -27,9 +29,11 @@ import type {
   ReleasedRow,
   ShardBacklog,
   ShardDue,
+  SuspectedRow,
 } from './database.ts';
 import { type NodeClaim, ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
+import { byQueueId, earlier, merged } from './shard-merge.ts';
 import { noRows } from './slices.ts';
 
 /** One shard, done by the persistence pool. */
@@ -64,6 +68,8 @@ export interface ShardedOptions {
   now?: () => number;
   /** One bit for each shard that takes new mail. */
   usable(mask: number): void;
+  /** What this process's earlier lives had under way; absent: not known. */
+  begun?: BegunRows;
   /** Ends the pool. */
   close(): Promise<void>;
   /** Removes objects no mail of any shard refers to. */
@@ -177,6 +183,9 @@ export class ShardedDatabase implements Database {
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
     // Rows of an earlier life are given back: it must be over.
     await shard.node.take();
+    const { begun } = this.#options;
+    const rows = begun?.of(shard.id) ?? [];
+    if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
     shard.recovered = true;
     return recovered;
@@ -314,6 +323,16 @@ export class ShardedDatabase implements Database {
     return sum;
   }
 
+  async suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
+    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
+    const suspected = await Promise.all(
+      [...parts.values()].map((part) =>
+        this.#onLong(this.#of((part[0] as BegunRow).queueId), (client) => client.suspect(part, nowMs)),
+      ),
+    );
+    return suspected.flat();
+  }
+
   /** A number for this process that no other on any shard has. */
   async enroll(slot: NodeSlot): Promise<boolean> {
     const taken = await this.#onAll((client) => client.enroll(slot));
@@ -396,11 +415,19 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats());
-    const sum: QueueStats = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+    const sum: QueueStats = {
+      rows: noRows(),
+      mails: 0,
+      contentBytes: 0,
+      oldestMs: null,
+      suspectedPoison: 0,
+      destinations: [],
+    };
     for (const part of parts) {
       for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
       sum.mails += part.mails;
       sum.contentBytes += part.contentBytes;
+      sum.suspectedPoison += part.suspectedPoison;
       sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
     }
     sum.destinations = merged(parts.map(({ destinations }) => destinations));
@@ -452,23 +479,3 @@ export class ShardedDatabase implements Database {
 
 const freeOf = ({ maxConnections, client, health }: Shard): number =>
   health.usable ? Math.max(0, maxConnections - client.running) : 0;
-
-const earlier = (a: number | null, b: number | null): number | null =>
-  a === null ? b : b === null ? a : Math.min(a, b);
-
-const byQueueId = (a: QueueRow, b: QueueRow): number =>
-  a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
-
-function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
-  const sums = new Map<string, DestinationBacklog>();
-  for (const part of parts)
-    for (const { destination, rows, nextDueMs } of part) {
-      const sum = sums.get(destination);
-      if (sum === undefined || sum.rows === 0) sums.set(destination, { destination, rows, nextDueMs });
-      else if (rows > 0) {
-        sum.rows += rows;
-        sum.nextDueMs = Math.min(sum.nextDueMs, nextDueMs);
-      }
-    }
-  return [...sums.values()];
-}
