@@ -8,7 +8,7 @@ import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { type Log, silentLog } from './base/log.ts';
 import type { Config } from './config/schema.ts';
-import type { Database } from './database/database.ts';
+import type { BegunRows, Database } from './database/database.ts';
 import { type ShardServer, shardServers } from './database/shard-servers.ts';
 import { ShardedDatabase, type ShardSetup } from './database/sharded-database.ts';
 import { PROCESS_SLOTS } from './mail/queue-id.ts';
@@ -57,6 +57,7 @@ export interface RelayDatabaseOptions {
   gauges: Gauges;
   log: Log;
   place: Pick<ProcessPlace, 'process'>;
+  begun: BegunRows;
 }
 
 export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
@@ -79,7 +80,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
   };
 }
 
-function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOptions): RelayDatabase {
+function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatabaseOptions): RelayDatabase {
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
   const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
@@ -97,6 +98,7 @@ function openServers({ config, arena, spillDir, gauges, log }: RelayDatabaseOpti
     maxRetryDelayMs,
     log,
     usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
+    begun,
     close: () => (clients[0] as DatabaseClient).close(),
     sweep: () => (clients[0] as DatabaseClient).sweep(),
   });

@@ -4,8 +4,10 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
+  BegunRows,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -27,6 +29,7 @@ import type {
   ReleasedRow,
   ShardBacklog,
   ShardDue,
+  SuspectedRow,
 } from './database.ts';
 import { ShardHealth } from './shard-health.ts';
 import { noRows } from './slices.ts';
@@ -59,6 +62,8 @@ export interface ShardedOptions {
   now?: () => number;
   /** One bit for each shard that takes new mail. */
   usable(mask: number): void;
+  /** What this process's earlier lives had under way; absent: not known. */
+  begun?: BegunRows;
   /** Ends the pool. */
   close(): Promise<void>;
   /** Removes objects no mail of any shard refers to. */
@@ -157,6 +162,9 @@ export class ShardedDatabase implements Database {
   }
 
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
+    const { begun } = this.#options;
+    const rows = begun?.of(shard.id) ?? [];
+    if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
     shard.recovered = true;
     return recovered;
@@ -287,6 +295,16 @@ export class ShardedDatabase implements Database {
     return sum;
   }
 
+  async suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
+    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
+    const suspected = await Promise.all(
+      [...parts.values()].map((part) =>
+        this.#onLong(this.#of((part[0] as BegunRow).queueId), (client) => client.suspect(part, nowMs)),
+      ),
+    );
+    return suspected.flat();
+  }
+
   /** A number for this process that no other on any shard has. */
   async enroll(slot: NodeSlot): Promise<boolean> {
     const taken = await this.#onAll((client) => client.enroll(slot));
@@ -369,11 +387,19 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats());
-    const sum: QueueStats = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+    const sum: QueueStats = {
+      rows: noRows(),
+      mails: 0,
+      contentBytes: 0,
+      oldestMs: null,
+      suspectedPoison: 0,
+      destinations: [],
+    };
     for (const part of parts) {
       for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
       sum.mails += part.mails;
       sum.contentBytes += part.contentBytes;
+      sum.suspectedPoison += part.suspectedPoison;
       sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
     }
     sum.destinations = merged(parts.map(({ destinations }) => destinations));

@@ -18,6 +18,10 @@ const recipientArb = fc.record(
 );
 const message = fc.record({
   queueId: text,
+  attachments: fc.array(fc.record({ name: text, type: text, sizeBytes: fc.nat(), offset: fc.nat() }), {
+    minLength: 1,
+    maxLength: 3,
+  }),
   envelope: fc.record(
     {
       reversePath: text,
