@@ -90,7 +90,7 @@ function serve(certificate: string, key: string): number[] {
     return slot;
   });
   const ok = Buffer.from('250 2.0.0 Ok\r\n');
-  const { arena, reactor } = reactorWith((kind, connection, a, b) => {
+  const { reactor } = reactorWith((kind, connection, a, b) => {
     if (kind === EVENT.opened) {
       const slot = slots[(reactor.text[a] ?? 0x30) - 0x31];
       if (slot === undefined) reactor.sendLatin1(connection, '220 bench\r\n');
