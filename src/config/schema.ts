@@ -229,7 +229,7 @@ const schema = {
   include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.').meta(live),
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
-  node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
+  node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases. With the mysql drivers every node that shares the queue sets one of its own: a second relay with it does not start.'),
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),

@@ -50,7 +50,7 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     // transaction, those that follow must not stay on their own.
     initSql: [
       'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
-      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 0`,
+      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00', autocommit = 0`,
     ],
   };
   if (server.socket !== null) options.socketPath = server.socket;
@@ -63,6 +63,15 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     options.ssl = { ...ca, rejectUnauthorized: tls === 'verify' };
   }
   return options;
+}
+
+/** @param then statements done first. @throws what the connector says. */
+export async function openConnection(server: ServerConfig, then: string[] = []): Promise<Connection> {
+  const options = connectionOptions(server);
+  const initSql = [...(options.initSql as string[]), ...then];
+  const connection = await createConnection({ ...options, initSql });
+  connection.on('error', () => {}); // whoever holds it learns it from its own statement
+  return connection;
 }
 
 export class ConnectionPool {
@@ -100,9 +109,7 @@ export class ConnectionPool {
   async #connect(): Promise<Connection> {
     this.#open++;
     try {
-      const connection = await createConnection(connectionOptions(this.#server));
-      connection.on('error', () => {}); // whoever holds it learns it from its own statement
-      return connection;
+      return await openConnection(this.#server);
     } catch (error) {
       this.#open--;
       for (const { reject } of this.#waiting.splice(0)) reject(error);

@@ -32,7 +32,7 @@ interface MailState {
 const RECIPIENTS = `UPDATE mail_recipients SET status = ?, reason = ?, detail = ?
   WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`;
 const ROW = `UPDATE mail_outbox SET state = ?, due_at = ?, attempts = ?, waiting = ?, bounced = ?, delay_notified = ?,
-    lease_owner = NULL, reason = ?, detail = ? WHERE mail_id = ? AND destination = ?`;
+    lease_owner = NULL, deaths = 0, reason = ?, detail = ? WHERE mail_id = ? AND destination = ?`;
 const MAIL = 'UPDATE mails SET open_rows = ?, dead = ?, settled_at = ? WHERE id = ?';
 
 type Values = (string | number | null)[];
