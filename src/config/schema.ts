@@ -276,7 +276,7 @@ const schema = {
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
-    tries: count(1, 10).default(3).describe('Tries over all servers.').meta(live),
+    tries: count(1, 10).default(3).describe('How often a server that does not answer is asked. In each round all of them are.').meta(live),
     cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
