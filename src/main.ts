@@ -11,9 +11,12 @@ import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config, ServerConfig } from './config/schema.ts';
-import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
+import { union } from './control/missing.ts';
+import { type BanBook, QUEUE_ACTIONS, type QueueReader } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import type { Missing } from './database/database.ts';
 import type { ShardReport } from './database/sharded-database.ts';
+import type { AskMark } from './journal/left.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -120,9 +123,8 @@ class CommandLine {
         .action((ids: string[], { destination, all, json }) => {
           const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
           if (given !== 1) this.#usage(`queue ${action} needs message ids, or --destination, or --all`);
-          const ofIds = ids.map((queueId) => ({ queueId }));
-          const targets = all ? ['all' as const] : destination === undefined ? ofIds : [{ destination }];
-          return this.#onQueue((c, source, output) => c.operateQueue(source, action, targets, json, output));
+          const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
+          return this.#onQueue((c, source, output) => c.operateQueue(source, action, target, json, output));
         });
     }
   }
@@ -422,7 +424,19 @@ async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAcc
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
   if (config.database.driver !== 'sqlite') {
     const servers = (await import('./relay-database.ts')).openStoppedServers(config);
-    return { reader: servers, client: null, close: () => void servers.close() };
+    const askMark: AskMark = async (shard, journal) =>
+      servers.journalMark(shard, journal).then(
+        ({ mark }) => mark,
+        () => null,
+      );
+    const reader: QueueReader = {
+      list: (filter) => servers.list(filter),
+      show: (queueId) => servers.show(queueId),
+      content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
+      stats: () => servers.stats(),
+      missing: async () => union([await journalsLeft(config, askMark), servers.missing()]),
+    };
+    return { reader, client: null, close: () => void servers.close() };
   }
   const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
   const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
@@ -431,7 +445,22 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
   const close = (): void => {
     for (const queue of queues) void queue.close();
   };
-  return { reader: new MergedQueue(() => queues), client: null, close };
+  const reader = Object.assign(new MergedQueue(() => queues), {
+    missing: () => journalsLeft(config, async () => null),
+  });
+  return { reader, client: null, close };
+}
+
+/** Journals of all processes that still hold mail. */
+async function journalsLeft(config: Config, askMark: AskMark): Promise<Missing[]> {
+  const { journalLeft } = await import('./journal/left.ts');
+  const { leftoverProcesses, processConfig } = await import('./supervisor/process-config.ts');
+  const left: Missing[] = [];
+  for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
+    const one = await journalLeft(processConfig(config, process, 1).journal.path, askMark);
+    if (one !== null) left.push(one);
+  }
+  return left;
 }
 
 async function printVersion(): Promise<void> {

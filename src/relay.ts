@@ -18,7 +18,7 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database } from './database/database.ts';
+import type { Database, OperateTarget } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
 import { loginLog } from './flood-log.ts';
@@ -26,6 +26,7 @@ import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
+import { meantBy } from './mail/meant.ts';
 import type { Message } from './mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
@@ -57,6 +58,8 @@ const MIB = 1_048_576;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
+/** Rows an operator holds or removes wait so long before they would go out again, should that fail. */
+const TAKEN_BACK_MS = 10_000;
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
@@ -202,7 +205,14 @@ export class Relay {
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
     });
-    this.control = relayControl(this.#queue, this.#scheduler, this.#deliveries, this.#events, this.#journal);
+    this.control = relayControl(
+      this.#queue,
+      this.#scheduler,
+      this.#deliveries,
+      this.#events,
+      this.#journal,
+      (target) => this.#takeBack(target),
+    );
   }
 
   async start(): Promise<void> {
@@ -337,7 +347,7 @@ export class Relay {
   }
 
   /** Jobs never begun go back to the queue, due at once. */
-  async #release(jobs: Job[]): Promise<void> {
+  async #release(jobs: Job[], reason = 'shutdown', pauseMs = 0): Promise<void> {
     if (jobs.length === 0) return;
     for (const job of jobs) {
       this.#arena.release(job.content);
@@ -347,10 +357,21 @@ export class Relay {
       queueId,
       destination,
       fence,
-      reason: 'shutdown',
+      reason,
     }));
-    await this.#database.release(rows, Date.now());
+    await this.#database.release(rows, Date.now() + pauseMs);
+    if (pauseMs > 0) return;
     for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
+  }
+
+  /** Rows with delivery that did not begin wait again; the pause is for the operator's action on them. */
+  async #takeBack(target: OperateTarget): Promise<void> {
+    const jobs = [...this.#suspects.take(meantBy(target)), ...(await this.#deliveries.takeBack(target))];
+    try {
+      await this.#release(jobs, 'hand-off-released', TAKEN_BACK_MS);
+    } finally {
+      for (const job of jobs) this.#scheduler.returned(job);
+    }
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */

@@ -2,9 +2,12 @@
  * The delivery thread without its thread: takes jobs, keeps the destinations, carries the reactor's events to the
  * sessions, and collects results for one post per loop turn. Every limit of the thread as a whole is kept here.
  */
+
 import type { Config } from '../config/schema.ts';
+import type { OperateTarget } from '../database/database.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { meantBy } from '../mail/meant.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -385,6 +388,15 @@ export class Sender implements DestinationPorts {
     this.outside(() => {
       for (const key of destinations) this.#destinations.get(key)?.resume();
     });
+  }
+
+  /** Jobs that did not begin, without those that go on. */
+  takeBack(target: OperateTarget): Job[] {
+    const isMeant = meantBy(target);
+    const taken: Job[] = [];
+    for (const destination of this.#destinations.values()) taken.push(...destination.takeBack(isMeant));
+    this.#held -= taken.length;
+    return taken;
   }
 
   /** Finishes what is on the wire within graceMs, then posts 'drained' with the jobs never begun. */

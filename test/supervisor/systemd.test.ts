@@ -51,7 +51,7 @@ for (const processes of [1, 2]) {
         await talk.accepted({ to: `x${i}@y.test` });
         await talk.quit();
       }
-    const rows = await relay.queueJson<QueueRow[]>('list');
+    const rows = await relay.queueRows();
     assert.equal(rows.length, 12);
     const { stdout } = await relay.queue('cat', rows[11]?.queueId as string);
     assert.match(stdout, /\[127\.0\.0\.1\]/);
