@@ -50,12 +50,13 @@ function overTcp<T>({ server, question, isAnswer, timeoutMs }: Exchange<T>): Pro
       settle();
     };
     const timer = setTimeout(() => end(() => reject(late())), timeoutMs);
-    let gathered = Buffer.alloc(0);
+    const gathered = Buffer.allocUnsafe(2 + 0xffff);
+    let count = 0;
     socket.on('error', (error) => end(() => reject(error)));
     socket.on('close', () => end(() => reject(new Error('the resolver closed the connection'))));
     socket.on('data', (bytes) => {
-      gathered = Buffer.concat([gathered, bytes]);
-      if (gathered.length < 2 || gathered.length < 2 + gathered.readUInt16BE(0)) return;
+      count += bytes.copy(gathered, count);
+      if (count < 2 || count < 2 + gathered.readUInt16BE(0)) return;
       const answer = isAnswer(gathered.subarray(2, 2 + gathered.readUInt16BE(0)));
       end(() =>
         answer === null ? reject(new Error('the resolver answered something else')) : resolve(answer),
