@@ -35,8 +35,11 @@ export interface Attachment {
   offset: number;
 }
 
+/** Address of a client that its proxy knows nothing of: it has no rights, and shares its limits with its like. */
+export const UNKNOWN_CLIENT = 'unknown';
+
 export interface ClientInfo {
-  /** Peer address, or 'unix' for a Unix socket, or 'internal' for our own DSNs. */
+  /** Peer address, or 'unix' for a Unix socket, 'unknown' for a proxy's unknown client, 'internal' for our own DSNs. */
   address: string;
   helo: string;
   /** 'SMTP', 'ESMTP', 'ESMTPS', 'UTF8SMTP' … as RFC 5321 §4.4.1, RFC 3848 and RFC 6531 name it. */

@@ -210,6 +210,8 @@ export class QueueThread {
       case 'recover':
         if (task.fresh) this.#wipeSpill();
         return database.recover(task.nowMs);
+      case 'suspect':
+        return database.suspect(task.rows, task.nowMs);
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
       case 'purge':

@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
+import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
@@ -28,6 +29,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import {
@@ -48,6 +50,7 @@ import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
+import { suspectRows } from './suspect.ts';
 
 /** The pages every commit touches, and a recipient with its share of its message. */
 const COMMIT_BYTES = 6 * 8192;
@@ -292,6 +295,15 @@ export class SqliteDatabase implements Database, QueueDatabase {
     } catch (error) {
       throw this.#mapped(error);
     }
+  }
+
+  async suspect(rows: BegunRow[]): Promise<SuspectedRow[]> {
+    return this.#guard(() => {
+      this.#begin.run();
+      const suspected = suspectRows(this.#db, rows);
+      this.#commit.run();
+      return suspected;
+    });
   }
 
   /** Nobody else writes this file: every number is free. */
