@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
 import { parseCapabilities } from '../src/delivery/client/capabilities.ts';
-import { decodeReply } from '../src/delivery/dns-wire.ts';
+import { decodeReply } from '../src/dns/wire.ts';
 import { idOf } from '../src/delivery/mta-sts.ts';
 import { refusedBy } from '../src/delivery/outcome.ts';
 import { parsePolicy } from '../src/delivery/sts-policy.ts';
@@ -152,7 +152,7 @@ const READERS: Reader[] = [
     names: ['ReplyParser', 'refusedBy'],
     read(text) {
       const read = new ReplyParser().push(text);
-      if (read !== null && read !== 'malformed')
+      if (read !== null && typeof read !== 'string')
         refusedBy({ ...read, peer: 'mx', text: read.lines.join(' ') } as never);
       reply(text);
     },
