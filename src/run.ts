@@ -13,6 +13,7 @@ import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { PinoLog } from './base/pino-log.ts';
+import { narrowDataDir } from './base/private-file.ts';
 import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
@@ -107,9 +108,22 @@ function openLog(config: Config): PinoLog {
   }
 }
 
+/** What an earlier version left for others to read is closed to them, and said. */
+function narrow({ data_dir, database }: Config, log: PinoLog): void {
+  const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
+  const files = queue === null ? [] : ['', '-wal', '-shm'].map((end) => `${queue}${end}`);
+  try {
+    const paths = narrowDataDir(data_dir, files);
+    if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
+  } catch (error) {
+    log.warn('data-dir.open-to-others', { error });
+  }
+}
+
 async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
   const lock = lockDataDir(config.data_dir);
+  narrow(config, log);
   const { sendDatagram } = await import('./native.ts');
   const serviceManager = new ServiceManager({
     environment: process.env,
