@@ -77,9 +77,9 @@ export interface SchedulerPorts {
     limit: number,
   ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
-  /** Room for content (arena chunks): in all, and free now. */
-  chunkCount: number;
-  freeChunks(): number;
+  /** Room for content: in all, and free now. */
+  contentBytes: number;
+  freeContentBytes(): number;
   now(): number;
   setTimer(atMs: number, fire: () => void): { cancel(): void };
   /** Absent: destinations have no limit of rate. */
