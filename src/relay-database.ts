@@ -40,6 +40,8 @@ export interface RelayDatabase {
   /** Commits at a time on one of them. */
   lanes: number;
   settleLingerMs: number;
+  /** Settlements have a lane of their own. */
+  settleApart: boolean;
   /** Sizes of claims that are worth it; {} for the scheduler's own. */
   claims: { claimRows?: number; minClaimRows?: number };
   /** Messages held, where a limit counts them. */
@@ -75,6 +77,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     shardIds: [0],
     lanes: 1,
     settleLingerMs: 0,
+    settleApart: false,
     claims: {},
     mails: () => client.mails,
     freeConnections: () => null,
@@ -121,6 +124,7 @@ function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatab
     shardIds: servers.map(({ id }) => id),
     lanes: SERVER_LANES,
     settleLingerMs: SETTLE_LINGER_MS,
+    settleApart: true,
     claims: CLAIMS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,

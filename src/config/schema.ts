@@ -109,7 +109,7 @@ const server = {
   initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
   max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
   connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
-  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. A third of it without a statement, and the server rolls the transaction back.'),
   idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
 };
 const mysqlServer = z.strictObject(server);
@@ -276,7 +276,7 @@ const schema = {
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
-    tries: count(1, 10).default(3).describe('Tries over all servers.').meta(live),
+    tries: count(1, 10).default(3).describe('How often a server that does not answer is asked. In each round all of them are.').meta(live),
     cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),

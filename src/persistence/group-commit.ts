@@ -6,8 +6,10 @@
  * One commit is under way at a time, or as many as there are lanes, where the database can do several at once. At
  * most one of them carries settlements and withdrawals, so those of one row never overtake each other.
  */
+
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { CommitBatch, CommitResult, Database, OutboxPlan, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
@@ -56,6 +58,11 @@ export interface GroupCommitOptions {
   lanes?: number;
   /** Settlements wait up to so long for each other, where every batch of them costs several statements. */
   settleLingerMs?: number;
+  /**
+   * Settlements go in a lane of their own, beside the others: what may hold them up (rows that somebody else has) must
+   * not hold up new mail.
+   */
+  settleApart?: boolean;
   /** setTimeout, unless the clock is moved by hand. */
   setTimer?: (fire: () => void, delayMs: number) => void;
 }
@@ -77,6 +84,8 @@ export interface GroupCommitStats {
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
+/** What another transaction had is tried again so much later. */
+const LOCKED_RETRY_MS = 200;
 /** A further lane is worth its commit from so many messages on. */
 const MIN_PARALLEL_MESSAGES = 32;
 /** So many settlements wait no longer. */
@@ -97,6 +106,8 @@ export class GroupCommit {
   readonly #ports: GroupCommitPorts;
   readonly #leaseMs: number;
   readonly #now: () => number;
+  /** For durations. */
+  readonly #steady: () => number;
   readonly #setTimer: (fire: () => void, delayMs: number) => void;
   readonly #life = randomBytes(4).toString('hex');
 
@@ -104,6 +115,12 @@ export class GroupCommit {
   /** By lane; null where it is free. */
   readonly #lanes: ({ batch: Batch; sinceMs: number } | null)[];
   readonly #settleLingerMs: number;
+  readonly #settleApart: boolean;
+  readonly #messageLanes: number;
+  /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
+  #locked: SettleItem[] = [];
+  #lockedWithdrawals: string[] = [];
+  #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
   #lingering = false;
@@ -128,9 +145,12 @@ export class GroupCommit {
     this.#ports = ports;
     this.#arena = options.arena;
     this.#leaseMs = options.leaseMs;
-    this.#lanes = new Array(options.lanes ?? 1).fill(null);
+    this.#settleApart = options.settleApart ?? false;
+    this.#messageLanes = options.lanes ?? 1;
+    this.#lanes = new Array(this.#messageLanes + (this.#settleApart ? 1 : 0)).fill(null);
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
+    this.#steady = options.now ?? steadyMs;
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
@@ -157,7 +177,7 @@ export class GroupCommit {
   stats(): GroupCommitStats {
     return {
       queuedMessages: this.#queue.entries,
-      queuedSettlements: this.#queue.settlements,
+      queuedSettlements: this.#queue.settlements + this.#locked.length,
       commits: this.#commits,
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
@@ -169,19 +189,20 @@ export class GroupCommit {
   }
 
   #commitAgeMs(): number {
-    let sinceMs = this.#now();
+    let sinceMs = this.#steady();
     for (const running of this.#lanes)
       if (running !== null && running.sinceMs < sinceMs) sinceMs = running.sinceMs;
-    return this.#now() - sinceMs;
+    return this.#steady() - sinceMs;
   }
 
   #failedLately(): boolean {
-    const sinceMs = this.#now() - this.#failedAtMs;
+    const sinceMs = this.#steady() - this.#failedAtMs;
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
   #isIdle(): boolean {
-    return this.#queue.isEmpty && this.#lanes.every((running) => running === null);
+    const waits = this.#locked.length + this.#lockedWithdrawals.length;
+    return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
   /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
@@ -201,7 +222,7 @@ export class GroupCommit {
         if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
         return;
       }
-      this.#lanes[lane] = { batch, sinceMs: this.#now() };
+      this.#lanes[lane] = { batch, sinceMs: this.#steady() };
       const request = this.#request(batch, lane);
       this.#database.commit(request).then(
         (result) => this.#succeeded(batch, lane, request, result),
@@ -223,6 +244,13 @@ export class GroupCommit {
     const settle = !this.#resting && !settling && this.#settlementsAreReady();
     // A commit under way gathers what comes: a further one must be worth it.
     const settles = settle && this.#queue.settlements + this.#queue.withdrawals > 0;
+    if (this.#settleApart) {
+      if (settles) return this.#queue.take(true, true);
+      const running = settling ? others - 1 : others;
+      if (running >= this.#messageLanes) return null;
+      if (running > 0 && this.#queue.entries < MIN_PARALLEL_MESSAGES) return null;
+      return this.#queue.take(false, true);
+    }
     if (others > 0 && !settles && this.#queue.entries < MIN_PARALLEL_MESSAGES) return null;
     return this.#queue.take(settle, this.#failing);
   }
@@ -282,6 +310,7 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
+    this.#tryLater(result.withdrawLater ?? []);
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -307,6 +336,10 @@ export class GroupCommit {
       const accepted = result.settlements[i] === true;
       const dsnsFrom = at;
       at += item.dsns.length;
+      if (result.settlements[i] === null) {
+        this.#locked.push(item);
+        return;
+      }
       if (!accepted && this.#fenceOf(item) !== item.settlement.fence) {
         this.#queue.addItems([item]);
         return;
@@ -319,6 +352,20 @@ export class GroupCommit {
       });
     });
     return answers;
+  }
+
+  /** Once more what another transaction had, after a pause. */
+  #tryLater(withdrawals: string[]): void {
+    const had = this.#locked.length + this.#lockedWithdrawals.length + withdrawals.length;
+    this.#lockedWithdrawals.push(...withdrawals);
+    if (had === 0 || this.#waitsForLocked) return;
+    this.#waitsForLocked = true;
+    this.#setTimer(() => {
+      this.#waitsForLocked = false;
+      this.#queue.addItems(this.#locked.splice(0));
+      for (const queueId of this.#lockedWithdrawals.splice(0)) this.#queue.addWithdrawal(queueId);
+      this.#schedule();
+    }, LOCKED_RETRY_MS);
   }
 
   #fenceOf({ settlement, result }: SettleItem): number {
@@ -356,7 +403,7 @@ export class GroupCommit {
       this.#next();
       return;
     }
-    if (!isOwnFault(error)) this.#failedAtMs = this.#now();
+    if (!isOwnFault(error)) this.#failedAtMs = this.#steady();
     if (batch.items.length > 0 && (batch.alone || isOwnFault(error))) this.#setAside(batch);
     else this.#putBack(batch);
     this.#next();

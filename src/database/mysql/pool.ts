@@ -3,14 +3,19 @@
  * is told at once, not after a wait for a place; a connection that fails or does not answer in time is never used
  * again. Knows nothing of mail.
  */
+
 import { readFileSync } from 'node:fs';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
+import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { ConnectionLost } from './errors.ts';
 
 /** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
 const TRUSTED_MS = 2000;
-const LOCK_WAIT_SECONDS = 10;
+/** No statement has to wait for rows of others but for a moment; what they keep for longer is skipped, or tried later. */
+const LOCK_WAIT_SECONDS = 2;
+/** Share of query_timeout_ms that a transaction may lie idle: a node that lives sends one statement after another. */
+const IDLE_SHARE = 1 / 3;
 
 interface Idle {
   connection: Connection;
@@ -71,7 +76,27 @@ export async function openConnection(server: ServerConfig, then: string[] = []):
   const initSql = [...(options.initSql as string[]), ...then];
   const connection = await createConnection({ ...options, initSql });
   connection.on('error', () => {}); // whoever holds it learns it from its own statement
+  try {
+    const limit = idleLimit(connection, server);
+    if (limit !== null) await connection.query(limit);
+  } catch (error) {
+    connection.destroy();
+    throw error;
+  }
   return connection;
+}
+
+/**
+ * A node that hangs or is cut off inside a transaction keeps its locks until the server ends the connection: in its
+ * own time that is after eight hours. MySQL has no limit for transactions, and ends what is idle in any state; the
+ * pool opens another then.
+ */
+function idleLimit(connection: Connection, server: ServerConfig): string | null {
+  const seconds = Math.max(1, Math.ceil((server.query_timeout_ms * IDLE_SHARE) / 1000));
+  const { info } = connection;
+  if (!info) return null;
+  if (!info.isMariaDB()) return `SET SESSION wait_timeout = ${seconds}`;
+  return `SET SESSION idle_transaction_timeout = ${seconds}, net_write_timeout = ${seconds}`;
 }
 
 export class ConnectionPool {
@@ -97,7 +122,7 @@ export class ConnectionPool {
   async acquire(): Promise<Connection> {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       const { connection, sinceMs } = idle;
-      if (connection.isValid() && (Date.now() - sinceMs < TRUSTED_MS || (await this.#answers(connection))))
+      if (connection.isValid() && (steadyMs() - sinceMs < TRUSTED_MS || (await this.#answers(connection))))
         return connection;
       this.discard(connection);
     }
@@ -154,7 +179,7 @@ export class ConnectionPool {
     }
     const waiter = this.#waiting.shift();
     if (waiter !== undefined) waiter.resolve(connection);
-    else this.#idle.push({ connection, sinceMs: Date.now() });
+    else this.#idle.push({ connection, sinceMs: steadyMs() });
     this.#sweepLater();
   }
 
@@ -174,7 +199,7 @@ export class ConnectionPool {
   #sweepLater(): void {
     this.#sweeper ??= setTimeout(() => {
       this.#sweeper = null;
-      const beforeMs = Date.now() - this.#server.idle_timeout_ms;
+      const beforeMs = steadyMs() - this.#server.idle_timeout_ms;
       while (this.#open > this.#initialConnections && (this.#idle[0]?.sinceMs ?? Infinity) <= beforeMs) {
         this.#open--;
         (this.#idle.shift() as Idle).connection.end().catch(() => {}); // it is gone either way
