@@ -12,6 +12,7 @@ import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { sayAtOnce } from './base/log-sink.ts';
 import { PinoLog } from './base/pino-log.ts';
 import { narrowDataDir } from './base/private-file.ts';
 import { steadyMs, timeOfDayMs } from './base/steady.ts';
@@ -92,7 +93,8 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
     log.error('relay.start-failed', { error });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
-    process.stderr.write(`protorelay: ${error.message}\n`);
+    sayAtOnce(`protorelay: ${error.message}\n`);
+    log.close();
     process.exit(EXIT_OF_ERROR[error.code]);
   } finally {
     log.close();
@@ -288,7 +290,7 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
 function announce(config: Config, addresses: { host?: string; port?: number; path?: string }[]): void {
   if (!process.stderr.isTTY || (config.log.file === null && config.log.format === 'text')) return;
   const places = addresses.map(({ host, port, path }) => path ?? `${host}:${port}`);
-  process.stderr.write(
+  sayAtOnce(
     `protorelay: listening on ${places.join(', ')}${config.log.file ? `; log: ${config.log.file}` : ''}\n`,
   );
 }
