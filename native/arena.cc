@@ -86,6 +86,11 @@ uint32_t Arena::take() {
   r->fd = -1;
   r->spill = 0;
   r->used = 0;
+  r->client = 0;
+  r->network = 0;
+  r->held_kib = 0;
+  r->spilled_kib = 0;
+  r->envelope_kib = 0;
   return chunk;
 }
 

@@ -48,7 +48,13 @@ struct ChunkRecord {
   uint32_t spill;
   /** Bytes of content in this chunk. */
   uint32_t used;
-  uint32_t reserved[5];
+  /** Of a content, in its first chunk: whose account it is on, and what it holds there (KiB). Whoever settles
+      the content gives that back (src/policy/content-account.ts). */
+  uint32_t client;
+  uint32_t network;
+  uint32_t held_kib;
+  uint32_t spilled_kib;
+  uint32_t envelope_kib;
 };
 static_assert(sizeof(ChunkRecord) == 64, "record is read by src/native.ts");
 

@@ -6,10 +6,20 @@
 #include "content_scan.h"
 
 namespace protorelay {
+namespace {
 
-void ContentGather::begin(Arena* arena, uint64_t max_bytes, uint64_t spill_threshold) {
+constexpr uint32_t kChunkKib = kChunkBytes / 1024;
+
+uint32_t kib(uint64_t bytes) { return static_cast<uint32_t>((bytes + 1023) / 1024); }
+
+}  // namespace
+
+void ContentGather::begin(Arena* arena, Accounts* accounts, const Account& account, uint64_t max_bytes,
+                          uint64_t spill_threshold) {
   drop();
   arena_ = arena;
+  accounts_ = accounts;
+  account_ = account;
   max_bytes_ = max_bytes;
   spill_threshold_ = spill_threshold;
   active_ = true;
@@ -18,6 +28,7 @@ void ContentGather::begin(Arena* arena, uint64_t max_bytes, uint64_t spill_thres
 bool ContentGather::space(size_t least, uint8_t** to, size_t* room) {
   if (discarding_) return false;
   if (first_ == kNoContent) {
+    if (!hold(kChunkKib)) return false;
     first_ = last_ = arena_->begin();
     if (first_ == kNoContent) {
       discard(kNoMemory);
@@ -28,6 +39,7 @@ bool ContentGather::space(size_t least, uint8_t** to, size_t* room) {
     if (spill_fd_ >= 0) {
       if (!write_out()) return false;
     } else {
+      if (!hold(kChunkKib)) return false;
       uint32_t next = arena_->take();
       if (next == kNoContent) {
         discard(kNoMemory);
@@ -55,7 +67,7 @@ void ContentGather::skipped(size_t count) {
 }
 
 uint32_t ContentGather::finish() {
-  if (!discarding_ && first_ == kNoContent) {
+  if (!discarding_ && first_ == kNoContent && hold(kChunkKib)) {
     first_ = last_ = arena_->begin();
     if (first_ == kNoContent) discard(kNoMemory);
   }
@@ -64,6 +76,12 @@ uint32_t ContentGather::finish() {
   if (!discarding_) {
     ChunkRecord* r = arena_->record(first_);
     r->length = length_;
+    r->client = account_.client;
+    r->network = account_.network;
+    r->held_kib = held_kib_;
+    r->spilled_kib = kib(spilled_bytes_);
+    held_kib_ = 0;
+    spilled_bytes_ = 0;
     if (spill_fd_ >= 0) {
       r->fd = spill_fd_;
       r->spill = spill_number_;
@@ -83,6 +101,7 @@ void ContentGather::drop() {
     arena_->unlink_spill(spill_number_);
   }
   if (first_ != kNoContent) arena_->release(first_);
+  give_back();
   *this = ContentGather();
 }
 
@@ -92,8 +111,12 @@ void ContentGather::discard(uint8_t flag) {
   uint64_t max_bytes = max_bytes_;
   int error = spill_error_;
   Arena* arena = arena_;
+  Accounts* accounts = accounts_;
+  Account account = account_;
   drop();
   arena_ = arena;
+  accounts_ = accounts;
+  account_ = account;
   flags_ = flags;
   length_ = length;
   max_bytes_ = max_bytes;
@@ -125,6 +148,8 @@ bool ContentGather::start_spill() {
     next = arena_->record(chunk)->next;
     arena_->give(chunk);
   }
+  if (accounts_ != nullptr) accounts_->give(account_, kContentKib, held_kib_ - kChunkKib);
+  held_kib_ = kChunkKib;
   arena_->record(first_)->used = 0;
   last_ = first_;
   return true;
@@ -139,6 +164,14 @@ bool ContentGather::write_out() {
 }
 
 bool ContentGather::write_file(const uint8_t* from, size_t count) {
+  // Taken before it is written: what all clients spill together stays above the floor of the disk.
+  uint32_t more = kib(spilled_bytes_ + count) - kib(spilled_bytes_);
+  if (accounts_ != nullptr && !accounts_->take(account_, kSpillKib, more)) {
+    spill_error_ = ENOSPC;
+    discard(kSpillFailed);
+    return false;
+  }
+  spilled_bytes_ += count;
   while (count > 0) {
     ssize_t n = ::write(spill_fd_, from, count);
     if (n < 0) {
@@ -151,6 +184,22 @@ bool ContentGather::write_file(const uint8_t* from, size_t count) {
     count -= static_cast<size_t>(n);
   }
   return true;
+}
+
+/** Content memory on the client's account; false, and the rest is discarded, when its share is used up. */
+bool ContentGather::hold(uint32_t amount) {
+  if (accounts_ != nullptr && !accounts_->take(account_, kContentKib, amount)) {
+    discard(kNoMemory);
+    return false;
+  }
+  held_kib_ += amount;
+  return true;
+}
+
+void ContentGather::give_back() {
+  if (accounts_ == nullptr) return;
+  accounts_->give(account_, kContentKib, held_kib_);
+  accounts_->give(account_, kSpillKib, kib(spilled_bytes_));
 }
 
 }  // namespace protorelay

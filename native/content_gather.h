@@ -1,8 +1,10 @@
 // Gathers the content of one message into arena chunks, or, past the spill threshold, into a spill file.
 //
 // Owns the content until finish() gives it away or drop() frees it. Promises that a failure (too big, arena full,
-// disk full) only sets a flag: the caller goes on reading the connection to the end of the content, discarding.
+// disk full, the client's share of either used up) only sets a flag: the caller goes on reading the connection to the end
+// of the content, discarding. What it holds is on the client's account until finish() or drop().
 #pragma once
+#include "accounts.h"
 #include "arena.h"
 
 namespace protorelay {
@@ -10,7 +12,7 @@ namespace protorelay {
 class ContentGather {
  public:
   /** Starts a new content (an unfinished one is dropped). The arena must outlive it. */
-  void begin(Arena* arena, uint64_t max_bytes, uint64_t spill_threshold);
+  void begin(Arena* arena, Accounts* accounts, const Account& account, uint64_t max_bytes, uint64_t spill_threshold);
   bool active() const { return active_; }
   bool discarding() const { return discarding_; }
   uint64_t length() const { return length_; }
@@ -24,7 +26,7 @@ class ContentGather {
   void wrote(size_t count);
   /** Bytes that were read but not kept count towards the limit too. */
   void skipped(size_t count);
-  /** Gives the content away with one reference; kNoContent when it was discarded. */
+  /** Gives the content away with one reference, what it holds noted in its record; kNoContent when it was discarded. */
   uint32_t finish();
   /** Frees what was gathered. */
   void drop();
@@ -34,8 +36,14 @@ class ContentGather {
   bool start_spill();
   bool write_out();
   bool write_file(const uint8_t* from, size_t count);
+  bool hold(uint32_t amount);
+  void give_back();
 
   Arena* arena_ = nullptr;
+  Accounts* accounts_ = nullptr;
+  Account account_ = {};
+  uint32_t held_kib_ = 0;
+  uint64_t spilled_bytes_ = 0;
   uint64_t max_bytes_ = 0;
   uint64_t spill_threshold_ = 0;
   uint64_t length_ = 0;

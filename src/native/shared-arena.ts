@@ -24,6 +24,11 @@ const OFFSET_HIGH = 7;
 const FD = 8;
 const SPILL = 9;
 const USED = 10;
+const CLIENT = 11;
+const NETWORK = 12;
+const HELD = 13;
+const SPILLED = 14;
+const ENVELOPE = 15;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
@@ -97,6 +102,27 @@ export class SharedArena implements Arena {
 
   claimFile(handle: number): void {
     Atomics.or(this.#words, this.#at(handle) + FLAGS, CLAIMED);
+  }
+
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void {
+    const at = this.#at(handle);
+    this.#words[at + CLIENT] = client;
+    this.#words[at + NETWORK] = network;
+    Atomics.store(this.#words, at + ENVELOPE, kib);
+  }
+
+  takeHeld(handle: number, into: Int32Array): boolean {
+    const at = this.#at(handle);
+    const words = this.#words;
+    into[0] = words[at + CLIENT] as number;
+    into[1] = words[at + NETWORK] as number;
+    const content = Atomics.exchange(words, at + HELD, 0);
+    const spill = Atomics.exchange(words, at + SPILLED, 0);
+    const envelope = Atomics.exchange(words, at + ENVELOPE, 0);
+    into[2] = content;
+    into[3] = spill;
+    into[4] = envelope;
+    return (content | spill | envelope) !== 0;
   }
 
   head(handle: number, maxBytes: number): Buffer {

@@ -32,6 +32,7 @@ export const data: Verb<true> = {
     const { state, context, connection } = session;
     if (state.phase !== 'envelope') return;
     session.reply(REPLY.startData);
+    session.bookContent();
     context.port.expectData(connection, context.settings.textRules);
     session.readContent({ phase: 'data', transaction: state.transaction });
   },
@@ -63,8 +64,16 @@ export const bdat: Verb<Chunk> = {
     const { settings, port } = context;
     const before = state.phase === 'chunks' ? state.octets : 0;
     const rules = transaction.envelope.body === 'BINARYMIME' ? settings.binaryRules : settings.textRules;
+    session.bookContent();
     port.expectChunk(connection, octets, last, rules);
-    session.readContent({ phase: 'chunk', transaction, octets: before + octets, chunkOctets: octets });
+    const sinceMs = state.phase === 'chunks' ? state.sinceMs : context.clock.nowMs;
+    session.readContent({
+      phase: 'chunk',
+      transaction,
+      octets: before + octets,
+      chunkOctets: octets,
+      sinceMs,
+    });
   },
 };
 

@@ -20,7 +20,7 @@ import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
 import { logRefusal } from './refusal-log.ts';
 import { admitMessage, giveQuotaBack } from './rights.ts';
-import type { ListenerFacts } from './settings.ts';
+import type { ListenerFacts, SessionSettings } from './settings.ts';
 import { abandonTls, lacksTls } from './starttls.ts';
 import type { SessionState, Transaction } from './state.ts';
 import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
@@ -66,6 +66,8 @@ export class Session {
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;
+  /** Of the command being served, as its text lies in memory. */
+  lineBytes = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
@@ -149,6 +151,7 @@ export class Session {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
+    this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
     const code = verbCode(text);
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
     if (state.phase === 'exchange') {
@@ -282,12 +285,18 @@ export class Session {
   chunk(flags: number, detail: number): void {
     const state = this.state;
     if (state.phase !== 'chunk') return;
-    const { transaction, octets, chunkOctets } = state;
-    const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
+    const { transaction, octets, chunkOctets, sinceMs } = state;
+    const { settings, clock } = this.context;
+    const refusal = contentRefusal(settings, transaction.envelope.body, flags, detail);
+    if (refusal === null && isTooSlow(settings, octets, clock.nowMs - sinceMs)) {
+      this.reply(REPLY.tooSlow.with(settings.hostname));
+      return;
+    }
     if (refusal === null) {
       if (chunkOctets > 0) this.movedOn();
       this.reply(REPLY.chunkOk.with(chunkOctets));
-      this.#proceed({ phase: 'chunks', transaction, octets });
+      const untilMs = clock.nowMs + settings.dataTimeoutMs;
+      this.#proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
       return;
     }
     // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
@@ -395,6 +404,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.policy.share.endEnvelope();
     this.#forwarded = null;
     this.state = READY;
   }
@@ -406,7 +416,7 @@ export class Session {
   }
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, port, submissions, arena } = this.context;
+    const { settings, port, submissions, arena, contentAccount } = this.context;
     this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
@@ -419,6 +429,8 @@ export class Session {
       return;
     }
     const message = messageOf(this, transaction, content, this.#forwarded);
+    const { share } = this.policy;
+    contentAccount.withEnvelope(content, share.account, share.passEnvelope());
     this.#forwarded = null;
     if (!settings.durableFirst) {
       submissions.add(message);
@@ -458,13 +470,14 @@ export class Session {
   #proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
+    if (next === READY) this.policy.share.endEnvelope();
     if (next === READY && this.context.admission.draining()) {
       this.shutDown();
       return;
     }
     this.#reading = true;
     this.context.port.expectLines(this.connection);
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.commandDeadline();
   }
 
   /** Commands can come now. */
@@ -473,12 +486,23 @@ export class Session {
   }
 
   #release(content: number): void {
-    if (content !== NO_CONTENT) this.context.arena.release(content);
+    if (content === NO_CONTENT) return;
+    this.context.contentAccount.giveBack(content);
+    this.context.arena.release(content);
+  }
+
+  /** The content that comes next is counted for this client. */
+  bookContent(): void {
+    const { client, network, trusted } = this.policy.share.account;
+    this.context.port.account(this.connection, client, network, trusted);
   }
 
   /** For the next command. */
   commandDeadline(): void {
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    const { settings, clock } = this.context;
+    const { state } = this;
+    const ms = settings.commandTimeoutMs;
+    this.#setDeadline(state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.nowMs)) : ms);
   }
 
   #setDeadline(ms: number): void {
@@ -489,8 +513,14 @@ export class Session {
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.#setDeadline(ms);
+    if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
+}
+
+/** Mean rate of a content in chunks, what lies between them included, once its grace is over. */
+function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number): boolean {
+  const { minRateBytesPerSecond: least, minRateGraceMs } = settings;
+  return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
 }
 
 /** Longer than a command may be; the reactor lets lines pass that an exchange of AUTH may need. */

@@ -23,6 +23,12 @@ export class FakeArena implements Arena {
     this.#free = chunks;
   }
 
+  holdEnvelope(): void {}
+
+  takeHeld(): boolean {
+    return false;
+  }
+
   /** Contents somebody still holds a reference on. */
   get held(): number {
     return this.#contents.size;

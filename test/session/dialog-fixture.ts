@@ -13,6 +13,7 @@ import type { Message } from '../../src/mail/message.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
+import { ContentAccount } from '../../src/policy/content-account.ts';
 import type { PolicyQueries } from '../../src/policy/dns.ts';
 import { ConnectionGate } from '../../src/policy/gate.ts';
 import {
@@ -82,7 +83,15 @@ export function contextOf(
   port: SessionPort,
   arena: Pick<
     Arena,
-    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
+    | 'lengthBytes'
+    | 'retain'
+    | 'release'
+    | 'moveState'
+    | 'head'
+    | 'chunkCount'
+    | 'freeChunks'
+    | 'holdEnvelope'
+    | 'takeHeld'
   >,
   gauges: Gauges,
   post: (message: FromSession) => void,
@@ -102,6 +111,7 @@ export function contextOf(
   return {
     port,
     arena,
+    contentAccount: new ContentAccount(memory.accounts, arena),
     clock,
     now,
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
@@ -224,6 +234,7 @@ export class DialogFixture {
 
   #leave(message: Message): void {
     Atomics.sub(this.gauges, GAUGE.inflightMails, 1);
+    this.context.contentAccount.giveBack(message.content);
     this.arena.release(message.content);
   }
 
