@@ -158,7 +158,7 @@ test('bans outlive a restart and a kill -9; operators list, add and delete them,
   timeout: 90_000,
 }, async (t) => {
   const bans = {
-    enabled: true,
+    mode: 'reject' as const,
     max_failures: { protocol: 1 },
     duration_ms: 3_600_000,
     growth: 2,
