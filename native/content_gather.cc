@@ -26,7 +26,8 @@ void ContentGather::begin(Arena* arena, Accounts* accounts, const Account& accou
 }
 
 bool ContentGather::space(size_t least, uint8_t** to, size_t* room) {
-  if (discarding_) return false;
+  // Without a begin there is nothing to gather: a session that dropped its content goes on to what comes next.
+  if (discarding_ || !active_) return false;
   if (first_ == kNoContent) {
     if (!hold(kChunkKib)) return false;
     first_ = last_ = arena_->begin();
@@ -67,6 +68,7 @@ void ContentGather::skipped(size_t count) {
 }
 
 uint32_t ContentGather::finish() {
+  if (!active_) return kNoContent;
   if (!discarding_ && first_ == kNoContent && hold(kChunkKib)) {
     first_ = last_ = arena_->begin();
     if (first_ == kNoContent) discard(kNoMemory);

@@ -5,6 +5,7 @@
  * cells in all rows, never too low. native/accounts.h takes and gives by the same words: a change here is a change there.
  */
 import { clientNetwork, type Ip, type Network, neighbourhood } from '../base/ip.ts';
+import { hash } from './slot-table.ts';
 
 /** Whose limits: of one process, or of the host, where all regions are summed up. */
 type Scope = 'process' | 'host';
@@ -94,9 +95,12 @@ export class Accounts {
     return Buffer.from(this.#own.buffer, this.#own.byteOffset, this.#own.byteLength);
   }
 
-  /** @param ip null: a Unix socket; all of them share one account. */
-  accountOf(ip: Ip | null, trusted: boolean): Account {
-    if (ip === null) return { client: 1, network: 2, trusted };
+  /** @param name of a client without an address: a Unix socket, whom a proxy cannot tell. */
+  accountOf(ip: Ip | null, trusted: boolean, name = ''): Account {
+    if (ip === null) {
+      const client = hash(name, this.#host[0] as number);
+      return { client, network: client ^ 1 || 1, trusted };
+    }
     return {
       client: this.hashOf(clientNetwork(ip)),
       network: this.hashOf(neighbourhood(ip)) ^ 1 || 1,
@@ -105,13 +109,13 @@ export class Accounts {
   }
 
   hashOf({ ip, bits }: Network): number {
-    let hash = (this.#host[0] as number) ^ bits;
+    let mixed = (this.#host[0] as number) ^ bits;
     for (const word of ip) {
-      hash = Math.imul(hash ^ word, 0x85ebca6b);
-      hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-      hash ^= hash >>> 16;
+      mixed = Math.imul(mixed ^ word, 0x85ebca6b);
+      mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+      mixed ^= mixed >>> 16;
     }
-    return hash | 0;
+    return mixed;
   }
 
   limit(resource: Resource, { total, client, network, trusted }: Limits): void {
@@ -169,26 +173,26 @@ export class Accounts {
   }
 
   /** Of a client or a network, by its hash. */
-  of(hash: number, resource: Resource): number {
+  of(account: number, resource: Resource): number {
     const { number, scope } = RESOURCES[resource];
-    if (scope === 'process') return this.#ownOf(hash, number);
+    if (scope === 'process') return this.#ownOf(account, number);
     let least = Number.POSITIVE_INFINITY;
-    for (let row = 0; row < ROWS; row++) least = Math.min(least, this.#sum(cell(hash, row) + number));
+    for (let row = 0; row < ROWS; row++) least = Math.min(least, this.#sum(cell(account, row) + number));
     return least;
   }
 
-  #ownOf(hash: number, number: number): number {
+  #ownOf(account: number, number: number): number {
     let least = Number.POSITIVE_INFINITY;
     for (let row = 0; row < ROWS; row++)
-      least = Math.min(least, Atomics.load(this.#own, cell(hash, row) + number));
+      least = Math.min(least, Atomics.load(this.#own, cell(account, row) + number));
     return least;
   }
 
   /** The count after it. */
-  #add(hash: number, number: number, amount: number): number {
+  #add(account: number, number: number, amount: number): number {
     let least = Number.POSITIVE_INFINITY;
     for (let row = 0; row < ROWS; row++)
-      least = Math.min(least, Atomics.add(this.#own, cell(hash, row) + number, amount) + amount);
+      least = Math.min(least, Atomics.add(this.#own, cell(account, row) + number, amount) + amount);
     return least;
   }
 
@@ -200,8 +204,8 @@ export class Accounts {
 }
 
 /** First word of an account's cell in a row of the sketch. */
-function cell(hash: number, row: number): number {
-  let mixed = hash ^ Math.imul(row + 1, 0x9e3779b9);
+function cell(account: number, row: number): number {
+  let mixed = account ^ Math.imul(row + 1, 0x9e3779b9);
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
   return HEADER_WORDS + (row * CELLS + ((mixed ^ (mixed >>> 16)) & (CELLS - 1))) * PLACES;

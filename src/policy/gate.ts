@@ -19,7 +19,7 @@ import type { Reply } from '../protocol/reply.ts';
 import type { Ban, FailureKind } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
-import { type Hit, Part, type Subject } from './part.ts';
+import { type Hit, nameless, Part, type Subject } from './part.ts';
 import { Rates } from './rates.ts';
 import { policyReply } from './replies.ts';
 
@@ -81,9 +81,8 @@ export class ConnectionGate {
 
   /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
   enter(subject: Subject, nowMs: number): Hit | null {
-    const { ip } = subject;
-    if (ip === null) return null;
-    this.#count(subject.address, ip, 1);
+    if (subject.ip === null && nameless(subject) === null) return null;
+    this.#count(subject.address, subject.ip, 1);
     const hits = [this.#banned(subject, nowMs), this.#crowded(subject), this.#tooOften(subject, nowMs)];
     const hit = hits.find((found) => refuses(found)) ?? hits.find((found) => found?.mode === 'log') ?? null;
     if (refuses(hit)) this.leave(subject.address);
@@ -93,8 +92,7 @@ export class ConnectionGate {
   /** The connection ended; one that this thread did not count is passed over. */
   leave(address: string): void {
     if (!this.#entered.has(address)) return;
-    const ip = parseIp(address);
-    if (ip !== null) this.#count(address, ip, -1);
+    this.#count(address, parseIp(address), -1);
   }
 
   /** What a session that came in has to be tagged with. */
@@ -131,12 +129,12 @@ export class ConnectionGate {
     });
   }
 
-  #count(address: string, ip: Ip, change: 1 | -1): void {
+  #count(address: string, ip: Ip | null, change: 1 | -1): void {
     const open = (this.#entered.get(address) ?? 0) + change;
     if (open > 0) this.#entered.set(address, open);
     else this.#entered.delete(address);
     const { accounts } = this.#memory;
-    accounts.count(accounts.accountOf(ip, false), 'connections', change);
+    accounts.count(accounts.accountOf(ip, false, address), 'connections', change);
   }
 
   #banned(subject: Subject, nowMs: number): Hit | null {
@@ -148,18 +146,18 @@ export class ConnectionGate {
   }
 
   #crowded(subject: Subject): Hit | null {
-    const { ip } = subject;
-    if (ip === null || !this.#limitsPart.concerns(subject)) return null;
+    const { ip, address } = subject;
+    if ((ip === null && nameless(subject) === null) || !this.#limitsPart.concerns(subject)) return null;
     const { accounts } = this.#memory;
     const { mode } = this.#limitsPart;
     const { max_total, max_per_ip, max_per_network } = this.#limits;
-    const account = accounts.accountOf(ip, false);
+    const account = accounts.accountOf(ip, false, address);
     if (max_total > 0 && accounts.total('connections') > max_total)
       return { rule: 'total', mode, detail: `more than ${max_total} connections` };
     if (max_per_ip > 0 && accounts.of(account.client, 'connections') > max_per_ip)
-      return { rule: 'perIp', mode, detail: tooMany(max_per_ip, clientNetwork(ip)) };
+      return { rule: 'perIp', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
     if (max_per_network > 0 && accounts.of(account.network, 'connections') > max_per_network)
-      return { rule: 'perNetwork', mode, detail: tooMany(max_per_network, neighbourhood(ip)) };
+      return { rule: 'perNetwork', mode, detail: tooMany(max_per_network, address, ip && neighbourhood(ip)) };
     return null;
   }
 
@@ -174,8 +172,8 @@ export class ConnectionGate {
   }
 }
 
-const tooMany = (limit: number, whose: Network): string =>
-  `more than ${limit} connections of ${formatNetwork(whose)}`;
+const tooMany = (limit: number, address: string, whose: Network | null): string =>
+  `more than ${limit} connections of ${whose === null ? address : formatNetwork(whose)}`;
 
 function refuses(hit: Hit | null): boolean {
   return hit !== null && (hit.mode === 'defer' || hit.mode === 'reject');

@@ -53,7 +53,7 @@ export class SessionPolicy implements NamedSubject {
     this.ip = parseIp(address);
     this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
-    this.share = new Share(policy.accounts, this.ip, mayRelay);
+    this.share = new Share(policy.accounts, this.ip, address, mayRelay);
   }
 
   get expectsProxy(): boolean {
@@ -82,7 +82,7 @@ export class SessionPolicy implements NamedSubject {
     this.ip = parseIp(address);
     if (by === 'proxy') this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
-    this.share.moved(this.ip, mayRelay);
+    this.share.moved(this.ip, address, mayRelay);
     this.user = null;
     this.clientName = '';
     this.#tags = null;

@@ -3,7 +3,7 @@
  * gives back exactly what is left.
  */
 import type { Ip } from '../base/ip.ts';
-import { type Account, type Accounts, RESOURCES, type Resource } from './accounts.ts';
+import { type Account, type Accounts, RESOURCES } from './accounts.ts';
 
 const KIB = 1024;
 
@@ -18,9 +18,10 @@ export class Share {
   /** Bytes of envelopes within the KiB that were taken. */
   #envelopeBytes = 0;
 
-  constructor(accounts: Accounts, ip: Ip | null, trusted: boolean) {
+  /** @param address the client's, or its name where it has none. */
+  constructor(accounts: Accounts, ip: Ip | null, address: string, trusted: boolean) {
     this.#accounts = accounts;
-    this.#account = accounts.accountOf(ip, trusted);
+    this.#account = accounts.accountOf(ip, trusted, address);
   }
 
   get account(): Account {
@@ -28,8 +29,8 @@ export class Share {
   }
 
   /** The client is another one: what is held goes over to its account. */
-  moved(ip: Ip | null, trusted: boolean): void {
-    const next = this.#accounts.accountOf(ip, trusted);
+  moved(ip: Ip | null, address: string, trusted: boolean): void {
+    const next = this.#accounts.accountOf(ip, trusted, address);
     for (const resource of HELD) {
       const amount = this.held(resource);
       if (amount === 0) continue;

@@ -13,6 +13,7 @@ import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import { addTold, type Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
+import { chunkRead, commandTimeMs } from './chunk.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { Holding } from './holding.ts';
@@ -20,7 +21,7 @@ import { messageOf } from './message-of.ts';
 import { VERDICT } from './messages.ts';
 import { logRefusal } from './refusal-log.ts';
 import { admitMessage, giveQuotaBack } from './rights.ts';
-import type { ListenerFacts, SessionSettings } from './settings.ts';
+import type { ListenerFacts } from './settings.ts';
 import { abandonTls, lacksTls } from './starttls.ts';
 import type { SessionState, Transaction } from './state.ts';
 import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
@@ -274,7 +275,7 @@ export class Session {
       case 'discard':
         this.#release(content);
         this.reply(state.reply);
-        this.#proceed(state.next);
+        this.proceed(state.next);
         return;
       default:
         this.#release(content);
@@ -283,26 +284,7 @@ export class Session {
 
   /** A BDAT chunk that is not the last was read. */
   chunk(flags: number, detail: number): void {
-    const state = this.state;
-    if (state.phase !== 'chunk') return;
-    const { transaction, octets, chunkOctets, sinceMs } = state;
-    const { settings, clock } = this.context;
-    const refusal = contentRefusal(settings, transaction.envelope.body, flags, detail);
-    if (refusal === null && isTooSlow(settings, octets, clock.nowMs - sinceMs)) {
-      this.reply(REPLY.tooSlow.with(settings.hostname));
-      return;
-    }
-    if (refusal === null) {
-      if (chunkOctets > 0) this.movedOn();
-      this.reply(REPLY.chunkOk.with(chunkOctets));
-      const untilMs = clock.nowMs + settings.dataTimeoutMs;
-      this.#proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
-      return;
-    }
-    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
-    this.context.port.dropContent(this.connection);
-    this.reply(refusal);
-    this.#proceed(READY);
+    if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }
 
   /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
@@ -332,7 +314,7 @@ export class Session {
       giveQuotaBack(this, state.recipients);
       this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
     }
-    this.#proceed(READY);
+    this.proceed(READY);
   }
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
@@ -425,7 +407,7 @@ export class Session {
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
-      this.#proceed(READY);
+      this.proceed(READY);
       return;
     }
     const message = messageOf(this, transaction, content, this.#forwarded);
@@ -435,7 +417,7 @@ export class Session {
     if (!settings.durableFirst) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
-      this.#proceed(READY);
+      this.proceed(READY);
       return;
     }
     // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
@@ -463,11 +445,11 @@ export class Session {
     arena.release(content);
     giveQuotaBack(this, recipients);
     this.reply(REPLY.persistTimeout);
-    this.#proceed(READY);
+    this.proceed(READY);
   }
 
   /** Goes on with command lines after content, unless the reply just given closed the connection. */
-  #proceed(next: SessionState): void {
+  proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
     if (next === READY) this.policy.share.endEnvelope();
@@ -491,18 +473,9 @@ export class Session {
     this.context.arena.release(content);
   }
 
-  /** The content that comes next is counted for this client. */
-  bookContent(): void {
-    const { client, network, trusted } = this.policy.share.account;
-    this.context.port.account(this.connection, client, network, trusted);
-  }
-
   /** For the next command. */
   commandDeadline(): void {
-    const { settings, clock } = this.context;
-    const { state } = this;
-    const ms = settings.commandTimeoutMs;
-    this.#setDeadline(state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.nowMs)) : ms);
+    this.#setDeadline(commandTimeMs(this));
   }
 
   #setDeadline(ms: number): void {
@@ -515,12 +488,6 @@ export class Session {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
-}
-
-/** Mean rate of a content in chunks, what lies between them included, once its grace is over. */
-function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number): boolean {
-  const { minRateBytesPerSecond: least, minRateGraceMs } = settings;
-  return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
 }
 
 /** Longer than a command may be; the reactor lets lines pass that an exchange of AUTH may need. */

@@ -2,6 +2,7 @@
 
 import { Admission } from '../../src/admission/admission.ts';
 import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts';
+import { Postmaster } from '../../src/admission/postmaster.ts';
 import { RelayClasses } from '../../src/admission/recipient-class.ts';
 import { RelayPolicy } from '../../src/admission/relay-policy.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest, AuthResult, Credentials } from '../../src/auth/auth.ts';
@@ -81,18 +82,7 @@ let unusedMemory: PolicyMemory | null = null;
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: Pick<
-    Arena,
-    | 'lengthBytes'
-    | 'retain'
-    | 'release'
-    | 'moveState'
-    | 'head'
-    | 'chunkCount'
-    | 'freeChunks'
-    | 'holdEnvelope'
-    | 'takeHeld'
-  >,
+  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks' | 'holdEnvelope' | 'takeHeld'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
@@ -133,6 +123,7 @@ export function contextOf(
     tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
+    postmaster: new Postmaster(config),
     classes: new RelayClasses(relayPolicy),
     transcript: config.log.transcripts ? new Transcript(log) : null,
   };

@@ -22,6 +22,7 @@ type ArenaPart = Pick<
   | 'release'
   | 'moveState'
   | 'head'
+  | 'parts'
   | 'chunkCount'
   | 'freeChunks'
   | 'holdEnvelope'
@@ -48,6 +49,9 @@ export class PlainArena implements ArenaPart {
   }
   state(handle: number): number {
     return this.#at(handle).state;
+  }
+  parts(handle: number): Buffer[] {
+    return [this.#at(handle).bytes];
   }
   head(handle: number, maxBytes: number): Buffer {
     return this.#at(handle).bytes.subarray(0, maxBytes);
