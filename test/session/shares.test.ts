@@ -167,6 +167,13 @@ test('handshakes: half-open ones of one client leave STARTTLS to the others', as
   assert.match(await said(await greeted(GOOD), 'STARTTLS'), /^220 /);
 });
 
+test('a client that falls silent in its handshake is let go', { timeout: 10_000 }, async () => {
+  const listeners = [{ host: '127.0.0.1', port: 0, tls: 'implicit' }];
+  const tls = { cert_file: 'loaded-already.pem', handshake_silence_ms: 100 };
+  const client = await begin({ listeners, tls }, serverSlot()).client(HOSTILE);
+  assert.equal(await client.line(), null, 'not a word');
+});
+
 test('a content in chunks has to come on: commands between them do not prolong its time', () => {
   const f = new DialogFixture({ smtp: { data_timeout_ms: 60_000, min_data_rate_grace_ms: 30_000 } });
   const c = f.open();
