@@ -82,7 +82,7 @@ let unusedMemory: PolicyMemory | null = null;
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks' | 'holdEnvelope' | 'takeHeld'>,
+  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes' | 'holdEnvelope' | 'takeHeld'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,

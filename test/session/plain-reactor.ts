@@ -4,6 +4,7 @@
  */
 import {
   type Arena,
+  CHUNK_BYTES,
   CLOSE_REASON,
   CONTENT_FLAG,
   CONTENT_STATE,
@@ -23,16 +24,16 @@ type ArenaPart = Pick<
   | 'moveState'
   | 'head'
   | 'parts'
-  | 'chunkCount'
-  | 'freeChunks'
+  | 'totalBytes'
+  | 'freeBytes'
   | 'holdEnvelope'
   | 'takeHeld'
 >;
 
 /** Content in a Map; throws on every misuse of a reference, and can tell whether all were given back. */
 export class PlainArena implements ArenaPart {
-  readonly chunkCount = 64;
-  free = 64;
+  readonly totalBytes = 64 * CHUNK_BYTES;
+  free = 64 * CHUNK_BYTES;
   #next = 1;
   readonly #contents = new Map<number, { bytes: Buffer; refs: number; state: number }>();
   readonly #envelopes = new Map<number, number[]>();
@@ -41,7 +42,7 @@ export class PlainArena implements ArenaPart {
     this.#contents.set(this.#next, { bytes, refs: 1, state: CONTENT_STATE.waiting });
     return this.#next++;
   }
-  freeChunks(): number {
+  freeBytes(): number {
     return this.free;
   }
   bytes(handle: number): Buffer {

@@ -145,7 +145,7 @@ export class ReactorFixture {
     while (this.server.open > 0) await new Promise<void>((wake) => this.#waiters.push(wake));
     this.#acceptor.close();
     this.reactor.destroy();
-    assert.equal(this.arena.freeChunks(), this.arena.chunkCount, 'all content was given back');
+    assert.equal(this.arena.freeBytes(), this.arena.totalBytes, 'all content was given back');
     for (const resource of ['handshakes', 'content', 'spill', 'envelopes'] as const)
       assert.equal(this.memory.accounts.total(resource), 0, `nobody holds ${resource} any more`);
     assert.deepEqual(readdirSync(this.folder), [], 'no spill file is left');
