@@ -13,6 +13,7 @@
     {
       'target_name': 'protorelay',
       'sources': [
+        'native/accounts.cc',
         'native/acceptor.cc',
         'native/addon.cc',
         'native/addon_acceptor.cc',
@@ -24,6 +25,7 @@
         'native/addon_tls.cc',
         'native/address.cc',
         'native/arena.cc',
+        'native/arena_blocks.cc',
         'native/connection.cc',
         'native/content_gather.cc',
         'native/content_scan.cc',

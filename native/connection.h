@@ -48,11 +48,11 @@ struct OutItem {
   /** Bytes of `data`: the output itself, or the prefix of the content. */
   size_t length;
   size_t sent;
-  // For content: position, and the chunk that holds `chunk_base` of it (walked forward only).
+  // For content: position, and the block that begins at `block_base` of it (walked forward only).
   ContentCursor cursor;
   uint32_t handle;
-  uint32_t chunk;
-  uint64_t chunk_base;
+  uint32_t block;
+  uint64_t block_base;
   uint8_t data[1];
 };
 
@@ -98,6 +98,14 @@ struct Connection {
   /** In the queue of handshakes, not polled; counted among those under way. */
   bool handshake_queued;
   bool handshake_counted;
+  /** Counted, and it is the client's turn: in the list of those that wait, oldest first. */
+  bool handshake_silent;
+  Connection* silent_before;
+  Connection* silent_after;
+  uint64_t silent_since;
+  /** When a client that says nothing has had its time; 0: it has all of the handshake's. */
+  uint64_t silence_at;
+  uint32_t silence_ms;
 
   /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
   uint8_t* left;
@@ -111,6 +119,8 @@ struct Connection {
   uint32_t staged_first;
   uint32_t staged_last;
 
+  /** Whom content is counted for. */
+  Account account;
   ContentScan scan;
   ContentGather gather;
   uint64_t chunk_left;

@@ -11,12 +11,10 @@ import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config, ServerConfig } from './config/schema.ts';
-import { union } from './control/missing.ts';
-import { type BanBook, QUEUE_ACTIONS, type QueueReader } from './control/protocol.ts';
+import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
-import type { Missing } from './database/database.ts';
-import type { ShardReport } from './database/sharded-database.ts';
-import type { AskMark } from './journal/left.ts';
+import { destinationKey } from './mail/destination.ts';
+import { openQueue, openShards } from './open-queue.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -81,7 +79,11 @@ class CommandLine {
           'only rows in this state: pending, sending, sent, retry, dead, held',
         ).argParser(stateOf),
       )
-      .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)')
+      .option(
+        '--destination <name>',
+        'only rows of this destination (a domain, or smarthost)',
+        destinationKey,
+      )
       .option('--sender <address>', 'only messages of this sender')
       .option('--recipient <address>', 'only messages to this recipient')
       .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
@@ -117,7 +119,7 @@ class CommandLine {
       queue
         .command(`${action} [ids...]`)
         .description(`${meaning[action]}: of these messages, of a destination, or all`)
-        .option('--destination <name>', 'all rows of this destination')
+        .option('--destination <name>', 'all rows of this destination', destinationKey)
         .option('--all', 'all rows', false)
         .option('--json', 'print JSON', false)
         .action((ids: string[], { destination, all, json }) => {
@@ -369,39 +371,6 @@ class CommandLine {
   }
 }
 
-interface ShardSource {
-  report(): Promise<ShardReport[]>;
-  close(): Promise<void>;
-}
-
-async function openQueue(config: Config): Promise<QueueSource> {
-  const { ControlClient } = await import('./control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-  if (client !== null) return { reader: client, client, close: () => client.close() };
-  try {
-    return await openStoppedQueues(config);
-  } catch (error) {
-    if (!(error instanceof RelayError)) throw error;
-    throw new RelayError(
-      error.code,
-      `no relay is running on ${config.data_dir}, and ${error.message}`,
-      error,
-    );
-  }
-}
-
-/** Reports of the running relay, or of the servers themselves. */
-async function openShards(config: Config): Promise<ShardSource> {
-  if (config.database.driver === 'sqlite')
-    throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
-  const { ControlClient } = await import('./control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-  if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
-  const { openStoppedServers } = await import('./relay-database.ts');
-  const queue = openStoppedServers(config);
-  return { report: () => queue.report(), close: () => queue.close() };
-}
-
 /** How tables of users on a server are reached. */
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { createConnection } = await import('mariadb');
@@ -418,49 +387,6 @@ async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAcc
       }),
     explain: (error) => mysqlError(error, serverName(server)),
   });
-}
-
-/** Those of all relay processes that left one; servers are asked themselves. */
-async function openStoppedQueues(config: Config): Promise<QueueSource> {
-  if (config.database.driver !== 'sqlite') {
-    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
-    const askMark: AskMark = async (shard, journal) =>
-      servers.journalMark(shard, journal).then(
-        ({ mark }) => mark,
-        () => null,
-      );
-    const reader: QueueReader = {
-      list: (filter) => servers.list(filter),
-      show: (queueId) => servers.show(queueId),
-      content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
-      stats: () => servers.stats(),
-      missing: async () => union([await journalsLeft(config, askMark), servers.missing()]),
-    };
-    return { reader, client: null, close: () => void servers.close() };
-  }
-  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
-  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
-  const { MergedQueue } = await import('./control/merged-queue.ts');
-  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
-  const close = (): void => {
-    for (const queue of queues) void queue.close();
-  };
-  const reader = Object.assign(new MergedQueue(() => queues), {
-    missing: () => journalsLeft(config, async () => null),
-  });
-  return { reader, client: null, close };
-}
-
-/** Journals of all processes that still hold mail. */
-async function journalsLeft(config: Config, askMark: AskMark): Promise<Missing[]> {
-  const { journalLeft } = await import('./journal/left.ts');
-  const { leftoverProcesses, processConfig } = await import('./supervisor/process-config.ts');
-  const left: Missing[] = [];
-  for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
-    const one = await journalLeft(processConfig(config, process, 1).journal.path, askMark);
-    if (one !== null) left.push(one);
-  }
-  return left;
 }
 
 async function printVersion(): Promise<void> {

@@ -13,11 +13,17 @@ import { SharedArena } from './native/shared-arena.ts';
 
 // ---------------------------------------------------------------------------------------------- content arena
 
-/** 64 KiB: nearly every message is one chunk, and a chunk is one contiguous BLOB for the database. */
+/** 64 KiB, the largest block: content up to that is in one piece, one contiguous BLOB for the database. */
 export const CHUNK_BYTES = 65536;
+
+/** What memory for content is counted in: a content takes at least this, and what it needs beyond, rounded up. */
+export const CONTENT_UNIT_BYTES = 1024;
 
 /** No content: it was refused (too big, no memory) and read only to find its end. */
 export const NO_CONTENT = 0xffffffff;
+
+/** Places of `takeHeld`: on whose account a content is, and the KiB it holds there of memory, in a file, of its envelope. */
+export const HELD = { client: 0, network: 1, content: 2, spill: 3, envelope: 4 } as const;
 
 /** Value of the per-content state word; moved only by compare-and-exchange, so that a timeout and a commit cannot both win. */
 export const CONTENT_STATE = {
@@ -30,23 +36,29 @@ export const CONTENT_STATE = {
 } as const;
 
 /**
- * Content of messages in shared memory: fixed chunks in one SharedArrayBuffer with a lock-free free list, used by
- * all threads of a process. Content longer than the spill threshold lies in a file of the spill folder instead
- * (its first chunk stays, empty, as the handle).
+ * Content of messages in shared memory, used by all threads of a process: blocks of 1 to 64 KiB in one
+ * SharedArrayBuffer, each content in one block up to 64 KiB and in several beyond. Content longer than the spill
+ * threshold lies in a file of the spill folder instead (1 KiB stays, empty, as the handle).
  */
 export interface Arena {
   readonly buffer: SharedArrayBuffer;
-  readonly chunkCount: number;
-  /** Chunks not in use now. */
-  freeChunks(): number;
-  /** Copies bytes into new chunks; refs = 1. Returns NO_CONTENT when the arena is full. */
+  /** Room for content in all, and not in use now; both are multiples of CONTENT_UNIT_BYTES. */
+  readonly totalBytes: number;
+  freeBytes(): number;
+  /**
+   * Memory that a content takes, exactly what its release makes free: its length rounded up to CONTENT_UNIT_BYTES (once
+   * for every 64 KiB), or one unit when it lies in a file. While it is still being received it takes up to twice of what has come (up to
+   * 64 KiB; then up to 64 KiB more), and 64 KiB as the buffer of a spill file.
+   */
+  heldBytes(handle: number): number;
+  /** Copies bytes into new memory; refs = 1. Returns NO_CONTENT when the arena is full. */
   store(bytes: Uint8Array): number;
   /** Makes a handle for content that lies in a file (takes ownership of fd, reads with pread from offset). NO_CONTENT when full. */
   storeFile(fd: number, offset: number, lengthBytes: number): number;
   lengthBytes(handle: number): number;
   /** Adds one reference. */
   retain(handle: number): void;
-  /** Drops one reference; the last one frees the chunks, closes the file and, if it is still an unclaimed spill file, unlinks it. */
+  /** Drops one reference; the last one frees the memory, closes the file and, if it is still an unclaimed spill file, unlinks it. */
   release(handle: number): void;
   /** Moves the state word; false when it was not `from`. */
   moveState(handle: number, from: number, to: number): boolean;
@@ -59,6 +71,10 @@ export interface Arena {
   file(handle: number): { fd: number; offset: number; path: string | null } | null;
   /** A spill file was renamed into storage: it is no longer unlinked on release. */
   claimFile(handle: number): void;
+  /** Books KiB of an envelope on the content's account, to be given back with it. */
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void;
+  /** Writes what the content holds on its account by HELD; it holds nothing from now on. false: it held nothing. */
+  takeHeld(handle: number, into: Int32Array): boolean;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }
@@ -134,6 +150,8 @@ export interface ReactorOptions {
   holdAfterVerbs: boolean;
   /** TLS handshakes under way at once, default 1000; more wait for their turn. */
   maxHandshakes?: number;
+  /** What clients hold, as src/policy/accounts.ts lays it out; without it nobody counts. */
+  accounts?: Uint8Array;
   /** Longest wait for a peer to take our last reply after close; default 2000. 0: never wait. */
   lingerMs?: number;
   /** Called once per loop turn; may write operations. */
@@ -184,9 +202,20 @@ export interface Reactor {
    * @param slot of `tlsSlot`. @param verify of TLS_VERIFY.
    * @param name client: of the server, for SNI and verification; '' for none. No spaces.
    * @param key client: sessions made under it are resumed under it; '' for none. No spaces.
+   * @param silenceMs server: a timeout event follows when the peer says nothing for so long; 0: never.
    * @param dane client, with TLS_VERIFY.dane: further names and TLSA records, as TlsStream::create reads them.
    */
-  secure(connection: number, slot: number, verify: number, name: string, key: string, dane?: string): void;
+  secure(
+    connection: number,
+    slot: number,
+    verify: number,
+    name: string,
+    key: string,
+    dane?: string,
+    silenceMs?: number,
+  ): void;
+  /** Server: whom the content of this connection is counted for, from here on (see src/policy/accounts.ts). */
+  account(connection: number, client: number, network: number, trusted: boolean): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
   connect(address: string, port: number, source: string, timeoutMs: number): number;
 
@@ -194,7 +223,7 @@ export interface Reactor {
   flush(): void;
   /** Connections open now. */
   connections(): number;
-  /** TLS handshakes under way or waiting for their turn, as of the last loop turn. */
+  /** TLS handshakes that have work or wait for their turn, as of the last loop turn; those that wait for their client give way. */
   handshakes(): number;
   /** Closes every connection at once and frees the reactor; no event follows. */
   destroy(): void;

@@ -18,7 +18,7 @@ import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
 import type { ControlTarget } from './control/protocol.ts';
-import type { Database, OperateTarget } from './database/database.ts';
+import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
 import { loginLog } from './flood-log.ts';
@@ -26,7 +26,6 @@ import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
 import type { AttemptResult, Job } from './mail/job.ts';
-import { meantBy } from './mail/meant.ts';
 import type { Message } from './mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
@@ -42,8 +41,10 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
+import { releaseUndelivered, takeBack, type UndeliveredPorts } from './relay-undelivered.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { TlsReportSender } from './report/tls-report-sender.ts';
 import type { TlsReports } from './report/tls-rpt.ts';
@@ -58,8 +59,6 @@ const MIB = 1_048_576;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
-/** Rows an operator holds or removes wait so long before they would go out again, should that fail. */
-const TAKEN_BACK_MS = 10_000;
 
 /** @throws RelayError when a stage cannot start; what was started is stopped again. */
 export async function startRelay(options: RelayOptions): Promise<Relay> {
@@ -84,8 +83,10 @@ export class Relay {
   readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
+  readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
+  readonly #undelivered: UndeliveredPorts;
   readonly #intake: Intake;
   readonly #routes: RouteTable;
   readonly #queue: RelayDatabase;
@@ -119,6 +120,8 @@ export class Relay {
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
+    this.#shares = new RelayShares(this.#place, this.#arena);
+    this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
     this.#queue = openRelayDatabase({
       config,
@@ -163,6 +166,7 @@ export class Relay {
       scheduler,
       arena: this.#arena,
       gauges: this.#gauges,
+      contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
       log,
@@ -204,14 +208,17 @@ export class Relay {
       log,
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
+      unwrittenBytes: () => this.#shares.unwrittenBytes(),
+      diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
+    this.#undelivered = { arena: this.#arena, leases, database: this.#database, scheduler };
     this.control = relayControl(
       this.#queue,
       this.#scheduler,
       this.#deliveries,
       this.#events,
       this.#journal,
-      (target) => this.#takeBack(target),
+      (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
     );
   }
 
@@ -333,7 +340,7 @@ export class Relay {
     await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
     if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
-    await this.#release(unfinished.concat(this.#tooLate));
+    await releaseUndelivered(this.#undelivered, unfinished.concat(this.#tooLate));
   }
 
   /** Resolves when nothing waits for a commit, what the database refused so far included. */
@@ -343,34 +350,6 @@ export class Relay {
     while (this.#intake.retrying > 0) {
       await delay(COMMIT_RETRY_MS);
       await this.#commits.drain();
-    }
-  }
-
-  /** Jobs never begun go back to the queue, due at once. */
-  async #release(jobs: Job[], reason = 'shutdown', pauseMs = 0): Promise<void> {
-    if (jobs.length === 0) return;
-    for (const job of jobs) {
-      this.#arena.release(job.content);
-      this.#leases.drop(job);
-    }
-    const rows = jobs.map(({ queueId, destination, fence }) => ({
-      queueId,
-      destination,
-      fence,
-      reason,
-    }));
-    await this.#database.release(rows, Date.now() + pauseMs);
-    if (pauseMs > 0) return;
-    for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
-  }
-
-  /** Rows with delivery that did not begin wait again; the pause is for the operator's action on them. */
-  async #takeBack(target: OperateTarget): Promise<void> {
-    const jobs = [...this.#suspects.take(meantBy(target)), ...(await this.#deliveries.takeBack(target))];
-    try {
-      await this.#release(jobs, 'hand-off-released', TAKEN_BACK_MS);
-    } finally {
-      for (const job of jobs) this.#scheduler.returned(job);
     }
   }
 
@@ -402,6 +381,7 @@ export class Relay {
     const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
+    this.#shares.reconfigure(config);
     this.#logins.reconfigure(config);
     this.#tlsReports.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });

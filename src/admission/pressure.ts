@@ -32,7 +32,7 @@ type Thresholds = Pick<
 export interface PressureOptions {
   config: Thresholds;
   gauges: Gauges;
-  arena: Pick<Arena, 'freeChunks' | 'chunkCount'>;
+  arena: Pick<Arena, 'freeBytes' | 'totalBytes'>;
   log: Log;
   /** Of the commit under way, 0 without one. */
   commitAgeMs(): number;
@@ -44,6 +44,10 @@ export interface PressureOptions {
   journalFull?(): boolean;
   /** Messages in an in-memory queue. */
   mails(): number;
+  /** Bytes taken in that are still to be written; absent: 0. */
+  unwrittenBytes?(): number;
+  /** Told at every measurement: bytes that may be written yet until the disk is as full as it may be. */
+  diskRoom?(bytes: number): void;
   /** The rest is for tests. */
   now?: () => number;
   availableMemory?: () => number;
@@ -92,7 +96,9 @@ export class PressureGauge {
 
   /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
   measure(): void {
-    this.#freeDisk = this.#disk.freeBytes(this.#config);
+    const { unwrittenBytes, diskRoom } = this.#options;
+    this.#freeDisk = this.#disk.freeBytes(this.#config) - (unwrittenBytes?.() ?? 0);
+    diskRoom?.(this.#freeDisk - this.#config.persist_min_free_disk_mb * MEGABYTE);
     const code = this.#code();
     const before = Atomics.exchange(this.#gauges, GAUGE.pressure, code);
     if (code !== before) this.#tell(before, code);
@@ -115,7 +121,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE) return PRESSURE.contentMemory;
     return PRESSURE.none;
   }
 
@@ -138,8 +144,8 @@ export class PressureGauge {
       availableMemoryMb: Math.round(this.#availableMemory() / MEGABYTE),
       freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
       commitAgeMs: commitAgeMs(),
-      freeContentChunks: arena.freeChunks(),
-      contentChunks: arena.chunkCount,
+      freeContentMb: Math.round(arena.freeBytes() / MEGABYTE),
+      contentMb: Math.round(arena.totalBytes / MEGABYTE),
     };
   }
 }

@@ -227,7 +227,7 @@ test('networks, DNS servers and the source address must be addresses', () => {
 test('domains that no address can have are refused, in relay_domains and as keys of routes', () => {
   const text = `{
   "relay_domains": ["Ok.test", ".ok.test", "b\u00fccher.test", "a b", "*.example.com", "", "x..y", "example.com."],
-  "delivery": { "routes": { "[192.0.2.1]": { "host": "h" }, "b\u00fccher.test": { "host": "h" }, "a_b": { "host": "h" } } }
+  "delivery": { "routes": { "[192.0.2.1]": { "host": "h" }, "b\u00fccher.test": { "host": "h" }, "a_b": { "host": "h" }, "a b": { "host": "h" } } }
 }`;
   assert.deepEqual(
     problems(text).map((p) => p.replace(/ such as.*(?=, (?:is|has) )/, '')),
@@ -236,8 +236,7 @@ test('domains that no address can have are refused, in relay_domains and as keys
       '2: relay_domains.4: must be a domain, is "*.example.com"',
       '2: relay_domains.5: must be a domain, is ""',
       '2: relay_domains.6: must be a domain, is "x..y"',
-      '2: relay_domains.7: must be a domain, is "example.com."',
-      '3: delivery.routes: must be keyed by domains, has "a_b"',
+      '3: delivery.routes: must be keyed by domains, has "a b"',
     ],
   );
 });
@@ -530,4 +529,16 @@ test('a proxy within relay_networks is a warning', () => {
   assert.equal(warned(['::ffff:10.1.2.3'], ['10.0.0.0/8']), 1);
   assert.equal(warned(['10.1.2.3'], ['::/0']), 0);
   assert.equal(warned(['10.1.2.3'], ['11.0.0.0/8', '2001:db8::/32']), 0);
+});
+
+test('a public resolver is a warning where DNS lists are asked', () => {
+  const warned = (server: string, enabled: boolean): number => {
+    const policy = { dnsbl: { enabled, zones: [{ zone: 'bl.test' }] } };
+    const { warnings } = load(JSON.stringify({ dns: { servers: [server] }, policy }));
+    return warnings.filter((one) => /is a public resolver/.test(one)).length;
+  };
+  for (const server of ['8.8.8.8', '1.1.1.1:53', '2001:4860:4860::8888', '[2606:4700:4700::1111]:53'])
+    assert.deepEqual([warned(server, true), warned(server, false)], [1, 0], server);
+  for (const server of ['127.0.0.1', '10.0.0.53:53', '[2001:db8::1]:53'])
+    assert.equal(warned(server, true), 0, server);
 });
