@@ -13,7 +13,7 @@ import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
-import { bounced, deferred, outcomeOf } from './outcome.ts';
+import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import type { Host, Route } from './route.ts';
 import { type BrokenHosts, tlsPolicyOf } from './tls-policy.ts';
 
@@ -31,6 +31,10 @@ export interface DestinationPorts {
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
   outside(work: () => void): void;
+  /** Runs work of a session; an error of ours in it ends that session. */
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void;
+  /** An error of ours that is no session's: counts and logs it. @throws BrokenInvariant when it is one. */
+  fault(destination: string, at: string, error: unknown): void;
   /** Connections it may have, of those all nodes share; Infinity without such a limit. */
   grantedConnections(key: string): number;
   /** It wants more of them. */
@@ -70,7 +74,7 @@ export class Destination implements SessionOwner {
   readonly #dialOf = new Map<ClientSession, Dial>();
   #dialledAtMs = 0;
   /** Sessions that ended, until their connection is gone. */
-  #closing = 0;
+  readonly #closing = new Set<ClientSession>();
   /** Connections that failed one after another. */
   #failures = 0;
   #suspendedUntilMs = 0;
@@ -124,7 +128,9 @@ export class Destination implements SessionOwner {
 
   /** Nothing waits, nothing is open. */
   get empty(): boolean {
-    return this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing === 0;
+    return (
+      this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0
+    );
   }
 
   /** Nothing is remembered either. */
@@ -146,6 +152,14 @@ export class Destination implements SessionOwner {
 
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
   pump(): void {
+    try {
+      this.#pump();
+    } catch (error) {
+      this.#brokenOff('pump', error);
+    }
+  }
+
+  #pump(): void {
     while (this.#ready.length > 0) {
       const session = this.#idle.pop();
       if (session === undefined) break;
@@ -160,7 +174,7 @@ export class Destination implements SessionOwner {
     if (first === undefined) return 0;
     const { backlog_per_connection, backlog_wait_ms, max_connections_per_destination } = this.rules;
     const established = this.#sessions.size;
-    const most = max_connections_per_destination - this.#closing;
+    const most = max_connections_per_destination - this.#closing.size;
     if (established > 0 && established < most) this.#ports.waits(this);
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
@@ -177,7 +191,7 @@ export class Destination implements SessionOwner {
   }
 
   get openConnections(): number {
-    return this.#sessions.size + this.#closing + this.#dials.size;
+    return this.#sessions.size + this.#closing.size + this.#dials.size;
   }
 
   get wantedConnections(): number {
@@ -213,10 +227,21 @@ export class Destination implements SessionOwner {
     this.#dialledAtMs = this.now();
     const dial: Dial = { startedAtMs: this.#dialledAtMs, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
-    // The route never rejects.
-    void this.#ports.route(this.key).then((route) => {
-      this.#ports.outside(() => this.#routed(dial, route));
-    });
+    const failed = (at: string, error: unknown): void => {
+      this.#dials.delete(dial);
+      this.#brokenOff(at, error);
+    };
+    const routed = (route: Route): void => {
+      try {
+        this.#routed(dial, route);
+      } catch (error) {
+        failed('connect', error);
+      }
+    };
+    void this.#ports.route(this.key).then(
+      (route) => this.#ports.outside(() => routed(route)),
+      (error) => this.#ports.outside(() => failed('route', error)),
+    );
   }
 
   #routed(dial: Dial, route: Route): void {
@@ -263,7 +288,7 @@ export class Destination implements SessionOwner {
   notEstablished(session: ClientSession, fault: Fault): void {
     const dial = this.#dialOf.get(session);
     this.#dialOf.delete(session);
-    this.#closing++;
+    this.#closing.add(session);
     if (dial === undefined || !this.#dials.has(dial)) return;
     if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
     else this.#noteFailed(session.host.address);
@@ -305,6 +330,7 @@ export class Destination implements SessionOwner {
   }
 
   returned(attempt: Attempt): void {
+    attempt.holder = null;
     if (this.#ports.draining) this.#handBack(attempt);
     else {
       attempt.readyAtMs = this.now();
@@ -322,11 +348,7 @@ export class Destination implements SessionOwner {
   }
 
   ended(session: ClientSession, fault: Fault | null): void {
-    this.#sessions.delete(session);
-    this.#closing++;
-    const place = this.#idle.indexOf(session);
-    if (place !== -1) this.#idle.splice(place, 1);
-    this.#ports.busy(session);
+    this.#leaves(session);
     if (session.proven) this.#recovered();
     else if (fault !== null) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
@@ -335,8 +357,47 @@ export class Destination implements SessionOwner {
   }
 
   /** The connection of a session that ended is gone; `pump` follows. */
-  gone(): void {
-    this.#closing--;
+  gone(session: ClientSession): void {
+    this.#closing.delete(session);
+  }
+
+  /**
+   * The session broke off through an error of ours, and its attempts are ended.
+   * @param charged an attempt on it was; else what waits here is, so that the same error does not come again at once.
+   */
+  broken(session: ClientSession, fault: Fault, charged: boolean): void {
+    if (this.#dialOf.has(session)) {
+      this.notEstablished(session, fault);
+      return;
+    }
+    this.#leaves(session);
+    if (!charged) this.#deferReady(fault.detail);
+    this.pump();
+  }
+
+  #leaves(session: ClientSession): void {
+    this.#sessions.delete(session);
+    this.#closing.add(session);
+    const place = this.#idle.indexOf(session);
+    if (place !== -1) this.#idle.splice(place, 1);
+    this.#ports.busy(session);
+  }
+
+  /** An error of ours that is no session's: what waits here is deferred, and the next attempts begin anew. */
+  #brokenOff(at: string, error: unknown): void {
+    this.#ports.fault(this.key, at, error);
+    this.#deferReady(at);
+  }
+
+  #deferReady(at: string): void {
+    for (const attempt of this.#ready.clear()) {
+      attempt.decideRest(internal(at));
+      this.#ports.finished(attempt);
+    }
+  }
+
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
+    this.#ports.guard(session, at, work);
   }
 
   /** The peer serves us (a MAIL was accepted). */
@@ -407,7 +468,7 @@ export class Destination implements SessionOwner {
   /** Gives back what is not on the wire and lets the rest finish. */
   drain(): void {
     for (const dial of this.#dials) dial.session?.abort();
-    this.#closing += this.#dialOf.size;
+    for (const session of this.#dialOf.keys()) this.#closing.add(session);
     this.#dials.clear();
     this.#dialOf.clear();
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
@@ -417,7 +478,7 @@ export class Destination implements SessionOwner {
   /** The time for finishing is over. */
   cut(): void {
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
-    for (const session of [...this.#sessions]) session.fail(fault);
+    for (const session of [...this.#sessions]) this.guard(session, 'cut', () => session.fail(fault));
   }
 
   #handBack(attempt: Attempt): void {

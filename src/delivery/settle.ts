@@ -11,6 +11,7 @@ import { type Arena, NO_CONTENT } from '../native.ts';
 import type { DsnDraft, DsnWriter } from '../report/dsn.ts';
 import type { nextAttempt, RetryDecision } from '../scheduler/retry.ts';
 import type { Attempt } from './attempt.ts';
+import { internalPauseMs } from './outcome.ts';
 
 export interface SettlePorts {
   readonly config: Config;
@@ -29,7 +30,12 @@ interface Waiting {
 }
 
 /** Deferrals that are our own doing: they neither count as a failed try nor end the waiting. */
-const OUR_OWN: ReadonlySet<string> = new Set(['shutdown', 'hand-off-released', 'lease-lapsed']);
+const OUR_OWN: ReadonlySet<string> = new Set([
+  'shutdown',
+  'hand-off-released',
+  'lease-lapsed',
+  'internal-error',
+]);
 
 export class Settler {
   readonly #ports: SettlePorts;
@@ -44,12 +50,47 @@ export class Settler {
     return this.#waiting.length;
   }
 
-  /** Takes an attempt with an outcome for each recipient; releases its content. */
+  /** Takes an attempt with an outcome for each recipient; releases its content. On an error the attempt has not ended. */
   finish(attempt: Attempt): void {
     const { job } = attempt;
     if (!attempt.done) throw new Error(`attempt of ${job.queueId} ended with recipients that met no outcome`);
     const nowMs = this.#ports.now();
-    const result: AttemptResult = {
+    const result = this.#resultOf(attempt, nowMs);
+    this.#schedule(attempt, result, nowMs);
+    const drafts = this.#ports.dsn.draft(job, result, nowMs);
+    if (drafts.length === 0) {
+      attempt.ended = true;
+      this.#ports.arena.release(job.content);
+      this.#ports.result(result);
+      return;
+    }
+    if (drafts.some((draft) => draft.delayed)) result.delayNotified = true;
+    this.#writeDsns(attempt, result, drafts);
+  }
+
+  /**
+   * Ends an attempt whose end met an error of ours: what was delivered is settled, what would need a report is as if it had
+   * not been tried (I3), and waits.
+   */
+  finishPlainly(attempt: Attempt, outcome: Outcome): void {
+    const { job } = attempt;
+    const nowMs = this.#ports.now();
+    attempt.ended = true;
+    attempt.decideRest(outcome);
+    const retryAtMs = nowMs + internalPauseMs(this.#ports.config);
+    const result = this.#resultOf(attempt, nowMs);
+    for (const group of result.groups) {
+      if (group.outcome.kind === 'delivered') continue;
+      const { reply } = group.outcome;
+      group.outcome = { ...outcome, ...(reply === undefined ? {} : { reply }), retryAtMs } as Outcome;
+    }
+    this.#ports.arena.release(job.content);
+    this.#ports.result(result);
+  }
+
+  #resultOf(attempt: Attempt, nowMs: number): AttemptResult {
+    const { job } = attempt;
+    return {
       queueId: job.queueId,
       destination: job.destination,
       fence: job.fence,
@@ -64,15 +105,6 @@ export class Settler {
       dsns: [],
       delayNotified: job.delayNotified,
     };
-    this.#schedule(attempt, result, nowMs);
-    const drafts = this.#ports.dsn.draft(job, result, nowMs);
-    if (drafts.length === 0) {
-      this.#ports.arena.release(job.content);
-      this.#ports.result(result);
-      return;
-    }
-    if (drafts.some((draft) => draft.delayed)) result.delayNotified = true;
-    this.#writeDsns(job.content, result, drafts);
   }
 
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {
@@ -81,7 +113,8 @@ export class Settler {
       const { outcome } = group;
       if (outcome.kind !== 'deferred') continue;
       if (OUR_OWN.has(outcome.reason)) {
-        outcome.retryAtMs = Math.max(nowMs, attempt.notBeforeMs);
+        const pauseMs = outcome.reason === 'internal-error' ? internalPauseMs(this.#ports.config) : 0;
+        outcome.retryAtMs = Math.max(nowMs + pauseMs, attempt.notBeforeMs);
         continue;
       }
       decision ??= this.#ports.nextAttempt(
@@ -97,10 +130,18 @@ export class Settler {
     }
   }
 
-  #writeDsns(content: ContentHandle, result: AttemptResult, drafts: DsnDraft[]): void {
-    const stored = this.#store(result, drafts);
-    // No room beside the content they report on: keep only its header section, and make room.
-    if (!stored) for (const draft of drafts) draft.shorten();
+  #writeDsns(attempt: Attempt, result: AttemptResult, drafts: DsnDraft[]): void {
+    const { content } = attempt.job;
+    let stored = false;
+    try {
+      stored = this.#store(result, drafts);
+      // No room beside the content they report on: keep only its header section, and make room.
+      if (!stored) for (const draft of drafts) draft.shorten();
+    } catch (error) {
+      for (const { content: dsn } of result.dsns) this.#ports.arena.release(dsn);
+      throw error;
+    }
+    attempt.ended = true;
     this.#ports.arena.release(content);
     if (!stored && !this.#store(result, drafts)) this.#waiting.push({ result, drafts });
   }

@@ -15,6 +15,7 @@ const DETAIL: Record<DeferralReason, string> = {
   'content-unavailable': '3.0',
   shutdown: '3.2',
   internal: '3.5',
+  'internal-error': '3.0',
 };
 
 /** '4.4.1' while it is tried again, '5.4.1' once it is given up. */

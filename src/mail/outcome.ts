@@ -25,7 +25,9 @@ export type DeferralReason =
   | 'lease-lapsed'
   | 'content-unavailable'
   | 'shutdown'
-  | 'internal';
+  | 'internal'
+  /** An error of ours ended the dialog; nobody else has a part in it. */
+  | 'internal-error';
 
 export type BounceReason =
   | 'peer-5xx'
