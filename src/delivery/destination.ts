@@ -238,7 +238,9 @@ export class Destination implements SessionOwner {
         failed('connect', error);
       }
     };
-    void this.#ports.route(this.key).then(
+    // Also what is thrown at once comes as a rejection.
+    const asked = async (): Promise<Route> => this.#ports.route(this.key);
+    void asked().then(
       (route) => this.#ports.outside(() => routed(route)),
       (error) => this.#ports.outside(() => failed('route', error)),
     );
