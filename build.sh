@@ -156,7 +156,8 @@ compile() {
   local configuration=$1 log=$2 debug=--no-debug
   shift 2
   [ "$configuration" = Debug ] && debug=--debug
-  node_modules/.bin/node-gyp configure build "--nodedir=$node_dir" "$debug" --jobs=max --loglevel=warn "$@" >"$log" 2>&1
+  # A relative path: make does not take an absolute one with a space in it.
+  node_modules/.bin/node-gyp configure build --nodedir=build/node "$debug" --jobs=max --loglevel=warn "$@" >"$log" 2>&1
 }
 
 step_addon() {
@@ -283,7 +284,8 @@ test_suite() {
     set -- "$@" "$argument"
   done
   [ $named = 1 ] || set -- "$@" 'test/**/*.test.ts'
-  exec node --test --test-reporter=spec "$@"
+  exec node --test --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=./test/setup/slowest.ts --test-reporter-destination=stderr "$@"
 }
 
 # The addon with AddressSanitizer and UndefinedBehaviorSanitizer, under the tests that drive it without the whole relay.

@@ -40,7 +40,15 @@ interface Operated {
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
   const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  return { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [], unavailable: error.message };
+  return {
+    rows,
+    mails: 0,
+    contentBytes: 0,
+    oldestMs: null,
+    suspectedPoison: 0,
+    destinations: [],
+    unavailable: error.message,
+  };
 }
 
 async function operate(

@@ -11,6 +11,7 @@ import type { QueueIds } from './mail/queue-id.ts';
 import { type Arena, NO_CONTENT } from './native.ts';
 import type { Entry } from './persistence/group-commit.ts';
 import type { ProcessPlace } from './process-place.ts';
+import { attachmentsOf } from './protocol/mime/attachments.ts';
 import { postReport } from './report/tls-report-post.ts';
 import { TlsReportSender } from './report/tls-report-sender.ts';
 import { TlsReports } from './report/tls-rpt.ts';
@@ -68,7 +69,7 @@ export function openTlsReportSender(setup: TlsReportSenderSetup): TlsReportSende
 
 /** Into the queue, from the null reverse-path: of a report that cannot be delivered nobody is told (I4). */
 function queue(
-  { arena, ids, shard, routes, submit }: TlsReportSenderSetup,
+  { arena, ids, shard, routes, current, submit }: TlsReportSenderSetup,
   { address, domain }: { address: string; domain: string },
   bytes: Buffer,
 ): Promise<void> {
@@ -88,6 +89,7 @@ function queue(
     sizeBytes: bytes.length,
     receivedAtMs: Date.now(),
     client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+    attachments: current().index_attachments ? attachmentsOf(bytes) : [],
   };
   return new Promise((durable) => submit({ message, plan: [], thread: -1, ticket: -1, durable }));
 }

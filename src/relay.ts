@@ -34,6 +34,7 @@ import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
+import { BegunFiles } from './relay-begun.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
@@ -47,6 +48,7 @@ import type { TlsReports } from './report/tls-rpt.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
+import { Suspects } from './scheduler/suspects.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { TlsContexts } from './tls/tls-contexts.ts';
 
@@ -78,6 +80,8 @@ export class Relay {
   readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
+  readonly #begun: BegunFiles;
+  readonly #suspects: Suspects;
   readonly #intake: Intake;
   readonly #routes: RouteTable;
   readonly #queue: RelayDatabase;
@@ -111,6 +115,7 @@ export class Relay {
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
+    this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
     this.#queue = openRelayDatabase({
       config,
       arena: this.#arena.buffer,
@@ -118,6 +123,7 @@ export class Relay {
       gauges: this.#gauges,
       log,
       place: this.#place,
+      begun: this.#begun,
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -179,6 +185,7 @@ export class Relay {
       },
     });
     const deliveriesLog = deliveryLog(log);
+    this.#suspects = new Suspects((jobs) => this.#deliveries.deliver(jobs));
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -213,6 +220,7 @@ export class Relay {
     const config = this.#config;
     const tls = this.#tls.load();
     await this.#journal?.open();
+    if (this.#queue.shards === null) await this.#begun.mark(this.#database);
     const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
@@ -230,12 +238,14 @@ export class Relay {
     if (accepts) await this.#listen();
     const ownListeners = hostListeners(this.#place, this.addresses);
     const deliveries = threadCount(config.delivery_threads);
+    const begunOf = this.#begun.create(deliveries, config.delivery);
     await this.#deliveries.start(
       Array.from({ length: deliveries }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessions + thread),
         ownListeners,
         stsDir: stsDir(this.#place),
+        begun: begunOf(thread),
         name: `${this.#place.process}.${thread}`,
       })),
     );
@@ -315,6 +325,7 @@ export class Relay {
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
     const untilMs = Date.now() + workMs;
+    this.#tooLate.push(...this.#suspects.take());
     this.#journal?.hurry();
     const [unfinished] = await Promise.all([
       this.#deliveries.drain(workMs),
@@ -371,6 +382,7 @@ export class Relay {
     this.#leases.stop();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await Promise.all([this.#events.close(), this.#tlsReports.close()]);
+    this.#begun.end();
     this.#lock.release();
   }
 
@@ -394,7 +406,7 @@ export class Relay {
   }
 
   #deliver(jobs: Job[]): void {
-    if (this.#draining === null) this.#deliveries.deliver(jobs);
+    if (this.#draining === null) this.#suspects.deliver(jobs);
     else this.#tooLate.push(...jobs);
   }
 
@@ -412,8 +424,14 @@ export class Relay {
       },
       fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
-    const { shardIds, lanes, settleLingerMs } = this.#queue;
-    const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, lanes, settleLingerMs };
+    const { shardIds, lanes, settleLingerMs, settleApart } = this.#queue;
+    const options = {
+      arena: this.#arena,
+      leaseMs: this.#config.lease_ms,
+      lanes,
+      settleLingerMs,
+      settleApart,
+    };
     const commits = shardIds.map((id) => [id, new GroupCommit(this.#database, ports, options)] as const);
     return new ShardedCommits(new Map(commits), ports);
   }
@@ -456,6 +474,7 @@ export class Relay {
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
+    this.#suspects.over(result.queueId, result.destination);
     this.#leases.drop(result);
     if (accepted) this.#events.attempt(result);
     else

@@ -88,7 +88,6 @@ async function preload(dataDir: string, count: number, domains: number, sizeByte
     maxMessages: null,
     keepSentMs: 0,
     keepDeadMs: 0,
-    attachments: () => [],
   });
   const ids = new QueueIds(1, 0);
   const { header, body } = createMessage({

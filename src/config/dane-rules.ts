@@ -26,6 +26,13 @@ export function checkTlsReports(
     problem([...at, 'send'], 'needs delivery.tls_rpt.enabled: what is not counted cannot be sent');
   if (send && contact_info === undefined)
     problem([...at, 'send'], 'needs delivery.tls_rpt.contact_info: whom to ask about a report');
-  if (from_address !== undefined && !/^[!#-'*+\-/-9=?A-Z^-~.]+@[A-Za-z0-9.-]+$/.test(from_address))
+  if (from_address !== undefined && !isPlainAddress(from_address))
     problem([...at, 'from_address'], 'must be an address, as postmaster@example.com');
+}
+
+/** An address that needs neither quotes nor SMTPUTF8. */
+export function isPlainAddress(text: string): boolean {
+  return /^[!#-'*+\-/-9=?A-Z^-~]+(\.[!#-'*+\-/-9=?A-Z^-~]+)*@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(
+    text,
+  );
 }

@@ -1,11 +1,15 @@
 /** What the schema cannot say about `policy`. Pure; part of rules.ts. */
 import { domainToASCII } from 'node:url';
-import { parseIp, parseNetwork } from '../base/ip.ts';
+import { isV4, masked, parseIp, parseNetwork } from '../base/ip.ts';
 import type { PolicyConfig } from './policy-schema.ts';
 
 type Say = (path: (string | number)[], message: string) => void;
 
-export function checkPolicy(policy: PolicyConfig, problem: Say, warning: Say): void {
+export function checkPolicy(
+  { policy, relay_networks }: { policy: PolicyConfig; relay_networks: string[] },
+  problem: Say,
+  warning: Say,
+): void {
   for (const [name, part] of Object.entries(policy)) {
     if (typeof part !== 'object' || Array.isArray(part) || !('exempt' in part)) continue;
     for (const [i, entry] of part.exempt.entries())
@@ -27,9 +31,30 @@ export function checkPolicy(policy: PolicyConfig, problem: Say, warning: Say): v
           ['policy', ...key.split('.'), i],
           `must be a network such as 10.0.0.0/8 or an address, is "${network}"`,
         );
+  checkProxies(policy, relay_networks, warning);
   checkZones(policy, problem);
   checkRates(policy, problem, warning);
   checkTimes(policy, problem, warning);
+}
+
+/** What comes by way of a proxy and hides its address behind the proxy's own would have rights that nobody meant. */
+function checkProxies({ proxy_protocol }: PolicyConfig, relayNetworks: string[], warning: Say): void {
+  for (const [i, proxies] of proxy_protocol.networks.entries()) {
+    const within = relayNetworks.find((network) => overlap(proxies, network));
+    if (within === undefined) continue;
+    warning(
+      ['policy', 'proxy_protocol', 'networks', i],
+      `${proxies} lies in relay_networks (${within}): a client that comes with an address of a proxy may relay; leave proxies out of relay_networks (clients that a proxy does not know, UNKNOWN and LOCAL, never may)`,
+    );
+  }
+}
+
+function overlap(one: string, other: string): boolean {
+  const [a, b] = [parseNetwork(one), parseNetwork(other)];
+  // An IPv6 network, however wide, gives no IPv4 client any rights.
+  if (a === null || b === null || isV4(a.ip) !== isV4(b.ip)) return false;
+  const bits = Math.min(a.bits, b.bits);
+  return masked(a.ip, bits).every((word, i) => word === masked(b.ip, bits)[i]);
 }
 
 function isExemption(entry: string): boolean {

@@ -4,6 +4,7 @@ import ipaddr from 'ipaddr.js';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkPolicy } from './policy-rules.ts';
+import { checkPostmaster } from './postmaster-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
 
 export interface Finding {
@@ -28,13 +29,14 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkTls(config, isSet, problem, warning);
   checkAddresses(config, problem);
   checkDomains(config, problem);
+  checkPostmaster(config, problem, warning);
   checkDatabase(config, isSet, problem, warning);
   checkScheduler(config, isSet, problem, warning);
   checkDistributed(config, problem);
   checkHdfsWeb(config, problem, warning);
   checkJournal(config, isSet, problem, warning);
   checkAuth(config, problem, warning);
-  checkPolicy(config.policy, problem, warning);
+  checkPolicy(config, problem, warning);
   checkDane(config, warning);
   checkTlsReports(config, problem);
 
@@ -206,8 +208,8 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
   }
   if (!isSet(['node_id'])) {
     problem(
-      ['database', 'driver'],
-      `with ${database.driver} set node_id: every node that shares the queue needs a name of its own`,
+      ['node_id'],
+      `has no default with database.driver ${database.driver}: set node_id to a name no other node of this queue has, as "node_id": "mx1"; where the queue was used without one so far, "node" on one of its nodes`,
     );
   }
   const servers = database.driver === 'mysql' ? [database] : database.shards;

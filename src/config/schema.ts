@@ -109,7 +109,7 @@ const server = {
   initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
   max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
   connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
-  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. A third of it without a statement, and the server rolls the transaction back.'),
   idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
 };
 const mysqlServer = z.strictObject(server);
@@ -229,10 +229,11 @@ const schema = {
   include: z.array(z.string().min(1)).optional().describe('Files merged before this file’s own keys, relative to this file; objects merge key by key, lists are replaced.').meta(live),
   hostname: hostName.default('localhost').describe('Our name: in the banner, EHLO replies and Received.').meta({ ...live, default_text: 'the machine’s name' }),
   data_dir: path().default('../data').describe('Folder of queue, events, logs and control socket; relative to the config file.'),
-  node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases.'),
+  node_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/).default('node').describe('Name of this node in leases. With the mysql drivers every node that shares the queue sets one of its own: a second relay with it does not start.'),
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
+  postmaster: z.string().max(254).optional().describe('Address that mail to postmaster and abuse of our own names (`<postmaster>`, hostname, delivery.ehlo_name, our address literals) goes to, from whoever it comes; it is delivered like mail to any other address. Absent: such mail is refused with 550 5.7.1, unless hostname is one of relay_domains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
   inbound_ack_mode: z.enum(['after_persist', 'after_journal', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage; after it is in the journal on this node’s own disk, from where it is drained to the shards (mysql drivers); or once it is in memory (a crash can lose it). To or from after_journal takes a restart.').meta(live),
   inbound_persist_wait_timeout_ms: ms(10, 600_000).default(5000).describe('after_persist, after_journal: longest wait for the commit; then 451 4.3.0 and the message is withdrawn.').meta(live),
@@ -259,7 +260,7 @@ const schema = {
   persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
-  index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments.'),
+  index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
   auth: auth.prefault({}),
@@ -275,7 +276,7 @@ const schema = {
   dns: z.strictObject({
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
-    tries: count(1, 10).default(3).describe('Tries over all servers.').meta(live),
+    tries: count(1, 10).default(3).describe('How often a server that does not answer is asked. In each round all of them are.').meta(live),
     cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
@@ -292,7 +293,8 @@ const schema = {
   }).prefault({}),
   dsn: z.strictObject({
     max_returned_bytes: count(0, 104_857_600).default(1_048_576).describe('RET=FULL returns the whole message up to this size, above it the header section only.').meta(live),
-    delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never.').meta(live),
+    delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
+    max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour, from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
     keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),

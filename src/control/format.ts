@@ -110,6 +110,8 @@ export function formatStats(
     queue.unavailable === undefined
       ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`
       : `Messages    unknown: ${plain(queue.unavailable)}\n`;
+  if (queue.suspectedPoison > 0)
+    text += `Poison      ${queue.suspectedPoison} rows held that ended the relay twice: see "queue list --state held"\n`;
   if (journal !== null) text += formatJournal(journal, nowMs);
   if (scheduler === null) text += 'Relay       not running\n';
   else {

@@ -59,11 +59,19 @@ export function mergePages(pages: readonly QueueRow[][], limit: number): QueueRo
 
 export function mergeStats(parts: readonly QueueStats[]): QueueStats {
   const rows: Record<OutboxState, number> = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  const sum: QueueStats = { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+  const sum: QueueStats = {
+    rows,
+    mails: 0,
+    contentBytes: 0,
+    oldestMs: null,
+    suspectedPoison: 0,
+    destinations: [],
+  };
   for (const part of parts) {
     for (const state of Object.keys(rows) as OutboxState[]) rows[state] += part.rows[state];
     sum.mails += part.mails;
     sum.contentBytes += part.contentBytes;
+    sum.suspectedPoison += part.suspectedPoison;
     if (part.unavailable !== undefined) sum.unavailable = part.unavailable;
     if (part.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? part.oldestMs, part.oldestMs);
   }

@@ -1,3 +1,4 @@
+import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 
@@ -46,15 +47,6 @@ export interface Settlement {
   delayNotified: boolean;
 }
 
-/** What an index of a message's attachments says of one. */
-export interface Attachment {
-  name: string;
-  type: string;
-  sizeBytes: number;
-  /** Of its first byte within the content. */
-  offset: number;
-}
-
 /** One group commit: everything that arrived while the last commit ran, in one transaction and one fsync. */
 export interface CommitBatch {
   /** Names the batch. Stored with it, so that `fate` can tell what became of an interrupted commit. */
@@ -89,8 +81,13 @@ export interface JournalTransfer {
 export interface CommitResult {
   /** Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began (for a DSN: when its settlement was rejected). */
   messages: ('committed' | 'withdrawn')[];
-  /** Per settlement: false when the fencing number was stale (the result was rejected). */
-  settlements: boolean[];
+  /**
+   * Per settlement: false when the fencing number was stale (the result was rejected); null when another transaction
+   * has the row or its mail at the moment: nothing was written, and it is to be tried again.
+   */
+  settlements: (boolean | null)[];
+  /** Of the withdrawals: those to be tried again for the same reason. */
+  withdrawLater?: string[];
 }
 
 /** How long settled rows are kept for inspection; 0: not at all. */
@@ -155,6 +152,20 @@ export interface Recovered {
   newestQueueId: string | null;
 }
 
+/** A row that was being attempted when a process died. */
+export interface SuspectedRow extends LeasedKey {
+  deaths: number;
+  /** Too often: it is set aside. */
+  held: boolean;
+}
+
+/** What earlier lives of this process left under way, by shard. */
+export interface BegunRows {
+  of(shard: number): BegunRow[];
+  /** The shard has it in its rows since. */
+  marked(shard: number, rows: SuspectedRow[]): void;
+}
+
 /** A relay process asks for a number of its own among all that share the queue: part of the queue ids it makes. */
 export interface NodeSlot {
   slot: number;
@@ -214,6 +225,8 @@ export interface QueueStats {
   contentBytes: number;
   oldestMs: number | null;
   destinations: DestinationBacklog[];
+  /** Of those that are held: rows that ended the process too often. */
+  suspectedPoison: number;
   /** Why nobody can say: the counts are none. */
   unavailable?: string;
 }
@@ -259,6 +272,11 @@ export interface Database {
    * fits the route table are keyed anew. Returns how many of each.
    */
   recover(nowMs: number): Promise<Recovered>;
+  /**
+   * Before `recover`: counts the death of a process in the rows it was attempting, and sets aside what has too many.
+   * Not to be done twice.
+   */
+  suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
   /** Extends the leases of rows this process is still sending; how many it still had. */
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING with their fence checked. */

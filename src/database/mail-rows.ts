@@ -22,6 +22,7 @@ export interface AttemptRow {
   attempts: number;
   fence: number;
   delayNotified: number;
+  deaths: number;
 }
 
 /** Of a MailRow, but for what says where its content is. */
@@ -72,6 +73,7 @@ export function jobOf(
     delayNotified: row.delayNotified === 1,
     recipients,
   };
+  if (row.deaths > 0) job.deaths = row.deaths;
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
   if (mail.submitter !== null) job.submitter = mail.submitter;

@@ -2,6 +2,7 @@
  * One queue database as its persistence thread sees it: the Database interface with the long reads cut into bounded
  * parts, so that other work goes on between them. One per shard.
  */
+import type { BegunRow } from '../mail/begun-slots.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -17,6 +18,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from './database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
 
@@ -38,6 +40,7 @@ export interface QueueDatabase {
   backlog(): Promise<DestinationBacklog[]>;
   backlogOf(destinations: string[]): Awaitable<DestinationBacklog[]>;
   recover(nowMs: number): Promise<Recovered>;
+  suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
   enroll(slot: NodeSlot): Promise<boolean>;
   /** Shards of these users, as user_shards says; null where it says nothing. */
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;

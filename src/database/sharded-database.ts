@@ -4,8 +4,10 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
+  BegunRows,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -27,8 +29,11 @@ import type {
   ReleasedRow,
   ShardBacklog,
   ShardDue,
+  SuspectedRow,
 } from './database.ts';
+import { type NodeClaim, ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
+import { byQueueId, earlier, merged } from './shard-merge.ts';
 import { noRows } from './slices.ts';
 
 /** One shard, done by the persistence pool. */
@@ -50,6 +55,10 @@ export interface ShardSetup {
   /** An operation that takes longer is a sign that the shard hangs. */
   silenceMs: number;
   client: ShardClient;
+  /** null: for a look at the queue only. */
+  claim?: NodeClaim | null;
+  /** How often the claim is renewed. */
+  renewClaimMs?: number;
 }
 
 export interface ShardedOptions {
@@ -59,6 +68,8 @@ export interface ShardedOptions {
   now?: () => number;
   /** One bit for each shard that takes new mail. */
   usable(mask: number): void;
+  /** What this process's earlier lives had under way; absent: not known. */
+  begun?: BegunRows;
   /** Ends the pool. */
   close(): Promise<void>;
   /** Removes objects no mail of any shard refers to. */
@@ -85,6 +96,7 @@ interface Shard extends ShardSetup {
   health: ShardHealth;
   /** Rows of our earlier life were given back. */
   recovered: boolean;
+  node: ShardClaim;
 }
 
 const LOOK_MS = 200;
@@ -104,7 +116,15 @@ export class ShardedDatabase implements Database {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#shards = setups.map((setup) => {
-      const shard: Shard = { ...setup, recovered: false, health: null as unknown as ShardHealth };
+      const shard = { ...setup, recovered: false } as Shard;
+      shard.node = new ShardClaim({
+        shard: setup.name,
+        claim: setup.claim ?? null,
+        renewMs: setup.renewClaimMs ?? 0,
+        log: options.log,
+        now: this.#now,
+        changed: () => this.#tellUsable(),
+      });
       shard.health = new ShardHealth({
         name: setup.name,
         silenceMs: setup.silenceMs,
@@ -128,7 +148,10 @@ export class ShardedDatabase implements Database {
 
   /** Finds silent shards, and tries those that are down when their pause is over. */
   look(): void {
-    for (const { health } of this.#shards) health.look();
+    for (const { health, node } of this.#shards) {
+      health.look();
+      if (health.usable) node.look((work) => health.watch(work));
+    }
   }
 
   /** Connections that are free, of the shard that has most; 0 when none can be used. */
@@ -138,8 +161,9 @@ export class ShardedDatabase implements Database {
     return free;
   }
 
+  /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
   #usable(): Shard[] {
-    return this.#shards.filter(({ health }) => health.usable);
+    return this.#shards.filter(({ health, node }) => health.usable && !node.lost);
   }
 
   #tellUsable(): void {
@@ -152,11 +176,16 @@ export class ShardedDatabase implements Database {
 
   async #probe(shard: Shard): Promise<void> {
     await shard.client.ping();
-    if (shard.recovered) return;
-    await this.#recoverOne(shard, this.#now(), false);
+    if (!shard.recovered) await this.#recoverOne(shard, this.#now(), false);
+    else await shard.node.renew();
   }
 
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
+    // Rows of an earlier life are given back: it must be over.
+    await shard.node.take();
+    const { begun } = this.#options;
+    const rows = begun?.of(shard.id) ?? [];
+    if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
     shard.recovered = true;
     return recovered;
@@ -192,7 +221,10 @@ export class ShardedDatabase implements Database {
   async commit(batch: CommitBatch): Promise<CommitResult> {
     const queueId =
       batch.messages[0]?.message.queueId ?? batch.settlements[0]?.queueId ?? batch.withdrawals[0] ?? '';
-    return this.#on(this.#of(queueId), (client) => client.commit(batch));
+    const shard = this.#of(queueId);
+    // Results are fenced, and worth writing all the same.
+    if (batch.messages.some(({ settlement }) => settlement === undefined)) shard.node.checkNewMail();
+    return this.#on(shard, (client) => client.commit(batch));
   }
 
   async fate(token: string): Promise<CommitResult | null> {
@@ -219,6 +251,10 @@ export class ShardedDatabase implements Database {
       const maxRecipients = request.maxRecipients - recipients;
       // What is not asked may have more.
       let nextDueMs: number | null = nowMs;
+      if (!shard.node.held) {
+        result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
+        continue;
+      }
       if (limit > 0 && maxRecipients > 0 && !result.short) {
         try {
           const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
@@ -285,6 +321,16 @@ export class ShardedDatabase implements Database {
     }
     if (answered === 0 && unreachable !== null) throw unreachable;
     return sum;
+  }
+
+  async suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
+    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
+    const suspected = await Promise.all(
+      [...parts.values()].map((part) =>
+        this.#onLong(this.#of((part[0] as BegunRow).queueId), (client) => client.suspect(part, nowMs)),
+      ),
+    );
+    return suspected.flat();
   }
 
   /** A number for this process that no other on any shard has. */
@@ -369,11 +415,19 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats());
-    const sum: QueueStats = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+    const sum: QueueStats = {
+      rows: noRows(),
+      mails: 0,
+      contentBytes: 0,
+      oldestMs: null,
+      suspectedPoison: 0,
+      destinations: [],
+    };
     for (const part of parts) {
       for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
       sum.mails += part.mails;
       sum.contentBytes += part.contentBytes;
+      sum.suspectedPoison += part.suspectedPoison;
       sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
     }
     sum.destinations = merged(parts.map(({ destinations }) => destinations));
@@ -415,29 +469,13 @@ export class ShardedDatabase implements Database {
 
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#options.close();
+    try {
+      await this.#options.close();
+    } finally {
+      await Promise.all(this.#shards.map(({ node }) => node.release()));
+    }
   }
 }
 
 const freeOf = ({ maxConnections, client, health }: Shard): number =>
   health.usable ? Math.max(0, maxConnections - client.running) : 0;
-
-const earlier = (a: number | null, b: number | null): number | null =>
-  a === null ? b : b === null ? a : Math.min(a, b);
-
-const byQueueId = (a: QueueRow, b: QueueRow): number =>
-  a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
-
-function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
-  const sums = new Map<string, DestinationBacklog>();
-  for (const part of parts)
-    for (const { destination, rows, nextDueMs } of part) {
-      const sum = sums.get(destination);
-      if (sum === undefined || sum.rows === 0) sums.set(destination, { destination, rows, nextDueMs });
-      else if (rows > 0) {
-        sum.rows += rows;
-        sum.nextDueMs = Math.min(sum.nextDueMs, nextDueMs);
-      }
-    }
-  return [...sums.values()];
-}

@@ -25,6 +25,7 @@ export interface StatsSlice {
   mails: number;
   contentBytes: number;
   oldestMs: number | null;
+  suspectedPoison: number;
   next: string | null;
 }
 
@@ -64,7 +65,7 @@ export async function statsBySlices(
   slice: (after: string) => Promise<StatsSlice>,
   backlog: () => Promise<DestinationBacklog[]>,
 ): Promise<QueueStats> {
-  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null };
+  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0 };
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
     addStats(sum, part);
@@ -95,5 +96,6 @@ function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): voi
   for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
   sum.mails += slice.mails;
   sum.contentBytes += slice.contentBytes;
+  sum.suspectedPoison += slice.suspectedPoison;
   if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
 }

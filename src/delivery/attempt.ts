@@ -33,6 +33,8 @@ export class Attempt {
   ended = false;
   /** Whether the content has bytes above 127; undefined until someone had to know. */
   eightBit: boolean | undefined;
+  /** Where it is noted as begun (mail/begun-slots.ts); -1: nowhere. */
+  slot = -1;
   #decided = 0;
   readonly #fates: Uint8Array | null;
   #byReply: Map<string, OutcomeGroup> | null = null;

@@ -41,6 +41,9 @@ export interface DestinationPorts {
   shortOfConnections(destination: Destination): void;
   /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
   connect(destination: Destination, host: Host): ClientSession | null;
+  /** A session begins with it; it waits again. */
+  begun(attempt: Attempt): void;
+  rests(attempt: Attempt): void;
   finished(attempt: Attempt): void;
   /** While draining: an attempt that goes back unfinished. */
   handBack(attempt: Attempt): void;
@@ -318,13 +321,19 @@ export class Destination implements SessionOwner {
   }
 
   next(): Attempt | null {
-    return this.#ready.shift() ?? null;
+    return this.#begin();
+  }
+
+  #begin(): Attempt | null {
+    const attempt = this.#ready.shift() ?? null;
+    if (attempt !== null) this.#ports.begun(attempt);
+    return attempt;
   }
 
   lookAhead(): Attempt | null {
     // With fewer waiting than there are sessions, one of those is free sooner than this one's peer answers.
     if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
-    return this.#ready.shift() ?? null;
+    return this.#begin();
   }
 
   finished(attempt: Attempt): void {
@@ -333,6 +342,7 @@ export class Destination implements SessionOwner {
 
   returned(attempt: Attempt): void {
     attempt.holder = null;
+    this.#ports.rests(attempt);
     if (this.#ports.draining) this.#handBack(attempt);
     else {
       attempt.readyAtMs = this.now();

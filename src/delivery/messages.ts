@@ -17,6 +17,8 @@ export interface DeliveryThreadStart {
   stsDir: string;
   /** Tells this thread from all others of the host. */
   name: string;
+  /** Where it notes the attempts it has begun; null: nowhere. */
+  begun: { path: string; slots: number; from: number; count: number } | null;
   /** Addresses and ports we listen on, for loop detection. */
   ownListeners: { address: string; port: number }[];
 }

@@ -16,6 +16,11 @@ export function peerReply(reply: PeerReplyText, peer: string): PeerReply {
   return { code: reply.code, enhanced: reply.enhanced, text: text.replace(CONTROL, ' '), peer };
 }
 
+/** What a peer wrote, fit for a detail. */
+export function shownLine(line: string): string {
+  return JSON.stringify(line.replace(CONTROL, ' '));
+}
+
 export function delivered(reply: PeerReply, dsnPassedOn: boolean): Outcome {
   return { kind: 'delivered', reply, dsnPassedOn };
 }

@@ -4,6 +4,7 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
+import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
@@ -32,6 +33,8 @@ export interface SenderPorts {
   createReactor(onTurn: (count: number) => void): Reactor;
   createRouter(config: Config): Router;
   dsn: DsnWriter;
+  /** Where attempts are noted while they are under way; absent: nowhere. */
+  begun?: BegunSlots;
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
   now(): number;
@@ -254,14 +257,29 @@ export class Sender implements DestinationPorts {
     this.#ports.post({ type: 'destination', destination, suspendedUntilMs: untilMs, reason });
   }
 
+  /** A session takes the attempt: should the process die now, it may be why. */
+  begun(attempt: Attempt): void {
+    const { job, slot } = attempt;
+    if (slot < 0) attempt.slot = this.#ports.begun?.take(job.queueId, job.destination, job.fence) ?? -1;
+  }
+
+  /** It waits again, or is over. */
+  rests(attempt: Attempt): void {
+    this.#ports.begun?.free(attempt.slot);
+    attempt.slot = -1;
+  }
+
   /** Never throws but for what all share: whoever calls it may go on with other attempts. */
   finished(attempt: Attempt): void {
+    // What its DSN is made of may be why as well.
+    this.begun(attempt);
     try {
       this.#settler.finish(attempt);
     } catch (error) {
       this.fault(attempt.job.destination, 'settle', error);
       if (!attempt.ended) this.#settler.finishPlainly(attempt, internal('settle'));
     }
+    this.rests(attempt);
     if (this.#settler.waiting > 0 && !this.#memoryTimer) this.#waitForMemory();
   }
 

@@ -2,13 +2,15 @@
  * Entry of a delivery thread: builds the sender and its parts, and carries messages between it and the main
  * thread. Jobs arrive and results leave in batches; content crosses only as arena handles.
  */
+import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { GAUGE } from '../admission/gauges.ts';
 import { LineBudget } from '../base/calm-log.ts';
 import type { Config } from '../config/schema.ts';
+import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
-import { attachArena, createReactor } from '../native.ts';
+import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
@@ -35,6 +37,7 @@ if (port === null) throw new Error('src/delivery/thread.ts is started as a worke
 const start = workerData as DeliveryThreadStart;
 const spillDir = `${start.config.data_dir}/spill`;
 const arena = attachArena(start.arena, spillDir);
+const begun = start.begun === null ? undefined : begunSlots(start.begun);
 const own = ownAddresses(start.ownListeners);
 const gauges = new Int32Array(start.gauges);
 const ids = new QueueIds(start.origin, start.notBeforeMs);
@@ -64,6 +67,15 @@ const sts = start.config.delivery.mta_sts.enabled
         tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail }),
     })
   : undefined;
+
+function begunSlots({ path, slots, from, count }: NonNullable<DeliveryThreadStart['begun']>): BegunSlots {
+  const fd = openSync(path, 'r+');
+  try {
+    return new BegunSlots(new Int32Array(mapSharedMemory(fd, slots * SLOT_BYTES)), from, count);
+  } finally {
+    closeSync(fd);
+  }
+}
 
 function fetchPolicy(domain: string): Promise<string> {
   const timeoutMs = sender.config.delivery.mta_sts.fetch_timeout_ms;
@@ -116,6 +128,7 @@ const sender: Sender = new Sender({
       return sender.config;
     },
   }),
+  ...(begun === undefined ? {} : { begun }),
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
   now: Date.now,

@@ -7,7 +7,23 @@ export type ReturnType = 'FULL' | 'HDRS';
 export type RecipientClass = 'local' | 'virtual' | 'relay' | 'external';
 
 /** NOTIFY of RFC 3461 §4.1 as a bit set; 0 means the parameter was not given (then FAILURE, and DELAY at our choice). */
-export const NOTIFY = { never: 1, success: 2, failure: 4, delay: 8 } as const;
+export const NOTIFY = {
+  never: 1,
+  success: 2,
+  failure: 4,
+  delay: 8,
+  /** No word of the client's: it had no right to relay, and its reverse-path may be anybody's. See strangersNotify. */
+  stranger: 16,
+} as const;
+
+/**
+ * NOTIFY of a client without relay rights, as it is kept and passed on. Whom such mail names as its sender may have
+ * nothing to do with it: failures are told, as RFC 5321 §6.1 has it, nothing else.
+ */
+export function strangersNotify(notify: number): number {
+  if (notify === 0 || (notify & NOTIFY.never) !== 0) return notify | NOTIFY.stranger;
+  return ((notify & NOTIFY.failure) !== 0 ? NOTIFY.failure : NOTIFY.never) | NOTIFY.stranger;
+}
 
 export interface Recipient {
   /** Forward-path without angle brackets and source route, as the client wrote it. */
@@ -15,7 +31,7 @@ export interface Recipient {
   /** Lower-case domain part (A-label where the client gave one), or an address literal with its brackets. */
   domain: string;
   class: RecipientClass;
-  /** Bit set of NOTIFY. */
+  /** Bit set of NOTIFY, those of strangers as strangersNotify has them. */
   notify: number;
   /** ORCPT as received (`rfc822;` + xtext), absent when not given. */
   orcpt?: string;

@@ -3,7 +3,7 @@
  * objects costs several times as much (measured for a message, both sides: 1.0 µs against 4.6 µs).
  */
 import type { BodyType, Recipient, RecipientClass, ReturnType } from './envelope.ts';
-import type { ClientInfo, Message } from './message.ts';
+import type { Attachment, ClientInfo, Message } from './message.ts';
 
 export type Wire = (string | number | null)[];
 
@@ -35,7 +35,9 @@ export function writeMessage(wire: Wire, message: Message): void {
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
   // Last, so that what older relays wrote into a journal is read as well.
-  wire.push(envelope.submitter ?? null);
+  const attachments = message.attachments ?? [];
+  wire.push(envelope.submitter ?? null, attachments.length);
+  for (const { name, type, sizeBytes, offset } of attachments) wire.push(name, type, sizeBytes, offset);
 }
 
 /** Takes values off a wire in the order they were written; the types are the writer's. */
@@ -101,7 +103,13 @@ export function readMessage(r: WireReader): Message {
   envelope.recipients = r.list(readRecipient);
   const submitter = r.optional<string>();
   if (submitter !== null) envelope.submitter = submitter;
+  const attachments = r.optional<number>() ?? 0;
+  if (attachments > 0) message.attachments = Array.from({ length: attachments }, () => readAttachment(r));
   return message;
+}
+
+function readAttachment(r: WireReader): Attachment {
+  return { name: r.text(), type: r.text(), sizeBytes: r.number(), offset: r.number() };
 }
 
 function readClient(r: WireReader): ClientInfo {

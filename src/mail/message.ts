@@ -21,10 +21,25 @@ export interface Message {
   /** Milliseconds from MAIL to the end of data, for the accepted event; absent for our own DSNs. */
   receptionMs?: number;
   client: ClientInfo;
+  /** Of its MIME structure; absent when there are none, or they are not indexed. */
+  attachments?: Attachment[];
 }
 
+/** What the index of a message's attachments says of one. */
+export interface Attachment {
+  name: string;
+  type: string;
+  /** Of its body as it stands in the content, transfer encoding included. */
+  sizeBytes: number;
+  /** Of the first byte of its body within the content. */
+  offset: number;
+}
+
+/** Address of a client that its proxy knows nothing of: it has no rights, and shares its limits with its like. */
+export const UNKNOWN_CLIENT = 'unknown';
+
 export interface ClientInfo {
-  /** Peer address, or 'unix' for a Unix socket, or 'internal' for our own DSNs. */
+  /** Peer address, or 'unix' for a Unix socket, 'unknown' for a proxy's unknown client, 'internal' for our own DSNs. */
   address: string;
   helo: string;
   /** 'SMTP', 'ESMTP', 'ESMTPS', 'UTF8SMTP' … as RFC 5321 §4.4.1, RFC 3848 and RFC 6531 name it. */

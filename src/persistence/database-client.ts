@@ -27,8 +27,10 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
+import type { BegunRow } from '../mail/begun-slots.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
@@ -215,6 +217,13 @@ export class DatabaseClient implements Database {
   /** @param fresh the process begins; false for a shard that came back. */
   recover(nowMs: number, fresh = true): Promise<Recovered> {
     return this.#again({ kind: 'recover', nowMs, fresh });
+  }
+
+  /** Not again when the thread died: it may have been done. */
+  suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
+    return this.#run({ kind: 'suspect', rows, nowMs }).catch((error: unknown) => {
+      throw threadDied(error);
+    });
   }
 
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {

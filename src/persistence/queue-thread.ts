@@ -21,7 +21,6 @@ import type { SayNote } from '../storage/notes.ts';
 import { openStorage } from '../storage/open-storage.ts';
 import type { Storage } from '../storage/storage.ts';
 import { UnconfiguredStorage } from '../storage/unconfigured-storage.ts';
-import { AttachmentIndex } from './attachment-index.ts';
 import { decodeBatch, encodeResult } from './batch-wire.ts';
 import { type Answer, type Task, type TaskResults, toFault } from './tasks.ts';
 
@@ -96,14 +95,12 @@ export class QueueThread {
   readonly #options: QueueThreadOptions;
   readonly #shards: ShardServer[];
   readonly #databases = new Map<number, QueueDatabase | Promise<QueueDatabase>>();
-  readonly #index: AttachmentIndex;
   /** Of servers, by shard; that of a file is the database's own. */
   readonly #storages = new Map<number, Storage>();
 
   constructor(options: QueueThreadOptions) {
     this.#options = options;
     this.#shards = shardServers(options.config.database);
-    this.#index = new AttachmentIndex(options.arena);
   }
 
   /** Does a task. Never rejects: faults are part of the answer. */
@@ -178,9 +175,6 @@ export class QueueThread {
       routes: routeTable(config),
       keepSentMs: config.queue.keep_sent_ms,
       keepDeadMs: config.queue.keep_dead_ms,
-      attachments: config.index_attachments
-        ? (message: Parameters<AttachmentIndex['of']>[0]) => this.#index.of(message)
-        : () => [],
     };
   }
 
@@ -216,6 +210,8 @@ export class QueueThread {
       case 'recover':
         if (task.fresh) this.#wipeSpill();
         return database.recover(task.nowMs);
+      case 'suspect':
+        return database.suspect(task.rows, task.nowMs);
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
       case 'purge':

@@ -15,8 +15,10 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from '../database/database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
+import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { ResultWire } from './batch-wire.ts';
 
@@ -49,6 +51,7 @@ export type Task =
   | { kind: 'backlogOf'; destinations: string[] }
   /** fresh: the process begins, nothing of it is under way yet. */
   | { kind: 'recover'; nowMs: number; fresh: boolean }
+  | { kind: 'suspect'; rows: BegunRow[]; nowMs: number }
   | {
       kind: 'release';
       rows: ReleasedRow[];
@@ -84,6 +87,7 @@ export interface TaskResults {
   backlog: DestinationBacklog[];
   backlogOf: DestinationBacklog[];
   recover: Recovered;
+  suspect: SuspectedRow[];
   release: null;
   purge: number;
   list: ListSlice;

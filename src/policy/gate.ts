@@ -11,7 +11,7 @@ import type { Reply } from '../protocol/reply.ts';
 import type { Ban, FailureKind } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
-import { type Hit, Part, type Subject } from './part.ts';
+import { type Hit, nameless, Part, type Subject } from './part.ts';
 import { Rates } from './rates.ts';
 import { policyReply } from './replies.ts';
 
@@ -73,9 +73,8 @@ export class ConnectionGate {
 
   /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
   enter(subject: Subject, nowMs: number): Hit | null {
-    const { ip } = subject;
-    if (ip === null) return null;
-    this.#count(subject.address, ip, 1);
+    if (subject.ip === null && nameless(subject) === null) return null;
+    this.#count(subject.address, subject.ip, 1);
     const hits = [this.#banned(subject, nowMs), this.#crowded(subject), this.#tooOften(subject, nowMs)];
     const hit = hits.find((found) => refuses(found)) ?? hits.find((found) => found?.mode === 'log') ?? null;
     if (refuses(hit)) this.leave(subject.address);
@@ -85,8 +84,7 @@ export class ConnectionGate {
   /** The connection ended; one that this thread did not count is passed over. */
   leave(address: string): void {
     if (!this.#entered.has(address)) return;
-    const ip = parseIp(address);
-    if (ip !== null) this.#count(address, ip, -1);
+    this.#count(address, parseIp(address), -1);
   }
 
   /** What a session that came in has to be tagged with. */
@@ -123,14 +121,14 @@ export class ConnectionGate {
     });
   }
 
-  #count(address: string, ip: Ip, change: 1 | -1): void {
+  #count(address: string, ip: Ip | null, change: 1 | -1): void {
     const { connections } = this.#memory;
     const open = (this.#entered.get(address) ?? 0) + change;
     if (open > 0) this.#entered.set(address, open);
     else this.#entered.delete(address);
     connections.count(change);
-    connections.add(formatNetwork(clientNetwork(ip)), change);
-    connections.add(networkName(ip), change);
+    connections.add(clientName(address, ip), change);
+    connections.add(networkName(address, ip), change);
   }
 
   #banned(subject: Subject, nowMs: number): Hit | null {
@@ -142,21 +140,22 @@ export class ConnectionGate {
   }
 
   #crowded(subject: Subject): Hit | null {
-    const { ip } = subject;
-    if (ip === null || !this.#limitsPart.concerns(subject)) return null;
+    const { ip, address } = subject;
+    if ((ip === null && nameless(subject) === null) || !this.#limitsPart.concerns(subject)) return null;
     const { connections } = this.#memory;
     const { mode } = this.#limitsPart;
     const { max_total, max_per_ip, max_per_network } = this.#limits;
     if (max_total > 0 && connections.total() > max_total)
       return { rule: 'total', mode, detail: `more than ${max_total} connections` };
-    const client = formatNetwork(clientNetwork(ip));
+    const client = clientName(address, ip);
+    const network = networkName(address, ip);
     if (max_per_ip > 0 && connections.of(client) > max_per_ip)
       return { rule: 'perIp', mode, detail: `more than ${max_per_ip} connections of ${client}` };
-    if (max_per_network > 0 && connections.of(networkName(ip)) > max_per_network)
+    if (max_per_network > 0 && connections.of(network) > max_per_network)
       return {
         rule: 'perNetwork',
         mode,
-        detail: `more than ${max_per_network} connections of ${networkName(ip)}`,
+        detail: `more than ${max_per_network} connections of ${network}`,
       };
     return null;
   }
@@ -172,7 +171,10 @@ export class ConnectionGate {
   }
 }
 
-const networkName = (ip: Ip): string => `net ${formatNetwork(neighbourhood(ip))}`;
+const clientName = (address: string, ip: Ip | null): string =>
+  ip === null ? address : formatNetwork(clientNetwork(ip));
+const networkName = (address: string, ip: Ip | null): string =>
+  `net ${ip === null ? address : formatNetwork(neighbourhood(ip))}`;
 
 function refuses(hit: Hit | null): boolean {
   return hit !== null && (hit.mode === 'defer' || hit.mode === 'reject');

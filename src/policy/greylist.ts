@@ -5,7 +5,7 @@
 import { formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { NotedSlots } from './noted-slots.ts';
-import { type Found, type Hit, Part, type Subject } from './part.ts';
+import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
 import type { SlotTable } from './slot-table.ts';
 
 type GreylistConfig = Config['policy']['greylist'];
@@ -57,10 +57,10 @@ export class Greylist {
   }
 
   /** Addresses compare without case: who changes it is nobody new. */
-  look({ ip }: Subject, sender: string, recipient: string, nowMs: number): Found {
-    if (ip === null) return null;
+  look(subject: Subject, sender: string, recipient: string, nowMs: number): Found {
+    const network = subject.ip === null ? nameless(subject) : formatNetwork(neighbourhood(subject.ip));
+    if (network === null) return null;
     const nowS = Math.floor(nowMs / 1000);
-    const network = formatNetwork(neighbourhood(ip));
     if (this.#isKnown(network, nowS)) return null;
     const slot = this.#claim(`${network} ${sender.toLowerCase()} ${recipient.toLowerCase()}`);
     const waitS = this.#meet(slot, network, nowMs);

@@ -1,6 +1,7 @@
 /** What every part of the policy has: a switch, a mode, and who it does not concern. */
 import { domainToASCII } from 'node:url';
 import { type Ip, NetworkSet } from '../base/ip.ts';
+import { UNKNOWN_CLIENT } from '../mail/message.ts';
 
 export type Mode = 'log' | 'tag' | 'defer' | 'reject';
 
@@ -38,7 +39,7 @@ export type Found = Hit | null | Promise<Hit | null>;
 
 /** Whom a rule looks at. */
 export interface Subject {
-  /** null: a Unix socket. */
+  /** null: a Unix socket, or a client its proxy does not know. */
   readonly ip: Ip | null;
   /** Address as text. */
   readonly address: string;
@@ -46,6 +47,11 @@ export interface Subject {
   readonly mayRelay: boolean;
   /** Name of the authenticated user. */
   readonly user: string | null;
+}
+
+/** What clients without an address are counted under: those of proxies that know none together, Unix sockets not at all. */
+export function nameless({ address }: Subject): string | null {
+  return address === UNKNOWN_CLIENT ? address : null;
 }
 
 interface PartConfig {

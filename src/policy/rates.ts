@@ -2,7 +2,7 @@
 import { clientNetwork, formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { Bucket, CounterStore, Taken } from './counters.ts';
-import { type Found, type Hit, Part, type Rule, type Subject } from './part.ts';
+import { type Found, type Hit, nameless, Part, type Rule, type Subject } from './part.ts';
 
 type Limit = Config['policy']['rates']['limits'][number];
 export type Counted = Limit['count'];
@@ -65,12 +65,13 @@ export class Rates {
 }
 
 /** Whose bucket it is; null when there is no such one. */
-function nameOf(per: Limit['per'], { ip, user }: Subject, domain: string): string | null {
+function nameOf(per: Limit['per'], subject: Subject, domain: string): string | null {
+  const { ip, user } = subject;
   switch (per) {
     case 'ip':
-      return ip === null ? null : formatNetwork(clientNetwork(ip));
+      return ip === null ? nameless(subject) : formatNetwork(clientNetwork(ip));
     case 'network':
-      return ip === null ? null : formatNetwork(neighbourhood(ip));
+      return ip === null ? nameless(subject) : formatNetwork(neighbourhood(ip));
     case 'user':
       return user;
     case 'sender_domain':

@@ -2,7 +2,7 @@
 import { type Ip, isV4, parseIp } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import { type PolicyDns, type Records, reversed } from './dns.ts';
-import { type Found, type Hit, Part, type Subject } from './part.ts';
+import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
 
 /** Who is asked about; the name is kept with it once it is confirmed. */
 export interface NamedSubject extends Subject {
@@ -27,7 +27,7 @@ export class ReverseDns {
 
   look(subject: NamedSubject): Found {
     const { ip } = subject;
-    if (ip === null) return null;
+    if (ip === null) return nameless(subject) === null ? null : this.#hit('an unknown client has no name');
     const name = `${reversed(ip)}.${isV4(ip) ? 'in-addr' : 'ip6'}.arpa`;
     const ptr = this.#dns.ask('PTR', name, this.#config.timeout_ms);
     return ptr instanceof Promise

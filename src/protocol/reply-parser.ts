@@ -1,6 +1,8 @@
 /**
- * Reads a peer's replies line by line (client side). Owns the rules of RFC 5321 §4.2 and RFC 2034 for replies of
- * one or many lines; promises a bounded memory whatever the peer sends. Decides nothing about what a reply means.
+ * Reads a peer's replies line by line (client side), as mature relays do: three digits begin a line of a reply, '-'
+ * behind them says that more follow, anything else that it is the last, and the code of the last line counts. A peer
+ * that writes its 250 in an odd way has taken the mail all the same; not to see it would send the mail again.
+ * Promises a bounded memory whatever the peer sends. Decides nothing about what a reply means.
  */
 
 /** One complete reply of a peer. */
@@ -15,52 +17,65 @@ export interface PeerReplyText {
 
 /** Lines of one reply that are kept; the longest EHLO replies seen in the wild have about 30. */
 const MAX_LINES = 256;
-/** Characters of one reply, all lines together. */
+/** Characters of one reply that are kept, all lines together. */
 const MAX_CHARACTERS = 65_536;
+/** Characters of one reply that are read at all, with lines before it that are no reply. */
+const MAX_READ = 1_048_576;
 
 const ENHANCED = /^([245])\.(\d{1,3})\.(\d{1,3})(?: |$)/;
 
 export class ReplyParser {
-  #code = 0;
-  #enhanced = '';
+  #partial = false;
   #lines: string[] = [];
-  #characters = 0;
+  #kept = 0;
+  #read = 0;
+  #strays = 0;
 
   /** True between the first and the last line of a reply. */
   get partial(): boolean {
-    return this.#code !== 0;
+    return this.#partial;
+  }
+
+  /** Lines since the last reply that are none. */
+  get strays(): number {
+    return this.#strays;
   }
 
   /**
    * Takes one line without its line end.
-   * @returns the reply when this was its last line, null when more lines follow, 'malformed' when the line is no
-   *   reply line, its code differs from that of the lines before, or the reply is longer than anyone needs. After
+   * @returns the reply when this was its last line; null when more lines follow; 'stray' when the line does not begin
+   *   with a code: where one reply only is awaited it may be passed over, else nobody knows which reply it was meant
+   *   to be; 'malformed' when the code is none of SMTP's (RFC 5321 §4.2: 2yz to 5yz) or the reply has no end. After
    *   'malformed' the connection cannot be trusted; the parser itself starts anew.
    */
-  push(line: string): PeerReplyText | null | 'malformed' {
+  push(line: string): PeerReplyText | null | 'stray' | 'malformed' {
+    this.#read += line.length + 2;
+    if (this.#read > MAX_READ) return this.#malformed();
     const code = replyCode(line);
-    const separator = line.length > 3 ? line.charCodeAt(3) : 0x20;
-    if (code === 0 || (separator !== 0x20 && separator !== 0x2d)) return this.#malformed();
-    if (this.#code !== 0 && code !== this.#code) return this.#malformed();
-    this.#characters += line.length;
-    if (this.#characters > MAX_CHARACTERS) return this.#malformed();
-    this.#code = code;
-    // A wordy reply to the end of data is still a 250: taking it for a fault would send the message again.
-    if (this.#lines.length < MAX_LINES) this.#lines.push(this.#withoutEnhanced(line.slice(4), code));
+    if (code === 0) {
+      this.#strays++;
+      if (this.#partial) this.#keep(line);
+      return 'stray';
+    }
+    if (code < 200 || code > 599) return this.#malformed();
+    const separator = line.charCodeAt(3);
+    // Blank (or tab) and '-' stand between code and text; 250OK has nothing there.
+    const from = separator === 0x20 || separator === 0x2d || separator === 0x09 ? 4 : 3;
+    this.#keep(line.slice(from));
+    this.#partial = true;
     if (separator === 0x2d) return null;
-    const reply = { code, enhanced: this.#enhanced, lines: this.#lines };
+    const reply = withoutEnhanced(code, this.#lines);
     this.#reset();
     return reply;
   }
 
-  /** The first enhanced code of the reply's own class counts; the same code at the start of further lines is cut too. */
-  #withoutEnhanced(text: string, code: number): string {
-    const match = ENHANCED.exec(text);
-    if (match === null || Number(match[1]) !== Math.floor(code / 100)) return text;
-    const enhanced = `${match[1]}.${Number(match[2])}.${Number(match[3])}`;
-    if (this.#enhanced === '') this.#enhanced = enhanced;
-    else if (this.#enhanced !== enhanced) return text;
-    return text.slice(match[0].length);
+  /** What is more than anybody needs is passed over: a wordy 250 is a 250. */
+  #keep(text: string): void {
+    if (this.#lines.length >= MAX_LINES) return;
+    const room = MAX_CHARACTERS - this.#kept;
+    if (room <= 0 && this.#lines.length > 0) return;
+    this.#lines.push(text.length > room ? text.slice(0, room) : text);
+    this.#kept += text.length;
   }
 
   #malformed(): 'malformed' {
@@ -69,19 +84,51 @@ export class ReplyParser {
   }
 
   #reset(): void {
-    this.#code = 0;
-    this.#enhanced = '';
+    this.#partial = false;
     this.#lines = [];
-    this.#characters = 0;
+    this.#kept = 0;
+    this.#read = 0;
+    this.#strays = 0;
   }
 }
 
-/** The three digits at the start of a reply line as a number 200…599; 0 when they are not there. */
+/** The first enhanced code of the reply's own class counts; the same code at the start of further lines is cut too. */
+function withoutEnhanced(code: number, lines: string[]): PeerReplyText {
+  let enhanced = '';
+  const classDigit = Math.floor(code / 100);
+  for (let i = 0; i < lines.length; i++) {
+    const text = lines[i] as string;
+    const match = ENHANCED.exec(text);
+    if (match === null || Number(match[1]) !== classDigit) continue;
+    const found = `${match[1]}.${Number(match[2])}.${Number(match[3])}`;
+    if (enhanced === '') enhanced = found;
+    else if (enhanced !== found) continue;
+    lines[i] = text.slice(match[0].length);
+  }
+  return { code, enhanced, lines };
+}
+
+/** The three digits at the start of a reply line as a number; 0 when they are not there, or are four. */
 function replyCode(line: string): number {
-  if (line.length < 3) return 0;
-  const a = line.charCodeAt(0) - 0x30;
-  const b = line.charCodeAt(1) - 0x30;
-  const c = line.charCodeAt(2) - 0x30;
-  if (a < 2 || a > 5 || b < 0 || b > 9 || c < 0 || c > 9) return 0;
+  const a = digit(line, 0);
+  const b = digit(line, 1);
+  const c = digit(line, 2);
+  if (a < 0 || b < 0 || c < 0 || digit(line, 3) >= 0) return 0;
+  // 000 is a code too, though none of SMTP's.
+  return a * 100 + b * 10 + c || 1;
+}
+
+/** -1: no digit there. */
+function digit(line: string, at: number): number {
+  const value = line.charCodeAt(at) - 0x30;
+  return value >= 0 && value <= 9 ? value : -1;
+}
+
+/** The code of a one-line reply with nothing odd about it, as the parser reads it but without a string; 0 for everything else. */
+export function plainCode(text: Buffer, offset: number, length: number): number {
+  if (length < 3 || (length > 3 && text[offset + 3] !== 0x20)) return 0;
+  const a = (text[offset] as number) - 0x30;
+  const b = (text[offset + 1] as number) - 0x30;
+  const c = (text[offset + 2] as number) - 0x30;
   return a * 100 + b * 10 + c;
 }

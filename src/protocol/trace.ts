@@ -2,12 +2,13 @@
  * The Received: trace header of RFC 5321 §4.4. Pure text; every line stays below 998 octets because its parts are
  * bounded (host names 255, address 254), and none can break out of it: the grammar let no control character into them.
  */
+import { UNKNOWN_CLIENT } from '../mail/message.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 
 export interface TraceParts {
   /** Name the client gave in HELO or EHLO. */
   helo: string;
-  /** Peer address, or 'unix'. */
+  /** Peer address, 'unix' or 'unknown'. */
   clientAddress: string;
   /** Forward-confirmed name of that address; '' or absent when it has none or nobody asked. */
   clientName?: string;
@@ -42,6 +43,7 @@ function tlsInfo(tls: TlsUse | undefined): string {
 /** TCP-info: the name where it is known, and an address literal; a Unix socket has none and is named in words. */
 function tcpInfo(address: string, name: string): string {
   if (address === 'unix') return 'unix socket';
+  if (address === UNKNOWN_CLIENT) return address;
   const literal = address.includes(':') ? `[IPv6:${address}]` : `[${address}]`;
   return name === '' ? literal : `${name} ${literal}`;
 }

@@ -1,8 +1,9 @@
 /**
  * Decides which delivery status notifications an attempt calls for, and makes messages of them (RFC 3461, 3464,
- * 6522, 6533). Promises: none for the null reverse-path (I4), none against NOTIFY, and a bounded size whatever the
- * message and its recipients are.
+ * 6522, 6533). Promises: none for the null reverse-path (I4), none against NOTIFY, a bounded size whatever the
+ * message and its recipients are, and a bounded number to a sender that a client without relay rights named.
  */
+import { LRUCache } from 'lru-cache';
 import type { Config } from '../config/schema.ts';
 import { deferralStatus } from '../mail/deferral-status.ts';
 import { NOTIFY } from '../mail/envelope.ts';
@@ -11,10 +12,14 @@ import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
+import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
 
 /** Recipients that one DSN lists; more make further DSNs. */
 const MAX_RECIPIENTS = 1000;
+/** Senders of strangers whose reports are counted; of more, those counted longest ago are forgotten. */
+const MAX_STRANGERS = 10_000;
+const HOUR_MS = 3_600_000;
 /** Header sections are returned up to this length. */
 const MAX_HEADER_BYTES = 65_536;
 
@@ -29,6 +34,8 @@ export interface DsnPorts {
 
 export class DsnWriter {
   readonly #ports: DsnPorts;
+  /** By sender: failure reports for mail of strangers, and when the first of this hour was. */
+  readonly #ofStrangers = new LRUCache<string, { sinceMs: number; count: number }>({ max: MAX_STRANGERS });
 
   constructor(ports: DsnPorts) {
     this.#ports = ports;
@@ -42,10 +49,27 @@ export class DsnWriter {
     if (job.reversePath === '') return NO_DRAFTS;
     const reported = this.#reported(job, result, nowMs);
     if (reported.length === 0) return NO_DRAFTS;
+    if (isOfStranger(job) && !this.#mayTell(job.reversePath, nowMs)) {
+      const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
+      for (const { outcome } of result.groups)
+        if (outcome.kind === 'bounced')
+          outcome.detail += `; its sender was told of ${most} failures this hour`;
+      return NO_DRAFTS;
+    }
     const drafts: DsnDraft[] = [];
     for (let from = 0; from < reported.length; from += MAX_RECIPIENTS)
       drafts.push(new DsnDraft(this.#ports, job, reported.slice(from, from + MAX_RECIPIENTS), nowMs));
     return drafts;
+  }
+
+  /** Who names a sender that is not its own makes us send there: not more than so often. */
+  #mayTell(reversePath: string, nowMs: number): boolean {
+    const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
+    const sender = reversePath.toLowerCase();
+    const told = this.#ofStrangers.get(sender);
+    if (told !== undefined && Math.abs(nowMs - told.sinceMs) < HOUR_MS) return told.count++ < most;
+    this.#ofStrangers.set(sender, { sinceMs: nowMs, count: 1 });
+    return most > 0;
   }
 
   #reported(job: Job, result: AttemptResult, nowMs: number): DsnRecipient[] {
@@ -75,6 +99,7 @@ export class DsnWriter {
       case 'deferred': {
         const { delay_after_ms } = this.#ports.config.dsn;
         if (delay_after_ms === 0 || job.delayNotified || outcome.reason === 'shutdown') return null;
+        if (isOfStranger(job)) return null;
         return nowMs - job.receivedAtMs >= delay_after_ms ? 'delayed' : null;
       }
       default:
@@ -101,8 +126,14 @@ export class DsnWriter {
   }
 }
 
+/** Taken from a client without relay rights; all recipients of a message have the same one. */
+function isOfStranger({ recipients }: Job): boolean {
+  return ((recipients[0]?.notify ?? 0) & NOTIFY.stranger) !== 0;
+}
+
 /** RFC 3461 §4.1: without NOTIFY failures are reported, and delays at our choice. */
-function isWanted(notify: number, action: DsnRecipient['action']): boolean {
+function isWanted(given: number, action: DsnRecipient['action']): boolean {
+  const notify = given & ~NOTIFY.stranger;
   if ((notify & NOTIFY.never) !== 0) return false;
   switch (action) {
     case 'failed':
@@ -161,6 +192,7 @@ export class DsnDraft {
     const { reversePath } = this.#job;
     const report = this.#report as Report;
     const domain = reversePath.slice(reversePath.lastIndexOf('@') + 1).toLowerCase();
+    const attachments = this.#ports.config.index_attachments ? attachmentsOf(report.bytes) : [];
     return {
       queueId: this.#queueId,
       envelope: {
@@ -174,6 +206,7 @@ export class DsnDraft {
       sizeBytes,
       receivedAtMs: this.#nowMs,
       client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+      ...(attachments.length > 0 ? { attachments } : {}),
     };
   }
 

@@ -85,6 +85,13 @@ export interface BouncedEvent extends RecipientEvent {
   detail: string;
 }
 
+/** The row waits for an operator: "queue release" lets it go on. One line a row. */
+export interface HeldEvent extends Common {
+  type: 'held';
+  destination: string;
+  reason: string;
+}
+
 /** An operator took the recipient out of the queue. Final. */
 export interface RemovedEvent extends Common {
   type: 'removed';
@@ -105,6 +112,7 @@ export type DeliveryEvent =
   | DeferredEvent
   | BouncedEvent
   | RemovedEvent
+  | HeldEvent
   | DroppedEvent;
 
 export type EventLogOptions = EventFileOptions & { enabled: boolean };
@@ -164,6 +172,17 @@ export class EventLog {
       const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
       for (const seq of seqs) this.#file.append(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
     }
+  }
+
+  /** The relay itself set a row aside. */
+  held(
+    { queueId, destination }: { queueId: string; destination: string },
+    reason = 'suspected-poison',
+  ): void {
+    if (!this.#enabled) return;
+    this.#file.append(
+      `{"type":"held","time":"${this.#isoTime()}","queue_id":"${queueId}","destination":${quote(destination)},"reason":${quote(reason)}}\n`,
+    );
   }
 
   /** An operator removed these recipients. */

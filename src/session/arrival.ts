@@ -2,7 +2,8 @@
  * From an open connection to the banner: whom a proxy brings, who is refused or has to wait, and the same again when
  * XCLIENT says that the client is another one.
  */
-import type { ClientInfo } from '../mail/message.ts';
+import { formatIp, parseIp } from '../base/ip.ts';
+import { type ClientInfo, UNKNOWN_CLIENT } from '../mail/message.ts';
 import { parseProxyHeader } from '../protocol/proxy-header.ts';
 import { REPLY } from '../protocol/reply.ts';
 import type { Told } from '../protocol/xclient.ts';
@@ -28,7 +29,7 @@ export function arriveByProxy(session: Session, header: string): void {
     turnAway(session, 'malformed');
     return;
   }
-  if (parsed.source !== null && !become(session, parsed.source, 'proxy')) return;
+  if (!become(session, parsed.source, 'proxy')) return;
   session.expectLines();
   begin(session);
 }
@@ -37,8 +38,11 @@ export function arriveByProxy(session: Session, header: string): void {
 export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo>): void {
   session.state = NEW;
   session.user = null;
+  session.policy.user = null;
+  // What the peer got by AUTH is not for those it speaks for.
+  session.mayRelay = session.context.relayPolicy.isRelayClient(session.client.address);
   session.client = { ...session.client, ...known };
-  if (told.address && !become(session, told.address, 'xclient')) return;
+  if (told.address !== undefined && !become(session, told.address, 'xclient')) return;
   if (told.login) session.policy.authenticated(told.login);
   session.policy.opened();
   session.greet();
@@ -63,8 +67,13 @@ export function welcome(session: Session): void {
   else session.holding.begin(delayMs, () => session.holding.resume(() => session.greet()), true);
 }
 
-/** The client is this one from now on; false when that one is refused. */
-function become(session: Session, address: string, by: 'proxy' | 'xclient'): boolean {
+/**
+ * The client is this one from now on; false when that one is refused.
+ * @param source null: not even the peer knows. Then it is not the peer either, whose rights are its own.
+ */
+function become(session: Session, source: string | null, by: 'proxy' | 'xclient'): boolean {
+  const ip = source === null ? null : parseIp(source);
+  const address = ip === null ? UNKNOWN_CLIENT : formatIp(ip);
   session.mayRelay = session.context.relayPolicy.isRelayClient(address);
   session.client = { ...session.client, address };
   const refusal = session.policy.moved(address, session.mayRelay, by);

@@ -3,6 +3,7 @@
  * so that a test can play the socket.
  */
 import type { Admission } from '../admission/admission.ts';
+import type { Postmaster } from '../admission/postmaster.ts';
 import type { RecipientClasses } from '../admission/recipient-class.ts';
 import type { RelayPolicy } from '../admission/relay-policy.ts';
 import type { Quotas } from '../auth/quotas.ts';
@@ -45,7 +46,7 @@ export interface TurnClock {
 
 export interface SessionContext {
   readonly port: SessionPort;
-  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head'>;
+  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */
@@ -64,9 +65,10 @@ export interface SessionContext {
   readonly tlsSlot: number;
   /** For what comes between two turns, as an answer of DNS. */
   readonly now: () => number;
-  /** These five are replaced when the configuration is reloaded. */
+  /** These six are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;
+  postmaster: Postmaster;
   classes: RecipientClasses;
   /** The policy as one session meets it; sessions open at a reload keep theirs. */
   policyOf: (session: string, address: string, mayRelay: boolean) => SessionPolicy;

@@ -41,7 +41,8 @@ export const mail: Verb<MailCommand> = {
   apply(session, { path, parameters }) {
     const { body, smtpUtf8, ret, envid } = parameters;
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };
-    if (ret !== undefined) envelope.ret = ret;
+    // The sender may have been named by anybody: what comes back to it is never a stranger's content.
+    if (ret !== undefined) envelope.ret = session.mayRelay ? ret : 'HDRS';
     if (envid !== undefined) envelope.envid = envid;
     const submitter = submitterOf(session, parameters);
     if (submitter !== undefined) envelope.submitter = submitter;

@@ -1,5 +1,6 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
 import type { ContentHandle, Message } from '../mail/message.ts';
+import { attachmentsIn } from '../protocol/mime/attachments.ts';
 import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
 import type { Session } from './session.ts';
@@ -37,7 +38,19 @@ export function messageOf(
   const receivedAtMs = clock.nowMs;
   const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
   const told = forwarded === null ? client : { ...client, ...knownOf(forwarded) };
-  return { queueId, envelope, trace, content, sizeBytes, receivedAtMs, receptionMs, client: told };
+  const message: Message = {
+    queueId,
+    envelope,
+    trace,
+    content,
+    sizeBytes,
+    receivedAtMs,
+    receptionMs,
+    client: told,
+  };
+  const attachments = settings.indexAttachments ? attachmentsIn(arena, content) : [];
+  if (attachments.length > 0) message.attachments = attachments;
+  return message;
 }
 
 function utf8Protocol({ secure, user }: Session): string {

@@ -2,6 +2,7 @@
 import { parseMailbox } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { isTaken } from './rcpt.ts';
 import { authMissing } from './rights.ts';
 import type { SessionView, Verb } from './verb.ts';
 
@@ -51,14 +52,13 @@ export const vrfy: Verb<never> = {
   apply() {},
 };
 
-function verify({ context, mayRelay }: SessionView, argument: string): Reply {
+function verify(session: SessionView, argument: string): Reply {
   if (argument === '') return REPLY.vrfySyntax;
-  if (!context.settings.vrfy) return REPLY.vrfyAny;
+  if (!session.context.settings.vrfy) return REPLY.vrfyAny;
   const address = argument.replace(/ SMTPUTF8$/i, '').replace(/^<(.*)>$/, '$1');
   const mailbox = parseMailbox(address);
   if (mailbox === null || mailbox.address === '') return REPLY.recipientSyntax;
-  const relayed = mailbox.domain === '' || mayRelay || context.relayPolicy.isRelayDomain(mailbox.domain);
-  return relayed ? REPLY.vrfyRelayed : REPLY.relayDenied;
+  return isTaken(session, mailbox) ? REPLY.vrfyRelayed : REPLY.relayDenied;
 }
 
 /** There are no lists here to expand. */

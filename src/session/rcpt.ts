@@ -1,5 +1,5 @@
 /** RCPT (RFC 5321 §4.1.1.3): adds a recipient this relay may take mail for. */
-import type { Recipient } from '../mail/envelope.ts';
+import { NOTIFY, type Recipient, strangersNotify } from '../mail/envelope.ts';
 import type { Path } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
@@ -26,10 +26,8 @@ export const rcpt: Verb<RcptCommand> = {
   },
 
   admit(session, { path }): Reply | null {
-    const { relayPolicy, admission, settings } = session.context;
-    // RFC 5321 §4.5.1: <postmaster> without a domain is taken from anyone.
-    if (path.domain !== '' && !session.mayRelay && !relayPolicy.isRelayDomain(path.domain))
-      return REPLY.relayDenied;
+    const { admission, settings } = session.context;
+    if (!isTaken(session, path)) return REPLY.relayDenied;
     if (recipientsOf(session) >= settings.maxRecipients) return REPLY.tooManyRecipients;
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
@@ -48,8 +46,8 @@ export const rcpt: Verb<RcptCommand> = {
       const recipient: Recipient = {
         address,
         domain,
-        class: path.domain === '' ? 'relay' : session.context.classes.classOf(domain),
-        notify: parameters.notify,
+        class: session.context.classes.classOf(domain),
+        notify: notifyOf(session, path, parameters.notify),
       };
       if (parameters.orcpt !== undefined) recipient.orcpt = parameters.orcpt;
       state.transaction.envelope.recipients.push(recipient);
@@ -63,11 +61,26 @@ function recipientsOf({ state }: SessionView): number {
   return state.phase === 'envelope' ? state.transaction.envelope.recipients.length : 0;
 }
 
-/** <postmaster> is the postmaster of this host. */
-function placeOf(path: Path, session: Session): { address: string; domain: string } {
+/** Whether mail to this recipient can be taken from this client at all. */
+export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean {
+  const { relayPolicy, postmaster, settings } = context;
+  // RFC 5321 §4.5.1: <postmaster> is taken from anyone, where there is anybody to give it to.
+  if (postmaster.target !== null && postmaster.isOurs(path)) return true;
+  if (path.domain === '') return relayPolicy.isRelayDomain(settings.hostname.toLowerCase());
+  return mayRelay || relayPolicy.isRelayDomain(path.domain);
+}
+
+function placeOf(path: Path, { context }: Session): Pick<Path, 'address' | 'domain'> {
+  const { postmaster, settings } = context;
+  if (postmaster.target !== null && postmaster.isOurs(path)) return postmaster.target;
   if (path.domain !== '') return path;
-  const { hostname } = session.context.settings;
-  return { address: `${path.address}@${hostname}`, domain: hostname.toLowerCase() };
+  return { address: `${path.address}@${settings.hostname}`, domain: settings.hostname.toLowerCase() };
+}
+
+/** Mail of strangers to our own postmaster makes no report at all: what fails there is for the operator to mend. */
+function notifyOf({ mayRelay, context }: Session, path: Path, notify: number): number {
+  if (mayRelay) return notify;
+  return strangersNotify(context.postmaster.isOurs(path) ? NOTIFY.never : notify);
 }
 
 /** False for a recipient the transaction has already: it is answered like any other, and gets the message once. */

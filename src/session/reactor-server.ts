@@ -3,7 +3,7 @@
  * then one post to the main thread. Knows events and slots, nothing of the dialog.
  */
 import type { AuthAnswer } from '../auth/auth.ts';
-import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import { CLOSE_REASON, EVENT, LINE_FLAG, NO_CONTENT, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
 import { loginAnswered } from './auth.ts';
 import type { SessionContext } from './context.ts';
@@ -61,6 +61,8 @@ export class ReactorServer {
       else {
         const session = this.#sessions.get(connection);
         if (session) {
+          // The reactor gives back the content of an event that nobody took.
+          if ((word & 0xff) === EVENT.content) events[at + 2] = NO_CONTENT;
           try {
             this.#event(session, word, a, b);
           } catch (error) {

@@ -55,6 +55,7 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
+  readonly indexAttachments: boolean;
   /** The 250 waits until the message is durable. */
   readonly durableFirst: boolean;
   readonly persistWaitMs: number;
@@ -110,6 +111,7 @@ export function settingsOf(config: Config): SessionSettings {
     minRateGraceMs: smtp.min_data_rate_grace_ms,
     refuseBareNewlines: smtp.bare_newlines === 'refuse',
     refuseNul: smtp.nul_bytes === 'refuse',
+    indexAttachments: config.index_attachments,
     vrfy: smtp.vrfy,
     durableFirst: config.inbound_ack_mode !== 'after_enqueue',
     persistWaitMs: config.inbound_persist_wait_timeout_ms,

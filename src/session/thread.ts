@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Admission } from '../admission/admission.ts';
+import { Postmaster } from '../admission/postmaster.ts';
 import { RelayClasses } from '../admission/recipient-class.ts';
 import { RelayPolicy } from '../admission/relay-policy.ts';
 import { openQuotas } from '../auth/quotas.ts';
@@ -89,12 +90,13 @@ onTurn = (count) => server.onTurn(count);
 /** What a reload replaces; sessions open now keep their answer to who may relay. */
 function reloadable(
   from: Config,
-): Pick<SessionContext, 'settings' | 'relayPolicy' | 'classes' | 'policyOf' | 'transcript'> {
+): Pick<SessionContext, 'settings' | 'relayPolicy' | 'postmaster' | 'classes' | 'policyOf' | 'transcript'> {
   const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
   const policy = new Policy(from, { gate, memory, log: clientsLog, clock });
   return {
     settings: settingsOf(from),
     relayPolicy,
+    postmaster: new Postmaster(from),
     classes: new RelayClasses(relayPolicy),
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
     transcript: from.log.transcripts ? new Transcript(log) : null,

@@ -6,13 +6,12 @@ import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 
 const root = resolve(import.meta.dirname, '../..');
 
-test('npm start: builds, runs with the config named, and Ctrl-C, which npm may repeat, still drains', {
-  timeout: 120_000,
-}, async (t) => {
+/** `npm start` in a process group of its own; while a transaction is open, `end` is called, and events are given back. */
+async function startAndEnd(t: TestContext, end: (pid: number) => void): Promise<string[]> {
   const dir = mkdtempSync(join(tmpdir(), 'npm-'));
   const settings = {
     data_dir: 'data',
@@ -46,8 +45,8 @@ test('npm start: builds, runs with the config named, and Ctrl-C, which npm may r
       let answers = '';
       client.on('data', (text: string) => {
         answers += text;
-        // The transaction is open: now Ctrl-C.
-        if (answers.includes('250 2.1.0')) process.kill(-(npm.pid as number), 'SIGINT');
+        // The transaction is open.
+        if (answers.includes('250 2.1.0')) end(npm.pid as number);
       });
       client.on('error', () => {});
       t.after(() => client.destroy());
@@ -58,8 +57,17 @@ test('npm start: builds, runs with the config named, and Ctrl-C, which npm may r
     }
   }
   await exited;
-  assert.deepEqual(
-    events.filter((event) => /^relay\.(ready|draining|stopping-now|grace-over|stopped)$/.test(event)),
-    ['relay.ready', 'relay.draining', 'relay.stopped'],
-  );
+  return events.filter((event) => /^relay\.(ready|draining|stopping-now|grace-over|stopped)$/.test(event));
+}
+
+const DRAINED = ['relay.ready', 'relay.draining', 'relay.stopped'];
+
+test('npm start: builds, runs with the config named, and Ctrl-C, which npm may repeat, still drains', {
+  timeout: 120_000,
+}, async (t) => {
+  assert.deepEqual(await startAndEnd(t, (pid) => process.kill(-pid, 'SIGINT')), DRAINED);
+});
+
+test('npm start: a TERM to npm alone ends its relay as well', { timeout: 120_000 }, async (t) => {
+  assert.deepEqual(await startAndEnd(t, (pid) => process.kill(pid, 'SIGTERM')), DRAINED);
 });

@@ -502,3 +502,32 @@ test('the scheduler bullmq: what it cannot work with is named', () => {
     /has no effect/,
   );
 });
+
+test('postmaster: an address; without one, where strangers can connect, a warning', () => {
+  const warned = (text: object): string[] =>
+    load(JSON.stringify({ hostname: 'relay.test', ...text })).warnings.filter((one) =>
+      /postmaster/.test(one),
+    );
+  const open = { listeners: [{ host: '0.0.0.0', port: 25 }] };
+  const missing = /postmaster: is not set: mail to <postmaster> and postmaster@relay\.test is refused/;
+  assert.deepEqual(warned({}), [], 'only clients with relay rights connect');
+  assert.match(warned(open)[0] ?? '', missing);
+  assert.match(warned({ relay_networks: [] })[0] ?? '', missing);
+  assert.deepEqual(warned({ ...open, relay_domains: ['relay.test'] }), [], 'it goes where that domain goes');
+  assert.deepEqual(warned({ ...open, postmaster: 'ops@people.test' }), []);
+  assert.match(warned({ postmaster: 'ops@Relay.test' })[0] ?? '', /holds no mailboxes/);
+  for (const bad of ['ops', '@people.test', 'a@', 'a b@people.test', 'a@people.test>', '.a@people.test', ''])
+    assert.equal(problems(JSON.stringify({ postmaster: bad })).length, 1, bad);
+});
+
+test('a proxy within relay_networks is a warning', () => {
+  const warned = (networks: string[], relay: string[]): number =>
+    load(JSON.stringify({ relay_networks: relay, policy: { proxy_protocol: { networks } } })).warnings.filter(
+      (one) => /proxy_protocol.*lies in relay_networks/.test(one),
+    ).length;
+  assert.equal(warned(['10.1.2.3', '192.0.2.0/24'], ['10.0.0.0/8']), 1);
+  assert.equal(warned(['10.0.0.0/8'], ['10.1.2.3']), 1);
+  assert.equal(warned(['::ffff:10.1.2.3'], ['10.0.0.0/8']), 1);
+  assert.equal(warned(['10.1.2.3'], ['::/0']), 0);
+  assert.equal(warned(['10.1.2.3'], ['11.0.0.0/8', '2001:db8::/32']), 0);
+});

@@ -47,6 +47,7 @@ const stats = (part: Partial<QueueStats>): QueueStats => ({
   mails: 0,
   contentBytes: 0,
   oldestMs: null,
+  suspectedPoison: 0,
   destinations: [],
   ...part,
 });
@@ -105,6 +106,7 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
       mails: 2,
       contentBytes: 10,
       oldestMs: 50,
+      suspectedPoison: 1,
       destinations: [backlog('b', 2, 9)],
     }),
     stats({
@@ -121,6 +123,7 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
     mails: 4,
     contentBytes: 15,
     oldestMs: 40,
+    suspectedPoison: 1,
     destinations: [backlog('a', 1, 7), backlog('b', 3, 8)],
   });
   assert.deepEqual(

@@ -121,7 +121,7 @@ test('stats: of a running relay with its scheduler, of a stopped one without', a
 
 test('stats: what the journal holds, what is not drained, and a queue that cannot be asked', () => {
   const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  const none = { rows, mails: 0, contentBytes: 0, oldestMs: null, destinations: [] };
+  const none = { rows, mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0, destinations: [] };
   const shard = { shard: 1, name: 's1', waiting: 3, aside: 2, oldestMs: 1000, error: 'a\u001bway' };
   const journal = { bytes: 2048, maxBytes: 2 ** 30, waiting: 5, oldestMs: 1000, shards: [shard] };
   const text = formatStats({ ...none, unavailable: 'all down' }, null, 61_000, [], journal);

@@ -25,6 +25,7 @@ export const stats: QueueStats = {
   mails: 3,
   contentBytes: 3000,
   oldestMs: 0,
+  suspectedPoison: 0,
   destinations: [{ destination: 'b.test', rows: 3, nextDueMs: 61_000 }],
 };
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
 import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
+import { hashOf } from '../../src/mail/begun-slots.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 
@@ -650,6 +651,45 @@ export function databaseConformance(driver: Driver): void {
             2,
             'the fence of the life before is over',
           );
+        });
+
+        it('sets aside what was being attempted at two deaths, and counts anew after an attempt or a release', async () => {
+          await db.recover(0);
+          const begun = (queueId: string, fence: number) => ({ queueId, hash: hashOf('one.test'), fence });
+          const died = async (fences: Record<string, number>): Promise<Record<string, number>> => {
+            await queue.restart();
+            db = queue.database;
+            const rows = Object.entries(fences).map(([queueId, fence]) => begun(queueId, fence));
+            const suspected = await db.suspect(rows, 8000);
+            for (const { deaths, held } of suspected) assert.equal(held, deaths === 2);
+            await db.recover(8000);
+            return Object.fromEntries(suspected.map(({ queueId, deaths }) => [queueId, deaths]));
+          };
+          const guilty = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
+          const innocent = await queue.add(['b@one.test'], 'SENDING');
+          const waited = await queue.add(['c@one.test'], 'SENDING');
+          assert.deepEqual(await died({ [guilty]: 1, [innocent]: 1 }), { [guilty]: 1, [innocent]: 1 });
+          const { jobs } = await claim('one.test', 8000);
+          const deaths = new Map(jobs.map((job) => [job.queueId, job.deaths]));
+          assert.deepEqual([deaths.get(guilty), deaths.get(innocent), deaths.get(waited)], [1, 1, undefined]);
+          await queue.settle({
+            queueId: innocent,
+            destination: 'one.test',
+            fence: 2,
+            attempts: 1,
+            groups: [deferred([0])],
+            retryAtMs: 8000,
+          });
+          // A number of an older lease, a row that was settled since, another destination of the mail: none of these.
+          assert.deepEqual(await died({ [guilty]: 2, [innocent]: 2, [waited]: 3 }), { [guilty]: 2 });
+          assert.deepEqual(await states(guilty), { 'one.test': 'HELD', 'two.test': 'PENDING' });
+          const row = (await db.show(guilty))?.rows[0];
+          assert.equal(row?.reason, 'suspected-poison');
+          assert.equal((await db.stats()).suspectedPoison, 1);
+          await db.operate('release', { queueId: guilty }, 8000);
+          assert.equal((await db.stats()).suspectedPoison, 0);
+          const again = (await claim('one.test', 8000)).jobs.find(({ queueId }) => queueId === guilty);
+          assert.equal(again?.deaths, undefined);
         });
 
         it('knows nothing of a message that was never committed', async () => {

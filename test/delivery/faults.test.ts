@@ -29,13 +29,14 @@ after(async () => {
 });
 
 /** Fate of one recipient when its address (or the reverse-path, for the stage mail) asks for a fault. */
+const MALFORMED = 'deferred connection-lost, or timeout where one reply is awaited';
 const CASES: [address: string, fate: string, detail: RegExp][] = [
   ['451-at-mail', 'deferred peer-4xx', /^451 4\.7\.1/],
   ['550-at-mail', 'bounced peer-5xx', /^550 5\.7\.1/],
   ['421-at-mail', 'deferred peer-4xx', /^421 /],
   ['drop-at-mail', 'deferred connection-lost', /closed the connection/],
   ['hang-at-mail', 'deferred timeout', /no reply to MAIL in time/],
-  ['garbage-at-mail', 'deferred connection-lost', /malformed/],
+  ['garbage-at-mail', MALFORMED, /malformed/],
   ['354-at-mail', 'deferred connection-lost', /out of turn to MAIL/],
   ['451-at-rcpt', 'deferred peer-4xx', /^451 4\.7\.1/],
   ['550-at-rcpt', 'bounced peer-5xx', /^550 5\.7\.1/],
@@ -43,7 +44,7 @@ const CASES: [address: string, fate: string, detail: RegExp][] = [
   ['421-at-rcpt', 'deferred peer-4xx', /^421 /],
   ['drop-at-rcpt', 'deferred connection-lost', /closed the connection/],
   ['hang-at-rcpt', 'deferred timeout', /no reply to RCPT in time/],
-  ['garbage-at-rcpt', 'deferred connection-lost', /malformed/],
+  ['garbage-at-rcpt', MALFORMED, /malformed/],
   ['wide-at-rcpt', 'delivered', /./],
   ['long-at-rcpt', 'delivered', /./],
   ['451-at-data', 'deferred peer-4xx', /^451 4\.7\.1/],
@@ -58,7 +59,7 @@ const CASES: [address: string, fate: string, detail: RegExp][] = [
   ['421-at-dot', 'deferred peer-4xx', /^421 /],
   ['drop-at-dot', 'deferred connection-lost', /closed the connection/],
   ['hang-at-dot', 'deferred timeout', /no reply to the end of data in time/],
-  ['garbage-at-dot', 'deferred connection-lost', /malformed/],
+  ['garbage-at-dot', 'deferred timeout', /malformed/],
   ['shut-at-dot', 'delivered', /./],
 ];
 
@@ -69,7 +70,9 @@ for (const pipelining of [true, false]) {
     harness.sender.reconfigure(harness.config);
   });
 
-  for (const [local, fate, detail] of CASES) {
+  for (const [local, listed, detail] of CASES) {
+    const ahead = pipelining ? 'deferred connection-lost' : 'deferred timeout';
+    const fate = listed === MALFORMED ? ahead : listed;
     test(`${local}${pipelining ? '' : ' without PIPELINING'}: ${fate}`, async () => {
       const address = `${local}+${pipelining}@x.test`;
       const atMail = local.endsWith('mail');
@@ -160,13 +163,9 @@ const GREETINGS: [name: string, options: SinkOptions, fate: string, detail: RegE
   ['a 421 greeting', { greeting: '421 4.3.2 busy' }, 'deferred peer-4xx', /^421 4\.3\.2 busy/],
   ['a 450 greeting', { greeting: '450 not now' }, 'deferred peer-4xx', /^450 not now/],
   ['a 554 greeting', { greeting: '554 no mail here' }, 'bounced peer-5xx', /^554 no mail here/],
-  [
-    'a greeting that is none',
-    { greeting: 'HTTP/1.1 400 Bad Request' },
-    'deferred connection-lost',
-    /malformed/,
-  ],
-  ['a 250 greeting', { greeting: '250 hello' }, 'deferred connection-lost', /out of turn/],
+  ['a greeting that is none', { greeting: 'HTTP/1.1 400 Bad Request' }, 'deferred timeout', /malformed/],
+  ['a 250 greeting', { greeting: '250 hello' }, 'delivered', /./],
+  ['a 354 greeting', { greeting: '354 hello' }, 'deferred connection-lost', /out of turn/],
   ['no greeting', { greeting: 'hang' }, 'deferred timeout', /no greeting in time/],
   ['a connection closed at once', { greeting: 'drop' }, 'deferred connection-lost', /closed/],
   ['EHLO answered 451', { ehlo: '451 4.3.0 later' }, 'deferred peer-4xx', /^451 4\.3\.0 later/],
@@ -184,8 +183,7 @@ for (const [name, options, fate, detail] of GREETINGS) {
     const result = await other.attempt({ recipients: ['a@x.test'] });
     assert.deepEqual(fates(result), [fate]);
     const outcome = outcomeOf(result);
-    assert.ok(outcome.kind !== 'delivered');
-    assert.match(outcome.detail, detail);
+    if (outcome.kind !== 'delivered') assert.match(outcome.detail, detail);
     other.stop();
     await strange.stop();
   });

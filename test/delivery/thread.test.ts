@@ -27,6 +27,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
     notBeforeMs: 0,
     stsDir: join(folder, 'mta-sts'),
     name: '0.0',
+    begun: null,
     ownListeners: [],
   };
   const worker = new Worker(new URL('../../src/delivery/thread.ts', import.meta.url), { workerData });

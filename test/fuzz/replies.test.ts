@@ -8,6 +8,7 @@ import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.t
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Arena } from '../../src/native.ts';
+import { plainCode, ReplyParser } from '../../src/protocol/reply-parser.ts';
 
 const rules = configSchema.parse({ delivery: { max_recipients_per_transaction: 3 } }).delivery;
 
@@ -165,6 +166,32 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
       // I3: delivered only what was sent.
       const kinds = [...finished, ...ready].flatMap((one) => one.groups.map(({ outcome }) => outcome.kind));
       assert.equal(kinds.filter((kind) => kind === 'delivered').length <= delivering, true);
+    }),
+    { numRuns: Number(process.env.FUZZ_RUNS ?? 3000) },
+  );
+});
+
+const replyLike = fc
+  .tuple(
+    fc.oneof(
+      code.map(String),
+      fc.string({ unit: 'binary', maxLength: 4 }),
+      fc.stringMatching(/^[0-9:/]{1,4}$/),
+    ),
+    fc.constantFrom('', ' ', '-', '\t', 'x', ' ok', '- ok', '0'),
+    fc.string({ unit: 'binary', maxLength: 10 }),
+  )
+  .map((parts) => parts.join(''));
+
+test('codes that are read from the octets alone are those the parser reads', () => {
+  fc.assert(
+    fc.property(replyLike, (text) => {
+      const bytes = Buffer.from(`..${text}..`);
+      const length = bytes.length - 4;
+      const plain = plainCode(bytes, 2, length);
+      if (plain !== 250 && plain !== 354) return;
+      const read = new ReplyParser().push(bytes.toString('utf8', 2, 2 + length));
+      assert.equal(typeof read === 'object' && read?.code, plain);
     }),
     { numRuns: Number(process.env.FUZZ_RUNS ?? 3000) },
   );

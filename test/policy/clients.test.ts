@@ -267,3 +267,101 @@ test('at accept: those to come by PROXY are not judged yet, refusals are logged 
   assert.equal(gate.accept('192.0.2.1', 3000), null);
   assert.equal(memory.connections.total(), 1);
 });
+
+/** Version 2 with this command and family, and twelve octets of some address. */
+const header2 = (command: number, family: number): Buffer => {
+  const header = v2([192, 0, 2, 251], command);
+  header[13] = family;
+  return header;
+};
+const wide = Buffer.concat([header2(0x21, 0x31), Buffer.alloc(204)]);
+wide.writeUInt16BE(216, 14);
+
+test('a client that its proxy does not know has none of the proxy’s rights', async () => {
+  const peer = '192.0.2.251';
+  const settings = { relay_networks: ['192.0.2.0/24'], relay_domains: ['here.net'] };
+  const policy = {
+    proxy_protocol: { networks: [peer] },
+    xclient_networks: ['192.0.2.0/24'],
+    xforward_networks: ['192.0.2.0/24'],
+    rates: {
+      enabled: true,
+      exempt: [peer, 'relay_networks'],
+      limits: [{ count: 'messages', limit: 1, interval_ms: 60_000 }],
+    },
+    greylist: { enabled: true, exempt: [peer, 'relay_networks'] },
+  };
+  const proxied: Record<string, string | Buffer> = {
+    'UNKNOWN of version 1': 'PROXY UNKNOWN\r\n',
+    'UNKNOWN with addresses': `PROXY UNKNOWN ${peer} ${peer} 1 2\r\n`,
+    LOCAL: header2(0x20, 0x11),
+    'LOCAL, unspecified': header2(0x20, 0),
+    'unspecified family': header2(0x21, 0),
+    'a Unix socket': wide,
+  };
+  const unknown: [string, (f: PolicyFixture) => Promise<number>][] = [
+    ...Object.entries(proxied).map(([name, header]): [string, (f: PolicyFixture) => Promise<number>] => [
+      name,
+      async (f) => {
+        const c = f.open(peer);
+        assert.match(f.say(c, header), /^220 /, name);
+        return c;
+      },
+    ]),
+    ...['[UNAVAILABLE]', '[TEMPUNAVAIL]', ''].map((word): [string, (f: PolicyFixture) => Promise<number>] => [
+      `XCLIENT ADDR=${word}`,
+      async (f) => {
+        const c = f.open('192.0.2.9');
+        assert.match(await f.talk(c, 'EHLO a.b', `XCLIENT ADDR=${word}`), /^220 /, word);
+        return c;
+      },
+    ]),
+  ];
+  for (const [name, arriveUnknown] of unknown) {
+    const f = fixture(policy, settings);
+    const c = await arriveUnknown(f);
+    const xclient = await f.talk(c, 'EHLO a.b', 'XCLIENT ADDR=192.0.2.77');
+    if (!name.startsWith('XCLIENT')) assert.match(xclient, /^5/, `${name}: it speaks for nobody`);
+    else continue;
+    assert.equal(await f.talk(c, MAIL), '250 2.1.0 Ok', name);
+    assert.equal(await f.talk(c, 'RCPT TO:<x@far.net>'), '550 5.7.1 Relaying denied', name);
+    assert.match(await f.talk(c, RCPT), /^451 4\.7\.1 /, `${name}: greylisted`);
+    assert.match(await f.talk(c, 'RSET', MAIL), /^45\d 4\.7\.\d /, `${name}: its like share the rate`);
+    const next = await arriveUnknown(f);
+    assert.match(await f.talk(next, 'EHLO a.b', MAIL), /^45\d 4\.7\.\d /, `${name}: also over connections`);
+  }
+  for (const [name, arriveUnknown] of unknown) {
+    const f = fixture({ ...policy, rates: {}, greylist: {} }, settings);
+    const c = await arriveUnknown(f);
+    assert.equal(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), '550 5.7.1 Relaying denied', name);
+    assert.match(await f.talk(c, RCPT, 'DATA', 'x\r\n.'), /^250 /, name);
+    assert.equal(f.submitted[0]?.message.client.address, 'unknown', name);
+    assert.match(f.submitted[0]?.message.trace ?? '', /^Received: from a\.b \(unknown\)\r\n/, name);
+  }
+});
+
+test('a mapped address is the address it maps, however a peer writes it', async () => {
+  const f = fixture({}, { relay_networks: ['203.0.113.0/24'] });
+  const mapped = f.open('192.0.2.251');
+  f.say(mapped, 'PROXY TCP6 ::ffff:203.0.113.9 ::1 1 2\r\n');
+  const told = await arrive(f, 'IPv6:::FFFF:203.0.113.9');
+  for (const c of [mapped, told.c])
+    assert.equal(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), '250 2.1.5 Ok');
+  assert.equal(f.memory.connections.of('203.0.113.9'), 2);
+});
+
+test('what a peer got by AUTH is not for those it speaks for', async () => {
+  const users = [{ username: 'u', password: 'secret' }];
+  const f = fixture(
+    {},
+    {
+      auth: { backends: [{ type: 'memory', users }], allow_without_tls: true },
+      listeners: [{ host: '127.0.0.1', port: 25, auth: 'optional' }],
+    },
+  );
+  const c = f.open(PROXY);
+  const plain = Buffer.from('\0u\0secret').toString('base64');
+  assert.match(await f.talk(c, 'EHLO a.b', `AUTH PLAIN ${plain}`), /^235 /);
+  assert.match(await f.talk(c, 'XCLIENT HELO=other.net'), /^220 /);
+  assert.equal(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), '550 5.7.1 Relaying denied');
+});

@@ -47,7 +47,20 @@ interface Given {
   dsn?: Partial<Config['dsn']>;
 }
 
-function drafts({ recipients, job, content, dsn }: Given) {
+/** A bounce of one recipient; each has an outcome of its own. */
+function bounceOf(reversePath: string, notify: number): { job: Job; result: AttemptResult } {
+  const made = attemptOf({ recipients: [{ outcome: { ...failed }, notify }], job: { reversePath } });
+  return { job: made.whole, result: made.result };
+}
+
+function drafts(given: Given) {
+  const { whole, result } = attemptOf(given);
+  const config = configSchema.parse({ hostname: 'relay.test', dsn: given.dsn });
+  const ids = new QueueIds(1, 0, () => NOW);
+  return new DsnWriter({ config, arena, ids }).draft(whole, result, NOW);
+}
+
+function attemptOf({ recipients, job, content }: Given): { whole: Job; result: AttemptResult } {
   const bytes = Buffer.from(content ?? CONTENT);
   const list = recipients.map(({ outcome: _, ...rest }, i) => ({
     address: `user${i}@x.test`,
@@ -87,9 +100,7 @@ function drafts({ recipients, job, content, dsn }: Given) {
     dsns: [],
     delayNotified: false,
   };
-  const config = configSchema.parse({ hostname: 'relay.test', dsn });
-  const ids = new QueueIds(1, 0, () => NOW);
-  return new DsnWriter({ config, arena, ids }).draft(whole, result, NOW);
+  return { whole, result };
 }
 
 function textOf(given: Given): string {
@@ -358,4 +369,39 @@ test('a status without a reply comes from the reason', () => {
   const text = textOf({ recipients: [{ outcome }] });
   assert.match(text, /Status: 5\.4\.7\r\nDiagnostic-Code: X-Relay; gave up\r\n/);
   assert.equal(text.includes('Remote-MTA'), false);
+});
+
+test('strangers cause failure reports only, and one sender gets so many an hour', () => {
+  const stranger = (notify: number) => notify | NOTIFY.stranger;
+  const job = { ret: 'HDRS' as const };
+  assert.deepEqual(reported({ recipients: [{ outcome: failed, notify: stranger(0) }], job }), [
+    'failed user0@x.test',
+  ]);
+  for (const outcome of [late, relayed])
+    for (const notify of [0, NOTIFY.failure, NOTIFY.never])
+      assert.deepEqual(reported({ recipients: [{ outcome, notify: stranger(notify) }], job }), []);
+  assert.deepEqual(reported({ recipients: [{ outcome: failed, notify: stranger(NOTIFY.never) }], job }), []);
+  const none = {
+    recipients: [{ outcome: failed, notify: stranger(0) }],
+    dsn: { max_reports_per_stranger_per_h: 0 },
+  };
+  assert.deepEqual(reported(none), []);
+
+  const config = configSchema.parse({ hostname: 'relay.test', dsn: { max_reports_per_stranger_per_h: 2 } });
+  const writer = new DsnWriter({ config, arena, ids: new QueueIds(1, 0, () => NOW) });
+  const details: string[] = [];
+  const bounce = (reversePath: string, notify: number, atMs: number): number => {
+    const { job, result } = bounceOf(reversePath, notify);
+    const made = writer.draft(job, result, atMs).length;
+    for (const { outcome } of result.groups) if (outcome.kind === 'bounced') details.push(outcome.detail);
+    return made;
+  };
+  const from = 'Victim@third.test';
+  const told = [0, 1, 2, 3].map((i) => bounce(i % 2 ? from : from.toLowerCase(), stranger(0), NOW + i));
+  assert.deepEqual(told, [1, 1, 0, 0]);
+  assert.match(details[2] ?? '', /^550 .*; its sender was told of 2 failures this hour$/);
+  assert.equal(details[1], failed.kind === 'bounced' ? failed.detail : '');
+  assert.equal(bounce('other@third.test', stranger(0), NOW), 1, 'each sender has its own');
+  assert.equal(bounce(from, 0, NOW), 1, 'mail of our own clients is not counted');
+  assert.equal(bounce(from, stranger(0), NOW + 3_600_000), 1, 'the next hour');
 });

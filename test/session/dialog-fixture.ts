@@ -2,6 +2,7 @@
 
 import { Admission } from '../../src/admission/admission.ts';
 import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts';
+import { Postmaster } from '../../src/admission/postmaster.ts';
 import { RelayClasses } from '../../src/admission/recipient-class.ts';
 import { RelayPolicy } from '../../src/admission/relay-policy.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest, AuthResult, Credentials } from '../../src/auth/auth.ts';
@@ -88,10 +89,7 @@ class NoBarrier extends Barrier {
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: Pick<
-    Arena,
-    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
-  >,
+  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
@@ -132,6 +130,7 @@ export function contextOf(
     tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
+    postmaster: new Postmaster(config),
     classes: new RelayClasses(relayPolicy),
     transcript: config.log.transcripts ? new Transcript(log) : null,
   };

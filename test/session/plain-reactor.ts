@@ -17,7 +17,7 @@ import { proxyExtent } from '../../src/protocol/proxy-header.ts';
 
 type ArenaPart = Pick<
   Arena,
-  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'chunkCount' | 'freeChunks'
+  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'chunkCount' | 'freeChunks'
 >;
 
 /** Content in a Map; throws on every misuse of a reference, and can tell whether all were given back. */
@@ -39,6 +39,9 @@ export class PlainArena implements ArenaPart {
   }
   state(handle: number): number {
     return this.#at(handle).state;
+  }
+  parts(handle: number): Buffer[] {
+    return [this.#at(handle).bytes];
   }
   head(handle: number, maxBytes: number): Buffer {
     return this.#at(handle).bytes.subarray(0, maxBytes);

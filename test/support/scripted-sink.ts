@@ -19,6 +19,8 @@
  *   slow@…           final reply after 200 ms       slow-N@…       after N ms
  *   once-WHAT@…      the first time the address is met WHAT happens, later it is accepted
  *   anything else    accepted
+ * `options.faults` asks for the same whatever the address: { mail: '450' }, { dot: 'drop' }. Beginning with '=' it is
+ * the reply as written, lines of many joined by '\r\n': { dot: '=250-ok\r\n200 id' }.
  *
  * Options say what does not depend on an address: greeting, EHLO and HELO replies, capabilities, limits, delays.
  * They are read live: `sink.options.greeting = '421 …'` holds from the next connection on.
@@ -46,6 +48,8 @@ export interface SinkOptions {
   emptyData?: '554' | '354';
   /** Milliseconds before the reply of a stage. */
   delays?: Partial<Record<'greeting' | 'ehlo' | Stage, number>>;
+  /** What happens at a stage whatever the address. */
+  faults?: Partial<Record<Stage | 'content', string>>;
   /** Offers STARTTLS, or speaks TLS from the first byte. */
   tls?: SinkTls;
   /**
@@ -500,6 +504,8 @@ class SinkConnection {
     const wanted = local.replace(/^once-/, '');
     const short = /^(?:defer|bounce)-(\d{3})$/.exec(wanted);
     const named = /^(\w+)-(?:at|in)-(mail|rcpt|data|dot|content)$/.exec(wanted);
+    const always = this.#sink.options.faults?.[stage as Stage | 'content'];
+    if (always !== undefined) return { what: always, stage };
     let fault: Fault | null = null;
     if (short !== null) fault = { what: short[1] as string, stage: 'rcpt' };
     else if (named !== null) fault = { what: named[1] as string, stage: named[2] as string };
@@ -512,6 +518,8 @@ class SinkConnection {
   }
 
   #positive(fault: Fault): boolean {
+    if (fault.what.startsWith('='))
+      return /^[23]/.test(fault.what.split('\r\n').at(-1)?.replace('=', '') ?? '');
     return fault.what === 'long' || fault.what === 'wide' || /^[23]\d\d$/.test(fault.what);
   }
 
@@ -519,6 +527,7 @@ class SinkConnection {
     const code = reply.slice(0, 3);
     if (fault?.what === 'long') this.#say(`${`${code}-more\r\n`.repeat(299)}${reply}`);
     else if (fault?.what === 'wide') this.#say(`${reply} ${'x'.repeat(8000)}`);
+    else if (fault?.what.startsWith('=')) this.#say(fault.what.slice(1));
     else if (fault !== null && /^\d{3}$/.test(fault.what)) this.#say(`${fault.what} as asked`);
     else this.#say(reply);
   }
@@ -527,6 +536,7 @@ class SinkConnection {
     if (fault.what === 'drop') this.socket.destroy();
     else if (fault.what === 'hang') this.#mode = 'deaf';
     else if (fault.what === 'garbage') this.#say('this is no reply');
+    else if (fault.what.startsWith('=')) this.#say(fault.what.slice(1));
     else if (fault.what === '421') this.#close(`421 4.3.2 ${at} as asked`);
     else this.#say(`${fault.what} ${fault.what[0]}.7.1 ${at} as asked`);
   }

@@ -54,7 +54,7 @@ export async function leaseRows(
 ): Promise<Leased> {
   const { destination, nowMs, leaseUntilMs, limit } = request;
   const due = await connection.execute<DueRow[]>(
-    `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, seqs
+    `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, deaths, seqs
      FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
      ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
     [destination, nowMs, limit],

@@ -5,7 +5,7 @@
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ContentRef } from '../../storage/storage.ts';
-import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { type CommitMessage, FIRST_FENCE } from '../database.ts';
 import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
@@ -26,7 +26,6 @@ type Row = (string | number | null)[];
 export interface Insertion {
   entry: CommitMessage;
   ref: ContentRef;
-  attachments: Attachment[];
 }
 
 export interface Lease {
@@ -48,8 +47,8 @@ export async function insertMessages(
     mails.push(mailRow(insertion));
     addRecipients(recipients, insertion.entry);
     addOutbox(outbox, insertion.entry, lease);
-    const { queueId } = insertion.entry.message;
-    insertion.attachments.forEach(({ name, type, sizeBytes, offset }, seq) => {
+    const { queueId, attachments: found } = insertion.entry.message;
+    found?.forEach(({ name, type, sizeBytes, offset }, seq) => {
       attachments.push([queueId, seq, name, type, sizeBytes, offset]);
     });
   }
@@ -71,12 +70,12 @@ export async function bulk(connection: Connection, sql: string, rows: readonly R
   }
 }
 
-function mailRow({ entry: { message, plan }, ref, attachments }: Insertion): Row {
+function mailRow({ entry: { message, plan }, ref }: Insertion): Row {
   return [
     ...mailValues(message),
     ref.object,
     ref.offset,
-    attachments.length,
+    message.attachments?.length ?? 0,
     message.envelope.recipients.length,
     plan.length,
   ];

@@ -8,7 +8,7 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
-import { QUEUE_ROW } from '../outbox-rows.ts';
+import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 import { selectIn } from './sql.ts';
@@ -106,8 +106,9 @@ export async function showMail(connection: Connection, queueId: string): Promise
 export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
   const next = await sliceEnd(connection, after);
   const until = next ?? '~';
-  const states = await connection.execute<{ state: OutboxState; n: number }[]>(
-    'SELECT state, COUNT(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ? GROUP BY state',
+  const states = await connection.execute<{ state: OutboxState; n: number; suspected: number }[]>(
+    `SELECT state, COUNT(*) AS n, CAST(SUM(reason = '${SUSPECTED_POISON}') AS SIGNED) AS suspected FROM mail_outbox
+     WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
     [after, until],
   );
   const [sums] = await connection.execute<{ mails: number; bytes: number | null; oldest: number | null }[]>(
@@ -115,12 +116,17 @@ export async function statsSlice(connection: Connection, after: string): Promise
     [after, until],
   );
   const rows = noRows();
-  for (const { state, n } of states) rows[state] = n;
+  let suspectedPoison = 0;
+  for (const { state, n, suspected } of states) {
+    rows[state] = n;
+    if (state === 'HELD') suspectedPoison = Number(suspected);
+  }
   return {
     rows,
     mails: sums?.mails ?? 0,
     contentBytes: sums?.bytes ?? 0,
     oldestMs: sums?.oldest ?? null,
+    suspectedPoison,
     next,
   };
 }

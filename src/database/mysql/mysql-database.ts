@@ -5,12 +5,12 @@
  */
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
+import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
-  Attachment,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -27,6 +27,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
@@ -43,6 +44,7 @@ import { operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
 import { SettleBatch, withdraw } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
+import { suspectRows } from './suspect.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 
 /** When a row is looked at again whose content could not be read. */
@@ -56,8 +58,6 @@ export interface MysqlOptions extends KeepTimes {
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
-  /** Attachments of a message about to be committed; [] when they are not indexed. */
-  attachments(message: Message): Attachment[];
 }
 
 export class MysqlDatabase implements QueueDatabase {
@@ -91,13 +91,8 @@ export class MysqlDatabase implements QueueDatabase {
       places.push(i);
     }
     const entries = places.map((place) => batch.messages[place] as CommitMessage);
-    const attachments = entries.map(({ message }) => this.#options.attachments(message));
     const refs = entries.length === 0 ? [] : await this.#storage.put(entries.map(itemOf));
-    const insertions = entries.map((entry, i) => ({
-      entry,
-      ref: refs[i] as ContentRef,
-      attachments: attachments[i] as Attachment[],
-    }));
+    const insertions = entries.map((entry, i) => ({ entry, ref: refs[i] as ContentRef }));
     try {
       return await this.#commit(batch, insertions, places);
     } catch (error) {
@@ -134,7 +129,9 @@ export class MysqlDatabase implements QueueDatabase {
         result.messages[places[i] as number] = 'committed';
       });
       await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
-      for (const { object } of await withdraw(connection, batch.withdrawals)) objects.add(object);
+      const withdrawn = await withdraw(connection, batch.withdrawals);
+      for (const { object } of withdrawn.erased) objects.add(object);
+      if (withdrawn.later.length > 0) result.withdrawLater = withdrawn.later;
       if (batch.journal !== undefined) await writeMark(connection, batch.journal, nowMs);
       return objects;
     }, name);
@@ -163,9 +160,10 @@ export class MysqlDatabase implements QueueDatabase {
     if (abandoned.length === 0) return;
     try {
       const ids = abandoned.map(({ queueId }) => queueId);
-      const erased = await this.#run((connection) => withdraw(connection, ids));
+      const { erased, later } = await this.#run((connection) => withdraw(connection, ids));
       this.#objects.add(erased.map(({ object }) => object));
-      for (const { place } of abandoned) result.messages[place] = 'withdrawn';
+      for (const { place, queueId } of abandoned)
+        if (!later.includes(queueId)) result.messages[place] = 'withdrawn';
     } catch {
       // They are withdrawn with the next commit that goes through.
     }
@@ -271,13 +269,21 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   async recover(nowMs: number): Promise<Recovered> {
-    const { owner } = this.#options;
-    const node = owner.slice(0, owner.lastIndexOf('#') + 1);
-    const earlier = (found: string): boolean => found.startsWith(node) && !found.startsWith(owner);
-    const released = await this.#read((connection) => releaseOwned(connection, earlier, nowMs));
+    const released = await this.#read((connection) => releaseOwned(connection, this.#isEarlier, nowMs));
     const rekeyed = await this.#rekey();
     return { released, rekeyed, newestQueueId: await this.#read(newestQueueId) };
   }
+
+  async suspect(rows: BegunRow[]): Promise<SuspectedRow[]> {
+    return this.#run((connection) => suspectRows(connection, rows, this.#isEarlier));
+  }
+
+  /** Whether a lease is of an earlier life of this process. */
+  readonly #isEarlier = (found: string): boolean => {
+    const { owner } = this.#options;
+    const node = owner.slice(0, owner.lastIndexOf('#') + 1);
+    return found.startsWith(node) && !found.startsWith(owner);
+  };
 
   /** Costs nothing when the route table is that of the last start. */
   async #rekey(): Promise<number> {

@@ -14,7 +14,7 @@ const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
   retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
   hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?) ${WHERE}`,
-  release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ? ${WHERE}`,
+  release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
 } as const;
 
 /** One bounded part of the action, within the caller's transaction. */

@@ -2,8 +2,9 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
 import type { Recipient } from '../../mail/envelope.ts';
+import type { Attachment } from '../../mail/message.ts';
 import type { ContentRef } from '../../storage/storage.ts';
-import { type Attachment, type CommitMessage, FIRST_FENCE } from '../database.ts';
+import { type CommitMessage, FIRST_FENCE } from '../database.ts';
 import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
@@ -37,14 +38,9 @@ export class MessageInserter {
     this.#attachment = db.prepare('INSERT INTO attachments VALUES (?,?,?,?,?,?)');
   }
 
-  insert(
-    entry: CommitMessage,
-    ref: ContentRef,
-    attachments: Attachment[],
-    nowMs: number,
-    leaseUntilMs: number,
-  ): void {
+  insert(entry: CommitMessage, ref: ContentRef, nowMs: number, leaseUntilMs: number): void {
     const { message, plan } = entry;
+    const attachments = message.attachments ?? [];
     this.#mail.run(
       ...mailValues(message),
       ref.object === '' ? null : ref.object,

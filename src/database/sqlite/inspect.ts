@@ -11,7 +11,7 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
-import { QUEUE_ROW } from '../outbox-rows.ts';
+import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 
@@ -56,7 +56,8 @@ export class Inspector {
       'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
     );
     this.#states = db.prepare(
-      'SELECT state, count(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ? GROUP BY state',
+      `SELECT state, count(*) AS n, sum(reason = '${SUSPECTED_POISON}') AS suspected FROM mail_outbox
+       WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
     );
     this.#sums = db.prepare(
       `SELECT count(*) AS mails, total(size_bytes) AS contentBytes, min(received_at) AS oldestMs
@@ -137,13 +138,18 @@ export class Inspector {
     const next = this.sliceEnd(after, SLICE_ROWS);
     const until = next ?? '~';
     const rows = noRows();
-    for (const { state, n } of this.#states.all(after, until)) rows[state as OutboxState] = n as number;
+    let suspectedPoison = 0;
+    for (const { state, n, suspected } of this.#states.all(after, until)) {
+      rows[state as OutboxState] = n as number;
+      if (state === 'HELD') suspectedPoison = suspected as number;
+    }
     const sums = this.#sums.get(after, until) as {
       mails: number;
       contentBytes: number;
       oldestMs: number | null;
     };
-    return { rows, mails: sums.mails, contentBytes: sums.contentBytes, oldestMs: sums.oldestMs, next };
+    const { mails, contentBytes, oldestMs } = sums;
+    return { rows, mails, contentBytes, oldestMs, suspectedPoison, next };
   }
 
   backlog(): DestinationBacklog[] {

@@ -39,7 +39,7 @@ export class Operator {
     this.#change = {
       retry: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
       hold: db.prepare(`UPDATE mail_outbox SET state = 'HELD', due_at = NULL ${where} AND $now = $now`),
-      release: db.prepare(`UPDATE mail_outbox SET state = 'PENDING', due_at = $now ${where}`),
+      release: db.prepare(`UPDATE mail_outbox SET state = 'PENDING', due_at = $now, deaths = 0 ${where}`),
     };
     this.#waitingOf = db.prepare(
       "SELECT address FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",

@@ -46,7 +46,7 @@ export class Settler {
     );
     this.#updateRow = db.prepare(
       `UPDATE mail_outbox SET state = ?, due_at = ?, attempts = ?, waiting = ?, bounced = ?, delay_notified = ?,
-         lease_owner = NULL, lease_until = NULL, reason = ?, detail = ? WHERE mail_id = ? AND destination = ?`,
+         lease_owner = NULL, lease_until = NULL, deaths = 0, reason = ?, detail = ? WHERE mail_id = ? AND destination = ?`,
     );
     this.#closeRow = db.prepare('UPDATE mails SET open_rows = open_rows - 1, dead = dead | ? WHERE id = ?');
     this.#closeMail = db.prepare('UPDATE mails SET settled_at = ? WHERE id = ?');

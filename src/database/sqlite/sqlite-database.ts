@@ -4,12 +4,12 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
+import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
 import type {
-  Attachment,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -29,6 +29,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import {
@@ -49,6 +50,7 @@ import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
+import { suspectRows } from './suspect.ts';
 
 /** The pages every commit touches, and a recipient with its share of its message. */
 const COMMIT_BYTES = 6 * 8192;
@@ -62,8 +64,6 @@ export interface SqliteOptions extends KeepTimes {
   routes: RouteTable;
   /** Messages held at most; null: as many as the disk takes. */
   maxMessages: number | null;
-  /** Attachments of a message about to be committed; [] when they are not indexed. */
-  attachments(message: Message): Attachment[];
 }
 
 export class SqliteDatabase implements Database, QueueDatabase {
@@ -153,7 +153,6 @@ export class SqliteDatabase implements Database, QueueDatabase {
       places.push(i);
     }
     this.#checkRoom(included);
-    const attachments = included.map((entry) => this.#options.attachments(entry.message));
     const items = included.map(({ message }) => ({
       queueId: message.queueId,
       content: message.content,
@@ -175,7 +174,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
           this.#eraser.mayOrphan(ref.object);
           continue;
         }
-        this.#inserter.insert(entry, ref, attachments[i] as Attachment[], batch.nowMs, batch.leaseUntilMs);
+        this.#inserter.insert(entry, ref, batch.nowMs, batch.leaseUntilMs);
         this.#storage.insert(items[i] as StorageItem, ref);
         result.messages[places[i] as number] = 'committed';
       }
@@ -296,6 +295,15 @@ export class SqliteDatabase implements Database, QueueDatabase {
     } catch (error) {
       throw this.#mapped(error);
     }
+  }
+
+  async suspect(rows: BegunRow[]): Promise<SuspectedRow[]> {
+    return this.#guard(() => {
+      this.#begin.run();
+      const suspected = suspectRows(this.#db, rows);
+      this.#commit.run();
+      return suspected;
+    });
   }
 
   /** Nobody else writes this file: every number is free. */

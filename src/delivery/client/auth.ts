@@ -88,19 +88,18 @@ function say(session: ClientSession, line: string): void {
 
 export function authReply(session: ClientSession, state: AuthState, reply: PeerReply, text: string): void {
   const { exchange, others } = state;
-  if (reply.code === 334) {
+  if (reply.code >= 300 && reply.code < 400) {
     challenge(session, state, text);
     return;
   }
   const shown = withoutSecrets(reply, state.secrets);
-  if (reply.code === 235) {
+  if (reply.code < 300) {
     if (!exchange.complete) fail(session, `${session.peer} did not prove that it knows the password`, null);
     else {
       session.authenticated = true;
       session.established();
     }
-  } else if (reply.code < 400) session.outOfTurn(shown, 'to AUTH');
-  else {
+  } else {
     const next = worthTrying(session, reply.code, exchange, others);
     if (next.length > 0) start(session, next);
     else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(shown)}`, shown);

@@ -179,6 +179,14 @@ function escapeCharacter(character: string): string {
   return `\\x{${(character.codePointAt(0) as number).toString(16).toUpperCase()}}`;
 }
 
+/** Replies still to come to what was sent of it. */
+export function repliesOf({ offered }: ClientSession, transaction: Transaction): number {
+  const { awaits, rcptSent, rcptReplied, dataSent } = transaction;
+  if (!offered.pipelining || awaits === 'data') return 1;
+  const before = awaits === 'rset' ? 2 : awaits === 'mail' ? 1 : 0;
+  return before + rcptSent - rcptReplied + (dataSent ? 1 : 0);
+}
+
 /** @param reply null for the 250s and 354s that are known by their digits alone. */
 export function envelopeReply(
   session: ClientSession,
@@ -206,7 +214,7 @@ export function envelopeReply(
 
 /** Codes that no command of the envelope but DATA may get. */
 function strange(session: ClientSession, code: number, reply: PeerReply | null, at: string): boolean {
-  if (code !== 354 && (reply === null || code < 300 || code >= 400)) return false;
+  if (code < 300 || code >= 400) return false;
   session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, at);
   return true;
 }
@@ -217,7 +225,7 @@ function resetReply(
   code: number,
   reply: PeerReply | null,
 ): void {
-  if (code !== 250) {
+  if (code >= 300) {
     const text = reply === null ? `${code}` : replyLine(reply);
     session.fail({ reason: 'connection-lost', reply, detail: `${session.peer} replied to RSET: ${text}` });
     return;
@@ -313,12 +321,12 @@ function dataReply(
   reply: PeerReply | null,
 ): void {
   const { accepted } = transaction;
-  if (code === 354) {
+  if (code >= 300 && code < 400) {
     if (accepted.length > 0) sendBody(session, transaction);
     else sendEmptyBody(session, transaction);
     return;
   }
-  if (reply === null || code < 400) {
+  if (reply === null || code < 300) {
     session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, 'to DATA');
     return;
   }

@@ -8,7 +8,7 @@ import { EHLO, HELO } from './state.ts';
 import { negotiate } from './tls.ts';
 
 export function greetingReply(session: ClientSession, reply: PeerReply): void {
-  if (reply.code === 220) sayHello(session, 'EHLO');
+  if (reply.code < 300) sayHello(session, 'EHLO');
   else refuse(session, reply, 'in its greeting');
 }
 
@@ -18,7 +18,7 @@ export function helloReply(
   reply: PeerReply,
   lines: readonly string[],
 ): void {
-  if (reply.code === 250) {
+  if (reply.code < 300) {
     session.offered = verb === 'EHLO' ? parseCapabilities(lines) : HELO_CAPABILITIES;
     if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {

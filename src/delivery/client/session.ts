@@ -7,16 +7,16 @@ import { getSystemErrorName } from 'node:util';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
-import { type PeerReplyText, ReplyParser } from '../../protocol/reply-parser.ts';
+import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { deferred, peerReply, replyLine } from '../outcome.ts';
+import { deferred, peerReply, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { begin, envelopeReply } from './envelope.ts';
+import { begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import {
@@ -108,11 +108,29 @@ export class ClientSession {
     if (state.phase === 'closed' || state.phase === 'securing') return;
     const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
     if (reply === null) return;
-    if (reply === 'malformed') {
-      this.fail({ reason: 'connection-lost', reply: null, detail: `${this.peer} sent a malformed reply` });
+    // With one reply to come, what is none is passed over; with more, nobody knows which of them it was to be.
+    if (reply === 'stray' && this.#awaited(state) === 1) return;
+    if (reply === 'stray' || reply === 'malformed') {
+      const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+      const detail = `${this.peer} sent a malformed reply: ${shown}`;
+      this.fail({ reason: 'connection-lost', reply: null, detail });
       return;
     }
     this.#reply(state, reply);
+  }
+
+  /** Replies to come. */
+  #awaited(state: ClientState): number {
+    switch (state.phase) {
+      case 'idle':
+        return 0;
+      case 'envelope':
+        return repliesOf(this, state.transaction);
+      case 'content':
+        return state.next === null ? 1 : 1 + repliesOf(this, state.next);
+      default:
+        return 1;
+    }
   }
 
   #reply(state: ClientState, text: PeerReplyText): void {
@@ -178,7 +196,11 @@ export class ClientSession {
     if (phase === 'idle') this.quit();
     else if (phase === 'quitting') this.#close(true);
     else if (phase === 'securing') notSecured(this, 'no handshake in time');
-    else this.fail({ reason: 'timeout', reply: null, detail: `${this.peer}: ${this.#waitedFor()}` });
+    else {
+      const strays = this.#parser.strays > 0 ? ', only lines that are malformed' : '';
+      const detail = `${this.peer}: ${this.#waitedFor()}${strays}`;
+      this.fail({ reason: 'timeout', reply: null, detail });
+    }
   }
 
   #waitedFor(): string {
@@ -372,15 +394,6 @@ function sayQuit(session: ClientSession): void {
   port.sendLatin1(id, 'QUIT\r\n');
   port.deadline(id, Math.min(QUIT_TIMEOUT_MS, owner.rules.command_timeout_ms));
   owner.ended(session, null);
-}
-
-/** The code of a one-line reply with nothing odd about it; 0 for everything else. */
-function plainCode(text: Buffer, offset: number, length: number): number {
-  if (length < 3 || (length > 3 && text[offset + 3] !== 0x20)) return 0;
-  const a = (text[offset] as number) - 0x30;
-  const b = (text[offset + 1] as number) - 0x30;
-  const c = (text[offset + 2] as number) - 0x30;
-  return a * 100 + b * 10 + c;
 }
 
 function errorName(errno: number): string {

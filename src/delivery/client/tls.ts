@@ -55,7 +55,7 @@ export function negotiate(session: ClientSession): boolean {
 }
 
 export function startTlsReply(session: ClientSession, reply: PeerReply): void {
-  if (reply.code === 220) {
+  if (reply.code < 300) {
     secure(session);
     return;
   }

@@ -3,6 +3,8 @@
  * allowed, and parameters in pieces and charsets (RFC 2231). Tolerant: what cannot be decoded stays as written.
  */
 
+import { isUtf8 } from 'node:buffer';
+
 const ENCODED_WORD = /=\?([^?\s]{1,40})\?([bq])\?([^?\s]*)\?=/gi;
 const MAX_PIECES = 100;
 
@@ -15,12 +17,9 @@ function decodeBytes(bytes: Uint8Array, charset: string): string {
 }
 
 /** Header bytes as text: UTF-8 where they are that (RFC 6532), else Latin-1. */
-export function headerText(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch {
-    return Buffer.from(bytes).toString('latin1');
-  }
+export function headerText(bytes: Buffer): { text: string; encoding: 'utf8' | 'latin1' } {
+  const encoding = isUtf8(bytes) ? 'utf8' : 'latin1';
+  return { text: bytes.toString(encoding), encoding };
 }
 
 function wordBytes(encoding: string, text: string): Buffer {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { MIME_LIMITS, MimeScanner, mayHaveAttachments } from '../../src/persistence/mime-structure.ts';
+import { MIME_LIMITS, MimeScanner, mayHaveAttachments } from '../../../src/protocol/mime/structure.ts';
 
 const crlf = (text: string): Buffer => Buffer.from(text.replaceAll('\n', '\r\n'));
 const scanner = new MimeScanner();

@@ -1,0 +1,33 @@
+/**
+ * The attachments of a content in the arena. Whoever makes a message reads them (a session, the writer of DSNs), never
+ * who commits it: a commit is made for many, and a stranger's content must not hold it up. Plain text costs a look at
+ * its header section.
+ */
+import type { Attachment, ContentHandle } from '../../mail/message.ts';
+import type { Arena } from '../../native.ts';
+import { MimeScanner, mayHaveAttachments } from './structure.ts';
+
+/** Only so much of a content is looked at; attachments that begin later are not listed. */
+const MAX_SCANNED_BYTES = 32 * 1024 * 1024;
+const HEAD_BYTES = 65_536;
+const NONE: Attachment[] = [];
+const scanner = new MimeScanner();
+
+/** [] also for a content that cannot be read: whoever needs its octets will say so. */
+export function attachmentsIn(arena: Pick<Arena, 'parts' | 'head'>, content: ContentHandle): Attachment[] {
+  const parts = arena.parts(content);
+  const first = parts[0];
+  try {
+    // In memory the first part mostly is the whole; a content in a file has no parts.
+    if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
+    const whole = parts.length === 1 && first !== undefined ? first : arena.head(content, MAX_SCANNED_BYTES);
+    return attachmentsOf(whole);
+  } catch {
+    return NONE;
+  }
+}
+
+/** The same of octets at hand. */
+export function attachmentsOf(content: Buffer): Attachment[] {
+  return mayHaveAttachments(content.subarray(0, HEAD_BYTES)) ? scanner.attachments(content) : NONE;
+}

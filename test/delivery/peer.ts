@@ -1,0 +1,96 @@
+import { configSchema } from '../../src/config/schema.ts';
+import { Attempt } from '../../src/delivery/attempt.ts';
+import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
+import { ClientSession } from '../../src/delivery/client/session.ts';
+import type { Fault } from '../../src/delivery/client/state.ts';
+import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import type { Job } from '../../src/mail/job.ts';
+import type { Arena } from '../../src/native.ts';
+
+/** A session whose peer is the test: what it writes is in `log`, replies are given by hand. */
+export class Peer {
+  readonly log: string[] = [];
+  readonly ready: Attempt[] = [];
+  readonly finished: Attempt[] = [];
+  readonly returned: Attempt[] = [];
+  readonly ended: (Fault | null)[] = [];
+  readonly failed: Fault[] = [];
+  readonly deadlines: number[] = [];
+  readonly session: ClientSession;
+  readonly broken = new BrokenHosts();
+  constructor(delivery: object = {}) {
+    const { rules } = { rules: configSchema.parse({ delivery }).delivery };
+    const port: ClientPort = {
+      sendLatin1: (_, text) => void this.log.push(...text.split('\r\n').slice(0, -1)),
+      sendUtf8: (_, text) => void this.log.push(...text.split('\r\n').slice(0, -1)),
+      sendContent: (_, prefix, handle, stuffed) =>
+        void this.log.push(`content ${handle} behind ${prefix.length} ${stuffed ? 'stuffed' : 'raw'}`),
+      expectLines: () => {},
+      deadline: (_, ms) => void this.deadlines.push(ms),
+      secure: (_, slot, verify, name, key) => void this.log.push(`secure ${slot} ${verify} ${name} ${key}`),
+      close: (_, atOnce) => void this.log.push(atOnce ? 'close now' : 'close'),
+    };
+    const owner: SessionOwner = {
+      arena: {} as Arena,
+      rules,
+      ehloName: 'relay.test',
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5, record: () => {} },
+      recipientLimit: Number.POSITIVE_INFINITY,
+      outside: (work) => work(),
+      guard: (session, _at, work) => work(session),
+      now: () => 1000,
+      leaseHolds: () => true,
+      next: () => this.ready.shift() ?? null,
+      lookAhead: () => this.ready.shift() ?? null,
+      finished: (attempt) => void this.finished.push(attempt),
+      returned: (attempt) => void this.returned.push(attempt),
+      established: (session) => session.work(),
+      notEstablished: (_, fault) => void this.failed.push(fault),
+      idle: () => void this.log.push('idle'),
+      ended: (_, fault) => void this.ended.push(fault),
+    };
+    const host = { name: 'mx.test', address: '192.0.2.1', port: 25 };
+    this.session = new ClientSession(7, host, port, owner);
+  }
+
+  say(...lines: string[]): void {
+    for (const line of lines) {
+      const text = Buffer.from(`..${line}`);
+      this.session.line(text, 2, text.length - 2, 0);
+    }
+  }
+
+  /** Up to idle or the first envelope. */
+  hello(...capabilities: string[]): void {
+    this.session.opened();
+    this.say('220-mx.test', '220 ready');
+    this.say(
+      ...['mx.test', ...capabilities].map((text, i, all) => `250${i === all.length - 1 ? ' ' : '-'}${text}`),
+    );
+  }
+
+  take(): string[] {
+    return this.log.splice(0);
+  }
+
+  attempt(content: number, ...addresses: string[]): Attempt {
+    const job: Job = {
+      queueId: '0123456789abcde',
+      destination: 'x.test',
+      attempts: 0,
+      fence: 1,
+      reversePath: `s${content}@x.test`,
+      body: '7BIT',
+      smtpUtf8: false,
+      trace: 'R: x\r\n',
+      content,
+      sizeBytes: 10,
+      receivedAtMs: 0,
+      delayNotified: false,
+      recipients: addresses.map((address, seq) => ({ seq, address, notify: 0 })),
+    };
+    const attempt = new Attempt(job);
+    this.ready.push(attempt);
+    return attempt;
+  }
+}

@@ -1,0 +1,82 @@
+/** A message that ends the relay while it is being sent is set aside after the second time, and nothing else is. */
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { test } from 'node:test';
+import type { QueueRow, QueueStats } from '../../src/database/database.ts';
+import { fate } from '../support/fates.ts';
+import { RelayFixture } from '../support/relay-fixture.ts';
+import { ScriptedSink } from '../support/scripted-sink.ts';
+import { Talk } from '../support/talk.ts';
+
+const POISON = 'hang-at-rcpt+poison@queue.test';
+const INNOCENT = 'once-hang-at-dot+innocent@queue.test';
+
+test('what was under way at two deaths is held; what only was there goes on', {
+  timeout: 60_000,
+}, async (t) => {
+  // Replies come one by one: what hangs keeps its connection.
+  const sink = await ScriptedSink.start({ capabilities: ['SIZE'] });
+  const relay = await RelayFixture.start({
+    delivery: {
+      smarthost: { host: '127.0.0.1', port: sink.port },
+      max_connections_per_destination: 2,
+      backlog_per_connection: 1,
+      backlog_wait_ms: 10,
+    },
+    shutdown_grace_ms: 1000,
+  });
+  t.after(() => Promise.all([relay.destroy(), sink.stop()]));
+  const send = async (to: string): Promise<string> => {
+    const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+    const queueId = await talk.accepted({ to, content: 'Subject: x\r\n\r\nx\r\n' });
+    await talk.quit();
+    return queueId;
+  };
+  const tries = (address: string): number =>
+    sink.commands.filter((line) => line.includes(`RCPT TO:<${address}>`)).length;
+  const isTried = (address: string, count: number): Promise<void> =>
+    sink.until(() => tries(address) >= count);
+
+  const poison = await send(POISON);
+  await send(INNOCENT);
+  await isTried(POISON, 1);
+  await sink.until(() => sink.unaccepted.length + sink.commands.filter((c) => c.endsWith('DATA')).length > 0);
+  // Handed to delivery, and never begun: both connections are busy.
+  for (let i = 0; i < 20; i++) await send(`bystander-${i}@queue.test`);
+  await relay.kill();
+  await relay.start();
+  const suspected = relay.log.filter(({ event, msg }) => (event ?? msg) === 'poison.suspected');
+  assert.equal(suspected.length, 2, 'the two that were under way, and none that waited');
+  for (let i = 0; i < 20; i++) await fate(relay.events, `bystander-${i}@queue.test`, 'delivered');
+  await isTried(POISON, 2);
+  await relay.kill();
+  await relay.start();
+  await fate(relay.events, INNOCENT, 'delivered');
+  await relay.events.one('event held', (event) => event.type === 'held' && event.queue_id === poison);
+  const rows = await relay.queueJson<QueueRow[]>('list', '--state', 'held');
+  assert.deepEqual(
+    rows.map(({ queueId, reason }) => [queueId, reason]),
+    [[poison, 'suspected-poison']],
+  );
+  assert.match((await relay.queue('show', poison)).stdout, /suspected-poison: the relay died twice/);
+  const stats = await relay.queueJson<{ queue: QueueStats }>('stats');
+  assert.equal(stats.queue.suspectedPoison, 1);
+  assert.match((await relay.queue('stats')).stdout, /Poison {6}1 rows held/);
+  assert.equal(tries(POISON), 2, 'not tried in the third life');
+
+  assert.equal((await relay.queue('release', poison)).code, 0);
+  await isTried(POISON, 3);
+  // The count began anew: this death is the first.
+  await relay.kill();
+  await relay.start();
+  await isTried(POISON, 4);
+  // A drain that cuts it off is no death.
+  await relay.stop();
+  assert.deepEqual(
+    readdirSync(relay.dataDir).filter((name) => name.startsWith('begun')),
+    [],
+  );
+  await relay.start();
+  await isTried(POISON, 5);
+  assert.deepEqual(await relay.queueJson<QueueRow[]>('list', '--state', 'held'), []);
+});
