@@ -3,9 +3,11 @@
  * writes it to the gauges, where session threads read it. Owns GAUGE.pressure and GAUGE.overloaded; decides nothing
  * about single commands.
  */
+
 import { closeSync, openSync, readSync } from 'node:fs';
 import { freemem } from 'node:os';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { Arena } from '../native.ts';
 import { type DiskConfig, DiskSpace } from './disk-space.ts';
@@ -67,7 +69,7 @@ export class PressureGauge {
     this.#config = options.config;
     this.#gauges = options.gauges;
     this.#log = options.log;
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? steadyMs;
     this.#availableMemory = options.availableMemory ?? availableMemory;
     this.#disk = new DiskSpace(options.log, options.freeDisk);
   }

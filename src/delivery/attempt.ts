@@ -25,7 +25,7 @@ export class Attempt {
   connectMs = 0;
   /** Of the connection it began on; null: in the clear, or none. */
   tls: TlsUse | null = null;
-  /** Retry no earlier than this (a suspended destination). */
+  /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
   /** The session that has it; null while it waits. */
   holder: object | null = null;

@@ -1,11 +1,9 @@
 /** Making outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
-import type { Config } from '../config/schema.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
 import type { Fault } from './client/state.ts';
 
 const MAX_TEXT = 1000;
-const MIN_PAUSE_MS = 60_000;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a peer must not bring into logs and DSNs.
 const CONTROL = /[\x00-\x09\x0b-\x1f\x7f]/g;
 
@@ -35,11 +33,6 @@ export function deferred(reason: DeferralReason, reply: PeerReply | null, detail
 /** An error of ours: nobody's message is to blame. @param at where, as the log has it. */
 export function internal(at: string): Outcome {
   return deferred('internal-error', null, `an error within the relay (${at}); its log has the details`);
-}
-
-/** How long mail that met an error of ours is left alone: it may meet it again. */
-export function internalPauseMs({ retry }: Config): number {
-  return Math.max(MIN_PAUSE_MS, retry.initial_delay_ms);
 }
 
 export function bounced(reason: BounceReason, status: string, detail: string): Outcome {

@@ -3,7 +3,7 @@
  * place where an attempt ends; promises that a result with a DSN leaves only when the DSN has its content (I3).
  */
 import type { Config } from '../config/schema.ts';
-import { deferralStatus } from '../mail/deferral-status.ts';
+import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Outcome, OutcomeGroup } from '../mail/outcome.ts';
@@ -11,11 +11,12 @@ import { type Arena, NO_CONTENT } from '../native.ts';
 import type { DsnDraft, DsnWriter } from '../report/dsn.ts';
 import type { nextAttempt, RetryDecision } from '../scheduler/retry.ts';
 import type { Attempt } from './attempt.ts';
-import { internalPauseMs } from './outcome.ts';
 
 export interface SettlePorts {
   readonly config: Config;
   readonly arena: Arena;
+  /** The time of day; and the time that attempts are measured in (base/steady.ts). */
+  wall(): number;
   now(): number;
   random(): number;
   nextAttempt: typeof nextAttempt;
@@ -29,13 +30,8 @@ interface Waiting {
   drafts: DsnDraft[];
 }
 
-/** Deferrals that are our own doing: they neither count as a failed try nor end the waiting. */
-const OUR_OWN: ReadonlySet<string> = new Set([
-  'shutdown',
-  'hand-off-released',
-  'lease-lapsed',
-  'internal-error',
-]);
+/** The pause where what is wrong is over in a moment. */
+const MOMENT_MS = 1000;
 
 export class Settler {
   readonly #ports: SettlePorts;
@@ -54,7 +50,7 @@ export class Settler {
   finish(attempt: Attempt): void {
     const { job } = attempt;
     if (!attempt.done) throw new Error(`attempt of ${job.queueId} ended with recipients that met no outcome`);
-    const nowMs = this.#ports.now();
+    const nowMs = this.#ports.wall();
     const result = this.#resultOf(attempt, nowMs);
     this.#schedule(attempt, result, nowMs);
     const drafts = this.#ports.dsn.draft(job, result, nowMs);
@@ -74,10 +70,10 @@ export class Settler {
    */
   finishPlainly(attempt: Attempt, outcome: Outcome): void {
     const { job } = attempt;
-    const nowMs = this.#ports.now();
+    const nowMs = this.#ports.wall();
     attempt.ended = true;
     attempt.decideRest(outcome);
-    const retryAtMs = nowMs + internalPauseMs(this.#ports.config);
+    const retryAtMs = nowMs + this.#pauseMs('age', nowMs - job.receivedAtMs);
     const result = this.#resultOf(attempt, nowMs);
     for (const group of result.groups) {
       if (group.outcome.kind === 'delivered') continue;
@@ -94,13 +90,13 @@ export class Settler {
       queueId: job.queueId,
       destination: job.destination,
       fence: job.fence,
-      attempts: job.attempts + (attempt.counted ? 1 : 0),
+      attempts: job.attempts + (attempt.counted && attempt.groups.some(isPeers) ? 1 : 0),
       reversePath: job.reversePath,
       receivedAtMs: job.receivedAtMs,
       sizeBytes: job.sizeBytes,
       groups: attempt.groups,
       recipients: job.recipients,
-      times: timesOf(attempt, nowMs),
+      times: timesOf(attempt, nowMs, this.#ports.now()),
       ...(attempt.tls === null ? {} : { tls: attempt.tls }),
       dsns: [],
       delayNotified: job.delayNotified,
@@ -109,12 +105,14 @@ export class Settler {
 
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {
     let decision: RetryDecision | null = null;
+    const { notBeforeMs: steadyMs } = attempt;
+    const notBeforeMs = steadyMs === 0 ? 0 : nowMs + Math.max(0, steadyMs - this.#ports.now());
     for (const group of result.groups) {
       const { outcome } = group;
       if (outcome.kind !== 'deferred') continue;
-      if (OUR_OWN.has(outcome.reason)) {
-        const pauseMs = outcome.reason === 'internal-error' ? internalPauseMs(this.#ports.config) : 0;
-        outcome.retryAtMs = Math.max(nowMs + pauseMs, attempt.notBeforeMs);
+      const { whose, pause } = DEFERRALS[outcome.reason];
+      if (whose === 'ours') {
+        outcome.retryAtMs = Math.max(nowMs + this.#pauseMs(pause, nowMs - result.receivedAtMs), notBeforeMs);
         continue;
       }
       decision ??= this.#ports.nextAttempt(
@@ -122,12 +120,21 @@ export class Settler {
         result.attempts,
         result.receivedAtMs,
         nowMs,
-        attempt.notBeforeMs,
+        notBeforeMs,
         this.#ports.random(),
       );
       if (decision.kind === 'retry') outcome.retryAtMs = decision.atMs;
       else group.outcome = givenUp(outcome, decision, result, nowMs);
     }
+  }
+
+  /** Before the next try, after what is our own doing. */
+  #pauseMs(pause: 'schedule' | 'none' | 'moment' | 'age', ageMs: number): number {
+    const { initial_delay_ms, max_delay_ms, jitter_ratio } = this.#ports.config.retry;
+    if (pause === 'none') return 0;
+    if (pause === 'moment') return Math.min(MOMENT_MS, initial_delay_ms);
+    const delayMs = Math.min(Math.max(ageMs, initial_delay_ms), Math.max(initial_delay_ms, max_delay_ms));
+    return Math.round(delayMs * (1 + jitter_ratio * (2 * this.#ports.random() - 1)));
   }
 
   #writeDsns(attempt: Attempt, result: AttemptResult, drafts: DsnDraft[]): void {
@@ -138,12 +145,22 @@ export class Settler {
       // No room beside the content they report on: keep only its header section, and make room.
       if (!stored) for (const draft of drafts) draft.shorten();
     } catch (error) {
-      for (const { content: dsn } of result.dsns) this.#ports.arena.release(dsn);
+      for (const { content: dsn } of result.dsns.splice(0)) this.#ports.arena.release(dsn);
       throw error;
     }
     attempt.ended = true;
     this.#ports.arena.release(content);
-    if (!stored && !this.#store(result, drafts)) this.#waiting.push({ result, drafts });
+    if (!stored) this.#storeLater({ result, drafts });
+  }
+
+  /** Now, or when there is room. On an error the result goes without its DSNs, and the error is thrown on. */
+  #storeLater(one: Waiting): void {
+    try {
+      if (!this.#store(one.result, one.drafts)) this.#waiting.push(one);
+    } catch (error) {
+      this.#withoutDsns(one.result, 'internal-error', 'its DSN met an error within the relay');
+      throw error;
+    }
   }
 
   /** Stores what fits, in order; true when the result could go. */
@@ -164,9 +181,16 @@ export class Settler {
   retryWaiting(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    const errors: unknown[] = [];
     for (const one of waiting) {
-      if (this.#waiting.length > 0 || !this.#store(one.result, one.drafts)) this.#waiting.push(one);
+      try {
+        if (this.#waiting.length > 0) this.#waiting.push(one);
+        else this.#storeLater(one);
+      } catch (error) {
+        errors.push(error);
+      }
     }
+    if (errors.length > 0) throw errors[0];
   }
 
   /**
@@ -174,25 +198,33 @@ export class Settler {
    * failed stay in the queue and fail again later (I3).
    */
   giveUpWaiting(): void {
-    const nowMs = this.#ports.now();
-    for (const { result } of this.#waiting.splice(0)) {
-      for (const message of result.dsns) this.#ports.arena.release(message.content);
-      result.dsns = [];
-      result.delayNotified = false;
-      for (const group of result.groups) {
-        if (group.outcome.kind !== 'bounced') continue;
-        const detail = `no memory for its DSN before the relay shut down: ${group.outcome.detail}`;
-        group.outcome = { kind: 'deferred', reason: 'shutdown', detail, retryAtMs: nowMs };
-      }
-      this.#ports.result(result);
+    for (const { result } of this.#waiting.splice(0))
+      this.#withoutDsns(result, 'shutdown', 'no memory for its DSN before the relay shut down');
+  }
+
+  #withoutDsns(result: AttemptResult, reason: 'shutdown' | 'internal-error', why: string): void {
+    const nowMs = this.#ports.wall();
+    const retryAtMs = nowMs + this.#pauseMs(DEFERRALS[reason].pause, nowMs - result.receivedAtMs);
+    for (const message of result.dsns) this.#ports.arena.release(message.content);
+    result.dsns = [];
+    result.delayNotified = false;
+    for (const group of result.groups) {
+      if (group.outcome.kind !== 'bounced') continue;
+      const detail = `${why}: ${group.outcome.detail}`;
+      group.outcome = { kind: 'deferred', reason, detail, retryAtMs };
     }
+    this.#ports.result(result);
   }
 }
 
-function timesOf(attempt: Attempt, nowMs: number): AttemptResult['times'] {
+/** Whether it says something of the peer: what is our own doing is no attempt. */
+const isPeers = ({ outcome }: OutcomeGroup): boolean =>
+  outcome.kind !== 'deferred' || DEFERRALS[outcome.reason].whose === 'peer';
+
+function timesOf(attempt: Attempt, wallMs: number, nowMs: number): AttemptResult['times'] {
   const { job, startedAtMs, connectMs } = attempt;
   const transferMs = startedAtMs === 0 ? 0 : Math.max(0, nowMs - startedAtMs);
-  return { queueMs: Math.max(0, nowMs - transferMs - connectMs - job.receivedAtMs), connectMs, transferMs };
+  return { queueMs: Math.max(0, wallMs - transferMs - connectMs - job.receivedAtMs), connectMs, transferMs };
 }
 
 function givenUp(

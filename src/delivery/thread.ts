@@ -6,6 +6,7 @@ import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { GAUGE } from '../admission/gauges.ts';
 import { LineBudget } from '../base/calm-log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { QueueIds } from '../mail/queue-id.ts';
@@ -63,6 +64,7 @@ const sts = start.config.delivery.mta_sts.enabled
       }),
       maxDomains: start.config.delivery.mta_sts.max_domains,
       now: Date.now,
+      steady: steadyMs,
       failed: (domain, kept, { result, detail }) =>
         tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail }),
     })
@@ -131,9 +133,10 @@ const sender: Sender = new Sender({
   ...(begun === undefined ? {} : { begun }),
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
-  now: Date.now,
+  now: steadyMs,
+  wall: Date.now,
   // Not the time of the loop turn: the process may have stood still since.
-  leaseHolds: (job) => leaseHolds(gauges, job, Date.now()),
+  leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
   fault: ({ destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);

@@ -2,8 +2,10 @@
  * The journal of one relay process: what is durable here is acknowledged (I1: on this node's disk), then taken over to
  * the shards by a lane for each. Bounded by `journal.max_mb` on disk and a share of the content arena in memory (I5).
  */
+
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { CommitBatch, CommitResult, JournalMark, OutboxPlan } from '../database/database.ts';
 import type { Message } from '../mail/message.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
@@ -72,6 +74,8 @@ export class Journal<E extends { message: Message }> {
   readonly #ports: JournalPorts<E>;
   readonly #options: JournalOptions;
   readonly #now: () => number;
+  /** For durations. */
+  readonly #steady: () => number;
   readonly #inbound: Inbound<E>;
   readonly #lanes = new Map<number, DrainLane>();
   #state: JournalState | null = null;
@@ -91,13 +95,14 @@ export class Journal<E extends { message: Message }> {
     this.#ports = ports;
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    this.#steady = options.now ?? steadyMs;
     this.#inbound = new Inbound<E>({
       append: (task) => client.run(task),
       journaled: (entries, outcomes, appended) => this.#journaled(entries, outcomes, appended),
       failed: (entries, error) => {
         ports.failed(entries, error);
       },
-      now: this.#now,
+      now: this.#steady,
     });
   }
 
@@ -173,6 +178,7 @@ export class Journal<E extends { message: Message }> {
       pace: (oldestMs) => this.#pace(oldestMs),
       passed: () => this.#tellPassed(),
       now: this.#now,
+      steady: this.#steady,
       setTimer: (fire, ms) => void setTimeout(fire, ms).unref(),
     };
   }
@@ -314,8 +320,8 @@ export class Journal<E extends { message: Message }> {
     if (this.#stopped) return;
     const marks: [number, JournalMark][] = [];
     for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
-    const save = this.waiting === 0 && this.#now() - this.#savedAtMs >= SAVE_MS;
-    if (save) this.#savedAtMs = this.#now();
+    const save = this.waiting === 0 && this.#steady() - this.#savedAtMs >= SAVE_MS;
+    if (save) this.#savedAtMs = this.#steady();
     const { bytes, compactable } = await this.#client.run({ kind: 'passed', marks, save });
     this.#measure(bytes);
     if (compactable && !this.#compacting) void this.#compact();

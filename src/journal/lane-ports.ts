@@ -34,6 +34,8 @@ export interface LanePorts {
   /** The mark moved. */
   passed(shard: number): void;
   now(): number;
+  /** Steady time. */
+  steady(): number;
   setTimer(fire: () => void, ms: number): void;
 }
 
