@@ -134,8 +134,8 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
 function portsOf({ settings, agenda, arena, deliver }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
   return {
     deliver,
-    chunkCount: arena.chunkCount,
-    freeChunks: () => arena.freeChunks(),
+    contentBytes: arena.totalBytes,
+    freeContentBytes: () => arena.freeBytes(),
     now: Date.now,
     steady: steadyMs,
     setTimer,

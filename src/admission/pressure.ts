@@ -32,7 +32,7 @@ type Thresholds = Pick<
 export interface PressureOptions {
   config: Thresholds;
   gauges: Gauges;
-  arena: Pick<Arena, 'freeChunks' | 'chunkCount'>;
+  arena: Pick<Arena, 'freeBytes' | 'totalBytes'>;
   log: Log;
   /** Of the commit under way, 0 without one. */
   commitAgeMs(): number;
@@ -115,7 +115,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE) return PRESSURE.contentMemory;
     return PRESSURE.none;
   }
 
@@ -138,8 +138,8 @@ export class PressureGauge {
       availableMemoryMb: Math.round(this.#availableMemory() / MEGABYTE),
       freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
       commitAgeMs: commitAgeMs(),
-      freeContentChunks: arena.freeChunks(),
-      contentChunks: arena.chunkCount,
+      freeContentMb: Math.round(arena.freeBytes() / MEGABYTE),
+      contentMb: Math.round(arena.totalBytes / MEGABYTE),
     };
   }
 }

@@ -24,7 +24,7 @@ export interface LanePorts {
   drained(entry: Draining, leaseUntilMs: number): void;
   cancel(plan: OutboxPlan[]): void;
   release(content: number): void;
-  /** Chunks of content that may still stay in memory. */
+  /** Messages of 64 KiB that may still stay in memory. */
   room(): number;
   /** Counts a message in memory, or out again. */
   kept(message: Message): void;

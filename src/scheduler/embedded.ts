@@ -19,6 +19,8 @@ const CLAIM_PAUSE_MS = 200;
 
 /** Share (1/n) of the memory for content that delivery leaves to new mail. */
 const RESERVE_SHARE = 8;
+/** Taken for the size of a mail while there is none to go by. */
+const UNKNOWN_MAIL_BYTES = 65_536;
 /** So many places are given however full the memory is, or a crowd of slow clients would stop delivery. */
 const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
@@ -256,11 +258,11 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Mails of the mean size that the memory for content still has room for. */
   #fitting(): number {
-    const { chunkCount } = this.#ports;
-    const free = this.#ports.freeChunks();
-    const used = chunkCount - free;
-    const room = free - Math.ceil(chunkCount / RESERVE_SHARE);
-    return used === 0 ? room : Math.floor((room * this.#inFlight) / used);
+    const { contentBytes } = this.#ports;
+    const free = this.#ports.freeContentBytes();
+    const used = contentBytes - free;
+    const room = free - Math.ceil(contentBytes / RESERVE_SHARE);
+    return Math.floor(used === 0 ? room / UNKNOWN_MAIL_BYTES : (room * this.#inFlight) / used);
   }
 
   #vacate(destination: string): void {

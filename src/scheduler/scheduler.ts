@@ -78,9 +78,9 @@ export interface SchedulerPorts {
     limit: number,
   ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
-  /** Room for content (arena chunks): in all, and free now. */
-  chunkCount: number;
-  freeChunks(): number;
+  /** Room for content: in all, and free now. */
+  contentBytes: number;
+  freeContentBytes(): number;
   /** The time of day, by which rows are due. */
   now(): number;
   /** Steady time, for pauses and suspensions; absent: `now` is. */

@@ -76,7 +76,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   assert.match(arena.head(dsn.content, 10_000).toString(), /Action: failed/);
   assert.equal(dsn.queueId.slice(9, 12), '003');
   arena.release(dsn.content);
-  assert.equal(arena.freeChunks(), arena.chunkCount);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
   await worker.terminate();
   await sink.stop();
   rmSync(folder, { recursive: true, force: true });

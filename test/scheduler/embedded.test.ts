@@ -36,8 +36,8 @@ function world(
         return { jobs, nextDueMs: rows.get(destination)?.[0] ?? null, short: state.short };
       },
       deliver: (jobs) => delivered.push(...jobs),
-      chunkCount,
-      freeChunks: () => state.freeChunks,
+      contentBytes: chunkCount * 65_536,
+      freeContentBytes: () => state.freeChunks * 65_536,
       now: () => nowMs,
       steady: () => steadyMs,
       setTimer(atMs, fire) {

@@ -89,7 +89,7 @@ class NoBarrier extends Barrier {
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks'>,
+  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
