@@ -5,7 +5,6 @@
 import type { Config } from '../config/schema.ts';
 import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
 import type { AttemptResult } from '../mail/job.ts';
-import type { ContentHandle } from '../mail/message.ts';
 import type { Outcome, OutcomeGroup } from '../mail/outcome.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 import type { DsnDraft, DsnWriter } from '../report/dsn.ts';
