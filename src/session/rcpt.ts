@@ -8,6 +8,9 @@ import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
 
+/** Of a recipient in memory, its texts apart. */
+const RECIPIENT_BYTES = 300;
+
 export const rcpt: Verb<RcptCommand> = {
   name: 'RCPT',
 
@@ -42,6 +45,10 @@ export const rcpt: Verb<RcptCommand> = {
     const { state } = session;
     if (state.phase !== 'envelope') return;
     const { address, domain } = placeOf(path, session);
+    if (!session.policy.share.takeEnvelope(RECIPIENT_BYTES + session.lineBytes)) {
+      session.reply(REPLY.envelopesFull);
+      return;
+    }
     if (isNew(state.transaction, address, domain)) {
       const recipient: Recipient = {
         address,
