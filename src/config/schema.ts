@@ -3,8 +3,8 @@
  * for editors and `docs/configuration.md`. Every key has an effect and a test.
  */
 // biome-ignore-all format: one option a line reads as the table it is.
-import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { domainForm, domainKey } from '../base/domain.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
@@ -13,10 +13,11 @@ const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
 /** A reload applies a change of the key; without it, a change takes a restart. */
 const live = { live: true } as const;
-const hostName = z.string().min(1).max(255).regex(/^[A-Za-z0-9._\-[\]:]+$/, 'a host name or address');
+/** Names outside ASCII become A-labels; others stay as they are written. */
+const hostName = z.string().min(1).max(255).regex(/^(?:[A-Za-z0-9._\-[\]:]|[\u0080-\uffff])+$/, 'a host name or address').transform((name) => /[\u0080-\uffff]/.test(name) ? (domainForm(name) ?? name) : name);
 const count = (min: number, max: number) => z.int().min(min).max(max);
-/** Domains are compared as A-labels in lower case; what is none stays as it is, for rules.ts to name. */
-const aLabels = (domain: string) => domainToASCII(domain) || domain.toLowerCase();
+/** Domains are compared in one form; what is none stays as it is, for rules.ts to name. `.example.com` are the subdomains. */
+const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domain.slice(1))}` : domainKey(domain);
 /** A file or folder: '' would mean the folder it is relative to. */
 const path = () => z.string().min(1);
 
@@ -131,7 +132,7 @@ const distributedDatabase = z.strictObject({
     table_shard: shardName.optional().describe('table: name of the shard that holds user_shards; default: the first.'),
     cache_ttl_ms: ms(100, day).default(60_000).describe('table: how long an answer of user_shards is kept.'),
     cache_max_entries: count(1, 10_000_000).default(100_000).describe('table: answers kept by each session thread.'),
-    domains: z.record(z.string().transform((s) => s.toLowerCase()), shardName).default({}).describe('static: domain → name of a shard.'),
+    domains: z.record(z.string().transform(aLabels), shardName).default({}).describe('static: domain → name of a shard.'),
   }).prefault({}),
   shards: z.array(shard).min(1).max(32).describe('The shards. Add new ones at the end; nothing is moved.'),
   retry_delay_ms: ms(100, 600_000).default(1000).describe('How long a shard that failed gets no new mail before it is tried again; doubled while it fails.'),
