@@ -1,7 +1,8 @@
 /** What a relay process offers to operators. Part of the composition root. */
+import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { union } from './control/missing.ts';
-import type { ControlTarget, Operated as OperatedRows } from './control/protocol.ts';
+import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from './control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
@@ -17,6 +18,7 @@ export function relayControl(
   journal: RelayJournal | null,
   /** Takes out of delivery what is meant and not on the wire. */
   takeBack: (target: OperateTarget) => Promise<void>,
+  gauges: Gauges,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -25,7 +27,7 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // With its servers away a relay with a journal still has something to say.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => scheduler.stats(),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? []]),
@@ -33,6 +35,13 @@ export function relayControl(
       if (action === 'hold' || action === 'delete') await takeBack(target);
       return operate({ database, scheduler, deliveries, events }, action, target);
     },
+  };
+}
+
+function faultsOf(gauges: Gauges): NonNullable<SchedulerStats['faults']> {
+  return {
+    sessions: Atomics.load(gauges, GAUGE.sessionFaults),
+    deliveries: Atomics.load(gauges, GAUGE.deliveryFaults),
   };
 }
 

@@ -37,6 +37,8 @@ export type FromDelivery =
   | { type: 'warning'; event: string; fields: Record<string, unknown> }
   /** To 'take-back': jobs that no connection had begun with. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
+  /** An error of ours that ended a dialog. */
+  | { type: 'fault'; destination: string; at: string; error: unknown }
   /** After 'drain': jobs never begun, to release. */
   | { type: 'drained'; unfinished: Job[] };
 
