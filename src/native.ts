@@ -312,9 +312,16 @@ export function alignedBuffer(bytes: number): Buffer {
   return addon.alignedBuffer(bytes);
 }
 
-/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. */
+/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. @throws RelayError without the memory. */
 export function createArena(bytes: number, spillDir: string): Arena {
-  return new SharedArena(new SharedArrayBuffer(bytes), spillDir, true);
+  let buffer: SharedArrayBuffer;
+  try {
+    buffer = new SharedArrayBuffer(bytes);
+  } catch (error) {
+    const text = `content_memory_mb: this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of memory; set it lower`;
+    throw new RelayError('memory-exhausted', text, error);
+  }
+  return new SharedArena(buffer, spillDir, true);
 }
 
 /** The arena that another thread of this process made. */

@@ -11,7 +11,7 @@ import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { LoginDesk } from './auth/login-desk.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
-import { RelayError } from './base/errors.ts';
+import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { within } from './base/within.ts';
@@ -73,17 +73,6 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   }
 }
 
-/** @throws RelayError when this machine has no such memory. */
-function contentArena(megabytes: number, spillDir: string): Arena {
-  try {
-    return createArena(megabytes * MIB, spillDir);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    const text = `content_memory_mb: this machine does not give ${megabytes} MiB of memory (${why}); set it lower`;
-    throw new RelayError('memory-exhausted', text, error);
-  }
-}
-
 export class Relay {
   addresses: ListeningAddress[] = [];
   readonly control: ControlTarget;
@@ -128,7 +117,7 @@ export class Relay {
     this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
-    this.#arena = contentArena(config.content_memory_mb, spillDir);
+    this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
     this.#shares = new RelayShares(this.#place, this.#arena);
     this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));

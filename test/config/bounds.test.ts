@@ -194,16 +194,13 @@ async function live({ settings, kind }: Trial, end: 'min' | 'max', name: string)
   relay.writeConfig({ ...settings });
   try {
     relay.launch();
-    const ended = relay.exited(PATIENCE_MS + 20_000).then((exit) => exit);
-    const ready = relay.logLine('relay.ready', undefined, PATIENCE_MS).catch(() => null);
-    const first = await Promise.race([ready, ended]);
-    if (first === null || !('addresses' in first)) {
-      const { code } = (first ?? (await ended)) as { code: number | null };
+    const first = await relay.readyOrEnded(PATIENCE_MS);
+    if (!('addresses' in first)) {
       const said = relay.stderr.trim().split('\n');
-      const readable = said.length === 1 && said[0]?.startsWith('protorelay: ') && code !== EXIT.software;
-      return (kind === 'memory' || kind === 'tables') && readable
-        ? ''
-        : `ended with ${code}: ${relay.stderr.slice(-600)}`;
+      const readable =
+        said.length === 1 && said[0]?.startsWith('protorelay: ') && first.code !== EXIT.software;
+      if ((kind === 'memory' || kind === 'tables') && readable) return '';
+      return `ended with ${first.code}: ${relay.stderr.slice(-600)}`;
     }
     const port = (first.addresses as { port: number }[])[0]?.port as number;
     const talk = await Talk.open({ host: '127.0.0.1', port });
@@ -216,8 +213,7 @@ async function live({ settings, kind }: Trial, end: 'min' | 'max', name: string)
     const odd = replies.filter((reply, i) => !/^[2345]\d\d[ -]/.test(reply) && (i === 0 || reply !== ''));
     const refused = end === 'max' && kind !== 'floors' && !replies.at(-1)?.startsWith('250');
     if (odd.length > 0 || refused) return `said ${JSON.stringify(replies)}`;
-    relay.signal('SIGTERM');
-    const { code, signal } = await ended;
+    const { code, signal } = await relay.stop(PATIENCE_MS);
     if (code !== 0) return `stopped with ${code ?? signal}: ${relay.stderr.slice(-600)}`;
     if (/TimeoutOverflowWarning|MaxListeners|Warning:/.test(relay.stderr))
       return `warned: ${relay.stderr.slice(-600)}`;
