@@ -13,20 +13,26 @@ import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
-import { bounced, deferred, outcomeOf } from './outcome.ts';
+import { Detours } from './detours.ts';
+import { HostChoice } from './host-choice.ts';
+import { bounced, deferred, moreHopeful, outcomeOf } from './outcome.ts';
+import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
-import { type BrokenHosts, tlsPolicyOf } from './tls-policy.ts';
+import { tlsPolicyOf } from './tls-policy.ts';
 
 export interface DestinationPorts {
   readonly arena: Arena;
   readonly config: Config;
   readonly draining: boolean;
-  readonly broken: BrokenHosts;
+  readonly broken: RememberedHosts;
+  readonly careful: RememberedHosts;
+  readonly turn: number;
   /** Of the client's TLS context. */
   readonly tlsSlot: number;
   /** For the TLS report of a domain. */
   readonly tlsSession: (session: TlsSession) => void;
   now(): number;
+  steadyMs(): number;
   leaseHolds(job: Job): boolean;
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
@@ -53,14 +59,13 @@ export interface DestinationPorts {
 /** One try to get a session: DNS, then address after address. */
 interface Dial {
   startedAtMs: number;
+  /** Addresses that are not wanted: those tried by whom it is for. None: for any that is ready. */
+  avoid: readonly string[];
   hosts: Host[];
   next: number;
   session: ClientSession | null;
   fault: Fault | null;
 }
-
-/** More addresses of one destination are not remembered as failed. */
-const MAX_FAILED = 64;
 
 export class Destination implements SessionOwner {
   readonly key: string;
@@ -82,13 +87,44 @@ export class Destination implements SessionOwner {
   #wished = 0;
   /** The peer grants no more connections than there are, until then. */
   #dialsPausedUntilMs = 0;
-  /** Addresses that failed, and until when they are tried after the others. */
-  readonly #failed = new Map<string, number>();
+  readonly #hosts: HostChoice;
+  /** Attempts that wait for another host than those they were tried at. */
+  readonly #detours: Detours;
   #looksAhead = true;
 
   constructor(key: string, ports: DestinationPorts) {
     this.key = key;
     this.#ports = ports;
+    this.#hosts = new HostChoice(this);
+    this.#detours = this.#newDetours();
+  }
+
+  #newDetours(): Detours {
+    const destination = this;
+    const ports = {
+      now: () => this.now(),
+      wake: (session: ClientSession) => this.#wake(session),
+      waits: () => this.#ports.waits(this),
+      mayDial: () => this.#mayDial(),
+      dial: (avoid: readonly string[]) => this.#dial(avoid),
+      finished: (attempt: Attempt) => this.#ports.finished(attempt),
+      sessions: this.#sessions,
+      idle: this.#idle,
+      get rules() {
+        return destination.rules;
+      },
+      get draining() {
+        return destination.#ports.draining;
+      },
+      get closing() {
+        return destination.#closing;
+      },
+      get dialling() {
+        for (const { avoid } of destination.#dials) if (avoid.length > 0) return true;
+        return false;
+      },
+    };
+    return new Detours(ports, this.#hosts);
   }
 
   get arena(): Arena {
@@ -108,8 +144,20 @@ export class Destination implements SessionOwner {
     return { policy: tlsPolicyOf(this.rules, this.key), broken, slot, record };
   }
 
+  get careful(): RememberedHosts {
+    return this.#ports.careful;
+  }
+
+  get turn(): number {
+    return this.#ports.turn;
+  }
+
   now(): number {
     return this.#ports.now();
+  }
+
+  steadyMs(): number {
+    return this.#ports.steadyMs();
   }
 
   outside(work: () => void): void {
@@ -122,20 +170,19 @@ export class Destination implements SessionOwner {
 
   /** Attempts not yet on a connection. */
   get backlog(): number {
-    return this.#ready.length;
+    return this.#ready.length + this.#detours.length;
   }
 
   /** Nothing waits, nothing is open. */
   get empty(): boolean {
-    return this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing === 0;
+    return this.backlog === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing === 0;
   }
 
   /** Nothing is remembered either. */
   get forgettable(): boolean {
     if (!this.empty) return false;
     if (this.#failures > 0 && this.#suspendedUntilMs + this.rules.suspend_ms > this.now()) return false;
-    for (const untilMs of this.#failed.values()) if (untilMs > this.now()) return false;
-    return true;
+    return !this.#hosts.remembers;
   }
 
   /** Takes an attempt; `pump` follows after the last of a batch. */
@@ -149,6 +196,7 @@ export class Destination implements SessionOwner {
 
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
   pump(): void {
+    if (this.#detours.length > 0) this.#detours.pump();
     while (this.#ready.length > 0) {
       const session = this.#idle.pop();
       if (session === undefined) break;
@@ -179,12 +227,26 @@ export class Destination implements SessionOwner {
     return Math.min(wanted, granted);
   }
 
+  #wake(session: ClientSession): void {
+    const place = this.#idle.indexOf(session);
+    if (place !== -1) this.#idle.splice(place, 1);
+    this.#ports.busy(session);
+    session.work();
+  }
+
+  #mayDial(): boolean {
+    const granted = this.#ports.grantedConnections(this.key);
+    if (granted <= this.openConnections) this.#ports.shortOfConnections(this);
+    return this.openConnections < Math.min(this.rules.max_connections_per_destination, granted);
+  }
+
   get openConnections(): number {
     return this.#sessions.size + this.#closing + this.#dials.size;
   }
 
   get wantedConnections(): number {
-    const wished = this.#ready.length === 0 ? 0 : this.#wished;
+    const detour = this.#detours.length > 0 ? this.#sessions.size + 1 : 0;
+    const wished = Math.max(detour, this.#ready.length === 0 ? 0 : this.#wished);
     return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
   }
 
@@ -212,9 +274,11 @@ export class Destination implements SessionOwner {
     }
   }
 
-  #dial(): void {
-    this.#dialledAtMs = this.now();
-    const dial: Dial = { startedAtMs: this.#dialledAtMs, hosts: [], next: 0, session: null, fault: null };
+  /** @param avoid addresses of hosts that are not wanted. */
+  #dial(avoid: readonly string[] = []): void {
+    const startedAtMs = this.now();
+    if (avoid.length === 0) this.#dialledAtMs = startedAtMs;
+    const dial: Dial = { startedAtMs, avoid, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
     // The route never rejects.
     void this.#ports.route(this.key).then((route) => {
@@ -226,12 +290,15 @@ export class Destination implements SessionOwner {
     // Taken back by a drain meanwhile.
     if (!this.#dials.has(dial)) return;
     if (route.kind === 'hosts') {
-      const failed = (host: Host) => ((this.#failed.get(host.address) ?? 0) > this.now() ? 1 : 0);
-      dial.hosts = [...route.hosts].sort((a, b) => failed(a) - failed(b));
+      dial.hosts = this.#hosts.order(route.hosts, dial.avoid);
       this.#tryNext(dial);
       return;
     }
     this.#dials.delete(dial);
+    if (dial.avoid.length > 0) {
+      this.#detourFailed(route.kind === 'defer' ? deferred(route.reason, null, route.detail) : null);
+      return;
+    }
     if (this.#sessions.size > 0) {
       // Open sessions go on; what DNS says now matters when they have ended.
       this.#pauseDials();
@@ -250,7 +317,8 @@ export class Destination implements SessionOwner {
     const host = dial.hosts[dial.next];
     if (host === undefined) {
       this.#dials.delete(dial);
-      this.#dialFailed(dial, dial.fault as Fault);
+      if (dial.avoid.length === 0) this.#dialFailed(dial, dial.fault as Fault);
+      else this.#detourFailed(dial.fault === null ? null : this.#outcomeOf(dial.fault));
       return;
     }
     const session = this.#ports.connect(this, host);
@@ -269,17 +337,23 @@ export class Destination implements SessionOwner {
     this.#closing++;
     if (dial === undefined || !this.#dials.has(dial)) return;
     if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
-    else this.#noteFailed(session.host.address);
+    else this.#hosts.unreachable(session.host.address);
     dial.session = null;
-    // A refusal in words says more than an address that does not answer.
-    if (dial.fault === null || fault.reply !== null) dial.fault = fault;
-    if (this.#ready.length > 0) this.#tryNext(dial);
+    dial.fault = moreHopeful(dial.fault, fault, this.rules.greeting_refusal === 'bounce');
+    if (dial.avoid.length === 0 ? this.#ready.length > 0 : this.#detours.length > 0) this.#tryNext(dial);
     else this.#dials.delete(dial);
   }
 
-  #noteFailed(address: string): void {
-    if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
-    this.#failed.set(address, this.now() + this.rules.suspend_ms);
+  #outcomeOf(fault: Fault): Outcome {
+    return outcomeOf(fault, this.rules.greeting_refusal === 'bounce');
+  }
+
+  hasOthers({ host }: ClientSession): boolean {
+    return this.#hosts.hasOthers([host.address]);
+  }
+
+  works({ host }: ClientSession): void {
+    this.#hosts.works(host.address);
   }
 
   established(session: ClientSession): void {
@@ -287,18 +361,18 @@ export class Destination implements SessionOwner {
     this.#dialOf.delete(session);
     if (dial !== undefined) this.#dials.delete(dial);
     this.#sessions.add(session);
-    this.#failed.delete(session.host.address);
+    this.#hosts.reached(session.host.address);
     this.#retireExcess();
     session.work();
     this.pump();
   }
 
-  next(): Attempt | null {
-    return this.#begin();
+  next({ host }: ClientSession): Attempt | null {
+    return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
   }
 
-  #begin(): Attempt | null {
-    const attempt = this.#ready.shift() ?? null;
+  #begin(detour: Attempt | null): Attempt | null {
+    const attempt = detour ?? this.#ready.shift() ?? null;
     if (attempt !== null) this.#ports.begun(attempt);
     return attempt;
   }
@@ -306,16 +380,24 @@ export class Destination implements SessionOwner {
   lookAhead(): Attempt | null {
     // With fewer waiting than there are sessions, one of those is free sooner than this one's peer answers.
     if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
-    return this.#begin();
+    return this.#begin(null);
   }
 
-  finished(attempt: Attempt): void {
-    this.#ports.finished(attempt);
+  finished(attempt: Attempt, session: ClientSession): void {
+    if (attempt.done) {
+      this.#ports.finished(attempt);
+      return;
+    }
+    // Where others of its messages are taken, it is this one.
+    if (attempt.offered && !session.delivers) this.#hosts.failed(session.host.address);
+    this.#ports.rests(attempt);
+    this.#detours.take(attempt, session.host.address);
   }
 
   returned(attempt: Attempt): void {
     this.#ports.rests(attempt);
     if (this.#ports.draining) this.#handBack(attempt);
+    else if (attempt.tried.length > 0) this.#detours.back(attempt);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.unshift(attempt);
@@ -337,8 +419,10 @@ export class Destination implements SessionOwner {
     const place = this.#idle.indexOf(session);
     if (place !== -1) this.#idle.splice(place, 1);
     this.#ports.busy(session);
+    if (fault !== null && fault.ofConnection !== true && fault.reason !== 'shutdown')
+      this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
-    else if (fault !== null) this.#countFailure(fault);
+    else if (fault !== null && !this.#hosts.hasGood) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
     if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();
@@ -347,6 +431,12 @@ export class Destination implements SessionOwner {
   /** The connection of a session that ended is gone; `pump` follows. */
   gone(): void {
     this.#closing--;
+  }
+
+  /** No host was reached for those that wait for another one. */
+  #detourFailed(outcome: Outcome | null): void {
+    this.#detours.unreachable(outcome);
+    this.pump();
   }
 
   /** The peer serves us (a MAIL was accepted). */
@@ -367,7 +457,7 @@ export class Destination implements SessionOwner {
     const attempt = this.#sessions.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
       attempt.connectMs = this.now() - dial.startedAtMs;
-      this.#decide(attempt, outcomeOf(fault));
+      this.#decide(attempt, this.#outcomeOf(fault));
     }
     this.#countFailure(fault);
     this.pump();
@@ -387,6 +477,7 @@ export class Destination implements SessionOwner {
     this.#suspendedUntilMs = this.now() + this.#suspendMs;
     this.#ports.suspended(this.key, this.#suspendedUntilMs, fault.detail);
     for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
+    this.#detours.finishAll();
   }
 
   #deferSuspended(attempt: Attempt): void {
@@ -421,6 +512,7 @@ export class Destination implements SessionOwner {
     this.#dials.clear();
     this.#dialOf.clear();
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
+    this.#detours.finishAll();
     this.retire();
   }
 

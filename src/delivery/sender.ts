@@ -17,9 +17,9 @@ import { Destination, type DestinationPorts } from './destination.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
 import { bounced, deferred } from './outcome.ts';
+import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
-import { BrokenHosts } from './tls-policy.ts';
 
 export interface SenderPorts {
   config: Config;
@@ -37,6 +37,8 @@ export interface SenderPorts {
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
   now(): number;
+  /** Of a clock that never goes back. */
+  steadyMs(): number;
   leaseHolds(job: Job): boolean;
   random(): number;
   /** Calls `fire` once, ms later. */
@@ -54,7 +56,9 @@ export class Sender implements DestinationPorts {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
-  readonly broken = new BrokenHosts();
+  readonly broken = new RememberedHosts();
+  readonly careful = new RememberedHosts();
+  turn = 0;
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
@@ -111,6 +115,10 @@ export class Sender implements DestinationPorts {
 
   now(): number {
     return this.#nowMs;
+  }
+
+  steadyMs(): number {
+    return this.#ports.steadyMs();
   }
 
   leaseHolds(job: Job): boolean {
@@ -282,6 +290,7 @@ export class Sender implements DestinationPorts {
 
   /** One loop turn of the reactor. */
   #turn(count: number): void {
+    this.turn++;
     this.#depth++;
     this.#nowMs = this.#ports.now();
     const { events, text } = this.#reactor;

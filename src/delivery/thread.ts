@@ -125,6 +125,7 @@ const sender: Sender = new Sender({
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
   now: Date.now,
+  steadyMs: () => performance.now(),
   // Not the time of the loop turn: the process may have stood still since.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now()),
   random: Math.random,

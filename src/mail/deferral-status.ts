@@ -3,6 +3,7 @@ import type { DeferralReason } from './outcome.ts';
 
 const DETAIL: Record<DeferralReason, string> = {
   'peer-4xx': '0.0',
+  'peer-refused': '3.2',
   'connect-failed': '4.1',
   'connection-lost': '4.2',
   timeout: '4.2',

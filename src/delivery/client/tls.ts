@@ -38,13 +38,15 @@ export function negotiate(session: ClientSession): boolean {
   const mode = modeOf(session);
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
-  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.now())) {
+  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.steadyMs())) {
+    session.fellBack = true;
     report(session, 'validation-failure', 'its handshake failed lately');
     return false;
   }
   if (session.offered.startTls) {
     session.state = STARTTLS;
     session.port.sendLatin1(session.id, 'STARTTLS\r\n');
+    session.wroteTurn = owner.turn;
     session.port.deadline(session.id, owner.rules.command_timeout_ms);
     return true;
   }
@@ -60,8 +62,10 @@ export function startTlsReply(session: ClientSession, reply: PeerReply): void {
     return;
   }
   report(session, 'starttls-not-supported', replyLine(reply));
-  if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
-  else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
+  if (modeOf(session) === 'opportunistic' && reply.code >= 400) {
+    session.fellBack = true;
+    proceed(session);
+  } else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
 }
 
 /** Begins the handshake. */
@@ -106,7 +110,7 @@ export function notSecured(session: ClientSession, reason: string): void {
   report(session, tlsFailure(reason), reason);
   const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
   if (plainRetry && broken_host_ttl_ms > 0)
-    broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
+    broken.add(session.host.address, session.owner.steadyMs() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
 }
 
