@@ -66,6 +66,7 @@ class Discarding {
           this.#command(connection, a, events[at + 3] as number);
           break;
         case EVENT.content:
+          events[at + 2] = NO_CONTENT;
           this.#content(connection, a);
           break;
         case EVENT.chunk:

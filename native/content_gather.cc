@@ -16,7 +16,8 @@ void ContentGather::begin(Arena* arena, uint64_t max_bytes, uint64_t spill_thres
 }
 
 bool ContentGather::space(size_t least, uint8_t** to, size_t* room) {
-  if (discarding_) return false;
+  // Without a begin there is nothing to gather: a session that dropped its content goes on to what comes next.
+  if (discarding_ || !active_) return false;
   if (first_ == kNoContent) {
     first_ = last_ = arena_->begin();
     if (first_ == kNoContent) {
@@ -55,6 +56,7 @@ void ContentGather::skipped(size_t count) {
 }
 
 uint32_t ContentGather::finish() {
+  if (!active_) return kNoContent;
   if (!discarding_ && first_ == kNoContent) {
     first_ = last_ = arena_->begin();
     if (first_ == kNoContent) discard(kNoMemory);

@@ -59,6 +59,9 @@ void Reactor::destroy() {
     if (c->mode != Mode::kFree) retire(c, kLocal, 0);
   }
   pending_.clear();
+  drop_ops();
+  // In a turn the events are JavaScript's still.
+  if (!in_turn_) give_back_contents();
   event_count_ = 0;
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), on_own_closed);
   uv_close(reinterpret_cast<uv_handle_t*>(&check_), on_own_closed);
@@ -316,6 +319,7 @@ void Reactor::call_turn() {
   in_turn_ = true;
   call_from_loop(env_, on_turn_, 1, &count);
   in_turn_ = false;
+  give_back_contents();
   event_count_ = 0;
   text_used_ = 0;
   napi_close_handle_scope(env_, scope);

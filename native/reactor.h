@@ -112,6 +112,8 @@ class Reactor {
   void event(EventKind kind, uint8_t flags, uint32_t connection, uint32_t a, uint32_t b);
   void text_event(EventKind kind, uint8_t flags, uint32_t connection, const uint8_t* from, size_t length);
   void opened_event(Connection* c);
+  void content_event(Connection* c, uint8_t flags, uint32_t handle, uint32_t note);
+  void give_back_contents();
   void due_at(uint64_t at);
   void watch_rate(Connection* c);
   void renew(Connection* c);
@@ -160,6 +162,8 @@ class Reactor {
   // reactor_ops.cc
   void run_ops();
   void run_op(const uint32_t* op);
+  void drop_op(const uint32_t* op);
+  void drop_ops();
   void expect(Connection* c, Mode mode);
   void op_content(Connection* c, const uint32_t* op);
   void op_chunk(Connection* c, const uint32_t* op);
@@ -200,6 +204,8 @@ class Reactor {
   std::unique_ptr<TlsShared> tls_;
 
   uint32_t event_count_ = 0;
+  /** Events of this turn that carry a content. */
+  std::vector<uint32_t> content_events_;
   uint32_t text_used_ = 0;
   bool spare_used_ = false;
   /** Lines read by every connection in turn; never kept. */

@@ -29,6 +29,23 @@ void Reactor::text_event(EventKind kind, uint8_t flags, uint32_t connection, con
   text_used_ += static_cast<uint32_t>(length);
 }
 
+/**
+ * The event owns the reference until JavaScript takes it, which it says by putting kNoContent in its place: what no
+ * session wanted, or could not be told of, is given back.
+ */
+void Reactor::content_event(Connection* c, uint8_t flags, uint32_t handle, uint32_t note) {
+  if (handle != kNoContent) content_events_.push_back(event_count_);
+  event(kContentEnd, flags, c->id, handle, note);
+}
+
+void Reactor::give_back_contents() {
+  for (uint32_t index : content_events_) {
+    uint32_t handle = setup_.events[size_t{index} * kEventWords + 2];
+    if (handle != kNoContent) setup_.arena->release(handle);
+  }
+  content_events_.clear();
+}
+
 void Reactor::opened_event(Connection* c) {
   struct sockaddr_storage peer = {};
   socklen_t length = sizeof peer;

@@ -231,7 +231,7 @@ void Reactor::end_content(Connection* c) {
   uint32_t note = flags & kSpillFailed ? static_cast<uint32_t>(c->gather.spill_error()) : c->scan.trace_count();
   c->held = true;
   c->rate_check_at = 0;
-  event(kContentEnd, flags, c->id, handle, note);
+  content_event(c, flags, handle, note);
 }
 
 void Reactor::end_chunk(Connection* c) {

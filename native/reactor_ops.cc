@@ -1,4 +1,7 @@
 // Executes operations. None of them writes an event; see reactor.h.
+//
+// An operation in the ring owns a reference on the content that it names: it was taken when the operation was written
+// (src/native/ring-reactor.ts) and passes to the output of the connection, or is given back with the operation.
 #include "reactor.h"
 #include "transport.h"
 
@@ -50,9 +53,11 @@ void Reactor::run_ops() {
 
 void Reactor::run_op(const uint32_t* op) {
   Connection* c = find(op[1]);
-  if (c == nullptr) return;
   bool at_once = (op[0] & 0xff) == kClose && op[2] != 0;
-  if (c->closing && !at_once) return;
+  if (c == nullptr || (c->closing && !at_once)) {
+    drop_op(op);
+    return;
+  }
   if (!c->touched) {
     c->touched = true;
     touched_.push_back(c);
@@ -115,6 +120,19 @@ void Reactor::run_op(const uint32_t* op) {
   }
 }
 
+/** What an operation holds that is not executed. */
+void Reactor::drop_op(const uint32_t* op) {
+  if ((op[0] & 0xff) == kSendContent) setup_.arena->release(op[4]);
+}
+
+/** Operations that nobody will execute any more. */
+void Reactor::drop_ops() {
+  uint32_t words = setup_.control[0] < setup_.op_words ? setup_.control[0] : setup_.op_words;
+  for (uint32_t at = 0; at + kOpWords <= words; at += kOpWords) drop_op(setup_.ops + at);
+  setup_.control[0] = 0;
+  setup_.control[1] = 0;
+}
+
 /** The session said how to go on: unread bytes are parsed after the operations, then the socket is polled again. */
 void Reactor::expect(Connection* c, Mode mode) {
   if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
@@ -155,9 +173,11 @@ void Reactor::op_chunk(Connection* c, const uint32_t* op) {
 void Reactor::op_send_content(Connection* c, const uint32_t* op) {
   // words: prefix offset, prefix length, content, stuffed
   uint32_t handle = op[4];
-  if (!setup_.arena->valid(handle) || uint64_t{op[2]} + op[3] > setup_.byte_capacity) return;
+  if (uint64_t{op[2]} + op[3] > setup_.byte_capacity) {
+    drop_op(op);
+    return;
+  }
   if (c->staged_first != 0) send_staged(c);
-  setup_.arena->retain(handle);
   c->queue_content(setup_.bytes + op[2], op[3], handle, setup_.arena->record(handle)->length, op[5] != 0);
 }
 

@@ -73,7 +73,7 @@ export const EVENT = {
   opened: 1,
   /** A line without its end; a, b = offset and length in `text`. */
   line: 2,
-  /** End of data, or the BDAT chunk marked last; a = content handle or NO_CONTENT, b = trace-header count (Received:). The socket is held until an `expect…`. */
+  /** End of data, or the BDAT chunk marked last; a = content handle or NO_CONTENT, b = trace-header count (Received:). Whoever takes the content, and so owns its reference, puts NO_CONTENT in its place before the turn ends; the reactor gives back what nobody took. The socket is held until an `expect…`. */
   content: 3,
   /** A BDAT chunk that is not the last was read. Held until an `expect…`. */
   chunk: 4,
@@ -174,7 +174,7 @@ export interface Reactor {
   /**
    * Client: sends prefix (trace) then the content. dotStuffed: dots are stuffed, a missing final CRLF is added and
    * CRLF.CRLF ends it; else raw bytes (BDAT). Bare LF never becomes a line for stuffing purposes. A `sent` event follows.
-   * The reactor takes its own reference on the handle until done. Content that cannot be read to its end is never
+   * The operation takes its own reference on the handle at once and gives it back when done or dropped. Content that cannot be read to its end is never
    * completed: the connection closes with EIO instead.
    */
   sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void;

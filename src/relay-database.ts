@@ -3,12 +3,13 @@
  * the shards. Part of the composition root.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, hostname } from 'node:os';
 import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { type Log, silentLog } from './base/log.ts';
 import type { Config } from './config/schema.ts';
 import type { BegunRows, Database } from './database/database.ts';
+import { NodeClaim } from './database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from './database/shard-servers.ts';
 import { ShardedDatabase, type ShardSetup } from './database/sharded-database.ts';
 import { PROCESS_SLOTS } from './mail/queue-id.ts';
@@ -21,6 +22,9 @@ import type { StorageNote } from './storage/notes.ts';
 /** A process not seen for so many leases has lost its slot. */
 const STALE_LEASES = 10;
 const MIN_STALE_MS = 600_000;
+/** The claim to the node id is renewed so often in the time of a lease, and at least after this. */
+const CLAIM_RENEWALS = 6;
+const LONGEST_RENEW_MS = 10_000;
 /** Commits under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
 const SERVER_LANES = 2;
 const SETTLE_LINGER_MS = 100;
@@ -36,6 +40,8 @@ export interface RelayDatabase {
   /** Commits at a time on one of them. */
   lanes: number;
   settleLingerMs: number;
+  /** Settlements have a lane of their own. */
+  settleApart: boolean;
   /** Sizes of claims that are worth it; {} for the scheduler's own. */
   claims: { claimRows?: number; minClaimRows?: number };
   /** Messages held, where a limit counts them. */
@@ -71,6 +77,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     shardIds: [0],
     lanes: 1,
     settleLingerMs: 0,
+    settleApart: false,
     claims: {},
     mails: () => client.mails,
     freeConnections: () => null,
@@ -93,7 +100,16 @@ function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatab
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
-  const shards = new ShardedDatabase(setupsOf(servers, clients), {
+  const claimOf = ({ server }: ShardServer): NodeClaim =>
+    new NodeClaim({
+      server,
+      node: config.node_id,
+      life: owner,
+      place: `pid ${process.pid} on ${hostname()}`,
+      leaseMs: config.lease_ms,
+      now: Date.now,
+    });
+  const shards = new ShardedDatabase(setupsOf(servers, clients, config.lease_ms, claimOf), {
     retryDelayMs,
     maxRetryDelayMs,
     log,
@@ -108,6 +124,7 @@ function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatab
     shardIds: servers.map(({ id }) => id),
     lanes: SERVER_LANES,
     settleLingerMs: SETTLE_LINGER_MS,
+    settleApart: true,
     claims: CLAIMS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,
@@ -129,24 +146,34 @@ export function openStoppedServers(config: Config): ShardedDatabase {
   const thread = new QueueThread({ config, arena: noArena, spillDir: '', owner, connections: 2 });
   const pool: TaskPool = { run: (task, shard) => thread.run(task, shard), destroy: async () => {} };
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
-  return new ShardedDatabase(setupsOf(servers, clients), {
-    retryDelayMs: 1000,
-    maxRetryDelayMs: 1000,
-    log: silentLog,
-    usable() {},
-    close: () => (clients[0] as DatabaseClient).close(),
-    sweep: async () => 0,
-  });
+  return new ShardedDatabase(
+    setupsOf(servers, clients, config.lease_ms, () => null),
+    {
+      retryDelayMs: 1000,
+      maxRetryDelayMs: 1000,
+      log: silentLog,
+      usable() {},
+      close: () => (clients[0] as DatabaseClient).close(),
+      sweep: async () => 0,
+    },
+  );
 }
 
-function setupsOf(servers: ShardServer[], clients: DatabaseClient[]): ShardSetup[] {
-  return servers.map(({ id, name, weight, server }, i) => ({
-    id,
-    name,
-    weight,
-    maxConnections: server.max_pool_size,
-    silenceMs: server.connection_timeout_ms,
+function setupsOf(
+  servers: ShardServer[],
+  clients: DatabaseClient[],
+  leaseMs: number,
+  claimOf: (shard: ShardServer) => NodeClaim | null,
+): ShardSetup[] {
+  return servers.map((shard, i) => ({
+    id: shard.id,
+    name: shard.name,
+    weight: shard.weight,
+    maxConnections: shard.server.max_pool_size,
+    silenceMs: shard.server.connection_timeout_ms,
     client: clients[i] as DatabaseClient,
+    claim: claimOf(shard),
+    renewClaimMs: Math.min(LONGEST_RENEW_MS, leaseMs / CLAIM_RENEWALS),
   }));
 }
 

@@ -20,8 +20,9 @@ const LAYERS: Record<string, readonly string[]> = {
   mail: ['base'],
   config: ['base'],
   protocol: ['base', 'mail', 'native'],
+  dns: ['base'],
 };
-const COMMON = ['base', 'mail', 'protocol', 'config', 'native'];
+const COMMON = ['base', 'mail', 'protocol', 'config', 'dns', 'native'];
 /** Composition roots, of the program and of its threads: they put stages together. */
 const ROOTS = new Set([
   'src/main.ts',

@@ -187,6 +187,7 @@ export class Sink {
           this.#command(connection, text, a, b);
           break;
         case EVENT.content:
+          events[at + 2] = NO_CONTENT;
           this.#content(connection, a, head >>> 8);
           break;
         case EVENT.chunk:

@@ -208,8 +208,8 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
   }
   if (!isSet(['node_id'])) {
     problem(
-      ['database', 'driver'],
-      `with ${database.driver} set node_id: every node that shares the queue needs a name of its own`,
+      ['node_id'],
+      `has no default with database.driver ${database.driver}: set node_id to a name no other node of this queue has, as "node_id": "mx1"; where the queue was used without one so far, "node" on one of its nodes`,
     );
   }
   const servers = database.driver === 'mysql' ? [database] : database.shards;

@@ -81,8 +81,13 @@ export interface JournalTransfer {
 export interface CommitResult {
   /** Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began (for a DSN: when its settlement was rejected). */
   messages: ('committed' | 'withdrawn')[];
-  /** Per settlement: false when the fencing number was stale (the result was rejected). */
-  settlements: boolean[];
+  /**
+   * Per settlement: false when the fencing number was stale (the result was rejected); null when another transaction
+   * has the row or its mail at the moment: nothing was written, and it is to be tried again.
+   */
+  settlements: (boolean | null)[];
+  /** Of the withdrawals: those to be tried again for the same reason. */
+  withdrawLater?: string[];
 }
 
 /** How long settled rows are kept for inspection; 0: not at all. */

@@ -31,7 +31,9 @@ import type {
   ShardDue,
   SuspectedRow,
 } from './database.ts';
+import { type NodeClaim, ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
+import { byQueueId, earlier, merged } from './shard-merge.ts';
 import { noRows } from './slices.ts';
 
 /** One shard, done by the persistence pool. */
@@ -53,6 +55,10 @@ export interface ShardSetup {
   /** An operation that takes longer is a sign that the shard hangs. */
   silenceMs: number;
   client: ShardClient;
+  /** null: for a look at the queue only. */
+  claim?: NodeClaim | null;
+  /** How often the claim is renewed. */
+  renewClaimMs?: number;
 }
 
 export interface ShardedOptions {
@@ -90,6 +96,7 @@ interface Shard extends ShardSetup {
   health: ShardHealth;
   /** Rows of our earlier life were given back. */
   recovered: boolean;
+  node: ShardClaim;
 }
 
 const LOOK_MS = 200;
@@ -109,7 +116,15 @@ export class ShardedDatabase implements Database {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#shards = setups.map((setup) => {
-      const shard: Shard = { ...setup, recovered: false, health: null as unknown as ShardHealth };
+      const shard = { ...setup, recovered: false } as Shard;
+      shard.node = new ShardClaim({
+        shard: setup.name,
+        claim: setup.claim ?? null,
+        renewMs: setup.renewClaimMs ?? 0,
+        log: options.log,
+        now: this.#now,
+        changed: () => this.#tellUsable(),
+      });
       shard.health = new ShardHealth({
         name: setup.name,
         silenceMs: setup.silenceMs,
@@ -133,7 +148,10 @@ export class ShardedDatabase implements Database {
 
   /** Finds silent shards, and tries those that are down when their pause is over. */
   look(): void {
-    for (const { health } of this.#shards) health.look();
+    for (const { health, node } of this.#shards) {
+      health.look();
+      if (health.usable) node.look((work) => health.watch(work));
+    }
   }
 
   /** Connections that are free, of the shard that has most; 0 when none can be used. */
@@ -143,8 +161,9 @@ export class ShardedDatabase implements Database {
     return free;
   }
 
+  /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
   #usable(): Shard[] {
-    return this.#shards.filter(({ health }) => health.usable);
+    return this.#shards.filter(({ health, node }) => health.usable && !node.lost);
   }
 
   #tellUsable(): void {
@@ -157,11 +176,13 @@ export class ShardedDatabase implements Database {
 
   async #probe(shard: Shard): Promise<void> {
     await shard.client.ping();
-    if (shard.recovered) return;
-    await this.#recoverOne(shard, this.#now(), false);
+    if (!shard.recovered) await this.#recoverOne(shard, this.#now(), false);
+    else await shard.node.renew();
   }
 
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
+    // Rows of an earlier life are given back: it must be over.
+    await shard.node.take();
     const { begun } = this.#options;
     const rows = begun?.of(shard.id) ?? [];
     if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
@@ -200,7 +221,10 @@ export class ShardedDatabase implements Database {
   async commit(batch: CommitBatch): Promise<CommitResult> {
     const queueId =
       batch.messages[0]?.message.queueId ?? batch.settlements[0]?.queueId ?? batch.withdrawals[0] ?? '';
-    return this.#on(this.#of(queueId), (client) => client.commit(batch));
+    const shard = this.#of(queueId);
+    // Results are fenced, and worth writing all the same.
+    if (batch.messages.some(({ settlement }) => settlement === undefined)) shard.node.checkNewMail();
+    return this.#on(shard, (client) => client.commit(batch));
   }
 
   async fate(token: string): Promise<CommitResult | null> {
@@ -227,6 +251,10 @@ export class ShardedDatabase implements Database {
       const maxRecipients = request.maxRecipients - recipients;
       // What is not asked may have more.
       let nextDueMs: number | null = nowMs;
+      if (!shard.node.held) {
+        result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
+        continue;
+      }
       if (limit > 0 && maxRecipients > 0 && !result.short) {
         try {
           const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
@@ -441,29 +469,13 @@ export class ShardedDatabase implements Database {
 
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#options.close();
+    try {
+      await this.#options.close();
+    } finally {
+      await Promise.all(this.#shards.map(({ node }) => node.release()));
+    }
   }
 }
 
 const freeOf = ({ maxConnections, client, health }: Shard): number =>
   health.usable ? Math.max(0, maxConnections - client.running) : 0;
-
-const earlier = (a: number | null, b: number | null): number | null =>
-  a === null ? b : b === null ? a : Math.min(a, b);
-
-const byQueueId = (a: QueueRow, b: QueueRow): number =>
-  a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
-
-function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
-  const sums = new Map<string, DestinationBacklog>();
-  for (const part of parts)
-    for (const { destination, rows, nextDueMs } of part) {
-      const sum = sums.get(destination);
-      if (sum === undefined || sum.rows === 0) sums.set(destination, { destination, rows, nextDueMs });
-      else if (rows > 0) {
-        sum.rows += rows;
-        sum.nextDueMs = Math.min(sum.nextDueMs, nextDueMs);
-      }
-    }
-  return [...sums.values()];
-}

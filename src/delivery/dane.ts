@@ -4,9 +4,9 @@
  * such a host gets no mail.
  */
 import type { Config } from '../config/schema.ts';
+import type { TlsaRecord } from '../dns/wire.ts';
 import { SMARTHOST } from '../mail/destination.ts';
 import type { DnsAnswer } from './dns.ts';
-import type { TlsaRecord } from './dns-wire.ts';
 import type { ValidatedDns } from './validated-dns.ts';
 
 export interface HostDane {

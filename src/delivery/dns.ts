@@ -1,10 +1,10 @@
 /**
- * DNS for delivery: MX and address questions over c-ares, cached with TTL, missing names too, equal questions in
+ * DNS for delivery: MX, TXT and address questions, cached with TTL, missing names too, equal questions in
  * flight asked once. A failure is a value, never an exception; nothing here knows what it means for mail.
  */
-import { Resolver } from 'node:dns/promises';
 import { LRUCache } from 'lru-cache';
 import type { Config } from '../config/schema.ts';
+import { Queries } from '../dns/queries.ts';
 
 export interface MxRecord {
   preference: number;
@@ -27,7 +27,7 @@ export type DnsAnswer<T> =
   | { kind: 'no-name' }
   | { kind: 'temporary'; detail: string };
 
-/** What this file needs of node:dns; tests may pass their own. */
+/** What this file asks; tests may pass their own. Failures are errors with the codes of c-ares. */
 export interface DnsQueries {
   resolveMx(name: string): Promise<{ priority: number; exchange: string }[]>;
   resolveTxt(name: string): Promise<string[][]>;
@@ -48,7 +48,7 @@ export class Dns {
   readonly #asked = new Map<string, Promise<Cached>>();
 
   /** @param queries for tests; by default a resolver as the rules say. */
-  constructor(rules: Rules, queries: DnsQueries = resolverFor(rules)) {
+  constructor(rules: Rules, queries: DnsQueries = new Queries(rules)) {
     this.#rules = rules;
     this.#queries = queries;
     // A thread asks many names in a burst; each turn reads the clock once at most.
@@ -94,7 +94,6 @@ export class Dns {
         preference: priority,
         exchange: exchange.toLowerCase().replace(/\.$/, ''),
       }));
-      // node:dns does not tell the TTL of MX records.
       return this.#found(records, this.#rules.mx_ttl_ms);
     } catch (error) {
       return this.#notFound(error);
@@ -104,7 +103,6 @@ export class Dns {
   async #askTxt(name: string): Promise<{ answer: Cached; ttlMs: number }> {
     try {
       const found = await this.#queries.resolveTxt(name);
-      // As with MX, node:dns does not tell the TTL.
       return this.#found(
         found.map((parts) => parts.join('')),
         this.#rules.mx_ttl_ms,
@@ -143,10 +141,4 @@ export class Dns {
     if (code === 'ENODATA') return { answer: { kind: 'no-record' }, ttlMs };
     return { answer: { kind: 'temporary', detail: code }, ttlMs: 0 };
   }
-}
-
-function resolverFor(rules: Rules): DnsQueries {
-  const resolver = new Resolver({ timeout: rules.timeout_ms, tries: rules.tries });
-  if (rules.servers.length > 0) resolver.setServers(rules.servers);
-  return resolver;
 }

@@ -229,7 +229,7 @@ export class Router {
 
   /** SERVFAIL is what a validating resolver says of a forged record, for one. */
   #perhapsBogus(domain: string, detail: string): void {
-    if (detail.endsWith('SERVFAIL')) this.#failed(domain, 'tlsa', 'dnssec-invalid', detail);
+    if (/\bSERVFAIL\b/.test(detail)) this.#failed(domain, 'tlsa', 'dnssec-invalid', detail);
   }
 
   async #throughExchangers(

@@ -41,10 +41,13 @@ export class RingReactor implements Reactor {
   readonly #control = new Uint32Array(3);
   #bytes: Buffer = Buffer.from(new ArrayBuffer(SEND_BYTES));
   readonly #native: Native;
+  readonly #arena: SharedArena;
+  #gone = false;
 
   constructor(options: ReactorOptions) {
+    this.#arena = options.arena as SharedArena;
     this.#native = addon.reactorCreate({
-      arena: (options.arena as SharedArena).native,
+      arena: this.#arena.native,
       spillThreshold: options.spillThresholdBytes,
       maxConnections: options.maxConnections,
       maxLine: options.maxLineBytes,
@@ -127,9 +130,13 @@ export class RingReactor implements Reactor {
   }
 
   sendContent(connection: number, prefix: Uint8Array, handle: number, dotStuffed: boolean): void {
+    if (this.#gone) return;
     const offset = this.#room(prefix.length);
     this.#bytes.set(prefix, offset);
     this.#control[BYTES_USED] = offset + prefix.length;
+    // The operation's own: the caller may release its reference before the ring is executed, and then the content
+    // would be gone, or another's. Whoever executes or drops the operation gives it back (native/reactor_ops.cc).
+    this.#arena.retain(handle);
     this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
   }
 
@@ -158,6 +165,7 @@ export class RingReactor implements Reactor {
   }
 
   destroy(): void {
+    this.#gone = true;
     addon.reactorDestroy(this.#native);
   }
 
@@ -180,6 +188,7 @@ export class RingReactor implements Reactor {
   }
 
   #op(op: number, connection: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0): void {
+    if (this.#gone) return;
     let at = this.#control[OPS_USED] as number;
     if (at >= this.#ops.length) {
       this.flush();

@@ -14,6 +14,8 @@ import { readMessage, type Wire, WireReader, writeMessage } from '../mail/messag
 export interface ResultWire {
   withdrawn: number[];
   rejected: number[];
+  locked: number[];
+  withdrawLater: string[];
 }
 
 export function encodeBatch(batch: CommitBatch): Wire {
@@ -116,17 +118,28 @@ function decodeGroup(r: WireReader): SettleGroup {
 }
 
 export function encodeResult(result: CommitResult): ResultWire {
-  const wire: ResultWire = { withdrawn: [], rejected: [] };
+  const wire: ResultWire = {
+    withdrawn: [],
+    rejected: [],
+    locked: [],
+    withdrawLater: result.withdrawLater ?? [],
+  };
   for (let i = 0; i < result.messages.length; i++)
     if (result.messages[i] !== 'committed') wire.withdrawn.push(i);
-  for (let i = 0; i < result.settlements.length; i++) if (!result.settlements[i]) wire.rejected.push(i);
+  for (let i = 0; i < result.settlements.length; i++) {
+    if (result.settlements[i] === false) wire.rejected.push(i);
+    else if (result.settlements[i] === null) wire.locked.push(i);
+  }
   return wire;
 }
 
 export function decodeResult(wire: ResultWire, batch: CommitBatch): CommitResult {
   const messages: CommitResult['messages'] = new Array(batch.messages.length).fill('committed');
-  const settlements: boolean[] = new Array(batch.settlements.length).fill(true);
+  const settlements: (boolean | null)[] = new Array(batch.settlements.length).fill(true);
   for (const i of wire.withdrawn) messages[i] = 'withdrawn';
   for (const i of wire.rejected) settlements[i] = false;
-  return { messages, settlements };
+  for (const i of wire.locked) settlements[i] = null;
+  return wire.withdrawLater.length === 0
+    ? { messages, settlements }
+    : { messages, settlements, withdrawLater: wire.withdrawLater };
 }

@@ -56,6 +56,11 @@ export interface GroupCommitOptions {
   lanes?: number;
   /** Settlements wait up to so long for each other, where every batch of them costs several statements. */
   settleLingerMs?: number;
+  /**
+   * Settlements go in a lane of their own, beside the others: what may hold them up (rows that somebody else has) must
+   * not hold up new mail.
+   */
+  settleApart?: boolean;
   /** setTimeout, unless the clock is moved by hand. */
   setTimer?: (fire: () => void, delayMs: number) => void;
 }
@@ -77,6 +82,8 @@ export interface GroupCommitStats {
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
+/** What another transaction had is tried again so much later. */
+const LOCKED_RETRY_MS = 200;
 /** A further lane is worth its commit from so many messages on. */
 const MIN_PARALLEL_MESSAGES = 32;
 /** So many settlements wait no longer. */
@@ -104,6 +111,12 @@ export class GroupCommit {
   /** By lane; null where it is free. */
   readonly #lanes: ({ batch: Batch; sinceMs: number } | null)[];
   readonly #settleLingerMs: number;
+  readonly #settleApart: boolean;
+  readonly #messageLanes: number;
+  /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
+  #locked: SettleItem[] = [];
+  #lockedWithdrawals: string[] = [];
+  #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
   #lingering = false;
@@ -128,7 +141,9 @@ export class GroupCommit {
     this.#ports = ports;
     this.#arena = options.arena;
     this.#leaseMs = options.leaseMs;
-    this.#lanes = new Array(options.lanes ?? 1).fill(null);
+    this.#settleApart = options.settleApart ?? false;
+    this.#messageLanes = options.lanes ?? 1;
+    this.#lanes = new Array(this.#messageLanes + (this.#settleApart ? 1 : 0)).fill(null);
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
@@ -157,7 +172,7 @@ export class GroupCommit {
   stats(): GroupCommitStats {
     return {
       queuedMessages: this.#queue.entries,
-      queuedSettlements: this.#queue.settlements,
+      queuedSettlements: this.#queue.settlements + this.#locked.length,
       commits: this.#commits,
       committedMessages: this.#committedMessages,
       settlements: this.#settlements,
@@ -181,7 +196,8 @@ export class GroupCommit {
   }
 
   #isIdle(): boolean {
-    return this.#queue.isEmpty && this.#lanes.every((running) => running === null);
+    const waits = this.#locked.length + this.#lockedWithdrawals.length;
+    return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
   /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
@@ -223,6 +239,13 @@ export class GroupCommit {
     const settle = !this.#resting && !settling && this.#settlementsAreReady();
     // A commit under way gathers what comes: a further one must be worth it.
     const settles = settle && this.#queue.settlements + this.#queue.withdrawals > 0;
+    if (this.#settleApart) {
+      if (settles) return this.#queue.take(true, true);
+      const running = settling ? others - 1 : others;
+      if (running >= this.#messageLanes) return null;
+      if (running > 0 && this.#queue.entries < MIN_PARALLEL_MESSAGES) return null;
+      return this.#queue.take(false, true);
+    }
     if (others > 0 && !settles && this.#queue.entries < MIN_PARALLEL_MESSAGES) return null;
     return this.#queue.take(settle, this.#failing);
   }
@@ -282,6 +305,7 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
+    this.#tryLater(result.withdrawLater ?? []);
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -307,6 +331,10 @@ export class GroupCommit {
       const accepted = result.settlements[i] === true;
       const dsnsFrom = at;
       at += item.dsns.length;
+      if (result.settlements[i] === null) {
+        this.#locked.push(item);
+        return;
+      }
       if (!accepted && this.#fenceOf(item) !== item.settlement.fence) {
         this.#queue.addItems([item]);
         return;
@@ -319,6 +347,20 @@ export class GroupCommit {
       });
     });
     return answers;
+  }
+
+  /** Once more what another transaction had, after a pause. */
+  #tryLater(withdrawals: string[]): void {
+    const had = this.#locked.length + this.#lockedWithdrawals.length + withdrawals.length;
+    this.#lockedWithdrawals.push(...withdrawals);
+    if (had === 0 || this.#waitsForLocked) return;
+    this.#waitsForLocked = true;
+    this.#setTimer(() => {
+      this.#waitsForLocked = false;
+      this.#queue.addItems(this.#locked.splice(0));
+      for (const queueId of this.#lockedWithdrawals.splice(0)) this.#queue.addWithdrawal(queueId);
+      this.#schedule();
+    }, LOCKED_RETRY_MS);
   }
 
   #fenceOf({ settlement, result }: SettleItem): number {

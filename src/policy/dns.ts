@@ -1,12 +1,12 @@
 /**
- * DNS for the policy: c-ares on the thread's own loop, so that no thread ever waits. Answers are kept with their TTL
+ * DNS for the policy, on the thread's own loop, so that no thread ever waits. Answers are kept with their TTL
  * within bounds, failures not; what is known is answered at once, without a promise. Equal questions in flight are
  * asked once.
  */
-import { Resolver } from 'node:dns/promises';
 import { LRUCache } from 'lru-cache';
 import { type Ip, isV4 } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
+import { Queries } from '../dns/queries.ts';
 
 export type Kind = 'A' | 'AAAA' | 'MX' | 'PTR';
 /** Addresses, names in lower case ('' among MX is the null MX); none when there is no such record or name. */
@@ -14,7 +14,7 @@ export type Records = readonly string[];
 /** null: DNS failed, or took too long. */
 export type Answer = Records | null | Promise<Records | null>;
 
-/** What this file needs of node:dns; tests may pass their own. */
+/** What this file asks; tests may pass their own. Failures are errors with the codes of c-ares. */
 export interface PolicyQueries {
   resolve4(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
   resolve6(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
@@ -66,10 +66,9 @@ export class PolicyDns {
   }
 
   async #query(kind: Kind, name: string): Promise<{ records: Records; ttlMs: number } | null> {
-    this.#queries ??= resolverFor(this.#rules);
+    this.#queries ??= new Queries(this.#rules);
     const queries = this.#queries;
     try {
-      // node:dns tells no TTL of MX and PTR.
       if (kind === 'MX') {
         const found = await queries.resolveMx(name);
         return { records: found.map(({ exchange }) => plain(exchange)), ttlMs: this.#rules.mx_ttl_ms };
@@ -98,12 +97,6 @@ function sooner(answer: Promise<Records | null>, timeoutMs: number): Promise<Rec
       resolve(records);
     });
   });
-}
-
-function resolverFor(rules: Config['dns']): PolicyQueries {
-  const resolver = new Resolver({ timeout: rules.timeout_ms, tries: rules.tries });
-  if (rules.servers.length > 0) resolver.setServers(rules.servers);
-  return resolver;
 }
 
 /** `4.3.2.1` of 1.2.3.4, the nibbles of an IPv6 address in reverse: what reverse zones and lists are keyed by. */

@@ -3,7 +3,7 @@
  * then one post to the main thread. Knows events and slots, nothing of the dialog.
  */
 import type { AuthAnswer } from '../auth/auth.ts';
-import { CLOSE_REASON, EVENT, LINE_FLAG, type Reactor } from '../native.ts';
+import { CLOSE_REASON, EVENT, LINE_FLAG, NO_CONTENT, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
 import { loginAnswered } from './auth.ts';
 import type { SessionContext } from './context.ts';
@@ -53,6 +53,8 @@ export class ReactorServer {
       if ((word & 0xff) === EVENT.opened) this.#opened(connection, a, b);
       else {
         const session = this.#sessions.get(connection);
+        // The reactor gives back the content of an event that nobody took.
+        if (session && (word & 0xff) === EVENT.content) events[at + 2] = NO_CONTENT;
         if (session) this.#event(session, word, a, b);
       }
     }

@@ -73,7 +73,7 @@ describe('mysql faults', { skip }, () => {
       const fresh = await server.createDatabase();
       const admin = serverConfig(server.admin(fresh));
       const [first, second] = await Promise.all([migrate(admin, 1), migrate(admin, 2)]);
-      assert.deepEqual([...first, ...second], [1, 2, 3], 'two at once do it once');
+      assert.deepEqual([...first, ...second], [1, 2, 3, 4, 5], 'two at once do it once');
       assert.deepEqual(await migrate(admin, 3), []);
     });
 
@@ -82,7 +82,7 @@ describe('mysql faults', { skip }, () => {
       const admin = serverConfig(server.admin(fresh));
       await migrate(admin, 1);
       await server.query(`DELETE FROM ${fresh.database}.relay_schema WHERE version > 1`);
-      assert.deepEqual(await migrate(admin, 2), [2, 3]);
+      assert.deepEqual(await migrate(admin, 2), [2, 3, 4, 5]);
     });
 
     it('a relay’s user may not make tables: migrate says so', async () => {
@@ -227,35 +227,6 @@ describe('mysql faults', { skip }, () => {
       other = await server.connect(access.database);
     });
     afterEach(() => other.end());
-
-    it('a deadlock is done again', async () => {
-      const [a, b] = [await queue.add(['a@one.test'], 'SENDING'), await queue.add(['b@one.test'], 'SENDING')];
-      // The other transaction is the heavier one: the relay's is the victim.
-      await other.query('START TRANSACTION');
-      for (let i = 0; i < 200; i++)
-        await other.query('INSERT INTO relay_state VALUES (?, ?)', [`x${i}`, 'x']);
-      await other.query('UPDATE mails SET dead = 0 WHERE id = ?', [b]);
-      const settlements = [a, b].map((queueId) => ({
-        queueId,
-        destination: 'one.test',
-        fence: 1,
-        attempts: 1,
-        groups: [delivered([0])],
-        retryAtMs: null,
-        delayNotified: false,
-      }));
-      const commit = queue.database.commit(queue.batch({ settlements }));
-      for (;;) {
-        const [waits] = await server.query<{ n: bigint }[]>(
-          "SELECT COUNT(*) AS n FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-        );
-        if (Number(waits?.n) > 0) break;
-      }
-      await other.query('UPDATE mails SET dead = 0 WHERE id = ?', [a]);
-      await other.query('COMMIT');
-      assert.deepEqual((await commit).settlements, [true, true]);
-      assert.equal((await queue.database.stats()).mails, 0);
-    });
 
     it('a deadlock undoes also what was sent behind the statement that met it', async () => {
       const queueId = await queue.add(['a@one.test'], 'SENDING');

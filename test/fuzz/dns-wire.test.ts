@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Answer, decode, encode } from 'dns-packet';
 import fc from 'fast-check';
-import { decodeReply, encodeQuestion } from '../../src/delivery/dns-wire.ts';
+import { decodeReply, encodeQuestion } from '../../src/dns/wire.ts';
 
 const label = fc.stringMatching(/^[a-z0-9_-]{1,20}$/);
 const name = fc.array(label, { minLength: 1, maxLength: 6 }).map((labels) => labels.join('.'));
@@ -13,7 +13,14 @@ const octets = (minLength: number, maxLength: number) =>
 const answer: fc.Arbitrary<Answer> = fc.oneof(
   fc.record({ type: fc.constant('A'), name, ttl, data: fc.ipV4() }),
   fc.record({ type: fc.constant('CNAME'), name, ttl, data: name }),
-  fc.record({ type: fc.constant('TXT'), name, ttl, data: fc.constant('else') }),
+  fc.record({ type: fc.constant('PTR'), name, ttl, data: name }),
+  fc.record({
+    type: fc.constant('TXT'),
+    name,
+    ttl,
+    data: fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }),
+  }),
+  fc.record({ type: fc.constant('NS'), name, ttl, data: name }),
   fc.record({
     type: fc.constant('MX'),
     name,
@@ -55,7 +62,7 @@ test('what another encoder writes is read as it was meant', () => {
       assert.deepEqual([reply.id, reply.authentic, reply.code], [one.id, one.ad, 0]);
       assert.deepEqual(reply.question, { name: one.asked, type: 52 });
       const meant = one.answers
-        .filter(({ type }) => type !== 'TXT')
+        .filter(({ type }) => type !== 'NS')
         .map(({ type, name, ttl, data }) => {
           const base = { name, ttl, type };
           if (type === 'MX') {
@@ -82,7 +89,7 @@ test('questions are read by another decoder as they were meant', () => {
     fc.property(
       fc.nat({ max: 65_535 }),
       name,
-      fc.constantFrom('A', 'AAAA', 'MX', 'TLSA'),
+      fc.constantFrom('A', 'AAAA', 'MX', 'TLSA', 'TXT', 'PTR'),
       (id, asked, type) => {
         const bytes = encodeQuestion(id, asked, type as 'A');
         assert.ok(bytes !== null);

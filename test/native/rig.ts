@@ -16,6 +16,7 @@ import {
   EVENT_WORDS,
   type ListenOptions,
   listen,
+  NO_CONTENT,
   type Reactor,
   type ReactorOptions,
 } from '../../src/native.ts';
@@ -44,6 +45,8 @@ export class Rig {
   readonly seen: Seen[] = [];
   /** Called for each event, after it was noted. */
   onEvent: (event: Seen) => void = () => {};
+  /** false: nobody takes what `content` events carry. */
+  takesContent = true;
   #turn = 0;
   #waiting: { until: () => boolean; resolve: () => void }[] = [];
   #clients: Socket[] = [];
@@ -99,6 +102,7 @@ export class Rig {
         text: hasText ? text.toString('latin1', a, a + b) : '',
         turn: this.#turn,
       };
+      if (kind === 'content' && this.takesContent) events[at + 2] = NO_CONTENT;
       this.seen.push(event);
       this.onEvent(event);
     }

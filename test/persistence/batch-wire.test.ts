@@ -98,9 +98,10 @@ describe('batch wire', () => {
   it('gives back every result as it was', () => {
     const result = {
       messages: ['committed', 'withdrawn', 'committed'] as ('committed' | 'withdrawn')[],
-      settlements: [true, false],
+      settlements: [true, false, null],
+      withdrawLater: ['a'],
     };
-    const given = { messages: [1, 2, 3], settlements: [1, 2] } as unknown as CommitBatch;
+    const given = { messages: [1, 2, 3], settlements: [1, 2, 3] } as unknown as CommitBatch;
     assert.deepEqual(decodeResult(encodeResult(result), given), result);
   });
 });

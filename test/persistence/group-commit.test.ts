@@ -17,7 +17,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 /** A GroupCommit over a database that answers when told, with a clock moved by hand. */
 class Bench {
-  readonly #options: { lanes?: number; settleLingerMs?: number };
+  readonly #options: { lanes?: number; settleLingerMs?: number; settleApart?: boolean };
 
   readonly arena = new FakeArena();
   readonly log: string[] = [];
@@ -33,7 +33,7 @@ class Bench {
   #sequence = 0;
   readonly commits: GroupCommit;
 
-  constructor(options: { lanes?: number; settleLingerMs?: number } = {}) {
+  constructor(options: { lanes?: number; settleLingerMs?: number; settleApart?: boolean } = {}) {
     this.#options = options;
     this.commits = this.#create();
   }
@@ -229,6 +229,56 @@ describe('group commit with lanes', () => {
     assert.equal(bench.inFlight, ' / last / ');
     await bench.ok();
     await drained;
+  });
+
+  it('settlements apart have a lane of their own: a batch of them that hangs holds up no message', async () => {
+    const bench = new Bench({ lanes: 1, settleApart: true });
+    bench.commits.settle([bench.item('a')]);
+    bench.commits.submit(entries(bench, 2));
+    await turn();
+    assert.deepEqual(
+      bench.batches.map(({ messages, settlements }) => [messages.length, settlements.length]),
+      [
+        [0, 1],
+        [2, 0],
+      ],
+    );
+    bench.commits.submit(entries(bench, 1));
+    await turn();
+    assert.equal(bench.batches.length, 2, 'messages have one lane here, as before');
+    await bench.ok();
+    await bench.ok();
+    assert.equal(bench.batches[2]?.messages.length, 1);
+    await bench.ok();
+  });
+
+  it('what another transaction has is tried again after a pause, with its DSN, and a drain waits for it', async () => {
+    const bench = new Bench({ lanes: 1, settleApart: true });
+    const dsn = bench.entry();
+    bench.commits.settle([bench.item('free'), bench.item('locked', [dsn])]);
+    await turn();
+    await bench.ok((result) => {
+      result.settlements = [true, null];
+      result.messages = ['withdrawn'];
+      result.withdrawLater = ['w'];
+    });
+    assert.deepEqual([...bench.accepted], [['free', true]]);
+    assert.equal(bench.outcomes.size, 0, 'the DSN was neither committed nor given up');
+    let drained = false;
+    const drain = bench.commits.drain().then(() => {
+      drained = true;
+    });
+    await turn();
+    assert.equal(drained, false);
+    await bench.advance(199);
+    assert.equal(bench.batches.length, 1);
+    await bench.advance(1);
+    const [, again] = bench.batches;
+    assert.deepEqual([again?.settlements.length, again?.messages.length, again?.withdrawals], [1, 1, ['w']]);
+    await bench.ok();
+    await drain;
+    assert.equal(bench.accepted.get('locked'), true);
+    assert.equal(bench.outcomes.get(dsn.message.queueId), 'committed');
   });
 
   it('tells the age of the oldest commit under way', async () => {

@@ -12,6 +12,13 @@ export class CommitProxy {
   cuts: Cut[] = [];
   /** COMMITs seen. */
   commits = 0;
+  /**
+   * So many further commands of clients reach the server; then the connection that sent the last one stands still in
+   * both directions, and stays open. null: none does.
+   */
+  freezeAfter: number | null = null;
+  /** A connection stands still. */
+  frozen = false;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   port = 0;
@@ -36,12 +43,27 @@ export class CommitProxy {
     };
     for (const socket of [client, server]) socket.on('error', end).on('close', end);
     let deaf = false;
+    let still = false;
+    const packets = new Packets();
     server.on('data', (bytes) => {
       // The answer to the COMMIT: it is done, and lost.
       if (deaf) end();
-      else client.write(bytes);
+      else if (!still) client.write(bytes);
     });
     client.on('data', (bytes) => {
+      if (still) return;
+      if (this.freezeAfter !== null) {
+        const { passes, commands } = packets.take(bytes, this.freezeAfter);
+        this.freezeAfter -= commands;
+        if (this.freezeAfter === 0) {
+          still = true;
+          this.frozen = true;
+          this.freezeAfter = null;
+        }
+        server.write(bytes.subarray(0, passes));
+        return;
+      }
+      packets.take(bytes, Number.POSITIVE_INFINITY);
       if (bytes.includes(COMMIT)) {
         this.commits++;
         const cut = this.cuts.shift();
@@ -64,5 +86,34 @@ export class CommitProxy {
   async close(): Promise<void> {
     this.cutAll();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+}
+
+/** Finds where commands end in what a client sends: packets numbered 0 begin one. */
+class Packets {
+  /** Of a packet that is not complete yet. */
+  #rest = 0;
+  #header = Buffer.alloc(0);
+
+  /** @returns octets up to the end of the last command wanted, and how many there were. */
+  take(bytes: Buffer, wanted: number): { passes: number; commands: number } {
+    let at = 0;
+    let commands = 0;
+    while (at < bytes.length) {
+      if (this.#rest === 0) {
+        const missing = 4 - this.#header.length;
+        this.#header = Buffer.concat([this.#header, bytes.subarray(at, at + missing)]);
+        at += Math.min(missing, bytes.length - at);
+        if (this.#header.length < 4) break;
+        this.#rest = this.#header.readUIntLE(0, 3);
+        if (this.#header[3] === 0) commands++;
+        this.#header = Buffer.alloc(0);
+      }
+      const part = Math.min(this.#rest, bytes.length - at);
+      at += part;
+      this.#rest -= part;
+      if (this.#rest === 0 && commands === wanted) break;
+    }
+    return { passes: at, commands };
   }
 }

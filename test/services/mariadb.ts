@@ -63,6 +63,7 @@ const TABLES = [
   'relay_commits',
   'relay_nodes',
   'relay_journals',
+  'relay_lives',
   'user_shards',
 ];
 

@@ -22,7 +22,31 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Answer, decode, encode, type Question } from 'dns-packet';
 
-export type DnsFault = 'SERVFAIL' | 'NXDOMAIN' | 'REFUSED' | 'timeout' | 'truncate';
+/** What may be wrong with a name at this server; see DnsFault. */
+export const DNS_FAULTS = [
+  'SERVFAIL',
+  'NXDOMAIN',
+  'REFUSED',
+  'NOTIMP',
+  'FORMERR',
+  'NOTAUTH',
+  /** No answer at all. */
+  'timeout',
+  /** The answer is cut short over UDP, whole over TCP. */
+  'truncate',
+  /** The same, and TCP is closed at once. */
+  'truncate-only',
+  /** Octets that are no message. */
+  'garbage',
+  /** A reply to our question whose records cannot be read. */
+  'damaged',
+  /** A reply to another question: by its id, by its name. */
+  'other-id',
+  'other-name',
+  /** A code of failure, and no question repeated. */
+  'bare',
+] as const;
+export type DnsFault = (typeof DNS_FAULTS)[number];
 
 export interface DnsName {
   A?: string[];
@@ -42,9 +66,18 @@ export interface DnsName {
   fault?: DnsFault;
   faults?: Record<string, DnsFault>;
   delayMs?: number;
+  /** What questions with EDNS get: this server is older than that. */
+  withoutEdns?: 'FORMERR' | 'NOTIMP';
 }
 
-const RCODES = { SERVFAIL: 2, NXDOMAIN: 3, REFUSED: 5 } as const;
+const RCODES: Partial<Record<DnsFault, number>> = {
+  FORMERR: 1,
+  SERVFAIL: 2,
+  NXDOMAIN: 3,
+  NOTIMP: 4,
+  REFUSED: 5,
+  NOTAUTH: 9,
+};
 const RESPONSE = 0x8180;
 const TRUNCATED = 0x0200;
 const AUTHENTIC = 0x0020;
@@ -52,6 +85,8 @@ const AUTHENTIC = 0x0020;
 export class DnsServer {
   /** Every question, 'TYPE name', in order of arrival. */
   readonly queries: string[] = [];
+  /** Ports that questions over UDP came from. */
+  readonly ports = new Set<number>();
   readonly #names = new Map<string, DnsName>();
   readonly #udp: UdpSocket;
   readonly #tcp: Server;
@@ -63,6 +98,7 @@ export class DnsServer {
     this.#tcp = tcp;
     for (const [name, records] of Object.entries(names)) this.set(name, records);
     udp.on('message', (bytes, from) => {
+      this.ports.add(from.port);
       this.#answer(bytes, true, (reply) => udp.send(reply, from.port, from.address));
     });
     tcp.on('connection', (socket) => this.#serve(socket));
@@ -124,6 +160,7 @@ export class DnsServer {
       while (gathered.length >= 2 && gathered.length >= 2 + gathered.readUInt16BE(0)) {
         const length = gathered.readUInt16BE(0);
         this.#answer(gathered.subarray(2, 2 + length), false, (reply) => {
+          if (reply.length === 0) return socket.destroy();
           const prefix = Buffer.alloc(2);
           prefix.writeUInt16BE(reply.length);
           socket.write(Buffer.concat([prefix, reply]));
@@ -133,17 +170,31 @@ export class DnsServer {
     });
   }
 
-  #answer(bytes: Uint8Array, udp: boolean, send: (reply: Buffer) => void) {
+  #answer(bytes: Buffer, udp: boolean, send: (reply: Buffer) => void) {
     const query = decode(bytes);
     const question = query.questions[0] as Question;
     const name = question.name.toLowerCase();
     this.queries.push(`${question.type} ${name}`);
     const records = this.#names.get(name);
-    const fault = records === undefined ? 'NXDOMAIN' : (records.faults?.[question.type] ?? records.fault);
+    let fault = records === undefined ? 'NXDOMAIN' : (records.faults?.[question.type] ?? records.fault);
+    if (records?.withoutEdns !== undefined && bytes.readUInt16BE(10) > 0) fault = records.withoutEdns;
     if (fault === 'timeout') return;
+    if (fault === 'garbage') return send(Buffer.from('garbage'));
+    if (fault === 'truncate-only' && !udp) return send(Buffer.alloc(0));
+    if (fault === 'bare')
+      return send(
+        encode({ type: 'response', id: query.id ?? 0, flags: RESPONSE | 1, questions: [], answers: [] }),
+      );
+    if (fault === 'other-id' || fault === 'other-name' || fault === 'damaged') {
+      const answers = this.#records(name, question.type);
+      const questions = [fault === 'other-name' ? { ...question, name: `x${name}` } : question];
+      const id = ((query.id ?? 0) + (fault === 'other-id' ? 1 : 0)) & 0xffff;
+      const whole = encode({ type: 'response', id, flags: RESPONSE, questions, answers });
+      return send(fault === 'damaged' ? whole.subarray(0, whole.length - 1) : whole);
+    }
     let flags = RESPONSE;
-    if (fault === 'truncate') flags |= udp ? TRUNCATED : 0;
-    else if (fault !== undefined) flags |= RCODES[fault];
+    if (fault === 'truncate' || fault === 'truncate-only') flags |= udp ? TRUNCATED : 0;
+    else if (fault !== undefined) flags |= RCODES[fault] ?? 0;
     const empty = fault !== undefined && !(fault === 'truncate' && !udp);
     if (records?.secure === true && ((query.flags ?? 0) & AUTHENTIC) !== 0) flags |= AUTHENTIC;
     const answers = empty ? [] : this.#records(name, question.type);

@@ -3,10 +3,11 @@ import { RelayError } from '../../base/errors.ts';
 
 /** Server errors (mysqld_error.h), by what they mean for the queue. */
 const RETRY = new Set([
-  1205, // lock wait timeout
   1213, // deadlock: the transaction was rolled back
   1020, // record changed since last read (innodb_snapshot_isolation)
 ]);
+/** Lock wait timeout: what has the row may hang, and keep it for longer. */
+const LOCKED = 1205;
 const FULL = new Set([1021, 1114]);
 const UNAVAILABLE = new Set([
   1040, // too many connections
@@ -80,7 +81,8 @@ export function mysqlError(error: unknown, server: string): RelayError {
   const { sqlMessage, message } = (error ?? {}) as ServerError;
   const said = String(sqlMessage ?? message ?? error);
   const errno = errnoOf(error);
-  if (RETRY.has(errno)) return new RelayError('database-busy', `${server}: ${said}`, error);
+  if (RETRY.has(errno) || errno === LOCKED)
+    return new RelayError('database-busy', `${server}: ${said}`, error);
   if (FULL.has(errno)) return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
   if (SCHEMA.has(errno))
     return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);

@@ -2,7 +2,12 @@
 import type { Connection } from 'mariadb';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
 import { bulk } from './insert.ts';
-import { marks } from './sql.ts';
+import { marks, selectIn } from './sql.ts';
+
+interface RowKey {
+  id: string;
+  destination: string;
+}
 
 const RENEW_ROWS = 1000;
 const SCAN_ROWS = 5000;
@@ -11,8 +16,8 @@ const SCAN_ROWS = 5000;
 const literal = (text: string): string => text.replaceAll(/[\\%_]/g, '\\$&');
 
 /**
- * Extends leases of this life: one statement for up to a thousand rows. The lists are ranges of the key; a row of
- * their cross product that is not asked for is this life's too.
+ * Extends leases of this life. Rows that another transaction has at the moment are left out, and counted while they
+ * are ours: a lease is renewed long before its end.
  * @param owner 'node#life'; claims of the life append a number.
  * @returns how many rows are still ours.
  */
@@ -22,18 +27,36 @@ export async function renewLeases(
   leaseUntilMs: number,
   owner: string,
 ): Promise<number> {
-  let renewed = 0;
-  for (let at = 0; at < rows.length; at += RENEW_ROWS) {
-    const part = rows.slice(at, at + RENEW_ROWS);
-    const destinations = [...new Set(part.map(({ destination }) => destination))];
-    const { affectedRows } = await connection.query<{ affectedRows: number }>(
-      `UPDATE mail_outbox SET due_at = ? WHERE mail_id IN ${marks(part.length)}
-         AND destination IN ${marks(destinations.length)} AND state = 'SENDING' AND lease_owner LIKE ?`,
-      [leaseUntilMs, ...part.map(({ queueId }) => queueId), ...destinations, `${literal(owner)}%`],
-    );
-    renewed += affectedRows;
+  let ours = 0;
+  for (let at = 0; at < rows.length; at += RENEW_ROWS)
+    ours += await renewPart(connection, rows.slice(at, at + RENEW_ROWS), leaseUntilMs, owner);
+  return ours;
+}
+
+async function renewPart(
+  connection: Connection,
+  rows: readonly LeasedKey[],
+  leaseUntilMs: number,
+  owner: string,
+): Promise<number> {
+  const ids = rows.map(({ queueId }) => queueId);
+  const destinations = [...new Set(rows.map(({ destination }) => destination))];
+  // The lists are ranges of the key; a row of their cross product that is not asked for is this life's too.
+  const where = `WHERE mail_id IN ${marks(ids.length)} AND destination IN ${marks(destinations.length)}
+    AND state = 'SENDING' AND lease_owner LIKE ?`;
+  const values = [...ids, ...destinations, `${literal(owner)}%`];
+  const read = 'SELECT mail_id AS id, destination FROM mail_outbox';
+  const free = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
+  if (free.length >= rows.length) {
+    await connection.query(`UPDATE mail_outbox SET due_at = ? ${where}`, [leaseUntilMs, ...values]);
+    return free.length;
   }
-  return renewed;
+  await bulk(
+    connection,
+    'UPDATE mail_outbox SET due_at = ? WHERE mail_id = ? AND destination = ?',
+    free.map(({ id, destination }) => [leaseUntilMs, id, destination]),
+  );
+  return (await connection.query<RowKey[]>(`${read} ${where}`, values)).length;
 }
 
 /** SENDING → PENDING, due at once, where the fence still holds the row. */
@@ -115,16 +138,24 @@ export async function releaseOwned(
 
 async function releaseFound(
   connection: Connection,
-  rows: readonly { id: string; destination: string; owner: string }[],
+  rows: readonly (RowKey & { owner: string })[],
   nowMs: number,
 ): Promise<number> {
+  // What another transaction has goes over when its lease ends.
+  const free = await selectIn<RowKey>(
+    connection,
+    "SELECT mail_id AS id, destination FROM mail_outbox WHERE mail_id IN % AND state = 'SENDING' FOR UPDATE SKIP LOCKED",
+    [...new Set(rows.map(({ id }) => id))],
+  );
+  const keys = new Set(free.map(({ id, destination }) => `${id} ${destination}`));
+  const ours = rows.filter(({ id, destination }) => keys.has(`${id} ${destination}`));
   await bulk(
     connection,
     `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL
      WHERE mail_id = ? AND destination = ? AND state = 'SENDING' AND lease_owner = ?`,
-    rows.map(({ id, destination, owner }) => [nowMs, id, destination, owner]),
+    ours.map(({ id, destination, owner }) => [nowMs, id, destination, owner]),
   );
-  return rows.length;
+  return ours.length;
 }
 
 /**

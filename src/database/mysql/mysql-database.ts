@@ -129,7 +129,9 @@ export class MysqlDatabase implements QueueDatabase {
         result.messages[places[i] as number] = 'committed';
       });
       await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
-      for (const { object } of await withdraw(connection, batch.withdrawals)) objects.add(object);
+      const withdrawn = await withdraw(connection, batch.withdrawals);
+      for (const { object } of withdrawn.erased) objects.add(object);
+      if (withdrawn.later.length > 0) result.withdrawLater = withdrawn.later;
       if (batch.journal !== undefined) await writeMark(connection, batch.journal, nowMs);
       return objects;
     }, name);
@@ -158,9 +160,10 @@ export class MysqlDatabase implements QueueDatabase {
     if (abandoned.length === 0) return;
     try {
       const ids = abandoned.map(({ queueId }) => queueId);
-      const erased = await this.#run((connection) => withdraw(connection, ids));
+      const { erased, later } = await this.#run((connection) => withdraw(connection, ids));
       this.#objects.add(erased.map(({ object }) => object));
-      for (const { place } of abandoned) result.messages[place] = 'withdrawn';
+      for (const { place, queueId } of abandoned)
+        if (!later.includes(queueId)) result.messages[place] = 'withdrawn';
     } catch {
       // They are withdrawn with the next commit that goes through.
     }

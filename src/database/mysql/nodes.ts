@@ -2,10 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import type { CommitResult, NodeSlot } from '../database.ts';
-import { selectIn } from './sql.ts';
+import { changeIn, selectIn } from './sql.ts';
 
 /** Commits of lives long over are of no use to anybody. */
 const KEEP_COMMITS_MS = 86_400_000;
+const FORGET_ROWS = 1000;
 
 /** What became of a commit of this life; null when it did not happen. Waits for one that is under way. */
 export async function fateOf(
@@ -30,11 +31,24 @@ export async function enroll(connection: Connection, slot: NodeSlot): Promise<bo
        seen_at = IF(node = VALUES(node), VALUES(seen_at), seen_at)`,
     [number, node, nowMs, staleBeforeMs],
   );
-  await connection.execute('DELETE FROM relay_commits WHERE committed_at < ?', [nowMs - KEEP_COMMITS_MS]);
+  await forgetCommits(connection, nowMs - KEEP_COMMITS_MS);
   const rows = await connection.execute<{ node: string }[]>('SELECT node FROM relay_nodes WHERE slot = ?', [
     number,
   ]);
   return rows[0]?.node === node;
+}
+
+/** Waits for no commit that is under way. */
+async function forgetCommits(connection: Connection, beforeMs: number): Promise<void> {
+  const old = await connection.execute<{ lane: string }[]>(
+    `SELECT lane FROM relay_commits WHERE committed_at < ? LIMIT ${FORGET_ROWS} FOR UPDATE SKIP LOCKED`,
+    [beforeMs],
+  );
+  await changeIn(
+    connection,
+    'DELETE FROM relay_commits WHERE lane IN %',
+    old.map(({ lane }) => lane),
+  );
 }
 
 export async function newestQueueId(connection: Connection): Promise<string | null> {

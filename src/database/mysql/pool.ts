@@ -10,7 +10,10 @@ import { ConnectionLost } from './errors.ts';
 
 /** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
 const TRUSTED_MS = 2000;
-const LOCK_WAIT_SECONDS = 10;
+/** No statement has to wait for rows of others but for a moment; what they keep for longer is skipped, or tried later. */
+const LOCK_WAIT_SECONDS = 2;
+/** Share of query_timeout_ms that a transaction may lie idle: a node that lives sends one statement after another. */
+const IDLE_SHARE = 1 / 3;
 
 interface Idle {
   connection: Connection;
@@ -50,7 +53,7 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     // transaction, those that follow must not stay on their own.
     initSql: [
       'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
-      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', autocommit = 0`,
+      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00', autocommit = 0`,
     ],
   };
   if (server.socket !== null) options.socketPath = server.socket;
@@ -63,6 +66,35 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     options.ssl = { ...ca, rejectUnauthorized: tls === 'verify' };
   }
   return options;
+}
+
+/** @param then statements done first. @throws what the connector says. */
+export async function openConnection(server: ServerConfig, then: string[] = []): Promise<Connection> {
+  const options = connectionOptions(server);
+  const initSql = [...(options.initSql as string[]), ...then];
+  const connection = await createConnection({ ...options, initSql });
+  connection.on('error', () => {}); // whoever holds it learns it from its own statement
+  try {
+    const limit = idleLimit(connection, server);
+    if (limit !== null) await connection.query(limit);
+  } catch (error) {
+    connection.destroy();
+    throw error;
+  }
+  return connection;
+}
+
+/**
+ * A node that hangs or is cut off inside a transaction keeps its locks until the server ends the connection: in its
+ * own time that is after eight hours. MySQL has no limit for transactions, and ends what is idle in any state; the
+ * pool opens another then.
+ */
+function idleLimit(connection: Connection, server: ServerConfig): string | null {
+  const seconds = Math.max(1, Math.ceil((server.query_timeout_ms * IDLE_SHARE) / 1000));
+  const { info } = connection;
+  if (!info) return null;
+  if (!info.isMariaDB()) return `SET SESSION wait_timeout = ${seconds}`;
+  return `SET SESSION idle_transaction_timeout = ${seconds}, net_write_timeout = ${seconds}`;
 }
 
 export class ConnectionPool {
@@ -100,9 +132,7 @@ export class ConnectionPool {
   async #connect(): Promise<Connection> {
     this.#open++;
     try {
-      const connection = await createConnection(connectionOptions(this.#server));
-      connection.on('error', () => {}); // whoever holds it learns it from its own statement
-      return connection;
+      return await openConnection(this.#server);
     } catch (error) {
       this.#open--;
       for (const { reject } of this.#waiting.splice(0)) reject(error);

@@ -38,8 +38,8 @@ const MAIL = 'UPDATE mails SET open_rows = ?, dead = ?, settled_at = ? WHERE id 
 type Values = (string | number | null)[];
 
 export interface Settled {
-  /** Per settlement: whether it was ours to settle. */
-  accepted: boolean[];
+  /** Per settlement: whether it was ours to settle; null: another transaction has the row. */
+  accepted: (boolean | null)[];
   erased: MailFacts[];
 }
 
@@ -49,6 +49,8 @@ export class SettleBatch {
   readonly #nowMs: number;
   readonly #rows = new Map<string, RowFacts>();
   readonly #mails = new Map<string, MailState>();
+  /** Rows ('queue id destination') that are there as their settlement says, and locked by another transaction. */
+  readonly #locked = new Set<string>();
   readonly #recipientUpdates: Values[] = [];
   readonly #rowUpdates: Values[] = [];
 
@@ -61,7 +63,7 @@ export class SettleBatch {
   async settle(settlements: readonly Settlement[]): Promise<Settled> {
     if (settlements.length === 0) return { accepted: [], erased: [] };
     await this.#lock(settlements);
-    const accepted: boolean[] = [];
+    const accepted: (boolean | null)[] = [];
     for (const settlement of settlements) accepted.push(await this.#settleOne(settlement));
     const erased: MailFacts[] = [];
     const mailUpdates: Values[] = [];
@@ -87,7 +89,10 @@ export class SettleBatch {
     return { accepted, erased };
   }
 
-  /** Reads the rows with their mails and keeps others from changing them. */
+  /**
+   * Reads the rows with their mails and keeps others from changing them. What another transaction has is left out:
+   * should its node hang, it keeps that row from us, and not the rest.
+   */
   async #lock(settlements: readonly Settlement[]): Promise<void> {
     const ids = [...new Set(settlements.map(({ queueId }) => queueId))].sort();
     const destinations = [...new Set(settlements.map(({ destination }) => destination))];
@@ -96,7 +101,7 @@ export class SettleBatch {
       this.#connection,
       `SELECT ${MAIL_FACTS}, o.destination, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead
        FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
-       WHERE o.mail_id IN % AND o.destination IN ${marks(destinations.length)} ORDER BY o.mail_id FOR UPDATE`,
+       WHERE o.mail_id IN % AND o.destination IN ${marks(destinations.length)} ORDER BY o.mail_id FOR UPDATE SKIP LOCKED`,
       ids,
       destinations,
     );
@@ -112,11 +117,29 @@ export class SettleBatch {
           erased: false,
         });
     }
+    const missing = settlements.filter((one) => !this.#rows.has(`${one.queueId} ${one.destination}`));
+    if (missing.length > 0) await this.#findLocked(missing);
+  }
+
+  /** Of those that were not to be had: which are there all the same. */
+  async #findLocked(missing: readonly Settlement[]): Promise<void> {
+    const found = await selectIn<{ id: string; destination: string; fence: number }>(
+      this.#connection,
+      "SELECT mail_id AS id, destination, fence FROM mail_outbox WHERE mail_id IN % AND state = 'SENDING'",
+      [...new Set(missing.map(({ queueId }) => queueId))],
+    );
+    const fences = new Map(found.map(({ id, destination, fence }) => [`${id} ${destination}`, fence]));
+    for (const { queueId, destination, fence } of missing) {
+      const key = `${queueId} ${destination}`;
+      if (fences.get(key) === fence) this.#locked.add(key);
+    }
   }
 
   /** @returns false when the row is not ours to settle any more. */
-  async #settleOne(settlement: Settlement): Promise<boolean> {
-    const row = this.#rows.get(`${settlement.queueId} ${settlement.destination}`);
+  async #settleOne(settlement: Settlement): Promise<boolean | null> {
+    const key = `${settlement.queueId} ${settlement.destination}`;
+    if (this.#locked.has(key)) return null;
+    const row = this.#rows.get(key);
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
     const mail = this.#mails.get(row.id) as MailState;
     let said = 0;
@@ -173,13 +196,29 @@ function countByWord({ groups }: Settlement): { settled: number; bounced: number
   return counts;
 }
 
+export interface Withdrawn {
+  erased: MailFacts[];
+  /** Another transaction has a row of theirs. */
+  later: string[];
+}
+
 /** Deletes messages whose session answered 451 while they were being committed. */
-export async function withdraw(connection: Connection, queueIds: readonly string[]): Promise<MailFacts[]> {
-  const mails = await selectIn<MailFacts>(
+export async function withdraw(connection: Connection, queueIds: readonly string[]): Promise<Withdrawn> {
+  if (queueIds.length === 0) return { erased: [], later: [] };
+  const locked = await selectIn<MailFacts>(
     connection,
-    `SELECT ${MAIL_FACTS} FROM mails m WHERE m.id IN % FOR UPDATE`,
+    `SELECT ${MAIL_FACTS} FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     WHERE o.mail_id IN % FOR UPDATE SKIP LOCKED`,
     queueIds,
   );
-  await eraseMails(connection, mails);
-  return mails;
+  const there = await selectIn<{ id: string; n: number }>(
+    connection,
+    'SELECT mail_id AS id, COUNT(*) AS n FROM mail_outbox WHERE mail_id IN % GROUP BY mail_id',
+    queueIds,
+  );
+  const parts = Map.groupBy(locked, ({ id }) => id);
+  const rowsOf = (id: string): MailFacts[] => parts.get(id) ?? [];
+  const erased = there.flatMap(({ id, n }) => (rowsOf(id).length === n ? rowsOf(id).slice(0, 1) : []));
+  await eraseMails(connection, erased);
+  return { erased, later: there.filter(({ id, n }) => rowsOf(id).length !== n).map(({ id }) => id) };
 }

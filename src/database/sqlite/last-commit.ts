@@ -33,7 +33,9 @@ export class LastCommit {
 
   write(token: string, result: CommitResult): void {
     const messages = encode(result.messages.map((fate) => fate === 'committed'));
-    this.#write.run(`${token} ${messages} ${encode(result.settlements)}`);
+    this.#write.run(
+      `${token} ${messages} ${encode(result.settlements.map((accepted) => accepted === true))}`,
+    );
   }
 
   read(token: string): CommitResult | null {

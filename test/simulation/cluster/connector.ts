@@ -107,7 +107,7 @@ interface Options {
 }
 
 export function createConnection({ port, connectTimeout, initSql }: Options): Promise<Connection> {
-  const autocommit = !initSql.some((sql) => sql.includes('autocommit = 0'));
+  const autocommit = !initSql.findLast((sql) => sql.includes('autocommit ='))?.includes('autocommit = 0');
   const owner = actor();
   const { network, servers } = processOf(owner).world;
   const server = servers[port - 10_000] as Server;

@@ -16,6 +16,7 @@ export function translated(sql: string): string[] {
       .replaceAll(/FORCE INDEX \(\w+\)/g, '')
       .replaceAll(/\bFOR UPDATE\b(\s+SKIP LOCKED)?/g, '')
       .replaceAll('STRAIGHT_JOIN', 'JOIN')
+      .replaceAll('CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)', 'server_ms()')
       .replace(/^\s*INSERT IGNORE/, 'INSERT OR IGNORE')
       .replace(/ON DUPLICATE KEY UPDATE/, 'ON CONFLICT DO UPDATE SET')
       .replaceAll(/\bVALUES\((\w+)\)/g, 'excluded.$1')

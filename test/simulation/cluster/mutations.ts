@@ -35,8 +35,8 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'renew does not extend': {
     file: 'database/mysql/leases.ts',
-    line: 'UPDATE mail_outbox SET due_at = ? WHERE mail_id IN',
-    becomes: 'UPDATE mail_outbox SET due_at = due_at + 0 * ? WHERE mail_id IN',
+    line: 'rows.slice(at, at + RENEW_ROWS), leaseUntilMs, owner);',
+    becomes: 'rows.slice(at, at + RENEW_ROWS), 0, owner);',
   },
   'a claim takes rows whose lease is not over': {
     file: 'database/mysql/claim.ts',

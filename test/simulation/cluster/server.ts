@@ -15,6 +15,8 @@ const SCRIPTS = readdirSync(MIGRATIONS)
 const LOCK_WAIT_MS = 10_000;
 /** A transaction whose connection says nothing for so long is rolled back (idle_transaction_timeout). */
 const IDLE_TRANSACTION_MS = 1200;
+/** A connection that holds a lock and says nothing for so long is ended (wait_timeout, as node-claim.ts sets it). */
+const WAIT_TIMEOUT_MS = 3000;
 
 export type Value = string | number | null;
 
@@ -53,6 +55,7 @@ export class Server {
   readonly id: number;
   readonly violations: string[] = [];
   readonly database = new DatabaseSync(':memory:');
+  readonly #locks = new Map<string, ServerSession>();
   up = true;
   paused = false;
   /** Share of statements in transactions that end in a deadlock. */
@@ -72,6 +75,7 @@ export class Server {
       this.violations.push(String(text));
       return null;
     });
+    this.database.function('server_ms', () => this.#clock.nowMs);
     this.database.exec(WATCH);
   }
 
@@ -138,7 +142,8 @@ export class Server {
       this.database.exec('ROLLBACK');
       request.answer(serverError(1213, 'ER_LOCK_DEADLOCK', 'Deadlock found', false), null);
       this.#free(session);
-    } else {
+    } else if (sql.startsWith('SELECT GET_LOCK')) this.#lock(session, request);
+    else {
       try {
         request.answer(null, this.#execute(request));
       } catch (error) {
@@ -147,6 +152,16 @@ export class Server {
         request.answer(serverError(1064, 'ER_PARSE_ERROR', text, false), null);
       }
     }
+  }
+
+  /** A name is of one session until that ends. */
+  #lock(session: ServerSession, { rows, answer }: Request): void {
+    const name = String(rows[0]?.[0]);
+    const holder = this.#locks.get(name) ?? session;
+    if (holder !== session && this.#clock.nowMs - holder.activeMs > WAIT_TIMEOUT_MS) this.end(holder);
+    const got = !holder.open || holder === session ? 1 : 0;
+    if (got === 1) this.#locks.set(name, session);
+    answer(null, [{ got }]);
   }
 
   #execute({ sql, rows }: Request): unknown {

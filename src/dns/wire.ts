@@ -1,9 +1,9 @@
 /**
- * DNS messages (RFC 1035, EDNS0 of RFC 6891) as far as delivery asks itself: one question out, its answers in. Pure; a
+ * DNS messages (RFC 1035, EDNS0 of RFC 6891): one question out, its answers in. Pure; a
  * reply is anybody's octets, so every length is checked and every pointer goes backwards.
  */
 
-export const DNS_TYPE = { A: 1, CNAME: 5, MX: 15, AAAA: 28, TLSA: 52 } as const;
+export const DNS_TYPE = { A: 1, CNAME: 5, PTR: 12, MX: 15, TXT: 16, AAAA: 28, TLSA: 52 } as const;
 export type DnsType = keyof typeof DNS_TYPE;
 
 export interface TlsaRecord {
@@ -15,7 +15,7 @@ export interface TlsaRecord {
 }
 
 export type DnsRecord = { name: string; ttl: number } & (
-  | { type: 'A' | 'AAAA' | 'CNAME'; value: string }
+  | { type: 'A' | 'AAAA' | 'CNAME' | 'PTR' | 'TXT'; value: string }
   | { type: 'MX'; preference: number; value: string }
   | { type: 'TLSA'; tlsa: TlsaRecord }
 );
@@ -43,19 +43,28 @@ const MAX_LABEL_BYTES = 63;
 const MAX_LABELS = 128;
 
 /**
- * A question, with AD and DO set: some resolvers say whether an answer is validated for the one, some for the other.
- * @returns null when DNS cannot carry the name.
+ * How a question is put. validated: with AD and DO set, since some resolvers say whether an answer is validated for the one,
+ * some for the other. edns: for answers of more than 512 octets. plain: for resolvers that know nothing newer.
  */
-export function encodeQuestion(id: number, name: string, type: DnsType): Buffer | null {
+export type QuestionForm = 'validated' | 'edns' | 'plain';
+
+/** @returns null when DNS cannot carry the name. */
+export function encodeQuestion(
+  id: number,
+  name: string,
+  type: DnsType,
+  form: QuestionForm = 'validated',
+): Buffer | null {
   const labels = name.replace(/\.$/, '').split('.');
   const bytes = labels.reduce((sum, label) => sum + 1 + Buffer.byteLength(label, 'latin1'), 1);
   if (bytes > MAX_NAME_BYTES || /[^\x21-\x7e]/.test(name)) return null;
   if (labels.some((label) => label.length === 0 || label.length > MAX_LABEL_BYTES)) return null;
-  const message = Buffer.alloc(HEADER_BYTES + bytes + 4 + 11);
+  const edns = form !== 'plain';
+  const message = Buffer.alloc(HEADER_BYTES + bytes + 4 + (edns ? 11 : 0));
   message.writeUInt16BE(id, 0);
-  message.writeUInt16BE(FLAG.recursion | FLAG.authentic, 2);
+  message.writeUInt16BE(form === 'validated' ? FLAG.recursion | FLAG.authentic : FLAG.recursion, 2);
   message.writeUInt16BE(1, 4); // one question
-  message.writeUInt16BE(1, 10); // one additional record, EDNS0
+  message.writeUInt16BE(edns ? 1 : 0, 10); // one additional record, EDNS0
   let at = HEADER_BYTES;
   for (const label of labels) {
     at = message.writeUInt8(label.length, at);
@@ -64,21 +73,59 @@ export function encodeQuestion(id: number, name: string, type: DnsType): Buffer 
   at = message.writeUInt8(0, at);
   at = message.writeUInt16BE(DNS_TYPE[type], at);
   at = message.writeUInt16BE(CLASS_IN, at);
+  if (!edns) return message;
   at = message.writeUInt8(0, at); // the root
   at = message.writeUInt16BE(TYPE_OPT, at);
   at = message.writeUInt16BE(UDP_BYTES, at);
-  message.writeUInt32BE(DO, at);
+  message.writeUInt32BE(form === 'validated' ? DO : 0, at);
   return message;
 }
+
+/** Code of a reply that cannot be read beyond its question. */
+export const DAMAGED = -1;
 
 /** @returns null when it is no reply, or damaged. Records of other types and classes are passed over. */
 export function decodeReply(bytes: Uint8Array): DnsReply | null {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const head = readHead(message);
+  return head === null ? null : readAnswers(message, head.reply, head.end);
+}
+
+/**
+ * The reply to the question of this id; null when these octets are none. One that is damaged, or has the code of a fault and
+ * no question, as some write it, is a reply nevertheless: waiting would bring no better one.
+ */
+export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsType): DnsReply | null {
+  const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (message.length < HEADER_BYTES || message.readUInt16BE(0) !== id) return null;
+  const head = readHead(message);
+  if (head === null) {
+    const flags = message.readUInt16BE(2);
+    const refused = (flags & FLAG.response) !== 0 && message.readUInt16BE(4) === 0 && !isAnswer(flags & 15);
+    const question = { name, type: DNS_TYPE[type] };
+    return refused
+      ? { id, truncated: false, authentic: false, code: flags & 15, question, answers: [] }
+      : null;
+  }
+  const { question } = head.reply;
+  if (question.name !== name.toLowerCase().replace(/\.$/, '') || question.type !== DNS_TYPE[type])
+    return null;
+  return readAnswers(message, head.reply, head.end) ?? { ...head.reply, answers: [], code: DAMAGED };
+}
+
+/** Whether a code says what is in DNS (NOERROR, NXDOMAIN); all others say that the resolver could not, or would not. */
+export function isAnswer(code: number): boolean {
+  return code === 0 || code === 3;
+}
+
+/** Header and question, and where what follows begins. */
+function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
   if (message.length < HEADER_BYTES) return null;
   const flags = message.readUInt16BE(2);
   if ((flags & FLAG.response) === 0 || message.readUInt16BE(4) !== 1) return null;
   const asked = readName(message, HEADER_BYTES);
   if (asked === null || asked.end + 4 > message.length) return null;
+  if (message.readUInt16BE(asked.end + 2) !== CLASS_IN) return null;
   const reply: DnsReply = {
     id: message.readUInt16BE(0),
     truncated: (flags & FLAG.truncated) !== 0,
@@ -87,8 +134,12 @@ export function decodeReply(bytes: Uint8Array): DnsReply | null {
     question: { name: asked.name, type: message.readUInt16BE(asked.end) },
     answers: [],
   };
-  if (message.readUInt16BE(asked.end + 2) !== CLASS_IN) return null;
-  let at = asked.end + 4;
+  return { reply, end: asked.end + 4 };
+}
+
+/** Adds the records; null when they are damaged. */
+function readAnswers(message: Buffer, reply: DnsReply, from: number): DnsReply | null {
+  let at = from;
   // What was cut off is asked for again over TCP.
   if (reply.truncated) return reply;
   for (let left = message.readUInt16BE(6); left > 0; left--) {
@@ -122,6 +173,13 @@ function readRecord(message: Buffer, type: number, from: number, end: number): C
       const target = readName(message, from);
       return target?.end === end ? { type: 'CNAME', value: target.name } : null;
     }
+    case DNS_TYPE.PTR: {
+      // Anybody's reverse zone may hold anything: what is no name is passed over.
+      const target = readName(message, from);
+      return target?.end === end ? { type: 'PTR', value: target.name } : 'other';
+    }
+    case DNS_TYPE.TXT:
+      return readText(message, from, end);
     case DNS_TYPE.MX: {
       const exchange = end - from > 2 ? readName(message, from + 2) : null;
       if (exchange?.end !== end) return null;
@@ -140,6 +198,18 @@ function readRecord(message: Buffer, type: number, from: number, end: number): C
     default:
       return 'other';
   }
+}
+
+/** The strings of a TXT record, joined. */
+function readText(message: Buffer, from: number, end: number): Content | null {
+  const strings: Buffer[] = [];
+  for (let at = from; at < end; ) {
+    const next = at + 1 + (message[at] as number);
+    if (next > end) return null;
+    strings.push(message.subarray(at + 1, next));
+    at = next;
+  }
+  return { type: 'TXT', value: Buffer.concat(strings).toString('utf8') };
 }
 
 function ipv6(message: Buffer, from: number): string {

@@ -1,0 +1,205 @@
+/**
+ * A process's claim to its node id on one server: a lock of the server, which ends with the connection that holds it,
+ * and a row that says who has it. Two processes of one id would give back each other's rows and make the same queue
+ * ids. The same connection asks for the server's time.
+ *
+ * Lives on the main thread, so it loads the connector only when it is used.
+ */
+import { createHash } from 'node:crypto';
+import type { Connection } from 'mariadb';
+import { RelayError } from '../../base/errors.ts';
+import type { ServerConfig } from '../../config/schema.ts';
+
+/** A life that was killed just now leaves its lock within this time. */
+const TAKE_WAIT_S = 3;
+const MIN_SILENCE_S = 3;
+
+export interface NodeClaimOptions {
+  server: ServerConfig;
+  node: string;
+  /** Of this process alone. */
+  life: string;
+  /** 'pid 123 on host.example.net' */
+  place: string;
+  leaseMs: number;
+  now(): number;
+}
+
+/** held: it is ours; away: nobody knows at the moment; lost: another has it. */
+export type ClaimState = 'held' | 'away' | 'lost';
+
+interface Life {
+  life: string;
+  place: string;
+  since: number;
+  seenAt: number;
+  nowMs: number;
+}
+
+/** Milliseconds since 1970 by the server's clock. Sessions have the time zone +00:00. */
+const SERVER_MS = 'CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)';
+
+export class NodeClaim {
+  state: ClaimState = 'away';
+  /** Who has the id, when it is not us. */
+  rival = '';
+  /** The server's clock less ours; null before it was measured. */
+  offsetMs: number | null = null;
+  readonly #options: NodeClaimOptions;
+  #connection: Connection | null = null;
+
+  constructor(options: NodeClaimOptions) {
+    this.#options = options;
+  }
+
+  /** At start. @throws RelayError 'already-running' when another life has the id, or the server's own. */
+  async take(): Promise<void> {
+    await this.#checkTables();
+    await this.#hold(TAKE_WAIT_S, true);
+    if (this.state !== 'held')
+      throw new RelayError(
+        'already-running',
+        `node_id "${this.#options.node}" ${this.rival}: give this node a node_id of its own; if that is an earlier life of this node, start it again after that time`,
+      );
+  }
+
+  async #checkTables(): Promise<void> {
+    const { server } = this.#options;
+    const { checkSchema } = await import('./schema.ts');
+    const { mysqlError } = await import('./errors.ts');
+    const { serverName, withTimeout } = await import('./pool.ts');
+    const name = serverName(server);
+    try {
+      await withTimeout(checkSchema(await this.#connect(), name), server.connection_timeout_ms);
+    } catch (error) {
+      this.#drop();
+      throw mysqlError(error, name);
+    }
+  }
+
+  /** Says that we are still here, and learns the server's time. Tries to get back what was lost. @throws RelayError */
+  async renew(): Promise<void> {
+    if (this.#connection?.isValid() !== true || this.state !== 'held') await this.#hold(0, false);
+    else
+      try {
+        await this.#seen(this.#connection);
+      } catch {
+        // The connection may have ended by itself; whether the server is there a new one tells.
+        await this.#hold(0, false);
+      }
+  }
+
+  async #hold(waitS: number, fresh: boolean): Promise<void> {
+    const { node, life, place, leaseMs, server } = this.#options;
+    const { mysqlError } = await import('./errors.ts');
+    const { serverName, withTimeout } = await import('./pool.ts');
+    try {
+      const connection = await this.#connect();
+      const limitMs = server.connection_timeout_ms + waitS * 1000;
+      const [locked] = await withTimeout(
+        connection.query<{ got: number | null }[]>('SELECT GET_LOCK(?, ?) AS got', [this.#lockName, waitS]),
+        limitMs,
+      );
+      const found = await withTimeout(this.#holder(connection), limitMs);
+      // Who lost its connection may find that another came and went meanwhile; it left the lock, and maybe its row.
+      const another = found !== null && found.life !== life && !fresh && found.seenAt + leaseMs > found.nowMs;
+      if (locked?.got !== 1 || another) {
+        this.#lost(found);
+        return;
+      }
+      await withTimeout(
+        connection.query(
+          `INSERT INTO relay_lives (node, life, place, since, seen_at) VALUES (?, ?, ?, ${SERVER_MS}, ${SERVER_MS})
+             ON DUPLICATE KEY UPDATE since = IF(life = VALUES(life), since, VALUES(since)),
+             life = VALUES(life), place = VALUES(place), seen_at = VALUES(seen_at)`,
+          [node, life, place],
+        ),
+        limitMs,
+      );
+      this.state = 'held';
+      this.rival = '';
+      await this.#seen(connection);
+    } catch (error) {
+      this.#drop();
+      if (this.state === 'held') this.state = 'away';
+      throw mysqlError(error, serverName(server));
+    }
+  }
+
+  async #connect(): Promise<Connection> {
+    if (this.#connection?.isValid()) return this.#connection;
+    this.#drop();
+    const { openConnection } = await import('./pool.ts');
+    const { server, leaseMs } = this.#options;
+    // Cut off, or standing still, we lose the lock as we lose our leases.
+    const silenceS = Math.max(MIN_SILENCE_S, Math.ceil(leaseMs / 1000));
+    this.#connection = await openConnection(server, [
+      `SET SESSION autocommit = 1, wait_timeout = ${silenceS}`,
+    ]);
+    return this.#connection;
+  }
+
+  /** Locks are the whole server's; a name has 64 characters at most. */
+  get #lockName(): string {
+    const { node, server } = this.#options;
+    return `protorelay-${createHash('sha256').update(`${server.database}\n${node}`).digest('hex').slice(0, 40)}`;
+  }
+
+  async #holder(connection: Connection): Promise<Life | null> {
+    const [row] = await connection.query<Life[]>(
+      `SELECT life, place, since, seen_at AS seenAt, ${SERVER_MS} AS nowMs FROM relay_lives WHERE node = ?`,
+      [this.#options.node],
+    );
+    return row ?? null;
+  }
+
+  async #seen(connection: Connection): Promise<void> {
+    const { node, life, server, now } = this.#options;
+    const { withTimeout } = await import('./pool.ts');
+    const askedMs = now();
+    const [{ affectedRows }, [time]] = await withTimeout(
+      Promise.all([
+        connection.query<{ affectedRows: number }>(
+          `UPDATE relay_lives SET seen_at = ${SERVER_MS} WHERE node = ? AND life = ?`,
+          [node, life],
+        ),
+        connection.query<{ nowMs: number }[]>(`SELECT ${SERVER_MS} AS nowMs`),
+      ]),
+      server.connection_timeout_ms,
+    );
+    if (time !== undefined) this.offsetMs = Math.round(time.nowMs - (askedMs + now()) / 2);
+    if (affectedRows === 0) this.#lost(await this.#holder(connection));
+  }
+
+  #lost(found: Life | null): void {
+    const { server, leaseMs } = this.#options;
+    this.#drop();
+    this.state = 'lost';
+    const until = found === null ? '' : `, its lease until ${isoOf(found.seenAt + leaseMs)}`;
+    const who = found === null ? 'a process not known' : `${found.place} since ${isoOf(found.since)}`;
+    this.rival = `is in use on ${server.socket ?? `${server.host}:${server.port}`}/${server.database} by ${who}${until}`;
+  }
+
+  #drop(): void {
+    this.#connection?.destroy();
+    this.#connection = null;
+  }
+
+  /** Gives the id back: the next life may begin at once. */
+  async release(): Promise<void> {
+    const connection = this.#connection;
+    this.#connection = null;
+    if (connection === null) return;
+    const { node, life, server } = this.#options;
+    const { withTimeout } = await import('./pool.ts');
+    try {
+      const gone = connection.query('DELETE FROM relay_lives WHERE node = ? AND life = ?', [node, life]);
+      await withTimeout(gone, server.connection_timeout_ms);
+      await connection.end();
+    } catch {
+      connection.destroy(); // the row tells of a life that is over; the lock is free
+    }
+  }
+}
+
+const isoOf = (ms: number): string => new Date(ms).toISOString();

@@ -1,0 +1,109 @@
+/**
+ * Keeps the process's claim to its node id on one shard: renewed now and then, which also finds out that an idle
+ * shard is away; said in the log when another has the id, and when it is ours again.
+ */
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+
+/** The claim itself (mysql/node-claim.ts). */
+export interface NodeClaim {
+  /** held: it is ours; away: nobody knows at the moment; lost: another has it. */
+  readonly state: 'held' | 'away' | 'lost';
+  /** Who has it, when it is not us. */
+  readonly rival: string;
+  /** @throws RelayError 'already-running' when another has it. */
+  take(): Promise<void>;
+  renew(): Promise<void>;
+  release(): Promise<void>;
+}
+
+export interface ShardClaimOptions {
+  shard: string;
+  /** null: of a relay that only looks. */
+  claim: NodeClaim | null;
+  renewMs: number;
+  log: Log;
+  now(): number;
+  /** Whether new mail may go to the shard has changed. */
+  changed(): void;
+}
+
+export class ShardClaim {
+  readonly #options: ShardClaimOptions;
+  #taken = false;
+  #renewing = false;
+  #renewAtMs = 0;
+  #said: NodeClaim['state'] = 'held';
+
+  constructor(options: ShardClaimOptions) {
+    this.#options = options;
+  }
+
+  /** Whether rows may be claimed: those leased to whoever has our node id are not ours to touch. */
+  get held(): boolean {
+    const { claim } = this.#options;
+    return claim === null || claim.state === 'held';
+  }
+
+  /** Another has our node id, and makes the same queue ids. */
+  get lost(): boolean {
+    return this.#options.claim?.state === 'lost';
+  }
+
+  /** @throws RelayError 'database-unavailable' when it is lost. */
+  checkNewMail(): void {
+    if (this.lost)
+      throw new RelayError(
+        'database-unavailable',
+        `shard ${this.#options.shard} takes no mail of ours: node_id ${this.#options.claim?.rival}`,
+      );
+  }
+
+  /** Once; rows of an earlier life are given back then, so it must be over. */
+  async take(): Promise<void> {
+    await this.#options.claim?.take();
+    this.#taken = true;
+  }
+
+  async renew(): Promise<void> {
+    if (!this.#taken) return;
+    try {
+      await this.#options.claim?.renew();
+    } finally {
+      this.#say();
+    }
+  }
+
+  /** Called a few times a second. @param watch does the work, and learns from it whether the shard is there. */
+  look(watch: (work: () => Promise<void>) => Promise<void>): void {
+    const { claim, now, renewMs } = this.#options;
+    if (claim === null || !this.#taken || this.#renewing) return;
+    const waitsMs = this.#renewAtMs - now();
+    if (claim.state !== 'away' && waitsMs > 0 && waitsMs <= renewMs) return;
+    this.#renewing = true;
+    this.#renewAtMs = now() + renewMs;
+    const done = (): void => {
+      this.#renewing = false;
+    };
+    watch(() => this.renew()).then(done, done);
+  }
+
+  #say(): void {
+    const { claim, log, shard, changed } = this.#options;
+    if (claim === null || claim.state === 'away' || claim.state === this.#said) return;
+    this.#said = claim.state;
+    if (claim.state === 'held') log.info('node.id-regained', { shard });
+    else
+      log.error('node.id-lost', {
+        shard,
+        error: `node_id ${claim.rival}`,
+        advice:
+          'give each node a node_id of its own and restart it: until then it takes no mail of this shard',
+      });
+    changed();
+  }
+
+  async release(): Promise<void> {
+    await this.#options.claim?.release();
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Questions and answers on the wire. Over UDP a socket serves some questions and is closed when the last of them is
+ * answered; over TCP each has a connection of its own. Whatever else arrives is passed over until time is up.
+ */
+import { randomInt } from 'node:crypto';
+import { createSocket, type Socket } from 'node:dgram';
+import { connect, isIPv6 } from 'node:net';
+
+export interface Server {
+  address: string;
+  port: number;
+}
+
+export interface Question<T> {
+  /** The first two octets are for the id. */
+  bytes: Buffer;
+  /** The answer, or null when it is none of this question's. */
+  read(bytes: Uint8Array, id: number): T | null;
+  timeoutMs: number;
+  /** Asked from a port of its own, which nobody can foretell. */
+  alone: boolean;
+}
+
+/** Questions that one UDP socket serves: sockets are few in a burst, and none is known for long. */
+const MAX_SHARED = 64;
+
+interface Pending {
+  read(bytes: Uint8Array): boolean;
+  fail(error: Error): void;
+}
+
+const late = (): Error => Object.assign(new Error('no answer in time'), { code: 'ETIMEOUT' });
+
+/** Asks one server over UDP. */
+export class UdpWay {
+  readonly #server: Server;
+  #shared: UdpSocket | null = null;
+
+  constructor(server: Server) {
+    this.#server = server;
+  }
+
+  /** @throws Error with the code ETIMEOUT, or of the system. */
+  ask<T>(question: Question<T>): Promise<T> {
+    if (question.alone) return new UdpSocket(this.#server, 1).ask(question);
+    if (this.#shared === null || !this.#shared.hasRoom)
+      this.#shared = new UdpSocket(this.#server, MAX_SHARED);
+    return this.#shared.ask(question);
+  }
+}
+
+/** The socket is connected: the kernel passes on only what comes from the server's address and port. */
+class UdpSocket {
+  readonly #socket: Socket;
+  readonly #pending = new Map<number, Pending>();
+  #places: number;
+  #closed = false;
+  /** Until the socket is connected. */
+  #unsent: Buffer[] | null = [];
+
+  constructor({ address, port }: Server, places: number) {
+    this.#places = places;
+    this.#socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
+    this.#socket.on('error', (error) => this.#fail(error));
+    this.#socket.on('message', (bytes) => {
+      if (bytes.length >= 2) this.#pending.get(bytes.readUInt16BE(0))?.read(bytes);
+    });
+    this.#socket.on('connect', () => {
+      if (this.#closed) return;
+      for (const bytes of this.#unsent ?? []) this.#socket.send(bytes);
+      this.#unsent = null;
+    });
+    // Without a callback, which would be told of a failure instead of 'error'.
+    this.#socket.connect(port, address);
+  }
+
+  get hasRoom(): boolean {
+    return this.#places > 0 && !this.#closed;
+  }
+
+  ask<T>({ bytes, read, timeoutMs }: Question<T>): Promise<T> {
+    this.#places--;
+    let id = randomInt(65_536);
+    while (this.#pending.has(id)) id = randomInt(65_536);
+    const ours = Buffer.from(bytes);
+    ours.writeUInt16BE(id, 0);
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        clearTimeout(timer);
+        this.#pending.delete(id);
+        if (this.#pending.size === 0) this.#close();
+      };
+      const fail = (error: Error): void => {
+        end();
+        reject(error);
+      };
+      const timer = setTimeout(() => fail(late()), timeoutMs);
+      this.#pending.set(id, {
+        fail,
+        read(answer) {
+          const found = read(answer, id);
+          if (found === null) return false;
+          end();
+          resolve(found);
+          return true;
+        },
+      });
+      if (this.#unsent === null) this.#socket.send(ours);
+      else this.#unsent.push(ours);
+    });
+  }
+
+  #fail(error: Error): void {
+    for (const { fail } of [...this.#pending.values()]) fail(error);
+    this.#close();
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#socket.close();
+  }
+}
+
+/** @throws Error with the code ETIMEOUT, or of the system. */
+export function askOverTcp<T>(server: Server, { bytes, read, timeoutMs }: Question<T>): Promise<T> {
+  const id = randomInt(65_536);
+  const framed = Buffer.alloc(2 + bytes.length);
+  framed.writeUInt16BE(bytes.length);
+  bytes.copy(framed, 2);
+  framed.writeUInt16BE(id, 2);
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: server.address, port: server.port });
+    const end = (settle: () => void): void => {
+      clearTimeout(timer);
+      socket.destroy();
+      settle();
+    };
+    const timer = setTimeout(() => end(() => reject(late())), timeoutMs);
+    let gathered = Buffer.alloc(0);
+    socket.on('error', (error) => end(() => reject(error)));
+    socket.on('close', () => end(() => reject(new Error('the resolver closed the connection'))));
+    socket.on('data', (more) => {
+      gathered = Buffer.concat([gathered, more]);
+      if (gathered.length < 2 || gathered.length < 2 + gathered.readUInt16BE(0)) return;
+      const answer = read(gathered.subarray(2, 2 + gathered.readUInt16BE(0)), id);
+      end(() =>
+        answer === null ? reject(new Error('the resolver answered something else')) : resolve(answer),
+      );
+    });
+    socket.write(framed);
+  });
+}

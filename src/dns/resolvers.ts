@@ -1,0 +1,172 @@
+/**
+ * The resolvers of the config, or of the system, as one that answers: everything that looks names up asks here. Only
+ * NOERROR and NXDOMAIN are answers. Whatever else a resolver says (SERVFAIL, REFUSED, NOTIMP, FORMERR …), silence,
+ * damage, and an answer cut short that cannot be had over TCP, is a fault of that resolver, and the next one is asked; a
+ * fault is told only when all of them had one. c-ares, which node:dns uses, believes the first that says anything.
+ */
+import { getServers } from 'node:dns';
+import type { Config } from '../config/schema.ts';
+import { askOverTcp, type Question, type Server, UdpWay } from './exchange.ts';
+import {
+  DAMAGED,
+  type DnsReply,
+  type DnsType,
+  encodeQuestion,
+  isAnswer,
+  type QuestionForm,
+  replyTo,
+} from './wire.ts';
+
+type Rules = Pick<Config['dns'], 'servers' | 'timeout_ms' | 'tries'>;
+
+/** The next resolver is asked beside one that is silent for so long. */
+const IMPATIENT_MS = 1000;
+/** One that was silent, or refuses us, is asked after the others for so long. */
+const SHUNNED_MS = 30_000;
+
+const CODES: Record<number, string> = {
+  [DAMAGED]: 'EBADRESP',
+  1: 'FORMERR',
+  2: 'SERVFAIL',
+  4: 'NOTIMP',
+  5: 'REFUSED',
+};
+
+class Resolver {
+  readonly server: Server;
+  readonly #udp: UdpWay;
+  shunnedUntilMs = 0;
+
+  constructor(server: Server) {
+    this.server = server;
+    this.#udp = new UdpWay(server);
+  }
+
+  /** @throws Error as exchange.ts has it. */
+  async ask(question: Question<DnsReply>): Promise<DnsReply> {
+    const reply = await this.#udp.ask(question);
+    return reply.truncated ? askOverTcp(this.server, question) : reply;
+  }
+}
+
+interface Fault {
+  detail: string;
+  /** Nothing came: the next try may be answered. */
+  silent: boolean;
+}
+
+export class Resolvers {
+  readonly #rules: Rules;
+  readonly #resolvers: Resolver[];
+
+  constructor(rules: Rules, systemServers: () => string[] = getServers) {
+    this.#rules = rules;
+    const servers = rules.servers.length > 0 ? rules.servers : systemServers();
+    this.#resolvers = servers.map((text) => new Resolver(serverOf(text)));
+  }
+
+  /**
+   * @param validated with what says whether the answer is validated, and from a port of its own.
+   * @returns the reply, of NOERROR or NXDOMAIN; what is wrong with the resolvers; null when DNS cannot carry the name.
+   */
+  async ask(name: string, type: DnsType, validated = false): Promise<DnsReply | string | null> {
+    if (encodeQuestion(0, name, type) === null) return null;
+    let left = this.#inOrder();
+    if (left.length === 0) return 'no resolver (dns.servers)';
+    const details = new Map<Resolver, string>();
+    for (let round = 0; round < this.#rules.tries && left.length > 0; round++) {
+      const silent: Resolver[] = [];
+      // Things on the way that drop EDNS leave a silence.
+      const form = validated ? 'validated' : round === 0 ? 'edns' : 'plain';
+      const reply = await this.#round(left, { name, type, form }, (resolver, fault) => {
+        details.set(resolver, fault.detail);
+        if (fault.silent) silent.push(resolver);
+      });
+      if (reply !== null) return reply;
+      left = silent;
+    }
+    return [...new Set(details.values())].join(', ');
+  }
+
+  /** In the order of the config, those that did not answer lately last. */
+  #inOrder(): Resolver[] {
+    const nowMs = performance.now();
+    const isShunned = ({ shunnedUntilMs }: Resolver): number => (shunnedUntilMs > nowMs ? 1 : 0);
+    return [...this.#resolvers].sort((one, other) => isShunned(one) - isShunned(other));
+  }
+
+  /** Asks one after another until one answers; of one that is silent the end is not waited for. */
+  #round(
+    resolvers: readonly Resolver[],
+    asked: Asked,
+    failed: (resolver: Resolver, fault: Fault) => void,
+  ): Promise<DnsReply | null> {
+    const impatientMs = Math.min(IMPATIENT_MS, this.#rules.timeout_ms / 2);
+    return new Promise((resolve) => {
+      let next = 0;
+      let open = 0;
+      let timer: NodeJS.Timeout | undefined;
+      const end = (reply: DnsReply | null): void => {
+        clearTimeout(timer);
+        next = Number.POSITIVE_INFINITY;
+        resolve(reply);
+      };
+      const start = (): void => {
+        clearTimeout(timer);
+        const resolver = resolvers[next++];
+        if (resolver === undefined) return;
+        open++;
+        if (next < resolvers.length) timer = setTimeout(start, impatientMs);
+        void this.#one(resolver, asked).then((found) => {
+          open--;
+          if (next === Number.POSITIVE_INFINITY) return;
+          if (!('detail' in found)) {
+            end(found);
+            return;
+          }
+          failed(resolver, found);
+          if (next < resolvers.length) start();
+          else if (open === 0) end(null);
+        });
+      };
+      start();
+    });
+  }
+
+  async #one(resolver: Resolver, asked: Asked): Promise<DnsReply | Fault> {
+    const { name, type, form } = asked;
+    const { timeout_ms: timeoutMs } = this.#rules;
+    const question: Question<DnsReply> = {
+      bytes: encodeQuestion(0, name, type, form) as Buffer,
+      read: (bytes, id) => replyTo(bytes, id, name, type),
+      timeoutMs,
+      alone: form === 'validated',
+    };
+    try {
+      let reply = await resolver.ask(question);
+      // What knows no EDNS says so in one of these ways (RFC 6891 §7).
+      if (form === 'edns' && (reply.code === 1 || reply.code === 4))
+        reply = await resolver.ask({ ...question, bytes: encodeQuestion(0, name, type, 'plain') as Buffer });
+      resolver.shunnedUntilMs = reply.code === 5 ? performance.now() + SHUNNED_MS : 0;
+      if (isAnswer(reply.code)) return reply;
+      return { detail: CODES[reply.code] ?? `code ${reply.code}`, silent: false };
+    } catch (error) {
+      resolver.shunnedUntilMs = performance.now() + SHUNNED_MS;
+      const { code, message } = error as NodeJS.ErrnoException;
+      return { detail: code ?? message, silent: true };
+    }
+  }
+}
+
+interface Asked {
+  name: string;
+  type: DnsType;
+  form: QuestionForm;
+}
+
+/** '192.0.2.1', '192.0.2.1:53', '2001:db8::1', '[2001:db8::1]:53' */
+function serverOf(text: string): Server {
+  const [, six, four, port] =
+    /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? /^(.+)()()$/.exec(text) ?? [];
+  return { address: (six || four) ?? text, port: port === undefined || port === '' ? 53 : Number(port) };
+}

@@ -1,0 +1,179 @@
+/**
+ * What a node that hangs or is cut off inside a transaction does to the others: it keeps its own rows until the server
+ * ends the connection, and nothing else, at whichever statement it stood still.
+ */
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Settlement } from '../../src/database/database.ts';
+import { migrate } from '../../src/database/mysql/schema.ts';
+import { delivered, QueueFixture } from '../persistence/fixture.ts';
+import { CommitProxy } from '../services/commit-proxy.ts';
+import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
+
+/** A third of it is what the server lets a transaction lie idle: 1 s. */
+const QUERY_TIMEOUT_MS = 3000;
+/** A healthy node waits no longer for anything, however many hang. */
+const SOON_MS = 1500;
+/** Statements of the commit below, and some more. */
+const STATEMENTS = 14;
+
+describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb() }, () => {
+  let server: MariaDb;
+  let access: DatabaseAccess;
+
+  before(async () => {
+    server = await MariaDb.start();
+    access = await server.createDatabase();
+    await migrate(serverConfig(server.admin(access)), 0);
+  });
+  after(() => server?.close());
+  beforeEach(() => server.empty(access));
+
+  const open = (name: string, port: number): QueueFixture =>
+    new QueueFixture({
+      node_id: name,
+      database: {
+        driver: 'mysql',
+        ...access,
+        port,
+        connection_timeout_ms: 2000,
+        query_timeout_ms: QUERY_TIMEOUT_MS,
+      },
+      storage: { provider: 'local' },
+    });
+  const settlement = (queueId: string): Settlement => ({
+    queueId,
+    destination: 'one.test',
+    fence: 1,
+    attempts: 1,
+    groups: [delivered([0])],
+    retryAtMs: null,
+    delayNotified: false,
+  });
+  async function soon<T>(what: string, work: Promise<T>): Promise<T> {
+    const sinceMs = Date.now();
+    const value = await work;
+    assert.ok(Date.now() - sinceMs < SOON_MS, `${what} took ${Date.now() - sinceMs} ms`);
+    return value;
+  }
+
+  it('holds up nobody, and its rows are free within a third of query_timeout_ms', async (t) => {
+    const other = open('other', server.port);
+    t.after(() => other.close());
+    const rows: string[] = [];
+    let sequence = 0;
+    // All in one queue: their ids must differ.
+    const nextId = (): string => `06dk1000000${(sequence++).toString(16).padStart(4, '0')}`;
+    const add = async (queue: QueueFixture, state: 'SENDING' | 'PENDING' = 'SENDING'): Promise<string> => {
+      const message = queue.message(['u@one.test']);
+      message.queueId = nextId();
+      await queue.database.commit(queue.batch({ messages: [queue.plan(message, state)] }));
+      return message.queueId;
+    };
+    const nodes: { queue: QueueFixture; proxy: CommitProxy; row: string }[] = [];
+    for (let at = 1; at <= STATEMENTS; at++) {
+      const proxy = await CommitProxy.start(server.port);
+      const queue = open(`hung${at}`, proxy.port);
+      nodes.push({ queue, proxy, row: await add(queue) });
+    }
+    const hung = nodes.map(({ queue, proxy, row }, i) => {
+      rows.push(row);
+      const message = queue.message(['new@two.test']);
+      message.queueId = nextId();
+      proxy.freezeAfter = i + 1;
+      const batch = queue.batch({ settlements: [settlement(row)], messages: [queue.plan(message)] });
+      let over = false;
+      const commit = queue.database.commit(batch).then(
+        () => {
+          over = true;
+        },
+        () => {},
+      );
+      return { queue, proxy, commit, stopped: () => proxy.frozen || over };
+    });
+    t.after(async () => {
+      for (const { proxy } of hung) proxy.freezeAfter = null;
+      await Promise.all(hung.map(({ commit }) => commit));
+      for (const { queue, proxy } of hung) {
+        await queue.close();
+        await proxy.close();
+      }
+    });
+    for (const untilMs = Date.now() + 5000; !hung.every(({ stopped }) => stopped()); await sleep(5))
+      assert.ok(Date.now() < untilMs, 'the nodes do not stand still');
+    const frozen = hung.filter(({ proxy }) => proxy.frozen).length;
+    assert.ok(
+      frozen >= 7 && frozen < STATEMENTS,
+      `${frozen} stand still: each statement, and no more, is to be met`,
+    );
+
+    const mine = await soon('a new message', add(other));
+    const waits = await soon('a message for whoever claims it', add(other, 'PENDING'));
+    const batch = other.batch({ settlements: [mine, ...rows].map(settlement) });
+    const { settlements } = await soon('a batch with rows of all of them', other.database.commit(batch));
+    assert.equal(settlements[0], true, 'the rest is settled');
+    assert.ok(settlements.includes(null), 'some rows are locked');
+    const request = {
+      destination: 'one.test',
+      limit: 50,
+      maxRecipients: 50,
+      nowMs: 2000,
+      leaseUntilMs: 62_000,
+    };
+    const { jobs } = await soon('a claim', other.database.claim(request));
+    assert.deepEqual(
+      jobs.map(({ queueId }) => queueId),
+      [waits],
+    );
+    const renewed = await soon(
+      'renewing',
+      other.database.renew([{ queueId: waits, destination: 'one.test' }], 90_000),
+    );
+    assert.equal(renewed, 1);
+    await soon('recovery', other.database.recover(3000));
+    await soon('a probe', other.database.ping());
+    await soon('a look for due work', other.database.due(5000));
+    const slot = { slot: 1, node: 'other', nowMs: 90_000_000, staleBeforeMs: 0 };
+    assert.equal(await soon('its number', other.database.enroll(slot)), true);
+
+    // A row whose batch was committed is gone, or settled; the others are to be had.
+    const left = rows.filter((_, i) => settlements[i + 1] === null);
+    for (const untilMs = Date.now() + QUERY_TIMEOUT_MS; ; await sleep(50)) {
+      const again = await other.database.commit(other.batch({ settlements: left.map(settlement) }));
+      if (!again.settlements.includes(null)) break;
+      assert.ok(Date.now() < untilMs, 'a row is still locked');
+    }
+  });
+
+  it('a lease that another transaction has at the moment is ours all the same', async (t) => {
+    const queue = open('a', server.port);
+    const other = await server.connect(access.database);
+    t.after(async () => {
+      await other.end();
+      await queue.close();
+    });
+    const [locked, free] = [
+      await queue.add(['a@one.test'], 'SENDING'),
+      await queue.add(['b@one.test'], 'SENDING'),
+    ];
+    await other.query('START TRANSACTION');
+    await other.query('SELECT * FROM mail_outbox WHERE mail_id = ? FOR UPDATE', [locked]);
+    const keys = [locked, free].map((queueId) => ({ queueId, destination: 'one.test' }));
+    assert.equal(await soon('renewing', queue.database.renew(keys, 70_000)), 2);
+    const due = await server.query<{ due: bigint }[]>(
+      `SELECT due_at AS due FROM ${access.database}.mail_outbox ORDER BY mail_id`,
+    );
+    assert.equal(Number(due[1]?.due), 70_000);
+    // A message withdrawn meanwhile stays for the next try.
+    const { withdrawLater } = await soon(
+      'a withdrawal',
+      queue.database.commit(queue.batch({ withdrawals: [locked, free] })),
+    );
+    assert.deepEqual(withdrawLater, [locked]);
+    await other.query('ROLLBACK');
+    const again = await queue.database.commit(queue.batch({ withdrawals: [locked] }));
+    assert.equal(again.withdrawLater, undefined);
+    assert.equal((await queue.database.stats()).mails, 0);
+  });
+});

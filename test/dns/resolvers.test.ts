@@ -1,0 +1,141 @@
+/** Several resolvers, some with a fault: real servers over UDP and TCP, every kind of question. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { after, before, test } from 'node:test';
+import { type Config, configSchema } from '../../src/config/schema.ts';
+import { Dns } from '../../src/delivery/dns.ts';
+import { ValidatedDns } from '../../src/delivery/validated-dns.ts';
+import { Resolvers } from '../../src/dns/resolvers.ts';
+import { PolicyDns } from '../../src/policy/dns.ts';
+import { DNS_FAULTS, type DnsFault, DnsServer } from '../support/dns-server.ts';
+
+const HEX = 'ab'.repeat(32);
+const NAMES = {
+  'm.test': { MX: [[1, 'a.test']] as [number, string][], TXT: ['v=STSv1; id=1'] },
+  'a.test': { A: ['192.0.2.1'], AAAA: ['2001:db8::1'] },
+  '1.2.0.192.in-addr.arpa': { PTR: ['a.test'] },
+  '1.2.0.192.list.test': { A: ['127.0.0.2'] },
+  '_25._tcp.a.test': { TLSA: [[3, 1, 1, HEX]] as [number, number, number, string][] },
+  'alias.test': { CNAME: 'a.test' },
+};
+
+type Ask = (rules: Config['dns']) => Promise<unknown>;
+/** Each kind of look-up that the relay does, and what it finds. */
+const LOOKUPS: Record<string, [ask: Ask, found: string]> = {
+  'MX of delivery': [(rules) => new Dns(rules).mx('m.test'), 'a.test'],
+  'A of delivery': [(rules) => new Dns(rules).addresses('a.test', 4), '192.0.2.1'],
+  'AAAA of delivery': [(rules) => new Dns(rules).addresses('a.test', 6), '2001:db8::1'],
+  'an alias of delivery': [(rules) => new Dns(rules).addresses('alias.test', 4), '192.0.2.1'],
+  'TXT of MTA-STS and TLS reports': [(rules) => new Dns(rules).txt('m.test'), 'v=STSv1; id=1'],
+  'MX with DANE': [(rules) => new ValidatedDns({ rules }).mx('m.test'), 'a.test'],
+  'A with DANE': [(rules) => new ValidatedDns({ rules }).addresses('a.test', 4), '192.0.2.1'],
+  TLSA: [(rules) => new ValidatedDns({ rules }).tlsa('_25._tcp.a.test'), HEX],
+  CNAME: [(rules) => new ValidatedDns({ rules }).alias('alias.test'), 'a.test'],
+  'PTR of the policy': [
+    async (rules) => new PolicyDns(rules).ask('PTR', '1.2.0.192.in-addr.arpa', 4000),
+    'a.test',
+  ],
+  'a DNS list': [async (rules) => new PolicyDns(rules).ask('A', '1.2.0.192.list.test', 4000), '127.0.0.2'],
+  'MX of the policy': [async (rules) => new PolicyDns(rules).ask('MX', 'm.test', 4000), 'a.test'],
+  'AAAA of the policy': [async (rules) => new PolicyDns(rules).ask('AAAA', 'a.test', 4000), '2001:db8::1'],
+};
+
+const faulty = new Map<string, DnsServer>();
+let good: DnsServer;
+let nobody: string;
+
+before(async () => {
+  good = await DnsServer.start(NAMES);
+  for (const fault of DNS_FAULTS) {
+    if (fault === 'NXDOMAIN' || fault === 'truncate') continue;
+    const names = Object.fromEntries(Object.entries(NAMES).map(([name, all]) => [name, { ...all, fault }]));
+    faulty.set(fault, await DnsServer.start(names as Record<string, { fault: DnsFault }>));
+  }
+  const place = createServer().listen(0, '127.0.0.1');
+  await once(place, 'listening');
+  nobody = `127.0.0.1:${(place.address() as { port: number }).port}`;
+  place.close();
+});
+
+after(async () => {
+  await Promise.all([good, ...faulty.values()].map((server) => server?.stop()));
+});
+
+const rulesOf = (...servers: string[]): Config['dns'] =>
+  configSchema.parse({ dns: { servers, timeout_ms: 500, tries: 1 } }).dns;
+
+test('whatever is wrong with the first resolver, the second is asked, for every kind of look-up', async () => {
+  const places = [['nobody there', nobody], ...[...faulty].map(([name, { address }]) => [name, address])];
+  const check = async (lookup: string, name: string, address: string): Promise<void> => {
+    const [ask, found] = LOOKUPS[lookup] as [Ask, string];
+    const answer = JSON.stringify(await ask(rulesOf(address, good.address)));
+    assert.ok(answer.includes(`"${found}"`), `${lookup}, ${name}: ${answer}`);
+    const alone = await ask(rulesOf(address));
+    const temporary = alone === null || (alone as { kind: string }).kind === 'temporary';
+    assert.ok(temporary, `${lookup}, ${name} alone is a temporary failure: ${JSON.stringify(alone)}`);
+  };
+  const pairs = places.flatMap((place) => Object.keys(LOOKUPS).map((lookup) => [lookup, ...place]));
+  await Promise.all(pairs.map(([lookup, name, address]) => check(`${lookup}`, `${name}`, `${address}`)));
+});
+
+test('NXDOMAIN and an empty answer are answers: nobody else is asked', async () => {
+  const other = await DnsServer.start({});
+  const dns = new Dns(rulesOf(other.address, good.address));
+  const before = good.queries.length;
+  assert.deepEqual(await dns.mx('m.test'), { kind: 'no-name' });
+  other.set('m.test', { A: ['192.0.2.9'] });
+  assert.deepEqual(await dns.addresses('m.test', 6), { kind: 'no-record' });
+  assert.equal(good.queries.length, before);
+  await other.stop();
+});
+
+test('a silent resolver is asked after the others from then on, and each is named once all have failed', async () => {
+  const silent = faulty.get('timeout') as DnsServer;
+  const refusing = faulty.get('REFUSED') as DnsServer;
+  const resolvers = new Resolvers(rulesOf(silent.address, good.address));
+  const asked = silent.queries.length;
+  for (let i = 0; i < 3; i++) assert.equal(typeof (await resolvers.ask('a.test', 'A')), 'object');
+  // The first question is still open when the second is asked: its end is what tells.
+  await new Promise((done) => setTimeout(done, 500));
+  const known = silent.queries.length;
+  for (let i = 0; i < 3; i++) assert.equal(typeof (await resolvers.ask('a.test', 'A')), 'object');
+  assert.ok(known > asked);
+  assert.equal(silent.queries.length, known, 'not asked again');
+  const all = await new Resolvers(rulesOf(silent.address, refusing.address)).ask('a.test', 'A');
+  assert.deepEqual(new Set(String(all).split(', ')), new Set(['REFUSED', 'ETIMEOUT']));
+});
+
+test('tries: only who was silent is asked again', async () => {
+  const silent = faulty.get('timeout') as DnsServer;
+  const failing = faulty.get('SERVFAIL') as DnsServer;
+  const [before, others] = [silent.asked('A a.test'), failing.asked('A a.test')];
+  const rules = { ...rulesOf(failing.address, silent.address), timeout_ms: 60, tries: 3 };
+  await new Resolvers(rules).ask('a.test', 'A');
+  assert.equal(silent.asked('A a.test') - before, 3);
+  assert.equal(failing.asked('A a.test') - others, 1);
+});
+
+test('a resolver that knows no EDNS is asked without', async () => {
+  for (const fault of ['FORMERR', 'NOTIMP'] as const) {
+    const old = await DnsServer.start({ 'a.test': { A: ['192.0.2.5'], withoutEdns: fault } });
+    const answer = await new Dns(rulesOf(old.address)).addresses('a.test', 4);
+    assert.deepEqual(answer, { kind: 'found', records: ['192.0.2.5'] });
+    await old.stop();
+  }
+});
+
+test('two hundred questions at a time share few sockets, and each gets its own answer', async () => {
+  const names = Object.fromEntries(
+    Array.from({ length: 200 }, (_, i) => [`n${i}.test`, { A: [`10.0.0.${i}`] }]),
+  );
+  const many = await DnsServer.start(names);
+  const resolvers = new Resolvers({ ...rulesOf(many.address), timeout_ms: 5000, tries: 2 });
+  const replies = await Promise.all(Object.keys(names).map((name) => resolvers.ask(name, 'A')));
+  for (const [i, reply] of replies.entries()) {
+    assert.ok(reply !== null && typeof reply === 'object', `${i}: ${reply}`);
+    assert.equal((reply.answers[0] as { value: string }).value, `10.0.0.${i}`);
+  }
+  assert.ok(many.ports.size <= 20, `${many.ports.size} sockets`);
+  await many.stop();
+});
