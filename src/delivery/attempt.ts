@@ -154,8 +154,11 @@ export class Attempt {
   /** Recipients of a transaction that came to nothing: offered again, before the others. */
   again(positions: readonly number[]): void {
     const rest = this.todo.slice(this.cursor);
+    // Those called too many are in the rest already.
+    const there = new Set(rest);
     this.todo.length = 0;
-    for (const position of positions) if (this.#state(position) === OPEN) this.todo.push(position);
+    for (const position of positions)
+      if (this.#state(position) === OPEN && !there.has(position)) this.todo.push(position);
     for (const position of rest) this.todo.push(position);
     this.cursor = 0;
   }

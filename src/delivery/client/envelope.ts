@@ -71,6 +71,8 @@ export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean
     rcptReplied: 0,
     dataSent: false,
     accepted: [],
+    mailRefusal: null,
+    refusals: null,
     tooMany: null,
     tooManyReply: null,
   };
@@ -260,11 +262,8 @@ function mailReply(
   if (reply !== null && code >= 400) {
     if (session.transactions > 1 && lostTrack(session, reply, 'MAIL')) return;
     transaction.refused = true;
-    const outcome = session.judge(reply, 'MAIL');
-    transaction.attempt.applyRest(outcome);
-    // A host that takes nothing from us keeps no mail from those that do.
-    if (outcome.kind === 'deferred' && !session.proven && session.owner.hasOthers(session))
-      session.retiring = true;
+    if (transaction.rcptSent > 0) transaction.mailRefusal = reply;
+    else refuseAll(session, transaction, reply);
     if (transaction.rcptSent === 0) {
       endTransaction(session, transaction);
       return;
@@ -281,6 +280,11 @@ function rcptReply(
   reply: PeerReply | null,
 ): void {
   if (strange(session, code, reply, 'to RCPT')) return;
+  if (transaction.refused && code < 300) {
+    const detail = `${session.peer} refused MAIL and took RCPT`;
+    session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+    return;
+  }
   if (reply !== null && !transaction.refused && code >= 400 && lostTrack(session, reply, 'RCPT')) return;
   const position = transaction.attempt.todo[transaction.from + transaction.rcptReplied++] as number;
   if (!transaction.refused) {
@@ -289,7 +293,10 @@ function rcptReply(
       transaction.tooMany ??= [];
       transaction.tooMany.push(position);
       transaction.tooManyReply = reply;
-    } else transaction.attempt.applyByReply(position, reply, (one) => session.judge(one, 'RCPT'));
+    } else if (session.offered.pipelining) {
+      transaction.refusals ??= [];
+      transaction.refusals.push({ position, reply });
+    } else refuseRecipient(session, transaction, position, reply);
   }
   if (transaction.rcptReplied === transaction.rcptSent && transaction.rcptSent < transaction.count) {
     if (transaction.refused) endTransaction(session, transaction);
@@ -300,6 +307,36 @@ function rcptReply(
     if (text !== '') write(session, transaction, text);
   }
   renewDeadline(session, transaction);
+}
+
+/** MAIL was refused. */
+function refuseAll(session: ClientSession, { attempt }: Transaction, reply: PeerReply): void {
+  const outcome = session.judge(reply, 'MAIL');
+  attempt.applyRest(outcome);
+  // A host that takes nothing from us keeps no mail from those that do.
+  if (outcome.kind === 'deferred' && !session.proven && session.owner.hasOthers(session))
+    session.retiring = true;
+}
+
+function refuseRecipient(
+  session: ClientSession,
+  { attempt }: Transaction,
+  position: number,
+  reply: PeerReply,
+): void {
+  attempt.applyByReply(position, reply, (one) => session.judge(one, 'RCPT'));
+}
+
+/** Replies and commands fit: what was refused has its fate. */
+export function applyRefusals(session: ClientSession, transaction: Transaction): void {
+  const { refusals, mailRefusal } = transaction;
+  if (mailRefusal !== null) {
+    transaction.mailRefusal = null;
+    refuseAll(session, transaction, mailRefusal);
+  }
+  if (refusals === null) return;
+  transaction.refusals = null;
+  for (const { position, reply } of refusals) refuseRecipient(session, transaction, position, reply);
 }
 
 /** A long run of replies is as long as it is; only silence is a timeout. */
@@ -343,6 +380,7 @@ function dataReply(
   reply: PeerReply | null,
 ): void {
   const { accepted } = transaction;
+  if (code >= 300) applyRefusals(session, transaction);
   if (code >= 300 && code < 400) {
     if (accepted.length > 0) sendBody(session, transaction);
     else sendEmptyBody(session, transaction);
@@ -361,16 +399,18 @@ function dataReply(
 }
 
 /** After the last reply of a transaction: the rest of the attempt, then other work. */
-export function endTransaction(session: ClientSession, { attempt }: Transaction): void {
+export function endTransaction(session: ClientSession, transaction: Transaction): void {
+  applyRefusals(session, transaction);
+  const { attempt } = transaction;
   if (attempt.over) {
     session.owner.finished(attempt, session);
     begin(session);
     return;
   }
-  const transaction = session.full ? null : prepare(session, attempt, false);
-  if (transaction !== null) {
-    enter(session, transaction);
-    sendEnvelope(session, transaction);
+  const next = session.full ? null : prepare(session, attempt, false);
+  if (next !== null) {
+    enter(session, next);
+    sendEnvelope(session, next);
     return;
   }
   if (attempt.over) session.owner.finished(attempt, session);

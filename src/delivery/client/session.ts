@@ -16,7 +16,7 @@ import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { begin, envelopeReply, repliesOf } from './envelope.ts';
+import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import {
@@ -375,6 +375,7 @@ export class ClientSession {
       return;
     }
     attempt.counted = true;
+    applyRefusals(this, transaction);
     const outcome = deferred(fault.reason, fault.reply, fault.detail);
     const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
     const conclude = (positions: readonly number[]) =>
@@ -421,9 +422,9 @@ export class ClientSession {
   }
 
   #giveBack(transaction: Transaction, fault: Fault): void {
-    const { attempt, from, count, awaits, accepted, replies } = transaction;
+    const { attempt, from, count, replies } = transaction;
     if (replies === 0) attempt.cursor = from;
-    else attempt.again(awaits === 'data' ? accepted : attempt.todo.slice(from, from + count));
+    else attempt.again(attempt.todo.slice(from, from + count));
     this.#continueElsewhere(attempt, fault);
   }
 

@@ -27,6 +27,9 @@ export interface Transaction {
   dataSent: boolean;
   /** Positions whose RCPT was accepted. */
   readonly accepted: number[];
+  /** A refused MAIL and refused RCPTs of commands sent ahead: they count once the reply to DATA shows that replies and commands fit. */
+  mailRefusal: PeerReply | null;
+  refusals: { position: number; reply: PeerReply }[] | null;
   /** Positions the peer called too many, with its reply. */
   tooMany: number[] | null;
   tooManyReply: PeerReply | null;
