@@ -32,7 +32,6 @@ export interface DestinationPorts {
   /** For the TLS report of a domain. */
   readonly tlsSession: (session: TlsSession) => void;
   now(): number;
-  steadyMs(): number;
   leaseHolds(job: Job): boolean;
   route(destination: string): Promise<Route>;
   /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
@@ -154,10 +153,6 @@ export class Destination implements SessionOwner {
 
   now(): number {
     return this.#ports.now();
-  }
-
-  steadyMs(): number {
-    return this.#ports.steadyMs();
   }
 
   outside(work: () => void): void {

@@ -8,7 +8,7 @@ import type { Host } from './route.ts';
 
 export interface HostChoicePorts {
   readonly rules: Config['delivery'];
-  steadyMs(): number;
+  now(): number;
 }
 
 export class HostChoice {
@@ -24,22 +24,22 @@ export class HostChoice {
   /** Hosts of a new route in the order to try them: those that failed last. @param avoid addresses that are not wanted. */
   order(hosts: readonly Host[], avoid: readonly string[]): Host[] {
     this.#hosts = hosts;
-    const steadyMs = this.#ports.steadyMs();
-    const failed = ({ address }: Host) => (this.#failed.has(address, steadyMs) ? 1 : 0);
+    const nowMs = this.#ports.now();
+    const failed = ({ address }: Host) => (this.#failed.has(address, nowMs) ? 1 : 0);
     return hosts.filter(({ address }) => !avoid.includes(address)).sort((a, b) => failed(a) - failed(b));
   }
 
   /** No session came about. */
   unreachable(address: string): void {
-    const steadyMs = this.#ports.steadyMs();
+    const nowMs = this.#ports.now();
     const { suspend_ms, failed_host_ttl_ms } = this.#ports.rules;
-    const untilMs = steadyMs + Math.max(suspend_ms, failed_host_ttl_ms);
-    this.#failed.unreachable(address, untilMs, steadyMs + suspend_ms);
+    const untilMs = nowMs + Math.max(suspend_ms, failed_host_ttl_ms);
+    this.#failed.unreachable(address, untilMs, nowMs + suspend_ms);
   }
 
   /** It did not take what it was given. */
   failed(address: string): void {
-    this.#failed.failed(address, this.#ports.steadyMs() + this.#ports.rules.failed_host_ttl_ms);
+    this.#failed.failed(address, this.#ports.now() + this.#ports.rules.failed_host_ttl_ms);
   }
 
   reached(address: string): void {
@@ -52,14 +52,14 @@ export class HostChoice {
 
   /** Anything is remembered. */
   get remembers(): boolean {
-    return this.#failed.any(this.#ports.steadyMs());
+    return this.#failed.any(this.#ports.now());
   }
 
   /** A host other than these can be reached, as far as we know. */
   hasOthers(tried: readonly string[]): boolean {
-    const steadyMs = this.#ports.steadyMs();
+    const nowMs = this.#ports.now();
     return this.#hosts.some(
-      ({ address }) => !tried.includes(address) && !this.#failed.isUnreachable(address, steadyMs),
+      ({ address }) => !tried.includes(address) && !this.#failed.isUnreachable(address, nowMs),
     );
   }
 
@@ -70,7 +70,7 @@ export class HostChoice {
 
   /** One is left that did not fail lately. */
   get hasGood(): boolean {
-    const steadyMs = this.#ports.steadyMs();
-    return this.#hosts.some(({ address }) => !this.#failed.has(address, steadyMs));
+    const nowMs = this.#ports.now();
+    return this.#hosts.some(({ address }) => !this.#failed.has(address, nowMs));
   }
 }

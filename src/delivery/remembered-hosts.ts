@@ -1,6 +1,6 @@
 /**
  * What is remembered of hosts for a while, by address: bounded, the oldest forgotten first. Times are of a clock that
- * never goes back (`steadyMs`), so that a clock set back prolongs nothing.
+ * never goes back (base/steady.ts), so that a clock set back prolongs nothing.
  */
 
 /** More are not remembered. */
@@ -47,10 +47,10 @@ export class RememberedHosts {
     this.#until.set(address, untilMs);
   }
 
-  has(address: string, steadyMs: number): boolean {
+  has(address: string, nowMs: number): boolean {
     const untilMs = this.#until.get(address);
     if (untilMs === undefined) return false;
-    if (untilMs > steadyMs) return true;
+    if (untilMs > nowMs) return true;
     this.#until.delete(address);
     return false;
   }
@@ -86,17 +86,17 @@ export class FailedHosts {
     this.#failed.delete(address);
   }
 
-  has(address: string, steadyMs: number): boolean {
-    return (this.#failed.get(address)?.untilMs ?? 0) > steadyMs;
+  has(address: string, nowMs: number): boolean {
+    return (this.#failed.get(address)?.untilMs ?? 0) > nowMs;
   }
 
-  isUnreachable(address: string, steadyMs: number): boolean {
-    return (this.#failed.get(address)?.unreachableUntilMs ?? 0) > steadyMs;
+  isUnreachable(address: string, nowMs: number): boolean {
+    return (this.#failed.get(address)?.unreachableUntilMs ?? 0) > nowMs;
   }
 
   /** Anything is remembered still. */
-  any(steadyMs: number): boolean {
-    for (const { untilMs } of this.#failed.values()) if (untilMs > steadyMs) return true;
+  any(nowMs: number): boolean {
+    for (const { untilMs } of this.#failed.values()) if (untilMs > nowMs) return true;
     return false;
   }
 }

@@ -71,7 +71,6 @@ class Peer {
         return peer.turn;
       },
       careful: new RememberedHosts(),
-      steadyMs: () => 1000,
       hasOthers: () => false,
       works: () => {},
       arena: {} as Arena,

@@ -125,7 +125,6 @@ export class Harness {
       retry: { nextAttempt, isTooOld },
       post: (message) => this.#post(message),
       now: () => Date.now() + this.clockOffsetMs,
-      steadyMs: () => performance.now() + this.clockOffsetMs,
       leaseHolds: () => this.leasesHold,
       random: () => 0.5,
       setTimer: (ms, fire) => void this.timers.push({ ms, fire }),

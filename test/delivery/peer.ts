@@ -39,7 +39,6 @@ export class Peer {
     const peer = this;
     const owner: SessionOwner = {
       careful: this.careful,
-      steadyMs: () => 1000,
       hasOthers: () => this.others,
       works: () => {},
       get turn() {

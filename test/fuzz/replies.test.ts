@@ -93,8 +93,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         let turn = 0;
         const owner: SessionOwner = {
           careful: new RememberedHosts(),
-          steadyMs: () => 1000,
-          hasOthers: () => others,
+            hasOthers: () => others,
           works: () => {},
           get turn() {
             return turn;

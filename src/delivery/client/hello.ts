@@ -20,7 +20,7 @@ export function helloReply(
   if (reply.code < 300) {
     session.offered = verb === 'EHLO' ? parseCapabilities(lines) : { ...HELO_CAPABILITIES };
     const { careful } = session.owner;
-    if (careful.has(session.host.address, session.owner.steadyMs())) session.offered.pipelining = false;
+    if (careful.has(session.host.address, session.owner.now())) session.offered.pipelining = false;
     if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {
     // RFC 5321 §3.2: a server that does not know EHLO may know HELO.

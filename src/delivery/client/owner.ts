@@ -34,8 +34,6 @@ export interface SessionOwner {
   readonly careful: RememberedHosts;
   /** Time of this loop turn. */
   now(): number;
-  /** Of a clock that never goes back, for what is remembered. */
-  steadyMs(): number;
   /** Which loop turn this is: what was written in it the peer cannot have read. */
   readonly turn: number;
   /** Runs work that comes from outside a loop turn, then sends what it wrote. */

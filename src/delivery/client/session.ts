@@ -35,6 +35,16 @@ import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.
 const MAX_RETURNS = 4;
 /** Faults of a host, after which another one may be asked. */
 const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
+/** Of connect: what this machine lacks, whoever the peer is. */
+const LOCAL: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOBUFS',
+  'ENOMEM',
+  'EADDRNOTAVAIL',
+  'ENETDOWN',
+  'ENETUNREACH',
+]);
 /** How long the reply to QUIT is waited for. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -159,7 +169,7 @@ export class ClientSession {
   }
 
   #isCareful(): boolean {
-    return this.owner.careful.has(this.host.address, this.owner.steadyMs());
+    return this.owner.careful.has(this.host.address, this.owner.now());
   }
 
   /** Replies to come. */
@@ -277,7 +287,11 @@ export class ClientSession {
       notSecured(this, `the connection was closed${error}`);
     } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
-      this.fail({ reason: 'connect-failed', reply: null, detail });
+      this.fail({
+        reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
+        reply: null,
+        detail,
+      });
     } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
       this.#end(null);
     } else {
@@ -417,7 +431,7 @@ export class ClientSession {
     const { owner } = this;
     const { no_pipelining_ttl_ms } = owner.rules;
     if (no_pipelining_ttl_ms === 0) return false;
-    owner.careful.add(this.host.address, owner.steadyMs() + no_pipelining_ttl_ms);
+    owner.careful.add(this.host.address, owner.now() + no_pipelining_ttl_ms);
     return true;
   }
 

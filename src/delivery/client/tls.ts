@@ -38,7 +38,7 @@ export function negotiate(session: ClientSession): boolean {
   const mode = modeOf(session);
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
-  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.steadyMs())) {
+  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.now())) {
     session.fellBack = true;
     report(session, 'validation-failure', 'its handshake failed lately');
     return false;
@@ -110,7 +110,7 @@ export function notSecured(session: ClientSession, reason: string): void {
   report(session, tlsFailure(reason), reason);
   const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
   if (plainRetry && broken_host_ttl_ms > 0)
-    broken.add(session.host.address, session.owner.steadyMs() + broken_host_ttl_ms);
+    broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
   session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
 }
 
