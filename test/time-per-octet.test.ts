@@ -153,7 +153,10 @@ const READERS: Reader[] = [
     read(text) {
       const read = new ReplyParser().push(text);
       if (read !== null && typeof read !== 'string')
-        refusalOf({ ...read, peer: 'mx', text: read.lines.join(' ') } as never, 'content', { secure: true, fellBack: false });
+        refusalOf({ ...read, peer: 'mx', text: read.lines.join(' ') } as never, 'content', {
+          secure: true,
+          fellBack: false,
+        });
       reply(text);
     },
     attacks: [

@@ -4,7 +4,7 @@
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
 import type { User } from '../auth/auth.ts';
-import type { ClientInfo } from '../mail/message.ts';
+import type { ClientInfo, ContentHandle } from '../mail/message.ts';
 import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
@@ -83,6 +83,9 @@ export class Session {
   readonly #early: { text: string; flags: number }[] = [];
   /** AUTH was said: a line that is no command may be a password. */
   #authSaid = false;
+  /** Content whose reference is ours and in no state, and recipients of a message counted as in flight: until it is submitted. */
+  #inHand: ContentHandle = NO_CONTENT;
+  #counted = 0;
 
   constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
     this.context = context;
@@ -263,18 +266,19 @@ export class Session {
    */
   content(content: number, flags: number, detail: number): void {
     const state = this.state;
+    this.#inHand = content;
     switch (state.phase) {
       case 'data':
       case 'chunk':
         this.#complete(state.transaction, content, flags, detail);
         return;
       case 'discard':
-        this.#release(content);
+        this.#putDown();
         this.reply(state.reply);
         this.#proceed(state.next);
         return;
       default:
-        this.#release(content);
+        this.#putDown();
     }
   }
 
@@ -317,6 +321,7 @@ export class Session {
   verdict(verdict: number): void {
     const { state } = this;
     if (state.phase !== 'waiting') return;
+    this.state = READY;
     this.context.arena.release(state.content);
     if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
     else {
@@ -328,15 +333,45 @@ export class Session {
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
   closed(): void {
-    const { state } = this;
-    if (state.phase === 'waiting') {
-      this.context.submissions.forget(state.ticket);
-      this.context.arena.release(state.content);
+    try {
+      this.#letGo();
+    } finally {
+      this.policy.closed();
+      this.context.transcript?.closed(this.id);
     }
+  }
+
+  /**
+   * An error of ours came up in this dialog: it ends here and gives back what it holds. A message whose verdict was awaited
+   * stays with the relay, as when the client hangs up.
+   */
+  breakOff(): void {
+    const { context, connection } = this;
+    const { phase } = this.state;
+    this.holding.end();
+    this.#early.length = 0;
+    this.#letGo();
+    const mute = phase === 'closed' || phase === 'securing';
+    if (!mute) this.#send(REPLY.internalError.with(context.settings.hostname));
+    context.port.close(connection, mute);
+  }
+
+  /** Ends the state and gives back what belongs to it. */
+  #letGo(): void {
+    const { state } = this;
+    const { submissions, arena, admission } = this.context;
     this.#forgetLogin();
     this.state = CLOSED;
-    this.policy.closed();
-    this.context.transcript?.closed(this.id);
+    this.#putDown();
+    if (this.#counted > 0) {
+      const recipients = this.#counted;
+      this.#counted = 0;
+      admission.withdraw();
+      giveQuotaBack(this, recipients);
+    }
+    if (state.phase !== 'waiting') return;
+    submissions.forget(state.ticket);
+    arena.release(state.content);
   }
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
@@ -413,24 +448,27 @@ export class Session {
       (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
       admitMessage(this, transaction.envelope.recipients.length);
     if (refusal !== null) {
-      this.#release(content);
+      this.#putDown();
       this.reply(refusal);
       this.#proceed(READY);
       return;
     }
+    const recipients = transaction.envelope.recipients.length;
+    this.#counted = recipients;
     const message = messageOf(this, transaction, content, this.#forwarded);
     this.#forwarded = null;
     if (!settings.durableFirst) {
       submissions.add(message);
+      this.#handOver();
       this.reply(REPLY.inMemory.with(message.queueId));
       this.#proceed(READY);
       return;
     }
+    const ticket = submissions.addAwaited(message, this);
+    this.#handOver();
     // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
     // withdrawal would hit that one.
     arena.retain(content);
-    const ticket = submissions.addAwaited(message, this);
-    const recipients = transaction.envelope.recipients.length;
     this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(this.connection, settings.persistWaitMs);
   }
@@ -447,6 +485,7 @@ export class Session {
       port.deadline(this.connection, VERDICT_IN_FLIGHT_MS);
       return;
     }
+    this.state = READY;
     submissions.forget(ticket);
     arena.release(content);
     giveQuotaBack(this, recipients);
@@ -472,8 +511,17 @@ export class Session {
     return isReadingLines(this.state);
   }
 
-  #release(content: number): void {
+  /** Releases what is in hand. */
+  #putDown(): void {
+    const content = this.#inHand;
+    this.#inHand = NO_CONTENT;
     if (content !== NO_CONTENT) this.context.arena.release(content);
+  }
+
+  /** Content and count belong to the message that goes to the main thread. */
+  #handOver(): void {
+    this.#inHand = NO_CONTENT;
+    this.#counted = 0;
   }
 
   /** For the next command. */

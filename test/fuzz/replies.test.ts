@@ -93,7 +93,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         let turn = 0;
         const owner: SessionOwner = {
           careful: new RememberedHosts(),
-            hasOthers: () => others,
+          hasOthers: () => others,
           works: () => {},
           get turn() {
             return turn;
@@ -109,6 +109,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
           },
           recipientLimit: Number.POSITIVE_INFINITY,
           outside: (work) => work(),
+          guard: (session, _at, work) => work(session),
           now: () => 1000,
           leaseHolds: () => true,
           next,

@@ -27,6 +27,7 @@ export function sendBody(session: ClientSession, transaction: Transaction): void
   const state: ContentState = { phase: 'content', transaction, empty: false, sent: false, next: null };
   session.state = state;
   state.next = lookAhead(session, transaction);
+  session.inHand = null;
   if (state.next !== null) sendEnvelope(session, state.next);
 }
 
@@ -41,8 +42,13 @@ function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Tran
   if (!session.offered.pipelining || bdat || session.full) return null;
   const more: Attempt | null = attempt.hasMore ? attempt : session.owner.lookAhead();
   if (more === null) return null;
+  if (more !== attempt) session.inHand = more;
+  more.holder = session;
   const next = prepare(session, more, true);
-  if (next === null && more !== attempt) session.owner.finished(more, session);
+  if (next === null && more !== attempt) {
+    session.inHand = null;
+    session.owner.finished(more, session);
+  }
   return next;
 }
 
@@ -76,9 +82,8 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     endTransaction(session, transaction);
     return;
   }
-  if (attempt !== next.attempt) {
-    if (attempt.over) session.owner.finished(attempt, session);
-    else session.owner.returned(attempt);
-  }
   enter(session, next);
+  if (attempt === next.attempt) return;
+  if (attempt.over) session.owner.finished(attempt, session);
+  else session.owner.returned(attempt);
 }

@@ -11,7 +11,7 @@ import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf, isAscii } from './fit.ts';
 import type { ClientSession } from './session.ts';
-import type { Transaction } from './state.ts';
+import { IDLE, type Transaction } from './state.ts';
 
 /**
  * Recipients offered ahead of their replies. Enough to hide a round trip; few enough that neither side's buffers
@@ -25,12 +25,15 @@ export function begin(session: ClientSession): void {
   while (!session.full) {
     const attempt = session.owner.next(session);
     if (attempt === null) break;
+    session.inHand = attempt;
+    attempt.holder = session;
     const transaction = prepare(session, attempt, false);
     if (transaction !== null) {
       enter(session, transaction);
       sendEnvelope(session, transaction);
       return;
     }
+    session.inHand = null;
     session.owner.finished(attempt, session);
   }
   session.idle();
@@ -96,6 +99,7 @@ function dropUnwritable(attempt: Attempt): void {
 export function enter(session: ClientSession, transaction: Transaction): void {
   const { attempt } = transaction;
   session.state = { phase: 'envelope', transaction };
+  session.inHand = null;
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
   if (attempt.startedAtMs !== 0) return;
   attempt.startedAtMs = session.owner.now();
@@ -402,17 +406,16 @@ function dataReply(
 export function endTransaction(session: ClientSession, transaction: Transaction): void {
   applyRefusals(session, transaction);
   const { attempt } = transaction;
-  if (attempt.over) {
-    session.owner.finished(attempt, session);
-    begin(session);
-    return;
+  if (!attempt.over) {
+    const next = session.full ? null : prepare(session, attempt, false);
+    if (next !== null) {
+      enter(session, next);
+      sendEnvelope(session, next);
+      return;
+    }
   }
-  const next = session.full ? null : prepare(session, attempt, false);
-  if (next !== null) {
-    enter(session, next);
-    sendEnvelope(session, next);
-    return;
-  }
+  // From here on the attempt is somebody else's.
+  session.state = IDLE;
   if (attempt.over) session.owner.finished(attempt, session);
   else session.owner.returned(attempt);
   begin(session);

@@ -1,6 +1,7 @@
 /** Greeting, EHLO and the fallback to HELO (RFC 5321 §3.1, §3.2). */
 import type { PeerReply } from '../../mail/outcome.ts';
 import { authenticate } from './auth.ts';
+import { isCareful } from './blame.ts';
 import { HELO_CAPABILITIES, parseCapabilities } from './capabilities.ts';
 import type { ClientSession } from './session.ts';
 import { EHLO, HELO } from './state.ts';
@@ -19,8 +20,7 @@ export function helloReply(
 ): void {
   if (reply.code < 300) {
     session.offered = verb === 'EHLO' ? parseCapabilities(lines) : { ...HELO_CAPABILITIES };
-    const { careful } = session.owner;
-    if (careful.has(session.host.address, session.owner.now())) session.offered.pipelining = false;
+    if (isCareful(session)) session.offered.pipelining = false;
     if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {
     // RFC 5321 §3.2: a server that does not know EHLO may know HELO.

@@ -14,6 +14,7 @@ import type { Attempt } from '../attempt.ts';
 import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
+import { isCareful, isOfConnection } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
@@ -84,7 +85,11 @@ export class ClientSession {
   retiring = false;
   /** Still in the reactor: a closed event will come. */
   connected = true;
+  /** Taken from the destination and not yet in a state. */
+  inHand: Attempt | null = null;
   #parser = new ReplyParser();
+  /** The state that `fail` ends. */
+  #failing: ClientState | null = null;
 
   constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
     this.id = id;
@@ -164,12 +169,8 @@ export class ClientSession {
 
   /** MAIL was accepted and no content followed: RSET before the next one, or an end where the peer is not up to that. */
   leaveOpen(): void {
-    if (this.#isCareful()) this.retiring = true;
+    if (isCareful(this)) this.retiring = true;
     else this.needsReset = true;
-  }
-
-  #isCareful(): boolean {
-    return this.owner.careful.has(this.host.address, this.owner.now());
   }
 
   /** Replies to come. */
@@ -311,7 +312,7 @@ export class ClientSession {
 
   /** Work was found while idle, or it is looked for. */
   work(): void {
-    begin(this);
+    this.owner.guard(this, 'work', begin);
   }
 
   idle(): void {
@@ -332,10 +333,7 @@ export class ClientSession {
 
   /** Ends an idle session politely. */
   quit(): void {
-    this.state = QUITTING;
-    this.port.sendLatin1(this.id, 'QUIT\r\n');
-    this.port.deadline(this.id, Math.min(QUIT_TIMEOUT_MS, this.owner.rules.command_timeout_ms));
-    this.owner.ended(this, null);
+    this.owner.guard(this, 'quit', sayQuit);
   }
 
   /** Ends a session that was not yet established, without telling its owner. */
@@ -351,6 +349,7 @@ export class ClientSession {
   /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
+    this.#failing = state;
     this.#close(true);
     switch (state.phase) {
       case 'connecting':
@@ -378,12 +377,38 @@ export class ClientSession {
   }
 
   /**
+   * An error of ours came up in this dialog: the connection closes, and the attempts on it end with what is known of
+   * them. What was decided stays so (I3); the rest waits.
+   * @param done ends an attempt; it never throws. @returns whether there was one.
+   */
+  breakOff(outcome: Outcome, done: (attempt: Attempt) => void): boolean {
+    const { inHand } = this;
+    const state = this.#failing ?? this.state;
+    this.inHand = null;
+    this.#close(true);
+    const attempts = new Set<Attempt>(inHand === null ? [] : [inHand]);
+    if (state.phase === 'envelope') attempts.add(state.transaction.attempt);
+    else if (state.phase === 'content') {
+      attempts.add(state.transaction.attempt);
+      if (state.next !== null) attempts.add(state.next.attempt);
+    }
+    let any = false;
+    for (const attempt of attempts) {
+      if (attempt.ended || attempt.holder !== this) continue;
+      any = true;
+      attempt.decideRest(outcome);
+      done(attempt);
+    }
+    return any;
+  }
+
+  /**
    * The transaction that was under way: its fate is the fault, unless that is the connection's alone.
    * @param at unknown: the peer may have taken the message; no other host is asked in the same attempt.
    */
   #abandon(transaction: Transaction, fault: Fault, at: 'envelope' | 'content' | 'unknown'): void {
     const { attempt } = transaction;
-    if (at === 'envelope' && this.#isInnocent(transaction, fault)) {
+    if (at === 'envelope' && isOfConnection(this, transaction, fault)) {
       fault.ofConnection = true;
       this.#giveBack(transaction, fault);
       return;
@@ -402,37 +427,6 @@ export class ClientSession {
       conclude(attempt.todo.slice(from + rcptReplied, from + count));
     }
     this.#continueElsewhere(attempt, fault);
-  }
-
-  /**
-   * The message had no part in it: the peer gave up a connection that was in use, or lost what was sent ahead of its replies
-   * (which it is not trusted with again for a while). A new connection shows.
-   */
-  #isInnocent(transaction: Transaction, { reason, reply, confused = false }: Fault): boolean {
-    const unseen = transaction.replies === 0;
-    if (reason === 'shutdown') return unseen;
-    if (reason !== 'connection-lost' && reason !== 'timeout' && reply?.code !== 421) return false;
-    const later = this.transactions > 1;
-    const silent = reason === 'timeout';
-    if (later && unseen) {
-      if (confused || transaction.awaits === 'rset' || (silent && transaction.ahead)) this.#beCareful();
-      return true;
-    }
-    if (confused && later) {
-      this.#beCareful();
-      return true;
-    }
-    if (!this.offered.pipelining || !(confused || (silent && !unseen)) || !this.#beCareful()) return false;
-    return confused || !this.owner.hasOthers(this);
-  }
-
-  /** @returns false: it is not to be remembered. */
-  #beCareful(): boolean {
-    const { owner } = this;
-    const { no_pipelining_ttl_ms } = owner.rules;
-    if (no_pipelining_ttl_ms === 0) return false;
-    owner.careful.add(this.host.address, owner.now() + no_pipelining_ttl_ms);
-    return true;
   }
 
   #giveBack(transaction: Transaction, fault: Fault): void {
@@ -461,6 +455,14 @@ export class ClientSession {
     this.state = CLOSED;
     if (this.connected) this.port.close(this.id, atOnce);
   }
+}
+
+function sayQuit(session: ClientSession): void {
+  const { id, port, owner } = session;
+  session.state = QUITTING;
+  port.sendLatin1(id, 'QUIT\r\n');
+  port.deadline(id, Math.min(QUIT_TIMEOUT_MS, owner.rules.command_timeout_ms));
+  owner.ended(session, null);
 }
 
 function errorName(errno: number): string {
