@@ -48,8 +48,11 @@ const OF_LOGINS: Calmed[] = [
 /** For the sessions of one thread. */
 export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
 
-/** For what the delivery threads of one process have to say. */
-export const deliveryLog = (log: Log): Log => new CalmLog(log, OF_DELIVERY);
+/** For the errors of ours that the delivery threads of one process meet. */
+export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
+  const calm = new CalmLog(log, OF_DELIVERY);
+  return (fault) => calm.error('delivery.fault', fault);
+}
 
 /** For the logins of one process. */
 export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

@@ -21,7 +21,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { deliveryLog, loginLog } from './flood-log.ts';
+import { faultsTo, loginLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -185,7 +185,6 @@ export class Relay {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
       },
     });
-    const deliveriesLog = deliveryLog(log);
     this.#suspects = new Suspects((jobs) => this.#deliveries.deliver(jobs));
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
@@ -193,7 +192,7 @@ export class Relay {
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
       warning: (event, fields) => log.warn(event, fields),
-      fault: (fault) => deliveriesLog.error('delivery.fault', fault),
+      fault: faultsTo(log),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -210,10 +209,7 @@ export class Relay {
       this.#deliveries,
       this.#events,
       this.#journal,
-      () => ({
-        sessions: Atomics.load(this.#gauges, GAUGE.sessionFaults),
-        deliveries: Atomics.load(this.#gauges, GAUGE.deliveryFaults),
-      }),
+      this.#gauges,
     );
   }
 

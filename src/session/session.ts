@@ -4,25 +4,23 @@
  * touches a socket, never waits, and holds no reference on content except between end of data and verdict.
  */
 import type { User } from '../auth/auth.ts';
-import type { ClientInfo, ContentHandle } from '../mail/message.ts';
-import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
+import type { ClientInfo } from '../mail/message.ts';
+import { LINE_FLAG, TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
-import { addTold, type Told } from '../protocol/xclient.ts';
+import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
+import { Completion } from './completion.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { Holding } from './holding.ts';
-import { messageOf } from './message-of.ts';
-import { VERDICT } from './messages.ts';
 import { logRefusal } from './refusal-log.ts';
-import { admitMessage, giveQuotaBack } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
 import { abandonTls, lacksTls } from './starttls.ts';
-import type { SessionState, Transaction } from './state.ts';
+import type { SessionState } from './state.ts';
 import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
 import type { Verb } from './verb.ts';
 
@@ -34,8 +32,6 @@ const BDAT = verbCode('BDAT');
 const AUTH = verbCode('AUTH');
 const STARTTLS = verbCode('STARTTLS');
 
-/** How soon to look again when a commit is done but its verdict still on the way. */
-const VERDICT_IN_FLIGHT_MS = 50;
 /** Lines that may come behind one that waits for an answer; the reactor stops reading at once, but not in mid-turn. */
 const MAX_EARLY_LINES = 100;
 
@@ -72,8 +68,8 @@ export class Session {
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
-  /** What XFORWARD said about the next message. */
-  #forwarded: Told | null = null;
+  /** Content that is complete, and what XFORWARD said about the next message. */
+  readonly completion: Completion = new Completion(this);
   /** Commands since the last that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
@@ -83,9 +79,6 @@ export class Session {
   readonly #early: { text: string; flags: number }[] = [];
   /** AUTH was said: a line that is no command may be a password. */
   #authSaid = false;
-  /** Content whose reference is ours and in no state, and recipients of a message counted as in flight: until it is submitted. */
-  #inHand: ContentHandle = NO_CONTENT;
-  #counted = 0;
 
   constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
     this.context = context;
@@ -120,7 +113,7 @@ export class Session {
 
   /** XFORWARD: whom the next message is from, for the records. */
   forward(told: Told): void {
-    this.#forwarded = addTold(this.#forwarded, told);
+    this.completion.forward(told);
     this.reply(REPLY.ok);
   }
 
@@ -266,19 +259,19 @@ export class Session {
    */
   content(content: number, flags: number, detail: number): void {
     const state = this.state;
-    this.#inHand = content;
+    this.completion.take(content);
     switch (state.phase) {
       case 'data':
       case 'chunk':
-        this.#complete(state.transaction, content, flags, detail);
+        this.completion.complete(state.transaction, flags, detail);
         return;
       case 'discard':
-        this.#putDown();
+        this.completion.putDown();
         this.reply(state.reply);
-        this.#proceed(state.next);
+        this.proceed(state.next);
         return;
       default:
-        this.#putDown();
+        this.completion.putDown();
     }
   }
 
@@ -291,13 +284,13 @@ export class Session {
     if (refusal === null) {
       if (chunkOctets > 0) this.movedOn();
       this.reply(REPLY.chunkOk.with(chunkOctets));
-      this.#proceed({ phase: 'chunks', transaction, octets });
+      this.proceed({ phase: 'chunks', transaction, octets });
       return;
     }
     // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
     this.context.port.dropContent(this.connection);
     this.reply(refusal);
-    this.#proceed(READY);
+    this.proceed(READY);
   }
 
   /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
@@ -309,7 +302,7 @@ export class Session {
       return;
     }
     if (state.phase === 'waiting') {
-      this.#withdraw(state);
+      this.completion.withdraw(state);
       return;
     }
     if (state.phase === 'penance') finish(this, state.reply);
@@ -320,15 +313,7 @@ export class Session {
   /** The main thread says what became of the message this session waits with. */
   verdict(verdict: number): void {
     const { state } = this;
-    if (state.phase !== 'waiting') return;
-    this.state = READY;
-    this.context.arena.release(state.content);
-    if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
-    else {
-      giveQuotaBack(this, state.recipients);
-      this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
-    }
-    this.#proceed(READY);
+    if (state.phase === 'waiting') this.completion.verdict(state, verdict);
   }
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
@@ -359,19 +344,9 @@ export class Session {
   /** Ends the state and gives back what belongs to it. */
   #letGo(): void {
     const { state } = this;
-    const { submissions, arena, admission } = this.context;
     this.#forgetLogin();
     this.state = CLOSED;
-    this.#putDown();
-    if (this.#counted > 0) {
-      const recipients = this.#counted;
-      this.#counted = 0;
-      admission.withdraw();
-      giveQuotaBack(this, recipients);
-    }
-    if (state.phase !== 'waiting') return;
-    submissions.forget(state.ticket);
-    arena.release(state.content);
+    this.completion.letGo(state);
   }
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
@@ -430,7 +405,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
-    this.#forwarded = null;
+    this.completion.forget();
     this.state = READY;
   }
 
@@ -440,61 +415,8 @@ export class Session {
     this.#setDeadline(this.context.settings.dataTimeoutMs);
   }
 
-  #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, port, submissions, arena } = this.context;
-    this.movedOn();
-    const refusal =
-      contentRefusal(settings, transaction.envelope.body, flags, detail) ??
-      (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      admitMessage(this, transaction.envelope.recipients.length);
-    if (refusal !== null) {
-      this.#putDown();
-      this.reply(refusal);
-      this.#proceed(READY);
-      return;
-    }
-    const recipients = transaction.envelope.recipients.length;
-    this.#counted = recipients;
-    const message = messageOf(this, transaction, content, this.#forwarded);
-    this.#forwarded = null;
-    if (!settings.durableFirst) {
-      submissions.add(message);
-      this.#handOver();
-      this.reply(REPLY.inMemory.with(message.queueId));
-      this.#proceed(READY);
-      return;
-    }
-    const ticket = submissions.addAwaited(message, this);
-    this.#handOver();
-    // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
-    // withdrawal would hit that one.
-    arena.retain(content);
-    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
-    port.deadline(this.connection, settings.persistWaitMs);
-  }
-
-  /**
-   * The wait for the commit ran out. Either the message is withdrawn before the writer took it, or it is marked
-   * abandoned so that the main thread withdraws its rows; when neither is possible the commit is done and its verdict on
-   * the way, and saying 451 would be a lie.
-   */
-  #withdraw({ ticket, content, recipients }: Extract<SessionState, { phase: 'waiting' }>): void {
-    const { arena, submissions, port } = this.context;
-    const { waiting, withdrawn, committing, abandoned } = CONTENT_STATE;
-    if (!arena.moveState(content, waiting, withdrawn) && !arena.moveState(content, committing, abandoned)) {
-      port.deadline(this.connection, VERDICT_IN_FLIGHT_MS);
-      return;
-    }
-    this.state = READY;
-    submissions.forget(ticket);
-    arena.release(content);
-    giveQuotaBack(this, recipients);
-    this.reply(REPLY.persistTimeout);
-    this.#proceed(READY);
-  }
-
   /** Goes on with command lines after content, unless the reply just given closed the connection. */
-  #proceed(next: SessionState): void {
+  proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
     if (next === READY && this.context.admission.draining()) {
@@ -509,19 +431,6 @@ export class Session {
   /** Commands can come now. */
   readsLines(): boolean {
     return isReadingLines(this.state);
-  }
-
-  /** Releases what is in hand. */
-  #putDown(): void {
-    const content = this.#inHand;
-    this.#inHand = NO_CONTENT;
-    if (content !== NO_CONTENT) this.context.arena.release(content);
-  }
-
-  /** Content and count belong to the message that goes to the main thread. */
-  #handOver(): void {
-    this.#inHand = NO_CONTENT;
-    this.#counted = 0;
   }
 
   /** For the next command. */

@@ -78,9 +78,11 @@ async function armSessions(): Promise<void> {
   const { mail } = SessionPolicy.prototype;
   SessionPolicy.prototype.mail = function (...args) {
     if (fires('rejected')) return Promise.reject(new Error(FAULT));
-    return fires('late')
-      ? Promise.resolve(null).then(() => ((armed = 'apply-late'), null))
-      : mail.apply(this, args);
+    if (!fires('late')) return mail.apply(this, args);
+    return Promise.resolve(null).then(() => {
+      armed = 'apply-late';
+      return null;
+    });
   };
   ahead(Session.prototype, 'reply', at('apply-late'));
 }
