@@ -3,6 +3,7 @@
  * connections. docs/delivery.md says the same to operators.
  */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import type { Config } from '../../src/config/schema.ts';
 import { DnsServer } from '../support/dns-server.ts';
@@ -55,6 +56,15 @@ const HOSTS: Record<string, [kind: Kind, does: SinkOptions | 'absent']> = {
   'hangs up at the end of the content': ['unknown', { faults: { dot: 'drop' } }],
   'silent at the end of the content': ['unknown', { faults: { dot: 'hang' } }],
   'no reply but a line at the end of the content': ['unknown', { faults: { dot: 'garbage' } }],
+};
+
+const IN_THE_DOCS: Record<Kind, string> = {
+  ok: 'delivered',
+  later: 'next host',
+  no: 'bounced',
+  unknown: 'deferred',
+  shut: 'next host; refused by all: `greeting_refusal`',
+  never: 'next host; refused by all: bounced',
 };
 
 /** One of each kind. */
@@ -227,6 +237,13 @@ async function pairs(list: [first: string, second: string][]): Promise<void> {
   );
   for (const sink of lanes.flat()) await sink.stop();
 }
+
+test('docs/delivery.md has the same table', () => {
+  const page = readFileSync(new URL('../../docs/delivery.md', import.meta.url), 'utf8');
+  const rows = Object.entries(HOSTS).map(([name, [kind]]) => `| ${name} | ${IN_THE_DOCS[kind]} |`);
+  const table = /\n\| the host \| then \|\n\|---\|---\|\n((?:\|.*\n)*)/.exec(page)?.[1];
+  assert.deepEqual(table?.trim().split('\n'), rows);
+});
 
 test('each pair of a first and a second host gives its fate, in one attempt', {
   timeout: 60_000,
