@@ -49,13 +49,16 @@ export class Completion {
   putDown(): void {
     const content = this.#inHand;
     this.#inHand = NO_CONTENT;
-    if (content !== NO_CONTENT) this.#session.context.arena.release(content);
+    if (content === NO_CONTENT) return;
+    const { contentAccount, arena } = this.#session.context;
+    contentAccount.giveBack(content);
+    arena.release(content);
   }
 
   /** The content in hand is that of this transaction: it becomes a message, or is refused. */
   complete(transaction: Transaction, flags: number, detail: number): void {
     const session = this.#session;
-    const { settings, port, submissions, arena } = session.context;
+    const { settings, port, submissions, arena, contentAccount } = session.context;
     const content = this.#inHand;
     const recipients = transaction.envelope.recipients.length;
     session.movedOn();
@@ -71,6 +74,8 @@ export class Completion {
     }
     this.#counted = recipients;
     const message = messageOf(session, transaction, content, this.#forwarded);
+    const { share } = session.policy;
+    contentAccount.withEnvelope(content, share.account, share.passEnvelope());
     this.#forwarded = null;
     if (!settings.durableFirst) {
       submissions.add(message);

@@ -13,8 +13,8 @@ import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
+import { chunkRead, commandTimeMs } from './chunk.ts';
 import { Completion } from './completion.ts';
-import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { Holding } from './holding.ts';
 import { logRefusal } from './refusal-log.ts';
@@ -62,6 +62,8 @@ export class Session {
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;
+  /** Of the command being served, as its text lies in memory. */
+  lineBytes = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
@@ -145,6 +147,7 @@ export class Session {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
+    this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
     const code = verbCode(text);
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
     if (state.phase === 'exchange') {
@@ -277,20 +280,7 @@ export class Session {
 
   /** A BDAT chunk that is not the last was read. */
   chunk(flags: number, detail: number): void {
-    const state = this.state;
-    if (state.phase !== 'chunk') return;
-    const { transaction, octets, chunkOctets } = state;
-    const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
-    if (refusal === null) {
-      if (chunkOctets > 0) this.movedOn();
-      this.reply(REPLY.chunkOk.with(chunkOctets));
-      this.proceed({ phase: 'chunks', transaction, octets });
-      return;
-    }
-    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
-    this.context.port.dropContent(this.connection);
-    this.reply(refusal);
-    this.proceed(READY);
+    if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }
 
   /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
@@ -405,6 +395,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.policy.share.endEnvelope();
     this.completion.forget();
     this.state = READY;
   }
@@ -419,13 +410,14 @@ export class Session {
   proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
+    if (next === READY) this.policy.share.endEnvelope();
     if (next === READY && this.context.admission.draining()) {
       this.shutDown();
       return;
     }
     this.#reading = true;
     this.context.port.expectLines(this.connection);
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.commandDeadline();
   }
 
   /** Commands can come now. */
@@ -435,7 +427,7 @@ export class Session {
 
   /** For the next command. */
   commandDeadline(): void {
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.#setDeadline(commandTimeMs(this));
   }
 
   #setDeadline(ms: number): void {
@@ -446,7 +438,7 @@ export class Session {
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.#setDeadline(ms);
+    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.commandDeadline();
   }
 }
 
