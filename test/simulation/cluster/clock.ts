@@ -206,6 +206,7 @@ const real = {
   setInterval: globalThis.setInterval,
   clearInterval: globalThis.clearInterval,
   now: Date.now,
+  performance: performance.now.bind(performance),
   random: Math.random,
 };
 
@@ -261,5 +262,6 @@ export function takeOverTime(): void {
     clearInterval: (handle: unknown) => end(handle, real.clearInterval),
   });
   Date.now = () => context.getStore()?.now() ?? real.now();
+  performance.now = () => context.getStore()?.now() ?? real.performance();
   Math.random = () => context.getStore()?.clock.next() ?? real.random();
 }
