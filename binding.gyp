@@ -24,6 +24,7 @@
         'native/addon_tls.cc',
         'native/address.cc',
         'native/arena.cc',
+        'native/arena_blocks.cc',
         'native/connection.cc',
         'native/content_gather.cc',
         'native/content_scan.cc',

@@ -57,8 +57,8 @@ async function measureMemory(): Promise<MemoryReport> {
       {
         claim: async () => ({ jobs: [], nextDueMs: null, short: false }),
         deliver() {},
-        chunkCount: 1000,
-        freeChunks: () => 1000,
+        contentBytes: 65_536_000,
+        freeContentBytes: () => 65_536_000,
         now: Date.now,
         setTimer(atMs, fire) {
           const timer = setTimeout(fire, atMs - Date.now());

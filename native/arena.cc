@@ -10,14 +10,15 @@
 namespace protorelay {
 namespace {
 
-constexpr uint32_t kPage = 4096;
+constexpr uint64_t kPage = 4096;
 
-uint32_t chunks_offset(uint64_t count) {
-  uint64_t end = sizeof(ArenaHeader) + count * sizeof(ChunkRecord);
-  return static_cast<uint32_t>((end + kPage - 1) / kPage * kPage);
+uint64_t maps_offset(uint64_t count) { return sizeof(ArenaHeader) + count * kChunkUnits * sizeof(BlockRecord); }
+
+uint64_t chunks_offset(uint64_t count) {
+  return (maps_offset(count) + count * sizeof(ChunkMap) + kPage - 1) / kPage * kPage;
 }
 
-/** A wrong reference count is our own fault: stop before a chunk that is still read is given to someone else. */
+/** A wrong reference count is our own fault: stop before memory that is still read is given to someone else. */
 [[noreturn]] void broken(const char* what, uint32_t handle) {
   fprintf(stderr, "protorelay: content arena: %s (content %u)\n", what, handle);
   abort();
@@ -26,16 +27,18 @@ uint32_t chunks_offset(uint64_t count) {
 }  // namespace
 
 bool Arena::create(uint8_t* base, size_t bytes, const char* spill_dir) {
-  uint64_t count = bytes / (kChunkBytes + sizeof(ChunkRecord));
+  uint64_t count = bytes / (kChunkBytes + kChunkUnits * sizeof(BlockRecord) + sizeof(ChunkMap));
   while (count > 0 && chunks_offset(count) + count * kChunkBytes > bytes) --count;
-  if (count == 0 || count >= kNoContent - 1) return false;
+  if (count == 0 || count * kChunkUnits >= kNoContent - 1) return false;
   auto* header = reinterpret_cast<ArenaHeader*>(base);
   header->chunk_count = static_cast<uint32_t>(count);
-  header->free_count = static_cast<uint32_t>(count);
-  header->free_head = 0;
+  header->free_units = header->chunk_count * kChunkUnits;
+  for (uint32_t& list : header->lists) list = 0;
   header->fresh = 0;
   header->next_spill = 1;
+  header->maps_at = maps_offset(count);
   header->chunks_at = chunks_offset(count);
+  if (pthread_mutex_init(&header->lock, nullptr) != 0) return false;
   __atomic_store_n(&header->magic, kArenaMagic, __ATOMIC_RELEASE);
   return attach(base, bytes, spill_dir);
 }
@@ -46,97 +49,49 @@ bool Arena::attach(uint8_t* base, size_t bytes, const char* spill_dir) {
   if (__atomic_load_n(&header->magic, __ATOMIC_ACQUIRE) != kArenaMagic) return false;
   if (header->chunks_at + uint64_t{header->chunk_count} * kChunkBytes > bytes) return false;
   base_ = base;
-  count_ = header->chunk_count;
+  unit_count_ = header->chunk_count * kChunkUnits;
   chunks_at_ = header->chunks_at;
+  maps_at_ = header->maps_at;
   spill_dir_ = spill_dir;
   return true;
 }
 
-uint32_t Arena::take() {
-  ArenaHeader* h = header();
-  uint32_t chunk;
-  uint64_t head = __atomic_load_n(&h->free_head, __ATOMIC_ACQUIRE);
-  for (;;) {
-    uint32_t first = static_cast<uint32_t>(head);
-    if (first == 0) {
-      // Nothing to reuse: take memory that was never touched.
-      uint32_t fresh = __atomic_load_n(&h->fresh, __ATOMIC_RELAXED);
-      do {
-        if (fresh >= count_) return kNoContent;
-      } while (!__atomic_compare_exchange_n(&h->fresh, &fresh, fresh + 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
-      chunk = fresh;
-      break;
-    }
-    // Another thread may pop `first` and overwrite its next at this moment; then the tag differs and we retry.
-    uint64_t next = __atomic_load_n(&record(first - 1)->next, __ATOMIC_RELAXED);
-    uint64_t wanted = ((head >> 32) + 1) << 32 | next;
-    if (__atomic_compare_exchange_n(&h->free_head, &head, wanted, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-      chunk = first - 1;
-      break;
-    }
-  }
-  __atomic_sub_fetch(&h->free_count, 1, __ATOMIC_RELAXED);
-  ChunkRecord* r = record(chunk);
-  __atomic_store_n(&r->next, 0, __ATOMIC_RELAXED);
-  r->refs = 0;
-  r->state = 0;
-  r->flags = 0;
-  r->length = 0;
-  r->offset = 0;
-  r->fd = -1;
-  r->spill = 0;
-  r->used = 0;
-  return chunk;
-}
-
-void Arena::give(uint32_t chunk) {
-  ArenaHeader* h = header();
-  uint64_t head = __atomic_load_n(&h->free_head, __ATOMIC_RELAXED);
-  uint64_t wanted;
-  do {
-    __atomic_store_n(&record(chunk)->next, static_cast<uint32_t>(head), __ATOMIC_RELAXED);
-    wanted = ((head >> 32) + 1) << 32 | (chunk + 1);
-  } while (!__atomic_compare_exchange_n(&h->free_head, &head, wanted, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-  __atomic_add_fetch(&h->free_count, 1, __ATOMIC_RELAXED);
-}
-
-uint32_t Arena::begin() {
-  uint32_t chunk = take();
-  if (chunk != kNoContent) __atomic_store_n(&record(chunk)->refs, 1, __ATOMIC_RELEASE);
-  return chunk;
-}
-
 uint32_t Arena::store(const uint8_t* from, size_t length) {
-  uint32_t first = begin();
-  if (first == kNoContent) return kNoContent;
-  uint32_t last = first;
+  uint32_t first = kNoContent;
+  uint32_t last = kNoContent;
   size_t done = 0;
-  for (;;) {
-    size_t piece = length - done < kChunkBytes ? length - done : kChunkBytes;
-    if (piece > 0) memcpy(bytes(last), from + done, piece);
-    record(last)->used = static_cast<uint32_t>(piece);
-    done += piece;
-    if (done == length) break;
-    uint32_t next = take();
-    if (next == kNoContent) {
-      release(first);
+  do {
+    size_t rest = length - done;
+    uint32_t block = take_most(units_for(rest < kChunkBytes ? rest : kChunkBytes));
+    if (block == kNoContent) {
+      if (first != kNoContent) release(first);
       return kNoContent;
     }
-    __atomic_store_n(&record(last)->next, next + 1, __ATOMIC_RELAXED);
-    last = next;
-  }
+    if (first == kNoContent) {
+      first = block;
+      __atomic_store_n(&record(block)->refs, 1, __ATOMIC_RELEASE);
+    } else {
+      __atomic_store_n(&record(last)->next, block + 1, __ATOMIC_RELAXED);
+    }
+    last = block;
+    size_t piece = rest < capacity(block) ? rest : capacity(block);
+    if (piece > 0) memcpy(bytes(block), from + done, piece);
+    record(block)->used = static_cast<uint32_t>(piece);
+    done += piece;
+  } while (done < length);
   record(first)->length = length;
   return first;
 }
 
 uint32_t Arena::store_file(int fd, uint64_t offset, uint64_t length) {
-  uint32_t first = begin();
+  uint32_t first = take(1);
   if (first == kNoContent) return kNoContent;
-  ChunkRecord* r = record(first);
+  BlockRecord* r = record(first);
   r->fd = fd;
   r->offset = offset;
   r->length = length;
   r->flags = kInFile;
+  __atomic_store_n(&r->refs, 1, __ATOMIC_RELEASE);
   return first;
 }
 
@@ -148,7 +103,7 @@ void Arena::retain(uint32_t handle) {
 
 void Arena::release(uint32_t handle) {
   if (!valid(handle)) broken("released, but there is no such content", handle);
-  ChunkRecord* r = record(handle);
+  BlockRecord* r = record(handle);
   uint32_t before = __atomic_fetch_sub(&r->refs, 1, __ATOMIC_ACQ_REL);
   if (before == 0) broken("released more often than retained", handle);
   if (before > 1) return;
@@ -159,9 +114,9 @@ void Arena::release(uint32_t handle) {
   }
   uint32_t next = handle + 1;
   while (next != 0) {
-    uint32_t chunk = next - 1;
-    next = __atomic_load_n(&record(chunk)->next, __ATOMIC_RELAXED);
-    give(chunk);
+    uint32_t block = next - 1;
+    next = __atomic_load_n(&record(block)->next, __ATOMIC_RELAXED);
+    give(block);
   }
 }
 

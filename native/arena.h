@@ -1,43 +1,61 @@
-// The content arena: fixed chunks inside one SharedArrayBuffer that every thread of the process attaches to.
+// The content arena: memory for content inside one SharedArrayBuffer that every thread of the process attaches to.
 //
-// Owns the layout of that buffer (header, one 64-byte record per chunk, then the chunks), the lock-free free list
-// and the reference count of each content. Promises that allocation and release are safe from any thread without
-// a lock. Must never keep state outside the buffer, except the name of the spill folder.
+// Content takes blocks of 1 to 64 units of 1 KiB. Blocks lie in chunks of 64 KiB, each with a map of its units, and
+// chunks with room are listed by their longest free run: a block comes from the chunk where it fits best, an empty
+// chunk serves any size again. A block is known by the number of its first unit, a content by that of its first block.
 //
-// src/native.ts reads and writes the same words with Atomics: a change here is a change there.
+// Owns the layout of that buffer (header, one 64-byte record per unit, the chunks' maps, the chunks) and the reference
+// count of each content. Promises that every call is safe from any thread: maps and lists change under one lock in the
+// header, held for some tens of nanoseconds; reference counts need none. Must never keep state outside the buffer,
+// except the name of the spill folder.
+//
+// src/native/shared-arena.ts reads and writes the same words with Atomics: a change here is a change there.
 #pragma once
+#include <pthread.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 namespace protorelay {
 
-constexpr uint32_t kChunkBytes = 65536;
+constexpr uint32_t kUnitBytes = 1024;
+constexpr uint32_t kChunkUnits = 64;
+constexpr uint32_t kChunkBytes = kUnitBytes * kChunkUnits;
 constexpr uint32_t kNoContent = 0xffffffffu;
-constexpr uint32_t kArenaMagic = 0x50524131u;  // "PRA1"
+constexpr uint32_t kArenaMagic = 0x50524132u;  // "PRA2"
+/** Lists of chunks, by the logarithm of their longest free run. */
+constexpr uint32_t kRunLists = 7;
 
-/** Flags of a content, in its first chunk's record. */
+/** Flags of a content, in its first block's record. */
 constexpr uint32_t kInFile = 1;
 constexpr uint32_t kSpillFile = 2;
 constexpr uint32_t kClaimed = 4;
 
+/** Units that hold so many bytes; an empty content has one too. */
+constexpr uint32_t units_for(size_t bytes) {
+  return bytes == 0 ? 1 : static_cast<uint32_t>((bytes + kUnitBytes - 1) / kUnitBytes);
+}
+
 struct ArenaHeader {
   uint32_t magic;
   uint32_t chunk_count;
-  /** Free list: tag << 32 | chunk + 1. The tag changes with every pop and push, so a recycled head never matches. */
-  uint64_t free_head;
-  uint32_t free_count;
+  uint32_t free_units;
   uint32_t next_spill;
-  /** Chunks from here on were never used; they stay untouched (and cost no memory) until the free list is empty. */
-  uint32_t fresh;
   /** Where chunk 0 begins, in bytes from the start of the buffer. */
-  uint32_t chunks_at;
-  uint32_t reserved[8];
+  uint64_t chunks_at;
+  uint64_t maps_at;
+  /** Chunks from here on were never used; they stay untouched (and cost no memory) until no other has room. */
+  uint32_t fresh;
+  /** First chunk + 1 of each list. */
+  uint32_t lists[kRunLists];
+  pthread_mutex_t lock;
+  uint8_t reserved[192 - sizeof(pthread_mutex_t)];
 };
-static_assert(sizeof(ArenaHeader) == 64, "header is read by src/native.ts");
+static_assert(sizeof(ArenaHeader) == 256, "header is read by src/native/shared-arena.ts");
 
-struct ChunkRecord {
-  /** Next chunk + 1: of the same content, or of the free list. 0 ends. */
+struct BlockRecord {
+  /** Next block + 1 of the same content. 0 ends. */
   uint32_t next;
   uint32_t refs;
   uint32_t state;
@@ -46,38 +64,55 @@ struct ChunkRecord {
   uint64_t offset;
   int32_t fd;
   uint32_t spill;
-  /** Bytes of content in this chunk. */
+  /** Bytes of content in this block. */
   uint32_t used;
-  uint32_t reserved[5];
+  /** Size of this block; 0: no block begins here. */
+  uint32_t units;
+  uint32_t reserved[4];
 };
-static_assert(sizeof(ChunkRecord) == 64, "record is read by src/native.ts");
+static_assert(sizeof(BlockRecord) == 64, "record is read by src/native/shared-arena.ts");
+
+/** What is in use of a chunk, and its neighbours in its list (+ 1; 0: none). */
+struct ChunkMap {
+  uint64_t taken;
+  uint32_t next;
+  uint32_t previous;
+  /** Which list it is in + 1; 0: none, it is full. */
+  uint32_t list;
+  uint32_t reserved;
+};
+static_assert(sizeof(ChunkMap) == 24, "chunks' maps lie one behind the other");
 
 class Arena {
  public:
-  /** Lays out fresh memory (zeroed). False when it is too small for one chunk. The memory is the caller's. */
+  /** Lays out fresh memory. False when it is too small for one chunk. The memory is the caller's. */
   bool create(uint8_t* base, size_t bytes, const char* spill_dir);
   /** Attaches to memory that create() laid out. False when it was not. */
   bool attach(uint8_t* base, size_t bytes, const char* spill_dir);
 
   ArenaHeader* header() const { return reinterpret_cast<ArenaHeader*>(base_); }
-  ChunkRecord* record(uint32_t chunk) const {
-    return reinterpret_cast<ChunkRecord*>(base_ + sizeof(ArenaHeader)) + chunk;
+  BlockRecord* record(uint32_t block) const {
+    return reinterpret_cast<BlockRecord*>(base_ + sizeof(ArenaHeader)) + block;
   }
-  uint8_t* bytes(uint32_t chunk) const { return base_ + chunks_at_ + size_t{chunk} * kChunkBytes; }
-  bool valid(uint32_t handle) const { return handle < count_; }
+  uint8_t* bytes(uint32_t block) const { return base_ + chunks_at_ + size_t{block} * kUnitBytes; }
+  /** Bytes that fit into a block. */
+  uint32_t capacity(uint32_t block) const { return record(block)->units * kUnitBytes; }
+  bool valid(uint32_t handle) const { return handle < unit_count_; }
 
-  /** A chunk with a cleared record, or kNoContent when all are in use. */
-  uint32_t take();
-  /** Gives one chunk back. */
-  void give(uint32_t chunk);
-  /** A new content of one empty chunk with one reference, or kNoContent. */
-  uint32_t begin();
-  /** Copies bytes into a new content; kNoContent when they do not fit. */
+  /** A block of `units` (1 to 64) with a cleared record, or kNoContent when there is no such run. */
+  uint32_t take(uint32_t units);
+  /** The same, or the largest smaller one that can be had: kNoContent only when every unit is in use. */
+  uint32_t take_most(uint32_t units);
+  /** Gives back what a block has beyond its first `units`. */
+  void trim(uint32_t block, uint32_t units);
+  /** Gives one block back. */
+  void give(uint32_t block);
+  /** Copies bytes into a new content with one reference; kNoContent when they do not fit. */
   uint32_t store(const uint8_t* from, size_t length);
   /** A content that lies in a file; owns fd from here on. kNoContent (fd untouched) when full. */
   uint32_t store_file(int fd, uint64_t offset, uint64_t length);
   void retain(uint32_t handle);
-  /** Drops a reference; the last one frees chunks, closes and unlinks an unclaimed spill file. */
+  /** Drops a reference; the last one frees blocks, closes and unlinks an unclaimed spill file. */
   void release(uint32_t handle);
 
   /** Creates a new spill file, mode 0600. Returns the fd, or -errno. */
@@ -85,9 +120,16 @@ class Arena {
   void unlink_spill(uint32_t number) const;
 
  private:
+  ChunkMap* map(uint32_t chunk) const { return reinterpret_cast<ChunkMap*>(base_ + maps_at_) + chunk; }
+  bool find(uint32_t units, uint32_t* chunk, uint32_t* first);
+  void list(uint32_t chunk);
+  void unlist(uint32_t chunk);
+  void change(uint32_t chunk, uint64_t taken);
+
   uint8_t* base_ = nullptr;
-  uint32_t count_ = 0;
-  uint32_t chunks_at_ = 0;
+  uint32_t unit_count_ = 0;
+  uint64_t chunks_at_ = 0;
+  uint64_t maps_at_ = 0;
   std::string spill_dir_;
 };
 

@@ -72,7 +72,7 @@ void Connection::queue_content(const uint8_t* prefix, size_t prefix_length, uint
   OutItem* item = new_item(prefix, prefix_length);
   item->content = true;
   item->handle = handle;
-  item->chunk = handle;
+  item->block = handle;
   item->cursor.begin(prefix_length + length, stuffed);
   append(this, item);
 }

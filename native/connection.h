@@ -48,11 +48,11 @@ struct OutItem {
   /** Bytes of `data`: the output itself, or the prefix of the content. */
   size_t length;
   size_t sent;
-  // For content: position, and the chunk that holds `chunk_base` of it (walked forward only).
+  // For content: position, and the block that begins at `block_base` of it (walked forward only).
   ContentCursor cursor;
   uint32_t handle;
-  uint32_t chunk;
-  uint64_t chunk_base;
+  uint32_t block;
+  uint64_t block_base;
   uint8_t data[1];
 };
 

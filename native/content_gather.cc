@@ -1,6 +1,7 @@
 #include "content_gather.h"
 
 #include <cerrno>
+#include <cstring>
 #include <unistd.h>
 
 #include "content_scan.h"
@@ -15,33 +16,11 @@ void ContentGather::begin(Arena* arena, uint64_t max_bytes, uint64_t spill_thres
   active_ = true;
 }
 
-bool ContentGather::space(size_t least, uint8_t** to, size_t* room) {
-  // Without a begin there is nothing to gather: a session that dropped its content goes on to what comes next.
-  if (discarding_ || !active_) return false;
-  if (first_ == kNoContent) {
-    first_ = last_ = arena_->begin();
-    if (first_ == kNoContent) {
-      discard(kNoMemory);
-      return false;
-    }
-  } else if (arena_->record(last_)->used + least > kChunkBytes) {
-    if (spill_fd_ < 0 && length_ >= spill_threshold_ && !start_spill()) return false;
-    if (spill_fd_ >= 0) {
-      if (!write_out()) return false;
-    } else {
-      uint32_t next = arena_->take();
-      if (next == kNoContent) {
-        discard(kNoMemory);
-        return false;
-      }
-      __atomic_store_n(&arena_->record(last_)->next, next + 1, __ATOMIC_RELAXED);
-      last_ = next;
-    }
-  }
-  uint32_t used = arena_->record(last_)->used;
-  *to = arena_->bytes(last_) + used;
-  *room = kChunkBytes - used;
-  return true;
+bool ContentGather::space(size_t least, uint8_t** to, size_t* free) {
+  if (room() < least && !make_room(kChunkBytes)) return false;
+  *to = arena_->bytes(last_) + arena_->record(last_)->used;
+  *free = room();
+  return *free >= least;
 }
 
 void ContentGather::wrote(size_t count) {
@@ -50,30 +29,100 @@ void ContentGather::wrote(size_t count) {
   if (length_ > max_bytes_) discard(kTooBig);
 }
 
-void ContentGather::skipped(size_t count) {
+void ContentGather::adopt(uint32_t block, size_t count) {
+  first_ = last_ = block;
+  __atomic_store_n(&arena_->record(block)->refs, 1, __ATOMIC_RELEASE);
+  wrote(count);
+}
+
+void ContentGather::append(const uint8_t* from, size_t count) {
+  while (count > 0 && active_ && !discarding_) {
+    bool small = last_ == kNoContent || (arena_->record(last_)->units < kChunkUnits && room() < count);
+    if ((small || room() == 0) && !make_room(count)) break;
+    size_t piece = room() < count ? room() : count;
+    memcpy(arena_->bytes(last_) + arena_->record(last_)->used, from, piece);
+    from += piece;
+    count -= piece;
+    wrote(piece);
+  }
   length_ += count;
   if (length_ > max_bytes_) flags_ |= kTooBig;
 }
 
+/** Room for some of `count` more bytes; false when the content is being discarded now. */
+bool ContentGather::make_room(size_t count) {
+  uint32_t units = units_for(count < kChunkBytes ? count : kChunkBytes);
+  if (last_ == kNoContent) return begin_block(units);
+  if (spill_fd_ >= 0) return room() > 0 && count < kChunkBytes ? true : write_out();
+  BlockRecord* r = arena_->record(last_);
+  if (r->units < kChunkUnits && grow(units_for(r->used + (count < kChunkBytes ? count : kChunkBytes)))) return true;
+  if (room() > 0 && count < kChunkBytes) return true;
+  if (length_ >= spill_threshold_) return start_spill() && write_out();
+  return next_block(units);
+}
+
+bool ContentGather::begin_block(uint32_t units) {
+  first_ = last_ = arena_->take_most(units);
+  if (first_ == kNoContent) {
+    discard(kNoMemory);
+    return false;
+  }
+  __atomic_store_n(&arena_->record(first_)->refs, 1, __ATOMIC_RELEASE);
+  return true;
+}
+
+bool ContentGather::next_block(uint32_t units) {
+  uint32_t next = arena_->take_most(units);
+  if (next == kNoContent) {
+    discard(kNoMemory);
+    return false;
+  }
+  __atomic_store_n(&arena_->record(last_)->next, next + 1, __ATOMIC_RELAXED);
+  previous_ = last_;
+  last_ = next;
+  return true;
+}
+
+/** Moves the last block to a larger one: of so many units, or twice of what it has, as far as there are. */
+bool ContentGather::grow(uint32_t units) {
+  BlockRecord* from = arena_->record(last_);
+  if (units < from->units * 2) units = from->units * 2;
+  uint32_t moved = arena_->take(units < kChunkUnits ? units : kChunkUnits);
+  if (moved == kNoContent) return false;
+  BlockRecord* to = arena_->record(moved);
+  memcpy(arena_->bytes(moved), arena_->bytes(last_), from->used);
+  to->used = from->used;
+  if (last_ == first_) {
+    // Nobody knows of it yet: the reference is the gatherer's own.
+    from->refs = 0;
+    __atomic_store_n(&to->refs, 1, __ATOMIC_RELEASE);
+    first_ = moved;
+  } else {
+    __atomic_store_n(&arena_->record(previous_)->next, moved + 1, __ATOMIC_RELAXED);
+  }
+  arena_->give(last_);
+  last_ = moved;
+  return true;
+}
+
 uint32_t ContentGather::finish() {
   if (!active_) return kNoContent;
-  if (!discarding_ && first_ == kNoContent) {
-    first_ = last_ = arena_->begin();
-    if (first_ == kNoContent) discard(kNoMemory);
-  }
+  if (!discarding_ && first_ == kNoContent) begin_block(1);
   if (!discarding_ && spill_fd_ >= 0) write_out();
   uint32_t handle = kNoContent;
   if (!discarding_) {
-    ChunkRecord* r = arena_->record(first_);
+    BlockRecord* r = arena_->record(first_);
     r->length = length_;
     if (spill_fd_ >= 0) {
       r->fd = spill_fd_;
       r->spill = spill_number_;
       __atomic_store_n(&r->flags, kInFile | kSpillFile, __ATOMIC_RELEASE);
     }
+    arena_->trim(last_, units_for(arena_->record(last_)->used));
     handle = first_;
   }
   first_ = kNoContent;
+  last_ = kNoContent;
   spill_fd_ = -1;
   active_ = false;
   return handle;
@@ -104,7 +153,7 @@ void ContentGather::discard(uint8_t flag) {
   discarding_ = true;
 }
 
-/** Moves what lies in chunks to a new file; the first chunk stays as the handle and as the buffer for writing. */
+/** Moves what lies in blocks to a new file; the first block stays as the handle and as the buffer for writing. */
 bool ContentGather::start_spill() {
   int fd = arena_->open_spill(&spill_number_);
   if (fd < 0) {
@@ -113,27 +162,28 @@ bool ContentGather::start_spill() {
     return false;
   }
   spill_fd_ = fd;
-  for (uint32_t chunk = first_;;) {
-    ChunkRecord* r = arena_->record(chunk);
-    if (!write_file(arena_->bytes(chunk), r->used)) return false;
+  for (uint32_t block = first_;;) {
+    BlockRecord* r = arena_->record(block);
+    if (!write_file(arena_->bytes(block), r->used)) return false;
     uint32_t next = r->next;
     if (next == 0) break;
-    chunk = next - 1;
+    block = next - 1;
   }
   uint32_t next = arena_->record(first_)->next;
   arena_->record(first_)->next = 0;
   while (next != 0) {
-    uint32_t chunk = next - 1;
-    next = arena_->record(chunk)->next;
-    arena_->give(chunk);
+    uint32_t block = next - 1;
+    next = arena_->record(block)->next;
+    arena_->give(block);
   }
   arena_->record(first_)->used = 0;
   last_ = first_;
+  previous_ = kNoContent;
   return true;
 }
 
 bool ContentGather::write_out() {
-  ChunkRecord* r = arena_->record(first_);
+  BlockRecord* r = arena_->record(first_);
   if (r->used == 0) return true;
   if (!write_file(arena_->bytes(first_), r->used)) return false;
   r->used = 0;

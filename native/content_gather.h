@@ -1,4 +1,7 @@
-// Gathers the content of one message into arena chunks, or, past the spill threshold, into a spill file.
+// Gathers the content of one message into the arena, or, past the spill threshold, into a spill file.
+//
+// Up to 64 KiB it lies in one block, which takes at most twice what has come so far: it moves to a larger one as it
+// grows, and finish() gives back what it does not fill. Longer content goes on in further blocks of 64 KiB.
 //
 // Owns the content until finish() gives it away or drop() frees it. Promises that a failure (too big, arena full,
 // disk full) only sets a flag: the caller goes on reading the connection to the end of the content, discarding.
@@ -18,12 +21,20 @@ class ContentGather {
   int spill_error() const { return spill_error_; }
   void limit(uint64_t max_bytes) { max_bytes_ = max_bytes; }
 
-  /** Free space of at least `least` bytes to write content to; false when the content is being discarded. */
+  /** Nothing came yet. */
+  bool empty() const { return active_ && !discarding_ && first_ == kNoContent; }
+  /** While it is empty: takes a block over that has `count` bytes in it. */
+  void adopt(uint32_t block, size_t count);
+  /** More is worth reading straight into the arena: what came so far fills blocks of full size. */
+  bool streams() const {
+    return active_ && !discarding_ && last_ != kNoContent && arena_->record(last_)->units == kChunkUnits;
+  }
+  /** While it streams: free space of at least `least` bytes to write content to; false when it is being discarded. */
   bool space(size_t least, uint8_t** to, size_t* room);
   /** `count` bytes were written to that space. */
   void wrote(size_t count);
-  /** Bytes that were read but not kept count towards the limit too. */
-  void skipped(size_t count);
+  /** Copies bytes in; of content that is being discarded they only count towards the limit. */
+  void append(const uint8_t* from, size_t count);
   /** Gives the content away with one reference; kNoContent when it was discarded. */
   uint32_t finish();
   /** Frees what was gathered. */
@@ -31,6 +42,11 @@ class ContentGather {
 
  private:
   void discard(uint8_t flag);
+  bool make_room(size_t count);
+  bool begin_block(uint32_t units);
+  bool next_block(uint32_t units);
+  bool grow(uint32_t units);
+  size_t room() const { return arena_->capacity(last_) - arena_->record(last_)->used; }
   bool start_spill();
   bool write_out();
   bool write_file(const uint8_t* from, size_t count);
@@ -41,6 +57,8 @@ class ContentGather {
   uint64_t length_ = 0;
   uint32_t first_ = kNoContent;
   uint32_t last_ = kNoContent;
+  /** The block before the last one. */
+  uint32_t previous_ = kNoContent;
   uint32_t spill_number_ = 0;
   int spill_fd_ = -1;
   int spill_error_ = 0;

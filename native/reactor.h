@@ -134,7 +134,9 @@ class Reactor {
   void take_lines(Connection* c, const uint8_t* from, size_t count);
   size_t take_skipped(Connection* c, const uint8_t* from, size_t count);
   size_t take_content(Connection* c, const uint8_t* from, size_t count);
-  size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool keep);
+  size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool direct);
+  void scan_landed(Connection* c, size_t gap, size_t count, uint32_t landing);
+  void end_scan(Connection* c, size_t used);
   void parse_left(Connection* c);
   void want_input(Connection* c);
   void end_content(Connection* c);
@@ -210,7 +212,7 @@ class Reactor {
   bool spare_used_ = false;
   /** Lines read by every connection in turn; never kept. */
   uint8_t scratch_[kScratchBytes];
-  /** Content read from a file for the plan under way, or content that is being discarded. */
+  /** Content read from a file for the plan under way, or content on its way into the arena. */
   uint8_t spare_[kScratchBytes];
 };
 

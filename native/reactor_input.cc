@@ -10,8 +10,10 @@
 namespace protorelay {
 namespace {
 
-/** Below this much free space in a chunk a new one is begun: small reads cost more than the space. */
+/** Below this much free space in a block a new one is begun: small reads cost more than the space. */
 constexpr size_t kLeastSpace = 512;
+/** Content of which so much came at first stays where it was read to, half of a block at least. */
+constexpr size_t kLandedBytes = kChunkBytes / 2;
 
 }  // namespace
 
@@ -157,28 +159,36 @@ void Reactor::read_lingering(Connection* c) {
 void Reactor::read_content(Connection* c) {
   size_t budget = kTurnBytes;
   while (!c->held) {
-    // Straight into shared memory, unstuffed where it lies; only normalized or discarded content takes a detour.
-    uint8_t* to = nullptr;
-    size_t room = 0;
-    bool in_place = !c->scan.normalizes() && c->gather.space(kLeastSpace, &to, &room);
-    if (!in_place) {
+    // Long content is read straight into shared memory; what comes first goes there once it is known how much it is.
+    uint8_t* to = scratch_;
+    size_t room = kScratchBytes;
+    bool direct = !c->scan.normalizes() && c->gather.streams() && c->gather.space(kLeastSpace, &to, &room);
+    if (!direct) {
       to = scratch_;
       room = kScratchBytes;
     }
+    // Unstuffed where it lies: only normalized content can become longer than it was.
+    bool in_place = !c->scan.normalizes();
+    uint32_t landing = in_place && c->gather.empty() ? setup_.arena->take(kChunkUnits) : kNoContent;
+    if (landing != kNoContent) to = setup_.arena->bytes(landing);
     size_t gap = in_place ? c->scan.held() : 0;
     room -= gap;
     if (c->mode == Mode::kChunk && room > c->chunk_left) room = static_cast<size_t>(c->chunk_left);
     ssize_t n = transport_receive(c, to + gap, room);
     if (n <= 0) {
+      if (landing != kNoContent) setup_.arena->give(landing);
       received_nothing(c, n);
       return;
     }
     size_t count = static_cast<size_t>(n);
     c->content_bytes += count;
     renew(c);
-    size_t used =
-        in_place ? scan_into(c, to + gap, count, to, true) : take_content(c, to, count);
-    if (used < count) c->keep(to + gap + used, count - used);
+    if (landing != kNoContent) {
+      scan_landed(c, gap, count, landing);
+    } else {
+      size_t used = in_place ? scan_into(c, to + gap, count, to, direct) : take_content(c, to, count);
+      if (used < count) c->keep(to + gap + used, count - used);
+    }
     if (count < room) return;
     if (count >= budget) {
       want_input(c);
@@ -188,41 +198,54 @@ void Reactor::read_content(Connection* c) {
   }
 }
 
-/** Copies content that was read together with something else; returns the bytes used. */
+/** Takes content that was read together with something else; returns the bytes used. */
 size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
   size_t at = 0;
   while (at < count && !c->held) {
     size_t piece = count - at;
     if (c->mode == Mode::kChunk && piece > c->chunk_left) piece = static_cast<size_t>(c->chunk_left);
-    uint8_t* to = nullptr;
-    size_t room = 0;
-    bool keep = c->gather.space(kLeastSpace, &to, &room);
-    if (!keep) {
-      to = spare_;
-      room = kScratchBytes;
-    }
-    size_t most = c->scan.normalizes() ? (room - 2) / 2 : room - c->scan.held();
-    at += scan_into(c, from + at, piece < most ? piece : most, to, keep);
+    size_t most = c->scan.normalizes() ? (kScratchBytes - 2) / 2 : kScratchBytes - c->scan.held();
+    at += scan_into(c, from + at, piece < most ? piece : most, spare_, false);
   }
   return at;
 }
 
-/** One step of the scanner; notices the end of the content or of the chunk. */
-size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool keep) {
+/** One step of the scanner, to the arena (direct) or to memory of ours; notices the end of the content or the chunk. */
+size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool direct) {
   size_t written = 0;
   size_t used = c->scan.feed(from, count, to, &written);
-  if (keep) {
+  if (direct) {
     c->gather.wrote(written);
   } else {
-    c->gather.skipped(written);
+    c->gather.append(to, written);
   }
+  end_scan(c, used);
+  return used;
+}
+
+/** The same for the first of a content, in a block of its own: a large one stays there, a small one is copied. */
+void Reactor::scan_landed(Connection* c, size_t gap, size_t count, uint32_t landing) {
+  uint8_t* to = setup_.arena->bytes(landing);
+  size_t written = 0;
+  size_t used = c->scan.feed(to + gap, count, to, &written);
+  // While the block is ours: another thread may have it at once.
+  if (used < count) c->keep(to + gap + used, count - used);
+  if (written >= kLandedBytes) {
+    c->gather.adopt(landing, written);
+  } else {
+    c->gather.append(to, written);
+    setup_.arena->give(landing);
+  }
+  end_scan(c, used);
+}
+
+void Reactor::end_scan(Connection* c, size_t used) {
   if (c->mode == Mode::kContent) {
     if (c->scan.ended()) end_content(c);
   } else {
     c->chunk_left -= used;
     if (c->chunk_left == 0) end_chunk(c);
   }
-  return used;
 }
 
 void Reactor::end_content(Connection* c) {
@@ -243,12 +266,7 @@ void Reactor::end_chunk(Connection* c) {
   }
   uint8_t tail[2];
   size_t more = c->scan.finish(tail);
-  uint8_t* to = nullptr;
-  size_t room = 0;
-  if (more > 0 && c->gather.space(more, &to, &room)) {
-    memcpy(to, tail, more);
-    c->gather.wrote(more);
-  }
+  c->gather.append(tail, more);
   end_content(c);
 }
 

@@ -155,7 +155,7 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
     return static_cast<size_t>(item->length - at);
   }
   uint64_t position = at - item->length;
-  ChunkRecord* first = setup_.arena->record(item->handle);
+  BlockRecord* first = setup_.arena->record(item->handle);
   if (first->flags & kInFile) {
     if (spare_used_) return 0;
     spare_used_ = true;
@@ -167,20 +167,20 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
     *from = spare_;
     return n > 0 ? static_cast<size_t>(n) : 0;
   }
-  uint32_t chunk = item->chunk;
-  uint64_t base = item->chunk_base;
-  while (position >= base + setup_.arena->record(chunk)->used) {
-    base += setup_.arena->record(chunk)->used;
-    uint32_t next = setup_.arena->record(chunk)->next;
+  uint32_t block = item->block;
+  uint64_t base = item->block_base;
+  while (position >= base + setup_.arena->record(block)->used) {
+    base += setup_.arena->record(block)->used;
+    uint32_t next = setup_.arena->record(block)->next;
     if (next == 0) return 0;
-    chunk = next - 1;
+    block = next - 1;
   }
   if (at == item->cursor.offset()) {
-    item->chunk = chunk;
-    item->chunk_base = base;
+    item->block = block;
+    item->block_base = base;
   }
-  *from = setup_.arena->bytes(chunk) + (position - base);
-  return static_cast<size_t>(base + setup_.arena->record(chunk)->used - position);
+  *from = setup_.arena->bytes(block) + (position - base);
+  return static_cast<size_t>(base + setup_.arena->record(block)->used - position);
 }
 
 /** Output is flushed. Unread input would turn close() into a reset that can destroy our last reply on its way. */

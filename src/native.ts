@@ -13,8 +13,11 @@ import { SharedArena } from './native/shared-arena.ts';
 
 // ---------------------------------------------------------------------------------------------- content arena
 
-/** 64 KiB: nearly every message is one chunk, and a chunk is one contiguous BLOB for the database. */
+/** 64 KiB, the largest block: content up to that is in one piece, one contiguous BLOB for the database. */
 export const CHUNK_BYTES = 65536;
+
+/** What memory for content is counted in: a content takes at least this, and what it needs beyond, rounded up. */
+export const CONTENT_UNIT_BYTES = 1024;
 
 /** No content: it was refused (too big, no memory) and read only to find its end. */
 export const NO_CONTENT = 0xffffffff;
@@ -30,23 +33,29 @@ export const CONTENT_STATE = {
 } as const;
 
 /**
- * Content of messages in shared memory: fixed chunks in one SharedArrayBuffer with a lock-free free list, used by
- * all threads of a process. Content longer than the spill threshold lies in a file of the spill folder instead
- * (its first chunk stays, empty, as the handle).
+ * Content of messages in shared memory, used by all threads of a process: blocks of 1 to 64 KiB in one
+ * SharedArrayBuffer, each content in one block up to 64 KiB and in several beyond. Content longer than the spill
+ * threshold lies in a file of the spill folder instead (1 KiB stays, empty, as the handle).
  */
 export interface Arena {
   readonly buffer: SharedArrayBuffer;
-  readonly chunkCount: number;
-  /** Chunks not in use now. */
-  freeChunks(): number;
-  /** Copies bytes into new chunks; refs = 1. Returns NO_CONTENT when the arena is full. */
+  /** Room for content in all, and not in use now; both are multiples of CONTENT_UNIT_BYTES. */
+  readonly totalBytes: number;
+  freeBytes(): number;
+  /**
+   * Memory that a content takes, exactly what its release makes free: its length rounded up to CONTENT_UNIT_BYTES (once
+   * for every 64 KiB), or one unit when it lies in a file. While it is still being received it takes up to twice of what has come (up to
+   * 64 KiB; then up to 64 KiB more), and 64 KiB as the buffer of a spill file.
+   */
+  heldBytes(handle: number): number;
+  /** Copies bytes into new memory; refs = 1. Returns NO_CONTENT when the arena is full. */
   store(bytes: Uint8Array): number;
   /** Makes a handle for content that lies in a file (takes ownership of fd, reads with pread from offset). NO_CONTENT when full. */
   storeFile(fd: number, offset: number, lengthBytes: number): number;
   lengthBytes(handle: number): number;
   /** Adds one reference. */
   retain(handle: number): void;
-  /** Drops one reference; the last one frees the chunks, closes the file and, if it is still an unclaimed spill file, unlinks it. */
+  /** Drops one reference; the last one frees the memory, closes the file and, if it is still an unclaimed spill file, unlinks it. */
   release(handle: number): void;
   /** Moves the state word; false when it was not `from`. */
   moveState(handle: number, from: number, to: number): boolean;

@@ -4,6 +4,7 @@
  */
 import type { Gauges } from './admission/gauges.ts';
 import type { Log } from './base/log.ts';
+import { steadyMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
 import type { DestinationBacklog, LeasedKey } from './database/database.ts';
 import type { ShardedDatabase } from './database/sharded-database.ts';
@@ -114,7 +115,7 @@ function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases):
   const limit = setup.config.delivery.max_cluster_connections_per_destination;
   const grant = (grants: ConnectionGrant[]): void => setup.grantConnections(grants);
   const connections =
-    limit === 0 ? null : new ConnectionShares({ limit, shared: agenda, grant, now: Date.now, setTimer });
+    limit === 0 ? null : new ConnectionShares({ limit, shared: agenda, grant, now: steadyMs, setTimer });
   return { leases, scheduler, duePoll, connections };
 }
 
@@ -123,6 +124,7 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
     renew: (rows: LeasedKey[], leaseUntilMs: number) => database.renew(rows, leaseUntilMs),
     release: (content: number) => arena.release(content),
     now: Date.now,
+    steady: steadyMs,
     onLapse: (held: number) => log.warn('leases.lapsed', { held }),
     onRenewError: (error: unknown) => log.warn('leases.renew-failed', { error }),
   };
@@ -132,20 +134,21 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
 function portsOf({ settings, agenda, arena, deliver }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
   return {
     deliver,
-    chunkCount: arena.chunkCount,
-    freeChunks: () => arena.freeChunks(),
+    contentBytes: arena.totalBytes,
+    freeContentBytes: () => arena.freeBytes(),
     now: Date.now,
+    steady: steadyMs,
     setTimer,
     rates: new DestinationRates({
       perSecond: () => settings().delivery.max_messages_per_destination_per_s,
-      now: Date.now,
+      now: steadyMs,
       shared: agenda,
     }),
   };
 }
 
 function setTimer(atMs: number, fire: () => void): { cancel(): void } {
-  const timer = setTimeout(fire, Math.min(Math.max(0, atMs - Date.now()), 2 ** 31 - 1)).unref();
+  const timer = setTimeout(fire, Math.min(Math.max(0, atMs - steadyMs()), 2 ** 31 - 1)).unref();
   return { cancel: () => clearTimeout(timer) };
 }
 
@@ -173,6 +176,7 @@ function createDuePoll(
     discovered: (found: DestinationBacklog[]) => scheduler.discover(found),
     onError: (error: unknown) => log.debug('scheduler.poll-failed', { error }),
     now: Date.now,
+    steady: steadyMs,
   };
   return new DuePoll(ports, intervalMs);
 }

@@ -1,6 +1,8 @@
 /** The part of the composition root that keeps the host's MTA-STS policies fresh. */
+
 import { dirname, join } from 'node:path';
 import type { Log } from './base/log.ts';
+import { steadyMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
 import { Dns } from './delivery/dns.ts';
 import { stsFetcher } from './delivery/sts-fetch.ts';
@@ -39,6 +41,7 @@ export function openStsRefresh({ place, log, current, tlsSession }: StsRefreshSe
     fetch: (domain) => stsFetcher({ timeoutMs: current().delivery.mta_sts.fetch_timeout_ms, dns })(domain),
     rules: () => current().delivery.mta_sts,
     now: Date.now,
+    steady: steadyMs,
     random: Math.random,
     failed(domain, kept, { result, detail }) {
       log.warn('mta-sts.not-refreshed', { domain, result, detail });

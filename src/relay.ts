@@ -13,6 +13,7 @@ import { LoginDesk } from './auth/login-desk.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
+import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
@@ -313,7 +314,7 @@ export class Relay {
     // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
     const { shutdown_grace_ms: graceMs } = this.#config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
-    const untilMs = Date.now() + workMs;
+    const untilMs = steadyMs() + workMs;
     this.#tooLate.push(...this.#suspects.take());
     this.#journal?.hurry();
     const [unfinished] = await Promise.all([
@@ -322,7 +323,7 @@ export class Relay {
     ]);
     await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
-    if (this.#journal !== null) await within(Math.max(0, untilMs - Date.now()), this.#journal.drained());
+    if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
     await this.#release(unfinished.concat(this.#tooLate));
   }
 
@@ -483,9 +484,9 @@ export class Relay {
 
   #suspended(destination: string, untilMs: number, reason: string): void {
     this.#scheduler.suspend(destination, untilMs);
-    this.#log.info(untilMs > Date.now() ? 'destination.suspended' : 'destination.resumed', {
+    this.#log.info(untilMs > steadyMs() ? 'destination.suspended' : 'destination.resumed', {
       destination,
-      until: new Date(untilMs).toISOString(),
+      until: new Date(timeOfDayMs(untilMs)).toISOString(),
       reason,
     });
   }

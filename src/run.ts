@@ -2,6 +2,7 @@
  * Runs the relay from start to exit code: log, lock, control socket, signals and service manager around what relay.ts
  * builds, in this process or, with several relay processes, under a supervisor.
  */
+
 import type { Cluster } from 'node:cluster';
 import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
@@ -12,6 +13,7 @@ import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { PinoLog } from './base/pino-log.ts';
+import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
 import { type Drainable, Lifecycle } from './control/lifecycle.ts';
@@ -141,7 +143,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     },
     reopenLog: () => log.reopen(),
     tell: (state) => serviceManager.tell(state),
-    now: Date.now,
+    now: steadyMs,
   });
   const control = await ControlServer.start({
     path: controlPath,
@@ -224,7 +226,8 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       clearCounts(counts, number);
       memory.clearProcess(number);
     },
-    now: Date.now,
+    now: steadyMs,
+    timeOfDay: timeOfDayMs,
     setTimer(ms, fire) {
       const timer = setTimeout(fire, ms);
       return { cancel: () => clearTimeout(timer) };

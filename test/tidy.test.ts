@@ -207,3 +207,52 @@ test('every config key is read by the program', () => {
   const unread = unnamed((file) => sources.includes(file) && file !== 'src/config/schema.ts');
   assert.deepEqual(unread, ['$schema']); // for editors
 });
+
+/** Where the time of day is meant: what is stored, shown, or compared with what is. All else is a matter of base/steady.ts. */
+const TIME_OF_DAY = new Set([
+  'src/base/steady.ts',
+  'src/admission/gauges.ts',
+  'src/auth/quotas.ts',
+  'src/control/db-commands.ts',
+  'src/database/sharded-database.ts',
+  'src/delivery/thread.ts',
+  'src/host-policy.ts',
+  'src/journal/journal.ts',
+  'src/mail/queue-id.ts',
+  'src/main.ts',
+  'src/persistence/database-client.ts',
+  'src/persistence/group-commit.ts',
+  'src/persistence/housekeeping.ts',
+  'src/relay-begun.ts',
+  'src/relay-control.ts',
+  'src/relay-database.ts',
+  'src/relay-intake.ts',
+  'src/relay-journal.ts',
+  'src/relay-scheduling.ts',
+  'src/relay-sts.ts',
+  'src/relay-tls-reports.ts',
+  'src/relay.ts',
+  'src/report/event-file.ts',
+  'src/report/events.ts',
+  'src/report/tls-rpt.ts',
+  'src/scheduler/bullmq-agenda.ts',
+  'src/session/reactor-server.ts',
+  'src/session/thread.ts',
+  'src/storage/distributed/distributed-storage.ts',
+  'src/storage/hdfs-web/hdfs-web-storage.ts',
+  'src/storage/local-storage.ts',
+  'src/tls/tls-contexts.ts',
+]);
+
+test('durations are measured in steady time: the clock is read only where the time of day is meant', () => {
+  const readers = sources.filter((file) => /\bDate\.now\b/.test(text(file)));
+  assert.deepEqual(
+    readers.filter((file) => !TIME_OF_DAY.has(file)),
+    [],
+    'use steadyMs of base/steady.ts for durations; else add the file',
+  );
+  assert.deepEqual(
+    [...TIME_OF_DAY].filter((file) => !readers.includes(file)),
+    [],
+  );
+});

@@ -8,8 +8,8 @@ import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
 /** What admission asks of the content arena. */
 export interface ContentRoom {
-  readonly chunkCount: number;
-  freeChunks(): number;
+  readonly totalBytes: number;
+  freeBytes(): number;
 }
 
 /** Share of the arena (1/n) that stays free for content already announced: a new transaction must leave it. */
@@ -18,14 +18,14 @@ const RESERVE_SHARE = 16;
 export class Admission {
   readonly #gauges: Gauges;
   readonly #room: ContentRoom;
-  readonly #reserveChunks: number;
+  readonly #reserveBytes: number;
   #maxInflight: number;
 
   /** @param maxInflight persist_max_inflight_mails */
   constructor(gauges: Gauges, room: ContentRoom, maxInflight: number) {
     this.#gauges = gauges;
     this.#room = room;
-    this.#reserveChunks = Math.ceil(room.chunkCount / RESERVE_SHARE);
+    this.#reserveBytes = room.totalBytes / RESERVE_SHARE;
     this.#maxInflight = maxInflight;
   }
 
@@ -44,7 +44,7 @@ export class Admission {
     const pressure = this.#pressure();
     if (pressure !== null) return pressure;
     if (Atomics.load(this.#gauges, GAUGE.inflightMails) >= this.#maxInflight) return REPLY.inflightFull;
-    return this.#room.freeChunks() < this.#reserveChunks ? REPLY.contentMemoryFull : null;
+    return this.#room.freeBytes() < this.#reserveBytes ? REPLY.contentMemoryFull : null;
   }
 
   /** At RCPT: null, or the refusal of this recipient. */

@@ -17,7 +17,7 @@ export const GAUGE = {
   usableShards: 4,
   /** When the counters were made, in seconds since 1970. */
   madeAtS: 5,
-  /** From here on two for each shard: how often its leases lapsed, and until when all that are held hold. */
+  /** From here on three for each shard: how often its leases lapsed, and until when all that are held hold, by two clocks. */
   leases: 8,
 } as const;
 
@@ -25,11 +25,13 @@ export const GAUGE = {
  * Counts how often leases on the shard lapsed; jobs of an earlier count may be another node's by now.
  * @param shard 0…31, as queue ids name it.
  */
-export const leaseEpochOf = (shard: number): number => GAUGE.leases + 2 * shard;
+export const leaseEpochOf = (shard: number): number => GAUGE.leases + 3 * shard;
 /** Until when every lease on the shard holds, in LEASE_UNIT_MS since the counters were made. */
-export const leasesUntilOf = (shard: number): number => GAUGE.leases + 2 * shard + 1;
+export const leasesUntilOf = (shard: number): number => GAUGE.leases + 3 * shard + 1;
+/** The same in steady time (base/steady.ts), in LEASE_UNIT_MS: a clock that is set back prolongs no lease. */
+export const leasesSteadyUntilOf = (shard: number): number => GAUGE.leases + 3 * shard + 2;
 
-const COUNTERS = leasesUntilOf(MAX_SHARDS - 1) + 1;
+const COUNTERS = leasesSteadyUntilOf(MAX_SHARDS - 1) + 1;
 
 /** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
 export const LEASE_UNIT_MS = 64;

@@ -3,9 +3,11 @@
  * writes it to the gauges, where session threads read it. Owns GAUGE.pressure and GAUGE.overloaded; decides nothing
  * about single commands.
  */
+
 import { closeSync, openSync, readSync } from 'node:fs';
 import { freemem } from 'node:os';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { Arena } from '../native.ts';
 import { type DiskConfig, DiskSpace } from './disk-space.ts';
@@ -30,7 +32,7 @@ type Thresholds = Pick<
 export interface PressureOptions {
   config: Thresholds;
   gauges: Gauges;
-  arena: Pick<Arena, 'freeChunks' | 'chunkCount'>;
+  arena: Pick<Arena, 'freeBytes' | 'totalBytes'>;
   log: Log;
   /** Of the commit under way, 0 without one. */
   commitAgeMs(): number;
@@ -67,7 +69,7 @@ export class PressureGauge {
     this.#config = options.config;
     this.#gauges = options.gauges;
     this.#log = options.log;
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? steadyMs;
     this.#availableMemory = options.availableMemory ?? availableMemory;
     this.#disk = new DiskSpace(options.log, options.freeDisk);
   }
@@ -113,7 +115,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeChunks() < Math.max(1, arena.chunkCount * CONTENT_RESERVE)) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE) return PRESSURE.contentMemory;
     return PRESSURE.none;
   }
 
@@ -136,8 +138,8 @@ export class PressureGauge {
       availableMemoryMb: Math.round(this.#availableMemory() / MEGABYTE),
       freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
       commitAgeMs: commitAgeMs(),
-      freeContentChunks: arena.freeChunks(),
-      contentChunks: arena.chunkCount,
+      freeContentMb: Math.round(arena.freeBytes() / MEGABYTE),
+      contentMb: Math.round(arena.totalBytes / MEGABYTE),
     };
   }
 }

@@ -3,9 +3,11 @@
  * for a short time as keyed digests, bounds how many wait, and gives every backend its time. An answer never tells a
  * wrong password from a user that does not exist, nor does the work done for it.
  */
+
 import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
 import { isCramDigest } from '../protocol/sasl/cram-md5.ts';
 import type { AuthRequest, AuthResult, Credentials, User } from './auth.ts';
@@ -50,7 +52,7 @@ export class Authenticator {
     auth: Config['auth'],
     secret: Buffer,
     log: Log,
-    now: () => number = Date.now,
+    now: () => number = steadyMs,
     server: ServerConfig | null = null,
   ) {
     this.#server = server;

@@ -182,4 +182,4 @@ function scrypt(
   return scryptSync(password, salt, length, { N: 2 ** ln, r, p, maxmem });
 }
 
-const unpadded = (octets: Uint8Array): string => Buffer.from(octets).toString('base64').replace(/=+$/, '');
+const unpadded = (octets: Uint8Array): string => Buffer.from(octets).toString('base64').replaceAll('=', '');

@@ -3,8 +3,10 @@
  * authenticator and each answer back to its thread, and names the failures in the log. Failed logins reach everybody
  * who counts them (a ban list) through `failed`.
  */
+
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
 import { Authenticator } from './authenticator.ts';
@@ -38,7 +40,7 @@ export class LoginDesk {
     this.#failed = failed;
     const used = listeners.some((listener) => listener.auth !== 'off');
     this.#authenticator = used
-      ? new Authenticator(auth, secretOf(auth.path), log, Date.now, usersServer(database))
+      ? new Authenticator(auth, secretOf(auth.path), log, steadyMs, usersServer(database))
       : null;
   }
 

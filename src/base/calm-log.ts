@@ -2,7 +2,9 @@
  * A flood of clients must not become one of log lines: of events that clients can cause at will so many lines a second
  * are written, and of the rest one line a second says how many there were of each kind. Nothing goes uncounted.
  */
+
 import type { Log } from './log.ts';
+import { steadyMs } from './steady.ts';
 
 const SECOND_MS = 1000;
 
@@ -69,7 +71,7 @@ export class CalmLog implements Log {
   /** Runs while there is something to tell: the last lines of a flood are told too. */
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(log: Log, calmed: readonly Calmed[], now: () => number = Date.now) {
+  constructor(log: Log, calmed: readonly Calmed[], now: () => number = steadyMs) {
     this.#log = log;
     this.#now = now;
     this.#watched = new Map(

@@ -1,12 +1,16 @@
 /** What the schema cannot say about `policy`. Pure; part of rules.ts. */
 import { domainToASCII } from 'node:url';
-import { isV4, masked, parseIp, parseNetwork } from '../base/ip.ts';
+import { isV4, masked, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
 import type { PolicyConfig } from './policy-schema.ts';
 
 type Say = (path: (string | number)[], message: string) => void;
 
 export function checkPolicy(
-  { policy, relay_networks }: { policy: PolicyConfig; relay_networks: string[] },
+  {
+    policy,
+    relay_networks,
+    dns,
+  }: { policy: PolicyConfig; relay_networks: string[]; dns: { servers: string[] } },
   problem: Say,
   warning: Say,
 ): void {
@@ -33,6 +37,7 @@ export function checkPolicy(
         );
   checkProxies(policy, relay_networks, warning);
   checkZones(policy, problem);
+  checkResolvers(policy, dns.servers, warning);
   checkRates(policy, problem, warning);
   checkTimes(policy, problem, warning);
 }
@@ -63,6 +68,25 @@ function isExemption(entry: string): boolean {
   return domain.includes('.') && !domain.includes('/') && domainToASCII(domain) !== '';
 }
 
+/** Most lists refuse to answer these, or answer what is no listing. */
+const PUBLIC_RESOLVERS = new NetworkSet(
+  ['1.1.1.1', '1.0.0.1', '8.8.8.8', '8.8.4.4', '9.9.9.9', '149.112.112.112', '208.67.222.222', '208.67.220.220',
+    '2606:4700:4700::/48', '2001:4860:4860::/48', '2620:fe::/48', '2620:119:35::/48', '2620:119:53::/48'],
+); // biome-ignore format: a list
+
+function checkResolvers({ dnsbl }: PolicyConfig, servers: readonly string[], warning: Say): void {
+  if (!dnsbl.enabled) return;
+  for (const [i, server] of servers.entries()) {
+    const address =
+      /^\[(.*)\]/.exec(server)?.[1] ?? (server.split(':').length === 2 ? server.split(':')[0] : server);
+    if (PUBLIC_RESOLVERS.has(parseIp(address ?? '')))
+      warning(
+        ['dns', 'servers', i],
+        `${server} is a public resolver, which most DNS lists refuse to answer: policy.dnsbl needs a resolver of your own`,
+      );
+  }
+}
+
 function checkZones({ dnsbl }: PolicyConfig, problem: Say): void {
   for (const [i, { answers }] of dnsbl.zones.entries())
     for (const [j, answer] of answers.entries()) {
@@ -74,10 +98,22 @@ function checkZones({ dnsbl }: PolicyConfig, problem: Say): void {
           ['policy', 'dnsbl', 'zones', i, 'answers', j],
           `must be an address, a network or a range such as 127.0.0.4-127.0.0.7, is "${answer}"`,
         );
+      else if (!answer.split('-').every((end) => isLoopback(end)))
+        problem(
+          ['policy', 'dnsbl', 'zones', i, 'answers', j],
+          `must lie within 127.0.0.0/8, where lists answer (RFC 5782), is "${answer}"`,
+        );
     }
   if (dnsbl.enabled && dnsbl.zones.length === 0)
     problem(['policy', 'dnsbl', 'zones'], 'needs at least one list while dnsbl.enabled is true');
 }
+
+function isLoopback(text: string): boolean {
+  const network = parseNetwork(text);
+  return network !== null && network.bits >= 104 && LISTINGS.has(network.ip);
+}
+
+const LISTINGS = new NetworkSet(['127.0.0.0/8']);
 
 function checkRates({ rates }: PolicyConfig, problem: Say, warning: Say): void {
   for (const [i, { count, per }] of rates.limits.entries())

@@ -28,7 +28,7 @@ const zone = z.strictObject({
   zone: z.string().regex(/^[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/, 'a domain').describe('Domain of the list, as zen.spamhaus.org.'),
   lists: z.array(z.enum(['ipv4', 'ipv6', 'sender_domain'])).min(1).default(['ipv4', 'ipv6']).describe('What is looked up there: the client by its IPv4 or IPv6 address, the domain of the sender.'),
   score: z.number().min(-1_000_000).max(1_000_000).default(1).describe('What a hit adds to the score; less than 0 for a list of good ones.'),
-  answers: texts(['127.0.0.0/8']).describe('Answers that count: addresses, networks, or ranges as 127.0.0.4-127.0.0.7. 127.255.255.0/24 (errors of the list) never counts unless it is named here.'),
+  answers: texts(['127.0.0.2-127.0.255.254']).describe('Answers that count: addresses, networks, or ranges as 127.0.0.4-127.0.0.7, within 127.0.0.0/8; best those that the list documents. What lists say when they refuse to answer (127.0.0.1, 127.0.0.255, 127.0.1.255, 127.255.255.0/24) never counts unless it is named here, by itself or as an end of a range.'),
 });
 
 const rate = z.strictObject({

@@ -247,7 +247,7 @@ const schema = {
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
   persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms; with mysql: max_pool_size less those in use, of the shard that has most.').meta(live),
   persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage (with after_journal the folder of the journal instead); below: 452 4.3.1.').meta(live),
-  content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (64 KiB chunks, touched only as used).'),
+  content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (each takes its length, rounded up to 1 KiB; touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
   accept_processes: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Relay processes of this host, each with threads and a queue of its own. 1: no supervisor. auto: one for each 4 cores, 1 below 8.'),
   supervisor: z.strictObject({

@@ -81,8 +81,10 @@ export class ControlServer {
     socket.setEncoding('utf8');
     try {
       for await (const chunk of socket) {
+        // Only what is new can hold the end: a request may come octet by octet.
+        const from = text.length;
         text += String(chunk);
-        for (let end = text.indexOf('\n'); end !== -1; end = text.indexOf('\n')) {
+        for (let end = text.indexOf('\n', from); end !== -1; end = text.indexOf('\n')) {
           const line = text.slice(0, end);
           text = text.slice(end + 1);
           await send(socket, await this.#answer(line));

@@ -25,7 +25,7 @@ export class Attempt {
   connectMs = 0;
   /** Of the connection it began on; null: in the clear, or none. */
   tls: TlsUse | null = null;
-  /** Retry no earlier than this (a suspended destination). */
+  /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
   /** Whether the content has bytes above 127; undefined until someone had to know. */
   eightBit: boolean | undefined;

@@ -23,7 +23,10 @@ export interface MtaStsOptions {
   /** Absent: policies are kept in memory only. */
   store?: Pick<StsStore, 'read' | 'write'>;
   maxDomains: number;
+  /** The time of day, by which policies end. */
   now(): number;
+  /** Steady time; absent: `now` is. */
+  steady?(): number;
   /** A fetch failed while there is a policy that still holds. */
   failed?(domain: string, kept: StsPolicy, failure: StsFailure): void;
 }
@@ -65,10 +68,11 @@ export class MtaSts {
     const id = idOf(record);
     const kept = known.stored !== null && known.stored.untilMs > now() ? known.stored : null;
     if (id === null || kept?.id === id) return kept?.policy ?? null;
-    if (known.failed?.id === id && known.failed.untilMs > now()) return kept?.policy ?? known.failed.failure;
+    if (known.failed?.id === id && known.failed.untilMs > this.#steady())
+      return kept?.policy ?? known.failed.failure;
     const found = await fetchStored(this.#options, domain, id);
     if (found.mode === 'failed') {
-      known.failed = { id, failure: found, untilMs: now() + FAILED_MS };
+      known.failed = { id, failure: found, untilMs: this.#steady() + FAILED_MS };
       if (kept !== null) failed?.(domain, kept.policy, found);
       return kept?.policy ?? found;
     }
@@ -79,9 +83,13 @@ export class MtaSts {
     return found.stored.policy;
   }
 
+  #steady(): number {
+    return this.#options.steady?.() ?? this.#options.now();
+  }
+
   /** What memory and disk hold of the domain; of two the newer. */
   async #knownOf(domain: string): Promise<Known> {
-    const nowMs = this.#options.now();
+    const nowMs = this.#steady();
     let known = this.#known.get(domain);
     if (known !== undefined && known.lookAtMs > nowMs) return known;
     known ??= { stored: null, lookAtMs: 0, failed: null };

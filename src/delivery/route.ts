@@ -109,7 +109,7 @@ export class Router {
     else {
       const found = (await this.#validatedHop(hop, destination)) ?? (await this.#resolveNextHop(name));
       if (typeof found === 'string') {
-        return { kind: 'defer', reason: 'dns-temporary', detail: `next hop ${name}: ${found}` };
+        return { kind: 'defer', reason: dnsReason(found), detail: `next hop ${name}: ${found}` };
       }
       if (Array.isArray(found)) addresses = found;
       else ({ addresses, dane } = found);
@@ -201,7 +201,7 @@ export class Router {
       case 'temporary': {
         const detail = `MX ${domain}: ${answer.detail}`;
         if (validated !== undefined) this.#perhapsBogus(domain, detail);
-        return { kind: 'defer', reason: 'dns-temporary', detail };
+        return { kind: 'defer', reason: dnsReason(detail), detail };
       }
       case 'no-name':
         return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
@@ -257,7 +257,8 @@ export class Router {
     if (unknown !== undefined) this.#failed(domain, 'tlsa', 'dnssec-invalid', unknown ?? '');
     const temporary = unknown ?? others.find((one) => one.temporary !== null)?.temporary;
     if (unknown === undefined && tlsa && temporary !== undefined) this.#perhapsBogus(domain, `${temporary}`);
-    if (temporary !== undefined) return { kind: 'defer', reason: 'dns-temporary', detail: `${temporary}` };
+    if (temporary !== undefined)
+      return { kind: 'defer', reason: dnsReason(`${temporary}`), detail: `${temporary}` };
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
@@ -346,4 +347,9 @@ function loop(domain: string): Route {
 
 async function systemLookup(name: string): Promise<string[]> {
   return (await lookup(name, { all: true })).map(({ address }) => address);
+}
+
+/** Where no name server answers it is our own trouble, and says nothing of the domain. */
+function dnsReason(detail: string): 'dns-temporary' | 'dns-unavailable' {
+  return /\b(ECONNREFUSED|ETIMEOUT)$/.test(detail) ? 'dns-unavailable' : 'dns-temporary';
 }

@@ -36,7 +36,10 @@ export interface SenderPorts {
   begun?: BegunSlots;
   retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
   post(message: FromDelivery): void;
+  /** Steady time (base/steady.ts). */
   now(): number;
+  /** The time of day; absent: `now` is. */
+  wall?(): number;
   leaseHolds(job: Job): boolean;
   random(): number;
   /** Calls `fire` once, ms later. */
@@ -60,6 +63,7 @@ export class Sender implements DestinationPorts {
   readonly #settler: Settler;
   #router: Router;
   #nowMs: number;
+  #wallMs: number;
   /** By connection id. */
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
@@ -87,6 +91,8 @@ export class Sender implements DestinationPorts {
     this.tlsSlot = ports.tlsSlot;
     this.tlsSession = ports.tlsSession ?? (() => {});
     this.#nowMs = ports.now();
+    this.#wallMs = this.#nowMs;
+    this.#tick();
     this.#router = ports.createRouter(ports.config);
     this.#reactor = ports.createReactor((count) => this.#turn(count));
     this.#granted = new GrantedConnections({
@@ -102,6 +108,7 @@ export class Sender implements DestinationPorts {
       nextAttempt: ports.retry.nextAttempt,
       random: ports.random,
       now: () => this.#nowMs,
+      wall: () => this.#wallMs,
       result: (result) => this.#result(result),
       get config() {
         return sender.config;
@@ -111,6 +118,11 @@ export class Sender implements DestinationPorts {
 
   now(): number {
     return this.#nowMs;
+  }
+
+  #tick(): void {
+    this.#nowMs = this.#ports.now();
+    this.#wallMs = this.#ports.wall?.() ?? this.#nowMs;
   }
 
   leaseHolds(job: Job): boolean {
@@ -157,7 +169,7 @@ export class Sender implements DestinationPorts {
   #refuse(attempt: Attempt): boolean {
     const { job } = attempt;
     const { retry, delivery } = this.config;
-    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#nowMs)) {
+    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
       const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
       attempt.decideRest(bounced('expired', '5.4.7', detail));
     } else if (this.#held > delivery.max_handoff_mails) {
@@ -283,7 +295,7 @@ export class Sender implements DestinationPorts {
   /** One loop turn of the reactor. */
   #turn(count: number): void {
     this.#depth++;
-    this.#nowMs = this.#ports.now();
+    this.#tick();
     const { events, text } = this.#reactor;
     for (let i = 0; i < count * EVENT_WORDS; i += EVENT_WORDS) {
       const head = events[i] as number;
@@ -341,7 +353,7 @@ export class Sender implements DestinationPorts {
 
   /** Runs work that did not come from a loop turn, then sends what it wrote and posts what it settled. */
   outside(work: () => void): void {
-    if (this.#depth === 0) this.#nowMs = this.#ports.now();
+    if (this.#depth === 0) this.#tick();
     this.#depth++;
     work();
     this.#depth--;

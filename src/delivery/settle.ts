@@ -3,7 +3,7 @@
  * place where an attempt ends; promises that a result with a DSN leaves only when the DSN has its content (I3).
  */
 import type { Config } from '../config/schema.ts';
-import { deferralStatus } from '../mail/deferral-status.ts';
+import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { Outcome, OutcomeGroup } from '../mail/outcome.ts';
@@ -15,6 +15,8 @@ import type { Attempt } from './attempt.ts';
 export interface SettlePorts {
   readonly config: Config;
   readonly arena: Arena;
+  /** The time of day; and the time that attempts are measured in (base/steady.ts). */
+  wall(): number;
   now(): number;
   random(): number;
   nextAttempt: typeof nextAttempt;
@@ -28,8 +30,8 @@ interface Waiting {
   drafts: DsnDraft[];
 }
 
-/** Deferrals that are our own doing: they neither count as a failed try nor end the waiting. */
-const OUR_OWN: ReadonlySet<string> = new Set(['shutdown', 'hand-off-released', 'lease-lapsed']);
+/** The pause where what is wrong is over in a moment. */
+const MOMENT_MS = 1000;
 
 export class Settler {
   readonly #ports: SettlePorts;
@@ -48,18 +50,18 @@ export class Settler {
   finish(attempt: Attempt): void {
     const { job } = attempt;
     if (!attempt.done) throw new Error(`attempt of ${job.queueId} ended with recipients that met no outcome`);
-    const nowMs = this.#ports.now();
+    const nowMs = this.#ports.wall();
     const result: AttemptResult = {
       queueId: job.queueId,
       destination: job.destination,
       fence: job.fence,
-      attempts: job.attempts + (attempt.counted ? 1 : 0),
+      attempts: job.attempts + (attempt.counted && attempt.groups.some(isPeers) ? 1 : 0),
       reversePath: job.reversePath,
       receivedAtMs: job.receivedAtMs,
       sizeBytes: job.sizeBytes,
       groups: attempt.groups,
       recipients: job.recipients,
-      times: timesOf(attempt, nowMs),
+      times: timesOf(attempt, nowMs, this.#ports.now()),
       ...(attempt.tls === null ? {} : { tls: attempt.tls }),
       dsns: [],
       delayNotified: job.delayNotified,
@@ -77,11 +79,14 @@ export class Settler {
 
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {
     let decision: RetryDecision | null = null;
+    const { notBeforeMs: steadyMs } = attempt;
+    const notBeforeMs = steadyMs === 0 ? 0 : nowMs + Math.max(0, steadyMs - this.#ports.now());
     for (const group of result.groups) {
       const { outcome } = group;
       if (outcome.kind !== 'deferred') continue;
-      if (OUR_OWN.has(outcome.reason)) {
-        outcome.retryAtMs = Math.max(nowMs, attempt.notBeforeMs);
+      const { whose, pause } = DEFERRALS[outcome.reason];
+      if (whose === 'ours') {
+        outcome.retryAtMs = Math.max(nowMs + this.#pauseMs(pause, nowMs - result.receivedAtMs), notBeforeMs);
         continue;
       }
       decision ??= this.#ports.nextAttempt(
@@ -89,12 +94,21 @@ export class Settler {
         result.attempts,
         result.receivedAtMs,
         nowMs,
-        attempt.notBeforeMs,
+        notBeforeMs,
         this.#ports.random(),
       );
       if (decision.kind === 'retry') outcome.retryAtMs = decision.atMs;
       else group.outcome = givenUp(outcome, decision, result, nowMs);
     }
+  }
+
+  /** Before the next try, after what is our own doing. */
+  #pauseMs(pause: 'schedule' | 'none' | 'moment' | 'age', ageMs: number): number {
+    const { initial_delay_ms, max_delay_ms, jitter_ratio } = this.#ports.config.retry;
+    if (pause === 'none') return 0;
+    if (pause === 'moment') return Math.min(MOMENT_MS, initial_delay_ms);
+    const delayMs = Math.min(Math.max(ageMs, initial_delay_ms), Math.max(initial_delay_ms, max_delay_ms));
+    return Math.round(delayMs * (1 + jitter_ratio * (2 * this.#ports.random() - 1)));
   }
 
   #writeDsns(content: ContentHandle, result: AttemptResult, drafts: DsnDraft[]): void {
@@ -133,7 +147,7 @@ export class Settler {
    * failed stay in the queue and fail again later (I3).
    */
   giveUpWaiting(): void {
-    const nowMs = this.#ports.now();
+    const nowMs = this.#ports.wall();
     for (const { result } of this.#waiting.splice(0)) {
       for (const message of result.dsns) this.#ports.arena.release(message.content);
       result.dsns = [];
@@ -148,10 +162,14 @@ export class Settler {
   }
 }
 
-function timesOf(attempt: Attempt, nowMs: number): AttemptResult['times'] {
+/** Whether it says something of the peer: what is our own doing is no attempt. */
+const isPeers = ({ outcome }: OutcomeGroup): boolean =>
+  outcome.kind !== 'deferred' || DEFERRALS[outcome.reason].whose === 'peer';
+
+function timesOf(attempt: Attempt, wallMs: number, nowMs: number): AttemptResult['times'] {
   const { job, startedAtMs, connectMs } = attempt;
   const transferMs = startedAtMs === 0 ? 0 : Math.max(0, nowMs - startedAtMs);
-  return { queueMs: Math.max(0, nowMs - transferMs - connectMs - job.receivedAtMs), connectMs, transferMs };
+  return { queueMs: Math.max(0, wallMs - transferMs - connectMs - job.receivedAtMs), connectMs, transferMs };
 }
 
 function givenUp(

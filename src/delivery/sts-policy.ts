@@ -17,8 +17,9 @@ export function parsePolicy(text: string): StsPolicy | null {
   const fields = new Map<string, string>();
   const mx: string[] = [];
   for (const line of text.split(/\r?\n/)) {
-    const [, name, value = ''] = /^([A-Za-z0-9_.-]{1,32})[ \t]*:[ \t]*(.*?)[ \t]*$/.exec(line) ?? [];
-    if (name === undefined) continue;
+    const [head, name] = /^([A-Za-z0-9_.-]{1,32})[ \t]*:/.exec(line) ?? [];
+    if (head === undefined || name === undefined) continue;
+    const value = line.slice(head.length).trim();
     // Of a field that stands twice the first counts; mx is the one that may.
     if (name === 'mx') mx.push(value.toLowerCase());
     else if (!fields.has(name)) fields.set(name, value);

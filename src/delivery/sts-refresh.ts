@@ -16,6 +16,8 @@ export interface StsRefreshOptions {
   /** Live. */
   rules(): Config['delivery']['mta_sts'];
   now(): number;
+  /** Steady time; absent: `now` is. */
+  steady?(): number;
   random(): number;
   failed(domain: string, kept: StsPolicy, failure: StsFailure): void;
 }
@@ -61,8 +63,9 @@ export class StsRefresh {
   }
 
   async #fetchDue(): Promise<void> {
-    const { store, now } = this.#options;
-    for (const [domain, untilMs] of this.#failedUntil) if (untilMs <= now()) this.#failedUntil.delete(domain);
+    const { store, now, steady = now } = this.#options;
+    for (const [domain, untilMs] of this.#failedUntil)
+      if (untilMs <= steady()) this.#failedUntil.delete(domain);
     const all = store.all();
     const work = async (): Promise<void> => {
       for (let next = await all.next(); next.done !== true && !this.#stopped; next = await all.next())
@@ -78,7 +81,7 @@ export class StsRefresh {
   }
 
   async #fetch(stored: StoredPolicy): Promise<void> {
-    const { store, dns, now, failed } = this.#options;
+    const { store, dns, now, steady = now, failed } = this.#options;
     const { domain, policy } = stored;
     const id = idOf(await dns.txt(`_mta-sts.${domain}`)) ?? stored.id;
     const found = await fetchStored(this.#options, domain, id);
@@ -86,7 +89,7 @@ export class StsRefresh {
       await store.write(found.stored);
       return;
     }
-    if (this.#failedUntil.size < MAX_FAILED) this.#failedUntil.set(domain, now() + FAILED_MS);
+    if (this.#failedUntil.size < MAX_FAILED) this.#failedUntil.set(domain, steady() + FAILED_MS);
     failed(domain, policy, found);
   }
 }

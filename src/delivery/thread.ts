@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { QueueIds } from '../mail/queue-id.ts';
@@ -56,6 +57,7 @@ const sts = start.config.delivery.mta_sts.enabled
       }),
       maxDomains: start.config.delivery.mta_sts.max_domains,
       now: Date.now,
+      steady: steadyMs,
       failed: (domain, kept, { result, detail }) =>
         tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail }),
     })
@@ -124,9 +126,10 @@ const sender: Sender = new Sender({
   ...(begun === undefined ? {} : { begun }),
   retry: { nextAttempt, isTooOld },
   post: (message: FromDelivery) => port.postMessage(message),
-  now: Date.now,
+  now: steadyMs,
+  wall: Date.now,
   // Not the time of the loop turn: the process may have stood still since.
-  leaseHolds: (job) => leaseHolds(gauges, job, Date.now()),
+  leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });

@@ -137,12 +137,13 @@ export function askOverTcp<T>(server: Server, { bytes, read, timeoutMs }: Questi
       settle();
     };
     const timer = setTimeout(() => end(() => reject(late())), timeoutMs);
-    let gathered = Buffer.alloc(0);
+    const gathered = Buffer.allocUnsafe(2 + 0xffff);
+    let count = 0;
     socket.on('error', (error) => end(() => reject(error)));
     socket.on('close', () => end(() => reject(new Error('the resolver closed the connection'))));
     socket.on('data', (more) => {
-      gathered = Buffer.concat([gathered, more]);
-      if (gathered.length < 2 || gathered.length < 2 + gathered.readUInt16BE(0)) return;
+      count += more.copy(gathered, count);
+      if (count < 2 || count < 2 + gathered.readUInt16BE(0)) return;
       const answer = read(gathered.subarray(2, 2 + gathered.readUInt16BE(0)), id);
       end(() =>
         answer === null ? reject(new Error('the resolver answered something else')) : resolve(answer),

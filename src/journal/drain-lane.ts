@@ -308,12 +308,13 @@ export class DrainLane {
     const request = this.#request(entries, mark);
     this.#watchCommit(this.#commits);
     let restMs = 0;
+    const sinceMs = this.#ports.steady();
     try {
       const { messages } = await this.#ports.commit(request);
       if (messages.some((outcome) => outcome !== 'committed'))
         throw new RelayError('database-refused', 'a message out of the journal was not taken');
       this.#mark = mark;
-      restMs = (this.#ports.now() - request.nowMs) * this.#pace();
+      restMs = (this.#ports.steady() - sinceMs) * this.#pace();
       this.#succeeded(entries, request.leaseUntilMs);
     } catch (error) {
       this.#broke(entries, error);
@@ -446,7 +447,7 @@ export class DrainLane {
     const { message } = thrown as Error;
     this.#lastError = message;
     if (this.#failingSinceMs !== null) return;
-    this.#failingSinceMs = this.#ports.now();
+    this.#failingSinceMs = this.#ports.steady();
     const { name } = this.#options;
     this.#options.log.warn('journal.cannot-drain', { shard: name, waiting: this.#depth, error: message });
   }
@@ -454,7 +455,7 @@ export class DrainLane {
   #recovered(): void {
     this.#retryDelayMs = FIRST_RETRY_MS;
     if (this.#failingSinceMs === null) return;
-    const afterMs = this.#ports.now() - this.#failingSinceMs;
+    const afterMs = this.#ports.steady() - this.#failingSinceMs;
     this.#failingSinceMs = null;
     const { name } = this.#options;
     this.#options.log.info('journal.drains', { shard: name, waiting: this.#depth, after_ms: afterMs });

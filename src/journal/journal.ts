@@ -2,12 +2,14 @@
  * The journal of one relay process: what is durable here is acknowledged (I1: on this node's disk), then taken over to
  * the shards by a lane for each. Bounded by `journal.max_mb` on disk and a share of the content arena in memory (I5).
  */
+
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { CommitBatch, CommitResult, JournalMark, OutboxPlan } from '../database/database.ts';
 import type { Message } from '../mail/message.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
-import { type Arena, CHUNK_BYTES } from '../native.ts';
+import { type Arena, CHUNK_BYTES, CONTENT_UNIT_BYTES } from '../native.ts';
 import { DrainLane } from './drain-lane.ts';
 import { Inbound, type InboundOutcome } from './inbound.ts';
 import type { JournalClient } from './journal-client.ts';
@@ -36,7 +38,7 @@ export interface JournalOptions {
   maxBytes: number;
   /** Messages that waited so long are not held back for new mail any more. */
   maxDelayMs: number;
-  arena: Pick<Arena, 'chunkCount' | 'freeChunks' | 'retain' | 'release' | 'file'>;
+  arena: Pick<Arena, 'totalBytes' | 'freeBytes' | 'retain' | 'release' | 'file'>;
   leaseMs: number;
   log: Log;
   now?: () => number;
@@ -55,8 +57,8 @@ export interface JournalStats {
 /** Messages that wait for their shard may have so much of the arena; more of it must stay free. */
 const MEMORY_SHARE = 1 / 2;
 const FREE_SHARE = 1 / 4;
-/** An open file counts as so many chunks: descriptors are scarce, too. */
-const FILE_CHUNKS = 16;
+/** An open file counts as so much: descriptors are scarce, too. */
+const FILE_BYTES = 16 * CHUNK_BYTES;
 /** Room kept for what is on its way in when new mail is refused. */
 const RESERVE_SHARE = 1 / 16;
 /** The journal's thread hears of marks at most so often. */
@@ -72,11 +74,13 @@ export class Journal<E extends { message: Message }> {
   readonly #ports: JournalPorts<E>;
   readonly #options: JournalOptions;
   readonly #now: () => number;
+  /** For durations. */
+  readonly #steady: () => number;
   readonly #inbound: Inbound<E>;
   readonly #lanes = new Map<number, DrainLane>();
   #state: JournalState | null = null;
   #bytes = 0;
-  #heldChunks = 0;
+  #heldBytes = 0;
   #full = false;
   #told: Promise<void> | null = null;
   /** Marks moved since the thread heard of them. */
@@ -91,13 +95,14 @@ export class Journal<E extends { message: Message }> {
     this.#ports = ports;
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    this.#steady = options.now ?? steadyMs;
     this.#inbound = new Inbound<E>({
       append: (task) => client.run(task),
       journaled: (entries, outcomes, appended) => this.#journaled(entries, outcomes, appended),
       failed: (entries, error) => {
         ports.failed(entries, error);
       },
-      now: this.#now,
+      now: this.#steady,
     });
   }
 
@@ -146,9 +151,9 @@ export class Journal<E extends { message: Message }> {
 
   #lanePorts(): LanePorts {
     const { arena } = this.#options;
-    const { chunkCount } = arena;
-    const chunksOf = ({ content, sizeBytes }: Message): number =>
-      arena.file(content) === null ? Math.max(1, Math.ceil(sizeBytes / CHUNK_BYTES)) : FILE_CHUNKS;
+    const { totalBytes } = arena;
+    const bytesOf = ({ content, sizeBytes }: Message): number =>
+      arena.file(content) === null ? Math.max(sizeBytes, CONTENT_UNIT_BYTES) : FILE_BYTES;
     return {
       mark: (shard) => this.#ports.mark(shard, (this.#state as JournalState).journal),
       begin: async (shard, mark, queue) => {
@@ -162,17 +167,20 @@ export class Journal<E extends { message: Message }> {
       cancel: (plan) => this.#ports.cancel(plan),
       release: (content) => arena.release(content),
       room: () =>
-        Math.min(chunkCount * MEMORY_SHARE - this.#heldChunks, arena.freeChunks() - chunkCount * FREE_SHARE) |
-        0,
+        Math.floor(
+          Math.min(totalBytes * MEMORY_SHARE - this.#heldBytes, arena.freeBytes() - totalBytes * FREE_SHARE) /
+            CHUNK_BYTES,
+        ),
       kept: (message) => {
-        this.#heldChunks += chunksOf(message);
+        this.#heldBytes += bytesOf(message);
       },
       gone: (message) => {
-        this.#heldChunks -= chunksOf(message);
+        this.#heldBytes -= bytesOf(message);
       },
       pace: (oldestMs) => this.#pace(oldestMs),
       passed: () => this.#tellPassed(),
       now: this.#now,
+      steady: this.#steady,
       setTimer: (fire, ms) => void setTimeout(fire, ms).unref(),
     };
   }
@@ -314,8 +322,8 @@ export class Journal<E extends { message: Message }> {
     if (this.#stopped) return;
     const marks: [number, JournalMark][] = [];
     for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
-    const save = this.waiting === 0 && this.#now() - this.#savedAtMs >= SAVE_MS;
-    if (save) this.#savedAtMs = this.#now();
+    const save = this.waiting === 0 && this.#steady() - this.#savedAtMs >= SAVE_MS;
+    if (save) this.#savedAtMs = this.#steady();
     const { bytes, compactable } = await this.#client.run({ kind: 'passed', marks, save });
     this.#measure(bytes);
     if (compactable && !this.#compacting) void this.#compact();

@@ -24,7 +24,7 @@ export interface LanePorts {
   drained(entry: Draining, leaseUntilMs: number): void;
   cancel(plan: OutboxPlan[]): void;
   release(content: number): void;
-  /** Chunks of content that may still stay in memory. */
+  /** Messages of 64 KiB that may still stay in memory. */
   room(): number;
   /** Counts a message in memory, or out again. */
   kept(message: Message): void;
@@ -34,6 +34,8 @@ export interface LanePorts {
   /** The mark moved. */
   passed(shard: number): void;
   now(): number;
+  /** Steady time. */
+  steady(): number;
   setTimer(fire: () => void, ms: number): void;
 }
 

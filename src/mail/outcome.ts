@@ -18,12 +18,16 @@ export type DeferralReason =
   | 'connection-lost'
   | 'timeout'
   | 'dns-temporary'
+  /** No name server answers. */
+  | 'dns-unavailable'
   | 'tls-failed'
   | 'auth-failed'
   | 'destination-suspended'
   | 'hand-off-released'
   | 'lease-lapsed'
   | 'content-unavailable'
+  /** This machine has no descriptors, buffers, addresses or network for it. */
+  | 'local-trouble'
   | 'shutdown'
   | 'internal';
 

@@ -1,17 +1,19 @@
 /**
  * The content arena as a thread sees it. What Atomics can do on the shared words is done here; taking and giving back
- * chunks is C++ (native/arena.cc), which reads and writes the same words.
+ * memory is C++ (native/arena.cc), which reads and writes the same words.
  */
 import { readSync } from 'node:fs';
 import type { Arena } from '../native.ts';
 import { addon, type Native } from './addon.ts';
 
-const CHUNK_BYTES = 65536;
-// Word positions of ArenaHeader and ChunkRecord in native/arena.h.
-const HEADER_WORDS = 16;
+const UNIT_BYTES = 1024;
+const CHUNK_UNITS = 64;
+// Word positions of ArenaHeader and BlockRecord in native/arena.h.
+const HEADER_BYTES = 256;
 const CHUNK_COUNT = 1;
-const FREE_COUNT = 4;
-const CHUNKS_AT = 7;
+const FREE_UNITS = 2;
+const CHUNKS_AT_LOW = 4;
+const CHUNKS_AT_HIGH = 5;
 const RECORD_WORDS = 16;
 const NEXT = 0;
 const REFS = 1;
@@ -24,14 +26,17 @@ const OFFSET_HIGH = 7;
 const FD = 8;
 const SPILL = 9;
 const USED = 10;
+const UNITS = 11;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
 
 export class SharedArena implements Arena {
   readonly buffer: SharedArrayBuffer;
-  readonly chunkCount: number;
+  readonly totalBytes: number;
   readonly native: Native;
+  readonly #header: Int32Array;
+  /** Records of all blocks, by the number of their first unit. */
   readonly #words: Int32Array;
   readonly #chunksAt: number;
   readonly #spillDir: string;
@@ -41,14 +46,24 @@ export class SharedArena implements Arena {
     this.native = fresh ? addon.arenaCreate(memory, spillDir) : addon.arenaAttach(memory, spillDir);
     this.buffer = buffer;
     this.#spillDir = spillDir;
-    const header = new Int32Array(buffer, 0, HEADER_WORDS);
-    this.chunkCount = header[CHUNK_COUNT] as number;
-    this.#chunksAt = header[CHUNKS_AT] as number;
-    this.#words = new Int32Array(buffer, 0, HEADER_WORDS + this.chunkCount * RECORD_WORDS);
+    this.#header = new Int32Array(buffer, 0, HEADER_BYTES / 4);
+    const units = (this.#header[CHUNK_COUNT] as number) * CHUNK_UNITS;
+    this.totalBytes = units * UNIT_BYTES;
+    this.#chunksAt =
+      (this.#header[CHUNKS_AT_HIGH] as number) * 0x1_0000_0000 +
+      ((this.#header[CHUNKS_AT_LOW] as number) >>> 0);
+    this.#words = new Int32Array(buffer, HEADER_BYTES, units * RECORD_WORDS);
   }
 
-  freeChunks(): number {
-    return Atomics.load(this.#words, FREE_COUNT);
+  freeBytes(): number {
+    return Atomics.load(this.#header, FREE_UNITS) * UNIT_BYTES;
+  }
+
+  heldBytes(handle: number): number {
+    let units = 0;
+    for (let block = handle; block >= 0; block = this.#word(block, NEXT) - 1)
+      units += this.#word(block, UNITS);
+    return units * UNIT_BYTES;
   }
 
   store(bytes: Uint8Array): number {
@@ -80,9 +95,9 @@ export class SharedArena implements Arena {
   parts(handle: number): Buffer[] {
     const views: Buffer[] = [];
     if (this.#word(handle, FLAGS) & IN_FILE) return views;
-    for (let chunk = handle; chunk >= 0; chunk = this.#word(chunk, NEXT) - 1) {
-      const used = this.#word(chunk, USED);
-      if (used > 0) views.push(Buffer.from(this.buffer, this.#chunksAt + chunk * CHUNK_BYTES, used));
+    for (let block = handle; block >= 0; block = this.#word(block, NEXT) - 1) {
+      const used = this.#word(block, USED);
+      if (used > 0) views.push(Buffer.from(this.buffer, this.#chunksAt + block * UNIT_BYTES, used));
     }
     return views;
   }
@@ -113,7 +128,7 @@ export class SharedArena implements Arena {
   }
 
   #at(handle: number): number {
-    return HEADER_WORDS + handle * RECORD_WORDS;
+    return handle * RECORD_WORDS;
   }
 
   #word(handle: number, word: number): number {

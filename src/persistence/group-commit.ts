@@ -6,8 +6,10 @@
  * One commit is under way at a time, or as many as there are lanes, where the database can do several at once. At
  * most one of them carries settlements and withdrawals, so those of one row never overtake each other.
  */
+
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { CommitBatch, CommitResult, Database, OutboxPlan, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
@@ -104,6 +106,8 @@ export class GroupCommit {
   readonly #ports: GroupCommitPorts;
   readonly #leaseMs: number;
   readonly #now: () => number;
+  /** For durations. */
+  readonly #steady: () => number;
   readonly #setTimer: (fire: () => void, delayMs: number) => void;
   readonly #life = randomBytes(4).toString('hex');
 
@@ -146,6 +150,7 @@ export class GroupCommit {
     this.#lanes = new Array(this.#messageLanes + (this.#settleApart ? 1 : 0)).fill(null);
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
+    this.#steady = options.now ?? steadyMs;
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
@@ -192,14 +197,14 @@ export class GroupCommit {
   }
 
   #commitAgeMs(): number {
-    let sinceMs = this.#now();
+    let sinceMs = this.#steady();
     for (const running of this.#lanes)
       if (running !== null && running.sinceMs < sinceMs) sinceMs = running.sinceMs;
-    return this.#now() - sinceMs;
+    return this.#steady() - sinceMs;
   }
 
   #failedLately(): boolean {
-    const sinceMs = this.#now() - this.#failedAtMs;
+    const sinceMs = this.#steady() - this.#failedAtMs;
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
@@ -225,7 +230,7 @@ export class GroupCommit {
         if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
         return;
       }
-      this.#lanes[lane] = { batch, sinceMs: this.#now() };
+      this.#lanes[lane] = { batch, sinceMs: this.#steady() };
       const request = this.#request(batch, lane);
       this.#database.commit(request).then(
         (result) => this.#succeeded(batch, lane, request, result),
@@ -406,7 +411,7 @@ export class GroupCommit {
       this.#next();
       return;
     }
-    if (!isOwnFault(error)) this.#failedAtMs = this.#now();
+    if (!isOwnFault(error)) this.#failedAtMs = this.#steady();
     if (batch.items.length > 0 && (batch.alone || isOwnFault(error))) this.#setAside(batch);
     else this.#putBack(batch);
     this.#next();

@@ -2,7 +2,8 @@
  * Lists in DNS (RFC 5782) of clients and of sender domains, bad and good: each answer that counts adds the score of its
  * list, and the sum is compared with the threshold. All lists are asked at once.
  */
-import { type Ip, isV4, NetworkSet, parseIp } from '../base/ip.ts';
+import { type Ip, isV4, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
+import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import { type PolicyDns, type Records, reversed } from './dns.ts';
 import { type Found, type Hit, Part, type Subject } from './part.ts';
@@ -13,22 +14,27 @@ type List = 'ipv4' | 'ipv6' | 'sender_domain';
 interface Zone {
   zone: string;
   score: number;
-  counts(answer: string): boolean;
+  meaning(answer: string): Meaning;
+  /** When it was last said that it refuses us. */
+  toldAtMs: number;
 }
 
 export class Dnsbl {
   readonly part: Part;
   readonly #config: DnsblConfig;
   readonly #dns: PolicyDns;
+  readonly #log: Log;
   readonly #zones: Record<List, Zone[]> = { ipv4: [], ipv6: [], sender_domain: [] };
 
-  constructor(config: DnsblConfig, dns: PolicyDns) {
+  constructor(config: DnsblConfig, dns: PolicyDns, log: Log) {
     this.part = new Part(config);
     this.#config = config;
     this.#dns = dns;
+    this.#log = log;
     for (const { zone, lists, score, answers } of config.zones) {
-      const counts = answerFilter(answers);
-      for (const list of lists) this.#zones[list].push({ zone: zone.toLowerCase(), score, counts });
+      const meaning = answerFilter(answers);
+      const one = { zone: zone.toLowerCase(), score, meaning, toldAtMs: Number.NEGATIVE_INFINITY };
+      for (const list of lists) this.#zones[list].push(one);
     }
   }
 
@@ -73,9 +79,13 @@ export class Dnsbl {
     const listed: string[] = [];
     for (const [i, { zone }] of asked.entries()) {
       const records = answers[i] ?? null;
-      if (records === null) silent = zone.zone;
-      const counted = records?.find((answer) => zone.counts(answer));
-      if (counted === undefined) continue;
+      const counted = records?.find((answer) => zone.meaning(answer) === 'listed');
+      if (counted === undefined) {
+        const refusal = records?.find((answer) => zone.meaning(answer) === 'refused');
+        if (refusal !== undefined) this.#refuses(zone, refusal);
+        if (refusal !== undefined || records === null) silent = zone.zone;
+        continue;
+      }
       score += zone.score;
       listed.push(`${zone.zone} ${counted}`);
     }
@@ -85,23 +95,58 @@ export class Dnsbl {
     if (silent === '' || this.#config.on_failure === 'open') return null;
     return { rule: 'dnsbl', mode, detail: `no answer of ${silent}`, unknown: true };
   }
+
+  /** A list that refuses us protects nobody, and only the operator can help it. */
+  #refuses(zone: Zone, answer: string): void {
+    const nowMs = performance.now();
+    if (nowMs - zone.toldAtMs < TELL_MS) return;
+    zone.toldAtMs = nowMs;
+    this.#log.warn('policy.dnsbl-refuses', {
+      zone: zone.zone,
+      answer,
+      hint: 'no listing: the list refuses our resolver (dns.servers), has limits, or is asked for the wrong thing (zones[].lists)',
+    });
+  }
 }
 
-/** Spamhaus and others answer from here what is no listing: too many questions, a public resolver. */
-const ERRORS = '127.255.255.';
+/** How often it is said of one list. */
+const TELL_MS = 600_000;
 
-/** Which answers count: addresses, networks, ranges. */
-export function answerFilter(entries: readonly string[]): (answer: string) => boolean {
+/**
+ * What is no listing, by the documentation of the lists that answer so: the question was refused (too many of them, by way
+ * of a public resolver), or put to the wrong list. Spamhaus: 127.255.255.0/24, and 127.0.1.255 for an address asked of a
+ * list of domains; SURBL and URIBL: 127.0.0.1; DNSWL and URIBL: 127.0.0.255.
+ */
+const REFUSALS = ['127.0.0.1', '127.0.0.255', '127.0.1.255', '127.255.255.0/24'];
+const REFUSED = new NetworkSet(REFUSALS);
+const LISTINGS = new NetworkSet(['127.0.0.0/8']);
+
+export type Meaning = 'listed' | 'refused' | 'nothing';
+
+/** What an answer means. @param entries those that count: addresses, networks, ranges. */
+export function answerFilter(entries: readonly string[]): (answer: string) => Meaning {
   const ranges = entries.flatMap((entry) => {
     const [from = '', to] = entry.split('-');
     const [low, high] = [parseIp(from), to === undefined ? null : parseIp(to)];
     return low === null || high === null ? [] : [{ low: low[3], high: high[3] }];
   });
   const networks = new NetworkSet(entries.filter((entry) => !entry.includes('-')));
-  const named = entries.some((entry) => entry.startsWith(ERRORS));
+  // An operator who names one of these knows that his list means something else by it.
+  const named = new NetworkSet(
+    entries.flatMap((entry) => {
+      const ends = entry.split('-');
+      const network = parseNetwork(entry);
+      const wide = ends.length === 1 && network !== null && network.bits < 120;
+      return wide ? [] : ends.filter((end) => REFUSED.has(parseNetwork(end)?.ip ?? null));
+    }),
+  );
   return (answer) => {
     const ip = parseIp(answer);
-    if (ip === null || (answer.startsWith(ERRORS) && !named)) return false;
-    return networks.has(ip) || ranges.some(({ low, high }) => ip[3] >= low && ip[3] <= high);
+    // Outside of 127.0.0.0/8 no list answers (RFC 5782 §2.3): its domain has a new owner, or a resolver makes things up.
+    if (ip === null || !LISTINGS.has(ip)) return 'refused';
+    if (REFUSED.has(ip) && !named.has(ip)) return 'refused';
+    return networks.has(ip) || ranges.some(({ low, high }) => ip[3] >= low && ip[3] <= high)
+      ? 'listed'
+      : 'nothing';
   };
 }

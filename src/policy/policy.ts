@@ -63,7 +63,7 @@ export class Policy {
     const dns = new PolicyDns(dnsRules, queries);
     this.reverseDns = new ReverseDns(policy.reverse_dns, dns);
     this.helo = new Helo(policy.helo, hostname, dns);
-    this.dnsbl = new Dnsbl(policy.dnsbl, dns);
+    this.dnsbl = new Dnsbl(policy.dnsbl, dns, log);
     this.senderDomain = new SenderDomain(policy.sender_domain, dns);
     this.addresses = new AddressValidation(policy.address_validation, dns);
     this.greylist = new Greylist(policy.greylist, memory.greylist, memory.greylistNoted);

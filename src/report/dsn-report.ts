@@ -67,9 +67,15 @@ export function writeReport(input: ReportInput): Report {
 
 /** Nobody can know our queue id beforehand; looked for all the same. */
 function boundaryFor(queueId: string, bytes: Buffer | null): string {
-  let boundary = `=_dsn_${queueId}`;
-  while (bytes?.includes(boundary)) boundary += '_';
-  return boundary;
+  const boundary = `=_dsn_${queueId}`;
+  let longest = -1;
+  for (let at = bytes?.indexOf(boundary) ?? -1; bytes && at >= 0; ) {
+    let end = at + boundary.length;
+    while (bytes[end] === 0x5f) end++;
+    longest = Math.max(longest, end - at - boundary.length);
+    at = bytes.indexOf(boundary, end);
+  }
+  return boundary + '_'.repeat(longest + 1);
 }
 
 function headerSection(input: ReportInput, boundary: string, smtpUtf8: boolean): string {

@@ -5,7 +5,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Config } from '../config/schema.ts';
-import { deferralStatus } from '../mail/deferral-status.ts';
+import { deferralStatus } from '../mail/deferrals.ts';
 import { NOTIFY } from '../mail/envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { ContentHandle, Message } from '../mail/message.ts';

@@ -18,6 +18,7 @@ import {
   RETRY_MS,
   type RedisAccess,
 } from '../base/redis-options.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
 import type { ConnectionDemand, SharedConnections } from './connections.ts';
@@ -90,7 +91,8 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #owner: AgendaOwner | null = null;
   #session: Session | null = null;
   #up = false;
-  #sinceMs = Date.now();
+  /** In steady time. */
+  #sinceMs = steadyMs();
   #lastError = '';
   #members = { all: 1, silent: 0 };
   #announced = 0;
@@ -193,7 +195,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
 
   stats(): AgendaStats {
     return {
-      sinceMs: this.#sinceMs,
+      sinceMs: timeOfDayMs(this.#sinceMs),
       lastError: this.#lastError,
       processes: this.#members.all,
       silent: this.#members.silent,
@@ -255,7 +257,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       if (this.#up && known === 0) this.#lost(new Error('Redis lost what was written to it'));
       if (!this.#up) await this.#comeUp();
       else if (this.#incomplete) await this.#writeAll(this.#session as Session);
-      if (Date.now() - this.#sinceMs > STEADY_MS) this.#retryMs = RETRY_MS;
+      if (steadyMs() - this.#sinceMs > STEADY_MS) this.#retryMs = RETRY_MS;
     } catch (error) {
       this.#lost(error as Error);
       pauseMs = this.#retryMs;
@@ -388,7 +390,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #setUp(up: boolean): void {
     if (this.#up === up) return;
     this.#up = up;
-    this.#sinceMs = Date.now();
+    this.#sinceMs = steadyMs();
     if (up) this.#options.log.info('scheduler.redis-up', { processes: this.#members.all });
     this.#owner?.changed(up);
   }

@@ -187,15 +187,16 @@ export class ClusterScheduler implements Scheduler {
     const untilMs = this.#inner.suspendedUntilMs(destination);
     const claimed = new Promise<void>((resolve) => here.waiters.push(resolve));
     this.#inner.discover([{ destination, rows: 1, nextDueMs: nowMs }]);
-    if (untilMs > nowMs) this.#wake(here);
+    const steadyMs = this.#steady();
+    if (untilMs > steadyMs) this.#wake(here);
     else {
-      const timer = this.#ports.setTimer(nowMs + HOLD_MS, () => this.#wake(here));
+      const timer = this.#ports.setTimer(steadyMs + HOLD_MS, () => this.#wake(here));
       await claimed;
       timer.cancel();
     }
     if ((here.shards & (1 << shard)) === 0) return;
     // Not claimed: it waits here for a place, and elsewhere somebody may have one.
-    const pauseMs = Math.min(untilMs - nowMs, SUSPENDED_MS);
+    const pauseMs = Math.min(untilMs - steadyMs, SUSPENDED_MS);
     this.#announce({ destination, shard, atMs: this.#ports.now() + Math.max(this.#helpMs(), pauseMs) });
   }
 
@@ -245,6 +246,10 @@ export class ClusterScheduler implements Scheduler {
     return HELP_MS + HELP_MS_PER_DESTINATION * this.#here.size;
   }
 
+  #steady(): number {
+    return this.#ports.steady?.() ?? this.#ports.now();
+  }
+
   #shardsOf(queueId: string | undefined): number {
     return queueId === undefined ? this.#allShards : 1 << shardOfQueueId(queueId);
   }
@@ -284,7 +289,7 @@ export class ClusterScheduler implements Scheduler {
       : Math.max(this.#fullLooks - 1, 0);
     if (this.#fullLooks === FULL_LOOKS) this.#agenda.takes(false);
     else if (this.#fullLooks === 0) this.#agenda.takes(true);
-    this.#roomTimer = this.#ports.setTimer(this.#ports.now() + ROOM_MS, () => this.#watchRoom());
+    this.#roomTimer = this.#ports.setTimer(this.#steady() + ROOM_MS, () => this.#watchRoom());
   }
 }
 

@@ -8,7 +8,10 @@ export interface DuePollPorts {
   due(nowMs: number): Promise<DestinationBacklog[]>;
   discovered(found: DestinationBacklog[]): void;
   onError(error: unknown): void;
+  /** The time of day. */
   now(): number;
+  /** Steady time; absent: `now` is. */
+  steady?(): number;
 }
 
 const REST_FACTOR = 10;
@@ -50,15 +53,19 @@ export class DuePoll {
     }, delayMs).unref();
   }
 
+  #steady(): number {
+    return this.#ports.steady?.() ?? this.#ports.now();
+  }
+
   async #ask(): Promise<void> {
-    const sinceMs = this.#ports.now();
+    const sinceMs = this.#steady();
     try {
-      const found = await this.#ports.due(sinceMs);
+      const found = await this.#ports.due(this.#ports.now());
       if (this.#running && found.length > 0) this.#ports.discovered(found);
     } catch (error) {
       this.#ports.onError(error);
     }
-    const tookMs = Math.max(0, this.#ports.now() - sinceMs);
+    const tookMs = Math.max(0, this.#steady() - sinceMs);
     // At most ten intervals, however long it took: the process, or a server, may have stood still meanwhile.
     const intervalMs = this.#intervalMs();
     const restMs = Math.min(tookMs, intervalMs) * REST_FACTOR;

@@ -19,6 +19,8 @@ const CLAIM_PAUSE_MS = 200;
 
 /** Share (1/n) of the memory for content that delivery leaves to new mail. */
 const RESERVE_SHARE = 8;
+/** Taken for the size of a mail while there is none to go by. */
+const UNKNOWN_MAIL_BYTES = 65_536;
 /** So many places are given however full the memory is, or a crowd of slow clients would stop delivery. */
 const LEAST_PLACES = 16;
 /** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
@@ -30,6 +32,10 @@ const RATE_PAUSE_MS = 100;
 const WORTH_SHARE = 8;
 /** A claim waits no longer than this for more rows to be worth it: what is being sent may take minutes. */
 const CLAIM_GATHER_MS = 500;
+
+/** How often the clock is looked at, should nothing else be due; a difference to steady time that counts as set. */
+const CLOCK_LOOK_MS = 30_000;
+const CLOCK_SET_MS = 1000;
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -75,11 +81,23 @@ export class EmbeddedScheduler implements Scheduler {
   #timer: { cancel(): void } | null = null;
   #timerMs = NEVER;
   #pausedUntilMs = 0;
+  /** The time of day less steady time. */
+  #aheadMs: number;
   #memoryTimer: { cancel(): void } | null = null;
 
   constructor(ports: SchedulerPorts, options: EmbeddedSchedulerOptions) {
     this.#ports = ports;
     this.#options = options;
+    this.#aheadMs = ports.now() - this.#steady();
+  }
+
+  #steady(): number {
+    return this.#ports.steady?.() ?? this.#ports.now();
+  }
+
+  /** When a time of day is reached, as far as clocks say now. */
+  #steadyAt(dueMs: number): number {
+    return this.#steady() + dueMs - this.#ports.now();
   }
 
   start(): void {
@@ -102,7 +120,7 @@ export class EmbeddedScheduler implements Scheduler {
     const room = this.#room(place);
     // With a backlog that is due, new mail gets only half of the room, so that older rows are not overtaken for ever.
     const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
-    if (!allowed || place.suspendedUntilMs > this.#ports.now() || !this.#takeRate(destination)) {
+    if (!allowed || place.suspendedUntilMs > this.#steady() || !this.#takeRate(destination)) {
       this.#forget(place);
       return false;
     }
@@ -146,7 +164,7 @@ export class EmbeddedScheduler implements Scheduler {
   suspend(destination: string, untilMs: number): void {
     const place = this.#place(destination);
     place.suspendedUntilMs = untilMs;
-    if (untilMs > this.#ports.now()) this.#watch(place, untilMs);
+    if (untilMs > this.#steady()) this.#watch(place, untilMs);
     else this.#enqueue(place);
     this.#forget(place);
     this.#pump();
@@ -183,11 +201,12 @@ export class EmbeddedScheduler implements Scheduler {
   stats(): ReturnType<Scheduler['stats']> {
     let waitingRows = 0;
     const suspended: { destination: string; untilMs: number }[] = [];
-    const nowMs = this.#ports.now();
+    const steadyMs = this.#steady();
+    const aheadMs = this.#ports.now() - steadyMs;
     for (const place of this.#places.values()) {
       waitingRows += place.waitingRows;
-      if (place.suspendedUntilMs > nowMs)
-        suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs });
+      if (place.suspendedUntilMs > steadyMs)
+        suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs + aheadMs });
     }
     return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
   }
@@ -197,7 +216,7 @@ export class EmbeddedScheduler implements Scheduler {
     return this.#free() <= 0;
   }
 
-  /** Until when the destination is left alone; 0 when it is not. */
+  /** Until when the destination is left alone, in steady time; 0 when it is not. */
   suspendedUntilMs(destination: string): number {
     return this.#places.get(destination)?.suspendedUntilMs ?? 0;
   }
@@ -239,11 +258,11 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Mails of the mean size that the memory for content still has room for. */
   #fitting(): number {
-    const { chunkCount } = this.#ports;
-    const free = this.#ports.freeChunks();
-    const used = chunkCount - free;
-    const room = free - Math.ceil(chunkCount / RESERVE_SHARE);
-    return used === 0 ? room : Math.floor((room * this.#inFlight) / used);
+    const { contentBytes } = this.#ports;
+    const free = this.#ports.freeContentBytes();
+    const used = contentBytes - free;
+    const room = free - Math.ceil(contentBytes / RESERVE_SHARE);
+    return Math.floor(used === 0 ? room / UNKNOWN_MAIL_BYTES : (room * this.#inFlight) / used);
   }
 
   #vacate(destination: string): void {
@@ -261,7 +280,7 @@ export class EmbeddedScheduler implements Scheduler {
       place.waitingRows === 0 &&
       !place.claiming &&
       !place.queued &&
-      place.suspendedUntilMs <= this.#ports.now() &&
+      place.suspendedUntilMs <= this.#steady() &&
       // A place forgotten before may still stand in the heap; the destination's place of today is another.
       this.#places.get(place.destination) === place
     )
@@ -274,10 +293,10 @@ export class EmbeddedScheduler implements Scheduler {
     if (place.nextDueMs <= this.#ports.now()) {
       this.#enqueue(place);
       this.#pump();
-    } else this.#watch(place, place.nextDueMs);
+    } else this.#watch(place, this.#steadyAt(place.nextDueMs));
   }
 
-  /** Looks at the place again at that time. */
+  /** Looks at the place again at that steady time. */
   #watch(place: Place, atMs: number): void {
     if (place.heapMs <= atMs) return;
     place.heapMs = atMs;
@@ -286,8 +305,9 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   #arm(): void {
-    const atMs = this.#due.earliestMs();
-    if (!this.#running || atMs >= this.#timerMs) return;
+    const dueMs = this.#due.earliestMs();
+    if (!this.#running || dueMs >= this.#timerMs) return;
+    const atMs = Math.min(dueMs, this.#steady() + CLOCK_LOOK_MS);
     this.#timer?.cancel();
     this.#timerMs = atMs;
     this.#timer = this.#ports.setTimer(atMs, () => {
@@ -299,17 +319,26 @@ export class EmbeddedScheduler implements Scheduler {
 
   #wake(): void {
     const nowMs = this.#ports.now();
-    while (this.#due.earliestMs() <= nowMs) {
+    const steadyMs = this.#steady();
+    if (Math.abs(nowMs - steadyMs - this.#aheadMs) > CLOCK_SET_MS) this.#clockSet(nowMs - steadyMs);
+    while (this.#due.earliestMs() <= steadyMs) {
       const place = this.#due.pop() as Place;
       // A pair pushed later for an earlier time leaves this one stale; looking twice does no harm.
       place.heapMs = NEVER;
-      if (place.suspendedUntilMs > nowMs) this.#watch(place, place.suspendedUntilMs);
+      if (place.suspendedUntilMs > steadyMs) this.#watch(place, place.suspendedUntilMs);
       else if (place.nextDueMs <= nowMs) this.#enqueue(place);
-      else if (place.nextDueMs < NEVER) this.#watch(place, place.nextDueMs);
+      else if (place.nextDueMs < NEVER) this.#watch(place, this.#steadyAt(place.nextDueMs));
       this.#forget(place);
     }
     this.#arm();
     this.#pump();
+  }
+
+  /** The clock was set: rows are due by what it says now. */
+  #clockSet(aheadMs: number): void {
+    this.#aheadMs = aheadMs;
+    for (const place of this.#places.values())
+      if (place.nextDueMs < NEVER) this.#watch(place, this.#steadyAt(place.nextDueMs));
   }
 
   #enqueue(place: Place): void {
@@ -321,7 +350,7 @@ export class EmbeddedScheduler implements Scheduler {
   /** Starts the next claim when there is room; one at a time, since one writer answers them. */
   #pump(): void {
     if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
-    const nowMs = this.#ports.now();
+    const nowMs = this.#steady();
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();
     // With nothing free none of them need be looked at, however many there are.
@@ -334,8 +363,7 @@ export class EmbeddedScheduler implements Scheduler {
       const room = free - place.inFlight;
       const { minClaimRows = 1, maxInFlight } = this.#options;
       const worth = Math.min(minClaimRows, place.waitingRows, Math.ceil(maxInFlight / WORTH_SHARE));
-      const gathers =
-        room < worth && place.inFlight > 0 && Math.abs(nowMs - place.claimedMs) < CLAIM_GATHER_MS;
+      const gathers = room < worth && place.inFlight > 0 && nowMs - place.claimedMs < CLAIM_GATHER_MS;
       if (room <= 0 || gathers) {
         this.#enqueue(place);
         continue;
@@ -364,7 +392,7 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** A place that becomes free pumps by itself; memory that does is seen only by looking. */
   #watchMemory(): void {
-    this.#memoryTimer ??= this.#ports.setTimer(this.#ports.now() + MEMORY_PAUSE_MS, () => {
+    this.#memoryTimer ??= this.#ports.setTimer(this.#steady() + MEMORY_PAUSE_MS, () => {
       this.#memoryTimer = null;
       this.#pump();
     });
@@ -373,7 +401,7 @@ export class EmbeddedScheduler implements Scheduler {
   async #claim(place: Place, limit: number): Promise<void> {
     this.#claims++;
     place.claiming = true;
-    place.claimedMs = this.#ports.now();
+    place.claimedMs = this.#steady();
     place.addedDueMs = NEVER;
     try {
       const { jobs, nextDueMs, short } = await this.#ports.claim(place.destination, limit);
@@ -402,7 +430,7 @@ export class EmbeddedScheduler implements Scheduler {
 
   /** Nothing is claimed for a moment; then the ready places go on. */
   #pause(): void {
-    this.#pausedUntilMs = this.#ports.now() + CLAIM_PAUSE_MS;
+    this.#pausedUntilMs = this.#steady() + CLAIM_PAUSE_MS;
     this.#ports.setTimer(this.#pausedUntilMs, () => {
       this.#pausedUntilMs = 0;
       this.#pump();

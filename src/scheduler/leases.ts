@@ -4,9 +4,19 @@
  * from shared memory whether the leases hold: content must not go out under one that lapsed, since the row may be
  * another node's by then (I6).
  *
+ * Both the time of day and steady time must say that a lease holds: a process that was suspended knows it by the first,
+ * and a clock that is set back prolongs nothing.
+ *
  * Each shard is a matter of its own: one that cannot be reached lets its leases lapse, and no others.
  */
-import { GAUGE, type Gauges, LEASE_UNIT_MS, leaseEpochOf, leasesUntilOf } from '../admission/gauges.ts';
+import {
+  GAUGE,
+  type Gauges,
+  LEASE_UNIT_MS,
+  leaseEpochOf,
+  leasesSteadyUntilOf,
+  leasesUntilOf,
+} from '../admission/gauges.ts';
 import { PairMap } from '../base/pair-map.ts';
 import type { ClaimRequest, ClaimResult, LeasedKey } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -14,6 +24,10 @@ import { shardOfQueueId } from '../mail/queue-id.ts';
 
 interface Held extends LeasedKey {
   leaseUntilMs: number;
+  /** The same in steady time. */
+  steadyUntilMs: number;
+  /** leaseEpochOf the shard when it came: what came before a lapse goes out no more. */
+  epoch: number;
   /** The fencing number the job in delivery has. */
   fence: number;
   /** The number of the newest lease, when the row came to us again while it was being sent. */
@@ -27,8 +41,9 @@ interface ShardLeases {
   readonly shard: number;
   /** By queue id and destination. */
   readonly held: PairMap<Held>;
-  /** All of them hold until then. */
+  /** All of them hold until then, but for those of before a lapse. */
   untilMs: number;
+  steadyUntilMs: number;
   renewing: boolean;
 }
 
@@ -37,7 +52,10 @@ export interface LeasesPorts {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives up the reference on the content of a job that does not go out. */
   release(content: number): void;
+  /** The time of day, as leases in the database have it. */
   now(): number;
+  /** Steady time; absent: `now` is. */
+  steady?(): number;
   /** Leases lapsed before they could be renewed. */
   onLapse(held: number): void;
   onRenewError(error: unknown): void;
@@ -66,6 +84,10 @@ export class Leases {
     this.#leaseMs = leaseMs;
   }
 
+  #steady(): number {
+    return this.#ports.steady?.() ?? this.#ports.now();
+  }
+
   /** Rows being sent. */
   get size(): number {
     let size = 0;
@@ -87,7 +109,7 @@ export class Leases {
     const shard = shardOfQueueId(queueId);
     let leases = this.#shards.get(shard);
     if (leases === undefined) {
-      leases = { shard, held: new PairMap(destinationOf), untilMs: 0, renewing: false };
+      leases = { shard, held: new PairMap(destinationOf), untilMs: 0, steadyUntilMs: 0, renewing: false };
       this.#shards.set(shard, leases);
       this.#publish(leases);
     }
@@ -102,17 +124,36 @@ export class Leases {
   hold(job: Job, leaseUntilMs: number): boolean {
     const { queueId, destination, fence } = job;
     const leases = this.#of(queueId);
+    // What is held has lapsed and nobody has looked yet: this one, which is fresh, must not be taken for one of those.
+    if (this.#isOver(leases)) this.#lapsed(leases);
+    const steadyUntilMs = this.#steady() + leaseUntilMs - this.#ports.now();
     const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
       held.leaseUntilMs = leaseUntilMs;
+      held.steadyUntilMs = steadyUntilMs;
       held.newFence = fence;
       return false;
     }
-    const row = { queueId, destination, fence, newFence: fence, leaseUntilMs, over: false };
+    const epoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
+    const row = {
+      queueId,
+      destination,
+      fence,
+      newFence: fence,
+      leaseUntilMs,
+      steadyUntilMs,
+      epoch,
+      over: false,
+    };
     leases.held.set(queueId, destination, row);
-    job.leaseEpoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
+    job.leaseEpoch = epoch;
     // An answer that took long brings a lease that is partly over.
-    if (leaseUntilMs < leases.untilMs) this.#setUntil(leases, leaseUntilMs);
+    if (leaseUntilMs < leases.untilMs || steadyUntilMs < leases.steadyUntilMs)
+      this.#setUntil(
+        leases,
+        Math.min(leaseUntilMs, leases.untilMs),
+        Math.min(steadyUntilMs, leases.steadyUntilMs),
+      );
     return true;
   }
 
@@ -154,17 +195,28 @@ export class Leases {
 
   async #lookAt(leases: ShardLeases): Promise<void> {
     const nowMs = this.#ports.now();
+    const steadyMs = this.#steady();
     const { held } = leases;
-    if (held.size > 0 && nowMs >= leases.untilMs) this.#lapsed(leases);
+    if (this.#isOver(leases)) this.#lapsed(leases);
     if (leases.renewing) return;
     const old: Held[] = [];
     for (const one of held.values())
-      if (one.leaseUntilMs - nowMs < this.#leaseMs * RENEW_SHARE) old.push(one);
-    if (old.length > 0) await this.#renew(leases, old, nowMs + this.#leaseMs);
+      if (Math.min(one.leaseUntilMs - nowMs, one.steadyUntilMs - steadyMs) < this.#leaseMs * RENEW_SHARE)
+        old.push(one);
+    if (old.length > 0) await this.#renew(leases, old, nowMs + this.#leaseMs, steadyMs + this.#leaseMs);
     this.#publish(leases);
   }
 
-  async #renew(leases: ShardLeases, rows: Held[], leaseUntilMs: number): Promise<void> {
+  #isOver({ held, untilMs, steadyUntilMs }: ShardLeases): boolean {
+    return held.size > 0 && (this.#ports.now() >= untilMs || this.#steady() >= steadyUntilMs);
+  }
+
+  async #renew(
+    leases: ShardLeases,
+    rows: Held[],
+    leaseUntilMs: number,
+    steadyUntilMs: number,
+  ): Promise<void> {
     leases.renewing = true;
     try {
       const keys = rows.map(({ queueId, destination }) => ({ queueId, destination }));
@@ -174,7 +226,10 @@ export class Leases {
         (row) => !row.over && leases.held.get(row.queueId, row.destination) === row,
       );
       if (renewed < sending.length) this.#lapsed(leases);
-      for (const row of rows) row.leaseUntilMs = leaseUntilMs;
+      for (const row of rows) {
+        row.leaseUntilMs = leaseUntilMs;
+        row.steadyUntilMs = steadyUntilMs;
+      }
     } catch (error) {
       this.#ports.onRenewError(error);
     } finally {
@@ -183,19 +238,33 @@ export class Leases {
   }
 
   /** What is being sent may be another node's by now: nothing of it may begin to go out any more. */
-  #lapsed({ shard, held }: ShardLeases): void {
-    Atomics.add(this.#gauges, leaseEpochOf(shard), 1);
-    this.#ports.onLapse(held.size);
+  #lapsed(leases: ShardLeases): void {
+    Atomics.add(this.#gauges, leaseEpochOf(leases.shard), 1);
+    this.#ports.onLapse(leases.held.size);
+    this.#publish(leases);
   }
 
   #publish(leases: ShardLeases): void {
+    const epoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));
     let untilMs = this.#ports.now() + this.#leaseMs;
-    for (const { leaseUntilMs } of leases.held.values()) if (leaseUntilMs < untilMs) untilMs = leaseUntilMs;
-    this.#setUntil(leases, untilMs);
+    let steadyUntilMs = this.#steady() + this.#leaseMs;
+    for (const held of leases.held.values()) {
+      if (held.epoch !== epoch) continue;
+      if (held.leaseUntilMs < untilMs) untilMs = held.leaseUntilMs;
+      if (held.steadyUntilMs < steadyUntilMs) steadyUntilMs = held.steadyUntilMs;
+    }
+    this.#setUntil(leases, untilMs, steadyUntilMs);
   }
 
-  #setUntil(leases: ShardLeases, untilMs: number): void {
+  #setUntil(leases: ShardLeases, untilMs: number, steadyUntilMs: number): void {
     leases.untilMs = untilMs;
+    leases.steadyUntilMs = steadyUntilMs;
+    const steadySinceMs = steadyUntilMs - this.#leaseMs * MARGIN_SHARE;
+    Atomics.store(
+      this.#gauges,
+      leasesSteadyUntilOf(leases.shard),
+      Math.floor(steadySinceMs / LEASE_UNIT_MS) | 0,
+    );
     const sinceMs = untilMs - this.#leaseMs * MARGIN_SHARE - madeAtMs(this.#gauges);
     Atomics.store(this.#gauges, leasesUntilOf(leases.shard), Math.floor(sinceMs / LEASE_UNIT_MS));
   }
@@ -204,9 +273,17 @@ export class Leases {
 const destinationOf = ({ destination }: Held): string => destination;
 
 /** Whether content of the job may still go out. Read by delivery threads. */
-export function leaseHolds(gauges: Gauges, job: Pick<Job, 'queueId' | 'leaseEpoch'>, nowMs: number): boolean {
+export function leaseHolds(
+  gauges: Gauges,
+  job: Pick<Job, 'queueId' | 'leaseEpoch'>,
+  nowMs: number,
+  steadyMs = nowMs,
+): boolean {
   const shard = shardOfQueueId(job.queueId);
   if (job.leaseEpoch !== Atomics.load(gauges, leaseEpochOf(shard))) return false;
+  // Kept modulo 2³²: what counts is the difference.
+  const left = Atomics.load(gauges, leasesSteadyUntilOf(shard)) - Math.floor(steadyMs / LEASE_UNIT_MS);
+  if ((left | 0) <= 0) return false;
   return nowMs - madeAtMs(gauges) < Atomics.load(gauges, leasesUntilOf(shard)) * LEASE_UNIT_MS;
 }
 

@@ -24,7 +24,7 @@ export interface Scheduler {
   settled(result: AttemptResult, retryAtMs: number | null): void;
   /** A job came back unfinished (drain, dead delivery thread). */
   returned(job: Job): void;
-  /** A delivery thread asks to leave this destination alone until then (0: resume now). */
+  /** A delivery thread asks to leave this destination alone until then, in steady time (0: resume now). */
   suspend(destination: string, untilMs: number): void;
   /** What waits at these destinations now (an operator changed it); rows: 0 where nothing does. */
   refresh(backlog: DestinationBacklog[]): void;
@@ -37,6 +37,7 @@ export interface Scheduler {
     destinations: number;
     waitingRows: number;
     inFlight: number;
+    /** Until a time of day, as it is to be shown. */
     suspended: { destination: string; untilMs: number }[];
     /** What the nodes that share the queue have in common; absent with `embedded`. */
     cluster?: ClusterStats;
@@ -77,10 +78,14 @@ export interface SchedulerPorts {
     limit: number,
   ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
-  /** Room for content (arena chunks): in all, and free now. */
-  chunkCount: number;
-  freeChunks(): number;
+  /** Room for content: in all, and free now. */
+  contentBytes: number;
+  freeContentBytes(): number;
+  /** The time of day, by which rows are due. */
   now(): number;
+  /** Steady time, for pauses and suspensions; absent: `now` is. */
+  steady?(): number;
+  /** @param atMs in steady time. */
   setTimer(atMs: number, fire: () => void): { cancel(): void };
   /** Absent: destinations have no limit of rate. */
   rates?: Rates;

@@ -144,7 +144,7 @@ function reject(session: Session, exchange: Exchange, sinceMs: number): void {
   const { settings, clock, port } = session.context;
   report(session, exchange);
   const reply = oneMore(session, REPLY.authInvalid);
-  const leftMs = settings.authFailureDelayMs - (clock.nowMs - sinceMs);
+  const leftMs = settings.authFailureDelayMs - Math.max(0, clock.nowMs - sinceMs); // the clock may have been set
   if (leftMs <= 0) {
     finish(session, reply);
     return;

@@ -489,7 +489,7 @@ export class Session {
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (this.context.clock.nowMs - this.#deadlineSetMs > ms >> 5) this.#setDeadline(ms);
+    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.#setDeadline(ms);
   }
 }
 

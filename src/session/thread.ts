@@ -2,6 +2,7 @@
  * Entry and composition root of a session thread: builds what its sessions share, makes the reactor, and joins both to
  * the main thread. Holds no rule about mail.
  */
+
 import { join } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Admission } from '../admission/admission.ts';
@@ -10,6 +11,7 @@ import { RelayClasses } from '../admission/recipient-class.ts';
 import { RelayPolicy } from '../admission/relay-policy.ts';
 import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { sessionLog } from '../flood-log.ts';
 import { QueueIds } from '../mail/queue-id.ts';
@@ -69,7 +71,7 @@ const context: SessionContext = {
     database: config.database,
     gauges,
     queueIds,
-    now: () => clock.nowMs,
+    now: steadyMs,
     lookUp: (user) => submissions.lookUp(user),
   }),
   dates: new DateCache(),

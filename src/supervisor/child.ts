@@ -26,7 +26,10 @@ export interface ChildPorts {
   /** The first message of each life. */
   start(): ProcessStart;
   timing(): { restartDelayMs: number; maxRestartDelayMs: number; hangTimeoutMs: number };
+  /** Steady time. */
   now(): number;
+  /** The time of day at a moment of it; absent: the same. */
+  timeOfDay?(atMs: number): number;
   setTimer(ms: number, fire: () => void): { cancel(): void };
   /** State or readiness changed. */
   changed(): void;
@@ -97,7 +100,7 @@ export class Child {
       state: this.#state,
       accepts: this.accepts,
       restarts: this.#restarts,
-      readySinceMs: this.#readySinceMs,
+      readySinceMs: this.#timeOfDay(this.#readySinceMs),
       connections: running ? this.#connections : 0,
       rssMb: running ? Math.round(this.#rssBytes / 1_048_576) : 0,
     };
@@ -215,6 +218,10 @@ export class Child {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     return waiting;
+  }
+
+  #timeOfDay(atMs: number | null): number | null {
+    return atMs === null ? null : (this.#ports.timeOfDay?.(atMs) ?? atMs);
   }
 
   #exited(code: number | null, signal: string | null): void {

@@ -48,7 +48,9 @@ export interface SupervisorOptions {
   closeSockets(): void;
   /** Gives back the connections of a process that ended. */
   clearCounts(process: number): void;
+  /** Steady time. */
   now(): number;
+  timeOfDay?(atMs: number): number;
   setTimer(ms: number, fire: () => void): { cancel(): void };
 }
 
@@ -162,11 +164,12 @@ export class Supervisor {
   }
 
   #child(process: number, accepts: boolean): Child {
-    const { log, now, setTimer, sockets, counts, fork, clearCounts } = this.#options;
+    const { log, now, timeOfDay, setTimer, sockets, counts, fork, clearCounts } = this.#options;
     const inherited = accepts ? [counts.fd, ...sockets.map(({ fd }) => fd)] : [];
     return new Child(process, accepts, {
       log,
       now,
+      ...(timeOfDay === undefined ? {} : { timeOfDay }),
       setTimer,
       fork: (events) => fork(inherited, events),
       start: () => this.#start(process, accepts),

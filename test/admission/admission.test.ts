@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Admission } from '../../src/admission/admission.ts';
 import { createGauges, GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
 
-const room = { chunkCount: 160, free: 160, freeChunks: () => room.free };
+const room = { totalBytes: 160, free: 160, freeBytes: () => room.free };
 
 test('a message is taken while fewer than the limit are in flight, and counts from then on', () => {
   const gauges = createGauges();
@@ -64,7 +64,7 @@ test('draining is what the gauge says', () => {
 
 test('content that is complete is taken while room for content is short: its commit gives the room back', () => {
   const gauges = createGauges();
-  const admission = new Admission(gauges, { chunkCount: 64, freeChunks: () => 0 }, 1);
+  const admission = new Admission(gauges, { totalBytes: 64, freeBytes: () => 0 }, 1);
   Atomics.store(gauges, GAUGE.pressure, PRESSURE.contentMemory);
   assert.equal(admission.message(), null);
   assert.equal(admission.message()?.reason, 'inflightFull', 'other limits still hold');

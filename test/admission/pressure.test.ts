@@ -28,7 +28,7 @@ class Bench {
     this.config = { ...this.config, ...config };
     const tell = (event: string, fields?: Record<string, unknown>): void =>
       void this.events.push(`${event} ${fields?.pressure}`);
-    const arena = { chunkCount: 64, freeChunks: () => this.chunks };
+    const arena = { totalBytes: 64, freeBytes: () => this.chunks };
     this.gauge = new PressureGauge({
       config: this.config,
       gauges: this.gauges,

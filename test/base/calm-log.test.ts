@@ -16,7 +16,11 @@ const CALMED = {
 test('of a flood so many lines a second are written, and of the rest how many of each kind', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   const lines: Line[] = [];
-  const log = new CalmLog({ ...silentLog, info: (event, fields) => lines.push([event, fields]) }, [CALMED]);
+  const log = new CalmLog(
+    { ...silentLog, info: (event, fields) => lines.push([event, fields]) },
+    [CALMED],
+    Date.now,
+  );
   for (let i = 0; i < 10; i++) log.info('a.hit', { rule: i % 2 === 0 ? 'ban' : 'tarpit', number: i });
   for (let i = 0; i < 5; i++) log.info('another', { number: i });
   assert.deepEqual(
@@ -38,7 +42,11 @@ test('of a flood so many lines a second are written, and of the rest how many of
 test('when the flood goes on, what was left out comes before the next lines; nothing goes uncounted', (t) => {
   t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
   const lines: Line[] = [];
-  const log = new CalmLog({ ...silentLog, info: (event, fields) => lines.push([event, fields]) }, [CALMED]);
+  const log = new CalmLog(
+    { ...silentLog, info: (event, fields) => lines.push([event, fields]) },
+    [CALMED],
+    Date.now,
+  );
   for (let i = 0; i < 5000; i++) {
     log.info('a.hit', { rule: 'ban' });
     t.mock.timers.tick(1);

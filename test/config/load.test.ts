@@ -531,3 +531,15 @@ test('a proxy within relay_networks is a warning', () => {
   assert.equal(warned(['10.1.2.3'], ['::/0']), 0);
   assert.equal(warned(['10.1.2.3'], ['11.0.0.0/8', '2001:db8::/32']), 0);
 });
+
+test('a public resolver is a warning where DNS lists are asked', () => {
+  const warned = (server: string, enabled: boolean): number => {
+    const policy = { dnsbl: { enabled, zones: [{ zone: 'bl.test' }] } };
+    const { warnings } = load(JSON.stringify({ dns: { servers: [server] }, policy }));
+    return warnings.filter((one) => /is a public resolver/.test(one)).length;
+  };
+  for (const server of ['8.8.8.8', '1.1.1.1:53', '2001:4860:4860::8888', '[2606:4700:4700::1111]:53'])
+    assert.deepEqual([warned(server, true), warned(server, false)], [1, 0], server);
+  for (const server of ['127.0.0.1', '10.0.0.53:53', '[2001:db8::1]:53'])
+    assert.equal(warned(server, true), 0, server);
+});

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
 import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
-import { CONTENT_STATE } from '../../src/native.ts';
+import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 
 export interface Driver {
@@ -271,7 +271,9 @@ export function databaseConformance(driver: Driver): void {
       it('says so when the arena is full, and leases nothing it cannot load', async () => {
         for (let i = 0; i < 3; i++) await queue.add([`a${i}@one.test`]);
         const hoard: number[] = [];
-        while (queue.arena.freeChunks() > 1) hoard.push(queue.arena.store(Buffer.alloc(1)));
+        for (const size of [CHUNK_BYTES, 1])
+          while (queue.arena.freeBytes() > size + CONTENT_UNIT_BYTES)
+            hoard.push(queue.arena.store(Buffer.alloc(size)));
         const first = await claim('one.test');
         assert.equal(first.jobs.length, 1);
         assert.deepEqual([first.short, first.nextDueMs], [true, 1000]);

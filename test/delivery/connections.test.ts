@@ -342,7 +342,7 @@ test('connections come from source_address', async () => {
 
 test('the content of a job is released once, whatever becomes of it', async () => {
   await withSink({}, {}, async (_sink, harness) => {
-    const free = harness.arena.freeChunks();
+    const free = harness.arena.freeBytes();
     const results = await harness.attemptAll([
       { recipients: ['a@x.test'] },
       { recipients: ['defer-451@x.test'] },
@@ -351,6 +351,6 @@ test('the content of a job is released once, whatever becomes of it', async () =
       { recipients: ['a@x.test'], receivedAtMs: 0 },
     ]);
     for (const { dsns } of results) for (const dsn of dsns) harness.arena.release(dsn.content);
-    assert.equal(harness.arena.freeChunks(), free);
+    assert.equal(harness.arena.freeBytes(), free);
   });
 });

@@ -185,7 +185,7 @@ async function play(one: Case, tls: boolean, slot: number): Promise<void> {
     harness.stop();
     await peer.stop();
   }
-  assert.equal(harness.arena.freeChunks(), harness.arena.chunkCount, name);
+  assert.equal(harness.arena.freeBytes(), harness.arena.totalBytes, name);
 }
 
 async function deliver(harness: Harness, peer: Peer, name: string): Promise<void> {

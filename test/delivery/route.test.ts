@@ -128,7 +128,7 @@ const CASES: [name: string, domain: string, expected: string][] = [
   ['a domain without MX and address bounces 5.4.4', 'noaddress.test', 'bounce no-such-domain 5.4.4'],
   ['SERVFAIL defers', 'servfail.test', 'defer dns-temporary'],
   ['REFUSED defers', 'refused.test', 'defer dns-temporary'],
-  ['no answer in time defers', 'slow.test', 'defer dns-temporary'],
+  ['no answer in time defers', 'slow.test', 'defer dns-unavailable'],
   ['an alias of a domain is followed', 'alias.test', '2001:db8::1 192.0.2.1 192.0.2.2'],
   ['an alias of an exchanger is followed', 'mxalias.test', '2001:db8::1 192.0.2.1'],
   ['an exchanger that does not exist is skipped', 'partly.test', '192.0.2.2'],

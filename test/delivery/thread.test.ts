@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { createGauges, leasesUntilOf } from '../../src/admission/gauges.ts';
+import {
+  createGauges,
+  LEASE_UNIT_MS,
+  leasesSteadyUntilOf,
+  leasesUntilOf,
+} from '../../src/admission/gauges.ts';
+import { steadyMs } from '../../src/base/steady.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
@@ -17,6 +23,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   const arena = createArena(16 * 1024 * 1024, folder);
   const gauges = createGauges();
   Atomics.store(gauges, leasesUntilOf(0), 2 ** 30);
+  Atomics.store(gauges, leasesSteadyUntilOf(0), steadyMs() / LEASE_UNIT_MS + 2 ** 20);
   const smarthost = { host: '127.0.0.1', port: sink.port };
   const workerData: DeliveryThreadStart = {
     config: configSchema.parse({ hostname: 'relay.test', data_dir: folder, delivery: { smarthost } }),
@@ -69,7 +76,7 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
   assert.match(arena.head(dsn.content, 10_000).toString(), /Action: failed/);
   assert.equal(dsn.queueId.slice(9, 12), '003');
   arena.release(dsn.content);
-  assert.equal(arena.freeChunks(), arena.chunkCount);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
   await worker.terminate();
   await sink.stop();
   rmSync(folder, { recursive: true, force: true });

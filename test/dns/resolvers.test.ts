@@ -41,6 +41,9 @@ const LOOKUPS: Record<string, [ask: Ask, found: string]> = {
   'AAAA of the policy': [async (rules) => new PolicyDns(rules).ask('AAAA', 'a.test', 4000), '2001:db8::1'],
 };
 
+/** One of each client of the layer. */
+const ALONE = new Set(['MX of delivery', 'TLSA', 'PTR of the policy']);
+
 const faulty = new Map<string, DnsServer>();
 let good: DnsServer;
 let nobody: string;
@@ -63,7 +66,7 @@ after(async () => {
 });
 
 const rulesOf = (...servers: string[]): Config['dns'] =>
-  configSchema.parse({ dns: { servers, timeout_ms: 500, tries: 1 } }).dns;
+  configSchema.parse({ dns: { servers, timeout_ms: 3000, tries: 1 } }).dns;
 
 test('whatever is wrong with the first resolver, the second is asked, for every kind of look-up', async () => {
   const places = [['nobody there', nobody], ...[...faulty].map(([name, { address }]) => [name, address])];
@@ -71,12 +74,17 @@ test('whatever is wrong with the first resolver, the second is asked, for every 
     const [ask, found] = LOOKUPS[lookup] as [Ask, string];
     const answer = JSON.stringify(await ask(rulesOf(address, good.address)));
     assert.ok(answer.includes(`"${found}"`), `${lookup}, ${name}: ${answer}`);
-    const alone = await ask(rulesOf(address));
+    if (!ALONE.has(lookup)) return;
+    const alone = await ask({ ...rulesOf(address), timeout_ms: 100 });
     const temporary = alone === null || (alone as { kind: string }).kind === 'temporary';
     assert.ok(temporary, `${lookup}, ${name} alone is a temporary failure: ${JSON.stringify(alone)}`);
   };
-  const pairs = places.flatMap((place) => Object.keys(LOOKUPS).map((lookup) => [lookup, ...place]));
-  await Promise.all(pairs.map(([lookup, name, address]) => check(`${lookup}`, `${name}`, `${address}`)));
+  // Not all at a time: what is late because this machine is busy would pass for silence.
+  for (let from = 0; from < places.length; from += 12) {
+    const some = places.slice(from, from + 12);
+    const pairs = some.flatMap((place) => Object.keys(LOOKUPS).map((lookup) => [lookup, ...place]));
+    await Promise.all(pairs.map(([lookup, name, address]) => check(`${lookup}`, `${name}`, `${address}`)));
+  }
 });
 
 test('NXDOMAIN and an empty answer are answers: nobody else is asked', async () => {
@@ -93,16 +101,17 @@ test('NXDOMAIN and an empty answer are answers: nobody else is asked', async () 
 test('a silent resolver is asked after the others from then on, and each is named once all have failed', async () => {
   const silent = faulty.get('timeout') as DnsServer;
   const refusing = faulty.get('REFUSED') as DnsServer;
-  const resolvers = new Resolvers(rulesOf(silent.address, good.address));
+  const resolvers = new Resolvers({ ...rulesOf(silent.address, good.address), timeout_ms: 400 });
   const asked = silent.queries.length;
   for (let i = 0; i < 3; i++) assert.equal(typeof (await resolvers.ask('a.test', 'A')), 'object');
   // The first question is still open when the second is asked: its end is what tells.
-  await new Promise((done) => setTimeout(done, 500));
+  await new Promise((done) => setTimeout(done, 400));
   const known = silent.queries.length;
   for (let i = 0; i < 3; i++) assert.equal(typeof (await resolvers.ask('a.test', 'A')), 'object');
   assert.ok(known > asked);
   assert.equal(silent.queries.length, known, 'not asked again');
-  const all = await new Resolvers(rulesOf(silent.address, refusing.address)).ask('a.test', 'A');
+  const both = { ...rulesOf(silent.address, refusing.address), timeout_ms: 100 };
+  const all = await new Resolvers(both).ask('a.test', 'A');
   assert.deepEqual(new Set(String(all).split(', ')), new Set(['REFUSED', 'ETIMEOUT']));
 });
 

@@ -6,7 +6,7 @@ import { type JournalDisk, nodeDisk } from '../../src/journal/disk.ts';
 import { JournalStore } from '../../src/journal/journal-store.ts';
 import type { Appended, Opened, ReadBack, ReadTask } from '../../src/journal/tasks.ts';
 import type { Message } from '../../src/mail/message.ts';
-import { alignedBuffer } from '../../src/native.ts';
+import { alignedBuffer, CHUNK_BYTES } from '../../src/native.ts';
 import { FakeArena } from '../persistence/fake-arena.ts';
 
 export const MIB = 1_048_576;
@@ -22,7 +22,7 @@ export const diskError = (code: string): Error => Object.assign(new Error(`${cod
 
 export class JournalFixture {
   readonly folder = mkdtempSync(join(tmpdir(), 'journal-'));
-  arena = new FakeArena(100_000);
+  arena = new FakeArena(100_000 * CHUNK_BYTES);
   store: JournalStore;
   opened: Opened;
   /** Asked before each operation of the disk; throws to make it fail. */
@@ -63,7 +63,7 @@ export class JournalFixture {
 
   /** As after kill -9: nothing is closed. */
   crash(): Opened {
-    this.arena = new FakeArena(100_000);
+    this.arena = new FakeArena(100_000 * CHUNK_BYTES);
     this.store = this.#newStore();
     this.opened = this.store.open();
     return this.opened;

@@ -196,8 +196,8 @@ describe('journal', () => {
 
   it('what has no room in memory is read back, in order', async () => {
     await begin();
-    const store = f.arena.freeChunks.bind(f.arena);
-    f.arena.freeChunks = () => (f.arena.held > 20 ? 0 : store());
+    const store = f.arena.freeBytes.bind(f.arena);
+    f.arena.freeBytes = () => (f.arena.held > 20 ? 0 : store());
     const ids = [...submit(400), ...submit(400)];
     await journal.settled();
     ids.push(...submit(200));
@@ -208,7 +208,7 @@ describe('journal', () => {
 
   it('what a read brings is not taken for the next when the window was given up meanwhile', async () => {
     await begin();
-    f.arena.freeChunks = () => 0;
+    f.arena.freeBytes = () => 0;
     (shards[0] as FakeShard).fault = () => away;
     let reads = 0;
     let goOn = (): void => {};
@@ -427,9 +427,9 @@ describe('journal', () => {
           if (operation === 'sync' && random() < 0.05) throw diskError(random() < 0.5 ? 'EIO' : 'ENOSPC');
         };
         const arena = f.arena;
-        const free = FakeArena.prototype.freeChunks.bind(arena);
+        const free = FakeArena.prototype.freeBytes.bind(arena);
         const tight = random() < 0.6;
-        arena.freeChunks = () => (tight && arena.held > 10 ? 0 : free());
+        arena.freeBytes = () => (tight && arena.held > 10 ? 0 : free());
         submit(Math.ceil(random() * 60), 0, random() < 0.2 ? 'x'.repeat(20_000) : '');
         submit(Math.ceil(random() * 20), 1);
         for (let i = 0; i < random() * 30; i++) await turn();

@@ -14,7 +14,7 @@ const arena = attachArena(buffer, '/nonexistent');
 let wrong = 0;
 let full = 0;
 const held: number[] = [];
-const sizes = [1, 100, CHUNK_BYTES, CHUNK_BYTES + 1, CHUNK_BYTES * 2 + 5];
+const sizes = [1, 100, 1024, 3000, 40_000, CHUNK_BYTES, CHUNK_BYTES + 1, CHUNK_BYTES * 2 + 5];
 
 function check(handle: number): void {
   let length = 0;

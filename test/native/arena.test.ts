@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { attachArena, CHUNK_BYTES, createArena, NO_CONTENT } from '../../src/native.ts';
+import { attachArena, CHUNK_BYTES, CONTENT_UNIT_BYTES, createArena, NO_CONTENT } from '../../src/native.ts';
 
 test('content of every shape is stored and read back', () => {
   const arena = createArena(1 << 20, '/nonexistent');
@@ -20,20 +20,101 @@ test('content of every shape is stored and read back', () => {
     assert.equal(arena.file(handle), null);
     arena.release(handle);
   }
-  assert.equal(arena.freeChunks(), arena.chunkCount);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
 });
 
 test('a full arena says so, keeps nothing of what did not fit, and takes more when there is room', () => {
   const arena = createArena(300_000, '/nonexistent');
-  assert.equal(arena.chunkCount, 4);
+  assert.equal(arena.totalBytes, 4 * CHUNK_BYTES);
   const three = arena.store(Buffer.alloc(3 * CHUNK_BYTES));
   assert.equal(arena.store(Buffer.alloc(2 * CHUNK_BYTES)), NO_CONTENT);
-  assert.equal(arena.freeChunks(), 1);
-  const one = arena.store(Buffer.alloc(1));
+  assert.equal(arena.freeBytes(), CHUNK_BYTES);
+  const one = arena.store(Buffer.alloc(CHUNK_BYTES));
   assert.equal(arena.store(Buffer.alloc(0)), NO_CONTENT);
   arena.release(three);
   assert.notEqual(arena.store(Buffer.alloc(2 * CHUNK_BYTES)), NO_CONTENT);
   arena.release(one);
+});
+
+test('content takes its length, rounded up to a unit, and one piece up to 64 KiB', () => {
+  const arena = createArena(8 << 20, '/nonexistent');
+  for (const [length, units] of [
+    [0, 1],
+    [1, 1],
+    [1024, 1],
+    [1025, 2],
+    [33_000, 33],
+    [65_536, 64],
+    [65_537, 65],
+    [200_000, 196],
+  ] as const) {
+    const before = arena.freeBytes();
+    const handle = arena.store(Buffer.alloc(length));
+    assert.equal(arena.heldBytes(handle), units * CONTENT_UNIT_BYTES, `${length}`);
+    assert.equal(before - arena.freeBytes(), units * CONTENT_UNIT_BYTES);
+    assert.ok(arena.parts(handle).length <= Math.ceil(length / CHUNK_BYTES));
+    arena.release(handle);
+    assert.equal(arena.freeBytes(), before);
+  }
+});
+
+test('however it is cut up, all of the memory can be had', () => {
+  const arena = createArena(2 << 20, '/nonexistent');
+  const small: number[] = [];
+  while (arena.freeBytes() > 0) small.push(arena.store(Buffer.from('x')));
+  // Every other unit is free: no run is longer than one.
+  for (let i = 0; i < small.length; i += 2) arena.release(small[i] as number);
+  const bytes = Buffer.alloc(arena.freeBytes(), 'abcdefg');
+  const scattered = arena.store(bytes);
+  assert.ok(Buffer.concat(arena.parts(scattered)).equals(bytes));
+  assert.equal(arena.freeBytes(), 0);
+  assert.equal(arena.store(Buffer.from('y')), NO_CONTENT);
+  arena.release(scattered);
+  for (let i = 1; i < small.length; i += 2) arena.release(small[i] as number);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
+  const whole = arena.store(Buffer.alloc(CHUNK_BYTES));
+  assert.equal(arena.parts(whole).length, 1, 'an empty chunk serves any size again');
+});
+
+test('10,000 messages of 1 KB take 10 to 20 MB', () => {
+  const arena = createArena(128 << 20, '/nonexistent');
+  const message = Buffer.alloc(1200);
+  for (let i = 0; i < 10_000; i++) assert.notEqual(arena.store(message), NO_CONTENT);
+  const taken = arena.totalBytes - arena.freeBytes();
+  assert.equal(taken, 10_000 * 2 * CONTENT_UNIT_BYTES);
+});
+
+test('any order of stores and releases: contents stay whole, and the free bytes are exact', () => {
+  const arena = createArena(3 << 20, '/nonexistent');
+  let seed = 20_261_130;
+  const below = (limit: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+    return (seed >>> 8) % limit;
+  };
+  const held = new Map<number, Buffer>();
+  let heldBytes = 0;
+  for (let round = 0; round < 6000; round++) {
+    if (below(5) < 3) {
+      const size = below(8) === 0 ? below(300_000) : below(5000);
+      const bytes = Buffer.alloc(size, String.fromCharCode(97 + (round % 26)));
+      const handle = arena.store(bytes);
+      if (handle === NO_CONTENT) {
+        assert.ok(arena.freeBytes() < size + CONTENT_UNIT_BYTES, 'refused only when it does not fit');
+      } else {
+        assert.ok(!held.has(handle));
+        held.set(handle, bytes);
+        heldBytes += arena.heldBytes(handle);
+      }
+    } else {
+      const [handle, bytes] = [...held].at(below(held.size)) ?? [];
+      if (handle === undefined || bytes === undefined) continue;
+      assert.ok(Buffer.concat(arena.parts(handle)).equals(bytes));
+      heldBytes -= arena.heldBytes(handle);
+      arena.release(handle);
+      held.delete(handle);
+    }
+    assert.equal(arena.totalBytes - arena.freeBytes(), heldBytes);
+  }
 });
 
 test('content stays until its last reference, in every thread that attached', () => {
@@ -44,7 +125,7 @@ test('content stays until its last reference, in every thread that attached', ()
   arena.release(handle);
   assert.equal(Buffer.concat(other.parts(handle)).toString(), 'kept');
   other.release(handle);
-  assert.equal(arena.freeChunks(), arena.chunkCount);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
 });
 
 test('content in a file is read from its offset, past 4 GiB too', () => {
@@ -80,7 +161,7 @@ test('threads that store, check and release at once never see the bytes of anoth
   }
   const reports = await Promise.all(
     Array.from({ length: threads }, (_, t) => {
-      const workerData = { buffer: arena.buffer, mark: t + 1, rounds: 5000, shared };
+      const workerData = { buffer: arena.buffer, mark: t + 1, rounds: 3000, shared };
       const worker = new Worker(new URL('./arena-thread.ts', import.meta.url), { workerData });
       return new Promise<{ wrong: number; full: number; won: number }>((resolve, reject) => {
         worker.once('message', resolve);
@@ -96,7 +177,7 @@ test('threads that store, check and release at once never see the bytes of anoth
     reports.reduce((sum, report) => sum + report.won, 0),
     shared.length,
   );
-  assert.equal(arena.freeChunks(), arena.chunkCount);
+  assert.equal(arena.freeBytes(), arena.totalBytes);
 });
 
 test('a reference released twice stops the program', () => {

@@ -151,11 +151,11 @@ test('the content stays while it is being sent, though its owner let it go', asy
   rig.reactor.flush();
   rig.arena.release(handle);
   await turns(20);
-  assert.ok(rig.arena.freeChunks() < rig.arena.chunkCount);
+  assert.ok(rig.arena.freeBytes() < rig.arena.totalBytes);
   assert.equal(rig.of('sent').length, 0);
   peer?.resume();
   await rig.event('sent');
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
   server.close();
 });
 

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync, rmSync, statSync } from 'node:fs';
 import { afterEach, test } from 'node:test';
-import { CONTENT_FLAG, CONTENT_STATE, type ContentRules, NO_CONTENT } from '../../src/native.ts';
+import {
+  CONTENT_FLAG,
+  CONTENT_STATE,
+  CONTENT_UNIT_BYTES,
+  type ContentRules,
+  NO_CONTENT,
+} from '../../src/native.ts';
 import { scanContent } from '../../src/protocol/scan.ts';
 import { type Client, Rig, RULES, type Seen, turns } from './rig.ts';
 
@@ -160,7 +166,8 @@ test('content past the threshold lies in a spill file that goes with its last re
   assert.equal(statSync(file.path).mode & 0o777, 0o600);
   assert.equal(rig.arena.lengthBytes(handle), line.length * 10_000);
   assert.deepEqual(rig.arena.parts(handle), []);
-  assert.equal(rig.arena.chunkCount - rig.arena.freeChunks(), 1);
+  assert.equal(rig.arena.totalBytes - rig.arena.freeBytes(), CONTENT_UNIT_BYTES);
+  assert.equal(rig.arena.heldBytes(handle), CONTENT_UNIT_BYTES);
   assert.ok(rig.content(handle).equals(Buffer.from(line.repeat(10_000))));
   assert.equal(rig.arena.head(handle, 10).toString(), line.slice(0, 10));
   rig.arena.release(handle);
@@ -205,7 +212,7 @@ test('a connection that goes in the middle of content leaves nothing behind', as
     await turns(20);
     await reset(client);
   }
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
   assert.deepEqual(readdirSync(rig.spillDir), []);
 });
 
@@ -257,4 +264,52 @@ test('a state word starts waiting and only one side wins it', async () => {
   assert.equal(rig.arena.moveState(handle, waiting, committing), true);
   assert.equal(rig.arena.moveState(handle, waiting, withdrawn), false);
   rig.arena.release(handle);
+});
+
+test('connections that send one octet and wait take 1 KiB each, with DATA and with BDAT', async () => {
+  rig = new Rig({ maxConnections: 600, listen: { backlog: 600 } });
+  const before = rig.arena.freeBytes();
+  const clients = await Promise.all(Array.from({ length: 200 }, () => rig.client()));
+  await rig.event('opened', clients.length);
+  const ids = rig.of('opened').map(({ connection }) => connection);
+  ids.forEach((id, i) => {
+    if (i % 2 === 0) rig.reactor.expectData(id, RULES);
+    else rig.reactor.expectChunk(id, 2, true, RULES);
+  });
+  rig.reactor.flush();
+  for (const client of clients) client.socket.write('x');
+  await turns(30);
+  assert.equal(before - rig.arena.freeBytes(), clients.length * CONTENT_UNIT_BYTES);
+  for (const client of clients) client.socket.destroy();
+  await rig.event('closed', clients.length);
+  assert.equal(rig.arena.freeBytes(), before);
+});
+
+test('content that comes in pieces of any size takes at most twice of what came, and its length in the end', async () => {
+  for (const piece of [1, 700, 5000, 40_000, 65_536]) {
+    rig = new Rig();
+    const total = 150_000;
+    const client = await rig.client();
+    rig.reactor.expectChunk(client.id, total, true, RULES);
+    rig.reactor.flush();
+    let sent = 0;
+    // Single octets only at first: each is a packet and a turn.
+    for (const size of piece === 1 ? Array.from({ length: 1500 }, () => 1) : []) {
+      await client.write('x'.repeat(size));
+      sent += size;
+    }
+    while (sent < total) {
+      const size = Math.min(Math.max(piece, 700), total - sent);
+      await client.write('x'.repeat(size));
+      sent += size;
+      const taken = rig.arena.totalBytes - rig.arena.freeBytes();
+      assert.ok(taken <= 2 * sent + CONTENT_UNIT_BYTES, `${taken} for ${sent}, ${piece} at a time`);
+    }
+    const { a } = await rig.event('content');
+    // Each block is rounded up, and a rest too small for a read is left.
+    assert.ok(rig.arena.heldBytes(a) <= total + 3 * CONTENT_UNIT_BYTES, `${rig.arena.heldBytes(a)}`);
+    assert.equal(rig.content(a).equals(Buffer.alloc(total, 'x')), true);
+    rig.arena.release(a);
+    if (piece < 65_536) await rig.close();
+  }
 });

@@ -152,8 +152,8 @@ export class Rig {
     this.reactor.destroy();
     await turns();
     rmSync(this.spillDir, { recursive: true });
-    if (this.#ownsArena && this.arena.freeChunks() !== this.arena.chunkCount) {
-      throw new Error(`${this.arena.chunkCount - this.arena.freeChunks()} chunks were not given back`);
+    if (this.#ownsArena && this.arena.freeBytes() !== this.arena.totalBytes) {
+      throw new Error(`${this.arena.totalBytes - this.arena.freeBytes()} bytes were not given back`);
     }
   }
 }

@@ -47,13 +47,13 @@ for (const [name, before] of [
     rig.reactor.close(client, true);
     rig.reactor.flush();
     await rig.until(() => rig.of('closed').some(({ connection }) => connection === client));
-    assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+    assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
   });
 
 test('content for a connection that never was is given back', () => {
   sendAndForget(0x7fff_fff0);
   rig.reactor.flush();
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
 });
 
 test('a connection that takes the place of a closed one gets nothing that was meant for it', async () => {
@@ -93,7 +93,7 @@ test('a reactor destroyed with operations in its ring gives back what they name'
   sendAndForget(0x7fff_fff0);
   rig.reactor.destroy();
   sendAndForget(client);
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
 });
 
 test('the same from within a turn', async () => {
@@ -111,7 +111,7 @@ test('the same from within a turn', async () => {
   rig.reactor.flush();
   await done;
   await turns();
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
 });
 
 test('content that nobody took from its event is given back', async () => {
@@ -122,7 +122,7 @@ test('content that nobody took from its event is given back', async () => {
   rig.reactor.flush();
   await rig.event('content');
   await turns();
-  assert.equal(rig.arena.freeChunks(), rig.arena.chunkCount);
+  assert.equal(rig.arena.freeBytes(), rig.arena.totalBytes);
 });
 
 test('any operation on any connection at any time leaves nothing behind', { timeout: 60_000 }, async () => {

@@ -1,7 +1,7 @@
 /** An Arena in plain memory of one thread, to test what uses one without the addon. Counts references strictly. */
 import { closeSync, openSync, readSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Arena, CHUNK_BYTES, CONTENT_STATE, NO_CONTENT } from '../../src/native.ts';
+import { type Arena, CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES, NO_CONTENT } from '../../src/native.ts';
 
 interface Content {
   parts: Buffer[];
@@ -11,16 +11,19 @@ interface Content {
   state: number;
 }
 
+const bytesFor = (length: number): number =>
+  Math.max(1, Math.ceil(length / CONTENT_UNIT_BYTES)) * CONTENT_UNIT_BYTES;
+
 export class FakeArena implements Arena {
   readonly buffer = new SharedArrayBuffer(8);
-  readonly chunkCount: number;
+  readonly totalBytes: number;
   readonly #contents = new Map<number, Content>();
   #next = 1;
   #free: number;
 
-  constructor(chunks = 4096) {
-    this.chunkCount = chunks;
-    this.#free = chunks;
+  constructor(totalBytes = 4096 * CHUNK_BYTES) {
+    this.totalBytes = totalBytes;
+    this.#free = totalBytes;
   }
 
   /** Contents somebody still holds a reference on. */
@@ -28,26 +31,30 @@ export class FakeArena implements Arena {
     return this.#contents.size;
   }
 
-  freeChunks(): number {
+  freeBytes(): number {
     return this.#free;
   }
 
+  heldBytes(handle: number): number {
+    const { file, lengthBytes } = this.#at(handle);
+    return bytesFor(file === null ? lengthBytes : 0);
+  }
+
   store(bytes: Uint8Array): number {
-    const chunks = Math.max(1, Math.ceil(bytes.length / CHUNK_BYTES));
-    if (chunks > this.#free) return NO_CONTENT;
+    if (bytesFor(bytes.length) > this.#free) return NO_CONTENT;
     const parts: Buffer[] = [];
     for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
       const part = Buffer.from(new SharedArrayBuffer(Math.min(CHUNK_BYTES, bytes.length - at)));
       part.set(bytes.subarray(at, at + part.length));
       parts.push(part);
     }
-    this.#free -= chunks;
+    this.#free -= bytesFor(bytes.length);
     return this.#add({ parts, file: null, lengthBytes: bytes.length, refs: 1, state: CONTENT_STATE.waiting });
   }
 
   storeFile(fd: number, offset: number, lengthBytes: number): number {
     if (this.#free === 0) return NO_CONTENT;
-    this.#free--;
+    this.#free -= CONTENT_UNIT_BYTES;
     return this.#add({
       parts: [],
       file: { fd, offset, path: null },
@@ -89,8 +96,8 @@ export class FakeArena implements Arena {
   release(handle: number): void {
     const content = this.#at(handle);
     if (--content.refs > 0) return;
+    this.#free += this.heldBytes(handle);
     this.#contents.delete(handle);
-    this.#free += Math.max(1, content.parts.length);
     if (content.file === null) return;
     closeSync(content.file.fd);
     if (content.file.path !== null) unlinkSync(content.file.path);

@@ -20,6 +20,12 @@ test('what a config cannot mean is named with its key', () => {
     [{ dnsbl: { exempt: ['nonsense'] } }, /policy\.dnsbl\.exempt\.0: must be a network, a domain/],
     [{ dnsbl: { enabled: true } }, /policy\.dnsbl\.zones: needs at least one list/],
     [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['127.0.0.2-x'] }] } }, /answers\.0: must be an address/],
+    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['192.0.2.1'] }] } }, /answers\.0: must lie within 127/],
+    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['0.0.0.0/0'] }] } }, /answers\.0: must lie within 127/],
+    [
+      { dnsbl: { zones: [{ zone: 'a.b', answers: ['127.0.0.2-128.0.0.1'] }] } },
+      /answers\.0: must lie within/,
+    ],
     [
       { rates: { limits: [{ count: 'connections', per: 'user', limit: 1 }] } },
       /limits\.0\.per: connections cannot/,

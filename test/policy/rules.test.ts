@@ -110,7 +110,7 @@ test('dnsbl: scores of several zones, answers that count, allow lists, IPv6, sen
       'A 8.2.0.192.bad.test': ['127.0.0.9'],
       'A 9.2.0.192.meh.test': ['127.0.0.2'],
       'A 10.2.0.192.bad.test': ['127.0.1.77'],
-      'A 10.2.0.192.good.test': ['127.0.0.1'],
+      'A 10.2.0.192.good.test': ['127.0.5.1'],
       'A 11.2.0.192.meh.test': ['127.255.255.254'],
       'A 11.2.0.192.bad.test': ['192.0.2.1'],
       'A 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.bad.test': ['127.0.0.2'],
@@ -128,6 +128,59 @@ test('dnsbl: scores of several zones, answers that count, allow lists, IPv6, sen
   assert.match(await f.dialog('2001:db8::1', MAIL), /^550 5\.7\.1 /);
   assert.match(await f.dialog('192.0.2.99', 'MAIL FROM:<x@evil.org>'), /^550 5\.7\.1 .*dom\.test/);
   assert.equal(await f.dialog('192.0.2.99', 'MAIL FROM:<>'), '250 2.1.0 Ok');
+});
+
+test('dnsbl: what a list says when it refuses us is no listing, and is said loudly', async () => {
+  const listed = [
+    '127.0.0.2',
+    '127.0.0.11',
+    '127.0.0.254',
+    '127.0.1.2',
+    '127.0.1.106',
+    '127.0.4.0',
+    '127.0.255.254',
+  ];
+  const refusals = [
+    '127.0.0.1',
+    '127.0.0.255',
+    '127.0.1.255',
+    '127.255.255.252',
+    '127.255.255.255',
+    '192.0.2.1',
+    '10.0.0.2',
+  ];
+  const nothing = ['127.0.0.0', '127.1.0.2'];
+  const answering = (answer: string, zone: object = {}, more: object = {}): PolicyFixture =>
+    policy(
+      { dnsbl: { zones: [{ zone: 'bl.test', ...zone }], mode: 'reject', ...more } },
+      { 'A 7.2.0.192.bl.test': [answer] },
+    );
+  const warned = (f: PolicyFixture): unknown[] =>
+    f.logged.filter(({ event }) => event === 'policy.dnsbl-refuses').map(({ fields }) => fields.answer);
+  for (const answer of [...listed, ...refusals, ...nothing]) {
+    const isListed = listed.includes(answer);
+    const isRefusal = refusals.includes(answer);
+    const f = answering(answer);
+    const reply = await f.dialog('192.0.2.7', MAIL);
+    assert.match(reply, isListed ? /^550 5\.7\.1 / : /^250 /, answer);
+    await f.dialog('192.0.2.7', MAIL);
+    assert.deepEqual(warned(f), isRefusal ? [answer] : [], 'once');
+    const closed = answering(answer, {}, { on_failure: 'closed' });
+    const then = await closed.dialog('192.0.2.7', MAIL);
+    assert.match(then, isListed ? /^550 / : isRefusal ? /^451 / : /^250 /, `${answer}, as no answer`);
+    // All of them, as some wrote it before: what refuses still does.
+    const all = answering(answer, { answers: ['127.0.0.0/8'] });
+    assert.match(await all.dialog('192.0.2.7', MAIL), isRefusal ? /^250 / : /^550 /, answer);
+  }
+  const named = ['127.0.0.1', '127.0.0.1-127.0.0.4', '127.0.0.0-127.0.0.1'];
+  for (const entry of named)
+    assert.match(
+      await answering('127.0.0.1', { answers: [entry] }).dialog('192.0.2.7', MAIL),
+      /^550 /,
+      entry,
+    );
+  const errors = { answers: ['127.255.255.0/24'] };
+  assert.match(await answering('127.255.255.254', errors).dialog('192.0.2.7', MAIL), /^550 /);
 });
 
 test('dnsbl: a list that does not answer in time is open or closed, and the refusal can be temporary', async (t) => {

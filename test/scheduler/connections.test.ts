@@ -1,7 +1,9 @@
 /** Connections to a destination that all nodes share, leased from a Redis of the test's own. */
+
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { steadyMs } from '../../src/base/steady.ts';
 import { ConnectionShares } from '../../src/scheduler/connections.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { until } from '../support/wait.ts';
@@ -26,9 +28,9 @@ class Thread {
         this.granted = grant?.connections ?? 0;
         this.work();
       },
-      now: Date.now,
+      now: steadyMs,
       setTimer(atMs, fire) {
-        const timer = setTimeout(fire, Math.max(0, atMs - Date.now()));
+        const timer = setTimeout(fire, Math.max(0, atMs - steadyMs()));
         return { cancel: () => clearTimeout(timer) };
       },
     });

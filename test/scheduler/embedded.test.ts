@@ -15,6 +15,7 @@ function world(
   } = {},
 ) {
   let nowMs = 1000;
+  let steadyMs = 1000;
   let timers: { atMs: number; fire: () => void }[] = [];
   const rows = new Map<string, number[]>();
   const delivered: Job[] = [];
@@ -35,9 +36,10 @@ function world(
         return { jobs, nextDueMs: rows.get(destination)?.[0] ?? null, short: state.short };
       },
       deliver: (jobs) => delivered.push(...jobs),
-      chunkCount,
-      freeChunks: () => state.freeChunks,
+      contentBytes: chunkCount * 65_536,
+      freeContentBytes: () => state.freeChunks * 65_536,
       now: () => nowMs,
+      steady: () => steadyMs,
       setTimer(atMs, fire) {
         const timer = { atMs, fire };
         timers.push(timer);
@@ -70,12 +72,18 @@ function world(
       rows.set(destination, [...(rows.get(destination) ?? []), ...dueMs]);
       for (const at of dueMs) scheduler.waiting(destination, 1, at);
     },
+    steady: () => steadyMs,
+    /** The clock is set; no time passes. */
+    setClock(ms: number) {
+      nowMs += ms;
+    },
     async advance(ms: number) {
       nowMs += ms;
+      steadyMs += ms;
       for (;;) {
-        const due = timers.filter((t) => t.atMs <= nowMs);
+        const due = timers.filter((t) => t.atMs <= steadyMs);
         if (due.length === 0) break;
-        timers = timers.filter((t) => t.atMs > nowMs);
+        timers = timers.filter((t) => t.atMs > steadyMs);
         for (const timer of due) timer.fire();
         await settle();
       }
@@ -373,4 +381,50 @@ test('it does not wait for long: what is being sent may be there for minutes', a
   assert.equal(w.delivered.length, 12, 'room for two is not worth a claim yet');
   for (let i = 0; i < 3; i++) await w.advance(250);
   assert.ok(w.delivered.length > 12, 'better few than none');
+});
+
+for (const set of [-86_400_000, 86_400_000]) {
+  const how = set < 0 ? 'back' : 'forward';
+  test(`a clock set ${how} by a day neither prolongs nor cuts suspensions and pauses`, async () => {
+    const w = world();
+    w.scheduler.start();
+    w.scheduler.suspend('a.test', w.steady() + 60_000);
+    w.add('a.test', w.now());
+    w.setClock(set);
+    w.add('b.test', w.now());
+    await w.settle();
+    w.add('a.test', w.now());
+    assert.deepEqual(
+      w.scheduler.stats().suspended.map(({ untilMs }) => untilMs - w.now()),
+      [60_000],
+      'shown by the clock of now',
+    );
+    await w.advance(59_000);
+    assert.deepEqual(
+      w.delivered.map(({ destination }) => destination),
+      ['b.test'],
+    );
+    await w.advance(1000);
+    assert.ok(w.delivered.some(({ destination }) => destination === 'a.test'));
+    // After a claim that failed the next follows soon.
+    w.state.failClaims = 1;
+    w.add('c.test', w.now());
+    await w.settle();
+    w.setClock(set);
+    w.add('d.test', w.now());
+    await w.advance(1000);
+    assert.ok(w.delivered.some(({ destination }) => destination === 'd.test'));
+  });
+}
+
+test('rows are due by the clock that was set forward, without a long wait for a timer', async () => {
+  const w = world();
+  w.scheduler.start();
+  w.add('a.test', w.now() + 14_400_000);
+  w.setClock(14_400_000);
+  await w.advance(30_000);
+  assert.deepEqual(
+    w.delivered.map(({ destination }) => destination),
+    ['a.test'],
+  );
 });

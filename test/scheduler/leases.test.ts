@@ -10,6 +10,7 @@ const LEASE_MS = 60_000;
 
 class Bench {
   nowMs = Date.now();
+  steadyMs = 5_000_000;
   readonly gauges = createGauges();
   readonly renewals: { rows: string[]; untilMs: number }[] = [];
   lapses: number[] = [];
@@ -26,6 +27,7 @@ class Bench {
       },
       release: (content) => void this.released.push(content),
       now: () => this.nowMs,
+      steady: () => this.steadyMs,
       onLapse: (held) => void this.lapses.push(held),
       onRenewError() {},
     },
@@ -44,12 +46,17 @@ class Bench {
   }
 
   async after(ms: number): Promise<void> {
-    this.nowMs += ms;
+    this.pass(ms);
     await this.leases.look();
   }
 
+  pass(ms: number): void {
+    this.nowMs += ms;
+    this.steadyMs += ms;
+  }
+
   holds(job: Job): boolean {
-    return leaseHolds(this.gauges, job, this.nowMs);
+    return leaseHolds(this.gauges, job, this.nowMs, this.steadyMs);
   }
 }
 
@@ -162,6 +169,38 @@ describe('leases', () => {
     assert.equal(bench.holds(away), false);
     assert.equal(bench.holds(here), true, 'renewed all the while');
     assert.equal(bench.holds(bench.hold('0123456789abcdf2')), true, 'and so is what comes after');
+  });
+});
+
+describe('leases and a clock that is set', () => {
+  it('forward: what was held lapses once, and what comes then goes out at once, before anybody looked', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const before = bench.hold('a');
+    bench.nowMs += 10 * LEASE_MS;
+    assert.equal(bench.holds(before), false, 'the process may have been suspended');
+    const fresh = bench.hold('b');
+    assert.equal(bench.holds(fresh), true);
+    assert.equal(bench.holds(before), false);
+    assert.deepEqual(bench.lapses, [1]);
+    const next = bench.hold('c');
+    await bench.after(0);
+    assert.deepEqual([bench.holds(fresh), bench.holds(next), bench.lapses], [true, true, [1]]);
+    assert.deepEqual(bench.renewals.at(-1)?.rows, ['a'], 'so that its result can still be written down');
+  });
+
+  it('back: leases are renewed as if nothing had been, and end when they are not', async () => {
+    const bench = new Bench();
+    await bench.after(0);
+    const job = bench.hold('a');
+    bench.nowMs -= 86_400_000;
+    await bench.after(LEASE_MS / 2);
+    assert.equal(bench.renewals.length, 1);
+    assert.equal(bench.holds(job), true);
+    bench.renewed = () => null;
+    for (let i = 0; i < 7; i++) await bench.after(LEASE_MS / 6);
+    assert.equal(bench.holds(job), false);
+    assert.equal(bench.holds(bench.hold('b')), true);
   });
 });
 

@@ -111,8 +111,8 @@ export class QueueModel {
           if (!hold(job)) setImmediate(() => this.settle(scheduler(), job));
         }
       },
-      chunkCount: 1000,
-      freeChunks: () => 1000,
+      contentBytes: 65_536_000,
+      freeContentBytes: () => 65_536_000,
       now: Date.now,
       setTimer(atMs, fire) {
         const timer = setTimeout(fire, Math.max(0, atMs - Date.now()));

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
-import { CONTENT_FLAG } from '../../src/native.ts';
+import { CHUNK_BYTES, CONTENT_FLAG } from '../../src/native.ts';
 import { REPLY, REPLY_REASONS, type ReplyReason, ReplyTemplate } from '../../src/protocol/reply.ts';
 import { VERDICT } from '../../src/session/messages.ts';
 import { type Cut, clientOctets, type Dialog, type Peer, play, readCorpus } from './corpus.ts';
@@ -52,7 +52,7 @@ class PlainPeer implements Peer {
     else if (word === 'drain') {
       Atomics.store(gauges, GAUGE.draining, 1);
       server.drain(() => {});
-    } else if (word === 'room') arena.free = Number(first);
+    } else if (word === 'room') arena.free = Number(first) * CHUNK_BYTES;
     else if (word === 'timeout' || word === 'slow') reactor.timeout(this.#connection, word === 'slow');
     else if (word === 'fault')
       reactor.fault = { flags: CONTENT_FLAG[first as 'noMemory'], detail: Number(second) };

@@ -81,7 +81,7 @@ let unusedMemory: PolicyMemory | null = null;
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: SessionContext['arena'] & Pick<Arena, 'chunkCount' | 'freeChunks'>,
+  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,

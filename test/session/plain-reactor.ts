@@ -4,6 +4,7 @@
  */
 import {
   type Arena,
+  CHUNK_BYTES,
   CLOSE_REASON,
   CONTENT_FLAG,
   CONTENT_STATE,
@@ -17,13 +18,13 @@ import { proxyExtent } from '../../src/protocol/proxy-header.ts';
 
 type ArenaPart = Pick<
   Arena,
-  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'chunkCount' | 'freeChunks'
+  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'totalBytes' | 'freeBytes'
 >;
 
 /** Content in a Map; throws on every misuse of a reference, and can tell whether all were given back. */
 export class PlainArena implements ArenaPart {
-  readonly chunkCount = 64;
-  free = 64;
+  readonly totalBytes = 64 * CHUNK_BYTES;
+  free = 64 * CHUNK_BYTES;
   #next = 1;
   readonly #contents = new Map<number, { bytes: Buffer; refs: number; state: number }>();
 
@@ -31,7 +32,7 @@ export class PlainArena implements ArenaPart {
     this.#contents.set(this.#next, { bytes, refs: 1, state: CONTENT_STATE.waiting });
     return this.#next++;
   }
-  freeChunks(): number {
+  freeBytes(): number {
     return this.free;
   }
   bytes(handle: number): Buffer {

@@ -133,7 +133,7 @@ export class ReactorFixture {
     while (this.server.open > 0) await new Promise<void>((wake) => this.#waiters.push(wake));
     this.#acceptor.close();
     this.reactor.destroy();
-    assert.equal(this.arena.freeChunks(), this.arena.chunkCount, 'all content was given back');
+    assert.equal(this.arena.freeBytes(), this.arena.totalBytes, 'all content was given back');
     assert.deepEqual(readdirSync(this.folder), [], 'no spill file is left');
     rmSync(this.folder, { recursive: true });
   }

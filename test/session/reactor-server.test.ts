@@ -181,7 +181,7 @@ test('the worker: ready, a message from a Unix socket, its verdict, new limits, 
   t.arena.release(messages[0]?.content ?? -1);
   t.say({ type: 'verdicts', pairs: [tickets[0] ?? -1, VERDICT.committed] });
   assert.equal(await client.reply(), `250 2.0.0 Ok: queued as ${messages[0]?.queueId}`);
-  assert.equal(t.arena.freeChunks(), t.arena.chunkCount);
+  assert.equal(t.arena.freeBytes(), t.arena.totalBytes);
   t.say({ type: 'config', config: configOf({ max_message_size: 2048, log: { level: 'silent' } }) });
   t.say({ type: 'reopen-log' });
   await client.send('EHLO x\r\n');

@@ -175,8 +175,8 @@ export class Life {
         deliver: (jobs) => {
           for (const job of jobs) this.#attempt(job);
         },
-        chunkCount: this.arena.chunkCount,
-        freeChunks: () => this.arena.freeChunks(),
+        contentBytes: this.arena.totalBytes,
+        freeContentBytes: () => this.arena.freeBytes(),
         now,
         setTimer: (atMs, fire) => this.#later(atMs - world.nowMs, fire),
       },

@@ -30,16 +30,16 @@ export interface Loaded {
 export async function loadContents(
   rows: readonly LeasedRow[],
   storage: Pick<Storage, 'load'>,
-  arena: Pick<Arena, 'freeChunks' | 'chunkCount'>,
+  arena: Pick<Arena, 'freeBytes' | 'totalBytes'>,
 ): Promise<Loaded> {
   const loaded: Loaded = { jobs: [], unloaded: [], unread: [], short: false, failure: null };
-  const reserve = arena.chunkCount / RESERVE_SHARE;
+  const reserve = arena.totalBytes / RESERVE_SHARE;
   let at = 0;
   const work = async (): Promise<void> => {
     for (let i = at++; i < rows.length; i = at++) {
       const row = rows[i] as LeasedRow;
       // What is left is for new mail; one goes out however little there is.
-      if (i > 0 && arena.freeChunks() < reserve) loaded.short = true;
+      if (i > 0 && arena.freeBytes() < reserve) loaded.short = true;
       if (loaded.short || loaded.failure !== null) {
         loaded.unloaded.push(row);
         continue;

@@ -8,7 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
-import { type Arena, CONTENT_STATE } from '../../native.ts';
+import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
   ClaimRequest,
@@ -201,7 +201,7 @@ export class MysqlDatabase implements QueueDatabase {
 
   async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
     // Not more than there is room for: what cannot be loaded would have to be given back.
-    const room = Math.floor(this.#arena.freeChunks() - this.#arena.chunkCount / RESERVE_SHARE);
+    const room = Math.floor((this.#arena.freeBytes() - this.#arena.totalBytes / RESERVE_SHARE) / CHUNK_BYTES);
     const limit = Math.max(1, Math.min(request.limit, room));
     const leaseOwner = `${this.#options.owner}-${owner}`;
     let leased: Leased;

@@ -3,8 +3,10 @@
  * is told at once, not after a wait for a place; a connection that fails or does not answer in time is never used
  * again. Knows nothing of mail.
  */
+
 import { readFileSync } from 'node:fs';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
+import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { ConnectionLost } from './errors.ts';
 
@@ -120,7 +122,7 @@ export class ConnectionPool {
   async acquire(): Promise<Connection> {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       const { connection, sinceMs } = idle;
-      if (connection.isValid() && (Date.now() - sinceMs < TRUSTED_MS || (await this.#answers(connection))))
+      if (connection.isValid() && (steadyMs() - sinceMs < TRUSTED_MS || (await this.#answers(connection))))
         return connection;
       this.discard(connection);
     }
@@ -177,7 +179,7 @@ export class ConnectionPool {
     }
     const waiter = this.#waiting.shift();
     if (waiter !== undefined) waiter.resolve(connection);
-    else this.#idle.push({ connection, sinceMs: Date.now() });
+    else this.#idle.push({ connection, sinceMs: steadyMs() });
     this.#sweepLater();
   }
 
@@ -197,7 +199,7 @@ export class ConnectionPool {
   #sweepLater(): void {
     this.#sweeper ??= setTimeout(() => {
       this.#sweeper = null;
-      const beforeMs = Date.now() - this.#server.idle_timeout_ms;
+      const beforeMs = steadyMs() - this.#server.idle_timeout_ms;
       while (this.#open > this.#initialConnections && (this.#idle[0]?.sinceMs ?? Infinity) <= beforeMs) {
         this.#open--;
         (this.#idle.shift() as Idle).connection.end().catch(() => {}); // it is gone either way

@@ -82,7 +82,7 @@ export class Claimer {
       for (const row of rows) {
         if (jobs.length > 0 && recipients + row.waiting > request.maxRecipients) break;
         // What is left is for new mail.
-        if (jobs.length > 0 && this.#arena.freeChunks() < this.#arena.chunkCount / RESERVE_SHARE) {
+        if (jobs.length > 0 && this.#arena.freeBytes() < this.#arena.totalBytes / RESERVE_SHARE) {
           short = true;
           break;
         }

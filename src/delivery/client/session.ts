@@ -33,6 +33,16 @@ import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
+/** Of connect: what this machine lacks, whoever the peer is. */
+const LOCAL: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOBUFS',
+  'ENOMEM',
+  'EADDRNOTAVAIL',
+  'ENETDOWN',
+  'ENETUNREACH',
+]);
 /** How long the reply to QUIT is waited for. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -230,7 +240,11 @@ export class ClientSession {
       notSecured(this, `the connection was closed${error}`);
     } else if (reason === CLOSE_REASON.connectFailed) {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
-      this.fail({ reason: 'connect-failed', reply: null, detail });
+      this.fail({
+        reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
+        reply: null,
+        detail,
+      });
     } else if (this.state.phase === 'idle' || this.state.phase === 'quitting') {
       this.#end(null);
     } else {

@@ -10,7 +10,7 @@ const MAX_PIECES = 100;
 
 function decodeBytes(bytes: Uint8Array, charset: string): string {
   try {
-    return new TextDecoder(charset.toLowerCase().replace(/\*.*$/, '')).decode(bytes);
+    return new TextDecoder(charset.toLowerCase().split('*', 1)[0]).decode(bytes);
   } catch {
     return Buffer.from(bytes).toString('latin1');
   }

@@ -1,4 +1,6 @@
 /** One life of a relay process in the simulated cluster. */
+
+import { CHUNK_BYTES } from '../../../src/native.ts';
 import { FakeArena } from '../../persistence/fake-arena.ts';
 import { Actor } from './clock.ts';
 import type { Deliveries } from './deliveries.ts';
@@ -10,7 +12,7 @@ export class Process extends Actor {
   /** Name of its node: the same in its next life. */
   readonly node: string;
   readonly life: number;
-  readonly arena = new FakeArena(1024);
+  readonly arena = new FakeArena(1024 * CHUNK_BYTES);
   sessions: SessionThreads | null = null;
   deliveries: Deliveries | null = null;
   /** Its persistence thread dies. */

@@ -1,0 +1,40 @@
+/** What each reason to defer means: its enhanced status code (RFC 3463), whose doing it is, and the pause before the next try. */
+import type { DeferralReason } from './outcome.ts';
+
+interface Deferral {
+  /** Where no reply names one, without its class. */
+  status: string;
+  /**
+   * peer: the attempt counts, and so leads to the end of the tries (retry.max_attempts). ours: it does not; only its
+   * age ends the waiting.
+   */
+  whose: 'peer' | 'ours';
+  /**
+   * schedule: by the attempts made (retry.*). none: as soon as it may. moment: what is wrong is over in a moment, or
+   * should not be asked without rest. age: longer the longer the message has waited, as attempts do not count.
+   */
+  pause: 'schedule' | 'none' | 'moment' | 'age';
+}
+
+export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
+  'peer-4xx': { status: '0.0', whose: 'peer', pause: 'schedule' },
+  'connect-failed': { status: '4.1', whose: 'peer', pause: 'schedule' },
+  'connection-lost': { status: '4.2', whose: 'peer', pause: 'schedule' },
+  timeout: { status: '4.2', whose: 'peer', pause: 'schedule' },
+  'dns-temporary': { status: '4.3', whose: 'peer', pause: 'schedule' },
+  'dns-unavailable': { status: '4.3', whose: 'ours', pause: 'age' },
+  'tls-failed': { status: '7.5', whose: 'peer', pause: 'schedule' },
+  'auth-failed': { status: '7.8', whose: 'peer', pause: 'schedule' },
+  'destination-suspended': { status: '4.1', whose: 'ours', pause: 'age' },
+  'hand-off-released': { status: '3.2', whose: 'ours', pause: 'moment' },
+  'lease-lapsed': { status: '3.2', whose: 'ours', pause: 'moment' },
+  'content-unavailable': { status: '3.0', whose: 'ours', pause: 'age' },
+  'local-trouble': { status: '3.2', whose: 'ours', pause: 'age' },
+  shutdown: { status: '3.2', whose: 'ours', pause: 'none' },
+  internal: { status: '3.5', whose: 'ours', pause: 'age' },
+};
+
+/** '4.4.1' while it is tried again, '5.4.1' once it is given up. */
+export function deferralStatus(reason: DeferralReason, givenUp: boolean): string {
+  return `${givenUp ? 5 : 4}.${DEFERRALS[reason].status}`;
+}
