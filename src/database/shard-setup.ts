@@ -1,6 +1,6 @@
 /** What several queue databases as one are made of. */
 import type { Log } from '../base/log.ts';
-import type { BegunRows, Database, JournalMark, NodeSlot, Recovered, SuspectedRow } from './database.ts';
+import type { BegunRows, Database, JournalMark, NodeSlot, Recovered } from './database.ts';
 import type { NodeClaim } from './shard-claim.ts';
 
 /** One shard, done by the persistence pool. */

@@ -3,11 +3,9 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
-  BegunRows,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -31,7 +29,7 @@ import type {
   ShardDue,
   SuspectedRow,
 } from './database.ts';
-import { type NodeClaim, ShardClaim } from './shard-claim.ts';
+import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
 import { byQueueId, earlier, merged } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';

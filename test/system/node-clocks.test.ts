@@ -44,7 +44,7 @@ test('one clock is 120 s ahead, then set back by 240 s: nothing is sent twice, a
   };
   clock.set(AHEAD_MS);
   const right = node('right', {}, {});
-  const wrong = node('wrong', { clock_max_offset_ms: 3_600_000 }, clock.env);
+  const wrong = node('wrong', { clock_warn_offset_ms: 100_000, clock_max_offset_ms: 3_600_000 }, clock.env);
   const differs = wrong.logLine('clock.differs');
   await Promise.all([right.start(), wrong.start()]);
   const { offset_ms } = await differs;
