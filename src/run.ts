@@ -12,7 +12,9 @@ import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { sayAtOnce } from './base/log-sink.ts';
 import { PinoLog } from './base/pino-log.ts';
+import { narrowDataDir } from './base/private-file.ts';
 import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { loadConfig } from './config/load.ts';
 import type { Config } from './config/schema.ts';
@@ -91,7 +93,8 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
     log.error('relay.start-failed', { error });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
-    process.stderr.write(`protorelay: ${error.message}\n`);
+    sayAtOnce(`protorelay: ${error.message}\n`);
+    log.close();
     process.exit(EXIT_OF_ERROR[error.code]);
   } finally {
     log.close();
@@ -107,9 +110,22 @@ function openLog(config: Config): PinoLog {
   }
 }
 
+/** What an earlier version left for others to read is closed to them, and said. */
+function narrow({ data_dir, database }: Config, log: PinoLog): void {
+  const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
+  const files = queue === null ? [] : ['', '-wal', '-shm'].map((end) => `${queue}${end}`);
+  try {
+    const paths = narrowDataDir(data_dir, files);
+    if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
+  } catch (error) {
+    log.warn('data-dir.open-to-others', { error });
+  }
+}
+
 async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
   const lock = lockDataDir(config.data_dir);
+  narrow(config, log);
   const { sendDatagram } = await import('./native.ts');
   const serviceManager = new ServiceManager({
     environment: process.env,
@@ -274,7 +290,7 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
 function announce(config: Config, addresses: { host?: string; port?: number; path?: string }[]): void {
   if (!process.stderr.isTTY || (config.log.file === null && config.log.format === 'text')) return;
   const places = addresses.map(({ host, port, path }) => path ?? `${host}:${port}`);
-  process.stderr.write(
+  sayAtOnce(
     `protorelay: listening on ${places.join(', ')}${config.log.file ? `; log: ${config.log.file}` : ''}\n`,
   );
 }

@@ -1,6 +1,7 @@
 /** The table of users in SQLite: what `protorelay user` writes and the database backend reads. */
-import { chmodSync, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
+import { makePrivateFile } from '../base/private-file.ts';
 import { isHash } from './hashes.ts';
 import { readRules } from './rules.ts';
 import { type Account, giveToOwner } from './user-file.ts';
@@ -60,10 +61,10 @@ export function accountOfRow(row: Record<string, unknown> | undefined): Account 
 /** Opens the table for changes, making it when it is missing. */
 export function openUserTable(path: string): DatabaseSync {
   const isNew = !existsSync(path);
+  makePrivateFile(path);
   const database = new DatabaseSync(path, { timeout: 5000 });
   database.exec(USERS_TABLE);
   if (isNew) {
-    chmodSync(path, 0o600);
     giveToOwner(path, path);
   }
   return database;

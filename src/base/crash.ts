@@ -1,15 +1,17 @@
 /** Our own fault, in a program or a relay process: said, then the end; whoever started it starts it again. */
 import { EXIT } from './exit-codes.ts';
 import type { Log } from './log.ts';
+import { sayAtOnce } from './log-sink.ts';
 
 /**
  * Ends the program (exit 70) on an error nobody caught: the queue is safe on disk, and going on in an unknown state
  * is the worse risk. Returns what does so.
  */
-export function crashOnFaults(log: Log): (error: unknown) => never {
+export function crashOnFaults(log: Log & { close(): void }): (error: unknown) => never {
   const crash = (error: unknown): never => {
     log.error('relay.crashed', { error });
-    process.stderr.write(`protorelay: crashed: ${(error as Error)?.stack ?? String(error)}\n`);
+    sayAtOnce(`protorelay: crashed: ${(error as Error)?.stack ?? String(error)}\n`);
+    log.close();
     process.exit(EXIT.software);
   };
   process.on('uncaughtException', crash).on('unhandledRejection', crash);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { RelayError } from './errors.ts';
 import { makeFolder } from './make-folder.ts';
+import { makePrivate, makePrivateFile } from './private-file.ts';
 
 export interface DataDirLock {
   release(): void;
@@ -23,10 +24,18 @@ export interface DataDirLock {
 export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'): DataDirLock {
   const pidFile = join(dataDir, `${name}.pid`);
   let database: DatabaseSync;
+  let lockFile: string;
   try {
     if (makeFolder(dataDir, 0o700)) chmodSync(dataDir, 0o700);
     if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
-    database = new DatabaseSync(join(dataDir, `${name}.lock`), { timeout: 0 });
+    lockFile = join(dataDir, `${name}.lock`);
+    makePrivateFile(lockFile);
+    // One that others can open they can also lock: it is made anew, unless a relay holds it.
+    if (makePrivate(lockFile) && !isAlive(readPid(pidFile))) {
+      rmSync(lockFile);
+      makePrivateFile(lockFile);
+    }
+    database = new DatabaseSync(lockFile, { timeout: 0 });
   } catch (error) {
     throw unusable(dataDir, error);
   }
@@ -43,7 +52,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
     );
   }
   try {
-    writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o644 });
+    writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
   } catch {
     // The pid is a courtesy to whoever meets the lock; a full disk must not keep the relay from starting.
   }
@@ -53,6 +62,16 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
       database.close();
     },
   };
+}
+
+function isAlive(pid: number | null): boolean {
+  if (pid === null) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 function unusable(dataDir: string, cause: unknown): RelayError {

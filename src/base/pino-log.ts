@@ -1,11 +1,12 @@
 /**
  * The program's log on pino: one line an event, JSON or text, to a file or standard output. Every thread makes its
- * own on the same file, opened for appending, so that lines never mix. When the disk is full, lines wait in memory,
- * up to a bound; beyond it they are dropped, and how many is said with the next line.
+ * own on the same file, opened for appending, so that lines never mix. When nobody reads them or the disk is full, lines
+ * wait in memory, up to a bound; beyond it they are dropped, and how many is said when they flow again.
  */
 import { dirname } from 'node:path';
 import pino from 'pino';
 import type { Log } from './log.ts';
+import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
 
 export interface LogOptions {
@@ -19,37 +20,27 @@ export interface LogOptions {
   process?: number;
 }
 
-type Destination = ReturnType<typeof pino.destination>;
-
-/** Bytes of lines that wait for room on the disk. */
+/** Bytes of lines that wait for room on the disk, or a reader. */
 const MAX_WAITING_BYTES = 4 * 1_048_576;
 
 export class PinoLog implements Log {
   readonly #pino: pino.Logger;
-  readonly #destination: Destination;
-  readonly #toFile: boolean;
-  #dropped = 0;
+  readonly #sink: LogSink;
 
   /** @throws Error when the file cannot be opened. */
   constructor(options: LogOptions) {
     if (options.file !== null) makeFolder(dirname(options.file), 0o700);
-    this.#toFile = options.file !== null;
-    // Synchronous: a line is in the file when the call returns, also when the next thing is a crash. The log is
-    // not on the hot path, delivery events are (report/events.ts).
-    this.#destination = pino.destination({
-      dest: options.file ?? 1,
-      sync: true,
-      append: true,
-      maxLength: MAX_WAITING_BYTES,
-      mode: 0o600,
+    // At once: a line is in the file when the call returns, also when the next thing is a crash. The log is not on the
+    // hot path, delivery events are (report/events.ts).
+    this.#sink = new LogSink({
+      file: options.file,
+      maxWaitingBytes: MAX_WAITING_BYTES,
+      flowsAgain: (lines) => this.#pino.warn({ lines }, 'log.lines-dropped'),
     });
-    // A write that failed keeps its lines; they are tried again with the next one.
-    this.#destination.on('error', () => {});
-    this.#destination.on('drop', () => void this.#dropped++);
-    const stream =
-      options.format === 'json'
-        ? this.#destination
-        : { write: (line: string) => this.#destination.write(toText(line)) };
+    const { format } = options;
+    const stream = {
+      write: (line: string) => this.#sink.write(format === 'json' ? line : toText(line)),
+    };
     this.#pino = pino(
       {
         level: options.level,
@@ -89,19 +80,14 @@ export class PinoLog implements Log {
 
   /** After the file was moved away (rotation): goes on in a new file of the same name. */
   reopen(): void {
-    if (this.#toFile) this.#destination.reopen();
+    this.#sink.reopen();
   }
 
   close(): void {
-    this.#destination.end();
+    this.#sink.close();
   }
 
   #write(level: 'info' | 'warn' | 'error', event: string, fields: Record<string, unknown> = {}): void {
-    if (this.#dropped > 0) {
-      const lines = this.#dropped;
-      this.#dropped = 0;
-      this.#pino.warn({ lines }, 'log.lines-dropped');
-    }
     this.#pino[level](fields, event);
   }
 }

@@ -6,6 +6,7 @@
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
+import { within } from '../base/within.ts';
 
 export interface EventFileOptions {
   dir: string;
@@ -22,6 +23,8 @@ export interface EventFileOptions {
 /** Longest time a line waits in memory while lines keep coming; after a pause the first is written at once. */
 const FLUSH_MS = 25;
 const FLUSH_BYTES = 262_144;
+/** How long the end waits for the disk. */
+const CLOSE_MS = 5000;
 
 export class EventFile {
   readonly #options: EventFileOptions;
@@ -170,8 +173,12 @@ export class EventFile {
     this.#reopen = true;
   }
 
-  /** Writes what waits and closes. */
-  async close(): Promise<void> {
+  /** Writes what waits and closes; a disk that stands still is not waited for. */
+  close(): Promise<void> {
+    return within(CLOSE_MS, this.#close());
+  }
+
+  async #close(): Promise<void> {
     this.#disarm();
     await this.#writing;
     this.#disarm();

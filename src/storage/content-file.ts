@@ -34,7 +34,7 @@ export function syncFolder(path: string): void {
 /** Creates a folder that survives a crash; does nothing when it is there. */
 export function makeDurableFolder(path: string): void {
   if (existsSync(path)) return;
-  makeFolder(path);
+  makeFolder(path, 0o700);
   syncFolder(dirname(path));
 }
 

@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
+import { makePrivateFile } from '../../base/private-file.ts';
 import { migrations } from '../migrations.ts';
 import { sqliteError } from './errors.ts';
 
@@ -75,6 +76,13 @@ function migrate(db: DatabaseSync, options: ConnectionOptions): void {
   }
 }
 
+/** Where it cannot be made SQLite says so. */
+function makeQuietly(path: string): void {
+  try {
+    makePrivateFile(path);
+  } catch {}
+}
+
 /**
  * Opens or creates the database. Throws RelayError 'database-corrupt', 'database-unavailable', 'database-full' or
  * 'schema-unknown'.
@@ -82,6 +90,7 @@ function migrate(db: DatabaseSync, options: ConnectionOptions): void {
 export function openConnection(options: ConnectionOptions): DatabaseSync {
   let db: DatabaseSync | null = null;
   try {
+    if (options.path !== ':memory:' && !options.readOnly) makeQuietly(options.path);
     db = new DatabaseSync(options.path, { readOnly: options.readOnly ?? false, timeout: BUSY_TIMEOUT_MS });
     if (!options.readOnly)
       db.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON;
