@@ -19,6 +19,10 @@ napi_value create(napi_env env, napi_callback_info info) {
   napi_value o = args.at[0];
   ReactorSetup setup;
   size_t count = 0;
+  Bytes accounts = to_bytes(env, property(env, o, "accounts"));
+  if (accounts.length > 0 && !setup.accounts.attach(accounts.at, accounts.length)) {
+    return throw_error(env, "reactor: the memory of accounts is too short");
+  }
   setup.arena = to_arena(env, property(env, o, "arena"));
   setup.spill_threshold = static_cast<uint64_t>(to_number(env, property(env, o, "spillThreshold")));
   setup.max_connections = to_uint32(env, property(env, o, "maxConnections"));
@@ -46,7 +50,7 @@ napi_value create(napi_env env, napi_callback_info info) {
   auto* box = new Box();
   box->env = env;
   box->close = [](void* object) { static_cast<Reactor*>(object)->destroy(); };
-  for (const char* name : {"arena", "events", "text", "ops", "control", "bytes"}) {
+  for (const char* name : {"arena", "accounts", "events", "text", "ops", "control", "bytes"}) {
     box_keep(box, property(env, o, name));
   }
   napi_ref on_turn = box_keep(box, property(env, o, "onTurn"));

@@ -22,6 +22,9 @@ export const CONTENT_UNIT_BYTES = 1024;
 /** No content: it was refused (too big, no memory) and read only to find its end. */
 export const NO_CONTENT = 0xffffffff;
 
+/** Places of `takeHeld`: on whose account a content is, and the KiB it holds there of memory, in a file, of its envelope. */
+export const HELD = { client: 0, network: 1, content: 2, spill: 3, envelope: 4 } as const;
+
 /** Value of the per-content state word; moved only by compare-and-exchange, so that a timeout and a commit cannot both win. */
 export const CONTENT_STATE = {
   waiting: 0,
@@ -68,6 +71,10 @@ export interface Arena {
   file(handle: number): { fd: number; offset: number; path: string | null } | null;
   /** A spill file was renamed into storage: it is no longer unlinked on release. */
   claimFile(handle: number): void;
+  /** Books KiB of an envelope on the content's account, to be given back with it. */
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void;
+  /** Writes what the content holds on its account by HELD; it holds nothing from now on. false: it held nothing. */
+  takeHeld(handle: number, into: Int32Array): boolean;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }
@@ -143,6 +150,8 @@ export interface ReactorOptions {
   holdAfterVerbs: boolean;
   /** TLS handshakes under way at once, default 1000; more wait for their turn. */
   maxHandshakes?: number;
+  /** What clients hold, as src/policy/accounts.ts lays it out; without it nobody counts. */
+  accounts?: Uint8Array;
   /** Longest wait for a peer to take our last reply after close; default 2000. 0: never wait. */
   lingerMs?: number;
   /** Called once per loop turn; may write operations. */
@@ -193,9 +202,20 @@ export interface Reactor {
    * @param slot of `tlsSlot`. @param verify of TLS_VERIFY.
    * @param name client: of the server, for SNI and verification; '' for none. No spaces.
    * @param key client: sessions made under it are resumed under it; '' for none. No spaces.
+   * @param silenceMs server: a timeout event follows when the peer says nothing for so long; 0: never.
    * @param dane client, with TLS_VERIFY.dane: further names and TLSA records, as TlsStream::create reads them.
    */
-  secure(connection: number, slot: number, verify: number, name: string, key: string, dane?: string): void;
+  secure(
+    connection: number,
+    slot: number,
+    verify: number,
+    name: string,
+    key: string,
+    dane?: string,
+    silenceMs?: number,
+  ): void;
+  /** Server: whom the content of this connection is counted for, from here on (see src/policy/accounts.ts). */
+  account(connection: number, client: number, network: number, trusted: boolean): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
   connect(address: string, port: number, source: string, timeoutMs: number): number;
 
@@ -203,7 +223,7 @@ export interface Reactor {
   flush(): void;
   /** Connections open now. */
   connections(): number;
-  /** TLS handshakes under way or waiting for their turn, as of the last loop turn. */
+  /** TLS handshakes that have work or wait for their turn, as of the last loop turn; those that wait for their client give way. */
   handshakes(): number;
   /** Closes every connection at once and frees the reactor; no event follows. */
   destroy(): void;

@@ -41,6 +41,7 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
@@ -81,6 +82,7 @@ export class Relay {
   readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
+  readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
   readonly #intake: Intake;
@@ -116,6 +118,8 @@ export class Relay {
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
+    this.#shares = new RelayShares(this.#place, this.#arena);
+    this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
     this.#queue = openRelayDatabase({
       config,
@@ -161,6 +165,7 @@ export class Relay {
       scheduler,
       arena: this.#arena,
       gauges: this.#gauges,
+      contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
       log,
@@ -202,6 +207,8 @@ export class Relay {
       log,
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
+      unwrittenBytes: () => this.#shares.unwrittenBytes(),
+      diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
     this.control = relayControl(this.#queue, this.#scheduler, this.#deliveries, this.#events, this.#journal);
   }
@@ -382,6 +389,7 @@ export class Relay {
     const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
+    this.#shares.reconfigure(config);
     this.#logins.reconfigure(config);
     this.#tlsReports.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });

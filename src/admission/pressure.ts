@@ -44,6 +44,10 @@ export interface PressureOptions {
   journalFull?(): boolean;
   /** Messages in an in-memory queue. */
   mails(): number;
+  /** Bytes taken in that are still to be written; absent: 0. */
+  unwrittenBytes?(): number;
+  /** Told at every measurement: bytes that may be written yet until the disk is as full as it may be. */
+  diskRoom?(bytes: number): void;
   /** The rest is for tests. */
   now?: () => number;
   availableMemory?: () => number;
@@ -92,7 +96,9 @@ export class PressureGauge {
 
   /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
   measure(): void {
-    this.#freeDisk = this.#disk.freeBytes(this.#config);
+    const { unwrittenBytes, diskRoom } = this.#options;
+    this.#freeDisk = this.#disk.freeBytes(this.#config) - (unwrittenBytes?.() ?? 0);
+    diskRoom?.(this.#freeDisk - this.#config.persist_min_free_disk_mb * MEGABYTE);
     const code = this.#code();
     const before = Atomics.exchange(this.#gauges, GAUGE.pressure, code);
     if (code !== before) this.#tell(before, code);

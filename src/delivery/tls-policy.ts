@@ -1,4 +1,5 @@
 /** What the config wants of TLS to a destination, and which hosts are known to fail at it. */
+import { domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 
@@ -17,7 +18,8 @@ export interface TlsPolicy {
 }
 
 /** The destination's own rules win over those of its next hop, these over the general ones. */
-export function tlsPolicyOf(delivery: Config['delivery'], destination: string): TlsPolicy {
+export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolicy {
+  const destination = domainKey(key);
   const { tls, routes, smarthost } = delivery;
   const reported = domainOfReport(destination);
   if (reported !== null) {

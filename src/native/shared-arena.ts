@@ -27,6 +27,10 @@ const FD = 8;
 const SPILL = 9;
 const USED = 10;
 const UNITS = 11;
+const CLIENT = 12;
+const NETWORK = 13;
+const HELD = 14;
+const ENVELOPE = 15;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
@@ -112,6 +116,27 @@ export class SharedArena implements Arena {
 
   claimFile(handle: number): void {
     Atomics.or(this.#words, this.#at(handle) + FLAGS, CLAIMED);
+  }
+
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void {
+    const at = this.#at(handle);
+    this.#words[at + CLIENT] = client;
+    this.#words[at + NETWORK] = network;
+    Atomics.store(this.#words, at + ENVELOPE, kib);
+  }
+
+  takeHeld(handle: number, into: Int32Array): boolean {
+    const at = this.#at(handle);
+    const words = this.#words;
+    into[0] = words[at + CLIENT] as number;
+    into[1] = words[at + NETWORK] as number;
+    const content = Atomics.exchange(words, at + HELD, 0);
+    const envelope = Atomics.exchange(words, at + ENVELOPE, 0);
+    const spilled = content !== 0 && ((words[at + FLAGS] as number) & SPILL_FILE) !== 0;
+    into[2] = content;
+    into[3] = spilled ? Math.ceil(this.lengthBytes(handle) / 1024) : 0;
+    into[4] = envelope;
+    return (content | envelope) !== 0;
   }
 
   head(handle: number, maxBytes: number): Buffer {

@@ -4,6 +4,7 @@
  * message and its recipients are, and a bounded number to a sender that a client without relay rights named.
  */
 import { LRUCache } from 'lru-cache';
+import { domainOf } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { deferralStatus } from '../mail/deferrals.ts';
 import { NOTIFY } from '../mail/envelope.ts';
@@ -191,7 +192,7 @@ export class DsnDraft {
   message(content: ContentHandle, sizeBytes: number): Message {
     const { reversePath } = this.#job;
     const report = this.#report as Report;
-    const domain = reversePath.slice(reversePath.lastIndexOf('@') + 1).toLowerCase();
+    const domain = domainOf(reversePath);
     const attachments = this.#ports.config.index_attachments ? attachmentsOf(report.bytes) : [];
     return {
       queueId: this.#queueId,

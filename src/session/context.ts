@@ -10,6 +10,7 @@ import type { Quotas } from '../auth/quotas.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
+import type { ContentAccount } from '../policy/content-account.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
 import type { Logins } from './logins.ts';
@@ -35,6 +36,7 @@ export type SessionPort = Pick<
   | 'hold'
   | 'secure'
   | 'handshakes'
+  | 'account'
   | 'close'
 >;
 
@@ -46,6 +48,8 @@ export interface TurnClock {
 export interface SessionContext {
   readonly port: SessionPort;
   readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
+  /** What contents hold on the accounts of their clients. */
+  readonly contentAccount: ContentAccount;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */

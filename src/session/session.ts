@@ -13,6 +13,7 @@ import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import { addTold, type Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
+import { chunkRead, commandTimeMs } from './chunk.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { SessionContext } from './context.ts';
 import { Holding } from './holding.ts';
@@ -66,6 +67,8 @@ export class Session {
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;
+  /** Of the command being served, as its text lies in memory. */
+  lineBytes = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
@@ -149,6 +152,7 @@ export class Session {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
+    this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
     const code = verbCode(text);
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
     if (state.phase === 'exchange') {
@@ -271,7 +275,7 @@ export class Session {
       case 'discard':
         this.#release(content);
         this.reply(state.reply);
-        this.#proceed(state.next);
+        this.proceed(state.next);
         return;
       default:
         this.#release(content);
@@ -280,20 +284,7 @@ export class Session {
 
   /** A BDAT chunk that is not the last was read. */
   chunk(flags: number, detail: number): void {
-    const state = this.state;
-    if (state.phase !== 'chunk') return;
-    const { transaction, octets, chunkOctets } = state;
-    const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
-    if (refusal === null) {
-      if (chunkOctets > 0) this.movedOn();
-      this.reply(REPLY.chunkOk.with(chunkOctets));
-      this.#proceed({ phase: 'chunks', transaction, octets });
-      return;
-    }
-    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
-    this.context.port.dropContent(this.connection);
-    this.reply(refusal);
-    this.#proceed(READY);
+    if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }
 
   /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
@@ -323,7 +314,7 @@ export class Session {
       giveQuotaBack(this, state.recipients);
       this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
     }
-    this.#proceed(READY);
+    this.proceed(READY);
   }
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
@@ -395,6 +386,7 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
+    this.policy.share.endEnvelope();
     this.#forwarded = null;
     this.state = READY;
   }
@@ -406,7 +398,7 @@ export class Session {
   }
 
   #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, port, submissions, arena } = this.context;
+    const { settings, port, submissions, arena, contentAccount } = this.context;
     this.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
@@ -415,15 +407,17 @@ export class Session {
     if (refusal !== null) {
       this.#release(content);
       this.reply(refusal);
-      this.#proceed(READY);
+      this.proceed(READY);
       return;
     }
     const message = messageOf(this, transaction, content, this.#forwarded);
+    const { share } = this.policy;
+    contentAccount.withEnvelope(content, share.account, share.passEnvelope());
     this.#forwarded = null;
     if (!settings.durableFirst) {
       submissions.add(message);
       this.reply(REPLY.inMemory.with(message.queueId));
-      this.#proceed(READY);
+      this.proceed(READY);
       return;
     }
     // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
@@ -451,20 +445,21 @@ export class Session {
     arena.release(content);
     giveQuotaBack(this, recipients);
     this.reply(REPLY.persistTimeout);
-    this.#proceed(READY);
+    this.proceed(READY);
   }
 
   /** Goes on with command lines after content, unless the reply just given closed the connection. */
-  #proceed(next: SessionState): void {
+  proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
+    if (next === READY) this.policy.share.endEnvelope();
     if (next === READY && this.context.admission.draining()) {
       this.shutDown();
       return;
     }
     this.#reading = true;
     this.context.port.expectLines(this.connection);
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.commandDeadline();
   }
 
   /** Commands can come now. */
@@ -473,12 +468,14 @@ export class Session {
   }
 
   #release(content: number): void {
-    if (content !== NO_CONTENT) this.context.arena.release(content);
+    if (content === NO_CONTENT) return;
+    this.context.contentAccount.giveBack(content);
+    this.context.arena.release(content);
   }
 
   /** For the next command. */
   commandDeadline(): void {
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.#setDeadline(commandTimeMs(this));
   }
 
   #setDeadline(ms: number): void {
@@ -489,7 +486,7 @@ export class Session {
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.#setDeadline(ms);
+    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.commandDeadline();
   }
 }
 

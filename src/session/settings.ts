@@ -31,6 +31,7 @@ export interface SessionSettings {
   /** By number of the listener. */
   readonly listeners: readonly ListenerFacts[];
   readonly handshakeTimeoutMs: number;
+  readonly handshakeSilenceMs: number;
   readonly maxHandshakes: number;
   /** Of client certificates that are taken whoever vouches for them. */
   readonly clientFingerprints: ReadonlySet<string>;
@@ -42,6 +43,8 @@ export interface SessionSettings {
   /** Longest command line without CRLF; the reactor lets longer ones of AUTH pass. */
   readonly maxLineBytes: number;
   readonly maxMessageSize: number;
+  /** Longer content lies in a file. */
+  readonly spillThresholdBytes: number;
   readonly maxRecipients: number;
   readonly maxTransactions: number;
   readonly maxErrors: number;
@@ -91,6 +94,7 @@ export function settingsOf(config: Config): SessionSettings {
       verify: VERIFY[client_certificate],
     })),
     handshakeTimeoutMs: tls.handshake_timeout_ms,
+    handshakeSilenceMs: Math.min(tls.handshake_silence_ms, tls.handshake_timeout_ms),
     maxHandshakes: tls.max_handshakes,
     clientFingerprints: new Set(tls.client_fingerprints),
     mechanisms,
@@ -99,6 +103,7 @@ export function settingsOf(config: Config): SessionSettings {
     authFailureDelayMs: config.auth.failure_delay_ms,
     maxLineBytes: smtp.max_command_line_bytes - 2,
     maxMessageSize: maxBytes,
+    spillThresholdBytes: config.spill_threshold_bytes,
     maxRecipients: smtp.max_recipients,
     maxTransactions: smtp.max_transactions,
     maxErrors: smtp.max_errors,

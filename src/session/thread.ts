@@ -16,6 +16,7 @@ import type { Config } from '../config/schema.ts';
 import { sessionLog } from '../flood-log.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
+import { ContentAccount } from '../policy/content-account.ts';
 import { ConnectionGate } from '../policy/gate.ts';
 import { openPolicyMemory } from '../policy/host-memory.ts';
 import { Policy } from '../policy/policy.ts';
@@ -58,12 +59,14 @@ const reactor = createReactor({
   maxLineBytes: lineLimitBytes(config) - 2,
   holdAfterVerbs: true,
   maxHandshakes: config.tls.max_handshakes,
+  accounts: memory.accounts.region,
   onTurn: (count) => onTurn(count),
 });
 
 const context: SessionContext = {
   port: reactor,
   arena,
+  contentAccount: new ContentAccount(memory.accounts, arena),
   clock,
   now: Date.now,
   queueIds,

@@ -14,6 +14,7 @@ import type { Message } from '../../src/mail/message.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
+import { ContentAccount } from '../../src/policy/content-account.ts';
 import type { PolicyQueries } from '../../src/policy/dns.ts';
 import { ConnectionGate } from '../../src/policy/gate.ts';
 import {
@@ -81,7 +82,7 @@ let unusedMemory: PolicyMemory | null = null;
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes'>,
+  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes' | 'holdEnvelope' | 'takeHeld'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
@@ -100,6 +101,7 @@ export function contextOf(
   return {
     port,
     arena,
+    contentAccount: new ContentAccount(memory.accounts, arena),
     clock,
     now,
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
@@ -223,6 +225,7 @@ export class DialogFixture {
 
   #leave(message: Message): void {
     Atomics.sub(this.gauges, GAUGE.inflightMails, 1);
+    this.context.contentAccount.giveBack(message.content);
     this.arena.release(message.content);
   }
 
