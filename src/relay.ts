@@ -129,7 +129,7 @@ export class Relay {
       log,
       place: this.#place,
       begun: this.#begun,
-      returned: (shard) => this.#shardReturned(shard),
+      returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -483,11 +483,6 @@ export class Relay {
         advice: 'another lease of the row is newer; its result counts',
       });
     this.#scheduler.settled(result, accepted ? settlement.retryAtMs : null);
-  }
-
-  #shardReturned(shard: number): void {
-    void this.#leases.look();
-    this.#commits.wake(shard);
   }
 
   #suspended(destination: string, untilMs: number, reason: string): void {
