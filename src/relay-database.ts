@@ -15,6 +15,7 @@ import type { ShardSetup } from './database/shard-setup.ts';
 import { ShardedDatabase } from './database/sharded-database.ts';
 import { PROCESS_SLOTS } from './mail/queue-id.ts';
 import { DatabaseClient, startPool, type TaskPool } from './persistence/database-client.ts';
+import type { GroupCommitOptions } from './persistence/group-commit.ts';
 import { QueueThread } from './persistence/queue-thread.ts';
 import { noArena } from './persistence/stopped-queue.ts';
 import type { ProcessPlace } from './process-place.ts';
@@ -40,11 +41,8 @@ export interface RelayDatabase {
   shards: ShardedDatabase | null;
   /** Numbers of the shards; [0] with sqlite. */
   shardIds: number[];
-  /** Commits at a time on one of them. */
-  lanes: number;
-  settleLingerMs: number;
-  /** Settlements have a lane of their own. */
-  settleApart: boolean;
+  /** How the group commits of a shard go about it. */
+  committing: Pick<GroupCommitOptions, 'lanes' | 'settleLingerMs' | 'settleApart'>;
   /** Sizes of claims that are worth it; {} for the scheduler's own. */
   claims: { claimRows?: number; minClaimRows?: number };
   /** Messages held, where a limit counts them. */
@@ -80,9 +78,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     database: client,
     shards: null,
     shardIds: [0],
-    lanes: 1,
-    settleLingerMs: 0,
-    settleApart: false,
+    committing: {},
     claims: {},
     mails: () => client.mails,
     freeConnections: () => null,
@@ -132,9 +128,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     database: shards,
     shards,
     shardIds: servers.map(({ id }) => id),
-    lanes: SERVER_LANES,
-    settleLingerMs: SETTLE_LINGER_MS,
-    settleApart: true,
+    committing: { lanes: SERVER_LANES, settleLingerMs: SETTLE_LINGER_MS, settleApart: true },
     claims: CLAIMS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,
