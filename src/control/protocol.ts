@@ -33,7 +33,10 @@ export interface QueueReader {
   stats(): Promise<QueueStats>;
 }
 
-export type SchedulerStats = ReturnType<Scheduler['stats']>;
+export type SchedulerStats = ReturnType<Scheduler['stats']> & {
+  /** Dialogs that an error of ours ended since the start, of clients and with next hops. */
+  faults?: { sessions: number; deliveries: number };
+};
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {

@@ -27,6 +27,10 @@ export class Attempt {
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
+  /** The session that has it; null while it waits. */
+  holder: object | null = null;
+  /** Its result is on its way, or it went back: nothing may be done with it any more. */
+  ended = false;
   /** Whether the content has bytes above 127; undefined until someone had to know. */
   eightBit: boolean | undefined;
   /** Where it is noted as begun (mail/begun-slots.ts); -1: nowhere. */

@@ -6,49 +6,16 @@
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
-import type { TlsSession } from '../mail/tls-session.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { OwnerTls, SessionOwner } from './client/owner.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
-import { bounced, deferred, outcomeOf } from './outcome.ts';
+import type { DestinationPorts } from './destination-ports.ts';
+import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import type { Host, Route } from './route.ts';
-import { type BrokenHosts, tlsPolicyOf } from './tls-policy.ts';
-
-export interface DestinationPorts {
-  readonly arena: Arena;
-  readonly config: Config;
-  readonly draining: boolean;
-  readonly broken: BrokenHosts;
-  /** Of the client's TLS context. */
-  readonly tlsSlot: number;
-  /** For the TLS report of a domain. */
-  readonly tlsSession: (session: TlsSession) => void;
-  now(): number;
-  leaseHolds(job: Job): boolean;
-  route(destination: string): Promise<Route>;
-  /** Runs code that comes from outside a loop turn of the reactor, then sends what it wrote. */
-  outside(work: () => void): void;
-  /** Connections it may have, of those all nodes share; Infinity without such a limit. */
-  grantedConnections(key: string): number;
-  /** It wants more of them. */
-  shortOfConnections(destination: Destination): void;
-  /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
-  connect(destination: Destination, host: Host): ClientSession | null;
-  /** A session begins with it; it waits again. */
-  begun(attempt: Attempt): void;
-  rests(attempt: Attempt): void;
-  finished(attempt: Attempt): void;
-  /** While draining: an attempt that goes back unfinished. */
-  handBack(attempt: Attempt): void;
-  idle(session: ClientSession): void;
-  busy(session: ClientSession): void;
-  /** Attempts wait and more connections may be opened: calls `pump` after delivery.backlog_wait_ms. */
-  waits(destination: Destination): void;
-  suspended(destination: string, untilMs: number, reason: string): void;
-}
+import { tlsPolicyOf } from './tls-policy.ts';
 
 /** One try to get a session: DNS, then address after address. */
 interface Dial {
@@ -73,7 +40,7 @@ export class Destination implements SessionOwner {
   readonly #dialOf = new Map<ClientSession, Dial>();
   #dialledAtMs = 0;
   /** Sessions that ended, until their connection is gone. */
-  #closing = 0;
+  readonly #closing = new Set<ClientSession>();
   /** Connections that failed one after another. */
   #failures = 0;
   #suspendedUntilMs = 0;
@@ -127,7 +94,9 @@ export class Destination implements SessionOwner {
 
   /** Nothing waits, nothing is open. */
   get empty(): boolean {
-    return this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing === 0;
+    return (
+      this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0
+    );
   }
 
   /** Nothing is remembered either. */
@@ -149,6 +118,14 @@ export class Destination implements SessionOwner {
 
   /** Gives waiting attempts to idle sessions, then opens connections for the rest. */
   pump(): void {
+    try {
+      this.#pump();
+    } catch (error) {
+      this.#brokenOff('pump', error);
+    }
+  }
+
+  #pump(): void {
     while (this.#ready.length > 0) {
       const session = this.#idle.pop();
       if (session === undefined) break;
@@ -163,7 +140,7 @@ export class Destination implements SessionOwner {
     if (first === undefined) return 0;
     const { backlog_per_connection, backlog_wait_ms, max_connections_per_destination } = this.rules;
     const established = this.#sessions.size;
-    const most = max_connections_per_destination - this.#closing;
+    const most = max_connections_per_destination - this.#closing.size;
     if (established > 0 && established < most) this.#ports.waits(this);
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
@@ -180,7 +157,7 @@ export class Destination implements SessionOwner {
   }
 
   get openConnections(): number {
-    return this.#sessions.size + this.#closing + this.#dials.size;
+    return this.#sessions.size + this.#closing.size + this.#dials.size;
   }
 
   get wantedConnections(): number {
@@ -216,10 +193,23 @@ export class Destination implements SessionOwner {
     this.#dialledAtMs = this.now();
     const dial: Dial = { startedAtMs: this.#dialledAtMs, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
-    // The route never rejects.
-    void this.#ports.route(this.key).then((route) => {
-      this.#ports.outside(() => this.#routed(dial, route));
-    });
+    const failed = (at: string, error: unknown): void => {
+      this.#dials.delete(dial);
+      this.#brokenOff(at, error);
+    };
+    const routed = (route: Route): void => {
+      try {
+        this.#routed(dial, route);
+      } catch (error) {
+        failed('connect', error);
+      }
+    };
+    // Also what is thrown at once comes as a rejection.
+    const asked = async (): Promise<Route> => this.#ports.route(this.key);
+    void asked().then(
+      (route) => this.#ports.outside(() => routed(route)),
+      (error) => this.#ports.outside(() => failed('route', error)),
+    );
   }
 
   #routed(dial: Dial, route: Route): void {
@@ -266,7 +256,7 @@ export class Destination implements SessionOwner {
   notEstablished(session: ClientSession, fault: Fault): void {
     const dial = this.#dialOf.get(session);
     this.#dialOf.delete(session);
-    this.#closing++;
+    this.#closing.add(session);
     if (dial === undefined || !this.#dials.has(dial)) return;
     if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
     else this.#noteFailed(session.host.address);
@@ -314,6 +304,7 @@ export class Destination implements SessionOwner {
   }
 
   returned(attempt: Attempt): void {
+    attempt.holder = null;
     this.#ports.rests(attempt);
     if (this.#ports.draining) this.#handBack(attempt);
     else {
@@ -332,11 +323,7 @@ export class Destination implements SessionOwner {
   }
 
   ended(session: ClientSession, fault: Fault | null): void {
-    this.#sessions.delete(session);
-    this.#closing++;
-    const place = this.#idle.indexOf(session);
-    if (place !== -1) this.#idle.splice(place, 1);
-    this.#ports.busy(session);
+    this.#leaves(session);
     if (session.proven) this.#recovered();
     else if (fault !== null) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
@@ -345,8 +332,47 @@ export class Destination implements SessionOwner {
   }
 
   /** The connection of a session that ended is gone; `pump` follows. */
-  gone(): void {
-    this.#closing--;
+  gone(session: ClientSession): void {
+    this.#closing.delete(session);
+  }
+
+  /**
+   * The session broke off through an error of ours, and its attempts are ended.
+   * @param charged an attempt on it was; else what waits here is, so that the same error does not come again at once.
+   */
+  broken(session: ClientSession, fault: Fault, charged: boolean): void {
+    if (this.#dialOf.has(session)) {
+      this.notEstablished(session, fault);
+      return;
+    }
+    this.#leaves(session);
+    if (!charged) this.#deferReady(fault.detail);
+    this.pump();
+  }
+
+  #leaves(session: ClientSession): void {
+    this.#sessions.delete(session);
+    this.#closing.add(session);
+    const place = this.#idle.indexOf(session);
+    if (place !== -1) this.#idle.splice(place, 1);
+    this.#ports.busy(session);
+  }
+
+  /** An error of ours that is no session's: what waits here is deferred, and the next attempts begin anew. */
+  #brokenOff(at: string, error: unknown): void {
+    this.#ports.fault(this.key, at, error);
+    this.#deferReady(at);
+  }
+
+  #deferReady(at: string): void {
+    for (const attempt of this.#ready.clear()) {
+      attempt.decideRest(internal(at));
+      this.#ports.finished(attempt);
+    }
+  }
+
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
+    this.#ports.guard(session, at, work);
   }
 
   /** The peer serves us (a MAIL was accepted). */
@@ -417,7 +443,7 @@ export class Destination implements SessionOwner {
   /** Gives back what is not on the wire and lets the rest finish. */
   drain(): void {
     for (const dial of this.#dials) dial.session?.abort();
-    this.#closing += this.#dialOf.size;
+    for (const session of this.#dialOf.keys()) this.#closing.add(session);
     this.#dials.clear();
     this.#dialOf.clear();
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
@@ -427,7 +453,7 @@ export class Destination implements SessionOwner {
   /** The time for finishing is over. */
   cut(): void {
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
-    for (const session of [...this.#sessions]) session.fail(fault);
+    for (const session of [...this.#sessions]) this.guard(session, 'cut', () => session.fail(fault));
   }
 
   #handBack(attempt: Attempt): void {

@@ -30,6 +30,11 @@ export function deferred(reason: DeferralReason, reply: PeerReply | null, detail
     : { kind: 'deferred', reason, reply, detail, retryAtMs: 0 };
 }
 
+/** An error of ours: nobody's message is to blame. @param at where, as the log has it. */
+export function internal(at: string): Outcome {
+  return deferred('internal-error', null, `an error within the relay (${at}); its log has the details`);
+}
+
 export function bounced(reason: BounceReason, status: string, detail: string): Outcome {
   return { kind: 'bounced', reason, status, detail };
 }

@@ -32,6 +32,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   'local-trouble': { status: '3.2', whose: 'ours', pause: 'age' },
   shutdown: { status: '3.2', whose: 'ours', pause: 'none' },
   internal: { status: '3.5', whose: 'ours', pause: 'age' },
+  'internal-error': { status: '3.0', whose: 'ours', pause: 'age' },
 };
 
 /** '4.4.1' while it is tried again, '5.4.1' once it is given up. */

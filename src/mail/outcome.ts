@@ -29,7 +29,9 @@ export type DeferralReason =
   /** This machine has no descriptors, buffers, addresses or network for it. */
   | 'local-trouble'
   | 'shutdown'
-  | 'internal';
+  | 'internal'
+  /** An error of ours ended the dialog; nobody else has a part in it. */
+  | 'internal-error';
 
 export type BounceReason =
   | 'peer-5xx'

@@ -70,6 +70,7 @@ class Peer {
       tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
       recipientLimit: 1000,
       outside: (work) => work(),
+      guard: (session, _at, work) => work(session),
       leaseHolds: () => true,
       now: () => 1000,
       next: () => {

@@ -37,6 +37,7 @@ export class Peer {
       tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: this.broken, slot: 5, record: () => {} },
       recipientLimit: Number.POSITIVE_INFINITY,
       outside: (work) => work(),
+      guard: (session, _at, work) => work(session),
       now: () => 1000,
       leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,

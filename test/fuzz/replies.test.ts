@@ -86,6 +86,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
         tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
         recipientLimit: Number.POSITIVE_INFINITY,
         outside: (work) => work(),
+        guard: (session, _at, work) => work(session),
         now: () => 1000,
         leaseHolds: () => true,
         next,

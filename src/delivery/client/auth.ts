@@ -137,12 +137,21 @@ function challenge(session: ClientSession, state: AuthState, text: string): void
   const response = state.exchange.respond(octets);
   if (!(response instanceof Promise)) respond(session, state, response);
   else
-    void response.then((octetsLater) =>
-      session.owner.outside(() => {
-        // It may be closed by now.
-        if (session.state === state) respond(session, state, octetsLater);
-      }),
+    void response.then(
+      (octetsLater) => later(session, state, () => respond(session, state, octetsLater)),
+      (error) =>
+        later(session, state, () => {
+          throw error;
+        }),
     );
+}
+
+/** Outside a loop turn; the session may be closed by now. */
+function later(session: ClientSession, state: AuthState, work: () => void): void {
+  const { owner } = session;
+  owner.outside(() => {
+    if (session.state === state) owner.guard(session, 'auth', work);
+  });
 }
 
 function respond(session: ClientSession, state: AuthState, response: Buffer | null): void {

@@ -27,6 +27,7 @@ export function sendBody(session: ClientSession, transaction: Transaction): void
   const state: ContentState = { phase: 'content', transaction, empty: false, sent: false, next: null };
   session.state = state;
   state.next = lookAhead(session, transaction);
+  session.inHand = null;
   if (state.next !== null) sendEnvelope(session, state.next);
 }
 
@@ -41,8 +42,13 @@ function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Tran
   if (!session.offered.pipelining || bdat || session.full) return null;
   const more: Attempt | null = attempt.hasMore ? attempt : session.owner.lookAhead();
   if (more === null) return null;
+  if (more !== attempt) session.inHand = more;
+  more.holder = session;
   const next = prepare(session, more);
-  if (next === null && more !== attempt) session.owner.finished(more);
+  if (next === null && more !== attempt) {
+    session.inHand = null;
+    session.owner.finished(more);
+  }
   return next;
 }
 
@@ -73,9 +79,8 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     endTransaction(session, transaction);
     return;
   }
-  if (attempt !== next.attempt) {
-    if (attempt.done) session.owner.finished(attempt);
-    else session.owner.returned(attempt);
-  }
   enter(session, next);
+  if (attempt === next.attempt) return;
+  if (attempt.done) session.owner.finished(attempt);
+  else session.owner.returned(attempt);
 }

@@ -11,7 +11,7 @@ import { bounced, deferred, refusedBy, replyLine } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf, isAscii } from './fit.ts';
 import type { ClientSession } from './session.ts';
-import type { Transaction } from './state.ts';
+import { IDLE, type Transaction } from './state.ts';
 
 /**
  * Recipients offered ahead of their replies. Enough to hide a round trip; few enough that neither side's buffers
@@ -25,12 +25,15 @@ export function begin(session: ClientSession): void {
   while (!session.full) {
     const attempt = session.owner.next();
     if (attempt === null) break;
+    session.inHand = attempt;
+    attempt.holder = session;
     const transaction = prepare(session, attempt);
     if (transaction !== null) {
       enter(session, transaction);
       sendEnvelope(session, transaction);
       return;
     }
+    session.inHand = null;
     session.owner.finished(attempt);
   }
   session.idle();
@@ -87,6 +90,7 @@ function dropUnwritable(attempt: Attempt): void {
 export function enter(session: ClientSession, transaction: Transaction): void {
   const { attempt } = transaction;
   session.state = { phase: 'envelope', transaction };
+  session.inHand = null;
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
   if (attempt.startedAtMs !== 0) return;
   attempt.startedAtMs = session.owner.now();
@@ -333,17 +337,16 @@ function dataReply(
 
 /** After the last reply of a transaction: the rest of the attempt, then other work. */
 export function endTransaction(session: ClientSession, { attempt }: Transaction): void {
-  if (attempt.done) {
-    session.owner.finished(attempt);
-    begin(session);
-    return;
+  if (!attempt.done) {
+    const transaction = session.full ? null : prepare(session, attempt);
+    if (transaction !== null) {
+      enter(session, transaction);
+      sendEnvelope(session, transaction);
+      return;
+    }
   }
-  const transaction = session.full ? null : prepare(session, attempt);
-  if (transaction !== null) {
-    enter(session, transaction);
-    sendEnvelope(session, transaction);
-    return;
-  }
+  // From here on the attempt is somebody else's.
+  session.state = IDLE;
   if (attempt.done) session.owner.finished(attempt);
   else session.owner.returned(attempt);
   begin(session);

@@ -32,6 +32,8 @@ export interface SessionOwner {
   now(): number;
   /** Runs work that comes from outside a loop turn, then sends what it wrote. */
   outside(work: () => void): void;
+  /** Runs work of this session; an error of ours in it ends the session and nothing else. @param at for the log. */
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void;
   /** Whether content of the job may go out: not under a lease that lapsed, another node may be sending it. */
   leaseHolds(job: Job): boolean;
   /** Most recipients this peer takes in one transaction, as far as we know. */

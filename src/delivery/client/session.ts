@@ -4,7 +4,7 @@
  * that nothing is waited for without a deadline.
  */
 import { getSystemErrorName } from 'node:util';
-import type { PeerReply } from '../../mail/outcome.ts';
+import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
@@ -76,7 +76,11 @@ export class ClientSession {
   retiring = false;
   /** Still in the reactor: a closed event will come. */
   connected = true;
+  /** Taken from the destination and not yet in a state. */
+  inHand: Attempt | null = null;
   #parser = new ReplyParser();
+  /** The state that `fail` ends. */
+  #failing: ClientState | null = null;
 
   constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
     this.id = id;
@@ -264,7 +268,7 @@ export class ClientSession {
 
   /** Work was found while idle, or it is looked for. */
   work(): void {
-    begin(this);
+    this.owner.guard(this, 'work', begin);
   }
 
   idle(): void {
@@ -285,10 +289,7 @@ export class ClientSession {
 
   /** Ends an idle session politely. */
   quit(): void {
-    this.state = QUITTING;
-    this.port.sendLatin1(this.id, 'QUIT\r\n');
-    this.port.deadline(this.id, Math.min(QUIT_TIMEOUT_MS, this.owner.rules.command_timeout_ms));
-    this.owner.ended(this, null);
+    this.owner.guard(this, 'quit', sayQuit);
   }
 
   /** Ends a session that was not yet established, without telling its owner. */
@@ -304,6 +305,7 @@ export class ClientSession {
   /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
+    this.#failing = state;
     this.#close(true);
     switch (state.phase) {
       case 'connecting':
@@ -326,6 +328,32 @@ export class ClientSession {
       }
     }
     this.owner.ended(this, state.phase === 'idle' ? null : fault);
+  }
+
+  /**
+   * An error of ours came up in this dialog: the connection closes, and the attempts on it end with what is known of
+   * them. What was decided stays so (I3); the rest waits.
+   * @param done ends an attempt; it never throws. @returns whether there was one.
+   */
+  breakOff(outcome: Outcome, done: (attempt: Attempt) => void): boolean {
+    const { inHand } = this;
+    const state = this.#failing ?? this.state;
+    this.inHand = null;
+    this.#close(true);
+    const attempts = new Set<Attempt>(inHand === null ? [] : [inHand]);
+    if (state.phase === 'envelope') attempts.add(state.transaction.attempt);
+    else if (state.phase === 'content') {
+      attempts.add(state.transaction.attempt);
+      if (state.next !== null) attempts.add(state.next.attempt);
+    }
+    let any = false;
+    for (const attempt of attempts) {
+      if (attempt.ended || attempt.holder !== this) continue;
+      any = true;
+      attempt.decideRest(outcome);
+      done(attempt);
+    }
+    return any;
   }
 
   /** The transaction that was under way: its fate is the fault, unless nothing of it can have been seen. */
@@ -372,6 +400,14 @@ export class ClientSession {
     this.state = CLOSED;
     if (this.connected) this.port.close(this.id, atOnce);
   }
+}
+
+function sayQuit(session: ClientSession): void {
+  const { id, port, owner } = session;
+  session.state = QUITTING;
+  port.sendLatin1(id, 'QUIT\r\n');
+  port.deadline(id, Math.min(QUIT_TIMEOUT_MS, owner.rules.command_timeout_ms));
+  owner.ended(session, null);
 }
 
 function errorName(errno: number): string {
