@@ -14,7 +14,7 @@ import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
-import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
+import { type DsnRecipient, type Report, type Returned, reportAddress, writeReport } from './dsn-report.ts';
 
 /** Recipients that one DSN lists; more make further DSNs. */
 const MAX_RECIPIENTS = 1000;
@@ -179,8 +179,13 @@ export class DsnDraft {
 
   /** The whole report; kept once made. */
   bytes(): Buffer {
-    this.#report ??= this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
-    return this.#report.bytes;
+    if (this.#report !== null) return this.#report.bytes;
+    let report = this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
+    // Encoded it may be three times as long.
+    if (report.returnedBytes > Math.max(this.#ports.config.dsn.max_returned_bytes, 3 * MAX_HEADER_BYTES))
+      report = this.#write(this.#headers());
+    this.#report = report;
+    return report.bytes;
   }
 
   /** Makes the report anew with only the header section of the message; afterwards its content is not needed. */
@@ -200,7 +205,9 @@ export class DsnDraft {
         reversePath: '',
         body: report.body,
         smtpUtf8: report.smtpUtf8,
-        recipients: [{ address: reversePath, domain, class: 'external', notify: NOTIFY.never }],
+        recipients: [
+          { address: reportAddress(reversePath), domain, class: 'external', notify: NOTIFY.never },
+        ],
       },
       trace: '',
       content,
