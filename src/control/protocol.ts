@@ -11,7 +11,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { destinationKey } from '../mail/destination.ts';
 import type { Ban } from '../policy/ban-table.ts';
@@ -33,7 +33,10 @@ export interface QueueReader {
   stats(): Promise<QueueStats>;
 }
 
-export type SchedulerStats = ReturnType<Scheduler['stats']>;
+export type SchedulerStats = ReturnType<Scheduler['stats']> & {
+  /** Dialogs that an error of ours ended since the start, of clients and with next hops. */
+  faults?: { sessions: number; deliveries: number };
+};
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {

@@ -3,6 +3,7 @@
  * memory is C++ (native/arena.cc), which reads and writes the same words.
  */
 import { readSync } from 'node:fs';
+import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Arena } from '../native.ts';
 import { addon, type Native } from './addon.ts';
 
@@ -84,7 +85,7 @@ export class SharedArena implements Arena {
 
   retain(handle: number): void {
     if (Atomics.add(this.#words, this.#at(handle) + REFS, 1) <= 0) {
-      throw new Error(`content ${handle} retained after its last release`);
+      throw new BrokenInvariant(`content ${handle} retained after its last release`);
     }
   }
 

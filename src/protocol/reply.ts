@@ -34,6 +34,7 @@ const TABLE = {
   challenge: [334, null, '{}'],
   startData: [354, null, 'End data with <CR><LF>.<CR><LF>'],
 
+  internalError: [421, '4.3.0', '{} closes the connection: internal error; try again later'],
   draining: [421, '4.3.2', '{} is shutting down; try again later'],
   overloaded: [421, '4.3.2', '{} is overloaded; try again later'],
   tooManyConnections: [421, '4.3.2', '{} has too many connections; try again later'],

@@ -13,6 +13,7 @@ import type { Arena, Reactor } from '../native.ts';
 import type { ContentAccount } from '../policy/content-account.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
+import type { Barrier } from './barrier.ts';
 import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
@@ -62,6 +63,8 @@ export interface SessionContext {
   /** null where no listener has AUTH. */
   readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
+  /** Takes the errors of single dialogs. */
+  readonly barrier: Barrier;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
   /** For what comes between two turns, as an answer of DNS. */

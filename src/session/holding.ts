@@ -100,16 +100,24 @@ export class Holding {
     else if (!(answer instanceof Promise)) this.#session.refuse(answer);
     else {
       this.begin(0, null);
-      void answer.then((verdict) => {
-        const { clock, now, port, submissions, logins } = this.#session.context;
-        clock.nowMs = now();
-        this.resume(() => this.unless(verdict, act));
-        // Between two turns nobody else sends what came of it.
-        submissions.flush();
-        logins.flush();
-        port.flush();
-      });
+      void answer.then(
+        (verdict) => this.#later(() => this.resume(() => this.unless(verdict, act))),
+        (error) =>
+          this.#later(() => {
+            throw error;
+          }),
+      );
     }
+  }
+
+  /** Between two turns nobody else sends what came of it. */
+  #later(work: () => void): void {
+    const { clock, now, port, submissions, logins, barrier } = this.#session.context;
+    clock.nowMs = now();
+    barrier.guard(this.#session, 'policy', work);
+    submissions.flush();
+    logins.flush();
+    port.flush();
   }
 
   /** A refusal for good went out: the policy may count it, and slow the client down. @param errors of the session. */

@@ -24,7 +24,9 @@ export function isSafeForAuth({ secure, client, context }: SessionView): boolean
 export function authOffer(session: SessionView): AuthOffer {
   if (session.listener.auth === 'off' || !isSafeForAuth(session)) return 'none';
   const { mechanisms } = session.context.settings;
-  return session.channelBindings.length > 0 && mechanisms.includes('SCRAM-SHA-256') ? 'plus' : 'auth';
+  return session.channelBindings.length > 0 && mechanisms.plus.length > mechanisms.auth.length
+    ? 'plus'
+    : 'auth';
 }
 
 /** null, or the refusal of a reverse-path that is not the user's. */

@@ -29,6 +29,7 @@ import { DateCache } from '../../src/protocol/date.ts';
 import type { ReplyReason } from '../../src/protocol/reply.ts';
 import { isCramDigest } from '../../src/protocol/sasl/cram-md5.ts';
 import { scramKeys } from '../../src/protocol/sasl/scram.ts';
+import { Barrier } from '../../src/session/barrier.ts';
 import type { SessionContext, SessionPort } from '../../src/session/context.ts';
 import { Logins } from '../../src/session/logins.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
@@ -78,6 +79,13 @@ export function policyMemory(config: Config): PolicyMemory {
 /** Of all dialogs whose policy is off. */
 let unusedMemory: PolicyMemory | null = null;
 
+/** Errors in a dialog fail the test, unless it is about them. */
+class NoBarrier extends Barrier {
+  override report(_session: string, _client: string, _at: string, error: unknown): never {
+    throw error;
+  }
+}
+
 /** What sessions share, for any reactor and arena. */
 export function contextOf(
   config: Config,
@@ -87,7 +95,7 @@ export function contextOf(
   post: (message: FromSession) => void,
   log: Log,
   now: () => number = Date.now,
-  policyOf: { memory?: PolicyMemory; queries?: PolicyQueries } = {},
+  policyOf: { memory?: PolicyMemory; queries?: PolicyQueries; barrier?: Barrier } = {},
   tlsSlot = 0,
 ): SessionContext {
   const clock = { nowMs: now() };
@@ -120,6 +128,7 @@ export function contextOf(
     logins: new Logins(post),
     quotas: new Quotas(new ArrayBuffer(64 * 64), () => clock.nowMs),
     log,
+    barrier: policyOf.barrier ?? new NoBarrier(gauges, log),
     tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
@@ -186,7 +195,10 @@ export class DialogFixture {
   readonly #users: FixtureUsers;
 
   /** @param world memory and DNS of the policy, when the settings use them. */
-  constructor(settings: object = {}, world: { memory?: PolicyMemory; queries?: PolicyQueries } = {}) {
+  constructor(
+    settings: object = {},
+    world: { memory?: PolicyMemory; queries?: PolicyQueries; barrier?: Barrier } = {},
+  ) {
     const config = configOf(settings);
     this.#users = new FixtureUsers(config);
     this.reactor = new PlainReactor(this.arena, lineLimitBytes(config) - 2);
