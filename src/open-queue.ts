@@ -6,7 +6,7 @@ import { union } from './control/missing.ts';
 import type { QueueReader } from './control/protocol.ts';
 import type { QueueSource } from './control/queue-commands.ts';
 import type { Missing } from './database/database.ts';
-import type { ShardReport } from './database/sharded-database.ts';
+import type { ShardReport } from './database/shard-setup.ts';
 import type { AskMark } from './journal/left.ts';
 
 interface ShardSource {

@@ -2,7 +2,6 @@
  * The delivery thread without its thread: takes jobs, keeps the destinations, carries the reactor's events to the
  * sessions, and collects results for one post per loop turn. Every limit of the thread as a whole is kept here.
  */
-
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { OperateTarget } from '../database/database.ts';
@@ -22,9 +21,9 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
 import { bounced, deferred, internal } from './outcome.ts';
+import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
-import { BrokenHosts } from './tls-policy.ts';
 
 export interface SenderPorts {
   config: Config;
@@ -68,7 +67,9 @@ export class Sender implements DestinationPorts {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
-  readonly broken = new BrokenHosts();
+  readonly broken = new RememberedHosts();
+  readonly careful = new RememberedHosts();
+  turn = 0;
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
@@ -357,6 +358,7 @@ export class Sender implements DestinationPorts {
 
   /** One loop turn of the reactor. */
   #turn(count: number): void {
+    this.turn++;
     this.#depth++;
     this.#tick();
     const { events, text } = this.#reactor;
@@ -464,8 +466,7 @@ export class Sender implements DestinationPorts {
   /** Jobs that did not begin, without those that go on. */
   takeBack(target: OperateTarget): Job[] {
     const isMeant = meantBy(target);
-    const taken: Job[] = [];
-    for (const destination of this.#destinations.values()) taken.push(...destination.takeBack(isMeant));
+    const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
     this.#held -= taken.length;
     return taken;
   }
