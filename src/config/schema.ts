@@ -104,6 +104,7 @@ const server = {
   host: hostName.default('127.0.0.1').describe('mysql: name or address of the server.'),
   port: count(1, 65535).default(3306).describe('mysql: its TCP port.'),
   socket: z.string().min(1).nullable().default(null).describe('mysql: Unix socket of the server, instead of host and port.'),
+  endpoints: z.array(z.string().regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$/, '`host`, `host:port` or `[IPv6]:port`')).max(8).default([]).describe('mysql: servers that may take its place, `host` or `host:port`, as replicas of it: tried in turn when the one in use cannot be reached or is read-only.'),
   user: z.string().min(1).max(80).default('relay').describe('mysql: user; needs SELECT, INSERT, UPDATE and DELETE on the database.'),
   password: z.string().max(256).default('').describe('mysql: its password; `${NAME}` takes it from the environment.'),
   database: z.string().regex(/^[A-Za-z0-9_$-]{1,64}$/, 'a database name').default('relay').describe('mysql: name of the database.'),
