@@ -13,6 +13,7 @@
     {
       'target_name': 'protorelay',
       'sources': [
+        'native/accounts.cc',
         'native/acceptor.cc',
         'native/addon.cc',
         'native/addon_acceptor.cc',

@@ -19,6 +19,10 @@ napi_value create(napi_env env, napi_callback_info info) {
   napi_value o = args.at[0];
   ReactorSetup setup;
   size_t count = 0;
+  Bytes accounts = to_bytes(env, property(env, o, "accounts"));
+  if (accounts.length > 0 && !setup.accounts.attach(accounts.at, accounts.length)) {
+    return throw_error(env, "reactor: the memory of accounts is too short");
+  }
   setup.arena = to_arena(env, property(env, o, "arena"));
   setup.spill_threshold = static_cast<uint64_t>(to_number(env, property(env, o, "spillThreshold")));
   setup.max_connections = to_uint32(env, property(env, o, "maxConnections"));
@@ -39,14 +43,14 @@ napi_value create(napi_env env, napi_callback_info info) {
   setup.bytes = bytes.at;
   setup.byte_capacity = bytes.length;
   bool usable = setup.events != nullptr && setup.text != nullptr && setup.ops != nullptr && setup.control != nullptr &&
-                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= (1u << 20) &&
-                setup.max_line >= 64 && setup.max_line <= 16384 && setup.text_capacity >= setup.max_line + 512;
+                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= kMaxConnections &&
+                setup.max_line >= kLeastLine && setup.max_line <= kMaxLine && setup.text_capacity >= setup.max_line + 512;
   if (!usable) return throw_error(env, "reactor: maxConnections must be 1 to 1048576, maxLineBytes 64 to 16384");
 
   auto* box = new Box();
   box->env = env;
   box->close = [](void* object) { static_cast<Reactor*>(object)->destroy(); };
-  for (const char* name : {"arena", "events", "text", "ops", "control", "bytes"}) {
+  for (const char* name : {"arena", "accounts", "events", "text", "ops", "control", "bytes"}) {
     box_keep(box, property(env, o, name));
   }
   napi_ref on_turn = box_keep(box, property(env, o, "onTurn"));
@@ -118,6 +122,12 @@ napi_value load(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void register_reactor(napi_env env, napi_value exports) {
+  napi_value limits = nullptr;
+  napi_create_object(env, &limits);
+  napi_set_named_property(env, limits, "maxConnections", from_number(env, kMaxConnections));
+  napi_set_named_property(env, limits, "minLineBytes", from_number(env, kLeastLine));
+  napi_set_named_property(env, limits, "maxLineBytes", from_number(env, kMaxLine));
+  napi_set_named_property(env, exports, "limits", limits);
   add_function(env, exports, "reactorCreate", create);
   add_function(env, exports, "reactorId", id);
   add_function(env, exports, "reactorFlush", flush);

@@ -68,7 +68,12 @@ struct BlockRecord {
   uint32_t used;
   /** Size of this block; 0: no block begins here. */
   uint32_t units;
-  uint32_t reserved[4];
+  /** Of a content, in its first block: whose account it is on, and what it holds there (KiB). Whoever settles the content
+      gives that back (src/policy/content-account.ts). */
+  uint32_t client;
+  uint32_t network;
+  uint32_t held_kib;
+  uint32_t envelope_kib;
 };
 static_assert(sizeof(BlockRecord) == 64, "record is read by src/native/shared-arena.ts");
 

@@ -137,6 +137,10 @@ uint32_t Arena::take(uint32_t units) {
   r->spill = 0;
   r->used = 0;
   r->units = units;
+  r->client = 0;
+  r->network = 0;
+  r->held_kib = 0;
+  r->envelope_kib = 0;
   return block;
 }
 

@@ -98,6 +98,14 @@ struct Connection {
   /** In the queue of handshakes, not polled; counted among those under way. */
   bool handshake_queued;
   bool handshake_counted;
+  /** Counted, and it is the client's turn: in the list of those that wait, oldest first. */
+  bool handshake_silent;
+  Connection* silent_before;
+  Connection* silent_after;
+  uint64_t silent_since;
+  /** When a client that says nothing has had its time; 0: it has all of the handshake's. */
+  uint64_t silence_at;
+  uint32_t silence_ms;
 
   /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
   uint8_t* left;
@@ -111,6 +119,8 @@ struct Connection {
   uint32_t staged_first;
   uint32_t staged_last;
 
+  /** Whom content is counted for. */
+  Account account;
   ContentScan scan;
   ContentGather gather;
   uint64_t chunk_left;

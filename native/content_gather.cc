@@ -7,10 +7,18 @@
 #include "content_scan.h"
 
 namespace protorelay {
+namespace {
 
-void ContentGather::begin(Arena* arena, uint64_t max_bytes, uint64_t spill_threshold) {
+uint32_t kib(uint64_t bytes) { return static_cast<uint32_t>((bytes + 1023) / 1024); }
+
+}  // namespace
+
+void ContentGather::begin(Arena* arena, Accounts* accounts, const Account& account, uint64_t max_bytes,
+                          uint64_t spill_threshold) {
   drop();
   arena_ = arena;
+  accounts_ = accounts;
+  account_ = account;
   max_bytes_ = max_bytes;
   spill_threshold_ = spill_threshold;
   active_ = true;
@@ -32,6 +40,13 @@ void ContentGather::wrote(size_t count) {
 void ContentGather::adopt(uint32_t block, size_t count) {
   first_ = last_ = block;
   __atomic_store_n(&arena_->record(block)->refs, 1, __ATOMIC_RELEASE);
+  uint32_t units = arena_->record(block)->units;
+  if (!accounts_->take(account_, kContentKib, units)) {
+    length_ += count;
+    discard(kNoMemory);
+    return;
+  }
+  held_kib_ = units;
   wrote(count);
 }
 
@@ -62,7 +77,7 @@ bool ContentGather::make_room(size_t count) {
 }
 
 bool ContentGather::begin_block(uint32_t units) {
-  first_ = last_ = arena_->take_most(units);
+  first_ = last_ = take_most(units);
   if (first_ == kNoContent) {
     discard(kNoMemory);
     return false;
@@ -72,7 +87,7 @@ bool ContentGather::begin_block(uint32_t units) {
 }
 
 bool ContentGather::next_block(uint32_t units) {
-  uint32_t next = arena_->take_most(units);
+  uint32_t next = take_most(units);
   if (next == kNoContent) {
     discard(kNoMemory);
     return false;
@@ -87,7 +102,7 @@ bool ContentGather::next_block(uint32_t units) {
 bool ContentGather::grow(uint32_t units) {
   BlockRecord* from = arena_->record(last_);
   if (units < from->units * 2) units = from->units * 2;
-  uint32_t moved = arena_->take(units < kChunkUnits ? units : kChunkUnits);
+  uint32_t moved = take(units < kChunkUnits ? units : kChunkUnits);
   if (moved == kNoContent) return false;
   BlockRecord* to = arena_->record(moved);
   memcpy(arena_->bytes(moved), arena_->bytes(last_), from->used);
@@ -100,7 +115,7 @@ bool ContentGather::grow(uint32_t units) {
   } else {
     __atomic_store_n(&arena_->record(previous_)->next, moved + 1, __ATOMIC_RELAXED);
   }
-  arena_->give(last_);
+  give(last_);
   last_ = moved;
   return true;
 }
@@ -118,7 +133,15 @@ uint32_t ContentGather::finish() {
       r->spill = spill_number_;
       __atomic_store_n(&r->flags, kInFile | kSpillFile, __ATOMIC_RELEASE);
     }
+    uint32_t before = arena_->record(last_)->units;
     arena_->trim(last_, units_for(arena_->record(last_)->used));
+    give_back(before - arena_->record(last_)->units);
+    r->client = account_.client;
+    r->network = account_.network;
+    // What lies in a spill file is told by its length.
+    r->held_kib = held_kib_;
+    held_kib_ = 0;
+    spilled_bytes_ = 0;
     handle = first_;
   }
   first_ = kNoContent;
@@ -134,6 +157,8 @@ void ContentGather::drop() {
     arena_->unlink_spill(spill_number_);
   }
   if (first_ != kNoContent) arena_->release(first_);
+  if (held_kib_ > 0) give_back(held_kib_);
+  if (spilled_bytes_ > 0) accounts_->give(account_, kSpillKib, kib(spilled_bytes_));
   *this = ContentGather();
 }
 
@@ -143,8 +168,12 @@ void ContentGather::discard(uint8_t flag) {
   uint64_t max_bytes = max_bytes_;
   int error = spill_error_;
   Arena* arena = arena_;
+  Accounts* accounts = accounts_;
+  Account account = account_;
   drop();
   arena_ = arena;
+  accounts_ = accounts;
+  account_ = account;
   flags_ = flags;
   length_ = length;
   max_bytes_ = max_bytes;
@@ -174,7 +203,7 @@ bool ContentGather::start_spill() {
   while (next != 0) {
     uint32_t block = next - 1;
     next = arena_->record(block)->next;
-    arena_->give(block);
+    give(block);
   }
   arena_->record(first_)->used = 0;
   last_ = first_;
@@ -190,7 +219,44 @@ bool ContentGather::write_out() {
   return true;
 }
 
+/** A block on the client's account; kNoContent when its share is used up, or the arena. */
+uint32_t ContentGather::take(uint32_t units) {
+  if (!accounts_->take(account_, kContentKib, units)) return kNoContent;
+  uint32_t block = arena_->take(units);
+  if (block == kNoContent) {
+    accounts_->give(account_, kContentKib, units);
+  } else {
+    held_kib_ += units;
+  }
+  return block;
+}
+
+uint32_t ContentGather::take_most(uint32_t units) {
+  for (; units > 0; units /= 2) {
+    uint32_t block = take(units);
+    if (block != kNoContent) return block;
+  }
+  return kNoContent;
+}
+
+void ContentGather::give(uint32_t block) {
+  give_back(arena_->record(block)->units);
+  arena_->give(block);
+}
+
+void ContentGather::give_back(uint32_t amount) {
+  held_kib_ -= amount;
+  accounts_->give(account_, kContentKib, amount);
+}
+
 bool ContentGather::write_file(const uint8_t* from, size_t count) {
+  // Taken before it is written: what all clients spill together stays above the floor of the disk.
+  if (!accounts_->take(account_, kSpillKib, kib(spilled_bytes_ + count) - kib(spilled_bytes_))) {
+    spill_error_ = ENOSPC;
+    discard(kSpillFailed);
+    return false;
+  }
+  spilled_bytes_ += count;
   while (count > 0) {
     ssize_t n = ::write(spill_fd_, from, count);
     if (n < 0) {

@@ -4,8 +4,10 @@
 // grows, and finish() gives back what it does not fill. Longer content goes on in further blocks of 64 KiB.
 //
 // Owns the content until finish() gives it away or drop() frees it. Promises that a failure (too big, arena full,
-// disk full) only sets a flag: the caller goes on reading the connection to the end of the content, discarding.
+// disk full, the client's share of either used up) only sets a flag: the caller goes on reading the connection to the end
+// of the content, discarding. What it holds is on the client's account until finish() or drop().
 #pragma once
+#include "accounts.h"
 #include "arena.h"
 
 namespace protorelay {
@@ -13,7 +15,7 @@ namespace protorelay {
 class ContentGather {
  public:
   /** Starts a new content (an unfinished one is dropped). The arena must outlive it. */
-  void begin(Arena* arena, uint64_t max_bytes, uint64_t spill_threshold);
+  void begin(Arena* arena, Accounts* accounts, const Account& account, uint64_t max_bytes, uint64_t spill_threshold);
   bool active() const { return active_; }
   bool discarding() const { return discarding_; }
   uint64_t length() const { return length_; }
@@ -35,7 +37,7 @@ class ContentGather {
   void wrote(size_t count);
   /** Copies bytes in; of content that is being discarded they only count towards the limit. */
   void append(const uint8_t* from, size_t count);
-  /** Gives the content away with one reference; kNoContent when it was discarded. */
+  /** Gives the content away with one reference, what it holds noted in its record; kNoContent when it was discarded. */
   uint32_t finish();
   /** Frees what was gathered. */
   void drop();
@@ -50,8 +52,17 @@ class ContentGather {
   bool start_spill();
   bool write_out();
   bool write_file(const uint8_t* from, size_t count);
+  uint32_t take(uint32_t units);
+  uint32_t take_most(uint32_t units);
+  void give(uint32_t block);
+  void give_back(uint32_t amount);
 
   Arena* arena_ = nullptr;
+  Accounts* accounts_ = nullptr;
+  Account account_ = {};
+  /** On the account: a unit of the arena is a KiB. */
+  uint32_t held_kib_ = 0;
+  uint64_t spilled_bytes_ = 0;
   uint64_t max_bytes_ = 0;
   uint64_t spill_threshold_ = 0;
   uint64_t length_ = 0;

@@ -22,6 +22,8 @@ namespace protorelay {
 /** Memory shared with src/native.ts; the creator keeps references to all of it until the reactor is gone. */
 struct ReactorSetup {
   Arena* arena = nullptr;
+  /** What clients hold; without memory nobody counts. */
+  Accounts accounts;
   uint64_t spill_threshold = 0;
   uint32_t max_connections = 0;
   uint32_t max_line = 0;
@@ -36,11 +38,17 @@ struct ReactorSetup {
   /** Operations: records of kOpWords. */
   const uint32_t* ops = nullptr;
   uint32_t op_words = 0;
-  /** Word 0: words used in ops. Word 1: bytes used in bytes. Word 2, written here: handshakes under way or waiting. */
+  /** Word 0: words used in ops. Word 1: bytes used in bytes. Word 2, written here: handshakes that
+      have work or wait for a place. */
   uint32_t* control = nullptr;
   const uint8_t* bytes = nullptr;
   size_t byte_capacity = 0;
 };
+
+/** What a reactor can be asked for; the schema of the configuration keeps within them (test/config/bounds.test.ts). */
+constexpr uint32_t kMaxConnections = 1u << 20;
+constexpr uint32_t kLeastLine = 64;
+constexpr uint32_t kMaxLine = 16384;
 
 constexpr uint32_t kEventWords = 4;
 constexpr uint32_t kOpWords = 8;
@@ -53,6 +61,8 @@ constexpr uint32_t kTurnLines = 512;
 constexpr size_t kMaxUnsent = 4194304;
 /** Handshakes are worked on so long in one loop turn; then those who speak already have theirs. */
 constexpr uint64_t kHandshakeNs = 2000000;
+/** A client that keeps a handshake waiting so long makes room when somebody else wants one. */
+constexpr uint64_t kHandshakeGraceMs = 1000;
 /** JS calls in one loop turn before libuv polls again. */
 constexpr int kMaxRounds = 8;
 
@@ -118,6 +128,7 @@ class Reactor {
   void watch_rate(Connection* c);
   void renew(Connection* c);
   void expire(Connection* c, uint64_t now);
+  void expire_silence(Connection* c, uint64_t now);
   void check_deadlines();
   static void on_timer(uv_timer_t* handle);
 
@@ -159,6 +170,9 @@ class Reactor {
   void step_handshake(Connection* c);
   void end_handshake(Connection* c);
   void count_handshakes();
+  void await_peer(Connection* c);
+  void heard_from(Connection* c);
+  void pass_over_silent();
   void drop_tls(Connection* c);
 
   // reactor_ops.cc
@@ -203,6 +217,10 @@ class Reactor {
   std::deque<uint32_t> handshakes_waiting_;
   uint32_t handshakes_counted_ = 0;
   uint32_t waiting_count_ = 0;
+  /** Counted ones that wait for their client, the longest first. */
+  Connection* silent_first_ = nullptr;
+  Connection* silent_last_ = nullptr;
+  uint32_t silent_count_ = 0;
   std::unique_ptr<TlsShared> tls_;
 
   uint32_t event_count_ = 0;

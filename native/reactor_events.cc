@@ -87,9 +87,12 @@ void Reactor::check_deadlines() {
     if ((c->deadline_at != 0 && c->deadline_at <= now) || (c->rate_check_at != 0 && c->rate_check_at <= now)) {
       expire(c, now);
     }
+    if (c->silence_at != 0 && c->silence_at <= now) expire_silence(c, now);
+    if (c->silence_at != 0 && (next == 0 || c->silence_at < next)) next = c->silence_at;
     if (c->deadline_at != 0 && (next == 0 || c->deadline_at < next)) next = c->deadline_at;
     if (c->rate_check_at != 0 && (next == 0 || c->rate_check_at < next)) next = c->rate_check_at;
   }
+  pass_over_silent();
   // Never sooner than 20 ms: with thousands of connections every deadline would otherwise walk all of them.
   if (next != 0) due_at(next < now + 20 ? now + 20 : next);
 }
@@ -122,6 +125,16 @@ void Reactor::expire(Connection* c, uint64_t now) {
   } else {
     c->rate_check_at = now + 1000;
   }
+}
+
+/** The client has not said a word of its handshake for as long as it may. */
+void Reactor::expire_silence(Connection* c, uint64_t now) {
+  if (!room()) {
+    c->silence_at = now + 1;
+    return;
+  }
+  c->silence_at = 0;
+  if (c->mode == Mode::kHandshake) event(kTimeout, 0, c->id, 0, 0);
 }
 
 /** A content phase began: the minimum rate is watched from the end of its grace on. */

@@ -22,6 +22,7 @@ enum Op : uint32_t {
   kSendContent = 10,
   kExpectProxy = 11,
   kSecure = 12,
+  kAccount = 13,
 };
 
 uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; }
@@ -115,6 +116,9 @@ void Reactor::run_op(const uint32_t* op) {
     case kSecure:
       op_secure(c, op);
       break;
+    case kAccount:
+      c->account = {op[2], op[3], op[4] != 0};
+      break;
     default:
       break;
   }
@@ -152,7 +156,7 @@ void Reactor::expect(Connection* c, Mode mode) {
 
 void Reactor::op_content(Connection* c, const uint32_t* op) {
   c->scan.begin(true, op[5] != 0, op[4]);
-  c->gather.begin(setup_.arena, wide(op[2], op[3]), setup_.spill_threshold);
+  c->gather.begin(setup_.arena, &setup_.accounts, c->account, wide(op[2], op[3]), setup_.spill_threshold);
   expect(c, Mode::kContent);
 }
 
@@ -163,7 +167,7 @@ void Reactor::op_chunk(Connection* c, const uint32_t* op) {
     c->gather.limit(limit);
   } else {
     c->scan.begin(false, (op[7] & 2) != 0, op[6]);
-    c->gather.begin(setup_.arena, limit, setup_.spill_threshold);
+    c->gather.begin(setup_.arena, &setup_.accounts, c->account, limit, setup_.spill_threshold);
   }
   c->chunk_left = wide(op[2], op[3]);
   c->chunk_last = (op[7] & 1) != 0;

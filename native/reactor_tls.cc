@@ -9,7 +9,7 @@ namespace protorelay {
 
 /**
  * Words: slot, verify, offset and length of "name key dane" (each may be empty; the
- * last is explained at TlsStream::create). What was read in the clear and not parsed
+ * last is explained at TlsStream::create), longest silence of the peer. What was read in the clear and not parsed
  * is forgotten: whoever sent it, it is not part of what follows (CVE-2011-0411).
  */
 void Reactor::op_secure(Connection* c, const uint32_t* op) {
@@ -32,6 +32,7 @@ void Reactor::op_secure(Connection* c, const uint32_t* op) {
     c->tls_next = TlsStream::create(std::move(context), tls_.get(), c->fd, c->server, op[3], text, key, dane);
   }
   c->secure_due = true;
+  c->silence_ms = op[6];
   if (c->out_first == nullptr) begin_handshake(c);
 }
 
@@ -44,15 +45,56 @@ void Reactor::begin_handshake(Connection* c) {
   // A client speaks first; a server waits for it, and counts only once there is something to do. One that lacks a
   // context has its failure to tell.
   if (!c->server || c->tls == nullptr) queue_handshake(c);
+  await_peer(c);
   watch(c);
+}
+
+/** It is the peer's turn to speak. */
+void Reactor::await_peer(Connection* c) {
+  uint64_t now = uv_now(loop_);
+  c->silence_at = c->silence_ms == 0 ? 0 : now + c->silence_ms;
+  if (c->silence_at != 0) due_at(c->silence_at);
+  // Servers that take their time are no attack, and ours to wait for.
+  if (!c->server || !c->handshake_counted || c->handshake_queued || c->handshake_silent) return;
+  c->handshake_silent = true;
+  c->silent_since = now;
+  c->silent_before = silent_last_;
+  c->silent_after = nullptr;
+  (silent_last_ == nullptr ? silent_first_ : silent_last_->silent_after) = c;
+  silent_last_ = c;
+  ++silent_count_;
+}
+
+void Reactor::heard_from(Connection* c) {
+  c->silence_at = 0;
+  if (!c->handshake_silent) return;
+  c->handshake_silent = false;
+  (c->silent_before == nullptr ? silent_first_ : c->silent_before->silent_after) = c->silent_after;
+  (c->silent_after == nullptr ? silent_last_ : c->silent_after->silent_before) = c->silent_before;
+  c->silent_before = c->silent_after = nullptr;
+  --silent_count_;
+}
+
+/** Who waits for a place gets that of whoever has kept one longest without a word. */
+void Reactor::pass_over_silent() {
+  uint64_t now = uv_now(loop_);
+  while (waiting_count_ > 0 && silent_first_ != nullptr) {
+    if (silent_first_->silent_since + kHandshakeGraceMs > now) {
+      due_at(silent_first_->silent_since + kHandshakeGraceMs);
+      return;
+    }
+    retire(silent_first_, kError, ETIMEDOUT);
+  }
 }
 
 void Reactor::queue_handshake(Connection* c) {
   if (c->handshake_queued) return;
+  heard_from(c);
   c->handshake_queued = true;
   if (!c->handshake_counted && handshakes_counted_ >= setup_.max_handshakes) {
     handshakes_waiting_.push_back(c->id);
     ++waiting_count_;
+    pass_over_silent();
   } else {
     if (!c->handshake_counted) ++handshakes_counted_;
     c->handshake_counted = true;
@@ -62,9 +104,9 @@ void Reactor::queue_handshake(Connection* c) {
   watch(c);
 }
 
-/** For whoever decides on new ones. */
+/** For whoever decides on new ones: those that have work, or wait for a place. One that is silent gives way. */
 void Reactor::count_handshakes() {
-  setup_.control[2] = handshakes_counted_ + waiting_count_;
+  setup_.control[2] = handshakes_counted_ - silent_count_ + waiting_count_;
 }
 
 void Reactor::run_handshakes() {
@@ -85,6 +127,7 @@ void Reactor::step_handshake(Connection* c) {
   std::string reason = "no TLS context";
   TlsStream::Step step = c->tls == nullptr ? TlsStream::Step::kFailed : c->tls->handshake(&reason);
   if (step == TlsStream::Step::kMore) {
+    await_peer(c);
     watch(c);
     return;
   }
@@ -118,6 +161,7 @@ void Reactor::step_handshake(Connection* c) {
 
 /** Not under way any more: the next that waits is. */
 void Reactor::end_handshake(Connection* c) {
+  heard_from(c);
   if (!c->handshake_counted) return;
   c->handshake_counted = false;
   --handshakes_counted_;
@@ -139,6 +183,7 @@ void Reactor::drop_tls(Connection* c) {
   if (c->handshake_queued && !c->handshake_counted) --waiting_count_;
   c->handshake_queued = false;
   end_handshake(c);
+  if (c->tls != nullptr) count_handshakes();
   delete c->tls;
   delete c->tls_next;
   c->tls = c->tls_next = nullptr;

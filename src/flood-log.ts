@@ -3,6 +3,8 @@ import { type Calmed, CalmLog } from './base/calm-log.ts';
 import type { Log } from './base/log.ts';
 
 const LINES_PER_SECOND = 100;
+/** Errors of our own come with a stack each. */
+const FAULTS_PER_SECOND = 5;
 
 const OF_SESSIONS: Calmed[] = [
   {
@@ -17,6 +19,21 @@ const OF_SESSIONS: Calmed[] = [
     kind: 'reason',
     rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
   },
+  {
+    event: 'session.fault',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'at',
+    rest: { event: 'session.faults-not-logged', lines: 'faults', kinds: 'at' },
+  },
+];
+
+const OF_DELIVERY: Calmed[] = [
+  {
+    event: 'delivery.fault',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'at',
+    rest: { event: 'delivery.faults-not-logged', lines: 'faults', kinds: 'at' },
+  },
 ];
 
 const OF_LOGINS: Calmed[] = [
@@ -30,6 +47,12 @@ const OF_LOGINS: Calmed[] = [
 
 /** For the sessions of one thread. */
 export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
+
+/** For the errors of ours that the delivery threads of one process meet. */
+export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
+  const calm = new CalmLog(log, OF_DELIVERY);
+  return (fault) => calm.error('delivery.fault', fault);
+}
 
 /** For the logins of one process. */
 export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

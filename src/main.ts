@@ -13,7 +13,8 @@ import { loadConfig } from './config/load.ts';
 import type { Config, ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
-import type { ShardReport } from './database/sharded-database.ts';
+import type { ShardReport } from './database/shard-setup.ts';
+import { destinationKey } from './mail/destination.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -78,7 +79,11 @@ class CommandLine {
           'only rows in this state: pending, sending, sent, retry, dead, held',
         ).argParser(stateOf),
       )
-      .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)')
+      .option(
+        '--destination <name>',
+        'only rows of this destination (a domain, or smarthost)',
+        destinationKey,
+      )
       .option('--sender <address>', 'only messages of this sender')
       .option('--recipient <address>', 'only messages to this recipient')
       .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
@@ -114,7 +119,7 @@ class CommandLine {
       queue
         .command(`${action} [ids...]`)
         .description(`${meaning[action]}: of these messages, of a destination, or all`)
-        .option('--destination <name>', 'all rows of this destination')
+        .option('--destination <name>', 'all rows of this destination', destinationKey)
         .option('--all', 'all rows', false)
         .option('--json', 'print JSON', false)
         .action((ids: string[], { destination, all, json }) => {

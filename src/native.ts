@@ -7,6 +7,7 @@
  * The ring is executed when onTurn returns, or by `flush()` when operations were written outside a turn.
  */
 import { getSystemErrorName } from 'node:util';
+import { RelayError } from './base/errors.ts';
 import { addon, type Native } from './native/addon.ts';
 import { RingReactor } from './native/ring-reactor.ts';
 import { SharedArena } from './native/shared-arena.ts';
@@ -21,6 +22,9 @@ export const CONTENT_UNIT_BYTES = 1024;
 
 /** No content: it was refused (too big, no memory) and read only to find its end. */
 export const NO_CONTENT = 0xffffffff;
+
+/** Places of `takeHeld`: on whose account a content is, and the KiB it holds there of memory, in a file, of its envelope. */
+export const HELD = { client: 0, network: 1, content: 2, spill: 3, envelope: 4 } as const;
 
 /** Value of the per-content state word; moved only by compare-and-exchange, so that a timeout and a commit cannot both win. */
 export const CONTENT_STATE = {
@@ -68,6 +72,10 @@ export interface Arena {
   file(handle: number): { fd: number; offset: number; path: string | null } | null;
   /** A spill file was renamed into storage: it is no longer unlinked on release. */
   claimFile(handle: number): void;
+  /** Books KiB of an envelope on the content's account, to be given back with it. */
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void;
+  /** Writes what the content holds on its account by HELD; it holds nothing from now on. false: it held nothing. */
+  takeHeld(handle: number, into: Int32Array): boolean;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }
@@ -143,6 +151,8 @@ export interface ReactorOptions {
   holdAfterVerbs: boolean;
   /** TLS handshakes under way at once, default 1000; more wait for their turn. */
   maxHandshakes?: number;
+  /** What clients hold, as src/policy/accounts.ts lays it out; without it nobody counts. */
+  accounts?: Uint8Array;
   /** Longest wait for a peer to take our last reply after close; default 2000. 0: never wait. */
   lingerMs?: number;
   /** Called once per loop turn; may write operations. */
@@ -193,9 +203,20 @@ export interface Reactor {
    * @param slot of `tlsSlot`. @param verify of TLS_VERIFY.
    * @param name client: of the server, for SNI and verification; '' for none. No spaces.
    * @param key client: sessions made under it are resumed under it; '' for none. No spaces.
+   * @param silenceMs server: a timeout event follows when the peer says nothing for so long; 0: never.
    * @param dane client, with TLS_VERIFY.dane: further names and TLSA records, as TlsStream::create reads them.
    */
-  secure(connection: number, slot: number, verify: number, name: string, key: string, dane?: string): void;
+  secure(
+    connection: number,
+    slot: number,
+    verify: number,
+    name: string,
+    key: string,
+    dane?: string,
+    silenceMs?: number,
+  ): void;
+  /** Server: whom the content of this connection is counted for, from here on (see src/policy/accounts.ts). */
+  account(connection: number, client: number, network: number, trusted: boolean): void;
   /** Client: starts a connection; answers with its id now; opened or closed (connectFailed) follows. `source` '' = any. -1 when maxConnections is reached. */
   connect(address: string, port: number, source: string, timeoutMs: number): number;
 
@@ -203,7 +224,7 @@ export interface Reactor {
   flush(): void;
   /** Connections open now. */
   connections(): number;
-  /** TLS handshakes under way or waiting for their turn, as of the last loop turn. */
+  /** TLS handshakes that have work or wait for their turn, as of the last loop turn; those that wait for their client give way. */
   handshakes(): number;
   /** Closes every connection at once and frees the reactor; no event follows. */
   destroy(): void;
@@ -250,6 +271,9 @@ export interface Acceptor {
 
 // ---------------------------------------------------------------------------------------------- implementation
 
+/** What a reactor can be asked for; the schema of the configuration keeps within it. */
+export const LIMITS = addon.limits;
+
 /** The pure functions as C++ has them, for the test that runs them against src/protocol/scan.ts. */
 export const { buildInfo, scanContent, stuffContent, scanLine, proxyExtent } = addon;
 
@@ -288,9 +312,16 @@ export function alignedBuffer(bytes: number): Buffer {
   return addon.alignedBuffer(bytes);
 }
 
-/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. */
+/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. @throws RelayError without the memory. */
 export function createArena(bytes: number, spillDir: string): Arena {
-  return new SharedArena(new SharedArrayBuffer(bytes), spillDir, true);
+  let buffer: SharedArrayBuffer;
+  try {
+    buffer = new SharedArrayBuffer(bytes);
+  } catch (error) {
+    const text = `content_memory_mb: this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of memory; set it lower`;
+    throw new RelayError('memory-exhausted', text, error);
+  }
+  return new SharedArena(buffer, spillDir, true);
 }
 
 /** The arena that another thread of this process made. */
@@ -408,18 +439,18 @@ export function makeSelfSigned(
 
 // -------------------------------------------------------------------------------------------------------- host
 
-/** Zeroed memory for the processes of this host, as a descriptor to pass on. Throws an Error with code. */
+/** Zeroed memory for the processes of this host, as a descriptor to pass on. @throws RelayError */
 export function createSharedMemory(bytes: number): number {
   const fd = addon.sharedMemoryCreate(bytes);
   if (fd >= 0) return fd;
-  throw systemError('shared memory cannot be had', fd);
+  throw noMemory(bytes, fd);
 }
 
-/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. */
+/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. @throws RelayError */
 export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
   const memory = addon.sharedMemoryMap(fd, bytes);
   if (typeof memory !== 'number') return memory;
-  throw systemError('shared memory cannot be mapped', memory);
+  throw noMemory(bytes, memory);
 }
 
 /** Sends a datagram to a Unix socket ('@' begins an abstract name) without waiting. Throws an Error with code. */
@@ -446,6 +477,12 @@ export function pamAuthenticate(ask: {
   const code = addon.pamAuthenticate(service, configDir, username, password, client);
   if (code >= 0) return code === 0;
   throw new Error(code === NO_PAM ? 'there is no PAM library here' : `PAM failed with code ${-code}`);
+}
+
+function noMemory(bytes: number, errno: number): RelayError {
+  const why = systemError('', errno).message.slice(2);
+  const text = `this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of shared memory (${why}); what is remembered for clients takes it: lower max_counters, max_entries (policy) or max_quota_users (auth)`;
+  return new RelayError('memory-exhausted', text);
 }
 
 function systemError(what: string, errno: number): Error {

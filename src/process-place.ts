@@ -47,7 +47,7 @@ export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []):
   const sizes = policySizes(config, 1);
   const fd = createSharedMemory(policyMemoryBytes(sizes));
   initializePolicyMemory(mapSharedMemory(fd, policyMemoryBytes(sizes)), sizes, randomInt(2 ** 31));
-  const policy = { fd, offset: 0, sizes, process: 0 };
+  const policy = { fd, sizes, process: 0 };
   return { process: 0, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
 }
 

@@ -1,6 +1,7 @@
 /** What a relay process offers to operators. Part of the composition root. */
+import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
-import type { ControlTarget } from './control/protocol.ts';
+import type { ControlTarget, SchedulerStats } from './control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
@@ -14,6 +15,7 @@ export function relayControl(
   deliveries: DeliveryThreads,
   events: EventLog,
   journal: RelayJournal | null,
+  gauges: Gauges,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -22,10 +24,17 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // With its servers away a relay with a journal still has something to say.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => scheduler.stats(),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     operate: (action, target) => operate({ database, scheduler, deliveries, events }, action, target),
+  };
+}
+
+function faultsOf(gauges: Gauges): NonNullable<SchedulerStats['faults']> {
+  return {
+    sessions: Atomics.load(gauges, GAUGE.sessionFaults),
+    deliveries: Atomics.load(gauges, GAUGE.deliveryFaults),
   };
 }
 

@@ -12,6 +12,7 @@ import type { Message } from './mail/message.ts';
 import type { Arena } from './native.ts';
 import type { Entry, EntryOutcome } from './persistence/group-commit.ts';
 import { jobOf, planMessage } from './persistence/plan.ts';
+import type { ContentAccount } from './policy/content-account.ts';
 import type { EventLog } from './report/events.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
@@ -25,6 +26,8 @@ export interface IntakeSetup {
   scheduler: Scheduler;
   arena: Arena;
   gauges: Gauges;
+  /** What contents hold on the accounts of their clients; null: nobody comes in here. */
+  contentAccount: ContentAccount | null;
   leases: Leases;
   events: EventLog;
   log: Log;
@@ -121,7 +124,9 @@ export class Intake {
 
   /** The message is no longer between end of data and commit. Our own DSNs (thread −1) were never counted in. */
   #leave(entry: Entry): void {
-    if (entry.thread >= 0) Atomics.sub(this.#setup.gauges, GAUGE.inflightMails, 1);
+    if (entry.thread < 0) return;
+    Atomics.sub(this.#setup.gauges, GAUGE.inflightMails, 1);
+    this.#setup.contentAccount?.giveBack(entry.message.content);
   }
 
   /** Places reserved for rows that do not go out from memory after all. */

@@ -13,7 +13,7 @@ import { LoginDesk } from './auth/login-desk.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
-import { steadyMs, timeOfDayMs } from './base/steady.ts';
+import { steadyMs } from './base/steady.ts';
 import { within } from './base/within.ts';
 import { planReload } from './config/reload.ts';
 import type { Config } from './config/schema.ts';
@@ -21,7 +21,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { loginLog } from './flood-log.ts';
+import { faultsTo, loginLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -40,7 +40,9 @@ import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
+import { logRejected, logSuspended } from './relay-lines.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
@@ -81,6 +83,7 @@ export class Relay {
   readonly #place: ProcessPlace;
   readonly #arena: Arena;
   readonly #gauges: Gauges = createGauges();
+  readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
   readonly #intake: Intake;
@@ -116,6 +119,8 @@ export class Relay {
     const spillDir = join(config.data_dir, 'spill');
     mkdirSync(spillDir, { recursive: true, mode: 0o700 });
     this.#arena = createArena(config.content_memory_mb * MIB, spillDir);
+    this.#shares = new RelayShares(this.#place, this.#arena);
+    this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
     this.#queue = openRelayDatabase({
       config,
@@ -125,6 +130,7 @@ export class Relay {
       log,
       place: this.#place,
       begun: this.#begun,
+      returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -160,6 +166,7 @@ export class Relay {
       scheduler,
       arena: this.#arena,
       gauges: this.#gauges,
+      contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
       log,
@@ -192,6 +199,7 @@ export class Relay {
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
       warning: (event, fields) => log.warn(event, fields),
+      fault: faultsTo(log),
       failed: (error) => this.#threadFailed(error),
     });
     this.#pressure = new PressureGauge({
@@ -201,8 +209,17 @@ export class Relay {
       log,
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
+      unwrittenBytes: () => this.#shares.unwrittenBytes(),
+      diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
-    this.control = relayControl(this.#queue, this.#scheduler, this.#deliveries, this.#events, this.#journal);
+    this.control = relayControl(
+      this.#queue,
+      this.#scheduler,
+      this.#deliveries,
+      this.#events,
+      this.#journal,
+      this.#gauges,
+    );
   }
 
   async start(): Promise<void> {
@@ -381,6 +398,7 @@ export class Relay {
     const problems = this.#tls.reconfigure(config);
     this.#listener?.reconfigure(config);
     this.#pressure.reconfigure(config);
+    this.#shares.reconfigure(config);
     this.#logins.reconfigure(config);
     this.#tlsReports.reconfigure(config);
     this.#sessions.postAll({ type: 'config', config });
@@ -413,14 +431,8 @@ export class Relay {
       },
       fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
-    const { shardIds, lanes, settleLingerMs, settleApart } = this.#queue;
-    const options = {
-      arena: this.#arena,
-      leaseMs: this.#config.lease_ms,
-      lanes,
-      settleLingerMs,
-      settleApart,
-    };
+    const { shardIds, committing } = this.#queue;
+    const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, ...committing };
     const commits = shardIds.map((id) => [id, new GroupCommit(this.#database, ports, options)] as const);
     return new ShardedCommits(new Map(commits), ports);
   }
@@ -466,23 +478,13 @@ export class Relay {
     this.#suspects.over(result.queueId, result.destination);
     this.#leases.drop(result);
     if (accepted) this.#events.attempt(result);
-    else
-      this.#log.warn('settlement.rejected', {
-        queue_id: result.queueId,
-        destination: result.destination,
-        fence: result.fence,
-        advice: 'another lease of the row is newer; its result counts',
-      });
+    else logRejected(this.#log, result);
     this.#scheduler.settled(result, accepted ? settlement.retryAtMs : null);
   }
 
   #suspended(destination: string, untilMs: number, reason: string): void {
     this.#scheduler.suspend(destination, untilMs);
-    this.#log.info(untilMs > steadyMs() ? 'destination.suspended' : 'destination.resumed', {
-      destination,
-      until: new Date(timeOfDayMs(untilMs)).toISOString(),
-      reason,
-    });
+    logSuspended(this.#log, destination, untilMs, reason);
   }
 
   /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */

@@ -204,7 +204,6 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   const { config, configPath, log, serviceManager } = context;
   const { createSharedMemory, mapSharedMemory, openSocket, socketPlace } = await import('./native.ts');
   const { closeSockets, openSockets } = await import('./listener/sockets.ts');
-  const { clearCounts, sharedCountsBytes } = await import('./listener/connection-counts.ts');
   const { initializePolicyMemory, PolicyMemory, policyMemoryBytes, policySizes } = await import(
     './policy/host-memory.ts'
   );
@@ -213,14 +212,11 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
   const sockets = await openSockets(config.listeners, processes, serviceManager.sockets, ports);
-  const bytes = sharedCountsBytes(processes);
-  // What the policy shares lies behind the counts.
   const sizes = policySizes(config, processes);
-  const fd = createSharedMemory(bytes + policyMemoryBytes(sizes));
-  const counts = mapSharedMemory(fd, bytes);
-  const shared = mapSharedMemory(fd, bytes + policyMemoryBytes(sizes));
-  initializePolicyMemory(shared, sizes, randomInt(2 ** 31), bytes);
-  const memory = new PolicyMemory(shared, sizes, 0, bytes);
+  const fd = createSharedMemory(policyMemoryBytes(sizes));
+  const shared = mapSharedMemory(fd, policyMemoryBytes(sizes));
+  initializePolicyMemory(shared, sizes, randomInt(2 ** 31));
+  const memory = new PolicyMemory(shared, sizes, 0);
   const policy = await openHostPolicy({ ...context, memory });
   log.info('supervisor.starting', { processes, leftovers });
   const supervisor = new Supervisor({
@@ -229,7 +225,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     processes,
     leftovers,
     sockets,
-    counts: { fd, bytes },
+    memory: fd,
     log,
     rollup: {
       queue: (readers) => new MergedQueue(readers),
@@ -238,10 +234,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
-    clearCounts: (number) => {
-      clearCounts(counts, number);
-      memory.clearProcess(number);
-    },
+    clearCounts: (number) => memory.clearProcess(number),
     now: steadyMs,
     timeOfDay: timeOfDayMs,
     setTimer(ms, fire) {

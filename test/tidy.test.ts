@@ -36,6 +36,7 @@ const ROOTS = new Set([
   'src/relay-journal.ts',
   'src/relay-tls-reports.ts',
   'src/relay-sts.ts',
+  'src/relay-shares.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
   'src/supervisor/relay-process.ts',

@@ -1,7 +1,7 @@
 /**
  * Whether the relay takes another transaction, recipient or message now, read from gauges in shared memory at the
- * place of the command (design §4). Refusals are temporary and leave the connection usable. It only ever raises the
- * in-flight gauge; the group commit lowers it when an entry leaves persistence (committed, withdrawn or failed).
+ * place of the command (design §4). Refusals are temporary and leave the connection usable. It raises the in-flight
+ * gauge; the group commit lowers it when an entry leaves persistence (committed, withdrawn or failed).
  */
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
@@ -62,6 +62,11 @@ export class Admission {
     if (Atomics.add(this.#gauges, GAUGE.inflightMails, 1) < this.#maxInflight) return null;
     Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
     return REPLY.inflightFull;
+  }
+
+  /** A message that was counted was not submitted after all. */
+  withdraw(): void {
+    Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
   }
 
   #pressure(): Reply | null {

@@ -17,6 +17,9 @@ export const GAUGE = {
   usableShards: 4,
   /** When the counters were made, in seconds since 1970. */
   madeAtS: 5,
+  /** Dialogs that an error of ours ended, of clients and with next hops. */
+  sessionFaults: 6,
+  deliveryFaults: 7,
   /** From here on three for each shard: how often its leases lapsed, and until when all that are held hold, by two clocks. */
   leases: 8,
 } as const;

@@ -4,7 +4,7 @@
  * would only make a bounce to whatever sender it claims.
  */
 import { networkInterfaces } from 'node:os';
-import { formatIp, parseIp } from '../base/ip.ts';
+import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { type Path, parseMailbox } from '../protocol/address.ts';
 
@@ -14,7 +14,7 @@ export class Postmaster {
   /** Where the mail goes; null: nobody was named. */
   readonly target: Pick<Path, 'address' | 'domain'> | null;
   readonly #names: ReadonlySet<string>;
-  readonly #addresses: ReadonlySet<string>;
+  readonly #literals: ReadonlySet<string>;
 
   /** @param machineAddresses for tests. */
   constructor(
@@ -22,23 +22,18 @@ export class Postmaster {
     machineAddresses: () => string[] = ofInterfaces,
   ) {
     this.target = postmaster === undefined ? null : parseMailbox(postmaster);
-    this.#names = new Set([hostname, delivery.ehlo_name ?? hostname].map((name) => name.toLowerCase()));
+    this.#names = new Set([hostname, delivery.ehlo_name ?? hostname].map(domainKey));
     const hosts = listeners.flatMap(({ host }) => (host === undefined ? [] : [host]));
-    this.#addresses = new Set([...hosts, ...machineAddresses()].flatMap((text) => canonical(text) ?? []));
+    const literals = [...hosts, ...machineAddresses()].map((address) => address.split('%')[0] as string);
+    this.#literals = new Set(literals.map(literalOf));
   }
 
   /** Whether this is one of our own role addresses, in whatever spelling; `<postmaster>` alone is one. */
   isOurs({ address, domain }: Pick<Path, 'address' | 'domain'>): boolean {
     // The hot path: hardly any recipient is at one of our own names.
-    if (domain !== '' && !this.#isOwn(domain)) return false;
+    if (domain !== '' && !this.#names.has(domain) && !this.#literals.has(domain)) return false;
     const local = domain === '' ? address : address.slice(0, address.lastIndexOf('@'));
     return ROLES.has(unquoted(local).toLowerCase());
-  }
-
-  #isOwn(domain: string): boolean {
-    if (!domain.startsWith('[')) return this.#names.has(domain.endsWith('.') ? domain.slice(0, -1) : domain);
-    const ip = canonical(domain.slice(1, -1).replace(/^ipv6:/i, ''));
-    return ip !== null && this.#addresses.has(ip);
   }
 }
 
@@ -46,11 +41,8 @@ function unquoted(local: string): string {
   return local.startsWith('"') ? local.slice(1, -1).replace(/\\(.)/g, '$1') : local;
 }
 
-/** Leading zeros are in the grammar of literals (RFC 5321 §4.1.3). */
-function canonical(text: string): string | null {
-  const ip = parseIp(text.includes(':') ? text : text.replace(/(^|\.)0+(?=\d)/g, '$1'));
-  return ip === null ? null : formatIp(ip);
-}
+const literalOf = (address: string): string =>
+  domainForm(address.includes(':') ? `[IPv6:${address}]` : `[${address}]`) ?? address;
 
 function ofInterfaces(): string[] {
   return Object.values(networkInterfaces()).flatMap((entries) =>

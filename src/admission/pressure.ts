@@ -14,6 +14,7 @@ import { type DiskConfig, DiskSpace } from './disk-space.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
 const INTERVAL_MS = 250;
+const FIRST_ANSWER_MS = 20;
 const MEGABYTE = 1024 * 1024;
 /** Content memory counts as short when less than this share is free: what is on its way in must still find room. */
 const CONTENT_RESERVE = 1 / 32;
@@ -44,6 +45,10 @@ export interface PressureOptions {
   journalFull?(): boolean;
   /** Messages in an in-memory queue. */
   mails(): number;
+  /** Bytes taken in that are still to be written; absent: 0. */
+  unwrittenBytes?(): number;
+  /** Told at every measurement: bytes that may be written yet until the disk is as full as it may be. */
+  diskRoom?(bytes: number): void;
   /** The rest is for tests. */
   now?: () => number;
   availableMemory?: () => number;
@@ -81,6 +86,8 @@ export class PressureGauge {
 
   start(): void {
     this.measure();
+    // The disk has answered by then.
+    setTimeout(() => this.measure(), FIRST_ANSWER_MS).unref();
     this.#timer = setInterval(() => this.measure(), INTERVAL_MS);
     this.#timer.unref();
   }
@@ -92,7 +99,9 @@ export class PressureGauge {
 
   /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
   measure(): void {
-    this.#freeDisk = this.#disk.freeBytes(this.#config);
+    const { unwrittenBytes, diskRoom } = this.#options;
+    this.#freeDisk = this.#disk.freeBytes(this.#config) - (unwrittenBytes?.() ?? 0);
+    diskRoom?.(this.#freeDisk - this.#config.persist_min_free_disk_mb * MEGABYTE);
     const code = this.#code();
     const before = Atomics.exchange(this.#gauges, GAUGE.pressure, code);
     if (code !== before) this.#tell(before, code);

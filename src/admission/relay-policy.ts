@@ -2,7 +2,7 @@
  * Who may relay: clients within relay_networks may send to any domain, all others only to relay_domains. Networks and
  * domains are compiled once; a client is looked up once per connection, a domain once per recipient.
  */
-import { domainToASCII } from 'node:url';
+import { domainForm } from '../base/domain.ts';
 import { RelayError } from '../base/errors.ts';
 import { isV4, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
 
@@ -34,8 +34,8 @@ export class RelayPolicy {
     this.#v4 = new NetworkSet(networks.filter((network) => ofV4(network)));
     this.#v6 = new NetworkSet(networks.filter((network) => !ofV4(network)));
     for (const entry of domains) {
-      const ascii = domainToASCII(entry.replace(/^\./, ''));
-      if (ascii === '')
+      const ascii = /[\s*/]/.test(entry) ? null : domainForm(entry.replace(/^\./, ''));
+      if (ascii === null)
         throw new RelayError(
           'config-invalid',
           `relay_domains: "${entry}" is no domain; write example.com or .example.com`,

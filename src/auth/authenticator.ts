@@ -6,6 +6,7 @@
 
 import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import { clientNetwork, formatNetwork, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
@@ -17,10 +18,20 @@ import { MemoryBackend } from './memory-backend.ts';
 import { AuthPool } from './pool.ts';
 import { DatabaseBackend, HttpBackend, PamBackend } from './remote-backends.ts';
 import { type GivenRules, rulesOf } from './rules.ts';
+import { type Standing, Turns } from './turns.ts';
 import { unknownUserKeys } from './unknown-user.ts';
 
 /** A backend that fails is named in the log once in this time. */
 const FAULT_LOG_INTERVAL_MS = 10_000;
+
+/** Longer names and passwords are nobody's: they are not hashed. */
+const MAX_SECRET_BYTES = 1024;
+/** Logins looked at at once where others are asked, which take their time. */
+const ASKED_AT_ONCE = 16;
+/** Who logged in from where, and where logins failed: how many are remembered, and how long. */
+const REMEMBERED = 10_000;
+const FAILING_MS = 600_000;
+const KNOWN_MS = 30 * 86_400_000;
 
 const REJECTED: AuthResult = { result: 'rejected' };
 const UNAVAILABLE: AuthResult = { result: 'unavailable' };
@@ -41,7 +52,11 @@ export class Authenticator {
   #auth: Config['auth'];
   #backends: Backend[];
   #cache: LRUCache<string, GivenRules> | null;
-  #pending = 0;
+  readonly #turns: Turns;
+  /** Clients with users that logged in from there, as digests. */
+  readonly #known = new LRUCache<string, true>({ max: REMEMBERED, ttl: KNOWN_MS });
+  /** Failed logins of clients. */
+  readonly #failing = new LRUCache<string, true>({ max: REMEMBERED, ttl: FAILING_MS });
   readonly #faultLogged = new Map<string, number>();
 
   /**
@@ -62,6 +77,7 @@ export class Authenticator {
     this.#now = now;
     this.#auth = auth;
     this.#pool = new AuthPool(auth.threads, auth.max_pending);
+    this.#turns = new Turns(turnsOf(auth));
     this.#backends = this.#createBackends();
     this.#cache = createCache(auth);
   }
@@ -69,6 +85,7 @@ export class Authenticator {
   /** Takes a reloaded configuration; nothing verified before counts any more. */
   reconfigure(auth: Config['auth']): void {
     this.#auth = auth;
+    this.#turns.reconfigure(turnsOf(auth));
     this.#backends = this.#createBackends();
     this.#cache = createCache(auth);
   }
@@ -76,7 +93,9 @@ export class Authenticator {
   /** Never rejects. */
   async answer({ credentials, client }: AuthRequest): Promise<AuthResult> {
     try {
-      return await this.#answer(credentials, client);
+      const answer = await this.#answer(credentials, client);
+      this.#note(answer.result, credentials.username, client);
+      return answer;
     } catch (error) {
       this.#fault('auth', error);
       return UNAVAILABLE;
@@ -87,25 +106,38 @@ export class Authenticator {
     await this.#pool.close();
   }
 
-  #answer(credentials: Credentials, client: string): Promise<AuthResult> {
+  /** Who logged in goes first from there; who failed goes last until that is a while ago. */
+  #note(result: AuthResult['result'], username: string, client: string): void {
+    if (result === 'accepted') this.#known.set(this.#digest(username, client), true);
+    else if (result === 'rejected') this.#failing.set(placeOf(client), true);
+  }
+
+  #standing(username: string, client: string): Standing {
+    if (this.#known.has(this.#digest(username, client))) return 'known';
+    return this.#failing.has(placeOf(client)) ? 'failing' : 'fresh';
+  }
+
+  async #answer(credentials: Credentials, client: string): Promise<AuthResult> {
+    if (Buffer.byteLength(credentials.username) > MAX_SECRET_BYTES) return REJECTED;
     switch (credentials.kind) {
       case 'password':
         return this.#password(credentials.username, credentials.password, client);
       case 'cram-md5':
-        return this.#cram(credentials);
+        return this.#cram(credentials, client);
       case 'scram':
-        return this.#scram(credentials.username);
+        return this.#scram(credentials.username, client);
     }
   }
 
   async #password(username: string, password: string, client: string): Promise<AuthResult> {
+    if (Buffer.byteLength(password) > MAX_SECRET_BYTES) return REJECTED;
     await this.#refresh();
     const key = this.#digest(username, password);
     const known = this.#cache?.get(key);
     // Before the limit of those who wait: whoever guesses passwords must not keep out who is known.
     if (known !== undefined) return this.#accepted(username, known);
     const cache = this.#cache;
-    const answer = await this.#first((backend, signal) =>
+    const answer = await this.#first(username, client, (backend, signal) =>
       backend.login({ username, password, client }, signal),
     );
     if (answer.found === null) return answer.faulty ? UNAVAILABLE : REJECTED;
@@ -113,12 +145,11 @@ export class Authenticator {
     return this.#accepted(username, answer.found);
   }
 
-  async #cram({
-    username,
-    challenge,
-    digest,
-  }: Extract<Credentials, { kind: 'cram-md5' }>): Promise<AuthResult> {
-    const answer = await this.#first(async (backend, signal) => {
+  async #cram(
+    { username, challenge, digest }: Extract<Credentials, { kind: 'cram-md5' }>,
+    client: string,
+  ): Promise<AuthResult> {
+    const answer = await this.#first(username, client, async (backend, signal) => {
       const secrets = (await backend.secrets?.(username, signal)) ?? null;
       // Compared with something in any case: who does not exist takes as long.
       const matches = isCramDigest(challenge, secrets?.password ?? username, digest);
@@ -128,8 +159,8 @@ export class Authenticator {
     return answer.faulty ? UNAVAILABLE : REJECTED;
   }
 
-  async #scram(username: string): Promise<AuthResult> {
-    const answer = await this.#first<Secrets>(async (backend, signal) => {
+  async #scram(username: string, client: string): Promise<AuthResult> {
+    const answer = await this.#first<Secrets>(username, client, async (backend, signal) => {
       const secrets = await backend.secrets?.(username, signal);
       return secrets?.keys ? secrets : null;
     });
@@ -155,25 +186,33 @@ export class Authenticator {
     if (changed.includes(true)) this.#cache?.clear();
   }
 
-  /** Asks one backend after the other until one says something else than null. */
-  async #first<T>(ask: (backend: Backend, signal: AbortSignal) => Promise<T | null>): Promise<Chained<T>> {
-    if (this.#pending >= this.#auth.max_pending) return { found: null, faulty: true };
-    this.#pending++;
+  /** Asks one backend after the other until one says something else than null, when it is the client's turn. */
+  async #first<T>(
+    username: string,
+    client: string,
+    ask: (backend: Backend, signal: AbortSignal) => Promise<T | null>,
+  ): Promise<Chained<T>> {
+    if (!(await this.#turns.take(placeOf(client), this.#standing(username, client))))
+      return { found: null, faulty: true };
+    try {
+      return await this.#chain(ask);
+    } finally {
+      this.#turns.done();
+    }
+  }
+
+  async #chain<T>(ask: (backend: Backend, signal: AbortSignal) => Promise<T | null>): Promise<Chained<T>> {
     let faulty = false;
     for (const backend of this.#backends) {
       try {
         const signal = backend.immediate === true ? this.#never : AbortSignal.timeout(backend.timeoutMs);
         const found = await ask(backend, signal);
-        if (found !== null) {
-          this.#pending--;
-          return { found };
-        }
+        if (found !== null) return { found };
       } catch (error) {
         faulty = true;
         this.#fault(backend.name, error);
       }
     }
-    this.#pending--;
     return { found: null, faulty };
   }
 
@@ -213,6 +252,20 @@ export class Authenticator {
         return new HttpBackend(backend);
     }
   }
+}
+
+/** Hashes are computed by so many threads; others are asked many things at once. */
+function turnsOf({ backends, threads, max_pending }: Config['auth']): { places: number; pending: number } {
+  const hashes = backends.every(
+    ({ type, path }) => type === 'file' || (type === 'database' && path !== undefined),
+  );
+  return { places: hashes ? threads + 1 : Math.max(ASKED_AT_ONCE, threads + 1), pending: max_pending };
+}
+
+/** A client: an address, or the /64 it can choose its addresses from. */
+function placeOf(client: string): string {
+  const ip = parseIp(client);
+  return ip === null ? client : formatNetwork(clientNetwork(ip));
 }
 
 function createCache({ cache_ttl_ms: ttl, cache_max_entries: max }: Config['auth']) {

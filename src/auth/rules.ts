@@ -1,4 +1,5 @@
 /** What a user may: from the config, from what a backend says of the user, from the config for that very user. */
+import { domainOf } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import type { UserRules } from './auth.ts';
 
@@ -36,8 +37,7 @@ function without(rules: GivenRules): GivenRules {
 }
 
 function lowerDomain(sender: string): string {
-  const at = sender.lastIndexOf('@');
-  return sender.slice(0, at + 1) + sender.slice(at + 1).toLowerCase();
+  return sender.slice(0, sender.lastIndexOf('@') + 1) + domainOf(sender);
 }
 
 /**

@@ -59,11 +59,15 @@ export interface Calmed {
   rest: { event: string; lines: string; kinds: string };
 }
 
+type Level = 'info' | 'warn' | 'error';
+
 interface Watched extends Calmed {
   budget: LineBudget;
+  /** Of the last line: the one about those left out has the same. */
+  level: Level;
 }
 
-/** Passes everything on but what is too much of the events it was told about; these are written at `info`. */
+/** Passes everything on but what is too much of the events it was told about. */
 export class CalmLog implements Log {
   readonly #log: Log;
   readonly #now: () => number;
@@ -75,7 +79,7 @@ export class CalmLog implements Log {
     this.#log = log;
     this.#now = now;
     this.#watched = new Map(
-      calmed.map((one) => [one.event, { ...one, budget: new LineBudget(one.linesPerSecond) }]),
+      calmed.map((one) => [one.event, { ...one, budget: new LineBudget(one.linesPerSecond), level: 'info' }]),
     );
   }
 
@@ -84,23 +88,26 @@ export class CalmLog implements Log {
   }
 
   info(event: string, fields?: Record<string, unknown>): void {
-    const watched = this.#watched.get(event);
-    if (watched === undefined) {
-      this.#log.info(event, fields);
-      return;
-    }
-    const nowMs = this.#now();
-    this.#tell(watched, nowMs);
-    if (watched.budget.admit(String(fields?.[watched.kind]), nowMs)) this.#log.info(event, fields);
-    else this.#tellLater();
+    if (this.#admits('info', event, fields)) this.#log.info(event, fields);
   }
 
   warn(event: string, fields?: Record<string, unknown>): void {
-    this.#log.warn(event, fields);
+    if (this.#admits('warn', event, fields)) this.#log.warn(event, fields);
   }
 
   error(event: string, fields?: Record<string, unknown>): void {
-    this.#log.error(event, fields);
+    if (this.#admits('error', event, fields)) this.#log.error(event, fields);
+  }
+
+  #admits(level: Level, event: string, fields?: Record<string, unknown>): boolean {
+    const watched = this.#watched.get(event);
+    if (watched === undefined) return true;
+    const nowMs = this.#now();
+    watched.level = level;
+    this.#tell(watched, nowMs);
+    if (watched.budget.admit(String(fields?.[watched.kind]), nowMs)) return true;
+    this.#tellLater();
+    return false;
   }
 
   #tellLater(): void {
@@ -113,10 +120,10 @@ export class CalmLog implements Log {
     this.#timer.unref();
   }
 
-  #tell({ budget, rest }: Watched, nowMs: number): void {
+  #tell({ budget, rest, level }: Watched, nowMs: number): void {
     const leftOut = budget.leftOut(nowMs);
     if (leftOut !== null)
-      this.#log.info(rest.event, { [rest.lines]: leftOut.lines, [rest.kinds]: leftOut.kinds });
+      this.#log[level](rest.event, { [rest.lines]: leftOut.lines, [rest.kinds]: leftOut.kinds });
     if (budget.hasLeftOut) this.#tellLater();
   }
 }

@@ -1,12 +1,12 @@
 /** `delivery.dane` and `delivery.tls_rpt`. */
 // biome-ignore-all format: one option a line reads as the table it is.
-import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { domainKey } from '../base/domain.ts';
 
 const live = { live: true } as const;
 const day = 86_400_000;
 const mode = z.enum(['off', 'opportunistic', 'require']);
-const domain = z.string().transform((name) => domainToASCII(name) || name.toLowerCase());
+const domain = z.string().transform(domainKey);
 
 export const dane = z.strictObject({
   mode: mode.default('off').describe('DANE (RFC 7672) for domains that go by MX, and for a smarthost or route that is a host name and has no tls.mode of its own. All but off say that the resolvers of `dns.servers` (or of the system) validate DNSSEC and that nobody can change what they answer: best on this machine. opportunistic: hosts with TLSA records get mail only over TLS with the certificate these name. require: no mail to hosts without such records. A domain in tls.destinations keeps the mode it has there. From off to another takes a restart.'),

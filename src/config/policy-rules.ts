@@ -1,5 +1,5 @@
 /** What the schema cannot say about `policy`. Pure; part of rules.ts. */
-import { domainToASCII } from 'node:url';
+import { domainForm } from '../base/domain.ts';
 import { isV4, masked, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
 import type { PolicyConfig } from './policy-schema.ts';
 
@@ -65,7 +65,7 @@ function overlap(one: string, other: string): boolean {
 function isExemption(entry: string): boolean {
   if (entry === 'relay_networks' || entry === 'authenticated' || parseNetwork(entry) !== null) return true;
   const domain = entry.replace(/^\./, '');
-  return domain.includes('.') && !domain.includes('/') && domainToASCII(domain) !== '';
+  return domain.includes('.') && !domain.includes('/') && domainForm(domain) !== null;
 }
 
 /** Most lists refuse to answer these, or answer what is no listing. */

@@ -13,8 +13,8 @@ const EXEMPT = 'Clients this does not concern: addresses and networks, `relay_ne
 const KNOWN = ['relay_networks', 'authenticated'];
 
 /** Switch, mode and exemptions, which every part has. */
-const part = (mode: 'log' | 'tag' | 'defer' | 'reject', exempt: string[]) => ({
-  enabled: z.boolean().default(false).describe('Whether this is looked at.').meta(live),
+const part = (mode: 'log' | 'tag' | 'defer' | 'reject', exempt: string[], enabled = false) => ({
+  enabled: z.boolean().default(enabled).describe('Whether this is looked at.').meta(live),
   mode: z.enum(['log', 'tag', 'defer', 'reject']).default(mode).describe(MODES).meta(live),
   exempt: texts(exempt).describe(EXEMPT).meta(live),
 });
@@ -45,26 +45,32 @@ export const policySchema = z.strictObject({
   sync_interval_ms: ms(20, 1000).default(100).describe('scope cluster: how often a host tells the other nodes what it counted, and hears what they did; nothing waits for it.'),
   max_counters: count(1024, 16_777_216).default(65_536).describe('Buckets of rates and failures that this host remembers (16 bytes each); those that are fullest are forgotten first.'),
   connections: z.strictObject({
-    ...part('defer', []),
+    ...part('defer', ['relay_networks'], true),
     max_total: count(0, 1_000_000).default(0).describe('Open connections of this host; 0: as many as smtp.max_connections. Exempt clients are counted and not refused.').meta(live),
-    max_per_ip: count(0, 1_000_000).default(100).describe('Open connections of one client (IPv6: of its /64); 0: no limit.').meta(live),
-    max_per_network: count(0, 1_000_000).default(400).describe('Open connections of one /24 (IPv4) or /64 (IPv6); 0: no limit.').meta(live),
+    max_per_ip: count(0, 1_000_000).default(50).describe('Open connections of one client (IPv6: of its /64); 0: no limit.').meta(live),
+    max_per_network: count(0, 1_000_000).default(200).describe('Open connections of one /24 (IPv4) or /64 (IPv6); 0: no limit.').meta(live),
   }).prefault({}).describe('Limits of open connections, over all processes of the host.'),
+  shares: z.strictObject({
+    enabled: z.boolean().default(true).describe('Whether what clients share (TLS handshakes, content memory, recipients in open envelopes, spill files, logins that wait) has a bound for each client besides its total.').meta(live),
+    client_percent: count(1, 100).default(25).describe('So much of each a client (IPv6: its /64) can have at once.').meta(live),
+    network_percent: count(1, 100).default(50).describe('So much a /24 (IPv4) or /64 (IPv6).').meta(live),
+    trusted_percent: count(1, 100).default(90).describe('So much a client that is in relay_networks, on a Unix socket, or has authenticated; their network has no bound.').meta(live),
+  }).prefault({}).describe('How much one client can have of what all share.'),
   rates: z.strictObject({
-    ...part('defer', []),
-    limits: z.array(rate).default([]).describe('Token buckets, shared by all processes of the host, or by all nodes (scope).').meta(live),
+    ...part('defer', ['relay_networks'], true),
+    limits: z.array(rate).default([{ count: 'connections', per: 'ip', limit: 600, interval_ms: 60_000 }]).describe('Token buckets, shared by all processes of the host, or by all nodes (scope).').meta(live),
   }).prefault({}).describe('Limits of how often.'),
   bans: z.strictObject({
-    ...part('reject', KNOWN),
+    ...part('defer', KNOWN, true),
     max_failures: z.strictObject({
-      auth: count(0, 1_000_000).default(10).describe('Failed logins; 0: not counted.').meta(live),
+      auth: count(0, 1_000_000).default(20).describe('Failed logins; 0: not counted.').meta(live),
       protocol: count(0, 1_000_000).default(30).describe('Commands that are none (500 to 504, 555); 0: not counted.').meta(live),
-      unknown_user: count(0, 1_000_000).default(30).describe('Recipients that do not exist or may not be relayed to (550); 0: not counted.').meta(live),
+      unknown_user: count(0, 1_000_000).default(0).describe('Recipients that do not exist or may not be relayed to (550); 0: not counted.').meta(live),
     }).prefault({}).describe('Failures within window_ms that are forgiven; one more is a ban.'),
     window_ms: ms(1000, 30 * day).default(600_000).describe('In this time all failures are forgotten.').meta(live),
     duration_ms: ms(1000, 365 * day).default(600_000).describe('How long the first ban lasts.').meta(live),
-    growth: z.number().min(1).max(100).default(4).describe('Each further ban lasts so many times as long as the one before.').meta(live),
-    max_duration_ms: ms(1000, 3650 * day).default(7 * day).describe('Longest ban.').meta(live),
+    growth: z.number().min(1).max(100).default(2).describe('Each further ban lasts so many times as long as the one before.').meta(live),
+    max_duration_ms: ms(1000, 3650 * day).default(day).describe('Longest ban.').meta(live),
     forget_ms: ms(0, 3650 * day).default(7 * day).describe('After so long without a ban the next one counts as the first.').meta(live),
     max_entries: count(64, 1_000_000).default(16_384).describe('Bans that this host remembers; the one that ends first makes room.'),
   }).prefault({}).describe('Clients that failed too often are not served for a time; `protorelay ban` lists, adds and deletes. Bans of operators hold whatever `enabled` says.'),

@@ -1,4 +1,5 @@
 /** What the schema cannot say of `postmaster`. Pure. */
+import { domainKey, domainOf } from '../base/domain.ts';
 import { NetworkSet, parseIp } from '../base/ip.ts';
 import { isPlainAddress } from './dane-rules.ts';
 import type { Say } from './rules.ts';
@@ -7,7 +8,7 @@ import type { Config } from './schema.ts';
 export function checkPostmaster(config: Config, problem: Say, warning: Say): void {
   const { postmaster, hostname, relay_domains, delivery } = config;
   if (postmaster === undefined) {
-    if (strangersReach(config) && !relay_domains.includes(hostname.toLowerCase()))
+    if (strangersReach(config) && !relay_domains.includes(domainKey(hostname)))
       warning(
         ['postmaster'],
         `is not set: mail to <postmaster> and postmaster@${hostname} is refused with 550 5.7.1, and RFC 5321 wants it taken; set it to an address that people read`,
@@ -18,8 +19,8 @@ export function checkPostmaster(config: Config, problem: Say, warning: Say): voi
     problem(['postmaster'], `must be an address such as ops@example.com, is "${postmaster}"`);
     return;
   }
-  const domain = postmaster.slice(postmaster.lastIndexOf('@') + 1).toLowerCase();
-  const own = [hostname, delivery.ehlo_name ?? hostname].some((name) => name.toLowerCase() === domain);
+  const domain = domainOf(postmaster);
+  const own = [hostname, delivery.ehlo_name ?? hostname].some((name) => domainKey(name) === domain);
   if (own && delivery.routes[domain] === undefined && delivery.smarthost === undefined)
     warning(
       ['postmaster'],

@@ -175,9 +175,9 @@ function checkDomains(config: Config, problem: Say): void {
   }
 }
 
-/** Letters, digits and hyphens in labels (RFC 5321 §4.1.2), A-labels in lower case. */
+/** Letters, digits, hyphens and, as met in practice, underscores in labels; A-labels in lower case. */
 function isDomain(text: string): boolean {
-  return text.length <= 255 && /^(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-))*$/.test(text);
+  return text.length <= 255 && /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*$/.test(text);
 }
 
 export function isNetwork(text: string): boolean {

@@ -3,8 +3,8 @@
  * for editors and `docs/configuration.md`. Every key has an effect and a test.
  */
 // biome-ignore-all format: one option a line reads as the table it is.
-import { domainToASCII } from 'node:url';
 import { z } from 'zod';
+import { domainForm, domainKey } from '../base/domain.ts';
 import { auth, clientAuth, LISTENER_AUTH } from './auth-schema.ts';
 import { dane, tlsRpt } from './dane-schema.ts';
 import { policySchema } from './policy-schema.ts';
@@ -13,10 +13,11 @@ const ms = (min: number, max: number) => z.int().min(min).max(max);
 const day = 86_400_000;
 /** A reload applies a change of the key; without it, a change takes a restart. */
 const live = { live: true } as const;
-const hostName = z.string().min(1).max(255).regex(/^[A-Za-z0-9._\-[\]:]+$/, 'a host name or address');
+/** Names outside ASCII become A-labels; others stay as they are written. */
+const hostName = z.string().min(1).max(255).regex(/^(?:[A-Za-z0-9._\-[\]:]|[\u0080-\uffff])+$/, 'a host name or address').transform((name) => /[\u0080-\uffff]/.test(name) ? (domainForm(name) ?? name) : name);
 const count = (min: number, max: number) => z.int().min(min).max(max);
-/** Domains are compared as A-labels in lower case; what is none stays as it is, for rules.ts to name. */
-const aLabels = (domain: string) => domainToASCII(domain) || domain.toLowerCase();
+/** Domains are compared in one form; what is none stays as it is, for rules.ts to name. `.example.com` are the subdomains. */
+const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domain.slice(1))}` : domainKey(domain);
 /** A file or folder: '' would mean the folder it is relative to. */
 const path = () => z.string().min(1);
 
@@ -52,7 +53,8 @@ const tls = z.strictObject({
   client_crl_file: path().optional().describe('PEM: revocation lists of these issuers.').meta(live),
   client_fingerprints: z.array(z.string().regex(/^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$/, 'a SHA-256 fingerprint of 64 hex digits').transform((text) => text.replaceAll(':', '').toLowerCase())).default([]).describe('SHA-256 of client certificates that are trusted whoever issued them.').meta(live),
   handshake_timeout_ms: ms(100, 600_000).default(30_000).describe('Time for a handshake; then the connection is closed.').meta(live),
-  max_handshakes: count(1, 100_000).default(200).describe('Handshakes under way in one session thread; STARTTLS beyond gets 454 4.7.0, implicit TLS waits. Whatever their number, connections that are established have their share of every turn.'),
+  handshake_silence_ms: ms(100, 600_000).default(10_000).describe('Longest silence of a client within its handshake; then the connection is closed.').meta(live),
+  max_handshakes: count(1, 100_000).default(200).describe('Handshakes under way in one session thread. Beyond, one whose client has been silent for a second is given up; where none is, STARTTLS gets 454 4.7.0 and implicit TLS waits. Whatever their number, connections that are established have their share of every turn.'),
   session_lifetime_ms: ms(0, 7 * day).default(7_200_000).describe('How long a client may resume a session (tickets, good in all processes of this host until it restarts); 0: never.').meta(live),
   resumption_key_exchange: z.enum(['full', 'light', 'none']).default('full').describe('What TLS 1.3 makes a resumed session’s keys of, besides the ticket. full: the key exchange of a first handshake (hybrid with ML-KEM where both sides know it). light: X25519 alone: three quarters of the CPU of a first handshake. none: nothing, with clients that offer that (our own deliveries do with `delivery.tls.resumption_key_exchange`): half of the CPU, but whoever gets hold of the ticket key, which lies in memory only, can read these sessions.').meta(live),
   watch_interval_ms: ms(0, day).default(30_000).describe('How often certificate files are looked at for a change; 0: only on reload.').meta(live),
@@ -72,8 +74,9 @@ const nextHop = z.strictObject({
 const smtp = z.strictObject({
   max_connections: count(1, 1_000_000).default(20_000).describe('Open inbound connections of this host; one more gets 421 4.3.2.'),
   max_connections_per_ip: count(1, 1_000_000).default(10_000).describe('Open inbound connections from one address, over all processes of this host; one more gets 421 4.7.0.').meta(live),
-  max_command_line_bytes: count(512, 65_536).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
+  max_command_line_bytes: count(512, 16_384).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
   max_text_line_bytes: count(1000, 1_048_576).default(32_768).describe('Longest line of content; longer gets 554 5.6.0.').meta(live),
+  envelope_memory_mb: count(1, 65_536).default(128).describe('Memory for recipients of a relay process from RCPT to the commit, and for commands that wait; beyond: 452 4.5.3.').meta(live),
   max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.').meta(live),
   max_transactions: count(1, 1_000_000_000).default(100_000).describe('Transactions on one connection; then 421 4.7.0.').meta(live),
   max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it.').meta(live),
@@ -128,8 +131,8 @@ const distributedDatabase = z.strictObject({
     type: z.enum(['hash', 'table', 'static']).default('hash').describe('Which shard takes a new message: hash spreads by queue id; table looks the sender up in user_shards; static goes by the first recipient domain listed. What a router does not know, hash decides.'),
     table_shard: shardName.optional().describe('table: name of the shard that holds user_shards; default: the first.'),
     cache_ttl_ms: ms(100, day).default(60_000).describe('table: how long an answer of user_shards is kept.'),
-    cache_max_entries: count(1, 10_000_000).default(100_000).describe('table: answers kept by each session thread.'),
-    domains: z.record(z.string().transform((s) => s.toLowerCase()), shardName).default({}).describe('static: domain → name of a shard.'),
+    cache_max_entries: count(1, 1_000_000).default(100_000).describe('table: answers kept by each session thread.'),
+    domains: z.record(z.string().transform(aLabels), shardName).default({}).describe('static: domain → name of a shard.'),
   }).prefault({}),
   shards: z.array(shard).min(1).max(32).describe('The shards. Add new ones at the end; nothing is moved.'),
   retry_delay_ms: ms(100, 600_000).default(1000).describe('How long a shard that failed gets no new mail before it is tried again; doubled while it fails.'),
@@ -222,6 +225,11 @@ const delivery = z.strictObject({
   command_timeout_ms: ms(100, day).default(300_000).describe('Time for a reply to greeting, EHLO, MAIL, RCPT, RSET, QUIT, DATA.').meta(live),
   data_timeout_ms: ms(100, day).default(180_000).describe('Time without progress while content is sent.').meta(live),
   final_reply_timeout_ms: ms(100, day).default(600_000).describe('Time for the reply to the end of data (RFC 5321 §4.5.3.2.6).').meta(live),
+  max_hosts_per_attempt: count(1, 100).default(3).describe('Hosts (addresses) that one attempt offers a message to: when one defers it (4xx, silence or a hang-up before the end of the content), the next one is asked. Hosts that cannot be connected to, or that it does not fit, are passed over and not counted.').meta(live),
+  max_attempt_ms: ms(0, day).default(900_000).describe('An attempt that takes longer asks no further host.').meta(live),
+  failed_host_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('How long a host that failed is tried after the others of its destination; until it takes a message. 0: it is not remembered (one that cannot be connected to is, for suspend_ms).').meta(live),
+  greeting_refusal: z.enum(['defer', 'bounce']).default('defer').describe('When every host of a destination refuses us with a 5xx in its greeting, or to EHLO and HELO. 521 from every host bounces either way: they take no mail at all (RFC 7504).').meta(live),
+  no_pipelining_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('How long a host that lost what was sent ahead of its replies gets each command after the reply to the last one; 0: it is not remembered.').meta(live),
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
@@ -264,6 +272,8 @@ const schema = {
   persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
   lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
+  clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
+  clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no rows of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
@@ -281,7 +291,7 @@ const schema = {
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
     tries: count(1, 10).default(3).describe('How often a server that does not answer is asked. In each round all of them are.').meta(live),
-    cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
+    cache_max_entries: count(0, 1_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
     negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.').meta(live),

@@ -1,6 +1,6 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';
@@ -117,6 +117,7 @@ export function formatStats(
   else {
     text += `Delivery    ${scheduler.inFlight} in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
     if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);
+    if (scheduler.faults !== undefined) text += faultsLine(scheduler.faults);
     for (const { destination, untilMs } of scheduler.suspended) {
       text += `Suspended   ${plain(destination)} for ${duration(untilMs - nowMs)}\n`;
     }
@@ -129,6 +130,12 @@ export function formatStats(
     when(d.nextDueMs, nowMs),
   ]);
   return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
+}
+
+/** Dialogs that an error of the relay itself ended: there should be none. */
+function faultsLine({ sessions, deliveries }: NonNullable<SchedulerStats['faults']>): string {
+  if (sessions + deliveries === 0) return '';
+  return `Faults      ${sessions} dialogs with clients and ${deliveries} with next hops ended by errors of the relay; see the log\n`;
 }
 
 function formatJournal({ bytes, maxBytes, waiting, oldestMs, shards }: JournalStats, nowMs: number): string {

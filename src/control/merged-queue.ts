@@ -134,6 +134,14 @@ export function mergeSchedulerStats(parts: readonly SchedulerStats[]): Scheduler
     waitingRows: sum((part) => part.waitingRows),
     destinations: sum((part) => part.destinations),
     suspended: [...suspended].map(([destination, untilMs]) => ({ destination, untilMs })),
+    ...(parts.some(({ faults }) => faults !== undefined)
+      ? {
+          faults: {
+            sessions: sum(({ faults }) => faults?.sessions ?? 0),
+            deliveries: sum(({ faults }) => faults?.deliveries ?? 0),
+          },
+        }
+      : {}),
     ...mergeClusterStats(parts.flatMap(({ cluster }) => cluster ?? [])),
   };
 }

@@ -11,8 +11,9 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { destinationKey } from '../mail/destination.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
@@ -32,7 +33,10 @@ export interface QueueReader {
   stats(): Promise<QueueStats>;
 }
 
-export type SchedulerStats = ReturnType<Scheduler['stats']>;
+export type SchedulerStats = ReturnType<Scheduler['stats']> & {
+  /** Dialogs that an error of ours ended since the start, of clients and with next hops. */
+  faults?: { sessions: number; deliveries: number };
+};
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {
@@ -85,7 +89,7 @@ export const MAX_REQUEST_BYTES = 65_536;
 const queueId = z.string().min(1).max(64);
 const filter = z.strictObject({
   state: z.enum(['PENDING', 'SENDING', 'SENT', 'RETRY', 'DEAD', 'HELD']).optional(),
-  destination: z.string().max(1000).optional(),
+  destination: z.string().max(1000).transform(destinationKey).optional(),
   sender: z.string().max(1000).optional(),
   recipient: z.string().max(1000).optional(),
   limit: z.int().min(1).max(MAX_LIST_ROWS),
@@ -93,7 +97,7 @@ const filter = z.strictObject({
 });
 const target = z.union([
   z.strictObject({ queueId }),
-  z.strictObject({ destination: z.string().min(1).max(1000) }),
+  z.strictObject({ destination: z.string().min(1).max(1000).transform(destinationKey) }),
   z.literal('all'),
 ]);
 

@@ -1,6 +1,7 @@
 /**
- * The control socket of a running relay: `<data_dir>/control.sock`, for its owner only. Bounded: few connections, a
- * longest request, one request at a time for each connection, answers of limited size.
+ * The control socket of a running relay: `<data_dir>/control.sock`, for its owner only. Bounded: few connections, of which
+ * the one that is idle longest makes room for the next, a longest request and a time for it, one request at a time for each
+ * connection, answers of limited size.
  */
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -18,6 +19,8 @@ import {
 
 const MAX_CONNECTIONS = 16;
 const IDLE_MS = 60_000;
+/** Time for a request once it has begun. */
+const REQUEST_MS = 10_000;
 /** sun_path has 108 bytes on Linux and 104 on macOS, a NUL included. */
 const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 
@@ -33,11 +36,12 @@ export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Those that nothing is done for now, the longest so first. */
+  readonly #idle = new Set<Socket>();
 
   private constructor(options: ControlServerOptions) {
     this.#options = options;
     this.#server = createServer((socket) => void this.#serve(socket));
-    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   /** @throws RelayError 'control-failed' when the socket cannot be made. */
@@ -73,11 +77,17 @@ export class ControlServer {
   }
 
   async #serve(socket: Socket): Promise<void> {
+    if (this.#sockets.size >= MAX_CONNECTIONS) this.#makeRoom();
     this.#sockets.add(socket);
+    this.#idle.add(socket);
+    let text = '';
+    let late: NodeJS.Timeout | undefined;
     socket.setTimeout(IDLE_MS, () => socket.destroy());
     socket.on('error', () => socket.destroy());
-    socket.on('close', () => this.#sockets.delete(socket));
-    let text = '';
+    socket.on('close', () => {
+      this.#forget(socket);
+      clearTimeout(late);
+    });
     socket.setEncoding('utf8');
     try {
       for await (const chunk of socket) {
@@ -87,8 +97,16 @@ export class ControlServer {
         for (let end = text.indexOf('\n', from); end !== -1; end = text.indexOf('\n')) {
           const line = text.slice(0, end);
           text = text.slice(end + 1);
-          await send(socket, await this.#answer(line));
+          this.#idle.delete(socket);
+          const answer = await this.#answer(line);
+          // A client that does not read what it asked for is an idle one.
+          if (this.#sockets.has(socket)) this.#idle.add(socket);
+          await send(socket, answer);
         }
+        if (text === '') {
+          clearTimeout(late);
+          late = undefined;
+        } else late ??= setTimeout(() => socket.destroy(), REQUEST_MS);
         if (text.length <= MAX_REQUEST_BYTES) continue;
         await send(
           socket,
@@ -100,6 +118,24 @@ export class ControlServer {
       // The client went away in the middle; nothing is left to say to it.
     }
     socket.destroy();
+  }
+
+  /** Whoever has done nothing longest makes room; where all are served, the newest has to. */
+  #makeRoom(): void {
+    const [oldest] = this.#idle;
+    const leaves = oldest ?? [...this.#sockets].at(-1);
+    if (leaves === undefined) return;
+    this.#forget(leaves);
+    leaves.destroy();
+    this.#options.log.warn('control.connection-dropped', {
+      connections: MAX_CONNECTIONS,
+      idle: oldest !== undefined,
+    });
+  }
+
+  #forget(socket: Socket): void {
+    this.#sockets.delete(socket);
+    this.#idle.delete(socket);
   }
 
   async #answer(line: string): Promise<ControlResponse> {

@@ -14,6 +14,8 @@ export interface DeliveryThreadsPorts {
   connections(demands: ConnectionDemand[]): void;
   tlsSessions(sessions: TlsSession[]): void;
   warning(event: string, fields: Record<string, unknown>): void;
+  /** An error of ours ended a dialog. */
+  fault(fault: { destination: string; at: string; error: unknown }): void;
   /** A thread died: our own fault, the process must not go on. */
   failed(error: Error): void;
 }
@@ -43,7 +45,10 @@ export class DeliveryThreads {
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
-    else if (message.type === 'warning') this.#ports.warning(message.event, message.fields);
+    else if (message.type === 'fault') {
+      const { destination, at, error } = message;
+      this.#ports.fault({ destination, at, error });
+    } else if (message.type === 'warning') this.#ports.warning(message.event, message.fields);
   }
 
   deliver(jobs: Job[]): void {

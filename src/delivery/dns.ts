@@ -78,11 +78,13 @@ export class Dns {
     if (cached !== undefined) return Promise.resolve(cached);
     const asked = this.#asked.get(key);
     if (asked !== undefined) return asked;
-    const answer = ask().then(({ answer, ttlMs }) => {
-      this.#asked.delete(key);
-      if (ttlMs > 0) this.#cache?.set(key, answer, { ttl: ttlMs });
-      return answer;
-    });
+    const forget = () => void this.#asked.delete(key);
+    const answer = ask()
+      .finally(forget)
+      .then(({ answer, ttlMs }) => {
+        if (ttlMs > 0) this.#cache?.set(key, answer, { ttl: ttlMs });
+        return answer;
+      });
     this.#asked.set(key, answer);
     return answer;
   }

@@ -34,6 +34,8 @@ export type FromDelivery =
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** For the log. */
   | { type: 'warning'; event: string; fields: Record<string, unknown> }
+  /** An error of ours that ended a dialog. */
+  | { type: 'fault'; destination: string; at: string; error: unknown }
   /** After 'drain': jobs never begun, to release. */
   | { type: 'drained'; unfinished: Job[] };
 

@@ -5,7 +5,7 @@
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { domainToASCII } from 'node:url';
+import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
@@ -87,7 +87,7 @@ export class Router {
   /** @param key the scheduling key: 'smarthost', or a domain in lower case, or that of a report to it. Never rejects. */
   route(key: string): Promise<Route> {
     const reported = domainOfReport(key);
-    const destination = reported ?? key;
+    const destination = domainKey(reported ?? key);
     const { routes, smarthost } = this.#config.delivery;
     const hop = Object.hasOwn(routes, destination) ? routes[destination] : smarthost;
     if (hop !== undefined) return this.#nextHop(hop, destination);
@@ -132,7 +132,7 @@ export class Router {
   }
 
   #daneOfHop(hop: NextHop, destination: string): DaneMode {
-    const host = domainToASCII(hop.host) || hop.host.toLowerCase();
+    const host = domainKey(hop.host);
     return daneModeOfHop(this.#config.delivery, destination, { ...hop, host });
   }
 
@@ -143,7 +143,7 @@ export class Router {
   ): Promise<Pick<Exchanger, 'addresses' | 'dane'> | string | null> {
     const { validated } = this.#ports;
     if (validated === undefined || this.#daneOfHop(hop, destination) === 'off') return null;
-    const name = domainToASCII(hop.host);
+    const name = domainKey(hop.host);
     const record = { preference: 0, exchange: name };
     const found = await this.#exchanger(record, validated, { dns: validated, domain: name, port: hop.port });
     if (found.addresses.length === 0) return found.temporary;
@@ -190,8 +190,8 @@ export class Router {
 
   /** @param despiteTls whatever the domain has published about TLS, and without counting it. */
   async #byMx(destination: string, despiteTls: boolean): Promise<Route> {
-    const domain = domainToASCII(destination);
-    if (domain === '') return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
+    const domain = domainForm(destination);
+    if (domain === null) return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
     const validated = despiteTls ? undefined : this.#validatedFor(domain);
     const [answer, policy] = await Promise.all([
       (validated ?? this.#ports.dns).mx(domain),
@@ -238,7 +238,7 @@ export class Router {
     lookup: (record: MxRecord) => Promise<Exchanger>,
     tlsa: boolean,
   ): Promise<Route> {
-    const hostname = this.#config.hostname.toLowerCase();
+    const hostname = domainKey(this.#config.hostname);
     const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
     if (named.length === 0) return loop(domain);
     const resolved = await Promise.all(named.slice(0, MAX_EXCHANGERS).map(lookup));

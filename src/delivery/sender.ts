@@ -2,6 +2,7 @@
  * The delivery thread without its thread: takes jobs, keeps the destinations, carries the reactor's events to the
  * sessions, and collects results for one post per loop turn. Every limit of the thread as a whole is kept here.
  */
+import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -13,13 +14,14 @@ import type { ConnectionGrant } from '../scheduler/connections.ts';
 import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { Attempt } from './attempt.ts';
 import { ClientSession } from './client/session.ts';
-import { Destination, type DestinationPorts } from './destination.ts';
+import { Destination } from './destination.ts';
+import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
-import { bounced, deferred } from './outcome.ts';
+import { bounced, deferred, internal } from './outcome.ts';
+import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
-import { BrokenHosts } from './tls-policy.ts';
 
 export interface SenderPorts {
   config: Config;
@@ -42,12 +44,18 @@ export interface SenderPorts {
   wall?(): number;
   leaseHolds(job: Job): boolean;
   random(): number;
+  /** Takes errors of ours that ended a dialog; absent: nobody counts them. */
+  fault?: (fault: { destination: string; at: string; error: unknown }) => void;
   /** Calls `fire` once, ms later. */
   setTimer(ms: number, fire: () => void): void;
 }
 
 /** Destinations remembered without work, for their suspension. */
 const MAX_IDLE_DESTINATIONS = 10_000;
+/** For the log of faults. */
+const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
+  Object.entries(EVENT).map(([name, number]) => [number, name]),
+);
 /** How often results that wait for memory try again. */
 const MEMORY_RETRY_MS = 50;
 
@@ -57,7 +65,9 @@ export class Sender implements DestinationPorts {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
-  readonly broken = new BrokenHosts();
+  readonly broken = new RememberedHosts();
+  readonly careful = new RememberedHosts();
+  turn = 0;
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
@@ -154,15 +164,26 @@ export class Sender implements DestinationPorts {
       for (const job of jobs) {
         this.#held++;
         const attempt = new Attempt(job);
-        if (this.draining) this.handBack(attempt);
-        else if (!this.#refuse(attempt)) {
-          const destination = this.#destination(job.destination);
-          destination.accept(attempt);
-          touched.add(destination);
+        try {
+          this.#accept(attempt, touched);
+        } catch (error) {
+          this.fault(job.destination, 'accept', error);
+          if (attempt.ended) continue;
+          attempt.decideRest(internal('accept'));
+          this.finished(attempt);
         }
       }
       for (const destination of touched) destination.pump();
     });
+  }
+
+  #accept(attempt: Attempt, touched: Set<Destination>): void {
+    if (this.draining) this.handBack(attempt);
+    else if (!this.#refuse(attempt)) {
+      const destination = this.#destination(attempt.job.destination);
+      destination.accept(attempt);
+      touched.add(destination);
+    }
   }
 
   /** What is not even begun: too old, or more than we were to hold. */
@@ -263,10 +284,16 @@ export class Sender implements DestinationPorts {
     attempt.slot = -1;
   }
 
+  /** Never throws but for what all share: whoever calls it may go on with other attempts. */
   finished(attempt: Attempt): void {
     // What its DSN is made of may be why as well.
     this.begun(attempt);
-    this.#settler.finish(attempt);
+    try {
+      this.#settler.finish(attempt);
+    } catch (error) {
+      this.fault(attempt.job.destination, 'settle', error);
+      if (!attempt.ended) this.#settler.finishPlainly(attempt, internal('settle'));
+    }
     this.rests(attempt);
     if (this.#settler.waiting > 0 && !this.#memoryTimer) this.#waitForMemory();
   }
@@ -276,10 +303,44 @@ export class Sender implements DestinationPorts {
     this.#ports.setTimer(MEMORY_RETRY_MS, () => {
       this.#memoryTimer = false;
       this.outside(() => {
-        this.#settler.retryWaiting();
+        try {
+          this.#settler.retryWaiting();
+        } catch (error) {
+          this.fault('', 'settle', error);
+        }
         if (this.#settler.waiting > 0) this.#waitForMemory();
       });
     });
+  }
+
+  /** An error of ours that is no session's. @throws BrokenInvariant when it is one. */
+  fault(destination: string, at: string, error: unknown): void {
+    if (error instanceof BrokenInvariant) throw error;
+    this.#ports.fault?.({ destination, at, error });
+  }
+
+  guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
+    try {
+      work(session);
+    } catch (error) {
+      this.#breakOff(session, at, error);
+    }
+  }
+
+  /** An error of ours in one dialog: it ends, its attempts wait, the others go on. */
+  #breakOff(
+    session: ClientSession,
+    at: string,
+    error: unknown,
+    destination = this.#destinationOf.get(session),
+  ): void {
+    this.fault(destination?.key ?? '', at, error);
+    const charged = session.breakOff(internal(at), (attempt) => this.finished(attempt));
+    try {
+      destination?.broken(session, { reason: 'internal-error', reply: null, detail: at }, charged);
+    } catch (second) {
+      this.fault(destination?.key ?? '', 'end', second);
+    }
   }
 
   #result(result: AttemptResult): void {
@@ -288,12 +349,14 @@ export class Sender implements DestinationPorts {
   }
 
   handBack(attempt: Attempt): void {
+    attempt.ended = true;
     this.#held--;
     this.#unfinished.push(attempt.job);
   }
 
   /** One loop turn of the reactor. */
   #turn(count: number): void {
+    this.turn++;
     this.#depth++;
     this.#tick();
     const { events, text } = this.#reactor;
@@ -301,8 +364,12 @@ export class Sender implements DestinationPorts {
       const head = events[i] as number;
       const id = events[i + 1] as number;
       const session = this.#sessions.get(id);
-      if (session !== undefined)
+      if (session === undefined) continue;
+      try {
         this.#event(session, head & 0xff, head >>> 8, events[i + 2] as number, events[i + 3] as number, text);
+      } catch (error) {
+        this.#breakOff(session, EVENT_NAMES[head & 0xff] ?? 'event', error);
+      }
     }
     this.#depth--;
     if (this.#depth === 0) this.#flushResults();
@@ -339,9 +406,13 @@ export class Sender implements DestinationPorts {
     const destination = this.#destinationOf.get(session);
     this.#destinationOf.delete(session);
     this.#idle.delete(session);
-    session.closed(reason, errno);
+    try {
+      session.closed(reason, errno);
+    } catch (error) {
+      this.#breakOff(session, 'closed', error, destination);
+    }
     if (destination === undefined) return;
-    destination.gone();
+    destination.gone(session);
     for (const starved of this.#starved) {
       if (this.#destinationOf.size >= this.config.delivery.max_connections) break;
       this.#starved.delete(starved);
@@ -355,8 +426,11 @@ export class Sender implements DestinationPorts {
   outside(work: () => void): void {
     if (this.#depth === 0) this.#tick();
     this.#depth++;
-    work();
-    this.#depth--;
+    try {
+      work();
+    } finally {
+      this.#depth--;
+    }
     if (this.#depth > 0) return;
     this.#reactor.flush();
     this.#flushResults();

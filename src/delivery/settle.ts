@@ -5,7 +5,6 @@
 import type { Config } from '../config/schema.ts';
 import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
 import type { AttemptResult } from '../mail/job.ts';
-import type { ContentHandle } from '../mail/message.ts';
 import type { Outcome, OutcomeGroup } from '../mail/outcome.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 import type { DsnDraft, DsnWriter } from '../report/dsn.ts';
@@ -46,12 +45,47 @@ export class Settler {
     return this.#waiting.length;
   }
 
-  /** Takes an attempt with an outcome for each recipient; releases its content. */
+  /** Takes an attempt with an outcome for each recipient; releases its content. On an error the attempt has not ended. */
   finish(attempt: Attempt): void {
     const { job } = attempt;
     if (!attempt.done) throw new Error(`attempt of ${job.queueId} ended with recipients that met no outcome`);
     const nowMs = this.#ports.wall();
-    const result: AttemptResult = {
+    const result = this.#resultOf(attempt, nowMs);
+    this.#schedule(attempt, result, nowMs);
+    const drafts = this.#ports.dsn.draft(job, result, nowMs);
+    if (drafts.length === 0) {
+      attempt.ended = true;
+      this.#ports.arena.release(job.content);
+      this.#ports.result(result);
+      return;
+    }
+    if (drafts.some((draft) => draft.delayed)) result.delayNotified = true;
+    this.#writeDsns(attempt, result, drafts);
+  }
+
+  /**
+   * Ends an attempt whose end met an error of ours: what was delivered is settled, what would need a report is as if it had
+   * not been tried (I3), and waits.
+   */
+  finishPlainly(attempt: Attempt, outcome: Outcome): void {
+    const { job } = attempt;
+    const nowMs = this.#ports.wall();
+    attempt.ended = true;
+    attempt.decideRest(outcome);
+    const retryAtMs = nowMs + this.#pauseMs('age', nowMs - job.receivedAtMs);
+    const result = this.#resultOf(attempt, nowMs);
+    for (const group of result.groups) {
+      if (group.outcome.kind === 'delivered') continue;
+      const { reply } = group.outcome;
+      group.outcome = { ...outcome, ...(reply === undefined ? {} : { reply }), retryAtMs } as Outcome;
+    }
+    this.#ports.arena.release(job.content);
+    this.#ports.result(result);
+  }
+
+  #resultOf(attempt: Attempt, nowMs: number): AttemptResult {
+    const { job } = attempt;
+    return {
       queueId: job.queueId,
       destination: job.destination,
       fence: job.fence,
@@ -66,15 +100,6 @@ export class Settler {
       dsns: [],
       delayNotified: job.delayNotified,
     };
-    this.#schedule(attempt, result, nowMs);
-    const drafts = this.#ports.dsn.draft(job, result, nowMs);
-    if (drafts.length === 0) {
-      this.#ports.arena.release(job.content);
-      this.#ports.result(result);
-      return;
-    }
-    if (drafts.some((draft) => draft.delayed)) result.delayNotified = true;
-    this.#writeDsns(job.content, result, drafts);
   }
 
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {
@@ -111,12 +136,30 @@ export class Settler {
     return Math.round(delayMs * (1 + jitter_ratio * (2 * this.#ports.random() - 1)));
   }
 
-  #writeDsns(content: ContentHandle, result: AttemptResult, drafts: DsnDraft[]): void {
-    const stored = this.#store(result, drafts);
-    // No room beside the content they report on: keep only its header section, and make room.
-    if (!stored) for (const draft of drafts) draft.shorten();
+  #writeDsns(attempt: Attempt, result: AttemptResult, drafts: DsnDraft[]): void {
+    const { content } = attempt.job;
+    let stored = false;
+    try {
+      stored = this.#store(result, drafts);
+      // No room beside the content they report on: keep only its header section, and make room.
+      if (!stored) for (const draft of drafts) draft.shorten();
+    } catch (error) {
+      for (const { content: dsn } of result.dsns.splice(0)) this.#ports.arena.release(dsn);
+      throw error;
+    }
+    attempt.ended = true;
     this.#ports.arena.release(content);
-    if (!stored && !this.#store(result, drafts)) this.#waiting.push({ result, drafts });
+    if (!stored) this.#storeLater({ result, drafts });
+  }
+
+  /** Now, or when there is room. On an error the result goes without its DSNs, and the error is thrown on. */
+  #storeLater(one: Waiting): void {
+    try {
+      if (!this.#store(one.result, one.drafts)) this.#waiting.push(one);
+    } catch (error) {
+      this.#withoutDsns(one.result, 'internal-error', 'its DSN met an error within the relay');
+      throw error;
+    }
   }
 
   /** Stores what fits, in order; true when the result could go. */
@@ -137,9 +180,16 @@ export class Settler {
   retryWaiting(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    const errors: unknown[] = [];
     for (const one of waiting) {
-      if (this.#waiting.length > 0 || !this.#store(one.result, one.drafts)) this.#waiting.push(one);
+      try {
+        if (this.#waiting.length > 0) this.#waiting.push(one);
+        else this.#storeLater(one);
+      } catch (error) {
+        errors.push(error);
+      }
     }
+    if (errors.length > 0) throw errors[0];
   }
 
   /**
@@ -147,18 +197,22 @@ export class Settler {
    * failed stay in the queue and fail again later (I3).
    */
   giveUpWaiting(): void {
+    for (const { result } of this.#waiting.splice(0))
+      this.#withoutDsns(result, 'shutdown', 'no memory for its DSN before the relay shut down');
+  }
+
+  #withoutDsns(result: AttemptResult, reason: 'shutdown' | 'internal-error', why: string): void {
     const nowMs = this.#ports.wall();
-    for (const { result } of this.#waiting.splice(0)) {
-      for (const message of result.dsns) this.#ports.arena.release(message.content);
-      result.dsns = [];
-      result.delayNotified = false;
-      for (const group of result.groups) {
-        if (group.outcome.kind !== 'bounced') continue;
-        const detail = `no memory for its DSN before the relay shut down: ${group.outcome.detail}`;
-        group.outcome = { kind: 'deferred', reason: 'shutdown', detail, retryAtMs: nowMs };
-      }
-      this.#ports.result(result);
+    const retryAtMs = nowMs + this.#pauseMs(DEFERRALS[reason].pause, nowMs - result.receivedAtMs);
+    for (const message of result.dsns) this.#ports.arena.release(message.content);
+    result.dsns = [];
+    result.delayNotified = false;
+    for (const group of result.groups) {
+      if (group.outcome.kind !== 'bounced') continue;
+      const detail = `${why}: ${group.outcome.detail}`;
+      group.outcome = { kind: 'deferred', reason, detail, retryAtMs };
     }
+    this.#ports.result(result);
   }
 }
 

@@ -4,6 +4,8 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
+import { GAUGE } from '../admission/gauges.ts';
+import { LineBudget } from '../base/calm-log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
@@ -28,6 +30,8 @@ import { ValidatedDns } from './validated-dns.ts';
 /** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
 const MAX_REPLY_LINE_BYTES = 4096;
 
+const MAX_FAULT_LINES = 20;
+
 const port = parentPort;
 if (port === null) throw new Error('src/delivery/thread.ts is started as a worker thread');
 
@@ -38,6 +42,9 @@ const begun = start.begun === null ? undefined : begunSlots(start.begun);
 const own = ownAddresses(start.ownListeners);
 const gauges = new Int32Array(start.gauges);
 const ids = new QueueIds(start.origin, start.notBeforeMs);
+
+/** Stacks that go to the main thread, a second; it counts what it logs itself. */
+const faultLines = new LineBudget(MAX_FAULT_LINES);
 
 /** The cache of answers lives on over a reload that leaves the dns section as it is. */
 let dns = new Dns(start.config.dns);
@@ -131,8 +138,15 @@ const sender: Sender = new Sender({
   // Not the time of the loop turn: the process may have stood still since.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
+  fault: ({ destination, at, error }) => {
+    Atomics.add(gauges, GAUGE.deliveryFaults, 1);
+    if (faultLines.admit(at, Date.now())) port.postMessage({ type: 'fault', destination, at, error });
+  },
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });
+
+// What a delivery awaits takes its rejection there; this is one that nobody waits for.
+process.on('unhandledRejection', (error) => sender.fault('', 'promise', error));
 
 port.on('message', (message: ToDelivery) => {
   switch (message.type) {

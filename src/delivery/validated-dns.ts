@@ -65,12 +65,14 @@ export class ValidatedDns {
     if (cached !== undefined) return Promise.resolve(cached);
     const asked = this.#asked.get(key);
     if (asked !== undefined) return asked;
-    const answer = this.#inTurn(name, type).then((found) => {
-      this.#asked.delete(key);
-      const ttl = this.#ttlMs(found);
-      if (ttl > 0) this.#cache?.set(key, found, { ttl });
-      return found;
-    });
+    const forget = () => void this.#asked.delete(key);
+    const answer = this.#inTurn(name, type)
+      .finally(forget)
+      .then((found) => {
+        const ttl = this.#ttlMs(found);
+        if (ttl > 0) this.#cache?.set(key, found, { ttl });
+        return found;
+      });
     this.#asked.set(key, answer);
     return answer;
   }

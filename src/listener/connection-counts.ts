@@ -4,6 +4,8 @@
  * that they share.
  */
 
+import { type Ip, type Network, parseIp } from '../base/ip.ts';
+
 /** Peers that are told apart by address; all Unix sockets share this one name, and only the total limits them. */
 export const UNIX_PEER = 'unix';
 
@@ -52,38 +54,25 @@ export class LocalCounts implements ConnectionCounts {
   }
 }
 
-/** Of a count-min sketch: an address counts in one cell of every row; the least of them is its count. */
-const ROWS = 4;
-const CELLS = 65_536;
-const HEADER_WORDS = 16;
-const REGION_WORDS = HEADER_WORDS + ROWS * CELLS;
-const OPEN = 0;
-
-/** Bytes of shared memory for so many processes (1 MiB each, touched only as used). */
-export const sharedCountsBytes = (processes: number): number => processes * REGION_WORDS * 4;
-
-/** Gives back the connections of a process that died. */
-export function clearCounts(memory: ArrayBuffer, process: number): void {
-  new Int32Array(memory, process * REGION_WORDS * 4, REGION_WORDS).fill(0);
+/** The host's accounts, as far as sockets go (src/policy/accounts.ts). */
+export interface SocketAccounts {
+  hashOf(network: Network): number;
+  count(account: { client: number; network: number }, resource: 'sockets', amount: number): void;
+  total(resource: 'sockets'): number;
+  of(hash: number, resource: 'sockets'): number;
 }
 
 /**
- * Every process writes its own region only and reads all of them, so nothing is locked and a dead process's counts
- * can be cleared. A place is taken before the sum is read: two processes at the limit may both refuse, never both
- * admit. An address may be counted too high, never too low, when others fall into its cells in all four rows: with
- * 20,000 addresses connected, one of about 200 counts one connection too many.
+ * Every process writes its own counts and reads those of all, so nothing is locked and a dead process's can be cleared.
+ * A place is taken before the sum is read: two processes at the limit may both refuse, never both admit. An address may
+ * be counted too high, never too low.
  */
 export class SharedCounts implements ConnectionCounts {
   readonly #local = new LocalCounts();
-  readonly #words: Int32Array;
-  readonly #own: number;
-  readonly #regions: number;
+  readonly #accounts: SocketAccounts;
 
-  /** @param memory as long as sharedCountsBytes says. */
-  constructor(memory: ArrayBuffer, process: number) {
-    this.#words = new Int32Array(memory);
-    this.#own = process * REGION_WORDS;
-    this.#regions = Math.floor(this.#words.length / REGION_WORDS);
+  constructor(accounts: SocketAccounts) {
+    this.#accounts = accounts;
   }
 
   get open(): number {
@@ -91,11 +80,11 @@ export class SharedCounts implements ConnectionCounts {
   }
 
   enter(peer: string, limits: ConnectionLimits): 'total' | 'address' | null {
-    this.#count(peer, 1);
+    const hash = this.#count(peer, 1);
     const refusal =
-      this.#sum(OPEN) > limits.total
+      this.#accounts.total('sockets') > limits.total
         ? 'total'
-        : peer !== UNIX_PEER && this.#ofAddress(peer) > limits.perAddress
+        : peer !== UNIX_PEER && this.#accounts.of(hash, 'sockets') > limits.perAddress
           ? 'address'
           : null;
     if (refusal !== null) this.#count(peer, -1);
@@ -109,37 +98,14 @@ export class SharedCounts implements ConnectionCounts {
     this.#count(peer, -1);
   }
 
-  #count(peer: string, change: number): void {
-    Atomics.add(this.#words, this.#own + OPEN, change);
-    const hash = hashOf(peer);
-    for (let row = 0; row < ROWS; row++) Atomics.add(this.#words, this.#own + cellOf(hash, row), change);
-  }
-
-  #ofAddress(peer: string): number {
-    const hash = hashOf(peer);
-    let least = Number.POSITIVE_INFINITY;
-    for (let row = 0; row < ROWS; row++) least = Math.min(least, this.#sum(cellOf(hash, row)));
-    return least;
-  }
-
-  #sum(word: number): number {
-    let sum = 0;
-    for (let region = 0; region < this.#regions; region++)
-      sum += Atomics.load(this.#words, region * REGION_WORDS + word);
-    return sum;
+  /** The address's hash. An account of its own each: nothing is counted for the network above it. */
+  #count(peer: string, change: number): number {
+    const hash = this.#accounts.hashOf({ ip: parseIp(peer) ?? NO_ADDRESS, bits: WHOLE });
+    this.#accounts.count({ client: hash, network: 0 }, 'sockets', change);
+    return hash;
   }
 }
 
-/** FNV-1a, then mixed (the finalizer of MurmurHash3), so that neighbours fall far apart. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  return hash;
-}
-
-function cellOf(hash: number, row: number): number {
-  let mixed = hash ^ Math.imul(row + 1, 0x9e3779b9);
-  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
-  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
-  return HEADER_WORDS + row * CELLS + ((mixed ^ (mixed >>> 16)) & (CELLS - 1));
-}
+const NO_ADDRESS: Ip = [0, 0, 0, 0];
+/** Of the address all bits count; no client's account has so many. */
+const WHOLE = 129;

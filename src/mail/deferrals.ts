@@ -18,6 +18,7 @@ interface Deferral {
 
 export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   'peer-4xx': { status: '0.0', whose: 'peer', pause: 'schedule' },
+  'peer-refused': { status: '3.2', whose: 'peer', pause: 'schedule' },
   'connect-failed': { status: '4.1', whose: 'peer', pause: 'schedule' },
   'connection-lost': { status: '4.2', whose: 'peer', pause: 'schedule' },
   timeout: { status: '4.2', whose: 'peer', pause: 'schedule' },
@@ -32,6 +33,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   'local-trouble': { status: '3.2', whose: 'ours', pause: 'age' },
   shutdown: { status: '3.2', whose: 'ours', pause: 'none' },
   internal: { status: '3.5', whose: 'ours', pause: 'age' },
+  'internal-error': { status: '3.0', whose: 'ours', pause: 'age' },
 };
 
 /** '4.4.1' while it is tried again, '5.4.1' once it is given up. */

@@ -1,3 +1,5 @@
+import { domainKey } from '../base/domain.ts';
+
 /**
  * The scheduling key of a recipient: what its next hop depends on. With a smarthost all mail without a static
  * route shares one key, so that one transaction can carry recipients of many domains.
@@ -22,7 +24,7 @@ export const domainOfReport = (destination: string): string | null =>
 
 export interface RouteTable {
   smarthost: boolean;
-  /** Domains with a static route (lower case). */
+  /** Domains with a static route, in the form of base/domain.ts. */
   routed: ReadonlySet<string>;
 }
 
@@ -31,7 +33,21 @@ export function destinationOf(domain: string, table: RouteTable): string {
   return table.smarthost ? SMARTHOST : domain;
 }
 
+/** Of a domain or key as older versions stored it: some had their domains as they were written. */
+export function storedDestination(stored: string, table: RouteTable): string {
+  return destinationOf(domainKey(stored), table);
+}
+
+/** A destination as an operator writes it, as a key. */
+export function destinationKey(written: string): string {
+  const prefix = written.startsWith(DESPITE_TLS) ? DESPITE_TLS : '';
+  return prefix + domainKey(written.slice(prefix.length));
+}
+
+/** Of the form of keys: with another one all that waits is keyed anew. */
+const FORM = 2;
+
 /** Text that is equal when two route tables send every domain to the same destination. */
 export function fingerprint(routes: RouteTable): string {
-  return JSON.stringify([routes.smarthost, [...routes.routed].sort()]);
+  return JSON.stringify([FORM, routes.smarthost, [...routes.routed].sort()]);
 }

@@ -20,6 +20,7 @@ const OP = {
   sendContent: 10,
   expectProxy: 11,
   secure: 12,
+  account: 13,
 } as const;
 const OP_WORDS = 8;
 const OPS_IN_RING = 4096;
@@ -32,6 +33,9 @@ const MAX_HANDSHAKES = 1000;
 const OPS_USED = 0;
 const BYTES_USED = 1;
 const HANDSHAKES = 2;
+
+/** Nobody counts. */
+const NO_ACCOUNTS = Buffer.alloc(0);
 
 export class RingReactor implements Reactor {
   readonly id: number;
@@ -54,6 +58,7 @@ export class RingReactor implements Reactor {
       lingerMs: options.lingerMs ?? 2000,
       holdAfterVerbs: options.holdAfterVerbs,
       maxHandshakes: options.maxHandshakes ?? MAX_HANDSHAKES,
+      accounts: options.accounts ?? NO_ACCOUNTS,
       events: this.events,
       text: this.text,
       ops: this.#ops,
@@ -140,12 +145,24 @@ export class RingReactor implements Reactor {
     this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
   }
 
-  secure(connection: number, slot: number, verify: number, name: string, key: string, dane = ''): void {
+  account(connection: number, client: number, network: number, trusted: boolean): void {
+    this.#op(OP.account, connection, client, network, trusted ? 1 : 0);
+  }
+
+  secure(
+    connection: number,
+    slot: number,
+    verify: number,
+    name: string,
+    key: string,
+    dane = '',
+    silenceMs = 0,
+  ): void {
     const text = `${name} ${key}${dane === '' ? '' : ` ${dane}`}`;
     const offset = this.#room(text.length);
     const length = this.#bytes.write(text, offset, 'latin1');
     this.#control[BYTES_USED] = offset + length;
-    this.#op(OP.secure, connection, slot, verify, offset, length);
+    this.#op(OP.secure, connection, slot, verify, offset, length, silenceMs);
   }
 
   handshakes(): number {

@@ -3,6 +3,7 @@
  * memory is C++ (native/arena.cc), which reads and writes the same words.
  */
 import { readSync } from 'node:fs';
+import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Arena } from '../native.ts';
 import { addon, type Native } from './addon.ts';
 
@@ -27,6 +28,10 @@ const FD = 8;
 const SPILL = 9;
 const USED = 10;
 const UNITS = 11;
+const CLIENT = 12;
+const NETWORK = 13;
+const HELD = 14;
+const ENVELOPE = 15;
 const IN_FILE = 1;
 const SPILL_FILE = 2;
 const CLAIMED = 4;
@@ -80,7 +85,7 @@ export class SharedArena implements Arena {
 
   retain(handle: number): void {
     if (Atomics.add(this.#words, this.#at(handle) + REFS, 1) <= 0) {
-      throw new Error(`content ${handle} retained after its last release`);
+      throw new BrokenInvariant(`content ${handle} retained after its last release`);
     }
   }
 
@@ -112,6 +117,27 @@ export class SharedArena implements Arena {
 
   claimFile(handle: number): void {
     Atomics.or(this.#words, this.#at(handle) + FLAGS, CLAIMED);
+  }
+
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void {
+    const at = this.#at(handle);
+    this.#words[at + CLIENT] = client;
+    this.#words[at + NETWORK] = network;
+    Atomics.store(this.#words, at + ENVELOPE, kib);
+  }
+
+  takeHeld(handle: number, into: Int32Array): boolean {
+    const at = this.#at(handle);
+    const words = this.#words;
+    into[0] = words[at + CLIENT] as number;
+    into[1] = words[at + NETWORK] as number;
+    const content = Atomics.exchange(words, at + HELD, 0);
+    const envelope = Atomics.exchange(words, at + ENVELOPE, 0);
+    const spilled = content !== 0 && ((words[at + FLAGS] as number) & SPILL_FILE) !== 0;
+    into[2] = content;
+    into[3] = spilled ? Math.ceil(this.lengthBytes(handle) / 1024) : 0;
+    into[4] = envelope;
+    return (content | envelope) !== 0;
   }
 
   head(handle: number, maxBytes: number): Buffer {

@@ -52,15 +52,17 @@ export class PolicyDns {
 
   #begin(key: string, kind: Kind, name: string): Promise<Records | null> | null {
     if (this.#asked.size >= MAX_IN_FLIGHT) return null;
-    const answer = this.#query(kind, name).then((found) => {
-      this.#asked.delete(key);
-      if (found === null) return null;
-      const { cache_max_ttl_ms: most } = this.#rules;
-      // Without a cache each answer still serves the session that waited for it.
-      this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
-      this.#cache.set(key, found.records, { ttl: Math.max(LEAST_TTL_MS, Math.min(found.ttlMs, most)) });
-      return found.records;
-    });
+    const forget = () => void this.#asked.delete(key);
+    const answer = this.#query(kind, name)
+      .finally(forget)
+      .then((found) => {
+        if (found === null) return null;
+        const { cache_max_ttl_ms: most } = this.#rules;
+        // Without a cache each answer still serves the session that waited for it.
+        this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
+        this.#cache.set(key, found.records, { ttl: Math.max(LEAST_TTL_MS, Math.min(found.ttlMs, most)) });
+        return found.records;
+      });
     this.#asked.set(key, answer);
     return answer;
   }

@@ -4,7 +4,15 @@
  * address comes from a PROXY header or XCLIENT. Counts are those of the host.
  */
 import { LineBudget } from '../base/calm-log.ts';
-import { clientNetwork, formatNetwork, type Ip, NetworkSet, neighbourhood, parseIp } from '../base/ip.ts';
+import {
+  clientNetwork,
+  formatNetwork,
+  type Ip,
+  type Network,
+  NetworkSet,
+  neighbourhood,
+  parseIp,
+} from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Reply } from '../protocol/reply.ts';
@@ -122,13 +130,11 @@ export class ConnectionGate {
   }
 
   #count(address: string, ip: Ip | null, change: 1 | -1): void {
-    const { connections } = this.#memory;
     const open = (this.#entered.get(address) ?? 0) + change;
     if (open > 0) this.#entered.set(address, open);
     else this.#entered.delete(address);
-    connections.count(change);
-    connections.add(clientName(address, ip), change);
-    connections.add(networkName(address, ip), change);
+    const { accounts } = this.#memory;
+    accounts.count(accounts.accountOf(ip, false, address), 'connections', change);
   }
 
   #banned(subject: Subject, nowMs: number): Hit | null {
@@ -142,21 +148,16 @@ export class ConnectionGate {
   #crowded(subject: Subject): Hit | null {
     const { ip, address } = subject;
     if ((ip === null && nameless(subject) === null) || !this.#limitsPart.concerns(subject)) return null;
-    const { connections } = this.#memory;
+    const { accounts } = this.#memory;
     const { mode } = this.#limitsPart;
     const { max_total, max_per_ip, max_per_network } = this.#limits;
-    if (max_total > 0 && connections.total() > max_total)
+    const account = accounts.accountOf(ip, false, address);
+    if (max_total > 0 && accounts.total('connections') > max_total)
       return { rule: 'total', mode, detail: `more than ${max_total} connections` };
-    const client = clientName(address, ip);
-    const network = networkName(address, ip);
-    if (max_per_ip > 0 && connections.of(client) > max_per_ip)
-      return { rule: 'perIp', mode, detail: `more than ${max_per_ip} connections of ${client}` };
-    if (max_per_network > 0 && connections.of(network) > max_per_network)
-      return {
-        rule: 'perNetwork',
-        mode,
-        detail: `more than ${max_per_network} connections of ${network}`,
-      };
+    if (max_per_ip > 0 && accounts.of(account.client, 'connections') > max_per_ip)
+      return { rule: 'perIp', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
+    if (max_per_network > 0 && accounts.of(account.network, 'connections') > max_per_network)
+      return { rule: 'perNetwork', mode, detail: tooMany(max_per_network, address, ip && neighbourhood(ip)) };
     return null;
   }
 
@@ -171,10 +172,8 @@ export class ConnectionGate {
   }
 }
 
-const clientName = (address: string, ip: Ip | null): string =>
-  ip === null ? address : formatNetwork(clientNetwork(ip));
-const networkName = (address: string, ip: Ip | null): string =>
-  `net ${ip === null ? address : formatNetwork(neighbourhood(ip))}`;
+const tooMany = (limit: number, address: string, whose: Network | null): string =>
+  `more than ${limit} connections of ${whose === null ? address : formatNetwork(whose)}`;
 
 function refuses(hit: Hit | null): boolean {
   return hit !== null && (hit.mode === 'defer' || hit.mode === 'reject');

@@ -1,4 +1,5 @@
 /** The name in HELO or EHLO: whether it can be a name at all, and whether it can be the client's. */
+import { domainKey } from '../base/domain.ts';
 import { isV4, parseIp } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { PolicyDns, Records } from './dns.ts';
@@ -18,7 +19,7 @@ export class Helo {
   constructor(config: HeloConfig, hostname: string, dns: PolicyDns) {
     this.part = new Part(config);
     this.#config = config;
-    this.#own = hostname.toLowerCase();
+    this.#own = domainKey(hostname);
     this.#dns = dns;
   }
 
@@ -29,7 +30,8 @@ export class Helo {
       return checks.includes('literal') && !isClients(name, subject)
         ? this.#hit(`${given} is not your address`)
         : null;
-    if (checks.includes('own_name') && name === this.#own) return this.#hit(`${given} is our name`);
+    if (checks.includes('own_name') && domainKey(name) === this.#own)
+      return this.#hit(`${given} is our name`);
     if (checks.includes('syntax') && !isFullName(name)) return this.#hit(`${given} is no full host name`);
     // Names without a dot are in no DNS that others see.
     const matches = checks.includes('matches') ? this.#matches(subject, given, name) : null;

@@ -1,7 +1,7 @@
 /** The memory that the policy shares over the threads and processes of a host: what lies where in it. */
 import type { PolicyConfig } from '../config/policy-schema.ts';
+import { Accounts, accountsBytes } from './accounts.ts';
 import { BanTable, banTableBytes } from './ban-table.ts';
-import { ConnectionSketch, clearSketch, sketchBytes } from './connection-sketch.ts';
 import { HostCounters, untoldBytes } from './counters.ts';
 import { NotedSlots, notedBytes } from './noted-slots.ts';
 import { SlotTable, slotTableBytes } from './slot-table.ts';
@@ -42,8 +42,6 @@ export function policySizes(config: SizesConfig, processes: number): PolicySizes
 export interface PolicyPlace {
   /** Descriptor of the shared memory, open in every thread of the process. */
   fd: number;
-  /** Where the policy's part of it begins. */
-  offset: number;
   sizes: PolicySizes;
   /** Number of this process, by which its connections are counted. */
   process: number;
@@ -52,33 +50,29 @@ export interface PolicyPlace {
 type MapMemory = (fd: number, bytes: number) => ArrayBufferLike;
 
 /** The memory as a thread sees it. @param map mapSharedMemory */
-export function openPolicyMemory({ fd, offset, sizes, process }: PolicyPlace, map: MapMemory): PolicyMemory {
-  return new PolicyMemory(map(fd, offset + policyMemoryBytes(sizes)), sizes, process, offset);
+export function openPolicyMemory({ fd, sizes, process }: PolicyPlace, map: MapMemory): PolicyMemory {
+  return new PolicyMemory(map(fd, policyMemoryBytes(sizes)), sizes, process);
 }
 
 /** Offsets, and where it ends. */
-function layout({ processes, buckets, bans, greylist, shared }: PolicySizes, base: number) {
+function layout({ processes, buckets, bans, greylist, shared }: PolicySizes) {
   const page = (bytes: number): number => Math.ceil(bytes / 4096) * 4096;
-  const bucketsAt = base;
+  const bucketsAt = 0;
   const greylistAt = bucketsAt + page(slotTableBytes(buckets));
   const bansAt = greylistAt + page(slotTableBytes(greylist));
-  const sketchAt = bansAt + page(banTableBytes(bans));
-  const untoldAt = sketchAt + page(sketchBytes(processes));
+  const accountsAt = bansAt + page(banTableBytes(bans));
+  const untoldAt = accountsAt + page(accountsBytes(processes));
   const notedAt = untoldAt + (shared ? page(untoldBytes(buckets)) : 0);
-  const bytes = notedAt + (shared ? page(notedBytes) : 0) - base;
-  return { bucketsAt, greylistAt, bansAt, sketchAt, untoldAt, notedAt, bytes };
+  const bytes = notedAt + (shared ? page(notedBytes) : 0);
+  return { bucketsAt, greylistAt, bansAt, accountsAt, untoldAt, notedAt, bytes };
 }
 
-export const policyMemoryBytes = (sizes: PolicySizes): number => layout(sizes, 0).bytes;
+export const policyMemoryBytes = (sizes: PolicySizes): number => layout(sizes).bytes;
 
 /** Once, before anybody else looks at it. @param seed of the hashes: random. */
-export function initializePolicyMemory(
-  memory: ArrayBufferLike,
-  sizes: PolicySizes,
-  seed: number,
-  offset = 0,
-): void {
-  const { bucketsAt, greylistAt } = layout(sizes, offset);
+export function initializePolicyMemory(memory: ArrayBufferLike, sizes: PolicySizes, seed: number): void {
+  const { bucketsAt, greylistAt, accountsAt } = layout(sizes);
+  Accounts.initialize(memory, accountsAt, seed, sizes.processes);
   SlotTable.initialize(memory, bucketsAt, seed);
   SlotTable.initialize(memory, greylistAt, ~seed);
 }
@@ -89,24 +83,25 @@ export class PolicyMemory {
   /** Slots of the greylist that other nodes are to hear of; null: there are none. */
   readonly greylistNoted: NotedSlots | null;
   readonly bans: BanTable;
-  readonly connections: ConnectionSketch;
+  /** Who holds how much of what clients share. */
+  readonly accounts: Accounts;
   /** The greylist as it is written to a file and read from it, its seed included. */
   readonly greylistBytes: Uint8Array;
   readonly #clear: (process: number) => void;
 
-  /** @param process whose connections this thread counts. */
-  constructor(memory: ArrayBufferLike, sizes: PolicySizes, process: number, offset = 0) {
-    const { bucketsAt, greylistAt, bansAt, sketchAt, untoldAt, notedAt } = layout(sizes, offset);
+  /** @param process in whose name this thread counts. */
+  constructor(memory: ArrayBufferLike, sizes: PolicySizes, process: number) {
+    const { bucketsAt, greylistAt, bansAt, accountsAt, untoldAt, notedAt } = layout(sizes);
     this.counters = new HostCounters(memory, bucketsAt, sizes.buckets, sizes.shared ? untoldAt : null);
     this.greylistNoted = sizes.shared ? new NotedSlots(memory, notedAt) : null;
     this.greylist = new SlotTable(memory, greylistAt, sizes.greylist);
     this.greylistBytes = new Uint8Array(memory, greylistAt, slotTableBytes(sizes.greylist));
     this.bans = new BanTable(memory, bansAt, sizes.bans);
-    this.connections = new ConnectionSketch(memory, sketchAt, sizes.processes, process);
-    this.#clear = (number) => clearSketch(memory, sketchAt, number);
+    this.accounts = new Accounts(memory, accountsAt, sizes.processes, process);
+    this.#clear = (number) => Accounts.clear(memory, accountsAt, number);
   }
 
-  /** Gives back the connections of a process that died. */
+  /** Gives back what a process held that died. */
   clearProcess(process: number): void {
     this.#clear(process);
   }

@@ -1,5 +1,5 @@
 /** What every part of the policy has: a switch, a mode, and who it does not concern. */
-import { domainToASCII } from 'node:url';
+import { domainKey } from '../base/domain.ts';
 import { type Ip, NetworkSet } from '../base/ip.ts';
 import { UNKNOWN_CLIENT } from '../mail/message.ts';
 
@@ -76,7 +76,7 @@ export class Part {
     this.#networks = new NetworkSet(exempt);
     this.#domains = exempt
       .filter((entry) => /[a-z]/i.test(entry) && entry.includes('.') && !entry.includes('/'))
-      .map((entry) => (entry.startsWith('.') ? `.${domainToASCII(entry.slice(1))}` : domainToASCII(entry)));
+      .map((entry) => (entry.startsWith('.') ? `.${domainKey(entry.slice(1))}` : domainKey(entry)));
   }
 
   /** Whether this part looks at them. @param domain of the sender, when it is known. */

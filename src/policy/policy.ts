@@ -5,6 +5,7 @@
 import { NetworkSet, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
+import type { Accounts } from './accounts.ts';
 import { AddressValidation } from './address-validation.ts';
 import { PolicyDns, type PolicyQueries } from './dns.ts';
 import { Dnsbl } from './dnsbl.ts';
@@ -31,6 +32,7 @@ export class Policy {
   readonly hostname: string;
   readonly tagHeader: string;
   readonly gate: ConnectionGate;
+  readonly accounts: Accounts;
   readonly log: Log;
   readonly clock: { readonly nowMs: number };
   readonly reverseDns: ReverseDns;
@@ -58,6 +60,7 @@ export class Policy {
     this.hostname = hostname;
     this.tagHeader = policy.tag_header;
     this.gate = gate;
+    this.accounts = memory.accounts;
     this.log = log;
     this.clock = clock;
     const dns = new PolicyDns(dnsRules, queries);

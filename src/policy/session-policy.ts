@@ -9,6 +9,7 @@ import type { Found, Hit, Rule } from './part.ts';
 import type { Policy } from './policy.ts';
 import { endsConnection, policyReply } from './replies.ts';
 import type { NamedSubject } from './reverse-dns.ts';
+import { Share } from './share.ts';
 
 /** null: go on. */
 export type Verdict = Refusal | null;
@@ -29,6 +30,8 @@ export class SessionPolicy implements NamedSubject {
   user: string | null = null;
   /** The name of the address that has it again (forward-confirmed); '' where it was not asked for, or is not. */
   clientName = '';
+  /** What the session holds of what clients share. */
+  readonly share: Share;
   readonly #policy: Policy;
   readonly #session: string;
   /** Of whoever sends the commands, which may speak for others by XCLIENT. */
@@ -50,6 +53,7 @@ export class SessionPolicy implements NamedSubject {
     this.ip = parseIp(address);
     this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
+    this.share = new Share(policy.accounts, this.ip, address, mayRelay);
   }
 
   get expectsProxy(): boolean {
@@ -78,6 +82,7 @@ export class SessionPolicy implements NamedSubject {
     this.ip = parseIp(address);
     if (by === 'proxy') this.#speaker = { ip: this.ip };
     this.mayRelay = mayRelay;
+    this.share.moved(this.ip, address, mayRelay);
     this.user = null;
     this.clientName = '';
     this.#tags = null;
@@ -91,6 +96,7 @@ export class SessionPolicy implements NamedSubject {
   /** Proven who they are. */
   authenticated(user: string): void {
     this.user = user;
+    this.share.trust();
   }
 
   /** The address is the one that counts: questions about it begin. */
@@ -106,6 +112,7 @@ export class SessionPolicy implements NamedSubject {
 
   closed(): void {
     this.#leave();
+    this.share.close();
   }
 
   #leave(): void {

@@ -3,7 +3,7 @@
  * nothing is repaired. Hand-written so that time is linear in the length whatever the input.
  */
 import { isIPv6 } from 'node:net';
-import { domainToASCII } from 'node:url';
+import { domainForm } from '../base/domain.ts';
 import { CHAR, isClass } from './ascii.ts';
 
 /** Octets, RFC 5321 §4.5.3.1. */
@@ -16,7 +16,7 @@ const MAX_MAILBOX = 254;
 export interface Path {
   /** Mailbox as written, without brackets and source route; '' is the null path; 'postmaster' may stand without domain. */
   address: string;
-  /** Lower-case A-label domain, or an address literal with brackets in lower case; '' when there is none. */
+  /** In the form of base/domain.ts; '' when there is none. */
   domain: string;
   /** The address has characters outside ASCII and needs SMTPUTF8. */
   nonAscii: boolean;
@@ -68,18 +68,13 @@ function finish(text: string, start: number, domainStart: number, domainEnd: num
   if (!nonAscii) {
     if (domainStart - 1 - start > MAX_LOCAL || written.length > MAX_DOMAIN || address.length > MAX_MAILBOX)
       return null;
-    return { address, domain: written.toLowerCase(), nonAscii, end: domainEnd + 1 };
+    return { address, domain: domainForm(written) ?? written, nonAscii, end: domainEnd + 1 };
   }
   // A decoder puts U+FFFD where bytes were no UTF-8; relaying it would change the address.
   if (address.includes('\ufffd') || Buffer.byteLength(address) > MAX_MAILBOX) return null;
   if (Buffer.byteLength(text.slice(start, domainStart - 1)) > MAX_LOCAL) return null;
-  const domain = isAscii(written) ? written.toLowerCase() : domainToASCII(written);
-  if (
-    domain === '' ||
-    domain.length > MAX_DOMAIN ||
-    (written[0] !== '[' && scanDomain(domain, 0) !== domain.length)
-  )
-    return null;
+  const domain = domainForm(written);
+  if (domain === null || (written[0] !== '[' && scanDomain(domain, 0) !== domain.length)) return null;
   return { address, domain, nonAscii, end: domainEnd + 1 };
 }
 

@@ -34,6 +34,7 @@ const TABLE = {
   challenge: [334, null, '{}'],
   startData: [354, null, 'End data with <CR><LF>.<CR><LF>'],
 
+  internalError: [421, '4.3.0', '{} closes the connection: internal error; try again later'],
   draining: [421, '4.3.2', '{} is shutting down; try again later'],
   overloaded: [421, '4.3.2', '{} is overloaded; try again later'],
   tooManyConnections: [421, '4.3.2', '{} has too many connections; try again later'],
@@ -46,6 +47,7 @@ const TABLE = {
     '4.7.0',
     '{} closes the connection: too many commands without mail; connect again',
   ],
+  tooMuchAhead: [421, '4.7.0', '{} closes the connection: too much sent ahead'],
   tooManyTransactions: [421, '4.7.0', '{} closes the connection: too many transactions; connect again'],
   tooManyAuthFailures: [421, '4.7.0', '{} closes the connection: too many failed logins'],
 
@@ -63,6 +65,7 @@ const TABLE = {
   journalFull: [452, '4.3.1', 'Journal is full; try again later'],
   queueFull: [452, '4.3.1', 'Queue is full; try again later'],
   tooManyRecipients: [452, '4.5.3', 'Too many recipients; send the rest in another transaction'],
+  envelopesFull: [452, '4.5.3', 'Too many recipients in open transactions; try again later'],
   tlsUnavailable: [454, '4.7.0', 'TLS is not available now; try again later'],
 
   unknownCommand: [500, '5.5.2', 'Command not recognized'],

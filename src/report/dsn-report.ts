@@ -1,8 +1,10 @@
 /**
  * Writes one DSN: multipart/report with a text for people, the machine-readable fields of RFC 3464, and the message
- * or its header section. Seven-bit wherever a part may be encoded, so that a report does not fail for want of
- * 8BITMIME. Pure. Nothing a client or a peer said can start a new line here.
+ * or its header section. Every host takes it: ASCII, lines of at most 998 octets, CR and LF only together, no NUL; only a
+ * sender whose local part is outside ASCII can be told by hosts with SMTPUTF8 alone. Pure. Nothing a client or a peer
+ * said can start a new line here.
  */
+import { domainOf } from '../base/domain.ts';
 import type { BodyType } from '../mail/envelope.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
@@ -41,28 +43,34 @@ export interface Report {
   bytes: Buffer;
   body: BodyType;
   smtpUtf8: boolean;
+  /** Length of what is returned of the message, encoded. */
+  returnedBytes: number;
 }
 
-/** Longest line of the machine-readable part; RFC 5322 allows 998. */
+/** Longest line of the machine-readable part, in characters of one octet and of up to four; 998 octets are allowed. */
 const FOLD_AT = 900;
+const FOLD_WIDE_AT = 240;
+
+/** Whom a report goes to: its domain as A-labels, so that SMTPUTF8 is needed for a local part outside ASCII only. */
+export function reportAddress(reversePath: string): string {
+  if (isAscii(Buffer.from(reversePath))) return reversePath;
+  return reversePath.slice(0, reversePath.lastIndexOf('@') + 1) + domainOf(reversePath);
+}
 
 export function writeReport(input: ReportInput): Report {
   const { returned } = input;
   // With an internationalized sender the report itself is an internationalized message (RFC 6533 §5).
-  const smtpUtf8 = !isAscii(Buffer.from(input.original.reversePath));
+  const smtpUtf8 = !isAscii(Buffer.from(reportAddress(input.original.reversePath)));
   const third = returned === null ? null : returnedPart(returned, input.original.smtpUtf8);
   const boundary = boundaryFor(input.queueId, third?.bytes ?? null);
   const parts: (string | Buffer)[] = [headerSection(input, boundary, smtpUtf8)];
   parts.push(`--${boundary}\r\n`, textPart(input));
   parts.push(`--${boundary}\r\n`, statusPart(input, smtpUtf8));
-  let eightBit = smtpUtf8;
-  if (third !== null) {
+  if (third !== null)
     parts.push(`--${boundary}\r\n`, third.header, third.bytes, endsLine(third.bytes) ? '' : '\r\n');
-    eightBit ||= third.eightBit;
-  }
   parts.push(`--${boundary}--\r\n`);
   const bytes = Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)));
-  return { bytes, body: eightBit ? '8BITMIME' : '7BIT', smtpUtf8 };
+  return { bytes, body: smtpUtf8 ? '8BITMIME' : '7BIT', smtpUtf8, returnedBytes: third?.bytes.length ?? 0 };
 }
 
 /** Nobody can know our queue id beforehand; looked for all the same. */
@@ -84,7 +92,7 @@ function headerSection(input: ReportInput, boundary: string, smtpUtf8: boolean):
   return [
     `Date: ${formatDate(nowMs)}`,
     `From: Mail Delivery System <MAILER-DAEMON@${hostname}>`,
-    `To: <${oneLine(original.reversePath)}>`,
+    `To: <${oneLine(reportAddress(original.reversePath))}>`,
     `Subject: ${subject(input.recipients)}`,
     `Message-ID: <${queueId}@${hostname}>`,
     'Auto-Submitted: auto-replied',
@@ -124,7 +132,7 @@ function statusPart(input: ReportInput, utf8: boolean): string {
     lines.push(`Original-Envelope-Id: ${field(decodeXtext(original.envid), utf8)}`);
   lines.push(`X-Queue-ID: ${original.queueId}`, `Arrival-Date: ${formatDate(original.receivedAtMs)}`);
   for (const recipient of input.recipients) lines.push('', ...recipientFields(recipient, utf8));
-  return `${lines.join('\r\n')}\r\n\r\n`;
+  return `${lines.map(fold).join('\r\n')}\r\n\r\n`;
 }
 
 function recipientFields(recipient: DsnRecipient, utf8: boolean): string[] {
@@ -137,9 +145,9 @@ function recipientFields(recipient: DsnRecipient, utf8: boolean): string[] {
     lines.push(`Remote-MTA: dns; ${field(reply.peer.split(' ')[0] as string, utf8)}`);
     const enhanced = reply.enhanced === '' ? '' : `${reply.enhanced} `;
     const said = `${reply.code} ${enhanced}${reply.text}`;
-    lines.push(fold(`Diagnostic-Code: smtp; ${field(said, utf8)}`));
+    lines.push(`Diagnostic-Code: smtp; ${field(said, utf8)}`);
   } else if (recipient.detail !== undefined)
-    lines.push(fold(`Diagnostic-Code: X-Relay; ${field(recipient.detail, utf8)}`));
+    lines.push(`Diagnostic-Code: X-Relay; ${field(recipient.detail, utf8)}`);
   lines.push(`Last-Attempt-Date: ${formatDate(recipient.lastAttemptMs)}`);
   if (recipient.willRetryUntilMs !== undefined)
     lines.push(`Will-Retry-Until: ${formatDate(recipient.willRetryUntilMs)}`);
@@ -175,48 +183,42 @@ function oneLine(text: string): string {
   return text.replace(/[\x00-\x1f\x7f]+/g, ' ').trim();
 }
 
-/** Breaks a long field at spaces; a word longer than a line is cut. */
+/** Breaks a long field at spaces; a word longer than a line is cut, an encoded character never. */
 function fold(text: string): string {
-  if (text.length <= FOLD_AT) return text;
-  const at = text.lastIndexOf(' ', FOLD_AT);
-  const cut = at > FOLD_AT / 2 ? at : FOLD_AT;
-  return `${text.slice(0, cut)}\r\n ${fold(text.slice(cut).trimStart())}`;
+  const parts: string[] = [];
+  let rest = text;
+  for (;;) {
+    const most = isAscii(Buffer.from(rest)) ? FOLD_AT : FOLD_WIDE_AT;
+    if (rest.length <= most) break;
+    const space = rest.lastIndexOf(' ', most);
+    const character = rest.lastIndexOf('\\', most);
+    const at = space > most / 2 ? space : character > most / 2 ? character : most;
+    parts.push(rest.slice(0, at));
+    rest = rest.slice(at).trimStart();
+  }
+  return [...parts, rest].join('\r\n ');
 }
 
 interface Part {
   header: string;
   bytes: Buffer;
-  eightBit: boolean;
 }
 
+/**
+ * message/rfc822 must not be encoded (RFC 2046 §5.2.1), so it is for what every host takes as it is. Another message is
+ * returned as message/global, which may be (RFC 6532 §3.7).
+ */
 function returnedPart({ part, bytes }: Returned, international: boolean): Part {
-  const ascii = isAscii(bytes);
   const description = `Content-Description: Undelivered ${part === 'message' ? 'message' : 'message headers'}\r\n`;
-  if (part === 'message' && !international) {
-    // message/rfc822 must not be encoded (RFC 2046 §5.2.1).
-    const encoding = ascii ? '' : 'Content-Transfer-Encoding: 8bit\r\n';
-    return {
-      header: `${description}Content-Type: message/rfc822\r\n${encoding}\r\n`,
-      bytes,
-      eightBit: !ascii,
-    };
+  if (isSevenBitText(bytes)) {
+    const type = part === 'message' ? 'message/rfc822' : 'text/rfc822-headers';
+    return { header: `${description}Content-Type: ${type}\r\n\r\n`, bytes };
   }
-  const type = !international
-    ? 'text/rfc822-headers'
-    : part === 'message'
-      ? 'message/global'
-      : 'message/global-headers';
-  // Octets of a BINARYMIME message may hold a bare LF or CR, which some peer would take for a line end: a report goes
-  // out by DATA, so they are encoded like 8-bit ones.
-  if (isSevenBitText(bytes))
-    return { header: `${description}Content-Type: ${type}\r\n\r\n`, bytes, eightBit: false };
+  const headers = international ? 'message/global-headers' : 'text/rfc822-headers';
+  const type = part === 'message' ? 'message/global' : headers;
   const encoding = 'Content-Transfer-Encoding: quoted-printable\r\n';
-  const encoded = Buffer.from(quotedPrintable(bytes));
-  return {
-    header: `${description}Content-Type: ${type}\r\n${encoding}\r\n`,
-    bytes: encoded,
-    eightBit: false,
-  };
+  const header = `${description}Content-Type: ${type}\r\n${encoding}\r\n`;
+  return { header, bytes: Buffer.from(quotedPrintable(bytes)) };
 }
 
 function endsLine(bytes: Buffer): boolean {

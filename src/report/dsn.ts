@@ -4,6 +4,7 @@
  * message and its recipients are, and a bounded number to a sender that a client without relay rights named.
  */
 import { LRUCache } from 'lru-cache';
+import { domainOf } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { deferralStatus } from '../mail/deferrals.ts';
 import { NOTIFY } from '../mail/envelope.ts';
@@ -13,7 +14,7 @@ import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
-import { type DsnRecipient, type Report, type Returned, writeReport } from './dsn-report.ts';
+import { type DsnRecipient, type Report, type Returned, reportAddress, writeReport } from './dsn-report.ts';
 
 /** Recipients that one DSN lists; more make further DSNs. */
 const MAX_RECIPIENTS = 1000;
@@ -178,8 +179,13 @@ export class DsnDraft {
 
   /** The whole report; kept once made. */
   bytes(): Buffer {
-    this.#report ??= this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
-    return this.#report.bytes;
+    if (this.#report !== null) return this.#report.bytes;
+    let report = this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
+    // Encoded it may be three times as long.
+    if (report.returnedBytes > Math.max(this.#ports.config.dsn.max_returned_bytes, 3 * MAX_HEADER_BYTES))
+      report = this.#write(this.#headers());
+    this.#report = report;
+    return report.bytes;
   }
 
   /** Makes the report anew with only the header section of the message; afterwards its content is not needed. */
@@ -191,7 +197,7 @@ export class DsnDraft {
   message(content: ContentHandle, sizeBytes: number): Message {
     const { reversePath } = this.#job;
     const report = this.#report as Report;
-    const domain = reversePath.slice(reversePath.lastIndexOf('@') + 1).toLowerCase();
+    const domain = domainOf(reversePath);
     const attachments = this.#ports.config.index_attachments ? attachmentsOf(report.bytes) : [];
     return {
       queueId: this.#queueId,
@@ -199,7 +205,9 @@ export class DsnDraft {
         reversePath: '',
         body: report.body,
         smtpUtf8: report.smtpUtf8,
-        recipients: [{ address: reversePath, domain, class: 'external', notify: NOTIFY.never }],
+        recipients: [
+          { address: reportAddress(reversePath), domain, class: 'external', notify: NOTIFY.never },
+        ],
       },
       trace: '',
       content,

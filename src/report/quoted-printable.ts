@@ -8,12 +8,19 @@ export function isAscii(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** What a 7bit part may hold (RFC 2045 §2.7, its line length apart): ASCII without NUL, CR and LF only together. */
+/** Octets of a line without its end (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1). */
+const MAX_LINE = 998;
+
+/** What a 7bit part may hold (RFC 2045 §2.7): ASCII without NUL, CR and LF only together, no line too long. */
 export function isSevenBitText(bytes: Uint8Array): boolean {
+  let column = 0;
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i] as number;
     if (byte === 0 || byte > 127 || byte === 0x0a) return false;
-    if (byte === 0x0d && bytes[++i] !== 0x0a) return false;
+    if (byte === 0x0d) {
+      if (bytes[++i] !== 0x0a) return false;
+      column = 0;
+    } else if (++column > MAX_LINE) return false;
   }
   return true;
 }

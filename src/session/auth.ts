@@ -10,17 +10,15 @@ import { challengeReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { decodeBase64 } from '../protocol/sasl/base64.ts';
 import { transmissionType } from '../protocol/trace.ts';
 import { authOffer, isSafeForAuth } from './rights.ts';
-import { createExchange, type Exchange, isServerFirst, type Step } from './sasl.ts';
+import { createExchange, type Exchange, isServerFirst, type MechanismName, type Step } from './sasl.ts';
 import type { Session } from './session.ts';
-import type { Mechanism } from './settings.ts';
 import { READY } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
 
 const NONCE_BYTES = 18;
-const PLUS = '-PLUS';
 
 interface AuthCommand {
-  mechanism: string;
+  mechanism: MechanismName;
   /** null: none was given. */
   initial: Buffer | null;
 }
@@ -57,18 +55,13 @@ function misplaced(session: SessionView): Reply | null {
 function parseAuth(session: SessionView, argument: string): AuthCommand | Reply {
   const [name = '', response, ...more] = argument.split(' ');
   if (!/^[A-Za-z0-9_-]{1,20}$/.test(name) || more.length > 0) return REPLY.authSyntax;
-  const mechanism = name.toUpperCase();
-  if (!isOffered(session, mechanism)) return REPLY.authMechanism;
+  const wanted = name.toUpperCase();
+  const mechanism = session.context.settings.mechanisms[authOffer(session)].find((one) => one === wanted);
+  if (mechanism === undefined) return REPLY.authMechanism;
   if (response === undefined) return { mechanism, initial: null };
   if (isServerFirst(mechanism)) return REPLY.authNoInitial;
   const initial = response === '=' ? Buffer.alloc(0) : response === '' ? null : decodeBase64(response);
   return initial === null ? REPLY.authMalformed : { mechanism, initial };
-}
-
-function isOffered(session: SessionView, mechanism: string): boolean {
-  if (mechanism.endsWith(PLUS) && authOffer(session) !== 'plus') return false;
-  const plain = mechanism.endsWith(PLUS) ? mechanism.slice(0, -PLUS.length) : mechanism;
-  return session.context.settings.mechanisms.includes(plain as Mechanism);
 }
 
 /** A line of the client within an exchange. */

@@ -32,6 +32,7 @@ export const data: Verb<true> = {
     const { state, context, connection } = session;
     if (state.phase !== 'envelope') return;
     session.reply(REPLY.startData);
+    book(session);
     context.port.expectData(connection, context.settings.textRules);
     session.readContent({ phase: 'data', transaction: state.transaction });
   },
@@ -63,10 +64,24 @@ export const bdat: Verb<Chunk> = {
     const { settings, port } = context;
     const before = state.phase === 'chunks' ? state.octets : 0;
     const rules = transaction.envelope.body === 'BINARYMIME' ? settings.binaryRules : settings.textRules;
+    book(session);
     port.expectChunk(connection, octets, last, rules);
-    session.readContent({ phase: 'chunk', transaction, octets: before + octets, chunkOctets: octets });
+    const sinceMs = state.phase === 'chunks' ? state.sinceMs : context.clock.nowMs;
+    session.readContent({
+      phase: 'chunk',
+      transaction,
+      octets: before + octets,
+      chunkOctets: octets,
+      sinceMs,
+    });
   },
 };
+
+/** The content that comes next is counted for this client. */
+function book({ policy, context, connection }: Session): void {
+  const { client, network, trusted } = policy.share.account;
+  context.port.account(connection, client, network, trusted);
+}
 
 /** Whether the chunk fits the dialog, and the state after it when it does not. */
 function judge(

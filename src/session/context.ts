@@ -10,8 +10,10 @@ import type { Quotas } from '../auth/quotas.ts';
 import type { Log } from '../base/log.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import type { Arena, Reactor } from '../native.ts';
+import type { ContentAccount } from '../policy/content-account.ts';
 import type { SessionPolicy } from '../policy/session-policy.ts';
 import type { DateCache } from '../protocol/date.ts';
+import type { Barrier } from './barrier.ts';
 import type { Logins } from './logins.ts';
 import type { SessionSettings } from './settings.ts';
 import type { ShardRouter } from './shard-router.ts';
@@ -35,6 +37,7 @@ export type SessionPort = Pick<
   | 'hold'
   | 'secure'
   | 'handshakes'
+  | 'account'
   | 'close'
 >;
 
@@ -46,6 +49,8 @@ export interface TurnClock {
 export interface SessionContext {
   readonly port: SessionPort;
   readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
+  /** What contents hold on the accounts of their clients. */
+  readonly contentAccount: ContentAccount;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
   /** Makes the queue ids of messages. */
@@ -58,6 +63,8 @@ export interface SessionContext {
   /** null where no listener has AUTH. */
   readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
+  /** Takes the errors of single dialogs. */
+  readonly barrier: Barrier;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
   /** For what comes between two turns, as an answer of DNS. */

@@ -3,9 +3,12 @@
  * delay. They are kept in order and served then; the reactor reads no more of them meanwhile.
  */
 import type { Answer } from '../policy/session-policy.ts';
-import type { Reply } from '../protocol/reply.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
 import { failureOf } from './failures.ts';
 import type { Session } from './session.ts';
+
+/** Of a line that waits, its text apart. */
+const LINE_BYTES = 100;
 
 interface Held {
   readonly lines: { text: string; flags: number }[];
@@ -13,6 +16,8 @@ interface Held {
   readonly onDeadline: (() => void) | null;
   /** The banner is not out yet: whoever speaks is early. */
   readonly greeting: boolean;
+  /** Of the lines, on the client's account. */
+  bytes: number;
 }
 
 export class Holding {
@@ -33,7 +38,7 @@ export class Holding {
    */
   begin(ms: number, onDeadline: (() => void) | null, greeting = false): void {
     const { context, connection } = this.#session;
-    this.#held = { lines: [], onDeadline, greeting };
+    this.#held = { lines: [], onDeadline, greeting, bytes: 0 };
     // Before the banner commands are read on: to see them now is what its delay is for.
     if (!greeting) this.#session.hold();
     context.port.deadline(connection, ms);
@@ -41,6 +46,7 @@ export class Holding {
 
   /** Ends it without serving anything. */
   end(): void {
+    this.#giveBack();
     this.#held = null;
   }
 
@@ -52,6 +58,12 @@ export class Holding {
       if (this.#isTooEarly(held)) return;
       this.#session.hold();
     }
+    const bytes = LINE_BYTES + text.length;
+    if (!this.#session.policy.share.takeEnvelope(bytes)) {
+      this.#session.reply(REPLY.tooMuchAhead.with(this.#session.context.settings.hostname));
+      return;
+    }
+    held.bytes += bytes;
     held.lines.push({ text, flags });
   }
 
@@ -67,6 +79,7 @@ export class Holding {
     const session = this.#session;
     const held = this.#held;
     if (held === null || session.state.phase === 'closed') return;
+    this.#giveBack();
     this.#held = null;
     act();
     // One that makes the session wait again keeps those behind it.
@@ -76,22 +89,35 @@ export class Holding {
     session.commandDeadline();
   }
 
+  #giveBack(): void {
+    const held = this.#held;
+    if (held !== null && held.bytes > 0) this.#session.policy.share.giveEnvelope(held.bytes);
+  }
+
   /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
   unless(answer: Answer, act: () => void): void {
     if (answer === null) act();
     else if (!(answer instanceof Promise)) this.#session.refuse(answer);
     else {
       this.begin(0, null);
-      void answer.then((verdict) => {
-        const { clock, now, port, submissions, logins } = this.#session.context;
-        clock.nowMs = now();
-        this.resume(() => this.unless(verdict, act));
-        // Between two turns nobody else sends what came of it.
-        submissions.flush();
-        logins.flush();
-        port.flush();
-      });
+      void answer.then(
+        (verdict) => this.#later(() => this.resume(() => this.unless(verdict, act))),
+        (error) =>
+          this.#later(() => {
+            throw error;
+          }),
+      );
     }
+  }
+
+  /** Between two turns nobody else sends what came of it. */
+  #later(work: () => void): void {
+    const { clock, now, port, submissions, logins, barrier } = this.#session.context;
+    clock.nowMs = now();
+    barrier.guard(this.#session, 'policy', work);
+    submissions.flush();
+    logins.flush();
+    port.flush();
   }
 
   /** A refusal for good went out: the policy may count it, and slow the client down. @param errors of the session. */

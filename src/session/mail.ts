@@ -3,7 +3,12 @@ import type { Envelope } from '../mail/envelope.ts';
 import { type MailCommand, parseMail } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { authMissing, quotaRefusal, senderRefusal, submitterOf } from './rights.ts';
-import type { Verb } from './verb.ts';
+import type { SessionView, Verb } from './verb.ts';
+
+/** Of an envelope in memory, its texts apart. */
+const ENVELOPE_BYTES = 600;
+/** A content begins with so much. */
+const LEAST_CONTENT_KIB = 4;
 
 export const mail: Verb<MailCommand> = {
   name: 'MAIL',
@@ -29,16 +34,25 @@ export const mail: Verb<MailCommand> = {
     return command;
   },
 
-  admit(session, { path }): Reply | null {
+  admit(session, { path, parameters }): Reply | null {
     const { settings, admission } = session.context;
     if (session.transactions >= settings.maxTransactions)
       return REPLY.tooManyTransactions.with(settings.hostname);
-    return senderRefusal(session, path) ?? quotaRefusal(session, 1, 0) ?? admission.transaction();
+    return (
+      senderRefusal(session, path) ??
+      quotaRefusal(session, 1, 0) ??
+      admission.transaction() ??
+      shareRefusal(session, parameters.size)
+    );
   },
 
   screen: ({ policy, client }, { path }) => policy.mail(path.address, path.domain, client.helo),
 
   apply(session, { path, parameters }) {
+    if (!session.policy.share.takeEnvelope(ENVELOPE_BYTES + session.lineBytes)) {
+      session.reply(REPLY.envelopesFull);
+      return;
+    }
     const { body, smtpUtf8, ret, envid } = parameters;
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };
     // The sender may have been named by anybody: what comes back to it is never a stranger's content.
@@ -55,3 +69,11 @@ export const mail: Verb<MailCommand> = {
     session.reply(REPLY.mailOk);
   },
 };
+
+/** What this client has open already leaves no room; nothing is reserved yet. @param sizeBytes as declared, 0: not. */
+function shareRefusal({ policy, context }: SessionView, sizeBytes: number): Reply | null {
+  const { share } = policy;
+  if (!share.fits('content', LEAST_CONTENT_KIB)) return REPLY.contentMemoryFull;
+  const spills = sizeBytes > context.settings.spillThresholdBytes;
+  return spills && !share.fits('spill', Math.ceil(sizeBytes / 1024)) ? REPLY.diskPressure : null;
+}

@@ -1,4 +1,5 @@
 /** RCPT (RFC 5321 §4.1.1.3): adds a recipient this relay may take mail for. */
+import { domainKey } from '../base/domain.ts';
 import { NOTIFY, type Recipient, strangersNotify } from '../mail/envelope.ts';
 import type { Path } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
@@ -7,6 +8,9 @@ import { quotaRefusal } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
+
+/** Of a recipient in memory, its texts apart. */
+const RECIPIENT_BYTES = 300;
 
 export const rcpt: Verb<RcptCommand> = {
   name: 'RCPT',
@@ -42,6 +46,10 @@ export const rcpt: Verb<RcptCommand> = {
     const { state } = session;
     if (state.phase !== 'envelope') return;
     const { address, domain } = placeOf(path, session);
+    if (!session.policy.share.takeEnvelope(RECIPIENT_BYTES + session.lineBytes)) {
+      session.reply(REPLY.envelopesFull);
+      return;
+    }
     if (isNew(state.transaction, address, domain)) {
       const recipient: Recipient = {
         address,
@@ -66,7 +74,7 @@ export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean
   const { relayPolicy, postmaster, settings } = context;
   // RFC 5321 §4.5.1: <postmaster> is taken from anyone, where there is anybody to give it to.
   if (postmaster.target !== null && postmaster.isOurs(path)) return true;
-  if (path.domain === '') return relayPolicy.isRelayDomain(settings.hostname.toLowerCase());
+  if (path.domain === '') return relayPolicy.isRelayDomain(domainKey(settings.hostname));
   return mayRelay || relayPolicy.isRelayDomain(path.domain);
 }
 
@@ -74,7 +82,7 @@ function placeOf(path: Path, { context }: Session): Pick<Path, 'address' | 'doma
   const { postmaster, settings } = context;
   if (postmaster.target !== null && postmaster.isOurs(path)) return postmaster.target;
   if (path.domain !== '') return path;
-  return { address: `${path.address}@${settings.hostname}`, domain: settings.hostname.toLowerCase() };
+  return { address: `${path.address}@${settings.hostname}`, domain: domainKey(settings.hostname) };
 }
 
 /** Mail of strangers to our own postmaster makes no report at all: what fails there is for the operator to mend. */

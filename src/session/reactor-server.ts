@@ -14,6 +14,11 @@ import { notSecured, secured } from './starttls.ts';
 const LISTENER = 0;
 const REMOTE_IP = 1;
 
+/** For the log of faults. */
+const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
+  Object.entries(EVENT).map(([name, number]) => [number, name]),
+);
+
 /** Buffer's own decoders without the look-up of an encoding's name; @types/node does not list them. */
 interface LineText {
   latin1Slice(start: number, end: number): string;
@@ -27,6 +32,8 @@ export class ReactorServer {
   readonly #now: () => number;
   /** By connection id. Ids are numbers below 2^31, not slots: an array over them would grow with every connection. */
   readonly #sessions = new Map<number, Session>();
+  /** Peers of connections that found no session, by connection id, until they are closed. */
+  readonly #orphans = new Map<number, string>();
   #drained: (() => void) | null = null;
 
   constructor(context: SessionContext, reactor: Reactor, now: () => number = Date.now) {
@@ -41,7 +48,7 @@ export class ReactorServer {
     return this.#sessions.size;
   }
 
-  /** Handles the events of one loop turn; never throws for anything a client does. */
+  /** Handles the events of one loop turn. An error in a dialog ends that dialog; only BrokenInvariant is thrown. */
   onTurn(count: number): void {
     this.#context.clock.nowMs = this.#now();
     const { events } = this.#reactor;
@@ -53,9 +60,15 @@ export class ReactorServer {
       if ((word & 0xff) === EVENT.opened) this.#opened(connection, a, b);
       else {
         const session = this.#sessions.get(connection);
-        // The reactor gives back the content of an event that nobody took.
-        if (session && (word & 0xff) === EVENT.content) events[at + 2] = NO_CONTENT;
-        if (session) this.#event(session, word, a, b);
+        if (session) {
+          // The reactor gives back the content of an event that nobody took.
+          if ((word & 0xff) === EVENT.content) events[at + 2] = NO_CONTENT;
+          try {
+            this.#event(session, word, a, b);
+          } catch (error) {
+            this.#context.barrier.ends(session, EVENT_NAMES[word & 0xff] ?? 'event', error);
+          }
+        } else if ((word & 0xff) === EVENT.closed) this.#orphanClosed(connection);
       }
     }
     this.#endTurn();
@@ -100,15 +113,30 @@ export class ReactorServer {
   #opened(connection: number, offset: number, length: number): void {
     const words = this.#text(offset, length, 0).split(' ');
     const facts = { address: words[REMOTE_IP] ?? '', listener: Number(words[LISTENER]) };
-    const session = new Session(this.#context, connection, facts);
+    const { barrier } = this.#context;
+    let session: Session;
+    try {
+      session = new Session(this.#context, connection, facts);
+    } catch (error) {
+      this.#orphans.set(connection, facts.address);
+      this.#reactor.close(connection, true);
+      barrier.report('', facts.address, 'opened', error);
+      return;
+    }
     this.#sessions.set(connection, session);
-    session.open();
+    barrier.guard(session, 'opened', () => session.open());
+  }
+
+  #orphanClosed(connection: number): void {
+    const peer = this.#orphans.get(connection);
+    if (peer !== undefined) this.#context.submissions.closedPeer(peer);
+    this.#orphans.delete(connection);
   }
 
   #closed(session: Session, reason: number, errno: number): void {
-    session.closed();
     this.#sessions.delete(session.connection);
     this.#context.submissions.closedPeer(session.peer);
+    session.closed();
     if (reason === CLOSE_REASON.error)
       this.#context.log.debug('session.connection-failed', { session: session.id, errno });
   }
@@ -126,8 +154,15 @@ export class ReactorServer {
   /** Answers the sessions that wait. @param pairs ticket, verdict, ticket, verdict … */
   verdicts(pairs: readonly number[]): void {
     this.#context.clock.nowMs = this.#now();
-    for (let i = 0; i + 1 < pairs.length; i += 2)
-      this.#context.submissions.claim(pairs[i] as number)?.verdict(pairs[i + 1] as number);
+    for (let i = 0; i + 1 < pairs.length; i += 2) {
+      const session = this.#context.submissions.claim(pairs[i] as number);
+      if (session === undefined) continue;
+      try {
+        session.verdict(pairs[i + 1] as number);
+      } catch (error) {
+        this.#context.barrier.ends(session, 'verdict', error);
+      }
+    }
     this.#reactor.flush();
   }
 
@@ -135,7 +170,8 @@ export class ReactorServer {
   login(answer: AuthAnswer): void {
     this.#context.clock.nowMs = this.#now();
     const session = this.#context.logins.claim(answer.id);
-    if (session !== undefined) loginAnswered(session, answer);
+    if (session !== undefined)
+      this.#context.barrier.guard(session, 'login', () => loginAnswered(session, answer));
     this.#reactor.flush();
     this.#endTurn();
   }
@@ -144,7 +180,8 @@ export class ReactorServer {
   drain(drained: () => void): void {
     this.#context.clock.nowMs = this.#now();
     this.#drained = drained;
-    for (const session of this.#sessions.values()) session.drain();
+    for (const session of this.#sessions.values())
+      this.#context.barrier.guard(session, 'drain', () => session.drain());
     this.#reactor.flush();
     this.#endTurn();
   }

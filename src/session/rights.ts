@@ -1,6 +1,7 @@
 /** What a session may, by who authenticated in it: whether AUTH is needed or offered, sender addresses, quotas. */
 import type { User } from '../auth/auth.ts';
 import type { QuotaRefusal } from '../auth/quotas.ts';
+import { domainOf } from '../base/domain.ts';
 import { type Path, parseMailbox } from '../protocol/address.ts';
 import type { MailParameters } from '../protocol/parameters.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
@@ -23,7 +24,9 @@ export function isSafeForAuth({ secure, client, context }: SessionView): boolean
 export function authOffer(session: SessionView): AuthOffer {
   if (session.listener.auth === 'off' || !isSafeForAuth(session)) return 'none';
   const { mechanisms } = session.context.settings;
-  return session.channelBindings.length > 0 && mechanisms.includes('SCRAM-SHA-256') ? 'plus' : 'auth';
+  return session.channelBindings.length > 0 && mechanisms.plus.length > mechanisms.auth.length
+    ? 'plus'
+    : 'auth';
 }
 
 /** null, or the refusal of a reverse-path that is not the user's. */
@@ -57,10 +60,10 @@ function isOwnSender({ name, rules }: User, { address, domain }: Path): boolean 
 
 const localOf = (address: string): string => address.slice(0, address.lastIndexOf('@'));
 
-/** Domains compare without case, local parts with (RFC 5321 §2.4). @param domain of the address, in lower case. */
+/** Domains compare without case, local parts with (RFC 5321 §2.4). @param domain of the address, in its form. */
 function isSame(own: string, address: string, domain: string): boolean {
   const at = own.lastIndexOf('@');
-  return at >= 0 && own.slice(at + 1).toLowerCase() === domain && own.slice(0, at) === localOf(address);
+  return at >= 0 && domainOf(own) === domain && own.slice(0, at) === localOf(address);
 }
 
 /** null, or the refusal when so many messages and recipients more are over the user's quotas. Counts nothing. */

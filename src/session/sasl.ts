@@ -15,6 +15,7 @@ import {
   proveClient,
   serverFirst,
 } from '../protocol/sasl/scram.ts';
+import type { Mechanism } from './settings.ts';
 
 export type Step =
   /** Say this and wait for the response. */
@@ -47,25 +48,47 @@ export interface ExchangePorts {
 const MALFORMED: Step = { kind: 'malformed' };
 const REJECTED: Step = { kind: 'rejected' };
 
-/** Whether the mechanism speaks first, so that an initial response has no place (RFC 4954 §4). */
-export function isServerFirst(mechanism: string): boolean {
-  return mechanism === 'CRAM-MD5';
+interface Implemented {
+  /** The one of the configuration that brings it; -PLUS comes with its mechanism. */
+  readonly of: Mechanism;
+  /** Needs something to be bound to. */
+  readonly plus?: true;
+  /** The mechanism speaks first, so that an initial response has no place (RFC 4954 §4). */
+  readonly serverFirst?: true;
+  create(ports: ExchangePorts): Exchange;
 }
 
-export function createExchange(mechanism: string, ports: ExchangePorts): Exchange {
-  switch (mechanism) {
-    case 'PLAIN':
-      return new PlainExchange();
-    case 'LOGIN':
-      return new LoginExchange();
-    case 'CRAM-MD5':
-      return new CramExchange(ports);
-    case 'SCRAM-SHA-256':
-    case 'SCRAM-SHA-256-PLUS':
-      return new ScramExchange(mechanism, ports);
-    default:
-      throw new Error(`${mechanism} is no mechanism of ours`);
-  }
+/** What is implemented, best first where one comes in two forms: what is offered, and what is taken, is looked up here. */
+const IMPLEMENTED = {
+  PLAIN: { of: 'PLAIN', create: () => new PlainExchange() },
+  LOGIN: { of: 'LOGIN', create: () => new LoginExchange() },
+  'CRAM-MD5': { of: 'CRAM-MD5', serverFirst: true, create: (ports) => new CramExchange(ports) },
+  'SCRAM-SHA-256-PLUS': {
+    of: 'SCRAM-SHA-256',
+    plus: true,
+    create: (ports) => new ScramExchange('SCRAM-SHA-256-PLUS', ports),
+  },
+  'SCRAM-SHA-256': { of: 'SCRAM-SHA-256', create: (ports) => new ScramExchange('SCRAM-SHA-256', ports) },
+} as const satisfies Record<string, Implemented>;
+
+export type MechanismName = keyof typeof IMPLEMENTED;
+const NAMES = Object.keys(IMPLEMENTED) as MechanismName[];
+const rowOf = (name: MechanismName): Implemented => IMPLEMENTED[name];
+
+/** Names of what these mechanisms of the configuration offer, in their order. @param plus with channel binding. */
+export function namesOf(mechanisms: readonly Mechanism[], plus: boolean): MechanismName[] {
+  return mechanisms.flatMap((one) =>
+    NAMES.filter((name) => rowOf(name).of === one && (plus || rowOf(name).plus !== true)),
+  );
+}
+
+/** Whether the mechanism speaks first, so that an initial response has no place (RFC 4954 §4). */
+export function isServerFirst(mechanism: MechanismName): boolean {
+  return rowOf(mechanism).serverFirst === true;
+}
+
+export function createExchange(mechanism: MechanismName, ports: ExchangePorts): Exchange {
+  return rowOf(mechanism).create(ports);
 }
 
 function byAnswer(result: AuthResult): Step {

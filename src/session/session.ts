@@ -5,24 +5,22 @@
  */
 import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
-import { CONTENT_STATE, LINE_FLAG, NO_CONTENT, TLS_VERIFY } from '../native.ts';
+import { LINE_FLAG, TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
-import { addTold, type Told } from '../protocol/xclient.ts';
+import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
 import { exchangeLine, finish } from './auth.ts';
-import { contentRefusal } from './content-refusal.ts';
+import { chunkRead, commandTimeMs } from './chunk.ts';
+import { Completion } from './completion.ts';
 import type { SessionContext } from './context.ts';
 import { Holding } from './holding.ts';
-import { messageOf } from './message-of.ts';
-import { VERDICT } from './messages.ts';
 import { logRefusal } from './refusal-log.ts';
-import { admitMessage, giveQuotaBack } from './rights.ts';
 import type { ListenerFacts } from './settings.ts';
 import { abandonTls, lacksTls } from './starttls.ts';
-import type { SessionState, Transaction } from './state.ts';
+import type { SessionState } from './state.ts';
 import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
 import type { Verb } from './verb.ts';
 
@@ -34,8 +32,6 @@ const BDAT = verbCode('BDAT');
 const AUTH = verbCode('AUTH');
 const STARTTLS = verbCode('STARTTLS');
 
-/** How soon to look again when a commit is done but its verdict still on the way. */
-const VERDICT_IN_FLIGHT_MS = 50;
 /** Lines that may come behind one that waits for an answer; the reactor stops reading at once, but not in mid-turn. */
 const MAX_EARLY_LINES = 100;
 
@@ -66,14 +62,16 @@ export class Session {
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;
+  /** Of the command being served, as its text lies in memory. */
+  lineBytes = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
-  /** What XFORWARD said about the next message. */
-  #forwarded: Told | null = null;
+  /** Content that is complete, and what XFORWARD said about the next message. */
+  readonly completion: Completion = new Completion(this);
   /** Commands since the last that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
@@ -117,7 +115,7 @@ export class Session {
 
   /** XFORWARD: whom the next message is from, for the records. */
   forward(told: Told): void {
-    this.#forwarded = addTold(this.#forwarded, told);
+    this.completion.forward(told);
     this.reply(REPLY.ok);
   }
 
@@ -149,6 +147,7 @@ export class Session {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
     }
+    this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
     const code = verbCode(text);
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
     if (state.phase === 'exchange') {
@@ -263,37 +262,25 @@ export class Session {
    */
   content(content: number, flags: number, detail: number): void {
     const state = this.state;
+    this.completion.take(content);
     switch (state.phase) {
       case 'data':
       case 'chunk':
-        this.#complete(state.transaction, content, flags, detail);
+        this.completion.complete(state.transaction, flags, detail);
         return;
       case 'discard':
-        this.#release(content);
+        this.completion.putDown();
         this.reply(state.reply);
-        this.#proceed(state.next);
+        this.proceed(state.next);
         return;
       default:
-        this.#release(content);
+        this.completion.putDown();
     }
   }
 
   /** A BDAT chunk that is not the last was read. */
   chunk(flags: number, detail: number): void {
-    const state = this.state;
-    if (state.phase !== 'chunk') return;
-    const { transaction, octets, chunkOctets } = state;
-    const refusal = contentRefusal(this.context.settings, transaction.envelope.body, flags, detail);
-    if (refusal === null) {
-      if (chunkOctets > 0) this.movedOn();
-      this.reply(REPLY.chunkOk.with(chunkOctets));
-      this.#proceed({ phase: 'chunks', transaction, octets });
-      return;
-    }
-    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
-    this.context.port.dropContent(this.connection);
-    this.reply(refusal);
-    this.#proceed(READY);
+    if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }
 
   /** The deadline passed, or content came too slowly. @param partBytes read of a line whose end has not come. */
@@ -305,7 +292,7 @@ export class Session {
       return;
     }
     if (state.phase === 'waiting') {
-      this.#withdraw(state);
+      this.completion.withdraw(state);
       return;
     }
     if (state.phase === 'penance') finish(this, state.reply);
@@ -316,27 +303,40 @@ export class Session {
   /** The main thread says what became of the message this session waits with. */
   verdict(verdict: number): void {
     const { state } = this;
-    if (state.phase !== 'waiting') return;
-    this.context.arena.release(state.content);
-    if (verdict === VERDICT.committed) this.reply(REPLY.queued.with(state.queueId));
-    else {
-      giveQuotaBack(this, state.recipients);
-      this.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
-    }
-    this.#proceed(READY);
+    if (state.phase === 'waiting') this.completion.verdict(state, verdict);
   }
 
   /** The connection is gone. A message whose verdict was awaited stays with the relay: the client may have read our 250. */
   closed(): void {
-    const { state } = this;
-    if (state.phase === 'waiting') {
-      this.context.submissions.forget(state.ticket);
-      this.context.arena.release(state.content);
+    try {
+      this.#letGo();
+    } finally {
+      this.policy.closed();
+      this.context.transcript?.closed(this.id);
     }
+  }
+
+  /**
+   * An error of ours came up in this dialog: it ends here and gives back what it holds. A message whose verdict was awaited
+   * stays with the relay, as when the client hangs up.
+   */
+  breakOff(): void {
+    const { context, connection } = this;
+    const { phase } = this.state;
+    this.holding.end();
+    this.#early.length = 0;
+    this.#letGo();
+    const mute = phase === 'closed' || phase === 'securing';
+    if (!mute) this.#send(REPLY.internalError.with(context.settings.hostname));
+    context.port.close(connection, mute);
+  }
+
+  /** Ends the state and gives back what belongs to it. */
+  #letGo(): void {
+    const { state } = this;
     this.#forgetLogin();
     this.state = CLOSED;
-    this.policy.closed();
-    this.context.transcript?.closed(this.id);
+    this.completion.letGo(state);
   }
 
   /** Drain: a session without a transaction ends now, another after its transaction. */
@@ -395,7 +395,8 @@ export class Session {
   /** Forgets the transaction, as RSET, HELO and EHLO do. */
   reset(): void {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
-    this.#forwarded = null;
+    this.policy.share.endEnvelope();
+    this.completion.forget();
     this.state = READY;
   }
 
@@ -405,66 +406,18 @@ export class Session {
     this.#setDeadline(this.context.settings.dataTimeoutMs);
   }
 
-  #complete(transaction: Transaction, content: number, flags: number, detail: number): void {
-    const { settings, port, submissions, arena } = this.context;
-    this.movedOn();
-    const refusal =
-      contentRefusal(settings, transaction.envelope.body, flags, detail) ??
-      (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
-      admitMessage(this, transaction.envelope.recipients.length);
-    if (refusal !== null) {
-      this.#release(content);
-      this.reply(refusal);
-      this.#proceed(READY);
-      return;
-    }
-    const message = messageOf(this, transaction, content, this.#forwarded);
-    this.#forwarded = null;
-    if (!settings.durableFirst) {
-      submissions.add(message);
-      this.reply(REPLY.inMemory.with(message.queueId));
-      this.#proceed(READY);
-      return;
-    }
-    // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
-    // withdrawal would hit that one.
-    arena.retain(content);
-    const ticket = submissions.addAwaited(message, this);
-    const recipients = transaction.envelope.recipients.length;
-    this.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
-    port.deadline(this.connection, settings.persistWaitMs);
-  }
-
-  /**
-   * The wait for the commit ran out. Either the message is withdrawn before the writer took it, or it is marked
-   * abandoned so that the main thread withdraws its rows; when neither is possible the commit is done and its verdict on
-   * the way, and saying 451 would be a lie.
-   */
-  #withdraw({ ticket, content, recipients }: Extract<SessionState, { phase: 'waiting' }>): void {
-    const { arena, submissions, port } = this.context;
-    const { waiting, withdrawn, committing, abandoned } = CONTENT_STATE;
-    if (!arena.moveState(content, waiting, withdrawn) && !arena.moveState(content, committing, abandoned)) {
-      port.deadline(this.connection, VERDICT_IN_FLIGHT_MS);
-      return;
-    }
-    submissions.forget(ticket);
-    arena.release(content);
-    giveQuotaBack(this, recipients);
-    this.reply(REPLY.persistTimeout);
-    this.#proceed(READY);
-  }
-
   /** Goes on with command lines after content, unless the reply just given closed the connection. */
-  #proceed(next: SessionState): void {
+  proceed(next: SessionState): void {
     if (this.state.phase === 'closed') return;
     this.state = next;
+    if (next === READY) this.policy.share.endEnvelope();
     if (next === READY && this.context.admission.draining()) {
       this.shutDown();
       return;
     }
     this.#reading = true;
     this.context.port.expectLines(this.connection);
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.commandDeadline();
   }
 
   /** Commands can come now. */
@@ -472,13 +425,9 @@ export class Session {
     return isReadingLines(this.state);
   }
 
-  #release(content: number): void {
-    if (content !== NO_CONTENT) this.context.arena.release(content);
-  }
-
   /** For the next command. */
   commandDeadline(): void {
-    this.#setDeadline(this.context.settings.commandTimeoutMs);
+    this.#setDeadline(commandTimeMs(this));
   }
 
   #setDeadline(ms: number): void {
@@ -489,7 +438,7 @@ export class Session {
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.#setDeadline(ms);
+    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.commandDeadline();
   }
 }
 

@@ -4,6 +4,7 @@ import type { Config } from '../config/schema.ts';
 import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
+import { type MechanismName, namesOf } from './sasl.ts';
 
 export type Mechanism = (typeof MECHANISMS)[number];
 /** Nothing; the mechanisms; those that need channel binding too. */
@@ -31,17 +32,20 @@ export interface SessionSettings {
   /** By number of the listener. */
   readonly listeners: readonly ListenerFacts[];
   readonly handshakeTimeoutMs: number;
+  readonly handshakeSilenceMs: number;
   readonly maxHandshakes: number;
   /** Of client certificates that are taken whoever vouches for them. */
   readonly clientFingerprints: ReadonlySet<string>;
-  /** Offered, in this order; without -PLUS. */
-  readonly mechanisms: readonly Mechanism[];
+  /** Names AUTH takes, by what is offered on the connection; EHLO lists the same, in this order. */
+  readonly mechanisms: Readonly<Record<AuthOffer, readonly MechanismName[]>>;
   readonly authWithoutTls: boolean;
   readonly maxAuthAttempts: number;
   readonly authFailureDelayMs: number;
   /** Longest command line without CRLF; the reactor lets longer ones of AUTH pass. */
   readonly maxLineBytes: number;
   readonly maxMessageSize: number;
+  /** Longer content lies in a file. */
+  readonly spillThresholdBytes: number;
   readonly maxRecipients: number;
   readonly maxTransactions: number;
   readonly maxErrors: number;
@@ -66,7 +70,7 @@ export interface SessionSettings {
 export function settingsOf(config: Config): SessionSettings {
   const { smtp, hostname, tls } = config;
   const maxBytes = config.max_message_size;
-  const mechanisms = servable(config);
+  const mechanisms = mechanismsOf(config);
   const keywords = [
     'PIPELINING',
     `SIZE ${maxBytes}`,
@@ -91,6 +95,7 @@ export function settingsOf(config: Config): SessionSettings {
       verify: VERIFY[client_certificate],
     })),
     handshakeTimeoutMs: tls.handshake_timeout_ms,
+    handshakeSilenceMs: Math.min(tls.handshake_silence_ms, tls.handshake_timeout_ms),
     maxHandshakes: tls.max_handshakes,
     clientFingerprints: new Set(tls.client_fingerprints),
     mechanisms,
@@ -99,6 +104,7 @@ export function settingsOf(config: Config): SessionSettings {
     authFailureDelayMs: config.auth.failure_delay_ms,
     maxLineBytes: smtp.max_command_line_bytes - 2,
     maxMessageSize: maxBytes,
+    spillThresholdBytes: config.spill_threshold_bytes,
     maxRecipients: smtp.max_recipients,
     maxTransactions: smtp.max_transactions,
     maxErrors: smtp.max_errors,
@@ -126,13 +132,20 @@ export function settingsOf(config: Config): SessionSettings {
 function ehloReplies(
   hostname: string,
   keywords: readonly string[],
-  mechanisms: readonly Mechanism[],
+  mechanisms: SessionSettings['mechanisms'],
 ): Record<AuthOffer, Reply> {
+  const withAuth = (names: readonly string[]) =>
+    ehloReply(hostname, [...keywords, `AUTH ${names.join(' ')}`]);
   return {
     none: ehloReply(hostname, keywords),
-    auth: ehloReply(hostname, [...keywords, `AUTH ${mechanisms.join(' ')}`]),
-    plus: ehloReply(hostname, [...keywords, `AUTH ${withPlus(mechanisms).join(' ')}`]),
+    auth: withAuth(mechanisms.auth),
+    plus: withAuth(mechanisms.plus),
   };
+}
+
+function mechanismsOf(config: Config): SessionSettings['mechanisms'] {
+  const servables = servable(config);
+  return { none: [], auth: namesOf(servables, false), plus: namesOf(servables, true) };
 }
 
 /** Whether any listener offers AUTH. */
@@ -150,8 +163,4 @@ export function lineLimitBytes(config: Config): number {
 function servable({ auth }: Config): Mechanism[] {
   const knowsSecrets = auth.backends.some(({ type }) => type !== 'pam' && type !== 'http');
   return auth.mechanisms.filter((one) => knowsSecrets || one === 'PLAIN' || one === 'LOGIN');
-}
-
-function withPlus(mechanisms: readonly Mechanism[]): string[] {
-  return mechanisms.flatMap((one) => (one === 'SCRAM-SHA-256' ? ['SCRAM-SHA-256-PLUS', one] : [one]));
 }

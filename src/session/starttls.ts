@@ -22,9 +22,10 @@ export const startTls: Verb<true> = {
     return session.state.phase === 'new' ? REPLY.helloFirst : true;
   },
 
-  admit({ context }): Reply | null {
+  admit({ context, policy }): Reply | null {
     const { tlsSlot, settings, port } = context;
-    return tlsSlot < 0 || port.handshakes() >= settings.maxHandshakes ? REPLY.tlsUnavailable : null;
+    const full = port.handshakes() >= settings.maxHandshakes || !policy.share.fits('handshakes', 1);
+    return tlsSlot < 0 || full ? REPLY.tlsUnavailable : null;
   },
 
   apply(session) {
@@ -47,14 +48,20 @@ export function offersStartTls({ listener, secure, context }: SessionView): bool
 /** Begins the handshake once what was said is out. */
 export function beginTls(session: Session): void {
   const { context, connection, listener } = session;
+  const { port, settings } = context;
   session.state = SECURING;
-  context.port.secure(connection, context.tlsSlot, listener.verify, '', '');
-  context.port.deadline(connection, context.settings.handshakeTimeoutMs);
+  if (!session.policy.share.take('handshakes', 1)) {
+    abandonTls(session, 'too many handshakes of this client');
+    return;
+  }
+  port.secure(connection, context.tlsSlot, listener.verify, '', '', '', settings.handshakeSilenceMs);
+  port.deadline(connection, settings.handshakeTimeoutMs);
 }
 
 /** TLS stands (RFC 3207 §4.2). */
 export function secured(session: Session, facts: TlsFacts): void {
   if (session.state.phase !== 'securing') return;
+  session.policy.share.give('handshakes', 1);
   const { settings, relayPolicy } = session.context;
   const { version, cipher, fingerprint, verifyError, bindings } = facts;
   const verified = fingerprint !== '' && (verifyError === 0 || settings.clientFingerprints.has(fingerprint));
@@ -76,6 +83,7 @@ export function secured(session: Session, facts: TlsFacts): void {
 export function notSecured(session: Session, reason: string): void {
   if (session.state.phase !== 'securing') return;
   session.state = CLOSED;
+  session.policy.share.give('handshakes', 1);
   const { id, client, context } = session;
   context.log.info('session.tls-failed', { session: id, client: client.address, reason });
 }

@@ -26,9 +26,18 @@ export type SessionState =
       readonly transaction: Transaction;
       readonly octets: number;
       readonly chunkOctets: number;
+      /** When the first chunk began. */
+      readonly sinceMs: number;
     }
   /** Between two BDAT chunks. */
-  | { readonly phase: 'chunks'; readonly transaction: Transaction; readonly octets: number }
+  | {
+      readonly phase: 'chunks';
+      readonly transaction: Transaction;
+      readonly octets: number;
+      readonly sinceMs: number;
+      /** The next chunk has to come until then, whatever else is said. */
+      readonly untilMs: number;
+    }
   /** A refused BDAT chunk follows; it is read to stay in step, then answered with `reply`. */
   | { readonly phase: 'discard'; readonly reply: Reply; readonly next: SessionState }
   /** Content complete, verdict awaited. The session holds one reference on `content`. */

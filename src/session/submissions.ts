@@ -25,17 +25,27 @@ export class Submissions {
 
   /** Sends the message with the turn's batch. The session's reference on the content goes along. */
   add(message: Message): void {
-    writeMessage(this.#messages, message);
-    this.#tickets.push(NO_TICKET);
+    this.#write(message, NO_TICKET);
   }
 
   /** The same for a message whose verdict the session awaits. Returns the ticket, never used again. */
   addAwaited(message: Message, session: Session): number {
     const ticket = this.#nextTicket++;
+    this.#write(message, ticket);
     this.#waiting.set(ticket, session);
-    writeMessage(this.#messages, message);
-    this.#tickets.push(ticket);
     return ticket;
+  }
+
+  /** The whole message or nothing of it: those of other sessions lie before and behind. */
+  #write(message: Message, ticket: number): void {
+    const { length } = this.#messages;
+    try {
+      writeMessage(this.#messages, message);
+    } catch (error) {
+      this.#messages.length = length;
+      throw error;
+    }
+    this.#tickets.push(ticket);
   }
 
   /** Asks which shard this user's mail goes to. */

@@ -16,11 +16,13 @@ import type { Config } from '../config/schema.ts';
 import { sessionLog } from '../flood-log.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
+import { ContentAccount } from '../policy/content-account.ts';
 import { ConnectionGate } from '../policy/gate.ts';
 import { openPolicyMemory } from '../policy/host-memory.ts';
 import { Policy } from '../policy/policy.ts';
 import { SessionPolicy } from '../policy/session-policy.ts';
 import { DateCache } from '../protocol/date.ts';
+import { Barrier } from './barrier.ts';
 import type { SessionContext } from './context.ts';
 import { Logins } from './logins.ts';
 import type { FromSession, SessionThreadStart, ToSession } from './messages.ts';
@@ -58,12 +60,14 @@ const reactor = createReactor({
   maxLineBytes: lineLimitBytes(config) - 2,
   holdAfterVerbs: true,
   maxHandshakes: config.tls.max_handshakes,
+  accounts: memory.accounts.region,
   onTurn: (count) => onTurn(count),
 });
 
 const context: SessionContext = {
   port: reactor,
   arena,
+  contentAccount: new ContentAccount(memory.accounts, arena),
   clock,
   now: Date.now,
   queueIds,
@@ -81,6 +85,7 @@ const context: SessionContext = {
   logins: new Logins(post),
   quotas: hasAuth(config) ? openQuotas(config.auth.path, config.auth.max_quota_users) : null,
   log: clientsLog,
+  barrier: new Barrier(gauges, clientsLog),
   tlsSlot: start.tls.server,
   ...reloadable(config),
 };
@@ -102,6 +107,9 @@ function reloadable(
     transcript: from.log.transcripts ? new Transcript(log) : null,
   };
 }
+
+// What a dialog awaits takes its rejection there; this is one that nobody waits for, as a question to DNS on the side.
+process.on('unhandledRejection', (error) => context.barrier.report('', '', 'promise', error));
 
 main.on('message', (message: ToSession) => {
   switch (message.type) {

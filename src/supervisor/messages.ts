@@ -9,7 +9,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 
@@ -24,8 +24,8 @@ export interface ProcessStart {
   eventsDir: string;
   /** Sockets of all processes, by the descriptors they have in the relay process; -1 when it does not accept. */
   sockets: GivenSocket[];
-  /** Memory of the connection counts of all processes; what the policy shares lies behind it, from `bytes` on. */
-  counts: { fd: number; bytes: number };
+  /** Descriptor of what the policy shares over all processes. */
+  memory: number;
   /** What session tickets are encrypted with. */
   tlsSecret: Uint8Array;
 }

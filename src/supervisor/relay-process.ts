@@ -11,7 +11,7 @@ import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
-import { policySizes } from '../policy/host-memory.ts';
+import { openPolicyMemory, policySizes } from '../policy/host-memory.ts';
 import { type Relay, startRelay } from '../relay.ts';
 import { version } from '../version.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
@@ -38,6 +38,8 @@ class RelayProcess {
   async run(): Promise<void> {
     const { process: number, processes, accepts, eventsDir, sockets } = this.#start;
     const config = processConfig(this.#start.config, number, processes);
+    // The descriptor stays open: the threads map it too.
+    const policy = { fd: this.#start.memory, sizes: policySizes(config, processes), process: number };
     try {
       const file = queueFile(config);
       // The operator may have put it outside data_dir.
@@ -52,13 +54,10 @@ class RelayProcess {
           eventsDir,
           sockets,
           tlsSecret: this.#start.tlsSecret,
-          counts: accepts ? this.#sharedCounts() : new LocalCounts(),
-          policy: {
-            fd: this.#start.counts.fd,
-            offset: this.#start.counts.bytes,
-            sizes: policySizes(config, processes),
-            process: number,
-          },
+          counts: accepts
+            ? new SharedCounts(openPolicyMemory(policy, mapSharedMemory).accounts)
+            : new LocalCounts(),
+          policy,
           accepts,
         },
       });
@@ -70,13 +69,6 @@ class RelayProcess {
     send({ type: 'ready', addresses: this.#relay.addresses });
     if (this.#drainWhenReady) this.drain();
     else if (!accepts) await this.#endWhenEmpty(this.#relay);
-  }
-
-  #sharedCounts(): SharedCounts {
-    const { counts, process: number } = this.#start;
-    // The descriptor stays open: the threads map it too.
-    const memory = mapSharedMemory(counts.fd, counts.bytes);
-    return new SharedCounts(memory, number);
   }
 
   take(message: Exclude<ToProcess, { type: 'start' }>): void {

@@ -38,8 +38,8 @@ export interface SupervisorOptions {
   leftovers: readonly number[];
   /** Of all processes, by our descriptors. */
   sockets: readonly GivenSocket[];
-  /** Shared memory of the connection counts. */
-  counts: { fd: number; bytes: number };
+  /** Descriptor of what the policy shares over all processes. */
+  memory: number;
   log: Log;
   rollup: Rollup;
   /** Starts a relay process; its descriptors from 4 on are `fds` in order. */
@@ -164,8 +164,8 @@ export class Supervisor {
   }
 
   #child(process: number, accepts: boolean): Child {
-    const { log, now, timeOfDay, setTimer, sockets, counts, fork, clearCounts } = this.#options;
-    const inherited = accepts ? [counts.fd, ...sockets.map(({ fd }) => fd)] : [];
+    const { log, now, timeOfDay, setTimer, sockets, memory, fork, clearCounts } = this.#options;
+    const inherited = accepts ? [memory, ...sockets.map(({ fd }) => fd)] : [];
     return new Child(process, accepts, {
       log,
       now,
@@ -192,7 +192,7 @@ export class Supervisor {
   }
 
   #start(process: number, accepts: boolean): ProcessStart {
-    const { configPath, processes, sockets, counts } = this.#options;
+    const { configPath, processes, sockets } = this.#options;
     this.#given.set(process, this.#config);
     return {
       config: this.#config,
@@ -202,7 +202,7 @@ export class Supervisor {
       accepts,
       eventsDir: join(this.#config.data_dir, 'events'),
       sockets: sockets.map((socket, i) => ({ ...socket, fd: accepts ? FIRST_FD + 1 + i : -1 })),
-      counts: { fd: FIRST_FD, bytes: counts.bytes },
+      memory: FIRST_FD,
       tlsSecret: this.#tlsSecret,
     };
   }

@@ -287,6 +287,27 @@ test('more logins than may wait are turned away at once', async () => {
   await Promise.all(waiting);
 });
 
+test('one client’s guesses take turns with others; names and passwords beyond any bound are not hashed', async () => {
+  const answers = await httpAnswers();
+  answers.next = { status: 200, body: '{"ok":false}', delayMs: 20 };
+  const one = start({ backends: [{ type: 'http', url: answers.url }], max_pending: 400 });
+  const from = (client: string, username: string, password = 'p'): Promise<string> =>
+    resultOf(one.answer({ id: 1, credentials: { kind: 'password', username, password }, client }));
+  const order: string[] = [];
+  const guesses = Array.from({ length: 300 }, (_, i) =>
+    from('198.51.100.1', `u${i}`).then((result) => void (result === 'rejected' && order.push('guess'))),
+  );
+  const honest = from('192.0.2.9', 'a').then(() => void order.push('honest'));
+  await honest;
+  assert.ok(order.length < 40, `${order.length} guesses went before`);
+  await Promise.all(guesses);
+  assert.ok(order.length < 130, 'a quarter of those that may wait');
+  const asked = answers.asked.length;
+  assert.equal(await from('192.0.2.9', 'a', 'x'.repeat(1025)), 'rejected');
+  assert.equal(await from('192.0.2.9', 'x'.repeat(1025)), 'rejected');
+  assert.equal(answers.asked.length, asked, 'nobody was asked');
+});
+
 test('a reload takes other users, and forgets logins', async () => {
   const one = start({ backends: [memory({ username: 'a', password: 'p' })] });
   assert.equal(await resultOf(login(one, 'a', 'p')), 'accepted');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CalmLog } from '../../src/base/calm-log.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { loginLog, sessionLog } from '../../src/flood-log.ts';
+import { faultsTo, loginLog, sessionLog } from '../../src/flood-log.ts';
 
 type Line = [event: string, fields: Record<string, unknown> | undefined];
 
@@ -62,13 +62,24 @@ test('when the flood goes on, what was left out comes before the next lines; not
   assert.ok(told.length <= 6, `${told.length} lines about the rest`);
 });
 
-test('lines of another level pass; each event that clients cause has its bound', () => {
+test('debug lines pass, every other level has the bound; so has each event that clients cause', () => {
   const seen: string[] = [];
   const note = (event: string): void => void seen.push(event);
   const all = { debug: note, info: note, warn: note, error: note };
   const log = new CalmLog(all, [CALMED]);
-  for (const level of ['debug', 'warn', 'error'] as const) for (let i = 0; i < 5; i++) log[level]('a.hit');
-  assert.equal(seen.length, 15);
+  for (let i = 0; i < 5; i++) log.debug('a.hit');
+  assert.equal(seen.length, 5);
+  for (const level of ['info', 'warn', 'error'] as const) for (let i = 0; i < 5; i++) log[level]('a.hit');
+  assert.ok(seen.length < 20);
+  const sessions = sessionLog(all);
+  for (const [event, flood] of [
+    ['session.fault', () => sessions.error('session.fault', {})],
+    ['delivery.fault', faultsTo(all)],
+  ] as const) {
+    seen.length = 0;
+    for (let i = 0; i < 1000; i++) flood({});
+    assert.ok(seen.length >= 5 && seen.length <= 20, `${event}: ${seen.length}`);
+  }
   for (const [event, flood] of [
     ['policy.hit', sessionLog(all)],
     ['session.refused', sessionLog(all)],

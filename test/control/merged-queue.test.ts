@@ -153,9 +153,13 @@ test('processes that share Redis are summed up; one that cannot use it says why'
   const down = { ...up, up: false, sinceMs: 9, lastError: 'gone', processes: 2, outages: 1 };
   assert.deepEqual(
     mergeSchedulerStats([
-      { ...none, cluster: up },
-      { ...none, cluster: down },
+      { ...none, faults: { sessions: 1, deliveries: 2 }, cluster: up },
+      { ...none, faults: { sessions: 0, deliveries: 3 }, cluster: down },
     ]),
-    { ...none, cluster: { ...down, processes: 3, announced: 10, taken: 4, outages: 1 } },
+    {
+      ...none,
+      faults: { sessions: 1, deliveries: 5 },
+      cluster: { ...down, processes: 3, announced: 10, taken: 4, outages: 1 },
+    },
   );
 });

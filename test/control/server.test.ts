@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -49,6 +49,42 @@ test('a socket left by a dead relay is replaced', async (t) => {
   const again = await ControlServer.start({ path, target: new FakeQueue(), log: silentLog });
   assert.ok((await ControlClient.connect(path)) !== null);
   await again.close();
+});
+
+test('idle connections and halves of requests keep nobody out: the longest idle one makes room', async (t) => {
+  const { path, client } = await setUp(t);
+  const idle: Socket[] = [];
+  let ended = 0;
+  for (let i = 0; i < 40; i++) {
+    const socket = createConnection(path).on('error', () => {});
+    socket.on('close', () => ended++);
+    await once(socket, 'connect');
+    if (i % 2 === 0) socket.write('{"id":1,');
+    // Whoever asks is not the one that is idle longest.
+    assert.equal(await client.show(`none-${i}`), null, `beside ${i} idle ones`);
+    idle.push(socket);
+  }
+  const another = await ControlClient.connect(path);
+  assert.ok(another !== null);
+  assert.equal(await another.show('none'), null);
+  another.close();
+  assert.ok(ended >= 24, `${ended} of 40 made room`);
+  for (const socket of idle) socket.destroy();
+});
+
+test('a request that does not come to its end ends its connection', async (t) => {
+  const { path } = await setUp(t);
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const socket = createConnection(path).on('error', () => {});
+  await once(socket, 'connect');
+  socket.write('{"id"');
+  await new Promise((done) => setImmediate(done));
+  const closed = once(socket, 'close');
+  for (let i = 0; i < 20; i++) {
+    t.mock.timers.tick(1000);
+    await new Promise((done) => setImmediate(done));
+  }
+  await closed;
 });
 
 test('every method answers what the target says', async (t) => {

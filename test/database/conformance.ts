@@ -699,6 +699,18 @@ export function databaseConformance(driver: Driver): void {
           assert.deepEqual(found, { released: 0, rekeyed: 0, newestQueueId: null });
         });
 
+        it('keys rows anew whose domain was stored as it was written', async () => {
+          await db.recover(0);
+          const queueId = await queue.add(['a@B\u00fccher.test', 'b@xn--bcher-kva.test', 'c@other.test']);
+          const hop = { host: '127.0.0.1', port: 2526 };
+          await restart({ delivery: { routes: { 'b\u00fccher.test': hop } } });
+          const rows = (await db.show(queueId))?.rows.map((r) => [r.destination, r.waiting]);
+          assert.deepEqual(rows, [
+            ['other.test', 1],
+            ['xn--bcher-kva.test', 2],
+          ]);
+        });
+
         it('joins the rows of a mail when a smarthost comes', async () => {
           await db.recover(0);
           const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@routed.test']);

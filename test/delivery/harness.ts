@@ -76,6 +76,9 @@ export class Harness {
   /** Added to the real clock. */
   clockOffsetMs = 0;
   leasesHold = true;
+  /** Else an error of ours in a dialog fails the test. */
+  expectsFaults = false;
+  readonly faults: { at: string; error: unknown }[] = [];
   #folder: string;
   #ids = new QueueIds(1, 0);
   #waiters: { done: () => boolean; resolve: () => void }[] = [];
@@ -127,6 +130,10 @@ export class Harness {
       now: () => Date.now() + this.clockOffsetMs,
       leaseHolds: () => this.leasesHold,
       random: () => 0.5,
+      fault: ({ at, error }) => {
+        if (!this.expectsFaults) throw error;
+        this.faults.push({ at, error });
+      },
       setTimer: (ms, fire) => void this.timers.push({ ms, fire }),
     });
   }

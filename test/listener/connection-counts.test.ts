@@ -1,24 +1,20 @@
 import assert from 'node:assert/strict';
 import { closeSync } from 'node:fs';
 import { test } from 'node:test';
-import {
-  type ConnectionCounts,
-  clearCounts,
-  LocalCounts,
-  SharedCounts,
-  sharedCountsBytes,
-} from '../../src/listener/connection-counts.ts';
+import { type ConnectionCounts, LocalCounts, SharedCounts } from '../../src/listener/connection-counts.ts';
 import { createSharedMemory, mapSharedMemory } from '../../src/native.ts';
+import { Accounts, accountsBytes } from '../../src/policy/accounts.ts';
 
 const LIMITS = { total: 4, perAddress: 2 };
 
 /** Each over a mapping of its own, as processes have. */
 function shared(processes: number): { counts: SharedCounts[]; memory: ArrayBuffer } {
-  const bytes = sharedCountsBytes(processes);
+  const bytes = accountsBytes(processes);
   const fd = createSharedMemory(bytes);
+  Accounts.initialize(mapSharedMemory(fd, bytes), 0, 12_345, processes);
   const counts = Array.from(
     { length: processes },
-    (_, process) => new SharedCounts(mapSharedMemory(fd, bytes), process),
+    (_, process) => new SharedCounts(new Accounts(mapSharedMemory(fd, bytes), 0, processes, process)),
   );
   const memory = mapSharedMemory(fd, bytes);
   closeSync(fd);
@@ -62,7 +58,7 @@ test('limits hold over processes, and what a dead process held is given back', (
   assert.equal(c.enter('192.0.2.2', LIMITS), null);
   assert.equal(b.enter('192.0.2.2', LIMITS), null);
   assert.equal(a.enter('192.0.2.3', LIMITS), 'total');
-  clearCounts(memory, 1);
+  Accounts.clear(memory, 0, 1);
   assert.equal(c.enter('192.0.2.1', LIMITS), null);
   assert.equal(a.enter('192.0.2.1', LIMITS), 'address');
   assert.equal(c.enter('192.0.2.4', LIMITS), null);

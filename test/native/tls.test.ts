@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
+import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { connect as tlsConnect } from 'node:tls';
@@ -370,30 +370,60 @@ test('garbage, half a hello, and an alert instead of one: the handshake fails, t
   await secured(rig, slots);
 });
 
+/** Clients that begin a handshake and say no more. */
+async function half(rig: Rig, count: number, silenceMs = 0): Promise<Socket[]> {
+  const held: Socket[] = [];
+  for (let i = 0; i < count; i++) {
+    const before = rig.of('opened').length;
+    const socket = createConnection(rig.acceptor.port, '127.0.0.1');
+    socket.on('error', () => {});
+    const opened = await rig.event('opened', before + 1);
+    rig.reactor.secure(opened.connection, slots.server, TLS_VERIFY.none, '', '', '', silenceMs);
+    rig.reactor.flush();
+    socket.write(Buffer.from([0x16, 3, 1, 1, 0, 1, 0, 0, 200, 3]));
+    held.push(socket);
+  }
+  return held;
+}
+
+test('handshakes whose clients are silent give way to those that wait, the longest silent first', async () => {
+  await rig.close();
+  rig = new Rig({ holdAfterVerbs: false, maxHandshakes: 3 });
+  const held = await half(rig, 3);
+  const began = Date.now();
+  const ended = held.map((socket) => new Promise<void>((done) => socket.once('close', () => done())));
+  // Both ends of this one count here: two of the three make room.
+  await secured(rig, slots);
+  assert.ok(Date.now() - began >= 900, 'nobody is given up within a second of silence');
+  await Promise.all(ended.slice(0, 2));
+  assert.equal(rig.of('secured').length, 2);
+  assert.equal(rig.reactor.handshakes(), 0, 'one that is silent holds no place');
+  for (const socket of held) socket.destroy();
+});
+
 test('handshakes above the limit wait for their turn, and those given up make room', async () => {
   await rig.close();
   rig = new Rig({ holdAfterVerbs: false, maxHandshakes: 2 });
-  const held = [
-    createConnection(rig.acceptor.port, '127.0.0.1'),
-    createConnection(rig.acceptor.port, '127.0.0.1'),
-  ];
-  for (const [i, socket] of held.entries()) {
-    socket.on('error', () => {});
-    const opened = await rig.event('opened', i + 1);
-    rig.reactor.secure(opened.connection, slots.server, TLS_VERIFY.none, '', '');
-    rig.reactor.flush();
-    socket.write(Buffer.from([0x16, 3, 1, 1, 0, 1, 0, 0, 200, 3])); // and nothing more
-  }
-  while (rig.reactor.handshakes() < 2) await turns();
-  const waiting = secured(rig, slots);
+  const held = await half(rig, 2);
   await turns(20);
-  assert.ok(rig.reactor.handshakes() > 2);
+  const waiting = secured(rig, slots);
+  while (rig.reactor.handshakes() === 0) await turns();
   assert.equal(rig.of('secured').length, 0);
   for (const socket of held) socket.destroy();
   await waiting;
   await rig.until(() => rig.of('secured').length === 2);
   await turns();
   assert.equal(rig.reactor.handshakes(), 0);
+});
+
+test('a client that falls silent in its handshake is told of, whatever the deadline', async () => {
+  const [socket] = await half(rig, 1, 100);
+  const { connection } = await rig.event('timeout');
+  assert.equal(rig.of('opened')[0]?.connection, connection);
+  rig.reactor.close(connection, true);
+  rig.reactor.flush();
+  await rig.until(() => rig.of('closed').some((event) => event.connection === connection));
+  socket?.destroy();
 });
 
 test('a deadline passes in a handshake', async () => {

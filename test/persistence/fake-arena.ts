@@ -26,6 +26,12 @@ export class FakeArena implements Arena {
     this.#free = totalBytes;
   }
 
+  holdEnvelope(): void {}
+
+  takeHeld(): boolean {
+    return false;
+  }
+
   /** Contents somebody still holds a reference on. */
   get held(): number {
     return this.#contents.size;

@@ -1,6 +1,8 @@
 /** Who the client is: PROXY, XCLIENT, XFORWARD; and what is decided about it before it says anything. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { parseIp } from '../../src/base/ip.ts';
+import type { Accounts } from '../../src/policy/accounts.ts';
 import { ConnectionGate } from '../../src/policy/gate.ts';
 import { POLICY_REASONS } from '../../src/protocol/policy-reply.ts';
 import { configOf, type LogLine, policyMemory, recordingLog } from '../session/dialog-fixture.ts';
@@ -47,6 +49,9 @@ function v2(source: number[], command = 0x21): Buffer {
   return Buffer.concat([header, fixed, Buffer.from([...source, 198, 51, 100, 1, 1, 2, 0, 25])]);
 }
 
+const connectionsOf = (accounts: Accounts, address: string): number =>
+  accounts.of(accounts.accountOf(parseIp(address), false).client, 'connections');
+
 test('PROXY: nothing is said before the header; then the client is the one in it', async () => {
   const f = fixture({}, { relay_networks: ['203.0.113.0/24'] });
   const c = f.open('192.0.2.251');
@@ -59,7 +64,7 @@ test('PROXY: nothing is said before the header; then the client is the one in it
   assert.match(f.submitted[0]?.message.trace ?? '', /\[203\.0\.113\.9\]/);
   f.say(c, 'QUIT\r\n');
   assert.deepEqual(f.closedPeers, ['192.0.2.251'], 'the place of the peer is given back');
-  assert.equal(f.memory.connections.total(), 0);
+  assert.equal(f.memory.accounts.total('connections'), 0);
 });
 
 test('PROXY: version 2, LOCAL, split octets, commands in the same packet', async () => {
@@ -73,7 +78,7 @@ test('PROXY: version 2, LOCAL, split octets, commands in the same packet', async
   const local = f.open('192.0.2.251');
   assert.match(f.say(local, v2([1, 2, 3, 4], 0x20)), /^220 /);
   assert.deepEqual(
-    f.server && f.memory.connections.of('203.0.113.7'),
+    f.server && connectionsOf(f.memory.accounts, '203.0.113.7'),
     2,
     'each of the client’s connections is counted, the proxy’s own is not',
   );
@@ -265,7 +270,7 @@ test('at accept: those to come by PROXY are not judged yet, refusals are logged 
   gate.leave('192.0.2.251');
   gate.leave('192.0.2.1');
   assert.equal(gate.accept('192.0.2.1', 3000), null);
-  assert.equal(memory.connections.total(), 1);
+  assert.equal(memory.accounts.total('connections'), 1);
 });
 
 /** Version 2 with this command and family, and twelve octets of some address. */
@@ -347,7 +352,7 @@ test('a mapped address is the address it maps, however a peer writes it', async 
   const told = await arrive(f, 'IPv6:::FFFF:203.0.113.9');
   for (const c of [mapped, told.c])
     assert.equal(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), '250 2.1.5 Ok');
-  assert.equal(f.memory.connections.of('203.0.113.9'), 2);
+  assert.equal(connectionsOf(f.memory.accounts, '203.0.113.9'), 2);
 });
 
 test('what a peer got by AUTH is not for those it speaks for', async () => {

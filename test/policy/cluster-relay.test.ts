@@ -141,7 +141,7 @@ test(
   options,
   async (t) => {
     const { a, b } = await start(t, {
-      bans: { enabled: true, max_failures: { protocol: 3 }, duration_ms: 3_600_000 },
+      bans: { mode: 'reject', max_failures: { protocol: 3 }, duration_ms: 3_600_000 },
     });
     // Failures at both add up.
     await talk(a, '127.0.0.5', 'BAD', 'BAD');
@@ -197,7 +197,7 @@ test(
   async (t) => {
     const { redis, a, b } = await start(t, {
       rates: { enabled: true, limits: [{ count: 'messages', limit: 5, interval_ms: 3_600_000 }] },
-      bans: { enabled: true, max_failures: { protocol: 2 } },
+      bans: { mode: 'reject', max_failures: { protocol: 2 } },
     });
     const accepted = async (relay: RelayFixture, address: string): Promise<number> => {
       let count = 0;

@@ -42,7 +42,7 @@ test('what a config cannot mean is named with its key', () => {
     [{ xforward_networks: ['*'] }, /xforward_networks\.0: must be a network/],
   ] as const)
     assert.match(load(policy).problems.join('\n'), message);
-  assert.match(load({ rates: { enabled: true } }).warnings.join(), /rates\.limits: is empty/);
+  assert.match(load({ rates: { enabled: true, limits: [] } }).warnings.join(), /rates\.limits: is empty/);
   assert.match(
     load({ greylist: { enabled: true, mode: 'reject' } }).warnings.join(),
     /greylist\.mode: reject/,

@@ -13,7 +13,7 @@ test('garbage, slow octets, early talkers and guesses beside good clients: not o
     delivery: { enabled: false },
     policy: {
       connections: { enabled: true, max_per_ip: 10, exempt: ['127.0.0.1'] },
-      bans: { enabled: true, max_failures: { protocol: 20, unknown_user: 20 } },
+      bans: { mode: 'reject', max_failures: { protocol: 20, unknown_user: 20 } },
       early_talker: { enabled: true, greet_delay_ms: 100 },
       tarpit: { enabled: true, delay_ms: 50, max_delay_ms: 500 },
     },

@@ -4,9 +4,9 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { type Ip, parseIp, parseNetwork } from '../../src/base/ip.ts';
+import { Accounts, accountsBytes } from '../../src/policy/accounts.ts';
 import { BanTable, banTableBytes } from '../../src/policy/ban-table.ts';
 import { banDurationMs } from '../../src/policy/bans.ts';
-import { ConnectionSketch, clearSketch, sketchBytes } from '../../src/policy/connection-sketch.ts';
 import { HostCounters } from '../../src/policy/counters.ts';
 import { SlotTable, slotTableBytes } from '../../src/policy/slot-table.ts';
 
@@ -189,18 +189,17 @@ test('each ban lasts longer than the one before, up to the longest', () => {
 });
 
 test('connections of all processes count; those of one that died are cleared', () => {
-  const memory = new SharedArrayBuffer(sketchBytes(3));
-  const sketches = [0, 1, 2].map((process) => new ConnectionSketch(memory, 0, 3, process));
-  for (const sketch of sketches)
-    for (let i = 0; i < 100; i++) {
-      sketch.count(1);
-      sketch.add(`client ${i % 10}`, 1);
-    }
-  assert.equal(sketches[0]?.total(), 300);
-  assert.equal(sketches[0]?.of('client 3'), 30);
-  assert.equal(sketches[2]?.of('nobody'), 0);
-  clearSketch(memory, 0, 1);
-  assert.equal(sketches[0]?.total(), 200);
-  sketches[0]?.add('client 3', -1);
-  assert.equal(sketches[1]?.of('client 3'), 19);
+  const memory = new SharedArrayBuffer(accountsBytes(3));
+  Accounts.initialize(memory, 0, 99, 3);
+  const accounts = [0, 1, 2].map((process) => new Accounts(memory, 0, 3, process));
+  const client = (i: number) => (accounts[0] as Accounts).accountOf(ip(`10.0.${i}.1`), false);
+  for (const one of accounts) for (let i = 0; i < 100; i++) one.count(client(i % 10), 'connections', 1);
+  assert.equal(accounts[0]?.total('connections'), 300);
+  assert.equal(accounts[0]?.of(client(3).client, 'connections'), 30);
+  assert.equal(accounts[0]?.of(client(3).network, 'connections'), 30);
+  assert.equal(accounts[2]?.of(client(11).client, 'connections'), 0);
+  Accounts.clear(memory, 0, 1);
+  assert.equal(accounts[0]?.total('connections'), 200);
+  accounts[0]?.count(client(3), 'connections', -1);
+  assert.equal(accounts[1]?.of(client(3).client, 'connections'), 19);
 });

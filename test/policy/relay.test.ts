@@ -120,7 +120,7 @@ test('two processes share rates, limits, greylist and bans; one that is killed g
       rates: { enabled: true, limits: [{ count: 'messages', limit: 7, interval_ms: 3_600_000 }] },
       connections: { enabled: true, max_per_ip: 6, exempt: ['127.0.0.9'] },
       greylist: { enabled: true, delay_ms: 0, client_passes: 0, exempt: ['127.0.0.2', '127.0.0.4'] },
-      bans: { enabled: true, max_failures: { protocol: 4 }, duration_ms: 60_000 },
+      bans: { mode: 'reject', max_failures: { protocol: 4 }, duration_ms: 60_000 },
     },
   });
   const MAIL = 'MAIL FROM:<a@there.net>';
@@ -158,7 +158,7 @@ test('bans outlive a restart and a kill -9; operators list, add and delete them,
   timeout: 90_000,
 }, async (t) => {
   const bans = {
-    enabled: true,
+    mode: 'reject' as const,
     max_failures: { protocol: 1 },
     duration_ms: 3_600_000,
     growth: 2,
@@ -215,7 +215,7 @@ test('logins that fail ban the client; who logged in is exempt', async (t) => {
       allow_without_tls: true,
       failure_delay_ms: 0,
     },
-    policy: { bans: { enabled: true, max_failures: { auth: 2 } }, greylist: { enabled: true } },
+    policy: { bans: { mode: 'reject', max_failures: { auth: 2 } }, greylist: { enabled: true } },
   });
   const login = (password: string): string =>
     `AUTH PLAIN ${Buffer.from(`\0alice\0${password}`).toString('base64')}`;

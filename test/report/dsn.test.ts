@@ -252,20 +252,95 @@ test('shortened, a report needs no more than the header section', () => {
   assert.equal(draft.bytes().includes('Subject: hi'), true);
 });
 
-test('8-bit content is enclosed as it is and asks for 8BITMIME; 8-bit headers alone are encoded', () => {
-  const content = 'Subject: \u00fc\r\n\r\nb\u00fc\r\n';
-  const [full] = drafts({
+test('what not every host takes is returned encoded, never as it is', () => {
+  const long = `Subject: hi\r\nX-Long: ${'x'.repeat(1200)}\r\n\r\nbody\r\n`;
+  const contents = {
+    'an 8-bit body': Buffer.from('Subject: hi\r\n\r\nb\u00fc\r\n'),
+    '8-bit headers': Buffer.from('Subject: \u00fc\r\n\r\nb\r\n'),
+    Latin1: Buffer.from('Subject: \u00fc\r\n\r\n\u00e4\r\n', 'latin1'),
+    NUL: Buffer.from('Subject: hi\r\n\r\na\0b\r\n'),
+    'bare CR and LF': Buffer.from('Subject: hi\r\n\r\na\nb\rc\r\n.\n'),
+    'a long line of the header': Buffer.from(long),
+    'a long line of the body': Buffer.from(`Subject: hi\r\n\r\n${'y'.repeat(999)}\r\n`),
+    'no end of the last line': Buffer.from('Subject: hi\r\n\r\nend'),
+    'nothing but octets': Buffer.from(Array.from({ length: 3000 }, (_, i) => i & 255)),
+  };
+  for (const [name, content] of Object.entries(contents))
+    for (const body of ['7BIT', '8BITMIME', 'BINARYMIME'] as const)
+      for (const ret of ['FULL', 'HDRS'] as const)
+        for (const smtpUtf8 of [false, true])
+          for (const reversePath of ['a@from.test', 'a@b\u00fccher.test']) {
+            const job = { ret, body, smtpUtf8, reversePath };
+            const [draft] = drafts({ recipients: [{ outcome: failed }], job, content });
+            assert.ok(draft);
+            const bytes = draft.bytes();
+            const where = `${name}, ${JSON.stringify(job)}`;
+            assert.equal(
+              bytes.every((byte) => byte > 0 && byte < 128),
+              true,
+              where,
+            );
+            assert.doesNotMatch(bytes.toString('latin1'), /\r(?!\n)|(?<!\r)\n|[^\r\n]{999}/, where);
+            const { envelope } = draft.message(1, 1);
+            assert.deepEqual([envelope.body, envelope.smtpUtf8], ['7BIT', false], where);
+            const domain = reversePath.startsWith('a@f') ? 'from.test' : 'xn--bcher-kva.test';
+            assert.equal(envelope.recipients[0]?.address, `a@${domain}`, where);
+            assert.equal(envelope.recipients[0]?.domain, domain, where);
+            assert.ok(bytes.includes(`\r\nTo: <a@${domain}>\r\n`), where);
+            if (ret === 'HDRS' || body === 'BINARYMIME') continue;
+            const [type, , returned] = returnedOf(bytes);
+            const whole = Buffer.concat([Buffer.from('Received: by relay.test\r\n'), content]);
+            assert.equal(
+              type,
+              name === 'no end of the last line' ? 'message/rfc822' : 'message/global',
+              where,
+            );
+            assert.ok(returned.equals(endedLine(whole)), `${where}: all of it comes back`);
+          }
+});
+
+const endedLine = (bytes: Buffer): Buffer =>
+  bytes.subarray(-2).toString() === '\r\n' ? bytes : Buffer.concat([bytes, Buffer.from('\r\n')]);
+
+/** Type, encoding and decoded content of the third part. */
+function returnedOf(report: Buffer): [type: string, encoding: string, content: Buffer] {
+  const boundary = /boundary="([^"]+)"/.exec(report.toString('latin1'))?.[1] as string;
+  const part = report.toString('latin1').split(`--${boundary}`)[3] as string;
+  const at = part.indexOf('\r\n\r\n');
+  const encoded = part.slice(at + 4);
+  const type = /Content-Type: (\S+)/.exec(part)?.[1] as string;
+  if (!/quoted-printable/.test(part.slice(0, at))) return [type, '', Buffer.from(encoded, 'latin1')];
+  const decoded = encoded
+    .replace(/=\r\n/g, '')
+    .replace(/=([0-9A-F]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  return [type, 'quoted-printable', endedLine(Buffer.from(decoded, 'latin1'))];
+}
+
+test('what would be too long encoded is not returned', () => {
+  const content = `Subject: hi\r\n\r\n${'\u00fc'.repeat(120_000)}\r\n`;
+  const text = textOf({
     recipients: [{ outcome: failed }],
-    job: { ret: 'FULL', body: '8BITMIME' },
+    job: { ret: 'FULL' },
     content,
+    dsn: { max_returned_bytes: 300_000 },
   });
-  assert.ok(full);
-  assert.equal(full.bytes().includes(content), true);
-  assert.equal(full.message(1, 1).envelope.body, '8BITMIME');
-  const [headers] = drafts({ recipients: [{ outcome: failed }], content });
-  assert.ok(headers);
-  assert.equal(headers.bytes().includes('Subject: =C3=BC\r\n'), true);
-  assert.equal(headers.message(1, 1).envelope.body, '7BIT');
+  assert.match(text, /Content-Type: text\/rfc822-headers\r\n/);
+  assert.ok(text.length < 5000);
+});
+
+test('long addresses outside ASCII are folded between their characters', () => {
+  const address = `${'\u00fc\u{1f600}'.repeat(20)}@${'\u00fc'.repeat(60)}.test`;
+  const recipients = Array.from({ length: 3 }, () => ({
+    outcome: failed,
+    address,
+    orcpt: `utf-8;${'\\x{1F600}'.repeat(60)}@x.test`,
+  }));
+  const ascii = textOf({ recipients, job: { smtpUtf8: true } });
+  assert.doesNotMatch(ascii, /[^\r\n]{999}|[^\0-\x7f]/);
+  assert.doesNotMatch(ascii, /\\x\{[0-9A-F]*\r\n/);
+  const [draft] = drafts({ recipients, job: { smtpUtf8: true, reversePath: '\u00fc@from.test' } });
+  for (const line of draft?.bytes().toString('latin1').split('\r\n') ?? [])
+    assert.ok(line.length <= 998, line);
 });
 
 test('binary headers are encoded: a report never carries a bare CR, a bare LF or NUL to its peer', () => {

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import type { AuthResult } from '../../src/auth/auth.ts';
 import { cramDigest } from '../../src/protocol/sasl/cram-md5.ts';
 import { type ChannelBinding, ScramClient, scramKeys } from '../../src/protocol/sasl/scram.ts';
-import { createExchange, type Exchange, type Step } from '../../src/session/sasl.ts';
+import { createExchange, type Exchange, type MechanismName, type Step } from '../../src/session/sasl.ts';
 import { DialogFixture } from './dialog-fixture.ts';
 
 const SETTINGS = {
@@ -176,7 +176,7 @@ const CHANNEL: ChannelBinding = { type: 'tls-exporter', octets: Buffer.from('bin
 /** Of TLS 1.2, beside tls-exporter. */
 const UNIQUE: ChannelBinding = { type: 'tls-unique', octets: Buffer.from('finished') };
 
-function exchange(mechanism: string, channelBinding: ChannelBinding | null): Exchange {
+function exchange(mechanism: MechanismName, channelBinding: ChannelBinding | null): Exchange {
   const channelBindings = channelBinding === null ? [] : [UNIQUE, channelBinding];
   return createExchange(mechanism, { nonce: () => 'server', nowMs: 0, hostname: 'h', channelBindings });
 }

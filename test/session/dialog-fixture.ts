@@ -14,6 +14,7 @@ import type { Message } from '../../src/mail/message.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { Arena } from '../../src/native.ts';
+import { ContentAccount } from '../../src/policy/content-account.ts';
 import type { PolicyQueries } from '../../src/policy/dns.ts';
 import { ConnectionGate } from '../../src/policy/gate.ts';
 import {
@@ -28,6 +29,7 @@ import { DateCache } from '../../src/protocol/date.ts';
 import type { ReplyReason } from '../../src/protocol/reply.ts';
 import { isCramDigest } from '../../src/protocol/sasl/cram-md5.ts';
 import { scramKeys } from '../../src/protocol/sasl/scram.ts';
+import { Barrier } from '../../src/session/barrier.ts';
 import type { SessionContext, SessionPort } from '../../src/session/context.ts';
 import { Logins } from '../../src/session/logins.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
@@ -77,16 +79,23 @@ export function policyMemory(config: Config): PolicyMemory {
 /** Of all dialogs whose policy is off. */
 let unusedMemory: PolicyMemory | null = null;
 
+/** Errors in a dialog fail the test, unless it is about them. */
+class NoBarrier extends Barrier {
+  override report(_session: string, _client: string, _at: string, error: unknown): never {
+    throw error;
+  }
+}
+
 /** What sessions share, for any reactor and arena. */
 export function contextOf(
   config: Config,
   port: SessionPort,
-  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes'>,
+  arena: SessionContext['arena'] & Pick<Arena, 'totalBytes' | 'freeBytes' | 'holdEnvelope' | 'takeHeld'>,
   gauges: Gauges,
   post: (message: FromSession) => void,
   log: Log,
   now: () => number = Date.now,
-  policyOf: { memory?: PolicyMemory; queries?: PolicyQueries } = {},
+  policyOf: { memory?: PolicyMemory; queries?: PolicyQueries; barrier?: Barrier } = {},
   tlsSlot = 0,
 ): SessionContext {
   const clock = { nowMs: now() };
@@ -100,6 +109,7 @@ export function contextOf(
   return {
     port,
     arena,
+    contentAccount: new ContentAccount(memory.accounts, arena),
     clock,
     now,
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
@@ -118,6 +128,7 @@ export function contextOf(
     logins: new Logins(post),
     quotas: new Quotas(new ArrayBuffer(64 * 64), () => clock.nowMs),
     log,
+    barrier: policyOf.barrier ?? new NoBarrier(gauges, log),
     tlsSlot,
     settings: settingsOf(config),
     relayPolicy,
@@ -184,7 +195,10 @@ export class DialogFixture {
   readonly #users: FixtureUsers;
 
   /** @param world memory and DNS of the policy, when the settings use them. */
-  constructor(settings: object = {}, world: { memory?: PolicyMemory; queries?: PolicyQueries } = {}) {
+  constructor(
+    settings: object = {},
+    world: { memory?: PolicyMemory; queries?: PolicyQueries; barrier?: Barrier } = {},
+  ) {
     const config = configOf(settings);
     this.#users = new FixtureUsers(config);
     this.reactor = new PlainReactor(this.arena, lineLimitBytes(config) - 2);
@@ -223,6 +237,7 @@ export class DialogFixture {
 
   #leave(message: Message): void {
     Atomics.sub(this.gauges, GAUGE.inflightMails, 1);
+    this.context.contentAccount.giveBack(message.content);
     this.arena.release(message.content);
   }
 

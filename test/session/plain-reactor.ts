@@ -18,7 +18,16 @@ import { proxyExtent } from '../../src/protocol/proxy-header.ts';
 
 type ArenaPart = Pick<
   Arena,
-  'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'totalBytes' | 'freeBytes'
+  | 'lengthBytes'
+  | 'retain'
+  | 'release'
+  | 'moveState'
+  | 'head'
+  | 'parts'
+  | 'totalBytes'
+  | 'freeBytes'
+  | 'holdEnvelope'
+  | 'takeHeld'
 >;
 
 /** Content in a Map; throws on every misuse of a reference, and can tell whether all were given back. */
@@ -27,6 +36,7 @@ export class PlainArena implements ArenaPart {
   free = 64 * CHUNK_BYTES;
   #next = 1;
   readonly #contents = new Map<number, { bytes: Buffer; refs: number; state: number }>();
+  readonly #envelopes = new Map<number, number[]>();
 
   store(bytes: Buffer): number {
     this.#contents.set(this.#next, { bytes, refs: 1, state: CONTENT_STATE.waiting });
@@ -60,6 +70,16 @@ export class PlainArena implements ArenaPart {
     const content = this.#at(handle);
     if (content.state !== from) return false;
     content.state = to;
+    return true;
+  }
+  holdEnvelope(handle: number, client: number, network: number, kib: number): void {
+    this.#envelopes.set(handle, [client, network, 0, 0, kib]);
+  }
+  takeHeld(handle: number, into: Int32Array): boolean {
+    const held = this.#envelopes.get(handle);
+    if (held === undefined) return false;
+    this.#envelopes.delete(handle);
+    into.set(held);
     return true;
   }
   /** Contents that somebody still holds. */
@@ -187,6 +207,7 @@ export class PlainReactor {
       this.#wire(id).mode = 'lines';
     });
   }
+  account(): void {}
   expectData(id: number, rules: ContentRules): void {
     this.#ops.push(() => Object.assign(this.#wire(id), { mode: 'data', rules, gathered: '' }));
   }

@@ -15,6 +15,9 @@ import {
   listen,
   type Reactor,
 } from '../../src/native.ts';
+import type { ContentAccount } from '../../src/policy/content-account.ts';
+import type { PolicyMemory } from '../../src/policy/host-memory.ts';
+import { limitShares } from '../../src/policy/share-limits.ts';
 import { type FromSession, VERDICT } from '../../src/session/messages.ts';
 import { ReactorServer } from '../../src/session/reactor-server.ts';
 import { lineLimitBytes } from '../../src/session/settings.ts';
@@ -24,6 +27,7 @@ import {
   contextOf,
   FixtureUsers,
   type LogLine,
+  policyMemory,
   recordingLog,
   type Submitted,
 } from './dialog-fixture.ts';
@@ -37,6 +41,8 @@ export class ReactorFixture {
   readonly closedPeers: string[] = [];
   readonly reactor: Reactor;
   readonly server: ReactorServer;
+  readonly memory: PolicyMemory;
+  readonly #contentAccount: ContentAccount;
   readonly #acceptor: Acceptor;
   readonly #users: FixtureUsers;
   readonly #clients: TcpClient[] = [];
@@ -50,6 +56,8 @@ export class ReactorFixture {
     const config = configOf(settings);
     this.#users = new FixtureUsers(config);
     this.arena = createArena(16 * 1024 * 1024, this.folder);
+    this.memory = policyMemory(config);
+    limitShares(this.memory.accounts, { ...config, content_memory_mb: 16 }, 1);
     let onTurn: (count: number) => void = () => {};
     this.reactor = createReactor({
       arena: this.arena,
@@ -58,6 +66,8 @@ export class ReactorFixture {
       maxConnections: 100,
       maxLineBytes: lineLimitBytes(config) - 2,
       holdAfterVerbs: true,
+      maxHandshakes: config.tls.max_handshakes,
+      accounts: this.memory.accounts.region,
       onTurn: (count) => onTurn(count),
     });
     const log = recordingLog(this.logged);
@@ -69,9 +79,10 @@ export class ReactorFixture {
       (m) => this.#receive(m),
       log,
       Date.now,
-      {},
+      { memory: this.memory },
       tlsSlot,
     );
+    this.#contentAccount = context.contentAccount;
     this.server = new ReactorServer(context, this.reactor);
     onTurn = (count) => this.server.onTurn(count);
     this.#acceptor = listen({
@@ -100,6 +111,7 @@ export class ReactorFixture {
       const content = this.arena.head(message.content, Number.MAX_SAFE_INTEGER).toString('latin1');
       this.submitted.push({ message, ticket, content });
       Atomics.sub(this.gauges, GAUGE.inflightMails, 1);
+      this.#contentAccount.giveBack(message.content);
       this.arena.release(message.content);
       if (ticket >= 0) pairs.push(ticket, VERDICT.committed);
     });
@@ -134,6 +146,8 @@ export class ReactorFixture {
     this.#acceptor.close();
     this.reactor.destroy();
     assert.equal(this.arena.freeBytes(), this.arena.totalBytes, 'all content was given back');
+    for (const resource of ['handshakes', 'content', 'spill', 'envelopes'] as const)
+      assert.equal(this.memory.accounts.total(resource), 0, `nobody holds ${resource} any more`);
     assert.deepEqual(readdirSync(this.folder), [], 'no spill file is left');
     rmSync(this.folder, { recursive: true });
   }

@@ -22,7 +22,7 @@ function create(leftovers: number[] = []) {
     processes: 2,
     leftovers,
     sockets: [0, 1].map((process) => ({ listener: 0, fd: 20 + process, address, process })),
-    counts: { fd: 19, bytes: 64 },
+    memory: 19,
     log: recordingLog(logged),
     rollup: {
       queue: (readers) => new MergedQueue(readers),
@@ -77,7 +77,7 @@ test('every process gets all sockets by the numbers they have there, and its own
       [6, 1],
     ],
   );
-  assert.deepEqual(starts[1]?.counts, { fd: 4, bytes: 64 });
+  assert.equal(starts[1]?.memory, 4);
   assert.deepEqual(
     starts[2]?.sockets.map(({ fd }) => fd),
     [-1, -1],

@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import { ServerClock } from '../server-clock.ts';
 
 /** A life that was killed just now leaves its lock within this time. */
 const TAKE_WAIT_S = 3;
@@ -43,13 +44,14 @@ export class NodeClaim {
   state: ClaimState = 'away';
   /** Who has the id, when it is not us. */
   rival = '';
-  /** The server's clock less ours; null before it was measured. */
-  offsetMs: number | null = null;
+  /** What time it is there. */
+  readonly clock: ServerClock;
   readonly #options: NodeClaimOptions;
   #connection: Connection | null = null;
 
   constructor(options: NodeClaimOptions) {
     this.#options = options;
+    this.clock = new ServerClock(options.now);
   }
 
   /** At start. @throws RelayError 'already-running' when another life has the id, or the server's own. */
@@ -154,9 +156,9 @@ export class NodeClaim {
   }
 
   async #seen(connection: Connection): Promise<void> {
-    const { node, life, server, now } = this.#options;
+    const { node, life, server } = this.#options;
     const { withTimeout } = await import('./pool.ts');
-    const askedMs = now();
+    const measured = this.clock.measure();
     const [{ affectedRows }, [time]] = await withTimeout(
       Promise.all([
         connection.query<{ affectedRows: number }>(
@@ -167,7 +169,7 @@ export class NodeClaim {
       ]),
       server.connection_timeout_ms,
     );
-    if (time !== undefined) this.offsetMs = Math.round(time.nowMs - (askedMs + now()) / 2);
+    if (time !== undefined) measured(time.nowMs);
     if (affectedRows === 0) this.#lost(await this.#holder(connection));
   }
 

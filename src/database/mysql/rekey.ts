@@ -3,7 +3,7 @@
  * One mail at a time is worked out in memory and written back whole.
  */
 import type { Connection } from 'mariadb';
-import { destinationOf, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
+import { type RouteTable, SMARTHOST, storedDestination } from '../../mail/destination.ts';
 import { parseRuns, seqsOf, seqsText } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { selectIn } from './sql.ts';
@@ -58,7 +58,7 @@ export async function rekeySlice(
   const looked = whole.length === 0 ? keys : whole;
   const suspects = new Set<string>();
   for (const { id, destination } of looked)
-    if (destination === SMARTHOST || destinationOf(destination, routes) !== destination) suspects.add(id);
+    if (destination === SMARTHOST || storedDestination(destination, routes) !== destination) suspects.add(id);
   const rekeyed = suspects.size === 0 ? 0 : await rekeyMails(connection, [...suspects], routes);
   return { rekeyed, next: full ? (looked.at(-1)?.id ?? null) : null };
 }
@@ -108,7 +108,7 @@ function rekeyMail(
       const recipient = bySeq.get(seq);
       if (recipient === undefined || recipient.status !== 'waiting') settled.push(seq);
       else {
-        const destination = destinationOf(recipient.domain, routes);
+        const destination = storedDestination(recipient.domain, routes);
         const part = parts.get(destination);
         if (part) part.push(seq);
         else parts.set(destination, [seq]);

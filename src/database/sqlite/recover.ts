@@ -1,6 +1,6 @@
 /** What start-up does to the rows of the life before: gives back leases and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { destinationOf, fingerprint, type RouteTable, SMARTHOST } from '../../mail/destination.ts';
+import { fingerprint, type RouteTable, SMARTHOST, storedDestination } from '../../mail/destination.ts';
 import type { LeasedKey } from '../database.ts';
 import { parseRuns, type Run, runsOf, seqsText } from '../seq-runs.ts';
 
@@ -151,7 +151,7 @@ export class Recovery {
   #rekeyRow(found: Row, routes: RouteTable): boolean {
     // All recipients of a row of a domain go the same way; nearly always the mail has no other row there.
     if (found.destination !== SMARTHOST) {
-      const destination = destinationOf(found.destination, routes);
+      const destination = storedDestination(found.destination, routes);
       if (destination === found.destination) return false;
       if (this.#rename.run(destination, found.id, found.destination).changes === 1) return true;
     }
@@ -196,7 +196,7 @@ export class Recovery {
         settled.push(seq as number);
         continue;
       }
-      const destination = destinationOf(domain as string, routes);
+      const destination = storedDestination(domain as string, routes);
       const seqs = byDestination.get(destination);
       if (seqs) seqs.push(seq as number);
       else byDestination.set(destination, [seq as number]);

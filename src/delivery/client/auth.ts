@@ -83,6 +83,7 @@ function start(session: ClientSession, exchanges: ClientExchange[]): void {
 
 function say(session: ClientSession, line: string): void {
   session.port.sendLatin1(session.id, `${line}\r\n`);
+  session.wroteTurn = session.owner.turn;
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
 }
 
@@ -137,12 +138,21 @@ function challenge(session: ClientSession, state: AuthState, text: string): void
   const response = state.exchange.respond(octets);
   if (!(response instanceof Promise)) respond(session, state, response);
   else
-    void response.then((octetsLater) =>
-      session.owner.outside(() => {
-        // It may be closed by now.
-        if (session.state === state) respond(session, state, octetsLater);
-      }),
+    void response.then(
+      (octetsLater) => later(session, state, () => respond(session, state, octetsLater)),
+      (error) =>
+        later(session, state, () => {
+          throw error;
+        }),
     );
+}
+
+/** Outside a loop turn; the session may be closed by now. */
+function later(session: ClientSession, state: AuthState, work: () => void): void {
+  const { owner } = session;
+  owner.outside(() => {
+    if (session.state === state) owner.guard(session, 'auth', work);
+  });
 }
 
 function respond(session: ClientSession, state: AuthState, response: Buffer | null): void {

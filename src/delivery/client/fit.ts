@@ -4,7 +4,7 @@
  * not to be needed is dropped.
  */
 import { readSync } from 'node:fs';
-import { domainToASCII } from 'node:url';
+import { domainForm } from '../../base/domain.ts';
 import type { Outcome } from '../../mail/outcome.ts';
 import type { Arena } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
@@ -72,8 +72,8 @@ export function addressFor(address: string, utf8: boolean): string | null {
   if (utf8 || isAscii(address)) return address;
   const at = address.lastIndexOf('@');
   const local = address.slice(0, at);
-  const domain = domainToASCII(address.slice(at + 1));
-  return at > 0 && domain !== '' && isAscii(local) ? `${local}@${domain}` : null;
+  const domain = domainForm(address.slice(at + 1));
+  return at > 0 && domain !== null && isAscii(local) ? `${local}@${domain}` : null;
 }
 
 export function isAscii(text: string): boolean {

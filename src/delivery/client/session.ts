@@ -4,19 +4,20 @@
  * that nothing is waited for without a deadline.
  */
 import { getSystemErrorName } from 'node:util';
-import type { PeerReply } from '../../mail/outcome.ts';
+import type { Outcome, PeerReply } from '../../mail/outcome.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { deferred, peerReply, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
+import { isCareful, isOfConnection } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { begin, envelopeReply, repliesOf } from './envelope.ts';
+import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import {
@@ -33,6 +34,8 @@ import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
+/** Faults of a host, after which another one may be asked. */
+const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
 /** Of connect: what this machine lacks, whoever the peer is. */
 const LOCAL: ReadonlySet<string> = new Set([
   'EMFILE',
@@ -64,6 +67,8 @@ export class ClientSession {
   transactions = 0;
   /** Nobody between the peer and us can read along. */
   secure = false;
+  /** In the clear because TLS failed, or failed lately. */
+  fellBack: boolean;
   /** What SCRAM can be bound to; [] where there is nothing. */
   channelBindings: readonly ChannelBinding[] = [];
   /** AUTH succeeded. */
@@ -72,11 +77,19 @@ export class ClientSession {
   needsReset = false;
   /** A MAIL was accepted: the peer does serve us. */
   proven = false;
+  /** A message was accepted. */
+  delivers = false;
+  /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
+  wroteTurn = -1;
   /** No new transaction: the config changed, or we drain. */
   retiring = false;
   /** Still in the reactor: a closed event will come. */
   connected = true;
+  /** Taken from the destination and not yet in a state. */
+  inHand: Attempt | null = null;
   #parser = new ReplyParser();
+  /** The state that `fail` ends. */
+  #failing: ClientState | null = null;
 
   constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
     this.id = id;
@@ -85,6 +98,7 @@ export class ClientSession {
     this.owner = owner;
     this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
     this.startedAtMs = owner.now();
+    this.fellBack = host.plain === true;
   }
 
   opened(): void {
@@ -103,6 +117,7 @@ export class ClientSession {
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
+    if (this.wroteTurn === this.owner.turn && this.#early(text, offset, length)) return;
     if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
       const code = plainCode(text, offset, length);
       if (code === 250 || code === 354) {
@@ -119,10 +134,43 @@ export class ClientSession {
     if (reply === 'stray' || reply === 'malformed') {
       const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
-      this.fail({ reason: 'connection-lost', reply: null, detail });
+      this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
       return;
     }
     this.#reply(state, reply);
+  }
+
+  /** A line that came before the peer can have read what it would answer; what comes after it could not be told apart. */
+  #early(text: Buffer, offset: number, length: number): boolean {
+    const { phase } = this.state;
+    if (phase === 'content' || phase === 'quitting' || phase === 'closed' || phase === 'securing')
+      return false;
+    const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+    const detail = `${this.peer} replied out of turn, before it was asked: ${shown}`;
+    this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
+    return true;
+  }
+
+  /** What a 4xx or 5xx reply means here. After one that may come of our own trouble with TLS, the next connection tries TLS. */
+  judge(reply: PeerReply, asked: Asked): Outcome {
+    const outcome = refusalOf(reply, asked, this);
+    if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
+      this.owner.tls.broken.delete(this.host.address);
+      this.retiring = true;
+    }
+    return outcome;
+  }
+
+  /** The first message was accepted. */
+  worksNow(): void {
+    this.delivers = true;
+    this.owner.works(this);
+  }
+
+  /** MAIL was accepted and no content followed: RSET before the next one, or an end where the peer is not up to that. */
+  leaveOpen(): void {
+    if (isCareful(this)) this.retiring = true;
+    else this.needsReset = true;
   }
 
   /** Replies to come. */
@@ -238,7 +286,7 @@ export class ClientSession {
     const error = errno === 0 ? '' : ` (${errorName(errno)})`;
     if (this.state.phase === 'securing') {
       notSecured(this, `the connection was closed${error}`);
-    } else if (reason === CLOSE_REASON.connectFailed) {
+    } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({
         reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
@@ -264,7 +312,7 @@ export class ClientSession {
 
   /** Work was found while idle, or it is looked for. */
   work(): void {
-    begin(this);
+    this.owner.guard(this, 'work', begin);
   }
 
   idle(): void {
@@ -285,10 +333,7 @@ export class ClientSession {
 
   /** Ends an idle session politely. */
   quit(): void {
-    this.state = QUITTING;
-    this.port.sendLatin1(this.id, 'QUIT\r\n');
-    this.port.deadline(this.id, Math.min(QUIT_TIMEOUT_MS, this.owner.rules.command_timeout_ms));
-    this.owner.ended(this, null);
+    this.owner.guard(this, 'quit', sayQuit);
   }
 
   /** Ends a session that was not yet established, without telling its owner. */
@@ -298,12 +343,13 @@ export class ClientSession {
 
   outOfTurn(reply: PeerReply, at: string): void {
     const detail = `${this.peer} replied out of turn ${at}: ${replyLine(reply)}`;
-    this.fail({ reason: 'connection-lost', reply, detail });
+    this.fail({ reason: 'connection-lost', reply, detail, confused: true });
   }
 
   /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
+    this.#failing = state;
     this.#close(true);
     switch (state.phase) {
       case 'connecting':
@@ -315,50 +361,87 @@ export class ClientSession {
         this.owner.notEstablished(this, fault);
         return;
       case 'envelope':
-        this.#abandon(state.transaction, fault);
+        this.#abandon(state.transaction, fault, 'envelope');
         break;
       case 'content': {
-        const { transaction, next } = state;
+        const { transaction, next, sent } = state;
         if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
         else if (next !== null) next.attempt.cursor = next.from;
-        this.#abandon(transaction, fault);
+        // Half a content, or a refusal: the peer has no message of ours. After silence it may (I6).
+        const taken = sent && fault.reason !== 'peer-4xx';
+        this.#abandon(transaction, fault, taken ? 'unknown' : 'content');
         break;
       }
     }
     this.owner.ended(this, state.phase === 'idle' ? null : fault);
   }
 
-  /** The transaction that was under way: its fate is the fault, unless nothing of it can have been seen. */
-  #abandon(transaction: Transaction, fault: Fault): void {
+  /**
+   * An error of ours came up in this dialog: the connection closes, and the attempts on it end with what is known of
+   * them. What was decided stays so (I3); the rest waits.
+   * @param done ends an attempt; it never throws. @returns whether there was one.
+   */
+  breakOff(outcome: Outcome, done: (attempt: Attempt) => void): boolean {
+    const { inHand } = this;
+    const state = this.#failing ?? this.state;
+    this.inHand = null;
+    this.#close(true);
+    const attempts = new Set<Attempt>(inHand === null ? [] : [inHand]);
+    if (state.phase === 'envelope') attempts.add(state.transaction.attempt);
+    else if (state.phase === 'content') {
+      attempts.add(state.transaction.attempt);
+      if (state.next !== null) attempts.add(state.next.attempt);
+    }
+    let any = false;
+    for (const attempt of attempts) {
+      if (attempt.ended || attempt.holder !== this) continue;
+      any = true;
+      attempt.decideRest(outcome);
+      done(attempt);
+    }
+    return any;
+  }
+
+  /**
+   * The transaction that was under way: its fate is the fault, unless that is the connection's alone.
+   * @param at unknown: the peer may have taken the message; no other host is asked in the same attempt.
+   */
+  #abandon(transaction: Transaction, fault: Fault, at: 'envelope' | 'content' | 'unknown'): void {
     const { attempt } = transaction;
-    const stale = this.transactions > 1 && (fault.reason === 'connection-lost' || fault.reply?.code === 421);
-    if (transaction.replies === 0 && (stale || fault.reason === 'shutdown')) {
+    if (at === 'envelope' && isOfConnection(this, transaction, fault)) {
+      fault.ofConnection = true;
       this.#giveBack(transaction, fault);
       return;
     }
     attempt.counted = true;
+    applyRefusals(this, transaction);
     const outcome = deferred(fault.reason, fault.reply, fault.detail);
-    attempt.decide(transaction.accepted, outcome);
+    const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
+    const conclude = (positions: readonly number[]) =>
+      elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
+    conclude(transaction.accepted);
     if (transaction.awaits !== 'data') {
       // Later than that the ones called too many wait in `todo` for another transaction.
-      if (transaction.tooMany !== null) attempt.decide(transaction.tooMany, outcome);
+      if (transaction.tooMany !== null) conclude(transaction.tooMany);
       const { from, count, rcptReplied } = transaction;
-      attempt.decide(attempt.todo.slice(from + rcptReplied, from + count), outcome);
+      conclude(attempt.todo.slice(from + rcptReplied, from + count));
     }
     this.#continueElsewhere(attempt, fault);
   }
 
   #giveBack(transaction: Transaction, fault: Fault): void {
-    transaction.attempt.cursor = transaction.from;
-    this.#continueElsewhere(transaction.attempt, fault);
+    const { attempt, from, count, replies } = transaction;
+    if (replies === 0) attempt.cursor = from;
+    else attempt.again(attempt.todo.slice(from, from + count));
+    this.#continueElsewhere(attempt, fault);
   }
 
   #continueElsewhere(attempt: Attempt, fault: Fault): void {
-    if (!attempt.done && attempt.returns++ >= MAX_RETURNS) {
+    if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
       attempt.counted = true;
       attempt.decideRest(deferred(fault.reason, fault.reply, fault.detail));
     }
-    if (attempt.done) this.owner.finished(attempt);
+    if (attempt.over) this.owner.finished(attempt, this);
     else this.owner.returned(attempt);
   }
 
@@ -372,6 +455,14 @@ export class ClientSession {
     this.state = CLOSED;
     if (this.connected) this.port.close(this.id, atOnce);
   }
+}
+
+function sayQuit(session: ClientSession): void {
+  const { id, port, owner } = session;
+  session.state = QUITTING;
+  port.sendLatin1(id, 'QUIT\r\n');
+  port.deadline(id, Math.min(QUIT_TIMEOUT_MS, owner.rules.command_timeout_ms));
+  owner.ended(session, null);
 }
 
 function errorName(errno: number): string {

@@ -1,0 +1,37 @@
+// What clients hold of what they share, counted in memory that all threads and processes of the host have mapped.
+//
+// Owns nothing: the memory is that of src/policy/accounts.ts, which lays it out and counts in it too; a change here is a
+// change there. Promises that taking and giving back need neither lock nor allocation.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace protorelay {
+
+/** RESOURCES of src/policy/accounts.ts, as far as the reactor takes them. */
+enum AccountResource : uint32_t { kContentKib = 3, kSpillKib = 4 };
+
+/** Whom something is counted for. */
+struct Account {
+  uint32_t client;
+  uint32_t network;
+  bool trusted;
+};
+
+class Accounts {
+ public:
+  /** The region of this process; false when it is too short. */
+  bool attach(uint8_t* region, size_t bytes);
+  bool attached() const { return words_ != nullptr; }
+  /** Takes so much for the client, or nothing and says false: a total or a share would be passed. */
+  bool take(const Account& account, AccountResource resource, uint32_t amount);
+  void give(const Account& account, AccountResource resource, uint32_t amount);
+
+ private:
+  int32_t add(uint32_t hash, uint32_t resource, int32_t amount);
+  int32_t limit(uint32_t resource, uint32_t which) const;
+
+  int32_t* words_ = nullptr;
+};
+
+}  // namespace protorelay

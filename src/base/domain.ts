@@ -1,0 +1,45 @@
+/**
+ * The one form of a domain: A-labels in lower case without a dot at the end; an address literal with its address as
+ * formatIp writes it. Whatever is keyed by domains (routes, TLS rules, destinations, lists of the config) is keyed by this
+ * form, and whoever looks something up there brings it; how an address was written is kept beside it.
+ */
+import { domainToASCII } from 'node:url';
+import { formatIp, parseIp } from './ip.ts';
+
+const MAX_DOMAIN = 255;
+const NOT_ASCII = /[\u0080-\uffff]/;
+
+/** null when IDNA refuses it, or nothing is left. What else is wrong with a domain is for its grammar to say. */
+export function domainForm(text: string): string | null {
+  if (text.startsWith('[')) return literalForm(text.toLowerCase());
+  if (!NOT_ASCII.test(text)) return withoutDot(text.toLowerCase());
+  const ascii = domainToASCII(text);
+  // What maps to an address is none: it would be one in disguise (１９２.０.２.１).
+  return parseIp(ascii) !== null || ascii.length > MAX_DOMAIN ? null : withoutDot(ascii);
+}
+
+/** The same, for keys that may be what no domain can be: these stay as they are, in lower case. */
+export function domainKey(text: string): string {
+  return domainForm(text) ?? text.toLowerCase();
+}
+
+/** The domain of an address, in that form; '' when it has none. */
+export function domainOf(address: string): string {
+  const at = address.lastIndexOf('@');
+  return at < 0 ? '' : domainKey(address.slice(at + 1));
+}
+
+function withoutDot(domain: string): string | null {
+  const name = domain.endsWith('.') ? domain.slice(0, -1) : domain;
+  return name === '' ? null : name;
+}
+
+/** Leading zeros are in the grammar of IPv4 literals (RFC 5321 §4.1.3). Tags but IPv6 say what we do not know. */
+function literalForm(literal: string): string {
+  const inner = literal.slice(1, -1);
+  const six = inner.startsWith('ipv6:');
+  const ip = parseIp(six ? inner.slice(5) : inner.replace(/(^|\.)0+(?=\d)/g, '$1'));
+  if (ip === null || (!six && inner.includes(':'))) return literal;
+  const address = formatIp(ip);
+  return address.includes(':') ? `[ipv6:${address}]` : `[${address}]`;
+}

@@ -1,0 +1,212 @@
+/**
+ * What clients share has an account per client and network next to its total: one row of RESOURCES each. The counts lie
+ * in the memory that all threads and processes of a host share, as a count-min sketch with a region for each process, so
+ * that what a process held that died is cleared at once. A client's count may be too high when others fall into its
+ * cells in all rows, never too low. native/accounts.h takes and gives by the same words: a change here is a change there.
+ */
+import { clientNetwork, type Ip, type Network, neighbourhood } from '../base/ip.ts';
+import { hash } from './slot-table.ts';
+
+/** Whose limits: of one process, or of the host, where all regions are summed up. */
+type Scope = 'process' | 'host';
+
+/** Adding a resource is one row: its number (below 8), its unit, and whose limits hold. */
+export const RESOURCES = {
+  /** Sockets, by the address of their other end (src/listener). */
+  sockets: { number: 0, scope: 'host' },
+  /** Connections, by whom they speak for (PROXY, XCLIENT). */
+  connections: { number: 1, scope: 'host' },
+  /** TLS handshakes under way. */
+  handshakes: { number: 2, scope: 'process' },
+  /** KiB of content memory, from its first octet to its commit. */
+  content: { number: 3, scope: 'process' },
+  /** KiB in spill files, as long. */
+  spill: { number: 4, scope: 'process' },
+  /** KiB of recipients in open envelopes and of commands that wait, to the commit. */
+  envelopes: { number: 5, scope: 'process' },
+} as const satisfies Record<string, { number: number; scope: Scope }>;
+
+export type Resource = keyof typeof RESOURCES;
+
+/** Whom something is counted for: hashes of the client (an IPv4 address or a /64) and of the network above it. */
+export interface Account {
+  readonly client: number;
+  readonly network: number;
+  /** In relay_networks, on a Unix socket, or authenticated: its share is a wider one. */
+  readonly trusted: boolean;
+}
+
+export interface Limits {
+  total: number;
+  client: number;
+  network: number;
+  trusted: number;
+}
+
+const ROWS = 4;
+const CELLS = 65_536;
+const PLACES = 8;
+/** Of a region: totals, then four limits for each resource. */
+const LIMITS_AT = PLACES;
+const HEADER_WORDS = 64;
+const REGION_WORDS = HEADER_WORDS + ROWS * CELLS * PLACES;
+/** Of all: the seed of the hashes. */
+const HOST_WORDS = 16;
+export const NO_LIMIT = 0x3fff_ffff;
+
+/** Bytes of shared memory for so many processes (8 MiB each, touched only as used). */
+export const accountsBytes = (processes: number): number => (HOST_WORDS + processes * REGION_WORDS) * 4;
+
+export class Accounts {
+  readonly #host: Int32Array;
+  readonly #all: Int32Array;
+  readonly #own: Int32Array;
+
+  /** @param process whose region this thread writes. */
+  constructor(memory: ArrayBufferLike, offset: number, processes: number, process: number) {
+    this.#host = new Int32Array(memory, offset, HOST_WORDS);
+    const begin = offset + HOST_WORDS * 4;
+    this.#all = new Int32Array(memory, begin, processes * REGION_WORDS);
+    this.#own = new Int32Array(memory, begin + process * REGION_WORDS * 4, REGION_WORDS);
+  }
+
+  /** Accounts fall elsewhere in every host's memory: a client cannot choose whose cells it shares. */
+  static initialize(memory: ArrayBufferLike, offset: number, seed: number, processes: number): void {
+    new Int32Array(memory, offset, HOST_WORDS)[0] = seed | 1;
+    for (let process = 0; process < processes; process++)
+      Accounts.#unlimit(
+        new Int32Array(memory, offset + (HOST_WORDS + process * REGION_WORDS) * 4, HEADER_WORDS),
+      );
+  }
+
+  static #unlimit(header: Int32Array): void {
+    header.fill(NO_LIMIT, LIMITS_AT);
+  }
+
+  /** Gives back what a process held that died. */
+  static clear(memory: ArrayBufferLike, offset: number, process: number): void {
+    const region = new Int32Array(memory, offset + (HOST_WORDS + process * REGION_WORDS) * 4, REGION_WORDS);
+    region.fill(0);
+    Accounts.#unlimit(region.subarray(0, HEADER_WORDS));
+  }
+
+  /** This process's region, for the addon. */
+  get region(): Uint8Array {
+    return Buffer.from(this.#own.buffer, this.#own.byteOffset, this.#own.byteLength);
+  }
+
+  /** @param name of a client without an address: a Unix socket, whom a proxy cannot tell. */
+  accountOf(ip: Ip | null, trusted: boolean, name = ''): Account {
+    if (ip === null) {
+      const client = hash(name, this.#host[0] as number);
+      return { client, network: client ^ 1 || 1, trusted };
+    }
+    return {
+      client: this.hashOf(clientNetwork(ip)),
+      network: this.hashOf(neighbourhood(ip)) ^ 1 || 1,
+      trusted,
+    };
+  }
+
+  hashOf({ ip, bits }: Network): number {
+    let mixed = (this.#host[0] as number) ^ bits;
+    for (const word of ip) {
+      mixed = Math.imul(mixed ^ word, 0x85ebca6b);
+      mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+      mixed ^= mixed >>> 16;
+    }
+    return mixed;
+  }
+
+  limit(resource: Resource, { total, client, network, trusted }: Limits): void {
+    const at = LIMITS_AT + RESOURCES[resource].number * 4;
+    [total, client, network, trusted].forEach((limit, i) => {
+      Atomics.store(this.#own, at + i, Math.max(0, Math.min(NO_LIMIT, Math.floor(limit))));
+    });
+  }
+
+  /** Takes so much for the client, or nothing and says false: the total, its share or its network's would be passed. */
+  take(account: Account, resource: Resource, amount: number): boolean {
+    const { number } = RESOURCES[resource];
+    const at = LIMITS_AT + number * 4;
+    const own = this.#own;
+    const { client, network, trusted } = account;
+    const total = Atomics.add(own, number, amount) + amount;
+    const ofClient = this.#add(client, number, amount);
+    const ofNetwork = this.#add(network, number, amount);
+    const fits =
+      total <= (own[at] as number) &&
+      ofClient <= (own[at + (trusted ? 3 : 1)] as number) &&
+      (trusted || ofNetwork <= (own[at + 2] as number));
+    if (!fits) this.give(account, resource, amount);
+    return fits;
+  }
+
+  /** Whether so much more would fit now. */
+  fits({ client, network, trusted }: Account, resource: Resource, amount: number): boolean {
+    const { number } = RESOURCES[resource];
+    const at = LIMITS_AT + number * 4;
+    const own = this.#own;
+    return (
+      Atomics.load(own, number) + amount <= (own[at] as number) &&
+      this.#ownOf(client, number) + amount <= (own[at + (trusted ? 3 : 1)] as number) &&
+      (trusted || this.#ownOf(network, number) + amount <= (own[at + 2] as number))
+    );
+  }
+
+  /** Counts without a limit (negative: gives back). @param account network 0: none. */
+  count({ client, network }: Pick<Account, 'client' | 'network'>, resource: Resource, amount: number): void {
+    const { number } = RESOURCES[resource];
+    Atomics.add(this.#own, number, amount);
+    this.#add(client, number, amount);
+    if (network !== 0) this.#add(network, number, amount);
+  }
+
+  give(account: Pick<Account, 'client' | 'network'>, resource: Resource, amount: number): void {
+    this.count(account, resource, -amount);
+  }
+
+  /** All of it: of the host, or of this process. */
+  total(resource: Resource): number {
+    const { number, scope } = RESOURCES[resource];
+    return scope === 'host' ? this.#sum(number) : Atomics.load(this.#own, number);
+  }
+
+  /** Of a client or a network, by its hash. */
+  of(account: number, resource: Resource): number {
+    const { number, scope } = RESOURCES[resource];
+    if (scope === 'process') return this.#ownOf(account, number);
+    let least = Number.POSITIVE_INFINITY;
+    for (let row = 0; row < ROWS; row++) least = Math.min(least, this.#sum(cell(account, row) + number));
+    return least;
+  }
+
+  #ownOf(account: number, number: number): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (let row = 0; row < ROWS; row++)
+      least = Math.min(least, Atomics.load(this.#own, cell(account, row) + number));
+    return least;
+  }
+
+  /** The count after it. */
+  #add(account: number, number: number, amount: number): number {
+    let least = Number.POSITIVE_INFINITY;
+    for (let row = 0; row < ROWS; row++)
+      least = Math.min(least, Atomics.add(this.#own, cell(account, row) + number, amount) + amount);
+    return least;
+  }
+
+  #sum(word: number): number {
+    let sum = 0;
+    for (let at = word; at < this.#all.length; at += REGION_WORDS) sum += Atomics.load(this.#all, at);
+    return sum;
+  }
+}
+
+/** First word of an account's cell in a row of the sketch. */
+function cell(account: number, row: number): number {
+  let mixed = account ^ Math.imul(row + 1, 0x9e3779b9);
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return HEADER_WORDS + (row * CELLS + ((mixed ^ (mixed >>> 16)) & (CELLS - 1))) * PLACES;
+}

@@ -1,0 +1,102 @@
+/**
+ * What one session holds of what clients share, booked on its client's account. Whatever way the session ends, `close`
+ * gives back exactly what is left.
+ */
+import type { Ip } from '../base/ip.ts';
+import { type Account, type Accounts, RESOURCES } from './accounts.ts';
+
+const KIB = 1024;
+
+/** What sessions themselves take; content is taken by the reactor as it comes in. */
+type Held = 'handshakes' | 'envelopes';
+const HELD: readonly Held[] = ['handshakes', 'envelopes'];
+
+export class Share {
+  readonly #accounts: Accounts;
+  #account: Account;
+  readonly #held: number[] = [];
+  /** Bytes of envelopes within the KiB that were taken. */
+  #envelopeBytes = 0;
+
+  /** @param address the client's, or its name where it has none. */
+  constructor(accounts: Accounts, ip: Ip | null, address: string, trusted: boolean) {
+    this.#accounts = accounts;
+    this.#account = accounts.accountOf(ip, trusted, address);
+  }
+
+  get account(): Account {
+    return this.#account;
+  }
+
+  /** The client is another one: what is held goes over to its account. */
+  moved(ip: Ip | null, address: string, trusted: boolean): void {
+    const next = this.#accounts.accountOf(ip, trusted, address);
+    for (const resource of HELD) {
+      const amount = this.held(resource);
+      if (amount === 0) continue;
+      this.#accounts.give(this.#account, resource, amount);
+      this.#accounts.count(next, resource, amount);
+    }
+    this.#account = next;
+  }
+
+  /** Proven who they are: the wider share. */
+  trust(): void {
+    this.#account = { ...this.#account, trusted: true };
+  }
+
+  held(resource: Held): number {
+    return this.#held[RESOURCES[resource].number] ?? 0;
+  }
+
+  take(resource: Held, amount: number): boolean {
+    if (!this.#accounts.take(this.#account, resource, amount)) return false;
+    this.#held[RESOURCES[resource].number] = this.held(resource) + amount;
+    return true;
+  }
+
+  give(resource: Held, amount: number): void {
+    const held = Math.min(amount, this.held(resource));
+    if (held === 0) return;
+    this.#held[RESOURCES[resource].number] = this.held(resource) - held;
+    this.#accounts.give(this.#account, resource, held);
+  }
+
+  /** Bytes of a recipient, or of a command that waits; the account moves by whole KiB. */
+  takeEnvelope(bytes: number): boolean {
+    const after = this.#envelopeBytes + bytes;
+    const more = Math.ceil(after / KIB) - this.held('envelopes');
+    if (more > 0 && !this.take('envelopes', more)) return false;
+    this.#envelopeBytes = after;
+    return true;
+  }
+
+  giveEnvelope(bytes: number): void {
+    this.#envelopeBytes = Math.max(0, this.#envelopeBytes - bytes);
+    this.give('envelopes', this.held('envelopes') - Math.ceil(this.#envelopeBytes / KIB));
+  }
+
+  /** The transaction ended. */
+  endEnvelope(): void {
+    this.#envelopeBytes = 0;
+    this.give('envelopes', this.held('envelopes'));
+  }
+
+  /** The envelope goes on with its message, which is booked on the same account; how many KiB. */
+  passEnvelope(): number {
+    const held = this.held('envelopes');
+    this.#held[RESOURCES.envelopes.number] = 0;
+    this.#envelopeBytes = 0;
+    return held;
+  }
+
+  /** Whether so much more would fit now. */
+  fits(resource: 'content' | 'spill' | 'handshakes', amount: number): boolean {
+    return this.#accounts.fits(this.#account, resource, amount);
+  }
+
+  close(): void {
+    this.#envelopeBytes = 0;
+    for (const resource of HELD) this.give(resource, this.held(resource));
+  }
+}

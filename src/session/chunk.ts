@@ -1,0 +1,44 @@
+/** Between the chunks of a content (RFC 3030): what was read is answered, and the content has to come on. */
+import { REPLY } from '../protocol/reply.ts';
+import { contentRefusal } from './content-refusal.ts';
+import type { Session } from './session.ts';
+import type { SessionSettings } from './settings.ts';
+import { READY, type SessionState } from './state.ts';
+
+/** A chunk that is not the last was read. */
+export function chunkRead(
+  session: Session,
+  state: Extract<SessionState, { phase: 'chunk' }>,
+  flags: number,
+  detail: number,
+): void {
+  const { transaction, octets, chunkOctets, sinceMs } = state;
+  const { settings, clock, port } = session.context;
+  const refusal = contentRefusal(settings, transaction.envelope.body, flags, detail);
+  if (refusal !== null) {
+    // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
+    port.dropContent(session.connection);
+    session.reply(refusal);
+    session.proceed(READY);
+  } else if (isTooSlow(settings, octets, clock.nowMs - sinceMs)) {
+    session.reply(REPLY.tooSlow.with(settings.hostname));
+  } else {
+    if (chunkOctets > 0) session.movedOn();
+    session.reply(REPLY.chunkOk.with(chunkOctets));
+    const untilMs = clock.nowMs + settings.dataTimeoutMs;
+    session.proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
+  }
+}
+
+/** Mean rate of the content, what lay between its chunks included, once its grace is over. */
+function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number): boolean {
+  const { minRateBytesPerSecond: least, minRateGraceMs } = settings;
+  return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
+}
+
+/** How long the next command may take: the content that has begun gets no longer by what is said in between. */
+export function commandTimeMs({ state, context }: Session): number {
+  const { settings, clock } = context;
+  const ms = settings.commandTimeoutMs;
+  return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.nowMs)) : ms;
+}

@@ -1,0 +1,67 @@
+/** Whose login is looked at next: round the clients, whatever one of them asks. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Standing, Turns } from '../../src/auth/turns.ts';
+
+/** Takes turns and notes the order in which they came, and who got none. */
+class Book {
+  readonly turns: Turns;
+  readonly order: string[] = [];
+  readonly refused: string[] = [];
+
+  constructor(places: number, pending: number) {
+    this.turns = new Turns({ places, pending });
+  }
+
+  ask(client: string, standing: Standing = 'fresh'): void {
+    const turn = this.turns.take(client, standing);
+    if (turn === false) this.refused.push(client);
+    else if (turn === true) this.order.push(client);
+    else void turn.then((came) => (came ? this.order : this.refused).push(client));
+  }
+
+  /** As many are looked at, one after the other; who had their turns. */
+  async look(times: number): Promise<string> {
+    const from = this.order.length;
+    for (let i = 0; i < times; i++) {
+      this.turns.done();
+      await Promise.resolve();
+    }
+    return this.order.slice(from).join('');
+  }
+}
+
+test('a client that asks a hundred times makes another wait for one of them', async () => {
+  const book = new Book(1, 400);
+  for (let i = 0; i < 100; i++) book.ask('h');
+  book.ask('a');
+  book.ask('b');
+  book.ask('b');
+  assert.equal(await book.look(6), 'habhbh');
+});
+
+test('who is known goes first, who failed last, and even that one has a turn', async () => {
+  const book = new Book(1, 400);
+  for (let i = 0; i < 30; i++) book.ask('f', 'failing');
+  for (let i = 0; i < 30; i++) book.ask('n');
+  for (let i = 0; i < 3; i++) book.ask('k', 'known');
+  const order = await book.look(20);
+  assert.match(order, /^kkk/);
+  assert.equal(order.replace(/[^f]/g, '').length, 2, order);
+});
+
+test('a client has a quarter of the places to wait, and when all are taken whoever has most gives one up', async () => {
+  const book = new Book(1, 9);
+  book.ask('x');
+  for (let i = 0; i < 10; i++) book.ask('h');
+  assert.equal(book.turns.waiting, 2);
+  assert.equal(book.refused.length, 8);
+  for (const client of ['i', 'j', 'k']) for (let i = 0; i < 2; i++) book.ask(client);
+  assert.equal(book.turns.waiting, 8);
+  book.ask('a');
+  await Promise.resolve();
+  assert.equal(book.refused.length, 9, 'one of those that have two');
+  assert.equal(book.turns.waiting, 8);
+  assert.match(await book.look(8), /a/);
+  assert.equal(book.turns.waiting, 0);
+});
