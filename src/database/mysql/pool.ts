@@ -5,6 +5,8 @@
  */
 
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
 import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
@@ -68,7 +70,16 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
   }
   if (tls !== 'off') {
     const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
-    options.ssl = { ...ca, rejectUnauthorized: tls === 'verify' };
+    const { host } = server;
+    // The connector gives Node a socket that has no name when the server is named by its address.
+    const ssl = {
+      ...ca,
+      rejectUnauthorized: tls === 'verify',
+      ...(server.socket !== null || isIP(host) !== 0 ? {} : { servername: host }),
+      checkServerIdentity: (_: string, certificate: PeerCertificate) =>
+        checkServerIdentity(host, certificate),
+    };
+    options.ssl = ssl;
   }
   return options;
 }
