@@ -74,7 +74,7 @@ const nextHop = z.strictObject({
 const smtp = z.strictObject({
   max_connections: count(1, 1_000_000).default(20_000).describe('Open inbound connections of this host; one more gets 421 4.3.2.'),
   max_connections_per_ip: count(1, 1_000_000).default(10_000).describe('Open inbound connections from one address, over all processes of this host; one more gets 421 4.7.0.').meta(live),
-  max_command_line_bytes: count(512, 65_536).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
+  max_command_line_bytes: count(512, 16_384).default(2048).describe('Longest command line with its CRLF; a longer one gets 500 5.5.2.'),
   max_text_line_bytes: count(1000, 1_048_576).default(32_768).describe('Longest line of content; longer gets 554 5.6.0.').meta(live),
   envelope_memory_mb: count(1, 65_536).default(128).describe('Memory for recipients of a relay process from RCPT to the commit, and for commands that wait; beyond: 452 4.5.3.').meta(live),
   max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.').meta(live),
@@ -104,6 +104,7 @@ const server = {
   host: hostName.default('127.0.0.1').describe('mysql: name or address of the server.'),
   port: count(1, 65535).default(3306).describe('mysql: its TCP port.'),
   socket: z.string().min(1).nullable().default(null).describe('mysql: Unix socket of the server, instead of host and port.'),
+  endpoints: z.array(z.string().regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$/, '`host`, `host:port` or `[IPv6]:port`')).max(8).default([]).describe('mysql: servers that may take its place, `host` or `host:port`, as replicas of it: tried in turn when the one in use cannot be reached or is read-only.'),
   user: z.string().min(1).max(80).default('relay').describe('mysql: user; needs SELECT, INSERT, UPDATE and DELETE on the database.'),
   password: z.string().max(256).default('').describe('mysql: its password; `${NAME}` takes it from the environment.'),
   database: z.string().regex(/^[A-Za-z0-9_$-]{1,64}$/, 'a database name').default('relay').describe('mysql: name of the database.'),
@@ -112,7 +113,7 @@ const server = {
   initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
   max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
   connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
-  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. A third of it without a statement, and the server rolls the transaction back.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. Less than lease_ms; where it is not set a shorter lease shortens it. A third of it without a statement, and the server rolls the transaction back.'),
   idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
 };
 const mysqlServer = z.strictObject(server);
@@ -131,7 +132,7 @@ const distributedDatabase = z.strictObject({
     type: z.enum(['hash', 'table', 'static']).default('hash').describe('Which shard takes a new message: hash spreads by queue id; table looks the sender up in user_shards; static goes by the first recipient domain listed. What a router does not know, hash decides.'),
     table_shard: shardName.optional().describe('table: name of the shard that holds user_shards; default: the first.'),
     cache_ttl_ms: ms(100, day).default(60_000).describe('table: how long an answer of user_shards is kept.'),
-    cache_max_entries: count(1, 10_000_000).default(100_000).describe('table: answers kept by each session thread.'),
+    cache_max_entries: count(1, 1_000_000).default(100_000).describe('table: answers kept by each session thread.'),
     domains: z.record(z.string().transform(aLabels), shardName).default({}).describe('static: domain → name of a shard.'),
   }).prefault({}),
   shards: z.array(shard).min(1).max(32).describe('The shards. Add new ones at the end; nothing is moved.'),
@@ -183,7 +184,11 @@ const deliveryTls = z.strictObject({
 
 const redis = z.strictObject({
   url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('The Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
-  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may.'),
+  topology: z.enum(['single', 'sentinel', 'cluster']).default('single').describe('single: the server of url. sentinel: the master that the sentinels in nodes name. cluster: a Redis Cluster, found by the nodes. With the last two url says scheme, user, password and database only.'),
+  nodes: z.array(z.string().regex(/^(?:\[[^\]\s]+\]|[^:\s/,]+):\d{1,5}$/, 'host:port')).max(64).default([]).describe('sentinel: the sentinels. cluster: some of its nodes, from which the others are learned.'),
+  master_name: z.string().min(1).max(128).default('mymaster').describe('sentinel: what the sentinels call the master.'),
+  sentinel_password: z.string().min(1).max(256).nullable().default(null).describe('sentinel: password of the sentinels.'),
+  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may. In a cluster braces are put around it, unless it has some: all keys must lie in one slot.'),
   password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
   tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
   timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
@@ -287,7 +292,7 @@ const schema = {
     servers: z.array(z.string()).default([]).describe('`address` or `address:port`; empty: those of the system.').meta(live),
     timeout_ms: ms(100, 120_000).default(5000).describe('Time for one try.').meta(live),
     tries: count(1, 10).default(3).describe('How often a server that does not answer is asked. In each round all of them are.').meta(live),
-    cache_max_entries: count(0, 10_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
+    cache_max_entries: count(0, 1_000_000).default(50_000).describe('Answers kept; 0: none.').meta(live),
     cache_max_ttl_ms: ms(0, 30 * day).default(3_600_000).describe('Longest time an answer is kept, whatever its TTL.').meta(live),
     mx_ttl_ms: ms(0, 30 * day).default(300_000).describe('How long MX records are kept (the resolver does not tell their TTL); at most cache_max_ttl_ms.'),
     negative_ttl_ms: ms(0, day).default(60_000).describe('How long a missing name is remembered.').meta(live),
@@ -304,7 +309,7 @@ const schema = {
   dsn: z.strictObject({
     max_returned_bytes: count(0, 104_857_600).default(1_048_576).describe('RET=FULL returns the whole message up to this size, above it the header section only.').meta(live),
     delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
-    max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour, from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
+    max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
     keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
