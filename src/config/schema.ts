@@ -104,6 +104,7 @@ const server = {
   host: hostName.default('127.0.0.1').describe('mysql: name or address of the server.'),
   port: count(1, 65535).default(3306).describe('mysql: its TCP port.'),
   socket: z.string().min(1).nullable().default(null).describe('mysql: Unix socket of the server, instead of host and port.'),
+  endpoints: z.array(z.string().regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$/, '`host`, `host:port` or `[IPv6]:port`')).max(8).default([]).describe('mysql: servers that may take its place, `host` or `host:port`, as replicas of it: tried in turn when the one in use cannot be reached or is read-only.'),
   user: z.string().min(1).max(80).default('relay').describe('mysql: user; needs SELECT, INSERT, UPDATE and DELETE on the database.'),
   password: z.string().max(256).default('').describe('mysql: its password; `${NAME}` takes it from the environment.'),
   database: z.string().regex(/^[A-Za-z0-9_$-]{1,64}$/, 'a database name').default('relay').describe('mysql: name of the database.'),
@@ -112,7 +113,7 @@ const server = {
   initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
   max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
   connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
-  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. A third of it without a statement, and the server rolls the transaction back.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. Less than lease_ms; where it is not set a shorter lease shortens it. A third of it without a statement, and the server rolls the transaction back.'),
   idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
 };
 const mysqlServer = z.strictObject(server);
@@ -183,7 +184,11 @@ const deliveryTls = z.strictObject({
 
 const redis = z.strictObject({
   url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('The Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
-  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may.'),
+  topology: z.enum(['single', 'sentinel', 'cluster']).default('single').describe('single: the server of url. sentinel: the master that the sentinels in nodes name. cluster: a Redis Cluster, found by the nodes. With the last two url says scheme, user, password and database only.'),
+  nodes: z.array(z.string().regex(/^(?:\[[^\]\s]+\]|[^:\s/,]+):\d{1,5}$/, 'host:port')).max(64).default([]).describe('sentinel: the sentinels. cluster: some of its nodes, from which the others are learned.'),
+  master_name: z.string().min(1).max(128).default('mymaster').describe('sentinel: what the sentinels call the master.'),
+  sentinel_password: z.string().min(1).max(256).nullable().default(null).describe('sentinel: password of the sentinels.'),
+  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may. In a cluster braces are put around it, unless it has some: all keys must lie in one slot.'),
   password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
   tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
   timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
