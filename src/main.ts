@@ -10,7 +10,7 @@ import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
-import type { Config, ServerConfig } from './config/schema.ts';
+import type { ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import { destinationKey } from './mail/destination.ts';

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
-import type { QueueRow } from '../../src/database/database.ts';
 import { run } from '../support/child.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { bounded, RelayFixture } from '../support/relay-fixture.ts';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import type { QueueRow, QueueStats } from '../../src/database/database.ts';
+import type { QueueStats } from '../../src/database/database.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
