@@ -43,8 +43,8 @@ napi_value create(napi_env env, napi_callback_info info) {
   setup.bytes = bytes.at;
   setup.byte_capacity = bytes.length;
   bool usable = setup.events != nullptr && setup.text != nullptr && setup.ops != nullptr && setup.control != nullptr &&
-                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= (1u << 20) &&
-                setup.max_line >= 64 && setup.max_line <= 16384 && setup.text_capacity >= setup.max_line + 512;
+                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= kMaxConnections &&
+                setup.max_line >= kLeastLine && setup.max_line <= kMaxLine && setup.text_capacity >= setup.max_line + 512;
   if (!usable) return throw_error(env, "reactor: maxConnections must be 1 to 1048576, maxLineBytes 64 to 16384");
 
   auto* box = new Box();
@@ -122,6 +122,12 @@ napi_value load(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void register_reactor(napi_env env, napi_value exports) {
+  napi_value limits = nullptr;
+  napi_create_object(env, &limits);
+  napi_set_named_property(env, limits, "maxConnections", from_number(env, kMaxConnections));
+  napi_set_named_property(env, limits, "minLineBytes", from_number(env, kLeastLine));
+  napi_set_named_property(env, limits, "maxLineBytes", from_number(env, kMaxLine));
+  napi_set_named_property(env, exports, "limits", limits);
   add_function(env, exports, "reactorCreate", create);
   add_function(env, exports, "reactorId", id);
   add_function(env, exports, "reactorFlush", flush);

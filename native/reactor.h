@@ -45,6 +45,11 @@ struct ReactorSetup {
   size_t byte_capacity = 0;
 };
 
+/** What a reactor can be asked for; the schema of the configuration keeps within them (test/config/bounds.test.ts). */
+constexpr uint32_t kMaxConnections = 1u << 20;
+constexpr uint32_t kLeastLine = 64;
+constexpr uint32_t kMaxLine = 16384;
+
 constexpr uint32_t kEventWords = 4;
 constexpr uint32_t kOpWords = 8;
 constexpr size_t kScratchBytes = 65536;

@@ -13,7 +13,7 @@ import { loadConfig } from './config/load.ts';
 import type { Config, ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
-import type { ShardReport } from './database/sharded-database.ts';
+import type { ShardReport } from './database/shard-setup.ts';
 import { destinationKey } from './mail/destination.ts';
 import { versionPage } from './version.ts';
 

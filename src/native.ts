@@ -7,6 +7,7 @@
  * The ring is executed when onTurn returns, or by `flush()` when operations were written outside a turn.
  */
 import { getSystemErrorName } from 'node:util';
+import { RelayError } from './base/errors.ts';
 import { addon, type Native } from './native/addon.ts';
 import { RingReactor } from './native/ring-reactor.ts';
 import { SharedArena } from './native/shared-arena.ts';
@@ -270,6 +271,9 @@ export interface Acceptor {
 
 // ---------------------------------------------------------------------------------------------- implementation
 
+/** What a reactor can be asked for; the schema of the configuration keeps within it. */
+export const LIMITS = addon.limits;
+
 /** The pure functions as C++ has them, for the test that runs them against src/protocol/scan.ts. */
 export const { buildInfo, scanContent, stuffContent, scanLine, proxyExtent } = addon;
 
@@ -308,9 +312,16 @@ export function alignedBuffer(bytes: number): Buffer {
   return addon.alignedBuffer(bytes);
 }
 
-/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. */
+/** Lays out a content arena of `bytes`, once per process. `spillDir` must exist. @throws RelayError without the memory. */
 export function createArena(bytes: number, spillDir: string): Arena {
-  return new SharedArena(new SharedArrayBuffer(bytes), spillDir, true);
+  let buffer: SharedArrayBuffer;
+  try {
+    buffer = new SharedArrayBuffer(bytes);
+  } catch (error) {
+    const text = `content_memory_mb: this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of memory; set it lower`;
+    throw new RelayError('memory-exhausted', text, error);
+  }
+  return new SharedArena(buffer, spillDir, true);
 }
 
 /** The arena that another thread of this process made. */
@@ -428,18 +439,18 @@ export function makeSelfSigned(
 
 // -------------------------------------------------------------------------------------------------------- host
 
-/** Zeroed memory for the processes of this host, as a descriptor to pass on. Throws an Error with code. */
+/** Zeroed memory for the processes of this host, as a descriptor to pass on. @throws RelayError */
 export function createSharedMemory(bytes: number): number {
   const fd = addon.sharedMemoryCreate(bytes);
   if (fd >= 0) return fd;
-  throw systemError('shared memory cannot be had', fd);
+  throw noMemory(bytes, fd);
 }
 
-/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. */
+/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. @throws RelayError */
 export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
   const memory = addon.sharedMemoryMap(fd, bytes);
   if (typeof memory !== 'number') return memory;
-  throw systemError('shared memory cannot be mapped', memory);
+  throw noMemory(bytes, memory);
 }
 
 /** Sends a datagram to a Unix socket ('@' begins an abstract name) without waiting. Throws an Error with code. */
@@ -466,6 +477,12 @@ export function pamAuthenticate(ask: {
   const code = addon.pamAuthenticate(service, configDir, username, password, client);
   if (code >= 0) return code === 0;
   throw new Error(code === NO_PAM ? 'there is no PAM library here' : `PAM failed with code ${-code}`);
+}
+
+function noMemory(bytes: number, errno: number): RelayError {
+  const why = systemError('', errno).message.slice(2);
+  const text = `this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of shared memory (${why}); what is remembered for clients takes it: lower max_counters, max_entries (policy) or max_quota_users (auth)`;
+  return new RelayError('memory-exhausted', text);
 }
 
 function systemError(what: string, errno: number): Error {

@@ -11,9 +11,11 @@ import type { Config } from './config/schema.ts';
 import type { BegunRows, Database } from './database/database.ts';
 import { NodeClaim } from './database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from './database/shard-servers.ts';
-import { ShardedDatabase, type ShardSetup } from './database/sharded-database.ts';
+import type { ShardSetup } from './database/shard-setup.ts';
+import { ShardedDatabase } from './database/sharded-database.ts';
 import { PROCESS_SLOTS } from './mail/queue-id.ts';
 import { DatabaseClient, startPool, type TaskPool } from './persistence/database-client.ts';
+import type { GroupCommitOptions } from './persistence/group-commit.ts';
 import { QueueThread } from './persistence/queue-thread.ts';
 import { noArena } from './persistence/stopped-queue.ts';
 import type { ProcessPlace } from './process-place.ts';
@@ -25,6 +27,8 @@ const MIN_STALE_MS = 600_000;
 /** The claim to the node id is renewed so often in the time of a lease, and at least after this. */
 const CLAIM_RENEWALS = 6;
 const LONGEST_RENEW_MS = 10_000;
+/** A shard that was away is left to the owners of its rows for this share of a lease at least. */
+const TAKE_OVER_SHARE = 1 / 4;
 /** Commits under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
 const SERVER_LANES = 2;
 const SETTLE_LINGER_MS = 100;
@@ -37,11 +41,8 @@ export interface RelayDatabase {
   shards: ShardedDatabase | null;
   /** Numbers of the shards; [0] with sqlite. */
   shardIds: number[];
-  /** Commits at a time on one of them. */
-  lanes: number;
-  settleLingerMs: number;
-  /** Settlements have a lane of their own. */
-  settleApart: boolean;
+  /** How the group commits of a shard go about it. */
+  committing: Pick<GroupCommitOptions, 'lanes' | 'settleLingerMs' | 'settleApart'>;
   /** Sizes of claims that are worth it; {} for the scheduler's own. */
   claims: { claimRows?: number; minClaimRows?: number };
   /** Messages held, where a limit counts them. */
@@ -64,6 +65,8 @@ export interface RelayDatabaseOptions {
   log: Log;
   place: Pick<ProcessPlace, 'process'>;
   begun: BegunRows;
+  /** A shard is back: results and leases of its rows go first. */
+  returned(shard: number): void;
 }
 
 export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
@@ -75,9 +78,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     database: client,
     shards: null,
     shardIds: [0],
-    lanes: 1,
-    settleLingerMs: 0,
-    settleApart: false,
+    committing: {},
     claims: {},
     mails: () => client.mails,
     freeConnections: () => null,
@@ -87,7 +88,8 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
   };
 }
 
-function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatabaseOptions): RelayDatabase {
+function openServers(options: RelayDatabaseOptions): RelayDatabase {
+  const { config, arena, spillDir, gauges, log, begun, returned } = options;
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
   const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
@@ -113,6 +115,10 @@ function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatab
     retryDelayMs,
     maxRetryDelayMs,
     log,
+    clocks: { warnOffsetMs: config.clock_warn_offset_ms, maxOffsetMs: config.clock_max_offset_ms },
+    // Every living node has met the shard by then, however long its pause between tries was.
+    takeOverPauseMs: Math.max(config.lease_ms * TAKE_OVER_SHARE, 2 * maxRetryDelayMs),
+    returned,
     usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
     begun,
     close: () => (clients[0] as DatabaseClient).close(),
@@ -122,9 +128,7 @@ function openServers({ config, arena, spillDir, gauges, log, begun }: RelayDatab
     database: shards,
     shards,
     shardIds: servers.map(({ id }) => id),
-    lanes: SERVER_LANES,
-    settleLingerMs: SETTLE_LINGER_MS,
-    settleApart: true,
+    committing: { lanes: SERVER_LANES, settleLingerMs: SETTLE_LINGER_MS, settleApart: true },
     claims: CLAIMS,
     mails: () => 0,
     freeConnections: () => shards.freeConnections,

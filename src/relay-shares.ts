@@ -10,14 +10,25 @@ import { type ProcessPlace, threadCount } from './process-place.ts';
 /** Content in memory is written to the log of the database, then to its place. */
 const WRITTEN_TIMES = 2;
 
+interface Kept {
+  whose: { client: number; network: number };
+  kib: number;
+}
+
 export class RelayShares {
   /** null: nobody comes in here. */
   readonly #accounts: Accounts | null;
   readonly contentAccount: ContentAccount | null;
+  /** Committed and on the disk elsewhere: it makes room for others once the free space was asked for again. */
+  #committed: Kept[] = [];
+  #committedBefore: Kept[] = [];
+  /** KiB in spill files when the free space was asked for that is told next. */
+  #spilledKib = 0;
 
   constructor({ policy, accepts }: ProcessPlace, arena: Arena) {
     this.#accounts = accepts ? openPolicyMemory(policy, mapSharedMemory).accounts : null;
-    this.contentAccount = this.#accounts === null ? null : new ContentAccount(this.#accounts, arena);
+    const kept = (whose: Kept['whose'], kib: number): void => void this.#committed.push({ whose, kib });
+    this.contentAccount = this.#accounts === null ? null : new ContentAccount(this.#accounts, arena, kept);
   }
 
   reconfigure(config: Config): void {
@@ -33,6 +44,13 @@ export class RelayShares {
 
   /** @param bytes that may be written yet until the disk is as full as it may be. */
   diskRoom(bytes: number, config: Config): void {
-    if (this.#accounts !== null) limitSpill(this.#accounts, config, bytes);
+    const accounts = this.#accounts;
+    if (accounts === null) return;
+    limitSpill(accounts, config, bytes, this.#spilledKib);
+    // Twice: the free space that is told is that of the question before.
+    for (const { whose, kib } of this.#committedBefore) accounts.give(whose, 'spill', kib);
+    this.#committedBefore = this.#committed;
+    this.#committed = [];
+    this.#spilledKib = accounts.total('spill');
   }
 }

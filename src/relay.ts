@@ -130,6 +130,7 @@ export class Relay {
       log,
       place: this.#place,
       begun: this.#begun,
+      returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -430,14 +431,8 @@ export class Relay {
       },
       fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
     };
-    const { shardIds, lanes, settleLingerMs, settleApart } = this.#queue;
-    const options = {
-      arena: this.#arena,
-      leaseMs: this.#config.lease_ms,
-      lanes,
-      settleLingerMs,
-      settleApart,
-    };
+    const { shardIds, committing } = this.#queue;
+    const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, ...committing };
     const commits = shardIds.map((id) => [id, new GroupCommit(this.#database, ports, options)] as const);
     return new ShardedCommits(new Map(commits), ports);
   }

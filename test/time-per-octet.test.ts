@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { describe, it, test } from 'node:test';
 import { parseCapabilities } from '../src/delivery/client/capabilities.ts';
 import { idOf } from '../src/delivery/mta-sts.ts';
-import { refusedBy } from '../src/delivery/outcome.ts';
+import { refusalOf } from '../src/delivery/outcome.ts';
 import { parsePolicy } from '../src/delivery/sts-policy.ts';
 import { decodeReply } from '../src/dns/wire.ts';
 import { isHeloName, parseMailbox, parsePath, scanDomain, scanLiteral } from '../src/protocol/address.ts';
@@ -149,11 +149,14 @@ const READERS: Reader[] = [
     attacks: [['\r\n.'], ['\r\n.\r'], ['\r'], ['.\r\n'], ['Received:\r\n']],
   },
   {
-    names: ['ReplyParser', 'refusedBy'],
+    names: ['ReplyParser', 'refusalOf'],
     read(text) {
       const read = new ReplyParser().push(text);
       if (read !== null && typeof read !== 'string')
-        refusedBy({ ...read, peer: 'mx', text: read.lines.join(' ') } as never);
+        refusalOf({ ...read, peer: 'mx', text: read.lines.join(' ') } as never, 'content', {
+          secure: true,
+          fellBack: false,
+        });
       reply(text);
     },
     attacks: [

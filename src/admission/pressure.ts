@@ -14,6 +14,7 @@ import { type DiskConfig, DiskSpace } from './disk-space.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
 const INTERVAL_MS = 250;
+const FIRST_ANSWER_MS = 20;
 const MEGABYTE = 1024 * 1024;
 /** Content memory counts as short when less than this share is free: what is on its way in must still find room. */
 const CONTENT_RESERVE = 1 / 32;
@@ -85,6 +86,8 @@ export class PressureGauge {
 
   start(): void {
     this.measure();
+    // The disk has answered by then.
+    setTimeout(() => this.measure(), FIRST_ANSWER_MS).unref();
     this.#timer = setInterval(() => this.measure(), INTERVAL_MS);
     this.#timer.unref();
   }

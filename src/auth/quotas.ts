@@ -9,6 +9,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fstatSync, fsyncSync, linkSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { RelayError } from '../base/errors.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { mapSharedMemory } from '../native.ts';
 import type { UserQuotas } from './auth.ts';
@@ -180,13 +181,19 @@ function keyOf(user: string): bigint {
 /**
  * The table in `folder`, made when there is none or one of another size. The whole file is written: memory behind a
  * hole would be a crash on a full disk.
- * @throws Error of the file system.
+ * @throws RelayError when the file or the memory cannot be had.
  */
 export function openQuotas(folder: string, users: number, now: () => number = Date.now): Quotas {
   const bytes = users * SLOT_BYTES;
   const path = join(folder, `quotas-${users}`);
   makeFolder(folder, 0o700);
-  const fd = openOrCreate(path, bytes);
+  let fd: number;
+  try {
+    fd = openOrCreate(path, bytes);
+  } catch (error) {
+    const text = `auth.max_quota_users: ${path} (${Math.ceil(bytes / 1_048_576)} MiB) cannot be written: ${(error as Error).message}`;
+    throw new RelayError('data-dir-unusable', text, error);
+  }
   try {
     return new Quotas(mapSharedMemory(fd, bytes), now);
   } finally {

@@ -52,7 +52,7 @@ export const auth = z.strictObject({
   threads: count(1, 16).default(1).describe('Threads of a relay process that compute password hashes, with low priority.'),
   max_pending: count(1, 100_000).default(1000).describe('Logins waiting for an answer; one more gets 454 4.7.0. A client has at most a quarter of them; turns go round the clients, those first that logged in from there before, those last that failed within ten minutes.').meta(live),
   cache_ttl_ms: count(0, day).default(60_000).describe('How long a verified login is remembered (as a keyed digest), so that its password need not be hashed again. 0: not.').meta(live),
-  cache_max_entries: count(1, 10_000_000).default(10_000).describe('Logins remembered at most.').meta(live),
+  cache_max_entries: count(1, 1_000_000).default(10_000).describe('Logins remembered at most.').meta(live),
   path: z.string().min(1).default('auth').describe('Folder of what AUTH keeps over a restart: a secret and the counters of quotas. Relative to data_dir.'),
   max_quota_users: count(64, 4_000_000).default(65_536).describe('Users with a quota whose counters are kept (64 bytes each); one more gets 451 4.7.1 until the day is over for another.'),
   sender_policy: z.enum(['any', 'login', 'list']).default('any').describe('Reverse-paths users may send from, where nothing else is said for them.').meta(live),

@@ -9,7 +9,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { BanBook, ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
 

@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import type { ServerConfig } from '../config/schema.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import { formatShards } from './format.ts';
 
 /** Migrates all; one that fails does not keep the others from it. */

@@ -1,6 +1,6 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';

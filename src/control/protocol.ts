@@ -11,7 +11,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { destinationKey } from '../mail/destination.ts';
 import type { Ban } from '../policy/ban-table.ts';

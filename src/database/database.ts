@@ -113,6 +113,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** false: not now those whose lease has ended. */
+  takeOver?: boolean;
 }
 export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */

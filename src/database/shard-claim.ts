@@ -1,9 +1,11 @@
 /**
  * Keeps the process's claim to its node id on one shard: renewed now and then, which also finds out that an idle
- * shard is away; said in the log when another has the id, and when it is ours again.
+ * shard is away, and how its server's clock and ours differ. Says in the log when another has the id, when it is ours
+ * again, and when the clocks differ by too much.
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { ServerClock } from './server-clock.ts';
 
 /** The claim itself (mysql/node-claim.ts). */
 export interface NodeClaim {
@@ -11,6 +13,7 @@ export interface NodeClaim {
   readonly state: 'held' | 'away' | 'lost';
   /** Who has it, when it is not us. */
   readonly rival: string;
+  readonly clock: ServerClock;
   /** @throws RelayError 'already-running' when another has it. */
   take(): Promise<void>;
   renew(): Promise<void>;
@@ -22,6 +25,9 @@ export interface ShardClaimOptions {
   /** null: of a relay that only looks. */
   claim: NodeClaim | null;
   renewMs: number;
+  /** Clocks that differ by more: it is said; by more than the second: nothing is claimed. */
+  warnOffsetMs: number;
+  maxOffsetMs: number;
   log: Log;
   now(): number;
   /** Whether new mail may go to the shard has changed. */
@@ -34,15 +40,19 @@ export class ShardClaim {
   #renewing = false;
   #renewAtMs = 0;
   #said: NodeClaim['state'] = 'held';
+  #clockSaid: 'agrees' | 'differs' | 'refused' = 'agrees';
 
   constructor(options: ShardClaimOptions) {
     this.#options = options;
   }
 
-  /** Whether rows may be claimed: those leased to whoever has our node id are not ours to touch. */
+  /**
+   * Whether rows may be claimed: those leased to whoever has our node id are not ours to touch, and without knowing
+   * the server's time nobody knows whose lease is over.
+   */
   get held(): boolean {
     const { claim } = this.#options;
-    return claim === null || claim.state === 'held';
+    return claim === null || (claim.state === 'held' && !claim.clock.jumped && this.#clockSaid !== 'refused');
   }
 
   /** Another has our node id, and makes the same queue ids. */
@@ -63,6 +73,7 @@ export class ShardClaim {
   async take(): Promise<void> {
     await this.#options.claim?.take();
     this.#taken = true;
+    this.#sayClock();
   }
 
   async renew(): Promise<void> {
@@ -71,6 +82,7 @@ export class ShardClaim {
       await this.#options.claim?.renew();
     } finally {
       this.#say();
+      this.#sayClock();
     }
   }
 
@@ -79,7 +91,7 @@ export class ShardClaim {
     const { claim, now, renewMs } = this.#options;
     if (claim === null || !this.#taken || this.#renewing) return;
     const waitsMs = this.#renewAtMs - now();
-    if (claim.state !== 'away' && waitsMs > 0 && waitsMs <= renewMs) return;
+    if (claim.state !== 'away' && !claim.clock.jumped && waitsMs > 0 && waitsMs <= renewMs) return;
     this.#renewing = true;
     this.#renewAtMs = now() + renewMs;
     const done = (): void => {
@@ -101,6 +113,29 @@ export class ShardClaim {
           'give each node a node_id of its own and restart it: until then it takes no mail of this shard',
       });
     changed();
+  }
+
+  #sayClock(): void {
+    const { claim, log, shard, warnOffsetMs, maxOffsetMs } = this.#options;
+    const offsetMs = claim?.clock.offsetMs ?? null;
+    if (offsetMs === null) return;
+    const by = Math.abs(offsetMs);
+    const is = by > maxOffsetMs ? 'refused' : by > warnOffsetMs ? 'differs' : 'agrees';
+    if (is === this.#clockSaid) return;
+    this.#clockSaid = is;
+    const fields = { shard, offset_ms: offsetMs };
+    if (is === 'agrees') log.info('clock.agrees', fields);
+    else if (is === 'differs')
+      log.warn('clock.differs', {
+        ...fields,
+        advice: 'set the clocks of this machine and the server by NTP',
+      });
+    else
+      log.error('clock.refused', {
+        ...fields,
+        max_offset_ms: maxOffsetMs,
+        advice: 'set the clocks of this machine and the server by NTP: until then this node claims no rows',
+      });
   }
 
   async release(): Promise<void> {

@@ -3,11 +3,9 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
-  BegunRows,
   ClaimRequest,
   ClaimResult,
   CommitBatch,
@@ -31,72 +29,20 @@ import type {
   ShardDue,
   SuspectedRow,
 } from './database.ts';
-import { type NodeClaim, ShardClaim } from './shard-claim.ts';
+import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
 import { byQueueId, earlier, merged } from './shard-merge.ts';
+import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { noRows } from './slices.ts';
-
-/** One shard, done by the persistence pool. */
-export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
-  /** Tasks under way; each has a connection, or waits for one. */
-  readonly running: number;
-  recover(nowMs: number, fresh: boolean): Promise<Recovered>;
-  enroll(slot: NodeSlot): Promise<boolean>;
-  shardsOfUsers(users: string[]): Promise<(string | null)[]>;
-  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
-  ping(): Promise<void>;
-}
-
-export interface ShardSetup {
-  id: number;
-  name: string;
-  weight: number;
-  maxConnections: number;
-  /** An operation that takes longer is a sign that the shard hangs. */
-  silenceMs: number;
-  client: ShardClient;
-  /** null: for a look at the queue only. */
-  claim?: NodeClaim | null;
-  /** How often the claim is renewed. */
-  renewClaimMs?: number;
-}
-
-export interface ShardedOptions {
-  retryDelayMs: number;
-  maxRetryDelayMs: number;
-  log: Log;
-  now?: () => number;
-  /** One bit for each shard that takes new mail. */
-  usable(mask: number): void;
-  /** What this process's earlier lives had under way; absent: not known. */
-  begun?: BegunRows;
-  /** Ends the pool. */
-  close(): Promise<void>;
-  /** Removes objects no mail of any shard refers to. */
-  sweep(): Promise<number>;
-}
-
-/** One line of `db shards`. */
-export interface ShardReport {
-  id: number;
-  name: string;
-  weight: number;
-  up: boolean;
-  downSinceMs: number | null;
-  errors: number;
-  lastError: string;
-  latencyMs: number | null;
-  freeConnections: number;
-  /** null while it is down. */
-  mails: number | null;
-  waitingRows: number | null;
-}
+import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
   health: ShardHealth;
   /** Rows of our earlier life were given back. */
   recovered: boolean;
   node: ShardClaim;
+  /** From then on, steady, leases that ended are taken over. */
+  takeOverAtMs: number;
 }
 
 const LOOK_MS = 200;
@@ -106,6 +52,7 @@ export class ShardedDatabase implements Database {
   readonly #shards: Shard[];
   readonly #options: ShardedOptions;
   readonly #now: () => number;
+  readonly #steady: () => number;
   #timer: NodeJS.Timeout | null = null;
   /** Which shard the next claim begins with. */
   #turn = 0;
@@ -115,12 +62,18 @@ export class ShardedDatabase implements Database {
   constructor(setups: ShardSetup[], options: ShardedOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    this.#steady = options.steady ?? options.now ?? (() => performance.now());
     this.#shards = setups.map((setup) => {
-      const shard = { ...setup, recovered: false } as Shard;
+      const claim = setup.claim ?? null;
+      const shard = { ...setup, recovered: false, takeOverAtMs: 0 } as Shard;
+      if (claim !== null) shard.client = new TimedClient(setup.client, claim.clock);
       shard.node = new ShardClaim({
         shard: setup.name,
-        claim: setup.claim ?? null,
+        claim,
         renewMs: setup.renewClaimMs ?? 0,
+        warnOffsetMs: Infinity,
+        maxOffsetMs: Infinity,
+        ...options.clocks,
         log: options.log,
         now: this.#now,
         changed: () => this.#tellUsable(),
@@ -133,11 +86,24 @@ export class ShardedDatabase implements Database {
         log: options.log,
         now: this.#now,
         probe: () => this.#probe(shard),
-        changed: () => this.#tellUsable(),
+        changed: () => {
+          this.#tellUsable();
+          if (shard.health.usable) this.#isBack(shard);
+        },
       });
+      this.#pauseTakeOver(shard);
       return shard;
     });
     this.#tellUsable();
+  }
+
+  #isBack(shard: Shard): void {
+    this.#pauseTakeOver(shard);
+    this.#options.returned?.(shard.id);
+  }
+
+  #pauseTakeOver(shard: Shard): void {
+    shard.takeOverAtMs = this.#steady() + (this.#options.takeOverPauseMs ?? 0);
   }
 
   /** Begins to look after the shards. */
@@ -257,7 +223,14 @@ export class ShardedDatabase implements Database {
       }
       if (limit > 0 && maxRecipients > 0 && !result.short) {
         try {
-          const part = await this.#on(shard, (client) => client.claim({ ...request, limit, maxRecipients }));
+          const part = await this.#on(shard, (client) =>
+            client.claim({
+              ...request,
+              limit,
+              maxRecipients,
+              takeOver: this.#steady() >= shard.takeOverAtMs,
+            }),
+          );
           for (const job of part.jobs) {
             result.jobs.push(job);
             recipients += job.recipients.length;

@@ -1,4 +1,4 @@
-/** What a destination asks of, and tells, the delivery thread it lives in. */
+/** What a destination asks of, and tells, the sender it belongs to. */
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
@@ -6,14 +6,16 @@ import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
 import type { Destination } from './destination.ts';
+import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
-import type { BrokenHosts } from './tls-policy.ts';
 
 export interface DestinationPorts {
   readonly arena: Arena;
   readonly config: Config;
   readonly draining: boolean;
-  readonly broken: BrokenHosts;
+  readonly broken: RememberedHosts;
+  readonly careful: RememberedHosts;
+  readonly turn: number;
   /** Of the client's TLS context. */
   readonly tlsSlot: number;
   /** For the TLS report of a domain. */

@@ -13,21 +13,14 @@ import type { ClientSession } from './client/session.ts';
 import type { Fault } from './client/state.ts';
 import { Deque } from './deque.ts';
 import type { DestinationPorts } from './destination-ports.ts';
+import { Detours } from './detours.ts';
+import { type Dial, Dials } from './dials.ts';
+import { HostChoice } from './host-choice.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
+import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
+import { Suspension } from './suspension.ts';
 import { tlsPolicyOf } from './tls-policy.ts';
-
-/** One try to get a session: DNS, then address after address. */
-interface Dial {
-  startedAtMs: number;
-  hosts: Host[];
-  next: number;
-  session: ClientSession | null;
-  fault: Fault | null;
-}
-
-/** More addresses of one destination are not remembered as failed. */
-const MAX_FAILED = 64;
 
 export class Destination implements SessionOwner {
   readonly key: string;
@@ -36,26 +29,72 @@ export class Destination implements SessionOwner {
   readonly #ready = new Deque<Attempt>();
   readonly #sessions = new Set<ClientSession>();
   readonly #idle: ClientSession[] = [];
-  readonly #dials = new Set<Dial>();
-  readonly #dialOf = new Map<ClientSession, Dial>();
+  readonly #dials: Dials;
   #dialledAtMs = 0;
   /** Sessions that ended, until their connection is gone. */
   readonly #closing = new Set<ClientSession>();
-  /** Connections that failed one after another. */
-  #failures = 0;
-  #suspendedUntilMs = 0;
-  #suspendMs = 0;
+  readonly #suspension: Suspension;
   /** Connections there are to be, as far as limits allow. */
   #wished = 0;
   /** The peer grants no more connections than there are, until then. */
   #dialsPausedUntilMs = 0;
-  /** Addresses that failed, and until when they are tried after the others. */
-  readonly #failed = new Map<string, number>();
+  readonly #hosts: HostChoice;
+  /** Attempts that wait for another host than those they were tried at. */
+  readonly #detours: Detours;
   #looksAhead = true;
 
   constructor(key: string, ports: DestinationPorts) {
     this.key = key;
     this.#ports = ports;
+    this.#suspension = new Suspension(ports);
+    this.#hosts = new HostChoice(this);
+    this.#dials = this.#newDials();
+    this.#detours = this.#newDetours();
+  }
+
+  #newDials(): Dials {
+    const destination = this;
+    const ports = {
+      now: () => this.now(),
+      route: () => this.#ports.route(this.key),
+      outside: (work: () => void) => this.#ports.outside(work),
+      connect: (host: Host) => this.#ports.connect(this, host),
+      isWanted: ({ avoid }: Dial) => (avoid.length === 0 ? this.#ready : this.#detours).length > 0,
+      failed: (dial: Dial, fault: Fault | null) => this.#dialFailed(dial, fault),
+      noHosts: (dial: Dial, route: Exclude<Route, { kind: 'hosts' }>) => this.#noHosts(dial, route),
+      broke: (at: string, error: unknown) => this.#brokenOff(at, error),
+      get rules() {
+        return destination.rules;
+      },
+    };
+    return new Dials(ports, this.#hosts);
+  }
+
+  #newDetours(): Detours {
+    const destination = this;
+    const ports = {
+      now: () => this.now(),
+      wake: (session: ClientSession) => this.#wake(session),
+      waits: () => this.#ports.waits(this),
+      mayDial: () => this.#mayDial(),
+      dial: (avoid: readonly string[]) => this.#dials.open(avoid),
+      finished: (attempt: Attempt) => this.#ports.finished(attempt),
+      sessions: this.#sessions,
+      idle: this.#idle,
+      get rules() {
+        return destination.rules;
+      },
+      get draining() {
+        return destination.#ports.draining;
+      },
+      get closing() {
+        return destination.#closing.size;
+      },
+      get dialling() {
+        return destination.#dials.detouring;
+      },
+    };
+    return new Detours(ports, this.#hosts);
   }
 
   get arena(): Arena {
@@ -75,6 +114,14 @@ export class Destination implements SessionOwner {
     return { policy: tlsPolicyOf(this.rules, this.key), broken, slot, record };
   }
 
+  get careful(): RememberedHosts {
+    return this.#ports.careful;
+  }
+
+  get turn(): number {
+    return this.#ports.turn;
+  }
+
   now(): number {
     return this.#ports.now();
   }
@@ -89,27 +136,23 @@ export class Destination implements SessionOwner {
 
   /** Attempts not yet on a connection. */
   get backlog(): number {
-    return this.#ready.length;
+    return this.#ready.length + this.#detours.length;
   }
 
   /** Nothing waits, nothing is open. */
   get empty(): boolean {
-    return (
-      this.#ready.length === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0
-    );
+    return this.backlog === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0;
   }
 
   /** Nothing is remembered either. */
   get forgettable(): boolean {
     if (!this.empty) return false;
-    if (this.#failures > 0 && this.#suspendedUntilMs + this.rules.suspend_ms > this.now()) return false;
-    for (const untilMs of this.#failed.values()) if (untilMs > this.now()) return false;
-    return true;
+    return this.#suspension.forgettable && !this.#hosts.remembers;
   }
 
   /** Takes an attempt; `pump` follows after the last of a batch. */
   accept(attempt: Attempt): void {
-    if (this.#suspendedUntilMs > this.now()) this.#deferSuspended(attempt);
+    if (this.#suspension.active) this.#deferSuspended(attempt);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.push(attempt);
@@ -126,6 +169,7 @@ export class Destination implements SessionOwner {
   }
 
   #pump(): void {
+    if (this.#detours.length > 0) this.#detours.pump();
     while (this.#ready.length > 0) {
       const session = this.#idle.pop();
       if (session === undefined) break;
@@ -156,12 +200,26 @@ export class Destination implements SessionOwner {
     return Math.min(wanted, granted);
   }
 
+  #wake(session: ClientSession): void {
+    const place = this.#idle.indexOf(session);
+    if (place !== -1) this.#idle.splice(place, 1);
+    this.#ports.busy(session);
+    session.work();
+  }
+
+  #mayDial(): boolean {
+    const granted = this.#ports.grantedConnections(this.key);
+    if (granted <= this.openConnections) this.#ports.shortOfConnections(this);
+    return this.openConnections < Math.min(this.rules.max_connections_per_destination, granted);
+  }
+
   get openConnections(): number {
     return this.#sessions.size + this.#closing.size + this.#dials.size;
   }
 
   get wantedConnections(): number {
-    const wished = this.#ready.length === 0 ? 0 : this.#wished;
+    const detour = this.#detours.length > 0 ? this.#sessions.size + 1 : 0;
+    const wished = Math.max(detour, this.#ready.length === 0 ? 0 : this.#wished);
     return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
   }
 
@@ -191,104 +249,55 @@ export class Destination implements SessionOwner {
 
   #dial(): void {
     this.#dialledAtMs = this.now();
-    const dial: Dial = { startedAtMs: this.#dialledAtMs, hosts: [], next: 0, session: null, fault: null };
-    this.#dials.add(dial);
-    const failed = (at: string, error: unknown): void => {
-      this.#dials.delete(dial);
-      this.#brokenOff(at, error);
-    };
-    const routed = (route: Route): void => {
-      try {
-        this.#routed(dial, route);
-      } catch (error) {
-        failed('connect', error);
-      }
-    };
-    // Also what is thrown at once comes as a rejection.
-    const asked = async (): Promise<Route> => this.#ports.route(this.key);
-    void asked().then(
-      (route) => this.#ports.outside(() => routed(route)),
-      (error) => this.#ports.outside(() => failed('route', error)),
-    );
+    this.#dials.open([]);
   }
 
-  #routed(dial: Dial, route: Route): void {
-    // Taken back by a drain meanwhile.
-    if (!this.#dials.has(dial)) return;
-    if (route.kind === 'hosts') {
-      const failed = (host: Host) => ((this.#failed.get(host.address) ?? 0) > this.now() ? 1 : 0);
-      dial.hosts = [...route.hosts].sort((a, b) => failed(a) - failed(b));
-      this.#tryNext(dial);
-      return;
-    }
-    this.#dials.delete(dial);
-    if (this.#sessions.size > 0) {
+  /** The route of a dial names no hosts. */
+  #noHosts({ avoid }: Dial, route: Exclude<Route, { kind: 'hosts' }>): void {
+    const { detail } = route;
+    const outcome =
+      route.kind === 'bounce'
+        ? bounced(route.reason, route.status, detail)
+        : deferred(route.reason, null, detail);
+    if (avoid.length > 0) {
+      this.#detours.unreachable(outcome);
+      this.pump();
       // Open sessions go on; what DNS says now matters when they have ended.
-      this.#pauseDials();
-      return;
-    }
-    for (const attempt of this.#ready.clear()) {
-      const outcome =
-        route.kind === 'bounce'
-          ? bounced(route.reason, route.status, route.detail)
-          : deferred(route.reason, null, route.detail);
-      this.#decide(attempt, outcome);
-    }
-  }
-
-  #tryNext(dial: Dial): void {
-    const host = dial.hosts[dial.next];
-    if (host === undefined) {
-      this.#dials.delete(dial);
-      this.#dialFailed(dial, dial.fault as Fault);
-      return;
-    }
-    const session = this.#ports.connect(this, host);
-    if (session === null) {
-      this.#dials.delete(dial);
-      return;
-    }
-    dial.next++;
-    dial.session = session;
-    this.#dialOf.set(session, dial);
+    } else if (this.#sessions.size > 0) this.#pauseDials();
+    else for (const attempt of this.#ready.clear()) this.#decide(attempt, outcome);
   }
 
   notEstablished(session: ClientSession, fault: Fault): void {
-    const dial = this.#dialOf.get(session);
-    this.#dialOf.delete(session);
     this.#closing.add(session);
-    if (dial === undefined || !this.#dials.has(dial)) return;
-    if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
-    else this.#noteFailed(session.host.address);
-    dial.session = null;
-    // A refusal in words says more than an address that does not answer.
-    if (dial.fault === null || fault.reply !== null) dial.fault = fault;
-    if (this.#ready.length > 0) this.#tryNext(dial);
-    else this.#dials.delete(dial);
+    this.#dials.lost(session, fault);
   }
 
-  #noteFailed(address: string): void {
-    if (this.#failed.size >= MAX_FAILED) this.#failed.clear();
-    this.#failed.set(address, this.now() + this.rules.suspend_ms);
+  #outcomeOf(fault: Fault): Outcome {
+    return outcomeOf(fault, this.rules.greeting_refusal === 'bounce');
+  }
+
+  hasOthers({ host }: ClientSession): boolean {
+    return this.#hosts.hasOthers([host.address]);
+  }
+
+  works({ host }: ClientSession): void {
+    this.#hosts.works(host.address);
   }
 
   established(session: ClientSession): void {
-    const dial = this.#dialOf.get(session);
-    this.#dialOf.delete(session);
-    if (dial !== undefined) this.#dials.delete(dial);
+    this.#dials.established(session);
     this.#sessions.add(session);
-    this.#failed.delete(session.host.address);
     this.#retireExcess();
     session.work();
     this.pump();
   }
 
-  next(): Attempt | null {
-    return this.#begin();
+  next({ host }: ClientSession): Attempt | null {
+    return this.#begin(this.#detours.length > 0 ? this.#detours.next(host.address) : null);
   }
 
-  #begin(): Attempt | null {
-    const attempt = this.#ready.shift() ?? null;
+  #begin(detour: Attempt | null): Attempt | null {
+    const attempt = detour ?? this.#ready.shift() ?? null;
     if (attempt !== null) this.#ports.begun(attempt);
     return attempt;
   }
@@ -296,17 +305,26 @@ export class Destination implements SessionOwner {
   lookAhead(): Attempt | null {
     // With fewer waiting than there are sessions, one of those is free sooner than this one's peer answers.
     if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
-    return this.#begin();
+    return this.#begin(null);
   }
 
-  finished(attempt: Attempt): void {
-    this.#ports.finished(attempt);
+  finished(attempt: Attempt, session: ClientSession): void {
+    if (attempt.done) {
+      this.#ports.finished(attempt);
+      return;
+    }
+    // Where others of its messages are taken, it is this one.
+    attempt.holder = null;
+    if (attempt.offered && !session.delivers) this.#hosts.failed(session.host.address);
+    this.#ports.rests(attempt);
+    this.#detours.take(attempt, session.host.address);
   }
 
   returned(attempt: Attempt): void {
     attempt.holder = null;
     this.#ports.rests(attempt);
     if (this.#ports.draining) this.#handBack(attempt);
+    else if (attempt.tried.length > 0) this.#detours.back(attempt);
     else {
       attempt.readyAtMs = this.now();
       this.#ready.unshift(attempt);
@@ -324,8 +342,10 @@ export class Destination implements SessionOwner {
 
   ended(session: ClientSession, fault: Fault | null): void {
     this.#leaves(session);
+    if (fault !== null && fault.ofConnection !== true && fault.reason !== 'shutdown')
+      this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
-    else if (fault !== null) this.#countFailure(fault);
+    else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
     if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();
@@ -341,7 +361,7 @@ export class Destination implements SessionOwner {
    * @param charged an attempt on it was; else what waits here is, so that the same error does not come again at once.
    */
   broken(session: ClientSession, fault: Fault, charged: boolean): void {
-    if (this.#dialOf.has(session)) {
+    if (this.#dials.has(session)) {
       this.notEstablished(session, fault);
       return;
     }
@@ -369,6 +389,7 @@ export class Destination implements SessionOwner {
       attempt.decideRest(internal(at));
       this.#ports.finished(attempt);
     }
+    this.#detours.finishAll();
   }
 
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
@@ -377,46 +398,45 @@ export class Destination implements SessionOwner {
 
   /** The peer serves us (a MAIL was accepted). */
   #recovered(): void {
-    this.#failures = 0;
-    this.#suspendMs = 0;
-    if (this.#suspendedUntilMs === 0) return;
-    this.#suspendedUntilMs = 0;
-    this.#ports.suspended(this.key, 0, '');
+    if (this.#suspension.end()) this.#ports.suspended(this.key, 0, '');
   }
 
   #pauseDials(): void {
     this.#dialsPausedUntilMs = this.now() + this.rules.suspend_ms;
   }
 
-  /** No address gave a session: the attempt that asked for it is deferred, the others try again until suspended. */
-  #dialFailed(dial: Dial, fault: Fault): void {
+  /** No host gave a session: the attempt that asked for it has its outcome, the others try again until suspended. */
+  #dialFailed({ avoid, startedAtMs }: Dial, fault: Fault | null): void {
+    if (avoid.length > 0 || fault === null) {
+      this.#detours.unreachable(fault === null ? null : this.#outcomeOf(fault));
+      this.pump();
+      return;
+    }
     const attempt = this.#sessions.size > 0 ? undefined : this.#ready.shift();
     if (attempt !== undefined) {
-      attempt.connectMs = this.now() - dial.startedAtMs;
-      this.#decide(attempt, outcomeOf(fault));
+      attempt.connectMs = this.now() - startedAtMs;
+      this.#decide(attempt, this.#outcomeOf(fault));
     }
     this.#countFailure(fault);
     this.pump();
   }
 
   #countFailure(fault: Fault): void {
-    this.#failures++;
+    this.#suspension.count();
     // While others work, this is only the peer's word that it grants no more of them.
     if (this.#sessions.size > 0) this.#pauseDials();
-    else if (this.#failures >= this.rules.suspend_after_failures) this.#suspend(fault);
+    else if (this.#suspension.due) this.#suspend(fault);
   }
 
   #suspend(fault: Fault): void {
-    const { suspend_ms } = this.rules;
-    const longest = Math.max(suspend_ms, this.#ports.config.retry.max_delay_ms);
-    this.#suspendMs = Math.min(this.#suspendMs === 0 ? suspend_ms : this.#suspendMs * 2, longest);
-    this.#suspendedUntilMs = this.now() + this.#suspendMs;
-    this.#ports.suspended(this.key, this.#suspendedUntilMs, fault.detail);
+    this.#suspension.begin();
+    this.#ports.suspended(this.key, this.#suspension.untilMs, fault.detail);
     for (const attempt of this.#ready.clear()) this.#deferSuspended(attempt);
+    this.#detours.finishAll();
   }
 
   #deferSuspended(attempt: Attempt): void {
-    attempt.notBeforeMs = this.#suspendedUntilMs;
+    attempt.notBeforeMs = this.#suspension.untilMs;
     attempt.decideRest(deferred('destination-suspended', null, 'its connections failed one after another'));
     this.#ports.finished(attempt);
   }
@@ -429,7 +449,7 @@ export class Destination implements SessionOwner {
 
   /** Tries again although its connections failed; when the next one does too, it is suspended for longer. */
   resume(): void {
-    this.#suspendedUntilMs = 0;
+    this.#suspension.lift();
     this.#dialsPausedUntilMs = 0;
     this.pump();
   }
@@ -442,11 +462,9 @@ export class Destination implements SessionOwner {
 
   /** Gives back what is not on the wire and lets the rest finish. */
   drain(): void {
-    for (const dial of this.#dials) dial.session?.abort();
-    for (const session of this.#dialOf.keys()) this.#closing.add(session);
-    this.#dials.clear();
-    this.#dialOf.clear();
+    for (const session of this.#dials.abort()) this.#closing.add(session);
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
+    this.#detours.finishAll();
     this.retire();
   }
 

@@ -39,16 +39,62 @@ export function bounced(reason: BounceReason, status: string, detail: string): O
   return { kind: 'bounced', reason, status, detail };
 }
 
-/** What a 4xx or 5xx reply to MAIL, RCPT, DATA or the content means for its recipients. */
-export function refusedBy(reply: PeerReply): Outcome {
+/** What a reply answers. */
+export type Asked = 'greeting' | 'hello' | 'MAIL' | 'RCPT' | 'DATA' | 'content';
+
+/** What of a session bears on the meaning of its replies. */
+export interface Standing {
+  /** Nobody can read along. */
+  readonly secure: boolean;
+  /** In the clear although TLS was wanted: the handshake or STARTTLS failed, now or lately. */
+  readonly fellBack: boolean;
+}
+
+/**
+ * What a refusal means: the one place where a 4xx or 5xx reply, the command it answers and the state of the session
+ * become an outcome. The table of docs/delivery.md says the same.
+ */
+export function refusalOf(reply: PeerReply, asked: Asked, standing: Standing): Outcome {
   const detail = replyLine(reply);
   if (reply.code < 500) return { kind: 'deferred', reason: 'peer-4xx', reply, detail, retryAtMs: 0 };
+  if (insistsOnTls(reply, asked, standing)) {
+    const why = standing.fellBack ? 'after TLS with it failed' : 'and it wants TLS';
+    return deferred('tls-failed', reply, `refused in the clear, ${why}: ${detail}`);
+  }
+  if (asked === 'greeting' || asked === 'hello') return deferred('peer-refused', reply, detail);
   return { kind: 'bounced', reason: 'peer-5xx', reply, status: reply.enhanced || '5.0.0', detail };
 }
 
-/** What a fault before any transaction means for the attempt that asked for the connection. */
-export function outcomeOf({ reason, reply, detail }: Fault): Outcome {
-  return reason === 'peer-4xx' && reply !== null ? refusedBy(reply) : deferred(reason, reply, detail);
+/**
+ * Without our own fault with TLS it might not have been refused. Who says by its enhanced code that an address or a mailbox
+ * is the cause would have said so over TLS too.
+ */
+function insistsOnTls(reply: PeerReply, asked: Asked, { secure, fellBack }: Standing): boolean {
+  if (fellBack) return asked !== 'RCPT' || !/^5\.[12]\./.test(reply.enhanced);
+  return !secure && reply.code === 530 && /TLS/i.test(reply.text);
+}
+
+/** A refusal that says: I have lost track of what you sent (a bad sequence of commands, or no command). */
+export function saysOutOfSequence({ code, enhanced }: PeerReply): boolean {
+  return code === 503 || code === 500 || (code >= 500 && enhanced === '5.5.1');
+}
+
+/**
+ * What it means for the attempt that asked for a connection that every host failed, this one in the way that lets most hope.
+ * @param bounceRefusals delivery.greeting_refusal; a host that says 521 takes no mail at all (RFC 7504).
+ */
+export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: boolean): Outcome {
+  if (reason === 'peer-refused' && reply !== null && (bounceRefusals || reply.code === 521))
+    return { kind: 'bounced', reason: 'peer-5xx', reply, status: reply.enhanced || '5.3.2', detail };
+  return deferred(reason, reply, detail);
+}
+
+/** Of two hosts' faults the one that says more: hope before refusal, then words before silence. */
+export function moreHopeful(before: Fault | null, fault: Fault, bounceRefusals: boolean): Fault {
+  if (before === null) return fault;
+  const lost = (one: Fault) => outcomeOf(one, bounceRefusals).kind === 'bounced';
+  if (lost(before) !== lost(fault)) return lost(before) ? fault : before;
+  return fault.reply !== null ? fault : before;
 }
 
 /** '451 4.7.1 try later (mx1.example.net [192.0.2.1])' on one line. */

@@ -19,9 +19,9 @@ import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
 import { bounced, deferred, internal } from './outcome.ts';
+import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
-import { BrokenHosts } from './tls-policy.ts';
 
 export interface SenderPorts {
   config: Config;
@@ -65,7 +65,9 @@ export class Sender implements DestinationPorts {
   readonly arena: Arena;
   readonly tlsSlot: number;
   readonly tlsSession: (session: TlsSession) => void;
-  readonly broken = new BrokenHosts();
+  readonly broken = new RememberedHosts();
+  readonly careful = new RememberedHosts();
+  turn = 0;
   readonly #ports: SenderPorts;
   readonly #reactor: Reactor;
   readonly #settler: Settler;
@@ -354,6 +356,7 @@ export class Sender implements DestinationPorts {
 
   /** One loop turn of the reactor. */
   #turn(count: number): void {
+    this.turn++;
     this.#depth++;
     this.#tick();
     const { events, text } = this.#reactor;

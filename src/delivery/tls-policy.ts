@@ -1,4 +1,4 @@
-/** What the config wants of TLS to a destination, and which hosts are known to fail at it. */
+/** What the config wants of TLS to a destination. */
 import { domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
@@ -39,30 +39,4 @@ export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolic
     serverName: hop?.tls?.server_name,
     own: own !== undefined,
   };
-}
-
-/** More are not remembered; the oldest are forgotten first. */
-const MAX_HOSTS = 10_000;
-
-/** Addresses at which a handshake failed lately: opportunistic mail goes there without TLS for a while. */
-export class BrokenHosts {
-  readonly #until = new Map<string, number>();
-
-  add(address: string, untilMs: number): void {
-    this.#until.delete(address);
-    this.#until.set(address, untilMs);
-    if (this.#until.size <= MAX_HOSTS) return;
-    for (const oldest of this.#until.keys()) {
-      this.#until.delete(oldest);
-      break;
-    }
-  }
-
-  has(address: string, nowMs: number): boolean {
-    const untilMs = this.#until.get(address);
-    if (untilMs === undefined) return false;
-    if (untilMs > nowMs) return true;
-    this.#until.delete(address);
-    return false;
-  }
 }

@@ -18,6 +18,7 @@ interface Deferral {
 
 export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   'peer-4xx': { status: '0.0', whose: 'peer', pause: 'schedule' },
+  'peer-refused': { status: '3.2', whose: 'peer', pause: 'schedule' },
   'connect-failed': { status: '4.1', whose: 'peer', pause: 'schedule' },
   'connection-lost': { status: '4.2', whose: 'peer', pause: 'schedule' },
   timeout: { status: '4.2', whose: 'peer', pause: 'schedule' },

@@ -14,6 +14,8 @@ export interface PeerReply {
 /** Why a recipient goes back to the queue. Stored with it, so that `queue show` can say why it waits. */
 export type DeferralReason =
   | 'peer-4xx'
+  /** It talks to us no further (a 5xx to greeting or EHLO): the host's, not the message's. */
+  | 'peer-refused'
   | 'connect-failed'
   | 'connection-lost'
   | 'timeout'

@@ -6,6 +6,7 @@ export type Native = unknown;
 
 /** The functions of native/addon_*.cc. */
 export interface Addon {
+  limits: { maxConnections: number; minLineBytes: number; maxLineBytes: number };
   buildInfo(): { compiler: string; sanitizer: string };
   alignedBuffer(bytes: number): Buffer;
   arenaCreate(memory: Buffer, spillDir: string): Native;

@@ -166,6 +166,14 @@ export class GroupCommit {
     this.#schedule();
   }
 
+  /** The database is back: results that rest since it failed are written now. */
+  wake(): void {
+    this.#resting = false;
+    this.#retryDelayMs = FIRST_RETRY_MS;
+    this.#lingered = true;
+    this.#schedule();
+  }
+
   /** Resolves when nothing is queued or under way. */
   drain(): Promise<void> {
     if (this.#isIdle()) return Promise.resolve();

@@ -31,6 +31,11 @@ export class ShardedCommits {
     }
   }
 
+  /** The shard is back: what waits for it goes at once. */
+  wake(shard: number): void {
+    this.#commits.get(shard)?.wake();
+  }
+
   settle(items: SettleItem[]): void {
     if (this.#only !== null) {
       this.#only.settle(items);

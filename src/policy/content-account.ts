@@ -8,9 +8,17 @@ export class ContentAccount {
   readonly #held = new Int32Array(5);
   readonly #whose = { client: 0, network: 0 };
 
-  constructor(accounts: Accounts, arena: Pick<Arena, 'takeHeld' | 'holdEnvelope'>) {
+  readonly #spillKept: ((whose: { client: number; network: number }, kib: number) => void) | null;
+
+  /** @param spillKept who gives back what lay in a spill file, where that does not leave the disk at once. */
+  constructor(
+    accounts: Accounts,
+    arena: Pick<Arena, 'takeHeld' | 'holdEnvelope'>,
+    spillKept: ((whose: { client: number; network: number }, kib: number) => void) | null = null,
+  ) {
     this.#accounts = accounts;
     this.#arena = arena;
+    this.#spillKept = spillKept;
   }
 
   /** The envelope is held as long as its content from here on. */
@@ -26,7 +34,9 @@ export class ContentAccount {
     whose.client = held[HELD.client] as number;
     whose.network = held[HELD.network] as number;
     this.#give('content', held[HELD.content] as number);
-    this.#give('spill', held[HELD.spill] as number);
+    const spill = held[HELD.spill] as number;
+    if (this.#spillKept === null) this.#give('spill', spill);
+    else if (spill > 0) this.#spillKept({ ...whose }, spill);
     this.#give('envelopes', held[HELD.envelope] as number);
   }
 

@@ -32,16 +32,20 @@ export function limitShares(accounts: Accounts, config: SharesConfig, sessionThr
 
 /**
  * Spill files may take what is free above the floor; what lies in them may be written once more when it is committed.
- * @param roomBytes free now beyond the floor, less what was taken in and is not on its way to the disk yet.
+ * @param roomBytes free beyond the floor, less what was taken in and is still to be written.
+ * @param spilledKib in spill files when that was free.
  */
 export function limitSpill(
   accounts: Accounts,
   { policy, max_message_size }: SharesConfig,
   roomBytes: number,
+  spilledKib: number,
 ): void {
-  const spilled = accounts.total('spill');
   const room = Number.isFinite(roomBytes) ? Math.max(0, Math.floor(roomBytes / KIB / 2)) : NO_LIMIT;
-  accounts.limit('spill', limitsOf(policy.shares, spilled + room, Math.ceil(max_message_size / KIB)));
+  accounts.limit(
+    'spill',
+    limitsOf(policy.shares, Math.min(NO_LIMIT, spilledKib + room), Math.ceil(max_message_size / KIB)),
+  );
 }
 
 function limitsOf(shares: Config['policy']['shares'], total: number, least: number): Limits {

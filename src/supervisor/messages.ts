@@ -9,7 +9,7 @@ import type {
   QueueRow,
   QueueStats,
 } from '../database/database.ts';
-import type { ShardReport } from '../database/sharded-database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 

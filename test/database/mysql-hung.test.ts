@@ -146,6 +146,23 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     }
   });
 
+  it('leases that ended are left to their owners while a claim takes over nothing', async (t) => {
+    const queue = open('a', server.port);
+    t.after(() => queue.close());
+    const [ended, waits] = [await queue.add(['a@one.test'], 'SENDING'), await queue.add(['b@one.test'])];
+    const request = {
+      destination: 'one.test',
+      limit: 9,
+      maxRecipients: 9,
+      nowMs: 100_000,
+      leaseUntilMs: 160_000,
+    };
+    const claimed = async (takeOver: boolean): Promise<string[]> =>
+      (await queue.database.claim({ ...request, takeOver })).jobs.map(({ queueId }) => queueId);
+    assert.deepEqual(await claimed(false), [waits]);
+    assert.deepEqual(await claimed(true), [ended]);
+  });
+
   it('a lease that another transaction has at the moment is ours all the same', async (t) => {
     const queue = open('a', server.port);
     const other = await server.connect(access.database);

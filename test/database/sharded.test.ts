@@ -136,6 +136,44 @@ describe('sharded database', () => {
     ]);
   });
 
+  it('a shard that was away is left to the owners of its rows for a while: leases that ended stay theirs', async () => {
+    const asked: (boolean | undefined)[] = [];
+    const returned: number[] = [];
+    const [part] = parts as [Part];
+    const claim = part.client.claim.bind(part.client);
+    part.client.claim = (request) => {
+      asked.push(request.takeOver);
+      return claim(request);
+    };
+    db = new ShardedDatabase(
+      [{ id: 1, name: 's', weight: 1, maxConnections: 9, silenceMs: 5000, client: part.client }],
+      {
+        retryDelayMs: 1000,
+        maxRetryDelayMs: 4000,
+        takeOverPauseMs: 500,
+        log: silentLog,
+        now: () => nowMs,
+        returned: (shard) => void returned.push(shard),
+        usable() {},
+        close: async () => {},
+        sweep: async () => 0,
+      },
+    );
+    const request = { destination: 'one.test', limit: 9, maxRecipients: 9, nowMs: 0, leaseUntilMs: 1 };
+    await db.claim(request);
+    nowMs += 500;
+    await db.claim(request);
+    part.away = true;
+    await assert.rejects(db.claim(request));
+    part.away = false;
+    await at(nowMs + 1000);
+    assert.deepEqual(returned, [1], 'whoever has results for it hears of it');
+    await db.claim(request);
+    nowMs += 500;
+    await db.claim(request);
+    assert.deepEqual(asked, [false, true, true, false, true]);
+  });
+
   it('asks the shards a claim names only, and tells what each has next', async () => {
     for (const shard of [1, 1, 2]) await add(shard, 'a@one.test');
     const request = { destination: 'one.test', maxRecipients: 100, nowMs: 2000, leaseUntilMs: 60_000 };

@@ -9,7 +9,8 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
-import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
+import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
 import type { Arena } from '../../src/native.ts';
 import { isCramDigest, parseCramResponse } from '../../src/protocol/sasl/cram-md5.ts';
@@ -42,6 +43,7 @@ class Peer {
   job: Job = JOB;
   readonly session: ClientSession;
   readonly failed: Fault[] = [];
+  turn = 0;
   readonly #lines: string[] = [];
   #wake: () => void = () => {};
 
@@ -63,11 +65,18 @@ class Peer {
       close: () => take(0, 'close\r\n'),
     };
     let taken = false;
+    const peer = this;
     const owner: SessionOwner = {
+      get turn() {
+        return peer.turn;
+      },
+      careful: new RememberedHosts(),
+      hasOthers: () => false,
+      works: () => {},
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
-      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
+      tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new RememberedHosts(), slot: 0, record: () => {} },
       recipientLimit: 1000,
       outside: (work) => work(),
       guard: (session, _at, work) => work(session),
@@ -103,6 +112,7 @@ class Peer {
 
   say(...lines: string[]): void {
     for (const line of lines) {
+      this.turn++;
       const text = Buffer.from(line);
       this.session.line(text, 0, text.length, 0);
     }

@@ -18,6 +18,7 @@ before(async () => {
       data_timeout_ms: 150,
       final_reply_timeout_ms: 150,
       suspend_after_failures: 1000,
+      no_pipelining_ttl_ms: 0,
     },
     dsn: { delay_after_ms: 0 },
   });
@@ -162,14 +163,20 @@ test('a MAIL that is refused bounces every recipient, those beyond the first tra
 const GREETINGS: [name: string, options: SinkOptions, fate: string, detail: RegExp][] = [
   ['a 421 greeting', { greeting: '421 4.3.2 busy' }, 'deferred peer-4xx', /^421 4\.3\.2 busy/],
   ['a 450 greeting', { greeting: '450 not now' }, 'deferred peer-4xx', /^450 not now/],
-  ['a 554 greeting', { greeting: '554 no mail here' }, 'bounced peer-5xx', /^554 no mail here/],
+  ['a 554 greeting', { greeting: '554 no mail here' }, 'deferred peer-refused', /^554 no mail here/],
+  ['a 521 greeting', { greeting: '521 no mail here ever' }, 'bounced peer-5xx', /^521 no mail here ever/],
   ['a greeting that is none', { greeting: 'HTTP/1.1 400 Bad Request' }, 'deferred timeout', /malformed/],
   ['a 250 greeting', { greeting: '250 hello' }, 'delivered', /./],
   ['a 354 greeting', { greeting: '354 hello' }, 'deferred connection-lost', /out of turn/],
   ['no greeting', { greeting: 'hang' }, 'deferred timeout', /no greeting in time/],
   ['a connection closed at once', { greeting: 'drop' }, 'deferred connection-lost', /closed/],
   ['EHLO answered 451', { ehlo: '451 4.3.0 later' }, 'deferred peer-4xx', /^451 4\.3\.0 later/],
-  ['EHLO and HELO refused', { ehlo: '502 what', helo: '550 go away' }, 'bounced peer-5xx', /^550 go away/],
+  [
+    'EHLO and HELO refused',
+    { ehlo: '502 what', helo: '550 go away' },
+    'deferred peer-refused',
+    /^550 go away/,
+  ],
   ['EHLO answered with a closed connection', { ehlo: 'drop' }, 'deferred connection-lost', /closed/],
   ['no reply to EHLO', { ehlo: 'hang' }, 'deferred timeout', /no reply to EHLO in time/],
 ];

@@ -3,7 +3,8 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
-import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
+import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
 import type { Arena } from '../../src/native.ts';
 
@@ -17,7 +18,12 @@ export class Peer {
   readonly failed: Fault[] = [];
   readonly deadlines: number[] = [];
   readonly session: ClientSession;
-  readonly broken = new BrokenHosts();
+  readonly broken = new RememberedHosts();
+  readonly careful = new RememberedHosts();
+  others = false;
+  turn = 0;
+  /** Lines of one `say` come in one turn of the loop. */
+  atOnce = false;
   constructor(delivery: object = {}) {
     const { rules } = { rules: configSchema.parse({ delivery }).delivery };
     const port: ClientPort = {
@@ -30,7 +36,14 @@ export class Peer {
       secure: (_, slot, verify, name, key) => void this.log.push(`secure ${slot} ${verify} ${name} ${key}`),
       close: (_, atOnce) => void this.log.push(atOnce ? 'close now' : 'close'),
     };
+    const peer = this;
     const owner: SessionOwner = {
+      careful: this.careful,
+      hasOthers: () => this.others,
+      works: () => {},
+      get turn() {
+        return peer.turn;
+      },
       arena: {} as Arena,
       rules,
       ehloName: 'relay.test',
@@ -42,7 +55,10 @@ export class Peer {
       leaseHolds: () => true,
       next: () => this.ready.shift() ?? null,
       lookAhead: () => this.ready.shift() ?? null,
-      finished: (attempt) => void this.finished.push(attempt),
+      finished: (attempt) => {
+        attempt.settle((outcome) => outcome);
+        this.finished.push(attempt);
+      },
       returned: (attempt) => void this.returned.push(attempt),
       established: (session) => session.work(),
       notEstablished: (_, fault) => void this.failed.push(fault),
@@ -54,7 +70,9 @@ export class Peer {
   }
 
   say(...lines: string[]): void {
+    this.turn++;
     for (const line of lines) {
+      if (!this.atOnce) this.turn++;
       const text = Buffer.from(`..${line}`);
       this.session.line(text, 2, text.length - 2, 0);
     }

@@ -69,7 +69,7 @@ const READINGS: Record<string, Readings> = {
     '2': 'EHLO',
     '3': 'connection-lost',
     '4': 'peer-4xx',
-    '5': 'peer-4xx',
+    '5': 'peer-refused',
     malformed: 'connection-lost',
     '': 'waits',
   },
@@ -85,7 +85,7 @@ const READINGS: Record<string, Readings> = {
     '2': 'MAIL',
     '3': 'connection-lost',
     '4': 'peer-4xx',
-    '5': 'peer-4xx',
+    '5': 'peer-refused',
     malformed: 'connection-lost',
     '': 'waits',
   },
@@ -162,9 +162,9 @@ test('where several replies are awaited, what is no reply ends the session: it c
     peer.hello('PIPELINING');
     peer.say(stray);
     assert.equal(peer.log.at(-1), 'close now');
-    const outcome = attempt.groups[0]?.outcome;
-    assert.ok(outcome?.kind === 'deferred');
-    assert.match(outcome.detail, /malformed reply: "/);
+    assert.match(peer.ended[0]?.detail ?? '', /malformed reply: "/);
+    assert.deepEqual(peer.returned, [attempt], 'a new connection, where nothing is sent ahead, shows');
+    assert.equal(peer.careful.has('192.0.2.1', 1000), true);
   }
 });
 

@@ -6,7 +6,8 @@ import { configSchema } from '../../src/config/schema.ts';
 import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
-import { BrokenHosts, tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
+import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
 import type { Arena } from '../../src/native.ts';
 import { plainCode, ReplyParser } from '../../src/protocol/reply-parser.ts';
 
@@ -39,7 +40,12 @@ const line = fc.oneof(
   { weight: 1, arbitrary: fc.string({ unit: 'binary', maxLength: 30 }) },
 );
 const event = fc.oneof(
-  { weight: 20, arbitrary: line.map((text) => ({ kind: 'line' as const, text })) },
+  {
+    weight: 20,
+    arbitrary: fc
+      .tuple(line, fc.nat(9))
+      .map(([text, n]) => ({ kind: 'line' as const, text, together: n === 0 })),
+  },
   { weight: 4, arbitrary: fc.constant({ kind: 'sent' as const }) },
   { weight: 1, arbitrary: fc.constant({ kind: 'timeout' as const }) },
   {
@@ -59,114 +65,135 @@ const offers = fc.subarray([
 
 test('after any replies each recipient has exactly one fate, or its attempt is back', () => {
   fc.assert(
-    fc.property(fc.boolean(), offers, fc.array(event, { maxLength: 60 }), (greets, capabilities, events) => {
-      const ready: Attempt[] = [];
-      const finished = new Set<Attempt>();
-      const begun = new Set<Attempt>();
-      let over = 0;
-      let delivering = 0;
-      const port: ClientPort = {
-        sendLatin1() {},
-        sendUtf8() {},
-        sendContent: () => void delivering++,
-        expectLines() {},
-        deadline() {},
-        secure() {},
-        close() {},
-      };
-      const next = () => {
-        const attempt = ready.shift() ?? null;
-        if (attempt !== null) begun.add(attempt);
-        return attempt;
-      };
-      const owner: SessionOwner = {
-        arena: { parts: () => [], file: () => null, head: () => Buffer.alloc(0) } as unknown as Arena,
-        rules,
-        ehloName: 'relay.test',
-        tls: { policy: tlsPolicyOf(rules, 'x.test'), broken: new BrokenHosts(), slot: 0, record: () => {} },
-        recipientLimit: Number.POSITIVE_INFINITY,
-        outside: (work) => work(),
-        guard: (session, _at, work) => work(session),
-        now: () => 1000,
-        leaseHolds: () => true,
-        next,
-        lookAhead: next,
-        finished: (attempt) => {
-          assert.equal(finished.has(attempt), false, 'finished twice');
-          assert.equal(attempt.done, true);
-          begun.delete(attempt);
-          finished.add(attempt);
-        },
-        returned: (attempt) => {
-          assert.equal(attempt.hasMore, true, 'given back with nothing to do');
-          begun.delete(attempt);
-          ready.unshift(attempt);
-        },
-        established: (session) => session.work(),
-        notEstablished: () => void over++,
-        idle() {},
-        ended: () => void over++,
-      };
-      for (let i = 0; i < 6; i++) {
-        const body = i % 3 === 0 ? '7BIT' : i % 3 === 1 ? '8BITMIME' : 'BINARYMIME';
-        ready.push(
-          new Attempt({
-            queueId: `00000000000000${i}`,
-            destination: 'x.test',
-            attempts: 0,
-            fence: 1,
-            reversePath: 's@x.test',
-            body,
-            smtpUtf8: i === 4,
-            trace: '',
-            content: i,
-            sizeBytes: 10,
-            receivedAtMs: 0,
-            delayNotified: false,
-            recipients: Array.from({ length: 1 + ((i * 3) % 8) }, (_, seq) => ({
-              seq,
-              address: `u${seq}@x`,
-              notify: 0,
-            })),
-          }),
-        );
-      }
-      const session = new ClientSession(0, { name: 'm', address: '192.0.2.1', port: 25 }, port, owner);
-      const say = (text: string) => {
-        const bytes = Buffer.from(text);
-        session.line(bytes, 0, bytes.length, 0);
-      };
-      session.opened();
-      if (greets) {
-        say('220 hello');
-        for (const [i, text] of ['m', ...capabilities].entries())
-          say(`250${i === capabilities.length ? ' ' : '-'}${text}`);
-      }
-      let gone = false;
-      for (const one of events) {
-        if (gone) break;
-        if (one.kind === 'line') say(one.text);
-        else if (one.kind === 'sent') session.sent();
-        else if (one.kind === 'timeout') session.timedOut();
-        else {
-          gone = true;
-          session.closed(one.reason, 0);
+    fc.property(
+      fc.boolean(),
+      fc.boolean(),
+      offers,
+      fc.array(event, { maxLength: 60 }),
+      (greets, others, capabilities, events) => {
+        const ready: Attempt[] = [];
+        const finished = new Set<Attempt>();
+        const begun = new Set<Attempt>();
+        let over = 0;
+        let delivering = 0;
+        const port: ClientPort = {
+          sendLatin1() {},
+          sendUtf8() {},
+          sendContent: () => void delivering++,
+          expectLines() {},
+          deadline() {},
+          secure() {},
+          close() {},
+        };
+        const next = () => {
+          const attempt = ready.shift() ?? null;
+          if (attempt !== null) begun.add(attempt);
+          return attempt;
+        };
+        let turn = 0;
+        const owner: SessionOwner = {
+          careful: new RememberedHosts(),
+          hasOthers: () => others,
+          works: () => {},
+          get turn() {
+            return turn;
+          },
+          arena: { parts: () => [], file: () => null, head: () => Buffer.alloc(0) } as unknown as Arena,
+          rules,
+          ehloName: 'relay.test',
+          tls: {
+            policy: tlsPolicyOf(rules, 'x.test'),
+            broken: new RememberedHosts(),
+            slot: 0,
+            record: () => {},
+          },
+          recipientLimit: Number.POSITIVE_INFINITY,
+          outside: (work) => work(),
+          guard: (session, _at, work) => work(session),
+          now: () => 1000,
+          leaseHolds: () => true,
+          next,
+          lookAhead: next,
+          finished: (attempt) => {
+            assert.equal(finished.has(attempt), false, 'finished twice');
+            assert.equal(attempt.over, true);
+            attempt.settle((outcome) => outcome);
+            assert.equal(attempt.done, true);
+            begun.delete(attempt);
+            finished.add(attempt);
+          },
+          returned: (attempt) => {
+            assert.equal(attempt.hasMore, true, 'given back with nothing to do');
+            begun.delete(attempt);
+            ready.unshift(attempt);
+          },
+          established: (session) => session.work(),
+          notEstablished: () => void over++,
+          idle() {},
+          ended: () => void over++,
+        };
+        for (let i = 0; i < 6; i++) {
+          const body = i % 3 === 0 ? '7BIT' : i % 3 === 1 ? '8BITMIME' : 'BINARYMIME';
+          ready.push(
+            new Attempt({
+              queueId: `00000000000000${i}`,
+              destination: 'x.test',
+              attempts: 0,
+              fence: 1,
+              reversePath: 's@x.test',
+              body,
+              smtpUtf8: i === 4,
+              trace: '',
+              content: i,
+              sizeBytes: 10,
+              receivedAtMs: 0,
+              delayNotified: false,
+              recipients: Array.from({ length: 1 + ((i * 3) % 8) }, (_, seq) => ({
+                seq,
+                address: `u${seq}@x`,
+                notify: 0,
+              })),
+            }),
+          );
         }
-      }
-      if (!gone) session.closed(0, 104);
-      assert.equal(over, 1, 'the owner is told once that it is over');
-      assert.equal(begun.size, 0, 'an attempt hangs');
-      for (const attempt of finished) {
-        const seqs = attempt.groups.flatMap((group) => group.seqs).sort((a, b) => a - b);
-        assert.deepEqual(
-          seqs,
-          attempt.job.recipients.map(({ seq }) => seq),
-        );
-      }
-      // I3: delivered only what was sent.
-      const kinds = [...finished, ...ready].flatMap((one) => one.groups.map(({ outcome }) => outcome.kind));
-      assert.equal(kinds.filter((kind) => kind === 'delivered').length <= delivering, true);
-    }),
+        const session = new ClientSession(0, { name: 'm', address: '192.0.2.1', port: 25 }, port, owner);
+        const say = (text: string, together = false) => {
+          if (!together) turn++;
+          const bytes = Buffer.from(text);
+          session.line(bytes, 0, bytes.length, 0);
+        };
+        session.opened();
+        if (greets) {
+          say('220 hello');
+          for (const [i, text] of ['m', ...capabilities].entries())
+            say(`250${i === capabilities.length ? ' ' : '-'}${text}`);
+        }
+        let gone = false;
+        for (const one of events) {
+          if (gone) break;
+          if (one.kind === 'line') say(one.text, one.together);
+          else if (one.kind === 'sent') session.sent();
+          else if (one.kind === 'timeout') session.timedOut();
+          else {
+            gone = true;
+            session.closed(one.reason, 0);
+          }
+        }
+        if (!gone) session.closed(0, 104);
+        assert.equal(over, 1, 'the owner is told once that it is over');
+        assert.equal(begun.size, 0, 'an attempt hangs');
+        for (const attempt of finished) {
+          const seqs = attempt.groups.flatMap((group) => group.seqs).sort((a, b) => a - b);
+          assert.deepEqual(
+            seqs,
+            attempt.job.recipients.map(({ seq }) => seq),
+          );
+        }
+        // I3: delivered only what was sent.
+        const kinds = [...finished, ...ready].flatMap((one) => one.groups.map(({ outcome }) => outcome.kind));
+        assert.equal(kinds.filter((kind) => kind === 'delivered').length <= delivering, true);
+      },
+    ),
     { numRuns: Number(process.env.FUZZ_RUNS ?? 3000) },
   );
 });

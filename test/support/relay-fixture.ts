@@ -155,6 +155,22 @@ export class RelayFixture {
     return bounded(this.#exited, timeoutMs, () => `the relay did not end:\n${this.output()}`);
   }
 
+  /** After `launch`: its ready line, or how it ended before. */
+  readyOrEnded(
+    timeoutMs = 20_000,
+  ): Promise<Record<string, unknown> | { code: number | null; signal: NodeJS.Signals | null }> {
+    if (this.#exited === null) throw new Error('the relay was never started');
+    let waiter: (line: Record<string, unknown>) => void = () => {};
+    const ready = new Promise<Record<string, unknown>>((settle) => {
+      waiter = (line) => {
+        if (logEventName(line) === 'relay.ready') settle(line);
+      };
+      this.#logWaiters.add(waiter);
+    });
+    const either = Promise.race([ready, this.#exited]).finally(() => this.#logWaiters.delete(waiter));
+    return bounded(either, timeoutMs, () => `the relay neither started nor ended:\n${this.output()}`);
+  }
+
   signal(signal: NodeJS.Signals): void {
     process.kill(this.pid, signal);
   }

@@ -50,6 +50,10 @@ export interface SinkOptions {
   delays?: Partial<Record<'greeting' | 'ehlo' | Stage, number>>;
   /** What happens at a stage whatever the address. */
   faults?: Partial<Record<Stage | 'content', string>>;
+  /** The same, as long as TLS has not begun. */
+  clearFaults?: Partial<Record<Stage | 'content', string>>;
+  /** Answer to RSET, 'drop' or 'hang'. */
+  rset?: string;
   /** Offers STARTTLS, or speaks TLS from the first byte. */
   tls?: SinkTls;
   /**
@@ -324,6 +328,8 @@ class SinkConnection {
     else if (verb === 'DATA') this.#after(delays?.data, () => this.#dataCommand());
     else if (verb === 'BDAT') this.#bdatCommand(line);
     else if (verb === 'STARTTLS') this.#startTls();
+    else if (verb === 'RSET' && this.#sink.options.rset !== undefined)
+      this.#scripted(this.#sink.options.rset);
     else if (verb === 'RSET') this.#reset('250 2.0.0 reset');
     else if (verb === 'AUTH' && this.#sink.options.auth !== undefined)
       this.#auth(this.#sink.options.auth(line));
@@ -504,7 +510,9 @@ class SinkConnection {
     const wanted = local.replace(/^once-/, '');
     const short = /^(?:defer|bounce)-(\d{3})$/.exec(wanted);
     const named = /^(\w+)-(?:at|in)-(mail|rcpt|data|dot|content)$/.exec(wanted);
-    const always = this.#sink.options.faults?.[stage as Stage | 'content'];
+    const { faults, clearFaults } = this.#sink.options;
+    const clear = this.socket instanceof TLSSocket ? undefined : clearFaults?.[stage as Stage | 'content'];
+    const always = clear ?? faults?.[stage as Stage | 'content'];
     if (always !== undefined) return { what: always, stage };
     let fault: Fault | null = null;
     if (short !== null) fault = { what: short[1] as string, stage: 'rcpt' };

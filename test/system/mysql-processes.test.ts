@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import type { QueueRow } from '../../src/database/database.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
-import type { ShardReport } from '../../src/database/sharded-database.ts';
+import type { ShardReport } from '../../src/database/shard-setup.ts';
 import { createArena } from '../../src/native.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { filesBelow, rootsIn } from '../storage/providers.ts';

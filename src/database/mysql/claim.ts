@@ -56,8 +56,9 @@ export async function leaseRows(
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, deaths, seqs
      FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
+       AND (state <> 'SENDING' OR 1 = ?)
      ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-    [destination, nowMs, limit],
+    [destination, nowMs, (request.takeOver ?? true) ? 1 : 0, limit],
   );
   const rows = withinRecipients(due, request.maxRecipients);
   // A full claim says by itself that there may be more.

@@ -9,6 +9,8 @@ import { createHash } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import { ServerClock } from '../server-clock.ts';
+import type { Endpoints } from './endpoints.ts';
 
 /** A life that was killed just now leaves its lock within this time. */
 const TAKE_WAIT_S = 3;
@@ -43,13 +45,15 @@ export class NodeClaim {
   state: ClaimState = 'away';
   /** Who has the id, when it is not us. */
   rival = '';
-  /** The server's clock less ours; null before it was measured. */
-  offsetMs: number | null = null;
+  /** What time it is there. */
+  readonly clock: ServerClock;
   readonly #options: NodeClaimOptions;
   #connection: Connection | null = null;
+  #endpoints: Endpoints | null = null;
 
   constructor(options: NodeClaimOptions) {
     this.#options = options;
+    this.clock = new ServerClock(options.now);
   }
 
   /** At start. @throws RelayError 'already-running' when another life has the id, or the server's own. */
@@ -84,7 +88,8 @@ export class NodeClaim {
       try {
         await this.#seen(this.#connection);
       } catch {
-        // The connection may have ended by itself; whether the server is there a new one tells.
+        // The connection may have ended by itself, or the server may not be written to any more; a new one tells.
+        this.#drop();
         await this.#hold(0, false);
       }
   }
@@ -129,13 +134,12 @@ export class NodeClaim {
   async #connect(): Promise<Connection> {
     if (this.#connection?.isValid()) return this.#connection;
     this.#drop();
-    const { openConnection } = await import('./pool.ts');
+    const { Endpoints } = await import('./endpoints.ts');
     const { server, leaseMs } = this.#options;
+    this.#endpoints ??= new Endpoints(server);
     // Cut off, or standing still, we lose the lock as we lose our leases.
     const silenceS = Math.max(MIN_SILENCE_S, Math.ceil(leaseMs / 1000));
-    this.#connection = await openConnection(server, [
-      `SET SESSION autocommit = 1, wait_timeout = ${silenceS}`,
-    ]);
+    this.#connection = await this.#endpoints.open([`SET SESSION autocommit = 1, wait_timeout = ${silenceS}`]);
     return this.#connection;
   }
 
@@ -154,9 +158,9 @@ export class NodeClaim {
   }
 
   async #seen(connection: Connection): Promise<void> {
-    const { node, life, server, now } = this.#options;
+    const { node, life, server } = this.#options;
     const { withTimeout } = await import('./pool.ts');
-    const askedMs = now();
+    const measured = this.clock.measure();
     const [{ affectedRows }, [time]] = await withTimeout(
       Promise.all([
         connection.query<{ affectedRows: number }>(
@@ -167,7 +171,7 @@ export class NodeClaim {
       ]),
       server.connection_timeout_ms,
     );
-    if (time !== undefined) this.offsetMs = Math.round(time.nowMs - (askedMs + now()) / 2);
+    if (time !== undefined) measured(time.nowMs);
     if (affectedRows === 0) this.#lost(await this.#holder(connection));
   }
 

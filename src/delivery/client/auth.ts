@@ -83,6 +83,7 @@ function start(session: ClientSession, exchanges: ClientExchange[]): void {
 
 function say(session: ClientSession, line: string): void {
   session.port.sendLatin1(session.id, `${line}\r\n`);
+  session.wroteTurn = session.owner.turn;
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
 }
 

@@ -4,7 +4,7 @@
  */
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { delivered, refusedBy } from '../outcome.ts';
+import { delivered } from '../outcome.ts';
 import { endTransaction, enter, prepare, sendEnvelope } from './envelope.ts';
 import type { ClientSession } from './session.ts';
 import type { ClientState, Transaction } from './state.ts';
@@ -44,10 +44,10 @@ function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Tran
   if (more === null) return null;
   if (more !== attempt) session.inHand = more;
   more.holder = session;
-  const next = prepare(session, more);
+  const next = prepare(session, more, true);
   if (next === null && more !== attempt) {
     session.inHand = null;
-    session.owner.finished(more);
+    session.owner.finished(more, session);
   }
   return next;
 }
@@ -67,12 +67,15 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     return;
   }
   if (!state.empty) {
-    const outcome = positive ? delivered(reply, session.offered.dsn) : refusedBy(reply);
-    attempt.decide(accepted, outcome);
+    if (positive) {
+      attempt.decide(accepted, delivered(reply, session.offered.dsn));
+      if (!session.delivers) session.worksNow();
+    } else attempt.apply(accepted, session.judge(reply, 'content'));
   }
   if (!state.sent) {
     // Refused half way: the rest of the content would be read as commands, so the connection is of no more use.
-    session.fail({ reason: 'peer-4xx', reply, detail: 'refused before the end of data' });
+    const detail = 'refused before the end of data';
+    session.fail({ reason: 'peer-4xx', reply, detail, ofConnection: true });
     return;
   }
   if (next === null) {
@@ -81,6 +84,6 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
   }
   enter(session, next);
   if (attempt === next.attempt) return;
-  if (attempt.done) session.owner.finished(attempt);
+  if (attempt.over) session.owner.finished(attempt, session);
   else session.owner.returned(attempt);
 }

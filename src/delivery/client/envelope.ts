@@ -7,7 +7,7 @@ import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
-import { bounced, deferred, refusedBy, replyLine } from '../outcome.ts';
+import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf, isAscii } from './fit.ts';
 import type { ClientSession } from './session.ts';
@@ -23,28 +23,34 @@ const REFILL = WINDOW / 2;
 /** Takes work for a free session and sends its envelope; with nothing to do the session becomes idle. */
 export function begin(session: ClientSession): void {
   while (!session.full) {
-    const attempt = session.owner.next();
+    const attempt = session.owner.next(session);
     if (attempt === null) break;
     session.inHand = attempt;
     attempt.holder = session;
-    const transaction = prepare(session, attempt);
+    const transaction = prepare(session, attempt, false);
     if (transaction !== null) {
       enter(session, transaction);
       sendEnvelope(session, transaction);
       return;
     }
     session.inHand = null;
-    session.owner.finished(attempt);
+    session.owner.finished(attempt, session);
   }
   session.idle();
 }
 
-/** Makes the next transaction of an attempt; null when nothing of it can be sent to this peer (all is decided). */
-export function prepare(session: ClientSession, attempt: Attempt): Transaction | null {
+/**
+ * Makes the next transaction of an attempt; null when nothing of it can be sent to this peer (all has its outcome, or another
+ * host is asked).
+ * @param ahead it goes behind the content of another transaction.
+ */
+export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean): Transaction | null {
   const fit = fitOf(attempt, session.offered, session.owner.arena);
   if (fit.kind === 'misfit') {
     attempt.counted = true;
-    attempt.decideRest(fit.outcome);
+    // What does not fit one host may fit another.
+    if (fit.outcome.kind === 'bounced') attempt.postponeRest(fit.outcome);
+    else attempt.decideRest(fit.outcome);
     return null;
   }
   if (attempt.job.smtpUtf8 && !fit.utf8) dropUnwritable(attempt);
@@ -60,6 +66,7 @@ export function prepare(session: ClientSession, attempt: Attempt): Transaction |
     body: fit.body,
     utf8: fit.utf8,
     bdat: fit.bdat,
+    ahead,
     awaits: session.needsReset ? 'rset' : 'mail',
     replies: 0,
     refused: false,
@@ -67,12 +74,14 @@ export function prepare(session: ClientSession, attempt: Attempt): Transaction |
     rcptReplied: 0,
     dataSent: false,
     accepted: [],
+    mailRefusal: null,
+    refusals: null,
     tooMany: null,
     tooManyReply: null,
   };
 }
 
-/** Bounces the recipients whose address this peer cannot be told. */
+/** Recipients whose address this peer cannot be told are for another host, or bounce. */
 function dropUnwritable(attempt: Attempt): void {
   const { job, todo } = attempt;
   const rest = todo.splice(attempt.cursor);
@@ -83,7 +92,7 @@ function dropUnwritable(attempt: Attempt): void {
   }
   if (unwritable.length === 0) return;
   const detail = 'internationalized address; the next hop does not offer SMTPUTF8';
-  attempt.decide(unwritable, bounced('needs-smtputf8', '5.6.7', detail));
+  attempt.postpone(unwritable, bounced('needs-smtputf8', '5.6.7', detail));
 }
 
 /** The transaction whose replies come next. */
@@ -101,6 +110,7 @@ export function enter(session: ClientSession, transaction: Transaction): void {
 /** Sends what may go without waiting: everything when the peer pipelines, else the first command. */
 export function sendEnvelope(session: ClientSession, transaction: Transaction): void {
   session.transactions++;
+  transaction.attempt.offered = true;
   let text = session.needsReset ? 'RSET\r\n' : '';
   session.needsReset = false;
   if (session.offered.pipelining) {
@@ -111,6 +121,8 @@ export function sendEnvelope(session: ClientSession, transaction: Transaction): 
 }
 
 function write(session: ClientSession, transaction: Transaction, text: string): void {
+  // With PIPELINING replies to what was written before may come in the same turn.
+  if (!session.offered.pipelining || transaction.rcptReplied === 0) session.wroteTurn = session.owner.turn;
   if (transaction.utf8) session.port.sendUtf8(session.id, text);
   else session.port.sendLatin1(session.id, text);
 }
@@ -194,12 +206,13 @@ export function envelopeReply(
   code: number,
   reply: PeerReply | null,
 ): void {
+  if (transaction.awaits === 'rset') {
+    resetReply(session, transaction, code, reply);
+    return;
+  }
   transaction.replies++;
   transaction.attempt.counted = true;
   switch (transaction.awaits) {
-    case 'rset':
-      resetReply(session, transaction, code, reply);
-      break;
     case 'mail':
       mailReply(session, transaction, code, reply);
       break;
@@ -210,6 +223,14 @@ export function envelopeReply(
       dataReply(session, transaction, code, reply);
       break;
   }
+}
+
+/** Whether the peer lost what was sent: then a new connection, where each command waits for its reply, may do. */
+function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolean {
+  if (!saysOutOfSequence(reply) || (session.transactions === 1 && !session.offered.pipelining)) return false;
+  const detail = `${session.peer} lost track at ${at}: ${replyLine(reply)}`;
+  session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+  return true;
 }
 
 /** Codes that no command of the envelope but DATA may get. */
@@ -227,7 +248,8 @@ function resetReply(
 ): void {
   if (code >= 300) {
     const text = reply === null ? `${code}` : replyLine(reply);
-    session.fail({ reason: 'connection-lost', reply, detail: `${session.peer} replied to RSET: ${text}` });
+    const detail = `${session.peer} replied to RSET: ${text}`;
+    session.fail({ reason: 'connection-lost', reply, detail, confused: true });
     return;
   }
   transaction.awaits = 'mail';
@@ -242,8 +264,10 @@ function mailReply(
 ): void {
   if (strange(session, code, reply, 'to MAIL')) return;
   if (reply !== null && code >= 400) {
+    if (session.transactions > 1 && lostTrack(session, reply, 'MAIL')) return;
     transaction.refused = true;
-    transaction.attempt.decideRest(refusedBy(reply));
+    if (transaction.rcptSent > 0) transaction.mailRefusal = reply;
+    else refuseAll(session, transaction, reply);
     if (transaction.rcptSent === 0) {
       endTransaction(session, transaction);
       return;
@@ -260,6 +284,12 @@ function rcptReply(
   reply: PeerReply | null,
 ): void {
   if (strange(session, code, reply, 'to RCPT')) return;
+  if (transaction.refused && code < 300) {
+    const detail = `${session.peer} refused MAIL and took RCPT`;
+    session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+    return;
+  }
+  if (reply !== null && !transaction.refused && code >= 400 && lostTrack(session, reply, 'RCPT')) return;
   const position = transaction.attempt.todo[transaction.from + transaction.rcptReplied++] as number;
   if (!transaction.refused) {
     if (reply === null || code < 400) transaction.accepted.push(position);
@@ -267,7 +297,10 @@ function rcptReply(
       transaction.tooMany ??= [];
       transaction.tooMany.push(position);
       transaction.tooManyReply = reply;
-    } else transaction.attempt.decideByReply(position, reply, refusedBy);
+    } else if (session.offered.pipelining) {
+      transaction.refusals ??= [];
+      transaction.refusals.push({ position, reply });
+    } else refuseRecipient(session, transaction, position, reply);
   }
   if (transaction.rcptReplied === transaction.rcptSent && transaction.rcptSent < transaction.count) {
     if (transaction.refused) endTransaction(session, transaction);
@@ -278,6 +311,36 @@ function rcptReply(
     if (text !== '') write(session, transaction, text);
   }
   renewDeadline(session, transaction);
+}
+
+/** MAIL was refused. */
+function refuseAll(session: ClientSession, { attempt }: Transaction, reply: PeerReply): void {
+  const outcome = session.judge(reply, 'MAIL');
+  attempt.applyRest(outcome);
+  // A host that takes nothing from us keeps no mail from those that do.
+  if (outcome.kind === 'deferred' && !session.proven && session.owner.hasOthers(session))
+    session.retiring = true;
+}
+
+function refuseRecipient(
+  session: ClientSession,
+  { attempt }: Transaction,
+  position: number,
+  reply: PeerReply,
+): void {
+  attempt.applyByReply(position, reply, (one) => session.judge(one, 'RCPT'));
+}
+
+/** Replies and commands fit: what was refused has its fate. */
+export function applyRefusals(session: ClientSession, transaction: Transaction): void {
+  const { refusals, mailRefusal } = transaction;
+  if (mailRefusal !== null) {
+    transaction.mailRefusal = null;
+    refuseAll(session, transaction, mailRefusal);
+  }
+  if (refusals === null) return;
+  transaction.refusals = null;
+  for (const { position, reply } of refusals) refuseRecipient(session, transaction, position, reply);
 }
 
 /** A long run of replies is as long as it is; only silence is a timeout. */
@@ -300,12 +363,12 @@ function recipientsKnown(session: ClientSession, transaction: Transaction): void
     if (accepted.length > 0) {
       session.owner.recipientLimit = accepted.length;
       attempt.todo.push(...tooMany);
-    } else attempt.decide(tooMany, deferred('peer-4xx', tooManyReply, replyLine(tooManyReply)));
+    } else attempt.postpone(tooMany, deferred('peer-4xx', tooManyReply, replyLine(tooManyReply)));
   }
   transaction.awaits = 'data';
   if (transaction.dataSent) return;
   if (accepted.length === 0) {
-    session.needsReset = !transaction.refused;
+    if (!transaction.refused) session.leaveOpen();
     endTransaction(session, transaction);
   } else if (transaction.bdat) sendBody(session, transaction);
   else {
@@ -321,6 +384,7 @@ function dataReply(
   reply: PeerReply | null,
 ): void {
   const { accepted } = transaction;
+  if (code >= 300) applyRefusals(session, transaction);
   if (code >= 300 && code < 400) {
     if (accepted.length > 0) sendBody(session, transaction);
     else sendEmptyBody(session, transaction);
@@ -330,24 +394,29 @@ function dataReply(
     session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, 'to DATA');
     return;
   }
-  if (accepted.length > 0) transaction.attempt.decide(accepted, refusedBy(reply));
-  session.needsReset = !transaction.refused;
+  if (accepted.length > 0) {
+    if (lostTrack(session, reply, 'DATA')) return;
+    transaction.attempt.apply(accepted, session.judge(reply, 'DATA'));
+  }
+  if (!transaction.refused) session.leaveOpen();
   endTransaction(session, transaction);
 }
 
 /** After the last reply of a transaction: the rest of the attempt, then other work. */
-export function endTransaction(session: ClientSession, { attempt }: Transaction): void {
-  if (!attempt.done) {
-    const transaction = session.full ? null : prepare(session, attempt);
-    if (transaction !== null) {
-      enter(session, transaction);
-      sendEnvelope(session, transaction);
+export function endTransaction(session: ClientSession, transaction: Transaction): void {
+  applyRefusals(session, transaction);
+  const { attempt } = transaction;
+  if (!attempt.over) {
+    const next = session.full ? null : prepare(session, attempt, false);
+    if (next !== null) {
+      enter(session, next);
+      sendEnvelope(session, next);
       return;
     }
   }
   // From here on the attempt is somebody else's.
   session.state = IDLE;
-  if (attempt.done) session.owner.finished(attempt);
+  if (attempt.over) session.owner.finished(attempt, session);
   else session.owner.returned(attempt);
   begin(session);
 }

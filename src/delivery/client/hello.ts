@@ -1,7 +1,7 @@
 /** Greeting, EHLO and the fallback to HELO (RFC 5321 §3.1, §3.2). */
 import type { PeerReply } from '../../mail/outcome.ts';
-import { replyLine } from '../outcome.ts';
 import { authenticate } from './auth.ts';
+import { isCareful } from './blame.ts';
 import { HELO_CAPABILITIES, parseCapabilities } from './capabilities.ts';
 import type { ClientSession } from './session.ts';
 import { EHLO, HELO } from './state.ts';
@@ -9,7 +9,7 @@ import { negotiate } from './tls.ts';
 
 export function greetingReply(session: ClientSession, reply: PeerReply): void {
   if (reply.code < 300) sayHello(session, 'EHLO');
-  else refuse(session, reply, 'in its greeting');
+  else refuse(session, reply, 'greeting');
 }
 
 export function helloReply(
@@ -19,12 +19,13 @@ export function helloReply(
   lines: readonly string[],
 ): void {
   if (reply.code < 300) {
-    session.offered = verb === 'EHLO' ? parseCapabilities(lines) : HELO_CAPABILITIES;
+    session.offered = verb === 'EHLO' ? parseCapabilities(lines) : { ...HELO_CAPABILITIES };
+    if (isCareful(session)) session.offered.pipelining = false;
     if (!negotiate(session)) proceed(session);
   } else if (verb === 'EHLO' && reply.code >= 500) {
     // RFC 5321 §3.2: a server that does not know EHLO may know HELO.
     sayHello(session, 'HELO');
-  } else refuse(session, reply, `to ${verb}`);
+  } else refuse(session, reply, 'hello');
 }
 
 /** Hello and TLS are done: AUTH where it is wanted, then the session is established. */
@@ -36,10 +37,16 @@ export function proceed(session: ClientSession): void {
 export function sayHello(session: ClientSession, verb: 'EHLO' | 'HELO'): void {
   session.state = verb === 'EHLO' ? EHLO : HELO;
   session.port.sendLatin1(session.id, `${verb} ${session.owner.ehloName}\r\n`);
+  session.wroteTurn = session.owner.turn;
   session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
 }
 
-function refuse(session: ClientSession, reply: PeerReply, at: string): void {
-  if (reply.code < 400) session.outOfTurn(reply, at);
-  else session.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
+function refuse(session: ClientSession, reply: PeerReply, asked: 'greeting' | 'hello'): void {
+  if (reply.code < 400) {
+    session.outOfTurn(reply, asked === 'greeting' ? 'in its greeting' : 'to EHLO or HELO');
+    return;
+  }
+  const outcome = session.judge(reply, asked);
+  // Before there is any mail nothing bounces: whether it comes to that, every host has a say in.
+  if (outcome.kind === 'deferred') session.fail({ reason: outcome.reason, reply, detail: outcome.detail });
 }

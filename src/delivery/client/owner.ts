@@ -4,7 +4,8 @@ import type { Job } from '../../mail/job.ts';
 import type { TlsSession } from '../../mail/tls-session.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
-import type { BrokenHosts, TlsPolicy } from '../tls-policy.ts';
+import type { RememberedHosts } from '../remembered-hosts.ts';
+import type { TlsPolicy } from '../tls-policy.ts';
 import type { ClientSession } from './session.ts';
 import type { Fault } from './state.ts';
 
@@ -15,7 +16,8 @@ export type ClientPort = Pick<
 
 export interface OwnerTls {
   readonly policy: TlsPolicy;
-  readonly broken: BrokenHosts;
+  /** Addresses whose handshake failed lately: opportunistic mail goes there without TLS for a while. */
+  readonly broken: RememberedHosts;
   /** Of the client's TLS context. */
   readonly slot: number;
   /** For the domain's TLS report. */
@@ -28,8 +30,12 @@ export interface SessionOwner {
   readonly rules: Config['delivery'];
   readonly ehloName: string;
   readonly tls: OwnerTls;
+  /** Addresses that lost what was sent ahead of a reply: each command waits for its reply there. */
+  readonly careful: RememberedHosts;
   /** Time of this loop turn. */
   now(): number;
+  /** Which loop turn this is: what was written in it the peer cannot have read. */
+  readonly turn: number;
   /** Runs work that comes from outside a loop turn, then sends what it wrote. */
   outside(work: () => void): void;
   /** Runs work of this session; an error of ours in it ends the session and nothing else. @param at for the log. */
@@ -40,13 +46,18 @@ export interface SessionOwner {
   recipientLimit: number;
 
   /** The next attempt for a session that is free; null when nothing waits. */
-  next(): Attempt | null;
+  next(session: ClientSession): Attempt | null;
   /** An attempt whose commands may go out behind the content of another one; null when others can begin it sooner. */
   lookAhead(): Attempt | null;
-  /** Every recipient of the attempt met its outcome. */
-  finished(attempt: Attempt): void;
+  /** Nothing more of the attempt can be had here: it has its outcomes, or another host may do better. */
+  finished(attempt: Attempt, session: ClientSession): void;
   /** Not (wholly) sent, through no fault of its own: to be continued on another connection. */
   returned(attempt: Attempt): void;
+
+  /** Another host of the destination may take what this one does not. */
+  hasOthers(session: ClientSession): boolean;
+  /** The host took a message. */
+  works(session: ClientSession): void;
 
   /** Greeting and EHLO are done: the session is ready for work and is to be set to it. */
   established(session: ClientSession): void;

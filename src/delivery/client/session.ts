@@ -11,12 +11,13 @@ import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { deferred, peerReply, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
+import { isCareful, isOfConnection } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { begin, envelopeReply, repliesOf } from './envelope.ts';
+import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import {
@@ -33,6 +34,8 @@ import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
+/** Faults of a host, after which another one may be asked. */
+const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
 /** Of connect: what this machine lacks, whoever the peer is. */
 const LOCAL: ReadonlySet<string> = new Set([
   'EMFILE',
@@ -64,6 +67,8 @@ export class ClientSession {
   transactions = 0;
   /** Nobody between the peer and us can read along. */
   secure = false;
+  /** In the clear because TLS failed, or failed lately. */
+  fellBack: boolean;
   /** What SCRAM can be bound to; [] where there is nothing. */
   channelBindings: readonly ChannelBinding[] = [];
   /** AUTH succeeded. */
@@ -72,6 +77,10 @@ export class ClientSession {
   needsReset = false;
   /** A MAIL was accepted: the peer does serve us. */
   proven = false;
+  /** A message was accepted. */
+  delivers = false;
+  /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
+  wroteTurn = -1;
   /** No new transaction: the config changed, or we drain. */
   retiring = false;
   /** Still in the reactor: a closed event will come. */
@@ -89,6 +98,7 @@ export class ClientSession {
     this.owner = owner;
     this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
     this.startedAtMs = owner.now();
+    this.fellBack = host.plain === true;
   }
 
   opened(): void {
@@ -107,6 +117,7 @@ export class ClientSession {
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
+    if (this.wroteTurn === this.owner.turn && this.#early(text, offset, length)) return;
     if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
       const code = plainCode(text, offset, length);
       if (code === 250 || code === 354) {
@@ -123,10 +134,43 @@ export class ClientSession {
     if (reply === 'stray' || reply === 'malformed') {
       const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
-      this.fail({ reason: 'connection-lost', reply: null, detail });
+      this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
       return;
     }
     this.#reply(state, reply);
+  }
+
+  /** A line that came before the peer can have read what it would answer; what comes after it could not be told apart. */
+  #early(text: Buffer, offset: number, length: number): boolean {
+    const { phase } = this.state;
+    if (phase === 'content' || phase === 'quitting' || phase === 'closed' || phase === 'securing')
+      return false;
+    const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+    const detail = `${this.peer} replied out of turn, before it was asked: ${shown}`;
+    this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
+    return true;
+  }
+
+  /** What a 4xx or 5xx reply means here. After one that may come of our own trouble with TLS, the next connection tries TLS. */
+  judge(reply: PeerReply, asked: Asked): Outcome {
+    const outcome = refusalOf(reply, asked, this);
+    if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
+      this.owner.tls.broken.delete(this.host.address);
+      this.retiring = true;
+    }
+    return outcome;
+  }
+
+  /** The first message was accepted. */
+  worksNow(): void {
+    this.delivers = true;
+    this.owner.works(this);
+  }
+
+  /** MAIL was accepted and no content followed: RSET before the next one, or an end where the peer is not up to that. */
+  leaveOpen(): void {
+    if (isCareful(this)) this.retiring = true;
+    else this.needsReset = true;
   }
 
   /** Replies to come. */
@@ -242,7 +286,7 @@ export class ClientSession {
     const error = errno === 0 ? '' : ` (${errorName(errno)})`;
     if (this.state.phase === 'securing') {
       notSecured(this, `the connection was closed${error}`);
-    } else if (reason === CLOSE_REASON.connectFailed) {
+    } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({
         reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
@@ -299,7 +343,7 @@ export class ClientSession {
 
   outOfTurn(reply: PeerReply, at: string): void {
     const detail = `${this.peer} replied out of turn ${at}: ${replyLine(reply)}`;
-    this.fail({ reason: 'connection-lost', reply, detail });
+    this.fail({ reason: 'connection-lost', reply, detail, confused: true });
   }
 
   /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
@@ -317,13 +361,15 @@ export class ClientSession {
         this.owner.notEstablished(this, fault);
         return;
       case 'envelope':
-        this.#abandon(state.transaction, fault);
+        this.#abandon(state.transaction, fault, 'envelope');
         break;
       case 'content': {
-        const { transaction, next } = state;
+        const { transaction, next, sent } = state;
         if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
         else if (next !== null) next.attempt.cursor = next.from;
-        this.#abandon(transaction, fault);
+        // Half a content, or a refusal: the peer has no message of ours. After silence it may (I6).
+        const taken = sent && fault.reason !== 'peer-4xx';
+        this.#abandon(transaction, fault, taken ? 'unknown' : 'content');
         break;
       }
     }
@@ -356,37 +402,46 @@ export class ClientSession {
     return any;
   }
 
-  /** The transaction that was under way: its fate is the fault, unless nothing of it can have been seen. */
-  #abandon(transaction: Transaction, fault: Fault): void {
+  /**
+   * The transaction that was under way: its fate is the fault, unless that is the connection's alone.
+   * @param at unknown: the peer may have taken the message; no other host is asked in the same attempt.
+   */
+  #abandon(transaction: Transaction, fault: Fault, at: 'envelope' | 'content' | 'unknown'): void {
     const { attempt } = transaction;
-    const stale = this.transactions > 1 && (fault.reason === 'connection-lost' || fault.reply?.code === 421);
-    if (transaction.replies === 0 && (stale || fault.reason === 'shutdown')) {
+    if (at === 'envelope' && isOfConnection(this, transaction, fault)) {
+      fault.ofConnection = true;
       this.#giveBack(transaction, fault);
       return;
     }
     attempt.counted = true;
+    applyRefusals(this, transaction);
     const outcome = deferred(fault.reason, fault.reply, fault.detail);
-    attempt.decide(transaction.accepted, outcome);
+    const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
+    const conclude = (positions: readonly number[]) =>
+      elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
+    conclude(transaction.accepted);
     if (transaction.awaits !== 'data') {
       // Later than that the ones called too many wait in `todo` for another transaction.
-      if (transaction.tooMany !== null) attempt.decide(transaction.tooMany, outcome);
+      if (transaction.tooMany !== null) conclude(transaction.tooMany);
       const { from, count, rcptReplied } = transaction;
-      attempt.decide(attempt.todo.slice(from + rcptReplied, from + count), outcome);
+      conclude(attempt.todo.slice(from + rcptReplied, from + count));
     }
     this.#continueElsewhere(attempt, fault);
   }
 
   #giveBack(transaction: Transaction, fault: Fault): void {
-    transaction.attempt.cursor = transaction.from;
-    this.#continueElsewhere(transaction.attempt, fault);
+    const { attempt, from, count, replies } = transaction;
+    if (replies === 0) attempt.cursor = from;
+    else attempt.again(attempt.todo.slice(from, from + count));
+    this.#continueElsewhere(attempt, fault);
   }
 
   #continueElsewhere(attempt: Attempt, fault: Fault): void {
-    if (!attempt.done && attempt.returns++ >= MAX_RETURNS) {
+    if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
       attempt.counted = true;
       attempt.decideRest(deferred(fault.reason, fault.reply, fault.detail));
     }
-    if (attempt.done) this.owner.finished(attempt);
+    if (attempt.over) this.owner.finished(attempt, this);
     else this.owner.returned(attempt);
   }
 

@@ -16,7 +16,9 @@ export interface Transaction {
   readonly bdat: boolean;
   /** The command whose reply comes next. */
   awaits: 'rset' | 'mail' | 'rcpt' | 'data';
-  /** Replies read: 0 means that the peer may not even have seen it. */
+  /** Sent behind the content of another one. */
+  readonly ahead: boolean;
+  /** Replies read but that to RSET: 0 means that the peer may not even have seen it. */
   replies: number;
   /** MAIL was refused: the replies to what was sent ahead of its reply mean nothing. */
   refused: boolean;
@@ -25,6 +27,9 @@ export interface Transaction {
   dataSent: boolean;
   /** Positions whose RCPT was accepted. */
   readonly accepted: number[];
+  /** A refused MAIL and refused RCPTs of commands sent ahead: they count once the reply to DATA shows that replies and commands fit. */
+  mailRefusal: PeerReply | null;
+  refusals: { position: number; reply: PeerReply }[] | null;
   /** Positions the peer called too many, with its reply. */
   tooMany: number[] | null;
   tooManyReply: PeerReply | null;
@@ -81,4 +86,8 @@ export interface Fault {
   detail: string;
   /** The same host is to be tried again without TLS. */
   plainRetry?: boolean;
+  /** The peer's replies do not fit what was sent. */
+  confused?: boolean;
+  /** Of this connection, not of the host: a new one may do. */
+  ofConnection?: boolean;
 }

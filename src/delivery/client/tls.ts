@@ -39,12 +39,14 @@ export function negotiate(session: ClientSession): boolean {
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
   if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.now())) {
+    session.fellBack = true;
     report(session, 'validation-failure', 'its handshake failed lately');
     return false;
   }
   if (session.offered.startTls) {
     session.state = STARTTLS;
     session.port.sendLatin1(session.id, 'STARTTLS\r\n');
+    session.wroteTurn = owner.turn;
     session.port.deadline(session.id, owner.rules.command_timeout_ms);
     return true;
   }
@@ -60,8 +62,10 @@ export function startTlsReply(session: ClientSession, reply: PeerReply): void {
     return;
   }
   report(session, 'starttls-not-supported', replyLine(reply));
-  if (modeOf(session) === 'opportunistic' && reply.code >= 400) proceed(session);
-  else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
+  if (modeOf(session) === 'opportunistic' && reply.code >= 400) {
+    session.fellBack = true;
+    proceed(session);
+  } else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
 }
 
 /** Begins the handshake. */

@@ -1,0 +1,76 @@
+/** What several queue databases as one are made of. */
+import type { Log } from '../base/log.ts';
+import type { BegunRows, Database, JournalMark, NodeSlot, Recovered } from './database.ts';
+import type { NodeClaim } from './shard-claim.ts';
+
+/** One shard, done by the persistence pool. */
+export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
+  /** Tasks under way; each has a connection, or waits for one. */
+  readonly running: number;
+  recover(nowMs: number, fresh: boolean): Promise<Recovered>;
+  enroll(slot: NodeSlot): Promise<boolean>;
+  shardsOfUsers(users: string[]): Promise<(string | null)[]>;
+  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
+  ping(): Promise<void>;
+}
+
+export interface ShardSetup {
+  id: number;
+  name: string;
+  weight: number;
+  maxConnections: number;
+  /** An operation that takes longer is a sign that the shard hangs. */
+  silenceMs: number;
+  client: ShardClient;
+  /** null: for a look at the queue only. */
+  claim?: NodeClaim | null;
+  /** How often the claim is renewed. */
+  renewClaimMs?: number;
+}
+
+/** Shards whose clock differs by more from ours: it is said; by more than the second: nothing is claimed there. */
+export interface ClockLimits {
+  warnOffsetMs: number;
+  maxOffsetMs: number;
+}
+
+export interface ShardedOptions {
+  retryDelayMs: number;
+  maxRetryDelayMs: number;
+  log: Log;
+  now?: () => number;
+  /** Steady; default: `now` where that is given. */
+  steady?: () => number;
+  clocks?: ClockLimits;
+  /**
+   * A shard that was away gets so long for the results and renewals of those who send its rows, before leases that
+   * ended meanwhile are taken over.
+   */
+  takeOverPauseMs?: number;
+  /** A shard is back. */
+  returned?(shard: number): void;
+  /** One bit for each shard that takes new mail. */
+  usable(mask: number): void;
+  /** What this process's earlier lives had under way; absent: not known. */
+  begun?: BegunRows;
+  /** Ends the pool. */
+  close(): Promise<void>;
+  /** Removes objects no mail of any shard refers to. */
+  sweep(): Promise<number>;
+}
+
+/** One line of `db shards`. */
+export interface ShardReport {
+  id: number;
+  name: string;
+  weight: number;
+  up: boolean;
+  downSinceMs: number | null;
+  errors: number;
+  lastError: string;
+  latencyMs: number | null;
+  freeConnections: number;
+  /** null while it is down. */
+  mails: number | null;
+  waitingRows: number | null;
+}

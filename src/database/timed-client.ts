@@ -1,0 +1,147 @@
+/** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
+import type {
+  ClaimRequest,
+  ClaimResult,
+  CommitBatch,
+  CommitResult,
+  DestinationBacklog,
+  JournalMark,
+  LeasedKey,
+  MailDetail,
+  NodeSlot,
+  OperateResult,
+  QueueFilter,
+  QueueRow,
+  QueueStats,
+  Recovered,
+  ReleasedRow,
+} from './database.ts';
+import type { ServerTime } from './server-clock.ts';
+import type { ShardClient } from './shard-setup.ts';
+
+export class TimedClient implements ShardClient {
+  readonly #client: ShardClient;
+  readonly #time: ServerTime;
+
+  constructor(client: ShardClient, time: ServerTime) {
+    this.#client = client;
+    this.#time = time;
+  }
+
+  get running(): number {
+    return this.#client.running;
+  }
+
+  commit(batch: CommitBatch): Promise<CommitResult> {
+    const time = this.#time;
+    return this.#client.commit({
+      ...batch,
+      nowMs: time.since(batch.nowMs),
+      leaseUntilMs: time.until(batch.leaseUntilMs),
+      settlements: batch.settlements.map((settlement) =>
+        settlement.retryAtMs === null
+          ? settlement
+          : { ...settlement, retryAtMs: time.until(settlement.retryAtMs) },
+      ),
+    });
+  }
+
+  fate(token: string): Promise<CommitResult | null> {
+    return this.#client.fate(token);
+  }
+
+  async claim(request: ClaimRequest): Promise<ClaimResult> {
+    const time = this.#time;
+    const { nowMs, leaseUntilMs } = request;
+    const result = await this.#client.claim({
+      ...request,
+      nowMs: time.since(nowMs),
+      leaseUntilMs: time.until(leaseUntilMs),
+    });
+    return { ...result, nextDueMs: result.nextDueMs === null ? null : time.here(result.nextDueMs) };
+  }
+
+  renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
+    return this.#client.renew(rows, this.#time.until(leaseUntilMs));
+  }
+
+  release(rows: ReleasedRow[], nowMs: number): Promise<void> {
+    return this.#client.release(rows, this.#time.since(nowMs));
+  }
+
+  async due(nowMs: number): Promise<DestinationBacklog[]> {
+    return this.#here(await this.#client.due(this.#time.since(nowMs)));
+  }
+
+  async backlog(): Promise<DestinationBacklog[]> {
+    return this.#here(await this.#client.backlog());
+  }
+
+  #here(backlog: DestinationBacklog[]): DestinationBacklog[] {
+    return backlog.map((one) => ({ ...one, nextDueMs: this.#time.here(one.nextDueMs) }));
+  }
+
+  #rowHere(row: QueueRow): QueueRow {
+    // 0: it waits for nothing.
+    return row.nextAttemptMs === 0 ? row : { ...row, nextAttemptMs: this.#time.here(row.nextAttemptMs) };
+  }
+
+  suspect(...[rows, nowMs]: Parameters<ShardClient['suspect']>): ReturnType<ShardClient['suspect']> {
+    return this.#client.suspect(rows, this.#time.since(nowMs));
+  }
+
+  recover(nowMs: number, fresh: boolean): Promise<Recovered> {
+    return this.#client.recover(this.#time.since(nowMs), fresh);
+  }
+
+  enroll(slot: NodeSlot): Promise<boolean> {
+    const { nowMs, staleBeforeMs } = slot;
+    const time = this.#time;
+    return this.#client.enroll({
+      ...slot,
+      nowMs: time.since(nowMs),
+      staleBeforeMs: time.since(staleBeforeMs),
+    });
+  }
+
+  shardsOfUsers(users: string[]): Promise<(string | null)[]> {
+    return this.#client.shardsOfUsers(users);
+  }
+
+  journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    return this.#client.journalMark(journal);
+  }
+
+  ping(): Promise<void> {
+    return this.#client.ping();
+  }
+
+  purge(nowMs: number, limit: number): Promise<number> {
+    return this.#client.purge(this.#time.since(nowMs), limit);
+  }
+
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    return (await this.#client.list(filter)).map((row) => this.#rowHere(row));
+  }
+
+  async show(queueId: string): Promise<MailDetail | null> {
+    const mail = await this.#client.show(queueId);
+    return mail === null ? null : { ...mail, rows: mail.rows.map((row) => this.#rowHere(row)) };
+  }
+
+  content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null> {
+    return this.#client.content(queueId, offset, maxBytes);
+  }
+
+  async stats(): Promise<QueueStats> {
+    const stats = await this.#client.stats();
+    return { ...stats, destinations: this.#here(stats.destinations) };
+  }
+
+  async operate(
+    ...[action, target, nowMs, done]: Parameters<ShardClient['operate']>
+  ): Promise<OperateResult> {
+    const result = await this.#client.operate(action, target, this.#time.since(nowMs), done);
+    return { ...result, destinations: this.#here(result.destinations) };
+  }
+}

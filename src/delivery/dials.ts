@@ -1,0 +1,146 @@
+/**
+ * The connections of a destination that are on their way: for each one the route is asked, then host after host is tried
+ * until a session stands or none is left. Promises that a dial ends in one of these, or is taken back.
+ */
+import type { Config } from '../config/schema.ts';
+import type { ClientSession } from './client/session.ts';
+import type { Fault } from './client/state.ts';
+import type { HostChoice } from './host-choice.ts';
+import { moreHopeful } from './outcome.ts';
+import type { Host, Route } from './route.ts';
+
+export interface DialsPorts {
+  readonly rules: Config['delivery'];
+  now(): number;
+  route(): Promise<Route>;
+  outside(work: () => void): void;
+  /** A session on its way; null when no connection may be opened now. */
+  connect(host: Host): ClientSession | null;
+  /** Somebody still waits for what this dial is for. */
+  isWanted(dial: Dial): boolean;
+  /** Every host failed, this one in the way that lets most hope; null: none was there to try. */
+  failed(dial: Dial, fault: Fault | null): void;
+  /** The route names no hosts. */
+  noHosts(dial: Dial, route: Exclude<Route, { kind: 'hosts' }>): void;
+  /** An error of ours. */
+  broke(at: string, error: unknown): void;
+}
+
+export interface Dial {
+  readonly startedAtMs: number;
+  /** Addresses that are not wanted: those tried by whom it is for. None: for any that is ready. */
+  readonly avoid: readonly string[];
+  hosts: Host[];
+  next: number;
+  session: ClientSession | null;
+  fault: Fault | null;
+}
+
+export class Dials {
+  readonly #ports: DialsPorts;
+  readonly #hosts: HostChoice;
+  readonly #dials = new Set<Dial>();
+  readonly #dialOf = new Map<ClientSession, Dial>();
+
+  constructor(ports: DialsPorts, hosts: HostChoice) {
+    this.#ports = ports;
+    this.#hosts = hosts;
+  }
+
+  get size(): number {
+    return this.#dials.size;
+  }
+
+  /** One is for those that wait for another host. */
+  get detouring(): boolean {
+    for (const { avoid } of this.#dials) if (avoid.length > 0) return true;
+    return false;
+  }
+
+  has(session: ClientSession): boolean {
+    return this.#dialOf.has(session);
+  }
+
+  /** @param avoid addresses of hosts that are not wanted. */
+  open(avoid: readonly string[]): void {
+    const startedAtMs = this.#ports.now();
+    const dial: Dial = { startedAtMs, avoid, hosts: [], next: 0, session: null, fault: null };
+    this.#dials.add(dial);
+    const failed = (at: string, error: unknown): void => {
+      this.#dials.delete(dial);
+      this.#ports.broke(at, error);
+    };
+    const routed = (route: Route): void => {
+      try {
+        this.#routed(dial, route);
+      } catch (error) {
+        failed('connect', error);
+      }
+    };
+    // Also what is thrown at once comes as a rejection.
+    const asked = async (): Promise<Route> => this.#ports.route();
+    void asked().then(
+      (route) => this.#ports.outside(() => routed(route)),
+      (error) => this.#ports.outside(() => failed('route', error)),
+    );
+  }
+
+  #routed(dial: Dial, route: Route): void {
+    // Taken back by a drain meanwhile.
+    if (!this.#dials.has(dial)) return;
+    if (route.kind === 'hosts') {
+      dial.hosts = this.#hosts.order(route.hosts, dial.avoid);
+      this.#tryNext(dial);
+      return;
+    }
+    this.#dials.delete(dial);
+    this.#ports.noHosts(dial, route);
+  }
+
+  #tryNext(dial: Dial): void {
+    const host = dial.hosts[dial.next];
+    if (host === undefined) {
+      this.#dials.delete(dial);
+      this.#ports.failed(dial, dial.fault);
+      return;
+    }
+    const session = this.#ports.connect(host);
+    if (session === null) {
+      this.#dials.delete(dial);
+      return;
+    }
+    dial.next++;
+    dial.session = session;
+    this.#dialOf.set(session, dial);
+  }
+
+  /** No session came about with this host. */
+  lost(session: ClientSession, fault: Fault): void {
+    const dial = this.#dialOf.get(session);
+    this.#dialOf.delete(session);
+    if (dial === undefined || !this.#dials.has(dial)) return;
+    if (fault.plainRetry === true) dial.hosts.splice(dial.next, 0, { ...session.host, plain: true });
+    else this.#hosts.unreachable(session.host.address);
+    dial.session = null;
+    dial.fault = moreHopeful(dial.fault, fault, this.#ports.rules.greeting_refusal === 'bounce');
+    if (this.#ports.isWanted(dial)) this.#tryNext(dial);
+    else this.#dials.delete(dial);
+  }
+
+  /** The session stands. */
+  established(session: ClientSession): void {
+    const dial = this.#dialOf.get(session);
+    this.#dialOf.delete(session);
+    if (dial !== undefined) this.#dials.delete(dial);
+    this.#hosts.reached(session.host.address);
+  }
+
+  /** Takes all of them back. @returns their sessions, which end. */
+  abort(): ClientSession[] {
+    for (const dial of this.#dials) dial.session?.abort();
+    const sessions = [...this.#dialOf.keys()];
+    this.#dials.clear();
+    this.#dialOf.clear();
+    return sessions;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Which hosts a destination has, which of them failed lately, and so which are tried first (RFC 5321 §5.1). Over attempts
+ * it is what makes a later one begin elsewhere.
+ */
+import type { Config } from '../config/schema.ts';
+import { FailedHosts } from './remembered-hosts.ts';
+import type { Host } from './route.ts';
+
+export interface HostChoicePorts {
+  readonly rules: Config['delivery'];
+  now(): number;
+}
+
+export class HostChoice {
+  readonly #ports: HostChoicePorts;
+  /** Of the last route. */
+  #hosts: readonly Host[] = [];
+  readonly #failed = new FailedHosts();
+
+  constructor(ports: HostChoicePorts) {
+    this.#ports = ports;
+  }
+
+  /** Hosts of a new route in the order to try them: those that failed last. @param avoid addresses that are not wanted. */
+  order(hosts: readonly Host[], avoid: readonly string[]): Host[] {
+    this.#hosts = hosts;
+    const nowMs = this.#ports.now();
+    const failed = ({ address }: Host) => (this.#failed.has(address, nowMs) ? 1 : 0);
+    return hosts.filter(({ address }) => !avoid.includes(address)).sort((a, b) => failed(a) - failed(b));
+  }
+
+  /** No session came about. */
+  unreachable(address: string): void {
+    const nowMs = this.#ports.now();
+    const { suspend_ms, failed_host_ttl_ms } = this.#ports.rules;
+    const untilMs = nowMs + Math.max(suspend_ms, failed_host_ttl_ms);
+    this.#failed.unreachable(address, untilMs, nowMs + suspend_ms);
+  }
+
+  /** It did not take what it was given. */
+  failed(address: string): void {
+    this.#failed.failed(address, this.#ports.now() + this.#ports.rules.failed_host_ttl_ms);
+  }
+
+  reached(address: string): void {
+    this.#failed.reached(address);
+  }
+
+  works(address: string): void {
+    this.#failed.works(address);
+  }
+
+  /** Anything is remembered. */
+  get remembers(): boolean {
+    return this.#failed.any(this.#ports.now());
+  }
+
+  /** A host other than these can be reached, as far as we know. */
+  hasOthers(tried: readonly string[]): boolean {
+    const nowMs = this.#ports.now();
+    return this.#hosts.some(
+      ({ address }) => !tried.includes(address) && !this.#failed.isUnreachable(address, nowMs),
+    );
+  }
+
+  /** There are others than these, whatever they are worth. */
+  namesOthers(tried: readonly string[]): boolean {
+    return this.#hosts.some(({ address }) => !tried.includes(address));
+  }
+
+  /** One beside this is left that did not fail lately. */
+  hasGoodBeside(failed: string): boolean {
+    const nowMs = this.#ports.now();
+    return this.#hosts.some(({ address }) => address !== failed && !this.#failed.has(address, nowMs));
+  }
+}

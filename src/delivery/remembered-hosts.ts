@@ -1,0 +1,102 @@
+/**
+ * What is remembered of hosts for a while, by address: bounded, the oldest forgotten first. Times are of a clock that
+ * never goes back (base/steady.ts), so that a clock set back prolongs nothing.
+ */
+
+/** More are not remembered. */
+const MAX_HOSTS = 10_000;
+/** Of one destination. */
+const MAX_FAILED = 64;
+
+class Marks<Mark> {
+  readonly #marks = new Map<string, Mark>();
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get(address: string): Mark | undefined {
+    return this.#marks.get(address);
+  }
+
+  set(address: string, mark: Mark): void {
+    this.#marks.delete(address);
+    this.#marks.set(address, mark);
+    if (this.#marks.size <= this.#most) return;
+    for (const oldest of this.#marks.keys()) {
+      this.#marks.delete(oldest);
+      break;
+    }
+  }
+
+  delete(address: string): void {
+    this.#marks.delete(address);
+  }
+
+  values(): Iterable<Mark> {
+    return this.#marks.values();
+  }
+}
+
+/** Addresses of which one thing is known until a time: whose TLS handshake failed, who loses what is sent ahead. */
+export class RememberedHosts {
+  readonly #until = new Marks<number>(MAX_HOSTS);
+
+  add(address: string, untilMs: number): void {
+    this.#until.set(address, untilMs);
+  }
+
+  has(address: string, nowMs: number): boolean {
+    const untilMs = this.#until.get(address);
+    if (untilMs === undefined) return false;
+    if (untilMs > nowMs) return true;
+    this.#until.delete(address);
+    return false;
+  }
+
+  delete(address: string): void {
+    this.#until.delete(address);
+  }
+}
+
+/** The hosts of one destination that failed lately: they are tried after the others. */
+export class FailedHosts {
+  readonly #failed = new Marks<{ untilMs: number; unreachableUntilMs: number }>(MAX_FAILED);
+
+  /** It was reached, and then did not take what it was given. */
+  failed(address: string, untilMs: number): void {
+    const unreachableUntilMs = this.#failed.get(address)?.unreachableUntilMs ?? 0;
+    this.#failed.set(address, { untilMs, unreachableUntilMs });
+  }
+
+  /** No session came about. */
+  unreachable(address: string, untilMs: number, unreachableUntilMs: number): void {
+    this.#failed.set(address, { untilMs, unreachableUntilMs });
+  }
+
+  /** A session came about: what it is worth has to be seen. */
+  reached(address: string): void {
+    const mark = this.#failed.get(address);
+    if (mark !== undefined) mark.unreachableUntilMs = 0;
+  }
+
+  /** It took a message. */
+  works(address: string): void {
+    this.#failed.delete(address);
+  }
+
+  has(address: string, nowMs: number): boolean {
+    return (this.#failed.get(address)?.untilMs ?? 0) > nowMs;
+  }
+
+  isUnreachable(address: string, nowMs: number): boolean {
+    return (this.#failed.get(address)?.unreachableUntilMs ?? 0) > nowMs;
+  }
+
+  /** Anything is remembered still. */
+  any(nowMs: number): boolean {
+    for (const { untilMs } of this.#failed.values()) if (untilMs > nowMs) return true;
+    return false;
+  }
+}
