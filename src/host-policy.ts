@@ -2,7 +2,9 @@
  * What a host has once of the connection policy: the keeper, and what it shares with other nodes. Part of the
  * composition root.
  */
+
 import type { Log } from './base/log.ts';
+import { accessOf } from './base/redis-options.ts';
 import type { Config } from './config/schema.ts';
 import { Greylist } from './policy/greylist.ts';
 import { isShared, type PolicyMemory } from './policy/host-memory.ts';
@@ -68,11 +70,7 @@ async function openCluster({ memory, config, log, current }: HostPolicySetup): P
     return rules.greylist;
   };
   return new PolicyCluster({
-    url: redis.url,
-    prefix: redis.prefix,
-    password: redis.password ?? undefined,
-    tlsCaFile: redis.tls_ca_file ?? undefined,
-    timeoutMs: redis.timeout_ms,
+    ...accessOf(redis),
     name: config.node_id,
     intervalMs: config.policy.sync_interval_ms,
     bans: new ClusterBans({

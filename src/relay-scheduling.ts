@@ -4,6 +4,7 @@
  */
 import type { Gauges } from './admission/gauges.ts';
 import type { Log } from './base/log.ts';
+import { accessOf } from './base/redis-options.ts';
 import { steadyMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
 import type { DestinationBacklog, LeasedKey } from './database/database.ts';
@@ -53,11 +54,7 @@ export async function openAgenda(config: Config, log: Log): Promise<ClusterAgend
   if (engine === 'embedded') return null;
   const { BullmqAgenda } = await import('./scheduler/bullmq-agenda.ts');
   return new BullmqAgenda({
-    url: redis.url,
-    prefix: redis.prefix,
-    password: redis.password ?? undefined,
-    tlsCaFile: redis.tls_ca_file ?? undefined,
-    timeoutMs: redis.timeout_ms,
+    ...accessOf(redis),
     forgetMs: Math.max(MIN_FORGET_MS, config.lease_ms),
     minProcesses: redis.min_processes,
     name: config.node_id,

@@ -3,7 +3,14 @@ import { readFileSync } from 'node:fs';
 import type { RedisOptions } from 'ioredis';
 
 export interface RedisAccess {
+  /** Of one server; of the others what it says beside the place. */
   url: string;
+  /** Absent: single. */
+  topology?: 'single' | 'sentinel' | 'cluster' | undefined;
+  /** host:port of the sentinels, or of some nodes of the cluster. */
+  nodes?: readonly string[];
+  masterName?: string;
+  sentinelPassword?: string | undefined;
   /** Begins the names of all keys. */
   prefix: string;
   password?: string | undefined;
@@ -31,4 +38,29 @@ export function redisOptions({ url, password, tlsCaFile, timeoutMs }: RedisAcces
     options.tls = tlsCaFile === undefined ? {} : { ca: readFileSync(tlsCaFile) };
   }
   return options;
+}
+
+/** As the configuration says it. */
+export function accessOf(redis: {
+  url: string;
+  topology: 'single' | 'sentinel' | 'cluster';
+  nodes: readonly string[];
+  master_name: string;
+  sentinel_password: string | null;
+  prefix: string;
+  password: string | null;
+  tls_ca_file: string | null;
+  timeout_ms: number;
+}): RedisAccess {
+  return {
+    url: redis.url,
+    topology: redis.topology,
+    nodes: redis.nodes,
+    masterName: redis.master_name,
+    sentinelPassword: redis.sentinel_password ?? undefined,
+    prefix: redis.prefix,
+    password: redis.password ?? undefined,
+    tlsCaFile: redis.tls_ca_file ?? undefined,
+    timeoutMs: redis.timeout_ms,
+  };
 }

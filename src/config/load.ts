@@ -62,7 +62,7 @@ export function loadConfig(
   const { problems: ruled, warnings } = checkRules(config, isSet);
   const place = (finding: Finding): string => line(problemAt(source.root, finding.path, finding.message));
   if (ruled.length > 0) throw new ConfigError(file, ruled.map(place));
-  return { config, warnings: warnings.map(place), files: source.files };
+  return { config: withinLease(config), warnings: warnings.map(place), files: source.files };
 }
 
 function validate(source: Source): { value: Config | null; issues: Problem[] } {
@@ -152,6 +152,18 @@ function withHostname(config: Config, isSet: (path: string[]) => boolean, machin
   return isSet(['hostname']) || !/^[A-Za-z0-9._-]{1,255}$/.test(machine)
     ? config
     : { ...config, hostname: machine };
+}
+
+/** No transaction outlives a lease: a time that somebody set was checked, one that nobody set follows. */
+function withinLease(config: Config): Config {
+  const { database, lease_ms: leaseMs } = config;
+  const within = <S extends { query_timeout_ms: number }>(server: S): S => ({
+    ...server,
+    query_timeout_ms: Math.min(server.query_timeout_ms, leaseMs - 1),
+  });
+  if (database.driver === 'mysql') return { ...config, database: within(database) };
+  if (database.driver !== 'mysql_distributed') return config;
+  return { ...config, database: { ...database, shards: database.shards.map(within) } };
 }
 
 function databasePaths(database: Config['database'], below: (path: string) => string): Config['database'] {

@@ -215,9 +215,22 @@ function checkDatabase(config: Config, isSet: (path: string[]) => boolean, probl
   const servers = database.driver === 'mysql' ? [database] : database.shards;
   for (const [i, server] of servers.entries()) {
     const path = database.driver === 'mysql' ? ['database'] : ['database', 'shards', i];
-    checkServer(config, server, path, problem);
+    checkServer(config, server, path, isSet, problem);
   }
   if (database.driver === 'mysql_distributed') checkShards(database, isSet, problem);
+}
+
+function checkRedis({ url, topology, nodes }: Config['scheduler']['redis'], problem: Say): void {
+  const at = (key: string): string[] => ['scheduler', 'redis', key];
+  const parsed = URL.canParse(url) ? new URL(url) : null;
+  if (parsed === null || /[,\s]/.test(parsed.host))
+    problem(at('url'), 'is no URL of one server; several are named by topology and nodes');
+  if (topology === 'single' && nodes.length > 0)
+    problem(at('nodes'), 'needs topology "sentinel" or "cluster"');
+  if (topology !== 'single' && nodes.length === 0)
+    problem(at('nodes'), `must name nodes with topology "${topology}"`);
+  if (topology === 'cluster' && parsed !== null && Number(parsed.pathname.slice(1)) > 0)
+    problem(at('url'), 'must name no database: a cluster has only number 0');
 }
 
 function checkScheduler(
@@ -227,6 +240,7 @@ function checkScheduler(
   warning: Say,
 ): void {
   const used = engine === 'bullmq' || policy.scope === 'cluster';
+  checkRedis(redis, problem);
   if (used && redis.tls_ca_file !== null && !redis.url.startsWith('rediss:'))
     problem(['scheduler', 'redis', 'tls_ca_file'], 'has an effect with a rediss:// URL only');
   if (engine === 'embedded') {
@@ -249,13 +263,24 @@ function checkScheduler(
     );
 }
 
-function checkServer(config: Config, server: ServerConfig, path: Finding['path'], problem: Say): void {
+function checkServer(
+  config: Config,
+  server: ServerConfig,
+  path: Finding['path'],
+  isSet: (path: string[]) => boolean,
+  problem: Say,
+): void {
   if (server.initial_pool_size > server.max_pool_size)
     problem([...path, 'initial_pool_size'], `must not exceed max_pool_size (${server.max_pool_size})`);
   if (config.persist_min_db_available_connections >= server.max_pool_size)
     problem(
       ['persist_min_db_available_connections'],
       `must be less than max_pool_size (${server.max_pool_size}): else a single commit would refuse all other mail`,
+    );
+  if (server.query_timeout_ms >= config.lease_ms && isSet([...path, 'query_timeout_ms'].map(String)))
+    problem(
+      [...path, 'query_timeout_ms'],
+      `must be less than lease_ms (${config.lease_ms}): else rows go to others while their result is being written`,
     );
   if (server.tls_ca_file !== null && server.tls !== 'verify')
     problem([...path, 'tls_ca_file'], 'has an effect with "tls": "verify" only');

@@ -88,6 +88,7 @@ const smtp = z.strictObject({
   min_data_rate_grace_ms: ms(0, day).default(30_000).describe('How long content may be slower than that.').meta(live),
   bare_newlines: z.enum(['refuse', 'normalize']).default('refuse').describe('Bare CR or LF in content: refuse with 550 5.6.11, or turn each into CRLF. Neither ever ends the content.').meta(live),
   nul_bytes: z.enum(['refuse', 'accept']).default('refuse').describe('NUL in content: refuse with 550 5.6.0, or relay it as it is.').meta(live),
+  untrusted_routing: z.enum(['refuse', 'accept']).default('refuse').describe('Recipients in relay_domains whose local part names a route (`user%other@`, `other!user@`, `"user@other"@`), from clients that may not relay: refuse with 550 5.7.1, as the host behind could send them on; and one that begins with `-`, with 501 5.1.3. accept: take both.').meta(live),
   vrfy: z.boolean().default(false).describe('Answer VRFY by address check; off: 252 2.5.0 always.').meta(live),
   overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.').meta(live),
 });
@@ -104,6 +105,7 @@ const server = {
   host: hostName.default('127.0.0.1').describe('mysql: name or address of the server.'),
   port: count(1, 65535).default(3306).describe('mysql: its TCP port.'),
   socket: z.string().min(1).nullable().default(null).describe('mysql: Unix socket of the server, instead of host and port.'),
+  endpoints: z.array(z.string().regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$/, '`host`, `host:port` or `[IPv6]:port`')).max(8).default([]).describe('mysql: servers that may take its place, `host` or `host:port`, as replicas of it: tried in turn when the one in use cannot be reached or is read-only.'),
   user: z.string().min(1).max(80).default('relay').describe('mysql: user; needs SELECT, INSERT, UPDATE and DELETE on the database.'),
   password: z.string().max(256).default('').describe('mysql: its password; `${NAME}` takes it from the environment.'),
   database: z.string().regex(/^[A-Za-z0-9_$-]{1,64}$/, 'a database name').default('relay').describe('mysql: name of the database.'),
@@ -112,7 +114,7 @@ const server = {
   initial_pool_size: count(0, 1000).default(2).describe('mysql: connections opened at start and kept.'),
   max_pool_size: count(1, 1000).default(10).describe('mysql: connections at most, of one relay process.'),
   connection_timeout_ms: ms(10, 600_000).default(5000).describe('mysql: time to connect, or for a connection to come free. A shard silent for so long gets no new mail.'),
-  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. A third of it without a statement, and the server rolls the transaction back.'),
+  query_timeout_ms: ms(100, 600_000).default(15_000).describe('mysql: time for one transaction; then its connection is given up. Less than lease_ms; where it is not set a shorter lease shortens it. A third of it without a statement, and the server rolls the transaction back.'),
   idle_timeout_ms: ms(100, day).default(60_000).describe('mysql: how long an unused connection beyond initial_pool_size is kept.'),
 };
 const mysqlServer = z.strictObject(server);
@@ -183,7 +185,11 @@ const deliveryTls = z.strictObject({
 
 const redis = z.strictObject({
   url: z.string().regex(/^rediss?:\/\/\S+$/, 'a URL such as redis://127.0.0.1:6379, or rediss:// for TLS').default('redis://127.0.0.1:6379').describe('The Redis server; rediss:// is TLS with its certificate verified. A user name and a number of the database may stand in it.'),
-  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may.'),
+  topology: z.enum(['single', 'sentinel', 'cluster']).default('single').describe('single: the server of url. sentinel: the master that the sentinels in nodes name. cluster: a Redis Cluster, found by the nodes. With the last two url says scheme, user, password and database only.'),
+  nodes: z.array(z.string().regex(/^(?:\[[^\]\s]+\]|[^:\s/,]+):\d{1,5}$/, 'host:port')).max(64).default([]).describe('sentinel: the sentinels. cluster: some of its nodes, from which the others are learned.'),
+  master_name: z.string().min(1).max(128).default('mymaster').describe('sentinel: what the sentinels call the master.'),
+  sentinel_password: z.string().min(1).max(256).nullable().default(null).describe('sentinel: password of the sentinels.'),
+  prefix: z.string().regex(/^[A-Za-z0-9_.{}-]{1,64}$/, 'letters, digits and _ . { } -').default('protorelay').describe('Begins the names of all keys. Nodes that share a queue, or a policy, share it; nobody else may. In a cluster braces are put around it, unless it has some: all keys must lie in one slot.'),
   password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
   tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
   timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
@@ -304,7 +310,7 @@ const schema = {
   dsn: z.strictObject({
     max_returned_bytes: count(0, 104_857_600).default(1_048_576).describe('RET=FULL returns the whole message up to this size, above it the header section only.').meta(live),
     delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
-    max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour, from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
+    max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
     keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),

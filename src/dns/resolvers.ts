@@ -1,7 +1,7 @@
 /**
  * The resolvers of the config, or of the system, as one that answers: everything that looks names up asks here. Only
  * NOERROR and NXDOMAIN are answers. Whatever else a resolver says (SERVFAIL, REFUSED, NOTIMP, FORMERR …), silence,
- * damage, and an answer cut short that cannot be had over TCP, is a fault of that resolver, and the next one is asked; a
+ * damage, a mere referral, and an answer cut short that cannot be had over TCP, is a fault of that resolver, and the next one is asked; a
  * fault is told only when all of them had one. c-ares, which node:dns uses, believes the first that says anything.
  */
 import { getServers } from 'node:dns';
@@ -148,6 +148,7 @@ export class Resolvers {
       if (form === 'edns' && (reply.code === 1 || reply.code === 4))
         reply = await resolver.ask({ ...question, bytes: encodeQuestion(0, name, type, 'plain') as Buffer });
       resolver.shunnedUntilMs = reply.code === 5 ? performance.now() + SHUNNED_MS : 0;
+      if (reply.code === 0 && reply.referral) return { detail: 'no recursion', silent: false };
       if (isAnswer(reply.code)) return reply;
       return { detail: CODES[reply.code] ?? `code ${reply.code}`, silent: false };
     } catch (error) {

@@ -25,6 +25,8 @@ export interface DnsReply {
   truncated: boolean;
   /** AD: whoever answers has validated all of it. */
   authentic: boolean;
+  /** Nothing but where else to ask (RFC 1034 §4.3.1): whoever answers is no resolver, or none for us. */
+  referral: boolean;
   /** 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN … */
   code: number;
   question: { name: string; type: number };
@@ -36,7 +38,14 @@ export const UDP_BYTES = 1232;
 const CLASS_IN = 1;
 const TYPE_OPT = 41;
 const DO = 0x8000;
-const FLAG = { response: 0x8000, truncated: 0x0200, recursion: 0x0100, authentic: 0x0020 } as const;
+const FLAG = {
+  response: 0x8000,
+  authoritative: 0x0400,
+  truncated: 0x0200,
+  recursion: 0x0100,
+  recurses: 0x0080,
+  authentic: 0x0020,
+} as const;
 const HEADER_BYTES = 12;
 const MAX_NAME_BYTES = 255;
 const MAX_LABEL_BYTES = 63;
@@ -104,7 +113,7 @@ export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsTy
     const refused = (flags & FLAG.response) !== 0 && message.readUInt16BE(4) === 0 && !isAnswer(flags & 15);
     const question = { name, type: DNS_TYPE[type] };
     return refused
-      ? { id, truncated: false, authentic: false, code: flags & 15, question, answers: [] }
+      ? { id, truncated: false, authentic: false, referral: false, code: flags & 15, question, answers: [] }
       : null;
   }
   const { question } = head.reply;
@@ -130,6 +139,7 @@ function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
     id: message.readUInt16BE(0),
     truncated: (flags & FLAG.truncated) !== 0,
     authentic: (flags & FLAG.authentic) !== 0,
+    referral: message.readUInt16BE(6) === 0 && (flags & (FLAG.recurses | FLAG.authoritative)) === 0,
     code: flags & 15,
     question: { name: asked.name, type: message.readUInt16BE(asked.end) },
     answers: [],

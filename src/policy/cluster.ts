@@ -8,9 +8,10 @@
  * fullest counts.
  */
 import { randomBytes } from 'node:crypto';
-import { type ChainableCommander, Redis } from 'ioredis';
+import type { ChainableCommander, Redis } from 'ioredis';
 import type { Log } from '../base/log.ts';
-import { MAX_RETRY_MS, RETRY_MS, type RedisAccess, redisOptions } from '../base/redis-options.ts';
+import { keyPrefix, openRedis } from '../base/redis-client.ts';
+import { MAX_RETRY_MS, RETRY_MS, type RedisAccess } from '../base/redis-options.ts';
 import { within } from '../base/within.ts';
 import type { BanFact, ClusterBans } from './cluster-bans.ts';
 import type { ClusterLedger, Field } from './cluster-ledger.ts';
@@ -67,8 +68,7 @@ export class PolicyCluster {
   constructor(options: PolicyClusterOptions) {
     this.#options = options;
     this.#node = `${options.name}/${randomBytes(6).toString('hex')}`;
-    this.#client = new Redis(options.url, {
-      ...redisOptions(options),
+    this.#client = openRedis(options, {
       lazyConnect: true,
       enableOfflineQueue: false,
       maxRetriesPerRequest: null,
@@ -105,7 +105,7 @@ export class PolicyCluster {
   }
 
   #key(name: string): string {
-    return `${this.#options.prefix}:policy:${name}`;
+    return `${keyPrefix(this.#options)}:policy:${name}`;
   }
 
   #redisMs(): number {

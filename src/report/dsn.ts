@@ -21,6 +21,8 @@ const MAX_RECIPIENTS = 1000;
 /** Senders of strangers whose reports are counted; of more, those counted longest ago are forgotten. */
 const MAX_STRANGERS = 10_000;
 const HOUR_MS = 3_600_000;
+/** What all senders of a domain get together, by what one gets. */
+const DOMAIN_SHARE = 25;
 /** Header sections are returned up to this length. */
 const MAX_HEADER_BYTES = 65_536;
 
@@ -54,7 +56,7 @@ export class DsnWriter {
       const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
       for (const { outcome } of result.groups)
         if (outcome.kind === 'bounced')
-          outcome.detail += `; its sender was told of ${most} failures this hour`;
+          outcome.detail += `; not reported: its sender, or its domain, was told of enough failures this hour (dsn.max_reports_per_stranger_per_h ${most})`;
       return NO_DRAFTS;
     }
     const drafts: DsnDraft[] = [];
@@ -63,13 +65,19 @@ export class DsnWriter {
     return drafts;
   }
 
-  /** Who names a sender that is not its own makes us send there: not more than so often. */
+  /** Who names a sender that is not its own makes us send there: not more than so often, to it and to its domain. */
   #mayTell(reversePath: string, nowMs: number): boolean {
     const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
-    const sender = reversePath.toLowerCase();
-    const told = this.#ofStrangers.get(sender);
+    return (
+      this.#counts(reversePath.toLowerCase(), most, nowMs) &&
+      this.#counts(`@${domainOf(reversePath)}`, most * DOMAIN_SHARE, nowMs)
+    );
+  }
+
+  #counts(whom: string, most: number, nowMs: number): boolean {
+    const told = this.#ofStrangers.get(whom);
     if (told !== undefined && Math.abs(nowMs - told.sinceMs) < HOUR_MS) return told.count++ < most;
-    this.#ofStrangers.set(sender, { sinceMs: nowMs, count: 1 });
+    this.#ofStrangers.set(whom, { sinceMs: nowMs, count: 1 });
     return most > 0;
   }
 

@@ -9,15 +9,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { Queue, Worker } from 'bullmq';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import type { Log } from '../base/log.ts';
-import {
-  type ConnectionOptions,
-  MAX_RETRY_MS,
-  redisOptions as optionsOf,
-  RETRY_MS,
-  type RedisAccess,
-} from '../base/redis-options.ts';
+import { keyPrefix, openRedis, waitingTwin } from '../base/redis-client.ts';
+import { MAX_RETRY_MS, RETRY_MS, type RedisAccess } from '../base/redis-options.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import { within } from '../base/within.ts';
 import type { Agenda, AgendaOwner, AgendaStats, Due } from './agenda.ts';
@@ -115,8 +110,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#options = options;
     this.#process = `${options.name}/${randomBytes(6).toString('hex')}`;
     this.#members = { all: options.minProcesses, silent: 0 };
-    const redisOptions: ConnectionOptions = {
-      ...optionsOf(options),
+    this.#client = openRedis(options, {
       lazyConnect: true,
       enableOfflineQueue: false,
       maxRetriesPerRequest: null,
@@ -126,8 +120,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
         relayLeaseConnections: { lua: LEASE_CONNECTIONS, numberOfKeys: 1 },
         relayLeaseTokens: { lua: LEASE_TOKENS, numberOfKeys: 1 },
       },
-    };
-    this.#client = new Redis(options.url, redisOptions) as Scripted;
+    }) as Scripted;
     this.#client.on('error', (error) => this.#lost(error));
     this.#client.on('ready', () => {
       if (!this.#up) this.#later(0);
@@ -230,7 +223,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   }
 
   #key(name: string): string {
-    return `${this.#options.prefix}:${name}`;
+    return `${keyPrefix(this.#options)}:${name}`;
   }
 
   #later(delayMs: number): void {
@@ -270,12 +263,12 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   /** Writes down all that waits, then uses Redis. @throws when that fails. */
   async #comeUp(): Promise<void> {
     this.#end(this.#session);
-    const { prefix, timeoutMs, works } = this.#options;
+    const { timeoutMs, works } = this.#options;
     const session: Session = { queue: null as unknown as Queue<JobOf>, worker: null, connections: [] };
     this.#session = session;
     session.queue = new Queue(QUEUE, {
       connection: this.#client,
-      prefix,
+      prefix: keyPrefix(this.#options),
       streams: { events: { maxLen: 100 } },
     });
     session.queue.on('error', (error) => this.#fault(session, error));
@@ -295,11 +288,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   }
 
   #startWorker(session: Session): void {
-    const connection = this.#client.duplicate({
-      lazyConnect: false,
-      enableOfflineQueue: true,
-      commandTimeout: undefined,
-    });
+    const connection = waitingTwin(this.#client);
     const own = (client: Redis): Redis => {
       client.on('error', (error) => this.#fault(session, error));
       session.connections.push(client);
@@ -308,10 +297,10 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     own(connection);
     // BullMQ makes the one that waits from it, and lets go of that only while Redis answers.
     const duplicate = connection.duplicate.bind(connection);
-    connection.duplicate = (override) => own(duplicate(override));
+    connection.duplicate = (...override: Parameters<typeof duplicate>) => own(duplicate(...override));
     const worker = new Worker<JobOf>(QUEUE, async ({ data }) => this.#take(data), {
       connection,
-      prefix: this.#options.prefix,
+      prefix: keyPrefix(this.#options),
       concurrency: JOBS_AT_ONCE,
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },

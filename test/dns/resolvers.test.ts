@@ -65,8 +65,8 @@ after(async () => {
   await Promise.all([good, ...faulty.values()].map((server) => server?.stop()));
 });
 
-const rulesOf = (...servers: string[]): Config['dns'] =>
-  configSchema.parse({ dns: { servers, timeout_ms: 3000, tries: 1 } }).dns;
+const RULES = configSchema.parse({ dns: { timeout_ms: 3000, tries: 1 } }).dns;
+const rulesOf = (...servers: string[]): Config['dns'] => ({ ...RULES, servers });
 
 test('whatever is wrong with the first resolver, the second is asked, for every kind of look-up', async () => {
   const places = [['nobody there', nobody], ...[...faulty].map(([name, { address }]) => [name, address])];

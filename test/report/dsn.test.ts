@@ -40,6 +40,8 @@ const late: Outcome = {
 };
 const relayed: Outcome = { kind: 'delivered', reply: reply(250, '2.0.0', 'queued'), dsnPassedOn: false };
 
+const CONFIG = configSchema.parse({ hostname: 'relay.test' });
+
 interface Given {
   recipients: (Omit<Partial<JobRecipient>, 'seq'> & { outcome: Outcome })[];
   job?: Partial<Job>;
@@ -55,7 +57,8 @@ function bounceOf(reversePath: string, notify: number): { job: Job; result: Atte
 
 function drafts(given: Given) {
   const { whole, result } = attemptOf(given);
-  const config = configSchema.parse({ hostname: 'relay.test', dsn: given.dsn });
+  const config =
+    given.dsn === undefined ? CONFIG : configSchema.parse({ hostname: 'relay.test', dsn: given.dsn });
   const ids = new QueueIds(1, 0, () => NOW);
   return new DsnWriter({ config, arena, ids }).draft(whole, result, NOW);
 }
@@ -474,9 +477,18 @@ test('strangers cause failure reports only, and one sender gets so many an hour'
   const from = 'Victim@third.test';
   const told = [0, 1, 2, 3].map((i) => bounce(i % 2 ? from : from.toLowerCase(), stranger(0), NOW + i));
   assert.deepEqual(told, [1, 1, 0, 0]);
-  assert.match(details[2] ?? '', /^550 .*; its sender was told of 2 failures this hour$/);
+  assert.match(
+    details[2] ?? '',
+    /^550 .*; not reported: its sender, or its domain, was told of enough .*per_h 2\)$/,
+  );
   assert.equal(details[1], failed.kind === 'bounced' ? failed.detail : '');
   assert.equal(bounce('other@third.test', stranger(0), NOW), 1, 'each sender has its own');
+  const many = Array.from({ length: 60 }, (_, i) => bounce(`a${i}@crowd.test`, stranger(0), NOW));
+  assert.equal(
+    many.reduce((sum, one) => sum + one),
+    50,
+    'and its domain 25 times as many',
+  );
   assert.equal(bounce(from, 0, NOW), 1, 'mail of our own clients is not counted');
   assert.equal(bounce(from, stranger(0), NOW + 3_600_000), 1, 'the next hour');
 });

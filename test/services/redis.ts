@@ -26,6 +26,8 @@ export interface RedisServerOptions {
   tls?: { cert: string; key: string };
   /** More options of redis-server. */
   args?: string[];
+  /** Its configuration file, when it is a sentinel. */
+  sentinel?: string;
 }
 
 export class RedisServer {
@@ -50,6 +52,14 @@ export class RedisServer {
     }
   }
 
+  /** A sentinel by its configuration file, which it rewrites. */
+  static async startSentinel(file: string): Promise<RedisServer> {
+    const server = new RedisServer({ sentinel: file });
+    server.port = await freePort();
+    await server.start();
+    return server;
+  }
+
   get pid(): number {
     return this.#server?.pid as number;
   }
@@ -60,7 +70,7 @@ export class RedisServer {
 
   /** Starts it (again), on the same port. */
   async start(): Promise<void> {
-    const { password, tls, args = [] } = this.#options;
+    const { password, tls, args = [], sentinel } = this.#options;
     const all = ['--bind', '127.0.0.1', '--dir', this.folder, '--save', '', '--appendonly', 'no'];
     all.push('--daemonize', 'no', '--maxmemory-policy', 'noeviction');
     if (tls === undefined) all.push('--port', String(this.port));
@@ -69,7 +79,9 @@ export class RedisServer {
       all.push('--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-ca-cert-file', tls.cert);
     }
     if (password !== undefined) all.push('--requirepass', password);
-    const server = spawn(programPath('redis-server') as string, [...all, ...args], {
+    const asSentinel = ['--sentinel', '--bind', '127.0.0.1', '--port', String(this.port)];
+    const given = sentinel === undefined ? [...all, ...args] : [sentinel, ...asSentinel];
+    const server = spawn(programPath('redis-server') as string, given, {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#server = server;

@@ -36,6 +36,8 @@ export const DNS_FAULTS = [
   'truncate',
   /** The same, and TCP is closed at once. */
   'truncate-only',
+  /** Nothing but NOERROR, from one that does not recurse. */
+  'referral',
   /** Octets that are no message. */
   'garbage',
   /** A reply to our question whose records cannot be read. */
@@ -179,6 +181,10 @@ export class DnsServer {
     let fault = records === undefined ? 'NXDOMAIN' : (records.faults?.[question.type] ?? records.fault);
     if (records?.withoutEdns !== undefined && bytes.readUInt16BE(10) > 0) fault = records.withoutEdns;
     if (fault === 'timeout') return;
+    if (fault === 'referral')
+      return send(
+        encode({ type: 'response', id: query.id ?? 0, flags: 0x8100, questions: [question], answers: [] }),
+      );
     if (fault === 'garbage') return send(Buffer.from('garbage'));
     if (fault === 'truncate-only' && !udp) return send(Buffer.alloc(0));
     if (fault === 'bare')

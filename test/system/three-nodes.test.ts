@@ -63,7 +63,7 @@ test('three nodes, two shards: one node is killed, one stands still, a shard die
           name: `s${i}`,
           ...access,
           connection_timeout_ms: 1000,
-          query_timeout_ms: 3000,
+          query_timeout_ms: 1400,
         })),
       },
     });
