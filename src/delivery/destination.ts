@@ -345,7 +345,7 @@ export class Destination implements SessionOwner {
     if (fault !== null && fault.ofConnection !== true && fault.reason !== 'shutdown')
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
-    else if (fault !== null && !this.#hosts.hasGood) this.#countFailure(fault);
+    else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
     if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();

@@ -221,6 +221,51 @@ describe('mysql faults', { skip }, () => {
     assert.equal((await queue.database.backlog()).length, 1);
   });
 
+  describe('a server that cannot do the work', () => {
+    const admin = async (sql: string): Promise<void> => {
+      await server.query(sql);
+    };
+    const cases: [string, string, string][] = [
+      ['is read-only', 'SET GLOBAL read_only = 1', 'SET GLOBAL read_only = 0'],
+      [
+        'lets us read only',
+        "REVOKE INSERT, UPDATE, DELETE ON DB.* FROM relay@'127.0.0.1'",
+        "GRANT INSERT, UPDATE, DELETE ON DB.* TO relay@'127.0.0.1'",
+      ],
+      [
+        'lets us delete nothing',
+        "REVOKE DELETE ON DB.* FROM relay@'127.0.0.1'",
+        "GRANT DELETE ON DB.* TO relay@'127.0.0.1'",
+      ],
+    ];
+    for (const [name, begins, ends] of cases)
+      it(`${name}: the probe says so, and is well again afterwards without a restart`, async () => {
+        await queue.add(['a@one.test']);
+        await queue.database.ping();
+        await admin(begins.replace('DB', access.database));
+        // A connection keeps the rights on its database that it had.
+        if (begins.startsWith('REVOKE')) await reopen({});
+        try {
+          await assert.rejects(
+            queue.database.ping(),
+            (error: RelayError) => error.code === 'database-unavailable',
+          );
+          const message = queue.message(['b@one.test']);
+          const batch = queue.batch({ messages: [queue.plan(message)], withdrawals: ['none'] });
+          if (!begins.includes('REVOKE DELETE'))
+            await assert.rejects(queue.database.commit(batch), { code: 'database-unavailable' });
+        } finally {
+          await admin(ends.replace('DB', access.database));
+        }
+        await queue.database.ping();
+        assert.equal((await queue.database.stats()).mails, 1, 'the probe leaves nothing behind');
+        const [left] = await server.query<{ n: bigint }[]>(
+          `SELECT COUNT(*) AS n FROM ${access.database}.relay_commits WHERE lane LIKE '%probe%'`,
+        );
+        assert.equal(Number(left?.n), 0);
+      });
+  });
+
   describe('locks', () => {
     let other: Connection;
     beforeEach(async () => {

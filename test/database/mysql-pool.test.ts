@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Endpoints, hostOf } from '../../src/database/mysql/endpoints.ts';
 import { ConnectionPool } from '../../src/database/mysql/pool.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 
@@ -13,12 +14,11 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
   });
   after(() => server?.close());
 
-  const pool = (changes: object): ConnectionPool =>
-    new ConnectionPool({
-      server: { ...serverConfig(access), connection_timeout_ms: 200, idle_timeout_ms: 150, ...changes },
-      maxConnections: 3,
-      initialConnections: 1,
-    });
+  const pool = (changes: object): ConnectionPool => {
+    const config = { ...serverConfig(access), connection_timeout_ms: 200, idle_timeout_ms: 150, ...changes };
+    const endpoints = new Endpoints(config);
+    return new ConnectionPool({ server: config, endpoints, maxConnections: 3, initialConnections: 1 });
+  };
   const open = async (): Promise<number> => {
     const [row] = await server.query<{ n: bigint }[]>(
       "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE user = 'relay'",
@@ -64,5 +64,27 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
     assert.notEqual(next.threadId, first.threadId);
     connections.release(next);
     await connections.close();
+  });
+
+  it('an endpoint that cannot be reached, or is read-only, is passed over for the next', async (t) => {
+    t.after(() => server.query('SET GLOBAL read_only = 0'));
+    const here = `127.0.0.1:${access.port}`;
+    const connections = pool({ port: 1, endpoints: ['127.0.0.1:2', here] });
+    connections.release(await connections.acquire());
+    await server.query('SET GLOBAL read_only = 1');
+    connections.forgetIdle();
+    await assert.rejects(connections.acquire(), /ECONNREFUSED|is read-only/);
+    await server.query('SET GLOBAL read_only = 0');
+    connections.release(await connections.acquire());
+    await connections.close();
+  });
+
+  it('reads endpoints with and without a port', () => {
+    assert.deepEqual(['db.example', 'db.example:3307', '[2001:db8::2]:3308', '[2001:db8::2]'].map(hostOf), [
+      { host: 'db.example', port: 3306 },
+      { host: 'db.example', port: 3307 },
+      { host: '2001:db8::2', port: 3308 },
+      { host: '2001:db8::2', port: 3306 },
+    ]);
   });
 });

@@ -9,23 +9,26 @@ const RETRY = new Set([
 /** Lock wait timeout: what has the row may hang, and keep it for longer. */
 const LOCKED = 1205;
 const FULL = new Set([1021, 1114]);
+/** The connection does not let us work: the server is read-only, or we had no rights when it was made. */
+const UNFIT = new Set([
+  1044, // no access to the database
+  1142, // no right on a table
+  1143, // no right on a column
+  1290, // --read-only, or another option, prevents the statement
+  1792, // read only transaction
+  1836, // read only mode
+]);
 const UNAVAILABLE = new Set([
   1040, // too many connections
-  1044, // no access to the database
   1045, // no access at all
   1049, // no such database
   1053, // server shutdown in progress
   1129, // host is blocked
   1130, // host is not allowed
-  1142, // no right on a table
-  1143, // no right on a column
   1184, // connection aborted
   1203, // too many connections of the user
   1226, // a resource of the user is used up
-  1290, // read only
   1317, // query interrupted
-  1792, // read only transaction
-  1836, // read only mode
   1927, // connection was killed
   1969, // statement took too long
   3024, // query took too long
@@ -38,6 +41,7 @@ const ADVICE: Record<number, string> = {
   1142: 'grant the relay SELECT, INSERT, UPDATE and DELETE on the database',
   1290: 'point the relay at the writable server',
   1836: 'point the relay at the writable server',
+  1792: 'point the relay at the writable server',
 };
 const SCHEMA = new Set([1054, 1146]);
 
@@ -62,9 +66,14 @@ export function isRetryable(error: unknown): boolean {
   return RETRY.has(errnoOf(error));
 }
 
+/** Another connection may do: to the server that took its place, or with rights that were granted since. */
+export function isUnfit(error: unknown): boolean {
+  return UNFIT.has(errnoOf(error));
+}
+
 /** The connection is gone, or cannot be trusted any more. */
 export function isLost(error: unknown): boolean {
-  if (error instanceof ConnectionLost) return true;
+  if (error instanceof ConnectionLost || isUnfit(error)) return true;
   const { fatal, code } = (error ?? {}) as ServerError;
   const errno = errnoOf(error);
   return fatal === true || errno < 0 || errno >= CONNECTOR_ERRORS || /^E[A-Z]+$/.test(String(code));

@@ -38,7 +38,7 @@ import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.t
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
-import { enroll, fateOf, newestQueueId, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
+import { enroll, fateOf, newestQueueId, probe, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
 import { ObjectCollector } from './objects.ts';
 import { operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
@@ -361,7 +361,7 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   async ping(): Promise<void> {
-    await this.#read((connection) => connection.query('SELECT 1'));
+    await this.#read((connection) => probe(connection, this.#options.owner));
   }
 
   checkpoint(): void {}

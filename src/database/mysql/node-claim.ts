@@ -10,6 +10,7 @@ import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { ServerClock } from '../server-clock.ts';
+import type { Endpoints } from './endpoints.ts';
 
 /** A life that was killed just now leaves its lock within this time. */
 const TAKE_WAIT_S = 3;
@@ -48,6 +49,7 @@ export class NodeClaim {
   readonly clock: ServerClock;
   readonly #options: NodeClaimOptions;
   #connection: Connection | null = null;
+  #endpoints: Endpoints | null = null;
 
   constructor(options: NodeClaimOptions) {
     this.#options = options;
@@ -86,7 +88,8 @@ export class NodeClaim {
       try {
         await this.#seen(this.#connection);
       } catch {
-        // The connection may have ended by itself; whether the server is there a new one tells.
+        // The connection may have ended by itself, or the server may not be written to any more; a new one tells.
+        this.#drop();
         await this.#hold(0, false);
       }
   }
@@ -131,13 +134,12 @@ export class NodeClaim {
   async #connect(): Promise<Connection> {
     if (this.#connection?.isValid()) return this.#connection;
     this.#drop();
-    const { openConnection } = await import('./pool.ts');
+    const { Endpoints } = await import('./endpoints.ts');
     const { server, leaseMs } = this.#options;
+    this.#endpoints ??= new Endpoints(server);
     // Cut off, or standing still, we lose the lock as we lose our leases.
     const silenceS = Math.max(MIN_SILENCE_S, Math.ceil(leaseMs / 1000));
-    this.#connection = await openConnection(server, [
-      `SET SESSION autocommit = 1, wait_timeout = ${silenceS}`,
-    ]);
+    this.#connection = await this.#endpoints.open([`SET SESSION autocommit = 1, wait_timeout = ${silenceS}`]);
     return this.#connection;
   }
 

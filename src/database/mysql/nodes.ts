@@ -8,6 +8,29 @@ import { changeIn, selectIn } from './sql.ts';
 const KEEP_COMMITS_MS = 86_400_000;
 const FORGET_ROWS = 1000;
 
+/**
+ * Asks for what the work needs: that the tables may be read and changed by us, on a server that takes writes. Changes
+ * nothing, and meets no lock: the row is of this question alone, and rolled back. @throws what the server says.
+ */
+export async function probe(connection: Connection, owner: string): Promise<void> {
+  const lane = `${owner}:probe-${randomBytes(8).toString('hex')}`;
+  await connection.query(
+    "INSERT INTO relay_commits (lane, token, result, committed_at) VALUES (?, '', '', 0)",
+    [lane],
+  );
+  for (const [table, key] of PROBED) {
+    await connection.query(`UPDATE ${table} SET ${key} = ${key} WHERE ${key} = ''`);
+    await connection.query(`DELETE FROM ${table} WHERE ${key} = ''`);
+  }
+  await connection.query('ROLLBACK');
+}
+
+const PROBED = [
+  ['mails', 'id'],
+  ['mail_recipients', 'mail_id'],
+  ['mail_outbox', 'mail_id'],
+];
+
 /** What became of a commit of this life; null when it did not happen. Waits for one that is under way. */
 export async function fateOf(
   connection: Connection,

@@ -3,6 +3,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { Arena } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ShardServer } from '../shard-servers.ts';
+import { Endpoints } from './endpoints.ts';
 import { mysqlError } from './errors.ts';
 import { MysqlDatabase, type MysqlOptions } from './mysql-database.ts';
 import { claimShard, storageOwner } from './nodes.ts';
@@ -26,6 +27,7 @@ export async function openMysql(
   const name = serverName(server);
   const pool = new ConnectionPool({
     server,
+    endpoints: new Endpoints(server),
     maxConnections,
     initialConnections: Math.min(server.initial_pool_size, maxConnections),
   });

@@ -10,6 +10,7 @@ import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
 import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import type { Endpoints } from './endpoints.ts';
 import { ConnectionLost } from './errors.ts';
 
 /** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
@@ -26,14 +27,16 @@ interface Idle {
 
 export interface PoolOptions {
   server: ServerConfig;
+  endpoints: Pick<Endpoints, 'open'>;
   /** Of this pool; the server's limits count for all pools of a process together. */
   maxConnections: number;
   initialConnections: number;
 }
 
 /** 'mysql relay@127.0.0.1:3306/relay': without the password, for messages. */
-export function serverName({ host, port, socket, user, database }: ServerConfig): string {
-  return `mysql ${user}@${socket ?? `${host}:${port}`}/${database}`;
+export function serverName({ host, port, socket, user, database, endpoints }: ServerConfig): string {
+  const others = endpoints.length === 0 ? '' : ` (or ${endpoints.join(', ')})`;
+  return `mysql ${user}@${socket ?? `${host}:${port}`}/${database}${others}`;
 }
 
 export function connectionOptions(server: ServerConfig): ConnectionConfig {
@@ -81,7 +84,7 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
   return options;
 }
 
-/** @param then statements done first. @throws what the connector says. */
+/** @param then statements done first, for a connection without transactions. @throws what the connector says. */
 export async function openConnection(server: ServerConfig, then: string[] = []): Promise<Connection> {
   const options = connectionOptions(server);
   const initSql = [...(options.initSql as string[]), ...then];
@@ -89,7 +92,7 @@ export async function openConnection(server: ServerConfig, then: string[] = []):
   connection.on('error', () => {}); // whoever holds it learns it from its own statement
   try {
     const limit = idleLimit(connection, server);
-    if (limit !== null) await connection.query(limit);
+    if (limit !== null && then.length === 0) await connection.query(limit);
   } catch (error) {
     connection.destroy();
     throw error;
@@ -112,6 +115,7 @@ function idleLimit(connection: Connection, server: ServerConfig): string | null 
 
 export class ConnectionPool {
   readonly #server: ServerConfig;
+  readonly #endpoints: Pick<Endpoints, 'open'>;
   readonly #maxConnections: number;
   readonly #initialConnections: number;
   readonly #idle: Idle[] = [];
@@ -120,8 +124,9 @@ export class ConnectionPool {
   #sweeper: NodeJS.Timeout | null = null;
   #closed = false;
 
-  constructor({ server, maxConnections, initialConnections }: PoolOptions) {
+  constructor({ server, endpoints, maxConnections, initialConnections }: PoolOptions) {
     this.#server = server;
+    this.#endpoints = endpoints;
     this.#maxConnections = maxConnections;
     this.#initialConnections = initialConnections;
   }
@@ -145,7 +150,7 @@ export class ConnectionPool {
   async #connect(): Promise<Connection> {
     this.#open++;
     try {
-      return await openConnection(this.#server);
+      return await this.#endpoints.open();
     } catch (error) {
       this.#open--;
       for (const { reject } of this.#waiting.splice(0)) reject(error);
@@ -204,6 +209,11 @@ export class ConnectionPool {
       (next) => waiter?.resolve(next),
       (error: unknown) => waiter?.reject(error),
     );
+  }
+
+  /** The server in use became another: what lies idle leads to the one before. */
+  forgetIdle(): void {
+    for (const { connection } of this.#idle.splice(0)) this.discard(connection);
   }
 
   /** Connections unused for idle_timeout_ms end, down to initial_pool_size. */

@@ -5,7 +5,7 @@
  */
 import type { Connection } from 'mariadb';
 import type { CommitResult } from '../database.ts';
-import { ConnectionLost, isLost, isRetryable } from './errors.ts';
+import { ConnectionLost, isLost, isRetryable, isUnfit } from './errors.ts';
 import { type ConnectionPool, withTimeout } from './pool.ts';
 
 const DEADLOCK_TRIES = 8;
@@ -58,7 +58,7 @@ export class Transactions {
         this.#pool.release(connection);
         return value;
       } catch (error) {
-        if (isLost(error)) this.#pool.discard(connection);
+        if (isLost(error)) this.#discard(connection, error);
         else await this.#rollback(connection);
         if (!this.#mayTryAgain(error, lost)) throw error;
         this.counts.lost++;
@@ -86,7 +86,7 @@ export class Transactions {
           await pause(deadlocks * deadlocks * (0.5 + Math.random()));
           continue;
         }
-        this.#pool.discard(connection);
+        this.#discard(connection, error);
         if (attempt.committing) {
           if (name === undefined) throw error;
           if (await this.#happened(name, error)) return attempt.value as T;
@@ -100,6 +100,12 @@ export class Transactions {
   /** A connection may have been closed while it lay idle; one that hangs would do so again. */
   #mayTryAgain(error: unknown, tries: number): boolean {
     return isLost(error) && !(error instanceof ConnectionLost) && tries < LOST_TRIES && !this.#closed;
+  }
+
+  /** Others to a server that became read-only are of no use either. */
+  #discard(connection: Connection, error: unknown): void {
+    if (isUnfit(error)) this.#pool.forgetIdle();
+    this.#pool.discard(connection);
   }
 
   async #rollback(connection: Connection): Promise<void> {

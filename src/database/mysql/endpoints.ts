@@ -1,0 +1,60 @@
+/**
+ * The servers that may have a shard's data: one that is written to, and others that take its place. Whoever asks for
+ * a connection gets one to the server in use, or else to the next that can be reached and written to.
+ */
+import type { Connection } from 'mariadb';
+import type { ServerConfig } from '../../config/schema.ts';
+import { openConnection } from './pool.ts';
+
+/** As a server says it whose data may not be changed (ER_OPTION_PREVENTS_STATEMENT). */
+const READ_ONLY = 1290;
+
+export class Endpoints {
+  readonly #servers: ServerConfig[];
+  /** The one in use. */
+  #at = 0;
+
+  constructor(server: ServerConfig) {
+    const others = server.endpoints.map((endpoint) => ({ ...server, ...hostOf(endpoint), socket: null }));
+    this.#servers = [server, ...others];
+  }
+
+  /** @param then statements done first. @throws what the last one tried said. */
+  async open(then: string[] = []): Promise<Connection> {
+    let failure: unknown = null;
+    for (let i = 0; i < this.#servers.length; i++) {
+      const at = (this.#at + i) % this.#servers.length;
+      try {
+        const connection = await openConnection(this.#servers[at] as ServerConfig, then);
+        if (this.#servers.length > 1) await this.#checkWritable(connection, at);
+        this.#at = at;
+        return connection;
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  async #checkWritable(connection: Connection, at: number): Promise<void> {
+    const { host, port } = this.#servers[at] as ServerConfig;
+    try {
+      const [row] = await connection.query<{ readOnly: number | bigint }[]>(
+        'SELECT @@global.read_only OR @@global.innodb_read_only AS readOnly',
+      );
+      await connection.query('COMMIT');
+      if (Number(row?.readOnly) === 0) return;
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+    connection.destroy();
+    throw Object.assign(new Error(`${host}:${port} is read-only`), { errno: READ_ONLY });
+  }
+}
+
+/** 'db2.example.net:3307', '[2001:db8::2]:3306' or without a port. */
+export function hostOf(endpoint: string): { host: string; port: number } {
+  const [, v6, name = '', port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(endpoint) ?? [];
+  return { host: v6 ?? name, port: port === undefined ? 3306 : Number(port) };
+}
