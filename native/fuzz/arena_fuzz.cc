@@ -7,9 +7,9 @@
 #include <thread>
 #include <vector>
 
-#include "arena.h"
-#include "content_gather.h"
-#include "content_scan.h"
+#include "../arena.h"
+#include "../content_gather.h"
+#include "../content_scan.h"
 
 using namespace protorelay;
 
