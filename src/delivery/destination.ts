@@ -460,6 +460,15 @@ export class Destination implements SessionOwner {
     for (const session of [...this.#idle]) session.quit();
   }
 
+  /** Takes out those that no connection has begun with, and of which nothing is decided. */
+  takeBack(isMeant: (job: Job) => boolean): Job[] {
+    const taken: Job[] = [];
+    for (const attempt of this.#ready.clear())
+      if (attempt.untouched && isMeant(attempt.job)) taken.push(attempt.job);
+      else this.#ready.push(attempt);
+    return taken;
+  }
+
   /** Gives back what is not on the wire and lets the rest finish. */
   drain(): void {
     for (const session of this.#dials.abort()) this.#closing.add(session);
