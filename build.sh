@@ -25,7 +25,7 @@ usage: ./build.sh VERB [ARGUMENT…]
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
-  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan) and its TLS (tls) with libFuzzer (60 s each when not said)
+  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls) and memory (arena) with libFuzzer (60 s each when not said)
 
 Debug and Release alone mean build Debug and build Release.
 TEXT
@@ -355,7 +355,7 @@ fuzz_target() {
 }
 
 fuzz() {
-  local seconds=60 names='scan tls' name openssl
+  local seconds=60 names='scan tls arena' name openssl
   case "${1:-}" in '' | *[!0-9]*) ;; *) seconds=$1; shift ;; esac
   [ $# = 0 ] || names=$*
   for name in $names; do
@@ -369,7 +369,10 @@ fuzz() {
         fuzz_target tls "$seconds" -Drecv=fuzz_recv -Dsend=fuzz_send native/fuzz/tls_fuzz.cc native/fuzz/tls_play.cc \
           native/tls_stream.cc native/tls_sessions.cc native/tls_context.cc native/tls_certificate.cc \
           native/tls_dane.cc native/proxy_header.cc $openssl ;;
-      *) fail "there is no fuzz target $name" 'There are: scan, tls' ;;
+      arena)
+        fuzz_target arena "$seconds" -pthread native/fuzz/arena_fuzz.cc native/arena.cc native/arena_blocks.cc \
+          native/content_gather.cc native/accounts.cc ;;
+      *) fail "there is no fuzz target $name" 'There are: scan, tls, arena' ;;
     esac
   done
 }

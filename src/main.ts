@@ -10,11 +10,11 @@ import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { loadConfig } from './config/load.ts';
-import type { Config, ServerConfig } from './config/schema.ts';
+import type { ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
-import type { ShardReport } from './database/shard-setup.ts';
 import { destinationKey } from './mail/destination.ts';
+import { openQueue, openShards } from './open-queue.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -125,9 +125,8 @@ class CommandLine {
         .action((ids: string[], { destination, all, json }) => {
           const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
           if (given !== 1) this.#usage(`queue ${action} needs message ids, or --destination, or --all`);
-          const ofIds = ids.map((queueId) => ({ queueId }));
-          const targets = all ? ['all' as const] : destination === undefined ? ofIds : [{ destination }];
-          return this.#onQueue((c, source, output) => c.operateQueue(source, action, targets, json, output));
+          const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
+          return this.#onQueue((c, source, output) => c.operateQueue(source, action, target, json, output));
         });
     }
   }
@@ -372,39 +371,6 @@ class CommandLine {
   }
 }
 
-interface ShardSource {
-  report(): Promise<ShardReport[]>;
-  close(): Promise<void>;
-}
-
-async function openQueue(config: Config): Promise<QueueSource> {
-  const { ControlClient } = await import('./control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-  if (client !== null) return { reader: client, client, close: () => client.close() };
-  try {
-    return await openStoppedQueues(config);
-  } catch (error) {
-    if (!(error instanceof RelayError)) throw error;
-    throw new RelayError(
-      error.code,
-      `no relay is running on ${config.data_dir}, and ${error.message}`,
-      error,
-    );
-  }
-}
-
-/** Reports of the running relay, or of the servers themselves. */
-async function openShards(config: Config): Promise<ShardSource> {
-  if (config.database.driver === 'sqlite')
-    throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
-  const { ControlClient } = await import('./control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-  if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
-  const { openStoppedServers } = await import('./relay-database.ts');
-  const queue = openStoppedServers(config);
-  return { report: () => queue.report(), close: () => queue.close() };
-}
-
 /** How tables of users on a server are reached. */
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { createConnection } = await import('mariadb');
@@ -421,22 +387,6 @@ async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAcc
       }),
     explain: (error) => mysqlError(error, serverName(server)),
   });
-}
-
-/** Those of all relay processes that left one; servers are asked themselves. */
-async function openStoppedQueues(config: Config): Promise<QueueSource> {
-  if (config.database.driver !== 'sqlite') {
-    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
-    return { reader: servers, client: null, close: () => void servers.close() };
-  }
-  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
-  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
-  const { MergedQueue } = await import('./control/merged-queue.ts');
-  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
-  const close = (): void => {
-    for (const queue of queues) void queue.close();
-  };
-  return { reader: new MergedQueue(() => queues), client: null, close };
 }
 
 async function printVersion(): Promise<void> {

@@ -1,7 +1,8 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
-import type { ControlTarget, SchedulerStats } from './control/protocol.ts';
+import { union } from './control/missing.ts';
+import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from './control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { RelayDatabase } from './relay-database.ts';
@@ -9,12 +10,17 @@ import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 
+/** How often rows are taken back that came to delivery while others were. */
+const ROUNDS = 4;
+
 export function relayControl(
   queue: RelayDatabase,
   scheduler: Scheduler,
   deliveries: DeliveryThreads,
   events: EventLog,
   journal: RelayJournal | null,
+  /** Takes out of delivery what is meant and not on the wire. */
+  takeBack: (target: OperateTarget) => Promise<number>,
   gauges: Gauges,
 ): ControlTarget {
   const { database } = queue;
@@ -27,7 +33,22 @@ export function relayControl(
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
-    operate: (action, target) => operate({ database, scheduler, deliveries, events }, action, target),
+    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? []]),
+    async operate(action, target) {
+      const parts = { database, scheduler, deliveries, events };
+      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
+      await takeBack(target);
+      const sum = await operate(parts, action, target);
+      // What a claim under way brought to delivery meanwhile.
+      for (let round = 0; round < ROUNDS && sum.sending > 0; round++) {
+        if ((await takeBack(target)) === 0) break;
+        const { rows, sending, queueIds } = await operate(parts, action, target);
+        sum.rows += rows;
+        sum.sending = sending;
+        sum.queueIds.push(...queueIds);
+      }
+      return sum;
+    },
   };
 }
 
@@ -63,22 +84,23 @@ async function operate(
   { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
   target: OperateTarget,
-): Promise<{ rows: number }> {
+): Promise<OperatedRows> {
   const touched = new Set<string>();
   const operated = database.operate(action, target, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
     for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
   });
-  const { rows, destinations } = await operated.catch((error: unknown) => {
+  const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
     // What was changed before the fault is changed: rows that are due since are looked for.
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });
   // An operator who asks for a retry means now, whatever the destination did lately.
   if (action === 'retry') {
-    deliveries.resume(destinations.map(({ destination }) => destination));
-    for (const { destination } of destinations) scheduler.suspend(destination, 0);
+    deliveries.resume(changes.map(({ destination }) => destination));
+    for (const { destination } of changes) scheduler.suspend(destination, 0);
   }
-  scheduler.refresh(destinations);
-  return { rows };
+  if (typeof target === 'object' && 'queueIds' in target) scheduler.changed(changes);
+  else scheduler.refresh(destinations);
+  return { rows, sending, queueIds };
 }

@@ -9,7 +9,7 @@ import { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
 import { within } from './base/within.ts';
 import type { Config } from './config/schema.ts';
-import type { DestinationBacklog, Recovered } from './database/database.ts';
+import type { DestinationBacklog, Missing, Recovered } from './database/database.ts';
 import { shardServers } from './database/shard-servers.ts';
 import { Journal, type JournalPorts, type JournalStats } from './journal/journal.ts';
 import { JournalClient, startJournalThread } from './journal/journal-client.ts';
@@ -40,6 +40,9 @@ export function openRelayJournal(setup: RelayJournalSetup): RelayJournal | null 
   const isUsed = config.inbound_ack_mode === 'after_journal';
   return isUsed || holdsRecords(config.journal.path) ? new RelayJournal(setup) : null;
 }
+
+/** What waits in the journal for longer is told of as missing in the queue. */
+const SLOW_DRAIN_MS = 5000;
 
 export class RelayJournal {
   /** New mail is acknowledged here. */
@@ -182,6 +185,14 @@ export class RelayJournal {
 
   stats(): JournalStats {
     return this.#journal.stats();
+  }
+
+  /** Mail that waits for a shard for longer than a drain takes is not in the queue, and no answer knows of it. */
+  missing(): Missing[] {
+    const { waiting, oldestMs } = this.#journal.stats();
+    if (waiting === 0 || oldestMs === null || Date.now() - oldestMs < SLOW_DRAIN_MS) return [];
+    const name = this.#setup.config.journal.path;
+    return [{ kind: 'journal', name, detail: `holds ${waiting} messages that are not in the queue yet` }];
   }
 
   hurry(): void {

@@ -45,6 +45,7 @@ import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduli
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
+import { releaseUndelivered, takeBack, type UndeliveredPorts } from './relay-undelivered.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { TlsReportSender } from './report/tls-report-sender.ts';
 import type { TlsReports } from './report/tls-rpt.ts';
@@ -86,6 +87,7 @@ export class Relay {
   readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
+  readonly #undelivered: UndeliveredPorts;
   readonly #intake: Intake;
   readonly #routes: RouteTable;
   readonly #queue: RelayDatabase;
@@ -212,12 +214,14 @@ export class Relay {
       unwrittenBytes: () => this.#shares.unwrittenBytes(),
       diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
+    this.#undelivered = { arena: this.#arena, leases, database: this.#database, scheduler };
     this.control = relayControl(
       this.#queue,
       this.#scheduler,
       this.#deliveries,
       this.#events,
       this.#journal,
+      (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
       this.#gauges,
     );
   }
@@ -340,7 +344,7 @@ export class Relay {
     await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
     if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
-    await this.#release(unfinished.concat(this.#tooLate));
+    await releaseUndelivered(this.#undelivered, unfinished.concat(this.#tooLate));
   }
 
   /** Resolves when nothing waits for a commit, what the database refused so far included. */
@@ -351,23 +355,6 @@ export class Relay {
       await delay(COMMIT_RETRY_MS);
       await this.#commits.drain();
     }
-  }
-
-  /** Jobs never begun go back to the queue, due at once. */
-  async #release(jobs: Job[]): Promise<void> {
-    if (jobs.length === 0) return;
-    for (const job of jobs) {
-      this.#arena.release(job.content);
-      this.#leases.drop(job);
-    }
-    const rows = jobs.map(({ queueId, destination, fence }) => ({
-      queueId,
-      destination,
-      fence,
-      reason: 'shutdown',
-    }));
-    await this.#database.release(rows, Date.now());
-    for (const { queueId, destination } of rows) this.#scheduler.waiting(destination, 1, Date.now(), queueId);
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */

@@ -27,6 +27,7 @@ const COMMON = ['base', 'mail', 'protocol', 'config', 'dns', 'native'];
 const ROOTS = new Set([
   'src/main.ts',
   'src/run.ts',
+  'src/open-queue.ts',
   'src/relay.ts',
   'src/relay-control.ts',
   'src/host-policy.ts',
@@ -232,6 +233,7 @@ const TIME_OF_DAY = new Set([
   'src/relay-scheduling.ts',
   'src/relay-sts.ts',
   'src/relay-tls-reports.ts',
+  'src/relay-undelivered.ts',
   'src/relay.ts',
   'src/report/event-file.ts',
   'src/report/events.ts',

@@ -22,6 +22,7 @@ import { sha512Crypt } from './sha512-crypt.ts';
 const ARGON2 = { memory: 19_456, passes: 2, parallelism: 1 };
 const SCRYPT = { ln: 15, r: 8, p: 1 };
 const BCRYPT_COST = 10;
+const MAX_BCRYPT_BYTES = 72;
 const SHA512_ROUNDS = 20_000;
 /** Memory one verification may take; a hash that asks for more is not verified. */
 const MAX_MEMORY = 512 * 1_048_576;
@@ -58,6 +59,8 @@ export function makeHash(password: string, scheme: Scheme): string {
       return `$scrypt$ln=${ln},r=${r},p=${p}$${unpadded(salt)}$${unpadded(key)}`;
     }
     case 'bcrypt':
+      if (!isBcryptable(password))
+        throw new Error(`bcrypt takes passwords of ${MAX_BCRYPT_BYTES} bytes at most`);
       return bcrypt.hashSync(password, BCRYPT_COST);
     case 'sha512-crypt':
       return sha512Crypt(
@@ -88,7 +91,8 @@ export function verifyHash(hash: string, password: string): boolean {
       return isEqual(scrypt(password, kept.salt, { ...kept, length: kept.key.length }), kept.key);
     }
     case 'bcrypt':
-      return bcrypt.compareSync(password, hash);
+      // bcrypt compares no more: two passwords that differ behind that would be one.
+      return bcrypt.compareSync(password, hash) && isBcryptable(password);
     case 'sha512-crypt':
       return isEqual(Buffer.from(sha512Crypt(password, hash) ?? ''), Buffer.from(hash));
     case 'plain':
@@ -97,6 +101,9 @@ export function verifyHash(hash: string, password: string): boolean {
       return false;
   }
 }
+
+/** Whether bcrypt looks at all of it. */
+export const isBcryptable = (password: string): boolean => Buffer.byteLength(password) <= MAX_BCRYPT_BYTES;
 
 function isEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && timingSafeEqual(a, b);

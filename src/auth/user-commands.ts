@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
-import { makeHash } from './hashes.ts';
+import { isBcryptable, makeHash } from './hashes.ts';
 import { readRules } from './rules.ts';
 import type { Scheme } from './schemes.ts';
 import { isUserName } from './user-file.ts';
@@ -104,7 +104,7 @@ async function newHash(username: string, scheme: Scheme, ports: UserCommandPorts
   else if (typed === '') complain(ports, 'the password is empty', EXIT.usage);
   else if (password === null || password === '' || (scheme === 'plain' && /\s/.test(password)))
     complain(ports, 'the password has characters it cannot have', EXIT.usage);
-  else if (scheme === 'bcrypt' && Buffer.byteLength(password) > 72)
+  else if (scheme === 'bcrypt' && !isBcryptable(password))
     complain(ports, 'bcrypt takes passwords of 72 bytes at most; choose another --scheme', EXIT.usage);
   else return makeHash(password, scheme);
   return null;

@@ -8,6 +8,7 @@ import pino from 'pino';
 import type { Log } from './log.ts';
 import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
+import { printable } from './printable.ts';
 
 export interface LogOptions {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -111,5 +112,5 @@ function toText(line: string): string {
         : JSON.stringify(value);
     text += ` ${key}=${shown}`;
   }
-  return `${text}\n`;
+  return `${printable(text)}\n`;
 }

@@ -40,6 +40,7 @@ export function checkPolicy(
   checkResolvers(policy, dns.servers, warning);
   checkRates(policy, problem, warning);
   checkTimes(policy, problem, warning);
+  checkShares(policy, warning);
 }
 
 /** What comes by way of a proxy and hides its address behind the proxy's own would have rights that nobody meant. */
@@ -127,6 +128,15 @@ function checkRates({ rates }: PolicyConfig, problem: Say, warning: Say): void {
       );
   if (rates.enabled && rates.limits.length === 0)
     warning(['policy', 'rates', 'limits'], 'is empty: rates.enabled has no effect');
+}
+
+function checkShares({ shares }: PolicyConfig, warning: Say): void {
+  for (const wider of ['network_percent', 'trusted_percent'] as const)
+    if (shares[wider] < shares.client_percent)
+      warning(
+        ['policy', 'shares', wider],
+        `is less than shares.client_percent (${shares.client_percent}), which says what one client may have`,
+      );
 }
 
 function checkTimes({ bans, tarpit, greylist }: PolicyConfig, problem: Say, warning: Say): void {

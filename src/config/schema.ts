@@ -88,6 +88,7 @@ const smtp = z.strictObject({
   min_data_rate_grace_ms: ms(0, day).default(30_000).describe('How long content may be slower than that.').meta(live),
   bare_newlines: z.enum(['refuse', 'normalize']).default('refuse').describe('Bare CR or LF in content: refuse with 550 5.6.11, or turn each into CRLF. Neither ever ends the content.').meta(live),
   nul_bytes: z.enum(['refuse', 'accept']).default('refuse').describe('NUL in content: refuse with 550 5.6.0, or relay it as it is.').meta(live),
+  untrusted_routing: z.enum(['refuse', 'accept']).default('refuse').describe('Recipients in relay_domains whose local part names a route (`user%other@`, `other!user@`, `"user@other"@`), from clients that may not relay: refuse with 550 5.7.1, as the host behind could send them on; and one that begins with `-`, with 501 5.1.3. accept: take both.').meta(live),
   vrfy: z.boolean().default(false).describe('Answer VRFY by address check; off: 252 2.5.0 always.').meta(live),
   overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.').meta(live),
 });
@@ -259,7 +260,7 @@ const schema = {
   persist_max_inflight_mails: count(1, 1_000_000).default(2048).describe('Messages between end of data and commit; beyond: 452 4.3.1. Each relay process has its share.').meta(live),
   persist_min_available_memory_mb: count(0, 1_048_576).default(256).describe('Memory the system must have available; below: 452 4.3.1.').meta(live),
   persist_min_db_available_connections: count(0, 10_000).default(1).describe('Database connections that must be free; below: 451 4.3.0. With sqlite the one writer counts as free while its last commit is younger than inbound_persist_wait_timeout_ms; with mysql: max_pool_size less those in use, of the shard that has most.').meta(live),
-  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage (with after_journal the folder of the journal instead); below: 452 4.3.1.').meta(live),
+  persist_min_free_disk_mb: count(0, 1_073_741_824).default(256).describe('Free space that data_dir must have, and the folder of local storage, and write_quorum roots of distributed storage (with after_journal the folder of the journal instead); below: 452 4.3.1. What was taken in and is still to be written counts as used, and content that streams to a file stops above it.').meta(live),
   content_memory_mb: count(4, 65_536).default(128).describe('Memory for content in flight of a relay process, shared by its threads (each takes its length, rounded up to 1 KiB; touched only as used).'),
   spill_threshold_bytes: count(65_536, 1_073_741_824).default(262_144).describe('Longer content streams to a file.'),
   accept_processes: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Relay processes of this host, each with threads and a queue of its own. 1: no supervisor. auto: one for each 4 cores, 1 below 8.'),

@@ -3,6 +3,7 @@ import { createConnection, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type {
   MailDetail,
+  Missing,
   OperateAction,
   OperateTarget,
   QueueFilter,
@@ -11,12 +12,21 @@ import type {
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { Ban } from '../policy/ban-table.ts';
-import type { BanBook, ControlResponse, QueueReader, ReloadAnswer, RunningStats } from './protocol.ts';
+import { union } from './missing.ts';
+import type {
+  BanBook,
+  ControlResponse,
+  Operated,
+  QueueReader,
+  ReloadAnswer,
+  RunningStats,
+} from './protocol.ts';
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
   #text: string[] = [];
   #nextId = 1;
+  #missing: Missing[] = [];
   readonly #pending = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
 
   private constructor(socket: Socket) {
@@ -76,8 +86,8 @@ export class ControlClient implements QueueReader {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
-  operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
-    return this.#call('operate', { action, target }) as Promise<{ rows: number }>;
+  operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
+    return this.#call('operate', { action, target }) as Promise<Operated>;
   }
 
   /** Reloads the config, certificates included. */
@@ -91,6 +101,11 @@ export class ControlClient implements QueueReader {
       add: (network, durationMs) => this.#call('ban', { network, durationMs }) as Promise<Ban>,
       delete: (network) => this.#call('unban', { network }) as Promise<boolean>,
     };
+  }
+
+  /** What answers so far left out. */
+  async missing(): Promise<Missing[]> {
+    return this.#missing;
   }
 
   close(): void {
@@ -122,8 +137,14 @@ export class ControlClient implements QueueReader {
     for (const id of ids) {
       const waiting = this.#pending.get(id);
       this.#pending.delete(id);
-      if ('result' in response) waiting?.resolve(response.result);
-      else waiting?.reject(new RelayError('control-failed', response.error.message));
+      if ('result' in response) {
+        if (response.missing !== undefined) this.#missing = union([this.#missing, response.missing]);
+        waiting?.resolve(response.result);
+      } else {
+        // That a part of the queue is away is said as such: the same may go well later.
+        const code = response.error.code === 'database-unavailable' ? 'database-busy' : 'control-failed';
+        waiting?.reject(new RelayError(code, response.error.message));
+      }
     }
   }
 }

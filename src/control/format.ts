@@ -1,36 +1,51 @@
 /** The queue for people: tables and pages of plain text. Pure. */
+import { printable } from '../base/printable.ts';
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 import type { ProcessStatus, SchedulerStats } from './protocol.ts';
 
-const CONTROL = /\p{Cc}/gu;
-
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
-const plain = (text: string): string => text.replace(CONTROL, '?');
+const plain = (text: string): string => printable(text);
 
-export function formatList(rows: readonly QueueRow[], more: boolean, nowMs: number): string {
-  if (rows.length === 0) return 'no rows\n';
-  const table = [
-    ['QUEUE ID', 'STATE', 'AGE', 'SIZE', 'TRIES', 'NEXT', 'RCPTS', 'DESTINATION', 'SENDER', 'REASON'],
-    ...rows.map((row) => [
-      row.queueId,
-      row.state,
-      duration(nowMs - row.receivedAtMs),
-      size(row.sizeBytes),
-      String(row.attempts),
-      next(row, nowMs),
-      String(row.waiting),
-      plain(row.destination),
-      `<${plain(row.reversePath)}>`,
-      reason(row),
-    ]),
-  ];
-  const note = more
-    ? '… more rows: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n'
-    : '';
-  return columns(table) + note;
+export const MORE_ROWS =
+  '… more rows: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
+
+const TITLES = [
+  'QUEUE ID',
+  'STATE',
+  'AGE',
+  'SIZE',
+  'TRIES',
+  'NEXT',
+  'RCPTS',
+  'DESTINATION',
+  'SENDER',
+  'REASON',
+];
+
+/** One page of a list. @param widths of the columns of the page before; null: this one is the first. */
+export function formatRows(
+  rows: readonly QueueRow[],
+  nowMs: number,
+  widths: number[] | null,
+): { text: string; widths: number[] } {
+  const table = rows.map((row) => [
+    row.queueId,
+    row.state,
+    duration(nowMs - row.receivedAtMs),
+    size(row.sizeBytes),
+    String(row.attempts),
+    next(row, nowMs),
+    String(row.waiting),
+    plain(row.destination),
+    `<${plain(row.reversePath)}>`,
+    reason(row),
+  ]);
+  const all = widths === null ? [TITLES, ...table] : table;
+  const grown = widthsOf(all, widths ?? []);
+  return { text: columns(all, grown), widths: grown };
 }
 
 export function formatShards(shards: readonly ShardReport[], nowMs: number): string {
@@ -213,10 +228,14 @@ export function size(bytes: number): string {
   return '';
 }
 
-function columns(rows: string[][]): string {
-  const widths: number[] = [];
+function widthsOf(rows: readonly string[][], least: readonly number[] = []): number[] {
+  const widths = [...least];
   for (const row of rows)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
+  return widths;
+}
+
+function columns(rows: string[][], widths = widthsOf(rows)): string {
   return rows
     .map(
       (row) =>

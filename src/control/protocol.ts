@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import type {
   MailDetail,
+  Missing,
   OperateAction,
   OperateTarget,
   QueueFilter,
@@ -31,6 +32,8 @@ export interface QueueReader {
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
+  /** What the answers leave out. */
+  missing?(): Missing[] | Promise<Missing[]>;
 }
 
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
@@ -55,6 +58,16 @@ export interface ProcessStatus {
   rssMb: number;
 }
 
+/** What an action did. */
+export interface Operated {
+  /** Rows that were changed. */
+  rows: number;
+  /** Rows that were meant and are being sent: they were left alone. */
+  sending: number;
+  /** Where messages are named: those of which rows were changed. */
+  queueIds: string[];
+}
+
 /** Bans of the host. */
 export interface BanBook {
   list(): Ban[] | Promise<Ban[]>;
@@ -66,8 +79,8 @@ export interface BanBook {
 
 /** What relay.ts offers to operators. */
 export interface ControlTarget extends QueueReader {
-  /** Changes rows that are not SENDING; answers how many. */
-  operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }>;
+  /** Changes rows that are not on the wire. */
+  operate(action: OperateAction, target: OperateTarget): Promise<Operated>;
   /** The scheduler's view, for `queue stats`. */
   schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
@@ -81,6 +94,8 @@ export interface ControlTarget extends QueueReader {
 
 /** Rows of one `list` answer at most; the client asks again from the last queue id. */
 export const MAX_LIST_ROWS = 20_000;
+/** Messages named in one `operate`; the client asks again for the rest. */
+export const MAX_OPERATE_IDS = 1000;
 /** Content bytes of one `content` answer at most. */
 export const MAX_CONTENT_BYTES = 262_144;
 /** Longest request line. */
@@ -96,7 +111,7 @@ const filter = z.strictObject({
   afterQueueId: queueId.optional(),
 });
 const target = z.union([
-  z.strictObject({ queueId }),
+  z.strictObject({ queueIds: z.array(queueId).min(1).max(MAX_OPERATE_IDS) }),
   z.strictObject({ destination: z.string().min(1).max(1000).transform(destinationKey) }),
   z.literal('all'),
 ]);
@@ -135,7 +150,12 @@ export const requestSchema = z.discriminatedUnion('method', [
 export type ControlRequest = z.output<typeof requestSchema>;
 
 export type ControlResponse =
-  | { id: number | null; result: unknown }
+  | {
+      id: number | null;
+      result: unknown;
+      /** Parts of the queue that could not be seen; absent: none. */
+      missing?: Missing[];
+    }
   | { id: number | null; error: { code: string; message: string } };
 
 /** What became of a reload; with problems nothing changed. */

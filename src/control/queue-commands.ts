@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import type {
+  Missing,
   OperateAction,
   OperateTarget,
   OutboxState,
@@ -14,8 +15,9 @@ import type {
   QueueRow,
 } from '../database/database.ts';
 import type { ControlClient } from './client.ts';
-import { formatList, formatMail, formatStats } from './format.ts';
-import { MAX_CONTENT_BYTES, MAX_LIST_ROWS, type QueueReader } from './protocol.ts';
+import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
+import { missingText } from './missing.ts';
+import { MAX_CONTENT_BYTES, MAX_LIST_ROWS, MAX_OPERATE_IDS, type QueueReader } from './protocol.ts';
 
 export interface QueueSource {
   reader: QueueReader;
@@ -39,12 +41,14 @@ export interface ListOptions {
   json: boolean;
 }
 
-const PAGE_ROWS = 1000;
+const PAGE_ROWS = 2000;
+/** Messages an action did nothing for: named one by one up to so many. */
+const MAX_NAMED = 20;
 
 export async function listQueue(
   source: QueueSource,
   options: ListOptions,
-  { out, nowMs }: QueueOutput,
+  { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const { limit, json, state, ...texts } = options;
   const filter: QueueFilter = {
@@ -52,37 +56,107 @@ export async function listQueue(
     ...(state === undefined ? {} : { state }),
     limit,
   };
-  const rows = await readRows(source.reader, filter, limit + 1);
-  const shown = rows.slice(0, limit);
-  if (json) out.write(`${JSON.stringify(shown, null, 2)}\n`);
-  else out.write(formatList(shown, rows.length > limit, nowMs));
-  return EXIT.ok;
+  const table = json ? new JsonRows(out) : new TextRows(out, nowMs);
+  let left = limit;
+  let more = false;
+  for await (const page of pagesOf(source.reader, filter, limit + 1)) {
+    more = page.length > left;
+    await table.write(page.slice(0, left));
+    left -= Math.min(left, page.length);
+  }
+  const missing = await missingOf(source);
+  await table.end(more, missing);
+  return told(missing, err, EXIT.ok);
 }
 
-/** Reads page by page. A mail with several destinations has several rows and is never cut between two pages. */
-async function readRows(reader: QueueReader, filter: QueueFilter, limit: number): Promise<QueueRow[]> {
-  const rows: QueueRow[] = [];
+/** Page by page, as fast as the reader of our output takes them: a queue of millions costs the memory of a page. */
+async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number): AsyncGenerator<QueueRow[]> {
+  let read = 0;
   let after: string | undefined;
   let size = PAGE_ROWS;
-  while (rows.length < limit) {
+  while (read < limit) {
     const page = await reader.list({
       ...filter,
       limit: size,
       ...(after === undefined ? {} : { afterQueueId: after }),
     });
     const last = page.at(-1);
-    if (last === undefined || page.length < size) return rows.concat(page);
+    if (last === undefined || page.length < size) {
+      if (page.length > 0) yield page;
+      return;
+    }
+    // A mail with several destinations has several rows and is never cut between two pages.
     const whole = page.filter((row) => row.queueId !== last.queueId);
     if (whole.length === 0 && size < MAX_LIST_ROWS) {
       size = MAX_LIST_ROWS;
       continue;
     }
     const taken = whole.length === 0 ? page : whole;
-    rows.push(...taken);
+    yield taken;
+    read += taken.length;
     after = (taken.at(-1) as QueueRow).queueId;
     size = PAGE_ROWS;
   }
-  return rows;
+}
+
+class TextRows {
+  readonly #out: Writable;
+  readonly #nowMs: number;
+  /** Of columns; they only grow. */
+  #widths: number[] | null = null;
+
+  constructor(out: Writable, nowMs: number) {
+    this.#out = out;
+    this.#nowMs = nowMs;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const { text, widths } = formatRows(rows, this.#nowMs, this.#widths);
+    this.#widths = widths;
+    await written(this.#out, text);
+  }
+
+  async end(more: boolean): Promise<void> {
+    if (this.#widths === null) await written(this.#out, 'no rows\n');
+    if (more) await written(this.#out, MORE_ROWS);
+  }
+}
+
+/** {"rows": […], "missing": […]}, a row a line. */
+class JsonRows {
+  readonly #out: Writable;
+  #begun = false;
+
+  constructor(out: Writable) {
+    this.#out = out;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const text = rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n');
+    await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
+    this.#begun = true;
+  }
+
+  async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
+    const rows = this.#begun ? '\n]' : '{"rows": []';
+    await written(this.#out, `${rows}, "missing": ${JSON.stringify(missing)}}\n`);
+  }
+}
+
+async function written(out: Writable, text: string): Promise<void> {
+  if (!out.write(text)) await once(out, 'drain');
+}
+
+async function missingOf({ reader }: QueueSource): Promise<Missing[]> {
+  return (await reader.missing?.()) ?? [];
+}
+
+/** What an answer leaves out is said, and makes the code of one that is whole. */
+function told(missing: readonly Missing[], err: Writable, code: ExitCode): ExitCode {
+  for (const one of missing) err.write(`protorelay: not seen: ${missingText(one)}\n`);
+  return missing.length > 0 ? EXIT.temporary : code;
 }
 
 export async function showMail(
@@ -92,8 +166,9 @@ export async function showMail(
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const mail = await source.reader.show(queueId);
-  if (mail === null) return unknownMail(queueId, err);
-  out.write(json ? `${JSON.stringify(mail, null, 2)}\n` : formatMail(mail, nowMs));
+  if (mail === null) return unknownMail(source, queueId, err);
+  // It is whole, whatever else cannot be seen.
+  out.write(json ? `${JSON.stringify({ ...mail, missing: [] }, null, 2)}\n` : formatMail(mail, nowMs));
   return EXIT.ok;
 }
 
@@ -105,39 +180,41 @@ export async function catMail(
 ): Promise<ExitCode> {
   for (let offset = 0; ; ) {
     const bytes = await source.reader.content(queueId, offset, MAX_CONTENT_BYTES);
-    if (bytes === null) return unknownMail(queueId, err);
+    if (bytes === null) return unknownMail(source, queueId, err);
     if (bytes.length === 0) return EXIT.ok;
     offset += bytes.length;
     if (!out.write(bytes)) await once(out, 'drain');
   }
 }
 
-function unknownMail(queueId: string, err: Writable): ExitCode {
+async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
   err.write(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`);
-  return EXIT.dataError;
+  return told(await missingOf(source), err, EXIT.dataError);
 }
 
 export async function queueStats(
   source: QueueSource,
   json: boolean,
-  { out, nowMs }: QueueOutput,
+  { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const running = (await source.client?.runningStats()) ?? null;
   const queue = running?.queue ?? (await source.reader.stats());
   const scheduler = running?.scheduler ?? null;
   const processes = running?.processes;
   const journal = running?.journal ?? null;
+  const missing = await missingOf(source);
   if (json) {
-    const report = { running: running !== null, queue, scheduler, journal, processes };
+    const report = { running: running !== null, queue, scheduler, journal, processes, missing };
     out.write(`${JSON.stringify(report, null, 2)}\n`);
   } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
-  return EXIT.ok;
+  return told(missing, err, EXIT.ok);
 }
 
+/** @param ids of messages; else `target`. */
 export async function operateQueue(
   source: QueueSource,
   action: OperateAction,
-  targets: OperateTarget[],
+  target: readonly string[] | { destination: string } | 'all',
   json: boolean,
   { out, err }: QueueOutput,
 ): Promise<ExitCode> {
@@ -145,19 +222,36 @@ export async function operateQueue(
     err.write('protorelay: the relay is not running; the queue can be changed only through it\n');
     return EXIT.unavailable;
   }
-  let rows = 0;
-  let code: ExitCode = EXIT.ok;
-  for (const target of targets) {
-    const changed = (await source.client.operate(action, target)).rows;
-    rows += changed;
-    if (changed > 0 || typeof target === 'string' || !('queueId' in target)) continue;
-    err.write(
-      `protorelay: ${target.queueId}: nothing to ${action} (unknown, settled, or being sent just now)\n`,
-    );
-    code = EXIT.dataError;
+  const sum = { rows: 0, sending: 0 };
+  const unchanged: string[] = [];
+  for (const part of partsOf(target)) {
+    const done = await source.client.operate(action, part);
+    sum.rows += done.rows;
+    sum.sending += done.sending;
+    if (typeof part === 'string' || !('queueIds' in part)) continue;
+    const changed = new Set(done.queueIds);
+    for (const queueId of part.queueIds) if (!changed.has(queueId)) unchanged.push(queueId);
   }
-  out.write(
-    json ? `${JSON.stringify({ action, rows })}\n` : `${action}: ${rows} ${rows === 1 ? 'row' : 'rows'}\n`,
-  );
-  return code;
+  for (const queueId of unchanged.slice(0, MAX_NAMED))
+    err.write(`protorelay: ${queueId}: nothing to ${action} (unknown, settled, or being sent just now)\n`);
+  if (unchanged.length > MAX_NAMED)
+    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
+  const missing = await missingOf(source);
+  if (json) out.write(`${JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing })}\n`);
+  else {
+    const sending = sum.sending === 0 ? '' : `; ${rowsText(sum.sending)} being sent, left alone`;
+    out.write(`${action}: ${rowsText(sum.rows)}${sending}\n`);
+  }
+  return told(missing, err, unchanged.length > 0 ? EXIT.dataError : EXIT.ok);
+}
+
+const rowsText = (rows: number): string => `${rows} ${rows === 1 ? 'row' : 'rows'}`;
+
+function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<OperateTarget> {
+  if (target === 'all' || 'destination' in target) {
+    yield target;
+    return;
+  }
+  for (let at = 0; at < target.length; at += MAX_OPERATE_IDS)
+    yield { queueIds: target.slice(at, at + MAX_OPERATE_IDS) };
 }

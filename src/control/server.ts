@@ -7,6 +7,8 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Missing } from '../database/database.ts';
+import { union } from './missing.ts';
 import {
   type BanBook,
   type ControlRequest,
@@ -146,12 +148,20 @@ export class ControlServer {
       return failure(null, 'bad-request', (error as Error).message);
     }
     try {
-      return { id: request.id, result: await this.#execute(request) };
+      // What comes back meanwhile, or goes, is missing all the same.
+      const before = await this.#missing();
+      const result = await this.#execute(request);
+      const missing = union([before, await this.#missing()]);
+      return { id: request.id, result, ...(missing.length === 0 ? {} : { missing }) };
     } catch (error) {
       const code = error instanceof RelayError ? error.code : 'internal';
       this.#options.log.warn('control.failed', { method: request.method, error });
       return failure(request.id, code, (error as Error).message);
     }
+  }
+
+  async #missing(): Promise<Missing[]> {
+    return (await this.#options.target.missing?.()) ?? [];
   }
 
   async #execute(request: ControlRequest): Promise<unknown> {
@@ -189,8 +199,10 @@ export class ControlServer {
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);
-        this.#options.log.info('control.operated', { action, target: rows, rows: result.rows });
-        return { rows: result.rows };
+        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
+        const said = named === undefined ? rows : { messages: named };
+        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        return result;
       }
     }
   }

@@ -235,7 +235,7 @@ export interface QueueStats {
 
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
 export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
-export type OperateTarget = { queueId: string } | { destination: string } | 'all';
+export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
 /** Recipients that waited and were removed; one event each (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -248,8 +248,25 @@ export interface OperatePart {
 }
 export interface OperateResult {
   rows: number;
-  /** rows = 0: nothing waits there any more. */
+  /** Rows that were meant and are being sent: they are left alone. */
+  sending: number;
+  /** With a list of messages: those of which rows were changed. */
+  queueIds: string[];
+  /** What waits at the destinations since; not counted where messages are named. rows = 0: nothing any more. */
   destinations: DestinationBacklog[];
+  /** By how much the waiting rows of destinations became more or fewer. */
+  changes: RowChange[];
+}
+export interface RowChange {
+  destination: string;
+  rows: number;
+}
+/** A part of the queue that an answer leaves out, as it cannot be seen. */
+export interface Missing {
+  kind: 'shard' | 'process' | 'journal';
+  name: string;
+  /** Why, and what it holds, where that is known. */
+  detail: string;
 }
 
 /**
@@ -299,6 +316,9 @@ export interface Database {
     /** Told of each part once it is durable: it counts also when a later one fails. */
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult>;
+
+  /** What cannot be seen now: answers leave it out. Absent: it is one whole. */
+  missing?(): Missing[];
 
   close(): Promise<void>;
 }

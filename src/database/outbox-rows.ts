@@ -10,12 +10,12 @@ export const DEATHS_HELD = 2;
 export const SUSPECTED_POISON = 'suspected-poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
-/** States of rows an operator's action is for: not those being sent. */
+/** States of rows an operator's action is for. Those being sent are only counted. */
 export const STATES_OF: Readonly<Record<OperateAction, string>> = {
   retry: "('PENDING','RETRY')",
-  hold: "('PENDING','RETRY')",
+  hold: "('PENDING','RETRY','SENDING')",
   release: "('HELD')",
-  delete: "('PENDING','RETRY','HELD','DEAD','SENT')",
+  delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
 };
 
 /** What an operator's action needs to know of a row. */

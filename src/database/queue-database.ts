@@ -58,7 +58,7 @@ export interface QueueDatabase {
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice>;
-  /** Asks for nothing but an answer. */
+  /** Asks for what the work needs, and changes nothing: whether rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;
   close(): Promise<void>;

@@ -15,6 +15,7 @@ import type {
   JournalMark,
   LeasedKey,
   MailDetail,
+  Missing,
   NodeSlot,
   OperateAction,
   OperatePart,
@@ -174,13 +175,20 @@ export class ShardedDatabase implements Database {
     return shard.health.watch(() => work(shard.client), true);
   }
 
-  /** Answers of the shards that have one. @throws the error of the last when none has. */
-  async #onAll<T>(work: (client: ShardClient, shard: number) => Promise<T>): Promise<T[]> {
+  /**
+   * Answers of the shards that have one. @throws the error of the last when none has.
+   * @param strict what is left out must be a shard that is down, which `missing` names.
+   */
+  async #onAll<T>(work: (client: ShardClient, shard: number) => Promise<T>, strict = false): Promise<T[]> {
     const answers = await Promise.allSettled(
       this.#shards.map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
     );
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
     if (values.length === 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+    const isOther = (reason: unknown): boolean =>
+      !(reason instanceof RelayError) || reason.code !== 'database-unavailable';
+    const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
+    if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
     return values;
   }
 
@@ -321,7 +329,8 @@ export class ShardedDatabase implements Database {
 
   /** How far a shard has taken over a journal, and the name of its queue. */
   async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
-    const shard = this.#shards.find((one) => one.id === id) as Shard;
+    const shard = this.#shards.find((one) => one.id === id);
+    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
     return this.#on(shard, (client) => client.journalMark(journal));
   }
 
@@ -370,7 +379,7 @@ export class ShardedDatabase implements Database {
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
-    const parts = await this.#onAll((client) => client.list(filter));
+    const parts = await this.#onAll((client) => client.list(filter), true);
     const rows = parts.flat().sort(byQueueId);
     const last = rows[filter.limit - 1];
     if (last === undefined) return rows;
@@ -387,7 +396,7 @@ export class ShardedDatabase implements Database {
   }
 
   async stats(): Promise<QueueStats> {
-    const parts = await this.#onAll((client) => client.stats());
+    const parts = await this.#onAll((client) => client.stats(), true);
     const sum: QueueStats = {
       rows: noRows(),
       mails: 0,
@@ -413,13 +422,27 @@ export class ShardedDatabase implements Database {
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
-    if (typeof target === 'object' && 'queueId' in target)
-      return this.#onLong(this.#of(target.queueId), (client) => client.operate(action, target, nowMs, done));
-    const parts = await this.#onAll((client) => client.operate(action, target, nowMs, done));
+    const isNamed = typeof target === 'object' && 'queueIds' in target;
+    const idsOf = (shard: number): OperateTarget =>
+      isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
+    const parts = await this.#onAll(
+      (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
+      true,
+    );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+      sending: parts.reduce((sum, { sending }) => sum + sending, 0),
+      queueIds: parts.flatMap(({ queueIds }) => queueIds),
       destinations: merged(parts.map(({ destinations }) => destinations)),
+      changes: parts.flatMap(({ changes }) => changes),
     };
+  }
+
+  /** Shards that are down. */
+  missing(): Missing[] {
+    return this.#shards
+      .filter(({ health }) => !health.usable)
+      .map(({ name, health }) => ({ kind: 'shard', name, detail: `is down: ${health.stats().lastError}` }));
   }
 
   /** State, depth, latency and errors of each shard. */

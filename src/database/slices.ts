@@ -4,14 +4,18 @@
  */
 import type {
   DestinationBacklog,
+  OperateAction,
   OperatePart,
   OperateResult,
+  OperateTarget,
   OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
   RemovedMail,
+  RowChange,
 } from './database.ts';
+import type { OperatedRow } from './outbox-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
@@ -31,10 +35,38 @@ export interface StatsSlice {
 
 export interface OperateSlice {
   rows: number;
-  destinations: string[];
+  sending: number;
+  /** Messages whose rows were changed, where they are named. */
+  queueIds: string[];
+  changes: RowChange[];
   removed: RemovedMail[];
   /** Ask again from here; null when done. */
   next: { queueId: string; destination: string } | null;
+}
+
+/** What a slice says of the rows it looked at. @param ids told of one by one: they were named. */
+export function operatedSlice(
+  action: OperateAction,
+  rows: readonly OperatedRow[],
+  isNamed: boolean,
+  removed: ReadonlyMap<string, string[]>,
+  next: OperateSlice['next'],
+): OperateSlice {
+  const changed = rows.filter(({ state }) => state !== 'SENDING');
+  const changes = new Map<string, number>();
+  for (const { destination, state } of changed) {
+    const waits = state === 'PENDING' || state === 'RETRY';
+    const more = action === 'release' ? 1 : action !== 'retry' && waits ? -1 : 0;
+    changes.set(destination, (changes.get(destination) ?? 0) + more);
+  }
+  return {
+    rows: changed.length,
+    sending: rows.length - changed.length,
+    queueIds: isNamed ? [...new Set(changed.map(({ id }) => id))] : [],
+    changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
+    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+    next,
+  };
 }
 
 export const noRows = (): Record<OutboxState, number> => ({
@@ -75,21 +107,36 @@ export async function statsBySlices(
 }
 
 export async function operateBySlices(
+  target: OperateTarget,
   slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
   backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
 ): Promise<OperateResult> {
-  const destinations = new Set<string>();
+  const changes = new Map<string, number>();
+  const queueIds = new Set<string>();
   let rows = 0;
+  let sending = 0;
   for (let after: OperateSlice['next'] = null; ; ) {
     const part = await slice(after);
     rows += part.rows;
-    for (const destination of part.destinations) destinations.add(destination);
-    if (part.rows > 0) done(part);
+    sending += part.sending;
+    for (const queueId of part.queueIds) queueIds.add(queueId);
+    for (const change of part.changes)
+      changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
+    if (part.rows > 0)
+      done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
     after = part.next;
     if (after === null) break;
   }
-  return { rows, destinations: await backlogOf([...destinations]) };
+  // Whoever names messages must not pay for all others that wait at their destinations.
+  const isNamed = typeof target === 'object' && 'queueIds' in target;
+  return {
+    rows,
+    sending,
+    queueIds: [...queueIds],
+    destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
+    changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
+  };
 }
 
 function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {

@@ -3,6 +3,7 @@
  * limits of a destination need no lock.
  */
 import { WorkerThreads } from '../base/worker-threads.ts';
+import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
@@ -23,6 +24,10 @@ export interface DeliveryThreadsPorts {
 export class DeliveryThreads {
   readonly #ports: DeliveryThreadsPorts;
   readonly #threads: WorkerThreads<Job, ToDelivery, FromDelivery>;
+
+  #asked = 0;
+  /** Questions to all threads that are not answered by all. */
+  readonly #asks = new Map<number, { left: number; jobs: Job[]; resolve(jobs: Job[]): void }>();
 
   constructor(ports: DeliveryThreadsPorts) {
     this.#ports = ports;
@@ -45,6 +50,7 @@ export class DeliveryThreads {
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
+    else if (message.type === 'taken-back') this.#taken(message.ask, message.jobs);
     else if (message.type === 'fault') {
       const { destination, at, error } = message;
       this.#ports.fault({ destination, at, error });
@@ -69,6 +75,26 @@ export class DeliveryThreads {
     this.#threads.postAll(message);
   }
 
+  /** Takes back what no connection has begun with, of what an operator means. */
+  async takeBack(target: OperateTarget): Promise<Job[]> {
+    // What was handed over in this turn is on its way first.
+    await new Promise((resolve) => setImmediate(resolve));
+    const ask = ++this.#asked;
+    return new Promise((resolve) => {
+      this.#asks.set(ask, { left: this.#threads.count, jobs: [], resolve });
+      this.postAll({ type: 'take-back', ask, target });
+    });
+  }
+
+  #taken(ask: number, jobs: Job[]): void {
+    const asked = this.#asks.get(ask);
+    if (asked === undefined) return;
+    asked.jobs.push(...jobs);
+    if (--asked.left > 0) return;
+    this.#asks.delete(ask);
+    asked.resolve(asked.jobs);
+  }
+
   /** Forgets that these destinations failed: their next jobs are tried. */
   resume(destinations: string[]): void {
     this.postAll({ type: 'resume', destinations });
@@ -87,6 +113,8 @@ export class DeliveryThreads {
   }
 
   stop(): Promise<void> {
+    for (const { jobs, resolve } of this.#asks.values()) resolve(jobs);
+    this.#asks.clear();
     return this.#threads.stop();
   }
 }

@@ -345,7 +345,7 @@ export class Destination implements SessionOwner {
     if (fault !== null && fault.ofConnection !== true && fault.reason !== 'shutdown')
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
-    else if (fault !== null && !this.#hosts.hasGood) this.#countFailure(fault);
+    else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);
     // A peer that closes between transactions makes what is sent ahead worthless.
     if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();
@@ -458,6 +458,15 @@ export class Destination implements SessionOwner {
   retire(): void {
     for (const session of this.#sessions) session.retiring = true;
     for (const session of [...this.#idle]) session.quit();
+  }
+
+  /** Takes out those that no connection has begun with, and of which nothing is decided. */
+  takeBack(isMeant: (job: Job) => boolean): Job[] {
+    const taken: Job[] = [];
+    for (const attempt of this.#ready.clear())
+      if (attempt.untouched && isMeant(attempt.job)) taken.push(attempt.job);
+      else this.#ready.push(attempt);
+    return taken;
   }
 
   /** Gives back what is not on the wire and lets the rest finish. */

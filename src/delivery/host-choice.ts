@@ -68,9 +68,9 @@ export class HostChoice {
     return this.#hosts.some(({ address }) => !tried.includes(address));
   }
 
-  /** One is left that did not fail lately. */
-  get hasGood(): boolean {
+  /** One beside this is left that did not fail lately. */
+  hasGoodBeside(failed: string): boolean {
     const nowMs = this.#ports.now();
-    return this.#hosts.some(({ address }) => !this.#failed.has(address, nowMs));
+    return this.#hosts.some(({ address }) => address !== failed && !this.#failed.has(address, nowMs));
   }
 }

@@ -1,5 +1,6 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
+import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
@@ -34,6 +35,8 @@ export type FromDelivery =
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** For the log. */
   | { type: 'warning'; event: string; fields: Record<string, unknown> }
+  /** To 'take-back': jobs that no connection had begun with. */
+  | { type: 'taken-back'; ask: number; jobs: Job[] }
   /** An error of ours that ended a dialog. */
   | { type: 'fault'; destination: string; at: string; error: unknown }
   /** After 'drain': jobs never begun, to release. */
@@ -45,6 +48,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
+  /** An operator holds or removes these: what no connection has begun with goes back. */
+  | { type: 'take-back'; ask: number; target: OperateTarget }
   /** Finish what is on the wire within graceMs, then say 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

@@ -1,22 +1,21 @@
 /** Making outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
+import { printable } from '../base/printable.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
 import type { Fault } from './client/state.ts';
 
 const MAX_TEXT = 1000;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a peer must not bring into logs and DSNs.
-const CONTROL = /[\x00-\x09\x0b-\x1f\x7f]/g;
 
 /** @param peer 'mx1.example.net [192.0.2.1]' */
 export function peerReply(reply: PeerReplyText, peer: string): PeerReply {
   const joined = reply.lines.length === 1 ? (reply.lines[0] as string) : reply.lines.join('\n');
   const text = joined.length > MAX_TEXT ? joined.slice(0, MAX_TEXT) : joined;
-  return { code: reply.code, enhanced: reply.enhanced, text: text.replace(CONTROL, ' '), peer };
+  return { code: reply.code, enhanced: reply.enhanced, text: printable(text, ' ', '\n'), peer };
 }
 
 /** What a peer wrote, fit for a detail. */
 export function shownLine(line: string): string {
-  return JSON.stringify(line.replace(CONTROL, ' '));
+  return JSON.stringify(printable(line, ' '));
 }
 
 export function delivered(reply: PeerReply, dsnPassedOn: boolean): Outcome {

@@ -4,8 +4,10 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
+import type { OperateTarget } from '../database/database.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { meantBy } from '../mail/meant.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -459,6 +461,14 @@ export class Sender implements DestinationPorts {
     this.outside(() => {
       for (const key of destinations) this.#destinations.get(key)?.resume();
     });
+  }
+
+  /** Jobs that did not begin, without those that go on. */
+  takeBack(target: OperateTarget): Job[] {
+    const isMeant = meantBy(target);
+    const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
+    this.#held -= taken.length;
+    return taken;
   }
 
   /** Finishes what is on the wire within graceMs, then posts 'drained' with the jobs never begun. */

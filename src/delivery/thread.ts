@@ -162,6 +162,13 @@ port.on('message', (message: ToDelivery) => {
     case 'resume':
       sender.resume(message.destinations);
       break;
+    case 'take-back':
+      port.postMessage({
+        type: 'taken-back',
+        ask: message.ask,
+        jobs: sender.takeBack(message.target),
+      } satisfies FromDelivery);
+      break;
     case 'drain':
       sender.drain(message.graceMs);
       break;

@@ -285,6 +285,7 @@ export class DatabaseClient implements Database {
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
+      target,
       (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
       (destinations) => this.#again({ kind: 'backlogOf', destinations }),
       done,

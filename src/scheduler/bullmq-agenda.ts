@@ -282,7 +282,14 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
 
   async #writeAll(session: Session): Promise<void> {
     this.#incomplete = false;
-    const all = await (this.#owner as AgendaOwner).backlog();
+    let all: Due[];
+    try {
+      all = await (this.#owner as AgendaOwner).backlog();
+    } catch {
+      // The queue's fault and no reason to give Redis up: the next beat asks again.
+      this.#incomplete = true;
+      return;
+    }
     for (let i = 0; i < all.length; i += JOBS_PER_FLUSH)
       await this.#write(session, all.slice(i, i + JOBS_PER_FLUSH));
   }

@@ -6,7 +6,7 @@
  *
  * Rows that are due and find no place here are announced to all after a moment: whoever has room takes them.
  */
-import type { ClaimResult, DestinationBacklog, ShardBacklog } from '../database/database.ts';
+import type { ClaimResult, DestinationBacklog, RowChange, ShardBacklog } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { Agenda, Due } from './agenda.ts';
@@ -161,6 +161,13 @@ export class ClusterScheduler implements Scheduler {
     this.discover(backlog.filter(({ rows, nextDueMs }) => rows > 0 && nextDueMs <= nowMs));
     for (const { destination, rows, nextDueMs } of backlog)
       if (rows > 0 && nextDueMs > nowMs) this.#announceShards(destination, this.#allShards, nextDueMs);
+  }
+
+  changed(changes: RowChange[]): void {
+    // Nobody counts here what waits; what may be due is looked for.
+    const nextDueMs = this.#ports.now();
+    const perhaps = changes.filter(({ rows }) => rows >= 0);
+    this.discover(perhaps.map(({ destination }) => ({ destination, rows: 1, nextDueMs })));
   }
 
   discover(found: DestinationBacklog[]): void {

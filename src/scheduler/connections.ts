@@ -40,6 +40,8 @@ const LOOK_MS = 1000;
 const SOON_MS = 10;
 /** Others have come down to their part so long after what is shared was lost. */
 const LOST_MS = 5000;
+/** All have told what they hold so long after it returned: it is tried again at least so often, and asked every second. */
+const RETURN_MS = 3000;
 
 interface Share extends ConnectionDemand {
   granted: number;
@@ -52,6 +54,11 @@ export class ConnectionShares {
   #timerMs = Number.POSITIVE_INFINITY;
   #looking = false;
   #running = true;
+  /** As of the last time that what is shared was settled, or lost. */
+  #processes = 1;
+  /** There was a lease; what is shared was lost since, and is back for a moment only. */
+  #leased = false;
+  #lost = false;
 
   constructor(ports: ConnectionSharesPorts) {
     this.#ports = ports;
@@ -105,11 +112,20 @@ export class ConnectionShares {
   async #granted(asked: ConnectionDemand[]): Promise<number[]> {
     const { shared, limit, now } = this.#ports;
     const { all, silent } = shared.members();
-    const part = Math.max(1, Math.floor(limit / all));
+    // What comes back empty knows only who came first: until the others have told what they hold, nobody gets more
+    // than he had meanwhile.
+    if (!shared.up) this.#lost = this.#leased;
+    else if (now() - shared.sinceMs > RETURN_MS) this.#lost = false;
+    const returns = shared.up && this.#lost;
+    if (!returns) this.#processes = all;
+    const part = Math.max(1, Math.floor(limit / Math.max(all, this.#processes)));
     if (shared.up) {
+      if (returns) for (const demand of asked) demand.wanted = Math.min(demand.wanted, part);
       try {
         // Those that cannot reach what is shared have their part without asking.
-        return await shared.leaseConnections(asked, Math.max(1, limit - silent * part));
+        const granted = await shared.leaseConnections(asked, Math.max(1, limit - silent * part));
+        this.#leased = true;
+        return granted;
       } catch {
         // Told by the one that found it out; it is lost for us as well.
       }

@@ -7,7 +7,7 @@
  * destination can fill half of them, never all, so that others always find room (dynamic-threshold sharing). The
  * same holds for the memory their content takes, so that peers that stand still never keep new mail from coming in.
  */
-import type { DestinationBacklog } from '../database/database.ts';
+import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
@@ -187,6 +187,17 @@ export class EmbeddedScheduler implements Scheduler {
       this.#forget(place);
     }
     this.#wake();
+  }
+
+  changed(changes: RowChange[]): void {
+    for (const { destination, rows } of changes) {
+      const place = this.#place(destination);
+      place.waitingRows = Math.max(0, place.waitingRows + rows);
+      // Where rows became fewer none became due. Looking once too often does no harm.
+      if (rows >= 0) this.discover([{ destination, rows: 1, nextDueMs: this.#ports.now() }]);
+      else if (place.waitingRows === 0 && !place.claiming) place.nextDueMs = NEVER;
+      this.#forget(place);
+    }
   }
 
   discover(found: DestinationBacklog[]): void {

@@ -1,4 +1,4 @@
-import type { DestinationBacklog } from '../database/database.ts';
+import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 
 /**
@@ -26,6 +26,8 @@ export interface Scheduler {
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone until then, in steady time (0: resume now). */
   suspend(destination: string, untilMs: number): void;
+  /** An operator changed waiting rows, by so many more or fewer; some are due now, perhaps. */
+  changed(changes: RowChange[]): void;
   /** What waits at these destinations now (an operator changed it); rows: 0 where nothing does. */
   refresh(backlog: DestinationBacklog[]): void;
   /** Work found in the database that may be unknown here: at least one row of each is due by then. */

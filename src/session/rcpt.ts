@@ -32,6 +32,8 @@ export const rcpt: Verb<RcptCommand> = {
   admit(session, { path }): Reply | null {
     const { admission, settings } = session.context;
     if (!isTaken(session, path)) return REPLY.relayDenied;
+    if (!session.mayRelay && !settings.untrustedRouting && localPart(path).startsWith('-'))
+      return REPLY.recipientSyntax;
     if (recipientsOf(session) >= settings.maxRecipients) return REPLY.tooManyRecipients;
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
@@ -75,8 +77,18 @@ export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean
   // RFC 5321 §4.5.1: <postmaster> is taken from anyone, where there is anybody to give it to.
   if (postmaster.target !== null && postmaster.isOurs(path)) return true;
   if (path.domain === '') return relayPolicy.isRelayDomain(domainKey(settings.hostname));
-  return mayRelay || relayPolicy.isRelayDomain(path.domain);
+  if (mayRelay) return true;
+  return relayPolicy.isRelayDomain(path.domain) && (settings.untrustedRouting || !isRouted(path));
 }
+
+/** What stands before the last '@', as it is meant: a quoted string without its quotes. */
+function localPart({ address }: Path): string {
+  const local = address.slice(0, address.lastIndexOf('@'));
+  return local.startsWith('"') ? local.slice(1, -1).replaceAll(/\\(.)/gs, '$1') : local;
+}
+
+/** `user%other@`, `other!user@`, `"user@other"@`: the host behind us could send it on, and so relay for strangers. */
+const isRouted = (path: Path): boolean => /[%!@]/.test(localPart(path));
 
 function placeOf(path: Path, { context }: Session): Pick<Path, 'address' | 'domain'> {
   const { postmaster, settings } = context;

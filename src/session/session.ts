@@ -79,6 +79,8 @@ export class Session {
   #reading = true;
   /** Came in the turn in which reading was stopped. */
   readonly #early: { text: string; flags: number }[] = [];
+  /** Flags of what bare LFs parted from the end of its line: only CRLF ends one, and nothing of such a line is done. */
+  #broken = 0;
   /** AUTH was said: a line that is no command may be a password. */
   #authSaid = false;
 
@@ -148,8 +150,18 @@ export class Session {
       return;
     }
     this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
-    const code = verbCode(text);
+    let code = verbCode(text);
     if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
+    if ((flags & LINE_FLAG.bareLf) !== 0 && (code !== BDAT || this.#broken !== 0)) {
+      this.#broken |= flags;
+      this.expectLines();
+      return;
+    }
+    if (this.#broken !== 0) {
+      flags |= this.#broken;
+      this.#broken = 0;
+      code = 0;
+    }
     if (state.phase === 'exchange') {
       this.context.transcript?.hidden(this.id);
       exchangeLine(this, state.exchange, text, flags);
@@ -164,8 +176,9 @@ export class Session {
     else if (isTooLong(text, flags, this.context.settings.maxLineBytes)) flags |= LINE_FLAG.tooLong;
     const { transcript } = this.context;
     if (transcript !== null) {
-      if (this.#authSaid && this.context.verbs.find(text, code) === undefined) transcript.hidden(this.id);
-      else transcript.command(this.id, text);
+      const known = (flags & BAD_LINE) === 0 && this.context.verbs.find(text, code) !== undefined;
+      if (known) transcript.command(this.id, text);
+      else transcript.hidden(this.id, this.#authSaid ? '' : text);
     }
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
@@ -198,6 +211,7 @@ export class Session {
   /** The reactor gives lines again by itself: a handshake is done, what came before it is forgotten. */
   resumed(): void {
     this.#early.length = 0;
+    this.#broken = 0;
     this.#reading = true;
     this.commandDeadline();
   }

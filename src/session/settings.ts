@@ -58,6 +58,8 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
+  /** Strangers may name a route within the local part. */
+  readonly untrustedRouting: boolean;
   readonly indexAttachments: boolean;
   /** The 250 waits until the message is durable. */
   readonly durableFirst: boolean;
@@ -118,6 +120,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseNul: smtp.nul_bytes === 'refuse',
     indexAttachments: config.index_attachments,
     vrfy: smtp.vrfy,
+    untrustedRouting: smtp.untrusted_routing === 'accept',
     durableFirst: config.inbound_ack_mode !== 'after_enqueue',
     persistWaitMs: config.inbound_persist_wait_timeout_ms,
     textRules: {

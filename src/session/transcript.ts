@@ -18,13 +18,19 @@ export class Transcript {
   }
 
   command(session: string, line: string): void {
-    const shown = /^ *AUTH/i.test(line) ? 'AUTH …' : line.slice(0, MAX_LINE);
+    // AUTH= of MAIL names a mailbox; whatever else stands behind the word may be a credential.
+    const shown = line.slice(0, MAX_LINE).replace(/(?<![a-z0-9])AUTH(?!=).*/is, 'AUTH …');
     this.#log.info('session.command', { session, line: shown });
   }
 
-  /** A line that is not a command, or none we know: in or after an exchange of AUTH it may be a password. */
-  hidden(session: string): void {
-    this.#log.info('session.command', { session, line: '…' });
+  /**
+   * A line that is not a command, or none we know: in or after an exchange of AUTH it may be a password, and before one a
+   * command said wrong with what belongs to it. Its first word is shown when it looks like a verb and nothing like AUTH.
+   */
+  hidden(session: string, line = ''): void {
+    const verb = /^[A-Za-z]{1,10}(?=[ \t]|$)/.exec(line)?.[0] ?? '';
+    const shown = verb === '' || /auth/i.test(verb) ? '…' : verb === line ? verb : `${verb} …`;
+    this.#log.info('session.command', { session, line: shown });
   }
 
   reply(session: string, line: string): void {

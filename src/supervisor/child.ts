@@ -5,6 +5,7 @@
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { ProcessStatus } from '../control/protocol.ts';
+import type { Missing } from '../database/database.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
 
@@ -108,6 +109,11 @@ export class Child {
 
   send(message: ToProcess): void {
     this.#forked?.send(message);
+  }
+
+  /** Its queue, where it cannot be asked. */
+  missing(): Missing {
+    return { kind: 'process', name: `${this.process}`, detail: `is ${STATE_WORDS[this.#state]}` };
   }
 
   /** @throws RelayError 'control-failed' naming the process when it does not answer. */

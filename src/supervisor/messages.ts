@@ -1,8 +1,9 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
-import type { SchedulerStats } from '../control/protocol.ts';
+import type { Operated, SchedulerStats } from '../control/protocol.ts';
 import type {
   MailDetail,
+  Missing,
   OperateAction,
   OperateTarget,
   QueueFilter,
@@ -40,7 +41,9 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
-  operate: { ask: { action: OperateAction; target: OperateTarget }; answer: { rows: number } };
+  operate: { ask: { action: OperateAction; target: OperateTarget }; answer: Operated };
+  /** Of what it can see: what it cannot. */
+  missing: { ask: null; answer: Missing[] };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };
 }
 

@@ -176,6 +176,8 @@ class RelayProcess {
         return Promise.resolve(control.schedulerStats());
       case 'journal':
         return Promise.resolve(control.journal?.() ?? null);
+      case 'missing':
+        return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
         return control.operate(message.ask.action, message.ask.target);
       case 'reload':

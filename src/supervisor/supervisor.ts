@@ -9,8 +9,14 @@ import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { planReload } from '../config/reload.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget, ProcessStatus, QueueReader, SchedulerStats } from '../control/protocol.ts';
-import type { OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
+import type {
+  ControlTarget,
+  Operated,
+  ProcessStatus,
+  QueueReader,
+  SchedulerStats,
+} from '../control/protocol.ts';
+import type { Missing, OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
@@ -239,18 +245,19 @@ export class Supervisor {
 
   #createControl(): ControlTarget {
     const { rollup } = this.#options;
-    const queue = rollup.queue(() => this.#askable(this.#living()).map(readerOf));
+    const queue = rollup.queue(() => this.#askable(this.#answering()).map(readerOf));
     return {
       list: (filter) => queue.list(filter),
       show: (queueId) => queue.show(queueId),
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
       // Counts of those that answer: `processes` says which do.
-      stats: () => rollup.queue(() => this.#askable(this.#answering()).map(readerOf)).stats(),
+      stats: () => queue.stats(),
       schedulerStats: async () =>
         rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
+      missing: () => this.#missing(),
       operate: (action, target) => this.#operate(action, target),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };
@@ -268,18 +275,32 @@ export class Supervisor {
   }
 
   /** What can be done is done; a process that cannot be asked is named, and the same command again does the rest. */
-  async #operate(action: OperateAction, target: OperateTarget): Promise<{ rows: number }> {
+  async #operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
     const results = await Promise.allSettled(
-      this.#askable(this.#living()).map((child) => child.ask('operate', { action, target })),
+      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, target })),
     );
-    let rows = 0;
-    for (const result of results) if (result.status === 'fulfilled') rows += result.value.rows;
+    const sum: Operated = { rows: 0, sending: 0, queueIds: [] };
+    for (const result of results) {
+      if (result.status === 'rejected') continue;
+      sum.rows += result.value.rows;
+      sum.sending += result.value.sending;
+      sum.queueIds.push(...result.value.queueIds);
+    }
     const failed = results.find((result) => result.status === 'rejected');
-    // A message lies in one queue: when it was found, the others do not matter.
-    const found = rows > 0 && typeof target === 'object' && 'queueId' in target;
-    if (failed === undefined || found) return { rows };
+    if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control-failed', `${action}: ${rows} rows changed, but ${message}`);
+    throw new RelayError('control-failed', `${action}: ${sum.rows} rows changed, but ${message}`);
+  }
+
+  /** Queues of processes that do not answer; and what those that do cannot see. */
+  async #missing(): Promise<Missing[]> {
+    const asked = this.#askable(this.#answering());
+    const unseen = this.#config.database.driver === 'sqlite' || asked.length === 0;
+    const silent = this.#living().filter((child) => !this.#answering().includes(child));
+    const missing: Missing[] = unseen ? silent.map((child) => child.missing()) : [];
+    for (const child of this.#answering())
+      missing.push(...(await child.ask('missing', null).catch(() => [child.missing()])));
+    return missing;
   }
 }
 

@@ -57,6 +57,14 @@ test('SHA-512-crypt as openssl has it, for random lengths', { skip: skipWithout(
   }
 });
 
+test('bcrypt takes 72 bytes: a longer password is neither hashed nor taken for its beginning', () => {
+  const longest = `${'ä'.repeat(35)}xy`;
+  const hash = makeHash(longest, 'bcrypt');
+  assert.equal(verifyHash(hash, longest), true);
+  assert.equal(verifyHash(hash, `${longest}z`), false);
+  assert.throws(() => makeHash(`${longest}z`, 'bcrypt'), /72 bytes/);
+});
+
 test('what we make we verify, each with a salt of its own', () => {
   for (const scheme of SCHEMES) {
     const hash = makeHash('pässword', scheme);

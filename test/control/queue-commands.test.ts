@@ -3,8 +3,9 @@ import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import type { ControlClient } from '../../src/control/client.ts';
 import { duration, formatStats, size } from '../../src/control/format.ts';
-import { MAX_CONTENT_BYTES } from '../../src/control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
 import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/control/queue-commands.ts';
+import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, row } from './queue-fixture.ts';
 
 function setUp(running = true) {
@@ -60,18 +61,18 @@ test('list --json: an array of rows, filters passed on', async () => {
   queue.rows = [row('id1'), row('id2', 'c.test'), row('id3', 'c.test', { state: 'DEAD' })];
   await listQueue(source, { limit: 10, json: true, state: 'DEAD', destination: 'c.test' }, output);
   await flushed();
-  assert.deepEqual(JSON.parse(text('out')), [queue.rows[2]]);
+  assert.deepEqual(JSON.parse(text('out')), { rows: [queue.rows[2]], missing: [] });
 });
 
 test('list: pages neither lose nor repeat rows of a message with many destinations', async () => {
   const { queue, source, output, text, flushed } = setUp();
   for (let mail = 0; mail < 30; mail++) {
     const id = `id${String(mail).padStart(4, '0')}`;
-    for (let d = 0; d < (mail === 7 ? 1500 : 97); d++) queue.rows.push(row(id, `d${d}.test`));
+    for (let d = 0; d < (mail === 7 ? 2500 : 97); d++) queue.rows.push(row(id, `d${d}.test`));
   }
   await listQueue(source, { limit: 100_000, json: true }, output);
   await flushed();
-  assert.deepEqual(JSON.parse(text('out')), queue.rows);
+  assert.deepEqual(JSON.parse(text('out')).rows, queue.rows);
 });
 
 test('show: envelope, destinations, recipients, attachments, trace; --json: all of it', async () => {
@@ -135,20 +136,20 @@ test('stats: what the journal holds, what is not drained, and a queue that canno
 
 test('operate: sums the rows; an id with nothing to do ends with 65', async () => {
   const { queue, source, output, text, flushed } = setUp();
-  assert.equal(await operateQueue(source, 'hold', ['all'], true, output), 0);
-  assert.equal(
-    await operateQueue(source, 'retry', [{ queueId: 'id1' }, { queueId: 'gone' }], false, output),
-    65,
-  );
+  assert.equal(await operateQueue(source, 'hold', 'all', true, output), 0);
+  assert.equal(await operateQueue(source, 'retry', ['id1', 'gone'], false, output), 65);
   await flushed();
-  assert.equal(text('out'), '{"action":"hold","rows":2}\nretry: 2 rows\n');
+  assert.equal(
+    text('out'),
+    '{"action":"hold","rows":2,"sending":1,"unchanged":0,"missing":[]}\nretry: 1 row; 1 row being sent, left alone\n',
+  );
   assert.match(text('err'), /gone: nothing to retry/);
-  assert.equal(queue.operated.length, 3);
+  assert.equal(queue.operated.length, 2);
 });
 
 test('operate: without a running relay nothing is changed, 69', async () => {
   const { queue, source, output, text, flushed } = setUp(false);
-  assert.equal(await operateQueue(source, 'delete', ['all'], false, output), 69);
+  assert.equal(await operateQueue(source, 'delete', 'all', false, output), 69);
   await flushed();
   assert.match(text('err'), /the relay is not running/);
   assert.equal(queue.operated.length, 0);
@@ -164,4 +165,87 @@ test('durations and sizes for people', () => {
     '1d1h',
   ]);
   assert.deepEqual([0, 1023, 1536, 5 * 1024 ** 3].map(size), ['0', '1023', '1.5K', '5.0G']);
+});
+
+test('a part of the queue that cannot be seen is named by every command, in JSON too, and ends it with 75', async () => {
+  const missing: Missing[] = [
+    { kind: 'shard', name: 's1', detail: 'is down: no route' },
+    { kind: 'process', name: '2', detail: 'is down' },
+    { kind: 'journal', name: '/j', detail: 'holds 3 messages' },
+  ];
+  const commands: [name: string, run: (setup: ReturnType<typeof setUp>, json: boolean) => Promise<number>][] =
+    [
+      ['list', ({ source, output }, json) => listQueue(source, { limit: 10, json }, output)],
+      ['stats', ({ source, output }, json) => queueStats(source, json, output)],
+      ['show', ({ source, output }, json) => showMail(source, 'nowhere', json, output)],
+      ['cat', ({ source, output }) => catMail(source, 'nowhere', output)],
+      ...QUEUE_ACTIONS.flatMap((action): typeof commands => [
+        [action, ({ source, output }, json) => operateQueue(source, action, 'all', json, output)],
+        [
+          `${action} ids`,
+          ({ source, output }, json) => operateQueue(source, action, ['id1', 'gone'], json, output),
+        ],
+      ]),
+    ];
+  for (const [name, run] of commands)
+    for (const json of [false, true]) {
+      const setup = setUp();
+      setup.queue.rows = [row('id1')];
+      setup.queue.missing_ = missing;
+      assert.equal(await run(setup, json), 75, name);
+      await setup.flushed();
+      assert.match(
+        setup.text('err'),
+        /not seen: shard s1 is down: no route\n.*relay process 2 is down\n.*journal \/j/,
+      );
+      if (json && name !== 'cat' && name !== 'show')
+        assert.deepEqual(JSON.parse(setup.text('out')).missing, missing, name);
+    }
+});
+
+test('operate: many ids go in requests of bounded size', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
+  assert.equal(await operateQueue(source, 'delete', ids, true, output), 65);
+  await flushed();
+  const sizes = queue.operated.map((args) => (args as [string, { queueIds: string[] }])[1].queueIds.length);
+  assert.deepEqual(sizes, [1000, 1000, 500]);
+  assert.deepEqual(JSON.parse(text('out')).rows, 2470);
+  assert.equal(text('err').split('\n').length, 22, 'twenty by name, and how many more');
+});
+
+test('list: of a queue of any size no more than a page is held, at the pace of who reads it', async () => {
+  const total = 30_000;
+  let asked = 0;
+  let taken = 0;
+  let ahead = 0;
+  const reader = {
+    async list({ limit, afterQueueId }: QueueFilter): Promise<QueueRow[]> {
+      const from = afterQueueId === undefined ? 0 : Number(afterQueueId.slice(2)) + 1;
+      const rows = Array.from({ length: Math.min(limit, total - from) }, (_, i) =>
+        row(`id${String(from + i).padStart(6, '0')}`),
+      );
+      asked += rows.length;
+      ahead = Math.max(ahead, asked - taken);
+      return rows;
+    },
+  } as QueueReader;
+  const out = new Writable({
+    highWaterMark: 1024,
+    write(chunk: Buffer, _encoding, done) {
+      taken += chunk
+        .toString()
+        .split('\n')
+        .filter((line) => line.includes('queueId')).length;
+      setImmediate(done);
+    },
+  });
+  const output = { out, err: out, nowMs: 0 };
+  assert.equal(
+    await listQueue({ reader, client: null, close() {} }, { limit: total, json: true }, output),
+    0,
+  );
+  await new Promise((done) => out.end(done));
+  assert.equal(taken, total);
+  assert.ok(ahead <= 2 * 2000, `${ahead} rows at once`);
 });

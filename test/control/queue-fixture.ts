@@ -1,7 +1,7 @@
 /** A queue in memory behind the control socket's contract, for tests. */
 
-import type { ControlTarget } from '../../src/control/protocol.ts';
-import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
+import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
   return {
@@ -91,9 +91,17 @@ export class FakeQueue implements ControlTarget {
     };
   }
 
-  async operate(...args: Parameters<ControlTarget['operate']>): Promise<{ rows: number }> {
+  missing_: Missing[] = [];
+
+  missing(): Missing[] {
+    return this.missing_;
+  }
+
+  async operate(...args: Parameters<ControlTarget['operate']>): Promise<Operated> {
     this.operated.push(args);
     const target = args[1];
-    return { rows: typeof target === 'object' && 'queueId' in target && target.queueId === 'gone' ? 0 : 2 };
+    const isNamed = typeof target === 'object' && 'queueIds' in target;
+    const queueIds = isNamed ? target.queueIds.filter((queueId) => queueId !== 'gone') : [];
+    return { rows: isNamed ? queueIds.length : 2, sending: 1, queueIds };
   }
 }

@@ -98,7 +98,11 @@ test('every method answers what the target says', async (t) => {
   assert.deepEqual(await client.content('id1', 1, 2), Buffer.from([255, 13]));
   assert.equal(await client.content('other', 0, 2), null);
   assert.deepEqual(await client.runningStats(), { queue: stats, scheduler: queue.schedulerStats() });
-  assert.deepEqual(await client.operate('hold', { destination: 'b.test' }), { rows: 2 });
+  assert.deepEqual(await client.operate('hold', { destination: 'b.test' }), {
+    rows: 2,
+    sending: 1,
+    queueIds: [],
+  });
   assert.deepEqual(queue.operated, [['hold', { destination: 'b.test' }]]);
 });
 

@@ -237,7 +237,7 @@ export function databaseConformance(driver: Driver): void {
         const later = await queue.add(['l@one.test']);
         const sooner = await queue.add(['s@one.test']);
         await queue.add(['o@two.test']);
-        await db.operate('retry', { queueId: later }, 5000);
+        await db.operate('retry', { queueIds: [later] }, 5000);
         const { jobs, nextDueMs, short } = await claim('one.test', 6000);
         assert.deepEqual(
           jobs.map((job) => job.queueId),
@@ -255,7 +255,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
-        await db.operate('retry', { queueId }, 9000);
+        await db.operate('retry', { queueIds: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
       });
 
@@ -489,7 +489,7 @@ export function databaseConformance(driver: Driver): void {
           await queue.add(['c@two.test']),
         ];
         await queue.add(['d@three.test'], 'SENDING');
-        await db.operate('retry', { queueId: first }, 400);
+        await db.operate('retry', { queueIds: [first] }, 400);
         assert.deepEqual(
           (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
           [
@@ -572,13 +572,13 @@ export function databaseConformance(driver: Driver): void {
           [await states(one), await states(two)],
           [{ 'one.test': 'PENDING' }, { 'two.test': 'HELD' }],
         );
-        assert.equal((await db.operate('release', { queueId: two }, 3000)).rows, 1);
+        assert.equal((await db.operate('release', { queueIds: [two] }, 3000)).rows, 1);
       });
 
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         for (const action of ['retry', 'hold', 'release', 'delete'] as const)
-          assert.equal((await db.operate(action, { queueId }, 2000)).rows, 0, action);
+          assert.equal((await db.operate(action, { queueIds: [queueId] }, 2000)).rows, 0, action);
         assert.equal(
           await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
           true,
@@ -589,7 +589,7 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
         const { jobs } = await claim('two.test');
         const removed: RemovedMail[] = [];
-        await db.operate('delete', { queueId }, 2000, (part) => removed.push(...part.removed));
+        await db.operate('delete', { queueIds: [queueId] }, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
@@ -611,6 +611,34 @@ export function databaseConformance(driver: Driver): void {
         const result = await db.operate('delete', 'all', 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
+      });
+    });
+
+    describe('operate on messages that are named', () => {
+      it('changes all their rows, counts those being sent, and says which messages were changed', async () => {
+        const two = await queue.add(['a@one.test', 'b@two.test']);
+        const sending = await queue.add(['c@one.test'], 'SENDING');
+        const other = await queue.add(['d@one.test']);
+        const queueIds = [sending, two, '0123456789abcdef', two];
+        const held = await db.operate('hold', { queueIds }, 2000);
+        assert.deepEqual([held.rows, held.sending, held.queueIds], [2, 1, [two]]);
+        assert.deepEqual(held.destinations, [], 'what else waits there is not counted');
+        assert.deepEqual(new Map(held.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', -1], ['two.test', -1]])); // biome-ignore format: one line
+        assert.deepEqual([await states(two), await states(other)], [{ 'one.test': 'HELD', 'two.test': 'HELD' }, { 'one.test': 'PENDING' }]); // biome-ignore format: one line
+        const released = await db.operate('release', { queueIds }, 2000);
+        assert.deepEqual(new Map(released.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', 1], ['two.test', 1]])); // biome-ignore format: one line
+        const removed: RemovedMail[] = [];
+        const gone = await db.operate('delete', { queueIds }, 2000, (part) => removed.push(...part.removed));
+        assert.deepEqual([gone.rows, gone.sending], [2, 1]);
+        assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
+        assert.equal((await db.operate('retry', { queueIds: [] }, 2000)).rows, 0);
+      });
+
+      it('goes on behind a slice that ends within a mail', async () => {
+        const many = Array.from({ length: 1500 }, (_, i) => `u@d${String(i).padStart(4, '0')}.test`);
+        const [first, second] = [await queue.add(many), await queue.add(['a@one.test'])];
+        const held = await db.operate('hold', { queueIds: [second, first] }, 2000);
+        assert.deepEqual([held.rows, held.queueIds.sort()], [1501, [first, second]]);
       });
     });
 
@@ -688,7 +716,7 @@ export function databaseConformance(driver: Driver): void {
           const row = (await db.show(guilty))?.rows[0];
           assert.equal(row?.reason, 'suspected-poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
-          await db.operate('release', { queueId: guilty }, 8000);
+          await db.operate('release', { queueIds: [guilty] }, 8000);
           assert.equal((await db.stats()).suspectedPoison, 0);
           const again = (await claim('one.test', 8000)).jobs.find(({ queueId }) => queueId === guilty);
           assert.equal(again?.deaths, undefined);

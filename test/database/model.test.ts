@@ -275,7 +275,7 @@ class Model {
     action: 'retry' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
-    const result = await this.queue.database.operate(action, { queueId }, this.#nowMs, (part) => {
+    const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
       for (const { recipients } of part.removed) told += recipients.length;
     });
     const removed: number[] = [];

@@ -116,7 +116,7 @@ describe('sharded database', () => {
       held.destinations.map(({ rows }) => rows),
       [0, 0],
     );
-    assert.equal((await db.operate('release', { queueId: ids[1] as string }, 1500)).rows, 1);
+    assert.equal((await db.operate('release', { queueIds: [ids[1] as string] }, 1500)).rows, 1);
   });
 
   it('claims of one destination come from all shards, each first in its turn', async () => {

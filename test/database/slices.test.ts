@@ -8,12 +8,15 @@ test('parts of an action that were done are told although a later one fails', as
     if (after !== null) throw new Error('disk full');
     return {
       rows: 1000,
-      destinations: ['one.test'],
+      sending: 0,
+      queueIds: [],
+      changes: [{ destination: 'one.test', rows: -1 }],
       removed: [{ queueId: 'q1', recipients: ['a@one.test'] }],
       next: { queueId: 'q1', destination: 'one.test' },
     };
   };
   const operated = operateBySlices(
+    'all',
     slice,
     async () => [],
     ({ destinations, removed }) => done.push(...destinations, ...removed.map(({ queueId }) => queueId)),

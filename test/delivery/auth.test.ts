@@ -293,6 +293,20 @@ test('a mechanism that is refused is followed by the next; a wrong password is n
   assert.equal(peer.fault().reply?.code, 535);
 });
 
+test('a challenge that the response does not depend on is not decoded', async () => {
+  for (const challenge of ['VXNlcm5hbWU6 extra', 'Username:', '', 'x', '\u00ff']) {
+    const login = new Peer(READABLE, 'AUTH LOGIN');
+    assert.equal(await login.heard(), 'AUTH LOGIN');
+    login.say(`334 ${challenge}`);
+    const name = await login.heard();
+    assert.match(name, /^[A-Za-z0-9+/]+=*$/);
+    login.say(`334 ${challenge}`);
+    assert.notEqual(await login.heard(), name);
+    login.say('235 2.7.0 ok');
+    await login.sendsMail();
+  }
+});
+
 test('a temporary refusal, a 421, nonsense: the mail waits, and nothing secret is in what is kept', async () => {
   for (const line of ['454 4.7.0 later', '421 4.7.0 too many']) {
     const peer = new Peer(READABLE, 'AUTH PLAIN');
@@ -300,7 +314,7 @@ test('a temporary refusal, a 421, nonsense: the mail waits, and nothing secret i
     peer.say(line);
     assert.ok(peer.fault().detail.includes(line));
   }
-  const echo = new Peer(READABLE, 'AUTH LOGIN');
+  const echo = new Peer(READABLE, 'AUTH CRAM-MD5');
   await echo.heard();
   echo.say('334 x');
   assert.match(echo.fault().detail, /challenge that is not Base64/);

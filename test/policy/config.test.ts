@@ -44,6 +44,10 @@ test('what a config cannot mean is named with its key', () => {
     assert.match(load(policy).problems.join('\n'), message);
   assert.match(load({ rates: { enabled: true, limits: [] } }).warnings.join(), /rates\.limits: is empty/);
   assert.match(
+    load({ shares: { client_percent: 60 } }).warnings.join(),
+    /shares\.network_percent: is less than/,
+  );
+  assert.match(
     load({ greylist: { enabled: true, mode: 'reject' } }).warnings.join(),
     /greylist\.mode: reject/,
   );

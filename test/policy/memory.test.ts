@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { type Ip, parseIp, parseNetwork } from '../../src/base/ip.ts';
-import { Accounts, accountsBytes } from '../../src/policy/accounts.ts';
+import { type Account, Accounts, accountsBytes } from '../../src/policy/accounts.ts';
 import { BanTable, banTableBytes } from '../../src/policy/ban-table.ts';
 import { banDurationMs } from '../../src/policy/bans.ts';
 import { HostCounters } from '../../src/policy/counters.ts';
@@ -202,4 +202,48 @@ test('connections of all processes count; those of one that died are cleared', (
   assert.equal(accounts[0]?.total('connections'), 200);
   accounts[0]?.count(client(3), 'connections', -1);
   assert.equal(accounts[1]?.of(client(3).client, 'connections'), 19);
+});
+
+test('accounts: whatever is taken and given back, no share is passed and nothing is left', () => {
+  const memory = new SharedArrayBuffer(accountsBytes(1));
+  Accounts.initialize(memory, 0, 4711, 1);
+  const threads = [0, 1].map(() => new Accounts(memory, 0, 1, 0));
+  const [one] = threads as [Accounts, Accounts];
+  one.limit('content', { total: 1000, client: 200, network: 350, trusted: 700 });
+  const clients = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '2001:db8::1', '2001:db8::2'].map(
+    (address, i) => one.accountOf(ip(address), i === 3),
+  );
+  const held: { by: number; amount: number }[] = [];
+  let seed = 99;
+  const below = (limit: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+    return (seed >>> 8) % limit;
+  };
+  let refused = 0;
+  for (let i = 0; i < 20_000; i++) {
+    const accounts = threads[i % 2] as Accounts;
+    const by = below(clients.length);
+    const client = clients[by] as Account;
+    if (below(5) < 3) {
+      const amount = 1 + below(60);
+      const fits = accounts.fits(client, 'content', amount);
+      const taken = accounts.take(client, 'content', amount);
+      assert.equal(taken, fits);
+      if (taken) held.push({ by, amount });
+      else refused++;
+    } else {
+      const [last] = held.splice(below(Math.max(1, held.length)), 1);
+      if (last !== undefined) accounts.give(clients[last.by] as Account, 'content', last.amount);
+    }
+    const sum = (some: number[]): number =>
+      held.reduce((all, { by: whose, amount }) => all + (some.includes(whose) ? amount : 0), 0);
+    assert.equal(one.total('content'), sum([0, 1, 2, 3, 4, 5]));
+    assert.ok(sum([0]) <= 200 && sum([3]) <= 700 && sum([0, 1, 2]) <= 350 && sum([4, 5]) <= 200);
+    assert.ok(one.total('content') <= 1000);
+  }
+  assert.ok(refused > 1000);
+  for (const { by, amount } of held) one.give(clients[by] as Account, 'content', amount);
+  assert.equal(one.total('content'), 0);
+  for (const { client, network } of clients)
+    assert.deepEqual([one.of(client, 'content'), one.of(network, 'content')], [0, 0]);
 });

@@ -146,6 +146,14 @@ test('lines: 12,288 octets in an exchange, the limit of commands elsewhere', () 
   assert.match(without.converse(`NOOP ${'x'.repeat(2048 - 6)}`), /^500 5\.5\.2 Line too long/);
 });
 
+test('a bare LF ends no line of an exchange', () => {
+  const { say } = dialog();
+  assert.match(say('AUTH LOGIN\r\n'), /^334 /);
+  assert.match(say('dGVzdA==\ncGFzcw==\r\n'), /^501 5\.5\.2 [^\n]*\n$/);
+  assert.match(say('AUTH PLAIN\nAHRlc3QAcGFzcw==\r\n'), /^500 5\.5\.2 [^\n]*\n$/);
+  assert.match(say(GOOD), /^235 /);
+});
+
 test('neither transcript nor log has a name of a failed login, a password or a response', () => {
   const { fixture, say } = dialog({ log: { transcripts: true } });
   say('AUTH PLAIN AHVzZXIAc2VjcmV0\r\n');

@@ -241,6 +241,34 @@ test('transcripts show commands and replies, never content or credentials', () =
   assert.deepEqual(f.logged.at(-1)?.event, 'session.closed');
 });
 
+test('transcripts never show credentials, however oddly they are sent', () => {
+  const secret = 'AHVzZXIAczNjcjN0';
+  const odd = [
+    `auth  plain ${secret}`,
+    `AuTh\tPLAIN ${secret}`,
+    `\tAUTH PLAIN ${secret}`,
+    `  AUTH PLAIN ${secret}`,
+    `AUTHPLAIN ${secret}`,
+    `AUTH=PLAIN ${secret}`,
+    `X AUTH PLAIN ${secret}`,
+    `NOOP AUTH PLAIN ${secret}`,
+    `NOOP\nAUTH PLAIN ${secret}`,
+    `AUTH PLAIN\n${secret}`,
+    `AUTH\0PLAIN ${secret}`,
+    `BDAT AUTH PLAIN ${secret}`,
+    `PASS ${secret}`,
+    `AUTH LOGIN\r\n${secret}\r\n${secret}`,
+    secret,
+  ];
+  for (const line of odd) {
+    const f = new DialogFixture({ log: { transcripts: true } });
+    f.say(f.open(), `EHLO client.example\r\n${line}\r\nNOOP\r\n`);
+    const shown = JSON.stringify(f.logged);
+    assert.doesNotMatch(shown, /AHVzZXIAczNjcjN0/, line);
+    assert.match(shown, /session\.command/);
+  }
+});
+
 test('transcripts are off by default; refusals for good are logged with client and reason', () => {
   const f = new DialogFixture({ relay_networks: [] });
   const c = f.open('192.0.2.9');

@@ -32,8 +32,7 @@ async function depositEverywhere(relay: RelayFixture, domain: string, processes:
   return count;
 }
 
-const rowsOf = (relay: RelayFixture): Promise<QueueRow[]> =>
-  relay.queueJson<QueueRow[]>('list', '--limit', '1000');
+const rowsOf = (relay: RelayFixture): Promise<QueueRow[]> => relay.queueRows('--limit', '1000');
 
 /** Which process made the id: digits 10 to 12 in base 32 (Crockford), 128 for each process. */
 function originOf({ queueId }: QueueRow): number {
@@ -198,7 +197,7 @@ test('the queue commands see and change the queues of all processes, running and
       ['ready', true],
     ],
   );
-  const first = await relay.queueJson<QueueRow[]>('list', '--limit', '3');
+  const first = await relay.queueRows('--limit', '3');
   assert.deepEqual(
     first,
     rows.slice(0, 3).map((row) => ({ ...row, ...first.find((f) => f.queueId === row.queueId) })),

@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
-import type { QueueRow } from '../../src/database/database.ts';
 import { run } from '../support/child.ts';
 import { programPath, skipWithout } from '../support/programs.ts';
 import { bounded, RelayFixture } from '../support/relay-fixture.ts';
@@ -51,7 +50,7 @@ for (const processes of [1, 2]) {
         await talk.accepted({ to: `x${i}@y.test` });
         await talk.quit();
       }
-    const rows = await relay.queueJson<QueueRow[]>('list');
+    const rows = await relay.queueRows();
     assert.equal(rows.length, 12);
     const { stdout } = await relay.queue('cat', rows[11]?.queueId as string);
     assert.match(stdout, /\[127\.0\.0\.1\]/);

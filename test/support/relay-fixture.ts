@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { QueueRow } from '../../src/database/database.ts';
 import { type Ran, run } from './child.ts';
 import { EventTail } from './event-tail.ts';
 
@@ -231,6 +232,11 @@ export class RelayFixture {
     const ran = await this.queue(...args, '--json');
     if (ran.code !== 0) throw new Error(`queue ${args.join(' ')} ended with ${ran.code}: ${ran.stderr}`);
     return JSON.parse(ran.stdout) as T;
+  }
+
+  /** What `queue list` shows. */
+  async queueRows(...args: string[]): Promise<QueueRow[]> {
+    return (await this.queueJson<{ rows: QueueRow[] }>('list', ...args)).rows;
   }
 
   /** Last log lines and standard error, for messages of failed tests. */

@@ -144,7 +144,7 @@ for (const provider of ['database', 'local'] as const) {
     assert.ok(accepted.length > 10, `${accepted.length} messages fitted`);
     assert.match(await talk.say('NOOP'), /^250/, 'the connection stays usable');
 
-    const listed = await relay.queueJson<{ queueId: string }[]>('list', '--limit', '1000');
+    const listed = await relay.queueRows('--limit', '1000');
     const kept = new Set(listed.map((row) => row.queueId));
     assert.deepEqual(
       accepted.filter((id) => !kept.has(id)),

@@ -74,6 +74,24 @@ test('the MX of lowest preference gets the mail', { timeout: 20_000 }, async () 
   assert.deepEqual([got(first, 'a@one.test'), got(second, 'a@one.test')], [1, 0]);
 });
 
+test('an MX that fails after EHLO: the next preference gets it in the same attempt', {
+  timeout: 20_000,
+}, async (t) => {
+  t.after(() => {
+    delete first.options.faults;
+  });
+  const faults = [{ mail: '450' }, { mail: 'drop' }, { rcpt: '451' }, { data: '421' }, { dot: '452' }];
+  for (const [i, fault] of faults.entries()) {
+    first.dropAll();
+    first.options.faults = fault;
+    const address = `fails${i}@one.test`;
+    await submit(address);
+    const delivered = await fate(relay.events, address, 'delivered');
+    assert.equal(delivered.attempt, 1, JSON.stringify(fault));
+    assert.deepEqual([got(first, address), got(second, address)], [0, 1]);
+  }
+});
+
 test('a dead MX: the next preference gets it in the same attempt', { timeout: 20_000 }, async () => {
   await submit('a@fallback.test');
   const delivered = await fate(relay.events, 'a@fallback.test', 'delivered');

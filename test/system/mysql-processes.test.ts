@@ -55,7 +55,7 @@ test('two processes on MariaDB: one queue for operators, each message in it once
   timeout: 90_000,
 }, async (t) => {
   const { relay, roots } = await start(t, { delivery: { enabled: false } });
-  const rowsOf = (): Promise<QueueRow[]> => relay.queueJson<QueueRow[]>('list', '--limit', '1000');
+  const rowsOf = (): Promise<QueueRow[]> => relay.queueRows('--limit', '1000');
   const ids: string[] = [];
   do {
     const talk = await Talk.hello({ host: '127.0.0.1', port: relay.port });

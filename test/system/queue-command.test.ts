@@ -137,3 +137,41 @@ test('a stopped relay: list, show and stats read the database', { timeout: 30_00
   assert.equal((await stopped.queue('stats')).code, 0);
   assert.notEqual((await stopped.queue('delete', queueId)).code, 0, 'a stopped queue is read only');
 });
+
+test('hold and delete reach what waits with delivery; what is on the wire is counted and goes on', {
+  timeout: 30_000,
+}, async (t) => {
+  const slow = await ScriptedSink.start({ capabilities: ['SIZE'] });
+  const busy = await RelayFixture.start({
+    delivery: { smarthost: { host: '127.0.0.1', port: slow.port }, max_connections_per_destination: 1 },
+    retry: { initial_delay_ms: 600_000 },
+  });
+  t.after(() => Promise.all([busy.destroy(), slow.stop()]));
+  const send = async (to: string): Promise<string> => {
+    const talk = await Talk.hello({ port: busy.port, host: '127.0.0.1' });
+    const queueId = await talk.accepted({ to, content: 'Subject: x\r\n\r\nx\r\n' });
+    await talk.quit();
+    return queueId;
+  };
+  // Its final reply comes once all is over.
+  const first = await send('slow-4000+first@queue.test');
+  await slow.until(() => slow.commands.some((line) => line.endsWith('DATA')));
+  const ids: string[] = [];
+  for (let i = 0; i < 30; i++) ids.push(await send(`waits-${i}@queue.test`));
+  const some = ids.slice(0, 10);
+  const held = await busy.queueJson<{ rows: number; sending: number }>('hold', ...some);
+  assert.deepEqual([held.rows, held.sending], [10, 0]);
+  const removed = await busy.queue('delete', ids[10] as string, first);
+  assert.equal(removed.code, 65, 'one of the two is being sent');
+  assert.match(removed.stdout, /^delete: 1 row; 1 row being sent, left alone$/m);
+  const all = await busy.queueJson<{ rows: number; sending: number }>('hold', '--all');
+  assert.deepEqual([all.rows, all.sending], [19, 1]);
+  assert.equal((await busy.queueRows('--state', 'held')).length, 29);
+  await fate(busy.events, 'slow-4000+first@queue.test', 'delivered');
+  assert.equal(slow.messages.length, 1, 'nothing else went out');
+  assert.equal((await busy.queueJson<{ rows: number }>('release', ...some)).rows, 10);
+  for (let i = 0; i < 10; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
+  assert.equal((await busy.queueJson<{ rows: number }>('release', '--all')).rows, 19);
+  for (let i = 11; i < 30; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
+  await busy.events.one('event removed', (event) => event.type === 'removed' && event.queue_id === ids[10]);
+});

@@ -169,7 +169,7 @@ test('distributed: kill -9 at any time leaves every acknowledged message whole i
     await all;
     await relay.start();
   }
-  const listed = await relay.queueJson<{ queueId: string }[]>('list', '--limit', '10000');
+  const listed = await relay.queueRows('--limit', '10000');
   const kept = new Set(listed.map((row) => row.queueId));
   assert.deepEqual(
     acknowledged.filter((id) => !kept.has(id)),

@@ -3,9 +3,9 @@ import type { Connection } from 'mariadb';
 import type { OperateAction, OperateTarget } from '../database.ts';
 import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import type { OperateSlice } from '../slices.ts';
+import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { bulk } from './insert.ts';
-import { eraseMails, MAIL_FACTS, type MailFacts, selectIn } from './sql.ts';
+import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 /** Rows changed in one transaction. */
 const SLICE_ROWS = 1000;
@@ -28,26 +28,21 @@ export async function operateSlice(
   const rows = await lockRows(connection, action, target, after);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
-  if (action === 'delete') erased = await removeRows(connection, rows, nowMs, removed);
+  const ours = rows.filter(({ state }) => state !== 'SENDING');
+  if (action === 'delete') erased = await removeRows(connection, ours, nowMs, removed);
   else {
     const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
     await bulk(
       connection,
       CHANGE[action],
-      rows.map(({ id, destination }) => [...times, id, destination]),
+      ours.map(({ id, destination }) => [...times, id, destination]),
     );
   }
   const last = rows.at(-1);
-  const slice = {
-    rows: rows.length,
-    destinations: [...new Set(rows.map(({ destination }) => destination))],
-    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
-    next:
-      last !== undefined && rows.length === SLICE_ROWS
-        ? { queueId: last.id, destination: last.destination }
-        : null,
-  };
-  return { slice, erased };
+  const isFull = last !== undefined && rows.length === SLICE_ROWS;
+  const next = isFull ? { queueId: last.id, destination: last.destination } : null;
+  const isNamed = typeof target === 'object' && 'queueIds' in target;
+  return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
 }
 
 async function lockRows(
@@ -56,13 +51,17 @@ async function lockRows(
   target: OperateTarget,
   after: OperateSlice['next'],
 ): Promise<OperatedRow[]> {
-  const queueId = typeof target === 'object' && 'queueId' in target ? target.queueId : null;
-  const from = after ?? { queueId: queueId ?? '', destination: '' };
+  const queueIds = typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+  if (queueIds?.length === 0) return [];
+  const from = after ?? { queueId: '', destination: '' };
   const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[action]}`];
   const values: unknown[] = [from.queueId, from.queueId, from.destination];
-  if (queueId !== null) {
-    where.push('mail_id = ?');
-    values.push(queueId);
+  if (queueIds !== null) {
+    // Few enough for one statement; what was done in an earlier slice is left out.
+    const rest = queueIds.filter((queueId) => queueId >= from.queueId);
+    if (rest.length === 0) return [];
+    where.push(`mail_id IN ${marks(rest.length)}`);
+    values.push(...rest);
   }
   if (typeof target === 'object' && 'destination' in target) {
     where.push('destination = ?');

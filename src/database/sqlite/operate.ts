@@ -3,7 +3,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { OperateAction, OperateTarget } from '../database.ts';
 import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import type { OperateSlice } from '../slices.ts';
+import { type OperateSlice, operatedSlice } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
 
 /** Rows changed in one transaction: new mail waits some 12 ms. */
@@ -13,6 +13,8 @@ export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
   readonly #select = new Map<OperateAction, StatementSync>();
+  /** Of one message. */
+  readonly #selectOf = new Map<OperateAction, StatementSync>();
   readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
@@ -30,9 +32,17 @@ export class Operator {
         action,
         db.prepare(
           `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE (mail_id, destination) > ($id, $from) AND mail_id <= $until AND state IN ${STATES_OF[action]}
+           WHERE (mail_id, destination) > ($id, $from) AND state IN ${STATES_OF[action]}
              AND ($destination IS NULL OR destination = $destination)
            ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
+        ),
+      );
+    for (const action of Object.keys(STATES_OF) as OperateAction[])
+      this.#selectOf.set(
+        action,
+        db.prepare(
+          `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
+           WHERE mail_id = ? AND destination > ? AND state IN ${STATES_OF[action]} ORDER BY destination LIMIT ?`,
         ),
       );
     const where = 'WHERE mail_id = $id AND destination = $destination';
@@ -66,21 +76,16 @@ export class Operator {
     nowMs: number,
     after: OperateSlice['next'],
   ): OperateSlice {
-    const queueId = typeof target === 'object' && 'queueId' in target ? target.queueId : null;
-    const destination = typeof target === 'object' && 'destination' in target ? target.destination : null;
-    const rows = this.#select.get(action)?.all({
-      id: after?.queueId ?? queueId ?? '',
-      from: after?.destination ?? '',
-      until: queueId ?? '~',
-      destination,
-    }) as unknown as OperatedRow[];
+    const isNamed = typeof target === 'object' && 'queueIds' in target;
+    const rows = isNamed
+      ? this.#rowsOf(action, target.queueIds, after)
+      : this.#rowsFrom(action, target === 'all' ? null : target.destination, after);
     const removed = new Map<string, string[]>();
-    const destinations = new Set<string>();
     this.#eraser.begin();
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       for (const row of rows) {
-        destinations.add(row.destination);
+        if (row.state === 'SENDING') continue;
         if (action === 'delete') this.#remove(row, nowMs, removed);
         else this.#change[action].run({ id: row.id, destination: row.destination, now: nowMs });
       }
@@ -90,15 +95,26 @@ export class Operator {
       throw error;
     }
     const last = rows.at(-1);
-    return {
-      rows: rows.length,
-      destinations: [...destinations],
-      removed: [...removed].map(([id, recipients]) => ({ queueId: id, recipients })),
-      next:
-        last !== undefined && rows.length === SLICE_ROWS
-          ? { queueId: last.id, destination: last.destination }
-          : null,
-    };
+    const isFull = last !== undefined && rows.length === SLICE_ROWS;
+    const next = isFull ? { queueId: last.id, destination: last.destination } : null;
+    return operatedSlice(action, rows, isNamed, removed, next);
+  }
+
+  #rowsFrom(action: OperateAction, destination: string | null, after: OperateSlice['next']): OperatedRow[] {
+    const from = { id: after?.queueId ?? '', from: after?.destination ?? '' };
+    return this.#select.get(action)?.all({ ...from, destination }) as unknown as OperatedRow[];
+  }
+
+  #rowsOf(action: OperateAction, queueIds: readonly string[], after: OperateSlice['next']): OperatedRow[] {
+    const rows: OperatedRow[] = [];
+    const select = this.#selectOf.get(action) as StatementSync;
+    for (const id of [...new Set(queueIds)].sort()) {
+      if (rows.length === SLICE_ROWS) break;
+      if (after !== null && id < after.queueId) continue;
+      const from = after?.queueId === id ? after.destination : '';
+      rows.push(...(select.all(id, from, SLICE_ROWS - rows.length) as unknown as OperatedRow[]));
+    }
+    return rows;
   }
 
   #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {

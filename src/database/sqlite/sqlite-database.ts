@@ -424,6 +424,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
+      target,
       (after) => this.operateSlice(action, target, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
       done,

@@ -124,15 +124,15 @@ function worthTrying(
 }
 
 function challenge(session: ClientSession, state: AuthState, text: string): void {
-  const octets = decodeBase64(text.trim());
-  if (octets === null) {
-    fail(session, `${session.peer} sent a challenge that is not Base64`, null);
-    return;
-  }
   if (state.pending !== null) {
     const { pending } = state;
     state.pending = null;
     respond(session, state, pending);
+    return;
+  }
+  const octets = state.exchange.reads ? decodeBase64(text.trim()) : Buffer.alloc(0);
+  if (octets === null) {
+    fail(session, `${session.peer} sent a challenge that is not Base64`, null);
     return;
   }
   const response = state.exchange.respond(octets);

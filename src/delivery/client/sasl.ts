@@ -26,6 +26,8 @@ export interface ClientExchange {
   readonly initial: Buffer | null;
   /** The response to a challenge; null when the peer does not keep to the mechanism. */
   respond(challenge: Buffer): Buffer | null | Promise<Buffer | null>;
+  /** Whether a challenge says anything that the response depends on; else it is not even decoded. */
+  readonly reads: boolean;
   /** Whether a 235 may end it now: SCRAM wants the peer to have proven itself. */
   readonly complete: boolean;
 }
@@ -57,7 +59,7 @@ export function clientExchange(mechanism: OfferedMechanism, credentials: Credent
 
 /** Responses that do not depend on what the peer says. */
 function sequence(mechanism: ClientMechanism, initial: Buffer | null, responses: Buffer[]): ClientExchange {
-  return { mechanism, initial, respond: () => responses.shift() ?? null, complete: true };
+  return { mechanism, initial, respond: () => responses.shift() ?? null, reads: false, complete: true };
 }
 
 /** The peer explains a refusal in a challenge; an empty response lets it say so in a reply. */
@@ -71,6 +73,7 @@ function cram(username: string, password: string): ClientExchange {
   return {
     mechanism: 'CRAM-MD5',
     initial: null,
+    reads: true,
     respond(challenge) {
       if (answered) return null;
       answered = true;
@@ -92,6 +95,7 @@ function scram(
   const exchange = {
     mechanism,
     initial: Buffer.from(client.first),
+    reads: true,
     complete: false,
     async respond(challenge: Buffer): Promise<Buffer | null> {
       step++;

@@ -20,7 +20,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'leases that lapsed are good again after the next look': {
     file: 'scheduler/leases.ts',
-    line: '    Atomics.add(this.#gauges, leaseEpochOf(shard), 1);',
+    line: '    Atomics.add(this.#gauges, leaseEpochOf(leases.shard), 1);',
     becomes: '',
   },
   'leases have no margin, and half of one too much': {

@@ -1,0 +1,18 @@
+/** What answers leave out, since a part of the queue cannot be seen. */
+import type { Missing } from '../database/database.ts';
+
+/** Each part once. */
+export function union(parts: readonly (readonly Missing[])[]): Missing[] {
+  const all = new Map<string, Missing>();
+  for (const one of parts.flat()) all.set(`${one.kind} ${one.name}`, one);
+  return [...all.values()];
+}
+
+const WORDS: Record<Missing['kind'], string> = {
+  shard: 'shard',
+  process: 'relay process',
+  journal: 'journal',
+};
+
+/** 'shard s1 is down: …' */
+export const missingText = ({ kind, name, detail }: Missing): string => `${WORDS[kind]} ${name} ${detail}`;

@@ -1,0 +1,35 @@
+/** What the journal of a relay that does not run still holds, for the command line. */
+import type { JournalMark, Missing } from '../database/database.ts';
+import { holdsRecords, type Share, scanSegments } from './segments.ts';
+import { isPassed, NO_MARK, readState } from './state-file.ts';
+
+/** How far a shard is by its own word; null: it cannot be asked. */
+export type AskMark = (shard: number, journal: string) => Promise<JournalMark | null>;
+
+/** Messages in the journal that are not in the queue; null: none. Changes nothing. */
+export async function journalLeft(folder: string, askMark: AskMark): Promise<Missing | null> {
+  if (!holdsRecords(folder)) return null;
+  const state = readState(folder);
+  const { segments, journal, withdrawn } = scanSegments(folder, state?.journal ?? null);
+  const shards = new Set(segments.flatMap(({ shares }) => [...shares.keys()]));
+  let messages = 0;
+  for (const shard of shards) {
+    const stored = state?.marks[String(shard)] ?? NO_MARK;
+    const mark = (journal === null ? null : await askMark(shard, journal)) ?? stored;
+    for (const { shares } of segments) messages += leftOf(shares.get(shard), mark);
+  }
+  const left = messages - withdrawn.size;
+  if (left <= 0) return null;
+  const detail = `holds about ${left} messages that are not in the queue: they go over when the relay is started`;
+  return { kind: 'journal', name: folder, detail };
+}
+
+/** Where a shard has part of it, its records are taken to be messages. */
+function leftOf(share: Share | undefined, mark: JournalMark): number {
+  if (share === undefined) return 0;
+  const { firstSeq, lastSeq, messages } = share;
+  const pending = mark.pending.filter((seq) => seq >= firstSeq && seq <= lastSeq).length;
+  if (isPassed(mark, lastSeq)) return pending;
+  if (firstSeq > mark.seq) return messages;
+  return Math.min(messages, lastSeq - mark.seq) + pending;
+}

@@ -1,0 +1,86 @@
+/** Where the command line finds the queue: the running relay, or what a stopped one left. Part of the composition root. */
+import { join } from 'node:path';
+import { RelayError } from './base/errors.ts';
+import type { Config } from './config/schema.ts';
+import { union } from './control/missing.ts';
+import type { QueueReader } from './control/protocol.ts';
+import type { QueueSource } from './control/queue-commands.ts';
+import type { Missing } from './database/database.ts';
+import type { ShardReport } from './database/shard-setup.ts';
+import type { AskMark } from './journal/left.ts';
+
+interface ShardSource {
+  report(): Promise<ShardReport[]>;
+  close(): Promise<void>;
+}
+
+export async function openQueue(config: Config): Promise<QueueSource> {
+  const { ControlClient } = await import('./control/client.ts');
+  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  if (client !== null) return { reader: client, client, close: () => client.close() };
+  try {
+    return await openStoppedQueues(config);
+  } catch (error) {
+    if (!(error instanceof RelayError)) throw error;
+    throw new RelayError(
+      error.code,
+      `no relay is running on ${config.data_dir}, and ${error.message}`,
+      error,
+    );
+  }
+}
+
+/** Reports of the running relay, or of the servers themselves. */
+export async function openShards(config: Config): Promise<ShardSource> {
+  if (config.database.driver === 'sqlite')
+    throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
+  const { ControlClient } = await import('./control/client.ts');
+  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
+  const { openStoppedServers } = await import('./relay-database.ts');
+  const queue = openStoppedServers(config);
+  return { report: () => queue.report(), close: () => queue.close() };
+}
+
+/** Those of all relay processes that left one; servers are asked themselves. */
+async function openStoppedQueues(config: Config): Promise<QueueSource> {
+  if (config.database.driver !== 'sqlite') {
+    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
+    const askMark: AskMark = async (shard, journal) =>
+      servers.journalMark(shard, journal).then(
+        ({ mark }) => mark,
+        () => null,
+      );
+    const reader: QueueReader = {
+      list: (filter) => servers.list(filter),
+      show: (queueId) => servers.show(queueId),
+      content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
+      stats: () => servers.stats(),
+      missing: async () => union([await journalsLeft(config, askMark), servers.missing()]),
+    };
+    return { reader, client: null, close: () => void servers.close() };
+  }
+  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
+  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
+  const { MergedQueue } = await import('./control/merged-queue.ts');
+  const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
+  const close = (): void => {
+    for (const queue of queues) void queue.close();
+  };
+  const reader = Object.assign(new MergedQueue(() => queues), {
+    missing: () => journalsLeft(config, async () => null),
+  });
+  return { reader, client: null, close };
+}
+
+/** Journals of all processes that still hold mail. */
+async function journalsLeft(config: Config, askMark: AskMark): Promise<Missing[]> {
+  const { journalLeft } = await import('./journal/left.ts');
+  const { leftoverProcesses, processConfig } = await import('./supervisor/process-config.ts');
+  const left: Missing[] = [];
+  for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
+    const one = await journalLeft(processConfig(config, process, 1).journal.path, askMark);
+    if (one !== null) left.push(one);
+  }
+  return left;
+}
