@@ -25,11 +25,12 @@ function world(
   // Between two readings of a clock a thread may stand still for as long as it likes.
   let pauses: number[] = [];
   let readings = 0;
-  const tick = (): void => {
+  const tick = (clock: () => number): number => {
     assert.ok(++readings < 5_000_000, 'it looks at the clock without end');
     const ms = pauses.shift() ?? 0;
     nowMs += ms;
     steadyMs += ms;
+    return clock();
   };
   const scheduler = new EmbeddedScheduler(
     {
@@ -47,8 +48,8 @@ function world(
       deliver: (jobs) => delivered.push(...jobs),
       contentBytes: chunkCount * 65_536,
       freeContentBytes: () => state.freeChunks * 65_536,
-      now: () => (tick(), nowMs),
-      steady: () => (tick(), steadyMs),
+      now: () => tick(() => nowMs),
+      steady: () => tick(() => steadyMs),
       setTimer(atMs, fire) {
         const timer = { atMs, fire };
         timers.push(timer);
