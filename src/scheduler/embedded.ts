@@ -340,8 +340,7 @@ export class EmbeddedScheduler implements Scheduler {
       place.heapMs = NEVER;
       if (place.suspendedUntilMs > steadyMs) this.#watch(place, place.suspendedUntilMs);
       else if (place.nextDueMs <= nowMs) this.#enqueue(place);
-      else if (place.nextDueMs < NEVER)
-        this.#watch(place, steadyMs + Math.ceil(place.nextDueMs - nowMs));
+      else if (place.nextDueMs < NEVER) this.#watch(place, steadyMs + Math.ceil(place.nextDueMs - nowMs));
       this.#forget(place);
     }
     this.#arm();
