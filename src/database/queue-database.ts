@@ -14,7 +14,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
+  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -54,7 +54,7 @@ export interface QueueDatabase {
   statsSlice(after: string): Awaitable<StatsSlice>;
   operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice>;

@@ -21,7 +21,7 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
+  RowsTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -280,7 +280,7 @@ export class DatabaseClient implements Database {
 
   operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {

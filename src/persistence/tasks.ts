@@ -11,7 +11,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
+  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -65,7 +65,7 @@ export type Task =
   | {
       kind: 'operate';
       action: OperateAction;
-      target: OperateTarget;
+      target: RowsTarget;
       nowMs: number;
       after: OperateSlice['next'];
     }

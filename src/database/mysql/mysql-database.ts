@@ -23,7 +23,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
+  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -346,7 +346,7 @@ export class MysqlDatabase implements QueueDatabase {
 
   async operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice> {

@@ -23,7 +23,7 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
+  RowsTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -403,7 +403,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
   /** One bounded part of `operate`. */
   async operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice> {
@@ -419,7 +419,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
