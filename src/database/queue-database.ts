@@ -14,10 +14,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from './database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';

@@ -7,13 +7,13 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  RowsTarget,
   OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
   RemovedMail,
   RowChange,
+  RowsTarget,
 } from './database.ts';
 import type { OperatedRow } from './outbox-rows.ts';
 

@@ -21,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  RowsTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';

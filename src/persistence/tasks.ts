@@ -11,10 +11,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';

@@ -23,10 +23,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  RowsTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';

@@ -23,12 +23,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  RowsTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
