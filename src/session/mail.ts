@@ -64,7 +64,7 @@ export const mail: Verb<MailCommand> = {
     session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',
-      transaction: { envelope, seen: null, startedAtMs: session.context.clock.nowMs },
+      transaction: { envelope, seen: null, startedAtMs: session.context.clock.steadyMs },
     };
     session.reply(REPLY.mailOk);
   },
