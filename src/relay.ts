@@ -33,6 +33,7 @@ import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './p
 import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { BegunFiles } from './relay-begun.ts';
@@ -281,7 +282,7 @@ export class Relay {
   }
 
   async #listen(): Promise<void> {
-    const ports = { listen, reactorConnections, now: Date.now };
+    const ports = { listen, reactorConnections, now: policyMs };
     this.#listener = new Listener(
       this.#config,
       this.#sessions.reactorIds,
