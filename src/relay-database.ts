@@ -72,7 +72,7 @@ export interface RelayDatabaseOptions {
 }
 
 export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir, log, place } = options;
+  const { config, arena, spillDir, place } = options;
   const { database } = config;
   if (database.driver !== 'sqlite') return openServers(options);
   const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say: sayTo(options) }));
