@@ -225,6 +225,7 @@ const TIME_OF_DAY = new Set([
   'src/persistence/group-commit.ts',
   'src/persistence/housekeeping.ts',
   'src/relay-begun.ts',
+  'src/relay-content.ts',
   'src/relay-control.ts',
   'src/relay-database.ts',
   'src/relay-intake.ts',
