@@ -5,6 +5,7 @@ import { union } from './control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from './control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
+import type { Unsettled } from './persistence/unsettled.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
@@ -19,6 +20,7 @@ export function relayControl(
   /** Takes out of delivery what is meant and not on the wire. */
   takeBack: (target: OperateTarget) => Promise<void>,
   gauges: Gauges,
+  unsettled: Pick<Unsettled, 'missing'>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -30,7 +32,7 @@ export function relayControl(
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
-    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? []]),
+    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, target) {
       if (action === 'hold' || action === 'delete') await takeBack(target);
       return operate({ database, scheduler, deliveries, events }, action, target);
