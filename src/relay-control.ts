@@ -11,6 +11,9 @@ import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 
+/** How often rows are taken back that came to delivery while others were. */
+const ROUNDS = 4;
+
 export function relayControl(
   queue: RelayDatabase,
   scheduler: Scheduler,
@@ -18,7 +21,7 @@ export function relayControl(
   events: EventLog,
   journal: RelayJournal | null,
   /** Takes out of delivery what is meant and not on the wire. */
-  takeBack: (target: OperateTarget) => Promise<void>,
+  takeBack: (target: OperateTarget) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
 ): ControlTarget {
@@ -34,8 +37,19 @@ export function relayControl(
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, target) {
-      if (action === 'hold' || action === 'delete') await takeBack(target);
-      return operate({ database, scheduler, deliveries, events }, action, target);
+      const parts = { database, scheduler, deliveries, events };
+      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
+      await takeBack(target);
+      const sum = await operate(parts, action, target);
+      // What a claim under way brought to delivery meanwhile.
+      for (let round = 0; round < ROUNDS && sum.sending > 0; round++) {
+        if ((await takeBack(target)) === 0) break;
+        const { rows, sending, queueIds } = await operate(parts, action, target);
+        sum.rows += rows;
+        sum.sending = sending;
+        sum.queueIds.push(...queueIds);
+      }
+      return sum;
     },
   };
 }

@@ -45,11 +45,12 @@ export async function takeBack(
   suspects: Suspects,
   deliveries: DeliveryThreads,
   target: OperateTarget,
-): Promise<void> {
+): Promise<number> {
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
   try {
     await release(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
   } finally {
     for (const job of jobs) ports.scheduler.returned(job);
   }
+  return jobs.length;
 }

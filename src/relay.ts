@@ -34,6 +34,7 @@ import { Housekeeping } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
 import { Unsettled } from './persistence/unsettled.ts';
+import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { BegunFiles } from './relay-begun.ts';
@@ -299,7 +300,7 @@ export class Relay {
   }
 
   async #listen(): Promise<void> {
-    const ports = { listen, reactorConnections, now: Date.now };
+    const ports = { listen, reactorConnections, now: policyMs };
     this.#listener = new Listener(
       this.#config,
       this.#sessions.reactorIds,
