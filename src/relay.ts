@@ -38,6 +38,7 @@ import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { BegunFiles } from './relay-begun.ts';
+import { ReturnedContent } from './relay-content.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
@@ -100,6 +101,7 @@ export class Relay {
   readonly #journal: RelayJournal | null;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
+  readonly #returnedContent: ReturnedContent;
   readonly #scheduler: Scheduler;
   readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
@@ -146,6 +148,7 @@ export class Relay {
       place: this.#place,
       begun: this.#begun,
       kept: this.#unsettled,
+      contentReturned: () => void this.#returnedContent.wake(),
       returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
     });
     this.#database = this.#queue.database;
@@ -172,6 +175,7 @@ export class Relay {
     });
     this.#leases = leases;
     this.#scheduler = scheduler;
+    this.#returnedContent = new ReturnedContent({ database: this.#database, scheduler, log });
     this.#duePoll = duePoll;
     this.#routes = {
       smarthost: config.delivery.smarthost !== undefined,

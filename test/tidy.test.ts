@@ -227,6 +227,7 @@ const TIME_OF_DAY = new Set([
   'src/persistence/housekeeping.ts',
   'src/persistence/unsettled-replay.ts',
   'src/relay-begun.ts',
+  'src/relay-content.ts',
   'src/relay-control.ts',
   'src/relay-database.ts',
   'src/relay-intake.ts',

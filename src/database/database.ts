@@ -242,6 +242,8 @@ export interface QueueStats {
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
 export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
+/** 'unread': rows put off or set aside because their content could not be read, when the storage is back. */
+export type RowsTarget = OperateTarget | 'unread';
 /** Recipients that waited and were removed; one event each (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -317,7 +319,7 @@ export interface Database {
   /** Operator's hand on rows that are not SENDING; returns the rows changed, and what waits since at their destinations. */
   operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     /** Told of each part once it is durable: it counts also when a later one fails. */
     done?: (part: OperatePart) => void,

@@ -21,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -422,12 +422,12 @@ export class ShardedDatabase implements Database {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): OperateTarget =>
+    const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
     const parts = await this.#onAll(
       (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
