@@ -40,7 +40,9 @@ bool Arena::create(uint8_t* base, size_t bytes, const char* spill_dir) {
   header->chunks_at = chunks_offset(count);
   if (pthread_mutex_init(&header->lock, nullptr) != 0) return false;
   __atomic_store_n(&header->magic, kArenaMagic, __ATOMIC_RELEASE);
-  return attach(base, bytes, spill_dir);
+  if (!attach(base, bytes, spill_dir)) return false;
+  close_off();
+  return true;
 }
 
 bool Arena::attach(uint8_t* base, size_t bytes, const char* spill_dir) {

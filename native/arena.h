@@ -126,6 +126,7 @@ class Arena {
 
  private:
   ChunkMap* map(uint32_t chunk) const { return reinterpret_cast<ChunkMap*>(base_ + maps_at_) + chunk; }
+  void close_off();
   bool find(uint32_t units, uint32_t* chunk, uint32_t* first);
   void list(uint32_t chunk);
   void unlist(uint32_t chunk);

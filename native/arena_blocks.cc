@@ -4,6 +4,18 @@
 
 #include "arena.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#include <sanitizer/asan_interface.h>
+#endif
+#endif
+#ifndef ASAN_POISON_MEMORY_REGION
+#define ASAN_POISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
 namespace protorelay {
 namespace {
 
@@ -56,6 +68,9 @@ uint32_t floor_log(uint32_t units) { return 31u - static_cast<uint32_t>(__builti
 }
 
 }  // namespace
+
+/** With a sanitizer, memory that belongs to nobody is not read or written, by C++ or by a system call. */
+void Arena::close_off() { ASAN_POISON_MEMORY_REGION(bytes(0), size_t{unit_count_} * kUnitBytes); }
 
 void Arena::list(uint32_t chunk) {
   ChunkMap* m = map(chunk);
@@ -126,6 +141,7 @@ uint32_t Arena::take(uint32_t units) {
     __atomic_store_n(&h->free_units, h->free_units - units, __ATOMIC_RELAXED);
   }
   uint32_t block = chunk * kChunkUnits + first;
+  ASAN_UNPOISON_MEMORY_REGION(bytes(block), size_t{units} * kUnitBytes);
   BlockRecord* r = record(block);
   __atomic_store_n(&r->next, 0, __ATOMIC_RELAXED);
   r->refs = 0;
@@ -160,6 +176,7 @@ void Arena::trim(uint32_t block, uint32_t units) {
   r->units = units;
   uint32_t chunk = block / kChunkUnits;
   Locked locked(h);
+  ASAN_POISON_MEMORY_REGION(bytes(block + units), size_t{more} * kUnitBytes);
   change(chunk, map(chunk)->taken & ~bits(block % kChunkUnits + units, more));
   __atomic_store_n(&h->free_units, h->free_units + more, __ATOMIC_RELAXED);
 }
@@ -175,6 +192,7 @@ void Arena::give(uint32_t block) {
   uint64_t taken = map(chunk)->taken;
   uint64_t mine = bits(block % kChunkUnits, units);
   if ((taken & mine) != mine) broken("given back twice", block);
+  ASAN_POISON_MEMORY_REGION(bytes(block), size_t{units} * kUnitBytes);
   change(chunk, taken & ~mine);
   __atomic_store_n(&h->free_units, h->free_units + units, __ATOMIC_RELAXED);
 }

@@ -139,6 +139,8 @@ class Reactor {
   void read_lingering(Connection* c);
   // reactor_proxy.cc
   void read_proxy(Connection* c);
+  void parse_proxy(Connection* c);
+  void proxy_event(Connection* c, int extent, const uint8_t* from, size_t count);
   // reactor_input.cc
   void read_rest(Connection* c);
   void received_nothing(Connection* c, ssize_t result);
@@ -228,10 +230,10 @@ class Reactor {
   std::vector<uint32_t> content_events_;
   uint32_t text_used_ = 0;
   bool spare_used_ = false;
-  /** Lines read by every connection in turn; never kept. */
-  uint8_t scratch_[kScratchBytes];
+  /** Lines read by every connection in turn; never kept. Memory of its own, so that sanitizers see where it ends. */
+  const std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kScratchBytes]};
   /** Content read from a file for the plan under way, or content on its way into the arena. */
-  uint8_t spare_[kScratchBytes];
+  const std::unique_ptr<uint8_t[]> spare_{new uint8_t[kScratchBytes]};
 };
 
 }  // namespace protorelay

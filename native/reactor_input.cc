@@ -88,17 +88,17 @@ void Reactor::read_rest(Connection* c) {
 
 void Reactor::read_lines(Connection* c) {
   size_t have = c->left_length;
-  if (have > 0) memcpy(scratch_, c->left, have);
-  ssize_t n = transport_receive(c, scratch_ + have, kScratchBytes - have);
+  if (have > 0) memcpy(scratch_.get(), c->left, have);
+  ssize_t n = transport_receive(c, scratch_.get() + have, kScratchBytes - have);
   if (n <= 0) {
     received_nothing(c, n);
     return;
   }
-  const uint8_t* from = scratch_;
+  const uint8_t* from = scratch_.get();
   if (static_cast<size_t>(n) == kScratchBytes - have) want_input(c);
   size_t count = have + static_cast<size_t>(n);
   if (c->skipping) {
-    size_t used = take_skipped(c, scratch_ + have, static_cast<size_t>(n));
+    size_t used = take_skipped(c, scratch_.get() + have, static_cast<size_t>(n));
     if (c->skipping) return;
     from += have + used;
     count -= have + used;
@@ -150,7 +150,7 @@ size_t Reactor::take_skipped(Connection* c, const uint8_t* from, size_t count) {
 }
 
 void Reactor::read_lingering(Connection* c) {
-  ssize_t n = transport_discard(c, scratch_, kScratchBytes);
+  ssize_t n = transport_discard(c, scratch_.get(), kScratchBytes);
   if (n == 0 || (n < 0 && n != -EAGAIN)) retire(c, kLocal, 0);
 }
 
@@ -160,11 +160,11 @@ void Reactor::read_content(Connection* c) {
   size_t budget = kTurnBytes;
   while (!c->held) {
     // Long content is read straight into shared memory; what comes first goes there once it is known how much it is.
-    uint8_t* to = scratch_;
+    uint8_t* to = scratch_.get();
     size_t room = kScratchBytes;
     bool direct = !c->scan.normalizes() && c->gather.streams() && c->gather.space(kLeastSpace, &to, &room);
     if (!direct) {
-      to = scratch_;
+      to = scratch_.get();
       room = kScratchBytes;
     }
     // Unstuffed where it lies: only normalized content can become longer than it was.
@@ -205,7 +205,7 @@ size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
     size_t piece = count - at;
     if (c->mode == Mode::kChunk && piece > c->chunk_left) piece = static_cast<size_t>(c->chunk_left);
     size_t most = c->scan.normalizes() ? (kScratchBytes - 2) / 2 : kScratchBytes - c->scan.held();
-    at += scan_into(c, from + at, piece < most ? piece : most, spare_, false);
+    at += scan_into(c, from + at, piece < most ? piece : most, spare_.get(), false);
   }
   return at;
 }
@@ -278,7 +278,9 @@ void Reactor::parse_left(Connection* c) {
     return;
   }
   if (c->left_length == 0) return;
-  if (c->mode == Mode::kLines) {
+  if (c->mode == Mode::kProxyHeader) {
+    parse_proxy(c);
+  } else if (c->mode == Mode::kLines) {
     if (!c->skipping) take_lines(c, c->left, c->left_length);
   } else if (c->mode == Mode::kContent || c->mode == Mode::kChunk) {
     size_t count = c->left_length;

@@ -161,10 +161,10 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
     spare_used_ = true;
     ssize_t n;
     do {
-      n = ::pread(first->fd, spare_, kScratchBytes, static_cast<off_t>(first->offset + position));
+      n = ::pread(first->fd, spare_.get(), kScratchBytes, static_cast<off_t>(first->offset + position));
     } while (n < 0 && errno == EINTR);
     if (n <= 0) *error = n < 0 ? errno : EIO;
-    *from = spare_;
+    *from = spare_.get();
     return n > 0 ? static_cast<size_t>(n) : 0;
   }
   uint32_t block = item->block;
@@ -185,7 +185,7 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
 
 /** Output is flushed. Unread input would turn close() into a reset that can destroy our last reply on its way. */
 void Reactor::finish_closing(Connection* c) {
-  ssize_t n = transport_discard(c, scratch_, kScratchBytes);
+  ssize_t n = transport_discard(c, scratch_.get(), kScratchBytes);
   bool unread = n > 0 || c->left_length > 0;
   if (!unread || setup_.linger_ms == 0 || (n <= 0 && n != -EAGAIN)) {
     // Nothing is owed to the peer but the end of TLS, which retire says.

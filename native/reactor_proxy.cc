@@ -23,31 +23,53 @@ ssize_t receive(int fd, uint8_t* to, size_t room, int flags) {
 
 void Reactor::read_proxy(Connection* c) {
   size_t have = c->left_length;
-  if (have > 0) memcpy(scratch_, c->left, have);
-  ssize_t n = receive(c->fd, scratch_ + have, kMaxProxyHeader - have, MSG_PEEK);
+  // Bytes that were read before anybody asked for a header may be more than one can have, and inside TLS there is none.
+  if (c->tls != nullptr || have >= kMaxProxyHeader) {
+    proxy_event(c, -1, c->left, have);
+    return;
+  }
+  if (have > 0) memcpy(scratch_.get(), c->left, have);
+  ssize_t n = receive(c->fd, scratch_.get() + have, kMaxProxyHeader - have, MSG_PEEK);
   if (n <= 0) {
     received_nothing(c, n);
     return;
   }
   size_t count = have + static_cast<size_t>(n);
-  int extent = proxy_extent(scratch_, count);
+  int extent = proxy_extent(scratch_.get(), count);
   // An unfinished header was all that came: it is taken, so that polling waits for more.
   size_t end = extent > 0 ? static_cast<size_t>(extent) : count;
-  if (extent >= 0) {
-    n = receive(c->fd, scratch_ + have, end - have, 0);
+  if (extent >= 0 && end > have) {
+    n = receive(c->fd, scratch_.get() + have, end - have, 0);
     if (n != static_cast<ssize_t>(end - have)) {
       received_nothing(c, n < 0 ? n : -EIO);
       return;
     }
   }
   if (extent == 0) {
-    c->keep(scratch_, end);
+    c->keep(scratch_.get(), end);
     return;
   }
-  c->drop_left();
+  proxy_event(c, extent, scratch_.get(), have > end ? have : end);
+}
+
+/** Bytes that were read before the header was asked for: one that is whole is told, the rest waits for who reads next. */
+void Reactor::parse_proxy(Connection* c) {
+  int extent = c->tls != nullptr ? -1 : proxy_extent(c->left, c->left_length);
+  if (extent != 0) proxy_event(c, extent, c->left, c->left_length);
+}
+
+/** Of `count` bytes that were taken the header has `extent`; below 0 it is none, and they are forgotten. */
+void Reactor::proxy_event(Connection* c, int extent, const uint8_t* from, size_t count) {
+  size_t length = extent < 0 ? 0 : static_cast<size_t>(extent);
   c->mode = Mode::kLines;
   c->held = true;
-  text_event(kProxy, extent < 0 ? 1 : 0, c->id, scratch_, extent < 0 ? 0 : end);
+  c->skipping = false;
+  text_event(kProxy, extent < 0 ? 1 : 0, c->id, from, length);
+  if (extent < 0) {
+    c->drop_left();
+  } else {
+    c->keep(from + length, count - length);
+  }
 }
 
 }  // namespace protorelay

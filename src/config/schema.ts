@@ -88,6 +88,7 @@ const smtp = z.strictObject({
   min_data_rate_grace_ms: ms(0, day).default(30_000).describe('How long content may be slower than that.').meta(live),
   bare_newlines: z.enum(['refuse', 'normalize']).default('refuse').describe('Bare CR or LF in content: refuse with 550 5.6.11, or turn each into CRLF. Neither ever ends the content.').meta(live),
   nul_bytes: z.enum(['refuse', 'accept']).default('refuse').describe('NUL in content: refuse with 550 5.6.0, or relay it as it is.').meta(live),
+  strict_addresses: z.boolean().default(false).describe('Addresses and the name in HELO or EHLO to the letter of RFC 5321 (501 for others). Off: those that exist beside it are taken and relayed as written: `a..b@`, `user.@`, `.user@`, local parts of more than 64 octets, underscores in domains, a dot at the end of a domain (not sent on), `[::1]` without `IPv6:`; in HELO any name that can stand in a header.').meta(live),
   untrusted_routing: z.enum(['refuse', 'accept']).default('refuse').describe('Recipients in relay_domains whose local part names a route (`user%other@`, `other!user@`, `"user@other"@`), from clients that may not relay: refuse with 550 5.7.1, as the host behind could send them on; and one that begins with `-`, with 501 5.1.3. accept: take both.').meta(live),
   vrfy: z.boolean().default(false).describe('Answer VRFY by address check; off: 252 2.5.0 always.').meta(live),
   overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.').meta(live),

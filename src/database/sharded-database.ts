@@ -3,6 +3,7 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
@@ -20,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -63,7 +64,7 @@ export class ShardedDatabase implements Database {
   constructor(setups: ShardSetup[], options: ShardedOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
-    this.#steady = options.steady ?? options.now ?? (() => performance.now());
+    this.#steady = options.steady ?? options.now ?? steadyMs;
     this.#shards = setups.map((setup) => {
       const claim = setup.claim ?? null;
       const shard = { ...setup, recovered: false, takeOverAtMs: 0 } as Shard;
@@ -76,7 +77,7 @@ export class ShardedDatabase implements Database {
         maxOffsetMs: Infinity,
         ...options.clocks,
         log: options.log,
-        now: this.#now,
+        now: this.#steady,
         changed: () => this.#tellUsable(),
       });
       shard.health = new ShardHealth({
@@ -85,7 +86,8 @@ export class ShardedDatabase implements Database {
         retryDelayMs: options.retryDelayMs,
         maxRetryDelayMs: options.maxRetryDelayMs,
         log: options.log,
-        now: this.#now,
+        now: this.#steady,
+        wall: this.#now,
         probe: () => this.#probe(shard),
         changed: () => {
           this.#tellUsable();
@@ -150,7 +152,8 @@ export class ShardedDatabase implements Database {
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
     // Rows of an earlier life are given back: it must be over.
     await shard.node.take();
-    const { begun } = this.#options;
+    const { begun, kept } = this.#options;
+    await kept?.replay(shard.id, (batch) => shard.client.commit(batch));
     const rows = begun?.of(shard.id) ?? [];
     if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
@@ -362,8 +365,9 @@ export class ShardedDatabase implements Database {
   /** Also tells the others that we are still here, and sweeps orphaned objects now and then. */
   async purge(nowMs: number, limit: number): Promise<number> {
     const purged = await this.#onAll((client) => client.purge(nowMs, limit));
-    if (nowMs >= this.#sweepAtMs) {
-      this.#sweepAtMs = nowMs + SWEEP_INTERVAL_MS;
+    const steady = this.#steady();
+    if (steady >= this.#sweepAtMs) {
+      this.#sweepAtMs = steady + SWEEP_INTERVAL_MS;
       // A shard that does not answer may hold the mails of what looks like an orphan.
       if (this.#usable().length === this.#shards.length) await this.#options.sweep();
     }
@@ -418,12 +422,12 @@ export class ShardedDatabase implements Database {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): OperateTarget =>
+    const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
     const parts = await this.#onAll(
       (client, shard) => client.operate(action, idsOf(shard), nowMs, done),

@@ -21,12 +21,12 @@ export function chunkRead(
     session.offerRefused = true;
     session.reply(refusal);
     session.proceed(READY);
-  } else if (isTooSlow(settings, octets, clock.nowMs - sinceMs)) {
+  } else if (isTooSlow(settings, octets, clock.steadyMs - sinceMs)) {
     session.reply(REPLY.tooSlow.with(settings.hostname));
   } else {
     if (chunkOctets > 0) session.movedOn();
     session.reply(REPLY.chunkOk.with(chunkOctets));
-    const untilMs = clock.nowMs + settings.dataTimeoutMs;
+    const untilMs = clock.steadyMs + settings.dataTimeoutMs;
     session.proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
   }
 }
@@ -41,5 +41,5 @@ function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number)
 export function commandTimeMs({ state, context }: Session): number {
   const { settings, clock } = context;
   const ms = settings.commandTimeoutMs;
-  return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.nowMs)) : ms;
+  return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.steadyMs)) : ms;
 }

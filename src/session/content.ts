@@ -69,7 +69,7 @@ export const bdat: Verb<Chunk> = {
     const rules = transaction.envelope.body === 'BINARYMIME' ? settings.binaryRules : settings.textRules;
     book(session);
     port.expectChunk(connection, octets, last, rules);
-    const sinceMs = state.phase === 'chunks' ? state.sinceMs : context.clock.nowMs;
+    const sinceMs = state.phase === 'chunks' ? state.sinceMs : context.clock.steadyMs;
     session.readContent({
       phase: 'chunk',
       transaction,

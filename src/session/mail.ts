@@ -27,7 +27,7 @@ export const mail: Verb<MailCommand> = {
     }
     const missing = authMissing(session);
     if (missing !== null) return missing;
-    const command = parseMail(line);
+    const command = parseMail(line, session.context.settings.strictAddresses);
     if (!('path' in command)) return command;
     if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
     if (command.parameters.auth !== undefined && session.listener.auth === 'off')
@@ -66,7 +66,7 @@ export const mail: Verb<MailCommand> = {
     session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',
-      transaction: { envelope, seen: null, startedAtMs: session.context.clock.nowMs },
+      transaction: { envelope, seen: null, startedAtMs: session.context.clock.steadyMs },
     };
     session.reply(REPLY.mailOk);
   },

@@ -22,7 +22,7 @@ export const rcpt: Verb<RcptCommand> = {
       case 'new':
         return REPLY.helloFirst;
       case 'envelope':
-        return parseRcpt(line, state.transaction.envelope.smtpUtf8);
+        return parseRcpt(line, state.transaction.envelope.smtpUtf8, session.context.settings.strictAddresses);
       case 'chunks':
         return REPLY.chunksOpen;
       default:

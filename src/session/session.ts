@@ -453,14 +453,14 @@ export class Session {
   }
 
   #setDeadline(ms: number): void {
-    this.#deadlineSetMs = this.context.clock.nowMs;
+    this.#deadlineSetMs = this.context.clock.steadyMs;
     this.context.port.deadline(this.connection, ms + (ms >> 5));
   }
 
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.commandDeadline();
+    if (this.context.clock.steadyMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
 }
 
