@@ -15,6 +15,7 @@ import type { ServerConfig } from './config/schema.ts';
 import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import { loadWithFiles } from './load-with-files.ts';
 import { destinationKey } from './mail/destination.ts';
 import { openQueue, openShards } from './open-queue.ts';
 import { versionPage } from './version.ts';
@@ -314,7 +315,7 @@ class CommandLine {
       .command('check [config]')
       .description('validate without starting: 0 good, 78 bad')
       .action((path: string | undefined) => {
-        const { warnings, files } = loadConfig(this.#configPath(path));
+        const { warnings, files } = loadWithFiles(this.#configPath(path));
         for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
         process.stdout.write(`${files.join(', ')}: good\n`);
       });
