@@ -30,7 +30,7 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
-import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
+import { lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -357,9 +357,12 @@ export class ClientSession {
     this.#failing = state;
     this.#close(true);
     switch (state.phase) {
+      case 'hello':
+        lostSecured(this, fault);
+        this.owner.notEstablished(this, fault);
+        return;
       case 'connecting':
       case 'greeting':
-      case 'hello':
       case 'starttls':
       case 'securing':
       case 'auth':
