@@ -8,7 +8,7 @@ import { scramKeys } from '../protocol/sasl/scram.ts';
 import { verifyHash } from './hashes.ts';
 import type { AuthTask, AuthTaskResults } from './tasks.ts';
 import type { Account } from './user-file.ts';
-import { USERS_SESSION, UserServer } from './user-server.ts';
+import { agreeOnSecret, USERS_SESSION, UserServer } from './user-server.ts';
 import { UserTable } from './user-table.ts';
 
 /** Sessions, persistence and delivery go first: guessing passwords must not slow down mail. */
@@ -40,13 +40,14 @@ function usersOf({ place, query }: RowTask): Users {
   return found;
 }
 
+async function connect(server: ServerConfig): Promise<Connection> {
+  const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
+  connection.on('error', () => {}); // the next question learns it
+  return connection;
+}
+
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const connect = async (): Promise<Connection> => {
-    const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
-    connection.on('error', () => {}); // the next question learns it
-    return connection;
-  };
-  const users = new UserServer(connect, query);
+  const users = new UserServer(() => connect(server), query);
   return { find: (username) => users.find(username), sample: undefined };
 }
 
@@ -79,6 +80,16 @@ async function row(task: RowTask): Promise<Account | null> {
   return matches ? account : null;
 }
 
+/** Once in the life of a process: a connection of its own. */
+async function sharedSecret({ server, ours }: Extract<AuthTask, { kind: 'shared-secret' }>): Promise<string> {
+  const connection = await connect(server);
+  try {
+    return await agreeOnSecret(connection, ours);
+  } finally {
+    connection.destroy();
+  }
+}
+
 export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthTask['kind']]> {
   switch (task.kind) {
     case 'verify':
@@ -87,6 +98,8 @@ export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthT
       return scramKeys(task.password, task.salt, task.iterations);
     case 'row':
       return row(task);
+    case 'shared-secret':
+      return sharedSecret(task);
     case 'pam':
       return pamAuthenticate(task);
   }
