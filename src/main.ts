@@ -9,6 +9,7 @@ import type { UserServerAccess } from './auth/user-server-store.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { printableLines } from './base/printable.ts';
 import { loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
@@ -42,6 +43,7 @@ class CommandLine {
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
       .addHelpText('after', EPILOGUE)
+      .configureOutput({ writeErr: (text) => void process.stderr.write(printableLines(text)) })
       .exitOverride()
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
@@ -303,8 +305,8 @@ class CommandLine {
       .description('validate without starting: 0 good, 78 bad')
       .action((path: string | undefined) => {
         const { warnings, files } = loadConfig(this.#configPath(path));
-        for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
-        process.stdout.write(`${files.join(', ')}: good\n`);
+        for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
+        process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
       });
     config
       .command('reference')
@@ -338,7 +340,8 @@ class CommandLine {
       .action(async (given: string[], { out, days, key, force }) => {
         const { writeSelfSigned } = await import('./tls/self-signed.ts');
         const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
-        process.stdout.write(writeSelfSigned({ names, days, keyType: key, folder: out, force }));
+        const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
+        process.stdout.write(printableLines(said));
       });
   }
 
@@ -428,10 +431,12 @@ async function main(): Promise<ExitCode> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     if (error instanceof RelayError) {
-      process.stderr.write(`protorelay: ${error.message}\n`);
+      process.stderr.write(printableLines(`protorelay: ${error.message}\n`));
       return EXIT_OF_ERROR[error.code];
     }
-    process.stderr.write(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`);
+    process.stderr.write(
+      printableLines(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`),
+    );
     return EXIT.software;
   }
 }

@@ -8,7 +8,7 @@ import pino from 'pino';
 import type { Log } from './log.ts';
 import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from './printable.ts';
 
 export interface LogOptions {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -40,7 +40,7 @@ export class PinoLog implements Log {
     });
     const { format } = options;
     const stream = {
-      write: (line: string) => this.#sink.write(format === 'json' ? line : toText(line)),
+      write: (line: string) => this.#sink.write(format === 'json' ? printableJson(line) : toText(line)),
     };
     this.#pino = pino(
       {
