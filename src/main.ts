@@ -1,5 +1,5 @@
 /** Arguments, signals, exit codes. What a relay is made of is in relay.ts; what `queue` prints, in control/. */
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
@@ -9,9 +9,11 @@ import type { UserServerAccess } from './auth/user-server-store.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { parseNetwork } from './base/ip.ts';
 import { printableLines } from './base/printable.ts';
 import { loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
+import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
 import { destinationKey } from './mail/destination.ts';
@@ -63,8 +65,20 @@ class CommandLine {
   }
 
   async #run(config: string | undefined): Promise<void> {
+    if (config !== undefined) this.#notACommand(config);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.#configPath(config));
+  }
+
+  /** A word that is no file was meant as a command. */
+  #notACommand(word: string): void {
+    if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
+    const near = nearest(
+      word,
+      this.#program.commands.map((command) => command.name()),
+    );
+    const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
+    this.#usage(`there is no command ${word}, nor a config file of that name (${hint})`);
   }
 
   #addQueue(): void {
@@ -81,13 +95,9 @@ class CommandLine {
           'only rows in this state: pending, sending, sent, retry, dead, held',
         ).argParser(stateOf),
       )
-      .option(
-        '--destination <name>',
-        'only rows of this destination (a domain, or smarthost)',
-        destinationKey,
-      )
-      .option('--sender <address>', 'only messages of this sender')
-      .option('--recipient <address>', 'only messages to this recipient')
+      .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)', destinationOf)
+      .option('--sender <address>', 'only messages of this sender; <> for the null one', addressOf)
+      .option('--recipient <address>', 'only messages to this recipient', addressOf)
       .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
       .option('--json', 'print JSON', false)
       .action((options) => this.#onQueue((c, source, output) => c.listQueue(source, options, output)));
@@ -121,7 +131,7 @@ class CommandLine {
       queue
         .command(`${action} [ids...]`)
         .description(`${meaning[action]}: of these messages, of a destination, or all`)
-        .option('--destination <name>', 'all rows of this destination', destinationKey)
+        .option('--destination <name>', 'all rows of this destination', destinationOf)
         .option('--all', 'all rows', false)
         .option('--json', 'print JSON', false)
         .action((ids: string[], { destination, all, json }) => {
@@ -141,7 +151,8 @@ class CommandLine {
       .option('--json', 'print JSON', false)
       .action(({ json }) => this.#onBans((c, bans) => c.listBans(bans, json, process.stdout)));
     ban
-      .command('add <networks...>')
+      .command('add')
+      .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
       .description('ban addresses or networks')
       .option(
         '--for <time>',
@@ -153,7 +164,8 @@ class CommandLine {
         this.#onBans((c, bans) => c.addBans(bans, networks, durationMs, process.stdout)),
       );
     ban
-      .command('delete <networks...>')
+      .command('delete')
+      .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
       .description('serve them again: addresses or networks as `ban list` shows them')
       .action((networks: string[]) =>
         this.#onBans((c, bans) => c.deleteBans(bans, networks, process.stdout, process.stderr)),
@@ -415,6 +427,22 @@ function duration(text: string): number {
   const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
+}
+
+/** As an operator writes a destination, as a key. An empty one is a variable of a script that was not set. */
+function destinationOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must not be empty.');
+  return destinationKey(text);
+}
+
+/** Also as `queue list` shows it, in angle brackets. */
+const addressOf = (text: string): string => /^<(.*)>$/.exec(text)?.[1] ?? text;
+
+/** All of them, before anything is done about the first. */
+function networksOf(text: string, before: string[] = []): string[] {
+  if (parseNetwork(text) === null)
+    throw new InvalidArgumentError('It is no address or network; write 192.0.2.1 or 2001:db8::/64.');
+  return [...before, text];
 }
 
 function stateOf(text: string): string {

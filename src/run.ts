@@ -113,9 +113,8 @@ function openLog(config: Config): PinoLog {
 /** What an earlier version left for others to read is closed to them, and said. */
 function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
-  const files = queue === null ? [] : ['', '-wal', '-shm'].map((end) => `${queue}${end}`);
   try {
-    const paths = narrowDataDir(data_dir, files);
+    const paths = narrowDataDir(data_dir, queue);
     if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
   } catch (error) {
     log.warn('data-dir.open-to-others', { error });
@@ -125,7 +124,7 @@ function narrow({ data_dir, database }: Config, log: PinoLog): void {
 async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
   const lock = lockDataDir(config.data_dir);
-  narrow(config, log);
+  if (lock.usedBefore) narrow(config, log);
   const { sendDatagram } = await import('./native.ts');
   const serviceManager = new ServiceManager({
     environment: process.env,

@@ -43,6 +43,14 @@ export interface ListOptions {
 }
 
 const PAGE_ROWS = 2000;
+/** Besides rows that are not there: those that an action has nothing to do for. */
+const LEFT_ALONE: Readonly<Record<OperateAction, string>> = {
+  retry: 'held, or being sent just now',
+  hold: 'held already, or being sent just now',
+  release: 'or not held',
+  delete: 'or being sent just now',
+};
+
 /** Messages an action did nothing for: named one by one up to so many. */
 const MAX_NAMED = 20;
 
@@ -244,7 +252,8 @@ export async function operateQueue(
   for (const queueId of unchanged.slice(0, MAX_NAMED))
     err.write(
       printableLines(
-        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, or being sent just now)\n`,
+        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})
+`,
       ),
     );
   if (unchanged.length > MAX_NAMED)

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -64,6 +66,13 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     [['queue', 'retry', 'id', '--all'], /needs message ids, or --destination, or --all/],
     [['queue', 'show'], /missing required argument/],
     [['queue', 'nonsense'], /unknown command 'nonsense'/],
+    [['quue'], /there is no command quue.*did you mean queue\?/],
+    [['help'], /there is no command help.*protorelay --help/],
+    [['queue', 'list', '--destination', ''], /must not be empty/],
+    [['queue', 'delete', '--destination', ''], /must not be empty/],
+    [['ban', 'add', '192.0.2.1', 'foo'], /'foo' is invalid.*write 192\.0\.2\.1/],
+    [['ban', 'add', '10.0.0.0/33'], /no address or network/],
+    [['ban', 'delete', 'foo'], /no address or network/],
   ];
   const ran = await Promise.all(cases.map(([args]) => protorelay(...args)));
   for (const [i, { code, stderr }] of ran.entries()) {
@@ -116,6 +125,48 @@ test('a data folder in use ends with 75 and names the pid', async (t) => {
   const { code, stderr } = await protorelay(path);
   assert.equal(code, 75);
   assert.ok(stderr.includes(`pid ${process.pid}`), stderr);
+});
+
+test('what stops a start is said in one line that names it, without a stack', async (t) => {
+  const dir = folder(t);
+  const taken = createServer().listen(0, '127.0.0.1');
+  t.after(() => taken.close());
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  writeFileSync(join(dir, 'file'), 'of somebody');
+  const tcp = { host: '127.0.0.1', port: 0 };
+  const tls = { listeners: [{ ...tcp, tls: 'required' }] };
+  const cases: [object, number, RegExp][] = [
+    [{ listeners: [{ host: '127.0.0.1', port }] }, 69, /listeners\[0\]\): another program listens there/],
+    [
+      { listeners: [{ path: join(dir, 'file') }] },
+      69,
+      /file \(listeners\[0\]\): something else has that name/,
+    ],
+    [{ listeners: [{ path: dir }] }, 69, /something else has that name/],
+    [{ listeners: [{ host: 'no.such.invalid', port: 0 }] }, 69, /no\.such\.invalid has no address/],
+    [{ data_dir: join(dir, 'file') }, 73, /file cannot be used: it is not a folder/],
+    [{ database: { path: dir } }, 69, /cannot be opened/],
+    [{ database: { path: join(dir, 'file') } }, 65, /is damaged or not a sqlite file/],
+    [{ ...tls, tls: { cert_file: '/no/such.crt' } }, 78, /tls\.cert_file: .*\/no\/such\.crt/],
+    [{ ...tls, tls: { cert_file: join(dir, 'file') } }, 78, /holds no certificate/],
+    [
+      { node_id: 'a', database: { driver: 'mysql', port: 1 }, storage: { provider: 'local' } },
+      69,
+      /127\.0\.0\.1:1\/relay: connect ECONNREFUSED/,
+    ],
+  ];
+  for (const [i, [settings, wanted, words]] of cases.entries()) {
+    const path = configFile(
+      t,
+      JSON.stringify({ data_dir: `data-${i}`, listeners: [tcp], delivery: { enabled: false }, ...settings }),
+    );
+    const { code, stdout, stderr } = await protorelay(path);
+    assert.equal(code, wanted, stderr);
+    assert.match(stderr, words);
+    assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);
+    assert.doesNotMatch(stdout, /\bat .*\.ts:\d/);
+  }
 });
 
 test('a data folder that cannot be made ends with 73 and is named', async (t) => {
