@@ -27,6 +27,7 @@ const COMMON = ['base', 'mail', 'protocol', 'config', 'dns', 'native'];
 const ROOTS = new Set([
   'src/main.ts',
   'src/run.ts',
+  'src/load-with-files.ts',
   'src/open-queue.ts',
   'src/relay.ts',
   'src/relay-control.ts',

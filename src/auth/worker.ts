@@ -2,6 +2,7 @@
 import { setPriority } from 'node:os';
 import { type Connection, createConnection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
+import { Endpoints } from '../database/mysql/endpoints.ts';
 import { connectionOptions } from '../database/mysql/pool.ts';
 import { pamAuthenticate } from '../native.ts';
 import { scramKeys } from '../protocol/sasl/scram.ts';
@@ -47,7 +48,8 @@ async function connect(server: ServerConfig): Promise<Connection> {
 }
 
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const users = new UserServer(() => connect(server), query);
+  const endpoints = new Endpoints(server, { connect, onlyReads: true });
+  const users = new UserServer(() => endpoints.open(), query);
   return { find: (username) => users.find(username), sample: undefined };
 }
 
@@ -82,7 +84,8 @@ async function row(task: RowTask): Promise<Account | null> {
 
 /** Once in the life of a process: a connection of its own. */
 async function sharedSecret({ server, ours }: Extract<AuthTask, { kind: 'shared-secret' }>): Promise<string> {
-  const connection = await connect(server);
+  // The one of them that can be written to.
+  const connection = await new Endpoints(server, { connect }).open();
   try {
     return await agreeOnSecret(connection, ours);
   } finally {
