@@ -1,4 +1,5 @@
 /** What `protorelay user …` does and prints. A password comes from the terminal or standard input, never from arguments. */
+
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';

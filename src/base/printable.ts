@@ -5,9 +5,10 @@
  */
 const UNPRINTABLE = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 const RUNS = new RegExp(`${UNPRINTABLE.source}+`, 'gu');
-/** Of these, what JSON lets stand in a string. */
-const RAW_IN_JSON = /[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
-const ALL_RAW_IN_JSON = new RegExp(RAW_IN_JSON.source, 'g');
+
+/** Those that JSON.stringify leaves as they are; within its strings they can stand escaped. */
+const UNESCAPED = /[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+const EACH_UNESCAPED = new RegExp(UNESCAPED, 'g');
 
 /** @param keep '\n' where lines are kept apart. */
 export function printable(text: string, instead = '?', keep = ''): string {
@@ -22,12 +23,8 @@ export function onOneLine(text: string): string {
   return text.replace(RUNS, ' ');
 }
 
-/**
- * JSON that means the same, with these characters escaped: safe on a terminal, and whoever reads it as JSON gets the very
- * text. What of them stands in JSON stands in its strings.
- */
-export function printableJson(json: string): string {
-  return RAW_IN_JSON.test(json)
-    ? json.replace(ALL_RAW_IN_JSON, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`)
-    : json;
+/** JSON text as people may look at it in a terminal: means the same, and has none of these characters as such. */
+export function printableJson(text: string): string {
+  if (!UNESCAPED.test(text)) return text;
+  return text.replace(EACH_UNESCAPED, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
