@@ -21,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -152,7 +152,8 @@ export class ShardedDatabase implements Database {
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
     // Rows of an earlier life are given back: it must be over.
     await shard.node.take();
-    const { begun } = this.#options;
+    const { begun, kept } = this.#options;
+    await kept?.replay(shard.id, (batch) => shard.client.commit(batch));
     const rows = begun?.of(shard.id) ?? [];
     if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
@@ -425,12 +426,12 @@ export class ShardedDatabase implements Database {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): OperateTarget =>
+    const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
     // A shard that is down has no part in what concerns another.
     const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;

@@ -1,9 +1,17 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread of some node. */
 import type { Connection } from 'mariadb';
-import type { OperateAction, OperateTarget } from '../database.ts';
-import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
+import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
+import {
+  HELD_UNREAD,
+  type OperatedRow,
+  type ScannedRow,
+  STATES_OF,
+  UNREAD,
+  UNREAD_SCAN_ROWS,
+  unreadOf,
+} from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type OperateSlice, operatedSlice } from '../slices.ts';
+import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import { bulk } from './insert.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
@@ -13,7 +21,8 @@ const SLICE_ROWS = 1000;
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
   retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
-  hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?) ${WHERE}`,
+  hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?),
+    reason = IF(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${WHERE}`,
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
 } as const;
 
@@ -21,11 +30,14 @@ const CHANGE = {
 export async function operateSlice(
   connection: Connection,
   action: OperateAction,
-  target: OperateTarget,
+  target: RowsTarget,
   nowMs: number,
   after: OperateSlice['next'],
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
-  const rows = await lockRows(connection, action, target, after);
+  const { rows, next } =
+    target === 'unread'
+      ? await lockUnread(connection, action, nowMs, after)
+      : upToLast(await lockRows(connection, action, target, after), SLICE_ROWS);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
   const ours = rows.filter(({ state }) => state !== 'SENDING');
@@ -38,9 +50,6 @@ export async function operateSlice(
       ours.map(({ id, destination }) => [...times, id, destination]),
     );
   }
-  const last = rows.at(-1);
-  const isFull = last !== undefined && rows.length === SLICE_ROWS;
-  const next = isFull ? { queueId: last.id, destination: last.destination } : null;
   const isNamed = typeof target === 'object' && 'queueIds' in target;
   return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
 }
@@ -72,6 +81,30 @@ async function lockRows(
      ORDER BY mail_id, destination LIMIT ${SLICE_ROWS} FOR UPDATE`,
     values,
   );
+}
+
+/** Looks without locks, and then locks what it found; what another transaction has is no longer as it was found. */
+async function lockUnread(
+  connection: Connection,
+  action: OperateAction,
+  nowMs: number,
+  after: OperateSlice['next'],
+): Promise<SliceRows> {
+  const columns = 'SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox';
+  const from = [after?.queueId ?? '', after?.queueId ?? '', after?.destination ?? ''];
+  const scanned = await connection.execute<ScannedRow[]>(
+    `${columns} WHERE mail_id >= ? AND (mail_id > ? OR destination > ?)
+     ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
+    from,
+  );
+  const { rows, next } = upToLast(scanned, UNREAD_SCAN_ROWS);
+  const ids = [...new Set(unreadOf(action, rows, nowMs).map(({ id }) => id))];
+  const locked = await selectIn<ScannedRow>(
+    connection,
+    `${columns} WHERE mail_id IN % FOR UPDATE SKIP LOCKED`,
+    ids,
+  );
+  return { rows: unreadOf(action, locked, nowMs), next };
 }
 
 async function removeRows(
