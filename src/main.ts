@@ -388,16 +388,18 @@ class CommandLine {
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { createConnection } = await import('mariadb');
   const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { Endpoints } = await import('./database/mysql/endpoints.ts');
   const { mysqlError } = await import('./database/mysql/errors.ts');
   const { USERS_SESSION } = await import('./auth/user-server.ts');
+  const connect = (server: ServerConfig) =>
+    createConnection({
+      ...connectionOptions(server),
+      initSql: USERS_SESSION,
+      socketTimeout: server.query_timeout_ms,
+    });
   return (server) => ({
     name: serverName(server),
-    connect: () =>
-      createConnection({
-        ...connectionOptions(server),
-        initSql: USERS_SESSION,
-        socketTimeout: server.query_timeout_ms,
-      }),
+    connect: () => new Endpoints(server, { connect }).open(),
     explain: (error) => mysqlError(error, serverName(server)),
   });
 }

@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson } from '../base/printable.ts';
 import type {
   Missing,
   OperateAction,
@@ -142,14 +143,14 @@ class JsonRows {
 
   async write(rows: readonly QueueRow[]): Promise<void> {
     if (rows.length === 0) return;
-    const text = rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n');
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(row))}`).join(',\n');
     await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
     this.#begun = true;
   }
 
   async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
     const rows = this.#begun ? '\n]' : '{"rows": []';
-    await written(this.#out, `${rows}, "missing": ${JSON.stringify(missing)}}\n`);
+    await written(this.#out, `${rows}, "missing": ${printableJson(JSON.stringify(missing))}}\n`);
   }
 }
 
@@ -176,7 +177,9 @@ export async function showMail(
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
   // It is whole, whatever else cannot be seen.
-  out.write(json ? `${JSON.stringify({ ...mail, missing: [] }, null, 2)}\n` : formatMail(mail, nowMs));
+  out.write(
+    json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
+  );
   return EXIT.ok;
 }
 
@@ -213,7 +216,7 @@ export async function queueStats(
   const missing = await missingOf(source);
   if (json) {
     const report = { running: running !== null, queue, scheduler, journal, processes, missing };
-    out.write(`${JSON.stringify(report, null, 2)}\n`);
+    out.write(`${printableJson(JSON.stringify(report, null, 2))}\n`);
   } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
   return told(missing, err, EXIT.ok);
 }
