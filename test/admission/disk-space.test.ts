@@ -60,7 +60,7 @@ it('a folder that is still to be made has the room of the disk it will be on', a
   assert.ok(Math.abs(made - missing) < 1024 ** 3, `${made} ${missing}`);
 });
 
-test('a file system that counts no blocks is not a full one', {
+it('a file system that counts no blocks is not a full one', {
   skip: process.platform !== 'linux',
 }, async () => {
   await assert.rejects(freeDisk('/proc/nowhere'), /does not say how much space it has/);
