@@ -17,7 +17,7 @@ import type {
 } from '../database/database.ts';
 import type { ControlClient } from './client.ts';
 import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
-import { missingText } from './missing.ts';
+import { concerning, missingText } from './missing.ts';
 import { MAX_CONTENT_BYTES, MAX_LIST_ROWS, MAX_OPERATE_IDS, type QueueReader } from './protocol.ts';
 
 export interface QueueSource {
@@ -176,7 +176,7 @@ export async function showMail(
 ): Promise<ExitCode> {
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
-  // It is whole, whatever else cannot be seen.
+  // Its rows lie in one queue, which answered: it is whole, whatever else cannot be seen.
   out.write(
     json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
   );
@@ -200,7 +200,7 @@ export async function catMail(
 
 async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
   err.write(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`);
-  return told(await missingOf(source), err, EXIT.dataError);
+  return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
 }
 
 export async function queueStats(
