@@ -1,4 +1,4 @@
-/** Which lines of the log clients can cause at will, and how many of them a second are written. For composition roots. */
+/** Which lines of the log clients, or a full disk, can cause at will, and how many of them a second are written. For composition roots. */
 import { type Calmed, CalmLog } from './base/calm-log.ts';
 import type { Log } from './base/log.ts';
 
@@ -48,6 +48,16 @@ const OF_DELIVERY: Calmed[] = [
   },
 ];
 
+/** While the disk is full every message that clients offer is a commit that fails. */
+const OF_COMMITS: Calmed[] = [
+  {
+    event: 'commit.failed',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'code',
+    rest: { event: 'commit.failures-not-logged', lines: 'commits', kinds: 'codes' },
+  },
+];
+
 const OF_LOGINS: Calmed[] = [
   {
     event: 'auth.failed',
@@ -65,6 +75,9 @@ export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
   const calm = new CalmLog(log, OF_DELIVERY);
   return (fault) => calm.error('delivery.fault', fault);
 }
+
+/** For what the clients of one process hand in. */
+export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);
 
 /** For the logins of one process. */
 export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);
