@@ -1,4 +1,4 @@
-/** Which lines of the log clients can cause at will, and how many of them a second are written. For composition roots. */
+/** Which lines of the log clients, or a full disk, can cause at will, and how many of them a second are written. For composition roots. */
 import { type Calmed, CalmLog } from './base/calm-log.ts';
 import type { Log } from './base/log.ts';
 
@@ -20,6 +20,18 @@ const OF_SESSIONS: Calmed[] = [
     rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
   },
   {
+    event: 'session.tls-failed',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'reason',
+    rest: { event: 'session.tls-failures-not-logged', lines: 'failures', kinds: 'reasons' },
+  },
+  {
+    event: 'session.proxy-refused',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'why',
+    rest: { event: 'session.proxies-not-logged', lines: 'refusals', kinds: 'why' },
+  },
+  {
     event: 'session.fault',
     linesPerSecond: FAULTS_PER_SECOND,
     kind: 'at',
@@ -33,6 +45,16 @@ const OF_DELIVERY: Calmed[] = [
     linesPerSecond: FAULTS_PER_SECOND,
     kind: 'at',
     rest: { event: 'delivery.faults-not-logged', lines: 'faults', kinds: 'at' },
+  },
+];
+
+/** While the disk is full every message that clients offer is a commit that fails. */
+const OF_COMMITS: Calmed[] = [
+  {
+    event: 'commit.failed',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'code',
+    rest: { event: 'commit.failures-not-logged', lines: 'commits', kinds: 'codes' },
   },
 ];
 
@@ -53,6 +75,9 @@ export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
   const calm = new CalmLog(log, OF_DELIVERY);
   return (fault) => calm.error('delivery.fault', fault);
 }
+
+/** For what the clients of one process hand in. */
+export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);
 
 /** For the logins of one process. */
 export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

@@ -9,6 +9,7 @@ import type { Config } from './config/schema.ts';
 import { Greylist } from './policy/greylist.ts';
 import { isShared, type PolicyMemory } from './policy/host-memory.ts';
 import { PolicyKeeper } from './policy/keeper.ts';
+import { policyMs, policyToDayMs } from './policy/policy-time.ts';
 
 export interface HostPolicy {
   keeper: PolicyKeeper;
@@ -40,7 +41,8 @@ export async function openHostPolicy(setup: HostPolicySetup): Promise<HostPolicy
     forgetMs: () => current().policy.bans.forget_ms,
     greylisting: () => current().policy.greylist.enabled,
     deleted: (network) => cluster?.banDeleted(network),
-    now: Date.now,
+    now: policyMs,
+    toDayMs: policyToDayMs,
   });
   if (isShared(config)) cluster = await openCluster(setup);
   return {
@@ -80,6 +82,6 @@ async function openCluster({ memory, config, log, current }: HostPolicySetup): P
     }),
     ledger: new ClusterLedger(memory, greylist, quotas),
     log,
-    now: Date.now,
+    now: policyMs,
   });
 }

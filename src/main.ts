@@ -1,5 +1,5 @@
 /** Arguments, signals, exit codes. What a relay is made of is in relay.ts; what `queue` prints, in control/. */
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
@@ -9,10 +9,14 @@ import type { UserServerAccess } from './auth/user-server-store.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
+import { parseNetwork } from './base/ip.ts';
+import { printableLines } from './base/printable.ts';
 import { loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
+import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import { loadWithFiles } from './load-with-files.ts';
 import { destinationKey } from './mail/destination.ts';
 import { openQueue, openShards } from './open-queue.ts';
 import { versionPage } from './version.ts';
@@ -42,6 +46,7 @@ class CommandLine {
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
       .addHelpText('after', EPILOGUE)
+      .configureOutput({ writeErr: (text) => void process.stderr.write(printableLines(text)) })
       .exitOverride()
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
@@ -61,8 +66,20 @@ class CommandLine {
   }
 
   async #run(config: string | undefined): Promise<void> {
+    if (config !== undefined) this.#notACommand(config);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.#configPath(config));
+  }
+
+  /** A word that is no file was meant as a command. */
+  #notACommand(word: string): void {
+    if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
+    const near = nearest(
+      word,
+      this.#program.commands.map((command) => command.name()),
+    );
+    const hint = near === null ? 'see protorelay --help' : `did you mean ${near}?`;
+    this.#usage(`there is no command ${word}, nor a config file of that name (${hint})`);
   }
 
   #addQueue(): void {
@@ -79,13 +96,9 @@ class CommandLine {
           'only rows in this state: pending, sending, sent, retry, dead, held',
         ).argParser(stateOf),
       )
-      .option(
-        '--destination <name>',
-        'only rows of this destination (a domain, or smarthost)',
-        destinationKey,
-      )
-      .option('--sender <address>', 'only messages of this sender')
-      .option('--recipient <address>', 'only messages to this recipient')
+      .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)', destinationOf)
+      .option('--sender <address>', 'only messages of this sender; <> for the null one', addressOf)
+      .option('--recipient <address>', 'only messages to this recipient', addressOf)
       .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
       .option('--json', 'print JSON', false)
       .action((options) => this.#onQueue((c, source, output) => c.listQueue(source, options, output)));
@@ -119,7 +132,7 @@ class CommandLine {
       queue
         .command(`${action} [ids...]`)
         .description(`${meaning[action]}: of these messages, of a destination, or all`)
-        .option('--destination <name>', 'all rows of this destination', destinationKey)
+        .option('--destination <name>', 'all rows of this destination', destinationOf)
         .option('--all', 'all rows', false)
         .option('--json', 'print JSON', false)
         .action((ids: string[], { destination, all, json }) => {
@@ -139,7 +152,8 @@ class CommandLine {
       .option('--json', 'print JSON', false)
       .action(({ json }) => this.#onBans((c, bans) => c.listBans(bans, json, process.stdout)));
     ban
-      .command('add <networks...>')
+      .command('add')
+      .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
       .description('ban addresses or networks')
       .option(
         '--for <time>',
@@ -151,7 +165,8 @@ class CommandLine {
         this.#onBans((c, bans) => c.addBans(bans, networks, durationMs, process.stdout)),
       );
     ban
-      .command('delete <networks...>')
+      .command('delete')
+      .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
       .description('serve them again: addresses or networks as `ban list` shows them')
       .action((networks: string[]) =>
         this.#onBans((c, bans) => c.deleteBans(bans, networks, process.stdout, process.stderr)),
@@ -302,9 +317,9 @@ class CommandLine {
       .command('check [config]')
       .description('validate without starting: 0 good, 78 bad')
       .action((path: string | undefined) => {
-        const { warnings, files } = loadConfig(this.#configPath(path));
-        for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
-        process.stdout.write(`${files.join(', ')}: good\n`);
+        const { warnings, files } = loadWithFiles(this.#configPath(path));
+        for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
+        process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
       });
     config
       .command('reference')
@@ -338,7 +353,8 @@ class CommandLine {
       .action(async (given: string[], { out, days, key, force }) => {
         const { writeSelfSigned } = await import('./tls/self-signed.ts');
         const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
-        process.stdout.write(writeSelfSigned({ names, days, keyType: key, folder: out, force }));
+        const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
+        process.stdout.write(printableLines(said));
       });
   }
 
@@ -375,16 +391,18 @@ class CommandLine {
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { createConnection } = await import('mariadb');
   const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { Endpoints } = await import('./database/mysql/endpoints.ts');
   const { mysqlError } = await import('./database/mysql/errors.ts');
   const { USERS_SESSION } = await import('./auth/user-server.ts');
+  const connect = (server: ServerConfig) =>
+    createConnection({
+      ...connectionOptions(server),
+      initSql: USERS_SESSION,
+      socketTimeout: server.query_timeout_ms,
+    });
   return (server) => ({
     name: serverName(server),
-    connect: () =>
-      createConnection({
-        ...connectionOptions(server),
-        initSql: USERS_SESSION,
-        socketTimeout: server.query_timeout_ms,
-      }),
+    connect: () => new Endpoints(server, { connect }).open(),
     explain: (error) => mysqlError(error, serverName(server)),
   });
 }
@@ -414,6 +432,22 @@ function duration(text: string): number {
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
 }
 
+/** As an operator writes a destination, as a key. An empty one is a variable of a script that was not set. */
+function destinationOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must not be empty.');
+  return destinationKey(text);
+}
+
+/** Also as `queue list` shows it, in angle brackets. */
+const addressOf = (text: string): string => /^<(.*)>$/.exec(text)?.[1] ?? text;
+
+/** All of them, before anything is done about the first. */
+function networksOf(text: string, before: string[] = []): string[] {
+  if (parseNetwork(text) === null)
+    throw new InvalidArgumentError('It is no address or network; write 192.0.2.1 or 2001:db8::/64.');
+  return [...before, text];
+}
+
 function stateOf(text: string): string {
   if (!STATES.includes(text.toLowerCase()))
     throw new InvalidArgumentError(`It is one of ${STATES.join(', ')}.`);
@@ -428,10 +462,12 @@ async function main(): Promise<ExitCode> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     if (error instanceof RelayError) {
-      process.stderr.write(`protorelay: ${error.message}\n`);
+      process.stderr.write(printableLines(`protorelay: ${error.message}\n`));
       return EXIT_OF_ERROR[error.code];
     }
-    process.stderr.write(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`);
+    process.stderr.write(
+      printableLines(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`),
+    );
     return EXIT.software;
   }
 }

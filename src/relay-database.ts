@@ -8,7 +8,7 @@ import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { type Log, silentLog } from './base/log.ts';
 import type { Config } from './config/schema.ts';
-import type { BegunRows, Database } from './database/database.ts';
+import type { BegunRows, Database, KeptResults } from './database/database.ts';
 import { NodeClaim } from './database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from './database/shard-servers.ts';
 import type { ShardSetup } from './database/shard-setup.ts';
@@ -19,7 +19,7 @@ import type { GroupCommitOptions } from './persistence/group-commit.ts';
 import { QueueThread } from './persistence/queue-thread.ts';
 import { noArena } from './persistence/stopped-queue.ts';
 import type { ProcessPlace } from './process-place.ts';
-import type { StorageNote } from './storage/notes.ts';
+import { RETURNED, type StorageNote } from './storage/notes.ts';
 
 /** A process not seen for so many leases has lost its slot. */
 const STALE_LEASES = 10;
@@ -65,15 +65,18 @@ export interface RelayDatabaseOptions {
   log: Log;
   place: Pick<ProcessPlace, 'process'>;
   begun: BegunRows;
+  kept: KeptResults;
   /** A shard is back: results and leases of its rows go first. */
   returned(shard: number): void;
+  /** Content that could not be read may be readable again. */
+  contentReturned(): void;
 }
 
 export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir, log, place } = options;
+  const { config, arena, spillDir, place } = options;
   const { database } = config;
   if (database.driver !== 'sqlite') return openServers(options);
-  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say: sayTo(log) }));
+  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say: sayTo(options) }));
   return {
     database: client,
     shards: null,
@@ -89,7 +92,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
 }
 
 function openServers(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir, gauges, log, begun, returned } = options;
+  const { config, arena, spillDir, gauges, log, begun, kept, returned } = options;
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
   const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
@@ -98,7 +101,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
   const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
   const pool = startPool(
     { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
-    { threads, say: sayTo(log) },
+    { threads, say: sayTo(options) },
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
@@ -121,6 +124,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     returned,
     usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
     begun,
+    kept,
     close: () => (clients[0] as DatabaseClient).close(),
     sweep: () => (clients[0] as DatabaseClient).sweep(),
   });
@@ -197,9 +201,11 @@ function persistThreads({ persist_threads: configured, storage: { distributed, h
 }
 
 const sayTo =
-  (log: Log) =>
-  ({ level, event, fields }: StorageNote): void =>
+  ({ log, contentReturned }: RelayDatabaseOptions) =>
+  ({ level, event, fields }: StorageNote): void => {
     log[level](event, fields);
+    if (RETURNED.has(event)) contentReturned();
+  };
 
 /** The slot the node's name points at, or the next one that is free. */
 async function enroll(

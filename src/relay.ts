@@ -21,7 +21,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { faultsTo, loginLog } from './flood-log.ts';
+import { faultsTo, intakeLog, loginLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -30,17 +30,21 @@ import type { Message } from './mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
-import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
+import { Housekeeping } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import { Unsettled } from './persistence/unsettled.ts';
+import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
 import { BegunFiles } from './relay-begun.ts';
+import { ReturnedContent } from './relay-content.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { logRejected, logSuspended } from './relay-lines.ts';
+import { remainsOf } from './relay-remains.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
@@ -87,6 +91,7 @@ export class Relay {
   readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
+  readonly #unsettled: Unsettled;
   readonly #undelivered: UndeliveredPorts;
   readonly #intake: Intake;
   readonly #routes: RouteTable;
@@ -96,6 +101,7 @@ export class Relay {
   readonly #journal: RelayJournal | null;
   readonly #leases: Leases;
   readonly #duePoll: DuePoll;
+  readonly #returnedContent: ReturnedContent;
   readonly #scheduler: Scheduler;
   readonly #tls: TlsContexts;
   readonly #sessions: SessionThreads;
@@ -124,6 +130,15 @@ export class Relay {
     this.#shares = new RelayShares(this.#place, this.#arena);
     this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
+    this.#unsettled = new Unsettled(config.data_dir, {
+      arena: this.#arena,
+      log,
+      routes: () => this.#routes,
+      unwritten: (all) => this.#commits.unwritten(all),
+      fenceOf: (result) => this.#leases.fenceOf(result),
+      settled: (result) => this.#events.attempt(result),
+      accepted: (message) => this.#events.accepted(message),
+    });
     this.#queue = openRelayDatabase({
       config,
       arena: this.#arena.buffer,
@@ -132,6 +147,8 @@ export class Relay {
       log,
       place: this.#place,
       begun: this.#begun,
+      kept: this.#unsettled,
+      contentReturned: () => void this.#returnedContent.wake(),
       returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
     });
     this.#database = this.#queue.database;
@@ -158,6 +175,7 @@ export class Relay {
     });
     this.#leases = leases;
     this.#scheduler = scheduler;
+    this.#returnedContent = new ReturnedContent({ database: this.#database, scheduler, log });
     this.#duePoll = duePoll;
     this.#routes = {
       smarthost: config.delivery.smarthost !== undefined,
@@ -171,7 +189,7 @@ export class Relay {
       contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
-      log,
+      log: intakeLog(log),
       verdict: (thread, ticket, verdict) => this.#sessions.verdict(thread, ticket, verdict),
       resubmit: (entries) => this.#commits.submit(entries),
     });
@@ -223,6 +241,7 @@ export class Relay {
       this.#journal,
       (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
       this.#gauges,
+      this.#unsettled,
     );
   }
 
@@ -230,7 +249,10 @@ export class Relay {
     const config = this.#config;
     const tls = this.#tls.load();
     await this.#journal?.open();
-    if (this.#queue.shards === null) await this.#begun.mark(this.#database);
+    if (this.#queue.shards === null) {
+      await this.#unsettled.replay(0, (batch) => this.#database.commit(batch));
+      await this.#begun.mark(this.#database);
+    }
     const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
@@ -262,6 +284,7 @@ export class Relay {
     this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
     this.#queue.shards?.start();
     this.#leases.start();
+    this.#unsettled.start();
     this.#scheduler.start();
     await this.#journal?.start();
     this.#duePoll.start();
@@ -281,7 +304,7 @@ export class Relay {
   }
 
   async #listen(): Promise<void> {
-    const ports = { listen, reactorConnections, now: Date.now };
+    const ports = { listen, reactorConnections, now: policyMs };
     this.#listener = new Listener(
       this.#config,
       this.#sessions.reactorIds,
@@ -296,15 +319,8 @@ export class Relay {
     this.#listener.pause();
   }
 
-  /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
-  async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
-    // What lies on servers is everybody's.
-    if (this.#queue.shards !== null) return (this.#journal?.waiting ?? 0) > 0 ? 'waiting' : 'nothing';
-    const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
-    if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
-    await purgeAll(this.#database);
-    const { mails } = await this.#database.stats();
-    return mails === 0 ? 'nothing' : 'settled';
+  remains(): ReturnType<typeof remainsOf> {
+    return remainsOf(this.#queue, this.#journal, this.#unsettled);
   }
 
   /** Accepts also on the sockets of these relay processes, and of no others any more. */
@@ -370,6 +386,7 @@ export class Relay {
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    await within(LAST_COMMIT_MS, this.#unsettled.end());
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();

@@ -23,6 +23,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import { type HostPolicy, openHostPolicy } from './host-policy.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
+import { loadWithFiles } from './load-with-files.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -77,7 +78,7 @@ interface Context {
 /** @throws RelayError when the relay cannot start. */
 export async function runRelay(configPath: string): Promise<ExitCode> {
   const signals = new Signals();
-  const { config, warnings } = loadConfig(configPath);
+  const { config, warnings } = loadWithFiles(configPath);
   const log = openLog(config);
   const crash = crashOnFaults(log);
   log.info('relay.starting', {
@@ -113,9 +114,8 @@ function openLog(config: Config): PinoLog {
 /** What an earlier version left for others to read is closed to them, and said. */
 function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
-  const files = queue === null ? [] : ['', '-wal', '-shm'].map((end) => `${queue}${end}`);
   try {
-    const paths = narrowDataDir(data_dir, files);
+    const paths = narrowDataDir(data_dir, queue);
     if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
   } catch (error) {
     log.warn('data-dir.open-to-others', { error });
@@ -125,7 +125,7 @@ function narrow({ data_dir, database }: Config, log: PinoLog): void {
 async function serve(first: Config, configPath: string, log: PinoLog, signals: Signals): Promise<ExitCode> {
   let config = first;
   const lock = lockDataDir(config.data_dir);
-  narrow(config, log);
+  if (lock.usedBefore) narrow(config, log);
   const { sendDatagram } = await import('./native.ts');
   const serviceManager = new ServiceManager({
     environment: process.env,

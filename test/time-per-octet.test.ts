@@ -75,15 +75,19 @@ const READERS: Reader[] = [
   {
     names: ['parsePath', 'parseMailbox', 'scanDomain', 'scanLiteral', 'isHeloName'],
     read(text) {
-      parsePath(text, 0);
-      parseMailbox(text);
-      scanDomain(text, 0);
-      scanLiteral(text, 0);
-      isHeloName(text);
+      for (const strict of [false, true]) {
+        parsePath(text, 0, strict);
+        parseMailbox(text, strict);
+        scanDomain(text, 0, strict);
+        scanLiteral(text, 0, strict);
+        isHeloName(text, strict);
+      }
     },
     attacks: [
       ['@a,', '<'],
       ['a@a.', '<'],
+      ['.', '<'],
+      ['_', '<a@'],
       ['a', '<a@'],
       ['\\a', '<"'],
       ['1.', '['],

@@ -80,6 +80,7 @@ async function preload(dataDir: string, count: number, domains: number, sizeByte
   const storage = new DatabaseStorage(db, arena, {
     folder: join(dataDir, 'mail'),
     spillThresholdBytes: 262_144,
+    say() {},
   });
   const database = new SqliteDatabase(db, storage, arena, {
     file,

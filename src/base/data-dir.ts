@@ -12,6 +12,8 @@ import { makeFolder } from './make-folder.ts';
 import { makePrivate, makePrivateFile } from './private-file.ts';
 
 export interface DataDirLock {
+  /** A relay had this folder before: what has the names of its files is its own. */
+  readonly usedBefore: boolean;
   release(): void;
 }
 
@@ -25,11 +27,12 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
   const pidFile = join(dataDir, `${name}.pid`);
   let database: DatabaseSync;
   let lockFile: string;
+  let usedBefore: boolean;
   try {
     if (makeFolder(dataDir, 0o700)) chmodSync(dataDir, 0o700);
     if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
     lockFile = join(dataDir, `${name}.lock`);
-    makePrivateFile(lockFile);
+    usedBefore = !makePrivateFile(lockFile);
     // One that others can open they can also lock: it is made anew, unless a relay holds it.
     if (makePrivate(lockFile) && !isAlive(readPid(pidFile))) {
       rmSync(lockFile);
@@ -57,6 +60,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
     // The pid is a courtesy to whoever meets the lock; a full disk must not keep the relay from starting.
   }
   return {
+    usedBefore,
     release() {
       rmSync(pidFile, { force: true });
       database.close();

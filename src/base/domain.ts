@@ -34,12 +34,15 @@ function withoutDot(domain: string): string | null {
   return name === '' ? null : name;
 }
 
-/** Leading zeros are in the grammar of IPv4 literals (RFC 5321 §4.1.3). Tags but IPv6 say what we do not know. */
+/**
+ * Leading zeros are in the grammar of IPv4 literals (RFC 5321 §4.1.3), and IPv6 is met without its tag. Other tags say what
+ * we do not know.
+ */
 function literalForm(literal: string): string {
   const inner = literal.slice(1, -1);
   const six = inner.startsWith('ipv6:');
   const ip = parseIp(six ? inner.slice(5) : inner.replace(/(^|\.)0+(?=\d)/g, '$1'));
-  if (ip === null || (!six && inner.includes(':'))) return literal;
+  if (ip === null) return literal;
   const address = formatIp(ip);
   return address.includes(':') ? `[ipv6:${address}]` : `[${address}]`;
 }

@@ -5,10 +5,11 @@
  */
 import { dirname } from 'node:path';
 import pino from 'pino';
+import { RelayError } from './errors.ts';
 import type { Log } from './log.ts';
 import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from './printable.ts';
 
 export interface LogOptions {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -40,7 +41,7 @@ export class PinoLog implements Log {
     });
     const { format } = options;
     const stream = {
-      write: (line: string) => this.#sink.write(format === 'json' ? line : toText(line)),
+      write: (line: string) => this.#sink.write(format === 'json' ? printableJson(line) : toText(line)),
     };
     this.#pino = pino(
       {
@@ -49,7 +50,7 @@ export class PinoLog implements Log {
         messageKey: 'event',
         timestamp: () => `,"time":"${new Date().toISOString()}"`,
         formatters: { level: (label) => ({ level: label }) },
-        serializers: { error: pino.stdSerializers.err, err: pino.stdSerializers.err },
+        serializers: { error: shownError, err: shownError },
       },
       stream,
     );
@@ -91,6 +92,17 @@ export class PinoLog implements Log {
   #write(level: 'info' | 'warn' | 'error', event: string, fields: Record<string, unknown> = {}): void {
     this.#pino[level](fields, event);
   }
+}
+
+/**
+ * A fault of the world's is its words, which say what to mend; where the program met it mends nothing. Of all others the
+ * stack is what is needed.
+ */
+function shownError(error: unknown): unknown {
+  if (!(error instanceof RelayError) || error.code === 'database-refused')
+    return pino.stdSerializers.err(error as Error);
+  const { code, message } = error;
+  return { code, message };
 }
 
 /** What every line of this thread carries. */

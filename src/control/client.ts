@@ -1,6 +1,7 @@
 /** The command line's end of the control socket: asks a running relay. */
 import { createConnection, type Socket } from 'node:net';
-import { RelayError } from '../base/errors.ts';
+import { type ErrorCode, RelayError } from '../base/errors.ts';
+import { EXIT_OF_ERROR } from '../base/exit-codes.ts';
 import type {
   MailDetail,
   Missing,
@@ -141,10 +142,15 @@ export class ControlClient implements QueueReader {
         if (response.missing !== undefined) this.#missing = union([this.#missing, response.missing]);
         waiting?.resolve(response.result);
       } else {
-        // That a part of the queue is away is said as such: the same may go well later.
-        const code = response.error.code === 'database-unavailable' ? 'database-busy' : 'control-failed';
-        waiting?.reject(new RelayError(code, response.error.message));
+        waiting?.reject(new RelayError(codeOf(response.error.code), response.error.message));
       }
     }
   }
+}
+
+/** The relay's own code: a full disk is one for whoever asked, too. */
+function codeOf(code: string): ErrorCode {
+  // That a part of the queue is away is said as such: the same may go well later.
+  if (code === 'database-unavailable') return 'database-busy';
+  return Object.hasOwn(EXIT_OF_ERROR, code) ? (code as ErrorCode) : 'control-failed';
 }

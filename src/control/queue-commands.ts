@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
 import type {
   Missing,
   OperateAction,
@@ -16,7 +17,7 @@ import type {
 } from '../database/database.ts';
 import type { ControlClient } from './client.ts';
 import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
-import { missingText } from './missing.ts';
+import { concerning, missingText } from './missing.ts';
 import { MAX_CONTENT_BYTES, MAX_LIST_ROWS, MAX_OPERATE_IDS, type QueueReader } from './protocol.ts';
 
 export interface QueueSource {
@@ -42,6 +43,14 @@ export interface ListOptions {
 }
 
 const PAGE_ROWS = 2000;
+/** Besides rows that are not there: those that an action has nothing to do for. */
+const LEFT_ALONE: Readonly<Record<OperateAction, string>> = {
+  retry: 'held, or being sent just now',
+  hold: 'held already, or being sent just now',
+  release: 'or not held',
+  delete: 'or being sent just now',
+};
+
 /** Messages an action did nothing for: named one by one up to so many. */
 const MAX_NAMED = 20;
 
@@ -134,14 +143,14 @@ class JsonRows {
 
   async write(rows: readonly QueueRow[]): Promise<void> {
     if (rows.length === 0) return;
-    const text = rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n');
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(row))}`).join(',\n');
     await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
     this.#begun = true;
   }
 
   async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
     const rows = this.#begun ? '\n]' : '{"rows": []';
-    await written(this.#out, `${rows}, "missing": ${JSON.stringify(missing)}}\n`);
+    await written(this.#out, `${rows}, "missing": ${printableJson(JSON.stringify(missing))}}\n`);
   }
 }
 
@@ -155,7 +164,7 @@ async function missingOf({ reader }: QueueSource): Promise<Missing[]> {
 
 /** What an answer leaves out is said, and makes the code of one that is whole. */
 function told(missing: readonly Missing[], err: Writable, code: ExitCode): ExitCode {
-  for (const one of missing) err.write(`protorelay: not seen: ${missingText(one)}\n`);
+  for (const one of missing) err.write(printableLines(`protorelay: not seen: ${missingText(one)}\n`));
   return missing.length > 0 ? EXIT.temporary : code;
 }
 
@@ -167,12 +176,14 @@ export async function showMail(
 ): Promise<ExitCode> {
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
-  // It is whole, whatever else cannot be seen.
-  out.write(json ? `${JSON.stringify({ ...mail, missing: [] }, null, 2)}\n` : formatMail(mail, nowMs));
+  // Its rows lie in one queue, which answered: it is whole, whatever else cannot be seen.
+  out.write(
+    json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
+  );
   return EXIT.ok;
 }
 
-/** Trace and content, byte for byte. */
+/** Trace and content, byte for byte; on a terminal without what could steer it. */
 export async function catMail(
   source: QueueSource,
   queueId: string,
@@ -183,13 +194,19 @@ export async function catMail(
     if (bytes === null) return unknownMail(source, queueId, err);
     if (bytes.length === 0) return EXIT.ok;
     offset += bytes.length;
-    if (!out.write(bytes)) await once(out, 'drain');
+    if (!out.write(isTerminal(out) ? shown(bytes) : bytes)) await once(out, 'drain');
   }
 }
 
+const isTerminal = (out: Writable): boolean => (out as { isTTY?: boolean }).isTTY === true;
+
+/** Lines end in CRLF, which a terminal knows as LF. */
+const shown = (bytes: Uint8Array): string =>
+  printableLines(Buffer.from(bytes).toString('utf8').replaceAll('\r\n', '\n').replaceAll('\t', '    '));
+
 async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
-  err.write(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`);
-  return told(await missingOf(source), err, EXIT.dataError);
+  err.write(printableLines(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`));
+  return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
 }
 
 export async function queueStats(
@@ -205,7 +222,7 @@ export async function queueStats(
   const missing = await missingOf(source);
   if (json) {
     const report = { running: running !== null, queue, scheduler, journal, processes, missing };
-    out.write(`${JSON.stringify(report, null, 2)}\n`);
+    out.write(`${printableJson(JSON.stringify(report, null, 2))}\n`);
   } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
   return told(missing, err, EXIT.ok);
 }
@@ -233,11 +250,17 @@ export async function operateQueue(
     for (const queueId of part.queueIds) if (!changed.has(queueId)) unchanged.push(queueId);
   }
   for (const queueId of unchanged.slice(0, MAX_NAMED))
-    err.write(`protorelay: ${queueId}: nothing to ${action} (unknown, settled, or being sent just now)\n`);
+    err.write(
+      printableLines(
+        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})
+`,
+      ),
+    );
   if (unchanged.length > MAX_NAMED)
     err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
   const missing = await missingOf(source);
-  if (json) out.write(`${JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing })}\n`);
+  if (json)
+    out.write(`${printableJson(JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing }))}\n`);
   else {
     const sending = sum.sending === 0 ? '' : `; ${rowsText(sum.sending)} being sent, left alone`;
     out.write(`${action}: ${rowsText(sum.rows)}${sending}\n`);

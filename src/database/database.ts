@@ -168,6 +168,12 @@ export interface BegunRows {
   marked(shard: number, rows: SuspectedRow[]): void;
 }
 
+/** Results of earlier lives of this process that no database took. */
+export interface KeptResults {
+  /** Writes those of the shard. @throws RelayError when its rows cannot be had: nothing of it may be claimed before. */
+  replay(shard: number, commit: Database['commit']): Promise<void>;
+}
+
 /** A relay process asks for a number of its own among all that share the queue: part of the queue ids it makes. */
 export interface NodeSlot {
   slot: number;
@@ -236,6 +242,8 @@ export interface QueueStats {
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
 export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
+/** 'unread': rows put off or set aside because their content could not be read, when the storage is back. */
+export type RowsTarget = OperateTarget | 'unread';
 /** Recipients that waited and were removed; one event each (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -263,10 +271,12 @@ export interface RowChange {
 }
 /** A part of the queue that an answer leaves out, as it cannot be seen. */
 export interface Missing {
-  kind: 'shard' | 'process' | 'journal';
+  kind: 'shard' | 'process' | 'journal' | 'results';
   name: string;
   /** Why, and what it holds, where that is known. */
   detail: string;
+  /** Number of the shard: only its queue ids are concerned. */
+  shard?: number;
 }
 
 /**
@@ -311,7 +321,7 @@ export interface Database {
   /** Operator's hand on rows that are not SENDING; returns the rows changed, and what waits since at their destinations. */
   operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     /** Told of each part once it is durable: it counts also when a later one fails. */
     done?: (part: OperatePart) => void,

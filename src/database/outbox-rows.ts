@@ -18,6 +18,25 @@ export const STATES_OF: Readonly<Record<OperateAction, string>> = {
   delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
 };
 
+/** Why a row waits, or is held, whose content could not be read; one that an operator holds has another reason. */
+export const UNREAD = 'content-unavailable';
+export const HELD_UNREAD = 'held-by-operator';
+/** Rows looked at in one step for those whose content could not be read: few among many, without an index. */
+export const UNREAD_SCAN_ROWS = 5000;
+
+/** Of the rows looked at: those the action is for, whose content could not be read, and that are not due anyway. */
+export function unreadOf(action: OperateAction, rows: readonly ScannedRow[], nowMs: number): ScannedRow[] {
+  return rows.filter(
+    ({ state, reason, dueAt }) =>
+      reason === UNREAD && STATES_OF[action].includes(`'${state}'`) && (dueAt === null || dueAt > nowMs),
+  );
+}
+
+export interface ScannedRow extends OperatedRow {
+  reason: string;
+  dueAt: number | null;
+}
+
 /** What an operator's action needs to know of a row. */
 export interface OperatedRow {
   id: string;

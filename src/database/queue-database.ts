@@ -14,10 +14,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from './database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
@@ -54,7 +54,7 @@ export interface QueueDatabase {
   statsSlice(after: string): Awaitable<StatsSlice>;
   operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice>;

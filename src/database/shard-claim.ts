@@ -29,6 +29,7 @@ export interface ShardClaimOptions {
   warnOffsetMs: number;
   maxOffsetMs: number;
   log: Log;
+  /** Steady. */
   now(): number;
   /** Whether new mail may go to the shard has changed. */
   changed(): void;
@@ -91,7 +92,7 @@ export class ShardClaim {
     const { claim, now, renewMs } = this.#options;
     if (claim === null || !this.#taken || this.#renewing) return;
     const waitsMs = this.#renewAtMs - now();
-    if (claim.state !== 'away' && !claim.clock.jumped && waitsMs > 0 && waitsMs <= renewMs) return;
+    if (claim.state !== 'away' && !claim.clock.jumped && waitsMs > 0) return;
     this.#renewing = true;
     this.#renewAtMs = now() + renewMs;
     const done = (): void => {

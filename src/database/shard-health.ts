@@ -13,7 +13,10 @@ export interface HealthOptions {
   retryDelayMs: number;
   maxRetryDelayMs: number;
   log: Log;
+  /** Steady. */
   now: () => number;
+  /** Time of day, to be shown. */
+  wall: () => number;
   /** Asks the shard for an answer, and does what is due when it came back. */
   probe(): Promise<void>;
   changed(): void;
@@ -34,6 +37,7 @@ export class ShardHealth {
   #retryAtMs = 0;
   #retryDelayMs: number;
   #downSinceMs: number | null = null;
+  #downAtMs = 0;
   #errors = 0;
   #lastError = '';
   #latencyMs: number | null = null;
@@ -97,7 +101,8 @@ export class ShardHealth {
     if (this.#down) return;
     const nowMs = this.#options.now();
     this.#down = true;
-    this.#downSinceMs = nowMs;
+    this.#downSinceMs = this.#options.wall();
+    this.#downAtMs = nowMs;
     this.#retryAtMs = nowMs + this.#retryDelayMs;
     // What is still under way says nothing about the shard when it is back.
     this.#operations = new Set();
@@ -124,12 +129,11 @@ export class ShardHealth {
     try {
       await this.#options.probe();
       this.#down = false;
-      const sinceMs = this.#downSinceMs ?? this.#options.now();
       this.#downSinceMs = null;
       this.#retryDelayMs = this.#options.retryDelayMs;
       this.#options.log.info('shard.up', {
         shard: this.#options.name,
-        down_ms: this.#options.now() - sinceMs,
+        down_ms: this.#options.now() - this.#downAtMs,
       });
       this.#options.changed();
     } catch (error) {

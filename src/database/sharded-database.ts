@@ -3,6 +3,7 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type {
@@ -20,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -63,7 +64,7 @@ export class ShardedDatabase implements Database {
   constructor(setups: ShardSetup[], options: ShardedOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
-    this.#steady = options.steady ?? options.now ?? (() => performance.now());
+    this.#steady = options.steady ?? options.now ?? steadyMs;
     this.#shards = setups.map((setup) => {
       const claim = setup.claim ?? null;
       const shard = { ...setup, recovered: false, takeOverAtMs: 0 } as Shard;
@@ -76,7 +77,7 @@ export class ShardedDatabase implements Database {
         maxOffsetMs: Infinity,
         ...options.clocks,
         log: options.log,
-        now: this.#now,
+        now: this.#steady,
         changed: () => this.#tellUsable(),
       });
       shard.health = new ShardHealth({
@@ -85,7 +86,8 @@ export class ShardedDatabase implements Database {
         retryDelayMs: options.retryDelayMs,
         maxRetryDelayMs: options.maxRetryDelayMs,
         log: options.log,
-        now: this.#now,
+        now: this.#steady,
+        wall: this.#now,
         probe: () => this.#probe(shard),
         changed: () => {
           this.#tellUsable();
@@ -150,7 +152,8 @@ export class ShardedDatabase implements Database {
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
     // Rows of an earlier life are given back: it must be over.
     await shard.node.take();
-    const { begun } = this.#options;
+    const { begun, kept } = this.#options;
+    await kept?.replay(shard.id, (batch) => shard.client.commit(batch));
     const rows = begun?.of(shard.id) ?? [];
     if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);
@@ -179,12 +182,16 @@ export class ShardedDatabase implements Database {
    * Answers of the shards that have one. @throws the error of the last when none has.
    * @param strict what is left out must be a shard that is down, which `missing` names.
    */
-  async #onAll<T>(work: (client: ShardClient, shard: number) => Promise<T>, strict = false): Promise<T[]> {
+  async #onAll<T>(
+    work: (client: ShardClient, shard: number) => Promise<T>,
+    strict = false,
+    concerns: (shard: Shard) => boolean = () => true,
+  ): Promise<T[]> {
     const answers = await Promise.allSettled(
-      this.#shards.map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
+      this.#shards.filter(concerns).map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
     );
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    if (values.length === 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+    if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
     const isOther = (reason: unknown): boolean =>
       !(reason instanceof RelayError) || reason.code !== 'database-unavailable';
     const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
@@ -362,10 +369,11 @@ export class ShardedDatabase implements Database {
   /** Also tells the others that we are still here, and sweeps orphaned objects now and then. */
   async purge(nowMs: number, limit: number): Promise<number> {
     const purged = await this.#onAll((client) => client.purge(nowMs, limit));
-    if (nowMs >= this.#sweepAtMs) {
-      this.#sweepAtMs = nowMs + SWEEP_INTERVAL_MS;
-      // A shard that does not answer may hold the mails of what looks like an orphan.
-      if (this.#usable().length === this.#shards.length) await this.#options.sweep();
+    const steady = this.#steady();
+    // A shard that does not answer may hold the mails of what looks like an orphan.
+    if (steady >= this.#sweepAtMs && this.#usable().length === this.#shards.length) {
+      this.#sweepAtMs = steady + SWEEP_INTERVAL_MS;
+      await this.#options.sweep();
     }
     return purged.reduce((sum, n) => sum + n, 0);
   }
@@ -418,16 +426,19 @@ export class ShardedDatabase implements Database {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): OperateTarget =>
+    const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
+    // A shard that is down has no part in what concerns another.
+    const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;
     const parts = await this.#onAll(
       (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
       true,
+      ({ id }) => concerned?.has(id) ?? true,
     );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
@@ -442,7 +453,12 @@ export class ShardedDatabase implements Database {
   missing(): Missing[] {
     return this.#shards
       .filter(({ health }) => !health.usable)
-      .map(({ name, health }) => ({ kind: 'shard', name, detail: `is down: ${health.stats().lastError}` }));
+      .map(({ id, name, health }) => ({
+        kind: 'shard',
+        name,
+        detail: `is down: ${health.stats().lastError}`,
+        shard: id,
+      }));
   }
 
   /** State, depth, latency and errors of each shard. */

@@ -7,13 +7,13 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
   RemovedMail,
   RowChange,
+  RowsTarget,
 } from './database.ts';
 import type { OperatedRow } from './outbox-rows.ts';
 
@@ -42,6 +42,18 @@ export interface OperateSlice {
   removed: RemovedMail[];
   /** Ask again from here; null when done. */
   next: { queueId: string; destination: string } | null;
+}
+
+export interface SliceRows<Row extends OperatedRow = OperatedRow> {
+  rows: Row[];
+  next: OperateSlice['next'];
+}
+
+/** Rows that were asked for with a limit, and where to go on. */
+export function upToLast<Row extends OperatedRow>(rows: Row[], limit: number): SliceRows<Row> {
+  const last = rows.at(-1);
+  const isFull = last !== undefined && rows.length === limit;
+  return { rows, next: isFull ? { queueId: last.id, destination: last.destination } : null };
 }
 
 /** What a slice says of the rows it looked at. @param ids told of one by one: they were named. */
@@ -107,7 +119,7 @@ export async function statsBySlices(
 }
 
 export async function operateBySlices(
-  target: OperateTarget,
+  target: RowsTarget,
   slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
   backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
@@ -129,7 +141,7 @@ export async function operateBySlices(
     if (after === null) break;
   }
   // Whoever names messages must not pay for all others that wait at their destinations.
-  const isNamed = typeof target === 'object' && 'queueIds' in target;
+  const isNamed = target === 'unread' || (typeof target === 'object' && 'queueIds' in target);
   return {
     rows,
     sending,

@@ -140,7 +140,7 @@ const sender: Sender = new Sender({
   random: Math.random,
   fault: ({ destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
-    if (faultLines.admit(at, Date.now())) port.postMessage({ type: 'fault', destination, at, error });
+    if (faultLines.admit(at, steadyMs())) port.postMessage({ type: 'fault', destination, at, error });
   },
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });

@@ -24,6 +24,7 @@ const ERROR_LOG_INTERVAL_MS = 10_000;
 export interface ListenerPorts {
   listen(options: ListenOptions): Acceptor;
   reactorConnections(reactorId: number): number;
+  /** As the policy's memory has it (policyMs). */
   now(): number;
 }
 

@@ -3,7 +3,7 @@
  * systemd. Knows the messages of what can go wrong.
  */
 import { lookup } from 'node:dns/promises';
-import { statSync, unlinkSync } from 'node:fs';
+import { lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect, isIP } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
@@ -141,7 +141,9 @@ export async function whereTo(
 export function listenError(error: unknown, place: string, number: number): RelayError {
   const { code = '', message = String(error) } = error as { code?: string; message?: string };
   const advice: Record<string, string> = {
-    EADDRINUSE: 'another program listens there; stop it or choose another port',
+    EADDRINUSE: isOther(place)
+      ? 'something else has that name; choose another path'
+      : `another program listens there; stop it or choose another ${place.startsWith('/') ? 'path' : 'port'}`,
     EACCES:
       'not allowed; a port below 1024 needs the capability CAP_NET_BIND_SERVICE, a path a writable folder',
     EADDRNOTAVAIL: 'no interface of this machine has that address',
@@ -151,6 +153,15 @@ export function listenError(error: unknown, place: string, number: number): Rela
   };
   const what = advice[code] ?? message;
   return new RelayError('listen-failed', `cannot listen on ${place} (listeners[${number}]): ${what}`, error);
+}
+
+/** A file or folder, which no relay that was killed left there. */
+function isOther(place: string): boolean {
+  try {
+    return place.startsWith('/') && !lstatSync(place).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 async function resolve(host: string, place: string, number: number): Promise<string> {

@@ -21,12 +21,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
@@ -280,7 +280,7 @@ export class DatabaseClient implements Database {
 
   operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {

@@ -69,7 +69,7 @@ function sqliteStorage(db: DatabaseSync, { config, arena, spillDir, say }: Queue
     config,
     arena,
     spillDir,
-    database: new DatabaseStorage(db, arena, { folder, spillThresholdBytes }),
+    database: new DatabaseStorage(db, arena, { folder, spillThresholdBytes, say: say ?? (() => {}) }),
     owner() {
       owner ??= ownerName(db);
       return owner;

@@ -11,10 +11,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
@@ -65,7 +65,7 @@ export type Task =
   | {
       kind: 'operate';
       action: OperateAction;
-      target: OperateTarget;
+      target: RowsTarget;
       nowMs: number;
       after: OperateSlice['next'];
     }

@@ -21,6 +21,16 @@ export interface Ban {
   times: number;
 }
 
+/** The same ban by another clock, which is so much ahead. */
+export function shifted<T extends Pick<Ban, 'sinceMs' | 'untilMs'>>(ban: T, byMs: number): T {
+  const { sinceMs, untilMs } = ban;
+  const until = untilMs >= FOREVER_MS ? FOREVER_MS : Math.min(FOREVER_MS, Math.max(0, untilMs + byMs));
+  return { ...ban, sinceMs: Math.max(0, sinceMs + byMs), untilMs: until };
+}
+
+export const untilText = (untilMs: number): string =>
+  untilMs >= FOREVER_MS ? 'deleted' : new Date(untilMs).toISOString();
+
 const SLOT_WORDS = 12;
 const AT = { state: 0, ip: 1, bits: 5, untilS: 6, sinceS: 7, times: 8, kind: 9 } as const;
 const STATE = { empty: 0, writing: 1, live: 2 } as const;

@@ -1,9 +1,10 @@
 /**
  * Bans as all nodes know them: for each network the newest fact counts, a ban or that it was deleted. What changes in
- * this host's table becomes facts; facts of other nodes change the table, which is saved on every host.
+ * this host's table becomes facts; facts of other nodes change the table, which is saved on every host. Times in facts are
+ * by the clock of Redis, which is `aheadMs` ahead of that of the table.
  */
 import { formatNetwork, parseNetwork } from '../base/ip.ts';
-import { BAN_KINDS, type Ban, type BanTable } from './ban-table.ts';
+import { BAN_KINDS, type Ban, type BanTable, shifted } from './ban-table.ts';
 
 export interface BanFact {
   network: string;
@@ -27,6 +28,8 @@ const DELETED_MS = 86_400_000;
 export class ClusterBans {
   readonly #options: ClusterBansOptions;
   readonly #known = new Map<string, BanFact>();
+  /** What this host's table has of them, as text by its own clock. */
+  readonly #held = new Map<string, string>();
   #seenVersion = -1;
 
   constructor(options: ClusterBansOptions) {
@@ -34,7 +37,7 @@ export class ClusterBans {
   }
 
   /** What this host found out since the last time. */
-  changes(nowMs: number): BanFact[] {
+  changes(nowMs: number, aheadMs = 0): BanFact[] {
     const { table, forgetMs } = this.#options;
     const { version } = table;
     if (version === this.#seenVersion) return [];
@@ -42,10 +45,12 @@ export class ClusterBans {
     const isFirst = this.#seenVersion === -1;
     this.#seenVersion = version;
     const facts: BanFact[] = [];
-    for (const ban of table.list(nowMs - forgetMs())) {
-      const text = textOf(ban);
-      if (this.#known.get(ban.network)?.text === text) continue;
-      const fact = { network: ban.network, atMs: isFirst ? ban.sinceMs : nowMs, text };
+    for (const ban of table.list(nowMs - aheadMs - forgetMs())) {
+      const held = textOf(ban);
+      if (this.#held.get(ban.network) === held) continue;
+      this.#held.set(ban.network, held);
+      const shared = shifted(ban, aheadMs);
+      const fact = { network: ban.network, atMs: isFirst ? shared.sinceMs : nowMs, text: textOf(shared) };
       this.#known.set(ban.network, fact);
       facts.push(fact);
     }
@@ -56,33 +61,36 @@ export class ClusterBans {
   deleted(network: string, nowMs: number): BanFact {
     const fact = { network, atMs: nowMs, text: '' };
     this.#known.set(network, fact);
+    this.#held.delete(network);
     return fact;
   }
 
   /** Another node's. Facts that are none are passed over. */
-  learn(fact: BanFact, nowMs: number): void {
+  learn(fact: BanFact, nowMs: number, aheadMs = 0): void {
     const network = parseNetwork(fact.network);
     const known = this.#known.get(fact.network);
     if (network === null || (known !== undefined && known.atMs >= fact.atMs)) return;
     const { table } = this.#options;
     if (fact.text === '') {
       this.#known.set(fact.network, fact);
+      this.#held.delete(fact.network);
       table.remove(network);
       return;
     }
     const ban = banOf(fact);
     if (ban === null || formatNetwork(network) !== fact.network) return;
-    if (ban.untilMs + this.#options.forgetMs() > nowMs) table.put(network, ban);
+    if (ban.untilMs + this.#options.forgetMs() > nowMs) table.put(network, shifted(ban, -aheadMs));
     // As the table has it, so that it is no change.
     const held = table.get(network);
-    this.#known.set(fact.network, { ...fact, text: held === null ? fact.text : textOf(held) });
+    this.#known.set(fact.network, fact);
+    if (held !== null) this.#held.set(fact.network, textOf(held));
   }
 
   /** Learns all that others know. @returns what they do not know. */
-  meet(theirs: readonly BanFact[], nowMs: number): BanFact[] {
-    this.changes(nowMs);
+  meet(theirs: readonly BanFact[], nowMs: number, aheadMs = 0): BanFact[] {
+    this.changes(nowMs, aheadMs);
     const told = new Map(theirs.map((fact) => [fact.network, fact.atMs]));
-    for (const fact of theirs) this.learn(fact, nowMs);
+    for (const fact of theirs) this.learn(fact, nowMs, aheadMs);
     return [...this.#known.values()].filter(({ network, atMs }) => (told.get(network) ?? -1) < atMs);
   }
 
@@ -102,7 +110,10 @@ export class ClusterBans {
       lasting.sort(([a], [b]) => a - b);
       for (const [, network] of lasting.slice(0, excess)) gone.push(network);
     }
-    for (const network of gone) this.#known.delete(network);
+    for (const network of gone) {
+      this.#known.delete(network);
+      this.#held.delete(network);
+    }
     return gone;
   }
 }

@@ -6,7 +6,7 @@
  */
 
 import { RowWriter, readNumbers, readWords } from '../base/key-rows.ts';
-import type { Greylist, Seen } from './greylist.ts';
+import { type Greylist, shiftedSeen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
 
 export type Field = [name: string, value: Buffer | string];
@@ -70,8 +70,8 @@ export class ClusterLedger {
     while (this.#memory.greylistNoted?.drain(ROWS, nothing) === 'more');
   }
 
-  /** What there is to tell now, and whether there is more. */
-  tell(nowMs: number): { fields: Field[]; more: boolean } {
+  /** What there is to tell now, and whether there is more. @param aheadMs what the nodes' common clock is ahead. */
+  tell(nowMs: number, aheadMs = 0): { fields: Field[]; more: boolean } {
     const fields: Field[] = [];
     const add = (name: string, rows: RowWriter): void => {
       if (rows.rows > 0) fields.push([name, rows.bytes()]);
@@ -84,8 +84,9 @@ export class ClusterLedger {
     add('taken', taken);
     const rules = this.#greylist();
     const seen = new RowWriter();
+    const aheadS = Math.round(aheadMs / 1000);
     const tellSeen = (slot: number): void => {
-      const { first, last } = rules.seen(slot);
+      const { first, last } = shiftedSeen(rules.seen(slot), aheadS);
       if (last !== 0) seen.words(greylist.tagOf(slot), greylist.placeOf(slot), first, last);
     };
     const noted = greylistNoted?.drain(ROWS, tellSeen) ?? 'all';
@@ -119,8 +120,8 @@ export class ClusterLedger {
     if (levels.bucket === table.slots && levels.seen === greylist.slots) this.#levels = null;
   }
 
-  /** What another node told at that time. */
-  hear(fields: ReadonlyMap<string, Buffer>, atMs: number, nowMs: number): void {
+  /** What another node told at that time of ours. */
+  hear(fields: ReadonlyMap<string, Buffer>, atMs: number, nowMs: number, aheadMs = 0): void {
     const { counters } = this.#memory;
     this.#also?.hear(fields);
     const [atUs, nowUs] = [Math.round(atMs * 1000), Math.round(nowMs * 1000)];
@@ -133,6 +134,9 @@ export class ClusterLedger {
     const seen = fields.get('seen');
     if (seen === undefined) return;
     const rules = this.#greylist();
-    readWords(seen, (tag, place, first, last) => rules.merge(tag, place, { first, last } satisfies Seen));
+    const aheadS = Math.round(aheadMs / 1000);
+    readWords(seen, (tag, place, first, last) =>
+      rules.merge(tag, place, shiftedSeen({ first, last }, -aheadS)),
+    );
   }
 }

@@ -25,6 +25,7 @@ export interface PolicyClusterOptions extends RedisAccess {
   /** Everything else that is shared. */
   ledger: ClusterLedger;
   log: Log;
+  /** As the memory has it (policyMs). */
   now(): number;
 }
 
@@ -152,7 +153,7 @@ export class PolicyCluster {
     const [seconds, microseconds] = time as [string, string];
     this.#aheadMs = Number(seconds) * 1000 + Number(microseconds) / 1000 - now();
     if (!ledger.agree(Number(seed))) throw new Error(`${seedKey} in Redis is not ours: ${seed}`);
-    const unknown = bans.meet(factsOf(held as Record<string, string>), this.#redisMs());
+    const unknown = bans.meet(factsOf(held as Record<string, string>), this.#redisMs(), this.#aheadMs);
     this.#facts = unknown;
     ledger.tellLevels();
     this.#beatMs = this.#bansMs = 0;
@@ -166,12 +167,12 @@ export class PolicyCluster {
   async #exchange(joins = false): Promise<boolean> {
     const { ledger, now } = this.#options;
     const sentMs = now();
-    const beat = sentMs - this.#beatMs >= BEAT_MS || sentMs < this.#beatMs;
+    const beat = sentMs - this.#beatMs >= BEAT_MS;
     if (beat) this.#beatMs = sentMs;
     const pipeline = this.#client.pipeline();
     const log = this.#key('log');
     const facts = this.#newFacts(sentMs);
-    const { fields, more } = ledger.tell(sentMs);
+    const { fields, more } = ledger.tell(sentMs, this.#aheadMs);
     const tells = beat || joins || fields.length > 0 || facts.length > 0;
     pipeline.get(this.#key('seed'));
     // Facts first: what is said in the log is there.
@@ -208,9 +209,9 @@ export class PolicyCluster {
   }
 
   #newFacts(nowMs: number): BanFact[] {
-    if (nowMs - this.#bansMs >= BANS_MS || nowMs < this.#bansMs) {
+    if (nowMs - this.#bansMs >= BANS_MS) {
       this.#bansMs = nowMs;
-      this.#facts.push(...this.#options.bans.changes(this.#redisMs()));
+      this.#facts.push(...this.#options.bans.changes(this.#redisMs(), this.#aheadMs));
     }
     return this.#facts.slice(0, FACTS_AT_ONCE);
   }
@@ -222,7 +223,7 @@ export class PolicyCluster {
   }
 
   #prune(pipeline: ChainableCommander, nowMs: number): void {
-    if (Math.abs(nowMs - this.#pruneMs) < PRUNE_MS) return;
+    if (nowMs - this.#pruneMs < PRUNE_MS) return;
     this.#pruneMs = nowMs;
     const gone = this.#options.bans.prune(this.#redisMs());
     if (gone.length > 0) pipeline.hdel(this.#key('bans'), ...gone);
@@ -247,9 +248,9 @@ export class PolicyCluster {
     const nowMs = now();
     const atMs = Math.min(nowMs, Number.parseInt(id, 10) - this.#aheadMs);
     this.#others.set(node, Math.max(this.#others.get(node) ?? 0, atMs));
-    for (const fact of readFacts(fields.get('bans'))) bans.learn(fact, this.#redisMs());
+    for (const fact of readFacts(fields.get('bans'))) bans.learn(fact, this.#redisMs(), this.#aheadMs);
     // Keys of another seed are other keys.
-    if (String(fields.get('seed')) === String(ledger.seed)) ledger.hear(fields, atMs, nowMs);
+    if (String(fields.get('seed')) === String(ledger.seed)) ledger.hear(fields, atMs, nowMs, this.#aheadMs);
     if (fields.has('join') && nowMs - atMs < SILENT_MS && this.#isFirstBut(node)) ledger.tellLevels();
   }
 

@@ -33,7 +33,7 @@ export const untoldBytes = (slots: number): number => notedBytes + slotsOf(slots
  */
 export class HostCounters implements CounterStore {
   readonly table: SlotTable;
-  /** Microseconds since 1970, one for each slot; the odd ones of the table seen as 64-bit words. */
+  /** Microseconds of the policy's time, one for each slot; the odd ones of the table seen as 64-bit words. */
   readonly #fullAt: BigInt64Array;
   /** Microseconds of tokens taken here that other nodes were not told of; null: nobody is to be told. */
   readonly #untold: BigInt64Array | null = null;
@@ -63,7 +63,7 @@ export class HostCounters implements CounterStore {
     const at = slot * 2 + 1;
     for (;;) {
       const before = Atomics.load(this.#fullAt, at);
-      // A clock that was set back must not lock anybody out for longer than an empty bucket would.
+      // Nobody is locked out for longer than an empty bucket would, whatever other nodes said.
       const fullAt = Math.min(Math.max(Number(before), nowUs), nowUs + debtUs);
       const after = Math.round(fullAt + perTokenUs * tokens);
       if (after > nowUs + capacityUs) {

@@ -16,10 +16,11 @@ import {
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Reply } from '../protocol/reply.ts';
-import type { Ban, FailureKind } from './ban-table.ts';
+import { type Ban, type FailureKind, shifted, untilText } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
 import { type Hit, nameless, Part, type Subject } from './part.ts';
+import { policyToDayMs } from './policy-time.ts';
 import { Rates } from './rates.ts';
 import { policyReply } from './replies.ts';
 
@@ -125,7 +126,7 @@ export class ConnectionGate {
       network: ban.network,
       kind: ban.kind,
       times: ban.times,
-      until: new Date(ban.untilMs).toISOString(),
+      until: untilText(shifted(ban, policyToDayMs()).untilMs),
     });
   }
 

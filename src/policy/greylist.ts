@@ -6,7 +6,8 @@ import { formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { NotedSlots } from './noted-slots.ts';
 import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
-import type { SlotTable } from './slot-table.ts';
+import { FIRST_TIME_S } from './policy-time.ts';
+import { SLOT_WORDS, type SlotTable, slotTableWordsAt } from './slot-table.ts';
 
 type GreylistConfig = Config['policy']['greylist'];
 
@@ -14,10 +15,7 @@ type GreylistConfig = Config['policy']['greylist'];
 const PASSED = 0;
 /** Other nodes are told that somebody was seen again when it was not for so long. */
 const TELL_AGAIN_S = 3600;
-/** From here on `first` is a time, below it of a client the times it passed. */
-const FIRST_TIME_S = 1_000_000_000;
-
-/** What is kept of one slot, in seconds since 1970. */
+/** What is kept of one slot, in seconds; `first` below FIRST_TIME_S: of a client, how often it passed. */
 export interface Seen {
   first: number;
   last: number;
@@ -136,6 +134,28 @@ export class Greylist {
 
   #hit(detail: string, waitS: number): Hit {
     return { rule: 'greylist', mode: this.part.mode, detail, text: `${waitS}` };
+  }
+}
+
+/** The same by another clock, which is so much ahead. Nothing and counts stay as they are. */
+export function shiftedSeen({ first, last }: Seen, byS: number): Seen {
+  return {
+    first: first >= FIRST_TIME_S ? Math.max(FIRST_TIME_S, first + byS) : first,
+    last: last === 0 ? 0 : Math.max(1, last + byS),
+  };
+}
+
+/** Shifts a whole table, as it lies in a file, in place. */
+export function shiftSeen(bytes: Buffer, byMs: number): void {
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  const byS = Math.round(byMs / 1000);
+  for (let at = slotTableWordsAt; at < words.length; at += SLOT_WORDS) {
+    const { first, last } = shiftedSeen(
+      { first: words[at + 2] as number, last: words[at + 3] as number },
+      byS,
+    );
+    words[at + 2] = first;
+    words[at + 3] = last;
   }
 }
 

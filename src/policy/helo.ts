@@ -76,13 +76,10 @@ function isClients(literal: string, { ip }: Subject): boolean {
   return ip === null || same(parseIp(inner), ip);
 }
 
-/** Two labels or more, and not an address without its brackets. */
+/** Two labels or more, of what RFC 5321 has in labels, and not an address without its brackets. */
 function isFullName(name: string): boolean {
-  return (
-    name.includes('.') &&
-    !name.endsWith('.') &&
-    !name.includes('_') &&
-    parseIp(name) === null &&
-    !name.includes(':')
-  );
+  const labels = name.split('.');
+  return labels.length > 1 && labels.every(isLabel) && parseIp(name) === null;
 }
+
+const isLabel = (label: string): boolean => /^[a-z0-9-]+$/.test(label) && !/^-|-$/.test(label);

@@ -11,7 +11,8 @@ import { formatNetwork, type Network, parseNetwork } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { putBans, readBans, writeBans, writeBansSync } from './ban-file.ts';
-import { type Ban, FOREVER_MS } from './ban-table.ts';
+import { type Ban, FOREVER_MS, shifted, untilText } from './ban-table.ts';
+import { shiftSeen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
 
 const LOOK_MS = 1000;
@@ -30,7 +31,10 @@ export interface KeeperOptions {
   greylisting: () => boolean;
   /** An operator deleted a ban. */
   deleted: (network: string) => void;
+  /** As the memory has it (policyMs). */
   now: () => number;
+  /** What makes a time of day of it. */
+  toDayMs: () => number;
 }
 
 export class PolicyKeeper {
@@ -52,10 +56,13 @@ export class PolicyKeeper {
   }
 
   #read(): void {
-    const { memory, dataDir, log } = this.#options;
+    const { memory, dataDir, log, toDayMs } = this.#options;
     try {
       const { bans, bad } = readBans(bansPath(dataDir));
-      putBans(memory.bans, bans);
+      putBans(
+        memory.bans,
+        bans.map((ban) => shifted(ban, -toDayMs())),
+      );
       if (bad > 0) log.warn('policy.bans-damaged', { file: bansPath(dataDir), lines: bad });
     } catch (error) {
       log.error('policy.bans-unreadable', { file: bansPath(dataDir), error });
@@ -63,7 +70,10 @@ export class PolicyKeeper {
     try {
       const bytes = readFileSync(greylistPath(dataDir));
       // Of another size it is another table: then everybody is new once.
-      if (bytes.length === memory.greylistBytes.length) memory.greylistBytes.set(bytes);
+      if (bytes.length === memory.greylistBytes.length) {
+        shiftSeen(bytes, -toDayMs());
+        memory.greylistBytes.set(bytes);
+      }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
         log.error('policy.greylist-unreadable', { file: greylistPath(dataDir), error });
@@ -71,7 +81,8 @@ export class PolicyKeeper {
   }
 
   list(): Ban[] {
-    return this.#options.memory.bans.list(this.#options.now());
+    const { memory, now } = this.#options;
+    return this.#ofDay(memory.bans.list(now()));
   }
 
   /** Bans an address or network; `durationMs` null: until it is deleted. @throws RelayError when it is none. */
@@ -79,8 +90,9 @@ export class PolicyKeeper {
     const { memory, now, log } = this.#options;
     const ban = operatorBan(text, durationMs, now());
     memory.bans.put(networkOf(text), ban);
-    log.info('policy.ban', { network: ban.network, kind: ban.kind, until: untilText(ban.untilMs) });
-    return ban;
+    const [shown] = this.#ofDay([ban]) as [Ban];
+    log.info('policy.ban', { network: ban.network, kind: ban.kind, until: untilText(shown.untilMs) });
+    return shown;
   }
 
   /** False when it was not banned. @throws RelayError when it is no address or network. */
@@ -105,13 +117,13 @@ export class PolicyKeeper {
   }
 
   async #save(version: number, greylist: boolean): Promise<void> {
-    const { memory, dataDir } = this.#options;
+    const { dataDir } = this.#options;
     try {
       if (version !== this.#savedVersion) await writeBans(bansPath(dataDir), this.#kept());
       this.#savedVersion = version;
       if (greylist) {
         const path = greylistPath(dataDir);
-        await writeFile(`${path}.new`, Buffer.from(memory.greylistBytes), { mode: 0o600 });
+        await writeFile(`${path}.new`, this.#greylist(), { mode: 0o600 });
         await rename(`${path}.new`, path);
       }
       this.#failed = false;
@@ -127,7 +139,19 @@ export class PolicyKeeper {
 
   #kept(): Ban[] {
     const { memory, now, forgetMs } = this.#options;
-    return memory.bans.list(now() - forgetMs());
+    return this.#ofDay(memory.bans.list(now() - forgetMs()));
+  }
+
+  /** As people and files have it. */
+  #ofDay(bans: Ban[]): Ban[] {
+    const byMs = this.#options.toDayMs();
+    return bans.map((ban) => shifted(ban, byMs));
+  }
+
+  #greylist(): Buffer {
+    const bytes = Buffer.from(this.#options.memory.greylistBytes);
+    shiftSeen(bytes, this.#options.toDayMs());
+    return bytes;
   }
 
   /** The last save. */
@@ -140,7 +164,7 @@ export class PolicyKeeper {
       this.#savedVersion = memory.bans.version;
       if (!greylisting()) return;
       const path = greylistPath(dataDir);
-      writeFileSync(`${path}.new`, Buffer.from(memory.greylistBytes), { mode: 0o600 });
+      writeFileSync(`${path}.new`, this.#greylist(), { mode: 0o600 });
       renameSync(`${path}.new`, path);
     } catch (error) {
       this.#saveFailed(error);
@@ -163,6 +187,3 @@ export function operatorBan(text: string, durationMs: number | null, nowMs: numb
   const untilMs = durationMs === null ? FOREVER_MS : Math.min(FOREVER_MS, nowMs + durationMs);
   return { network: formatNetwork(networkOf(text)), kind: 'operator', sinceMs: nowMs, untilMs, times: 1 };
 }
-
-export const untilText = (untilMs: number): string =>
-  untilMs >= FOREVER_MS ? 'deleted' : new Date(untilMs).toISOString();

@@ -5,10 +5,12 @@
  * what is kept here (rates, first sightings) bears that.
  */
 
-const SLOT_WORDS = 4;
+export const SLOT_WORDS = 4;
 /** Slots looked at from where a key belongs: they lie in two cache lines. */
 const PROBES = 8;
 const HEADER_WORDS = 4;
+/** Where its slots begin in its bytes. */
+export const slotTableWordsAt = HEADER_WORDS;
 const SEED = 0;
 /** Nodes that count together, this one included; 0: it counts alone. */
 const NODES = 1;

@@ -53,11 +53,11 @@ const NO_MAIL_PARAMETERS: Readonly<MailParameters> = Object.freeze({
 });
 const NO_RCPT_PARAMETERS: Readonly<RcptParameters> = Object.freeze({ notify: 0, orcpt: undefined });
 
-/** MAIL FROM:<reverse-path> [SP parameters] (RFC 5321 §4.1.1.2). */
-export function parseMail(line: string): MailCommand | Reply {
+/** MAIL FROM:<reverse-path> [SP parameters] (RFC 5321 §4.1.1.2). @param strict of the grammar of addresses. */
+export function parseMail(line: string, strict = false): MailCommand | Reply {
   const start = pathStart(line, 'FROM:');
   if (start < 0) return REPLY.mailSyntax;
-  const path = parsePath(line, start);
+  const path = parsePath(line, start, strict);
   if (path === null || (path.domain === '' && path.address !== '')) return REPLY.senderSyntax;
   let parameters = NO_MAIL_PARAMETERS;
   if (path.end < line.length) {
@@ -74,11 +74,12 @@ export function parseMail(line: string): MailCommand | Reply {
 /**
  * RCPT TO:<forward-path> [SP parameters] (RFC 5321 §4.1.1.3).
  * @param smtpUtf8 whether MAIL gave SMTPUTF8 (RFC 6531 §3.5).
+ * @param strict of the grammar of addresses.
  */
-export function parseRcpt(line: string, smtpUtf8: boolean): RcptCommand | Reply {
+export function parseRcpt(line: string, smtpUtf8: boolean, strict = false): RcptCommand | Reply {
   const start = pathStart(line, 'TO:');
   if (start < 0) return REPLY.rcptSyntax;
-  const path = parsePath(line, start);
+  const path = parsePath(line, start, strict);
   if (path === null || path.address === '') return REPLY.recipientSyntax;
   let parameters = NO_RCPT_PARAMETERS;
   if (path.end < line.length) {

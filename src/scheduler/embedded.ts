@@ -332,13 +332,15 @@ export class EmbeddedScheduler implements Scheduler {
     const nowMs = this.#ports.now();
     const steadyMs = this.#steady();
     if (Math.abs(nowMs - steadyMs - this.#aheadMs) > CLOCK_SET_MS) this.#clockSet(nowMs - steadyMs);
+    // Both times were read once: clocks go on between readings, and what is put back has to be later than `steadyMs`,
+    // or this goes on for ever.
     while (this.#due.earliestMs() <= steadyMs) {
       const place = this.#due.pop() as Place;
       // A pair pushed later for an earlier time leaves this one stale; looking twice does no harm.
       place.heapMs = NEVER;
       if (place.suspendedUntilMs > steadyMs) this.#watch(place, place.suspendedUntilMs);
       else if (place.nextDueMs <= nowMs) this.#enqueue(place);
-      else if (place.nextDueMs < NEVER) this.#watch(place, this.#steadyAt(place.nextDueMs));
+      else if (place.nextDueMs < NEVER) this.#watch(place, steadyMs + Math.ceil(place.nextDueMs - nowMs));
       this.#forget(place);
     }
     this.#arm();

@@ -1,12 +1,13 @@
 /**
- * Rows whose attempt was under way when a process died go to delivery alone, one at a time: should the process die
- * again, only the guilty one has two deaths. One whose attempt takes long does not keep the others: what ends a
- * process does so at once.
+ * Rows whose attempt was under way when a process died, and rows taken over from a node that is silent, go to delivery
+ * alone, one at a time: should the process die again, only the guilty one has two deaths. One whose attempt takes long
+ * does not keep the others: what ends a process does so at once.
  */
 import type { Job } from '../mail/job.ts';
 
-/** A suspect that takes longer than this has company. */
+/** A suspect that takes longer than this has company; with many that wait, a part of it. */
 const PATIENCE_MS = 30_000;
+const MIN_PATIENCE_MS = 250;
 
 export class Suspects {
   readonly #deliver: (jobs: Job[]) => void;
@@ -52,7 +53,8 @@ export class Suspects {
     this.stop();
     this.#out = this.#waiting.shift() ?? null;
     if (this.#out === null) return;
-    this.#timer = setTimeout(() => this.#next(), PATIENCE_MS).unref();
+    const patienceMs = Math.max(MIN_PATIENCE_MS, PATIENCE_MS / (this.#waiting.length + 1));
+    this.#timer = setTimeout(() => this.#next(), patienceMs).unref();
     this.#deliver([this.#out]);
   }
 }

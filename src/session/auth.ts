@@ -83,7 +83,12 @@ export function loginAnswered(session: Session, answer: AuthAnswer): void {
 }
 
 /** Does what the mechanism wants next. @param sinceMs when the client last spoke. */
-function take(session: Session, exchange: Exchange, step: Step, sinceMs = session.context.clock.nowMs): void {
+function take(
+  session: Session,
+  exchange: Exchange,
+  step: Step,
+  sinceMs = session.context.clock.steadyMs,
+): void {
   const { logins } = session.context;
   switch (step.kind) {
     case 'challenge':
@@ -137,7 +142,7 @@ function reject(session: Session, exchange: Exchange, sinceMs: number): void {
   const { settings, clock, port } = session.context;
   report(session, exchange);
   const reply = oneMore(session, REPLY.authInvalid);
-  const leftMs = settings.authFailureDelayMs - Math.max(0, clock.nowMs - sinceMs); // the clock may have been set
+  const leftMs = settings.authFailureDelayMs - (clock.steadyMs - sinceMs);
   if (leftMs <= 0) {
     finish(session, reply);
     return;

@@ -18,14 +18,15 @@ export function chunkRead(
   if (refusal !== null) {
     // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
     port.dropContent(session.connection);
+    session.offerRefused = true;
     session.reply(refusal);
     session.proceed(READY);
-  } else if (isTooSlow(settings, octets, clock.nowMs - sinceMs)) {
+  } else if (isTooSlow(settings, octets, clock.steadyMs - sinceMs)) {
     session.reply(REPLY.tooSlow.with(settings.hostname));
   } else {
     if (chunkOctets > 0) session.movedOn();
     session.reply(REPLY.chunkOk.with(chunkOctets));
-    const untilMs = clock.nowMs + settings.dataTimeoutMs;
+    const untilMs = clock.steadyMs + settings.dataTimeoutMs;
     session.proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
   }
 }
@@ -36,9 +37,13 @@ function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number)
   return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
 }
 
-/** How long the next command may take: the content that has begun gets no longer by what is said in between. */
-export function commandTimeMs({ state, context }: Session): number {
+/**
+ * How long the next command may take: a content that has begun, and an envelope that takes of what all share, get no longer
+ * by what is said in between.
+ */
+export function commandTimeMs({ state, context, forwardMs }: Session): number {
   const { settings, clock } = context;
   const ms = settings.commandTimeoutMs;
-  return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.nowMs)) : ms;
+  if (state.phase === 'envelope') return Math.max(1, Math.min(ms, forwardMs + ms - clock.steadyMs));
+  return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.steadyMs)) : ms;
 }

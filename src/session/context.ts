@@ -43,7 +43,10 @@ export type SessionPort = Pick<
 
 /** The time of the loop turn: read once per turn, not once per command. */
 export interface TurnClock {
+  /** Of day: for what is stored or shown. */
   nowMs: number;
+  /** For durations. */
+  steadyMs: number;
 }
 
 export interface SessionContext {
@@ -67,8 +70,8 @@ export interface SessionContext {
   readonly barrier: Barrier;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
-  /** For what comes between two turns, as an answer of DNS. */
-  readonly now: () => number;
+  /** Sets the clock: at each turn, and for what comes between two, as an answer of DNS. */
+  readonly readClock: () => void;
   /** These six are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;

@@ -6,12 +6,12 @@ import { transmissionType } from '../protocol/trace.ts';
 import { authOffer } from './rights.ts';
 import type { Session } from './session.ts';
 import { offersStartTls } from './starttls.ts';
-import type { Verb } from './verb.ts';
+import type { SessionView, Verb } from './verb.ts';
 import { toldKeywords } from './xclient.ts';
 
-function checkName(_session: unknown, line: string): string | Reply {
+function checkName({ context }: SessionView, line: string): string | Reply {
   const name = argumentOf(line, 4);
-  return isHeloName(name) ? name : REPLY.heloSyntax;
+  return isHeloName(name, context.settings.strictAddresses) ? name : REPLY.heloSyntax;
 }
 
 function greet(session: Session, helo: string, esmtp: boolean): void {

@@ -112,8 +112,8 @@ export class Holding {
 
   /** Between two turns nobody else sends what came of it. */
   #later(work: () => void): void {
-    const { clock, now, port, submissions, logins, barrier } = this.#session.context;
-    clock.nowMs = now();
+    const { readClock, port, submissions, logins, barrier } = this.#session.context;
+    readClock();
     barrier.guard(this.#session, 'policy', work);
     submissions.flush();
     logins.flush();

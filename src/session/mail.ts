@@ -12,6 +12,7 @@ const LEAST_CONTENT_KIB = 4;
 
 export const mail: Verb<MailCommand> = {
   name: 'MAIL',
+  offers: true,
 
   check(session, line) {
     switch (session.state.phase) {
@@ -26,7 +27,7 @@ export const mail: Verb<MailCommand> = {
     }
     const missing = authMissing(session);
     if (missing !== null) return missing;
-    const command = parseMail(line);
+    const command = parseMail(line, session.context.settings.strictAddresses);
     if (!('path' in command)) return command;
     if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
     if (command.parameters.auth !== undefined && session.listener.auth === 'off')
@@ -61,10 +62,12 @@ export const mail: Verb<MailCommand> = {
     const submitter = submitterOf(session, parameters);
     if (submitter !== undefined) envelope.submitter = submitter;
     session.transactions++;
+    session.offerRefused = false;
+    session.forwardMs = session.context.clock.steadyMs;
     session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',
-      transaction: { envelope, seen: null, startedAtMs: session.context.clock.nowMs },
+      transaction: { envelope, seen: null, startedAtMs: session.context.clock.steadyMs },
     };
     session.reply(REPLY.mailOk);
   },

@@ -36,7 +36,7 @@ export function messageOf(
     trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
   const sizeBytes = arena.lengthBytes(content);
   const receivedAtMs = clock.nowMs;
-  const receptionMs = Math.max(0, receivedAtMs - startedAtMs);
+  const receptionMs = clock.steadyMs - startedAtMs;
   const told = forwarded === null ? client : { ...client, ...knownOf(forwarded) };
   const message: Message = {
     queueId,

@@ -56,7 +56,7 @@ function verify(session: SessionView, argument: string): Reply {
   if (argument === '') return REPLY.vrfySyntax;
   if (!session.context.settings.vrfy) return REPLY.vrfyAny;
   const address = argument.replace(/ SMTPUTF8$/i, '').replace(/^<(.*)>$/, '$1');
-  const mailbox = parseMailbox(address);
+  const mailbox = parseMailbox(address, session.context.settings.strictAddresses);
   if (mailbox === null || mailbox.address === '') return REPLY.recipientSyntax;
   return isTaken(session, mailbox) ? REPLY.vrfyRelayed : REPLY.relayDenied;
 }

@@ -4,6 +4,7 @@ import { NOTIFY, type Recipient, strangersNotify } from '../mail/envelope.ts';
 import type { Path } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { outOfTransaction } from './failures.ts';
 import { quotaRefusal } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
@@ -21,11 +22,11 @@ export const rcpt: Verb<RcptCommand> = {
       case 'new':
         return REPLY.helloFirst;
       case 'envelope':
-        return parseRcpt(line, state.transaction.envelope.smtpUtf8);
+        return parseRcpt(line, state.transaction.envelope.smtpUtf8, session.context.settings.strictAddresses);
       case 'chunks':
         return REPLY.chunksOpen;
       default:
-        return REPLY.mailFirst;
+        return outOfTransaction(session);
     }
   },
 

@@ -29,18 +29,16 @@ export class ReactorServer {
   readonly #context: SessionContext;
   readonly #reactor: Reactor;
   readonly #lines: LineText;
-  readonly #now: () => number;
   /** By connection id. Ids are numbers below 2^31, not slots: an array over them would grow with every connection. */
   readonly #sessions = new Map<number, Session>();
   /** Peers of connections that found no session, by connection id, until they are closed. */
   readonly #orphans = new Map<number, string>();
   #drained: (() => void) | null = null;
 
-  constructor(context: SessionContext, reactor: Reactor, now: () => number = Date.now) {
+  constructor(context: SessionContext, reactor: Reactor) {
     this.#context = context;
     this.#reactor = reactor;
     this.#lines = reactor.text as unknown as LineText;
-    this.#now = now;
   }
 
   /** Sessions open now. */
@@ -50,7 +48,7 @@ export class ReactorServer {
 
   /** Handles the events of one loop turn. An error in a dialog ends that dialog; only BrokenInvariant is thrown. */
   onTurn(count: number): void {
-    this.#context.clock.nowMs = this.#now();
+    this.#context.readClock();
     const { events } = this.#reactor;
     for (let at = 0, end = count * 4; at < end; at += 4) {
       const word = events[at] as number;
@@ -153,7 +151,7 @@ export class ReactorServer {
 
   /** Answers the sessions that wait. @param pairs ticket, verdict, ticket, verdict … */
   verdicts(pairs: readonly number[]): void {
-    this.#context.clock.nowMs = this.#now();
+    this.#context.readClock();
     for (let i = 0; i + 1 < pairs.length; i += 2) {
       const session = this.#context.submissions.claim(pairs[i] as number);
       if (session === undefined) continue;
@@ -168,7 +166,7 @@ export class ReactorServer {
 
   /** Answers the session whose login was checked. */
   login(answer: AuthAnswer): void {
-    this.#context.clock.nowMs = this.#now();
+    this.#context.readClock();
     const session = this.#context.logins.claim(answer.id);
     if (session !== undefined)
       this.#context.barrier.guard(session, 'login', () => loginAnswered(session, answer));
@@ -178,7 +176,7 @@ export class ReactorServer {
 
   /** Ends sessions without a transaction at once and the others after theirs; `drained` is called when none is left. */
   drain(drained: () => void): void {
-    this.#context.clock.nowMs = this.#now();
+    this.#context.readClock();
     this.#drained = drained;
     for (const session of this.#sessions.values())
       this.#context.barrier.guard(session, 'drain', () => session.drain());

@@ -16,6 +16,7 @@ import { exchangeLine, finish } from './auth.ts';
 import { chunkRead, commandTimeMs } from './chunk.ts';
 import { Completion } from './completion.ts';
 import type { SessionContext } from './context.ts';
+import { isEcho } from './failures.ts';
 import { Holding } from './holding.ts';
 import { logRefusal } from './refusal-log.ts';
 import type { ListenerFacts } from './settings.ts';
@@ -67,6 +68,10 @@ export class Session {
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
+  /** The last MAIL was refused, or a chunk of its content. */
+  offerRefused = false;
+  /** When MAIL was taken, or mail brought forward, last. */
+  forwardMs = 0;
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
@@ -238,6 +243,7 @@ export class Session {
       this.shutDown();
       return;
     }
+    if (verb.offers) this.offerRefused = true;
     const answer = this.policy.command();
     if (answer === null) this.#execute(verb, text);
     else this.holding.unless(answer, () => this.#execute(verb, text));
@@ -367,24 +373,28 @@ export class Session {
   /** Mail was brought forward: what harmless commands are counted from. */
   movedOn(): void {
     this.#idleCommands = 0;
+    this.forwardMs = this.context.clock.steadyMs;
   }
 
   inTransaction(): boolean {
     return isTransaction(this.state);
   }
 
-  /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
+  /**
+   * Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, unless it only echoes a refusal, and one
+   * too many becomes a 421.
+   */
   reply(reply: Reply): void {
     const { settings } = this.context;
     let sent = reply;
+    const isError = reply.code >= 500 && !isEcho(reply);
     if (reply.code >= 421) {
-      if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
-        sent = REPLY.tooManyErrors.with(settings.hostname);
+      if (isError && ++this.#errors > settings.maxErrors) sent = REPLY.tooManyErrors.with(settings.hostname);
       logRefusal(this, sent);
     }
     this.#send(sent);
     if (sent.code === 421 || sent.code === 221) this.close();
-    else if (sent.code >= 500) this.holding.erred(sent, this.#errors);
+    else if (isError) this.holding.erred(sent, this.#errors);
   }
 
   #send(reply: Reply): void {
@@ -411,6 +421,7 @@ export class Session {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
     this.policy.share.endEnvelope();
     this.completion.forget();
+    this.offerRefused = false;
     this.state = READY;
   }
 
@@ -445,14 +456,14 @@ export class Session {
   }
 
   #setDeadline(ms: number): void {
-    this.#deadlineSetMs = this.context.clock.nowMs;
+    this.#deadlineSetMs = this.context.clock.steadyMs;
     this.context.port.deadline(this.connection, ms + (ms >> 5));
   }
 
   /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
-    if (Math.abs(this.context.clock.nowMs - this.#deadlineSetMs) > ms >> 5) this.commandDeadline();
+    if (this.context.clock.steadyMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
 }
 

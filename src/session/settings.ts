@@ -58,6 +58,8 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
+  /** Addresses and names of HELO by the letter of RFC 5321. */
+  readonly strictAddresses: boolean;
   /** Strangers may name a route within the local part. */
   readonly untrustedRouting: boolean;
   readonly indexAttachments: boolean;
@@ -120,6 +122,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseNul: smtp.nul_bytes === 'refuse',
     indexAttachments: config.index_attachments,
     vrfy: smtp.vrfy,
+    strictAddresses: smtp.strict_addresses,
     untrustedRouting: smtp.untrusted_routing === 'accept',
     durableFirst: config.inbound_ack_mode !== 'after_enqueue',
     persistWaitMs: config.inbound_persist_wait_timeout_ms,

@@ -10,6 +10,7 @@ export interface Transaction {
   /** Keys of the recipients, to store a repeated one once; made when there is a second recipient. */
   seen: Set<string> | null;
   /** When MAIL came; the reception time of the accepted event counts from here. */
+  /** Steady. */
   readonly startedAtMs: number;
 }
 

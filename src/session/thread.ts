@@ -20,6 +20,7 @@ import { ContentAccount } from '../policy/content-account.ts';
 import { ConnectionGate } from '../policy/gate.ts';
 import { openPolicyMemory } from '../policy/host-memory.ts';
 import { Policy } from '../policy/policy.ts';
+import { policyTimeOf } from '../policy/policy-time.ts';
 import { SessionPolicy } from '../policy/session-policy.ts';
 import { DateCache } from '../protocol/date.ts';
 import { Barrier } from './barrier.ts';
@@ -41,7 +42,12 @@ const post = (message: FromSession): void => main.postMessage(message);
 const { config } = start;
 const spillDir = join(config.data_dir, 'spill');
 const arena = attachArena(start.arena, spillDir);
-const clock = { nowMs: Date.now() };
+const clock = { nowMs: Date.now(), steadyMs: steadyMs() };
+const policyClock = {
+  get nowMs() {
+    return policyTimeOf(clock.steadyMs);
+  },
+};
 const log = new PinoLog({ ...config.log, thread: `session-${start.origin}` });
 /** What clients cause goes here, what we have to say ourselves straight to `log`. */
 const clientsLog = sessionLog(log);
@@ -69,7 +75,10 @@ const context: SessionContext = {
   arena,
   contentAccount: new ContentAccount(memory.accounts, arena),
   clock,
-  now: Date.now,
+  readClock() {
+    clock.nowMs = Date.now();
+    clock.steadyMs = steadyMs();
+  },
   queueIds,
   shards: new ShardRouter({
     database: config.database,
@@ -97,7 +106,7 @@ function reloadable(
   from: Config,
 ): Pick<SessionContext, 'settings' | 'relayPolicy' | 'postmaster' | 'classes' | 'policyOf' | 'transcript'> {
   const relayPolicy = new RelayPolicy(from.relay_networks, from.relay_domains);
-  const policy = new Policy(from, { gate, memory, log: clientsLog, clock });
+  const policy = new Policy(from, { gate, memory, log: clientsLog, clock: policyClock });
   return {
     settings: settingsOf(from),
     relayPolicy,

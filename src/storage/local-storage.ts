@@ -29,6 +29,7 @@ export class LocalStorage implements Storage {
   }
 
   async put(items: StorageItem[]): Promise<ContentRef[]> {
+    this.#files.look();
     const refs: ContentRef[] = [];
     const folders = new Set<string>();
     try {

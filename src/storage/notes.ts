@@ -14,4 +14,10 @@ export interface StorageNote {
   fields: Record<string, unknown>;
 }
 
+/** Content that could not be read may be readable again. */
+export const RETURNED: ReadonlySet<StorageNote['event']> = new Set([
+  'storage.root-returned',
+  'storage.reachable',
+]);
+
 export type SayNote = (note: StorageNote) => void;

@@ -39,11 +39,12 @@ export function openStorage(setup: StorageSetup): Storage {
   return new StorageByRef(current, others, (object) => providers[providerOf(object)]);
 }
 
-function openLocal({ config, arena, sweepMinAgeMs }: StorageSetup): Storage {
+function openLocal({ config, arena, sweepMinAgeMs, say }: StorageSetup): Storage {
   return new LocalStorage(arena, {
     folder: config.storage.local.path,
     spillThresholdBytes: config.spill_threshold_bytes,
     sweepMinAgeMs,
+    say,
   });
 }
 

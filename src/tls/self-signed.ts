@@ -1,7 +1,8 @@
 /** `protorelay tls self-signed`: a certificate for trying TLS, and how to use it. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { makeSelfSigned } from '../native.ts';
 
 export interface SelfSignedOptions {
@@ -24,7 +25,7 @@ export function writeSelfSigned({ names, days, keyType, folder, force }: SelfSig
       throw new RelayError('data-dir-unusable', `${file} is there already; --force replaces it`);
   const { certificate, key } = makeSelfSigned(names, days, keyType);
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     // The key first and for its owner only: a certificate without its key is of no use to anybody.
     writeFileSync(keyFile, key, { mode: 0o600 });
     writeFileSync(certFile, certificate);

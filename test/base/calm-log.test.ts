@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CalmLog } from '../../src/base/calm-log.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { faultsTo, loginLog, sessionLog } from '../../src/flood-log.ts';
+import { faultsTo, intakeLog, loginLog, sessionLog } from '../../src/flood-log.ts';
 
 type Line = [event: string, fields: Record<string, unknown> | undefined];
 
@@ -72,9 +72,11 @@ test('debug lines pass, every other level has the bound; so has each event that 
   for (const level of ['info', 'warn', 'error'] as const) for (let i = 0; i < 5; i++) log[level]('a.hit');
   assert.ok(seen.length < 20);
   const sessions = sessionLog(all);
+  const commits = intakeLog(all);
   for (const [event, flood] of [
     ['session.fault', () => sessions.error('session.fault', {})],
     ['delivery.fault', faultsTo(all)],
+    ['commit.failed', () => commits.error('commit.failed', {})],
   ] as const) {
     seen.length = 0;
     for (let i = 0; i < 1000; i++) flood({});
@@ -83,6 +85,8 @@ test('debug lines pass, every other level has the bound; so has each event that 
   for (const [event, flood] of [
     ['policy.hit', sessionLog(all)],
     ['session.refused', sessionLog(all)],
+    ['session.tls-failed', sessionLog(all)],
+    ['session.proxy-refused', sessionLog(all)],
     ['auth.failed', loginLog(all)],
   ] as const) {
     seen.length = 0;

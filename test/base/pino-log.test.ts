@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { type ErrorCode, RelayError } from '../../src/base/errors.ts';
+import { EXIT_OF_ERROR } from '../../src/base/exit-codes.ts';
 import { type LogOptions, PinoLog } from '../../src/base/pino-log.ts';
 
 function setUp(t: TestContext, options: Partial<LogOptions> = {}) {
@@ -32,6 +34,33 @@ test('text: one readable line, values with blanks quoted', (t) => {
   const { log, lines } = setUp(t, { format: 'text' });
   log.error('disk.full', { path: '/var/lib', text: 'no space', free: 0 });
   assert.match(lines()[0] as string, /^\S+Z ERROR disk\.full path=\/var\/lib text="no space" free=0$/);
+  log.close();
+});
+
+test('neither form has characters that steer a terminal or turn what is read', (t) => {
+  const odd = 'a\u009b31m\u202eb\u001b[0m\u007f';
+  for (const format of ['json', 'text'] as const) {
+    const { log, lines } = setUp(t, { format });
+    log.info('session.command', { line: odd, [odd]: 1 });
+    const [line = ''] = lines();
+    assert.doesNotMatch(line, /[\p{Cc}\u202e]/u);
+    if (format === 'json') assert.equal((JSON.parse(line) as { line: string }).line, odd);
+    log.close();
+  }
+});
+
+test('a fault of the world’s is its words, said once; one of ours has its stack', (t) => {
+  const { log, lines } = setUp(t);
+  const shown = (error: unknown): Record<string, unknown> => {
+    log.error('x', { error });
+    return (JSON.parse(lines().at(-1) as string) as { error: Record<string, unknown> }).error;
+  };
+  for (const code of Object.keys(EXIT_OF_ERROR) as ErrorCode[]) {
+    const error = shown(new RelayError(code, 'no room on /var', new Error('ENOSPC')));
+    if (EXIT_OF_ERROR[code] === 70) assert.match(String(error.stack), /pino-log\.test/);
+    else assert.deepEqual(error, { code, message: 'no room on /var' });
+  }
+  assert.match(String(shown(new Error('a fault')).stack), /pino-log\.test/);
   log.close();
 });
 

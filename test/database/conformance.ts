@@ -575,6 +575,35 @@ export function databaseConformance(driver: Driver): void {
         assert.equal((await db.operate('release', { queueIds: [two] }, 3000)).rows, 1);
       });
 
+      it('wakes rows whose content could not be read, and no others', async () => {
+        const deferredRow = async (reason: string): Promise<string> => {
+          const queueId = await queue.add([`${reason}@one.test`], 'SENDING');
+          const group = { ...deferred([0]), reason };
+          await queue.settle({
+            queueId,
+            destination: 'one.test',
+            groups: [group as ReturnType<typeof deferred>],
+            retryAtMs: 70_000,
+          });
+          return queueId;
+        };
+        const [unread, held, other] = [
+          await deferredRow('content-unavailable'),
+          await deferredRow('content-unavailable'),
+          await deferredRow('peer-4xx'),
+        ];
+        await db.operate('hold', { queueIds: [held] }, 2000);
+        assert.equal((await db.operate('release', 'unread', 3000)).rows, 0, 'an operator holds it');
+        const { rows, changes } = await db.operate('retry', 'unread', 3000);
+        assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 0 }]]);
+        assert.equal((await db.operate('retry', 'unread', 3000)).rows, 0, 'it is due');
+        assert.deepEqual(
+          (await claim('one.test', 3000)).jobs.map((job) => job.queueId),
+          [unread],
+        );
+        assert.deepEqual(await states(other), { 'one.test': 'RETRY' });
+      });
+
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         for (const action of ['retry', 'hold', 'release', 'delete'] as const)

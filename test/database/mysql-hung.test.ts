@@ -7,6 +7,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Settlement } from '../../src/database/database.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
+import { hashOf } from '../../src/mail/begun-slots.ts';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -161,6 +162,45 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
       (await queue.database.claim({ ...request, takeOver })).jobs.map(({ queueId }) => queueId);
     assert.deepEqual(await claimed(false), [waits]);
     assert.deepEqual(await claimed(true), [ended]);
+  });
+
+  it('rows whose leases lapsed are suspects of whoever takes them over: held by a death there, by lapses never', async (t) => {
+    // Who has a lease plays no part: one node with its content stands for all.
+    const queue = open('a', server.port);
+    t.after(() => queue.close());
+    const guilty = await queue.add(['a@one.test'], 'SENDING');
+    const innocent = await queue.add(['b@one.test'], 'SENDING');
+    const waited = await queue.add(['c@one.test']);
+    let nowMs = 100_000;
+    const claim = async (): Promise<Record<string, number | undefined>> => {
+      nowMs += 100_000;
+      const leaseUntilMs = nowMs + 60_000;
+      const request = { destination: 'one.test', limit: 9, maxRecipients: 9, nowMs, leaseUntilMs };
+      const { jobs } = await queue.database.claim(request);
+      return Object.fromEntries(jobs.map(({ queueId, deaths }) => [queueId, deaths]));
+    };
+    assert.deepEqual(await claim(), { [guilty]: 1, [innocent]: 1, [waited]: undefined });
+    // It hangs, and so does the next: nothing is held by that.
+    for (let i = 0; i < 4; i++) assert.deepEqual(await claim(), { [guilty]: 1, [innocent]: 1, [waited]: 1 });
+    const begun = (queueId: string, fence: number) => ({ queueId, hash: hashOf('one.test'), fence });
+    // The first comes back from its death: that is counted already.
+    const late = await queue.database.suspect([begun(guilty, 1), begun(innocent, 1)], nowMs);
+    assert.deepEqual(
+      late.map(({ deaths, held }) => [deaths, held]),
+      [
+        [1, false],
+        [1, false],
+      ],
+    );
+    // The second died of what was out alone.
+    await queue.restart();
+    const [died] = await queue.database.suspect([begun(guilty, 6)], nowMs);
+    assert.deepEqual(died, { queueId: guilty, destination: 'one.test', deaths: 2, held: true });
+    await queue.database.recover(nowMs);
+    assert.deepEqual(await claim(), { [innocent]: 1, [waited]: 1 });
+    // An attempt that ends well ends it.
+    const settled = queue.batch({ settlements: [{ ...settlement(innocent), fence: 7 }] });
+    assert.deepEqual((await queue.database.commit(settled)).settlements, [true]);
   });
 
   it('a lease that another transaction has at the moment is ours all the same', async (t) => {

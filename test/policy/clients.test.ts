@@ -180,7 +180,7 @@ test('XCLIENT: only listed clients may, it is offered to them, and attributes ar
     'COLOR=red',
     'ADDR=1.2.3',
     'PROTO=HTTP',
-    'HELO=a..b',
+    'HELO=a(b)',
     'NAME=+0D+0A',
     'LOGIN=+zz',
   ])

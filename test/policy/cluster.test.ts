@@ -7,10 +7,10 @@ import { QuotaShares } from '../../src/auth/quota-shares.ts';
 import { Quotas } from '../../src/auth/quotas.ts';
 import { parseNetwork } from '../../src/base/ip.ts';
 import { RowWriter, readNumbers, readWords } from '../../src/base/key-rows.ts';
-import { BanTable, banTableBytes } from '../../src/policy/ban-table.ts';
+import { BanTable, banTableBytes, FOREVER_MS } from '../../src/policy/ban-table.ts';
 import { type BanFact, ClusterBans } from '../../src/policy/cluster-bans.ts';
 import { ClusterLedger, type Field } from '../../src/policy/cluster-ledger.ts';
-import { Greylist, mergeSeen } from '../../src/policy/greylist.ts';
+import { Greylist, mergeSeen, shiftSeen } from '../../src/policy/greylist.ts';
 import { isShared, type PolicyMemory } from '../../src/policy/host-memory.ts';
 import { NotedSlots, notedBytes } from '../../src/policy/noted-slots.ts';
 import { configOf, policyMemory } from '../session/dialog-fixture.ts';
@@ -152,6 +152,56 @@ test('buckets that were too many to note are all told', () => {
   for (let i = 0; i < 20_000; i++) a.memory.counters.take(`bucket ${i}`, 1, bucket, NOW);
   exchange([a, b], NOW);
   assert.ok((b.memory.counters.take('bucket 19999', 1, bucket, NOW) as number) > 0);
+});
+
+test('hosts whose clocks differ say the same times, and no ban is a change because of it', () => {
+  const table = (): BanTable => new BanTable(new SharedArrayBuffer(banTableBytes(64)), 0, 64);
+  const [one, other] = [table(), table()];
+  const [a, b] = [one, other].map(
+    (held) => new ClusterBans({ table: held, forgetMs: () => 1000, maxEntries: 8 }),
+  ) as [ClusterBans, ClusterBans];
+  const network = parseNetwork('192.0.2.1') ?? assert.fail();
+  const forever = parseNetwork('192.0.2.2') ?? assert.fail();
+  one.put(network, { kind: 'auth', sinceMs: NOW, untilMs: NOW + 60_000, times: 1 });
+  one.put(forever, { kind: 'operator', sinceMs: NOW, untilMs: FOREVER_MS, times: 1 });
+  // Of what is common, a is 100 s behind and b 50 s ahead; b measures it anew each time.
+  const facts = a.changes(NOW + 100_000, 100_000);
+  for (const fact of facts) b.learn(fact, NOW + 100_000, -50_000);
+  assert.equal(other.get(network)?.untilMs, NOW + 210_000);
+  assert.equal(other.get(forever)?.untilMs, FOREVER_MS);
+  const noise = parseNetwork('192.0.2.3') ?? assert.fail();
+  other.put(noise, { kind: 'auth', sinceMs: NOW + 150_000, untilMs: NOW + 160_000, times: 1 });
+  const told = b.changes(NOW + 100_700, -49_300);
+  assert.deepEqual(
+    told.map((fact) => fact.network),
+    ['192.0.2.3'],
+  );
+});
+
+test('a file of the greylist is read and written by another clock than the memory has', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.integer({ min: 1_600_000_000, max: 1_900_000_000 }), fc.nat(20), fc.boolean())),
+      fc.integer({ min: -300_000_000, max: 300_000_000 }),
+      (rows, byS) => {
+        const words = new Uint32Array(4 + rows.length * 4);
+        words[0] = 4711;
+        rows.forEach(([last, count, isTime], i) => {
+          words.set([1, 2, isTime ? last - count : count, last], 4 + i * 4);
+        });
+        const bytes = Buffer.from(words.buffer.slice(0));
+        shiftSeen(bytes, byS * 1000);
+        const shifted = new Uint32Array(bytes.buffer, bytes.byteOffset, words.length);
+        assert.equal(shifted[0], 4711);
+        rows.forEach(([last, count, isTime], i) => {
+          const expected = [1, 2, isTime ? last - count + byS : count, last + byS];
+          assert.deepEqual([...shifted.slice(4 + i * 4, 8 + i * 4)], expected);
+        });
+        shiftSeen(bytes, -byS * 1000);
+        assert.deepEqual([...shifted], [...words]);
+      },
+    ),
+  );
 });
 
 test('bans: the newest fact of a network counts, in whatever order facts come', () => {

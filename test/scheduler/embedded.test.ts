@@ -22,6 +22,16 @@ function world(
   const errors: unknown[] = [];
   const { chunkCount = 1000 } = options;
   const state = { failClaims: 0, short: false, serial: 0, freeChunks: chunkCount };
+  // Between two readings of a clock a thread may stand still for as long as it likes.
+  let pauses: number[] = [];
+  let readings = 0;
+  const tick = (clock: () => number): number => {
+    assert.ok(++readings < 5_000_000, 'it looks at the clock without end');
+    const ms = pauses.shift() ?? 0;
+    nowMs += ms;
+    steadyMs += ms;
+    return clock();
+  };
   const scheduler = new EmbeddedScheduler(
     {
       async claim(destination, limit) {
@@ -38,8 +48,8 @@ function world(
       deliver: (jobs) => delivered.push(...jobs),
       contentBytes: chunkCount * 65_536,
       freeContentBytes: () => state.freeChunks * 65_536,
-      now: () => nowMs,
-      steady: () => steadyMs,
+      now: () => tick(() => nowMs),
+      steady: () => tick(() => steadyMs),
       setTimer(atMs, fire) {
         const timer = { atMs, fire };
         timers.push(timer);
@@ -77,7 +87,12 @@ function world(
     setClock(ms: number) {
       nowMs += ms;
     },
+    /** The coming readings of either clock are preceded by so much time each. */
+    pause(...ms: number[]) {
+      pauses = ms;
+    },
     async advance(ms: number) {
+      readings = 0;
       nowMs += ms;
       steadyMs += ms;
       for (;;) {
@@ -416,6 +431,22 @@ for (const set of [-86_400_000, 86_400_000]) {
     assert.ok(w.delivered.some(({ destination }) => destination === 'd.test'));
   });
 }
+
+test('a thread that stands still between two looks at the clock goes on where it was', async () => {
+  // Whichever of the readings the pause comes before, and whether a row becomes due in it or behind it.
+  for (const pauseMs of [1, 10, 400])
+    for (let before = 0; before < 8; before++)
+      for (const dueInMs of [1, 5, 9, 300, 401]) {
+        const w = world();
+        w.scheduler.start();
+        w.add('a.test', w.now() + dueInMs);
+        w.add('b.test', w.now() + 1);
+        w.pause(...new Array(before).fill(0), pauseMs);
+        await w.advance(1);
+        await w.advance(1000);
+        assert.equal(w.delivered.length, 2, `${pauseMs} ms before reading ${before}, due in ${dueInMs} ms`);
+      }
+});
 
 test('rows are due by the clock that was set forward, without a long wait for a timer', async () => {
   const w = world();

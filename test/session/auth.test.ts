@@ -110,6 +110,7 @@ test('the delay counts from the client’s last word, and a good password has no
   fixture.holdLogins = true;
   say('AUTH PLAIN AHRlc3QAd3Jvbmc=\r\n');
   fixture.nowMs += 400;
+  fixture.clockSetMs = 86_400_000;
   fixture.answerLogins();
   fixture.reactor.flush();
   assert.equal(fixture.reactor.deadlineOf(id), 600);

@@ -97,21 +97,30 @@ export function contextOf(
   now: () => number = Date.now,
   policyOf: { memory?: PolicyMemory; queries?: PolicyQueries; barrier?: Barrier } = {},
   tlsSlot = 0,
+  wall: () => number = now,
 ): SessionContext {
-  const clock = { nowMs: now() };
+  const clock = { nowMs: wall(), steadyMs: now() };
+  const policyClock = {
+    get nowMs() {
+      return clock.steadyMs;
+    },
+  };
   const relayPolicy = new RelayPolicy(config.relay_networks, config.relay_domains);
   unusedMemory ??= policyMemory(config);
   const memory = policyOf.memory ?? unusedMemory;
   const gate = new ConnectionGate(config, memory, log);
   const queries = policyOf.queries === undefined ? {} : { queries: policyOf.queries };
-  const policy = new Policy(config, { gate, memory, log, clock, ...queries });
+  const policy = new Policy(config, { gate, memory, log, clock: policyClock, ...queries });
   const queueIds = new QueueIds(1, 0, () => clock.nowMs);
   return {
     port,
     arena,
     contentAccount: new ContentAccount(memory.accounts, arena),
     clock,
-    now,
+    readClock() {
+      clock.nowMs = wall();
+      clock.steadyMs = now();
+    },
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
     queueIds,
     shards: new ShardRouter({
@@ -172,7 +181,9 @@ export interface Submitted {
 }
 
 export class DialogFixture {
+  /** Steady; the time of day is so much ahead of it. */
   nowMs = Date.UTC(2026, 0, 2, 3, 4, 5);
+  clockSetMs = 0;
   readonly arena = new PlainArena();
   readonly gauges = createGauges();
   readonly logged: LogLine[] = [];
@@ -205,8 +216,10 @@ export class DialogFixture {
     const now = (): number => this.nowMs;
     const log = recordingLog(this.logged);
     const port = this.reactor.asReactor();
-    this.context = contextOf(config, port, this.arena, this.gauges, (m) => this.#receive(m), log, now, world);
-    this.server = new ReactorServer(this.context, port, now);
+    const wall = (): number => this.nowMs + this.clockSetMs;
+    const post = (m: FromSession) => this.#receive(m);
+    this.context = contextOf(config, port, this.arena, this.gauges, post, log, now, world, 0, wall);
+    this.server = new ReactorServer(this.context, port);
     this.reactor.onTurn = (count) => this.server.onTurn(count);
   }
 

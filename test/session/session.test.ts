@@ -137,18 +137,34 @@ test('a message of the last second is received now, with an id of now', () => {
   assert.equal(f.submitted[0]?.message.receivedAtMs, f.nowMs);
 });
 
-test('the reception time counts from MAIL to the end of data, and never runs backwards', () => {
-  for (const [stepMs, expected] of [
-    [250, 250],
-    [-1000, 0],
-  ] as const) {
+test('the reception time counts from MAIL to the end of data, whatever becomes of the time of day', () => {
+  for (const setMs of [0, -1000, 3_600_000]) {
     const f = new DialogFixture();
     const c = f.open();
     f.say(c, 'EHLO c.test\r\nMAIL FROM:<a@a.test>\r\n');
-    f.nowMs += stepMs;
+    f.nowMs += 250;
+    f.clockSetMs = setMs;
     f.say(c, 'RCPT TO:<b@b.test>\r\nDATA\r\n');
     f.say(c, 'x\r\n.\r\n');
-    assert.equal(f.submitted[0]?.message.receptionMs, expected);
+    const { receptionMs, receivedAtMs } = f.submitted[0]?.message ?? assert.fail();
+    assert.deepEqual([receptionMs, receivedAtMs], [250, f.nowMs + setMs]);
+  }
+});
+
+test('a clock that is set ends no content in chunks, and cuts no deadline short', () => {
+  for (const setMs of [86_400_000, -86_400_000]) {
+    const f = new DialogFixture({ smtp: { command_timeout_ms: 64_000, data_timeout_ms: 32_000 } });
+    const c = f.open();
+    f.say(c, 'EHLO c.test\r\nMAIL FROM:<a@a.test>\r\nRCPT TO:<b@b.test>\r\nBDAT 3\r\nab\r');
+    f.nowMs += 1000;
+    f.clockSetMs = setMs;
+    f.say(c, 'BDAT 1\r\n\n');
+    assert.equal(f.reactor.deadlineOf(c), 33_000, `${setMs}`);
+    f.nowMs += 2000;
+    f.say(c, 'BDAT 0 LAST\r\n');
+    assert.equal(f.submitted.length, 1, f.reactor.sent[c]);
+    // What counts failures and rates does not look at the time of day either.
+    assert.equal(f.reactor.deadlineOf(c), 66_000);
   }
 });
 

@@ -194,6 +194,11 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const [row] = (await queue.database.show(lost))?.rows ?? [];
       assert.deepEqual([row?.state, row?.reason], ['HELD', 'content-unavailable']);
       assert.match(row?.detail ?? '', /is not there/);
+      // When the storage is back the row goes on, but not one that an operator holds.
+      const { rows, changes } = await queue.database.operate('release', 'unread', 3000);
+      assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 1 }]]);
+      assert.equal((await queue.database.operate('hold', { queueIds: [lost] }, 3000)).rows, 1);
+      assert.equal((await queue.database.operate('release', 'unread', 3000)).rows, 0);
     });
 
     it('puts a message off when its content cannot be read now, and delivers the others', async (t) => {
@@ -222,8 +227,10 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const [row] = (await queue.database.show(unread))?.rows ?? [];
       assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content-unavailable']);
       unblock();
+      assert.equal((await queue.database.operate('retry', 'unread', 3000)).rows, 1);
+      assert.equal((await queue.database.operate('retry', 'unread', 3000)).rows, 0, 'it is due');
       assert.deepEqual(
-        (await claim(61_000)).jobs.map((job) => job.queueId),
+        (await claim(3000)).jobs.map((job) => job.queueId),
         [unread],
       );
     });

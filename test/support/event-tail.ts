@@ -42,7 +42,7 @@ export class EventTail {
   readonly #chunk = Buffer.allocUnsafe(1 << 20);
 
   constructor(dir: string) {
-    mkdirSync(dir, { recursive: true });
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
     this.#dir = dir;
     this.#watcher = watch(dir, () => this.read());
     this.read();

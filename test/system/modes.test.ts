@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
@@ -81,6 +81,31 @@ test('what an earlier version left open is closed at the start, and said', async
   const said = relay.log.findLast(({ event }) => event === 'data-dir.narrowed');
   assert.ok((said?.paths as string[] | undefined)?.includes(join(relay.dataDir, 'queue.db')));
   assert.deepEqual(open(relay.dataDir), ['mine.txt']);
+});
+
+test('what is not the relay’s keeps its mode, whatever the config calls it', async (t) => {
+  const relay = new RelayFixture({ delivery: { enabled: false } });
+  t.after(() => relay.destroy());
+  // A folder that something else lives in, with names that a relay has too.
+  const home = join(relay.dataDir, '..', 'home');
+  for (const name of ['content', 'events', 'policy']) mkdirSync(join(home, name), { recursive: true });
+  writeFileSync(join(home, 'notes.txt'), 'of the operator');
+  writeFileSync(join(home, 'queue.db'), 'of another program, which has that name too');
+  const theirs = ['.', 'content', 'events', 'policy', 'notes.txt', 'queue.db'];
+  for (const name of theirs) chmodSync(join(home, name), 0o755);
+  await relay.start();
+  await relay.stop();
+  for (const name of ['events', 'content']) {
+    rmSync(join(relay.dataDir, name), { recursive: true, force: true });
+    symlinkSync(join(home, name), join(relay.dataDir, name));
+  }
+  for (const path of [home, join(home, 'notes.txt'), join(home, 'queue.db')]) {
+    relay.configure({ database: { path } });
+    await assert.rejects(relay.start());
+  }
+  relay.configure({ database: { path: 'queue.db' }, data_dir: home });
+  await assert.rejects(relay.start());
+  for (const name of theirs) assert.equal(lstatSync(join(home, name)).mode & 0o777, 0o755, name);
 });
 
 test('a lock on a file that others could open does not stop the start; one of a relay does', async (t) => {

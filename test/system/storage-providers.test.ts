@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { type Fault, WebHdfsServer } from '../services/webhdfs-server.ts';
 import { filesBelow, rootsIn } from '../storage/providers.ts';
 import { fate } from '../support/fates.ts';
-import { RelayFixture, type Settings } from '../support/relay-fixture.ts';
+import { bounded, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
 import { eventually } from '../support/wait.ts';
@@ -94,9 +94,7 @@ for (const [what, fault] of [
     server.fault = () => undefined;
     assert.match(await until(talk, '250', 'after@a.test'), /^250/);
     await fate(relay.events, 'after@a.test', 'delivered');
-    // Its content could not be read meanwhile: the row was put off, by a minute at most. An operator need not wait.
-    await relay.queue('retry', '--destination', 'before.test');
-    await relay.queue('retry', '--all');
+    // Its content could not be read meanwhile, and the row was put off by a minute: it goes once HDFS is back.
     await fate(relay.events, 'once-451-at-dot@before.test', 'delivered');
     assert.ok(!sink.messages.some((message) => message.recipients[0]?.address === 'during@a.test'));
     assert.deepEqual(server.violations, []);
@@ -143,6 +141,46 @@ test('distributed: a root goes and comes back under load; below the quorum 451; 
     assert.equal(code, 0, stderr);
     assert.ok(stdout.replaceAll('\r', '').includes('line of content'), `message ${i}`);
   }
+});
+
+/** Content goes away while a message waits, and comes back; then it goes at once, not when its minute is over. */
+async function goesOn(world: World, away: () => void, back: () => void, more: boolean): Promise<void> {
+  const { relay, talk } = world;
+  const id = await talk.accepted({ to: 'once-451-at-dot@back.test', content: content('back') });
+  away();
+  await eventually(async () => {
+    const [row] = (await relay.queueRows()).filter(({ queueId }) => queueId === id);
+    assert.equal(row?.reason, 'content-unavailable');
+  }, 20_000);
+  back();
+  // Files are looked at when there is something to do.
+  if (more) await until(talk, '250', 'more@back.test');
+  await bounded(fate(relay.events, 'once-451-at-dot@back.test', 'delivered'), 20_000, () => relay.stderr);
+}
+
+test('mail whose content was away goes on when its disks return: distributed', {
+  timeout: 60_000,
+}, async (t) => {
+  const roots = makeRoots(t);
+  const world = await start(t, { ...distributed(roots), retry: { initial_delay_ms: 1500 } });
+  const away = (): void => {
+    for (const root of roots) renameSync(root, `${root}.away`);
+  };
+  const back = (): void => {
+    for (const root of roots) renameSync(`${root}.away`, root);
+  };
+  await goesOn(world, away, back, false);
+});
+
+test('mail whose content was away goes on when its disks return: local', { timeout: 60_000 }, async (t) => {
+  const [path] = makeRoots(t) as [string];
+  const world = await start(t, {
+    storage: { provider: 'local', local: { path } },
+    retry: { initial_delay_ms: 1500 },
+  });
+  const away = (): void => renameSync(path, `${path}.away`);
+  const back = (): void => renameSync(`${path}.away`, path);
+  await goesOn(world, away, back, true);
 });
 
 test('distributed: kill -9 at any time leaves every acknowledged message whole in two roots', {

@@ -64,6 +64,8 @@ export async function leaseRows(
   // A full claim says by itself that there may be more.
   const more = rows.length < due.length || due.length === limit;
   if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
+  // What ended its owner may be among them: each of them goes out alone (suspects.ts), and no lapse counts twice.
+  for (const row of rows) if (row.state === 'SENDING') row.deaths = Math.max(row.deaths, 1);
   const ids = rows.map(({ id }) => id);
   const [found] = await Promise.all([
     selectIn<LeasedMail & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
@@ -75,7 +77,9 @@ export async function leaseRows(
       ids,
     ),
     connection.query(
-      `UPDATE mail_outbox SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
+      // From left to right: the state is still that before.
+      `UPDATE mail_outbox SET deaths = IF(state = 'SENDING', GREATEST(deaths, 1), deaths), state = 'SENDING', due_at = ?,
+         fence = fence + 1, lease_owner = ?
        WHERE destination = ? AND mail_id IN ${marks(ids.length)}`,
       [leaseUntilMs, owner, destination, ...ids],
     ),

@@ -1,6 +1,7 @@
 /** Leases of rows being sent: extended, given back, found again after a life that ended. */
 import type { Connection } from 'mariadb';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
+import { UNREAD } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
 import { marks, selectIn } from './sql.ts';
 
@@ -100,7 +101,7 @@ export function setAside(
 ): Promise<void> {
   return bulk(
     connection,
-    `UPDATE mail_outbox SET state = ?, due_at = ?, lease_owner = NULL, reason = 'content-unavailable', detail = ?
+    `UPDATE mail_outbox SET state = ?, due_at = ?, lease_owner = NULL, reason = '${UNREAD}', detail = ?
      WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
     rows.map(({ queueId, destination, fence, detail, state, dueAt }) => [
       state,

@@ -23,10 +23,10 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
@@ -346,7 +346,7 @@ export class MysqlDatabase implements QueueDatabase {
 
   async operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice> {

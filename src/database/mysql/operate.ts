@@ -1,9 +1,17 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread of some node. */
 import type { Connection } from 'mariadb';
-import type { OperateAction, OperateTarget } from '../database.ts';
-import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
+import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
+import {
+  HELD_UNREAD,
+  type OperatedRow,
+  type ScannedRow,
+  STATES_OF,
+  UNREAD,
+  UNREAD_SCAN_ROWS,
+  unreadOf,
+} from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type OperateSlice, operatedSlice } from '../slices.ts';
+import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import { bulk } from './insert.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
@@ -13,7 +21,8 @@ const SLICE_ROWS = 1000;
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
   retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
-  hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?) ${WHERE}`,
+  hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?),
+    reason = IF(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${WHERE}`,
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
 } as const;
 
@@ -21,11 +30,14 @@ const CHANGE = {
 export async function operateSlice(
   connection: Connection,
   action: OperateAction,
-  target: OperateTarget,
+  target: RowsTarget,
   nowMs: number,
   after: OperateSlice['next'],
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
-  const rows = await lockRows(connection, action, target, after);
+  const { rows, next } =
+    target === 'unread'
+      ? await lockUnread(connection, action, nowMs, after)
+      : upToLast(await lockRows(connection, action, target, after), SLICE_ROWS);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
   const ours = rows.filter(({ state }) => state !== 'SENDING');
@@ -38,9 +50,6 @@ export async function operateSlice(
       ours.map(({ id, destination }) => [...times, id, destination]),
     );
   }
-  const last = rows.at(-1);
-  const isFull = last !== undefined && rows.length === SLICE_ROWS;
-  const next = isFull ? { queueId: last.id, destination: last.destination } : null;
   const isNamed = typeof target === 'object' && 'queueIds' in target;
   return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
 }
@@ -74,26 +83,37 @@ async function lockRows(
   );
 }
 
+/** Looks without locks, and then locks what it found; what another transaction has is no longer as it was found. */
+async function lockUnread(
+  connection: Connection,
+  action: OperateAction,
+  nowMs: number,
+  after: OperateSlice['next'],
+): Promise<SliceRows> {
+  const columns = 'SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox';
+  const from = [after?.queueId ?? '', after?.queueId ?? '', after?.destination ?? ''];
+  const scanned = await connection.execute<ScannedRow[]>(
+    `${columns} WHERE mail_id >= ? AND (mail_id > ? OR destination > ?)
+     ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
+    from,
+  );
+  const { rows, next } = upToLast(scanned, UNREAD_SCAN_ROWS);
+  const ids = [...new Set(unreadOf(action, rows, nowMs).map(({ id }) => id))];
+  const locked = await selectIn<ScannedRow>(
+    connection,
+    `${columns} WHERE mail_id IN % FOR UPDATE SKIP LOCKED`,
+    ids,
+  );
+  return { rows: unreadOf(action, locked, nowMs), next };
+}
+
 async function removeRows(
   connection: Connection,
   rows: readonly OperatedRow[],
   nowMs: number,
   removed: Map<string, string[]>,
 ): Promise<MailFacts[]> {
-  for (const row of rows)
-    for (const [first, last] of parseRuns(row.seqs)) {
-      const values = [row.id, first, last];
-      const waiting = await connection.execute<{ address: string }[]>(
-        "SELECT address FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting' ORDER BY seq",
-        values,
-      );
-      if (waiting.length === 0) continue;
-      await connection.execute(
-        "UPDATE mail_recipients SET status = 'removed' WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",
-        values,
-      );
-      removed.set(row.id, (removed.get(row.id) ?? []).concat(waiting.map(({ address }) => address)));
-    }
+  await removeRecipients(connection, rows, removed);
   await bulk(
     connection,
     'DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?',
@@ -106,6 +126,38 @@ async function removeRows(
     rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
   );
   return eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+}
+
+/** Recipients read at once, if each mail had one. */
+const READ_MAILS = 500;
+
+/** A few statements for all of them: one for each row would be a journey to the server for each. */
+async function removeRecipients(
+  connection: Connection,
+  rows: readonly OperatedRow[],
+  removed: Map<string, string[]>,
+): Promise<void> {
+  const runs = rows.flatMap(({ id, seqs }) => parseRuns(seqs).map((run) => ({ id, run })));
+  for (let at = 0; at < runs.length; at += READ_MAILS) {
+    const part = runs.slice(at, at + READ_MAILS);
+    const waiting = await connection.query<{ id: string; address: string }[]>(
+      `SELECT mail_id AS id, address FROM mail_recipients
+       WHERE status = 'waiting' AND (${part.map(() => '(mail_id = ? AND seq BETWEEN ? AND ?)').join(' OR ')})
+       ORDER BY mail_id, seq`,
+      part.flatMap(({ id, run }) => [id, ...run]),
+    );
+    for (const { id, address } of waiting) {
+      const addresses = removed.get(id);
+      if (addresses === undefined) removed.set(id, [address]);
+      else addresses.push(address);
+    }
+  }
+  await bulk(
+    connection,
+    `UPDATE mail_recipients SET status = 'removed'
+     WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
+    runs.map(({ id, run }) => [id, ...run]),
+  );
 }
 
 /** The mail goes with its last row; other rows (being sent, or kept for inspection) keep it. */

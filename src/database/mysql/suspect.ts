@@ -37,7 +37,8 @@ export async function suspectRows(
   for (const { queueId, destination, state, fence, deaths: before, owner } of found) {
     const begunFence = fences.get(`${queueId} ${hashOf(destination)}`);
     if (begunFence === undefined || fence < begunFence) continue;
-    const deaths = before + 1;
+    // Who took it over has counted this death already (claim.ts).
+    const deaths = fence > begunFence ? Math.max(before, 1) : before + 1;
     const held = deaths >= DEATHS_HELD && (state === 'PENDING' || isOver(owner ?? ''));
     suspected.push({ queueId, destination, deaths, held });
   }

@@ -6,6 +6,7 @@ import { type Arena, NO_CONTENT } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ClaimRequest, ClaimResult } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
+import { UNREAD } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { contentRef, type MailFacts } from './erase.ts';
 
@@ -58,11 +59,11 @@ export class Claimer {
        WHERE mail_id = ? AND destination = ?`,
     );
     this.#setAside = db.prepare(
-      `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, reason = 'content-unavailable', detail = ?
+      `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, reason = '${UNREAD}', detail = ?
        WHERE mail_id = ? AND destination = ?`,
     );
     this.#putOff = db.prepare(
-      `UPDATE mail_outbox SET due_at = ?, reason = 'content-unavailable', detail = ?
+      `UPDATE mail_outbox SET due_at = ?, reason = '${UNREAD}', detail = ?
        WHERE mail_id = ? AND destination = ?`,
     );
     this.#nextDue = db.prepare(

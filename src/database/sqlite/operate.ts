@@ -1,9 +1,17 @@
 /** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { OperateAction, OperateTarget } from '../database.ts';
-import { type OperatedRow, STATES_OF } from '../outbox-rows.ts';
+import type { OperateAction, RowsTarget } from '../database.ts';
+import {
+  HELD_UNREAD,
+  type OperatedRow,
+  type ScannedRow,
+  STATES_OF,
+  UNREAD,
+  UNREAD_SCAN_ROWS,
+  unreadOf,
+} from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type OperateSlice, operatedSlice } from '../slices.ts';
+import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
 
 /** Rows changed in one transaction: new mail waits some 12 ms. */
@@ -15,6 +23,7 @@ export class Operator {
   readonly #select = new Map<OperateAction, StatementSync>();
   /** Of one message. */
   readonly #selectOf = new Map<OperateAction, StatementSync>();
+  readonly #scan: StatementSync;
   readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
@@ -45,10 +54,17 @@ export class Operator {
            WHERE mail_id = ? AND destination > ? AND state IN ${STATES_OF[action]} ORDER BY destination LIMIT ?`,
         ),
       );
+    this.#scan = db.prepare(
+      `SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox
+       WHERE (mail_id, destination) > (?, ?) ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
+    );
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
       retry: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
-      hold: db.prepare(`UPDATE mail_outbox SET state = 'HELD', due_at = NULL ${where} AND $now = $now`),
+      hold: db.prepare(
+        `UPDATE mail_outbox SET state = 'HELD', due_at = NULL,
+           reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${where} AND $now = $now`,
+      ),
       release: db.prepare(`UPDATE mail_outbox SET state = 'PENDING', due_at = $now, deaths = 0 ${where}`),
     };
     this.#waitingOf = db.prepare(
@@ -70,16 +86,17 @@ export class Operator {
   }
 
   /** One bounded transaction of the action. */
-  slice(
-    action: OperateAction,
-    target: OperateTarget,
-    nowMs: number,
-    after: OperateSlice['next'],
-  ): OperateSlice {
+  slice(action: OperateAction, target: RowsTarget, nowMs: number, after: OperateSlice['next']): OperateSlice {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const rows = isNamed
-      ? this.#rowsOf(action, target.queueIds, after)
-      : this.#rowsFrom(action, target === 'all' ? null : target.destination, after);
+    const { rows, next } =
+      target === 'unread'
+        ? this.#unread(action, nowMs, after)
+        : upToLast(
+            isNamed
+              ? this.#rowsOf(action, target.queueIds, after)
+              : this.#rowsFrom(action, target === 'all' ? null : target.destination, after),
+            SLICE_ROWS,
+          );
     const removed = new Map<string, string[]>();
     this.#eraser.begin();
     this.#db.exec('BEGIN IMMEDIATE');
@@ -94,10 +111,13 @@ export class Operator {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
-    const last = rows.at(-1);
-    const isFull = last !== undefined && rows.length === SLICE_ROWS;
-    const next = isFull ? { queueId: last.id, destination: last.destination } : null;
     return operatedSlice(action, rows, isNamed, removed, next);
+  }
+
+  #unread(action: OperateAction, nowMs: number, after: OperateSlice['next']): SliceRows {
+    const from = [after?.queueId ?? '', after?.destination ?? ''];
+    const { rows, next } = upToLast(this.#scan.all(...from) as unknown as ScannedRow[], UNREAD_SCAN_ROWS);
+    return { rows: unreadOf(action, rows, nowMs), next };
   }
 
   #rowsFrom(action: OperateAction, destination: string | null, after: OperateSlice['next']): OperatedRow[] {
@@ -122,7 +142,9 @@ export class Operator {
       const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
       if (waiting.length === 0) continue;
       this.#removeRecipients.run(row.id, first, last);
-      removed.set(row.id, (removed.get(row.id) ?? []).concat(waiting));
+      const addresses = removed.get(row.id);
+      if (addresses === undefined) removed.set(row.id, waiting);
+      else for (const address of waiting) addresses.push(address);
     }
     this.#deleteRow.run(row.id, row.destination);
     if (row.state !== 'DEAD' && row.state !== 'SENT') {

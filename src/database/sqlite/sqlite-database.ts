@@ -23,12 +23,12 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
   Recovered,
   ReleasedRow,
+  RowsTarget,
   SuspectedRow,
 } from '../database.ts';
 import type { QueueDatabase } from '../queue-database.ts';
@@ -403,7 +403,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
   /** One bounded part of `operate`. */
   async operateSlice(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice> {
@@ -419,7 +419,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
 
   async operate(
     action: OperateAction,
-    target: OperateTarget,
+    target: RowsTarget,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {

@@ -130,7 +130,7 @@ function write(session: ClientSession, transaction: Transaction, text: string): 
 function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transaction): string {
   const { job } = attempt;
   const { offered } = session;
-  let text = `MAIL FROM:<${job.reversePath}>`;
+  let text = `MAIL FROM:<${onTheWire(job.reversePath)}>`;
   if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length}`;
   text += body;
   // RFC 4954 §5: who submitted the message is told to whom we authenticated, and that it is not known as well.
@@ -142,6 +142,12 @@ function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transactio
   }
   return `${text}\r\n`;
 }
+
+/**
+ * As written, but for a dot at the end of the domain: it says nothing, RFC 5321 has none there, and hosts that keep to it
+ * refuse the line.
+ */
+const onTheWire = (address: string): string => (address.endsWith('.') ? address.slice(0, -1) : address);
 
 /** As many RCPTs as the window allows (one without PIPELINING), and DATA behind the last. */
 function nextCommands(session: ClientSession, transaction: Transaction): string {
@@ -155,7 +161,7 @@ function nextCommands(session: ClientSession, transaction: Transaction): string 
     const address = attempt.job.smtpUtf8
       ? addressFor(recipient.address, transaction.utf8)
       : recipient.address;
-    text += `RCPT TO:<${address}>`;
+    text += `RCPT TO:<${onTheWire(address as string)}>`;
     if (dsn) text += dsnParameters(recipient, transaction.utf8);
     text += '\r\n';
   }

@@ -188,4 +188,4 @@ export class PressureGauge {
   reconfigure(): void {}
 }
 
-export const lockDataDir = (): DataDirLock => ({ release() {} });
+export const lockDataDir = (): DataDirLock => ({ usedBefore: false, release() {} });
