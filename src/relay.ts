@@ -7,9 +7,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
+import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { LoginDesk } from './auth/login-desk.ts';
+import { Aside } from './base/aside.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -116,6 +117,7 @@ export class Relay {
   readonly #tooLate: Job[] = [];
 
   constructor({ config, log, place }: RelayOptions, lock: DataDirLock, agenda: ClusterAgenda | null) {
+    const aside = new Aside(log, () => Atomics.add(this.#gauges, ASIDE_FAULTS, 1));
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
     this.#log = log;
@@ -136,7 +138,10 @@ export class Relay {
       place: this.#place,
       begun: this.#begun,
       contentReturned: () => void this.#returnedContent.wake(),
-      returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
+      returned: (shard) => {
+        this.#commits.wake(shard);
+        void aside.later('leases', () => this.#leases.look());
+      },
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -189,11 +194,12 @@ export class Relay {
       users: (users) => this.#queue.shardsOfUsers(users),
       failed: (error) => this.#threadFailed(error),
     });
-    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions);
+    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions, aside);
     this.#tlsReports = openTlsReports(config, this.#place, log);
     this.#stsRefresh = openStsRefresh({
       place: this.#place,
       log,
+      aside,
       current: () => this.#config,
       tlsSession: (session) => {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
@@ -214,6 +220,7 @@ export class Relay {
       gauges: this.#gauges,
       arena: this.#arena,
       log,
+      aside,
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
       unwrittenBytes: () => this.#shares.unwrittenBytes(),

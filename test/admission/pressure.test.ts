@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { describe, it } from 'node:test';
+import { Aside } from '../../src/base/aside.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { freeDisk } from '../../src/admission/disk-space.ts';
 import { createGauges, GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
 import { availableMemory, PressureGauge } from '../../src/admission/pressure.ts';
@@ -34,6 +36,7 @@ class Bench {
       gauges: this.gauges,
       arena,
       log: { debug() {}, info: tell, warn: tell, error: tell },
+      aside: new Aside(silentLog),
       commitAgeMs: () => this.commitAgeMs,
       databaseFailing: () => this.failing,
       freeConnections: () => this.free,
