@@ -239,6 +239,7 @@ int64_t Reactor::connect(const std::string& address, uint16_t port, const std::s
       c->opened_due = true;
       push_pending(c);
     } else if (timeout_ms > 0) {
+      uv_update_time(loop_);  // See run_ops.
       c->deadline_at = uv_now(loop_) + timeout_ms;
       due_at(c->deadline_at);
     }

@@ -32,6 +32,8 @@ uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; 
 void Reactor::run_ops() {
   uint32_t words = setup_.control[0];
   if (words > setup_.op_words) words = setup_.op_words;
+  // The loop's time is that of its last poll: a thread that worked long since would set deadlines too early.
+  if (words > 0) uv_update_time(loop_);
   for (uint32_t at = 0; at + kOpWords <= words; at += kOpWords) run_op(setup_.ops + at);
   setup_.control[0] = 0;
   setup_.control[1] = 0;

@@ -15,6 +15,7 @@ import type { ServerConfig } from './config/schema.ts';
 import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
 import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import { loadWithFiles } from './load-with-files.ts';
 import { destinationKey } from './mail/destination.ts';
 import { openQueue, openShards } from './open-queue.ts';
 import { versionPage } from './version.ts';
@@ -314,7 +315,7 @@ class CommandLine {
       .command('check [config]')
       .description('validate without starting: 0 good, 78 bad')
       .action((path: string | undefined) => {
-        const { warnings, files } = loadConfig(this.#configPath(path));
+        const { warnings, files } = loadWithFiles(this.#configPath(path));
         for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
         process.stdout.write(`${files.join(', ')}: good\n`);
       });
@@ -387,16 +388,18 @@ class CommandLine {
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { createConnection } = await import('mariadb');
   const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { Endpoints } = await import('./database/mysql/endpoints.ts');
   const { mysqlError } = await import('./database/mysql/errors.ts');
   const { USERS_SESSION } = await import('./auth/user-server.ts');
+  const connect = (server: ServerConfig) =>
+    createConnection({
+      ...connectionOptions(server),
+      initSql: USERS_SESSION,
+      socketTimeout: server.query_timeout_ms,
+    });
   return (server) => ({
     name: serverName(server),
-    connect: () =>
-      createConnection({
-        ...connectionOptions(server),
-        initSql: USERS_SESSION,
-        socketTimeout: server.query_timeout_ms,
-      }),
+    connect: () => new Endpoints(server, { connect }).open(),
     explain: (error) => mysqlError(error, serverName(server)),
   });
 }

@@ -56,7 +56,7 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
       show: (queueId) => servers.show(queueId),
       content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
       stats: () => servers.stats(),
-      missing: async () => union([await journalsLeft(config, askMark), servers.missing()]),
+      missing: async () => union([await leftBehind(config, askMark), servers.missing()]),
     };
     return { reader, client: null, close: () => void servers.close() };
   }
@@ -68,19 +68,21 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
     for (const queue of queues) void queue.close();
   };
   const reader = Object.assign(new MergedQueue(() => queues), {
-    missing: () => journalsLeft(config, async () => null),
+    missing: () => leftBehind(config, async () => null),
   });
   return { reader, client: null, close };
 }
 
-/** Journals of all processes that still hold mail. */
-async function journalsLeft(config: Config, askMark: AskMark): Promise<Missing[]> {
+/** Journals of all processes that still hold mail, and results that are in no queue. */
+async function leftBehind(config: Config, askMark: AskMark): Promise<Missing[]> {
   const { journalLeft } = await import('./journal/left.ts');
   const { leftoverProcesses, processConfig } = await import('./supervisor/process-config.ts');
+  const { unsettledLeft } = await import('./persistence/unsettled.ts');
   const left: Missing[] = [];
   for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
-    const one = await journalLeft(processConfig(config, process, 1).journal.path, askMark);
-    if (one !== null) left.push(one);
+    const { journal, data_dir } = processConfig(config, process, 1);
+    for (const one of [await journalLeft(journal.path, askMark), unsettledLeft(data_dir)])
+      if (one !== null) left.push(one);
   }
   return left;
 }

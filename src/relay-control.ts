@@ -5,6 +5,7 @@ import { union } from './control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from './control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
+import type { Unsettled } from './persistence/unsettled.ts';
 import type { RelayDatabase } from './relay-database.ts';
 import type { RelayJournal } from './relay-journal.ts';
 import type { EventLog } from './report/events.ts';
@@ -22,6 +23,7 @@ export function relayControl(
   /** Takes out of delivery what is meant and not on the wire. */
   takeBack: (target: OperateTarget) => Promise<number>,
   gauges: Gauges,
+  unsettled: Pick<Unsettled, 'missing'>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -33,7 +35,7 @@ export function relayControl(
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
-    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? []]),
+    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, target) {
       const parts = { database, scheduler, deliveries, events };
       if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);

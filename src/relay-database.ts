@@ -8,7 +8,7 @@ import { GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { type Log, silentLog } from './base/log.ts';
 import type { Config } from './config/schema.ts';
-import type { BegunRows, Database } from './database/database.ts';
+import type { BegunRows, Database, KeptResults } from './database/database.ts';
 import { NodeClaim } from './database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from './database/shard-servers.ts';
 import type { ShardSetup } from './database/shard-setup.ts';
@@ -65,6 +65,7 @@ export interface RelayDatabaseOptions {
   log: Log;
   place: Pick<ProcessPlace, 'process'>;
   begun: BegunRows;
+  kept: KeptResults;
   /** A shard is back: results and leases of its rows go first. */
   returned(shard: number): void;
   /** Content that could not be read may be readable again. */
@@ -91,7 +92,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
 }
 
 function openServers(options: RelayDatabaseOptions): RelayDatabase {
-  const { config, arena, spillDir, gauges, log, begun, returned } = options;
+  const { config, arena, spillDir, gauges, log, begun, kept, returned } = options;
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
   const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
@@ -123,6 +124,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     returned,
     usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
     begun,
+    kept,
     close: () => (clients[0] as DatabaseClient).close(),
     sweep: () => (clients[0] as DatabaseClient).sweep(),
   });

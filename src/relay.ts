@@ -31,9 +31,10 @@ import type { Message } from './mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
 import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
-import { Housekeeping, purgeAll } from './persistence/housekeeping.ts';
+import { Housekeeping } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
 import { toSettlement } from './persistence/to-settlement.ts';
+import { Unsettled } from './persistence/unsettled.ts';
 import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './process-place.ts';
@@ -44,6 +45,7 @@ import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { logRejected, logSuspended } from './relay-lines.ts';
+import { remainsOf } from './relay-remains.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
@@ -90,6 +92,7 @@ export class Relay {
   readonly #shares: RelayShares;
   readonly #begun: BegunFiles;
   readonly #suspects: Suspects;
+  readonly #unsettled: Unsettled;
   readonly #undelivered: UndeliveredPorts;
   readonly #intake: Intake;
   readonly #routes: RouteTable;
@@ -129,6 +132,15 @@ export class Relay {
     this.#shares = new RelayShares(this.#place, this.#arena);
     this.#shares.reconfigure(config);
     this.#begun = new BegunFiles(config.data_dir, log, (row) => this.#events.held(row));
+    this.#unsettled = new Unsettled(config.data_dir, {
+      arena: this.#arena,
+      log,
+      routes: () => this.#routes,
+      unwritten: (all) => this.#commits.unwritten(all),
+      fenceOf: (result) => this.#leases.fenceOf(result),
+      settled: (result) => this.#events.attempt(result),
+      accepted: (message) => this.#events.accepted(message),
+    });
     this.#queue = openRelayDatabase({
       config,
       arena: this.#arena.buffer,
@@ -137,6 +149,7 @@ export class Relay {
       log,
       place: this.#place,
       begun: this.#begun,
+      kept: this.#unsettled,
       contentReturned: () => void this.#returnedContent.wake(),
       returned: (shard) => {
         this.#commits.wake(shard);
@@ -235,6 +248,7 @@ export class Relay {
       this.#journal,
       (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
       this.#gauges,
+      this.#unsettled,
     );
   }
 
@@ -242,7 +256,10 @@ export class Relay {
     const config = this.#config;
     const tls = this.#tls.load();
     await this.#journal?.open();
-    if (this.#queue.shards === null) await this.#begun.mark(this.#database);
+    if (this.#queue.shards === null) {
+      await this.#unsettled.replay(0, (batch) => this.#database.commit(batch));
+      await this.#begun.mark(this.#database);
+    }
     const recovered = await (this.#journal ?? this.#database).recover(Date.now());
     const { newestQueueId } = recovered;
     this.#log.info('relay.recovered', { ...recovered });
@@ -274,6 +291,7 @@ export class Relay {
     this.#scheduler.rebuild(await (this.#journal ?? this.#database).backlog());
     this.#queue.shards?.start();
     this.#leases.start();
+    this.#unsettled.start();
     this.#scheduler.start();
     await this.#journal?.start();
     this.#duePoll.start();
@@ -308,15 +326,8 @@ export class Relay {
     this.#listener.pause();
   }
 
-  /** What the queue holds: mail that waits, settled mail that is kept for inspection, or nothing. */
-  async remains(): Promise<'waiting' | 'settled' | 'nothing'> {
-    // What lies on servers is everybody's.
-    if (this.#queue.shards !== null) return (this.#journal?.waiting ?? 0) > 0 ? 'waiting' : 'nothing';
-    const { PENDING, SENDING, RETRY, HELD } = (await this.#database.stats()).rows;
-    if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';
-    await purgeAll(this.#database);
-    const { mails } = await this.#database.stats();
-    return mails === 0 ? 'nothing' : 'settled';
+  remains(): ReturnType<typeof remainsOf> {
+    return remainsOf(this.#queue, this.#journal, this.#unsettled);
   }
 
   /** Accepts also on the sockets of these relay processes, and of no others any more. */
@@ -382,6 +393,7 @@ export class Relay {
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
     await within(LAST_COMMIT_MS, this.#commitAll());
+    await within(LAST_COMMIT_MS, this.#unsettled.end());
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();

@@ -23,6 +23,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import { type HostPolicy, openHostPolicy } from './host-policy.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
+import { loadWithFiles } from './load-with-files.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -77,7 +78,7 @@ interface Context {
 /** @throws RelayError when the relay cannot start. */
 export async function runRelay(configPath: string): Promise<ExitCode> {
   const signals = new Signals();
-  const { config, warnings } = loadConfig(configPath);
+  const { config, warnings } = loadWithFiles(configPath);
   const log = openLog(config);
   const crash = crashOnFaults(log);
   log.info('relay.starting', {

@@ -27,6 +27,7 @@ const COMMON = ['base', 'mail', 'protocol', 'config', 'dns', 'native'];
 const ROOTS = new Set([
   'src/main.ts',
   'src/run.ts',
+  'src/load-with-files.ts',
   'src/open-queue.ts',
   'src/relay.ts',
   'src/relay-control.ts',
@@ -37,6 +38,7 @@ const ROOTS = new Set([
   'src/relay-journal.ts',
   'src/relay-tls-reports.ts',
   'src/relay-sts.ts',
+  'src/relay-remains.ts',
   'src/relay-shares.ts',
   'src/session/thread.ts',
   'src/delivery/thread.ts',
@@ -224,6 +226,7 @@ const TIME_OF_DAY = new Set([
   'src/persistence/database-client.ts',
   'src/persistence/group-commit.ts',
   'src/persistence/housekeeping.ts',
+  'src/persistence/unsettled-replay.ts',
   'src/relay-begun.ts',
   'src/relay-content.ts',
   'src/relay-control.ts',

@@ -2,6 +2,7 @@
 import { setPriority } from 'node:os';
 import { type Connection, createConnection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
+import { Endpoints } from '../database/mysql/endpoints.ts';
 import { connectionOptions } from '../database/mysql/pool.ts';
 import { pamAuthenticate } from '../native.ts';
 import { scramKeys } from '../protocol/sasl/scram.ts';
@@ -41,12 +42,13 @@ function usersOf({ place, query }: RowTask): Users {
 }
 
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const connect = async (): Promise<Connection> => {
-    const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
+  const connect = async (one: ServerConfig): Promise<Connection> => {
+    const connection = await createConnection({ ...connectionOptions(one), initSql: USERS_SESSION });
     connection.on('error', () => {}); // the next question learns it
     return connection;
   };
-  const users = new UserServer(connect, query);
+  const endpoints = new Endpoints(server, { connect, onlyReads: true });
+  const users = new UserServer(() => endpoints.open(), query);
   return { find: (username) => users.find(username), sample: undefined };
 }
 

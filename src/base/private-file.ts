@@ -39,7 +39,7 @@ export function makePrivate(path: string): boolean {
 
 /** What a relay makes directly in its data folder, and in those of its processes. */
 const OURS =
-  /^(?:(?:queue|relay)\.(?:lock|pid)|queue\.db(?:-wal|-shm|-journal)?|auth|bundles|content|events|journal|mta-sts|policy|spill|tls-rpt|process-\d+)$/;
+  /^(?:(?:queue|relay)\.(?:lock|pid)|queue\.db(?:-wal|-shm|-journal)?|unsettled-\d+|auth|bundles|content|events|journal|mta-sts|policy|spill|tls-rpt|process-\d+)$/;
 
 /**
  * Narrows what an earlier version, or a hand, left open for others in a data folder that a relay has used before.

@@ -20,11 +20,15 @@ import {
   toValue,
 } from './source.ts';
 
+const MAX_SHOWN = 100;
+
 export interface LoadedConfig {
   config: Config;
   /** 'file:line: key: what is odd' */
   warnings: string[];
   files: string[];
+  /** A problem of a key in words, with file and line. */
+  place(finding: Finding): string;
 }
 
 /** All that is wrong with a config, one line each. */
@@ -62,7 +66,7 @@ export function loadConfig(
   const { problems: ruled, warnings } = checkRules(config, isSet);
   const place = (finding: Finding): string => line(problemAt(source.root, finding.path, finding.message));
   if (ruled.length > 0) throw new ConfigError(file, ruled.map(place));
-  return { config: withinLease(config), warnings: warnings.map(place), files: source.files };
+  return { config: withinLease(config), warnings: warnings.map(place), files: source.files, place };
 }
 
 function validate(source: Source): { value: Config | null; issues: Problem[] } {
@@ -80,9 +84,25 @@ function validate(source: Source): { value: Config | null; issues: Problem[] } {
       source.variables.delete(node);
       retry = true;
     }
-    if (!retry)
-      return { value: null, issues: result.error.issues.flatMap((issue) => toProblems(issue, source.root)) };
+    if (!retry) return { value: null, issues: firstOfEach(result.error.issues, source) };
   }
+}
+
+/** One problem of a value is enough, and a value that is missing from the environment has its own. */
+function firstOfEach(issues: readonly z.core.$ZodIssue[], source: Source): Problem[] {
+  const seen = new Set<string>();
+  return issues.flatMap((issue) => {
+    const key = JSON.stringify(issue.path);
+    const again = issue.code !== 'unrecognized_keys' && seen.has(key);
+    seen.add(key);
+    return again || source.unset.has(nodeAt(source.root, issue.path)) ? [] : toProblems(issue, source.root);
+  });
+}
+
+/** Long values are cut: what they begin with says which one is meant. */
+function shown(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}… (${text.length} characters)` : text;
 }
 
 function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
@@ -95,8 +115,7 @@ function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
   }
   const node = nodeAt(root, issue.path);
   const scalar =
-    node.kind === 'scalar' &&
-    (isSecret(configSchema, issue.path) ? 'something else' : JSON.stringify(node.value));
+    node.kind === 'scalar' && (isSecret(configSchema, issue.path) ? 'something else' : shown(node.value));
   const given = scalar || (node.kind === 'array' ? 'a list' : 'an object');
   if (issue.code === 'invalid_format') {
     const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;
@@ -108,6 +127,12 @@ function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
   }
   if (issue.code === 'too_small' && issue.origin === 'string') {
     return [problemAt(root, issue.path, 'must not be empty')];
+  }
+  if (issue.code === 'too_big' && issue.origin === 'string') {
+    return [problemAt(root, issue.path, `must have at most ${issue.maximum} characters, is ${given}`)];
+  }
+  if (issue.code === 'too_big' && issue.origin === 'array') {
+    return [problemAt(root, issue.path, `must have at most ${issue.maximum} entries`)];
   }
   return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`)];
 }

@@ -64,7 +64,7 @@ export const policySchema = z.strictObject({
     ...part('defer', KNOWN, true),
     max_failures: z.strictObject({
       auth: count(0, 1_000_000).default(20).describe('Failed logins; 0: not counted.').meta(live),
-      protocol: count(0, 1_000_000).default(30).describe('Commands that are none (500 to 504, 555); 0: not counted.').meta(live),
+      protocol: count(0, 1_000_000).default(30).describe('Commands that are none (500 to 504, 555), apart from those sent on behind a refusal; 0: not counted.').meta(live),
       unknown_user: count(0, 1_000_000).default(0).describe('Recipients that do not exist or may not be relayed to (550); 0: not counted.').meta(live),
     }).prefault({}).describe('Failures within window_ms that are forgiven; one more is a ban.'),
     window_ms: ms(1000, 30 * day).default(600_000).describe('In this time all failures are forgotten.').meta(live),

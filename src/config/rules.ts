@@ -28,6 +28,7 @@ export function checkRules(config: Config, isSet: (path: string[]) => boolean): 
   checkListeners(config, problem);
   checkTls(config, isSet, problem, warning);
   checkAddresses(config, problem);
+  checkHosts(config, problem);
   checkDomains(config, problem);
   checkPostmaster(config, problem, warning);
   checkDatabase(config, isSet, problem, warning);
@@ -152,9 +153,48 @@ function checkAddresses(config: Config, problem: Say): void {
       problem(['dns', 'servers', i], `must be an address, address:port or [IPv6]:port, is "${server}"`);
     }
   }
-  const source = config.delivery.source_address;
-  if (source !== undefined && isIP(source) === 0) {
+  const { source_address: source, ip_family: family } = config.delivery;
+  if (source !== undefined && isIP(source) === 0)
     problem(['delivery', 'source_address'], `must be an IPv4 or IPv6 address, is "${source}"`);
+  else if (source !== undefined && family !== 'any' && family !== `ipv${isIP(source)}`)
+    problem(['delivery', 'source_address'], `must be an address of delivery.ip_family (${family})`);
+}
+
+/** Hosts beside which a port has a key of its own. */
+function checkHosts({ listeners, delivery, database }: Config, problem: Say): void {
+  const hosts: [Finding['path'], string | undefined][] = [
+    ...listeners.map(({ host }, i): [Finding['path'], string | undefined] => [
+      ['listeners', i, 'host'],
+      host,
+    ]),
+    [['delivery', 'smarthost', 'host'], delivery.smarthost?.host],
+    ...Object.entries(delivery.routes).map(([domain, { host }]): [Finding['path'], string] => [
+      ['delivery', 'routes', domain, 'host'],
+      host,
+    ]),
+  ];
+  if (database.driver === 'mysql') hosts.push([['database', 'host'], database.host]);
+  if (database.driver === 'mysql_distributed')
+    for (const [i, { host }] of database.shards.entries())
+      hosts.push([['database', 'shards', i, 'host'], host]);
+  for (const [path, host] of hosts)
+    if (host !== undefined && !isHost(host))
+      problem(path, `must be a host name or address, without scheme and port, is "${host}"`);
+}
+
+/** A name, or an address, in brackets or not. */
+function isHost(text: string): boolean {
+  if (isIP(text) !== 0) return true;
+  const [, literal] = /^\[(?:IPv6:)?([^\]]*)\]$/i.exec(text) ?? [];
+  return literal === undefined ? /^[^\s:/*[\]@]+$/.test(text) : isIP(literal) !== 0;
+}
+
+/** `host` or `host:port` */
+function checkPorts(places: readonly string[], path: Finding['path'], problem: Say): void {
+  for (const [i, place] of places.entries()) {
+    const [, port] = /[^:]:(\d+)$|^\[.*\]:(\d+)$/.exec(place)?.filter((part) => part !== undefined) ?? [];
+    if (port !== undefined && (Number(port) < 1 || Number(port) > 65_535))
+      problem([...path, i], `must have a port from 1 to 65535, is "${place}"`);
   }
 }
 
@@ -229,6 +269,7 @@ function checkRedis({ url, topology, nodes }: Config['scheduler']['redis'], prob
     problem(at('nodes'), 'needs topology "sentinel" or "cluster"');
   if (topology !== 'single' && nodes.length === 0)
     problem(at('nodes'), `must name nodes with topology "${topology}"`);
+  checkPorts(nodes, at('nodes'), problem);
   if (topology === 'cluster' && parsed !== null && Number(parsed.pathname.slice(1)) > 0)
     problem(at('url'), 'must name no database: a cluster has only number 0');
 }
@@ -282,6 +323,7 @@ function checkServer(
       [...path, 'query_timeout_ms'],
       `must be less than lease_ms (${config.lease_ms}): else rows go to others while their result is being written`,
     );
+  checkPorts(server.endpoints, [...path, 'endpoints'], problem);
   if (server.tls_ca_file !== null && server.tls !== 'verify')
     problem([...path, 'tls_ca_file'], 'has an effect with "tls": "verify" only');
 }
@@ -294,8 +336,17 @@ function checkShards(
   const { shards, router } = database;
   const names = new Map<string, number>();
   const ids = new Map<number, number>();
-  for (const [i, { name, id }] of shards.entries()) {
+  const databases = new Map<string, number>();
+  for (const [i, { name, id, host, port, socket, database: schema }] of shards.entries()) {
     const number = id ?? i;
+    const place = JSON.stringify([socket ?? [host.toLowerCase(), port], schema]);
+    const same = databases.get(place);
+    if (same !== undefined)
+      problem(
+        ['database', 'shards', i],
+        `is the database of shards.${same} too: every shard has one of its own`,
+      );
+    databases.set(place, i);
     if (names.has(name))
       problem(['database', 'shards', i, 'name'], `is the name of shards.${names.get(name)} too`);
     if (ids.has(number))

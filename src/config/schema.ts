@@ -79,7 +79,7 @@ const smtp = z.strictObject({
   envelope_memory_mb: count(1, 65_536).default(128).describe('Memory for recipients of a relay process from RCPT to the commit, and for commands that wait; beyond: 452 4.5.3.').meta(live),
   max_recipients: count(1, 1_000_000).default(10_000).describe('Recipients in one transaction; one more gets 452 4.5.3.').meta(live),
   max_transactions: count(1, 1_000_000_000).default(100_000).describe('Transactions on one connection; then 421 4.7.0.').meta(live),
-  max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it.').meta(live),
+  max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it; those to what was sent on behind a refused MAIL, chunk or list of recipients not counted.').meta(live),
   max_idle_commands: count(1, 1_000_000).default(1000).describe('Commands in one session, since the last that brought mail forward, before 421 4.7.0 ends it. Forward: a new recipient, octets of a BDAT chunk, the end of a message; also an offer refused for want of room. Not: NOOP, RSET, HELP, VRFY, HELO again, MAIL alone, a recipient given twice or one too many; among recipients max_recipients more are borne.').meta(live),
   max_hops: count(1, 1000).default(50).describe('Received: header fields before the message is taken for a loop (554 5.4.6).').meta(live),
   command_timeout_ms: ms(100, day).default(300_000).describe('Time for the next command (RFC 5321 §4.5.3.2.7); then 421 4.4.2.').meta(live),

@@ -23,6 +23,8 @@ export interface Source {
    * turn back into the text kept here where the schema wants a string.
    */
   variables: Map<Scalar, string>;
+  /** Scalars with a variable that is not set: a problem already, whatever is left of their text. */
+  unset: Set<Node>;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -31,7 +33,7 @@ export type ReadFile = (path: string) => string;
 const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
 
 class Reader {
-  readonly source: Omit<Source, 'root'> = { files: [], problems: [], variables: new Map() };
+  readonly source: Omit<Source, 'root'> = { files: [], problems: [], variables: new Map(), unset: new Set() };
   readonly #environment: Environment;
   readonly #read: ReadFile;
 
@@ -94,6 +96,7 @@ class Reader {
       if (value !== undefined) return value;
       const message = `the environment variable ${name} is not set (\${${name}} stands here; $\${${name}} means the text itself)`;
       this.source.problems.push({ place: node.place, message });
+      this.source.unset.add(node);
       return '';
     });
     node.value = filled;

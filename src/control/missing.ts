@@ -12,6 +12,7 @@ const WORDS: Record<Missing['kind'], string> = {
   shard: 'shard',
   process: 'relay process',
   journal: 'journal',
+  results: 'file',
 };
 
 /** 'shard s1 is down: …' */

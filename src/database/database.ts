@@ -168,6 +168,12 @@ export interface BegunRows {
   marked(shard: number, rows: SuspectedRow[]): void;
 }
 
+/** Results of earlier lives of this process that no database took. */
+export interface KeptResults {
+  /** Writes those of the shard. @throws RelayError when its rows cannot be had: nothing of it may be claimed before. */
+  replay(shard: number, commit: Database['commit']): Promise<void>;
+}
+
 /** A relay process asks for a number of its own among all that share the queue: part of the queue ids it makes. */
 export interface NodeSlot {
   slot: number;
@@ -265,7 +271,7 @@ export interface RowChange {
 }
 /** A part of the queue that an answer leaves out, as it cannot be seen. */
 export interface Missing {
-  kind: 'shard' | 'process' | 'journal';
+  kind: 'shard' | 'process' | 'journal' | 'results';
   name: string;
   /** Why, and what it holds, where that is known. */
   detail: string;

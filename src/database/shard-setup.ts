@@ -1,6 +1,6 @@
 /** What several queue databases as one are made of. */
 import type { Log } from '../base/log.ts';
-import type { BegunRows, Database, JournalMark, NodeSlot, Recovered } from './database.ts';
+import type { BegunRows, Database, JournalMark, KeptResults, NodeSlot, Recovered } from './database.ts';
 import type { NodeClaim } from './shard-claim.ts';
 
 /** One shard, done by the persistence pool. */
@@ -53,6 +53,8 @@ export interface ShardedOptions {
   usable(mask: number): void;
   /** What this process's earlier lives had under way; absent: not known. */
   begun?: BegunRows;
+  /** Results of theirs that are to be written first. */
+  kept?: KeptResults;
   /** Ends the pool. */
   close(): Promise<void>;
   /** Removes objects no mail of any shard refers to. */

@@ -152,7 +152,8 @@ export class ShardedDatabase implements Database {
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
     // Rows of an earlier life are given back: it must be over.
     await shard.node.take();
-    const { begun } = this.#options;
+    const { begun, kept } = this.#options;
+    await kept?.replay(shard.id, (batch) => shard.client.commit(batch));
     const rows = begun?.of(shard.id) ?? [];
     if (rows.length > 0) begun?.marked(shard.id, await shard.client.suspect(rows, nowMs));
     const recovered = await shard.client.recover(nowMs, fresh);

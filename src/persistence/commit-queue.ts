@@ -36,6 +36,16 @@ export class CommitQueue {
     return this.#withdrawals.length;
   }
 
+  /** Results among what waits. */
+  items(): SettleItem[] {
+    return this.#items.concat(this.suspectItems());
+  }
+
+  /** Those that are tried alone. */
+  suspectItems(): SettleItem[] {
+    return this.#suspects.filter((part) => 'settlement' in part);
+  }
+
   get isEmpty(): boolean {
     return this.entries + this.settlements + this.withdrawals === 0;
   }

@@ -92,6 +92,8 @@ const MIN_PARALLEL_MESSAGES = 32;
 const FULL_SETTLEMENTS = 400;
 /** After a commit that failed the database counts as unavailable for so long, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
+/** Results whose commit takes so long wait longer than usual. */
+const LATE_MS = 500;
 
 /** Of an error that the batch itself may have caused: then its parts are tried one by one. */
 function isOwnFault(error: RelayError): boolean {
@@ -172,6 +174,15 @@ export class GroupCommit {
     this.#retryDelayMs = FIRST_RETRY_MS;
     this.#lingered = true;
     this.#schedule();
+  }
+
+  /** Results that are not written down: those that wait longer than usual, or all of them. */
+  unwritten(all: boolean): SettleItem[] {
+    const running = this.#lanes.filter((one) => one !== null && one.batch.items.length > 0);
+    const isLate = (sinceMs: number): boolean => this.#steady() - sinceMs >= LATE_MS;
+    if (!all && !this.#failing && !running.some((one) => one !== null && isLate(one.sinceMs)))
+      return [...this.#locked, ...this.#queue.suspectItems()];
+    return [...running.flatMap((one) => one?.batch.items ?? []), ...this.#locked, ...this.#queue.items()];
   }
 
   /** Resolves when nothing is queued or under way. */

@@ -24,6 +24,13 @@ export function planMessage(
     if (scheduler.reserve(row.destination, row.seqs.length)) row.state = 'SENDING';
 }
 
+/** The same for whoever claims the rows. */
+export function planWaiting(message: Message, routes: RouteTable): OutboxPlan[] {
+  const entry: { message: Message; plan: OutboxPlan[] } = { message, plan: [] };
+  planMessage(entry, routes, { reserve: () => false });
+  return entry.plan;
+}
+
 /** The first attempt of a row just committed. The caller gives the job a reference on the content. */
 export function jobOf(message: Message, row: OutboxPlan): Job {
   const { envelope } = message;

@@ -45,6 +45,10 @@ export class ShardedCommits {
       this.#commits.get(shard)?.settle(part);
   }
 
+  unwritten(all: boolean): SettleItem[] {
+    return [...this.#commits.values()].flatMap((commits) => commits.unwritten(all));
+  }
+
   async drain(): Promise<void> {
     await Promise.all([...this.#commits.values()].map((commits) => commits.drain()));
   }

@@ -43,10 +43,10 @@ export class ReplyParser {
 
   /**
    * Takes one line without its line end.
-   * @returns the reply when this was its last line; null when more lines follow; 'stray' when the line does not begin
-   *   with a code: where one reply only is awaited it may be passed over, else nobody knows which reply it was meant
-   *   to be; 'malformed' when the code is none of SMTP's (RFC 5321 §4.2: 2yz to 5yz) or the reply has no end. After
-   *   'malformed' the connection cannot be trusted; the parser itself starts anew.
+   * @returns the reply when this was its last line; null when more lines follow; 'stray' when it begins no reply and
+   *   stands before one: where one reply only is awaited it may be passed over, else nobody knows which of them it
+   *   was meant to be; 'malformed' when the code is none of SMTP's (RFC 5321 §4.2: 2yz to 5yz) or the reply has no
+   *   end. After 'malformed' the connection cannot be trusted; the parser itself starts anew.
    */
   push(line: string): PeerReplyText | null | 'stray' | 'malformed' {
     this.#read += line.length + 2;
@@ -54,8 +54,10 @@ export class ReplyParser {
     const code = replyCode(line);
     if (code === 0) {
       this.#strays++;
-      if (this.#partial) this.#keep(line);
-      return 'stray';
+      if (!this.#partial) return 'stray';
+      // Between the lines of a reply it can be nothing but text of that one.
+      this.#keep(line);
+      return null;
     }
     if (code < 200 || code > 599) return this.#malformed();
     const separator = line.charCodeAt(3);

@@ -88,6 +88,7 @@ const TABLE = {
   notImplemented: [502, '5.5.1', 'Command not implemented'],
   helloFirst: [503, '5.5.1', 'Send HELO or EHLO first'],
   mailFirst: [503, '5.5.1', 'Send MAIL first'],
+  offerRefused: [503, '5.5.1', 'The offer was refused; send MAIL again'],
   nestedMail: [503, '5.5.1', 'A transaction is open already'],
   chunksOpen: [503, '5.5.1', 'BDAT has begun; only BDAT or RSET can follow'],
   alreadySecure: [503, '5.5.1', 'TLS is active already'],

@@ -18,6 +18,7 @@ export function chunkRead(
   if (refusal !== null) {
     // RFC 3030 §2: a failed chunk ends the transaction; chunks that still come are refused.
     port.dropContent(session.connection);
+    session.offerRefused = true;
     session.reply(refusal);
     session.proceed(READY);
   } else if (isTooSlow(settings, octets, clock.steadyMs - sinceMs)) {

@@ -1,8 +1,10 @@
 /** DATA (RFC 5321 §4.1.1.4) and BDAT (RFC 3030): from the envelope to reading content. */
+
 import { argumentOf, type BdatCommand, parseBdat } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
+import { outOfTransaction } from './failures.ts';
 import type { Session } from './session.ts';
-import { READY, type SessionState } from './state.ts';
+import { isTransaction, READY, type SessionState } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
 
 /** Longest refused chunk that is read to keep the connection usable; beyond that it is closed. */
@@ -11,7 +13,8 @@ const MAX_DISCARDED_OCTETS = 0x7fff_ffff;
 export const data: Verb<true> = {
   name: 'DATA',
 
-  check({ state }, line) {
+  check(session, line) {
+    const { state } = session;
     if (argumentOf(line, 4) !== '') return REPLY.noArgument;
     switch (state.phase) {
       case 'envelope': {
@@ -24,7 +27,7 @@ export const data: Verb<true> = {
       case 'chunks':
         return REPLY.chunksOpen;
       default:
-        return REPLY.mailFirst;
+        return outOfTransaction(session);
     }
   },
 
@@ -84,10 +87,8 @@ function book({ policy, context, connection }: Session): void {
 }
 
 /** Whether the chunk fits the dialog, and the state after it when it does not. */
-function judge(
-  { state, context }: SessionView,
-  octets: number,
-): { refusal: Reply | null; next: SessionState } {
+function judge(session: SessionView, octets: number): { refusal: Reply | null; next: SessionState } {
+  const { state, context } = session;
   switch (state.phase) {
     case 'new':
       return { refusal: REPLY.helloFirst, next: state };
@@ -98,7 +99,7 @@ function judge(
     case 'chunks':
       break;
     default:
-      return { refusal: REPLY.mailFirst, next: READY };
+      return { refusal: outOfTransaction(session), next: READY };
   }
   const before = state.phase === 'chunks' ? state.octets : 0;
   const tooBig = before + octets > context.settings.maxMessageSize;
@@ -117,6 +118,7 @@ function discard(session: Session, octets: number, refusal: Reply, next: Session
     return;
   }
   if (session.state.phase === 'chunks') port.dropContent(session.connection);
+  if (isTransaction(session.state)) session.offerRefused = true;
   port.expectChunk(session.connection, octets, true, { ...settings.binaryRules, maxBytes: 0 });
   session.readContent({ phase: 'discard', reply: refusal, next });
 }

@@ -12,6 +12,7 @@ const LEAST_CONTENT_KIB = 4;
 
 export const mail: Verb<MailCommand> = {
   name: 'MAIL',
+  offers: true,
 
   check(session, line) {
     switch (session.state.phase) {
@@ -61,6 +62,7 @@ export const mail: Verb<MailCommand> = {
     const submitter = submitterOf(session, parameters);
     if (submitter !== undefined) envelope.submitter = submitter;
     session.transactions++;
+    session.offerRefused = false;
     session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',

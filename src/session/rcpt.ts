@@ -4,6 +4,7 @@ import { NOTIFY, type Recipient, strangersNotify } from '../mail/envelope.ts';
 import type { Path } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
+import { outOfTransaction } from './failures.ts';
 import { quotaRefusal } from './rights.ts';
 import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
@@ -25,7 +26,7 @@ export const rcpt: Verb<RcptCommand> = {
       case 'chunks':
         return REPLY.chunksOpen;
       default:
-        return REPLY.mailFirst;
+        return outOfTransaction(session);
     }
   },
 

@@ -16,6 +16,7 @@ import { exchangeLine, finish } from './auth.ts';
 import { chunkRead, commandTimeMs } from './chunk.ts';
 import { Completion } from './completion.ts';
 import type { SessionContext } from './context.ts';
+import { isEcho } from './failures.ts';
 import { Holding } from './holding.ts';
 import { logRefusal } from './refusal-log.ts';
 import type { ListenerFacts } from './settings.ts';
@@ -67,6 +68,8 @@ export class Session {
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
+  /** The last MAIL was refused, or a chunk of its content. */
+  offerRefused = false;
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
@@ -238,6 +241,7 @@ export class Session {
       this.shutDown();
       return;
     }
+    if (verb.offers) this.offerRefused = true;
     const answer = this.policy.command();
     if (answer === null) this.#execute(verb, text);
     else this.holding.unless(answer, () => this.#execute(verb, text));
@@ -373,18 +377,21 @@ export class Session {
     return isTransaction(this.state);
   }
 
-  /** Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, and one too many becomes a 421. */
+  /**
+   * Sends a reply. A 421 or 221 closes the connection; a 5xx counts as an error, unless it only echoes a refusal, and one
+   * too many becomes a 421.
+   */
   reply(reply: Reply): void {
     const { settings } = this.context;
     let sent = reply;
+    const isError = reply.code >= 500 && !isEcho(reply);
     if (reply.code >= 421) {
-      if (reply.code >= 500 && ++this.#errors > settings.maxErrors)
-        sent = REPLY.tooManyErrors.with(settings.hostname);
+      if (isError && ++this.#errors > settings.maxErrors) sent = REPLY.tooManyErrors.with(settings.hostname);
       logRefusal(this, sent);
     }
     this.#send(sent);
     if (sent.code === 421 || sent.code === 221) this.close();
-    else if (sent.code >= 500) this.holding.erred(sent, this.#errors);
+    else if (isError) this.holding.erred(sent, this.#errors);
   }
 
   #send(reply: Reply): void {
@@ -411,6 +418,7 @@ export class Session {
     if (this.state.phase === 'chunks') this.context.port.dropContent(this.connection);
     this.policy.share.endEnvelope();
     this.completion.forget();
+    this.offerRefused = false;
     this.state = READY;
   }
 

@@ -19,6 +19,7 @@ export type SessionView = Readonly<
     | 'policy'
     | 'mayRelay'
     | 'transactions'
+    | 'offerRefused'
     | 'listener'
     | 'secure'
     | 'channelBindings'
@@ -30,6 +31,8 @@ export interface Verb<Command> {
   readonly name: string;
   /** Also before TLS where the listener requires it (RFC 3207 §4). */
   readonly beforeTls?: true;
+  /** Offers mail: until it is applied, what comes behind it was sent in the belief that it would be. */
+  readonly offers?: true;
   /** The parsed command; or the reply, when that is settled here: a refusal, or all there is to say. */
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */

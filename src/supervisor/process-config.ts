@@ -10,6 +10,8 @@ import type { Config } from '../config/schema.ts';
 const CORES_PER_PROCESS = 4;
 /** A file of a journal (src/journal). */
 const SEGMENT = /^\d+\.segment$/;
+/** Results that no database took (src/persistence). */
+const UNSETTLED = /^unsettled-\d+$/;
 const FOLDER = /^process-([1-9]\d{0,4})$/;
 
 /** Relay processes that accept mail. */
@@ -75,7 +77,7 @@ export function queueFile({ database }: Config): string | null {
 }
 
 /**
- * Numbers of processes, `processes` and above, that left a queue or a journal behind: there were more of them once.
+ * Numbers of processes, `processes` and above, that left a queue, a journal or results behind: there were more of them once.
  * In ascending order.
  */
 export function leftoverProcesses(config: Config, processes: number): number[] {
@@ -84,6 +86,8 @@ export function leftoverProcesses(config: Config, processes: number): number[] {
     processesIn(journal.path, (path) => namesIn(path).some((name) => SEGMENT.test(name))),
   );
   for (const process of queuesLeft(config, processes)) found.add(process);
+  const hasResults = (path: string): boolean => namesIn(dirname(path)).some((name) => UNSETTLED.test(name));
+  for (const process of processesIn(join(config.data_dir, 'unsettled'), hasResults)) found.add(process);
   return [...found].filter((process) => process >= processes).sort((a, b) => a - b);
 }
 

@@ -2,7 +2,7 @@
  * Certificates from files: read, checked as far as OpenSSL does not say it in words an operator understands, and put
  * in order: which of them serve together, and under which names.
  */
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { RelayError } from '../base/errors.ts';
 
@@ -47,11 +47,20 @@ export function readCertificate(file: string, keyFile: string | undefined, at: s
       error,
     );
   }
-  if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) {
-    const place = keyFile === undefined ? `${at}.cert_file: ${file}` : `${at}.key_file: ${keyFile}`;
-    throw new RelayError('config-invalid', `${place} holds no private key in PEM format without a password`);
-  }
+  const place = keyFile === undefined ? `${at}.cert_file: ${file}` : `${at}.key_file: ${keyFile}`;
+  if (!isKeyOf(leaf, key, place))
+    throw new RelayError('config-invalid', `${place} holds the key of another certificate than ${file}`);
   return { chain, key, leaf, names: namesOf(leaf) };
+}
+
+function isKeyOf(leaf: X509Certificate, key: string, place: string): boolean {
+  const none = `${place} holds no private key in PEM format without a password`;
+  if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) throw new RelayError('config-invalid', none);
+  try {
+    return leaf.checkPrivateKey(createPrivateKey(key));
+  } catch (error) {
+    throw new RelayError('config-invalid', none, error);
+  }
 }
 
 /** Host names among the alternative names; the common name of a certificate without any. */

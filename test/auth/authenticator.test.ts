@@ -234,7 +234,7 @@ test('http: asks, believes a clear answer only, and falls through to the next ba
   const logged: LogLine[] = [];
   const one = start(
     {
-      backends: [{ type: 'http', url, headers, timeout_ms: 200 }, memory({ username: 'm', password: 'p' })],
+      backends: [{ type: 'http', url, headers, timeout_ms: 1000 }, memory({ username: 'm', password: 'p' })],
       cache_ttl_ms: 0,
     },
     logged,
@@ -262,7 +262,7 @@ test('http: asks, believes a clear answer only, and falls through to the next ba
     { status: 200, body: '{"ok":1}' },
     { status: 200, body: '{"ok":true,"messages_per_hour":"many"}' },
     { status: 200, body: `{"ok":true,"x":"${'x'.repeat(70_000)}"}` },
-    { status: 200, body: '{"ok":true}', delayMs: 1000 },
+    { status: 200, body: '{"ok":true}', delayMs: 3000 },
   ]) {
     answers.next = next;
     assert.equal(await resultOf(login(one, 'a', 'p')), 'unavailable', JSON.stringify(next).slice(0, 60));

@@ -63,6 +63,12 @@ test('users of MariaDB', { skip: skipWithoutMariaDb(), timeout: 120_000 }, async
   assert.deepEqual(await Promise.all(hanging), Array(4).fill('unavailable'));
   maria.resume();
   assert.equal(await at('ü'), 'accepted', 'once it answers again');
+  const elsewhere = { ...serverConfig(access), port: 1, endpoints: [`127.0.0.1:${access.port}`] };
+  const three = new Authenticator(auth, Buffer.alloc(32), recordingLog(logged), Date.now, elsewhere);
+  t.after(() => three.close());
+  const credentials = { kind: 'password', username: 'ü', password: 'p' } as const;
+  const found = await three.answer({ id: 1, credentials, client: '192.0.2.1' });
+  assert.equal(found.result, 'accepted', 'an endpoint has taken its place');
   await maria.stop();
   assert.equal((await login('ü', 'p')).result, 'unavailable');
   assert.ok(!JSON.stringify(logged).includes(access.password));

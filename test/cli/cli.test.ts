@@ -111,6 +111,52 @@ test('config check of a good file ends with 0 and shows warnings', async (t) => 
   assert.match(stdout, /warning: .*:1: inbound_ack_mode: .* a crash can lose it\n.*relay\.json: good\n/);
 });
 
+test('files for TLS that cannot be used are problems with file, line and key, for a start as for config check', async (t) => {
+  const dir = folder(t);
+  writeFileSync(join(dir, 'text'), 'of somebody');
+  for (const name of ['a', 'b'])
+    assert.equal((await protorelay('tls', 'self-signed', 'x.test', '--out', join(dir, name))).code, 0);
+  const own = (cert: string, key: string): object => ({
+    cert_file: join(dir, cert, 'server.crt'),
+    key_file: join(dir, key, 'server.key'),
+  });
+  const cases: [object, RegExp][] = [
+    [{ tls: { cert_file: '/no/such.crt' } }, /:3: tls\.cert_file: ENOENT.*\/no\/such\.crt/],
+    [{ tls: { cert_file: dir } }, /:3: tls\.cert_file: EISDIR/],
+    [{ tls: { cert_file: join(dir, 'text') } }, /:3: tls\.cert_file: .*text holds no certificate/],
+    [
+      { tls: { ...own('a', 'a'), key_file: join(dir, 'text') } },
+      /:4: tls\.key_file: .* holds no private key/,
+    ],
+    [{ tls: own('a', 'b') }, /:4: tls\.key_file: .* holds the key of another certificate/],
+    [{ tls: { ...own('a', 'a'), ciphers: 'NOSUCH' } }, /:5: tls\.ciphers: OpenSSL knows none of "NOSUCH"/],
+    [{ tls: { ...own('a', 'a'), client_ca_file: '/no/ca' } }, /:5: tls\.client_ca_file: ENOENT/],
+    [
+      { tls: { ...own('a', 'a'), certificates: [own('b', 'a')] } },
+      /tls\.certificates\.0\.key_file: .* another certificate/,
+    ],
+    [{ tls: own('a', 'a'), delivery: { tls: { ca_file: '/no/ca' } } }, /delivery\.tls\.ca_file: ENOENT/],
+  ];
+  const listeners = [{ host: '127.0.0.1', port: 0, tls: 'required' }];
+  const all = await Promise.all(
+    cases.map(([settings]) => {
+      const path = configFile(t, JSON.stringify({ ...settings, listeners, data_dir: 'data' }, null, 1));
+      return protorelay('config', 'check', path);
+    }),
+  );
+  for (const [i, { code, stderr }] of all.entries()) {
+    assert.equal(code, 78, stderr);
+    assert.match(stderr, (cases[i] as [object, RegExp])[1]);
+  }
+  const path = configFile(t, JSON.stringify({ tls: own('a', 'b'), listeners, data_dir: 'data' }));
+  const { code, stdout, stderr } = await protorelay(path);
+  assert.equal(code, 78);
+  assert.match(stderr, /relay\.json:1: tls\.key_file: /);
+  assert.equal(stdout, '');
+  const good = configFile(t, JSON.stringify({ tls: own('a', 'a'), listeners, data_dir: 'data' }));
+  assert.equal((await protorelay('config', 'check', good)).code, 0);
+});
+
 test('config reference prints the page and the schema', async () => {
   const page = await protorelay('config', 'reference');
   assert.equal(page.stdout, readFileSync(join(root, 'docs/configuration.md'), 'utf8'));
@@ -135,7 +181,6 @@ test('what stops a start is said in one line that names it, without a stack', as
   const { port } = taken.address() as AddressInfo;
   writeFileSync(join(dir, 'file'), 'of somebody');
   const tcp = { host: '127.0.0.1', port: 0 };
-  const tls = { listeners: [{ ...tcp, tls: 'required' }] };
   const cases: [object, number, RegExp][] = [
     [{ listeners: [{ host: '127.0.0.1', port }] }, 69, /listeners\[0\]\): another program listens there/],
     [
@@ -148,20 +193,20 @@ test('what stops a start is said in one line that names it, without a stack', as
     [{ data_dir: join(dir, 'file') }, 73, /file cannot be used: it is not a folder/],
     [{ database: { path: dir } }, 69, /cannot be opened/],
     [{ database: { path: join(dir, 'file') } }, 65, /is damaged or not a sqlite file/],
-    [{ ...tls, tls: { cert_file: '/no/such.crt' } }, 78, /tls\.cert_file: .*\/no\/such\.crt/],
-    [{ ...tls, tls: { cert_file: join(dir, 'file') } }, 78, /holds no certificate/],
     [
       { node_id: 'a', database: { driver: 'mysql', port: 1 }, storage: { provider: 'local' } },
       69,
       /127\.0\.0\.1:1\/relay: connect ECONNREFUSED/,
     ],
   ];
-  for (const [i, [settings, wanted, words]] of cases.entries()) {
-    const path = configFile(
-      t,
-      JSON.stringify({ data_dir: `data-${i}`, listeners: [tcp], delivery: { enabled: false }, ...settings }),
-    );
-    const { code, stdout, stderr } = await protorelay(path);
+  const ran = await Promise.all(
+    cases.map(([settings], i) => {
+      const config = { data_dir: `data-${i}`, listeners: [tcp], delivery: { enabled: false }, ...settings };
+      return protorelay(configFile(t, JSON.stringify(config)));
+    }),
+  );
+  for (const [i, { code, stdout, stderr }] of ran.entries()) {
+    const [, wanted, words] = cases[i] as (typeof cases)[number];
     assert.equal(code, wanted, stderr);
     assert.match(stderr, words);
     assert.equal(stderr.trimEnd().split('\n').length, 1, stderr);

@@ -543,3 +543,71 @@ test('a public resolver is a warning where DNS lists are asked', () => {
   for (const server of ['127.0.0.1', '10.0.0.53:53', '[2001:db8::1]:53'])
     assert.equal(warned(server, true), 0, server);
 });
+
+test('a value that cannot mean anything is one problem, in words that say why', () => {
+  const mysql = { node_id: 'a', storage: { provider: 'local' } };
+  const shard = { name: 's0', host: 'db' };
+  const distributed = (...shards: object[]): object => ({
+    ...mysql,
+    database: { driver: 'mysql_distributed', shards },
+  });
+  const next = (host: string): object => ({ delivery: { smarthost: { host } } });
+  const redis = (...nodes: string[]): object => ({
+    policy: { scope: 'cluster' },
+    scheduler: { redis: { topology: 'cluster', nodes } },
+  });
+  const noHost = 'must be a host name or address, without scheme and port, is';
+  const cases: [object, string][] = [
+    [next('mail.test:25'), `delivery.smarthost.host: ${noHost} "mail.test:25"`],
+    [next('[mail.test]'), `delivery.smarthost.host: ${noHost} "[mail.test]"`],
+    [next('127.0.0.1:25'), `delivery.smarthost.host: ${noHost} "127.0.0.1:25"`],
+    [
+      { delivery: { routes: { 'a.test': { host: 'b.test:25' } } } },
+      `delivery.routes."a.test".host: ${noHost} "b.test:25"`,
+    ],
+    [{ listeners: [{ host: '*', port: 25 }] }, `listeners.0.host: ${noHost} "*"`],
+    [{ listeners: [{ host: 'smtp://a', port: 25 }] }, `listeners.0.host: ${noHost} "smtp://a"`],
+    [{ ...mysql, database: { driver: 'mysql', host: 'db:3306' } }, `database.host: ${noHost} "db:3306"`],
+    [distributed({ ...shard, host: 'db:1' }), `database.shards.0.host: ${noHost} "db:1"`],
+    [
+      distributed(shard, { name: 's1', host: 'DB' }),
+      'database.shards.1: is the database of shards.0 too: every shard has one of its own',
+    ],
+    [
+      distributed({ ...shard, endpoints: ['db2:70000'] }),
+      'database.shards.0.endpoints.0: must have a port from 1 to 65535, is "db2:70000"',
+    ],
+    [redis('r1:99999'), 'scheduler.redis.nodes.0: must have a port from 1 to 65535, is "r1:99999"'],
+    [redis('[::1]:0'), 'scheduler.redis.nodes.0: must have a port from 1 to 65535, is "[::1]:0"'],
+    [
+      { delivery: { source_address: '192.0.2.1', ip_family: 'ipv6' } },
+      'delivery.source_address: must be an address of delivery.ip_family (ipv6)',
+    ],
+    [
+      { hostname: 'a'.repeat(300) },
+      `hostname: must have at most 255 characters, is "${'a'.repeat(99)}… (302 characters)`,
+    ],
+    [{ hostname: '' }, 'hostname: must not be empty'],
+    [
+      { max_message_size: 1e30 },
+      'max_message_size: must be a whole number from 1024 to 1099511627776, is 1e+30',
+    ],
+    [
+      { hostname: '${NONE}' },
+      'the environment variable NONE is not set (${NONE} stands here; $${NONE} means the text itself)',
+    ],
+  ];
+  for (const [config, problem] of cases)
+    assert.deepEqual(problems(JSON.stringify(config)), [`1: ${problem}`], JSON.stringify(config));
+  for (const good of [
+    next('mail.test'),
+    next('::1'),
+    next('[::1]'),
+    next('[IPv6:::1]'),
+    { listeners: [{ host: '::', port: 0 }] },
+    distributed(shard, { ...shard, name: 's1', database: 'relay_1' }),
+    distributed({ ...shard, endpoints: ['db2', '[::1]:3306', 'db3:3306'] }),
+    { delivery: { source_address: '::1', ip_family: 'ipv6' } },
+  ])
+    load(JSON.stringify(good));
+});

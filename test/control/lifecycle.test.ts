@@ -28,7 +28,7 @@ function setUp(t: TestContext, relay: Partial<Drainable> = {}) {
     {
       log,
       graceMs: () => 5000,
-      load: () => ({ config: load(), warnings: ['odd'], files: [] }),
+      load: () => ({ config: load(), warnings: ['odd'], files: [], place: () => '' }),
       reloaded: (config) => void reloads.push(config),
       reopenLog: () => void calls.push('log reopened'),
       tell: (state) => void told.push(state),

@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Endpoints, hostOf } from '../../src/database/mysql/endpoints.ts';
 import { ConnectionPool } from '../../src/database/mysql/pool.ts';
+import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 
 describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
@@ -77,6 +78,22 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
     await server.query('SET GLOBAL read_only = 0');
     connections.release(await connections.acquire());
     await connections.close();
+  });
+
+  it('db migrate and what only reads go to endpoints too; a reader takes one that is read-only', async (t) => {
+    t.after(() => server.query('SET GLOBAL read_only = 0'));
+    const config = serverConfig(server.admin(access));
+    const away = { ...config, port: 1, endpoints: [`127.0.0.1:${access.port}`] };
+    const fresh = await server.createDatabase();
+    const applied = await migrate({ ...away, database: fresh.database }, 0);
+    assert.ok(applied.length > 0, 'its tables are made');
+    assert.deepEqual(await migrate(serverConfig(server.admin(fresh)), 0), [], 'there');
+    await server.query('SET GLOBAL read_only = 1');
+    await assert.rejects(migrate(away, 0), /is read-only/);
+    await assert.rejects(new Endpoints(away).open(), /is read-only/);
+    const reader = await new Endpoints(away, { onlyReads: true }).open();
+    assert.equal((await reader.query<{ n: number }[]>('SELECT 1 AS n'))[0]?.n, 1);
+    await reader.end();
   });
 
   it('reads endpoints with and without a port', () => {

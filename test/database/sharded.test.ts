@@ -190,6 +190,46 @@ describe('sharded database', () => {
     assert.equal((await db.claim({ ...request, limit: 10 })).jobs.length, 2);
   });
 
+  it('results of an earlier life are written before anything of a shard is recovered: at the start, or when it is back', async () => {
+    const order: string[] = [];
+    const shards = parts.map(({ client }, i) => {
+      const recover = client.recover.bind(client);
+      client.recover = (now, fresh) => {
+        order.push(`recover ${i + 1}`);
+        return recover(now, fresh);
+      };
+      return { id: i + 1, name: `s${i}`, weight: 1, maxConnections: 9, silenceMs: 5000, client };
+    });
+    let refuse = true;
+    const kept = {
+      async replay(shard: number, commit: typeof db.commit): Promise<void> {
+        await commit((parts[shard - 1] as Part).queue.batch({}));
+        if (shard === 1 && refuse) throw new RelayError('database-unavailable', 'locked');
+        order.push(`replay ${shard}`);
+      },
+    };
+    const begun = {
+      of(shard: number) {
+        order.push(`begun ${shard}`);
+        return [];
+      },
+      marked() {},
+    };
+    const options = { retryDelayMs: 1000, maxRetryDelayMs: 1000, log: silentLog, now: () => nowMs };
+    const rest = { usable() {}, close: async () => {}, sweep: async () => 0 };
+    (parts[1] as Part).away = true;
+    db = new ShardedDatabase(shards, { ...options, ...rest, kept, begun });
+    await assert.rejects(db.recover(nowMs), { code: 'database-unavailable' });
+    assert.deepEqual(order, [], 'neither: what cannot be replayed is not recovered');
+    refuse = false;
+    await at(nowMs + 1000);
+    assert.deepEqual(order, ['replay 1', 'begun 1', 'recover 1']);
+    (parts[1] as Part).away = false;
+    await at(nowMs + 1000);
+    assert.deepEqual(order.slice(3), ['replay 2', 'begun 2', 'recover 2']);
+    assert.equal((await db.report()).filter(({ up }) => up).length, 2);
+  });
+
   it('settles, renews and releases where the row is', async () => {
     const [a, b] = [await add(1, 'a@one.test', 'SENDING'), await add(2, 'b@one.test', 'SENDING')];
     const rows = [a, b].map((queueId) => ({ queueId, destination: 'one.test' }));

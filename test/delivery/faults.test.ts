@@ -251,7 +251,7 @@ test('a host that does not answer is given up after connect_timeout_ms', async (
   const outcome = outcomeOf(result);
   assert.ok(outcome.kind === 'deferred');
   assert.match(outcome.detail, /ETIMEDOUT/);
-  assert.equal(result.times.connectMs >= 100, true);
+  assert.ok(result.times.connectMs >= 100, `${result.times.connectMs} ms`);
   for (const socket of fillers) socket.destroy();
   other.stop();
 });

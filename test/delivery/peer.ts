@@ -87,6 +87,11 @@ export class Peer {
     );
   }
 
+  /** As after a first message that was taken: the next envelope may go behind a content. */
+  tookOne(): void {
+    this.session.delivers = true;
+  }
+
   take(): string[] {
     return this.log.splice(0);
   }

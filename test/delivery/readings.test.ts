@@ -168,6 +168,40 @@ test('where several replies are awaited, what is no reply ends the session: it c
   }
 });
 
+test('between the lines of a reply a line without a code is text of it, however many replies are awaited', () => {
+  for (const text of ['', 'ok', '25', '2500 ok']) {
+    const peer = new Peer();
+    const attempt = peer.attempt(1, 'a@x.test');
+    peer.hello('PIPELINING');
+    for (const code of ['250', '250', '354']) peer.say(`${code}-so`, text, `${code} ok`);
+    peer.session.sent();
+    peer.say('250-so', text, '250 ok');
+    assert.deepEqual([peer.ended, peer.returned], [[], []], text);
+    assert.equal(attempt.groups[0]?.outcome.kind, 'delivered', text);
+  }
+});
+
+test('over the wire: a host that writes all its 250s in an odd way gets one copy of many mails on one connection', async () => {
+  for (const [lines, read] of FORMS) {
+    if (read !== '2') continue;
+    const sink = await startSink();
+    sink.options.faults = { dot: `=${lines.join('\r\n')}` };
+    const harness = startSender({
+      delivery: {
+        smarthost: { host: '127.0.0.1', port: sink.port },
+        max_connections_per_destination: 1,
+        command_timeout_ms: 5000,
+      },
+    });
+    const mails = Array.from({ length: 5 }, (_, i) => harness.attempt({ recipients: [`u${i}@x.test`] }));
+    const shown = JSON.stringify(lines.slice(-2)).slice(0, 80);
+    for (const mail of mails) assert.deepEqual(fates(await mail), ['delivered'], shown);
+    assert.equal(sink.messages.length + sink.unaccepted.length, mails.length, shown);
+    harness.stop();
+    await sink.stop();
+  }
+});
+
 test('over the wire: odd forms of a 250 to the end of data are one copy, line ends without CR included', async () => {
   const forms = FORMS.filter(([, read]) => read === '2').map(([lines]) => lines.join('\r\n'));
   forms.push('250-ok\n250 id', '250\n', `250 ${'x'.repeat(20_000)}`);

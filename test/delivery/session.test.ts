@@ -6,6 +6,7 @@ import { Peer } from './peer.ts';
 test('with PIPELINING the whole envelope goes in one send, and the next one behind the content', () => {
   const peer = new Peer();
   const [first, second] = [peer.attempt(1, 'a@x.test', 'b@x.test'), peer.attempt(2, 'c@x.test')];
+  peer.tookOne();
   peer.hello('PIPELINING');
   assert.deepEqual(peer.take(), [
     'EHLO relay.test',
@@ -50,9 +51,24 @@ test('every wait has its own deadline', () => {
   assert.deepEqual(peer.deadlines, [101, 101, 101, 102, 103, 104]);
 });
 
+test('nothing goes behind the first content of a connection, nor where lines were seen that are no replies', () => {
+  for (const stray of [[], ['stored:']]) {
+    const peer = new Peer();
+    for (let i = 1; i <= 3; i++) peer.attempt(i, 'a@x.test');
+    peer.hello('PIPELINING');
+    peer.say('250 ok', '250 ok', '354 go');
+    assert.equal(peer.take().at(-1), 'content 1 behind 6 stuffed');
+    peer.session.sent();
+    peer.say(...stray, '250 queued', '250 ok', '250 ok', '354 go');
+    const last = stray.length === 0 ? 'DATA' : 'content 2 behind 6 stuffed';
+    assert.equal(peer.take().at(-1), last);
+  }
+});
+
 test('when the connection is lost after a content, what went ahead goes back uncounted', () => {
   const peer = new Peer();
   const [first, second] = [peer.attempt(1, 'a@x.test'), peer.attempt(2, 'c@x.test')];
+  peer.tookOne();
   peer.hello('PIPELINING');
   peer.say('250 ok', '250 ok', '354 go');
   peer.session.sent();
@@ -74,6 +90,7 @@ test('an attempt that is put back again and again is deferred in the end', () =>
     const next = new Peer();
     next.attempt(1, 'a@x.test');
     next.ready.push(attempt);
+    next.tookOne();
     next.hello('PIPELINING');
     next.say('250 ok', '250 ok', '354 go');
     next.session.sent();
@@ -115,6 +132,7 @@ test('a positive reply before the end of data is not believed', () => {
 test('a refusal before the end of data counts, and ends the connection', () => {
   const peer = new Peer();
   const [first, second] = [peer.attempt(1, 'a@x.test'), peer.attempt(2, 'b@x.test')];
+  peer.tookOne();
   peer.hello('PIPELINING');
   peer.say('250 ok', '250 ok', '354 go', '552 5.3.4 too big');
   assert.equal(first.groups[0]?.outcome.kind, 'bounced');

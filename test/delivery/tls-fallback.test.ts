@@ -10,10 +10,14 @@ const authority = skip === false ? new Authority() : (undefined as unknown as Au
 after(() => authority?.remove());
 const good = skip === false ? authority.issue(['localhost']) : { cert: '', key: '' };
 
-async function start(tls: Partial<SinkTls>, mode = 'opportunistic'): Promise<[ScriptedSink, Harness]> {
+async function start(
+  tls: Partial<SinkTls>,
+  mode = 'opportunistic',
+  rules: object = {},
+): Promise<[ScriptedSink, Harness]> {
   const sink = await startSink({ tls: { cert: good.cert, key: good.key, ...tls } });
   const smarthost = { host: 'localhost', port: sink.port };
-  const delivery = { smarthost, ip_family: 'ipv4', tls: { mode }, suspend_after_failures: 100 };
+  const delivery = { smarthost, ip_family: 'ipv4', tls: { mode }, suspend_after_failures: 100, ...rules };
   return [sink, startSender({ delivery } as never, undefined, clientTls(authority.ca))];
 }
 
@@ -67,6 +71,23 @@ test('five mails at once to a host whose handshakes fail for a while: none bounc
   assert.deepEqual([...new Set(again.flatMap(fates))], ['delivered']);
   await stop(sink, harness);
 });
+
+for (const afterwards of ['drop', 'reset', 'hang', 'garbage'] as const) {
+  test(`a host whose TLS stands and comes to nothing (${afterwards}) gets its mail in the clear, at once and later`, {
+    skip,
+  }, async () => {
+    const [sink, harness] = await start({ afterwards }, 'opportunistic', { command_timeout_ms: 300 });
+    assert.deepEqual(fates(await harness.attempt(JOB)), ['delivered']);
+    assert.deepEqual(fates(await harness.attempt(JOB)), ['delivered']);
+    assert.equal(sink.handshakes.length, 1, 'it is remembered, as one whose handshake fails');
+    assert.equal(sink.messages.length, 2);
+    await stop(sink, harness);
+    const [strict, wanting] = await start({ afterwards }, 'required', { command_timeout_ms: 300 });
+    assert.match(fates(await wanting.attempt(JOB))[0] as string, /^deferred (connection-lost|timeout)$/);
+    assert.equal(strict.messages.length, 0, 'never where TLS is required');
+    await stop(strict, wanting);
+  });
+}
 
 test('STARTTLS refused, and then TLS insisted on: deferred', { skip }, async () => {
   for (const reply of ['454 4.7.0 TLS not available', '502 5.5.1 no', '554 5.7.0 no']) {

@@ -159,6 +159,29 @@ describe('group commit with lanes', () => {
   const entries = (bench: Bench, count: number): Entry[] =>
     Array.from({ length: count }, () => bench.entry());
 
+  it('says which results are not written down: all of them, or those that wait longer than usual', async () => {
+    const bench = new Bench({ lanes: 2, settleApart: true });
+    const idsOf = (all: boolean): string[] =>
+      bench.commits.unwritten(all).map(({ settlement }) => settlement.queueId);
+    assert.deepEqual([idsOf(true), idsOf(false)], [[], []]);
+    bench.commits.settle([bench.item('a')]);
+    await turn();
+    bench.commits.settle([bench.item('b')]);
+    assert.deepEqual([idsOf(true), idsOf(false)], [['a', 'b'], []], 'a commit has just begun');
+    bench.nowMs += 500;
+    assert.deepEqual(idsOf(false), ['a', 'b'], 'and hangs');
+    await bench.fail('database-unavailable');
+    assert.deepEqual(idsOf(false), ['a', 'b'], 'and failed');
+    bench.commits.wake();
+    await turn();
+    await bench.ok((result) => {
+      result.settlements[0] = null;
+    });
+    assert.deepEqual([idsOf(true), idsOf(false)], [['a'], ['a']], 'another transaction has the row of one');
+    const sharded = new ShardedCommits(new Map([[0, bench.commits]]), { failed() {} });
+    assert.equal(sharded.unwritten(false).length, 1);
+  });
+
   it('a further lane is used for many messages, not for a few', async () => {
     const bench = new Bench({ lanes: 2 });
     bench.commits.submit(entries(bench, 1));

@@ -17,6 +17,8 @@ export class CommitProxy {
    * both directions, and stays open. null: none does.
    */
   freezeAfter: number | null = null;
+  /** As a server that is down: what is connected breaks, and nothing new connects. */
+  #away = false;
   /** A connection stands still. */
   frozen = false;
   readonly #server: Server;
@@ -35,6 +37,10 @@ export class CommitProxy {
   }
 
   #serve(client: Socket, target: number): void {
+    if (this.#away) {
+      client.destroy();
+      return;
+    }
     const server = connect(target, '127.0.0.1');
     this.#sockets.add(client).add(server);
     const end = (): void => {
@@ -75,6 +81,15 @@ export class CommitProxy {
       }
       server.write(bytes);
     });
+  }
+
+  goAway(): void {
+    this.#away = true;
+    this.cutAll();
+  }
+
+  comeBack(): void {
+    this.#away = false;
   }
 
   /** Breaks every connection. */

@@ -93,6 +93,21 @@ test('limits of the host and threads by default are divided, threads that are gi
   assert.equal(processConfig(all, 0, 3, 2).delivery_threads, 1);
 });
 
+test('results left by processes there are no longer are found', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'left-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  for (const [process, name] of [
+    ['2', 'unsettled-4'],
+    ['3', 'unsettled-4.new'],
+    ['4', 'begun-1'],
+  ] as const) {
+    mkdirSync(join(dir, `process-${process}`));
+    writeFileSync(join(dir, `process-${process}`, name), '');
+  }
+  const shards = config(dir, { database: { driver: 'mysql', password: 'p' }, node_id: 'n' });
+  assert.deepEqual([leftoverProcesses(shards, 1), leftoverProcesses(shards, 3)], [[2], []]);
+});
+
 test('queues left by processes there are no longer are found, others are not', (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'left-'));
   t.after(() => rmSync(dir, { recursive: true }));

@@ -75,6 +75,8 @@ export interface SinkTls extends SecureContextOptions {
   injected?: string;
   /** In place of a handshake: 'garbage', 'drop' (close), 'hang', or an alert's octets. */
   fault?: 'garbage' | 'drop' | 'hang' | Buffer;
+  /** When the handshake stands: close, reset, say nothing more, or send what is not of TLS. */
+  afterwards?: 'drop' | 'reset' | 'hang' | 'garbage';
   requestCert?: boolean;
 }
 
@@ -247,8 +249,14 @@ class SinkConnection {
       this.#sink.handshakes.push([secure.getProtocol(), name, ...notes].join(' '));
       this.socket = secure;
       this.#extended = false;
-      done();
       this.#sink.changed();
+      if (tls.afterwards === undefined) done();
+      else {
+        secure.off('data', this.#onData).resume();
+        if (tls.afterwards === 'drop') secure.end();
+        else if (tls.afterwards === 'reset') plain.resetAndDestroy();
+        else if (tls.afterwards === 'garbage') plain.write('no TLS here any more\r\n');
+      }
     });
     secure.on('data', this.#onData);
   }

@@ -9,24 +9,45 @@ import { openConnection } from './pool.ts';
 /** As a server says it whose data may not be changed (ER_OPTION_PREVENTS_STATEMENT). */
 const READ_ONLY = 1290;
 
+export interface EndpointsOptions {
+  /** Default: a connection of the queue. */
+  connect?(server: ServerConfig, then: string[]): Promise<Connection>;
+  /** It only reads: where none can be written to, one that is read-only does. */
+  onlyReads?: boolean;
+}
+
 export class Endpoints {
   readonly #servers: ServerConfig[];
+  readonly #connect: (server: ServerConfig, then: string[]) => Promise<Connection>;
+  readonly #onlyReads: boolean;
   /** The one in use. */
   #at = 0;
 
-  constructor(server: ServerConfig) {
+  constructor(server: ServerConfig, { connect = openConnection, onlyReads = false }: EndpointsOptions = {}) {
+    this.#connect = connect;
+    this.#onlyReads = onlyReads;
     const others = server.endpoints.map((endpoint) => ({ ...server, ...hostOf(endpoint), socket: null }));
     this.#servers = [server, ...others];
   }
 
   /** @param then statements done first. @throws what the last one tried said. */
   async open(then: string[] = []): Promise<Connection> {
+    if (this.#servers.length === 1) return this.#connect(this.#servers[0] as ServerConfig, then);
+    try {
+      return await this.#openOne(then, true);
+    } catch (error) {
+      if (!this.#onlyReads) throw error;
+      return this.#openOne(then, false);
+    }
+  }
+
+  async #openOne(then: string[], writable: boolean): Promise<Connection> {
     let failure: unknown = null;
     for (let i = 0; i < this.#servers.length; i++) {
       const at = (this.#at + i) % this.#servers.length;
       try {
-        const connection = await openConnection(this.#servers[at] as ServerConfig, then);
-        if (this.#servers.length > 1) await this.#checkWritable(connection, at);
+        const connection = await this.#connect(this.#servers[at] as ServerConfig, then);
+        if (writable) await this.#checkWritable(connection, at);
         this.#at = at;
         return connection;
       } catch (error) {

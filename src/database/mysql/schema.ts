@@ -5,6 +5,7 @@ import { type Connection, createConnection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { migrations } from '../migrations.ts';
+import { Endpoints } from './endpoints.ts';
 import { mysqlError } from './errors.ts';
 import { connectionOptions, serverName } from './pool.ts';
 
@@ -69,7 +70,8 @@ export async function migrate(
   const name = serverName(server);
   let connection: Connection | null = null;
   try {
-    connection = await createConnection(connectionOptions(server));
+    const connect = (one: ServerConfig): Promise<Connection> => createConnection(connectionOptions(one));
+    connection = await new Endpoints(server, { connect }).open();
     await connection.query('SET autocommit = 1');
     const [locked] = await connection.query<{ got: number }[]>('SELECT GET_LOCK(?, ?) AS got', [
       LOCK,

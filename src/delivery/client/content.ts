@@ -38,8 +38,12 @@ export function sendEmptyBody(session: ClientSession, transaction: Transaction):
   session.state = { phase: 'content', transaction, empty: true, sent: true, next: null };
 }
 
+/**
+ * The first final reply of a connection comes alone: a peer that writes it in a way in which it could not be told from the
+ * replies behind it (lines before it that are none) is known by then, and its mail is not sent twice.
+ */
 function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Transaction | null {
-  if (!session.offered.pipelining || bdat || session.full) return null;
+  if (!session.offered.pipelining || bdat || session.full || !session.delivers || session.wordy) return null;
   const more: Attempt | null = attempt.hasMore ? attempt : session.owner.lookAhead();
   if (more === null) return null;
   if (more !== attempt) session.inHand = more;

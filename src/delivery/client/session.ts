@@ -30,7 +30,7 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
-import { notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
+import { lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -79,6 +79,8 @@ export class ClientSession {
   proven = false;
   /** A message was accepted. */
   delivers = false;
+  /** The peer writes lines that belong to no reply: nothing is sent behind a content, whose 250 could not be told apart. */
+  wordy = false;
   /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
   wroteTurn = -1;
   /** No new transaction: the config changed, or we drain. */
@@ -130,7 +132,10 @@ export class ClientSession {
     const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
     if (reply === null) return;
     // With one reply to come, what is none is passed over; with more, nobody knows which of them it was to be.
-    if (reply === 'stray' && this.#awaited(state) === 1) return;
+    if (reply === 'stray' && this.#awaited(state) === 1) {
+      this.wordy = true;
+      return;
+    }
     if (reply === 'stray' || reply === 'malformed') {
       const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
@@ -352,9 +357,12 @@ export class ClientSession {
     this.#failing = state;
     this.#close(true);
     switch (state.phase) {
+      case 'hello':
+        lostSecured(this, fault);
+        this.owner.notEstablished(this, fault);
+        return;
       case 'connecting':
       case 'greeting':
-      case 'hello':
       case 'starttls':
       case 'securing':
       case 'auth':

@@ -12,7 +12,7 @@ import { replyLine } from '../outcome.ts';
 import type { TlsMode } from '../tls-policy.ts';
 import { proceed, sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
-import { GREETING, SECURING, STARTTLS } from './state.ts';
+import { type Fault, GREETING, SECURING, STARTTLS } from './state.ts';
 
 /** What is wanted with this host. */
 function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
@@ -104,14 +104,29 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
 
 /** The handshake failed, or did not end in time. */
 export function notSecured(session: ClientSession, reason: string): void {
-  const { policy, broken } = session.owner.tls;
-  const { broken_host_ttl_ms } = session.owner.rules.tls;
   const detail = `TLS with ${session.peer}: ${reason}`;
   report(session, tlsFailure(reason), reason);
-  const plainRetry = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
-  if (plainRetry && broken_host_ttl_ms > 0)
+  session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry: goesPlain(session) });
+}
+
+/**
+ * The session broke before it was established. Where its handshake stood and no reply followed, TLS is at fault as much as
+ * where it did not stand: in TLS 1.3 a host refuses ours (a certificate, say) after we are done.
+ */
+export function lostSecured(session: ClientSession, fault: Fault): void {
+  const silent = fault.reason === 'connection-lost' || fault.reason === 'timeout';
+  if (session.tls === null || !silent || fault.confused === true) return;
+  fault.plainRetry = goesPlain(session);
+}
+
+/** Whether the same host is tried again without TLS, at once; it is remembered then. */
+function goesPlain(session: ClientSession): boolean {
+  const { policy, broken } = session.owner.tls;
+  const { broken_host_ttl_ms } = session.owner.rules.tls;
+  const plain = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
+  if (plain && broken_host_ttl_ms > 0)
     broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
-  session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry });
+  return plain;
 }
 
 /** For the domain's TLS report. */

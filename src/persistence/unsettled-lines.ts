@@ -1,0 +1,85 @@
+/**
+ * The form of a file of results that were not written yet: one line each, 'CRC-32 in hexadecimal, space, JSON'. A line
+ * that is torn or damaged is passed over, and those after it count.
+ */
+import { crc32 } from 'node:zlib';
+import { RelayError } from '../base/errors.ts';
+import type { Settlement } from '../database/database.ts';
+import type { AttemptResult } from '../mail/job.ts';
+import type { Message } from '../mail/message.ts';
+import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+
+const VERSION = 1;
+const CRC_DIGITS = 8;
+
+/** What lies on disk of one result. */
+interface Line {
+  version: number;
+  settlement: Settlement;
+  /** For its events; without DSNs. */
+  result: AttemptResult;
+  /** With their content in base64. */
+  dsns: { message: Wire; content: string }[];
+}
+
+export interface Dsn {
+  message: Message;
+  content: Buffer;
+}
+
+export interface KeptResult {
+  settlement: Settlement;
+  result: AttemptResult;
+  dsns: Dsn[];
+}
+
+export function encodeLine({ settlement, result, dsns }: KeptResult): Buffer {
+  const line: Line = {
+    version: VERSION,
+    settlement,
+    result: { ...result, dsns: [] },
+    dsns: dsns.map(({ message, content }) => {
+      const wire: Wire = [];
+      writeMessage(wire, message);
+      return { message: wire, content: content.toString('base64') };
+    }),
+  };
+  const json = Buffer.from(JSON.stringify(line));
+  return Buffer.concat([Buffer.from(`${crcText(json)} `), json, Buffer.from('\n')]);
+}
+
+const crcText = (json: Buffer): string => crc32(json).toString(16).padStart(CRC_DIGITS, '0');
+
+/** The lines of a file that are whole, and how many bytes are not. */
+export function wholeLines(file: Buffer): { lines: Buffer[]; damagedBytes: number } {
+  const lines: Buffer[] = [];
+  let damagedBytes = 0;
+  for (let at = 0; at < file.length; ) {
+    const end = file.indexOf(10, at);
+    const line = file.subarray(at, end < 0 ? file.length : end + 1);
+    if (end >= 0 && isWhole(line)) lines.push(line);
+    else damagedBytes += line.length;
+    at += line.length;
+  }
+  return { lines, damagedBytes };
+}
+
+const isWhole = (line: Buffer): boolean =>
+  line.toString('latin1', 0, CRC_DIGITS) === crcText(jsonOf(line)) && line[CRC_DIGITS] === 32;
+
+const jsonOf = (line: Buffer): Buffer => line.subarray(CRC_DIGITS + 1, -1);
+
+/** @throws RelayError when a newer relay wrote it. */
+export function decodeLine(line: Buffer): KeptResult {
+  const { version, settlement, result, dsns } = JSON.parse(jsonOf(line).toString()) as Line;
+  if (version !== VERSION)
+    throw new RelayError('schema-unknown', `of version ${version}, this relay knows version ${VERSION}`);
+  return {
+    settlement,
+    result,
+    dsns: dsns.map(({ message, content }) => ({
+      message: readMessage(new WireReader(message)),
+      content: Buffer.from(content, 'base64'),
+    })),
+  };
+}
