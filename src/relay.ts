@@ -22,7 +22,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { faultsTo, loginLog } from './flood-log.ts';
+import { faultsTo, loginLog, mailLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -44,7 +44,7 @@ import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
-import { logRejected, logSuspended } from './relay-lines.ts';
+import { logRejected, logSuspended, threadFailed } from './relay-lines.ts';
 import { remainsOf } from './relay-remains.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
@@ -123,7 +123,7 @@ export class Relay {
     const aside = new Aside(log, () => Atomics.add(this.#gauges, ASIDE_FAULTS, 1));
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
-    this.#log = log;
+    this.#log = mailLog(log);
     this.#lock = lock;
     this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
@@ -175,7 +175,7 @@ export class Relay {
       queue: this.#queue,
       arena: this.#arena,
       gauges: this.#gauges,
-      log,
+      log: this.#log,
       deliver: (jobs) => this.#deliver(jobs),
     });
     this.#leases = leases;
@@ -194,7 +194,7 @@ export class Relay {
       contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
-      log,
+      log: this.#log,
       verdict: (thread, ticket, verdict) => this.#sessions.verdict(thread, ticket, verdict),
       resubmit: (entries) => this.#commits.submit(entries),
     });
@@ -205,7 +205,7 @@ export class Relay {
       logins: (thread, batch) => this.#logins.take(thread, batch),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
       users: (users) => this.#queue.shardsOfUsers(users),
-      failed: (error) => this.#threadFailed(error),
+      failed: threadFailed,
     });
     this.#logins = new LoginDesk(config, loginLog(log), this.#sessions, aside);
     this.#tlsReports = openTlsReports(config, this.#place, log);
@@ -226,7 +226,7 @@ export class Relay {
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
       warning: (event, fields) => log.warn(event, fields),
       fault: faultsTo(log),
-      failed: (error) => this.#threadFailed(error),
+      failed: threadFailed,
     });
     this.#pressure = new PressureGauge({
       config,
@@ -470,7 +470,7 @@ export class Relay {
         drained: ({ message, plan }, leaseUntilMs) => intake.handOff(message, plan, leaseUntilMs),
         failed: (entries, error) => intake.failed(entries, error),
       },
-      died: (error) => this.#threadFailed(error),
+      died: threadFailed,
     });
   }
 
@@ -496,10 +496,5 @@ export class Relay {
   #suspended(destination: string, untilMs: number, reason: string): void {
     this.#scheduler.suspend(destination, untilMs);
     logSuspended(this.#log, destination, untilMs, reason);
-  }
-
-  /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
-  #threadFailed(error: Error): void {
-    throw error;
   }
 }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { describe, it } from 'node:test';
-import { Aside } from '../../src/base/aside.ts';
-import { silentLog } from '../../src/base/log.ts';
 import { freeDisk } from '../../src/admission/disk-space.ts';
 import { createGauges, GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
 import { availableMemory, PressureGauge } from '../../src/admission/pressure.ts';
+import { Aside } from '../../src/base/aside.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { configSchema } from '../../src/config/schema.ts';
 
 const MEGABYTE = 1024 * 1024;

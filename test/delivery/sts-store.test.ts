@@ -12,9 +12,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { DnsAnswer } from '../../src/delivery/dns.ts';
 import { Aside } from '../../src/base/aside.ts';
 import { silentLog } from '../../src/base/log.ts';
+import type { DnsAnswer } from '../../src/delivery/dns.ts';
 import { MtaSts, type StsFailure } from '../../src/delivery/mta-sts.ts';
 import type { StsPolicy } from '../../src/delivery/sts-policy.ts';
 import { StsRefresh } from '../../src/delivery/sts-refresh.ts';
