@@ -22,6 +22,18 @@ const OF_SESSIONS: Calmed[] = [
     rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
   },
   {
+    event: 'session.tls-failed',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'reason',
+    rest: { event: 'session.tls-failures-not-logged', lines: 'failures', kinds: 'reasons' },
+  },
+  {
+    event: 'session.proxy-refused',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'why',
+    rest: { event: 'session.proxies-not-logged', lines: 'refusals', kinds: 'why' },
+  },
+  {
     event: 'session.fault',
     linesPerSecond: FAULTS_PER_SECOND,
     kind: 'at',

@@ -1,7 +1,9 @@
 /** What `protorelay user …` does and prints. A password comes from the terminal or standard input, never from arguments. */
+
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson } from '../base/printable.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import { isBcryptable, makeHash } from './hashes.ts';
 import { readRules } from './rules.ts';
@@ -75,7 +77,7 @@ export async function listUsers(
 ): Promise<ExitCode> {
   const users = await store.list();
   if (json) {
-    out.write(`${JSON.stringify(users, null, 2)}\n`);
+    out.write(`${printableJson(JSON.stringify(users, null, 2))}\n`);
     return EXIT.ok;
   }
   const width = Math.max(0, ...users.map(({ username }) => username.length));

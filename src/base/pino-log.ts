@@ -9,7 +9,7 @@ import { RelayError } from './errors.ts';
 import type { Log } from './log.ts';
 import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from './printable.ts';
 
 export interface LogOptions {
   level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
@@ -41,7 +41,7 @@ export class PinoLog implements Log {
     });
     const { format } = options;
     const stream = {
-      write: (line: string) => this.#sink.write(format === 'json' ? line : toText(line)),
+      write: (line: string) => this.#sink.write(format === 'json' ? printableJson(line) : toText(line)),
     };
     this.#pino = pino(
       {

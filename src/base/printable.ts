@@ -5,7 +5,17 @@
  */
 const UNPRINTABLE = /[\p{Cc}\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
 
+/** Those that JSON.stringify leaves as they are; within its strings they can stand escaped. */
+const UNESCAPED = /[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/;
+const EACH_UNESCAPED = new RegExp(UNESCAPED, 'g');
+
 /** @param keep '\n' where lines are kept apart. */
 export function printable(text: string, instead = '?', keep = ''): string {
   return text.replace(UNPRINTABLE, (one) => (one === keep ? one : instead));
+}
+
+/** JSON text as people may look at it in a terminal: means the same, and has none of these characters as such. */
+export function printableJson(text: string): string {
+  if (!UNESCAPED.test(text)) return text;
+  return text.replace(EACH_UNESCAPED, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

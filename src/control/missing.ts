@@ -1,5 +1,12 @@
 /** What answers leave out, since a part of the queue cannot be seen. */
 import type { Missing } from '../database/database.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
+
+/** Of what is missing that which messages with these ids may lie in. */
+export function concerning(missing: readonly Missing[], queueIds: readonly string[]): Missing[] {
+  const shards = new Set(queueIds.map(shardOfQueueId));
+  return missing.filter(({ shard }) => shard === undefined || shards.has(shard));
+}
 
 /** Each part once. */
 export function union(parts: readonly (readonly Missing[])[]): Missing[] {

@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson } from '../base/printable.ts';
 import type {
   Missing,
   OperateAction,
@@ -16,7 +17,7 @@ import type {
 } from '../database/database.ts';
 import type { ControlClient } from './client.ts';
 import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
-import { missingText } from './missing.ts';
+import { concerning, missingText } from './missing.ts';
 import { MAX_CONTENT_BYTES, MAX_LIST_ROWS, MAX_OPERATE_IDS, type QueueReader } from './protocol.ts';
 
 export interface QueueSource {
@@ -142,14 +143,14 @@ class JsonRows {
 
   async write(rows: readonly QueueRow[]): Promise<void> {
     if (rows.length === 0) return;
-    const text = rows.map((row) => `  ${JSON.stringify(row)}`).join(',\n');
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(row))}`).join(',\n');
     await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
     this.#begun = true;
   }
 
   async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
     const rows = this.#begun ? '\n]' : '{"rows": []';
-    await written(this.#out, `${rows}, "missing": ${JSON.stringify(missing)}}\n`);
+    await written(this.#out, `${rows}, "missing": ${printableJson(JSON.stringify(missing))}}\n`);
   }
 }
 
@@ -175,8 +176,10 @@ export async function showMail(
 ): Promise<ExitCode> {
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
-  // It is whole, whatever else cannot be seen.
-  out.write(json ? `${JSON.stringify({ ...mail, missing: [] }, null, 2)}\n` : formatMail(mail, nowMs));
+  // Its rows lie in one queue, which answered: it is whole, whatever else cannot be seen.
+  out.write(
+    json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
+  );
   return EXIT.ok;
 }
 
@@ -197,7 +200,7 @@ export async function catMail(
 
 async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
   err.write(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`);
-  return told(await missingOf(source), err, EXIT.dataError);
+  return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
 }
 
 export async function queueStats(
@@ -213,7 +216,7 @@ export async function queueStats(
   const missing = await missingOf(source);
   if (json) {
     const report = { running: running !== null, queue, scheduler, journal, processes, missing };
-    out.write(`${JSON.stringify(report, null, 2)}\n`);
+    out.write(`${printableJson(JSON.stringify(report, null, 2))}\n`);
   } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
   return told(missing, err, EXIT.ok);
 }

@@ -8,7 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing } from '../database/database.ts';
-import { union } from './missing.ts';
+import { concerning, union } from './missing.ts';
 import {
   type BanBook,
   type ControlRequest,
@@ -151,9 +151,9 @@ export class ControlServer {
     }
     try {
       // What comes back meanwhile, or goes, is missing all the same.
-      const before = await this.#missing();
+      const before = await this.#missing(request);
       const result = await this.#execute(request);
-      const missing = union([before, await this.#missing()]);
+      const missing = union([before, await this.#missing(request)]);
       return { id: request.id, result, ...(missing.length === 0 ? {} : { missing }) };
     } catch (error) {
       const code = error instanceof RelayError ? error.code : 'internal';
@@ -162,8 +162,10 @@ export class ControlServer {
     }
   }
 
-  async #missing(): Promise<Missing[]> {
-    return (await this.#options.target.missing?.()) ?? [];
+  async #missing(request: ControlRequest): Promise<Missing[]> {
+    const missing = (await this.#options.target.missing?.()) ?? [];
+    const named = namedIn(request);
+    return named === null ? missing : concerning(missing, named);
   }
 
   async #execute(request: ControlRequest): Promise<unknown> {
@@ -237,4 +239,12 @@ type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
 
 function withoutUndefined<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
+}
+
+/** Messages that a request names; null: it is about whatever there is. */
+function namedIn(request: ControlRequest): readonly string[] | null {
+  if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
+  if (request.method !== 'operate') return null;
+  const { target } = request.params;
+  return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
 }

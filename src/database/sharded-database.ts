@@ -182,12 +182,16 @@ export class ShardedDatabase implements Database {
    * Answers of the shards that have one. @throws the error of the last when none has.
    * @param strict what is left out must be a shard that is down, which `missing` names.
    */
-  async #onAll<T>(work: (client: ShardClient, shard: number) => Promise<T>, strict = false): Promise<T[]> {
+  async #onAll<T>(
+    work: (client: ShardClient, shard: number) => Promise<T>,
+    strict = false,
+    concerns: (shard: Shard) => boolean = () => true,
+  ): Promise<T[]> {
     const answers = await Promise.allSettled(
-      this.#shards.map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
+      this.#shards.filter(concerns).map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
     );
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    if (values.length === 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+    if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
     const isOther = (reason: unknown): boolean =>
       !(reason instanceof RelayError) || reason.code !== 'database-unavailable';
     const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
@@ -366,10 +370,10 @@ export class ShardedDatabase implements Database {
   async purge(nowMs: number, limit: number): Promise<number> {
     const purged = await this.#onAll((client) => client.purge(nowMs, limit));
     const steady = this.#steady();
-    if (steady >= this.#sweepAtMs) {
+    // A shard that does not answer may hold the mails of what looks like an orphan.
+    if (steady >= this.#sweepAtMs && this.#usable().length === this.#shards.length) {
       this.#sweepAtMs = steady + SWEEP_INTERVAL_MS;
-      // A shard that does not answer may hold the mails of what looks like an orphan.
-      if (this.#usable().length === this.#shards.length) await this.#options.sweep();
+      await this.#options.sweep();
     }
     return purged.reduce((sum, n) => sum + n, 0);
   }
@@ -429,9 +433,12 @@ export class ShardedDatabase implements Database {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
     const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
+    // A shard that is down has no part in what concerns another.
+    const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;
     const parts = await this.#onAll(
       (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
       true,
+      ({ id }) => concerned?.has(id) ?? true,
     );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
@@ -446,7 +453,12 @@ export class ShardedDatabase implements Database {
   missing(): Missing[] {
     return this.#shards
       .filter(({ health }) => !health.usable)
-      .map(({ name, health }) => ({ kind: 'shard', name, detail: `is down: ${health.stats().lastError}` }));
+      .map(({ id, name, health }) => ({
+        kind: 'shard',
+        name,
+        detail: `is down: ${health.stats().lastError}`,
+        shard: id,
+      }));
   }
 
   /** State, depth, latency and errors of each shard. */

@@ -3,6 +3,7 @@
  * once, after they are durable (I2). Lines are put together by hand: there is one per recipient, and what the
  * recipients of an attempt share is written out once.
  */
+import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
@@ -212,7 +213,7 @@ export class EventLog {
   }
 }
 
-const quote = JSON.stringify as (text: string) => string;
+const quote = (text: string): string => printableJson(JSON.stringify(text));
 
 const ms = (value: number): number => Math.round(value * 10) / 10;
 

@@ -84,6 +84,8 @@ test('debug lines pass, every other level has the bound; so has each event that 
   for (const [event, flood] of [
     ['policy.hit', sessionLog(all)],
     ['session.refused', sessionLog(all)],
+    ['session.tls-failed', sessionLog(all)],
+    ['session.proxy-refused', sessionLog(all)],
     ['auth.failed', loginLog(all)],
   ] as const) {
     seen.length = 0;

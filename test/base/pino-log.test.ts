@@ -37,6 +37,18 @@ test('text: one readable line, values with blanks quoted', (t) => {
   log.close();
 });
 
+test('neither form has characters that steer a terminal or turn what is read', (t) => {
+  const odd = 'a\u009b31m\u202eb\u001b[0m\u007f';
+  for (const format of ['json', 'text'] as const) {
+    const { log, lines } = setUp(t, { format });
+    log.info('session.command', { line: odd, [odd]: 1 });
+    const [line = ''] = lines();
+    assert.doesNotMatch(line, /[\p{Cc}\u202e]/u);
+    if (format === 'json') assert.equal((JSON.parse(line) as { line: string }).line, odd);
+    log.close();
+  }
+});
+
 test('a fault of the world’s is its words, said once; one of ours has its stack', (t) => {
   const { log, lines } = setUp(t);
   const shown = (error: unknown): Record<string, unknown> => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { printable } from '../../src/base/printable.ts';
+import { printable, printableJson } from '../../src/base/printable.ts';
 import { peerReply } from '../../src/delivery/outcome.ts';
 
 /** Controls of both kinds, what turns the direction of writing, what ends a line. */
@@ -28,4 +28,18 @@ test('text of others keeps nothing that steers a terminal or turns what is read'
     assert.equal(peerReply(reply, 'mx.test').text, 'a b\nc');
   }
   assert.equal(printable('Grüße, 你好 👋\u200d'), 'Grüße, 你好 👋\u200d');
+});
+
+test('JSON for people to look at means the same, without such characters', () => {
+  for (const odd of ODD) {
+    for (const value of [`a${odd}b`, { [odd]: [odd, `${odd}${odd}`] }]) {
+      for (const indent of [0, 2]) {
+        const json = printableJson(JSON.stringify(value, null, indent));
+        assert.deepEqual(JSON.parse(json), value);
+        assert.equal(printable(json, '?', '\n'), json);
+      }
+    }
+  }
+  const plain = JSON.stringify({ name: 'Grüße, 你好 👋' }, null, 2);
+  assert.equal(printableJson(plain), plain);
 });

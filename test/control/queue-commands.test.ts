@@ -75,6 +75,19 @@ test('list: pages neither lose nor repeat rows of a message with many destinatio
   assert.deepEqual(JSON.parse(text('out')).rows, queue.rows);
 });
 
+test('--json has no characters that steer a terminal or turn what is read', async () => {
+  const odd = 'a\u009b31m\u202eb\u007f';
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = [row('id1', 'b.test', { detail: odd })];
+  queue.missing_ = [{ what: 'shard', name: odd, reason: odd } as unknown as Missing];
+  await listQueue(source, { limit: 10, json: true }, output);
+  await flushed();
+  assert.doesNotMatch(text('out'), /[\u007f-\u009f\u202e]/);
+  const listed = JSON.parse(text('out')) as { rows: QueueRow[]; missing: { reason: string }[] };
+  assert.equal(listed.rows[0]?.detail, odd);
+  assert.equal(listed.missing[0]?.reason, odd);
+});
+
 test('show: envelope, destinations, recipients, attachments, trace; --json: all of it', async () => {
   const { source, output, text, flushed } = setUp();
   assert.equal(await showMail(source, 'id1', false, output), 0);

@@ -114,6 +114,25 @@ test('accepted: one line a message with its times', async (t) => {
   assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl']);
 });
 
+test('the file has no characters that steer a terminal or turn what is read', async (t) => {
+  const { dir, events } = setUp(t);
+  const odd = 'a\u009b31m\u202eb\u007f@a.test';
+  const accepted = message();
+  accepted.envelope.reversePath = odd;
+  events.accepted(accepted);
+  events.attempt(
+    result(
+      [{ seqs: [0], outcome: { kind: 'delivered', reply: { ...reply, text: odd }, dsnPassedOn: false } }],
+      [odd],
+    ),
+  );
+  events.removed('01kabc000000001', [odd], odd);
+  await events.close();
+  assert.doesNotMatch(readFileSync(join(dir, '2026-03-01-0001.jsonl'), 'utf8'), /[\u007f-\u009f\u202e]/);
+  const [first, second, third] = lines(dir) as unknown as Record<string, string>[];
+  assert.deepEqual([first?.sender, second?.recipient, third?.recipient], [odd, odd, odd]);
+});
+
 test('attempt: every recipient gets the line of its own outcome', async (t) => {
   const { dir, events } = setUp(t);
   const groups: OutcomeGroup[] = [

@@ -113,20 +113,7 @@ async function removeRows(
   nowMs: number,
   removed: Map<string, string[]>,
 ): Promise<MailFacts[]> {
-  for (const row of rows)
-    for (const [first, last] of parseRuns(row.seqs)) {
-      const values = [row.id, first, last];
-      const waiting = await connection.execute<{ address: string }[]>(
-        "SELECT address FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting' ORDER BY seq",
-        values,
-      );
-      if (waiting.length === 0) continue;
-      await connection.execute(
-        "UPDATE mail_recipients SET status = 'removed' WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",
-        values,
-      );
-      removed.set(row.id, (removed.get(row.id) ?? []).concat(waiting.map(({ address }) => address)));
-    }
+  await removeRecipients(connection, rows, removed);
   await bulk(
     connection,
     'DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?',
@@ -139,6 +126,38 @@ async function removeRows(
     rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
   );
   return eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+}
+
+/** Recipients read at once, if each mail had one. */
+const READ_MAILS = 500;
+
+/** A few statements for all of them: one for each row would be a journey to the server for each. */
+async function removeRecipients(
+  connection: Connection,
+  rows: readonly OperatedRow[],
+  removed: Map<string, string[]>,
+): Promise<void> {
+  const runs = rows.flatMap(({ id, seqs }) => parseRuns(seqs).map((run) => ({ id, run })));
+  for (let at = 0; at < runs.length; at += READ_MAILS) {
+    const part = runs.slice(at, at + READ_MAILS);
+    const waiting = await connection.query<{ id: string; address: string }[]>(
+      `SELECT mail_id AS id, address FROM mail_recipients
+       WHERE status = 'waiting' AND (${part.map(() => '(mail_id = ? AND seq BETWEEN ? AND ?)').join(' OR ')})
+       ORDER BY mail_id, seq`,
+      part.flatMap(({ id, run }) => [id, ...run]),
+    );
+    for (const { id, address } of waiting) {
+      const addresses = removed.get(id);
+      if (addresses === undefined) removed.set(id, [address]);
+      else addresses.push(address);
+    }
+  }
+  await bulk(
+    connection,
+    `UPDATE mail_recipients SET status = 'removed'
+     WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
+    runs.map(({ id, run }) => [id, ...run]),
+  );
 }
 
 /** The mail goes with its last row; other rows (being sent, or kept for inspection) keep it. */

@@ -142,7 +142,9 @@ export class Operator {
       const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
       if (waiting.length === 0) continue;
       this.#removeRecipients.run(row.id, first, last);
-      removed.set(row.id, (removed.get(row.id) ?? []).concat(waiting));
+      const addresses = removed.get(row.id);
+      if (addresses === undefined) removed.set(row.id, waiting);
+      else for (const address of waiting) addresses.push(address);
     }
     this.#deleteRow.run(row.id, row.destination);
     if (row.state !== 'DEAD' && row.state !== 'SENT') {
