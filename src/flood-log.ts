@@ -1,4 +1,4 @@
-/** Which lines of the log clients can cause at will, and how many of them a second are written. For composition roots. */
+/** Which lines of the log clients, or a full disk, can cause at will, and how many of them a second are written. For composition roots. */
 import { type Calmed, CalmLog } from './base/calm-log.ts';
 import type { Log } from './base/log.ts';
 
@@ -53,7 +53,6 @@ const OF_DELIVERY: Calmed[] = [
 /** Lines that come one a message, a commit or a claim while a server or a shard is away. */
 const OF_MAIL: Calmed[] = (
   [
-    ['commit.failed', 'code'],
     ['commit.retrying', 'error'],
     ['settlement.rejected', 'advice'],
     ['scheduler.claim-failed', 'error'],
@@ -66,6 +65,16 @@ const OF_MAIL: Calmed[] = (
   kind,
   rest: { event: `${event}-not-logged`, lines: 'lines', kinds: 'kinds' },
 }));
+
+/** While the disk is full every message that clients offer is a commit that fails. */
+const OF_COMMITS: Calmed[] = [
+  {
+    event: 'commit.failed',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'code',
+    rest: { event: 'commit.failures-not-logged', lines: 'commits', kinds: 'codes' },
+  },
+];
 
 const OF_LOGINS: Calmed[] = [
   {
@@ -87,6 +96,9 @@ export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
 
 /** For what the main thread of one process says of the mail. */
 export const mailLog = (log: Log): Log => new CalmLog(log, OF_MAIL);
+
+/** For what the clients of one process hand in. */
+export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);
 
 /** For the logins of one process. */
 export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

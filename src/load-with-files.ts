@@ -1,4 +1,5 @@
 /** A config, and the files that it names: what a start needs, and `config check` proves. */
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ConfigError, type LoadedConfig, loadConfig } from './config/load.ts';
 import { checkTlsFiles } from './tls/check-files.ts';
@@ -8,5 +9,19 @@ export function loadWithFiles(path: string): LoadedConfig {
   const loaded = loadConfig(path);
   const problems = checkTlsFiles(loaded.config);
   if (problems.length > 0) throw new ConfigError(resolve(path), problems.map(loaded.place));
-  return loaded;
+  return { ...loaded, warnings: [...loaded.warnings, ...missingUsers(loaded)] };
+}
+
+/** A file of users may come later; until then nobody can log in by it, which nobody else would say. */
+function missingUsers({ config, place }: LoadedConfig): string[] {
+  return config.auth.backends.flatMap(({ type, path }, i) =>
+    type !== 'file' || path === undefined || existsSync(path)
+      ? []
+      : [
+          place({
+            path: ['auth', 'backends', i, 'path'],
+            message: `${path} is not there yet: it has no users (protorelay user add makes it)`,
+          }),
+        ],
+  );
 }

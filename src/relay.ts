@@ -22,7 +22,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { faultsTo, loginLog, mailLog } from './flood-log.ts';
+import { faultsTo, intakeLog, loginLog, mailLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -194,7 +194,7 @@ export class Relay {
       contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
-      log: this.#log,
+      log: intakeLog(this.#log),
       verdict: (thread, ticket, verdict) => this.#sessions.verdict(thread, ticket, verdict),
       resubmit: (entries) => this.#commits.submit(entries),
     });

@@ -72,7 +72,9 @@ export class DiskSpace {
 /** Bytes an unprivileged writer may still use in the file system of `path`, or where it will be made. */
 export async function freeDisk(path: string): Promise<number> {
   try {
-    const { bavail, bsize } = await statfs(path);
+    const { bavail, blocks, bsize } = await statfs(path);
+    // One without blocks (/proc, some of FUSE) does not say; that is not to be full.
+    if (blocks === 0) throw new Error(`the file system of ${path} does not say how much space it has`);
     return bavail * bsize;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw error;

@@ -82,7 +82,7 @@ const smtp = z.strictObject({
   max_errors: count(1, 100_000).default(20).describe('Replies of 5xx class to commands in one session before 421 4.7.0 ends it; those to what was sent on behind a refused MAIL, chunk or list of recipients not counted.').meta(live),
   max_idle_commands: count(1, 1_000_000).default(1000).describe('Commands in one session, since the last that brought mail forward, before 421 4.7.0 ends it. Forward: a new recipient, octets of a BDAT chunk, the end of a message; also an offer refused for want of room. Not: NOOP, RSET, HELP, VRFY, HELO again, MAIL alone, a recipient given twice or one too many; among recipients max_recipients more are borne.').meta(live),
   max_hops: count(1, 1000).default(50).describe('Received: header fields before the message is taken for a loop (554 5.4.6).').meta(live),
-  command_timeout_ms: ms(100, day).default(300_000).describe('Time for the next command (RFC 5321 §4.5.3.2.7); then 421 4.4.2.').meta(live),
+  command_timeout_ms: ms(100, day).default(300_000).describe('Time for the next command (RFC 5321 §4.5.3.2.7), and between MAIL, each new recipient and the content, whatever else is said; then 421 4.4.2.').meta(live),
   data_timeout_ms: ms(100, day).default(180_000).describe('Time without a byte of content (RFC 5321 §4.5.3.2.5); then 421 4.4.2.').meta(live),
   min_data_rate_bytes_per_s: count(0, 1_000_000_000).default(64).describe('Slowest mean rate of content; slower ends with 421 4.4.2. 0: off.').meta(live),
   min_data_rate_grace_ms: ms(0, day).default(30_000).describe('How long content may be slower than that.').meta(live),

@@ -37,9 +37,13 @@ function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number)
   return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
 }
 
-/** How long the next command may take: the content that has begun gets no longer by what is said in between. */
-export function commandTimeMs({ state, context }: Session): number {
+/**
+ * How long the next command may take: a content that has begun, and an envelope that takes of what all share, get no longer
+ * by what is said in between.
+ */
+export function commandTimeMs({ state, context, forwardMs }: Session): number {
   const { settings, clock } = context;
   const ms = settings.commandTimeoutMs;
+  if (state.phase === 'envelope') return Math.max(1, Math.min(ms, forwardMs + ms - clock.steadyMs));
   return state.phase === 'chunks' ? Math.max(1, Math.min(ms, state.untilMs - clock.steadyMs)) : ms;
 }

@@ -63,6 +63,7 @@ export const mail: Verb<MailCommand> = {
     if (submitter !== undefined) envelope.submitter = submitter;
     session.transactions++;
     session.offerRefused = false;
+    session.forwardMs = session.context.clock.steadyMs;
     session.context.shards.expect(envelope.reversePath);
     session.state = {
       phase: 'envelope',

@@ -70,6 +70,8 @@ export class Session {
   transactions = 0;
   /** The last MAIL was refused, or a chunk of its content. */
   offerRefused = false;
+  /** When MAIL was taken, or mail brought forward, last. */
+  forwardMs = 0;
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
@@ -371,6 +373,7 @@ export class Session {
   /** Mail was brought forward: what harmless commands are counted from. */
   movedOn(): void {
     this.#idleCommands = 0;
+    this.forwardMs = this.context.clock.steadyMs;
   }
 
   inTransaction(): boolean {

@@ -59,3 +59,9 @@ it('a folder that is still to be made has the room of the disk it will be on', a
   const missing = await freeDisk(join(tmpdir(), 'not', 'made', 'yet'));
   assert.ok(Math.abs(made - missing) < 1024 ** 3, `${made} ${missing}`);
 });
+
+it('a file system that counts no blocks is not a full one', {
+  skip: process.platform !== 'linux',
+}, async () => {
+  await assert.rejects(freeDisk('/proc/nowhere'), /does not say how much space it has/);
+});

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CalmLog } from '../../src/base/calm-log.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { faultsTo, loginLog, mailLog, sessionLog } from '../../src/flood-log.ts';
+import { faultsTo, intakeLog, loginLog, mailLog, sessionLog } from '../../src/flood-log.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 
 type Line = [event: string, fields: Record<string, unknown> | undefined];
@@ -73,9 +73,11 @@ test('debug lines pass, every other level has the bound; so has each event that 
   for (const level of ['info', 'warn', 'error'] as const) for (let i = 0; i < 5; i++) log[level]('a.hit');
   assert.ok(seen.length < 20);
   const sessions = sessionLog(all);
+  const commits = intakeLog(all);
   for (const [event, flood] of [
     ['session.fault', () => sessions.error('session.fault', {})],
     ['delivery.fault', faultsTo(all)],
+    ['commit.failed', () => commits.error('commit.failed', {})],
   ] as const) {
     seen.length = 0;
     for (let i = 0; i < 1000; i++) flood({});
@@ -97,7 +99,6 @@ test('debug lines pass, every other level has the bound; so has each event that 
 test('what comes one a message while a shard is away is ten lines a second, and one with the rest', () => {
   for (const [event, level, fields] of [
     ['commit.retrying', 'warn', { error: 'shard a is down' }],
-    ['commit.failed', 'error', { code: 'database-unavailable' }],
     ['settlement.rejected', 'warn', { advice: 'another lease' }],
     ['scheduler.claim-failed', 'warn', { error: new Error('shard a is down') }],
     ['destination.suspended', 'info', { reason: 'connect-failed' }],

@@ -157,6 +157,16 @@ test('files for TLS that cannot be used are problems with file, line and key, fo
   assert.equal((await protorelay('config', 'check', good)).code, 0);
 });
 
+test('config check warns of a file of users that is not there', async (t) => {
+  const auth = { backends: [{ type: 'file', path: 'users.txt' }] };
+  const path = configFile(t, JSON.stringify({ data_dir: '.', auth }));
+  const before = await protorelay('config', 'check', path);
+  assert.equal(before.code, 0);
+  assert.match(before.stdout, /warning: .*:1: auth\.backends\.0\.path: .*users\.txt is not there yet/);
+  writeFileSync(join(path, '../users.txt'), '');
+  assert.doesNotMatch((await protorelay('config', 'check', path)).stdout, /users\.txt/);
+});
+
 test('config reference prints the page and the schema', async () => {
   const page = await protorelay('config', 'reference');
   assert.equal(page.stdout, readFileSync(join(root, 'docs/configuration.md'), 'utf8'));

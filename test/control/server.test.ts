@@ -163,3 +163,17 @@ test('a path too long for a socket is named with what to do', async () => {
     message: /longer than \d+ bytes; choose a shorter data_dir/,
   });
 });
+
+test('the code of an error is the relay’s: a full disk is one for whoever asked', async (t) => {
+  const { queue, client } = await setUp(t);
+  for (const [code, seen] of [
+    ['database-full', 'database-full'],
+    ['database-corrupt', 'database-corrupt'],
+    ['database-unavailable', 'database-busy'],
+  ] as const) {
+    queue.show = () => Promise.reject(new RelayError(code, 'of the disk'));
+    await assert.rejects(client.show('id1'), { code: seen, message: 'of the disk' });
+  }
+  queue.show = () => Promise.reject(new Error('a fault'));
+  await assert.rejects(client.show('id1'), { code: 'control-failed' });
+});

@@ -190,3 +190,23 @@ test('a content in chunks has to come on: commands between them do not prolong i
   f.nowMs += 50_000;
   assert.match(f.say(quick, 'BDAT 4 LAST\r\n\r\n\r\n'), /^250 /, '80 octets a second');
 });
+
+test('an open envelope has to come on: commands that bring no recipient do not prolong its time', () => {
+  const f = new DialogFixture({ smtp: { command_timeout_ms: 64_000 } });
+  const c = f.open();
+  f.say(c, 'EHLO a.b\r\nMAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\n');
+  for (const idle of ['NOOP', 'RCPT TO:<d@e.f>', 'HELP', 'MAIL FROM:<x@y.z>', 'VRFY x']) {
+    f.nowMs += 12_000;
+    f.say(c, `${idle}\r\n`);
+  }
+  const left = f.reactor.deadlineOf(c);
+  assert.ok(left > 3000 && left < 5000, `${left} ms are left of 64 s`);
+  f.say(c, 'RCPT TO:<new@e.f>\r\nNOOP\r\n');
+  f.nowMs += 10_000;
+  f.say(c, 'NOOP\r\n');
+  assert.ok(f.reactor.deadlineOf(c) > 50_000, 'a new recipient brings it forward');
+  f.say(c, 'RSET\r\n');
+  f.nowMs += 70_000;
+  f.say(c, 'MAIL FROM:<a@b.c>\r\n');
+  assert.ok(f.reactor.deadlineOf(c) > 60_000, 'a new envelope has all of it');
+});
