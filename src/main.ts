@@ -10,6 +10,7 @@ import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { parseNetwork } from './base/ip.ts';
+import { printableLines } from './base/printable.ts';
 import { loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
 import { nearest } from './config/shape.ts';
@@ -45,6 +46,7 @@ class CommandLine {
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
       .addHelpText('after', EPILOGUE)
+      .configureOutput({ writeErr: (text) => void process.stderr.write(printableLines(text)) })
       .exitOverride()
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
@@ -316,8 +318,8 @@ class CommandLine {
       .description('validate without starting: 0 good, 78 bad')
       .action((path: string | undefined) => {
         const { warnings, files } = loadWithFiles(this.#configPath(path));
-        for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`);
-        process.stdout.write(`${files.join(', ')}: good\n`);
+        for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
+        process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
       });
     config
       .command('reference')
@@ -351,7 +353,8 @@ class CommandLine {
       .action(async (given: string[], { out, days, key, force }) => {
         const { writeSelfSigned } = await import('./tls/self-signed.ts');
         const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
-        process.stdout.write(writeSelfSigned({ names, days, keyType: key, folder: out, force }));
+        const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
+        process.stdout.write(printableLines(said));
       });
   }
 
@@ -459,10 +462,12 @@ async function main(): Promise<ExitCode> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     if (error instanceof RelayError) {
-      process.stderr.write(`protorelay: ${error.message}\n`);
+      process.stderr.write(printableLines(`protorelay: ${error.message}\n`));
       return EXIT_OF_ERROR[error.code];
     }
-    process.stderr.write(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`);
+    process.stderr.write(
+      printableLines(`protorelay: internal fault: ${(error as Error)?.stack ?? String(error)}\n`),
+    );
     return EXIT.software;
   }
 }

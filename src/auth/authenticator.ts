@@ -4,7 +4,7 @@
  * wrong password from a user that does not exist, nor does the work done for it.
  */
 
-import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { clientNetwork, formatNetwork, parseIp } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
@@ -18,6 +18,7 @@ import { MemoryBackend } from './memory-backend.ts';
 import { AuthPool } from './pool.ts';
 import { DatabaseBackend, HttpBackend, PamBackend } from './remote-backends.ts';
 import { type GivenRules, rulesOf } from './rules.ts';
+import { fixedSecret, type SecretSource, SharedSecret } from './shared-secret.ts';
 import { type Standing, Turns } from './turns.ts';
 import { unknownUserKeys } from './unknown-user.ts';
 
@@ -28,6 +29,8 @@ const FAULT_LOG_INTERVAL_MS = 10_000;
 const MAX_SECRET_BYTES = 1024;
 /** Logins looked at at once where others are asked, which take their time. */
 const ASKED_AT_ONCE = 16;
+/** For the server that has the secret of all nodes. */
+const SECRET_TIMEOUT_MS = 5000;
 /** Who logged in from where, and where logins failed: how many are remembered, and how long. */
 const REMEMBERED = 10_000;
 const FAILING_MS = 600_000;
@@ -40,7 +43,8 @@ const UNAVAILABLE: AuthResult = { result: 'unavailable' };
 type Chained<T> = { found: T } | { found: null; faulty: boolean };
 
 export class Authenticator {
-  readonly #secret: KeyObject;
+  /** What is said of unknown users comes from it. */
+  readonly #secret: SecretSource;
   readonly #log: Log;
   readonly #now: () => number;
   readonly #pool: AuthPool;
@@ -62,6 +66,7 @@ export class Authenticator {
   /**
    * @param secret see secret.ts.
    * @param server that of the queue, null where the queue is in SQLite.
+   * @param shared folder of the copy of the secret that all nodes have there; null: this secret is the one.
    */
   constructor(
     auth: Config['auth'],
@@ -69,14 +74,17 @@ export class Authenticator {
     log: Log,
     now: () => number = steadyMs,
     server: ServerConfig | null = null,
+    shared: string | null = null,
   ) {
     this.#server = server;
-    // As a key object: createHmac takes five times as long with the bytes.
-    this.#secret = createSecretKey(secret);
     this.#log = log;
     this.#now = now;
     this.#auth = auth;
     this.#pool = new AuthPool(auth.threads, auth.max_pending);
+    this.#secret =
+      server === null || shared === null
+        ? fixedSecret(secret)
+        : new SharedSecret(shared, () => this.#askForSecret(server, secret));
     this.#turns = new Turns(turnsOf(auth));
     this.#backends = this.#createBackends();
     this.#cache = createCache(auth);
@@ -159,7 +167,16 @@ export class Authenticator {
     return answer.faulty ? UNAVAILABLE : REJECTED;
   }
 
+  async #askForSecret(server: ServerConfig, ours: Buffer): Promise<Buffer> {
+    const task = { kind: 'shared-secret', server, ours: ours.toString('hex') } as const;
+    const found = await this.#pool.run<'shared-secret'>(task, AbortSignal.timeout(SECRET_TIMEOUT_MS));
+    if (!/^[0-9a-f]{64}$/.test(found)) throw new Error('relay_state holds an auth_secret that is none');
+    return Buffer.from(found, 'hex');
+  }
+
   async #scram(username: string, client: string): Promise<AuthResult> {
+    // Without it nobody is answered: who were, would exist.
+    const secret = await this.#secret.get();
     const answer = await this.#first<Secrets>(username, client, async (backend, signal) => {
       const secrets = await backend.secrets?.(username, signal);
       return secrets?.keys ? secrets : null;
@@ -167,7 +184,7 @@ export class Authenticator {
     const { found } = answer;
     if (found?.keys) return { result: 'keys', keys: found.keys, user: this.#user(username, found.rules) };
     if (found === null && answer.faulty) return UNAVAILABLE;
-    return { result: 'keys', keys: unknownUserKeys(this.#secret, username), user: null };
+    return { result: 'keys', keys: unknownUserKeys(secret, username), user: null };
   }
 
   #accepted(username: string, rules: GivenRules): AuthResult {
@@ -241,7 +258,7 @@ export class Authenticator {
     const scram = this.#auth.mechanisms.includes('SCRAM-SHA-256');
     switch (backend.type) {
       case 'memory':
-        return new MemoryBackend(backend, { pool: this.#pool, secret: this.#secret, scram });
+        return new MemoryBackend(backend, { pool: this.#pool, salts: this.#secret, scram });
       case 'file':
         return new FileBackend(backend, this.#pool, this.#log);
       case 'database':

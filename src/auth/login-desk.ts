@@ -12,6 +12,7 @@ import type { Config } from '../config/schema.ts';
 import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
 import { Authenticator } from './authenticator.ts';
 import { loadSecret } from './secret.ts';
+import { secretOfText } from './shared-secret.ts';
 import { usersServer } from './user-server.ts';
 
 /** The session threads, as far as answers go. */
@@ -43,8 +44,11 @@ export class LoginDesk {
     this.#answers = answers;
     this.#failed = failed;
     const used = listeners.some((listener) => listener.auth !== 'off');
+    const given = auth.shared_secret;
+    const secret = (): Buffer => (given === undefined ? secretOf(auth.path) : secretOfText(given));
+    const shared = given === undefined ? auth.path : null;
     this.#authenticator = used
-      ? new Authenticator(auth, secretOf(auth.path), log, steadyMs, usersServer(database))
+      ? new Authenticator(auth, secret(), log, steadyMs, usersServer(database), shared)
       : null;
   }
 

@@ -1,11 +1,12 @@
 /** Users of the config itself, with their passwords. */
-import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../config/schema.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import { SCRAM_ITERATIONS, type ScramKeys } from '../protocol/sasl/scram.ts';
 import type { Backend, Login, Secrets } from './backend.ts';
 import type { AuthPool } from './pool.ts';
 import type { GivenRules } from './rules.ts';
+import type { SecretSource } from './shared-secret.ts';
 import { saltOf } from './unknown-user.ts';
 
 type BackendConfig = Config['auth']['backends'][number];
@@ -22,33 +23,49 @@ export class MemoryBackend implements Backend {
   readonly timeoutMs: number;
   readonly immediate = true;
   readonly #users = new Map<string, MemoryUser>();
-  readonly #secret: KeyObject;
-  readonly #ready: Promise<void>;
+  readonly #scram: boolean;
+  readonly #salts: SecretSource;
+  readonly #pool: AuthPool;
+  /** Of this process alone: for comparing. */
+  readonly #key = createSecretKey(randomBytes(32));
+  #ready: Promise<void> | null = null;
 
   /** @param scram whether SCRAM is offered: its keys cost some milliseconds a user. */
   constructor(
     { users = [], timeout_ms }: BackendConfig,
-    { pool, secret, scram }: { pool: AuthPool; secret: KeyObject; scram: boolean },
+    { pool, salts, scram }: { pool: AuthPool; salts: SecretSource; scram: boolean },
   ) {
     this.timeoutMs = timeout_ms;
-    this.#secret = secret;
+    this.#scram = scram;
+    this.#salts = salts;
+    this.#pool = pool;
     for (const { username, password: given, ...rules } of users) {
       const password = saslPrepare(given) ?? given;
       this.#users.set(saslPrepare(username) ?? username, { password, rules, keys: null });
     }
-    this.#ready = scram ? this.#deriveKeys(pool) : Promise.resolve();
+    if (scram) this.#keysReady().catch(() => {}); // asked for again at a login
   }
 
   /** One after the other: the queue of the pool is for logins. */
-  async #deriveKeys(pool: AuthPool): Promise<void> {
+  async #deriveKeys(): Promise<void> {
+    const secret = await this.#salts.get();
     const never = new AbortController().signal;
     for (const [name, user] of this.#users) {
       const { password } = user;
-      const salt = saltOf(this.#secret, name);
-      user.keys = await pool
+      const salt = saltOf(secret, name);
+      user.keys = await this.#pool
         .run<'derive'>({ kind: 'derive', password, salt, iterations: SCRAM_ITERATIONS }, never)
         .catch(() => null); // the relay stops
     }
+  }
+
+  /** Rejects while the secret cannot be had. */
+  #keysReady(): Promise<void> {
+    this.#ready ??= this.#deriveKeys().catch((error: unknown) => {
+      this.#ready = null;
+      throw error;
+    });
+    return this.#ready;
   }
 
   async login({ username, password }: Login): Promise<GivenRules | null> {
@@ -60,11 +77,11 @@ export class MemoryBackend implements Backend {
   }
 
   async secrets(username: string): Promise<Secrets | null> {
-    await this.#ready;
+    if (this.#scram) await this.#keysReady();
     return this.#users.get(username) ?? null;
   }
 
   #digest(password: string): Buffer {
-    return createHmac('sha256', this.#secret).update(password, 'utf8').digest();
+    return createHmac('sha256', this.#key).update(password, 'utf8').digest();
   }
 }

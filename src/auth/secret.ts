@@ -3,8 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeFolder } from '../base/make-folder.ts';
-
-const SECRET_BYTES = 32;
+import { SECRET_BYTES } from './shared-secret.ts';
 
 /** @throws Error of the file system. */
 export function loadSecret(folder: string): Buffer {

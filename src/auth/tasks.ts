@@ -11,6 +11,8 @@ export type AuthTask =
   | { kind: 'derive'; password: string; salt: Uint8Array; iterations: number }
   /** Reads the user's row, and compares the password where one is given. */
   | { kind: 'row'; place: UserPlace; query: string | undefined; username: string; password: string | null }
+  /** The secret that all nodes share, made of this one (hex) where there is none yet. */
+  | { kind: 'shared-secret'; server: ServerConfig; ours: string }
   | {
       kind: 'pam';
       service: string;
@@ -25,5 +27,7 @@ export interface AuthTaskResults {
   derive: ScramKeys;
   /** null: no such user, or another password. */
   row: { hash: string; rules: GivenRules } | null;
+  /** Hex. */
+  'shared-secret': string;
   pam: boolean;
 }

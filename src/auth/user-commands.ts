@@ -3,7 +3,7 @@
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
-import { printableJson } from '../base/printable.ts';
+import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import { isBcryptable, makeHash } from './hashes.ts';
 import { readRules } from './rules.ts';
@@ -43,7 +43,7 @@ export async function addUser(
   if (hash === null) return EXIT.usage;
   if (!(await store.add(name, hash, rules)))
     return complain(ports, `${name} exists already in ${store.path}`, EXIT.dataError);
-  ports.out.write(`${name} added to ${store.path}\n`);
+  ports.out.write(printableLines(`${name} added to ${store.path}\n`));
   return EXIT.ok;
 }
 
@@ -56,7 +56,7 @@ export async function changePassword(
   const hash = await newHash(username, scheme, ports);
   if (hash === null) return EXIT.usage;
   if (!(await store.setHash(username, hash))) return noSuchUser(store, username, ports);
-  ports.out.write(`password of ${username} changed in ${store.path}\n`);
+  ports.out.write(printableLines(`password of ${username} changed in ${store.path}\n`));
   return EXIT.ok;
 }
 
@@ -66,7 +66,7 @@ export async function deleteUser(
   ports: UserCommandPorts,
 ): Promise<ExitCode> {
   if (!(await store.remove(username))) return noSuchUser(store, username, ports);
-  ports.out.write(`${username} deleted from ${store.path}\n`);
+  ports.out.write(printableLines(`${username} deleted from ${store.path}\n`));
   return EXIT.ok;
 }
 
@@ -83,7 +83,7 @@ export async function listUsers(
   const width = Math.max(0, ...users.map(({ username }) => username.length));
   for (const { username, scheme, rules } of users) {
     const words = Object.entries(rules).map(([name, value]) => `${name}=${String(value)}`);
-    out.write(`${[username.padEnd(width), scheme, ...words].join('  ')}\n`);
+    out.write(`${printable([username.padEnd(width), scheme, ...words].join('  '))}\n`);
   }
   return EXIT.ok;
 }
@@ -117,7 +117,7 @@ function noSuchUser(store: UserStore, username: string, ports: UserCommandPorts)
 }
 
 function complain({ err }: UserCommandPorts, problem: string, code: ExitCode): ExitCode {
-  err.write(`protorelay: ${problem}\n`);
+  err.write(printableLines(`protorelay: ${problem}\n`));
   return code;
 }
 
@@ -130,7 +130,7 @@ export async function readPassword(username: string): Promise<string | null> {
   const lines = createInterface({ input: stdin, output: nowhere, terminal });
   const ended = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
   const ask = (prompt: string): Promise<string> => {
-    if (terminal) stderr.write(prompt);
+    if (terminal) stderr.write(printableLines(prompt));
     const answered = new Promise<string>((resolve) => lines.once('line', resolve));
     return Promise.race([answered, ended]).finally(() => terminal && stderr.write('\n'));
   };

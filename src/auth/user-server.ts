@@ -13,6 +13,20 @@ export function usersServer(database: Config['database']): ServerConfig | null {
   return database.driver === 'mysql_distributed' ? (database.shards[0] ?? null) : null;
 }
 
+/**
+ * The secret in the database of the queue; ours becomes it where there is none. Asked before it is written: a replica that
+ * may only be read has it as well.
+ */
+export async function agreeOnSecret(connection: Pick<Connection, 'query'>, ours: string): Promise<string> {
+  const sql = "SELECT value FROM relay_state WHERE name = 'auth_secret'";
+  const read = async (): Promise<string | undefined> =>
+    (await connection.query<{ value: string }[]>(sql))[0]?.value;
+  const found = await read();
+  if (found !== undefined) return found;
+  await connection.query("INSERT IGNORE INTO relay_state (name, value) VALUES ('auth_secret', ?)", [ours]);
+  return (await read()) ?? ours;
+}
+
 export class UserServer {
   readonly #connect: () => Promise<Connection>;
   readonly #query: string;

@@ -9,7 +9,7 @@ import { scramKeys } from '../protocol/sasl/scram.ts';
 import { verifyHash } from './hashes.ts';
 import type { AuthTask, AuthTaskResults } from './tasks.ts';
 import type { Account } from './user-file.ts';
-import { USERS_SESSION, UserServer } from './user-server.ts';
+import { agreeOnSecret, USERS_SESSION, UserServer } from './user-server.ts';
 import { UserTable } from './user-table.ts';
 
 /** Sessions, persistence and delivery go first: guessing passwords must not slow down mail. */
@@ -41,12 +41,13 @@ function usersOf({ place, query }: RowTask): Users {
   return found;
 }
 
+async function connect(server: ServerConfig): Promise<Connection> {
+  const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
+  connection.on('error', () => {}); // the next question learns it
+  return connection;
+}
+
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const connect = async (one: ServerConfig): Promise<Connection> => {
-    const connection = await createConnection({ ...connectionOptions(one), initSql: USERS_SESSION });
-    connection.on('error', () => {}); // the next question learns it
-    return connection;
-  };
   const endpoints = new Endpoints(server, { connect, onlyReads: true });
   const users = new UserServer(() => endpoints.open(), query);
   return { find: (username) => users.find(username), sample: undefined };
@@ -81,6 +82,17 @@ async function row(task: RowTask): Promise<Account | null> {
   return matches ? account : null;
 }
 
+/** Once in the life of a process: a connection of its own. */
+async function sharedSecret({ server, ours }: Extract<AuthTask, { kind: 'shared-secret' }>): Promise<string> {
+  // The one of them that can be written to.
+  const connection = await new Endpoints(server, { connect }).open();
+  try {
+    return await agreeOnSecret(connection, ours);
+  } finally {
+    connection.destroy();
+  }
+}
+
 export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthTask['kind']]> {
   switch (task.kind) {
     case 'verify':
@@ -89,6 +101,8 @@ export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthT
       return scramKeys(task.password, task.salt, task.iterations);
     case 'row':
       return row(task);
+    case 'shared-secret':
+      return sharedSecret(task);
     case 'pam':
       return pamAuthenticate(task);
   }

@@ -54,6 +54,7 @@ export const auth = z.strictObject({
   cache_ttl_ms: count(0, day).default(60_000).describe('How long a verified login is remembered (as a keyed digest), so that its password need not be hashed again. 0: not.').meta(live),
   cache_max_entries: count(1, 1_000_000).default(10_000).describe('Logins remembered at most.').meta(live),
   path: z.string().min(1).default('auth').describe('Folder of what AUTH keeps over a restart: a secret and the counters of quotas. Relative to data_dir.'),
+  shared_secret: z.string().min(16).max(1024).optional().describe('What SCRAM says of users nobody has comes from it: with one text on all nodes asking two of them does not tell who exists. Best as `${VARIABLE}`. Unset: a secret that lies with the queue on its first server, with sqlite one in `auth.path`.').meta(secret),
   max_quota_users: count(64, 4_000_000).default(65_536).describe('Users with a quota whose counters are kept (64 bytes each); one more gets 451 4.7.1 until the day is over for another.'),
   sender_policy: z.enum(['any', 'login', 'list']).default('any').describe('Reverse-paths users may send from, where nothing else is said for them.').meta(live),
   messages_per_hour: count(0, MAX_QUOTA).default(0).describe('Quota of each user without one of its own; 0: none.').meta(live),

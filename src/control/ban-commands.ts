@@ -1,6 +1,7 @@
 /** `protorelay ban …`: prints for people, or JSON with --json. */
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printable, printableJson, printableLines } from '../base/printable.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { BanBook } from './protocol.ts';
 
@@ -9,7 +10,7 @@ const FOREVER_YEAR = 2100;
 
 export async function listBans(bans: BanBook, json: boolean, out: Writable): Promise<ExitCode> {
   const list = await bans.list();
-  if (json) out.write(`${JSON.stringify(list, null, 2)}\n`);
+  if (json) out.write(`${printableJson(JSON.stringify(list, null, 2))}\n`);
   else if (list.length === 0) out.write('nobody is banned\n');
   else for (const ban of list) out.write(`${lineOf(ban)}\n`);
   return EXIT.ok;
@@ -33,9 +34,9 @@ export async function deleteBans(
 ): Promise<ExitCode> {
   let code: ExitCode = EXIT.ok;
   for (const network of networks) {
-    if (await bans.delete(network)) out.write(`${network} is served again\n`);
+    if (await bans.delete(network)) out.write(printableLines(`${network} is served again\n`));
     else {
-      err.write(`protorelay: ${network} is not banned; see protorelay ban list\n`);
+      err.write(printableLines(`protorelay: ${network} is not banned; see protorelay ban list\n`));
       code = EXIT.dataError;
     }
   }
@@ -46,5 +47,5 @@ function lineOf({ network, kind, sinceMs, untilMs, times }: Ban): string {
   const until = new Date(untilMs);
   const end = until.getUTCFullYear() >= FOREVER_YEAR ? 'until it is deleted' : `until ${until.toISOString()}`;
   const again = times > 1 ? `, the ${times}th time` : '';
-  return `${network}  ${kind}  since ${new Date(sinceMs).toISOString()} ${end}${again}`;
+  return printable(`${network}  ${kind}  since ${new Date(sinceMs).toISOString()} ${end}${again}`);
 }

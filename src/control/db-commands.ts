@@ -2,6 +2,7 @@
 import type { Writable } from 'node:stream';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
 import type { ServerConfig } from '../config/schema.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import { formatShards } from './format.ts';
@@ -22,10 +23,10 @@ export async function migrateShards(
     try {
       const applied = await migrate(server, Date.now());
       const done = applied.length === 0 ? 'up to date' : `migrated to version ${applied.at(-1)}`;
-      out.write(`${name}: ${done}\n`);
+      out.write(printableLines(`${name}: ${done}\n`));
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
-      err.write(`protorelay: ${name}: ${error.message}\n`);
+      err.write(printableLines(`protorelay: ${name}: ${error.message}\n`));
       code = EXIT_OF_ERROR[error.code];
     }
   }
@@ -38,7 +39,7 @@ export function showShards(
   out: Writable,
   nowMs: number,
 ): ExitCode {
-  if (json) out.write(`${JSON.stringify(shards, null, 2)}\n`);
+  if (json) out.write(`${printableJson(JSON.stringify(shards, null, 2))}\n`);
   else out.write(formatShards(shards, nowMs));
   return shards.every(({ up }) => up) ? EXIT.ok : EXIT.temporary;
 }

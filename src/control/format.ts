@@ -62,7 +62,7 @@ export function formatShards(shards: readonly ShardReport[], nowMs: number): str
     'LAST ERROR',
   ];
   const rows = shards.map((shard) => [
-    shard.name,
+    plain(shard.name),
     String(shard.id),
     String(shard.weight),
     shard.up ? 'up' : `down${shard.downSinceMs === null ? '' : ` ${duration(nowMs - shard.downSinceMs)}`}`,

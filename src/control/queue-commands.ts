@@ -6,7 +6,7 @@
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
-import { printableJson } from '../base/printable.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
 import type {
   Missing,
   OperateAction,
@@ -164,7 +164,7 @@ async function missingOf({ reader }: QueueSource): Promise<Missing[]> {
 
 /** What an answer leaves out is said, and makes the code of one that is whole. */
 function told(missing: readonly Missing[], err: Writable, code: ExitCode): ExitCode {
-  for (const one of missing) err.write(`protorelay: not seen: ${missingText(one)}\n`);
+  for (const one of missing) err.write(printableLines(`protorelay: not seen: ${missingText(one)}\n`));
   return missing.length > 0 ? EXIT.temporary : code;
 }
 
@@ -183,7 +183,7 @@ export async function showMail(
   return EXIT.ok;
 }
 
-/** Trace and content, byte for byte. */
+/** Trace and content, byte for byte; on a terminal without what could steer it. */
 export async function catMail(
   source: QueueSource,
   queueId: string,
@@ -194,12 +194,18 @@ export async function catMail(
     if (bytes === null) return unknownMail(source, queueId, err);
     if (bytes.length === 0) return EXIT.ok;
     offset += bytes.length;
-    if (!out.write(bytes)) await once(out, 'drain');
+    if (!out.write(isTerminal(out) ? shown(bytes) : bytes)) await once(out, 'drain');
   }
 }
 
+const isTerminal = (out: Writable): boolean => (out as { isTTY?: boolean }).isTTY === true;
+
+/** Lines end in CRLF, which a terminal knows as LF. */
+const shown = (bytes: Uint8Array): string =>
+  printableLines(Buffer.from(bytes).toString('utf8').replaceAll('\r\n', '\n').replaceAll('\t', '    '));
+
 async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
-  err.write(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`);
+  err.write(printableLines(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`));
   return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
 }
 
@@ -244,11 +250,17 @@ export async function operateQueue(
     for (const queueId of part.queueIds) if (!changed.has(queueId)) unchanged.push(queueId);
   }
   for (const queueId of unchanged.slice(0, MAX_NAMED))
-    err.write(`protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})\n`);
+    err.write(
+      printableLines(
+        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})
+`,
+      ),
+    );
   if (unchanged.length > MAX_NAMED)
     err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
   const missing = await missingOf(source);
-  if (json) out.write(`${JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing })}\n`);
+  if (json)
+    out.write(`${printableJson(JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing }))}\n`);
   else {
     const sending = sum.sending === 0 ? '' : `; ${rowsText(sum.sending)} being sent, left alone`;
     out.write(`${action}: ${rowsText(sum.rows)}${sending}\n`);

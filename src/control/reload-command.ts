@@ -1,5 +1,6 @@
 /** `protorelay reload`: asks the running relay, prints what became of it. */
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableLines } from '../base/printable.ts';
 import { ControlClient } from './client.ts';
 
 export async function reloadRunning(
@@ -9,14 +10,14 @@ export async function reloadRunning(
 ): Promise<ExitCode> {
   const client = await ControlClient.connect(controlPath);
   if (client === null) {
-    err.write(`protorelay: no relay is running (${controlPath})\n`);
+    err.write(printableLines(`protorelay: no relay is running (${controlPath})\n`));
     return EXIT.unavailable;
   }
   try {
     const { applied, needsRestart, problems } = await client.reload();
-    for (const problem of problems) err.write(`protorelay: not reloaded: ${problem}\n`);
-    if (applied.length > 0) out.write(`changed: ${applied.join(', ')}\n`);
-    if (needsRestart.length > 0) out.write(`takes a restart: ${needsRestart.join(', ')}\n`);
+    for (const problem of problems) err.write(printableLines(`protorelay: not reloaded: ${problem}\n`));
+    if (applied.length > 0) out.write(printableLines(`changed: ${applied.join(', ')}\n`));
+    if (needsRestart.length > 0) out.write(printableLines(`takes a restart: ${needsRestart.join(', ')}\n`));
     if (problems.length === 0) out.write('reloaded\n');
     return problems.length === 0 ? EXIT.ok : EXIT.config;
   } finally {

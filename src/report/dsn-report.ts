@@ -5,6 +5,7 @@
  * said can start a new line here.
  */
 import { domainOf } from '../base/domain.ts';
+import { onOneLine } from '../base/printable.ts';
 import type { BodyType } from '../mail/envelope.ts';
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
@@ -157,7 +158,7 @@ function recipientFields(recipient: DsnRecipient, utf8: boolean): string[] {
 /** 'rfc822; user@example.com', 'utf-8; …' (RFC 6533 §3: \x{…} where the report is ASCII). */
 function typedAddress(address: string, utf8: boolean): string {
   if (isAscii(Buffer.from(address))) return `rfc822; ${oneLine(address)}`;
-  return `utf-8; ${utf8 ? oneLine(address) : oneLine(address).replace(/[^\0-\x7f]|\\/gu, escapeCharacter)}`;
+  return `utf-8; ${utf8 ? oneLine(address) : oneLine(address.replace(/[^\0-\x7f]|\\/gu, escapeCharacter))}`;
 }
 
 /** ORCPT is type;xtext, except that utf-8 addresses have an encoding of their own that the field carries too. */
@@ -179,8 +180,7 @@ function field(text: string, utf8: boolean): string {
 }
 
 function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a line end in a field would begin another field.
-  return text.replace(/[\x00-\x1f\x7f]+/g, ' ').trim();
+  return onOneLine(text).trim();
 }
 
 /** Breaks a long field at spaces; a word longer than a line is cut, an encoded character never. */

@@ -1,4 +1,5 @@
 /** The part of a DSN that people read. */
+import { onOneLine } from '../base/printable.ts';
 import { formatDate } from '../protocol/date.ts';
 import type { DsnRecipient, ReportInput } from './dsn-report.ts';
 
@@ -37,13 +38,9 @@ export function writeText(input: ReportInput): string {
 }
 
 function recipientLines({ address, reply, detail, status }: DsnRecipient): string[] {
-  const lines = [`  <${clean(address)}>`];
-  if (detail !== undefined && detail !== '') lines.push(`    ${clean(detail)} (${status})`);
-  else if (reply !== undefined) lines.push(`    ${clean(`${reply.peer} said: ${reply.code} ${reply.text}`)}`);
+  const lines = [`  <${onOneLine(address)}>`];
+  if (detail !== undefined && detail !== '') lines.push(`    ${onOneLine(detail)} (${status})`);
+  else if (reply !== undefined)
+    lines.push(`    ${onOneLine(`${reply.peer} said: ${reply.code} ${reply.text}`)}`);
   return lines;
-}
-
-function clean(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: what a peer says must not begin a line of its own.
-  return text.replace(/[\x00-\x1f\x7f]+/g, ' ');
 }

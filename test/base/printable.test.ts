@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { printable, printableJson } from '../../src/base/printable.ts';
+import { onOneLine, printable, printableJson, printableLines } from '../../src/base/printable.ts';
 import { peerReply } from '../../src/delivery/outcome.ts';
 
 /** Controls of both kinds, what turns the direction of writing, what ends a line. */
@@ -42,4 +42,9 @@ test('JSON for people to look at means the same, without such characters', () =>
   }
   const plain = JSON.stringify({ name: 'Grüße, 你好 👋' }, null, 2);
   assert.equal(printableJson(plain), plain);
+});
+
+test('runs of them are one space in a field; lines stay lines on a terminal', () => {
+  assert.equal(onOneLine(`a${ODD.join('')}\r\nb`), 'a b');
+  assert.equal(printableLines(`a\x9b\nb\u202e\n`), 'a?\nb?\n');
 });

@@ -9,7 +9,8 @@ CREATE TABLE IF NOT EXISTS relay_schema (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What the relays remember together: shard (which shard this database is), routes (the route table that rows
--- are keyed by), storage_owner (the name of this queue in storage that several share).
+-- are keyed by), storage_owner (the name of this queue in storage that several share), auth_secret (see src/auth/shared-secret.ts; by
+-- the first node that needs it).
 CREATE TABLE IF NOT EXISTS relay_state (
   name VARCHAR(64) NOT NULL PRIMARY KEY,
   value TEXT NOT NULL
