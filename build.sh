@@ -25,7 +25,8 @@ usage: ./build.sh VERB [ARGUMENT…]
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
-  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls) and memory (arena) with libFuzzer (60 s each when not said)
+  fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls) and memory (arena) with libFuzzer, and whole dialogs with
+                          a real relay (dialogs); 60 s each when not said. FUZZ_SEED=N plays one round of dialogs again
 
 Debug and Release alone mean build Debug and build Release.
 TEXT
@@ -354,11 +355,20 @@ fuzz_target() {
   say "fuzz: $name: nothing found"
 }
 
+# Odd clients and odd next hops around a real relay, whose threads run as they do in production.
+fuzz_dialogs() {
+  build Release
+  export_runtime
+  say "fuzz: dialogs, $1 s"
+  FUZZ_SECONDS=$1 node --test --test-reporter=spec test/fuzz/dialogs.test.ts || fail 'the dialogs failed (the seed is named above)'
+}
+
 fuzz() {
-  local seconds=60 names='scan tls arena' name openssl
-  case "${1:-}" in '' | *[!0-9]*) ;; *) seconds=$1; shift ;; esac
-  [ $# = 0 ] || names=$*
-  for name in $names; do
+  local seconds=60 names='' argument name openssl
+  for argument in "$@"; do
+    case "$argument" in *[!0-9]*) names="$names $argument" ;; *) seconds=$argument ;; esac
+  done
+  for name in ${names:-scan tls arena dialogs}; do
     case $name in
       scan)
         fuzz_target scan "$seconds" native/fuzz/scan_fuzz.cc native/line_scan.cc native/content_scan.cc \
@@ -372,7 +382,8 @@ fuzz() {
       arena)
         fuzz_target arena "$seconds" -pthread native/fuzz/arena_fuzz.cc native/arena.cc native/arena_blocks.cc \
           native/content_gather.cc native/accounts.cc ;;
-      *) fail "there is no fuzz target $name" 'There are: scan, tls, arena' ;;
+      dialogs) fuzz_dialogs "$seconds" ;;
+      *) fail "there is no fuzz target $name" 'There are: scan, tls, arena, dialogs' ;;
     esac
   done
 }

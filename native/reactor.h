@@ -147,7 +147,8 @@ class Reactor {
   void take_lines(Connection* c, const uint8_t* from, size_t count);
   size_t take_skipped(Connection* c, const uint8_t* from, size_t count);
   size_t take_content(Connection* c, const uint8_t* from, size_t count);
-  size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool direct);
+  size_t scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to);
+  void scan_in_place(Connection* c, uint8_t* to, size_t gap, size_t count, bool direct);
   void scan_landed(Connection* c, size_t gap, size_t count, uint32_t landing);
   void end_scan(Connection* c, size_t used);
   void parse_left(Connection* c);

@@ -185,9 +185,11 @@ void Reactor::read_content(Connection* c) {
     renew(c);
     if (landing != kNoContent) {
       scan_landed(c, gap, count, landing);
+    } else if (in_place) {
+      scan_in_place(c, to, gap, count, direct);
     } else {
-      size_t used = in_place ? scan_into(c, to + gap, count, to, direct) : take_content(c, to, count);
-      if (used < count) c->keep(to + gap + used, count - used);
+      size_t used = take_content(c, to, count);
+      if (used < count) c->keep(to + used, count - used);
     }
     if (count < room) return;
     if (count >= budget) {
@@ -205,22 +207,32 @@ size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
     size_t piece = count - at;
     if (c->mode == Mode::kChunk && piece > c->chunk_left) piece = static_cast<size_t>(c->chunk_left);
     size_t most = c->scan.normalizes() ? (kScratchBytes - 2) / 2 : kScratchBytes - c->scan.held();
-    at += scan_into(c, from + at, piece < most ? piece : most, spare_.get(), false);
+    at += scan_into(c, from + at, piece < most ? piece : most, spare_.get());
   }
   return at;
 }
 
-/** One step of the scanner, to the arena (direct) or to memory of ours; notices the end of the content or the chunk. */
-size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to, bool direct) {
+/** One step of the scanner, to memory of ours; notices the end of the content or the chunk. */
+size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to) {
   size_t written = 0;
   size_t used = c->scan.feed(from, count, to, &written);
+  c->gather.append(to, written);
+  end_scan(c, used);
+  return used;
+}
+
+/** The same where it was read to: the block that the content goes on in (direct), or memory of ours. */
+void Reactor::scan_in_place(Connection* c, uint8_t* to, size_t gap, size_t count, bool direct) {
+  size_t written = 0;
+  size_t used = c->scan.feed(to + gap, count, to, &written);
+  // While the block is ours: its end is given back with the content, and another thread may have it at once.
+  if (used < count) c->keep(to + gap + used, count - used);
   if (direct) {
     c->gather.wrote(written);
   } else {
     c->gather.append(to, written);
   }
   end_scan(c, used);
-  return used;
 }
 
 /** The same for the first of a content, in a block of its own: a large one stays there, a small one is copied. */

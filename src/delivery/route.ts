@@ -49,6 +49,8 @@ export type Route =
 
 /** RFC 5321 §5.1 asks for at least two; more than these never answer better. */
 const MAX_EXCHANGERS = 16;
+/** So many are looked up where the ones before have no address. */
+const MAX_LOOKED_UP = 64;
 const MAX_ADDRESSES = 32;
 
 export interface RouterPorts {
@@ -241,18 +243,20 @@ export class Router {
     const hostname = domainKey(this.#config.hostname);
     const named = cutAtOurselves(records, ({ exchange }) => exchange === hostname);
     if (named.length === 0) return loop(domain);
-    const resolved = await Promise.all(named.slice(0, MAX_EXCHANGERS).map(lookup));
+    const resolved = await firstWithAddresses(named.slice(0, MAX_LOOKED_UP), lookup);
     const others = cutAtOurselves(resolved, ({ addresses }) =>
       addresses.some((address) => this.#isOurselves(address)),
     );
     if (others.length === 0) return loop(domain);
     const port = this.#config.delivery.mx_port;
-    const hosts = others
-      .filter(({ unknown }) => unknown === null)
-      .flatMap(({ name, addresses, dane }) =>
-        addresses.map((address) => ({ name, address, port, ...(dane === null ? {} : { dane }) })),
-      );
-    if (hosts.length > 0) return { kind: 'hosts', hosts: hosts.slice(0, MAX_ADDRESSES) };
+    const known = others.filter(({ unknown }) => unknown === null);
+    const share = shareOf(known);
+    const hosts = known.flatMap(({ name, addresses, dane }) =>
+      addresses
+        .slice(0, share)
+        .map((address) => ({ name, address, port, ...(dane === null ? {} : { dane }) })),
+    );
+    if (hosts.length > 0) return { kind: 'hosts', hosts };
     const unknown = others.find((one) => one.unknown !== null)?.unknown;
     if (unknown !== undefined) this.#failed(domain, 'tlsa', 'dnssec-invalid', unknown ?? '');
     const temporary = unknown ?? others.find((one) => one.temporary !== null)?.temporary;
@@ -352,4 +356,26 @@ async function systemLookup(name: string): Promise<string[]> {
 /** Where no name server answers it is our own trouble, and says nothing of the domain. */
 function dnsReason(detail: string): 'dns-temporary' | 'dns-unavailable' {
   return /\b(ECONNREFUSED|ETIMEOUT)$/.test(detail) ? 'dns-unavailable' : 'dns-temporary';
+}
+
+/** Looks exchangers up in order, so many at a time, until some have an address. */
+async function firstWithAddresses(
+  named: MxRecord[],
+  lookup: (record: MxRecord) => Promise<Exchanger>,
+): Promise<Exchanger[]> {
+  const found: Exchanger[] = [];
+  while (found.length < named.length && found.every(({ addresses }) => addresses.length === 0)) {
+    const next = named.slice(found.length, found.length + MAX_EXCHANGERS);
+    found.push(...(await Promise.all(next.map(lookup))));
+  }
+  return found;
+}
+
+/** Addresses of one exchanger, so that many of the first ones leave room for the others. */
+function shareOf(exchangers: Exchanger[]): number {
+  const taken = (share: number) =>
+    exchangers.reduce((sum, { addresses }) => sum + Math.min(share, addresses.length), 0);
+  let share = MAX_ADDRESSES;
+  while (share > 1 && taken(share) > MAX_ADDRESSES) share--;
+  return share;
 }

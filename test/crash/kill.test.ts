@@ -5,12 +5,14 @@
  *
  *   CRASH_KILLS=20 CRASH_SEED=4711 node --test test/crash/*.test.ts
  */
+
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { type TestContext, test } from 'node:test';
 import { LoadClient, type LoadOptions } from '../../bench/lib/load-client.ts';
 import { Sink } from '../../bench/lib/sink-server.ts';
 import { type Arena, createArena } from '../../src/native.ts';
+import { random } from '../support/dice.ts';
 import { fatesOf } from '../support/fates.ts';
 import { bounded, RelayFixture } from '../support/relay-fixture.ts';
 
@@ -22,17 +24,6 @@ const IN_FLIGHT = 300;
 const BIG = 1_000_000;
 
 const arena = createArena(64 << 20, tmpdir());
-
-/** Numbers in 0…1 that depend on the seed alone (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Acknowledged numbers, and a promise for the next so many. */
 class Acknowledged {

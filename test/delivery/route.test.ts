@@ -31,6 +31,19 @@ before(async () => {
     'e2.test': { A: ['192.0.2.12'] },
     'e3.test': { A: ['192.0.2.13'] },
     'first.test': { A: ['192.0.2.10'] },
+    // Names of exchangers that do not exist, or have more addresses than are asked, before one that is good.
+    'gone40.test': {
+      MX: [...Array.from({ length: 40 }, (_, i): [number, string] => [i, `gone${i}.test`]), [99, 'e1.test']],
+    },
+    'crowd.test': {
+      MX: [
+        [1, 'many.test'],
+        [2, 'many2.test'],
+        [3, 'e1.test'],
+      ],
+    },
+    'many.test': { A: Array.from({ length: 60 }, (_, i) => `198.51.100.${i + 1}`) },
+    'many2.test': { A: Array.from({ length: 60 }, (_, i) => `203.0.113.${i + 1}`) },
     'implicit.test': { A: ['192.0.2.3'] },
     'null.test': { MX: [[0, '.']], A: ['192.0.2.4'] },
     'servfail.test': { fault: 'SERVFAIL' },
@@ -156,6 +169,19 @@ for (const [name, domain, expected] of CASES) {
     assert.equal(await summary(router().route(domain)), expected);
   });
 }
+
+test('an exchanger behind many that are gone, or have many addresses, is among the hosts', async () => {
+  const hosts = async (domain: string) => {
+    const route = await router().route(domain);
+    assert.ok(route.kind === 'hosts', domain);
+    return route.hosts.map(({ address }) => address);
+  };
+  assert.deepEqual(await hosts('gone40.test'), ['192.0.2.11']);
+  const crowd = await hosts('crowd.test');
+  assert.equal(crowd.at(-1), '192.0.2.11');
+  assert.deepEqual([crowd[0], crowd[15]], ['198.51.100.1', '203.0.113.1']);
+  assert.equal(crowd.length <= 32, true);
+});
 
 test('a literal asks no DNS', async () => {
   await router().route('[192.0.2.77]');

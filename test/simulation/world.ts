@@ -3,6 +3,7 @@
  * relay.ts wires (group commit, scheduler, database client, settlement) runs in it for real, over a real database
  * file; threads, sockets and clocks are ours. A failure is repeated by its seed.
  */
+
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../../src/config/schema.ts';
@@ -26,6 +27,7 @@ import { toSettlement } from '../../src/persistence/to-settlement.ts';
 import { EmbeddedScheduler } from '../../src/scheduler/embedded.ts';
 import { FakeArena } from '../persistence/fake-arena.ts';
 import { makeConfig } from '../persistence/fixture.ts';
+import { random } from '../support/dice.ts';
 
 export interface Troubles {
   /** Share of database tasks that meet a fault. */
@@ -42,17 +44,6 @@ export const HEALED: Troubles = { diskFaults: 0, crashEveryMs: 0, deferred: 0, b
 const SENDER = 'sender@back.test';
 /** A session waits so long for its verdict, then answers 451. */
 const WAIT_MS = 150;
-
-/** Numbers in 0…1 that depend on the seed alone (mulberry32). */
-export function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 interface Happening {
   atMs: number;

@@ -175,3 +175,24 @@ test('hold and delete reach what waits with delivery; what is on the wire is cou
   for (let i = 11; i < 30; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
   await busy.events.one('event removed', (event) => event.type === 'removed' && event.queue_id === ids[10]);
 });
+
+test('list takes addresses as it shows them, in angle brackets', { timeout: 30_000 }, async (t) => {
+  const relay = await RelayFixture.start({ delivery: { enabled: false } });
+  t.after(() => relay.destroy());
+  const talk = await Talk.hello({ host: '127.0.0.1', port: relay.port });
+  await talk.accepted({ from: 'a@b.test', to: 'c@d.test' });
+  await talk.accepted({ from: '', to: 'e@f.test' });
+  for (const [option, address, destination] of [
+    ['--sender', '<a@b.test>', 'd.test'],
+    ['--sender', '<>', 'f.test'],
+    ['--recipient', '<c@d.test>', 'd.test'],
+  ] as const) {
+    const rows = await relay.queueRows(option, address);
+    assert.deepEqual(
+      rows.map((row) => row.destination),
+      [destination],
+      `${option} ${address}`,
+    );
+  }
+  await talk.quit();
+});

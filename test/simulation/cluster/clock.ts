@@ -4,7 +4,9 @@
  * (an AsyncLocalStorage), so a process can be killed, stopped and continued, and have a clock of its own. Nothing is
  * left to chance but what the seed says.
  */
+
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { random } from '../../support/dice.ts';
 
 export interface Timer {
   cancel(): void;
@@ -18,17 +20,6 @@ interface Happening {
 
 /** Files the simulation writes are younger than the wall clock says: nothing of them counts as old. */
 const EPOCH_MS = 1_700_000_000_000;
-
-/** Numbers in 0…1 that depend on the seed alone (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 export class Clock {
   nowMs = EPOCH_MS;
