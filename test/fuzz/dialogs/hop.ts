@@ -62,6 +62,8 @@ export class Hop {
   private constructor() {
     this.#server = createServer((socket) => {
       socket.on('error', () => {});
+      // The handle of a reset that fails stays open; the clients and the relay keep the program alive.
+      socket.unref();
       if (this.closing) {
         socket.destroy();
         return;
