@@ -143,7 +143,13 @@ test('commands that wait are on the client’s account', async () => {
   const settings = { tarpit: { enabled: true, after_errors: 0 } };
   const f = new PolicyFixture(settings, {}, { smtp: { envelope_memory_mb: 1 } });
   const config = { content_memory_mb: 16, spill_threshold_bytes: 1, max_message_size: 1 };
-  const shares = { enabled: true, client_percent: 1, network_percent: 1, trusted_percent: 1, strangers_percent: 100 };
+  const shares = {
+    enabled: true,
+    client_percent: 1,
+    network_percent: 1,
+    trusted_percent: 1,
+    strangers_percent: 100,
+  };
   limitShares(
     f.memory.accounts,
     { ...config, policy: { shares }, smtp: { envelope_memory_mb: 1 }, tls: { max_handshakes: 1 } },
