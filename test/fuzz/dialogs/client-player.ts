@@ -113,6 +113,7 @@ class Player {
     this.#raw.destroy();
     // The handle of a reset that failed stays open.
     this.#raw.unref();
+    this.#socket.unref();
     await this.closed;
   }
 }

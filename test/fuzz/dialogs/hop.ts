@@ -232,6 +232,7 @@ class HopDialog {
     this.#raw.removeAllListeners('data');
     const secure = new TLSSocket(this.#raw, { isServer: true, secureContext: this.#hop.context });
     secure.on('error', () => this.#raw.destroy());
+    secure.unref();
     this.#socket = secure;
     this.#text = '';
     this.#listen(secure);
