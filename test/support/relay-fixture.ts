@@ -42,6 +42,8 @@ export class RelayFixture {
   readonly events: EventTail;
   /** Log lines of all lives of the relay, newest last (bounded). */
   readonly log: Record<string, unknown>[] = [];
+  /** The same, as it was written. */
+  readonly rawLog: string[] = [];
   stderr = '';
   addresses: ListenAddress[] = [];
   settings: Settings;
@@ -118,7 +120,7 @@ export class RelayFixture {
       throw error;
     });
     failed.catch(() => {});
-    this.addresses = line.addresses as ListenAddress[];
+    this.addresses = (line.addresses ?? []) as ListenAddress[];
   }
 
   /** Starts without waiting: for tests of a start that must fail. */
@@ -250,8 +252,11 @@ export class RelayFixture {
     try {
       line = JSON.parse(text) as Record<string, unknown>;
     } catch {
-      line = { text };
+      // The text form: `TIME LEVEL event …`.
+      line = { text, event: /^\S+ [A-Z]+ +(\S+)/.exec(text)?.[1] };
     }
+    this.rawLog.push(text);
+    if (this.rawLog.length > 10_000) this.rawLog.splice(0, 5000);
     this.log.push(line);
     if (this.log.length > 10_000) this.log.splice(0, 5000);
     for (const waiter of [...this.#logWaiters]) waiter(line);

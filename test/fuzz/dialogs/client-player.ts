@@ -111,6 +111,9 @@ class Player {
     if (how === 'reset' && !this.#raw.destroyed) this.#raw.resetAndDestroy();
     this.#socket.destroy();
     this.#raw.destroy();
+    // The handle of a reset that failed stays open.
+    this.#raw.unref();
+    this.#socket.unref();
     await this.closed;
   }
 }

@@ -62,6 +62,8 @@ export class Hop {
   private constructor() {
     this.#server = createServer((socket) => {
       socket.on('error', () => {});
+      // The handle of a reset that fails stays open; the clients and the relay keep the program alive.
+      socket.unref();
       if (this.closing) {
         socket.destroy();
         return;
@@ -230,6 +232,7 @@ class HopDialog {
     this.#raw.removeAllListeners('data');
     const secure = new TLSSocket(this.#raw, { isServer: true, secureContext: this.#hop.context });
     secure.on('error', () => this.#raw.destroy());
+    secure.unref();
     this.#socket = secure;
     this.#text = '';
     this.#listen(secure);
