@@ -7,9 +7,10 @@ constexpr uint32_t kRows = 4;
 constexpr uint32_t kCells = 65536;
 constexpr uint32_t kPlaces = 8;
 constexpr uint32_t kLimitsAt = kPlaces;
+constexpr uint32_t kLimits = 5;
 constexpr uint32_t kHeaderWords = 64;
 constexpr size_t kRegionWords = kHeaderWords + size_t{kRows} * kCells * kPlaces;
-enum Limit : uint32_t { kTotal = 0, kClient = 1, kNetwork = 2, kTrusted = 3 };
+enum Limit : uint32_t { kTotal = 0, kClient = 1, kNetwork = 2, kTrusted = 3, kStrangers = 4 };
 
 size_t cell(uint32_t hash, uint32_t row) {
   uint32_t mixed = hash ^ (row + 1) * 0x9e3779b9u;
@@ -27,7 +28,7 @@ bool Accounts::attach(uint8_t* region, size_t bytes) {
 }
 
 int32_t Accounts::limit(uint32_t resource, uint32_t which) const {
-  return __atomic_load_n(words_ + kLimitsAt + resource * 4 + which, __ATOMIC_RELAXED);
+  return __atomic_load_n(words_ + kLimitsAt + resource * kLimits + which, __ATOMIC_RELAXED);
 }
 
 /** The least count of the rows after it: too high when others share all cells, never too low. */
@@ -46,7 +47,8 @@ bool Accounts::take(const Account& account, AccountResource resource, uint32_t a
   int32_t total = __atomic_add_fetch(words_ + resource, change, __ATOMIC_RELAXED);
   int32_t of_client = add(account.client, resource, change);
   int32_t of_network = add(account.network, resource, change);
-  bool fits = total <= limit(resource, kTotal) && of_client <= limit(resource, account.trusted ? kTrusted : kClient) &&
+  bool fits = total <= limit(resource, kTotal) && (account.trusted || total <= limit(resource, kStrangers)) &&
+              of_client <= limit(resource, account.trusted ? kTrusted : kClient) &&
               (account.trusted || of_network <= limit(resource, kNetwork));
   if (!fits) give(account, resource, amount);
   return fits;

@@ -55,6 +55,7 @@ export const policySchema = z.strictObject({
     client_percent: count(1, 100).default(25).describe('So much of each a client (IPv6: its /64) can have at once.').meta(live),
     network_percent: count(1, 100).default(50).describe('So much a /24 (IPv4) or /64 (IPv6).').meta(live),
     trusted_percent: count(1, 100).default(90).describe('So much a client that is in relay_networks, on a Unix socket, or has authenticated; their network has no bound.').meta(live),
+    strangers_percent: count(1, 100).default(75).describe('Once so much of it is in use, whoever has it, only such clients get more: strangers cannot use it up together.').meta(live),
   }).prefault({}).describe('How much one client can have of what all share.'),
   rates: z.strictObject({
     ...part('defer', ['relay_networks'], true),

@@ -41,13 +41,16 @@ export interface Limits {
   client: number;
   network: number;
   trusted: number;
+  /** How much may be in use altogether for one who is not trusted to take more: the rest is kept for those who are. */
+  strangers: number;
 }
 
 const ROWS = 4;
 const CELLS = 65_536;
 const PLACES = 8;
-/** Of a region: totals, then four limits for each resource. */
+/** Of a region: totals, then the limits of each resource. */
 const LIMITS_AT = PLACES;
+const LIMITS = 5;
 const HEADER_WORDS = 64;
 const REGION_WORDS = HEADER_WORDS + ROWS * CELLS * PLACES;
 /** Of all: the seed of the hashes. */
@@ -118,9 +121,9 @@ export class Accounts {
     return mixed;
   }
 
-  limit(resource: Resource, { total, client, network, trusted }: Limits): void {
-    const at = LIMITS_AT + RESOURCES[resource].number * 4;
-    [total, client, network, trusted].forEach((limit, i) => {
+  limit(resource: Resource, { total, client, network, trusted, strangers }: Limits): void {
+    const at = LIMITS_AT + RESOURCES[resource].number * LIMITS;
+    [total, client, network, trusted, strangers].forEach((limit, i) => {
       Atomics.store(this.#own, at + i, Math.max(0, Math.min(NO_LIMIT, Math.floor(limit))));
     });
   }
@@ -128,7 +131,7 @@ export class Accounts {
   /** Takes so much for the client, or nothing and says false: the total, its share or its network's would be passed. */
   take(account: Account, resource: Resource, amount: number): boolean {
     const { number } = RESOURCES[resource];
-    const at = LIMITS_AT + number * 4;
+    const at = LIMITS_AT + number * LIMITS;
     const own = this.#own;
     const { client, network, trusted } = account;
     const total = Atomics.add(own, number, amount) + amount;
@@ -136,6 +139,7 @@ export class Accounts {
     const ofNetwork = this.#add(network, number, amount);
     const fits =
       total <= (own[at] as number) &&
+      (trusted || total <= (own[at + 4] as number)) &&
       ofClient <= (own[at + (trusted ? 3 : 1)] as number) &&
       (trusted || ofNetwork <= (own[at + 2] as number));
     if (!fits) this.give(account, resource, amount);
@@ -145,10 +149,12 @@ export class Accounts {
   /** Whether so much more would fit now. */
   fits({ client, network, trusted }: Account, resource: Resource, amount: number): boolean {
     const { number } = RESOURCES[resource];
-    const at = LIMITS_AT + number * 4;
+    const at = LIMITS_AT + number * LIMITS;
     const own = this.#own;
+    const total = Atomics.load(own, number) + amount;
     return (
-      Atomics.load(own, number) + amount <= (own[at] as number) &&
+      total <= (own[at] as number) &&
+      (trusted || total <= (own[at + 4] as number)) &&
       this.#ownOf(client, number) + amount <= (own[at + (trusted ? 3 : 1)] as number) &&
       (trusted || this.#ownOf(network, number) + amount <= (own[at + 2] as number))
     );

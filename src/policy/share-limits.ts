@@ -49,12 +49,14 @@ export function limitSpill(
 }
 
 function limitsOf(shares: Config['policy']['shares'], total: number, least: number): Limits {
-  if (!shares.enabled) return { total, client: NO_LIMIT, network: NO_LIMIT, trusted: NO_LIMIT };
+  if (!shares.enabled)
+    return { total, client: NO_LIMIT, network: NO_LIMIT, trusted: NO_LIMIT, strangers: NO_LIMIT };
   const part = (percent: number): number => Math.max(least, (total * percent) / 100);
   return {
     total,
     client: part(shares.client_percent),
     network: part(shares.network_percent),
     trusted: part(shares.trusted_percent),
+    strangers: part(shares.strangers_percent),
   };
 }

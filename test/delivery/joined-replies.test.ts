@@ -27,7 +27,7 @@ const REPLIES: Record<Step, string> = {
 const FURTHER = [
   '250 ok', '250 ok\r\n250 ok\r\n250 ok', '250-begun', '354 go', '421 bye', '450 later', '550 no', '554-no\r\n554 no',
   'garbage', '', '220 again', '334 VXNlcm5hbWU6', `250 ${'x'.repeat(6000)}`, '999 what', '250 \u0000',
-  '250 ok\r\n'.repeat(700) + '250 ok',
+  `${'250 ok\r\n'.repeat(700)}250 ok`,
 ]; // biome-ignore format: one reply a place
 const ENDINGS = ['stays', 'deaf', 'end', 'reset'] as const;
 

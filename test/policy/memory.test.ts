@@ -209,7 +209,7 @@ test('accounts: whatever is taken and given back, no share is passed and nothing
   Accounts.initialize(memory, 0, 4711, 1);
   const threads = [0, 1].map(() => new Accounts(memory, 0, 1, 0));
   const [one] = threads as [Accounts, Accounts];
-  one.limit('content', { total: 1000, client: 200, network: 350, trusted: 700 });
+  one.limit('content', { total: 1000, client: 200, network: 350, trusted: 700, strangers: 800 });
   const clients = ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.1.1', '2001:db8::1', '2001:db8::2'].map(
     (address, i) => one.accountOf(ip(address), i === 3),
   );
@@ -229,8 +229,10 @@ test('accounts: whatever is taken and given back, no share is passed and nothing
       const fits = accounts.fits(client, 'content', amount);
       const taken = accounts.take(client, 'content', amount);
       assert.equal(taken, fits);
-      if (taken) held.push({ by, amount });
-      else refused++;
+      if (taken) {
+        held.push({ by, amount });
+        assert.ok(client.trusted || one.total('content') <= 800, 'what is left is for those who are trusted');
+      } else refused++;
     } else {
       const [last] = held.splice(below(Math.max(1, held.length)), 1);
       if (last !== undefined) accounts.give(clients[last.by] as Account, 'content', last.amount);

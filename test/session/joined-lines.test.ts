@@ -26,7 +26,7 @@ const FURTHER = [
   '', 'NOOP', 'QUIT', 'RSET', 'DATA', 'DATA\r\nx\r\n.', 'BDAT 3 LAST\r\nabc', 'BDAT 9\r\nabc', 'BDAT 99999999999 LAST',
   'BDAT x', 'MAIL FROM:<a@b.example>', 'RCPT TO:<c@d.example>', 'EHLO d.example', 'HELO d', 'STARTTLS', 'AUTH PLAIN AGEAYg==',
   '*', '.', '..', 'a\nb', '\u0000', '\u00ff', 'x'.repeat(3000), 'XCLIENT ADDR=192.0.2.1', 'VRFY a', 'HELP',
-  'PROXY UNKNOWN', '\u0016\u0003\u0001\u0002\u0000\u0001', 'NOOP\r\n'.repeat(600) + 'NOOP',
+  'PROXY UNKNOWN', '\u0016\u0003\u0001\u0002\u0000\u0001', `${'NOOP\r\n'.repeat(600)}NOOP`,
 ]; // biome-ignore format: one line a place
 const ENDINGS = ['stays', 'end', 'reset'] as const;
 

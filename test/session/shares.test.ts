@@ -143,7 +143,13 @@ test('commands that wait are on the client’s account', async () => {
   const settings = { tarpit: { enabled: true, after_errors: 0 } };
   const f = new PolicyFixture(settings, {}, { smtp: { envelope_memory_mb: 1 } });
   const config = { content_memory_mb: 16, spill_threshold_bytes: 1, max_message_size: 1 };
-  const shares = { enabled: true, client_percent: 1, network_percent: 1, trusted_percent: 1 };
+  const shares = {
+    enabled: true,
+    client_percent: 1,
+    network_percent: 1,
+    trusted_percent: 1,
+    strangers_percent: 100,
+  };
   limitShares(
     f.memory.accounts,
     { ...config, policy: { shares }, smtp: { envelope_memory_mb: 1 }, tls: { max_handshakes: 1 } },
@@ -209,4 +215,25 @@ test('an open envelope has to come on: commands that bring no recipient do not p
   f.nowMs += 70_000;
   f.say(c, 'MAIL FROM:<a@b.c>\r\n');
   assert.ok(f.reactor.deadlineOf(c) > 60_000, 'a new envelope has all of it');
+});
+
+test('strangers of many networks together leave something to those who may relay', async () => {
+  begin({ smtp: { envelope_memory_mb: 1, max_recipients: 100_000, max_command_line_bytes: 2048 } });
+  const recipient = `${'x'.repeat(60)}@here.net`;
+  const some = `RCPT TO:<${recipient}>\r\n`.repeat(100);
+  let refused = 0;
+  for (let network = 10; network < 13; network++) {
+    const client = await addressed(`127.0.${network}.1`);
+    for (let full = false; !full; ) {
+      await client.send(some);
+      for (let reply = 0; reply < 100; reply++) full = (await client.reply()).startsWith('452 4.5.3') || full;
+      if (full) refused++;
+    }
+  }
+  assert.equal(refused, 3);
+  // All together have what strangers may, and a newcomer has nothing.
+  const fresh = await greeted('127.0.77.1');
+  assert.match(await said(fresh, 'MAIL FROM:<a@there.net>'), /^(250|452)/);
+  assert.match(await said(fresh, `RCPT TO:<${recipient}>`), /^(452|503)/);
+  assert.match(await mailed(TRUSTED), /^250 /);
 });
