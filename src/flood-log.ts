@@ -3,6 +3,8 @@ import { type Calmed, CalmLog } from './base/calm-log.ts';
 import type { Log } from './base/log.ts';
 
 const LINES_PER_SECOND = 100;
+/** One of them says what is wrong; the rest are as many as there is mail. */
+const MAIL_LINES_PER_SECOND = 10;
 /** Errors of our own come with a stack each. */
 const FAULTS_PER_SECOND = 5;
 
@@ -48,6 +50,22 @@ const OF_DELIVERY: Calmed[] = [
   },
 ];
 
+/** Lines that come one a message, a commit or a claim while a server or a shard is away. */
+const OF_MAIL: Calmed[] = (
+  [
+    ['commit.retrying', 'error'],
+    ['settlement.rejected', 'advice'],
+    ['scheduler.claim-failed', 'error'],
+    ['destination.suspended', 'reason'],
+    ['destination.resumed', 'reason'],
+  ] as const
+).map(([event, kind]) => ({
+  event,
+  linesPerSecond: MAIL_LINES_PER_SECOND,
+  kind,
+  rest: { event: `${event}-not-logged`, lines: 'lines', kinds: 'kinds' },
+}));
+
 /** While the disk is full every message that clients offer is a commit that fails. */
 const OF_COMMITS: Calmed[] = [
   {
@@ -75,6 +93,9 @@ export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
   const calm = new CalmLog(log, OF_DELIVERY);
   return (fault) => calm.error('delivery.fault', fault);
 }
+
+/** For what the main thread of one process says of the mail. */
+export const mailLog = (log: Log): Log => new CalmLog(log, OF_MAIL);
 
 /** For what the clients of one process hand in. */
 export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);

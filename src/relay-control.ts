@@ -1,5 +1,5 @@
 /** What a relay process offers to operators. Part of the composition root. */
-import { GAUGE, type Gauges } from './admission/gauges.ts';
+import { ASIDE_FAULTS, GAUGE, type Gauges } from './admission/gauges.ts';
 import { RelayError } from './base/errors.ts';
 import { union } from './control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from './control/protocol.ts';
@@ -58,6 +58,7 @@ function faultsOf(gauges: Gauges): NonNullable<SchedulerStats['faults']> {
   return {
     sessions: Atomics.load(gauges, GAUGE.sessionFaults),
     deliveries: Atomics.load(gauges, GAUGE.deliveryFaults),
+    others: Atomics.load(gauges, ASIDE_FAULTS),
   };
 }
 

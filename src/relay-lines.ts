@@ -14,3 +14,8 @@ export function logSuspended(log: Log, destination: string, untilMs: number, rea
   const event = untilMs > steadyMs() ? 'destination.suspended' : 'destination.resumed';
   log.info(event, { destination, until, reason });
 }
+
+/** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
+export function threadFailed(error: Error): never {
+  throw error;
+}

@@ -1,6 +1,7 @@
 /** The part of the composition root that keeps the host's MTA-STS policies fresh. */
 
 import { dirname, join } from 'node:path';
+import type { Aside } from './base/aside.ts';
 import type { Log } from './base/log.ts';
 import { steadyMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
@@ -18,6 +19,7 @@ export const stsDir = ({ eventsDir }: ProcessPlace): string => join(dirname(even
 export interface StsRefreshSetup {
   place: ProcessPlace;
   log: Log;
+  aside: Aside;
   /** As of the last reload. */
   current(): Config;
   /** For the TLS reports. */
@@ -25,7 +27,13 @@ export interface StsRefreshSetup {
 }
 
 /** One for a host, in its process 0; null in others, and where no policies are asked for. */
-export function openStsRefresh({ place, log, current, tlsSession }: StsRefreshSetup): StsRefresh | null {
+export function openStsRefresh({
+  place,
+  log,
+  aside,
+  current,
+  tlsSession,
+}: StsRefreshSetup): StsRefresh | null {
   const { dns: rules, delivery } = current();
   if (!delivery.mta_sts.enabled || place.process !== 0) return null;
   const dns = new Dns(rules);
@@ -39,6 +47,7 @@ export function openStsRefresh({ place, log, current, tlsSession }: StsRefreshSe
     }),
     dns,
     fetch: (domain) => stsFetcher({ timeoutMs: current().delivery.mta_sts.fetch_timeout_ms, dns })(domain),
+    aside,
     rules: () => current().delivery.mta_sts,
     now: Date.now,
     steady: steadyMs,

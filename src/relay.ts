@@ -7,9 +7,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
+import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { LoginDesk } from './auth/login-desk.ts';
+import { Aside } from './base/aside.ts';
 import { type DataDirLock, lockDataDir } from './base/data-dir.ts';
 import type { RelayError } from './base/errors.ts';
 import type { Log } from './base/log.ts';
@@ -21,7 +22,7 @@ import type { ControlTarget } from './control/protocol.ts';
 import type { Database } from './database/database.ts';
 import { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { StsRefresh } from './delivery/sts-refresh.ts';
-import { faultsTo, intakeLog, loginLog } from './flood-log.ts';
+import { faultsTo, intakeLog, loginLog, mailLog } from './flood-log.ts';
 import { Listener } from './listener/listener.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import type { RouteTable } from './mail/destination.ts';
@@ -43,7 +44,7 @@ import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
 import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
-import { logRejected, logSuspended } from './relay-lines.ts';
+import { logRejected, logSuspended, threadFailed } from './relay-lines.ts';
 import { remainsOf } from './relay-remains.ts';
 import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
@@ -119,9 +120,10 @@ export class Relay {
   readonly #tooLate: Job[] = [];
 
   constructor({ config, log, place }: RelayOptions, lock: DataDirLock, agenda: ClusterAgenda | null) {
+    const aside = new Aside(log, () => Atomics.add(this.#gauges, ASIDE_FAULTS, 1));
     this.#place = place ?? onlyPlace(config);
     this.#config = config;
-    this.#log = log;
+    this.#log = mailLog(log);
     this.#lock = lock;
     this.#tls = new TlsContexts({ config, log, secret: this.#place.tlsSecret });
     const spillDir = join(config.data_dir, 'spill');
@@ -149,7 +151,10 @@ export class Relay {
       begun: this.#begun,
       kept: this.#unsettled,
       contentReturned: () => void this.#returnedContent.wake(),
-      returned: (shard) => void Promise.all([this.#leases.look(), this.#commits.wake(shard)]),
+      returned: (shard) => {
+        this.#commits.wake(shard);
+        void aside.later('leases', () => this.#leases.look());
+      },
     });
     this.#database = this.#queue.database;
     this.#housekeeping = new Housekeeping({
@@ -170,7 +175,7 @@ export class Relay {
       queue: this.#queue,
       arena: this.#arena,
       gauges: this.#gauges,
-      log,
+      log: this.#log,
       deliver: (jobs) => this.#deliver(jobs),
     });
     this.#leases = leases;
@@ -189,7 +194,7 @@ export class Relay {
       contentAccount: this.#shares.contentAccount,
       leases,
       events: this.#events,
-      log: intakeLog(log),
+      log: intakeLog(this.#log),
       verdict: (thread, ticket, verdict) => this.#sessions.verdict(thread, ticket, verdict),
       resubmit: (entries) => this.#commits.submit(entries),
     });
@@ -200,13 +205,14 @@ export class Relay {
       logins: (thread, batch) => this.#logins.take(thread, batch),
       closedPeers: (peers) => this.#listener?.closedPeers(peers),
       users: (users) => this.#queue.shardsOfUsers(users),
-      failed: (error) => this.#threadFailed(error),
+      failed: threadFailed,
     });
-    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions);
+    this.#logins = new LoginDesk(config, loginLog(log), this.#sessions, aside);
     this.#tlsReports = openTlsReports(config, this.#place, log);
     this.#stsRefresh = openStsRefresh({
       place: this.#place,
       log,
+      aside,
       current: () => this.#config,
       tlsSession: (session) => {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
@@ -220,13 +226,14 @@ export class Relay {
       tlsSessions: (sessions) => this.#tlsReports.take(sessions),
       warning: (event, fields) => log.warn(event, fields),
       fault: faultsTo(log),
-      failed: (error) => this.#threadFailed(error),
+      failed: threadFailed,
     });
     this.#pressure = new PressureGauge({
       config,
       gauges: this.#gauges,
       arena: this.#arena,
       log,
+      aside,
       ...pressurePorts(this.#journal, this.#queue, this.#commits, config),
       mails: () => this.#queue.mails(),
       unwrittenBytes: () => this.#shares.unwrittenBytes(),
@@ -463,7 +470,7 @@ export class Relay {
         drained: ({ message, plan }, leaseUntilMs) => intake.handOff(message, plan, leaseUntilMs),
         failed: (entries, error) => intake.failed(entries, error),
       },
-      died: (error) => this.#threadFailed(error),
+      died: threadFailed,
     });
   }
 
@@ -489,10 +496,5 @@ export class Relay {
   #suspended(destination: string, untilMs: number, reason: string): void {
     this.#scheduler.suspend(destination, untilMs);
     logSuspended(this.#log, destination, untilMs, reason);
-  }
-
-  /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */
-  #threadFailed(error: Error): void {
-    throw error;
   }
 }

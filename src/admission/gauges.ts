@@ -34,7 +34,9 @@ export const leasesUntilOf = (shard: number): number => GAUGE.leases + 3 * shard
 /** The same in steady time (base/steady.ts), in LEASE_UNIT_MS: a clock that is set back prolongs no lease. */
 export const leasesSteadyUntilOf = (shard: number): number => GAUGE.leases + 3 * shard + 2;
 
-const COUNTERS = leasesSteadyUntilOf(MAX_SHARDS - 1) + 1;
+/** Work beside the mail that an error of ours ended (base/aside.ts). */
+export const ASIDE_FAULTS = leasesSteadyUntilOf(MAX_SHARDS - 1) + 1;
+const COUNTERS = ASIDE_FAULTS + 1;
 
 /** Fine enough for leases of a second, coarse enough that 32 bits last for years. */
 export const LEASE_UNIT_MS = 64;

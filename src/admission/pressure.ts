@@ -6,6 +6,7 @@
 
 import { closeSync, openSync, readSync } from 'node:fs';
 import { freemem } from 'node:os';
+import type { Aside } from '../base/aside.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
@@ -35,6 +36,7 @@ export interface PressureOptions {
   gauges: Gauges;
   arena: Pick<Arena, 'freeBytes' | 'totalBytes'>;
   log: Log;
+  aside: Aside;
   /** Of the commit under way, 0 without one. */
   commitAgeMs(): number;
   /** A commit failed lately. */
@@ -87,8 +89,9 @@ export class PressureGauge {
   start(): void {
     this.measure();
     // The disk has answered by then.
-    setTimeout(() => this.measure(), FIRST_ANSWER_MS).unref();
-    this.#timer = setInterval(() => this.measure(), INTERVAL_MS);
+    const measure = (): void => this.#options.aside.now('pressure', () => this.measure());
+    setTimeout(measure, FIRST_ANSWER_MS).unref();
+    this.#timer = setInterval(measure, INTERVAL_MS);
     this.#timer.unref();
   }
 

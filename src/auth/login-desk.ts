@@ -4,6 +4,7 @@
  * who counts them (a ban list) through `failed`.
  */
 
+import type { Aside } from '../base/aside.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
@@ -21,6 +22,7 @@ export interface AnswerPort {
 
 export class LoginDesk {
   readonly #log: Log;
+  readonly #aside: Aside;
   readonly #answers: AnswerPort;
   readonly #failed: (failure: AuthFailure) => void;
   /** null where no listener has AUTH. */
@@ -34,8 +36,10 @@ export class LoginDesk {
     { auth, listeners, database }: Config,
     log: Log,
     answers: AnswerPort,
+    aside: Aside,
     failed: (failure: AuthFailure) => void = () => {},
   ) {
+    this.#aside = aside;
     this.#log = log;
     this.#answers = answers;
     this.#failed = failed;
@@ -58,8 +62,14 @@ export class LoginDesk {
   }
 
   async #answer(thread: number, request: AuthRequest): Promise<void> {
-    const result = await this.#authenticator?.answer(request);
-    this.#answers.loginAnswered(thread, { id: request.id, ...(result ?? { result: 'unavailable' }) });
+    const { id } = request;
+    let answer: AuthAnswer = { id, result: 'unavailable' };
+    // Whatever fails, the session has its answer.
+    await this.#aside.later('auth', async () => {
+      const result = await this.#authenticator?.answer(request);
+      if (result !== undefined) answer = { id, ...result };
+    });
+    this.#answers.loginAnswered(thread, answer);
   }
 
   reconfigure({ auth }: Config): void {

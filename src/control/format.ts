@@ -147,10 +147,10 @@ export function formatStats(
   return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
 }
 
-/** Dialogs that an error of the relay itself ended: there should be none. */
-function faultsLine({ sessions, deliveries }: NonNullable<SchedulerStats['faults']>): string {
-  if (sessions + deliveries === 0) return '';
-  return `Faults      ${sessions} dialogs with clients and ${deliveries} with next hops ended by errors of the relay; see the log\n`;
+/** Dialogs and other work that an error of the relay itself ended: there should be none. */
+function faultsLine({ sessions, deliveries, others }: NonNullable<SchedulerStats['faults']>): string {
+  if (sessions + deliveries + others === 0) return '';
+  return `Faults      ${sessions} dialogs with clients and ${deliveries} with next hops ended by errors of the relay, ${others} other errors; see the log\n`;
 }
 
 function formatJournal({ bytes, maxBytes, waiting, oldestMs, shards }: JournalStats, nowMs: number): string {
@@ -182,8 +182,9 @@ function formatProcesses(processes: readonly ProcessStatus[], nowMs: number): st
 function clusterLine({ up, sinceMs, ...counts }: ClusterStats, nowMs: number): string {
   const since = duration(nowMs - sinceMs);
   if (!up) return `Redis       down for ${since}: ${plain(counts.lastError)}; the queue is polled instead\n`;
-  const { processes, announced, taken, outages } = counts;
-  return `Redis       up for ${since}, ${processes} ${processes === 1 ? 'process' : 'processes'}; jobs: ${announced} announced, ${taken} taken; ${outages} outages\n`;
+  const { processes, silent, announced, taken, outages } = counts;
+  const members = `${processes} ${processes === 1 ? 'process' : 'processes'}${silent > 0 ? ` (${silent} silent)` : ''}`;
+  return `Redis       up for ${since}, ${members}; jobs: ${announced} announced, ${taken} taken; ${outages} outages\n`;
 }
 
 function reason(row: QueueRow): string {

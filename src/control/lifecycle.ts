@@ -2,6 +2,7 @@
  * A running relay between signals: SIGTERM and SIGINT drain it, a second one stops it now; SIGHUP reloads the
  * config, SIGUSR1 reopens log files. Ends with an exit code; never ends the program itself.
  */
+import { BrokenInvariant } from '../base/broken-invariant.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import type { Log } from '../base/log.ts';
 import type { ConfigError, LoadedConfig } from '../config/load.ts';
@@ -125,7 +126,16 @@ export class Lifecycle {
       return { applied: [], needsRestart: [], problems };
     }
     for (const warning of loaded.warnings) log.warn('config.warning', { warning });
-    const { applied, needsRestart, problems = [] } = await this.#relay.reload(loaded.config);
+    let reloaded: Awaited<ReturnType<Drainable['reload']>>;
+    try {
+      reloaded = await this.#relay.reload(loaded.config);
+    } catch (error) {
+      if (error instanceof BrokenInvariant) throw error;
+      log.error('relay.reload-failed', { error });
+      tell('ready');
+      return { applied: [], needsRestart: [], problems: [(error as Error).message] };
+    }
+    const { applied, needsRestart, problems = [] } = reloaded;
     this.#ports.reloaded(loaded.config);
     log.info('relay.reloaded', { applied, needs_restart: needsRestart });
     if (this.#firstSignalMs === null) tell('ready');

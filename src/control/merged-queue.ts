@@ -139,6 +139,7 @@ export function mergeSchedulerStats(parts: readonly SchedulerStats[]): Scheduler
           faults: {
             sessions: sum(({ faults }) => faults?.sessions ?? 0),
             deliveries: sum(({ faults }) => faults?.deliveries ?? 0),
+            others: sum(({ faults }) => faults?.others ?? 0),
           },
         }
       : {}),

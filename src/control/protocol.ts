@@ -38,8 +38,8 @@ export interface QueueReader {
 }
 
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
-  /** Dialogs that an error of ours ended since the start, of clients and with next hops. */
-  faults?: { sessions: number; deliveries: number };
+  /** Dialogs that an error of ours ended since the start, of clients and with next hops; and other work of the main thread. */
+  faults?: { sessions: number; deliveries: number; others: number };
 };
 
 /** One relay process under the supervisor. */

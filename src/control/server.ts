@@ -71,6 +71,8 @@ export class ControlServer {
           ),
         );
       });
+      // One connection that cannot be taken is no reason to end; the next one may be.
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
       // bind happens within listen(): nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);

@@ -2,6 +2,7 @@
  * Fetches the policies of MTA-STS that a host keeps again, long before they end (RFC 8461 §3.3, §10.2): who can keep us from
  * a policy for a while has no use of it. One for a host. What cannot be fetched stays for as long as it said.
  */
+import type { Aside } from '../base/aside.ts';
 import type { Config } from '../config/schema.ts';
 import type { Dns } from './dns.ts';
 import { FAILED_MS, fetchStored, idOf, type StsFailure } from './mta-sts.ts';
@@ -20,6 +21,7 @@ export interface StsRefreshOptions {
   steady?(): number;
   random(): number;
   failed(domain: string, kept: StsPolicy, failure: StsFailure): void;
+  aside: Aside;
 }
 
 /** Policies fetched at a time. */
@@ -50,9 +52,12 @@ export class StsRefresh {
 
   /** Fetches what is due. Never rejects. */
   round(): Promise<void> {
-    this.#round ??= this.#fetchDue().finally(() => {
-      this.#round = null;
-    });
+    const { aside } = this.#options;
+    this.#round ??= aside
+      .later('mta-sts', () => this.#fetchDue())
+      .finally(() => {
+        this.#round = null;
+      });
     return this.#round;
   }
 

@@ -178,8 +178,7 @@ export class ClusterScheduler implements Scheduler {
 
   stats(): ReturnType<Scheduler['stats']> {
     const { up } = this.#agenda;
-    const { silent: _, ...cluster } = this.#agenda.stats();
-    return { ...this.#inner.stats(), cluster: { up, ...cluster } };
+    return { ...this.#inner.stats(), cluster: { up, ...this.#agenda.stats() } };
   }
 
   /** A job of the agenda: rows of the destination are claimed as soon as there is room for some, or left to others. */

@@ -2,6 +2,7 @@
 
 /**
  * A process says that it is there.
+ * An earlier life of the same process is forgotten as soon as it is silent.
  * KEYS: the processes. ARGV: the process, milliseconds until it counts as silent, and until it is forgotten.
  * @returns whether it was known, how many there are, how many of them are silent.
  */
@@ -11,6 +12,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- First, since only the first write of a script fails when memory is full, and a beat must tell.
 local known = redis.call('ZADD', KEYS[1], now, ARGV[1]) == 0
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
+local name = string.match(ARGV[1], '^(.*)/')
+for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])) do
+  if string.match(other, '^(.*)/') == name then redis.call('ZREM', KEYS[1], other) end
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { known and 1 or 0, redis.call('ZCARD', KEYS[1]), redis.call('ZCOUNT', KEYS[1], '-inf', now - ARGV[2]) }
 `;

@@ -59,6 +59,8 @@ export interface ClusterStats {
   lastError: string;
   /** Relay processes that share the limits of destinations, as far as known. */
   processes: number;
+  /** Those of them that were not heard of lately. */
+  silent: number;
   /** Jobs of BullMQ this process asked for and took over, since its start; how often Redis was lost. */
   announced: number;
   taken: number;

@@ -177,6 +177,8 @@ export class Child {
     this.#failure = null;
     this.#badEnd = null;
     this.#lastPongMs = 0;
+    this.#connections = 0;
+    this.#rssBytes = 0;
     this.#become('starting');
     const forked = this.#ports.fork({
       message: (message) => this.#take(message),
@@ -256,7 +258,9 @@ export class Child {
     if (ranMs >= maxRestartDelayMs) this.#crashes = 0;
     const delayMs = Math.min(maxRestartDelayMs, restartDelayMs * 2 ** Math.min(30, this.#crashes));
     this.#crashes++;
-    this.#ports.log.error('process.ended', { process: this.process, ...how, restart_in_ms: delayMs });
+    // One that was asked to end by a signal of its own did so, and is no fault.
+    const level = how.code === 0 ? 'info' : 'error';
+    this.#ports.log[level]('process.ended', { process: this.process, ...how, restart_in_ms: delayMs });
     this.#become('waiting');
     this.#timer = this.#ports.setTimer(delayMs, () => {
       this.#restarts++;

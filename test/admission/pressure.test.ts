@@ -4,6 +4,8 @@ import { describe, it } from 'node:test';
 import { freeDisk } from '../../src/admission/disk-space.ts';
 import { createGauges, GAUGE, PRESSURE } from '../../src/admission/gauges.ts';
 import { availableMemory, PressureGauge } from '../../src/admission/pressure.ts';
+import { Aside } from '../../src/base/aside.ts';
+import { silentLog } from '../../src/base/log.ts';
 import { configSchema } from '../../src/config/schema.ts';
 
 const MEGABYTE = 1024 * 1024;
@@ -34,6 +36,7 @@ class Bench {
       gauges: this.gauges,
       arena,
       log: { debug() {}, info: tell, warn: tell, error: tell },
+      aside: new Aside(silentLog),
       commitAgeMs: () => this.commitAgeMs,
       databaseFailing: () => this.failing,
       freeConnections: () => this.free,

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { AuthAnswer } from '../../src/auth/auth.ts';
 import { LoginDesk } from '../../src/auth/login-desk.ts';
+import { Aside } from '../../src/base/aside.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -24,7 +25,7 @@ async function node(settings: Record<string, unknown>, path: string, names: stri
     auth: { backends: [{ type: 'memory', users }], path, ...more },
     ...others,
   });
-  const desk = new LoginDesk(config, recordingLog([]), port);
+  const desk = new LoginDesk(config, recordingLog([]), port, new Aside(recordingLog([])));
   try {
     return await Promise.all(
       names.map(async (username, id): Promise<Said> => {

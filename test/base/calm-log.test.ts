@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CalmLog } from '../../src/base/calm-log.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { faultsTo, intakeLog, loginLog, sessionLog } from '../../src/flood-log.ts';
+import { faultsTo, intakeLog, loginLog, mailLog, sessionLog } from '../../src/flood-log.ts';
+import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 
 type Line = [event: string, fields: Record<string, unknown> | undefined];
 
@@ -92,5 +93,24 @@ test('debug lines pass, every other level has the bound; so has each event that 
     seen.length = 0;
     for (let i = 0; i < 1000; i++) flood.info(event, {});
     assert.ok(seen.length >= 100 && seen.length <= 300, `${event}: ${seen.length}`);
+  }
+});
+
+test('what comes one a message while a shard is away is ten lines a second, and one with the rest', () => {
+  for (const [event, level, fields] of [
+    ['commit.retrying', 'warn', { error: 'shard a is down' }],
+    ['settlement.rejected', 'warn', { advice: 'another lease' }],
+    ['scheduler.claim-failed', 'warn', { error: new Error('shard a is down') }],
+    ['destination.suspended', 'info', { reason: 'connect-failed' }],
+  ] as const) {
+    const logged: LogLine[] = [];
+    const log = mailLog(recordingLog(logged));
+    const beganMs = performance.now();
+    for (let i = 0; i < 5000; i++) log[level](event, { ...fields, queue_id: `${i}` });
+    const seconds = Math.ceil((performance.now() - beganMs) / 1000) + 1;
+    assert.ok(logged.length >= 10 && logged.length <= seconds * 11, `${event}: ${logged.length} lines`);
+    assert.deepEqual([...new Set(logged.map((line) => line.level))], [level]);
+    log.info('shard.up', {});
+    assert.equal(logged.at(-1)?.event, 'shard.up', 'all else passes');
   }
 });

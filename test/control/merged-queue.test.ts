@@ -149,16 +149,25 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
 
 test('processes that share Redis are summed up; one that cannot use it says why', () => {
   const none = { inFlight: 0, waitingRows: 0, destinations: 0, suspended: [] };
-  const up = { up: true, sinceMs: 1, lastError: '', processes: 3, announced: 5, taken: 2, outages: 0 };
+  const up = {
+    up: true,
+    sinceMs: 1,
+    lastError: '',
+    processes: 3,
+    silent: 0,
+    announced: 5,
+    taken: 2,
+    outages: 0,
+  };
   const down = { ...up, up: false, sinceMs: 9, lastError: 'gone', processes: 2, outages: 1 };
   assert.deepEqual(
     mergeSchedulerStats([
-      { ...none, faults: { sessions: 1, deliveries: 2 }, cluster: up },
-      { ...none, faults: { sessions: 0, deliveries: 3 }, cluster: down },
+      { ...none, faults: { sessions: 1, deliveries: 2, others: 1 }, cluster: up },
+      { ...none, faults: { sessions: 0, deliveries: 3, others: 0 }, cluster: down },
     ]),
     {
       ...none,
-      faults: { sessions: 1, deliveries: 5 },
+      faults: { sessions: 1, deliveries: 5, others: 1 },
       cluster: { ...down, processes: 3, announced: 10, taken: 4, outages: 1 },
     },
   );

@@ -12,6 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { Aside } from '../../src/base/aside.ts';
+import { silentLog } from '../../src/base/log.ts';
 import type { DnsAnswer } from '../../src/delivery/dns.ts';
 import { MtaSts, type StsFailure } from '../../src/delivery/mta-sts.ts';
 import type { StsPolicy } from '../../src/delivery/sts-policy.ts';
@@ -74,6 +76,7 @@ class Host {
       store: this.store(),
       rules: () => rules,
       random: () => 1,
+      aside: new Aside(silentLog),
     });
     refreshes.push(refresh);
     return refresh;

@@ -89,6 +89,22 @@ test('a crash loop is slowed down up to the longest delay; a long good run ends 
   });
 });
 
+test('the next life begins without the counts of the last; one that ended as it was asked is no error', () => {
+  const { child, life, lives, clock, logged } = setUp();
+  child.start().catch(() => {});
+  life().boots();
+  life().says({ type: 'pong', connections: 7, rssBytes: 5_000_000 });
+  assert.deepEqual([child.status().connections, child.status().rssMb], [7, 5]);
+  life().exits(0);
+  clock.advance(1000);
+  assert.equal(lives.length, 2);
+  assert.deepEqual([child.status().connections, child.status().rssMb], [0, 0]);
+  life().boots();
+  life().exits(70);
+  const said = logged.filter(({ event }) => event === 'process.ended').map(({ level }) => level);
+  assert.deepEqual(said, ['info', 'error']);
+});
+
 test('one that does not come up again is tried on', () => {
   const { child, life, lives, clock } = setUp();
   child.start().catch(() => {});

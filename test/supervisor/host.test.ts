@@ -1,11 +1,14 @@
 /** A relay of several processes as one: signals, limits, queues, sockets. */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, renameSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { loadConfig } from '../../src/config/load.ts';
 import type { QueueRow } from '../../src/database/database.ts';
 import { createArena } from '../../src/native.ts';
+import type { Resource } from '../../src/policy/accounts.ts';
+import { PolicyMemory, policySizes } from '../../src/policy/host-memory.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -142,14 +145,37 @@ test('limits of connections hold over processes; a dead process gives its own ba
   assert.match((await Talk.open(from('127.0.0.9'))).greeting, /^421 4\.3\.2 /);
   const [a, b] = await until(relay, ([p, q]) => (p?.connections ?? 0) + (q?.connections ?? 0) === 12);
   t.diagnostic(`connections: ${a?.connections} and ${b?.connections}`);
+  // Everybody holds a recipient of an open envelope as well.
+  for (const talk of taken) {
+    await talk.say('MAIL FROM:<a@a.test>');
+    await talk.say('RCPT TO:<b@b.test>');
+  }
+  assert.deepEqual([heldNow(relay, 'connections', 0), heldNow(relay, 'sockets', 0)], [12, 12]);
+  assert.ok(heldNow(relay, 'envelopes', 0) > 0 && heldNow(relay, 'envelopes', 1) > 0);
+  const ended = relay.logLine('process.ended', (line) => line.process === 0);
   const back = relay.logLine('process.ready', (line) => line.process === 0);
   process.kill(pidOf(relay, 0), 'SIGKILL');
+  await ended;
+  const left = b?.connections;
+  assert.deepEqual([heldNow(relay, 'connections', 0), heldNow(relay, 'sockets', 0)], [left, left]);
+  assert.equal(heldNow(relay, 'envelopes', 0), 0);
+  assert.ok(heldNow(relay, 'envelopes', 1) > 0);
   await back;
   const free = 12 - (b?.connections ?? 0);
   for (let i = 0; i < free; i++) taken.push(await Talk.hello(from(`127.0.0.${i + 20}`)));
   assert.match((await Talk.open(from('127.0.0.90'))).greeting, /^421 4\.3\.2 /);
   for (const talk of taken) talk.destroy();
 });
+
+/** What the accounts of the host say now, in the memory that its processes share; of one process where it counts alone. */
+function heldNow(relay: RelayFixture, resource: Resource, process: number): number {
+  const { config } = loadConfig(relay.configPath);
+  const folder = `/proc/${relay.pid}/fd`;
+  const fd = readdirSync(folder).find((name) => readlinkSync(join(folder, name)).startsWith('/memfd:'));
+  const bytes = new Uint8Array(readFileSync(join(folder, fd as string)));
+  const memory = new PolicyMemory(bytes.buffer, policySizes(config, held.accept_processes), process);
+  return memory.accounts.total(resource);
+}
 
 /** Statuses as they are told every second. */
 async function until(
