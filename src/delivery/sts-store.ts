@@ -42,6 +42,7 @@ export class StsStore {
   #writes = 0;
   #files = 0;
   #countedAtMs = Number.NEGATIVE_INFINITY;
+  #counting: Promise<void> = Promise.resolve();
 
   constructor(options: StsStoreOptions) {
     this.#options = options;
@@ -104,9 +105,13 @@ export class StsStore {
     );
     if (known) return true;
     if (now() - this.#countedAtMs > RECOUNT_MS) {
-      this.#files = (await this.#names()).length;
       this.#countedAtMs = now();
+      this.#counting = this.#names().then((names) => {
+        this.#files = names.length;
+      });
     }
+    // Whoever comes meanwhile waits as well: a second count would forget who was let in by the first.
+    await this.#counting;
     return this.#files++ < maxDomains;
   }
 
