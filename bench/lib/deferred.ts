@@ -70,7 +70,12 @@ export async function measureDeferred(
 }
 
 /** One message per recipient, spread over `domains` destinations, each tried once and due again in some hours. */
-async function preload(dataDir: string, count: number, domains: number, sizeBytes: number): Promise<void> {
+export async function preload(
+  dataDir: string,
+  count: number,
+  domains: number,
+  sizeBytes: number,
+): Promise<void> {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 });
   const arena = createArena((BATCH + 64) * CHUNK_BYTES, tmpdir());
   const file = join(dataDir, 'queue.db');

@@ -27,6 +27,7 @@ export const QUEUE_ACTIONS = [
 
 /** What the queue looks like; a stopped relay's database offers this much. */
 export interface QueueReader {
+  /** In order of queue id. The rows of one message are never parted: they may be more than the limit. */
   list(filter: QueueFilter): Promise<QueueRow[]>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */

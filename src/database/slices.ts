@@ -90,6 +90,12 @@ export const noRows = (): Record<OutboxState, number> => ({
   HELD: 0,
 });
 
+/** Mails to look at for a page: where every row is meant, no more than rows are asked for. */
+export function mailsOf({ limit, afterQueueId: _, ...conditions }: QueueFilter, most: number): number {
+  const chosen = Object.values(conditions).some((value) => value !== undefined);
+  return chosen ? most : Math.min(most, limit);
+}
+
 /** Asks for slices until the page is full. */
 export async function listBySlices(
   filter: QueueFilter,

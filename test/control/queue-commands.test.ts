@@ -260,5 +260,5 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
   );
   await new Promise((done) => out.end(done));
   assert.equal(taken, total);
-  assert.ok(ahead <= 2 * 2000, `${ahead} rows at once`);
+  assert.ok(ahead <= 2 * 250, `${ahead} rows at once`);
 });

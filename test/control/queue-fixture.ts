@@ -59,11 +59,13 @@ export class FakeQueue implements ControlTarget {
   readonly operated: unknown[] = [];
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
-    return this.rows
+    const found = this.rows
       .filter((r) => filter.state === undefined || r.state === filter.state)
       .filter((r) => filter.destination === undefined || r.destination === filter.destination)
-      .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId)
-      .slice(0, filter.limit);
+      .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId);
+    const last = found[filter.limit - 1];
+    const end = found.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last?.queueId);
+    return end < 0 ? found : found.slice(0, end);
   }
 
   async show(queueId: string): Promise<MailDetail | null> {

@@ -4,11 +4,16 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { type TestContext, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { RelayError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { ControlClient } from '../../src/control/client.ts';
+import { listQueue } from '../../src/control/queue-commands.ts';
 import { ControlServer } from '../../src/control/server.ts';
+import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, mail, row, stats } from './queue-fixture.ts';
 
 async function setUp(t: TestContext) {
@@ -176,4 +181,35 @@ test('the code of an error is the relay’s: a full disk is one for whoever aske
   }
   queue.show = () => Promise.reject(new Error('a fault'));
   await assert.rejects(client.show('id1'), { code: 'control-failed' });
+});
+
+test('what `queue list` and the socket hold does not grow with the rows', async (t) => {
+  const { queue, client } = await setUp(t);
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const total = 40_000;
+  let live: number[] = [];
+  queue.list = async ({ limit, afterQueueId }: QueueFilter): Promise<QueueRow[]> => {
+    const from = afterQueueId === undefined ? 0 : Number(afterQueueId.slice(2)) + 1;
+    if (from % 10_000 === 0) {
+      collect();
+      live.push(process.memoryUsage().heapUsed);
+    }
+    const length = Math.min(limit, total - from);
+    return Array.from({ length }, (_, i) => row(`id${String(from + i).padStart(6, '0')}`));
+  };
+  for (const json of [false, true]) {
+    const out = new Writable({ write: (_chunk, _encoding, done) => setImmediate(done) });
+    live = [];
+    await listQueue(
+      { reader: client, client, close() {} },
+      { limit: total, json },
+      { out, err: out, nowMs: 0 },
+    );
+    const [first, second, ...later] = live as [number, number, ...number[]];
+    assert.equal(later.length, 3, 'up to the page that is empty');
+    // The first pages warm the engine up. Rows that are kept would be 200 bytes each or more.
+    const grown = Math.max(...later) - Math.max(first, second);
+    assert.ok(grown < 1 << 20, `${grown} bytes more after ${total} rows`);
+  }
 });

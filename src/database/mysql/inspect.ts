@@ -10,7 +10,7 @@ import type {
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 import { selectIn } from './sql.ts';
 
 /** Mails looked at in one go. */
@@ -20,18 +20,18 @@ const SLICE_MAILS = 10_000;
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
 
-/** Where a slice of mails after `after` ends; null when it reaches the end of the queue. */
-async function sliceEnd(connection: Connection, after: string): Promise<string | null> {
+/** Where a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
+async function sliceEnd(connection: Connection, after: string, mails: number): Promise<string | null> {
   const rows = await connection.execute<{ id: string }[]>(
-    `SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ${SLICE_MAILS - 1}`,
-    [after],
+    'SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?',
+    [after, mails - 1],
   );
   return rows[0]?.id ?? null;
 }
 
 export async function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
   const after = filter.afterQueueId ?? '';
-  const next = await sliceEnd(connection, after);
+  const next = await sliceEnd(connection, after, mailsOf(filter, SLICE_MAILS));
   const where = ['o.mail_id > ?', 'o.mail_id <= ?'];
   const values: unknown[] = [after, next ?? '~'];
   const add = (condition: string, value: unknown): void => {
@@ -104,7 +104,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
 }
 
 export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
-  const next = await sliceEnd(connection, after);
+  const next = await sliceEnd(connection, after, SLICE_MAILS);
   const until = next ?? '~';
   const states = await connection.execute<{ state: OutboxState; n: number; suspected: number }[]>(
     `SELECT state, COUNT(*) AS n, CAST(SUM(reason = '${SUSPECTED_POISON}') AS SIGNED) AS suspected FROM mail_outbox

@@ -113,7 +113,8 @@ async function removeRows(
   nowMs: number,
   removed: Map<string, string[]>,
 ): Promise<MailFacts[]> {
-  await removeRecipients(connection, rows, removed);
+  const runs = rows.flatMap(({ id, seqs }) => parseRuns(seqs).map((run) => ({ id, run })));
+  await readWaiting(connection, runs, removed);
   await bulk(
     connection,
     'DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?',
@@ -125,19 +126,27 @@ async function removeRows(
      WHERE id = ?`,
     rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
   );
-  return eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+  const erased = await eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+  // What went at once needs no last state.
+  const gone = new Set(erased.map(({ id }) => id));
+  await bulk(
+    connection,
+    `UPDATE mail_recipients SET status = 'removed'
+     WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
+    runs.filter(({ id }) => !gone.has(id)).map(({ id, run }) => [id, ...run]),
+  );
+  return erased;
 }
 
 /** Recipients read at once, if each mail had one. */
 const READ_MAILS = 500;
 
 /** A few statements for all of them: one for each row would be a journey to the server for each. */
-async function removeRecipients(
+async function readWaiting(
   connection: Connection,
-  rows: readonly OperatedRow[],
+  runs: readonly { id: string; run: readonly [number, number] }[],
   removed: Map<string, string[]>,
 ): Promise<void> {
-  const runs = rows.flatMap(({ id, seqs }) => parseRuns(seqs).map((run) => ({ id, run })));
   for (let at = 0; at < runs.length; at += READ_MAILS) {
     const part = runs.slice(at, at + READ_MAILS);
     const waiting = await connection.query<{ id: string; address: string }[]>(
@@ -152,12 +161,6 @@ async function removeRecipients(
       else addresses.push(address);
     }
   }
-  await bulk(
-    connection,
-    `UPDATE mail_recipients SET status = 'removed'
-     WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
-    runs.map(({ id, run }) => [id, ...run]),
-  );
 }
 
 /** The mail goes with its last row; other rows (being sent, or kept for inspection) keep it. */

@@ -13,7 +13,7 @@ import type {
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 
 /** Rows looked at in one go: about 10 ms. */
 const SLICE_ROWS = 10_000;
@@ -80,7 +80,7 @@ export class Inspector {
 
   listSlice(filter: QueueFilter): ListSlice {
     const after = filter.afterQueueId ?? '';
-    const next = this.sliceEnd(after, SLICE_ROWS);
+    const next = this.sliceEnd(after, mailsOf(filter, SLICE_ROWS));
     const found = this.#list.iterate({
       after,
       until: next ?? '~',

@@ -138,21 +138,22 @@ export class Operator {
   }
 
   #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {
+    this.#deleteRow.run(row.id, row.destination);
+    // The mail goes with its last row; other rows (being sent, or kept for inspection) keep it.
+    const isLast = this.#rowsLeft.get(row.id) === undefined;
     for (const [first, last] of parseRuns(row.seqs)) {
       const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
       if (waiting.length === 0) continue;
-      this.#removeRecipients.run(row.id, first, last);
+      if (!isLast) this.#removeRecipients.run(row.id, first, last);
       const addresses = removed.get(row.id);
       if (addresses === undefined) removed.set(row.id, waiting);
       else for (const address of waiting) addresses.push(address);
     }
-    this.#deleteRow.run(row.id, row.destination);
-    if (row.state !== 'DEAD' && row.state !== 'SENT') {
+    // What goes at once needs no last state.
+    if (isLast) this.#eraser.erase(this.#mail.get(row.id) as unknown as MailFacts);
+    else if (row.state !== 'DEAD' && row.state !== 'SENT') {
       this.#closeRow.run(row.id);
       this.#settled.run(nowMs, row.id);
     }
-    // The mail goes with its last row; other rows (being sent, or kept for inspection) keep it.
-    if (this.#rowsLeft.get(row.id) === undefined)
-      this.#eraser.erase(this.#mail.get(row.id) as unknown as MailFacts);
   }
 }

@@ -1,0 +1,154 @@
+/**
+ * The operator's commands on a large queue: `queue list` of all rows (text and JSON) and each action on many named
+ * messages, with time and peak memory of the command, while a small client goes on sending mail.
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MAIN, RelayFixture, type Settings } from '../test/support/relay-fixture.ts';
+import { Child } from './lib/child.ts';
+import { preload } from './lib/deferred.ts';
+import { startShards } from './lib/mariadb.ts';
+import { fail, readOptions } from './lib/options.ts';
+import { memoryBytes } from './lib/proc.ts';
+import { figure, table, writeResults } from './lib/results.ts';
+
+const SAMPLE_MS = 20;
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
+const options = readOptions('bench/queue.ts', 'measures commands on a large queue', {
+  rows: { kind: 'number', default: 1_000_000, help: 'deferred rows in the queue (sqlite, one process)' },
+  mails: { kind: 'number', default: 0, help: 'fill with so many messages over SMTP instead' },
+  ids: { kind: 'number', default: 20_000, help: 'messages that hold, release and delete name' },
+  processes: { kind: 'number', default: 1, help: 'relay processes (more than one: with --mails)' },
+  mariadb: { kind: 'flag', help: 'on a MariaDB server of our own (with --mails)' },
+  rate: { kind: 'number', default: 200, help: 'messages a second that go on coming; 0: none' },
+  queue: { kind: 'text', help: 'data folder to copy instead of filling one' },
+  save: { kind: 'text', help: 'name of the files in bench/results; default: not written' },
+});
+const overSmtp = options.mails > 0;
+if ((options.mariadb || options.processes > 1) && !overSmtp)
+  fail('bench/queue.ts', '--mariadb and --processes need --mails');
+
+interface Ran {
+  code: number | null;
+  seconds: number;
+  peakMb: number;
+  lines: number;
+  stderr: string;
+}
+
+/** Runs a command on the queue; its output is read as fast as it comes. */
+async function command(configPath: string, args: string[], onText?: (text: string) => void): Promise<Ran> {
+  const began = performance.now();
+  const child = spawn(process.execPath, [MAIN, '-c', configPath, 'queue', ...args]);
+  let [peak, lines, stderr] = [0, 0, ''];
+  const sample = setInterval(() => {
+    peak = Math.max(peak, memoryBytes(child.pid as number, 'VmHWM') || 0);
+  }, SAMPLE_MS);
+  child.stdout.on('data', (chunk: Buffer) => {
+    for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, at + 1)) lines++;
+    onText?.(chunk.toString('latin1'));
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString()).slice(-1000);
+  });
+  const [code] = await once(child, 'close');
+  clearInterval(sample);
+  const seconds = Math.round((performance.now() - began) / 10) / 100;
+  return { code, seconds, peakMb: Math.round(peak / 2 ** 20), lines, stderr };
+}
+
+const load = (port: number, ...args: string[]): Child =>
+  new Child(process.execPath, [
+    join(import.meta.dirname, 'cl.ts'),
+    '--json',
+    '--port',
+    String(port),
+    '--to-domain',
+    'waits.test',
+    ...args,
+  ]);
+
+async function idsOf(configPath: string, count: number): Promise<string[]> {
+  const texts: string[] = [];
+  await command(configPath, ['list', '--limit', String(count)], (text) => texts.push(text));
+  const ids = texts
+    .join('')
+    .split('\n')
+    .slice(1, count + 1);
+  return ids.map((line) => line.slice(0, line.indexOf(' ')));
+}
+
+async function measure(relay: RelayFixture): Promise<void> {
+  const rows: string[][] = [];
+  const results: object[] = [];
+  const all = overSmtp ? options.mails : options.rows;
+  const named = await idsOf(relay.configPath, Math.min(all, options.ids));
+  const tasks: [title: string, args: string[]][] = [
+    [`list, ${figure(all)} rows`, ['list', '--limit', String(all)]],
+    [`list --json, ${figure(all)} rows`, ['list', '--json', '--limit', String(all)]],
+    ...['hold', 'release', 'delete'].map((action): [string, string[]] => [
+      `${action}, ${figure(named.length)} ids`,
+      [action, ...named],
+    ]),
+  ];
+  for (const [title, args] of tasks) {
+    const client =
+      options.rate > 0
+        ? load(relay.port, '--rate', String(options.rate), '--duration', '600', '--concurrency', '4')
+        : null;
+    const ran = await command(relay.configPath, args);
+    if (ran.code !== 0) throw new Error(`${title}: code ${ran.code}: ${ran.stderr}\n${relay.output()}`);
+    const sent = client === null ? null : JSON.parse((await client.stop()).stdout);
+    const { p99Ms, maxMs } = sent?.latency.endOfData ?? { p99Ms: Number.NaN, maxMs: Number.NaN };
+    const lost = sent?.failed ?? 0;
+    results.push({ title, ...ran, accepted: sent?.accepted, failed: lost, p99Ms, maxMs });
+    rows.push([title, figure(ran.seconds), figure(ran.peakMb), figure(p99Ms), figure(maxMs), String(lost)]);
+    process.stderr.write(`${rows.at(-1)?.join('  ')}\n`);
+  }
+  const titles = [
+    'command',
+    's',
+    'peak RSS of the command, MB',
+    'p99 of new mail, ms',
+    'longest, ms',
+    'refused',
+  ];
+  const markdown = table(titles, rows);
+  process.stdout.write(markdown);
+  const durability = options.mariadb ? 'innodb_flush_log_at_trx_commit=1' : 'synchronous=FULL';
+  if (options.save !== '')
+    process.stderr.write(`written: ${writeResults(options.save, durability, results, markdown)}\n`);
+}
+
+const dir = mkdtempSync(join(tmpdir(), 'bench-queue-'));
+const servers = options.mariadb ? await startShards(1) : null;
+const settings: Settings = {
+  accept_processes: options.processes,
+  ...(servers === null ? {} : { storage: { provider: 'local' }, ...servers.settings }),
+  // Nothing of it goes out: the rows stay where they are.
+  delivery: { enabled: false },
+};
+try {
+  if (options.queue !== '') cpSync(options.queue, join(dir, 'data'), { recursive: true });
+  else if (!overSmtp) await preload(join(dir, 'data'), options.rows, 1000, 1024);
+  const relay = new RelayFixture(settings, { dir, readyMs: 120_000 });
+  await relay.start();
+  relay.events.close();
+  try {
+    if (overSmtp) {
+      const ended = await load(relay.port, '--messages', String(options.mails)).ended;
+      if (ended.code !== 0) throw new Error(`filling failed: ${ended.stdout} ${ended.stderr}`);
+    }
+    await measure(relay);
+  } finally {
+    await relay.kill();
+  }
+} finally {
+  await servers?.close();
+  rmSync(dir, { recursive: true, force: true });
+}
