@@ -24,7 +24,8 @@ export interface Ban {
 /** The same ban by another clock, which is so much ahead; in whole milliseconds, as other nodes read it. */
 export function shifted<T extends Pick<Ban, 'sinceMs' | 'untilMs'>>(ban: T, byMs: number): T {
   const { sinceMs, untilMs } = ban;
-  const until = untilMs >= FOREVER_MS ? FOREVER_MS : Math.min(FOREVER_MS, Math.max(0, Math.round(untilMs + byMs)));
+  const until =
+    untilMs >= FOREVER_MS ? FOREVER_MS : Math.min(FOREVER_MS, Math.max(0, Math.round(untilMs + byMs)));
   return { ...ban, sinceMs: Math.max(0, Math.round(sinceMs + byMs)), untilMs: until };
 }
 
