@@ -159,6 +159,11 @@ export class World {
       queueId,
       destination,
     );
+    // Its client got 451, and the withdrawal of its commit crossed a claim of its row (docs/simulation.md).
+    if (row === undefined && this.refused.has(queueId)) {
+      this.counts.lateWithdrawals++;
+      return;
+    }
     const ours =
       row?.state === 'SENDING' && (row.fence === fence || row.owner?.startsWith(process.node) === true);
     if (!ours)
