@@ -21,11 +21,12 @@ export interface Ban {
   times: number;
 }
 
-/** The same ban by another clock, which is so much ahead. */
+/** The same ban by another clock, which is so much ahead; in whole milliseconds, as other nodes read it. */
 export function shifted<T extends Pick<Ban, 'sinceMs' | 'untilMs'>>(ban: T, byMs: number): T {
   const { sinceMs, untilMs } = ban;
-  const until = untilMs >= FOREVER_MS ? FOREVER_MS : Math.min(FOREVER_MS, Math.max(0, untilMs + byMs));
-  return { ...ban, sinceMs: Math.max(0, sinceMs + byMs), untilMs: until };
+  const until =
+    untilMs >= FOREVER_MS ? FOREVER_MS : Math.min(FOREVER_MS, Math.max(0, Math.round(untilMs + byMs)));
+  return { ...ban, sinceMs: Math.max(0, Math.round(sinceMs + byMs)), untilMs: until };
 }
 
 export const untilText = (untilMs: number): string =>

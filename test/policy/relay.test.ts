@@ -203,7 +203,7 @@ test('bans outlive a restart and a kill -9; operators list, add and delete them,
   assert.deepEqual([gone.code, /is not banned/.test(gone.stderr)], [65, true]);
   const wrong = await ban(relay, 'add', 'example.com');
   assert.notEqual(wrong.code, 0);
-  assert.match(wrong.stderr, /"example\.com" is no address or network/);
+  assert.match(wrong.stderr, /'example\.com'.* no address or network/);
   assert.equal((await ban(relay, 'add', '1.2.3.4', '--for', 'ever')).code, 64);
 });
 

@@ -64,7 +64,7 @@ test('AUTH is a mailbox as xtext or <>, bounded at 500 characters', () => {
     'a+20b@x.test',
     '@x.test',
     '<a@x.test>',
-    `${'+61'.repeat(65)}${domain}`,
+    `${'+61'.repeat(190)}${domain}`,
     `${'+61'.repeat(64)}@${'+64'.repeat(60)}.${'+64'.repeat(45)}.test`,
   ])
     assert.match(String(mailParameters(` AUTH=${bad}`)), /^555 5\.5\.4 .*AUTH/, bad);

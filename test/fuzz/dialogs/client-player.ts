@@ -108,12 +108,10 @@ class Player {
       this.#socket.end();
       await this.answer();
     } else if (how === 'stays') await this.answer();
-    if (how === 'reset' && !this.#raw.destroyed) this.#raw.resetAndDestroy();
+    // Node cannot reset below TLS: a handle would stay that its end waits for, for ever.
+    if (how === 'reset' && this.#socket === this.#raw && !this.#raw.destroyed) this.#raw.resetAndDestroy();
     this.#socket.destroy();
     this.#raw.destroy();
-    // The handle of a reset that failed stays open.
-    this.#raw.unref();
-    this.#socket.unref();
     await this.closed;
   }
 }

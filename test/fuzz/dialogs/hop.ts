@@ -62,8 +62,6 @@ export class Hop {
   private constructor() {
     this.#server = createServer((socket) => {
       socket.on('error', () => {});
-      // The handle of a reset that fails stays open; the clients and the relay keep the program alive.
-      socket.unref();
       if (this.closing) {
         socket.destroy();
         return;
@@ -232,7 +230,6 @@ class HopDialog {
     this.#raw.removeAllListeners('data');
     const secure = new TLSSocket(this.#raw, { isServer: true, secureContext: this.#hop.context });
     secure.on('error', () => this.#raw.destroy());
-    secure.unref();
     this.#socket = secure;
     this.#text = '';
     this.#listen(secure);
@@ -263,7 +260,8 @@ class HopDialog {
       [1, () => this.#socket.end(`${proper}\r\n`, 'latin1')],
       [1, () => this.#socket.end(`421 4.3.2 bye\r\n`)],
       [1, () => this.#raw.destroy()],
-      [1, () => this.#raw.resetAndDestroy()],
+      // Node cannot reset below TLS.
+      [1, () => (this.#socket === this.#raw ? this.#raw.resetAndDestroy() : this.#raw.destroy())],
       [1, () => {}],
     );
   }
