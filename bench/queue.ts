@@ -23,6 +23,7 @@ const options = readOptions('bench/queue.ts', 'measures commands on a large queu
   rows: { kind: 'number', default: 1_000_000, help: 'deferred rows in the queue (sqlite, one process)' },
   mails: { kind: 'number', default: 0, help: 'fill with so many messages over SMTP instead' },
   ids: { kind: 'number', default: 20_000, help: 'messages that hold, release and delete name' },
+  scattered: { kind: 'flag', help: 'these messages lie all over the queue; else one beside another' },
   processes: { kind: 'number', default: 1, help: 'relay processes (more than one: with --mails)' },
   mariadb: { kind: 'flag', help: 'on a MariaDB server of our own (with --mails)' },
   rate: { kind: 'number', default: 200, help: 'messages a second that go on coming; 0: none' },
@@ -73,21 +74,29 @@ const load = (port: number, ...args: string[]): Child =>
     ...args,
   ]);
 
-async function idsOf(configPath: string, count: number): Promise<string[]> {
+/** Of the first rows, one after another; or of rows all over the queue, in no order. */
+async function idsOf(configPath: string, all: number): Promise<string[]> {
+  const count = Math.min(all, options.ids);
   const texts: string[] = [];
-  await command(configPath, ['list', '--limit', String(count)], (text) => texts.push(text));
-  const ids = texts
+  const limit = options.scattered ? all : count;
+  await command(configPath, ['list', '--limit', String(limit)], (text) => texts.push(text));
+  const lines = texts
     .join('')
     .split('\n')
-    .slice(1, count + 1);
-  return ids.map((line) => line.slice(0, line.indexOf(' ')));
+    .slice(1, limit + 1);
+  const step = limit / count;
+  const ids = Array.from({ length: count }, (_, i) => String(lines[Math.floor(i * step)]).split(' ', 1)[0]);
+  if (!options.scattered) return ids as string[];
+  // As far from each other as may be, the same in each run.
+  const stride = 7919;
+  return Array.from({ length: count }, (_, i) => ids[(i * stride) % count] as string);
 }
 
 async function measure(relay: RelayFixture): Promise<void> {
   const rows: string[][] = [];
   const results: object[] = [];
   const all = overSmtp ? options.mails : options.rows;
-  const named = await idsOf(relay.configPath, Math.min(all, options.ids));
+  const named = await idsOf(relay.configPath, all);
   const tasks: [title: string, args: string[]][] = [
     [`list, ${figure(all)} rows`, ['list', '--limit', String(all)]],
     [`list --json, ${figure(all)} rows`, ['list', '--json', '--limit', String(all)]],
@@ -130,7 +139,7 @@ const servers = options.mariadb ? await startShards(1) : null;
 const settings: Settings = {
   accept_processes: options.processes,
   ...(servers === null ? {} : { storage: { provider: 'local' }, ...servers.settings }),
-  // Nothing of it goes out: the rows stay where they are.
+  // Nothing goes out: the rows stay where they are, also those that are released.
   delivery: { enabled: false },
 };
 try {

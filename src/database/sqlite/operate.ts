@@ -14,8 +14,11 @@ import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
 
-/** Rows changed in one transaction: new mail waits some 12 ms. */
-const SLICE_ROWS = 1000;
+/**
+ * Rows changed in one transaction, for which new mail waits: some 12 ms where they lie together, several times that where
+ * each has pages of its own. A mail that is deleted has most of them.
+ */
+const sliceRows = (action: OperateAction): number => (action === 'delete' ? 250 : 1000);
 
 export class Operator {
   readonly #db: DatabaseSync;
@@ -43,7 +46,7 @@ export class Operator {
           `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
            WHERE (mail_id, destination) > ($id, $from) AND state IN ${STATES_OF[action]}
              AND ($destination IS NULL OR destination = $destination)
-           ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
+           ORDER BY mail_id, destination LIMIT ${sliceRows(action)}`,
         ),
       );
     for (const action of Object.keys(STATES_OF) as OperateAction[])
@@ -95,7 +98,7 @@ export class Operator {
             isNamed
               ? this.#rowsOf(action, target.queueIds, after)
               : this.#rowsFrom(action, target === 'all' ? null : target.destination, after),
-            SLICE_ROWS,
+            sliceRows(action),
           );
     const removed = new Map<string, string[]>();
     this.#eraser.begin();
@@ -127,12 +130,13 @@ export class Operator {
 
   #rowsOf(action: OperateAction, queueIds: readonly string[], after: OperateSlice['next']): OperatedRow[] {
     const rows: OperatedRow[] = [];
+    const limit = sliceRows(action);
     const select = this.#selectOf.get(action) as StatementSync;
     for (const id of [...new Set(queueIds)].sort()) {
-      if (rows.length === SLICE_ROWS) break;
+      if (rows.length === limit) break;
       if (after !== null && id < after.queueId) continue;
       const from = after?.queueId === id ? after.destination : '';
-      rows.push(...(select.all(id, from, SLICE_ROWS - rows.length) as unknown as OperatedRow[]));
+      rows.push(...(select.all(id, from, limit - rows.length) as unknown as OperatedRow[]));
     }
     return rows;
   }
