@@ -31,6 +31,8 @@ export function enterSimulation(mutation?: string): void {
         // The composition root makes the memory for content; everybody else only needs the constants.
         if (context.parentURL === `${SRC}relay.ts` && specifier === './native.ts')
           return next(at('./native.ts'), context);
+        if (context.parentURL === `${SRC}persistence/unsettled-file.ts` && specifier === 'node:fs/promises')
+          return next(at('./files.ts'), context);
         for (const [pattern, url] of STAND_INS) if (pattern.test(specifier)) return next(url, context);
       }
       return next(specifier, context);
