@@ -62,12 +62,13 @@ test('roots fill under load: with two left mail goes on, with one 452, with room
   const empty = [fill(first)];
   await accepted(300);
   empty.push(fill(second));
-  await eventually(() => assert.match(load.refused.at(-1) ?? '', /^452 4\.3\.1/));
+  await eventually(() => assert.match(load.refused.at(-1) ?? '', /452 4\.3\.1/));
   await sleep(500);
   for (const give of empty) give();
   await accepted(300);
   await load.stop();
-  for (const reply of load.refused) assert.match(reply, /^45[12] 4\.3\.[01]/);
+  // At the end of the content, or at MAIL already.
+  for (const reply of load.refused) assert.match(reply, /^(MAIL FROM:\S+: )?45[12] 4\.3\.[01]/);
   await oneFateEach(nodes, load.acknowledged, 30_000);
   for (const [recipient, times] of deliveries(sink)) assert.equal(times, 1, `${recipient} came so often`);
 });
