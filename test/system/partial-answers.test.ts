@@ -19,8 +19,8 @@ test('a shard is down: stats, list and bulk actions say so; what concerns the ot
 }, async (t) => {
   const servers = [await startServer(t), await startServer(t)];
   const relay = await startNode(t, 'a', sharedFolder(t), {
-    delivery: { smarthost: { host: '127.0.0.1', port: 9 }, suspend_after_failures: 1000 },
-    retry: { initial_delay_ms: 3_600_000, max_delay_ms: 3_600_000 },
+    // Nothing is attempted: results that wait for the shard are named too, and not what this is about.
+    delivery: { enabled: false },
     database: {
       driver: 'mysql_distributed',
       retry_delay_ms: 200,
@@ -49,7 +49,9 @@ test('a shard is down: stats, list and bulk actions say so; what concerns the ot
     const ran = await relay.queue(...args, '--json');
     assert.equal(ran.code, 75, `${args}: ${ran.stdout}${ran.stderr}`);
     assert.match(ran.stderr, /shard s1 is down/, `${args}`);
-    assert.deepEqual(names(missingIn(ran)), ['shard s1'], `${args}`);
+    // Results for it may be kept meanwhile, and are named as well.
+    const missing = names(missingIn(ran)).filter((name) => !name.startsWith('results '));
+    assert.deepEqual(missing, ['shard s1'], `${args}`);
   };
   await partial('hold', '--all');
   await Promise.all([
