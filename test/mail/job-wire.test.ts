@@ -109,7 +109,7 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     recipients,
     times: fc.record({ queueMs: count, connectMs: count, transferMs: count }),
     tls: fc.record({ version: text, cipher: text, verified: fc.boolean() }),
-    dsns: fc.constantFrom([], [dsn], [dsn, dsn]),
+    dsns: fc.constantFrom<Message[]>([], [dsn], [dsn, dsn]),
     delayNotified: fc.boolean(),
   } satisfies { [key in keyof Required<AttemptResult>]: fc.Arbitrary<unknown> },
   {
