@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { SCHEMES } from './auth/schemes.ts';
-import type { UserCommandPorts } from './auth/user-commands.ts';
+import type { UserCommandPorts } from './cli/user.ts';
 import type { UserServerAccess } from './auth/user-server-store.ts';
 import type { UserStore } from './auth/user-store.ts';
 import { RelayError } from './base/errors.ts';
@@ -15,7 +15,7 @@ import { loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
 import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
-import type { QueueOutput, QueueSource } from './control/queue-commands.ts';
+import type { QueueOutput, QueueSource } from './cli/queue.ts';
 import { loadWithFiles } from './load-with-files.ts';
 import { destinationKey } from './mail/destination.ts';
 import { openQueue, openShards } from './open-queue.ts';
@@ -28,9 +28,9 @@ Signals: TERM and INT drain (a second one stops now), HUP reloads the config, US
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
 73 cannot create, 74 disk, 75 try later, 78 bad config (docs/exit-codes.md).`;
 
-type UserCommands = typeof import('./auth/user-commands.ts');
-type QueueCommands = typeof import('./control/queue-commands.ts');
-type BanCommands = typeof import('./control/ban-commands.ts');
+type UserCommands = typeof import('./cli/user.ts');
+type QueueCommands = typeof import('./cli/queue.ts');
+type BanCommands = typeof import('./cli/ban.ts');
 
 /** The command line: parses, does what it says, and keeps the exit code. */
 class CommandLine {
@@ -178,7 +178,7 @@ class CommandLine {
     const { config } = loadConfig(this.#configPath());
     const { ControlClient } = await import('./control/client.ts');
     const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-    const commands = await import('./control/ban-commands.ts');
+    const commands = await import('./cli/ban.ts');
     if (client !== null) {
       this.code = await command(commands, client.bans).finally(() => client.close());
       return;
@@ -252,7 +252,7 @@ class CommandLine {
     command: (commands: UserCommands, store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
   ): Promise<void> {
     const { config } = loadConfig(this.#configPath());
-    const commands = await import('./auth/user-commands.ts');
+    const commands = await import('./cli/user.ts');
     const { openUserStore } = await import('./auth/user-store.ts');
     let store: UserStore | null = null;
     try {
@@ -283,7 +283,7 @@ class CommandLine {
       .option('--user <name>', 'connect as this user, who may change tables (default: the relay’s)')
       .option('--password-env <name>', 'environment variable with its password', 'PROTORELAY_DB_PASSWORD')
       .action(async ({ user, passwordEnv }: { user?: string; passwordEnv: string }) => {
-        const { migrateShards } = await import('./control/db-commands.ts');
+        const { migrateShards } = await import('./cli/db.ts');
         const password = process.env[passwordEnv];
         if (user !== undefined && password === undefined)
           this.#usage(`set the environment variable ${passwordEnv} to the password of ${user}`);
@@ -300,7 +300,7 @@ class CommandLine {
       .description('state, depth, latency and errors of every shard')
       .option('--json', 'print JSON', false)
       .action(async ({ json }: { json: boolean }) => {
-        const { showShards } = await import('./control/db-commands.ts');
+        const { showShards } = await import('./cli/db.ts');
         const source = await openShards(loadConfig(this.#configPath()).config);
         try {
           this.code = showShards(await source.report(), json, process.stdout, Date.now());
@@ -334,7 +334,7 @@ class CommandLine {
       .command('reload')
       .description('make the running relay read its config and certificates again, as SIGHUP does')
       .action(async () => {
-        const { reloadRunning } = await import('./control/reload-command.ts');
+        const { reloadRunning } = await import('./cli/reload.ts');
         const { data_dir } = loadConfig(this.#configPath()).config;
         this.code = await reloadRunning(join(data_dir, 'control.sock'), process.stdout, process.stderr);
       });
@@ -380,7 +380,7 @@ class CommandLine {
     );
     try {
       const output = { out: process.stdout, err: process.stderr, nowMs: Date.now() };
-      this.code = await command(await import('./control/queue-commands.ts'), source, output);
+      this.code = await command(await import('./cli/queue.ts'), source, output);
     } finally {
       source.close();
     }

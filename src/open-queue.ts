@@ -4,7 +4,7 @@ import { RelayError } from './base/errors.ts';
 import type { Config } from './config/schema.ts';
 import { union } from './control/missing.ts';
 import type { QueueReader } from './control/protocol.ts';
-import type { QueueSource } from './control/queue-commands.ts';
+import type { QueueSource } from './cli/queue.ts';
 import type { Missing } from './database/database.ts';
 import type { ShardReport } from './database/shard-setup.ts';
 import type { AskMark } from './journal/left.ts';
@@ -37,7 +37,7 @@ export async function openShards(config: Config): Promise<ShardSource> {
   const { ControlClient } = await import('./control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
-  const { openStoppedServers } = await import('./relay-database.ts');
+  const { openStoppedServers } = await import('./relay/database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };
 }
@@ -45,7 +45,7 @@ export async function openShards(config: Config): Promise<ShardSource> {
 /** Those of all relay processes that left one; servers are asked themselves. */
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
   if (config.database.driver !== 'sqlite') {
-    const servers = (await import('./relay-database.ts')).openStoppedServers(config);
+    const servers = (await import('./relay/database.ts')).openStoppedServers(config);
     const askMark: AskMark = async (shard, journal) =>
       servers.journalMark(shard, journal).then(
         ({ mark }) => mark,

@@ -21,7 +21,7 @@ import type { Config } from './config/schema.ts';
 import { type Drainable, Lifecycle } from './control/lifecycle.ts';
 import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
-import { type HostPolicy, openHostPolicy } from './host-policy.ts';
+import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import { loadWithFiles } from './load-with-files.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
@@ -184,14 +184,14 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
 /** The only relay process is this one: whoever started it starts it again when it crashes. */
 async function startAlone(context: Context): Promise<Serving> {
   const { config, configPath, log, serviceManager } = context;
-  const { startRelay } = await import('./relay.ts');
+  const { startRelay } = await import('./relay/relay.ts');
   const { takeNamed } = await import('./listener/sockets.ts');
   const { mapSharedMemory, socketPlace } = await import('./native.ts');
   const { openPolicyMemory } = await import('./policy/host-memory.ts');
   const sockets = config.listeners.flatMap(({ fd_name: name }, listener) =>
     name === undefined ? [] : takeNamed(name, listener, 1, serviceManager.sockets, { socketPlace }),
   );
-  const { onlyPlace } = await import('./process-place.ts');
+  const { onlyPlace } = await import('./relay/place.ts');
   const place = onlyPlace(config, sockets);
   const memory = openPolicyMemory(place.policy, mapSharedMemory);
   const policy = await openHostPolicy({ ...context, memory });

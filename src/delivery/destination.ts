@@ -20,7 +20,7 @@ import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
 import { Suspension } from './suspension.ts';
-import { tlsPolicyOf } from './tls-policy.ts';
+import { tlsPolicyOf } from './security/tls-policy.ts';
 
 export class Destination implements SessionOwner {
   readonly key: string;

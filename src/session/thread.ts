@@ -13,7 +13,7 @@ import { openQuotas } from '../auth/quotas.ts';
 import { PinoLog } from '../base/pino-log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import { sessionLog } from '../flood-log.ts';
+import { sessionLog } from './flood-log.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { ContentAccount } from '../policy/content-account.ts';

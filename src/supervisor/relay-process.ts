@@ -12,7 +12,7 @@ import { PinoLog } from '../base/pino-log.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
 import { openPolicyMemory, policySizes } from '../policy/host-memory.ts';
-import { type Relay, startRelay } from '../relay.ts';
+import { type Relay, startRelay } from '../relay/relay.ts';
 import { version } from '../version.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
 import { processConfig, queueFile } from './process-config.ts';

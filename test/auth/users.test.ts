@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { verifyHash } from '../../src/auth/hashes.ts';
 import { readRules, rulesOf } from '../../src/auth/rules.ts';
-import { addUser, changePassword, deleteUser, listUsers } from '../../src/auth/user-commands.ts';
+import { addUser, changePassword, deleteUser, listUsers } from '../../src/cli/user.ts';
 import { changeUser, parseUserFile } from '../../src/auth/user-file.ts';
 import { openUserStore } from '../../src/auth/user-store.ts';
 import { UserTable } from '../../src/auth/user-table.ts';

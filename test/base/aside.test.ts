@@ -10,7 +10,7 @@ import { PressureGauge } from '../../src/admission/pressure.ts';
 import { LoginDesk } from '../../src/auth/login-desk.ts';
 import { Aside } from '../../src/base/aside.ts';
 import { BrokenInvariant } from '../../src/base/broken-invariant.ts';
-import { StsRefresh } from '../../src/delivery/sts-refresh.ts';
+import { StsRefresh } from '../../src/delivery/security/sts-refresh.ts';
 import { configOf, type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 
 function barrier() {

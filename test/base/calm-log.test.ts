@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CalmLog } from '../../src/base/calm-log.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { faultsTo, intakeLog, loginLog, mailLog, sessionLog } from '../../src/flood-log.ts';
+import { faultsTo, intakeLog, loginLog, mailLog, sessionLog } from '../../src/session/flood-log.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 
 type Line = [event: string, fields: Record<string, unknown> | undefined];

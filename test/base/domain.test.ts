@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { domainForm, domainKey, domainOf } from '../../src/base/domain.ts';
 import { configSchema } from '../../src/config/schema.ts';
-import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import {
   destinationKey,
   destinationOf,

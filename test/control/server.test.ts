@@ -11,7 +11,7 @@ import { runInNewContext } from 'node:vm';
 import { RelayError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { ControlClient } from '../../src/control/client.ts';
-import { listQueue } from '../../src/control/queue-commands.ts';
+import { listQueue } from '../../src/cli/queue.ts';
 import { ControlServer } from '../../src/control/server.ts';
 import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, mail, row, stats } from './queue-fixture.ts';

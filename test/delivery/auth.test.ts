@@ -10,7 +10,7 @@ import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.t
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
-import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
 import type { Arena } from '../../src/native.ts';
 import { isCramDigest, parseCramResponse } from '../../src/protocol/sasl/cram-md5.ts';

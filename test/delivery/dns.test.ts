@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { Dns } from '../../src/delivery/dns.ts';
+import { Dns } from '../../src/delivery/names/dns.ts';
 import { DnsServer } from '../support/dns-server.ts';
 
 const NAMES = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { Dns } from '../../src/delivery/dns.ts';
-import { ownAddresses } from '../../src/delivery/own-addresses.ts';
+import { Dns } from '../../src/delivery/names/dns.ts';
+import { ownAddresses } from '../../src/delivery/names/own-addresses.ts';
 import { type Route, Router } from '../../src/delivery/route.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fates, outcomeOf, startSender, startSink } from './harness.ts';

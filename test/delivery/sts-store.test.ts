@@ -14,11 +14,11 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Aside } from '../../src/base/aside.ts';
 import { silentLog } from '../../src/base/log.ts';
-import type { DnsAnswer } from '../../src/delivery/dns.ts';
-import { MtaSts, type StsFailure } from '../../src/delivery/mta-sts.ts';
-import type { StsPolicy } from '../../src/delivery/sts-policy.ts';
-import { StsRefresh } from '../../src/delivery/sts-refresh.ts';
-import { StsStore } from '../../src/delivery/sts-store.ts';
+import type { DnsAnswer } from '../../src/delivery/names/dns.ts';
+import { MtaSts, type StsFailure } from '../../src/delivery/security/mta-sts.ts';
+import type { StsPolicy } from '../../src/delivery/security/sts-policy.ts';
+import { StsRefresh } from '../../src/delivery/security/sts-refresh.ts';
+import { StsStore } from '../../src/delivery/security/sts-store.ts';
 import { eventually } from '../support/wait.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'sts-'));

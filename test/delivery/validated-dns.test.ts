@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { encode } from 'dns-packet';
 import { type Config, configSchema } from '../../src/config/schema.ts';
-import { ValidatedDns } from '../../src/delivery/validated-dns.ts';
+import { ValidatedDns } from '../../src/delivery/names/validated-dns.ts';
 import { DnsServer } from '../support/dns-server.ts';
 
 const HEX = 'ab'.repeat(32);

@@ -7,7 +7,7 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
-import { tlsPolicyOf } from '../../src/delivery/tls-policy.ts';
+import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Arena } from '../../src/native.ts';
 import { plainCode, ReplyParser } from '../../src/protocol/reply-parser.ts';
 

@@ -11,7 +11,7 @@ import { createGauges, GAUGE } from '../../src/admission/gauges.ts';
 import { Listener } from '../../src/listener/listener.ts';
 import { readMessages } from '../../src/mail/message-wire.ts';
 import { createArena, listen, reactorConnections } from '../../src/native.ts';
-import { onlyPlace } from '../../src/process-place.ts';
+import { onlyPlace } from '../../src/relay/place.ts';
 import type { FromSession, SessionThreadStart, ToSession } from '../../src/session/messages.ts';
 import { VERDICT } from '../../src/session/messages.ts';
 import { configOf, recordingLog } from './dialog-fixture.ts';

@@ -5,7 +5,7 @@ import type { TlsSession } from '../../mail/tls-session.ts';
 import type { Arena, Reactor } from '../../native.ts';
 import type { Attempt } from '../attempt.ts';
 import type { RememberedHosts } from '../remembered-hosts.ts';
-import type { TlsPolicy } from '../tls-policy.ts';
+import type { TlsPolicy } from '../security/tls-policy.ts';
 import type { ClientSession } from './session.ts';
 import type { Fault } from './state.ts';
 

@@ -9,7 +9,7 @@ import type { Config } from '../../../src/config/schema.ts';
 import { configSchema } from '../../../src/config/schema.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
 import { shardOfQueueId } from '../../../src/mail/queue-id.ts';
-import { type Relay, startRelay } from '../../../src/relay.ts';
+import { type Relay, startRelay } from '../../../src/relay/relay.ts';
 import type { Scheduler } from '../../../src/scheduler/scheduler.ts';
 import { Clock } from './clock.ts';
 import { Network } from './network.ts';

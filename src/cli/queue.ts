@@ -1,0 +1,268 @@
+/**
+ * `protorelay queue …`: asks the running relay, or reads a stopped one's database. Prints for people, or JSON with
+ * --json; anything that changes the queue needs the running relay.
+ */
+
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
+import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
+import type {
+  Missing,
+  OperateAction,
+  OperateTarget,
+  OutboxState,
+  QueueFilter,
+  QueueRow,
+} from '../database/database.ts';
+import type { ControlClient } from '../control/client.ts';
+import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
+import { concerning, missingText } from '../control/missing.ts';
+import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, type QueueReader } from '../control/protocol.ts';
+
+export interface QueueSource {
+  reader: QueueReader;
+  /** Present when a relay is running. */
+  client: ControlClient | null;
+  close(): void;
+}
+
+export interface QueueOutput {
+  out: Writable;
+  err: Writable;
+  nowMs: number;
+}
+
+export interface ListOptions {
+  state?: OutboxState;
+  destination?: string;
+  sender?: string;
+  recipient?: string;
+  limit: number;
+  json: boolean;
+}
+
+/** Small, since what pages leave for the garbage collection adds up: with 2,000 rows it came to 100 MB more. */
+const PAGE_ROWS = 250;
+/** Besides rows that are not there: those that an action has nothing to do for. */
+const LEFT_ALONE: Readonly<Record<OperateAction, string>> = {
+  retry: 'held, or being sent just now',
+  hold: 'held already, or being sent just now',
+  release: 'or not held',
+  delete: 'or being sent just now',
+};
+
+/** Messages an action did nothing for: named one by one up to so many. */
+const MAX_NAMED = 20;
+
+export async function listQueue(
+  source: QueueSource,
+  options: ListOptions,
+  { out, err, nowMs }: QueueOutput,
+): Promise<ExitCode> {
+  const { limit, json, state, ...texts } = options;
+  const filter: QueueFilter = {
+    ...texts,
+    ...(state === undefined ? {} : { state }),
+    limit,
+  };
+  const table = json ? new JsonRows(out) : new TextRows(out, nowMs);
+  let left = limit;
+  let more = false;
+  for await (const page of pagesOf(source.reader, filter, limit + 1)) {
+    more = page.length > left;
+    await table.write(page.slice(0, left));
+    left -= Math.min(left, page.length);
+  }
+  const missing = await missingOf(source);
+  await table.end(more, missing);
+  return told(missing, err, EXIT.ok);
+}
+
+/** Page by page, as fast as the reader of our output takes them: a queue of millions costs the memory of a page. */
+async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number): AsyncGenerator<QueueRow[]> {
+  let after: string | undefined;
+  for (let left = limit; left > 0; ) {
+    const asked = Math.min(left, PAGE_ROWS);
+    const page = await reader.list({
+      ...filter,
+      limit: asked,
+      ...(after === undefined ? {} : { afterQueueId: after }),
+    });
+    if (page.length > 0) yield page;
+    if (page.length < asked) return;
+    left -= page.length;
+    after = page.at(-1)?.queueId;
+  }
+}
+
+class TextRows {
+  readonly #out: Writable;
+  readonly #nowMs: number;
+  /** Of columns; they only grow. */
+  #widths: number[] | null = null;
+
+  constructor(out: Writable, nowMs: number) {
+    this.#out = out;
+    this.#nowMs = nowMs;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const { text, widths } = formatRows(rows, this.#nowMs, this.#widths);
+    this.#widths = widths;
+    await written(this.#out, text);
+  }
+
+  async end(more: boolean): Promise<void> {
+    if (this.#widths === null) await written(this.#out, 'no rows\n');
+    if (more) await written(this.#out, MORE_ROWS);
+  }
+}
+
+/** {"rows": […], "missing": […]}, a row a line. */
+class JsonRows {
+  readonly #out: Writable;
+  #begun = false;
+
+  constructor(out: Writable) {
+    this.#out = out;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(row))}`).join(',\n');
+    await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
+    this.#begun = true;
+  }
+
+  async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
+    const rows = this.#begun ? '\n]' : '{"rows": []';
+    await written(this.#out, `${rows}, "missing": ${printableJson(JSON.stringify(missing))}}\n`);
+  }
+}
+
+async function written(out: Writable, text: string): Promise<void> {
+  if (!out.write(text)) await once(out, 'drain');
+}
+
+async function missingOf({ reader }: QueueSource): Promise<Missing[]> {
+  return (await reader.missing?.()) ?? [];
+}
+
+/** What an answer leaves out is said, and makes the code of one that is whole. */
+function told(missing: readonly Missing[], err: Writable, code: ExitCode): ExitCode {
+  for (const one of missing) err.write(printableLines(`protorelay: not seen: ${missingText(one)}\n`));
+  return missing.length > 0 ? EXIT.temporary : code;
+}
+
+export async function showMail(
+  source: QueueSource,
+  queueId: string,
+  json: boolean,
+  { out, err, nowMs }: QueueOutput,
+): Promise<ExitCode> {
+  const mail = await source.reader.show(queueId);
+  if (mail === null) return unknownMail(source, queueId, err);
+  // Its rows lie in one queue, which answered: it is whole, whatever else cannot be seen.
+  out.write(
+    json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
+  );
+  return EXIT.ok;
+}
+
+/** Trace and content, byte for byte; on a terminal without what could steer it. */
+export async function catMail(
+  source: QueueSource,
+  queueId: string,
+  { out, err }: QueueOutput,
+): Promise<ExitCode> {
+  for (let offset = 0; ; ) {
+    const bytes = await source.reader.content(queueId, offset, MAX_CONTENT_BYTES);
+    if (bytes === null) return unknownMail(source, queueId, err);
+    if (bytes.length === 0) return EXIT.ok;
+    offset += bytes.length;
+    if (!out.write(isTerminal(out) ? shown(bytes) : bytes)) await once(out, 'drain');
+  }
+}
+
+const isTerminal = (out: Writable): boolean => (out as { isTTY?: boolean }).isTTY === true;
+
+/** Lines end in CRLF, which a terminal knows as LF. */
+const shown = (bytes: Uint8Array): string =>
+  printableLines(Buffer.from(bytes).toString('utf8').replaceAll('\r\n', '\n').replaceAll('\t', '    '));
+
+async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
+  err.write(printableLines(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`));
+  return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
+}
+
+export async function queueStats(
+  source: QueueSource,
+  json: boolean,
+  { out, err, nowMs }: QueueOutput,
+): Promise<ExitCode> {
+  const running = (await source.client?.runningStats()) ?? null;
+  const queue = running?.queue ?? (await source.reader.stats());
+  const scheduler = running?.scheduler ?? null;
+  const processes = running?.processes;
+  const journal = running?.journal ?? null;
+  const missing = await missingOf(source);
+  if (json) {
+    const report = { running: running !== null, queue, scheduler, journal, processes, missing };
+    out.write(`${printableJson(JSON.stringify(report, null, 2))}\n`);
+  } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
+  return told(missing, err, EXIT.ok);
+}
+
+/** @param ids of messages; else `target`. */
+export async function operateQueue(
+  source: QueueSource,
+  action: OperateAction,
+  target: readonly string[] | { destination: string } | 'all',
+  json: boolean,
+  { out, err }: QueueOutput,
+): Promise<ExitCode> {
+  if (source.client === null) {
+    err.write('protorelay: the relay is not running; the queue can be changed only through it\n');
+    return EXIT.unavailable;
+  }
+  const sum = { rows: 0, sending: 0 };
+  const unchanged: string[] = [];
+  for (const part of partsOf(target)) {
+    const done = await source.client.operate(action, part);
+    sum.rows += done.rows;
+    sum.sending += done.sending;
+    if (typeof part === 'string' || !('queueIds' in part)) continue;
+    const changed = new Set(done.queueIds);
+    for (const queueId of part.queueIds) if (!changed.has(queueId)) unchanged.push(queueId);
+  }
+  for (const queueId of unchanged.slice(0, MAX_NAMED))
+    err.write(
+      printableLines(
+        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})
+`,
+      ),
+    );
+  if (unchanged.length > MAX_NAMED)
+    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
+  const missing = await missingOf(source);
+  if (json)
+    out.write(`${printableJson(JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing }))}\n`);
+  else {
+    const sending = sum.sending === 0 ? '' : `; ${rowsText(sum.sending)} being sent, left alone`;
+    out.write(`${action}: ${rowsText(sum.rows)}${sending}\n`);
+  }
+  return told(missing, err, unchanged.length > 0 ? EXIT.dataError : EXIT.ok);
+}
+
+const rowsText = (rows: number): string => `${rows} ${rows === 1 ? 'row' : 'rows'}`;
+
+function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<OperateTarget> {
+  if (target === 'all' || 'destination' in target) {
+    yield target;
+    return;
+  }
+  for (let at = 0; at < target.length; at += MAX_OPERATE_IDS)
+    yield { queueIds: target.slice(at, at + MAX_OPERATE_IDS) };
+}

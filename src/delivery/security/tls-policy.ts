@@ -1,0 +1,42 @@
+/** What the config wants of TLS to a destination. */
+import { domainKey } from '../../base/domain.ts';
+import type { Config } from '../../config/schema.ts';
+import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
+
+export type TlsMode = Config['delivery']['tls']['mode'];
+
+export interface TlsPolicy {
+  mode: TlsMode;
+  /** TLS from the first byte instead of STARTTLS. */
+  implicit: boolean;
+  /** Sent and verified instead of the host's name. */
+  serverName: string | undefined;
+  /** The operator set it for this very destination: the domain's own policy does not change it. */
+  own: boolean;
+  /** Without TLS rather than not at all, whatever delivery.tls says of plain retries. */
+  despite?: true;
+}
+
+/** The destination's own rules win over those of its next hop, these over the general ones. */
+export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolicy {
+  const destination = domainKey(key);
+  const { tls, routes, smarthost } = delivery;
+  const reported = domainOfReport(destination);
+  if (reported !== null) {
+    const policy = tlsPolicyOf(delivery, reported);
+    if (Object.hasOwn(routes, reported) || smarthost !== undefined || policy.mode === 'none') return policy;
+    return { ...policy, mode: 'opportunistic', own: true, despite: true };
+  }
+  const routed = Object.hasOwn(routes, destination) ? routes[destination] : undefined;
+  const hop = routed ?? smarthost;
+  const own =
+    destination !== SMARTHOST && Object.hasOwn(tls.destinations, destination)
+      ? tls.destinations[destination]
+      : undefined;
+  return {
+    mode: own?.mode ?? hop?.tls?.mode ?? tls.mode,
+    implicit: hop?.tls?.implicit ?? false,
+    serverName: hop?.tls?.server_name,
+    own: own !== undefined,
+  };
+}

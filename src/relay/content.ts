@@ -1,0 +1,48 @@
+/** Mail that found no copy of its content goes on as soon as the storage is back. Part of the composition root. */
+import type { Log } from '../base/log.ts';
+import type { Database } from '../database/database.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+
+export interface ReturnedContentPorts {
+  database: Pick<Database, 'operate'>;
+  scheduler: Pick<Scheduler, 'changed'>;
+  log: Log;
+}
+
+export class ReturnedContent {
+  readonly #ports: ReturnedContentPorts;
+  #running = false;
+  /** Something returned since the rows were looked at. */
+  #again = false;
+
+  constructor(ports: ReturnedContentPorts) {
+    this.#ports = ports;
+  }
+
+  /** Several roots that return together cost one look at the rows, and one more. */
+  async wake(): Promise<void> {
+    this.#again = true;
+    if (this.#running) return;
+    this.#running = true;
+    const { log } = this.#ports;
+    try {
+      while (this.#again) {
+        this.#again = false;
+        const rows = (await this.#make('release')) + (await this.#make('retry'));
+        if (rows > 0) log.info('queue.content-returned', { rows });
+      }
+    } catch (error) {
+      // What was put off comes by itself; what is held waits for the next return, or an operator.
+      log.warn('queue.wake-failed', { error });
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async #make(action: 'release' | 'retry'): Promise<number> {
+    const { database, scheduler } = this.#ports;
+    const { rows, changes } = await database.operate(action, 'unread', Date.now());
+    scheduler.changed(changes);
+    return rows;
+  }
+}

@@ -1,0 +1,109 @@
+/** What a relay process offers to operators. Part of the composition root. */
+import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
+import { RelayError } from '../base/errors.ts';
+import { union } from '../control/missing.ts';
+import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
+import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
+import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import type { Unsettled } from '../persistence/unsettled.ts';
+import type { RelayDatabase } from './database.ts';
+import type { RelayJournal } from './journal.ts';
+import type { EventLog } from '../report/events.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+
+/** How often rows are taken back that came to delivery while others were. */
+const ROUNDS = 4;
+
+export function relayControl(
+  queue: RelayDatabase,
+  scheduler: Scheduler,
+  deliveries: DeliveryThreads,
+  events: EventLog,
+  journal: RelayJournal | null,
+  /** Takes out of delivery what is meant and not on the wire. */
+  takeBack: (target: OperateTarget) => Promise<number>,
+  gauges: Gauges,
+  unsettled: Pick<Unsettled, 'missing'>,
+): ControlTarget {
+  const { database } = queue;
+  return {
+    list: (filter) => database.list(filter),
+    show: (queueId) => database.show(queueId),
+    content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
+    // With its servers away a relay with a journal still has something to say.
+    stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
+    shards: async () => (await queue.shards?.report()) ?? [],
+    journal: () => journal?.stats() ?? null,
+    missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
+    async operate(action, target) {
+      const parts = { database, scheduler, deliveries, events };
+      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
+      await takeBack(target);
+      const sum = await operate(parts, action, target);
+      // What a claim under way brought to delivery meanwhile.
+      for (let round = 0; round < ROUNDS && sum.sending > 0; round++) {
+        if ((await takeBack(target)) === 0) break;
+        const { rows, sending, queueIds } = await operate(parts, action, target);
+        sum.rows += rows;
+        sum.sending = sending;
+        sum.queueIds.push(...queueIds);
+      }
+      return sum;
+    },
+  };
+}
+
+function faultsOf(gauges: Gauges): NonNullable<SchedulerStats['faults']> {
+  return {
+    sessions: Atomics.load(gauges, GAUGE.sessionFaults),
+    deliveries: Atomics.load(gauges, GAUGE.deliveryFaults),
+    others: Atomics.load(gauges, ASIDE_FAULTS),
+  };
+}
+
+interface Operated {
+  database: Database;
+  scheduler: Scheduler;
+  deliveries: DeliveryThreads;
+  events: EventLog;
+}
+
+function unknownStats(error: unknown): QueueStats {
+  if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  return {
+    rows,
+    mails: 0,
+    contentBytes: 0,
+    oldestMs: null,
+    suspectedPoison: 0,
+    destinations: [],
+    unavailable: error.message,
+  };
+}
+
+async function operate(
+  { database, scheduler, deliveries, events }: Operated,
+  action: OperateAction,
+  target: OperateTarget,
+): Promise<OperatedRows> {
+  const touched = new Set<string>();
+  const operated = database.operate(action, target, Date.now(), (part) => {
+    for (const destination of part.destinations) touched.add(destination);
+    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+  });
+  const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
+    // What was changed before the fault is changed: rows that are due since are looked for.
+    for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
+    throw error;
+  });
+  // An operator who asks for a retry means now, whatever the destination did lately.
+  if (action === 'retry') {
+    deliveries.resume(changes.map(({ destination }) => destination));
+    for (const { destination } of changes) scheduler.suspend(destination, 0);
+  }
+  if (typeof target === 'object' && 'queueIds' in target) scheduler.changed(changes);
+  else scheduler.refresh(destinations);
+  return { rows, sending, queueIds };
+}

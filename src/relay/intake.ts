@@ -1,0 +1,137 @@
+/**
+ * New mail from its commit to its answer and its hand-off: what was committed is acknowledged and goes to delivery,
+ * what was refused is answered so, what was acknowledged before (after_enqueue) is tried until it is durable. Part of
+ * the composition root.
+ */
+import { GAUGE, type Gauges } from '../admission/gauges.ts';
+import type { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { OutboxPlan } from '../database/database.ts';
+import type { RouteTable } from '../mail/destination.ts';
+import type { Message } from '../mail/message.ts';
+import type { Arena } from '../native.ts';
+import type { Entry, EntryOutcome } from '../persistence/group-commit.ts';
+import { jobOf, planMessage } from '../persistence/plan.ts';
+import type { ContentAccount } from '../policy/content-account.ts';
+import type { EventLog } from '../report/events.ts';
+import type { Leases } from '../scheduler/leases.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+import { VERDICT } from '../session/messages.ts';
+import { verdictOf } from '../session/verdict-of.ts';
+
+export const COMMIT_RETRY_MS = 500;
+
+export interface IntakeSetup {
+  routes: RouteTable;
+  scheduler: Scheduler;
+  arena: Arena;
+  gauges: Gauges;
+  /** What contents hold on the accounts of their clients; null: nobody comes in here. */
+  contentAccount: ContentAccount | null;
+  leases: Leases;
+  events: EventLog;
+  log: Log;
+  /** Tells a session what became of its message. */
+  verdict(thread: number, ticket: number, verdict: number): void;
+  /** Into the next commit again. */
+  resubmit(entries: Entry[]): void;
+}
+
+export class Intake {
+  readonly #setup: IntakeSetup;
+  /** Acknowledged in memory, refused by the database so far. */
+  readonly #retries: Entry[] = [];
+  #retryTimer: NodeJS.Timeout | null = null;
+
+  constructor(setup: IntakeSetup) {
+    this.#setup = setup;
+  }
+
+  /** Messages that are tried again after a while. */
+  get retrying(): number {
+    return this.#retries.length;
+  }
+
+  /** Says which rows the message gets, and which of them go out from memory. */
+  plan(entry: Pick<Entry, 'message' | 'plan'>): void {
+    planMessage(entry, this.#setup.routes, this.#setup.scheduler);
+  }
+
+  committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
+    const { message, plan } = entry;
+    if (outcome === 'committed') this.handOff(message, plan, leaseUntilMs);
+    else this.cancel(plan);
+    this.answered(entry, outcome === 'committed');
+  }
+
+  /** What is durable is acknowledged; else its session gave up before. */
+  answered(entry: Entry, isDurable: boolean): void {
+    this.#leave(entry);
+    const { message, thread, ticket } = entry;
+    if (isDurable) {
+      this.#setup.verdict(thread, ticket, VERDICT.committed);
+      this.#setup.events.accepted(message);
+      entry.durable?.();
+    }
+    this.#setup.arena.release(message.content);
+  }
+
+  /** Rows of a message that is in the queue: those planned so go to delivery from memory. */
+  handOff(message: Message, plan: OutboxPlan[], leaseUntilMs: number): void {
+    const { arena, leases, scheduler } = this.#setup;
+    // One reference came with the message; every job has its own.
+    for (const row of plan) {
+      if (row.state === 'SENDING') {
+        arena.retain(message.content);
+        const job = jobOf(message, row);
+        leases.hold(job, leaseUntilMs);
+        scheduler.handOff(job);
+      } else if (row.state === 'PENDING') scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
+    }
+  }
+
+  failed(entries: Entry[], error: RelayError): void {
+    // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+    const { code, message } = error;
+    this.#setup.log.error('commit.failed', { messages: entries.length, code, error: message });
+    for (const entry of entries) this.#failed(entry, error);
+  }
+
+  #failed(entry: Entry, error: RelayError): void {
+    this.cancel(entry.plan);
+    if (entry.ticket < 0) {
+      this.#commitLater(entry, error);
+      return;
+    }
+    this.#leave(entry);
+    this.#setup.verdict(entry.thread, entry.ticket, verdictOf(error));
+    this.#setup.arena.release(entry.message.content);
+  }
+
+  /**
+   * after_enqueue: the client has its 250, so the message is tried until it is durable. It keeps its share of
+   * persist_max_inflight_mails meanwhile, which is what stops more from coming in.
+   */
+  #commitLater(entry: Entry, error: RelayError): void {
+    this.#setup.log.warn('commit.retrying', { queue_id: entry.message.queueId, error: error.message });
+    entry.plan = [];
+    this.#retries.push(entry);
+    this.#retryTimer ??= setTimeout(() => {
+      this.#retryTimer = null;
+      this.#setup.resubmit(this.#retries.splice(0));
+    }, COMMIT_RETRY_MS);
+  }
+
+  /** The message is no longer between end of data and commit. Our own DSNs (thread −1) were never counted in. */
+  #leave(entry: Entry): void {
+    if (entry.thread < 0) return;
+    Atomics.sub(this.#setup.gauges, GAUGE.inflightMails, 1);
+    this.#setup.contentAccount?.giveBack(entry.message.content);
+  }
+
+  /** Places reserved for rows that do not go out from memory after all. */
+  cancel(plan: OutboxPlan[]): void {
+    for (const row of plan)
+      if (row.state === 'SENDING') this.#setup.scheduler.cancel(row.destination, row.seqs.length);
+  }
+}

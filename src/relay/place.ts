@@ -1,0 +1,77 @@
+/** Where a relay process stands among those of its host; what relay.ts needs to know of there being several. */
+import { randomInt } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import { type ConnectionCounts, LocalCounts } from '../listener/connection-counts.ts';
+import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { createSharedMemory, mapSharedMemory } from '../native.ts';
+import { ConnectionGate } from '../policy/gate.ts';
+import {
+  initializePolicyMemory,
+  openPolicyMemory,
+  type PolicyPlace,
+  policyMemoryBytes,
+  policySizes,
+} from '../policy/host-memory.ts';
+
+export interface ProcessPlace {
+  /** Makes queue ids unique over the processes of the host. */
+  process: number;
+  /** Delivery events of all processes lie in one folder. */
+  eventsDir: string;
+  /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
+  sockets: readonly GivenSocket[];
+  counts: ConnectionCounts;
+  /** What session tickets are encrypted with, where several processes have to know it. */
+  tlsSecret?: Uint8Array;
+  /** What the policy shares over the host. */
+  policy: PolicyPlace;
+  /** false: only delivers what its queue holds. */
+  accepts: boolean;
+}
+
+export interface RelayOptions {
+  config: Config;
+  configPath: string;
+  log: Log;
+  version: string;
+  /** Where this relay process stands among those of the host; default: it is the only one. */
+  place?: ProcessPlace;
+}
+
+/** The place of a relay that is its only process. */
+export function onlyPlace(config: Config, sockets: readonly GivenSocket[] = []): ProcessPlace {
+  const eventsDir = join(config.data_dir, 'events');
+  const sizes = policySizes(config, 1);
+  const fd = createSharedMemory(policyMemoryBytes(sizes));
+  initializePolicyMemory(mapSharedMemory(fd, policyMemoryBytes(sizes)), sizes, randomInt(2 ** 31));
+  const policy = { fd, sizes, process: 0 };
+  return { process: 0, eventsDir, sockets, counts: new LocalCounts(), policy, accepts: true };
+}
+
+/** What the main thread asks about clients before it hands them on. */
+export function gateOf({ policy }: ProcessPlace, config: Config, log: Log): ConnectionGate {
+  return new ConnectionGate(config, openPolicyMemory(policy, mapSharedMemory), log);
+}
+
+/** Sockets that this process accepts on. */
+export const ownSockets = ({ sockets, process }: ProcessPlace): GivenSocket[] =>
+  sockets.filter((socket) => socket.process === null || socket.process === process);
+
+/** Addresses on which this host listens: mail to them would come back to us. */
+export function hostListeners(
+  { sockets, accepts }: ProcessPlace,
+  own: readonly ListeningAddress[],
+): { address: string; port: number }[] {
+  const addresses = accepts ? own : sockets.map(({ address }) => address);
+  return addresses.flatMap(({ host, port }) =>
+    host === undefined || port === undefined ? [] : [{ address: host, port }],
+  );
+}
+
+/** 'auto' is half the cores: sessions and delivery share the machine with each other, the writer and the kernel. */
+export function threadCount(configured: number | 'auto'): number {
+  return configured === 'auto' ? Math.max(1, Math.floor(availableParallelism() / 2)) : configured;
+}

@@ -1,0 +1,179 @@
+/**
+ * Builds what decides when mail is sent: the leases of rows being sent, the scheduler, and the look for due work that
+ * others left. Part of the composition root.
+ */
+import type { Gauges } from '../admission/gauges.ts';
+import type { Log } from '../base/log.ts';
+import { accessOf } from '../base/redis-options.ts';
+import { steadyMs } from '../base/steady.ts';
+import type { Config } from '../config/schema.ts';
+import type { DestinationBacklog, LeasedKey } from '../database/database.ts';
+import type { ShardedDatabase } from '../database/sharded-database.ts';
+import type { Job } from '../mail/job.ts';
+import type { Arena } from '../native.ts';
+import type { RelayDatabase } from './database.ts';
+import type { Agenda } from '../scheduler/agenda.ts';
+import { ClusterScheduler } from '../scheduler/cluster.ts';
+import { type ConnectionGrant, ConnectionShares, type SharedConnections } from '../scheduler/connections.ts';
+import { DuePoll } from '../scheduler/due-poll.ts';
+import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from '../scheduler/embedded.ts';
+import { Leases } from '../scheduler/leases.ts';
+import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
+import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
+
+export interface SchedulingSetup {
+  /** null with the embedded scheduler. */
+  agenda: ClusterAgenda | null;
+  config: Config;
+  /** The config of now: what can change live is read each time. */
+  settings(): Config;
+  queue: RelayDatabase;
+  arena: Arena;
+  gauges: Gauges;
+  log: Log;
+  deliver(jobs: Job[]): void;
+  grantConnections(grants: ConnectionGrant[]): void;
+}
+
+export interface Scheduling {
+  leases: Leases;
+  scheduler: Scheduler;
+  duePoll: DuePoll;
+  /** Connections to a destination that all nodes share; null without such a limit. */
+  connections: ConnectionShares | null;
+}
+
+export type ClusterAgenda = Agenda & SharedRates & SharedConnections;
+
+/** A process is forgotten when its leases have ended, and never sooner than after this. */
+const MIN_FORGET_MS = 10_000;
+
+/** What the nodes share in Redis; null with the embedded scheduler, which needs neither BullMQ nor its memory. */
+export async function openAgenda(config: Config, log: Log): Promise<ClusterAgenda | null> {
+  const { engine, redis } = config.scheduler;
+  if (engine === 'embedded') return null;
+  const { BullmqAgenda } = await import('../scheduler/bullmq-agenda.ts');
+  return new BullmqAgenda({
+    ...accessOf(redis),
+    forgetMs: Math.max(MIN_FORGET_MS, config.lease_ms),
+    minProcesses: redis.min_processes,
+    name: config.node_id,
+    works: config.delivery.enabled,
+    log,
+  });
+}
+
+export function openScheduling(setup: SchedulingSetup): Scheduling {
+  const leases = createLeases(setup);
+  return setup.agenda === null ? embedded(setup, leases) : cluster(setup, setup.agenda, leases);
+}
+
+function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
+  const { config, queue } = setup;
+  const scheduler = new EmbeddedScheduler(
+    {
+      ...portsOf(setup),
+      claim: (destination, limit) =>
+        leases.claim(destination, limit, (request) => queue.database.claim(request)),
+    },
+    optionsOf(setup),
+  );
+  // With sqlite nobody else puts rows there: only a lease this process lost track of can come up.
+  const intervalMs = queue.shards === null ? config.lease_ms / 2 : config.scheduler.poll_interval_ms;
+  return {
+    leases,
+    scheduler,
+    connections: null,
+    duePoll: createDuePoll(setup, leases, scheduler, () => intervalMs),
+  };
+}
+
+function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases): Scheduling {
+  const { queue } = setup;
+  const { poll_interval_ms, redis } = setup.config.scheduler;
+  const shards = queue.shards as ShardedDatabase;
+  const scheduler: ClusterScheduler = new ClusterScheduler(
+    {
+      ...portsOf(setup),
+      claim: (destination, limit, mask) =>
+        leases.claim(destination, limit, (request) => shards.claim({ ...request, shards: mask })),
+      backlogByShard: () => shards.backlogByShard(),
+    },
+    {
+      ...optionsOf(setup),
+      shardIds: queue.shardIds,
+      reconcileIntervalMs: redis.reconcile_interval_ms,
+      pollIntervalMs: poll_interval_ms,
+      onPollFaster: () => duePoll.hurry(),
+    },
+    agenda,
+  );
+  const duePoll = createDuePoll(setup, leases, scheduler, () => scheduler.pollIntervalMs());
+  const limit = setup.config.delivery.max_cluster_connections_per_destination;
+  const grant = (grants: ConnectionGrant[]): void => setup.grantConnections(grants);
+  const connections =
+    limit === 0 ? null : new ConnectionShares({ limit, shared: agenda, grant, now: steadyMs, setTimer });
+  return { leases, scheduler, duePoll, connections };
+}
+
+function createLeases({ config, queue: { database }, arena, gauges, log }: SchedulingSetup): Leases {
+  const ports = {
+    renew: (rows: LeasedKey[], leaseUntilMs: number) => database.renew(rows, leaseUntilMs),
+    release: (content: number) => arena.release(content),
+    now: Date.now,
+    steady: steadyMs,
+    onLapse: (held: number) => log.warn('leases.lapsed', { held }),
+    onRenewError: (error: unknown) => log.warn('leases.renew-failed', { error }),
+  };
+  return new Leases(ports, gauges, config.lease_ms);
+}
+
+function portsOf({ settings, agenda, arena, deliver }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
+  return {
+    deliver,
+    contentBytes: arena.totalBytes,
+    freeContentBytes: () => arena.freeBytes(),
+    now: Date.now,
+    steady: steadyMs,
+    setTimer,
+    rates: new DestinationRates({
+      perSecond: () => settings().delivery.max_messages_per_destination_per_s,
+      now: steadyMs,
+      shared: agenda,
+    }),
+  };
+}
+
+function setTimer(atMs: number, fire: () => void): { cancel(): void } {
+  const timer = setTimeout(fire, Math.min(Math.max(0, atMs - steadyMs()), 2 ** 31 - 1)).unref();
+  return { cancel: () => clearTimeout(timer) };
+}
+
+function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): EmbeddedSchedulerOptions {
+  return {
+    maxInFlight: delivery.max_handoff_mails,
+    enabled: delivery.enabled,
+    ...queue.claims,
+    onClaimError: (destination, error) => log.warn('scheduler.claim-failed', { destination, error }),
+  };
+}
+
+function createDuePoll(
+  { queue, log }: SchedulingSetup,
+  leases: Leases,
+  scheduler: Scheduler,
+  intervalMs: () => number,
+): DuePoll {
+  const due = async (nowMs: number): Promise<DestinationBacklog[]> => {
+    if (queue.shards === null) await leases.look();
+    return queue.database.due(nowMs);
+  };
+  const ports = {
+    due,
+    discovered: (found: DestinationBacklog[]) => scheduler.discover(found),
+    onError: (error: unknown) => log.debug('scheduler.poll-failed', { error }),
+    now: Date.now,
+    steady: steadyMs,
+  };
+  return new DuePoll(ports, intervalMs);
+}

@@ -1,0 +1,56 @@
+/** What clients share, as the main thread keeps it: how much of it there is, and what commits give back. Part of the composition root. */
+import type { Config } from '../config/schema.ts';
+import { type Arena, mapSharedMemory } from '../native.ts';
+import type { Accounts } from '../policy/accounts.ts';
+import { ContentAccount } from '../policy/content-account.ts';
+import { openPolicyMemory } from '../policy/host-memory.ts';
+import { limitShares, limitSpill } from '../policy/share-limits.ts';
+import { type ProcessPlace, threadCount } from './place.ts';
+
+/** Content in memory is written to the log of the database, then to its place. */
+const WRITTEN_TIMES = 2;
+
+interface Kept {
+  whose: { client: number; network: number };
+  kib: number;
+}
+
+export class RelayShares {
+  /** null: nobody comes in here. */
+  readonly #accounts: Accounts | null;
+  readonly contentAccount: ContentAccount | null;
+  /** Committed and on the disk elsewhere: it makes room for others once the free space was asked for again. */
+  #committed: Kept[] = [];
+  #committedBefore: Kept[] = [];
+  /** KiB in spill files when the free space was asked for that is told next. */
+  #spilledKib = 0;
+
+  constructor({ policy, accepts }: ProcessPlace, arena: Arena) {
+    this.#accounts = accepts ? openPolicyMemory(policy, mapSharedMemory).accounts : null;
+    const kept = (whose: Kept['whose'], kib: number): void => void this.#committed.push({ whose, kib });
+    this.contentAccount = this.#accounts === null ? null : new ContentAccount(this.#accounts, arena, kept);
+  }
+
+  reconfigure(config: Config): void {
+    if (this.#accounts !== null) limitShares(this.#accounts, config, threadCount(config.session_threads));
+  }
+
+  /** Bytes taken in that are still to be written somewhere. */
+  unwrittenBytes(): number {
+    const accounts = this.#accounts;
+    if (accounts === null) return 0;
+    return (accounts.total('content') * WRITTEN_TIMES + accounts.total('spill')) * 1024;
+  }
+
+  /** @param bytes that may be written yet until the disk is as full as it may be. */
+  diskRoom(bytes: number, config: Config): void {
+    const accounts = this.#accounts;
+    if (accounts === null) return;
+    limitSpill(accounts, config, bytes, this.#spilledKib);
+    // Twice: the free space that is told is that of the question before.
+    for (const { whose, kib } of this.#committedBefore) accounts.give(whose, 'spill', kib);
+    this.#committedBefore = this.#committed;
+    this.#committed = [];
+    this.#spilledKib = accounts.total('spill');
+  }
+}

@@ -1,0 +1,110 @@
+/** The part of the composition root that puts TLS reports together with DNS, the queue and who takes them. */
+import { dirname, join } from 'node:path';
+import ipaddr from 'ipaddr.js';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import { Dns } from '../delivery/names/dns.ts';
+import { type RouteTable, reportDestination } from '../mail/destination.ts';
+import { NOTIFY } from '../mail/envelope.ts';
+import type { Message } from '../mail/message.ts';
+import type { QueueIds } from '../mail/queue-id.ts';
+import { type Arena, NO_CONTENT } from '../native.ts';
+import type { Entry } from '../persistence/group-commit.ts';
+import type { ProcessPlace } from './place.ts';
+import { attachmentsOf } from '../protocol/mime/attachments.ts';
+import { postReport } from '../report/tls-report-post.ts';
+import { TlsReportSender } from '../report/tls-report-sender.ts';
+import { TlsReports } from '../report/tls-rpt.ts';
+
+/** Reports of all processes of the host lie in one folder, beside the events. */
+const reportsDir = ({ eventsDir }: ProcessPlace): string => join(dirname(eventsDir), 'tls-rpt');
+
+export function openTlsReports(config: Config, place: ProcessPlace, log: Log): TlsReports {
+  const dns = new Dns(config.dns);
+  const txt = async (name: string): Promise<string[]> => (await recordsOf(dns, name)) ?? [];
+  return new TlsReports({ dir: reportsDir(place), process: place.process, config, log, txt });
+}
+
+async function recordsOf(dns: Dns, name: string): Promise<string[] | null> {
+  const answer = await dns.txt(name);
+  if (answer.kind === 'temporary') return null;
+  return answer.kind === 'found' ? answer.records : [];
+}
+
+export interface TlsReportSenderSetup {
+  place: ProcessPlace;
+  log: Log;
+  arena: Arena;
+  ids: QueueIds;
+  /** Of the shard that reports go to. */
+  shard: number;
+  /** As it was at the start. */
+  routes: RouteTable;
+  /** As of the last reload. */
+  current(): Config;
+  submit(entry: Entry): void;
+}
+
+/** One for a host, in its process 0; null in others. */
+export function openTlsReportSender(setup: TlsReportSenderSetup): TlsReportSender | null {
+  const { place, log, current } = setup;
+  if (place.process !== 0) return null;
+  const dns = new Dns(current().dns);
+  const addressOf = (host: string): Promise<string> => publicAddress(dns, host, current());
+  return new TlsReportSender({
+    dir: reportsDir(place),
+    config: current,
+    log,
+    txt: (name) => recordsOf(dns, name),
+    mail: (to, message) => queue(setup, to, message),
+    post: (url, report, signal) =>
+      postReport(url, report, {
+        timeoutMs: current().delivery.tls_rpt.send_timeout_ms,
+        addressOf,
+        signal,
+      }),
+    now: Date.now,
+  });
+}
+
+/** Into the queue, from the null reverse-path: of a report that cannot be delivered nobody is told (I4). */
+function queue(
+  { arena, ids, shard, routes, current, submit }: TlsReportSenderSetup,
+  { address, domain }: { address: string; domain: string },
+  bytes: Buffer,
+): Promise<void> {
+  const content = arena.store(bytes);
+  if (content === NO_CONTENT) return Promise.reject(new Error('no room for its content (content_memory_mb)'));
+  const destination = reportDestination(domain, routes);
+  const message: Message = {
+    queueId: ids.next(shard),
+    envelope: {
+      reversePath: '',
+      body: '7BIT',
+      smtpUtf8: false,
+      recipients: [{ address, domain: destination, class: 'external', notify: NOTIFY.never }],
+    },
+    trace: '',
+    content,
+    sizeBytes: bytes.length,
+    receivedAtMs: Date.now(),
+    client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+    attachments: current().index_attachments ? attachmentsOf(bytes) : [],
+  };
+  return new Promise((durable) => submit({ message, plan: [], thread: -1, ticket: -1, durable }));
+}
+
+/** Whoever writes a record is not to make us speak to what is behind our walls. */
+async function publicAddress(dns: Dns, host: string, { delivery }: Config): Promise<string> {
+  const found: string[] = [];
+  if (ipaddr.isValid(host)) found.push(host);
+  else
+    for (const family of [4, 6] as const) {
+      const answer = await dns.addresses(host, family);
+      if (answer.kind === 'found') found.push(...answer.records);
+    }
+  const isPublic = (address: string): boolean => ipaddr.process(address).range() === 'unicast';
+  const address = found.find((one) => !delivery.refuse_loopback_mx || isPublic(one));
+  if (address !== undefined) return address;
+  throw new Error(found.length === 0 ? `${host} has no address` : `${host} has no public address`);
+}

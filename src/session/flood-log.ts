@@ -1,0 +1,104 @@
+/** Which lines of the log clients, or a full disk, can cause at will, and how many of them a second are written. For composition roots. */
+import { type Calmed, CalmLog } from '../base/calm-log.ts';
+import type { Log } from '../base/log.ts';
+
+const LINES_PER_SECOND = 100;
+/** One of them says what is wrong; the rest are as many as there is mail. */
+const MAIL_LINES_PER_SECOND = 10;
+/** Errors of our own come with a stack each. */
+const FAULTS_PER_SECOND = 5;
+
+const OF_SESSIONS: Calmed[] = [
+  {
+    event: 'policy.hit',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'rule',
+    rest: { event: 'policy.hits-not-logged', lines: 'hits', kinds: 'rules' },
+  },
+  {
+    event: 'session.refused',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'reason',
+    rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
+  },
+  {
+    event: 'session.tls-failed',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'reason',
+    rest: { event: 'session.tls-failures-not-logged', lines: 'failures', kinds: 'reasons' },
+  },
+  {
+    event: 'session.proxy-refused',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'why',
+    rest: { event: 'session.proxies-not-logged', lines: 'refusals', kinds: 'why' },
+  },
+  {
+    event: 'session.fault',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'at',
+    rest: { event: 'session.faults-not-logged', lines: 'faults', kinds: 'at' },
+  },
+];
+
+const OF_DELIVERY: Calmed[] = [
+  {
+    event: 'delivery.fault',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'at',
+    rest: { event: 'delivery.faults-not-logged', lines: 'faults', kinds: 'at' },
+  },
+];
+
+/** Lines that come one a message, a commit or a claim while a server or a shard is away. */
+const OF_MAIL: Calmed[] = (
+  [
+    ['commit.retrying', 'error'],
+    ['settlement.rejected', 'advice'],
+    ['scheduler.claim-failed', 'error'],
+    ['destination.suspended', 'reason'],
+    ['destination.resumed', 'reason'],
+  ] as const
+).map(([event, kind]) => ({
+  event,
+  linesPerSecond: MAIL_LINES_PER_SECOND,
+  kind,
+  rest: { event: `${event}-not-logged`, lines: 'lines', kinds: 'kinds' },
+}));
+
+/** While the disk is full every message that clients offer is a commit that fails. */
+const OF_COMMITS: Calmed[] = [
+  {
+    event: 'commit.failed',
+    linesPerSecond: FAULTS_PER_SECOND,
+    kind: 'code',
+    rest: { event: 'commit.failures-not-logged', lines: 'commits', kinds: 'codes' },
+  },
+];
+
+const OF_LOGINS: Calmed[] = [
+  {
+    event: 'auth.failed',
+    linesPerSecond: LINES_PER_SECOND,
+    kind: 'mechanism',
+    rest: { event: 'auth.failures-not-logged', lines: 'failures', kinds: 'mechanisms' },
+  },
+];
+
+/** For the sessions of one thread. */
+export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
+
+/** For the errors of ours that the delivery threads of one process meet. */
+export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
+  const calm = new CalmLog(log, OF_DELIVERY);
+  return (fault) => calm.error('delivery.fault', fault);
+}
+
+/** For what the main thread of one process says of the mail. */
+export const mailLog = (log: Log): Log => new CalmLog(log, OF_MAIL);
+
+/** For what the clients of one process hand in. */
+export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);
+
+/** For the logins of one process. */
+export const loginLog = (log: Log): Log => new CalmLog(log, OF_LOGINS);

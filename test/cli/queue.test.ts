@@ -1,0 +1,264 @@
+import assert from 'node:assert/strict';
+import { Writable } from 'node:stream';
+import { test } from 'node:test';
+import type { ControlClient } from '../../src/control/client.ts';
+import { duration, formatStats, size } from '../../src/cli/format.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
+import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/cli/queue.ts';
+import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
+import { FakeQueue, row } from '../control/queue-fixture.ts';
+
+function setUp(running = true) {
+  const queue = new FakeQueue();
+  const chunks: { out: Buffer[]; err: Buffer[] } = { out: [], err: [] };
+  const into = (list: Buffer[]): Writable =>
+    new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        list.push(Buffer.from(chunk));
+        setImmediate(done);
+      },
+    });
+  const client = Object.assign(queue, {
+    runningStats: async () => ({ queue: await queue.stats(), scheduler: queue.schedulerStats() }),
+  }) as unknown as ControlClient;
+  const source = { reader: queue, client: running ? client : null, close: () => {} };
+  const output = { out: into(chunks.out), err: into(chunks.err), nowMs: 60_000 };
+  const text = (of: 'out' | 'err'): string => Buffer.concat(chunks[of]).toString();
+  /** Waits for what is still on its way to the stream. */
+  const flushed = (): Promise<void> =>
+    new Promise((done) => output.out.end(() => output.err.end(() => done())));
+  return { queue, source, output, text, flushed, bytes: () => Buffer.concat(chunks.out) };
+}
+
+const options = { limit: 100, json: false };
+
+test('list: a table, with nothing in it that could steer a terminal', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = [row('id1'), row('id22', 'long-destination.test', { state: 'HELD', reason: '', detail: '' })];
+  assert.equal(await listQueue(source, options, output), 0);
+  await flushed();
+  assert.deepEqual(text('out').split('\n'), [
+    'QUEUE ID  STATE  AGE  SIZE  TRIES  NEXT   RCPTS  DESTINATION            SENDER      REASON',
+    'id1       RETRY  1m   1.5K  2      in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
+    'id22      HELD   1m   1.5K  2      -      1      long-destination.test  <a@a.test>',
+    '',
+  ]);
+});
+
+test('list: --limit cuts and says so; an empty queue says "no rows"', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = Array.from({ length: 5 }, (_, i) => row(`id${i}`));
+  await listQueue(source, { ...options, limit: 3 }, output);
+  queue.rows = [];
+  await listQueue(source, options, output);
+  await flushed();
+  assert.match(text('out'), /id2.*\n… more rows: raise --limit/);
+  assert.match(text('out'), /no rows\n$/);
+});
+
+test('list --json: an array of rows, filters passed on', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = [row('id1'), row('id2', 'c.test'), row('id3', 'c.test', { state: 'DEAD' })];
+  await listQueue(source, { limit: 10, json: true, state: 'DEAD', destination: 'c.test' }, output);
+  await flushed();
+  assert.deepEqual(JSON.parse(text('out')), { rows: [queue.rows[2]], missing: [] });
+});
+
+test('list: pages neither lose nor repeat rows of a message with many destinations', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  for (let mail = 0; mail < 30; mail++) {
+    const id = `id${String(mail).padStart(4, '0')}`;
+    for (let d = 0; d < (mail === 7 ? 2500 : 97); d++) queue.rows.push(row(id, `d${d}.test`));
+  }
+  await listQueue(source, { limit: 100_000, json: true }, output);
+  await flushed();
+  assert.deepEqual(JSON.parse(text('out')).rows, queue.rows);
+});
+
+test('--json has no characters that steer a terminal or turn what is read', async () => {
+  const odd = 'a\u009b31m\u202eb\u007f';
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = [row('id1', 'b.test', { detail: odd })];
+  queue.missing_ = [{ what: 'shard', name: odd, reason: odd } as unknown as Missing];
+  await listQueue(source, { limit: 10, json: true }, output);
+  await flushed();
+  assert.doesNotMatch(text('out'), /[\u007f-\u009f\u202e]/);
+  const listed = JSON.parse(text('out')) as { rows: QueueRow[]; missing: { reason: string }[] };
+  assert.equal(listed.rows[0]?.detail, odd);
+  assert.equal(listed.missing[0]?.reason, odd);
+});
+
+test('show: envelope, destinations, recipients, attachments, trace; --json: all of it', async () => {
+  const { source, output, text, flushed } = setUp();
+  assert.equal(await showMail(source, 'id1', false, output), 0);
+  await flushed();
+  assert.match(text('out'), /Sender {6}<a@a\.test>/);
+  assert.match(text('out'), /<b@b\.test> {2}waiting {2}external {2}timeout: no reply/);
+  assert.match(text('out'), /a\.pdf {2}application\/pdf {2}2\.0K {2}at 100/);
+  assert.match(text('out'), / {2}Received: from c\.test/);
+});
+
+test('show and cat of an unknown message end with 65 and say so', async () => {
+  const { source, output, text, flushed } = setUp();
+  assert.equal(await showMail(source, 'nope', true, output), 65);
+  assert.equal(await catMail(source, 'nope', output), 65);
+  await flushed();
+  assert.equal(text('out'), '');
+  assert.match(text('err'), /no message nope in the queue/);
+});
+
+test('cat: every byte, in parts, waiting for a slow reader', async () => {
+  const { queue, source, output, bytes, flushed } = setUp();
+  queue.content_ = Buffer.alloc(MAX_CONTENT_BYTES * 3 + 17, 'abc\0\xff', 'latin1');
+  assert.equal(await catMail(source, 'id1', output), 0);
+  await flushed();
+  assert.ok(bytes().equals(queue.content_));
+});
+
+test('stats: of a running relay with its scheduler, of a stopped one without', async () => {
+  const on = setUp();
+  await queueStats(on.source, false, on.output);
+  await on.flushed();
+  assert.match(on.text('out'), /Rows {8}PENDING 1, .*RETRY 2/);
+  assert.match(on.text('out'), /4 in flight, 3 waiting at 1 destinations/);
+  assert.match(on.text('out'), /Suspended {3}c\.test for 30s/);
+  const off = setUp(false);
+  await queueStats(off.source, true, off.output);
+  await off.flushed();
+  const json = JSON.parse(off.text('out')) as {
+    running: boolean;
+    scheduler: unknown;
+    queue: { mails: number };
+  };
+  assert.deepEqual([json.running, json.scheduler, json.queue.mails], [false, null, 3]);
+});
+
+test('stats: what the journal holds, what is not drained, and a queue that cannot be asked', () => {
+  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
+  const none = { rows, mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0, destinations: [] };
+  const shard = { shard: 1, name: 's1', waiting: 3, aside: 2, oldestMs: 1000, error: 'a\u001bway' };
+  const journal = { bytes: 2048, maxBytes: 2 ** 30, waiting: 5, oldestMs: 1000, shards: [shard] };
+  const text = formatStats({ ...none, unavailable: 'all down' }, null, 61_000, [], journal);
+  assert.deepEqual(text.split('\n').slice(0, 4), [
+    'Messages    unknown: all down',
+    'Journal     5 messages to drain (2.0K of 1.0G), oldest 1m',
+    'Set aside   2 messages that shard s1 refuses',
+    'Not drained 3 messages for shard s1: a?way',
+  ]);
+});
+
+test('operate: sums the rows; an id with nothing to do ends with 65', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  assert.equal(await operateQueue(source, 'hold', 'all', true, output), 0);
+  assert.equal(await operateQueue(source, 'retry', ['id1', 'gone'], false, output), 65);
+  await flushed();
+  assert.equal(
+    text('out'),
+    '{"action":"hold","rows":2,"sending":1,"unchanged":0,"missing":[]}\nretry: 1 row; 1 row being sent, left alone\n',
+  );
+  assert.match(text('err'), /gone: nothing to retry/);
+  assert.equal(queue.operated.length, 2);
+});
+
+test('operate: without a running relay nothing is changed, 69', async () => {
+  const { queue, source, output, text, flushed } = setUp(false);
+  assert.equal(await operateQueue(source, 'delete', 'all', false, output), 69);
+  await flushed();
+  assert.match(text('err'), /the relay is not running/);
+  assert.equal(queue.operated.length, 0);
+});
+
+test('durations and sizes for people', () => {
+  assert.deepEqual([0, 350, 1000, 61_000, 3_600_000, 90_061_000].map(duration), [
+    '0ms',
+    '350ms',
+    '1s',
+    '1m1s',
+    '1h',
+    '1d1h',
+  ]);
+  assert.deepEqual([0, 1023, 1536, 5 * 1024 ** 3].map(size), ['0', '1023', '1.5K', '5.0G']);
+});
+
+test('a part of the queue that cannot be seen is named by every command, in JSON too, and ends it with 75', async () => {
+  const missing: Missing[] = [
+    { kind: 'shard', name: 's1', detail: 'is down: no route' },
+    { kind: 'process', name: '2', detail: 'is down' },
+    { kind: 'journal', name: '/j', detail: 'holds 3 messages' },
+  ];
+  const commands: [name: string, run: (setup: ReturnType<typeof setUp>, json: boolean) => Promise<number>][] =
+    [
+      ['list', ({ source, output }, json) => listQueue(source, { limit: 10, json }, output)],
+      ['stats', ({ source, output }, json) => queueStats(source, json, output)],
+      ['show', ({ source, output }, json) => showMail(source, 'nowhere', json, output)],
+      ['cat', ({ source, output }) => catMail(source, 'nowhere', output)],
+      ...QUEUE_ACTIONS.flatMap((action): typeof commands => [
+        [action, ({ source, output }, json) => operateQueue(source, action, 'all', json, output)],
+        [
+          `${action} ids`,
+          ({ source, output }, json) => operateQueue(source, action, ['id1', 'gone'], json, output),
+        ],
+      ]),
+    ];
+  for (const [name, run] of commands)
+    for (const json of [false, true]) {
+      const setup = setUp();
+      setup.queue.rows = [row('id1')];
+      setup.queue.missing_ = missing;
+      assert.equal(await run(setup, json), 75, name);
+      await setup.flushed();
+      assert.match(
+        setup.text('err'),
+        /not seen: shard s1 is down: no route\n.*relay process 2 is down\n.*journal \/j/,
+      );
+      if (json && name !== 'cat' && name !== 'show')
+        assert.deepEqual(JSON.parse(setup.text('out')).missing, missing, name);
+    }
+});
+
+test('operate: many ids go in requests of bounded size', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
+  assert.equal(await operateQueue(source, 'delete', ids, true, output), 65);
+  await flushed();
+  const sizes = queue.operated.map((args) => (args as [string, { queueIds: string[] }])[1].queueIds.length);
+  assert.deepEqual(sizes, [1000, 1000, 500]);
+  assert.deepEqual(JSON.parse(text('out')).rows, 2470);
+  assert.equal(text('err').split('\n').length, 22, 'twenty by name, and how many more');
+});
+
+test('list: of a queue of any size no more than a page is held, at the pace of who reads it', async () => {
+  const total = 30_000;
+  let asked = 0;
+  let taken = 0;
+  let ahead = 0;
+  const reader = {
+    async list({ limit, afterQueueId }: QueueFilter): Promise<QueueRow[]> {
+      const from = afterQueueId === undefined ? 0 : Number(afterQueueId.slice(2)) + 1;
+      const rows = Array.from({ length: Math.min(limit, total - from) }, (_, i) =>
+        row(`id${String(from + i).padStart(6, '0')}`),
+      );
+      asked += rows.length;
+      ahead = Math.max(ahead, asked - taken);
+      return rows;
+    },
+  } as QueueReader;
+  const out = new Writable({
+    highWaterMark: 1024,
+    write(chunk: Buffer, _encoding, done) {
+      taken += chunk
+        .toString()
+        .split('\n')
+        .filter((line) => line.includes('queueId')).length;
+      setImmediate(done);
+    },
+  });
+  const output = { out, err: out, nowMs: 0 };
+  assert.equal(
+    await listQueue({ reader, client: null, close() {} }, { limit: total, json: true }, output),
+    0,
+  );
+  await new Promise((done) => out.end(done));
+  assert.equal(taken, total);
+  assert.ok(ahead <= 2 * 250, `${ahead} rows at once`);
+});
