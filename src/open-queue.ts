@@ -1,10 +1,10 @@
 /** Where the command line finds the queue: the running relay, or what a stopped one left. Part of the composition root. */
 import { join } from 'node:path';
 import { RelayError } from './base/errors.ts';
+import type { QueueSource } from './cli/queue.ts';
 import type { Config } from './config/schema.ts';
 import { union } from './control/missing.ts';
 import type { QueueReader } from './control/protocol.ts';
-import type { QueueSource } from './cli/queue.ts';
 import type { Missing } from './database/database.ts';
 import type { ShardReport } from './database/shard-setup.ts';
 import type { AskMark } from './journal/left.ts';

@@ -1,12 +1,65 @@
 /** `protorelay ban …`: prints for people, or JSON with --json. */
+import { join } from 'node:path';
 import type { Writable } from 'node:stream';
+import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
-import type { Ban } from '../policy/ban-table.ts';
+import { loadConfig } from '../config/load.ts';
 import type { BanBook } from '../control/protocol.ts';
+import type { Ban } from '../policy/ban-table.ts';
+import { duration, networksOf } from './arguments.ts';
+import type { CommandLine } from './command-line.ts';
 
 /** Ends past this year have no date worth printing. */
 const FOREVER_YEAR = 2100;
+
+export function addBans(program: Command, line: CommandLine): void {
+  const ban = program.command('ban').description('clients that are not served').helpCommand(false);
+  ban
+    .command('list')
+    .description('who is banned, why, and until when')
+    .option('--json', 'print JSON', false)
+    .action(({ json }) => onBans(line, (bans) => listBans(bans, json, process.stdout)));
+  ban
+    .command('add')
+    .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
+    .description('ban addresses or networks')
+    .option(
+      '--for <time>',
+      'how long, as 90s, 10m, 12h or 7d; without it until it is deleted',
+      duration,
+      null,
+    )
+    .action((networks: string[], { for: durationMs }) =>
+      onBans(line, (bans) => banNetworks(bans, networks, durationMs, process.stdout)),
+    );
+  ban
+    .command('delete')
+    .argument('<networks...>', 'as 192.0.2.1 or 2001:db8::/64', networksOf)
+    .description('serve them again: addresses or networks as `ban list` shows them')
+    .action((networks: string[]) =>
+      onBans(line, (bans) => unban(bans, networks, process.stdout, process.stderr)),
+    );
+}
+
+/** Through the running relay, or on the file of a stopped one. */
+async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<ExitCode>): Promise<void> {
+  const { config } = loadConfig(line.configPath());
+  const { ControlClient } = await import('../control/client.ts');
+  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  if (client !== null) {
+    line.endsWith(await command(client.bans).finally(() => client.close()));
+    return;
+  }
+  const { StoppedBans } = await import('../policy/stopped-bans.ts');
+  const { lockDataDir } = await import('../base/data-dir.ts');
+  const lock = lockDataDir(config.data_dir);
+  try {
+    line.endsWith(await command(new StoppedBans(config.data_dir, Date.now)));
+  } finally {
+    lock.release();
+  }
+}
 
 export async function listBans(bans: BanBook, json: boolean, out: Writable): Promise<ExitCode> {
   const list = await bans.list();
@@ -16,7 +69,7 @@ export async function listBans(bans: BanBook, json: boolean, out: Writable): Pro
   return EXIT.ok;
 }
 
-export async function addBans(
+export async function banNetworks(
   bans: BanBook,
   networks: readonly string[],
   durationMs: number | null,
@@ -26,7 +79,7 @@ export async function addBans(
   return EXIT.ok;
 }
 
-export async function deleteBans(
+export async function unban(
   bans: BanBook,
   networks: readonly string[],
   out: Writable,

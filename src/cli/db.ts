@@ -1,11 +1,47 @@
 /** `protorelay db …`: the servers that hold the queue. */
 import type { Writable } from 'node:stream';
+import type { Command } from 'commander';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
+import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { CommandLine } from './command-line.ts';
 import { formatShards } from './format.ts';
+
+export function addDatabase(program: Command, line: CommandLine): void {
+  const db = program.command('db').description('MariaDB and MySQL databases of the queue').helpCommand(false);
+  db.command('migrate')
+    .description('make the tables, or bring them up to date, on every shard; may be run while relays run')
+    .option('--user <name>', 'connect as this user, who may change tables (default: the relay’s)')
+    .option('--password-env <name>', 'environment variable with its password', 'PROTORELAY_DB_PASSWORD')
+    .action(async ({ user, passwordEnv }: { user?: string; passwordEnv: string }) => {
+      const password = process.env[passwordEnv];
+      if (user !== undefined && password === undefined)
+        line.usage(`set the environment variable ${passwordEnv} to the password of ${user}`);
+      const { database } = loadConfig(line.configPath()).config;
+      const { shardServers } = await import('../database/shard-servers.ts');
+      const { migrate } = await import('../database/mysql/schema.ts');
+      const servers = shardServers(database).map(({ name, server }) => ({
+        name,
+        server: user === undefined ? server : { ...server, user, password: password ?? '' },
+      }));
+      line.endsWith(await migrateShards(servers, migrate, process.stdout, process.stderr));
+    });
+  db.command('shards')
+    .description('state, depth, latency and errors of every shard')
+    .option('--json', 'print JSON', false)
+    .action(async ({ json }: { json: boolean }) => {
+      const { openShards } = await import('../open-queue.ts');
+      const source = await openShards(loadConfig(line.configPath()).config);
+      try {
+        line.endsWith(showShards(await source.report(), json, process.stdout, Date.now()));
+      } finally {
+        await source.close();
+      }
+    });
+}
 
 /** Migrates all; one that fails does not keep the others from it. */
 export async function migrateShards(

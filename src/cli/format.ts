@@ -1,10 +1,10 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import { printable } from '../base/printable.ts';
+import type { ProcessStatus, SchedulerStats } from '../control/protocol.ts';
 import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
-import type { ProcessStatus, SchedulerStats } from '../control/protocol.ts';
 
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
 const plain = (text: string): string => printable(text);

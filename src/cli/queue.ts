@@ -5,8 +5,13 @@
 
 import { once } from 'node:events';
 import type { Writable } from 'node:stream';
+import { type Command, Option } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
+import { loadConfig } from '../config/load.ts';
+import type { ControlClient } from '../control/client.ts';
+import { concerning, missingText } from '../control/missing.ts';
+import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import type {
   Missing,
   OperateAction,
@@ -15,10 +20,9 @@ import type {
   QueueFilter,
   QueueRow,
 } from '../database/database.ts';
-import type { ControlClient } from '../control/client.ts';
+import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
+import type { CommandLine } from './command-line.ts';
 import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
-import { concerning, missingText } from '../control/missing.ts';
-import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, type QueueReader } from '../control/protocol.ts';
 
 export interface QueueSource {
   reader: QueueReader;
@@ -54,6 +58,82 @@ const LEFT_ALONE: Readonly<Record<OperateAction, string>> = {
 
 /** Messages an action did nothing for: named one by one up to so many. */
 const MAX_NAMED = 20;
+
+export function addQueue(program: Command, line: CommandLine): void {
+  const queue = program.command('queue').description('look into the queue and change it').helpCommand(false);
+  queue
+    .command('list')
+    .description('rows of the outbox: one a message and destination')
+    .addOption(
+      new Option(
+        '--state <state>',
+        'only rows in this state: pending, sending, sent, retry, dead, held',
+      ).argParser(stateOf),
+    )
+    .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)', destinationOf)
+    .option('--sender <address>', 'only messages of this sender; <> for the null one', addressOf)
+    .option('--recipient <address>', 'only messages to this recipient', addressOf)
+    .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
+    .option('--json', 'print JSON', false)
+    .action((options) => onQueue(line, (source, output) => listQueue(source, options, output)));
+  queue
+    .command('show <id>')
+    .description('envelope, destinations, recipients and why they wait')
+    .option('--json', 'print JSON', false)
+    .action((id: string, { json }) => onQueue(line, (source, output) => showMail(source, id, json, output)));
+  queue
+    .command('cat <id>')
+    .description('trace and content, byte for byte')
+    .action((id: string) => onQueue(line, (source, output) => catMail(source, id, output)));
+  queue
+    .command('stats')
+    .description('counts by state and destination')
+    .option('--json', 'print JSON', false)
+    .action(({ json }) => onQueue(line, (source, output) => queueStats(source, json, output)));
+  addActions(queue, line);
+}
+
+function addActions(queue: Command, line: CommandLine): void {
+  const meaning = {
+    retry: 'make waiting rows due now',
+    hold: 'keep waiting rows until they are released',
+    release: 'let held rows go on',
+    delete: 'remove rows that are not being sent; no DSN goes out',
+  };
+  for (const action of QUEUE_ACTIONS) {
+    queue
+      .command(`${action} [ids...]`)
+      .description(`${meaning[action]}: of these messages, of a destination, or all`)
+      .option('--destination <name>', 'all rows of this destination', destinationOf)
+      .option('--all', 'all rows', false)
+      .option('--json', 'print JSON', false)
+      .action((ids: string[], { destination, all, json }) => {
+        const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
+        if (given !== 1) line.usage(`queue ${action} needs message ids, or --destination, or --all`);
+        const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
+        return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
+      });
+  }
+}
+
+/** Runs a queue command on the running relay, or read-only on the database of a stopped one. */
+async function onQueue(
+  line: CommandLine,
+  command: (source: QueueSource, output: QueueOutput) => Promise<ExitCode>,
+): Promise<void> {
+  const { openQueue } = await import('../open-queue.ts');
+  const source = await openQueue(loadConfig(line.configPath()).config);
+  // `queue list | head` closes our standard output: that is an end, not a failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.ioError),
+  );
+  try {
+    const output = { out: process.stdout, err: process.stderr, nowMs: Date.now() };
+    line.endsWith(await command(source, output));
+  } finally {
+    source.close();
+  }
+}
 
 export async function listQueue(
   source: QueueSource,

@@ -1,7 +1,21 @@
 /** `protorelay reload`: asks the running relay, prints what became of it. */
+import { join } from 'node:path';
+import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
+import { loadConfig } from '../config/load.ts';
 import { ControlClient } from '../control/client.ts';
+import type { CommandLine } from './command-line.ts';
+
+export function addReload(program: Command, line: CommandLine): void {
+  program
+    .command('reload')
+    .description('make the running relay read its config and certificates again, as SIGHUP does')
+    .action(async () => {
+      const { data_dir } = loadConfig(line.configPath()).config;
+      line.endsWith(await reloadRunning(join(data_dir, 'control.sock'), process.stdout, process.stderr));
+    });
+}
 
 export async function reloadRunning(
   controlPath: string,

@@ -1,15 +1,21 @@
 /** What `protorelay user …` does and prints. A password comes from the terminal or standard input, never from arguments. */
 
+import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
+import { type Command, Option } from 'commander';
+import { readRules } from '../auth/rules.ts';
+import { SCHEMES, type Scheme } from '../auth/schemes.ts';
+import { isUserName } from '../auth/user-file.ts';
+import type { UserServerAccess } from '../auth/user-server-store.ts';
+import type { UserStore } from '../auth/user-store.ts';
+import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
+import { loadConfig } from '../config/load.ts';
+import type { ServerConfig } from '../config/schema.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
-import { isBcryptable, makeHash } from '../auth/hashes.ts';
-import { readRules } from '../auth/rules.ts';
-import type { Scheme } from '../auth/schemes.ts';
-import { isUserName } from '../auth/user-file.ts';
-import type { UserStore } from '../auth/user-store.ts';
+import type { CommandLine } from './command-line.ts';
 
 /** As tables hold it. */
 const MAX_NAME = 255;
@@ -21,8 +27,108 @@ export interface UserCommandPorts {
   password(username: string): Promise<string | null>;
 }
 
+export function addUser(program: Command, line: CommandLine): void {
+  const user = program
+    .command('user')
+    .description('users of AUTH, in the first file or table of auth.backends');
+  user.helpCommand(false);
+  const scheme = (): Option =>
+    new Option('--scheme <scheme>', 'kind of hash; SCRAM needs scram-sha-256 (or plain), CRAM-MD5 plain')
+      .choices(SCHEMES)
+      .default(SCHEMES[0]);
+  const path = (): Option =>
+    new Option('--path <file>', 'the backend with this path, where there are several');
+  const ofQueue = (): Option =>
+    new Option('--of-queue', 'the table in the database of the queue, where there are several').conflicts(
+      'path',
+    );
+  user
+    .command('add <name> [rules...]')
+    .description('add a user; rules as senders=@example.com or messages_per_day=500')
+    .addOption(scheme())
+    .addOption(path())
+    .addOption(ofQueue())
+    .action((name: string, words: string[], options) =>
+      onUsers(line, options, (store, ports) =>
+        createUser(store, name, { words, scheme: options.scheme }, ports),
+      ),
+    );
+  user
+    .command('passwd <name>')
+    .description('set the password of a user')
+    .addOption(scheme())
+    .addOption(path())
+    .addOption(ofQueue())
+    .action((name: string, options) =>
+      onUsers(line, options, (store, ports) => changePassword(store, name, options, ports)),
+    );
+  user
+    .command('delete <name>')
+    .description('remove a user')
+    .addOption(path())
+    .addOption(ofQueue())
+    .action((name: string, options) =>
+      onUsers(line, options, async (store, ports) => deleteUser(store, name, ports)),
+    );
+  user
+    .command('list')
+    .description('names, kinds of hash and rules')
+    .option('--json', 'print JSON', false)
+    .addOption(path())
+    .addOption(ofQueue())
+    .action((options) =>
+      onUsers(line, options, async (store, ports) => listUsers(store, options.json, ports)),
+    );
+}
+
+async function onUsers(
+  line: CommandLine,
+  { path, ofQueue }: { path?: string; ofQueue?: boolean },
+  command: (store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
+): Promise<void> {
+  const { config } = loadConfig(line.configPath());
+  const { openUserStore } = await import('../auth/user-store.ts');
+  let store: UserStore | null = null;
+  try {
+    const chosen = { ofQueue, path: path === undefined ? undefined : resolve(config.data_dir, path) };
+    store = openUserStore(config, chosen, await usersOnServers());
+    const ports = { out: process.stdout, err: process.stderr, password: readPassword };
+    line.endsWith(await command(store, ports));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (error instanceof RelayError || typeof code !== 'string') throw error;
+    throw new RelayError(
+      'data-dir-unusable',
+      `users cannot be changed: ${message}; check the file, its folder and their owner`,
+      error,
+    );
+  } finally {
+    await store?.close();
+  }
+}
+
+/** How tables of users on a server are reached. */
+async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
+  const { createConnection } = await import('mariadb');
+  const { connectionOptions, serverName } = await import('../database/mysql/pool.ts');
+  const { Endpoints } = await import('../database/mysql/endpoints.ts');
+  const { mysqlError } = await import('../database/mysql/errors.ts');
+  const { USERS_SESSION } = await import('../auth/user-server.ts');
+  const connect = (server: ServerConfig) =>
+    createConnection({
+      ...connectionOptions(server),
+      initSql: USERS_SESSION,
+      socketTimeout: server.query_timeout_ms,
+    });
+  return (server) => ({
+    name: serverName(server),
+    connect: () => new Endpoints(server, { connect }).open(),
+    explain: (error) => mysqlError(error, serverName(server)),
+  });
+}
+
 /** @param words `rule=value` */
-export async function addUser(
+export async function createUser(
   store: UserStore,
   username: string,
   { words, scheme }: { words: readonly string[]; scheme: Scheme },
@@ -100,6 +206,7 @@ function wordsToRules(words: readonly string[]): Record<string, string> | string
 }
 
 async function newHash(username: string, scheme: Scheme, ports: UserCommandPorts): Promise<string | null> {
+  const { isBcryptable, makeHash } = await import('../auth/hashes.ts');
   const typed = await ports.password(username);
   const password = typed === null ? null : saslPrepare(typed);
   if (typed === null) complain(ports, 'the two passwords differ', EXIT.usage);

@@ -19,8 +19,8 @@ import { HostChoice } from './host-choice.ts';
 import { bounced, deferred, internal, outcomeOf } from './outcome.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
-import { Suspension } from './suspension.ts';
 import { tlsPolicyOf } from './security/tls-policy.ts';
+import { Suspension } from './suspension.ts';
 
 export class Destination implements SessionOwner {
   readonly key: string;

@@ -10,13 +10,13 @@ import type { Config } from '../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
-import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './security/dane.ts';
 import type { Dns, DnsAnswer, MxRecord } from './names/dns.ts';
-import type { MtaSts, StsFailure } from './security/mta-sts.ts';
 import { cutAtOurselves, isNullMx, orderMx } from './names/mx.ts';
 import type { OwnAddresses } from './names/own-addresses.ts';
-import { allowsExchanger, type StsPolicy, stsFacts } from './security/sts-policy.ts';
 import type { ValidatedDns } from './names/validated-dns.ts';
+import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './security/dane.ts';
+import type { MtaSts, StsFailure } from './security/mta-sts.ts';
+import { allowsExchanger, type StsPolicy, stsFacts } from './security/sts-policy.ts';
 
 export interface Host {
   /** Name as routed or in the MX record; the address itself when there is none. */

@@ -16,17 +16,17 @@ import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
 import { DsnWriter } from '../report/dsn.ts';
 import { leaseHolds } from '../scheduler/leases.ts';
 import { isTooOld, nextAttempt } from '../scheduler/retry.ts';
-import { validates } from './security/dane.ts';
-import { Dns } from './names/dns.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
-import { MtaSts } from './security/mta-sts.ts';
+import { Dns } from './names/dns.ts';
 import { ownAddresses } from './names/own-addresses.ts';
+import { ValidatedDns } from './names/validated-dns.ts';
 import { Router } from './route.ts';
-import { Sender } from './sender.ts';
+import { validates } from './security/dane.ts';
+import { MtaSts } from './security/mta-sts.ts';
 import { stsFetcher } from './security/sts-fetch.ts';
 import { stsFacts } from './security/sts-policy.ts';
 import { StsStore } from './security/sts-store.ts';
-import { ValidatedDns } from './names/validated-dns.ts';
+import { Sender } from './sender.ts';
 
 /** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
 const MAX_REPLY_LINE_BYTES = 4096;

@@ -6,10 +6,10 @@ import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '..
 import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
-import type { RelayDatabase } from './database.ts';
-import type { RelayJournal } from './journal.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { RelayDatabase } from './database.ts';
+import type { RelayJournal } from './journal.ts';
 
 /** How often rows are taken back that came to delivery while others were. */
 const ROUNDS = 4;

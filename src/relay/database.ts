@@ -18,8 +18,8 @@ import { DatabaseClient, startPool, type TaskPool } from '../persistence/databas
 import type { GroupCommitOptions } from '../persistence/group-commit.ts';
 import { QueueThread } from '../persistence/queue-thread.ts';
 import { noArena } from '../persistence/stopped-queue.ts';
-import type { ProcessPlace } from './place.ts';
 import { RETURNED, type StorageNote } from '../storage/notes.ts';
+import type { ProcessPlace } from './place.ts';
 
 /** A process not seen for so many leases has lost its slot. */
 const STALE_LEASES = 10;

@@ -11,7 +11,6 @@ import type { DestinationBacklog, LeasedKey } from '../database/database.ts';
 import type { ShardedDatabase } from '../database/sharded-database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
-import type { RelayDatabase } from './database.ts';
 import type { Agenda } from '../scheduler/agenda.ts';
 import { ClusterScheduler } from '../scheduler/cluster.ts';
 import { type ConnectionGrant, ConnectionShares, type SharedConnections } from '../scheduler/connections.ts';
@@ -20,6 +19,7 @@ import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from '../scheduler/e
 import { Leases } from '../scheduler/leases.ts';
 import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
+import type { RelayDatabase } from './database.ts';
 
 export interface SchedulingSetup {
   /** null with the embedded scheduler. */

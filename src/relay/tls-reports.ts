@@ -10,11 +10,11 @@ import type { Message } from '../mail/message.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 import type { Entry } from '../persistence/group-commit.ts';
-import type { ProcessPlace } from './place.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { postReport } from '../report/tls-report-post.ts';
 import { TlsReportSender } from '../report/tls-report-sender.ts';
 import { TlsReports } from '../report/tls-rpt.ts';
+import type { ProcessPlace } from './place.ts';
 
 /** Reports of all processes of the host lie in one folder, beside the events. */
 const reportsDir = ({ eventsDir }: ProcessPlace): string => join(dirname(eventsDir), 'tls-rpt');

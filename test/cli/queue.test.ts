@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
-import type { ControlClient } from '../../src/control/client.ts';
 import { duration, formatStats, size } from '../../src/cli/format.ts';
-import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
 import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/cli/queue.ts';
+import type { ControlClient } from '../../src/control/client.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
 import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, row } from '../control/queue-fixture.ts';
 

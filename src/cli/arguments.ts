@@ -1,0 +1,40 @@
+/** Arguments as operators write them: what they mean, or why they mean nothing. For commander. */
+import { InvalidArgumentError } from 'commander';
+import { parseNetwork } from '../base/ip.ts';
+import { destinationKey } from '../mail/destination.ts';
+
+const STATES = ['pending', 'sending', 'sent', 'retry', 'dead', 'held'];
+
+export function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
+  return Number(text);
+}
+
+/** '90s', '10m', '12h', '7d' in milliseconds. */
+export function duration(text: string): number {
+  const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
+  if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
+  return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
+}
+
+/** As an operator writes a destination, as a key. An empty one is a variable of a script that was not set. */
+export function destinationOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must not be empty.');
+  return destinationKey(text);
+}
+
+/** Also as `queue list` shows it, in angle brackets. */
+export const addressOf = (text: string): string => /^<(.*)>$/.exec(text)?.[1] ?? text;
+
+/** All of them, before anything is done about the first. */
+export function networksOf(text: string, before: string[] = []): string[] {
+  if (parseNetwork(text) === null)
+    throw new InvalidArgumentError('It is no address or network; write 192.0.2.1 or 2001:db8::/64.');
+  return [...before, text];
+}
+
+export function stateOf(text: string): string {
+  if (!STATES.includes(text.toLowerCase()))
+    throw new InvalidArgumentError(`It is one of ${STATES.join(', ')}.`);
+  return text.toUpperCase();
+}

@@ -1,0 +1,11 @@
+import type { ExitCode } from '../base/exit-codes.ts';
+
+/** What a group of commands needs of the command line that it is part of. */
+export interface CommandLine {
+  /** @param positional where the command takes the config file as an argument too. */
+  configPath(positional?: string): string;
+  /** What the program is to end with, once its output is on its way. */
+  endsWith(code: ExitCode): void;
+  /** The arguments make no sense: says so and ends. */
+  usage(message: string): never;
+}

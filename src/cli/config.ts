@@ -1,0 +1,36 @@
+/** `protorelay config …`: whether a config is good, and what can stand in one. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { printableLines } from '../base/printable.ts';
+import { loadWithFiles } from '../load-with-files.ts';
+import type { CommandLine } from './command-line.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+
+export function addConfig(program: Command, line: CommandLine): void {
+  const config = program.command('config').description('check the config file, print its reference');
+  config
+    .helpCommand(false)
+    .command('check [config]')
+    .description('validate without starting: 0 good, 78 bad')
+    .action((path: string | undefined) => {
+      const { warnings, files } = loadWithFiles(line.configPath(path));
+      for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
+      process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
+    });
+  config
+    .command('reference')
+    .description('print docs/configuration.md, made from the schema')
+    .option('--schema', 'print config/relay.schema.json instead', false)
+    .option('--write', 'write both files', false)
+    .action(({ schema, write }) => printReference(schema, write));
+}
+
+async function printReference(schema: boolean, write: boolean): Promise<void> {
+  const { configurationPage, jsonSchema } = await import('../config/reference.ts');
+  if (write) {
+    writeFileSync(join(ROOT, 'docs/configuration.md'), configurationPage());
+    writeFileSync(join(ROOT, 'config/relay.schema.json'), jsonSchema());
+  } else process.stdout.write(schema ? jsonSchema() : configurationPage());
+}
