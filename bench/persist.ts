@@ -16,7 +16,8 @@ import type { Message } from '../src/mail/message.ts';
 import { QueueIds } from '../src/mail/queue-id.ts';
 import { createArena } from '../src/native.ts';
 import { DatabaseClient, startPool } from '../src/persistence/database-client.ts';
-import { type Entry, GroupCommit } from '../src/persistence/group-commit.ts';
+import type { Entry } from '../src/persistence/entry.ts';
+import { GroupCommit } from '../src/persistence/group-commit.ts';
 
 const { values: options } = parseArgs({
   options: {

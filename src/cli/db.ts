@@ -33,7 +33,7 @@ export function addDatabase(program: Command, line: CommandLine): void {
     .description('state, depth, latency and errors of every shard')
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
-      const { openShards } = await import('../open-queue.ts');
+      const { openShards } = await import('./open-queue.ts');
       const source = await openShards(loadConfig(line.configPath()).config);
       try {
         line.endsWith(showShards(await source.report(), json, process.stdout, Date.now()));

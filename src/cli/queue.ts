@@ -9,7 +9,6 @@ import { type Command, Option } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { loadConfig } from '../config/load.ts';
-import type { ControlClient } from '../control/client.ts';
 import { concerning, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import type {
@@ -23,13 +22,7 @@ import type {
 import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
-
-export interface QueueSource {
-  reader: QueueReader;
-  /** Present when a relay is running. */
-  client: ControlClient | null;
-  close(): void;
-}
+import type { QueueSource } from './open-queue.ts';
 
 export interface QueueOutput {
   out: Writable;
@@ -121,7 +114,7 @@ async function onQueue(
   line: CommandLine,
   command: (source: QueueSource, output: QueueOutput) => Promise<ExitCode>,
 ): Promise<void> {
-  const { openQueue } = await import('../open-queue.ts');
+  const { openQueue } = await import('./open-queue.ts');
   const source = await openQueue(loadConfig(line.configPath()).config);
   // `queue list | head` closes our standard output: that is an end, not a failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) =>

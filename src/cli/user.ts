@@ -87,7 +87,7 @@ async function onUsers(
   command: (store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
 ): Promise<void> {
   const { config } = loadConfig(line.configPath());
-  const { openUserStore } = await import('../auth/user-store.ts');
+  const { openUserStore } = await import('../auth/open-user-store.ts');
   let store: UserStore | null = null;
   try {
     const chosen = { ofQueue, path: path === undefined ? undefined : resolve(config.data_dir, path) };

@@ -1,5 +1,5 @@
 /** Rules between the keys of AUTH. Pure. */
-import type { Say } from './rules.ts';
+import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 
 type Backend = Config['auth']['backends'][number];

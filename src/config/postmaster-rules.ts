@@ -2,7 +2,7 @@
 import { domainKey, domainOf } from '../base/domain.ts';
 import { NetworkSet, parseIp } from '../base/ip.ts';
 import { isPlainAddress } from './dane-rules.ts';
-import type { Say } from './rules.ts';
+import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 
 export function checkPostmaster(config: Config, problem: Say, warning: Say): void {

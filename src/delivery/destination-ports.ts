@@ -5,11 +5,11 @@ import type { TlsSession } from '../mail/tls-session.ts';
 import type { Arena } from '../native.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
-import type { Destination } from './destination.ts';
 import type { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route } from './route.ts';
 
-export interface DestinationPorts {
+/** @template Destination the one that asks. */
+export interface DestinationPorts<Destination> {
   readonly arena: Arena;
   readonly config: Config;
   readonly draining: boolean;

@@ -25,7 +25,7 @@ import { Suspension } from './suspension.ts';
 export class Destination implements SessionOwner {
   readonly key: string;
   recipientLimit = Number.POSITIVE_INFINITY;
-  readonly #ports: DestinationPorts;
+  readonly #ports: DestinationPorts<Destination>;
   readonly #ready = new Deque<Attempt>();
   readonly #sessions = new Set<ClientSession>();
   readonly #idle: ClientSession[] = [];
@@ -43,7 +43,7 @@ export class Destination implements SessionOwner {
   readonly #detours: Detours;
   #looksAhead = true;
 
-  constructor(key: string, ports: DestinationPorts) {
+  constructor(key: string, ports: DestinationPorts<Destination>) {
     this.key = key;
     this.#ports = ports;
     this.#suspension = new Suspension(ports);

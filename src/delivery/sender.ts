@@ -62,7 +62,7 @@ const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
 /** How often results that wait for memory try again. */
 const MEMORY_RETRY_MS = 50;
 
-export class Sender implements DestinationPorts {
+export class Sender implements DestinationPorts<Destination> {
   config: Config;
   draining = false;
   readonly arena: Arena;

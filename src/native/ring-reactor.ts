@@ -2,8 +2,9 @@
  * The reactor as a thread sees it: operations are appended to a ring and bytes to an area beside it, both read by C++
  * when the turn ends (native/reactor_ops.cc). Nothing here allocates per operation.
  */
-import type { ContentRules, Reactor, ReactorOptions } from '../native.ts';
+
 import { addon, type Native } from './addon.ts';
+import type { ContentRules, Reactor, ReactorOptions } from './contract.ts';
 import type { SharedArena } from './shared-arena.ts';
 
 // Operations of native/reactor_ops.cc: records of eight words, the operation and the connection first.

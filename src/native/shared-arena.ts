@@ -4,8 +4,8 @@
  */
 import { readSync } from 'node:fs';
 import { BrokenInvariant } from '../base/broken-invariant.ts';
-import type { Arena } from '../native.ts';
 import { addon, type Native } from './addon.ts';
+import type { Arena } from './contract.ts';
 
 const UNIT_BYTES = 1024;
 const CHUNK_UNITS = 64;

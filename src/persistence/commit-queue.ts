@@ -1,5 +1,5 @@
 /** What waits for a group commit, and how much of it makes one batch. */
-import type { Entry, SettleItem } from './group-commit.ts';
+import type { Entry, SettleItem } from './entry.ts';
 
 /**
  * Bounds of one batch. Measured: a batch of 500 messages of 1 KB takes about 8 ms, and larger ones gain nothing.

@@ -10,30 +10,11 @@
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
 import { steadyMs } from '../base/steady.ts';
-import type { CommitBatch, CommitResult, Database, OutboxPlan, Settlement } from '../database/database.ts';
+import type { CommitBatch, CommitResult, Database, OutboxPlan } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
-import type { Message } from '../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../native.ts';
 import { type Batch, CommitQueue } from './commit-queue.ts';
-
-/** A message to commit. The reference on its content stays with whoever submitted it. */
-export interface Entry {
-  message: Message;
-  /** Filled by the `plan` port when it is empty. */
-  plan: OutboxPlan[];
-  /** Index of the session thread, -1 for our own DSNs and reports. */
-  thread: number;
-  ticket: number;
-  /** Called when it is durable, by who waits for that on the main thread. */
-  durable?: () => void;
-}
-
-export interface SettleItem {
-  settlement: Settlement;
-  result: AttemptResult;
-  /** DSNs the result calls for: committed with the settlement, or not at all. */
-  dsns: Entry[];
-}
+import type { Entry, SettleItem } from './entry.ts';
 
 /** 'abandoned': committed, but its session had answered 451; GroupCommit itself queues the withdrawal. */
 export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';

@@ -4,7 +4,8 @@
  */
 import { RelayError } from '../base/errors.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
-import type { Entry, GroupCommit, GroupCommitPorts, GroupCommitStats, SettleItem } from './group-commit.ts';
+import type { Entry, SettleItem } from './entry.ts';
+import type { GroupCommit, GroupCommitPorts, GroupCommitStats } from './group-commit.ts';
 
 export class ShardedCommits {
   readonly #commits: Map<number, GroupCommit>;

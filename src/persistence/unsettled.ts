@@ -13,7 +13,7 @@ import type { Log } from '../base/log.ts';
 import type { KeptResults, Missing } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
-import type { SettleItem } from './group-commit.ts';
+import type { SettleItem } from './entry.ts';
 import { EarlierFile, UnsettledFile } from './unsettled-file.ts';
 import { encodeLine } from './unsettled-lines.ts';
 import { type Commit, Replay, type ReplayPorts } from './unsettled-replay.ts';

@@ -1,8 +1,8 @@
 /**
- * What the connection policy answers: for each rule one row to defer with and one to reject with, in the form of the
- * table of reply.ts. Rows of 421 and those with {} take run-time text.
+ * What the connection policy answers: for each rule one row to defer with and one to reject with, in the form of
+ * reply-form.ts. Rows of 421 and those with {} take run-time text.
  */
-import { type Reply, type ReplyTemplate, replyOf } from './reply.ts';
+import { type Reply, type ReplyTemplate, replyOf } from './reply-form.ts';
 
 const TABLE = {
   banDefer: [421, '4.7.0', '{} takes no mail from your address for a while'],

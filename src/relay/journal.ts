@@ -15,7 +15,7 @@ import { Journal, type JournalPorts, type JournalStats } from '../journal/journa
 import { JournalClient, startJournalThread } from '../journal/journal-client.ts';
 import { holdsRecords } from '../journal/segments.ts';
 import type { Arena } from '../native.ts';
-import type { Entry } from '../persistence/group-commit.ts';
+import type { Entry } from '../persistence/entry.ts';
 import type { ShardedCommits } from '../persistence/sharded-commits.ts';
 import { type RelayDatabase, staleMs } from './database.ts';
 

@@ -9,7 +9,7 @@ import { NOTIFY } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
-import type { Entry } from '../persistence/group-commit.ts';
+import type { Entry } from '../persistence/entry.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { postReport } from '../report/tls-report-post.ts';
 import { TlsReportSender } from '../report/tls-report-sender.ts';

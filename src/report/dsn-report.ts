@@ -7,38 +7,11 @@
 import { domainOf } from '../base/domain.ts';
 import { onOneLine } from '../base/printable.ts';
 import type { BodyType } from '../mail/envelope.ts';
-import type { Job } from '../mail/job.ts';
-import type { PeerReply } from '../mail/outcome.ts';
 import { formatDate } from '../protocol/date.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { writeText } from './dsn-text.ts';
 import { isAscii, isSevenBitText, quotedPrintable } from './quoted-printable.ts';
-
-export interface DsnRecipient {
-  address: string;
-  /** As the client gave it. */
-  orcpt?: string;
-  action: 'failed' | 'delayed' | 'relayed';
-  status: string;
-  reply?: PeerReply;
-  detail?: string;
-  lastAttemptMs: number;
-  willRetryUntilMs?: number;
-}
-
-export interface Returned {
-  part: 'message' | 'headers';
-  bytes: Buffer;
-}
-
-export interface ReportInput {
-  hostname: string;
-  queueId: string;
-  nowMs: number;
-  original: Pick<Job, 'queueId' | 'reversePath' | 'receivedAtMs' | 'envid' | 'smtpUtf8'>;
-  recipients: readonly DsnRecipient[];
-  returned: Returned | null;
-}
+import type { DsnRecipient, ReportInput, Returned } from './report-input.ts';
 
 export interface Report {
   bytes: Buffer;

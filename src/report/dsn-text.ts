@@ -1,7 +1,7 @@
 /** The part of a DSN that people read. */
 import { onOneLine } from '../base/printable.ts';
 import { formatDate } from '../protocol/date.ts';
-import type { DsnRecipient, ReportInput } from './dsn-report.ts';
+import type { DsnRecipient, ReportInput } from './report-input.ts';
 
 const INTRODUCTION: Record<DsnRecipient['action'], string> = {
   failed: 'Your message could not be delivered to these recipients. It will not be tried again:',

@@ -14,7 +14,8 @@ import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
-import { type DsnRecipient, type Report, type Returned, reportAddress, writeReport } from './dsn-report.ts';
+import { type Report, reportAddress, writeReport } from './dsn-report.ts';
+import type { DsnRecipient, Returned } from './report-input.ts';
 
 /** Recipients that one DSN lists; more make further DSNs. */
 const MAX_RECIPIENTS = 1000;

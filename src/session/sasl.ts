@@ -3,6 +3,7 @@
  * sessions, replies or Base64; who the users are is asked of the session, which asks those who know.
  */
 import type { AuthResult, Credentials, User } from '../auth/auth.ts';
+import type { MECHANISMS } from '../config/auth-schema.ts';
 import { cramChallenge, parseCramResponse } from '../protocol/sasl/cram-md5.ts';
 import { LOGIN_PROMPTS, parseLoginField, parsePlain } from '../protocol/sasl/plain.ts';
 import {
@@ -15,7 +16,6 @@ import {
   proveClient,
   serverFirst,
 } from '../protocol/sasl/scram.ts';
-import type { Mechanism } from './settings.ts';
 
 export type Step =
   /** Say this and wait for the response. */
@@ -71,6 +71,8 @@ const IMPLEMENTED = {
   'SCRAM-SHA-256': { of: 'SCRAM-SHA-256', create: (ports) => new ScramExchange('SCRAM-SHA-256', ports) },
 } as const satisfies Record<string, Implemented>;
 
+/** As the configuration names them. */
+export type Mechanism = (typeof MECHANISMS)[number];
 export type MechanismName = keyof typeof IMPLEMENTED;
 const NAMES = Object.keys(IMPLEMENTED) as MechanismName[];
 const rowOf = (name: MechanismName): Implemented => IMPLEMENTED[name];

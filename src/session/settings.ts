@@ -1,12 +1,10 @@
 /** What sessions need of the configuration, worked out once per (re)load: constant replies encoded, rules built. */
-import type { MECHANISMS } from '../config/auth-schema.ts';
 import type { Config } from '../config/schema.ts';
 import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
-import { type MechanismName, namesOf } from './sasl.ts';
+import { type Mechanism, type MechanismName, namesOf } from './sasl.ts';
 
-export type Mechanism = (typeof MECHANISMS)[number];
 /** Nothing; the mechanisms; those that need channel binding too. */
 export type AuthOffer = 'none' | 'auth' | 'plus';
 

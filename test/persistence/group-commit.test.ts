@@ -3,12 +3,8 @@ import { describe, it } from 'node:test';
 import { type ErrorCode, RelayError } from '../../src/base/errors.ts';
 import type { CommitBatch, CommitResult } from '../../src/database/database.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
-import {
-  type Entry,
-  type EntryOutcome,
-  GroupCommit,
-  type SettleItem,
-} from '../../src/persistence/group-commit.ts';
+import type { Entry, SettleItem } from '../../src/persistence/entry.ts';
+import { type EntryOutcome, GroupCommit } from '../../src/persistence/group-commit.ts';
 import { ShardedCommits } from '../../src/persistence/sharded-commits.ts';
 import { FakeArena } from './fake-arena.ts';
 import { delivered, recipient } from './fixture.ts';

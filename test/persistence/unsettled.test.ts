@@ -7,7 +7,7 @@ import zlib from 'node:zlib';
 import { RelayError } from '../../src/base/errors.ts';
 import type { CommitBatch, CommitResult } from '../../src/database/database.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
-import type { SettleItem } from '../../src/persistence/group-commit.ts';
+import type { SettleItem } from '../../src/persistence/entry.ts';
 import { toSettlement } from '../../src/persistence/to-settlement.ts';
 import { Unsettled, type UnsettledPorts, unsettledLeft } from '../../src/persistence/unsettled.ts';
 import { decodeLine, encodeLine, wholeLines } from '../../src/persistence/unsettled-lines.ts';

@@ -14,12 +14,8 @@ import type { Outcome, OutcomeGroup, PeerReply } from '../../src/mail/outcome.ts
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { DatabaseClient, type TaskPool } from '../../src/persistence/database-client.ts';
-import {
-  type Entry,
-  type EntryOutcome,
-  GroupCommit,
-  type SettleItem,
-} from '../../src/persistence/group-commit.ts';
+import type { Entry, SettleItem } from '../../src/persistence/entry.ts';
+import { type EntryOutcome, GroupCommit } from '../../src/persistence/group-commit.ts';
 import { jobOf, planMessage } from '../../src/persistence/plan.ts';
 import { QueueThread, routeTable } from '../../src/persistence/queue-thread.ts';
 import type { Answer, Task } from '../../src/persistence/tasks.ts';

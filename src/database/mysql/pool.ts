@@ -10,7 +10,6 @@ import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
 import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
-import type { Endpoints } from './endpoints.ts';
 import { ConnectionLost } from './errors.ts';
 
 /** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
@@ -27,13 +26,18 @@ interface Idle {
 
 export interface PoolOptions {
   server: ServerConfig;
-  endpoints: Pick<Endpoints, 'open'>;
+  endpoints: ConnectionSource;
   /** Of this pool; the server's limits count for all pools of a process together. */
   maxConnections: number;
   initialConnections: number;
 }
 
 /** 'mysql relay@127.0.0.1:3306/relay': without the password, for messages. */
+/** Whoever says which server a connection goes to. */
+export interface ConnectionSource {
+  open(): Promise<Connection>;
+}
+
 export function serverName({ host, port, socket, user, database, endpoints }: ServerConfig): string {
   const others = endpoints.length === 0 ? '' : ` (or ${endpoints.join(', ')})`;
   return `mysql ${user}@${socket ?? `${host}:${port}`}/${database}${others}`;
@@ -115,7 +119,7 @@ function idleLimit(connection: Connection, server: ServerConfig): string | null 
 
 export class ConnectionPool {
   readonly #server: ServerConfig;
-  readonly #endpoints: Pick<Endpoints, 'open'>;
+  readonly #endpoints: ConnectionSource;
   readonly #maxConnections: number;
   readonly #initialConnections: number;
   readonly #idle: Idle[] = [];

@@ -1,13 +1,20 @@
 /** Where the command line finds the queue: the running relay, or what a stopped one left. Part of the composition root. */
 import { join } from 'node:path';
-import { RelayError } from './base/errors.ts';
-import type { QueueSource } from './cli/queue.ts';
-import type { Config } from './config/schema.ts';
-import { union } from './control/missing.ts';
-import type { QueueReader } from './control/protocol.ts';
-import type { Missing } from './database/database.ts';
-import type { ShardReport } from './database/shard-setup.ts';
-import type { AskMark } from './journal/left.ts';
+import { RelayError } from '../base/errors.ts';
+import type { Config } from '../config/schema.ts';
+import type { ControlClient } from '../control/client.ts';
+import { union } from '../control/missing.ts';
+import type { QueueReader } from '../control/protocol.ts';
+import type { Missing } from '../database/database.ts';
+import type { ShardReport } from '../database/shard-setup.ts';
+import type { AskMark } from '../journal/left.ts';
+
+export interface QueueSource {
+  reader: QueueReader;
+  /** Present when a relay is running. */
+  client: ControlClient | null;
+  close(): void;
+}
 
 interface ShardSource {
   report(): Promise<ShardReport[]>;
@@ -15,7 +22,7 @@ interface ShardSource {
 }
 
 export async function openQueue(config: Config): Promise<QueueSource> {
-  const { ControlClient } = await import('./control/client.ts');
+  const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { reader: client, client, close: () => client.close() };
   try {
@@ -34,10 +41,10 @@ export async function openQueue(config: Config): Promise<QueueSource> {
 export async function openShards(config: Config): Promise<ShardSource> {
   if (config.database.driver === 'sqlite')
     throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
-  const { ControlClient } = await import('./control/client.ts');
+  const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
   if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
-  const { openStoppedServers } = await import('./relay/database.ts');
+  const { openStoppedServers } = await import('../relay/database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };
 }
@@ -45,7 +52,7 @@ export async function openShards(config: Config): Promise<ShardSource> {
 /** Those of all relay processes that left one; servers are asked themselves. */
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
   if (config.database.driver !== 'sqlite') {
-    const servers = (await import('./relay/database.ts')).openStoppedServers(config);
+    const servers = (await import('../relay/database.ts')).openStoppedServers(config);
     const askMark: AskMark = async (shard, journal) =>
       servers.journalMark(shard, journal).then(
         ({ mark }) => mark,
@@ -60,9 +67,9 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
     };
     return { reader, client: null, close: () => void servers.close() };
   }
-  const { openStoppedQueue } = await import('./persistence/stopped-queue.ts');
-  const { processConfig, queueProcesses } = await import('./supervisor/process-config.ts');
-  const { MergedQueue } = await import('./control/merged-queue.ts');
+  const { openStoppedQueue } = await import('../persistence/stopped-queue.ts');
+  const { processConfig, queueProcesses } = await import('../supervisor/process-config.ts');
+  const { MergedQueue } = await import('../control/merged-queue.ts');
   const queues = queueProcesses(config).map((process) => openStoppedQueue(processConfig(config, process, 1)));
   const close = (): void => {
     for (const queue of queues) void queue.close();
@@ -75,9 +82,9 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
 
 /** Journals of all processes that still hold mail, and results that are in no queue. */
 async function leftBehind(config: Config, askMark: AskMark): Promise<Missing[]> {
-  const { journalLeft } = await import('./journal/left.ts');
-  const { leftoverProcesses, processConfig } = await import('./supervisor/process-config.ts');
-  const { unsettledLeft } = await import('./persistence/unsettled.ts');
+  const { journalLeft } = await import('../journal/left.ts');
+  const { leftoverProcesses, processConfig } = await import('../supervisor/process-config.ts');
+  const { unsettledLeft } = await import('../persistence/unsettled.ts');
   const left: Missing[] = [];
   for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
     const { journal, data_dir } = processConfig(config, process, 1);

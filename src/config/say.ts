@@ -1,0 +1,2 @@
+/** Tells of something about the key at that path. */
+export type Say = (path: (string | number)[], message: string) => void;
