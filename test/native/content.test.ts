@@ -331,3 +331,27 @@ test('content that comes in pieces of any size takes at most twice of what came,
     if (piece < 65_536) await rig.close();
   }
 });
+
+test('a chunk of no octets ends though the client was not reading when it was asked for', async () => {
+  rig = new Rig();
+  const client = await rig.client();
+  const reply = `250 ${'x'.repeat(1_000)}\r\n`.repeat(1_000);
+  rig.onEvent = ({ kind, connection, text, a }) => {
+    if (kind === 'content') {
+      rig.arena.release(a);
+      rig.reactor.expectLines(connection);
+    } else if (text === 'NOOP') rig.reactor.sendLatin1(connection, reply);
+    else if (kind === 'line') rig.reactor.expectChunk(connection, 0, true, RULES);
+  };
+  client.socket.pause();
+  let asked = 0;
+  // Until the kernel takes no more: what is behind the replies waits with them.
+  for (; rig.of('content').length === asked; asked++) {
+    await client.write('NOOP\r\nBDAT 0 LAST\r\n');
+    await rig.event('line', 2 * asked + 2);
+    await turns(20);
+  }
+  client.socket.resume();
+  await rig.event('content', asked);
+  assert.equal(rig.of('closed').length, 0);
+});
