@@ -298,7 +298,7 @@ export class Session {
     }
   }
 
-  /** A BDAT chunk that is not the last was read. */
+  /** A BDAT chunk that is not the last was read. @param detail as of `content`, so far. */
   chunk(flags: number, detail: number): void {
     if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }

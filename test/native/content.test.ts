@@ -206,16 +206,19 @@ test('a claimed spill file stays', async () => {
   assert.equal(readdirSync(rig.spillDir).length, 1);
 });
 
-test('when the spill file cannot be written, content is flagged with the errno and the connection stays', async () => {
+test('when the spill file cannot be written, content and chunk are flagged with the errno and the connection stays', async () => {
   rig = new Rig({ spillThresholdBytes: 1000 });
   const { contents } = serve();
   const client = await rig.client();
   rmSync(rig.spillDir, { recursive: true });
-  client.socket.write(`DATA\r\n${'x'.repeat(200_000)}\r\n.\r\nNOOP\r\n`);
-  await rig.event('line', 2);
+  const text = 'x'.repeat(200_000);
+  client.socket.write(`DATA\r\n${text}\r\n.\r\nBDAT 200000\r\n${text}NOOP\r\n`);
+  await rig.event('line', 3);
   assert.equal(contents[0]?.bytes, null);
-  assert.equal((contents[0]?.event.flags ?? 0) & CONTENT_FLAG.spillFailed, CONTENT_FLAG.spillFailed);
-  assert.equal(contents[0]?.event.b, 2);
+  for (const event of [contents[0]?.event, rig.of('chunk')[0]]) {
+    assert.equal((event?.flags ?? 0) & CONTENT_FLAG.spillFailed, CONTENT_FLAG.spillFailed);
+    assert.equal(event?.b, 2);
+  }
   const { mkdirSync } = await import('node:fs');
   mkdirSync(rig.spillDir);
 });
