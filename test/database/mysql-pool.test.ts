@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Connection } from 'mariadb';
+import type { ServerConfig } from '../../src/config/schema.ts';
 import { Endpoints, hostOf } from '../../src/database/mysql/endpoints.ts';
 import { ConnectionPool } from '../../src/database/mysql/pool.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
@@ -103,5 +106,44 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
       { host: '2001:db8::2', port: 3308 },
       { host: '2001:db8::2', port: 3306 },
     ]);
+  });
+});
+
+/** A connection that is only counted. */
+class Counted extends EventEmitter {
+  readonly isValid = () => true;
+  readonly ping = async () => {};
+  readonly end = async () => {};
+  readonly destroy = () => {};
+}
+
+describe('places for connections', () => {
+  it('none is lost where a server answers after who waited has given up', async () => {
+    let connectMs = 0;
+    const open = async () => {
+      await sleep(connectMs);
+      return new Counted() as unknown as Connection;
+    };
+    const server = { connection_timeout_ms: 40, idle_timeout_ms: 60_000 } as ServerConfig;
+    const pool = new ConnectionPool({
+      server,
+      endpoints: { open },
+      maxConnections: 2,
+      initialConnections: 1,
+    });
+    for (let round = 0; round < 3; round++) {
+      connectMs = 0;
+      const lent = await Promise.all([pool.acquire(), pool.acquire()]);
+      connectMs = 80;
+      const waiting = Promise.allSettled([pool.acquire(), pool.acquire()]);
+      for (const connection of lent) pool.discard(connection);
+      assert.deepEqual([...new Set((await waiting).map(({ status }) => status))], ['rejected']);
+      await sleep(100);
+    }
+    connectMs = 0;
+    const lent = await Promise.all([pool.acquire(), pool.acquire()]);
+    await assert.rejects(pool.acquire(), /all 2 connections are in use/);
+    for (const connection of lent) pool.release(connection);
+    await pool.close();
   });
 });

@@ -204,10 +204,10 @@ export class ConnectionPool {
     this.#open--;
     connection.destroy();
     if (this.#waiting.length === 0 || this.#closed) return;
-    const waiter = this.#waiting.shift();
+    // For whoever has waited longest by then: who waits now may have given up. A failure is told to all of them.
     this.#connect().then(
-      (next) => waiter?.resolve(next),
-      (error: unknown) => waiter?.reject(error),
+      (next) => this.release(next),
+      () => {},
     );
   }
 
