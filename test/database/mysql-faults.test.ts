@@ -123,6 +123,23 @@ describe('mysql faults', { skip }, () => {
     });
   });
 
+  it('max_allowed_packet is too small for a message: that one is refused, the server is not taken for lost', async () => {
+    await server.query('SET GLOBAL max_allowed_packet = 1048576');
+    try {
+      await reopen({});
+      const message = queue.message(Array.from({ length: 2000 }, (_, i) => `u${i}@one.test`));
+      for (const recipient of message.envelope.recipients) recipient.orcpt = `rfc822;${'x'.repeat(500)}`;
+      const request = queue.batch({ messages: [queue.plan(message)] });
+      await assert.rejects(queue.database.commit(request), (error: RelayError) => {
+        assert.match(error.message, /max_allowed_packet.*; set it to 16 MiB or more/);
+        return error.code === 'database-refused';
+      });
+      await queue.add(['u@one.test']);
+    } finally {
+      await server.query('SET GLOBAL max_allowed_packet = 16777216');
+    }
+  });
+
   describe('a connection lost at COMMIT', () => {
     beforeEach(async () => {
       proxy = await CommitProxy.start(server.port);
