@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mariadb';
-import type { ServerConfig } from '../../src/config/schema.ts';
 import { Endpoints, hostOf } from '../../src/database/mysql/endpoints.ts';
+import { isLost } from '../../src/database/mysql/errors.ts';
 import { ConnectionPool } from '../../src/database/mysql/pool.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -58,6 +57,53 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
     await connections.close();
   });
 
+  it('a connection that comes too late for whoever waited is there for the next', async () => {
+    const config = { ...serverConfig(access), connection_timeout_ms: 100 };
+    const real = new Endpoints(config);
+    const late = Promise.withResolvers<Connection>();
+    let opened = 0;
+    const open = (): Promise<Connection> => (opened++ === 0 ? real.open() : late.promise);
+    const connections = new ConnectionPool({
+      server: config,
+      endpoints: { open },
+      maxConnections: 1,
+      initialConnections: 1,
+    });
+    const first = await connections.acquire();
+    const waiting = connections.acquire();
+    connections.discard(first);
+    await assert.rejects(waiting, /all 1 connections are in use/);
+    const next = await real.open();
+    late.resolve(next);
+    assert.equal(await connections.acquire(), next);
+    connections.release(next);
+    await connections.close();
+  });
+
+  for (const over of ['TCP', 'a Unix socket'] as const)
+    it(`a connection over ${over} that is given up takes along what was asked on it, without another`, async () => {
+      const socket = over === 'TCP' ? null : server.socket;
+      const connection = await new Endpoints({ ...serverConfig(access), socket }).open();
+      const before = await server.query<{ Value: string }[]>("SHOW STATUS LIKE 'Connections'");
+      const asked = ['SELECT SLEEP(5)', 'SELECT 2', 'SELECT 3'].map((sql) => connection.query(sql));
+      asked.push(connection.execute('SELECT ?', [4]));
+      connection.destroy();
+      for (const { status, ...said } of await Promise.allSettled(asked)) {
+        assert.equal(status, 'rejected');
+        assert.ok(isLost((said as PromiseRejectedResult).reason));
+      }
+      assert.equal(connection.isValid(), false);
+      connection.destroy();
+      const after = await server.query<{ Value: string }[]>("SHOW STATUS LIKE 'Connections'");
+      assert.equal(Number(after[0]?.Value) - Number(before[0]?.Value), 1, 'the one that asks');
+    });
+
+  it('the server gives up a statement that nobody waits for any more', async () => {
+    const connection = await new Endpoints({ ...serverConfig(access), query_timeout_ms: 500 }).open();
+    await assert.rejects(connection.query('SELECT SLEEP(9)'), /max_statement_time|interrupted/);
+    await connection.end();
+  });
+
   it('an idle connection the server closed is not lent', async () => {
     const connections = pool({ idle_timeout_ms: 60_000 });
     const first = await connections.acquire();
@@ -106,44 +152,5 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
       { host: '2001:db8::2', port: 3308 },
       { host: '2001:db8::2', port: 3306 },
     ]);
-  });
-});
-
-/** A connection that is only counted. */
-class Counted extends EventEmitter {
-  readonly isValid = () => true;
-  readonly ping = async () => {};
-  readonly end = async () => {};
-  readonly destroy = () => {};
-}
-
-describe('places for connections', () => {
-  it('none is lost where a server answers after who waited has given up', async () => {
-    let connectMs = 0;
-    const open = async () => {
-      await sleep(connectMs);
-      return new Counted() as unknown as Connection;
-    };
-    const server = { connection_timeout_ms: 40, idle_timeout_ms: 60_000 } as ServerConfig;
-    const pool = new ConnectionPool({
-      server,
-      endpoints: { open },
-      maxConnections: 2,
-      initialConnections: 1,
-    });
-    for (let round = 0; round < 3; round++) {
-      connectMs = 0;
-      const lent = await Promise.all([pool.acquire(), pool.acquire()]);
-      connectMs = 80;
-      const waiting = Promise.allSettled([pool.acquire(), pool.acquire()]);
-      for (const connection of lent) pool.discard(connection);
-      assert.deepEqual([...new Set((await waiting).map(({ status }) => status))], ['rejected']);
-      await sleep(100);
-    }
-    connectMs = 0;
-    const lent = await Promise.all([pool.acquire(), pool.acquire()]);
-    await assert.rejects(pool.acquire(), /all 2 connections are in use/);
-    for (const connection of lent) pool.release(connection);
-    await pool.close();
   });
 });
