@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Connection } from 'mariadb';
 import type { RelayError } from '../../src/base/errors.ts';
+import { openConnection } from '../../src/database/mysql/connection.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { deferred, delivered, QueueFixture } from '../persistence/fixture.ts';
@@ -373,6 +374,10 @@ describe('mysql over TLS', { skip }, () => {
         else assert.ok(said.includes(wrong), said);
         await queue.close();
       }
+      const connection = await openConnection(serverConfig({ ...access, tls: 'encrypt' } as DatabaseAccess));
+      const asked = connection.query('SELECT SLEEP(5)');
+      connection.destroy();
+      await assert.rejects(asked, /was given up/);
     } finally {
       await server.close();
       tls.remove();

@@ -5,8 +5,9 @@
  */
 import type { Connection } from 'mariadb';
 import type { CommitResult } from '../database.ts';
+import { withTimeout } from './connection.ts';
 import { ConnectionLost, isLost, isRetryable, isTooLong, isUnfit } from './errors.ts';
-import { type ConnectionPool, withTimeout } from './pool.ts';
+import type { ConnectionPool } from './pool.ts';
 
 const DEADLOCK_TRIES = 8;
 const LOST_TRIES = 2;
