@@ -10,6 +10,7 @@ import { QueueIds } from '../../../src/mail/queue-id.ts';
 import { CONTENT_STATE } from '../../../src/native.ts';
 import { type SessionThreadStart, VERDICT } from '../../../src/session/messages.ts';
 import type { SessionThreadsPorts } from '../../../src/session/session-threads.ts';
+import type { TlsSlots } from '../../../src/tls/tls-contexts.ts';
 import { actor } from './clock.ts';
 import { type Process, processOf } from './process.ts';
 
@@ -186,6 +187,15 @@ export class PressureGauge {
   stop(): void {}
 
   reconfigure(): void {}
+}
+
+/** The machine's certificates took as long to load as all the rest of a world. */
+export class TlsContexts {
+  load(): TlsSlots {
+    return { server: -1, client: -1 };
+  }
+
+  stop(): void {}
 }
 
 export const lockDataDir = (): DataDirLock => ({ usedBefore: false, release() {} });

@@ -451,6 +451,7 @@ export class Node {
       session_threads: 1,
       delivery_threads: 1,
       persist_threads: 1,
+      dns: { cache_max_entries: 0 },
       shutdown_grace_ms: 2000,
       delivery: { max_handoff_mails: MAX_IN_FLIGHT },
       queue: { keep_sent_ms: 86_400_000, purge_interval_ms: 1000 },
