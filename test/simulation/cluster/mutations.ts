@@ -91,7 +91,8 @@ export const MUTATIONS: Record<string, Mutation> = {
   'a row claimed while it is being sent is sent again': {
     file: 'scheduler/leases.ts',
     line: '      held.newFence = fence;\n      return false;',
-    becomes: '      held.newFence = fence;\n      return true;',
+    // A job without an epoch would never send content.
+    becomes: '      job.leaseEpoch = Atomics.load(this.#gauges, leaseEpochOf(leases.shard));\n      return true;',
   },
   'a shard that failed is never tried again': {
     file: 'database/shard-health.ts',

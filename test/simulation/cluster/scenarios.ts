@@ -66,10 +66,10 @@ export interface Outcome {
   digest: number;
 }
 
-/** Lives through the scenario in a world made of the seed: 2 to 4 nodes, 1 to 3 shards. */
+/** Lives through the scenario in a world made of the seed: 1 to 4 nodes, 1 to 3 shards. */
 export function simulate({ troubles }: Scenario, seed: number): Promise<Outcome> {
-  const shards = 1 + (Math.floor(seed / 3) % 3);
-  return inWorld(seed, 2 + (seed % 3), shards, { ...HEALED, ...troubles }, async (world) => {
+  const shards = 1 + (Math.floor(seed / 4) % 3);
+  return inWorld(seed, 1 + (seed % 4), shards, { ...HEALED, ...troubles }, async (world) => {
     await world.live(BUSY_MS, MESSAGES);
     const restMs = await world.rest(REST_MS);
     if (restMs === null) world.violation(`no rest within ${REST_MS} ms: ${world.describe()}`);

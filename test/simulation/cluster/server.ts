@@ -15,6 +15,8 @@ const SCRIPTS = readdirSync(MIGRATIONS)
 const LOCK_WAIT_MS = 10_000;
 /** A transaction whose connection says nothing for so long is rolled back (idle_transaction_timeout). */
 const IDLE_TRANSACTION_MS = 1200;
+/** A transaction that takes this long keeps results of others from being written. */
+const HELD_UP_MS = 400;
 /** A connection that holds a lock and says nothing for so long is ended (wait_timeout, as node-claim.ts sets it). */
 const WAIT_TIMEOUT_MS = 3000;
 
@@ -60,10 +62,13 @@ export class Server {
   paused = false;
   /** Share of statements in transactions that end in a deadlock. */
   deadlocks = 0;
+  /** A transaction has held up all others since then: of a node that stood still inside it, say. */
+  wasHeld: (fromMs: number) => void = () => {};
   readonly #clock: Clock;
   readonly #sessions = new Set<ServerSession>();
   readonly #statements = new Map<string, StatementSync[]>();
   #holder: ServerSession | null = null;
+  #heldSinceMs = 0;
   #waiting: ServerSession[] = [];
 
   constructor(id: number, clock: Clock) {
@@ -131,6 +136,7 @@ export class Server {
     if (this.#holder === null && !ends && (!session.autocommit || sql === 'START TRANSACTION')) {
       this.database.exec('BEGIN');
       this.#holder = session;
+      this.#heldSinceMs = this.#clock.nowMs;
       this.#watchIdle(session);
     }
     if (sql === 'START TRANSACTION') request.answer(null, OK);
@@ -183,6 +189,7 @@ export class Server {
   #free(session: ServerSession): void {
     if (this.#holder !== session) return;
     this.#holder = null;
+    if (this.#clock.nowMs - this.#heldSinceMs >= HELD_UP_MS) this.wasHeld(this.#heldSinceMs);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const next of waiting) {

@@ -79,6 +79,7 @@ const FORGETS = new Set([
   'lost answer',
   'thread death',
   'hang',
+  'held up',
 ]);
 export const DESTINATIONS = ['a.test', 'b.test', 'c.test', 'd.test', 'back.test'];
 const LEASE_MS = 2000;
@@ -136,6 +137,8 @@ export class World {
     };
     this.troubles = troubles;
     this.servers = Array.from({ length: shards }, (_, id) => new Server(id, this.clock));
+    for (const server of this.servers)
+      server.wasHeld = (fromMs) => this.fault('held up', null, server.id, fromMs, this.clock.nowMs);
     this.nodes = Array.from({ length: nodes }, (_, i) => new Node(this, `node-${'abcd'[i]}`));
   }
 
@@ -154,8 +157,9 @@ export class World {
   sends(process: Process, { queueId, destination, fence }: Job): void {
     this.clock.note(`${process.id} sends ${queueId} ${destination} ${fence}`);
     const server = this.servers[shardOfQueueId(queueId)] as Server;
-    const [row] = server.look<{ state: string; fence: number; owner: string | null }>(
-      'SELECT state, fence, lease_owner AS owner FROM mail_outbox WHERE mail_id = ? AND destination = ?',
+    const [row] = server.look<{ state: string; fence: number; owner: string | null; untilMs: number }>(
+      `SELECT state, fence, lease_owner AS owner, due_at AS untilMs FROM mail_outbox
+       WHERE mail_id = ? AND destination = ?`,
       queueId,
       destination,
     );
@@ -169,6 +173,11 @@ export class World {
     if (!ours)
       this.violation(
         `${process.id} sends ${queueId} ${destination} with fence ${fence}, but the row is ${JSON.stringify(row)}`,
+      );
+    // Nobody has taken it over yet, but anybody may.
+    else if (row.untilMs <= this.clock.nowMs)
+      this.violation(
+        `${process.id} sends ${queueId} ${destination} ${this.clock.nowMs - row.untilMs} ms after the end of its lease`,
       );
   }
 
@@ -238,7 +247,7 @@ export class World {
     const { troubles } = this;
     this.#trouble(troubles.crashEveryMs, untilMs, () => clock.pick(this.nodes).crash());
     this.#trouble(troubles.drainEveryMs, untilMs, () => clock.pick(this.nodes).restart());
-    this.#trouble(troubles.hangEveryMs, untilMs, () => clock.pick(this.nodes).hang());
+    this.#trouble(troubles.hangEveryMs, untilMs, () => this.#hang());
     this.#trouble(troubles.cutEveryMs, untilMs, () => this.#cut());
     this.#trouble(troubles.serverKillEveryMs, untilMs, () => this.#killServer());
     this.#trouble(troubles.serverPauseEveryMs, untilMs, () => this.#pauseServer());
@@ -284,6 +293,16 @@ export class World {
     }
   }
 
+  /** One node stands still, or the machine they all run on; often for about as long as leases last. */
+  #hang(): void {
+    const { clock } = this;
+    const forMs = clock.chance(0.5)
+      ? clock.between(LEASE_MS / 2, LEASE_MS * 1.5)
+      : clock.between(50, LEASE_MS * 3);
+    if (clock.chance(0.75)) clock.pick(this.nodes).hang(forMs);
+    else for (const node of this.nodes) node.hang(forMs);
+  }
+
   #cut(): void {
     const { clock } = this;
     const node = clock.pick(this.nodes);
@@ -325,7 +344,8 @@ export class World {
     const { clock } = this;
     this.healing = true;
     // Now and then a node never comes back: the others have to do its work.
-    const lost = this.troubles.crashEveryMs > 0 && clock.chance(0.3) ? clock.pick(this.nodes) : null;
+    const mayLose = this.troubles.crashEveryMs > 0 && this.nodes.length > 1;
+    const lost = mayLose && clock.chance(0.3) ? clock.pick(this.nodes) : null;
     lost?.leave();
     this.troubles = HEALED;
     this.network.losses = 0;
@@ -558,13 +578,12 @@ export class Node {
     });
   }
 
-  /** SIGSTOP, often past the lease. */
-  hang(): void {
+  /** SIGSTOP. */
+  hang(forMs: number): void {
     const { process } = this;
     const world = this.#world;
     if (process === null || process.stopped) return;
     world.counts.hang++;
-    const forMs = world.clock.between(50, LEASE_MS * 3);
     const fault = world.fault('hang', process, null, world.clock.nowMs, world.clock.nowMs + forMs);
     this.#hang = { fault };
     process.stop();
