@@ -48,6 +48,13 @@ export interface GroupCommitPorts {
   settled(items: SettleItem[], accepted: boolean[]): void;
   /** The fencing number of our newest lease of the row, where it may change while the result waits. */
   fenceOf?(result: AttemptResult): number;
+  /**
+   * A message is about to be withdrawn: resolves when nothing of it can go to a peer any more but what is on its way
+   * there. Never rejects.
+   */
+  withdrawing?(queueId: string): Promise<void>;
+  /** It is gone from the queue, but for rows that are others' to send. */
+  withdrawn?(queueId: string): void;
 }
 
 export interface GroupCommitOptions {
@@ -122,6 +129,8 @@ export class GroupCommit {
   /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
   #lockedWithdrawals: string[] = [];
+  /** Messages whose jobs are being taken back, to be withdrawn then. */
+  #takingBack = 0;
   #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
@@ -220,7 +229,7 @@ export class GroupCommit {
   }
 
   #isIdle(): boolean {
-    const waits = this.#locked.length + this.#lockedWithdrawals.length;
+    const waits = this.#locked.length + this.#lockedWithdrawals.length + this.#takingBack;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
@@ -330,6 +339,8 @@ export class GroupCommit {
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
     this.#tryLater(result.withdrawLater ?? []);
+    for (const queueId of batch.withdrawals)
+      if (!result.withdrawLater?.includes(queueId)) this.#ports.withdrawn?.(queueId);
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -400,8 +411,17 @@ export class GroupCommit {
     // The database may have closed the race already, before it did anything else with the rows.
     if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
-    this.#queue.addWithdrawal(message.queueId);
+    void this.#withdraw(message.queueId);
     return 'abandoned';
+  }
+
+  /** First no claim of ours brings a row of it any more, and what a claim brought comes back; then its rows go. */
+  async #withdraw(queueId: string): Promise<void> {
+    this.#takingBack++;
+    await this.#ports.withdrawing?.(queueId);
+    this.#takingBack--;
+    this.#queue.addWithdrawal(queueId);
+    this.#schedule();
   }
 
   #broke(batch: Batch, lane: number, thrown: unknown): void {

@@ -3,9 +3,11 @@
  * after they accepted. As in delivery/client/content.ts, content goes out only while the lease holds.
  */
 import type { Gauges } from '../../../src/admission/gauges.ts';
+import type { OperateTarget } from '../../../src/database/database.ts';
 import type { DeliveryThreadsPorts } from '../../../src/delivery/delivery-threads.ts';
 import type { DeliveryThreadStart } from '../../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
+import { meantBy } from '../../../src/mail/meant.ts';
 import type { DeferralReason, Outcome, OutcomeGroup, PeerReply } from '../../../src/mail/outcome.ts';
 import { QueueIds, shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { leaseHolds } from '../../../src/scheduler/leases.ts';
@@ -172,6 +174,17 @@ export class Deliveries {
   }
 
   resume(): void {}
+
+  /** Attempts that did not begin. */
+  async takeBack(target: OperateTarget): Promise<Job[]> {
+    const isMeant = meantBy(target);
+    const taken = [...this.#attempts].filter(({ begun, job }) => !begun && isMeant(job));
+    for (const attempt of taken) {
+      attempt.ended = true;
+      this.#attempts.delete(attempt);
+    }
+    return taken.map(({ job }) => job);
+  }
 
   postAll(): void {}
 

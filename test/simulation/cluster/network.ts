@@ -30,7 +30,7 @@ export class Network {
   /** Share of messages that take their time, and how long at most. */
   slowShare = 0.15;
   slowMs = 12;
-  /** Share of answers to COMMIT and other statements that are lost with their connection. */
+  /** Share of statements, and of answers, that are lost with their connection. */
   losses = 0;
   lost: (process: Actor, server: Server) => void = () => {};
 
@@ -92,18 +92,23 @@ export class Network {
   }
 
   toServer(connection: Connection, arrive: () => void): void {
+    if (this.#loses(connection)) return;
     this.#carry(connection, connection.toServer, arrive);
   }
 
   toClient(connection: Connection, arrive: () => void): void {
-    const { owner, session, server } = connection;
-    if (session !== null && this.#clock.chance(this.losses)) {
-      this.lost(owner.process, server);
-      this.#clock.later(0, () => server.end(session));
-      owner.later(this.#clock.between(0, 40), () => connection.lost('connection reset'));
-      return;
-    }
+    if (this.#loses(connection)) return;
     this.#carry(connection, connection.toClient, () => connection.owner.reach(arrive));
+  }
+
+  /** The connection ends, and what is on its way with it: a statement before it is done, or its answer. */
+  #loses(connection: Connection): boolean {
+    const { owner, session, server } = connection;
+    if (session === null || !this.#clock.chance(this.losses)) return false;
+    this.lost(owner.process, server);
+    this.#clock.later(0, () => server.end(session));
+    owner.later(this.#clock.between(0, 40), () => connection.lost('connection reset'));
+    return true;
   }
 
   #carry({ owner, server }: Connection, lane: Lane, arrive: () => void): void {

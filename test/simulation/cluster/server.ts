@@ -41,14 +41,17 @@ export class ServerSession {
   readonly inbox: Request[] = [];
   open = true;
   readonly autocommit: boolean;
+  /** Name of the node it is of. */
+  readonly node: string;
   activeMs = 0;
   lockWait: Timer | null = null;
   /** Tells the client, when it can be told. */
   readonly closed: () => void;
 
-  constructor(server: Server, autocommit: boolean, closed: () => void) {
+  constructor(server: Server, autocommit: boolean, node: string, closed: () => void) {
     this.server = server;
     this.autocommit = autocommit;
+    this.node = node;
     this.closed = closed;
   }
 }
@@ -69,6 +72,8 @@ export class Server {
   readonly #statements = new Map<string, StatementSync[]>();
   #holder: ServerSession | null = null;
   #heldSinceMs = 0;
+  /** Of the statement that is done now. */
+  #asking = '';
   #waiting: ServerSession[] = [];
 
   constructor(id: number, clock: Clock) {
@@ -81,6 +86,7 @@ export class Server {
       return null;
     });
     this.database.function('server_ms', () => this.#clock.nowMs);
+    this.database.function('asking_node', () => this.#asking);
     this.database.exec(WATCH);
   }
 
@@ -90,9 +96,9 @@ export class Server {
   }
 
   /** @returns null when nobody listens. */
-  connect(autocommit: boolean, closed: () => void): ServerSession | null {
+  connect(autocommit: boolean, node: string, closed: () => void): ServerSession | null {
     if (!this.up) return null;
-    const session = new ServerSession(this, autocommit, closed);
+    const session = new ServerSession(this, autocommit, node, closed);
     this.#sessions.add(session);
     return session;
   }
@@ -131,6 +137,7 @@ export class Server {
 
   #do(session: ServerSession, request: Request): void {
     session.activeMs = this.#clock.nowMs;
+    this.#asking = session.node;
     const { sql } = request;
     const ends = sql === 'COMMIT' || sql === 'ROLLBACK';
     if (this.#holder === null && !ends && (!session.autocommit || sql === 'START TRANSACTION')) {

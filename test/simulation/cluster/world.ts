@@ -76,7 +76,7 @@ const FORGETS = new Set([
   'server killed',
   'server paused',
   'partition',
-  'lost answer',
+  'lost connection',
   'thread death',
   'hang',
   'held up',
@@ -133,7 +133,7 @@ export class World {
     this.network = new Network(this.clock);
     this.network.lost = (process, { id }) => {
       this.counts.lost++;
-      this.fault('lost answer', process as Process, id, this.clock.nowMs, this.clock.nowMs);
+      this.fault('lost connection', process as Process, id, this.clock.nowMs, this.clock.nowMs);
     };
     this.troubles = troubles;
     this.servers = Array.from({ length: shards }, (_, id) => new Server(id, this.clock));
@@ -163,11 +163,6 @@ export class World {
       queueId,
       destination,
     );
-    // Its client got 451, and the withdrawal of its commit crossed a claim of its row (docs/simulation.md).
-    if (row === undefined && this.refused.has(queueId)) {
-      this.counts.lateWithdrawals++;
-      return;
-    }
     const ours =
       row?.state === 'SENDING' && (row.fence === fence || row.owner?.startsWith(process.node) === true);
     if (!ours)
@@ -345,7 +340,7 @@ export class World {
     this.healing = true;
     // Now and then a node never comes back: the others have to do its work.
     const mayLose = this.troubles.crashEveryMs > 0 && this.nodes.length > 1;
-    const lost = mayLose && clock.chance(0.3) ? clock.pick(this.nodes) : null;
+    const lost = mayLose && clock.chance(0.5) ? clock.pick(this.nodes) : null;
     lost?.leave();
     this.troubles = HEALED;
     this.network.losses = 0;
