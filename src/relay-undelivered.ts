@@ -1,4 +1,5 @@
 /** Jobs that delivery gives back unbegun: at a drain, or for an operator. Part of the composition root. */
+import type { Log } from './base/log.ts';
 import { within } from './base/within.ts';
 import type { Database, OperateTarget, ReleasedRow } from './database/database.ts';
 import type { DeliveryThreads } from './delivery/delivery-threads.ts';
@@ -17,6 +18,7 @@ export interface UndeliveredPorts {
   scheduler: Scheduler;
   suspects: Suspects;
   deliveries: DeliveryThreads;
+  log: Log;
 }
 
 /** Rows an operator holds or removes, or that are withdrawn, wait so long before they would go out again, should that fail. */
@@ -69,6 +71,7 @@ export function withdrawal(
 ): Required<Pick<GroupCommitPorts, 'withdrawing' | 'withdrawn'>> {
   return {
     async withdrawing(queueId) {
+      ports().log.debug('message.withdrawing', { queue_id: queueId });
       ports().leases.withdraw(queueId);
       // Where rows cannot be given back now their leases are no longer kept, and end.
       await within(
@@ -76,6 +79,9 @@ export function withdrawal(
         takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),
       );
     },
-    withdrawn: (queueId) => ports().leases.withdrawn(queueId),
+    withdrawn(queueId, isGone) {
+      if (!isGone) ports().log.debug('message.not-withdrawn', { queue_id: queueId });
+      ports().leases.withdrawn(queueId);
+    },
   };
 }

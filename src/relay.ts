@@ -246,6 +246,7 @@ export class Relay {
       scheduler,
       suspects: this.#suspects,
       deliveries: this.#deliveries,
+      log,
     };
     this.control = relayControl(
       this.#queue,

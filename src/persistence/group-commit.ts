@@ -53,8 +53,8 @@ export interface GroupCommitPorts {
    * there. Never rejects.
    */
   withdrawing?(queueId: string): Promise<void>;
-  /** It is gone from the queue, but for rows that are others' to send. */
-  withdrawn?(queueId: string): void;
+  /** It is gone from the queue; false: somebody is sending a row of it for so long that it stays. */
+  withdrawn?(queueId: string, isGone: boolean): void;
 }
 
 export interface GroupCommitOptions {
@@ -93,6 +93,9 @@ const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
 /** What another transaction had is tried again so much later. */
 const LOCKED_RETRY_MS = 200;
+/** A message of which somebody sends a row is withdrawn when that is over, if it takes no longer than this. */
+const PATIENCE_LEASES = 2;
+const DRAIN_PATIENCE_MS = 1000;
 /** A further lane is worth its commit from so many messages on. */
 const MIN_PARALLEL_MESSAGES = 32;
 /** So many settlements wait no longer. */
@@ -129,6 +132,8 @@ export class GroupCommit {
   /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
   #lockedWithdrawals: string[] = [];
+  /** Since when those are tried that did not go at once. */
+  readonly #withdrawingSince = new Map<string, number>();
   /** Messages whose jobs are being taken back, to be withdrawn then. */
   #takingBack = 0;
   #waitsForLocked = false;
@@ -338,9 +343,7 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
-    this.#tryLater(result.withdrawLater ?? []);
-    for (const queueId of batch.withdrawals)
-      if (!result.withdrawLater?.includes(queueId)) this.#ports.withdrawn?.(queueId);
+    this.#tryLater(batch.withdrawals.filter((queueId) => !this.#isWithdrawn(queueId, result)));
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -382,6 +385,21 @@ export class GroupCommit {
       });
     });
     return answers;
+  }
+
+  /** Whether nothing more is to be done about it. */
+  #isWithdrawn(queueId: string, { withdrawLater }: CommitResult): boolean {
+    const isGone = withdrawLater?.includes(queueId) !== true;
+    const nowMs = this.#steady();
+    const sinceMs = this.#withdrawingSince.get(queueId) ?? nowMs;
+    const patienceMs = this.#drained.length > 0 ? DRAIN_PATIENCE_MS : this.#leaseMs * PATIENCE_LEASES;
+    if (!isGone && nowMs - sinceMs < patienceMs) {
+      this.#withdrawingSince.set(queueId, sinceMs);
+      return false;
+    }
+    this.#withdrawingSince.delete(queueId);
+    this.#ports.withdrawn?.(queueId, isGone);
+    return true;
   }
 
   /** Once more what another transaction had, after a pause. */

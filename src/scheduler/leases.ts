@@ -203,7 +203,7 @@ export class Leases {
     for (const claim of this.#claims) claim.add(queueId);
   }
 
-  /** What could be withdrawn of it is gone: later claims cannot find it. */
+  /** It is gone, or stays after all. */
   withdrawn(queueId: string): void {
     this.#withdrawing.delete(queueId);
   }

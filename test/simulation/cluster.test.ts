@@ -28,6 +28,7 @@ const HAPPENS: (keyof Awaited<ReturnType<typeof simulate>>['counts'])[][] = [
   ['hang', 'leasesLapsed', 'lapsed', 'rejected'],
   ['cut', 'lost'],
   ['serverKill', 'serverPause'],
+  ['hang', 'lost', 'withdrawn'],
   ['crash', 'drain', 'threadDeath', 'hang', 'cut', 'lost', 'serverKill', 'serverPause', 'rejected'],
 ];
 

@@ -13,13 +13,13 @@ interface Row extends OperatedRow {
 
 export interface Withdrawn {
   erased: MailFacts[];
-  /** Another transaction has a row of theirs, or a claim of this life: to be tried again. */
+  /** Another transaction has a row of theirs, or a claim leases it: to be tried again. */
   later: string[];
 }
 
 /**
- * Removes what waits, or is leased by the commit itself and was not handed to delivery. Rows that claims of this life
- * lease come later, when their attempts are over; those of other nodes stay and meet their fate.
+ * Removes what waits, or is leased by the commit itself and was not handed to delivery; what claims lease comes later,
+ * when their attempts are over.
  * @param owner 'node#life', written to the leases of commits; claims of the life append a number.
  */
 export async function withdraw(
@@ -46,7 +46,7 @@ export async function withdraw(
   const later = there
     .filter(({ id, n }) => {
       const rows = parts.get(id) ?? [];
-      return rows.length < n || rows.some((row) => isClaimed(row) && row.owner?.startsWith(`${owner}-`));
+      return rows.length < n || rows.some(isClaimed);
     })
     .map(({ id }) => id);
   const free = locked.filter((row) => row.state !== 'SENT' && row.state !== 'DEAD' && !isClaimed(row));

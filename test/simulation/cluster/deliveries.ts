@@ -63,7 +63,7 @@ export class Deliveries {
           );
       const attempt = { job, begun: false, ended: false };
       this.#attempts.add(attempt);
-      this.#then(attempt, this.#process.clock.between(1, 15), () => this.#envelope(attempt));
+      this.#then(attempt, this.#connectMs(), () => this.#envelope(attempt));
     }
   }
 
@@ -71,6 +71,12 @@ export class Deliveries {
     this.#thread.later(delayMs, () => {
       if (!attempt.ended) next();
     });
+  }
+
+  /** How long until a connection is there for it. */
+  #connectMs(): number {
+    const { clock, world } = this.#process;
+    return clock.chance(0.2) ? clock.between(0, world.leaseMs / 4) : clock.between(1, 15);
   }
 
   /** How long the peer takes for one reply. */
@@ -83,6 +89,11 @@ export class Deliveries {
 
   #envelope(attempt: Attempt): void {
     attempt.begun = true;
+    const { queueId, destination } = attempt.job;
+    if (this.#process.withdrawn.has(queueId))
+      this.#process.world.violation(
+        `${this.#process.id} begins with ${queueId} ${destination}, which it withdraws`,
+      );
     this.#then(attempt, this.#replyMs(), () => this.#content(attempt));
   }
 
@@ -179,6 +190,7 @@ export class Deliveries {
   async takeBack(target: OperateTarget): Promise<Job[]> {
     const isMeant = meantBy(target);
     const taken = [...this.#attempts].filter(({ begun, job }) => !begun && isMeant(job));
+    this.#process.world.counts.takenBack += taken.length;
     for (const attempt of taken) {
       attempt.ended = true;
       this.#attempts.delete(attempt);

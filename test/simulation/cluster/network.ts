@@ -29,7 +29,7 @@ export class Network {
   readonly #connections = new Set<Connection>();
   /** Share of messages that take their time, and how long at most. */
   slowShare = 0.15;
-  slowMs = 12;
+  slowMs = 0;
   /** Share of statements, and of answers, that are lost with their connection. */
   losses = 0;
   lost: (process: Actor, server: Server) => void = () => {};
