@@ -343,7 +343,7 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
-    this.#tryLater(batch.withdrawals.filter((queueId) => !this.#isWithdrawn(queueId, result)));
+    this.#tryLater(this.#withdrawLater(batch, result));
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -387,19 +387,22 @@ export class GroupCommit {
     return answers;
   }
 
-  /** Whether nothing more is to be done about it. */
-  #isWithdrawn(queueId: string, { withdrawLater }: CommitResult): boolean {
-    const isGone = withdrawLater?.includes(queueId) !== true;
-    const nowMs = this.#steady();
-    const sinceMs = this.#withdrawingSince.get(queueId) ?? nowMs;
+  /** Of the withdrawals those that are tried again. */
+  #withdrawLater({ withdrawals }: Batch, { withdrawLater = [] }: CommitResult): string[] {
+    for (const queueId of withdrawals) if (!withdrawLater.includes(queueId)) this.#withdrawn(queueId, true);
     const patienceMs = this.#drained.length > 0 ? DRAIN_PATIENCE_MS : this.#leaseMs * PATIENCE_LEASES;
-    if (!isGone && nowMs - sinceMs < patienceMs) {
+    return withdrawLater.filter((queueId) => {
+      const sinceMs = this.#withdrawingSince.get(queueId) ?? this.#steady();
       this.#withdrawingSince.set(queueId, sinceMs);
+      if (this.#steady() - sinceMs < patienceMs) return true;
+      this.#withdrawn(queueId, false);
       return false;
-    }
+    });
+  }
+
+  #withdrawn(queueId: string, isGone: boolean): void {
     this.#withdrawingSince.delete(queueId);
     this.#ports.withdrawn?.(queueId, isGone);
-    return true;
   }
 
   /** Once more what another transaction had, after a pause. */

@@ -76,7 +76,7 @@ export class Deliveries {
   /** How long until a connection is there for it. */
   #connectMs(): number {
     const { clock, world } = this.#process;
-    return clock.chance(0.2) ? clock.between(0, world.leaseMs / 4) : clock.between(1, 15);
+    return clock.chance(0.3) ? clock.between(0, world.leaseMs / 2) : clock.between(1, 15);
   }
 
   /** How long the peer takes for one reply. */

@@ -12,11 +12,11 @@ import { shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { type Relay, startRelay } from '../../../src/relay.ts';
 import type { Scheduler } from '../../../src/scheduler/scheduler.ts';
 import { Clock } from './clock.ts';
-import { Network } from './network.ts';
+import { type LinkTroubles, Network } from './network.ts';
 import { Process } from './process.ts';
 import { Server } from './server.ts';
 
-export interface Troubles {
+export interface Troubles extends LinkTroubles {
   /** Mean virtual milliseconds between faults of each kind; 0: none. */
   crashEveryMs: number;
   drainEveryMs: number;
@@ -26,7 +26,6 @@ export interface Troubles {
   serverPauseEveryMs: number;
   threadDeathEveryMs: number;
   /** Shares. */
-  losses: number;
   deadlocks: number;
   slowPeers: number;
   lostReplies: number;
@@ -34,8 +33,8 @@ export interface Troubles {
   bounced: number;
   /** Of clients that wait no longer than a commit takes. */
   impatient: number;
-  /** How long a message on the network takes at most. */
-  slowMs: number;
+  /** How often a node looks for what is due. */
+  pollMs: number;
   /** With delivery, in each node. */
   places: number;
 }
@@ -55,7 +54,9 @@ export const HEALED: Troubles = {
   deferred: 0,
   bounced: 0,
   impatient: 0,
+  slowShare: 0.15,
   slowMs: 12,
+  pollMs: 250,
   places: 12,
 };
 
@@ -140,8 +141,7 @@ export class World {
     this.seed = seed;
     this.dir = dir;
     this.clock = new Clock(seed);
-    this.network = new Network(this.clock);
-    this.network.slowMs = HEALED.slowMs;
+    this.network = new Network(this.clock, HEALED);
     this.network.lost = (process, { id }) => {
       this.counts.lost++;
       this.fault('lost connection', process as Process, id, this.clock.nowMs, this.clock.nowMs);
@@ -247,8 +247,7 @@ export class World {
     await this.clock.run(this.clock.nowMs + 500);
     const { clock } = this;
     const untilMs = clock.nowMs + busyMs;
-    this.network.losses = this.troubles.losses;
-    this.network.slowMs = this.troubles.slowMs;
+    this.network.troubles = this.troubles;
     for (const server of this.servers) server.deadlocks = this.troubles.deadlocks;
     for (let i = 0; i < messages; i++) clock.later(clock.next() * busyMs, () => this.submit());
     const { troubles } = this;
@@ -355,8 +354,7 @@ export class World {
     const lost = mayLose && clock.chance(0.5) ? clock.pick(this.nodes) : null;
     lost?.leave();
     this.troubles = HEALED;
-    this.network.losses = 0;
-    this.network.slowMs = HEALED.slowMs;
+    this.network.troubles = HEALED;
     this.network.healAll();
     for (const server of this.servers) {
       server.deadlocks = 0;
@@ -475,7 +473,7 @@ export class Node {
       data_dir: dataDir,
       lease_ms: LEASE_MS,
       storage: { provider: 'local', local: { path: join(world.dir, 'mail') } },
-      scheduler: { poll_interval_ms: 250 },
+      scheduler: { poll_interval_ms: world.troubles.pollMs },
       session_threads: 1,
       delivery_threads: 1,
       persist_threads: 1,
