@@ -12,8 +12,8 @@ import { MUTATIONS, type Mutation } from './cluster/mutations.ts';
 
 const HUNT = join(import.meta.dirname, 'cluster/hunt.ts');
 const LONG = process.env.SIM_SEEDS;
-/** One in twenty notices, at least: that none of so many does is a chance of 1 in 200. */
-const SEEDS = LONG ?? '100';
+/** Of most one in five notices, of the rarest one in forty: that none of so many does is a chance of 1 in 40. */
+const SEEDS = LONG ?? '150';
 /** Children at a time. */
 const AT_ONCE = 2;
 

@@ -1,6 +1,6 @@
 /** Ways to spoil the program, one line each, that the simulation must notice (mutations.test.ts). */
 export interface Mutation {
-  /** Number of the scenario whose seeds notice it soonest: one in twenty, most of them one in five. */
+  /** Number of the scenario whose seeds notice it soonest: one in five mostly, one in forty at least. */
   scenario: number;
   /** Under src. */
   file: string;

@@ -62,7 +62,7 @@ export class SessionThreads {
     Atomics.add(gauges, GAUGE.inflightMails, 1);
     this.#ports.messages(0, [message], [ticket]);
     const isShort = clock.chance(world.troubles.impatient);
-    this.#process.later(isShort ? clock.between(1, 5 * world.troubles.slowMs) : WAIT_MS, () =>
+    this.#process.later(isShort ? clock.between(1, 10 * world.troubles.slowMs) : WAIT_MS, () =>
       this.#giveUp(ticket),
     );
     return true;

@@ -34,9 +34,9 @@ export const SCENARIOS: Scenario[] = [
     name: 'clients that give up while their message is committed, and claims at the same time',
     troubles: {
       ...PEERS,
-      impatient: 0.8,
-      slowShare: 0.5,
-      slowMs: 60,
+      impatient: 0.6,
+      slowShare: 0.3,
+      slowMs: 40,
       pollMs: 10,
       places: 4,
       hangEveryMs: 1000,
