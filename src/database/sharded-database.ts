@@ -131,6 +131,10 @@ export class ShardedDatabase implements Database {
   }
 
   /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
+  isUp(shard: number): boolean {
+    return this.#shards.some(({ id, health }) => id === shard && health.usable);
+  }
+
   #usable(): Shard[] {
     return this.#shards.filter(({ health, node }) => health.usable && !node.lost);
   }
