@@ -21,7 +21,7 @@ export async function openMysql(
   maxConnections: number,
   openStorage: (owner: string) => Storage,
   arena: Arena,
-  options: Omit<MysqlOptions, 'server' | 'queue'>,
+  options: Omit<MysqlOptions, 'server' | 'database' | 'queue'>,
 ): Promise<MysqlDatabase> {
   const { server } = shard;
   const name = serverName(server);
@@ -50,6 +50,7 @@ export async function openMysql(
   return new MysqlDatabase(transactions, openStorage(owner), arena, {
     ...options,
     server: name,
+    database: server.database,
     queue: owner,
   });
 }
