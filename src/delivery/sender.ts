@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import type { OperateTarget } from '../database/database.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { ResultBatch } from '../mail/job-wire.ts';
 import { meantBy } from '../mail/meant.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
@@ -89,7 +90,7 @@ export class Sender implements DestinationPorts {
   #waitTimer = false;
   /** Jobs taken and not yet answered. */
   #held = 0;
-  #results: AttemptResult[] = [];
+  readonly #results = new ResultBatch();
   #unfinished: Job[] = [];
   #drained = false;
   #depth = 0;
@@ -347,7 +348,7 @@ export class Sender implements DestinationPorts {
 
   #result(result: AttemptResult): void {
     this.#held--;
-    this.#results.push(result);
+    this.#results.add(result);
   }
 
   handBack(attempt: Attempt): void {
@@ -439,11 +440,8 @@ export class Sender implements DestinationPorts {
   }
 
   #flushResults(): void {
-    if (this.#results.length > 0) {
-      const results = this.#results;
-      this.#results = [];
-      this.#ports.post({ type: 'results', results });
-    }
+    const results = this.#results.take();
+    if (results !== null) this.#ports.post({ type: 'results', ...results });
     if (this.draining && !this.#drained && this.#held === 0) this.#finishDrain();
   }
 

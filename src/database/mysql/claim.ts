@@ -158,24 +158,19 @@ class WaitingRecipients {
     const columns =
       "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
     const whole: string[] = [];
-    const parts: Promise<RecipientRow[]>[] = [];
+    const runs: [id: string, first: number, last: number][] = [];
     for (const { id, waiting } of this.#rows) {
       const { recipients } = mailOf.get(id) as LeasedMail;
       if (recipients <= FEW_RECIPIENTS) continue;
       if (recipients <= Math.max(MANY_RECIPIENTS, 4 * waiting)) whole.push(id);
-      else
-        for (const [first, last] of this.#runs.get(id) as Run[])
-          parts.push(
-            connection.execute<RecipientRow[]>(`${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`, [
-              id,
-              first,
-              last,
-            ]),
-          );
+      else for (const [first, last] of this.#runs.get(id) as Run[]) runs.push([id, first, last]);
     }
-    for (const row of await selectIn<RecipientRow>(connection, `${columns} AND mail_id IN %`, whole))
-      this.add(row);
-    for (const part of await Promise.all(parts)) for (const row of part) this.add(row);
+    const ofRun = `${columns} AND mail_id = ? AND seq BETWEEN ? AND ?`;
+    const parts = await Promise.all([
+      selectIn<RecipientRow>(connection, `${columns} AND mail_id IN %`, whole),
+      ...runs.map((run) => connection.execute<RecipientRow[]>(ofRun, run)),
+    ]);
+    for (const part of parts) for (const row of part) this.add(row);
   }
 }
 

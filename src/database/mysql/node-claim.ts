@@ -73,7 +73,7 @@ export class NodeClaim {
     const { server } = this.#options;
     const { checkSchema } = await import('./schema.ts');
     const { mysqlError } = await import('./errors.ts');
-    const { serverName, withTimeout } = await import('./pool.ts');
+    const { serverName, withTimeout } = await import('./connection.ts');
     const name = serverName(server);
     try {
       await withTimeout(checkSchema(await this.#connect(), name), server.connection_timeout_ms);
@@ -99,7 +99,7 @@ export class NodeClaim {
   async #hold(waitS: number, fresh: boolean): Promise<void> {
     const { node, life, place, leaseMs, server } = this.#options;
     const { mysqlError } = await import('./errors.ts');
-    const { serverName, withTimeout } = await import('./pool.ts');
+    const { serverName, withTimeout } = await import('./connection.ts');
     try {
       const connection = await this.#connect();
       const limitMs = server.connection_timeout_ms + waitS * 1000;
@@ -162,7 +162,7 @@ export class NodeClaim {
 
   async #seen(connection: Connection): Promise<void> {
     const { node, life, server } = this.#options;
-    const { withTimeout } = await import('./pool.ts');
+    const { withTimeout } = await import('./connection.ts');
     const measured = this.clock.measure();
     const [{ affectedRows }, [time]] = await withTimeout(
       Promise.all([
@@ -198,7 +198,7 @@ export class NodeClaim {
     this.#connection = null;
     if (connection === null) return;
     const { node, life, server } = this.#options;
-    const { withTimeout } = await import('./pool.ts');
+    const { withTimeout } = await import('./connection.ts');
     try {
       const gone = connection.query('DELETE FROM relay_lives WHERE node = ? AND life = ?', [node, life]);
       await withTimeout(gone, server.connection_timeout_ms);

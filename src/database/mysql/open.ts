@@ -3,11 +3,12 @@ import { RelayError } from '../../base/errors.ts';
 import type { Arena } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ShardServer } from '../shard-servers.ts';
+import { serverName } from './connection.ts';
 import { Endpoints } from './endpoints.ts';
 import { mysqlError } from './errors.ts';
 import { MysqlDatabase, type MysqlOptions } from './mysql-database.ts';
 import { claimShard, storageOwner } from './nodes.ts';
-import { ConnectionPool, serverName } from './pool.ts';
+import { ConnectionPool } from './pool.ts';
 import { checkSchema } from './schema.ts';
 import { Transactions } from './transaction.ts';
 
