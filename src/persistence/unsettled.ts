@@ -10,6 +10,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { KeptResults, Missing } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
@@ -25,12 +26,16 @@ export interface UnsettledPorts extends ReplayPorts {
   unwritten(all: boolean): SettleItem[];
   /** The fencing number of our newest lease of the row. */
   fenceOf(result: AttemptResult): number;
+  /** Steady; default: steadyMs. */
+  steady?: () => number;
 }
 
 const NAME = /^unsettled-([0-9]+)$/;
 /** Of all its files together. */
 export const MAX_UNSETTLED_BYTES = 64 * 1_048_576;
 const LOOK_MS = 500;
+/** What is written sooner was no outage, and is not said: a commit that took long, a row that another node had. */
+const SAY_MS = 2000;
 /** Encoded and written in one go: others have their turn between. */
 const PART_BYTES = 2 * 1_048_576;
 
@@ -51,6 +56,9 @@ export class Unsettled implements KeptResults {
   #earlier: EarlierFile[] = [];
   #number = 0;
   #file: UnsettledFile | null = null;
+  #sinceMs = 0;
+  /** The log says that results are kept. */
+  #saidKept = false;
   /** What lies in our file and is not written elsewhere, with its bytes. */
   #kept = new Map<SettleItem, number>();
   /** Longer than the whole file may be. */
@@ -131,6 +139,7 @@ export class Unsettled implements KeptResults {
       if (part.length === 0) break;
       await this.#append(part);
     }
+    this.#say();
     if (this.#notKept === 0 || this.#saidNotKept) return;
     this.#saidNotKept = true;
     this.#log.error('results.not-kept', {
@@ -149,7 +158,8 @@ export class Unsettled implements KeptResults {
       await file.remove();
       if (file.bytes === 0) return;
       this.#saidNotKept = false;
-      this.#log.info('results.written', { path: file.path });
+      if (this.#saidKept) this.#log.info('results.written', { path: file.path });
+      this.#saidKept = false;
       return;
     }
     let bytes = 0;
@@ -222,17 +232,23 @@ export class Unsettled implements KeptResults {
 
   async #append(part: readonly { item: SettleItem; line: Buffer }[]): Promise<void> {
     if (this.#file === null) {
+      this.#sinceMs = this.#now();
       this.#file = await UnsettledFile.create(join(this.#dir, `unsettled-${++this.#number}`));
     }
-    const { path, bytes } = this.#file;
     await this.#file.append(part.map(({ line }) => line));
-    if (bytes === 0)
-      this.#log.warn('results.kept', {
-        path,
-        results: part.length,
-        advice: 'the database does not take them',
-      });
     for (const { item, line } of part) this.#kept.set(item, line.length);
+  }
+
+  #now(): number {
+    return (this.#ports.steady ?? steadyMs)();
+  }
+
+  #say(): void {
+    if (this.#saidKept || this.#file === null || this.#now() - this.#sinceMs < SAY_MS) return;
+    this.#saidKept = true;
+    const { path } = this.#file;
+    const advice = 'the database does not take them';
+    this.#log.warn('results.kept', { path, results: this.#kept.size, advice });
   }
 
   #failed(error: unknown): void {

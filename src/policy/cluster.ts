@@ -159,8 +159,9 @@ export class PolicyCluster {
     this.#beatMs = this.#bansMs = 0;
     await this.#exchange('join');
     this.#up = true;
+    // After an outage others come back as we do: how many there are is not known yet.
+    log.info('policy.redis-up', this.#saidLost ? {} : { nodes: this.#others.size + 1 });
     this.#saidLost = false;
-    log.info('policy.redis-up', { nodes: this.#others.size + 1 });
   }
 
   /**

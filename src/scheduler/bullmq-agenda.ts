@@ -394,8 +394,10 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#up = up;
     this.#sinceMs = steadyMs();
     if (up) {
+      // After an outage others come back as we do: how many there are is not known yet.
+      const count = this.#saidLost ? {} : { processes: this.#members.all };
       this.#saidLost = false;
-      this.#options.log.info('scheduler.redis-up', { processes: this.#members.all });
+      this.#options.log.info('scheduler.redis-up', count);
     }
     this.#owner?.changed(up);
   }
