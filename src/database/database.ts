@@ -279,8 +279,8 @@ export interface Missing {
   name: string;
   /** Why, and what it holds, where that is known. */
   detail: string;
-  /** Number of the shard: only its queue ids are concerned. */
-  shard?: number;
+  /** Numbers of the shards whose queue ids are concerned; absent: any may be. */
+  shards?: number[];
 }
 
 /**

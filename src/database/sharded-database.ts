@@ -461,7 +461,7 @@ export class ShardedDatabase implements Database {
         kind: 'shard',
         name,
         detail: `is down: ${health.stats().lastError}`,
-        shard: id,
+        shards: [id],
       }));
   }
 

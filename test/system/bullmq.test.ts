@@ -38,9 +38,9 @@ const scheduler = (redis: RedisServer, more: object = {}): Settings => ({
 });
 
 const clusterOf = async (relay: RelayFixture): Promise<NonNullable<SchedulerStats['cluster']>> => {
-  const { scheduler: stats } = await relay.queueJson<{ scheduler: SchedulerStats }>('stats');
-  assert.ok(stats.cluster !== undefined);
-  return stats.cluster;
+  const { answer } = await relay.queuePartJson<{ scheduler: SchedulerStats }>('stats');
+  assert.ok(answer.scheduler.cluster !== undefined);
+  return answer.scheduler.cluster;
 };
 
 async function untilRedis(relay: RelayFixture, up: boolean, withinMs = 8000): Promise<void> {

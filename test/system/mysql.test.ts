@@ -129,8 +129,10 @@ test('a node stopped past its lease sends nothing when it goes on', { skip }, as
   a.signal('SIGCONT');
   await lapsed;
   // What it had under way is over when all its places are free again.
-  const idle = async (): Promise<boolean> =>
-    (await a.queueJson<{ scheduler: { inFlight: number } }>('stats')).scheduler.inFlight === 0;
+  const idle = async (): Promise<boolean> => {
+    const { answer } = await a.queuePartJson<{ scheduler: { inFlight: number } }>('stats');
+    return answer.scheduler.inFlight === 0;
+  };
   while (!(await idle())) await sleep(100);
   assert.deepEqual(
     [...deliveries(sink).values()],
