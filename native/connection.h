@@ -138,6 +138,8 @@ struct Connection {
 
   /** Puts every field but the slot, the generation and the reactor into the state of a new connection. */
   void reset();
+  /** There is something to parse before anything is read: bytes, or the end of a chunk that has none. */
+  bool has_left() const { return left_length > 0 || (mode == Mode::kChunk && chunk_left == 0); }
   /** Replaces the unread bytes (`from` may lie within them). */
   void keep(const uint8_t* from, size_t count);
   void drop_left();

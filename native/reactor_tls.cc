@@ -63,6 +63,8 @@ void Reactor::await_peer(Connection* c) {
   (silent_last_ == nullptr ? silent_first_ : silent_last_->silent_after) = c;
   silent_last_ = c;
   ++silent_count_;
+  // Others may wait for a place already.
+  pass_over_silent();
 }
 
 void Reactor::heard_from(Connection* c) {

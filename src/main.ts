@@ -389,20 +389,19 @@ class CommandLine {
 
 /** How tables of users on a server are reached. */
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
-  const { createConnection } = await import('mariadb');
-  const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { connect, connectionOptions, serverName } = await import('./database/mysql/connection.ts');
   const { Endpoints } = await import('./database/mysql/endpoints.ts');
   const { mysqlError } = await import('./database/mysql/errors.ts');
   const { USERS_SESSION } = await import('./auth/user-server.ts');
-  const connect = (server: ServerConfig) =>
-    createConnection({
+  const open = (server: ServerConfig) =>
+    connect({
       ...connectionOptions(server),
       initSql: USERS_SESSION,
       socketTimeout: server.query_timeout_ms,
     });
   return (server) => ({
     name: serverName(server),
-    connect: () => new Endpoints(server, { connect }).open(),
+    connect: () => new Endpoints(server, { connect: open }).open(),
     explain: (error) => mysqlError(error, serverName(server)),
   });
 }

@@ -92,7 +92,7 @@ export const EVENT = {
   line: 2,
   /** End of data, or the BDAT chunk marked last; a = content handle or NO_CONTENT, b = trace-header count (Received:). Whoever takes the content, and so owns its reference, puts NO_CONTENT in its place before the turn ends; the reactor gives back what nobody took. The socket is held until an `expect…`. */
   content: 3,
-  /** A BDAT chunk that is not the last was read. Held until an `expect…`. */
+  /** A BDAT chunk that is not the last was read; b as with `content`, so far. Held until an `expect…`. */
   chunk: 4,
   /** The connection is gone and its id will be used again; a = CLOSE_REASON, b = errno. Sent exactly once for each opened or connect. */
   closed: 5,

@@ -32,6 +32,8 @@ export interface ControlServerOptions {
   /** As SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
+  /** For tests. */
+  idleMs?: number;
 }
 
 export class ControlServer {
@@ -86,7 +88,8 @@ export class ControlServer {
     this.#idle.add(socket);
     let text = '';
     let late: NodeJS.Timeout | undefined;
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    const { idleMs = IDLE_MS } = this.#options;
+    socket.setTimeout(idleMs, () => socket.destroy());
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       this.#forget(socket);
@@ -102,9 +105,12 @@ export class ControlServer {
           const line = text.slice(0, end);
           text = text.slice(end + 1);
           this.#idle.delete(socket);
+          // What is done for it may take longer than it may be idle.
+          socket.setTimeout(0);
           const answer = await this.#answer(line);
           // A client that does not read what it asked for is an idle one.
           if (this.#sockets.has(socket)) this.#idle.add(socket);
+          socket.setTimeout(idleMs);
           await send(socket, answer);
         }
         if (text === '') {

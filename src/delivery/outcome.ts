@@ -1,5 +1,6 @@
 /** Making outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
 import { printable } from '../base/printable.ts';
+import { DEFERRALS } from '../mail/deferrals.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
 import type { Secrets } from './client/secrets.ts';
@@ -94,11 +95,16 @@ export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: bool
   return deferred(reason, reply, detail);
 }
 
-/** Of two hosts' faults the one that says more: hope before refusal, then words before silence. */
+/**
+ * Of two hosts' faults the one that says more: hope before refusal, what is theirs before what this machine lacks (IPv6,
+ * say), then words before silence.
+ */
 export function moreHopeful(before: Fault | null, fault: Fault, bounceRefusals: boolean): Fault {
   if (before === null) return fault;
   const lost = (one: Fault) => outcomeOf(one, bounceRefusals).kind === 'bounced';
   if (lost(before) !== lost(fault)) return lost(before) ? fault : before;
+  const ours = ({ reason }: Fault) => DEFERRALS[reason].whose === 'ours';
+  if (ours(before) !== ours(fault)) return ours(before) ? fault : before;
   return fault.reply !== null ? fault : before;
 }
 

@@ -121,6 +121,8 @@ export class GroupCommit {
   readonly #messageLanes: number;
   /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
+  /** Since when each of these settlements is tried. */
+  readonly #lockedSince = new WeakMap<SettleItem, number>();
   #lockedWithdrawals: string[] = [];
   #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
@@ -180,8 +182,10 @@ export class GroupCommit {
   unwritten(all: boolean): SettleItem[] {
     const running = this.#lanes.filter((one) => one !== null && one.batch.items.length > 0);
     const isLate = (sinceMs: number): boolean => this.#steady() - sinceMs >= LATE_MS;
-    if (!all && !this.#failing && !running.some((one) => one !== null && isLate(one.sinceMs)))
-      return [...this.#locked, ...this.#queue.suspectItems()];
+    if (!all && !this.#failing && !running.some((one) => one !== null && isLate(one.sinceMs))) {
+      const late = this.#locked.filter((item) => isLate(this.#lockedSince.get(item) ?? 0));
+      return [...late, ...this.#queue.suspectItems()];
+    }
     return [...running.flatMap((one) => one?.batch.items ?? []), ...this.#locked, ...this.#queue.items()];
   }
 
@@ -357,6 +361,7 @@ export class GroupCommit {
       at += item.dsns.length;
       if (result.settlements[i] === null) {
         this.#locked.push(item);
+        if (!this.#lockedSince.has(item)) this.#lockedSince.set(item, this.#steady());
         return;
       }
       if (!accepted && this.#fenceOf(item) !== item.settlement.fence) {

@@ -14,7 +14,7 @@ import type { Attempt } from '../attempt.ts';
 import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
-import { isCareful, isOfConnection } from './blame.ts';
+import { isCareful, isOfConnection, isOurs } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
@@ -31,22 +31,12 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
-import { lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
+import { brokeOff, lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
 /** Faults of a host, after which another one may be asked. */
 const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
-/** Of connect: what this machine lacks, whoever the peer is. */
-const LOCAL: ReadonlySet<string> = new Set([
-  'EMFILE',
-  'ENFILE',
-  'ENOBUFS',
-  'ENOMEM',
-  'EADDRNOTAVAIL',
-  'ENETDOWN',
-  'ENETUNREACH',
-]);
 /** How long the reply to QUIT is waited for. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -167,7 +157,7 @@ export class ClientSession {
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
     if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
-      this.owner.tls.broken.delete(this.host.address);
+      this.owner.tls.broken.delete(this.host);
       this.retiring = true;
     }
     return outcome;
@@ -301,7 +291,7 @@ export class ClientSession {
     } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({
-        reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
+        reason: isOurs(errorName(errno), this.host.address) ? 'local-trouble' : 'connect-failed',
         reply: null,
         detail,
       });
@@ -428,6 +418,7 @@ export class ClientSession {
       this.#giveBack(transaction, fault);
       return;
     }
+    brokeOff(this, fault, attempt.job.attempts);
     attempt.counted = true;
     applyRefusals(this, transaction);
     const outcome = deferred(fault.reason, fault.reply, fault.detail);

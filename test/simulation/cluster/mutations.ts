@@ -64,7 +64,7 @@ export const MUTATIONS: Record<string, Mutation> = {
     becomes: 'return true;',
   },
   'transactions are none': {
-    file: 'database/mysql/pool.ts',
+    file: 'database/mysql/connection.ts',
     line: 'autocommit = 0',
     becomes: 'autocommit = 1',
   },
