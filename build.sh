@@ -325,6 +325,8 @@ bench() {
   [ "${1:-}" != -- ] || shift
   build Release
   export_runtime
+  # Servers that some of them start: unpacked there by `build.sh test`.
+  PATH=$root/.toolchain/debian/bin:$PATH:/usr/sbin:/sbin
   [ -f "bench/$name.ts" ] || fail "there is no bench/$name.ts" "There are: $(cd bench && echo ./*.ts)"
   exec node "bench/$name.ts" "$@"
 }
