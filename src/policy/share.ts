@@ -40,9 +40,9 @@ export class Share {
     this.#account = next;
   }
 
-  /** Proven who they are: the wider share. */
-  trust(): void {
-    this.#account = { ...this.#account, trusted: true };
+  /** Of those who proved who they are the share is wider. */
+  trust(trusted: boolean): void {
+    this.#account = { ...this.#account, trusted };
   }
 
   held(resource: Held): number {
