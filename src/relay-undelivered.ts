@@ -47,6 +47,7 @@ export async function takeBack(
   target: OperateTarget,
 ): Promise<number> {
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
+  for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   try {
     await release(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
   } finally {

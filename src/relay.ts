@@ -46,7 +46,7 @@ import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { logRejected, logSuspended, threadFailed } from './relay-lines.ts';
 import { remainsOf } from './relay-remains.ts';
-import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling, openSuspects } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
@@ -57,7 +57,7 @@ import type { TlsReports } from './report/tls-rpt.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
-import { Suspects } from './scheduler/suspects.ts';
+import type { Suspects } from './scheduler/suspects.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { TlsContexts } from './tls/tls-contexts.ts';
 
@@ -218,7 +218,7 @@ export class Relay {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
       },
     });
-    this.#suspects = new Suspects((jobs) => this.#deliveries.deliver(jobs));
+    this.#suspects = openSuspects(this.#database, (jobs) => this.#deliveries.deliver(jobs), this.#log);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -275,14 +275,13 @@ export class Relay {
       Array.from({ length: sessions }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
-    const ownListeners = hostListeners(this.#place, this.addresses);
     const deliveries = threadCount(config.delivery_threads);
     const begunOf = this.#begun.create(deliveries, config.delivery);
     await this.#deliveries.start(
       Array.from({ length: deliveries }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessions + thread),
-        ownListeners,
+        ownListeners: hostListeners(this.#place, this.addresses),
         stsDir: stsDir(this.#place),
         begun: begunOf(thread),
         name: `${this.#place.process}.${thread}`,
@@ -384,6 +383,7 @@ export class Relay {
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#suspects.stop();
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();

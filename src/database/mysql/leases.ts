@@ -1,5 +1,6 @@
 /** Leases of rows being sent: extended, given back, found again after a life that ended. */
 import type { Connection } from 'mariadb';
+import { SUSPICION } from '../../mail/suspicion.ts';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
 import { UNREAD } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
@@ -9,6 +10,9 @@ interface RowKey {
   id: string;
   destination: string;
 }
+
+/** Not begun: what went out in company is not suspected of what happens next. */
+const UNSUSPECTED = `deaths = IF(deaths = ${SUSPICION.inCompany}, 0, deaths)`;
 
 const RENEW_ROWS = 1000;
 const SCAN_ROWS = 5000;
@@ -71,7 +75,7 @@ export function releaseRows(
 ): Promise<void> {
   return bulk(
     connection,
-    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, reason = ?, detail = ''
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, ${UNSUSPECTED}, reason = ?, detail = ''
      WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
     rows.map(({ queueId, destination, fence, reason }) => [nowMs, reason, queueId, destination, fence]),
   );
@@ -155,7 +159,7 @@ async function releaseFound(
   const ours = rows.filter(({ id, destination }) => keys.has(`${id} ${destination}`));
   await bulk(
     connection,
-    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, ${UNSUSPECTED}
      WHERE mail_id = ? AND destination = ? AND state = 'SENDING' AND lease_owner = ?`,
     ours.map(({ id, destination, owner }) => [nowMs, id, destination, owner]),
   );
