@@ -474,7 +474,11 @@ export function databaseConformance(driver: Driver): void {
           { queueId: two, destination: 'two.test' },
         ];
         assert.equal(await db.renew(some, 95_000), 1, 'one is not ours any more');
-        assert.deepEqual((await due(94_999)).sort(), ['one.test', 'two.test'], 'what was not asked for is not renewed');
+        assert.deepEqual(
+          (await due(94_999)).sort(),
+          ['one.test', 'two.test'],
+          'what was not asked for is not renewed',
+        );
         assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
       });
     });
