@@ -316,8 +316,8 @@ class CommandLine {
       .helpCommand(false)
       .command('check [config]')
       .description('validate without starting: 0 good, 78 bad')
-      .action((path: string | undefined) => {
-        const { warnings, files } = loadWithFiles(this.#configPath(path));
+      .action(async (path: string | undefined) => {
+        const { warnings, files } = await loadWithFiles(this.#configPath(path));
         for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
         process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
       });
@@ -351,7 +351,9 @@ class CommandLine {
       .addOption(new Option('--key <type>', 'type of key').choices(['ecdsa', 'rsa']).default('ecdsa'))
       .option('--force', 'replace what is there', false)
       .action(async (given: string[], { out, days, key, force }) => {
-        const { writeSelfSigned } = await import('./tls/self-signed.ts');
+        const { isCertificateName, writeSelfSigned } = await import('./tls/self-signed.ts');
+        for (const name of given)
+          if (!isCertificateName(name)) this.#usage(`"${name}" is neither a host name nor an address`);
         const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
         const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
         process.stdout.write(printableLines(said));

@@ -117,7 +117,7 @@ export class Authenticator {
 
   /** Who logged in goes first from there. Of keys the session says it. */
   proven(username: string, client: string): void {
-    this.#known.set(this.#digest(username, client), true);
+    this.#known.set(this.#digest(username, placeOf(client)), true);
   }
 
   /** Who failed goes last until that is a while ago. */
@@ -126,8 +126,9 @@ export class Authenticator {
   }
 
   #standing(username: string, client: string): Standing {
-    if (this.#known.has(this.#digest(username, client))) return 'known';
-    return this.#failing.has(placeOf(client)) ? 'failing' : 'fresh';
+    const place = placeOf(client);
+    if (this.#known.has(this.#digest(username, place))) return 'known';
+    return this.#failing.has(place) ? 'failing' : 'fresh';
   }
 
   async #answer(credentials: Credentials, client: string): Promise<AuthResult> {

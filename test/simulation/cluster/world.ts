@@ -425,7 +425,7 @@ export class World {
 
 /** Of a single process they are there at once. */
 const statsOf = (relay: Relay): ReturnType<Scheduler['stats']> =>
-  relay.control.schedulerStats() as ReturnType<Scheduler['stats']>;
+  relay.control.schedulerStats(null) as ReturnType<Scheduler['stats']>;
 
 /** A member of the cluster, over its lives. */
 export class Node {
