@@ -128,6 +128,8 @@ struct Connection {
 
   uint64_t deadline_at;
   uint32_t deadline_ms;
+  /** When what the peer sent was last looked at. */
+  uint64_t served_at;
   uint32_t rate;
   uint32_t rate_grace_ms;
   uint64_t rate_check_at;
@@ -136,6 +138,8 @@ struct Connection {
 
   /** Puts every field but the slot, the generation and the reactor into the state of a new connection. */
   void reset();
+  /** There is something to parse before anything is read: bytes, or the end of a chunk that has none. */
+  bool has_left() const { return left_length > 0 || (mode == Mode::kChunk && chunk_left == 0); }
   /** Replaces the unread bytes (`from` may lie within them). */
   void keep(const uint8_t* from, size_t count);
   void drop_left();

@@ -15,6 +15,13 @@ constexpr size_t kLeastSpace = 512;
 /** Content of which so much came at first stays where it was read to, half of a block at least. */
 constexpr size_t kLandedBytes = kChunkBytes / 2;
 
+uint8_t content_flags(const Connection* c) { return static_cast<uint8_t>(c->scan.flags() | c->gather.flags()); }
+
+/** Trace headers so far; with kSpillFailed the errno. */
+uint32_t content_note(const Connection* c) {
+  return c->gather.flags() & kSpillFailed ? static_cast<uint32_t>(c->gather.spill_error()) : c->scan.trace_count();
+}
+
 }  // namespace
 
 void Reactor::read(Connection* c) {
@@ -38,6 +45,7 @@ void Reactor::read(Connection* c) {
     push_pending(c);
     return;
   }
+  c->served_at = uv_now(loop_);
   bool starved = transport_starved(c);
   if (c->mode == Mode::kLines) {
     read_lines(c);
@@ -262,18 +270,16 @@ void Reactor::end_scan(Connection* c, size_t used) {
 
 void Reactor::end_content(Connection* c) {
   uint32_t handle = c->gather.finish();
-  uint8_t flags = static_cast<uint8_t>(c->scan.flags() | c->gather.flags());
-  uint32_t note = flags & kSpillFailed ? static_cast<uint32_t>(c->gather.spill_error()) : c->scan.trace_count();
   c->held = true;
   c->rate_check_at = 0;
-  content_event(c, flags, handle, note);
+  content_event(c, content_flags(c), handle, content_note(c));
 }
 
 void Reactor::end_chunk(Connection* c) {
   if (!c->chunk_last) {
     c->held = true;
     c->rate_check_at = 0;
-    event(kChunkEnd, static_cast<uint8_t>(c->scan.flags() | c->gather.flags()), c->id, 0, 0);
+    event(kChunkEnd, content_flags(c), c->id, 0, content_note(c));
     return;
   }
   uint8_t tail[2];

@@ -146,7 +146,7 @@ void Reactor::expect(Connection* c, Mode mode) {
   c->held = false;
   c->input_parked = false;
   want_input(c);
-  if (c->left_length > 0 || (mode == Mode::kChunk && c->chunk_left == 0)) push_pending(c);
+  if (c->has_left()) push_pending(c);
   if (mode == Mode::kLines || mode == Mode::kProxyHeader) {
     c->rate_check_at = 0;
     return;

@@ -105,7 +105,7 @@ void Reactor::write_output(Connection* c) {
     } else if (c->closing) {
       finish_closing(c);
     } else if (!c->held) {
-      if (c->left_length > 0) push_pending(c);
+      if (c->has_left()) push_pending(c);
       want_input(c);
     }
   }

@@ -316,8 +316,8 @@ class CommandLine {
       .helpCommand(false)
       .command('check [config]')
       .description('validate without starting: 0 good, 78 bad')
-      .action((path: string | undefined) => {
-        const { warnings, files } = loadWithFiles(this.#configPath(path));
+      .action(async (path: string | undefined) => {
+        const { warnings, files } = await loadWithFiles(this.#configPath(path));
         for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
         process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
       });
@@ -351,7 +351,9 @@ class CommandLine {
       .addOption(new Option('--key <type>', 'type of key').choices(['ecdsa', 'rsa']).default('ecdsa'))
       .option('--force', 'replace what is there', false)
       .action(async (given: string[], { out, days, key, force }) => {
-        const { writeSelfSigned } = await import('./tls/self-signed.ts');
+        const { isCertificateName, writeSelfSigned } = await import('./tls/self-signed.ts');
+        for (const name of given)
+          if (!isCertificateName(name)) this.#usage(`"${name}" is neither a host name nor an address`);
         const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
         const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
         process.stdout.write(printableLines(said));
@@ -389,20 +391,19 @@ class CommandLine {
 
 /** How tables of users on a server are reached. */
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
-  const { createConnection } = await import('mariadb');
-  const { connectionOptions, serverName } = await import('./database/mysql/pool.ts');
+  const { connect, connectionOptions, serverName } = await import('./database/mysql/connection.ts');
   const { Endpoints } = await import('./database/mysql/endpoints.ts');
   const { mysqlError } = await import('./database/mysql/errors.ts');
   const { USERS_SESSION } = await import('./auth/user-server.ts');
-  const connect = (server: ServerConfig) =>
-    createConnection({
+  const open = (server: ServerConfig) =>
+    connect({
       ...connectionOptions(server),
       initSql: USERS_SESSION,
       socketTimeout: server.query_timeout_ms,
     });
   return (server) => ({
     name: serverName(server),
-    connect: () => new Endpoints(server, { connect }).open(),
+    connect: () => new Endpoints(server, { connect: open }).open(),
     explain: (error) => mysqlError(error, serverName(server)),
   });
 }

@@ -92,7 +92,7 @@ export const EVENT = {
   line: 2,
   /** End of data, or the BDAT chunk marked last; a = content handle or NO_CONTENT, b = trace-header count (Received:). Whoever takes the content, and so owns its reference, puts NO_CONTENT in its place before the turn ends; the reactor gives back what nobody took. The socket is held until an `expect…`. */
   content: 3,
-  /** A BDAT chunk that is not the last was read. Held until an `expect…`. */
+  /** A BDAT chunk that is not the last was read; b as with `content`, so far. Held until an `expect…`. */
   chunk: 4,
   /** The connection is gone and its id will be used again; a = CLOSE_REASON, b = errno. Sent exactly once for each opened or connect. */
   closed: 5,
@@ -184,7 +184,7 @@ export interface Reactor {
   dropContent(connection: number): void;
   /** Stop parsing until the next expect…; lines already in `events` are the caller's to keep. */
   hold(connection: number): void;
-  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
+  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. What the peer sent before the event is read, and told, before it. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
   deadline(connection: number, ms: number): void;
   /** Timeout event (a = 1) when, after graceMs of a content phase, the mean rate is below bytesPerSecond. 0: off. */
   minRate(connection: number, bytesPerSecond: number, graceMs: number): void;

@@ -7,7 +7,7 @@ import type { Log } from './base/log.ts';
 import { accessOf } from './base/redis-options.ts';
 import { steadyMs } from './base/steady.ts';
 import type { Config } from './config/schema.ts';
-import type { DestinationBacklog, LeasedKey } from './database/database.ts';
+import type { Database, DestinationBacklog, LeasedKey } from './database/database.ts';
 import type { ShardedDatabase } from './database/sharded-database.ts';
 import type { Job } from './mail/job.ts';
 import type { Arena } from './native.ts';
@@ -21,6 +21,7 @@ import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from './scheduler/em
 import { Leases } from './scheduler/leases.ts';
 import { DestinationRates, type SharedRates } from './scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler/scheduler.ts';
+import { Suspects } from './scheduler/suspects.ts';
 
 export interface SchedulingSetup {
   /** null with the embedded scheduler. */
@@ -67,6 +68,15 @@ export async function openAgenda(config: Config, log: Log): Promise<ClusterAgend
 export function openScheduling(setup: SchedulingSetup): Scheduling {
   const leases = createLeases(setup);
   return setup.agenda === null ? embedded(setup, leases) : cluster(setup, setup.agenda, leases);
+}
+
+/** What keeps rows apart that may end the process. */
+export function openSuspects(database: Database, deliver: (jobs: Job[]) => void, log: Log): Suspects {
+  return new Suspects({
+    deliver,
+    mark: (rows) => database.markSuspects(rows),
+    onMarkError: (error) => log.warn('poison.not-marked', { error }),
+  });
 }
 
 function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {

@@ -6,7 +6,7 @@ import type { DeliveryThreads } from './delivery/delivery-threads.ts';
 import type { Job } from './mail/job.ts';
 import { meantBy } from './mail/meant.ts';
 import type { Arena } from './native.ts';
-import type { GroupCommitPorts } from './persistence/group-commit.ts';
+import type { WithdrawalPorts } from './persistence/withdrawals.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 import type { Suspects } from './scheduler/suspects.ts';
@@ -54,6 +54,7 @@ export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly
 export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
   const { suspects, deliveries } = ports;
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
+  for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   try {
     await release(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
   } finally {
@@ -66,9 +67,7 @@ export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): 
  * Ports of the group commit for messages whose client was answered 451: their rows go, and nothing of them to a peer
  * but what is with a connection by then.
  */
-export function withdrawal(
-  ports: () => UndeliveredPorts,
-): Required<Pick<GroupCommitPorts, 'withdrawing' | 'withdrawn'>> {
+export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPorts> {
   return {
     async withdrawing(queueId) {
       ports().log.debug('message.withdrawing', { queue_id: queueId });

@@ -6,7 +6,6 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { LoginDesk } from './auth/login-desk.ts';
@@ -42,11 +41,12 @@ import { BegunFiles } from './relay-begun.ts';
 import { ReturnedContent } from './relay-content.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
-import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
+import { commitAll, finishWork, type LastWork } from './relay-drain.ts';
+import { Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { logRejected, logSuspended, threadFailed } from './relay-lines.ts';
 import { remainsOf } from './relay-remains.ts';
-import { type ClusterAgenda, openAgenda, openScheduling } from './relay-scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling, openSuspects } from './relay-scheduling.ts';
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
@@ -57,7 +57,7 @@ import type { TlsReports } from './report/tls-rpt.ts';
 import type { DuePoll } from './scheduler/due-poll.ts';
 import type { Leases } from './scheduler/leases.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
-import { Suspects } from './scheduler/suspects.ts';
+import type { Suspects } from './scheduler/suspects.ts';
 import { SessionThreads } from './session/session-threads.ts';
 import { TlsContexts } from './tls/tls-contexts.ts';
 
@@ -218,7 +218,7 @@ export class Relay {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
       },
     });
-    this.#suspects = new Suspects((jobs) => this.#deliveries.deliver(jobs));
+    this.#suspects = openSuspects(this.#database, (jobs) => this.#deliveries.deliver(jobs), this.#log);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -283,14 +283,13 @@ export class Relay {
       Array.from({ length: sessions }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
-    const ownListeners = hostListeners(this.#place, this.addresses);
     const deliveries = threadCount(config.delivery_threads);
     const begunOf = this.#begun.create(deliveries, config.delivery);
     await this.#deliveries.start(
       Array.from({ length: deliveries }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessions + thread),
-        ownListeners,
+        ownListeners: hostListeners(this.#place, this.addresses),
         stsDir: stsDir(this.#place),
         begun: begunOf(thread),
         name: `${this.#place.process}.${thread}`,
@@ -372,26 +371,21 @@ export class Relay {
       this.#deliveries.drain(workMs),
       within(workMs, this.#sessions.drain()),
     ]);
-    await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
-    if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
+    await finishWork(this.#lastWork, Math.max(0, untilMs - steadyMs()));
     await releaseUndelivered(this.#undelivered, unfinished.concat(this.#tooLate));
   }
 
-  /** Resolves when nothing waits for a commit, what the database refused so far included. */
-  async #commitAll(): Promise<void> {
-    await this.#journal?.settled();
-    await this.#commits.drain();
-    while (this.#intake.retrying > 0) {
-      await delay(COMMIT_RETRY_MS);
-      await this.#commits.drain();
-    }
+  get #lastWork(): LastWork {
+    const { shards } = this.#queue;
+    return { commits: this.#commits, journal: this.#journal, intake: this.#intake, shards };
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#suspects.stop();
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
@@ -400,7 +394,7 @@ export class Relay {
     this.#tlsReportSender?.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
-    await within(LAST_COMMIT_MS, this.#commitAll());
+    await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, this.#unsettled.end());
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();

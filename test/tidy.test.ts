@@ -123,6 +123,12 @@ function grep(pattern: RegExp, among: (file: string) => boolean): string[] {
 const isCode = (file: string): boolean =>
   /^(src|native|bench|test|bin)\/|^build\.sh$|^binding\.gyp$/.test(file) && !file.startsWith('test/corpus/');
 
+test('connections to database servers are made in one place, which knows how to give them up', () => {
+  const others = (file: string): boolean =>
+    file.startsWith('src/') && file !== 'src/database/mysql/connection.ts';
+  assert.deepEqual(grep(/\bcreateConnection\b.*mariadb|import\('mariadb'\)/, others), []);
+});
+
 test('nothing is left for later in the code', () => {
   assert.deepEqual(grep(/\b(TODO|FIXME|XXX|HACK)\b/, isCode), []);
 });

@@ -2,6 +2,7 @@
 
 import { createInterface } from 'node:readline';
 import { Writable } from 'node:stream';
+import { isSenderRule } from '../base/domain.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
@@ -96,7 +97,11 @@ function wordsToRules(words: readonly string[]): Record<string, string> | string
     rules[word.slice(0, equals)] = word.slice(equals + 1);
   }
   const read = readRules(rules, true);
-  return typeof read === 'string' ? read : rules;
+  if (typeof read === 'string') return read;
+  const sender = read.senders?.find((one) => !isSenderRule(one));
+  if (sender !== undefined)
+    return `senders: "${sender}" is neither an address (bob@example.com) nor a domain (@example.com)`;
+  return rules;
 }
 
 async function newHash(username: string, scheme: Scheme, ports: UserCommandPorts): Promise<string | null> {

@@ -1,9 +1,9 @@
 /** Entry of a thread of the auth pools (piscina): hashes, rows of users and PAM, whatever takes its time. */
 import { setPriority } from 'node:os';
-import { type Connection, createConnection } from 'mariadb';
+import type { Connection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
+import { connect, connectionOptions } from '../database/mysql/connection.ts';
 import { Endpoints } from '../database/mysql/endpoints.ts';
-import { connectionOptions } from '../database/mysql/pool.ts';
 import { pamAuthenticate } from '../native.ts';
 import { scramKeys } from '../protocol/sasl/scram.ts';
 import { verifyHash } from './hashes.ts';
@@ -41,14 +41,11 @@ function usersOf({ place, query }: RowTask): Users {
   return found;
 }
 
-async function connect(server: ServerConfig): Promise<Connection> {
-  const connection = await createConnection({ ...connectionOptions(server), initSql: USERS_SESSION });
-  connection.on('error', () => {}); // the next question learns it
-  return connection;
-}
+const toUsers = (server: ServerConfig): Promise<Connection> =>
+  connect({ ...connectionOptions(server), initSql: USERS_SESSION });
 
 function usersOfServer(server: ServerConfig, query: string | undefined): Users {
-  const endpoints = new Endpoints(server, { connect, onlyReads: true });
+  const endpoints = new Endpoints(server, { connect: toUsers, onlyReads: true });
   const users = new UserServer(() => endpoints.open(), query);
   return { find: (username) => users.find(username), sample: undefined };
 }
@@ -85,7 +82,7 @@ async function row(task: RowTask): Promise<Account | null> {
 /** Once in the life of a process: a connection of its own. */
 async function sharedSecret({ server, ours }: Extract<AuthTask, { kind: 'shared-secret' }>): Promise<string> {
   // The one of them that can be written to.
-  const connection = await new Endpoints(server, { connect }).open();
+  const connection = await new Endpoints(server, { connect: toUsers }).open();
   try {
     return await agreeOnSecret(connection, ours);
   } finally {

@@ -36,8 +36,7 @@ export class ControlClient implements QueueReader {
     socket.on('data', (chunk: string) => this.#take(chunk));
     socket.on('error', () => {});
     socket.on('close', () => {
-      for (const { reject } of this.#pending.values())
-        reject(new RelayError('control-failed', 'the relay ended the connection'));
+      for (const { reject } of this.#pending.values()) reject(ended());
       this.#pending.clear();
     });
   }
@@ -114,6 +113,8 @@ export class ControlClient implements QueueReader {
   }
 
   #call(method: string, params: object): Promise<unknown> {
+    // Between two questions, too.
+    if (this.#socket.destroyed) return Promise.reject(ended());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
@@ -147,6 +148,8 @@ export class ControlClient implements QueueReader {
     }
   }
 }
+
+const ended = (): RelayError => new RelayError('control-failed', 'the relay ended the connection');
 
 /** The relay's own code: a full disk is one for whoever asked, too. */
 function codeOf(code: string): ErrorCode {

@@ -132,7 +132,7 @@ export class Lifecycle {
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
       log.error('relay.reload-failed', { error });
-      tell('ready');
+      if (this.#firstSignalMs === null) tell('ready');
       return { applied: [], needsRestart: [], problems: [(error as Error).message] };
     }
     const { applied, needsRestart, problems = [] } = reloaded;

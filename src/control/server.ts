@@ -32,6 +32,8 @@ export interface ControlServerOptions {
   /** As SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
+  /** For tests. */
+  idleMs?: number;
 }
 
 export class ControlServer {
@@ -86,7 +88,8 @@ export class ControlServer {
     this.#idle.add(socket);
     let text = '';
     let late: NodeJS.Timeout | undefined;
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    const { idleMs = IDLE_MS } = this.#options;
+    socket.setTimeout(idleMs, () => socket.destroy());
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
       this.#forget(socket);
@@ -102,9 +105,12 @@ export class ControlServer {
           const line = text.slice(0, end);
           text = text.slice(end + 1);
           this.#idle.delete(socket);
+          // What is done for it may take longer than it may be idle.
+          socket.setTimeout(0);
           const answer = await this.#answer(line);
           // A client that does not read what it asked for is an idle one.
           if (this.#sockets.has(socket)) this.#idle.add(socket);
+          socket.setTimeout(idleMs);
           await send(socket, answer);
         }
         if (text === '') {
@@ -183,12 +189,7 @@ export class ControlServer {
           : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
       }
       case 'stats':
-        return {
-          queue: await target.stats(),
-          scheduler: await target.schedulerStats(),
-          journal: await target.journal?.(),
-          processes: target.processes?.(),
-        };
+        return statsOf(target);
       case 'bans':
         return bansOf(target).list();
       case 'ban':
@@ -242,6 +243,12 @@ function withoutUndefined<T extends object>(value: T): Defined<T> {
 }
 
 /** Messages that a request names; null: it is about whatever there is. */
+async function statsOf(target: ControlTarget): Promise<object> {
+  const queue = await target.stats();
+  const scheduler = await target.schedulerStats(queue);
+  return { queue, scheduler, journal: await target.journal?.(), processes: target.processes?.() };
+}
+
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
   if (request.method !== 'operate') return null;

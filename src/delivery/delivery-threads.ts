@@ -5,6 +5,8 @@
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { readResults, writeJob } from '../mail/job-wire.ts';
+import type { Wire } from '../mail/message-wire.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
@@ -34,7 +36,11 @@ export class DeliveryThreads {
     this.#threads = new WorkerThreads({
       name: 'delivery',
       entry: new URL('./thread.ts', import.meta.url),
-      batch: (jobs) => ({ type: 'jobs', jobs }),
+      batch: (jobs) => {
+        const wire: Wire = [];
+        for (const job of jobs) writeJob(wire, job);
+        return { type: 'jobs', wire, count: jobs.length };
+      },
       message: (_thread, message) => this.#message(message),
       failed: (error) => ports.failed(error),
     });
@@ -45,7 +51,7 @@ export class DeliveryThreads {
   }
 
   #message(message: FromDelivery): void {
-    if (message.type === 'results') this.#ports.results(message.results);
+    if (message.type === 'results') this.#ports.results(readResults(message.wire, message.count));
     else if (message.type === 'destination')
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);

@@ -4,6 +4,7 @@
  * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
+import { DEFERRALS } from '../mail/deferrals.ts';
 import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Arena } from '../native.ts';
@@ -342,7 +343,7 @@ export class Destination implements SessionOwner {
 
   ended(session: ClientSession, fault: Fault | null): void {
     this.#leaves(session);
-    if (fault !== null && fault.ofConnection !== true && fault.reason !== 'shutdown')
+    if (fault !== null && fault.ofConnection !== true && DEFERRALS[fault.reason].whose === 'peer')
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
     else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);

@@ -1,7 +1,8 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
 import type { OperateTarget } from '../database/database.ts';
-import type { AttemptResult, Job } from '../mail/job.ts';
+import type { Job } from '../mail/job.ts';
+import type { Wire } from '../mail/message-wire.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
@@ -26,7 +27,8 @@ export interface DeliveryThreadStart {
 
 export type FromDelivery =
   | { type: 'ready' }
-  | { type: 'results'; results: AttemptResult[] }
+  /** AttemptResults, as written by mail/job-wire. */
+  | { type: 'results'; wire: Wire; count: number }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
   /** Connections wanted and open at destinations, where all nodes share a limit; what changed. */
@@ -43,7 +45,8 @@ export type FromDelivery =
   | { type: 'drained'; unfinished: Job[] };
 
 export type ToDelivery =
-  | { type: 'jobs'; jobs: Job[] }
+  /** Jobs, as written by mail/job-wire. */
+  | { type: 'jobs'; wire: Wire; count: number }
   | { type: 'config'; config: Config }
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */

@@ -1,9 +1,9 @@
 /** Order of mail exchangers and loops to ourselves (RFC 5321 §5.1). Pure. */
 import type { MxRecord } from './dns.ts';
 
-/** RFC 7505: one record with an empty exchange says that the domain takes no mail. */
+/** RFC 7505: an empty exchange, and nothing beside it, says that the domain takes no mail. */
 export function isNullMx(records: readonly MxRecord[]): boolean {
-  return records.length === 1 && records[0]?.exchange === '';
+  return records.length > 0 && records.every(({ exchange }) => exchange === '');
 }
 
 /** By preference, equals in random order. Empty exchanges beside real ones are dropped. */

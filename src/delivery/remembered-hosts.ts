@@ -1,7 +1,11 @@
 /**
- * What is remembered of hosts for a while, by address: bounded, the oldest forgotten first. Times are of a clock that
- * never goes back (base/steady.ts), so that a clock set back prolongs nothing.
+ * What is remembered of hosts for a while: bounded, the oldest forgotten first. Times are of a clock that never goes back
+ * (base/steady.ts), so that a clock set back prolongs nothing.
  */
+import type { Host } from './route.ts';
+
+/** At one address each port is another host: a relay at 587 says nothing of the exchanger at 25. */
+export type Place = Pick<Host, 'address' | 'port'>;
 
 /** More are not remembered. */
 const MAX_HOSTS = 10_000;
@@ -39,28 +43,31 @@ class Marks<Mark> {
   }
 }
 
-/** Addresses of which one thing is known until a time: whose TLS handshake failed, who loses what is sent ahead. */
+/** Hosts of which one thing is known until a time: whose TLS handshake failed, who loses what is sent ahead. */
 export class RememberedHosts {
   readonly #until = new Marks<number>(MAX_HOSTS);
 
-  add(address: string, untilMs: number): void {
-    this.#until.set(address, untilMs);
+  add(host: Place, untilMs: number): void {
+    this.#until.set(keyOf(host), untilMs);
   }
 
-  has(address: string, nowMs: number): boolean {
-    const untilMs = this.#until.get(address);
+  has(host: Place, nowMs: number): boolean {
+    const key = keyOf(host);
+    const untilMs = this.#until.get(key);
     if (untilMs === undefined) return false;
     if (untilMs > nowMs) return true;
-    this.#until.delete(address);
+    this.#until.delete(key);
     return false;
   }
 
-  delete(address: string): void {
-    this.#until.delete(address);
+  delete(host: Place): void {
+    this.#until.delete(keyOf(host));
   }
 }
 
-/** The hosts of one destination that failed lately: they are tried after the others. */
+const keyOf = ({ address, port }: Place): string => `${address} ${port}`;
+
+/** The hosts of one destination that failed lately, by address: they are tried after the others. All have one port. */
 export class FailedHosts {
   readonly #failed = new Marks<{ untilMs: number; unreachableUntilMs: number }>(MAX_FAILED);
 

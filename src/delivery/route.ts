@@ -7,6 +7,7 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
+import { isUnanswered } from '../dns/resolvers.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
@@ -353,9 +354,12 @@ async function systemLookup(name: string): Promise<string[]> {
   return (await lookup(name, { all: true })).map(({ address }) => address);
 }
 
-/** Where no name server answers it is our own trouble, and says nothing of the domain. */
+/**
+ * Where no name server answers it is our own trouble, and says nothing of the domain.
+ * @param detail 'MX example.com: SERVFAIL, ETIMEOUT', or what the system says: 'EAI_AGAIN'.
+ */
 function dnsReason(detail: string): 'dns-temporary' | 'dns-unavailable' {
-  return /\b(ECONNREFUSED|ETIMEOUT)$/.test(detail) ? 'dns-unavailable' : 'dns-temporary';
+  return isUnanswered(detail.split(': ').at(-1) as string) ? 'dns-unavailable' : 'dns-temporary';
 }
 
 /** Looks exchangers up in order, so many at a time, until some have an address. */

@@ -9,6 +9,7 @@ import { LineBudget } from '../base/calm-log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
+import { readJobs } from '../mail/job-wire.ts';
 import { QueueIds } from '../mail/queue-id.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { attachArena, createReactor, mapSharedMemory } from '../native.ts';
@@ -112,12 +113,12 @@ const sender: Sender = new Sender({
   arena,
   tlsSlot: start.tls.client,
   tlsSession,
-  createReactor: (onTurn) =>
+  createReactor: (onTurn, maxConnections) =>
     createReactor({
       arena,
       spillDir,
       spillThresholdBytes: start.config.spill_threshold_bytes,
-      maxConnections: start.config.delivery.max_connections,
+      maxConnections,
       maxLineBytes: MAX_REPLY_LINE_BYTES,
       holdAfterVerbs: false,
       onTurn,
@@ -151,7 +152,7 @@ process.on('unhandledRejection', (error) => sender.fault('', 'promise', error));
 port.on('message', (message: ToDelivery) => {
   switch (message.type) {
     case 'jobs':
-      sender.accept(message.jobs);
+      sender.accept(readJobs(message.wire, message.count));
       break;
     case 'connections':
       sender.grantConnections(message.grants);

@@ -6,7 +6,7 @@
 import { LRUCache } from 'lru-cache';
 import type { Config } from '../config/schema.ts';
 import { type Answer, answerOf, temporary } from '../dns/answer.ts';
-import { Resolvers } from '../dns/resolvers.ts';
+import { BUSY, Resolvers } from '../dns/resolvers.ts';
 import type { DnsRecord, DnsType, TlsaRecord } from '../dns/wire.ts';
 import type { DnsAnswer, MxRecord } from './dns.ts';
 
@@ -86,7 +86,7 @@ export class ValidatedDns {
 
   async #inTurn(name: string, type: DnsType): Promise<Answer> {
     if (this.#asking >= MAX_ASKING) {
-      if (this.#waiting.length >= MAX_WAITING) return temporary('too many questions at a time');
+      if (this.#waiting.length >= MAX_WAITING) return temporary(BUSY);
       await new Promise<void>((go) => this.#waiting.push(go));
     }
     this.#asking++;

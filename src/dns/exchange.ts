@@ -29,6 +29,9 @@ interface Pending {
   fail(error: Error): void;
 }
 
+/** What a resolver did that takes no questions over TCP. */
+export const CLOSED = 'the resolver closed the connection';
+
 const late = (): Error => Object.assign(new Error('no answer in time'), { code: 'ETIMEOUT' });
 
 /** Asks one server over UDP. */
@@ -140,7 +143,7 @@ export function askOverTcp<T>(server: Server, { bytes, read, timeoutMs }: Questi
     const gathered = Buffer.allocUnsafe(2 + 0xffff);
     let count = 0;
     socket.on('error', (error) => end(() => reject(error)));
-    socket.on('close', () => end(() => reject(new Error('the resolver closed the connection'))));
+    socket.on('close', () => end(() => reject(new Error(CLOSED))));
     socket.on('data', (more) => {
       count += more.copy(gathered, count);
       if (count < 2 || count < 2 + gathered.readUInt16BE(0)) return;

@@ -6,7 +6,7 @@
  */
 import { getServers } from 'node:dns';
 import type { Config } from '../config/schema.ts';
-import { askOverTcp, type Question, type Server, UdpWay } from './exchange.ts';
+import { askOverTcp, CLOSED, type Question, type Server, UdpWay } from './exchange.ts';
 import {
   DAMAGED,
   type DnsReply,
@@ -31,6 +31,23 @@ const CODES: Record<number, string> = {
   4: 'NOTIMP',
   5: 'REFUSED',
 };
+
+/** More questions than are asked at a time. */
+export const BUSY = 'too many questions at a time';
+const REFERS = 'no recursion';
+const NOBODY = 'no resolver (dns.servers)';
+const UNANSWERED: ReadonlySet<string> = new Set([REFERS, NOBODY, CLOSED, 'REFUSED', BUSY]);
+/** Errors of the system, and of node:dns, where no resolver could be asked or none answered. */
+const SYSTEM =
+  /^E(?:AI_(?:AGAIN|MEMORY)|TIMEOUT|TIMEDOUT|CONN[A-Z]+|HOST[A-Z]+|NET[A-Z]+|ADDR[A-Z]+|PIPE|PERM|ACCES|[MN]FILE|NOBUFS|NOMEM)$/;
+
+/**
+ * Whether what `Resolvers.ask` or the system told says nothing of the name: nobody answered, or nobody serves us. Where
+ * one resolver had a word on the name (SERVFAIL, say) that counts.
+ */
+export function isUnanswered(details: string): boolean {
+  return details.split(', ').every((detail) => UNANSWERED.has(detail) || SYSTEM.test(detail));
+}
 
 class Resolver {
   readonly server: Server;
@@ -72,7 +89,7 @@ export class Resolvers {
   async ask(name: string, type: DnsType, validated = false): Promise<DnsReply | string | null> {
     if (encodeQuestion(0, name, type) === null) return null;
     let left = this.#inOrder();
-    if (left.length === 0) return 'no resolver (dns.servers)';
+    if (left.length === 0) return NOBODY;
     const details = new Map<Resolver, string>();
     for (let round = 0; round < this.#rules.tries && left.length > 0; round++) {
       const silent: Resolver[] = [];
@@ -148,7 +165,7 @@ export class Resolvers {
       if (form === 'edns' && (reply.code === 1 || reply.code === 4))
         reply = await resolver.ask({ ...question, bytes: encodeQuestion(0, name, type, 'plain') as Buffer });
       resolver.shunnedUntilMs = reply.code === 5 ? performance.now() + SHUNNED_MS : 0;
-      if (reply.code === 0 && reply.referral) return { detail: 'no recursion', silent: false };
+      if (reply.code === 0 && reply.referral) return { detail: REFERS, silent: false };
       if (isAnswer(reply.code)) return reply;
       return { detail: CODES[reply.code] ?? `code ${reply.code}`, silent: false };
     } catch (error) {

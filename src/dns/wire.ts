@@ -66,7 +66,7 @@ export function encodeQuestion(
 ): Buffer | null {
   const labels = name.replace(/\.$/, '').split('.');
   const bytes = labels.reduce((sum, label) => sum + 1 + Buffer.byteLength(label, 'latin1'), 1);
-  if (bytes > MAX_NAME_BYTES || /[^\x21-\x7e]/.test(name)) return null;
+  if (bytes > MAX_NAME_BYTES || /[^\x21-\x7e]|\\/.test(name)) return null;
   if (labels.some((label) => label.length === 0 || label.length > MAX_LABEL_BYTES)) return null;
   const edns = form !== 'plain';
   const message = Buffer.alloc(HEADER_BYTES + bytes + 4 + (edns ? 11 : 0));
@@ -147,9 +147,11 @@ function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
   return { reply, end: asked.end + 4 };
 }
 
-/** Adds the records; null when they are damaged. */
+/** Adds the records; null when they are damaged. One of those asked for that is no such record is passed over beside others. */
 function readAnswers(message: Buffer, reply: DnsReply, from: number): DnsReply | null {
   let at = from;
+  let found = false;
+  let odd = false;
   // What was cut off is asked for again over TCP.
   if (reply.truncated) return reply;
   for (let left = message.readUInt16BE(6); left > 0; left--) {
@@ -161,14 +163,16 @@ function readAnswers(message: Buffer, reply: DnsReply, from: number): DnsReply |
       const ttl = message.readUInt32BE(owner.end + 4);
       const type = message.readUInt16BE(owner.end);
       const record = readRecord(message, type, owner.end + 10, end);
-      if (record === null) return null;
+      if (record === null && type !== reply.question.type) return null;
       // RFC 2181 §8: with the highest bit set it means zero.
       const base = { name: owner.name, ttl: ttl > 0x7fff_ffff ? 0 : ttl };
-      if (record !== 'other') reply.answers.push({ ...base, ...record });
+      if (record === null) odd = true;
+      else if (record !== 'other') reply.answers.push({ ...base, ...record });
+      found ||= record !== null && type === reply.question.type;
     }
     at = end;
   }
-  return reply;
+  return odd && !found ? null : reply;
 }
 
 type Content = DnsRecord extends infer R ? (R extends DnsRecord ? Omit<R, 'name' | 'ttl'> : never) : never;
@@ -228,7 +232,10 @@ function ipv6(message: Buffer, from: number): string {
   return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
 }
 
-/** A name in lower case without the last dot ('' for the root), and where what follows it begins. */
+/**
+ * A name in lower case without the last dot ('' for the root), and where what follows it begins. A dot within a label is
+ * written \. (RFC 1035 §5.1), or two names would look alike; nobody can ask for such a name.
+ */
 function readName(message: Buffer, from: number): { name: string; end: number } | null {
   const labels: string[] = [];
   let at = from;
@@ -249,13 +256,11 @@ function readName(message: Buffer, from: number): { name: string; end: number } 
       bytes++; // pointers to pointers are counted as well
     } else {
       if (length > MAX_LABEL_BYTES || at + 1 + length > message.length) return null;
-      labels.push(message.toString('latin1', at + 1, at + 1 + length));
+      labels.push(message.toString('latin1', at + 1, at + 1 + length).replace(/[.\\]/g, '\\$&'));
       at += 1 + length;
       bytes += 1 + length;
     }
     if (bytes > MAX_NAME_BYTES) return null;
   }
-  // A dot within a label would make two names look alike.
-  if (labels.some((label) => label.includes('.'))) return null;
   return { name: labels.join('.').toLowerCase(), end: end === -1 ? at + 1 : end };
 }

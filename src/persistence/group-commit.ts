@@ -15,6 +15,7 @@ import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../native.ts';
 import { type Batch, CommitQueue } from './commit-queue.ts';
+import { type WithdrawalPorts, Withdrawals } from './withdrawals.ts';
 
 /** A message to commit. The reference on its content stays with whoever submitted it. */
 export interface Entry {
@@ -38,7 +39,7 @@ export interface SettleItem {
 /** 'abandoned': committed, but its session had answered 451; GroupCommit itself queues the withdrawal. */
 export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';
 
-export interface GroupCommitPorts {
+export interface GroupCommitPorts extends WithdrawalPorts {
   /** Fills entry.plan just before its batch is sent. */
   plan(entry: Entry): void;
   /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
@@ -48,13 +49,6 @@ export interface GroupCommitPorts {
   settled(items: SettleItem[], accepted: boolean[]): void;
   /** The fencing number of our newest lease of the row, where it may change while the result waits. */
   fenceOf?(result: AttemptResult): number;
-  /**
-   * A message is about to be withdrawn: resolves when nothing of it can go to a peer any more but what is on its way
-   * there. Never rejects.
-   */
-  withdrawing?(queueId: string): Promise<void>;
-  /** It is gone from the queue; false: somebody is sending a row of it for so long that it stays. */
-  withdrawn?(queueId: string, isGone: boolean): void;
 }
 
 export interface GroupCommitOptions {
@@ -93,9 +87,6 @@ const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
 /** What another transaction had is tried again so much later. */
 const LOCKED_RETRY_MS = 200;
-/** A message of which somebody sends a row is withdrawn when that is over, if it takes no longer than this. */
-const PATIENCE_LEASES = 2;
-const DRAIN_PATIENCE_MS = 1000;
 /** A further lane is worth its commit from so many messages on. */
 const MIN_PARALLEL_MESSAGES = 32;
 /** So many settlements wait no longer. */
@@ -129,13 +120,11 @@ export class GroupCommit {
   readonly #settleLingerMs: number;
   readonly #settleApart: boolean;
   readonly #messageLanes: number;
-  /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
+  /** Settlements of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
-  #lockedWithdrawals: string[] = [];
-  /** Since when those are tried that did not go at once. */
-  readonly #withdrawingSince = new Map<string, number>();
-  /** Messages whose jobs are being taken back, to be withdrawn then. */
-  #takingBack = 0;
+  /** Since when each of these settlements is tried. */
+  readonly #lockedSince = new WeakMap<SettleItem, number>();
+  readonly #withdrawals: Withdrawals;
   #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
@@ -167,6 +156,15 @@ export class GroupCommit {
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
     this.#steady = options.now ?? steadyMs;
+    this.#withdrawals = new Withdrawals({
+      ports,
+      leaseMs: options.leaseMs,
+      steady: this.#steady,
+      add: (queueId) => {
+        this.#queue.addWithdrawal(queueId);
+        this.#schedule();
+      },
+    });
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
@@ -194,14 +192,16 @@ export class GroupCommit {
   unwritten(all: boolean): SettleItem[] {
     const running = this.#lanes.filter((one) => one !== null && one.batch.items.length > 0);
     const isLate = (sinceMs: number): boolean => this.#steady() - sinceMs >= LATE_MS;
-    if (!all && !this.#failing && !running.some((one) => one !== null && isLate(one.sinceMs)))
-      return [...this.#locked, ...this.#queue.suspectItems()];
+    if (!all && !this.#failing && !running.some((one) => one !== null && isLate(one.sinceMs))) {
+      const late = this.#locked.filter((item) => isLate(this.#lockedSince.get(item) ?? 0));
+      return [...late, ...this.#queue.suspectItems()];
+    }
     return [...running.flatMap((one) => one?.batch.items ?? []), ...this.#locked, ...this.#queue.items()];
   }
 
   /** Resolves when nothing is queued or under way. */
   drain(): Promise<void> {
-    if (this.#isIdle()) return Promise.resolve();
+    if (this.isIdle) return Promise.resolve();
     const drained = new Promise<void>((resolve) => this.#drained.push(resolve));
     this.#schedule();
     return drained;
@@ -233,8 +233,14 @@ export class GroupCommit {
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
-  #isIdle(): boolean {
-    const waits = this.#locked.length + this.#lockedWithdrawals.length + this.#takingBack;
+  /** New messages are queued or under way. */
+  get holdsMail(): boolean {
+    return this.#queue.entries > 0 || this.#lanes.some((running) => (running?.batch.entries.length ?? 0) > 0);
+  }
+
+  /** Nothing is queued or under way. */
+  get isIdle(): boolean {
+    const waits = this.#locked.length + this.#withdrawals.waiting;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
@@ -252,7 +258,7 @@ export class GroupCommit {
     for (let lane = this.#lanes.indexOf(null); lane >= 0; lane = this.#lanes.indexOf(null)) {
       const batch = this.#take();
       if (batch === null) {
-        if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
+        if (this.isIdle) for (const resolve of this.#drained.splice(0)) resolve();
         return;
       }
       this.#lanes[lane] = { batch, sinceMs: this.#steady() };
@@ -343,7 +349,8 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
-    this.#tryLater(this.#withdrawLater(batch, result));
+    this.#withdrawals.answered(batch.withdrawals, result.withdrawLater ?? [], this.#drained.length > 0);
+    this.#tryLater();
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -371,6 +378,7 @@ export class GroupCommit {
       at += item.dsns.length;
       if (result.settlements[i] === null) {
         this.#locked.push(item);
+        if (!this.#lockedSince.has(item)) this.#lockedSince.set(item, this.#steady());
         return;
       }
       if (!accepted && this.#fenceOf(item) !== item.settlement.fence) {
@@ -387,34 +395,14 @@ export class GroupCommit {
     return answers;
   }
 
-  /** Of the withdrawals those that are tried again. */
-  #withdrawLater({ withdrawals }: Batch, { withdrawLater = [] }: CommitResult): string[] {
-    for (const queueId of withdrawals) if (!withdrawLater.includes(queueId)) this.#withdrawn(queueId, true);
-    const patienceMs = this.#drained.length > 0 ? DRAIN_PATIENCE_MS : this.#leaseMs * PATIENCE_LEASES;
-    return withdrawLater.filter((queueId) => {
-      const sinceMs = this.#withdrawingSince.get(queueId) ?? this.#steady();
-      this.#withdrawingSince.set(queueId, sinceMs);
-      if (this.#steady() - sinceMs < patienceMs) return true;
-      this.#withdrawn(queueId, false);
-      return false;
-    });
-  }
-
-  #withdrawn(queueId: string, isGone: boolean): void {
-    this.#withdrawingSince.delete(queueId);
-    this.#ports.withdrawn?.(queueId, isGone);
-  }
-
   /** Once more what another transaction had, after a pause. */
-  #tryLater(withdrawals: string[]): void {
-    const had = this.#locked.length + this.#lockedWithdrawals.length + withdrawals.length;
-    this.#lockedWithdrawals.push(...withdrawals);
-    if (had === 0 || this.#waitsForLocked) return;
+  #tryLater(): void {
+    if (this.#locked.length + this.#withdrawals.waiting === 0 || this.#waitsForLocked) return;
     this.#waitsForLocked = true;
     this.#setTimer(() => {
       this.#waitsForLocked = false;
       this.#queue.addItems(this.#locked.splice(0));
-      for (const queueId of this.#lockedWithdrawals.splice(0)) this.#queue.addWithdrawal(queueId);
+      this.#withdrawals.again();
       this.#schedule();
     }, LOCKED_RETRY_MS);
   }
@@ -432,17 +420,8 @@ export class GroupCommit {
     // The database may have closed the race already, before it did anything else with the rows.
     if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
-    void this.#withdraw(message.queueId);
+    void this.#withdrawals.begin(message.queueId);
     return 'abandoned';
-  }
-
-  /** First no claim of ours brings a row of it any more, and what a claim brought comes back; then its rows go. */
-  async #withdraw(queueId: string): Promise<void> {
-    this.#takingBack++;
-    await this.#ports.withdrawing?.(queueId);
-    this.#takingBack--;
-    this.#queue.addWithdrawal(queueId);
-    this.#schedule();
   }
 
   #broke(batch: Batch, lane: number, thrown: unknown): void {

@@ -10,8 +10,10 @@ import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs } from '../base/steady.ts';
 import type { KeptResults, Missing } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import type { SettleItem } from './group-commit.ts';
 import { EarlierFile, UnsettledFile } from './unsettled-file.ts';
@@ -24,12 +26,16 @@ export interface UnsettledPorts extends ReplayPorts {
   unwritten(all: boolean): SettleItem[];
   /** The fencing number of our newest lease of the row. */
   fenceOf(result: AttemptResult): number;
+  /** Steady; default: steadyMs. */
+  steady?: () => number;
 }
 
 const NAME = /^unsettled-([0-9]+)$/;
 /** Of all its files together. */
 export const MAX_UNSETTLED_BYTES = 64 * 1_048_576;
 const LOOK_MS = 500;
+/** What is written sooner was no outage, and is not said: a commit that took long, a row that another node had. */
+const SAY_MS = 2000;
 /** Encoded and written in one go: others have their turn between. */
 const PART_BYTES = 2 * 1_048_576;
 
@@ -50,6 +56,9 @@ export class Unsettled implements KeptResults {
   #earlier: EarlierFile[] = [];
   #number = 0;
   #file: UnsettledFile | null = null;
+  #sinceMs = 0;
+  /** The log says that results are kept. */
+  #saidKept = false;
   /** What lies in our file and is not written elsewhere, with its bytes. */
   #kept = new Map<SettleItem, number>();
   /** Longer than the whole file may be. */
@@ -95,16 +104,21 @@ export class Unsettled implements KeptResults {
     this.#timer.unref();
   }
 
-  /** Results that wait in files, of earlier lives and of this one. */
-  get waiting(): number {
+  /** Of each result that waits in a file, of an earlier life or of this one, its shard. */
+  #shards(): number[] {
     const earlier = this.#earlier.flatMap(({ lines }) => lines).filter(({ state }) => state === 'waits');
-    return this.#kept.size + earlier.length;
+    const ours = [...this.#kept.keys()].map(({ settlement }) => shardOfQueueId(settlement.queueId));
+    return [...ours, ...earlier.map(({ shard }) => shard)];
+  }
+
+  get waiting(): number {
+    return this.#shards().length;
   }
 
   missing(): Missing[] {
-    if (this.waiting === 0) return [];
-    const detail = `holds ${this.waiting} results that are not in the queue yet: it shows their rows as SENDING`;
-    return [{ kind: 'results', name: join(this.#dir, 'unsettled-*'), detail }];
+    const waiting = this.#shards();
+    const detail = `holds ${waiting.length} results that are not in the queue yet: it shows their rows as SENDING`;
+    return missingResults(this.#dir, waiting, detail);
   }
 
   /** Writes down what waits longer than usual, or all that waits. */
@@ -125,6 +139,7 @@ export class Unsettled implements KeptResults {
       if (part.length === 0) break;
       await this.#append(part);
     }
+    this.#say();
     if (this.#notKept === 0 || this.#saidNotKept) return;
     this.#saidNotKept = true;
     this.#log.error('results.not-kept', {
@@ -143,7 +158,8 @@ export class Unsettled implements KeptResults {
       await file.remove();
       if (file.bytes === 0) return;
       this.#saidNotKept = false;
-      this.#log.info('results.written', { path: file.path });
+      if (this.#saidKept) this.#log.info('results.written', { path: file.path });
+      this.#saidKept = false;
       return;
     }
     let bytes = 0;
@@ -216,17 +232,23 @@ export class Unsettled implements KeptResults {
 
   async #append(part: readonly { item: SettleItem; line: Buffer }[]): Promise<void> {
     if (this.#file === null) {
+      this.#sinceMs = this.#now();
       this.#file = await UnsettledFile.create(join(this.#dir, `unsettled-${++this.#number}`));
     }
-    const { path, bytes } = this.#file;
     await this.#file.append(part.map(({ line }) => line));
-    if (bytes === 0)
-      this.#log.warn('results.kept', {
-        path,
-        results: part.length,
-        advice: 'the database does not take them',
-      });
     for (const { item, line } of part) this.#kept.set(item, line.length);
+  }
+
+  #now(): number {
+    return (this.#ports.steady ?? steadyMs)();
+  }
+
+  #say(): void {
+    if (this.#saidKept || this.#file === null || this.#now() - this.#sinceMs < SAY_MS) return;
+    this.#saidKept = true;
+    const { path } = this.#file;
+    const advice = 'the database does not take them';
+    this.#log.warn('results.kept', { path, results: this.#kept.size, advice });
   }
 
   #failed(error: unknown): void {
@@ -283,16 +305,21 @@ export class Unsettled implements KeptResults {
 }
 
 /** Results that processes which do not run left in this folder. */
-export function unsettledLeft(dir: string): Missing | null {
-  let results = 0;
+export function unsettledLeft(dir: string): Missing[] {
   let names: string[];
   try {
     names = namesIn(dir);
   } catch {
-    return null; // no folder yet
+    return []; // no folder yet
   }
-  for (const name of names) results += new EarlierFile(join(dir, name)).lines.length;
-  if (results === 0) return null;
-  const detail = `holds ${results} results that are not in the queue: they are written when the relay is started`;
-  return { kind: 'results', name: join(dir, 'unsettled-*'), detail };
+  const left = names.flatMap((name) => new EarlierFile(join(dir, name)).lines.map(({ shard }) => shard));
+  const detail = `holds ${left.length} results that are not in the queue: they are written when the relay is started`;
+  return missingResults(dir, left, detail);
+}
+
+/** @param shardOfEach result. */
+function missingResults(dir: string, shardOfEach: readonly number[], detail: string): Missing[] {
+  if (shardOfEach.length === 0) return [];
+  const shards = [...new Set(shardOfEach)].sort((a, b) => a - b);
+  return [{ kind: 'results', name: join(dir, 'unsettled-*'), detail, shards }];
 }

@@ -100,7 +100,7 @@ export class PolicyCluster {
     if (this.#up)
       await within(
         CLOSE_MS,
-        this.#exchange().catch(() => {}),
+        this.#exchange('leave').catch(() => {}),
       );
     this.#client.disconnect();
   }
@@ -157,14 +157,19 @@ export class PolicyCluster {
     this.#facts = unknown;
     ledger.tellLevels();
     this.#beatMs = this.#bansMs = 0;
-    await this.#exchange(true);
+    await this.#exchange('join');
     this.#up = true;
+    // After an outage others come back as we do: how many there are is not known yet.
+    log.info('policy.redis-up', this.#saidLost ? {} : { nodes: this.#others.size + 1 });
     this.#saidLost = false;
-    log.info('policy.redis-up', { nodes: this.#others.size + 1 });
   }
 
-  /** One round trip. @returns whether there is more to tell or to hear at once. @throws when Redis fails. */
-  async #exchange(joins = false): Promise<boolean> {
+  /**
+   * One round trip.
+   * @param word that this node joins the others, or leaves them.
+   * @returns whether there is more to tell or to hear at once. @throws when Redis fails.
+   */
+  async #exchange(word: 'join' | 'leave' | null = null): Promise<boolean> {
     const { ledger, now } = this.#options;
     const sentMs = now();
     const beat = sentMs - this.#beatMs >= BEAT_MS;
@@ -173,14 +178,14 @@ export class PolicyCluster {
     const log = this.#key('log');
     const facts = this.#newFacts(sentMs);
     const { fields, more } = ledger.tell(sentMs, this.#aheadMs);
-    const tells = beat || joins || fields.length > 0 || facts.length > 0;
+    const tells = beat || word !== null || fields.length > 0 || facts.length > 0;
     pipeline.get(this.#key('seed'));
     // Facts first: what is said in the log is there.
     if (facts.length > 0) this.#putFacts(pipeline, facts, fields);
     if (tells) {
       const from = Math.floor(this.#redisMs() - KEEP_MS);
       const said = fields.flat();
-      const joining = joins ? ['join', '1'] : [];
+      const coming = word === null ? [] : [word, '1'];
       pipeline.xadd(
         log,
         'MINID',
@@ -191,7 +196,7 @@ export class PolicyCluster {
         this.#node,
         'seed',
         ledger.seed,
-        ...joining,
+        ...coming,
         ...said,
       );
     }
@@ -247,7 +252,8 @@ export class PolicyCluster {
     if (node === this.#node) return;
     const nowMs = now();
     const atMs = Math.min(nowMs, Number.parseInt(id, 10) - this.#aheadMs);
-    this.#others.set(node, Math.max(this.#others.get(node) ?? 0, atMs));
+    if (fields.has('leave')) this.#others.delete(node);
+    else this.#others.set(node, Math.max(this.#others.get(node) ?? 0, atMs));
     for (const fact of readFacts(fields.get('bans'))) bans.learn(fact, this.#redisMs(), this.#aheadMs);
     // Keys of another seed are other keys.
     if (String(fields.get('seed')) === String(ledger.seed)) ledger.hear(fields, atMs, nowMs, this.#aheadMs);

@@ -90,7 +90,7 @@ export class Greylist {
     return 0;
   }
 
-  /** Seconds since 1970 as unsigned numbers last until 2106. */
+  /** Seconds of the policy's time, or a count: unsigned, both. */
   #word(slot: number, at: number): number {
     return (this.#table.words[slot * 4 + at] as number) >>> 0;
   }

@@ -96,7 +96,13 @@ export class SessionPolicy implements NamedSubject {
   /** Proven who they are. */
   authenticated(user: string): void {
     this.user = user;
-    this.share.trust();
+    this.share.trust(true);
+  }
+
+  /** Whoever that was counts no more: nothing but the address says who they are. */
+  anonymous(): void {
+    this.user = null;
+    this.share.trust(this.mayRelay);
   }
 
   /** The address is the one that counts: questions about it begin. */

@@ -86,6 +86,8 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #owner: AgendaOwner | null = null;
   #session: Session | null = null;
   #up = false;
+  /** The log says that it is away. */
+  #saidLost = false;
   /** In steady time. */
   #sinceMs = steadyMs();
   #lastError = '';
@@ -369,25 +371,34 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     if (this.#closed) return;
     // Several addresses that fail are an error without words of its own.
     this.#lastError = error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
-    if (!this.#up) return;
-    this.#outages++;
-    this.#setUp(false);
-    this.#pending.clear();
-    this.#end(this.#session);
-    this.#session = null;
+    if (this.#up) {
+      this.#outages++;
+      this.#setUp(false);
+      this.#pending.clear();
+      this.#end(this.#session);
+      this.#session = null;
+      this.#later(this.#retryMs);
+    }
+    // Also when it could not be used from the start.
+    if (this.#saidLost) return;
+    this.#saidLost = true;
     this.#options.log.warn('scheduler.redis-lost', {
       error: this.#lastError,
       advice:
         'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
     });
-    this.#later(this.#retryMs);
   }
 
   #setUp(up: boolean): void {
     if (this.#up === up) return;
     this.#up = up;
     this.#sinceMs = steadyMs();
-    if (up) this.#options.log.info('scheduler.redis-up', { processes: this.#members.all });
+    if (up) {
+      // After an outage others come back as we do: how many there are is not known yet.
+      const count = this.#saidLost ? {} : { processes: this.#members.all };
+      this.#saidLost = false;
+      this.#options.log.info('scheduler.redis-up', count);
+    }
     this.#owner?.changed(up);
   }
 

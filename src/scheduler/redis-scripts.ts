@@ -1,10 +1,9 @@
 /** What must happen in Redis at once, as Lua. Times are those of Redis, so that clocks of nodes may differ. */
 
 /**
- * A process says that it is there.
- * An earlier life of the same process is forgotten as soon as it is silent.
- * KEYS: the processes. ARGV: the process, milliseconds until it counts as silent, and until it is forgotten.
- * @returns whether it was known, how many there are, how many of them are silent.
+ * A process says that it is there. Lives of one process, which have its name before the last slash, count as one.
+ * KEYS: the processes. ARGV: this life, milliseconds until a process counts as silent, and until it is forgotten.
+ * @returns whether it was known, how many processes there are, how many of them are silent.
  */
 export const BEAT = `
 local time = redis.call('TIME')
@@ -12,12 +11,18 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- First, since only the first write of a script fails when memory is full, and a beat must tell.
 local known = redis.call('ZADD', KEYS[1], now, ARGV[1]) == 0
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])
-local name = string.match(ARGV[1], '^(.*)/')
-for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])) do
-  if string.match(other, '^(.*)/') == name then redis.call('ZREM', KEYS[1], other) end
-end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return { known and 1 or 0, redis.call('ZCARD', KEYS[1]), redis.call('ZCOUNT', KEYS[1], '-inf', now - ARGV[2]) }
+local lives = redis.call('ZREVRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local met, all, silent = {}, 0, 0
+for i = 1, #lives, 2 do
+  local name = string.match(lives[i], '^(.*)/')
+  if not met[name] then
+    met[name] = true
+    all = all + 1
+    if tonumber(lives[i + 1]) <= now - ARGV[2] then silent = silent + 1 end
+  end
+end
+return { known and 1 or 0, all, silent }
 `;
 
 /**

@@ -38,7 +38,7 @@ export function arriveByProxy(session: Session, header: string): void {
 export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo>): void {
   session.state = NEW;
   session.user = null;
-  session.policy.user = null;
+  session.policy.anonymous();
   // What the peer got by AUTH is not for those it speaks for.
   session.mayRelay = session.context.relayPolicy.isRelayClient(session.client.address);
   session.client = { ...session.client, ...known };

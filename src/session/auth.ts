@@ -71,15 +71,23 @@ export function exchangeLine(session: Session, exchange: Exchange, text: string,
   else {
     const response = flags === 0 ? decodeBase64(text) : null;
     if (response === null) fail(session, exchange, REPLY.authMalformed);
-    else take(session, exchange, exchange.respond(response));
+    else respond(session, exchange, response);
   }
+}
+
+function respond(session: Session, exchange: Exchange, response: Buffer): void {
+  const step = exchange.respond(response);
+  if (step.kind === 'accepted')
+    session.context.logins.proven({ client: session.client.address, username: step.user.name });
+  take(session, exchange, step);
 }
 
 /** Those who know the users answered. */
 export function loginAnswered(session: Session, answer: AuthAnswer): void {
   const { state } = session;
   if (state.phase !== 'login' || state.request !== answer.id) return;
-  take(session, state.exchange, state.exchange.answered(answer), state.sinceMs);
+  const { exchange, sinceMs } = state;
+  session.holding.resume(() => take(session, exchange, exchange.answered(answer), sinceMs));
 }
 
 /** Does what the mechanism wants next. @param sinceMs when the client last spoke. */
@@ -89,17 +97,18 @@ function take(
   step: Step,
   sinceMs = session.context.clock.steadyMs,
 ): void {
-  const { logins } = session.context;
+  const { logins, settings } = session.context;
   switch (step.kind) {
     case 'challenge':
       session.state = { phase: 'exchange', exchange };
       session.reply(challengeReply(Buffer.from(step.text, 'utf8')));
-      session.readOn();
       break;
     case 'ask': {
       const request = logins.ask(step.credentials, session);
       session.state = { phase: 'login', exchange, request, sinceMs };
-      session.hold();
+      session.holding.begin(settings.commandTimeoutMs, () =>
+        session.reply(REPLY.timedOut.with(settings.hostname)),
+      );
       break;
     }
     case 'accepted':
@@ -112,9 +121,7 @@ function take(
       fail(session, exchange, REPLY.authMalformed);
       break;
     case 'unavailable':
-      session.state = READY;
-      session.reply(REPLY.authUnavailable);
-      session.readOn();
+      finish(session, REPLY.authUnavailable);
       break;
   }
 }
@@ -132,31 +139,24 @@ function succeed(session: Session, { mechanism }: Exchange, user: User): void {
     mechanism,
     user: user.name,
   });
-  session.state = READY;
-  session.reply(REPLY.authOk);
-  session.readOn();
+  finish(session, REPLY.authOk);
 }
 
 /** Wrong name or password: said after a delay that hides how long it took to find out. */
 function reject(session: Session, exchange: Exchange, sinceMs: number): void {
-  const { settings, clock, port } = session.context;
+  const { settings, clock } = session.context;
   report(session, exchange);
   const reply = oneMore(session, REPLY.authInvalid);
   const leftMs = settings.authFailureDelayMs - (clock.steadyMs - sinceMs);
-  if (leftMs <= 0) {
-    finish(session, reply);
-    return;
-  }
-  session.state = { phase: 'penance', reply };
-  session.hold();
-  port.deadline(session.connection, leftMs);
+  session.state = READY;
+  if (leftMs <= 0) session.reply(reply);
+  else session.holding.begin(leftMs, () => session.holding.resume(() => session.reply(reply)));
 }
 
-/** The delay is over. */
-export function finish(session: Session, reply: Reply): void {
+/** The exchange is over. */
+function finish(session: Session, reply: Reply): void {
   session.state = READY;
   session.reply(reply);
-  session.readOn();
 }
 
 /** The exchange ends without a name and password to compare; it counts on this connection all the same. */

@@ -34,7 +34,6 @@ export type SessionPort = Pick<
   | 'dropContent'
   | 'deadline'
   | 'minRate'
-  | 'hold'
   | 'secure'
   | 'handshakes'
   | 'account'

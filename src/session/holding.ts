@@ -1,6 +1,6 @@
 /**
- * The commands of a session while they have to wait: for the policy's answer, the end of a pause, the end of the greet
- * delay. They are kept in order and served then; the reactor reads no more of them meanwhile.
+ * The commands of a session while they have to wait: for the policy's answer, the end of a pause or of the greet delay,
+ * for a login and the delay that a failed one costs. They are kept in order and served then; the reactor reads no more of them meanwhile.
  */
 import type { Answer } from '../policy/session-policy.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';

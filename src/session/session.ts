@@ -12,7 +12,7 @@ import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
-import { exchangeLine, finish } from './auth.ts';
+import { exchangeLine } from './auth.ts';
 import { chunkRead, commandTimeMs } from './chunk.ts';
 import { Completion } from './completion.ts';
 import type { SessionContext } from './context.ts';
@@ -32,9 +32,6 @@ const DATA = verbCode('DATA');
 const BDAT = verbCode('BDAT');
 const AUTH = verbCode('AUTH');
 const STARTTLS = verbCode('STARTTLS');
-
-/** Lines that may come behind one that waits for an answer; the reactor stops reading at once, but not in mid-turn. */
-const MAX_EARLY_LINES = 100;
 
 /** What is known of a connection from its first moment. */
 export interface ConnectionFacts {
@@ -82,8 +79,6 @@ export class Session {
   #deadlineSetMs = 0;
   /** The reactor gives us lines; false after one that it holds the socket for, until it is told how to read on. */
   #reading = true;
-  /** Came in the turn in which reading was stopped. */
-  readonly #early: { text: string; flags: number }[] = [];
   /** Flags of what bare LFs parted from the end of its line: only CRLF ends one, and nothing of such a line is done. */
   #broken = 0;
   /** AUTH was said: a line that is no command may be a password. */
@@ -146,10 +141,6 @@ export class Session {
       this.holding.keep(text, flags);
       return;
     }
-    if (state.phase === 'login' || state.phase === 'penance') {
-      this.#keepEarly(text, flags);
-      return;
-    }
     if (++this.#idleCommands > this.#idleLimit()) {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
       return;
@@ -171,7 +162,7 @@ export class Session {
       this.context.transcript?.hidden(this.id);
       exchangeLine(this, state.exchange, text, flags);
     } else this.#commandLine(text, code, flags);
-    if (this.holding.active || !this.readsLines() || this.#early.length > 0) return;
+    if (this.holding.active || !this.readsLines()) return;
     this.expectLines();
     this.#renewDeadline();
   }
@@ -193,29 +184,14 @@ export class Session {
       );
   }
 
-  #keepEarly(text: string, flags: number): void {
-    if (this.#early.length < MAX_EARLY_LINES) this.#early.push({ text, flags });
-    else this.reply(REPLY.tooManyErrors.with(this.context.settings.hostname));
-  }
-
-  /** Reads nothing until `readOn`. */
+  /** Reads nothing until `expectLines`. */
   hold(): void {
     this.#reading = false;
     this.context.port.hold(this.connection);
   }
 
-  /** Goes on with command lines after a wait, with those first that came before reading stopped. */
-  readOn(): void {
-    if (this.state.phase === 'closed') return;
-    if (!this.holding.active) this.commandDeadline();
-    for (let line = this.#early.shift(); line !== undefined; line = this.#early.shift())
-      this.line(line.text, line.flags);
-    if (!this.holding.active && this.readsLines()) this.expectLines();
-  }
-
   /** The reactor gives lines again by itself: a handshake is done, what came before it is forgotten. */
   resumed(): void {
-    this.#early.length = 0;
     this.#broken = 0;
     this.#reading = true;
     this.commandDeadline();
@@ -298,7 +274,7 @@ export class Session {
     }
   }
 
-  /** A BDAT chunk that is not the last was read. */
+  /** A BDAT chunk that is not the last was read. @param detail as of `content`, so far. */
   chunk(flags: number, detail: number): void {
     if (this.state.phase === 'chunk') chunkRead(this, this.state, flags, detail);
   }
@@ -315,8 +291,7 @@ export class Session {
       this.completion.withdraw(state);
       return;
     }
-    if (state.phase === 'penance') finish(this, state.reply);
-    else if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
+    if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
     else this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(this.context.settings.hostname));
   }
 
@@ -344,7 +319,6 @@ export class Session {
     const { context, connection } = this;
     const { phase } = this.state;
     this.holding.end();
-    this.#early.length = 0;
     this.#letGo();
     const mute = phase === 'closed' || phase === 'securing';
     if (!mute) this.#send(REPLY.internalError.with(context.settings.hostname));

@@ -68,6 +68,7 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.secure = true;
   session.channelBindings = bindings;
   session.user = null;
+  session.policy.anonymous();
   session.mayRelay = relayPolicy.isRelayClient(session.client.address);
   session.state = NEW;
   const { address, sessionId } = session.client;

@@ -9,8 +9,7 @@ export interface Transaction {
   readonly envelope: Envelope;
   /** Keys of the recipients, to store a repeated one once; made when there is a second recipient. */
   seen: Set<string> | null;
-  /** When MAIL came; the reception time of the accepted event counts from here. */
-  /** Steady. */
+  /** When MAIL came, in steady time; the reception time of the accepted event counts from here. */
   readonly startedAtMs: number;
 }
 
@@ -61,8 +60,6 @@ export type SessionState =
       readonly request: number;
       readonly sinceMs: number;
     }
-  /** A login failed and is told so when the deadline passes. */
-  | { readonly phase: 'penance'; readonly reply: Reply }
   /** The connection is being closed; nothing is answered any more. */
   | { readonly phase: 'closed' };
 
@@ -78,7 +75,6 @@ export function isTransaction({ phase }: SessionState): boolean {
     case 'ready':
     case 'exchange':
     case 'login':
-    case 'penance':
     case 'securing':
     case 'closed':
       return false;

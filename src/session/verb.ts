@@ -1,9 +1,8 @@
 /**
  * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
- * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the state and answers. A new verb is one more object in the one more object in the
- * table of verbs.ts.
+ * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the
+ * state and answers. A new verb is one more object in the table of verbs.ts.
  */
-
 import type { Answer } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
 import type { Reply } from '../protocol/reply.ts';

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { RelayError } from '../../src/base/errors.ts';
@@ -16,11 +17,11 @@ import { ControlServer } from '../../src/control/server.ts';
 import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, mail, row, stats } from './queue-fixture.ts';
 
-async function setUp(t: TestContext) {
+async function setUp(t: TestContext, options: { idleMs?: number } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'control-'));
   const path = join(dir, 'control.sock');
   const queue = new FakeQueue();
-  const server = await ControlServer.start({ path, target: queue, log: silentLog });
+  const server = await ControlServer.start({ path, target: queue, log: silentLog, ...options });
   const client = await ControlClient.connect(path);
   assert.ok(client !== null);
   t.after(async () => {
@@ -75,6 +76,18 @@ test('idle connections and halves of requests keep nobody out: the longest idle 
   another.close();
   assert.ok(ended >= 24, `${ended} of 40 made room`);
   for (const socket of idle) socket.destroy();
+});
+
+test('what takes longer than a connection may be idle is answered; then the connection is idle', async (t) => {
+  const { queue, client } = await setUp(t, { idleMs: 40 });
+  const done = await queue.operate('hold', 'all');
+  queue.operate = async () => {
+    await sleep(150);
+    return done;
+  };
+  assert.deepEqual(await client.operate('hold', 'all'), done);
+  await sleep(150);
+  await assert.rejects(client.show('none'), /ended the connection/);
 });
 
 test('a request that does not come to its end ends its connection', async (t) => {

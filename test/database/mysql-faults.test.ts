@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Connection } from 'mariadb';
 import type { RelayError } from '../../src/base/errors.ts';
+import { openConnection } from '../../src/database/mysql/connection.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { CONTENT_STATE } from '../../src/native.ts';
 import { deferred, delivered, QueueFixture } from '../persistence/fixture.ts';
@@ -120,6 +121,23 @@ describe('mysql faults', { skip }, () => {
       await reopen({ socket: server.socket, host: 'nowhere.invalid' });
       assert.deepEqual(await queue.database.recover(0), { released: 0, rekeyed: 0, newestQueueId: null });
     });
+  });
+
+  it('max_allowed_packet is too small for a message: that one is refused, the server is not taken for lost', async () => {
+    await server.query('SET GLOBAL max_allowed_packet = 1048576');
+    try {
+      await reopen({});
+      const message = queue.message(Array.from({ length: 2000 }, (_, i) => `u${i}@one.test`));
+      for (const recipient of message.envelope.recipients) recipient.orcpt = `rfc822;${'x'.repeat(500)}`;
+      const request = queue.batch({ messages: [queue.plan(message)] });
+      await assert.rejects(queue.database.commit(request), (error: RelayError) => {
+        assert.match(error.message, /max_allowed_packet.*; set it to 16 MiB or more/);
+        return error.code === 'database-refused';
+      });
+      await queue.add(['u@one.test']);
+    } finally {
+      await server.query('SET GLOBAL max_allowed_packet = 16777216');
+    }
   });
 
   describe('a connection lost at COMMIT', () => {
@@ -356,6 +374,10 @@ describe('mysql over TLS', { skip }, () => {
         else assert.ok(said.includes(wrong), said);
         await queue.close();
       }
+      const connection = await openConnection(serverConfig({ ...access, tls: 'encrypt' } as DatabaseAccess));
+      const asked = connection.query('SELECT SLEEP(5)');
+      connection.destroy();
+      await assert.rejects(asked, /was given up/);
     } finally {
       await server.close();
       tls.remove();

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Connection } from 'mariadb';
 import { Endpoints, hostOf } from '../../src/database/mysql/endpoints.ts';
+import { isLost } from '../../src/database/mysql/errors.ts';
 import { ConnectionPool } from '../../src/database/mysql/pool.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -53,6 +55,53 @@ describe('connections to a server', { skip: skipWithoutMariaDb() }, () => {
     connections.discard(lent[1] as (typeof lent)[0]);
     assert.notEqual(await anew, lent[1], 'one that was lost is replaced');
     await connections.close();
+  });
+
+  it('a connection that comes too late for whoever waited is there for the next', async () => {
+    const config = { ...serverConfig(access), connection_timeout_ms: 100 };
+    const real = new Endpoints(config);
+    const late = Promise.withResolvers<Connection>();
+    let opened = 0;
+    const open = (): Promise<Connection> => (opened++ === 0 ? real.open() : late.promise);
+    const connections = new ConnectionPool({
+      server: config,
+      endpoints: { open },
+      maxConnections: 1,
+      initialConnections: 1,
+    });
+    const first = await connections.acquire();
+    const waiting = connections.acquire();
+    connections.discard(first);
+    await assert.rejects(waiting, /all 1 connections are in use/);
+    const next = await real.open();
+    late.resolve(next);
+    assert.equal(await connections.acquire(), next);
+    connections.release(next);
+    await connections.close();
+  });
+
+  for (const over of ['TCP', 'a Unix socket'] as const)
+    it(`a connection over ${over} that is given up takes along what was asked on it, without another`, async () => {
+      const socket = over === 'TCP' ? null : server.socket;
+      const connection = await new Endpoints({ ...serverConfig(access), socket }).open();
+      const before = await server.query<{ Value: string }[]>("SHOW STATUS LIKE 'Connections'");
+      const asked = ['SELECT SLEEP(5)', 'SELECT 2', 'SELECT 3'].map((sql) => connection.query(sql));
+      asked.push(connection.execute('SELECT ?', [4]));
+      connection.destroy();
+      for (const { status, ...said } of await Promise.allSettled(asked)) {
+        assert.equal(status, 'rejected');
+        assert.ok(isLost((said as PromiseRejectedResult).reason));
+      }
+      assert.equal(connection.isValid(), false);
+      connection.destroy();
+      const after = await server.query<{ Value: string }[]>("SHOW STATUS LIKE 'Connections'");
+      assert.equal(Number(after[0]?.Value) - Number(before[0]?.Value), 1, 'the one that asks');
+    });
+
+  it('the server gives up a statement that nobody waits for any more', async () => {
+    const connection = await new Endpoints({ ...serverConfig(access), query_timeout_ms: 500 }).open();
+    await assert.rejects(connection.query('SELECT SLEEP(9)'), /max_statement_time|interrupted/);
+    await connection.end();
   });
 
   it('an idle connection the server closed is not lent', async () => {

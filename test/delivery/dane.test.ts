@@ -225,7 +225,7 @@ test('what cannot be looked up is not circumvented: the mail waits', { skip }, a
     const seen = await attempt({ tls, owner: { fault } });
     assert.equal(
       seen.fate,
-      fault === 'timeout' ? 'deferred dns-unavailable' : 'deferred dns-temporary',
+      fault === 'SERVFAIL' ? 'deferred dns-temporary' : 'deferred dns-unavailable',
       fault,
     );
     assert.match(seen.detail, /^TLSA _\d+\._tcp\.mx\.one\.test: /);

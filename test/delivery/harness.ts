@@ -20,6 +20,7 @@ import { Sender } from '../../src/delivery/sender.ts';
 import { ValidatedDns } from '../../src/delivery/validated-dns.ts';
 import type { BodyType } from '../../src/mail/envelope.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
+import { readResults } from '../../src/mail/job-wire.ts';
 import type { Outcome } from '../../src/mail/outcome.ts';
 import { QueueIds } from '../../src/mail/queue-id.ts';
 import type { TlsSession } from '../../src/mail/tls-session.ts';
@@ -98,12 +99,12 @@ export class Harness {
       config: this.config,
       arena,
       tlsSlot,
-      createReactor: (onTurn) =>
+      createReactor: (onTurn, maxConnections) =>
         createReactor({
           arena,
           spillDir: this.#folder,
           spillThresholdBytes: 262_144,
-          maxConnections: this.config.delivery.max_connections,
+          maxConnections,
           maxLineBytes: 4096,
           holdAfterVerbs: false,
           onTurn,
@@ -155,7 +156,9 @@ export class Harness {
   }
 
   get results(): AttemptResult[] {
-    return this.posted.flatMap((message) => (message.type === 'results' ? message.results : []));
+    return this.posted.flatMap((message) =>
+      message.type === 'results' ? readResults(message.wire, message.count) : [],
+    );
   }
 
   job(input: JobInput): Job {

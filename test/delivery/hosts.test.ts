@@ -100,6 +100,14 @@ before(async () => {
     ...Object.fromEntries(hosts),
     'one.test': { MX: [[10, 'mx1.test']] },
     'nobody.test': { A: ['127.0.0.9'] },
+    'odd.test': { A: ['224.0.0.1'] },
+    'odd-only.test': { MX: [[10, 'odd.test']] },
+    'odd-first.test': {
+      MX: [
+        [10, 'odd.test'],
+        [20, 'mx1.test'],
+      ],
+    },
     'two.test': {
       MX: [
         [10, 'mx1.test'],
@@ -411,4 +419,25 @@ test('the only host suspends its destination after EHLO too, remembered or not',
         2,
       );
     });
+});
+
+test('a lease of ours that lapsed is no fault of the host it was to go to', async () => {
+  await withHosts(2, { idle_connection_ms: 0 }, async (harness, [a, b]) => {
+    harness.leasesHold = false;
+    assert.deepEqual(fates(await harness.attempt(job())), ['deferred lease-lapsed']);
+    harness.leasesHold = true;
+    assert.deepEqual(fates(await harness.attempt(job())), ['delivered']);
+    assert.deepEqual([a.messages.length, b.messages.length], [1, 0]);
+  });
+});
+
+test('an address that no host can have is passed over, and counts as the attempt it was', async () => {
+  await withHosts(1, {}, async (harness, [a]) => {
+    const to = (destination: string) => harness.attempt(job({ destination }));
+    assert.deepEqual(fates(await to('odd-first.test')), ['delivered']);
+    assert.equal(a.messages.length, 1);
+    const result = await to('odd-only.test');
+    assert.deepEqual(fates(result), ['deferred connect-failed']);
+    assert.equal(result.attempts, 1);
+  });
 });

@@ -98,11 +98,11 @@ test('once its time is over the peer is trusted again', async () => {
   const [port] = await forgetful((_, inContent) => loses && !inContent);
   const harness = sender(port, { no_pipelining_ttl_ms: 60_000, idle_connection_ms: 0 });
   await harness.attempt({ recipients: ['a@x.test'] });
-  assert.equal(harness.sender.careful.has('127.0.0.1', harness.sender.now()), true);
+  assert.equal(harness.sender.careful.has({ address: '127.0.0.1', port }, harness.sender.now()), true);
   harness.clockOffsetMs = 61_000;
   loses = false;
   assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), ['delivered']);
-  assert.equal(harness.sender.careful.has('127.0.0.1', harness.sender.now()), false);
+  assert.equal(harness.sender.careful.has({ address: '127.0.0.1', port }, harness.sender.now()), false);
   harness.stop();
 });
 

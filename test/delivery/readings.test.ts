@@ -164,7 +164,7 @@ test('where several replies are awaited, what is no reply ends the session: it c
     assert.equal(peer.log.at(-1), 'close now');
     assert.match(peer.ended[0]?.detail ?? '', /malformed reply: "/);
     assert.deepEqual(peer.returned, [attempt], 'a new connection, where nothing is sent ahead, shows');
-    assert.equal(peer.careful.has('192.0.2.1', 1000), true);
+    assert.equal(peer.careful.has({ address: '192.0.2.1', port: 25 }, 1000), true);
   }
 });
 

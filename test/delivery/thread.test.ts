@@ -14,6 +14,8 @@ import { steadyMs } from '../../src/base/steady.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from '../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../src/mail/job.ts';
+import { readResults, writeJob } from '../../src/mail/job-wire.ts';
+import type { Wire } from '../../src/mail/message-wire.ts';
 import { createArena, tlsSlot } from '../../src/native.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 
@@ -62,9 +64,11 @@ test('the thread delivers from the shared arena, posts results and drains', asyn
     worker.on('message', (message: FromDelivery) => {
       if (message.type === 'ready') {
         post({ type: 'reopen-log' });
-        post({ type: 'jobs', jobs });
+        const wire: Wire = [];
+        for (const job of jobs) writeJob(wire, job);
+        post({ type: 'jobs', wire, count: jobs.length });
       } else if (message.type === 'results') {
-        results.push(...message.results);
+        results.push(...readResults(message.wire, message.count));
         if (results.length === jobs.length) post({ type: 'drain', graceMs: 1000 });
       } else if (message.type === 'drained') resolve(message.unfinished);
     });

@@ -125,3 +125,52 @@ test('who asks for TLS and does not get it from us by config or by a stripped of
     await stop(sink, harness);
   }
 });
+
+for (const stage of ['mail', 'rcpt', 'dot'] as const)
+  for (const how of ['drop', 'hang'])
+    test(`a message over TLS that comes to nothing at ${stage} (${how}) twice goes in the clear`, {
+      skip,
+    }, async () => {
+      const rules = { command_timeout_ms: 150, final_reply_timeout_ms: 150 };
+      const [sink, harness] = await start({}, 'opportunistic', rules);
+      sink.options.faults = { [stage]: how };
+      sink.options.clearFaults = { [stage]: '250' };
+      for (const attempts of [0, 1])
+        assert.match(
+          fates(await harness.attempt({ ...JOB, attempts }))[0] as string,
+          /^deferred/,
+          `${attempts}`,
+        );
+      assert.equal(sink.messages.length, 0);
+      assert.deepEqual(fates(await harness.attempt({ ...JOB, attempts: 2 })), ['delivered']);
+      await stop(sink, harness);
+    });
+
+test('what breaks off in the clear as well is no fault of TLS: the next attempt has it again', {
+  skip,
+}, async () => {
+  const [sink, harness] = await start({});
+  sink.options.faults = { mail: 'drop' };
+  const handshakes: number[] = [];
+  for (let attempts = 0; attempts < 5; attempts++) {
+    await harness.attempt({ ...JOB, attempts });
+    handshakes.push(sink.handshakes.length);
+  }
+  assert.deepEqual(handshakes, [1, 2, 2, 3, 3], 'with, with, without, with, without');
+  await stop(sink, harness);
+});
+
+test('where TLS is required, or a host took mail over it, a message that breaks off changes nothing', {
+  skip,
+}, async () => {
+  const [strict, wanting] = await start({}, 'required');
+  strict.options.faults = { mail: 'drop' };
+  for (let attempts = 0; attempts < 4; attempts++) await wanting.attempt({ ...JOB, attempts });
+  assert.equal(strict.handshakes.length, 4);
+  await stop(strict, wanting);
+  const [sink, harness] = await start({});
+  for (let attempts = 0; attempts < 4; attempts++)
+    await harness.attemptAll([JOB, { recipients: ['drop-at-dot@x.test'], attempts }]);
+  assert.equal(sink.handshakes.length, sink.connections);
+  await stop(sink, harness);
+});

@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { Dns } from '../../src/delivery/dns.ts';
 import { ValidatedDns } from '../../src/delivery/validated-dns.ts';
-import { Resolvers } from '../../src/dns/resolvers.ts';
+import { isUnanswered, Resolvers } from '../../src/dns/resolvers.ts';
 import { PolicyDns } from '../../src/policy/dns.ts';
 import { DNS_FAULTS, type DnsFault, DnsServer } from '../support/dns-server.ts';
 
@@ -149,4 +149,36 @@ test('two hundred questions at a time share few sockets, and each gets its own a
     assert.equal((reply.answers[0] as { value: string }).value, `10.0.0.${i}`);
   }
   assert.ok(many.ports.size <= 20, `${many.ports.size} sockets`);
+});
+
+test('what says nothing of a name is told from what does, whoever says it first', async () => {
+  const empty = new Resolvers(rulesOf(), () => []);
+  assert.equal(isUnanswered(String(await empty.ask('a.test', 'A'))), true);
+  const OURS = new Set([
+    'REFUSED',
+    'timeout',
+    'truncate-only',
+    'referral',
+    'garbage',
+    'other-id',
+    'other-name',
+  ]);
+  for (const [fault, { address }] of faulty) {
+    // Who answers may be late on a busy machine.
+    const timeout_ms = OURS.has(fault) ? 100 : 10_000;
+    for (const servers of [[address], [nobody, address]]) {
+      const said = await new Resolvers({ ...rulesOf(...servers), timeout_ms }).ask('a.test', 'A');
+      assert.equal(isUnanswered(String(said)), OURS.has(fault), `${fault} of ${servers.length}: ${said}`);
+    }
+  }
+  for (const code of ['EHOSTUNREACH', 'ENETUNREACH', 'EPERM', 'EMFILE', 'EAI_AGAIN'])
+    assert.equal(isUnanswered(code), true, code);
+  for (const said of [
+    'SERVFAIL, ETIMEOUT',
+    'ETIMEOUT, SERVFAIL',
+    'EBADRESP',
+    'ENOTFOUND',
+    'too many aliases',
+  ])
+    assert.equal(isUnanswered(said), false, said);
 });

@@ -128,5 +128,47 @@ test('pointers that go round, forwards or on for ever end', () => {
   assert.equal(reply([0xc0, 25]), null, 'forwards');
   assert.equal(reply([1, 98, 0xc0, 19]), null, 'round');
   assert.equal(reply([0x80, 12]), null, 'no kind of label');
-  assert.equal(reply([1, 46, 0]), null, 'a dot within a label');
+  assert.equal(reply([3, 98, 46, 92, 0])?.answers[0]?.name, 'b\\.\\\\', 'a dot within a label');
+});
+
+test('an odd record among those that were asked for is passed over; with nothing else the reply is damaged', () => {
+  const record = (type: number, data: number[]) => [
+    0xc0,
+    12,
+    0,
+    type,
+    0,
+    1,
+    0,
+    0,
+    0,
+    1,
+    0,
+    data.length,
+    ...data,
+  ];
+  const reply = (type: number, ...records: number[][]) => {
+    const head = [0, 1, 0x81, 0x80, 0, 1, 0, records.length, 0, 0, 0, 0, 1, 97, 0, 0, type, 0, 1];
+    return decodeReply(Buffer.from([...head, ...records.flat()]))?.answers ?? null;
+  };
+  const kinds: [type: number, good: number[], odd: number[]][] = [
+    [1, [192, 0, 2, 1], [192, 0, 2]],
+    [15, [0, 1, 1, 98, 0], [0, 1, 1, 98]],
+    [16, [1, 98], [2, 98]],
+    [28, new Array(16).fill(1), [1]],
+    [52, [3, 1, 1, 7], [3]],
+  ];
+  for (const [type, good, odd] of kinds) {
+    assert.equal(reply(type, record(type, good), record(type, odd))?.length, 1, `${type}`);
+    assert.equal(reply(type, record(type, odd), record(type, good))?.length, 1, `${type}`);
+    assert.equal(reply(type, record(type, odd)), null, `${type} alone`);
+    assert.equal(
+      reply(type, record(5, [1]), record(type, good)),
+      null,
+      `${type} behind an alias nobody can read`,
+    );
+  }
+  // A name that is one, and that nobody can ask for.
+  assert.equal(reply(15, record(15, [0, 1, 3, 98, 46, 99, 0]), record(15, [0, 2, 1, 98, 0]))?.length, 2);
+  for (const name of ['b\\.c', 'b\\\\c.test']) assert.equal(encodeQuestion(1, name, 'A'), null);
 });

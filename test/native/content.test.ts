@@ -206,16 +206,19 @@ test('a claimed spill file stays', async () => {
   assert.equal(readdirSync(rig.spillDir).length, 1);
 });
 
-test('when the spill file cannot be written, content is flagged with the errno and the connection stays', async () => {
+test('when the spill file cannot be written, content and chunk are flagged with the errno and the connection stays', async () => {
   rig = new Rig({ spillThresholdBytes: 1000 });
   const { contents } = serve();
   const client = await rig.client();
   rmSync(rig.spillDir, { recursive: true });
-  client.socket.write(`DATA\r\n${'x'.repeat(200_000)}\r\n.\r\nNOOP\r\n`);
-  await rig.event('line', 2);
+  const text = 'x'.repeat(200_000);
+  client.socket.write(`DATA\r\n${text}\r\n.\r\nBDAT 200000\r\n${text}NOOP\r\n`);
+  await rig.event('line', 3);
   assert.equal(contents[0]?.bytes, null);
-  assert.equal((contents[0]?.event.flags ?? 0) & CONTENT_FLAG.spillFailed, CONTENT_FLAG.spillFailed);
-  assert.equal(contents[0]?.event.b, 2);
+  for (const event of [contents[0]?.event, rig.of('chunk')[0]]) {
+    assert.equal((event?.flags ?? 0) & CONTENT_FLAG.spillFailed, CONTENT_FLAG.spillFailed);
+    assert.equal(event?.b, 2);
+  }
   const { mkdirSync } = await import('node:fs');
   mkdirSync(rig.spillDir);
 });
@@ -330,4 +333,28 @@ test('content that comes in pieces of any size takes at most twice of what came,
     rig.arena.release(a);
     if (piece < 65_536) await rig.close();
   }
+});
+
+test('a chunk of no octets ends though the client was not reading when it was asked for', async () => {
+  rig = new Rig();
+  const client = await rig.client();
+  const reply = `250 ${'x'.repeat(1_000)}\r\n`.repeat(1_000);
+  rig.onEvent = ({ kind, connection, text, a }) => {
+    if (kind === 'content') {
+      rig.arena.release(a);
+      rig.reactor.expectLines(connection);
+    } else if (text === 'NOOP') rig.reactor.sendLatin1(connection, reply);
+    else if (kind === 'line') rig.reactor.expectChunk(connection, 0, true, RULES);
+  };
+  client.socket.pause();
+  let asked = 0;
+  // Until the kernel takes no more: what is behind the replies waits with them.
+  for (; rig.of('content').length === asked; asked++) {
+    await client.write('NOOP\r\nBDAT 0 LAST\r\n');
+    await rig.event('line', 2 * asked + 2);
+    await turns(20);
+  }
+  client.socket.resume();
+  await rig.event('content', asked);
+  assert.equal(rig.of('closed').length, 0);
 });

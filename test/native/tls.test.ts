@@ -370,8 +370,15 @@ test('garbage, half a hello, and an alert instead of one: the handshake fails, t
   await secured(rig, slots);
 });
 
+const HALF_A_HELLO = Buffer.from([0x16, 3, 1, 1, 0, 1, 0, 0, 200, 3]);
+
 /** Clients that begin a handshake and say no more. */
-async function half(rig: Rig, count: number, silenceMs = 0): Promise<Socket[]> {
+async function half(
+  rig: Rig,
+  count: number,
+  silenceMs = 0,
+  begin = (socket: Socket): void => void socket.write(HALF_A_HELLO),
+): Promise<Socket[]> {
   const held: Socket[] = [];
   for (let i = 0; i < count; i++) {
     const before = rig.of('opened').length;
@@ -380,7 +387,7 @@ async function half(rig: Rig, count: number, silenceMs = 0): Promise<Socket[]> {
     const opened = await rig.event('opened', before + 1);
     rig.reactor.secure(opened.connection, slots.server, TLS_VERIFY.none, '', '', '', silenceMs);
     rig.reactor.flush();
-    socket.write(Buffer.from([0x16, 3, 1, 1, 0, 1, 0, 0, 200, 3]));
+    begin(socket);
     held.push(socket);
   }
   return held;
@@ -398,6 +405,17 @@ test('handshakes whose clients are silent give way to those that wait, the longe
   await Promise.all(ended.slice(0, 2));
   assert.equal(rig.of('secured').length, 2);
   assert.equal(rig.reactor.handshakes(), 0, 'one that is silent holds no place');
+  for (const socket of held) socket.destroy();
+});
+
+test('who falls silent while another waits already gives way too', { timeout: 10_000 }, async () => {
+  await rig.close();
+  rig = new Rig({ holdAfterVerbs: false, maxHandshakes: 1 });
+  const held = await half(rig, 2, 0, () => {});
+  // Both in one turn: the second waits before the first has had its step, and been found silent.
+  for (const socket of held) socket.write(HALF_A_HELLO);
+  const { connection } = await rig.event('closed');
+  assert.equal(connection, rig.of('opened')[0]?.connection);
   for (const socket of held) socket.destroy();
 });
 

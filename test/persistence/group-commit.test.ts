@@ -184,7 +184,9 @@ describe('group commit with lanes', () => {
     await bench.ok((result) => {
       result.settlements[0] = null;
     });
-    assert.deepEqual([idsOf(true), idsOf(false)], [['a'], ['a']], 'another transaction has the row of one');
+    assert.deepEqual([idsOf(true), idsOf(false)], [['a'], []], 'another transaction has the row of one');
+    bench.nowMs += 500;
+    assert.deepEqual(idsOf(false), ['a'], 'and keeps it');
     const sharded = new ShardedCommits(new Map([[0, bench.commits]]), { failed() {} });
     assert.equal(sharded.unwritten(false).length, 1);
   });

@@ -24,6 +24,7 @@ let queue: QueueFixture;
 let pending: SettleItem[];
 let usual: Set<SettleItem>;
 let log: LogLine[];
+let steadyMs = 0;
 /** Queue ids of what became an event. */
 let events: string[];
 const lives: Unsettled[] = [];
@@ -51,6 +52,7 @@ function life(maxBytes?: number, changes: Partial<UnsettledPorts> = {}): Unsettl
     pause: async () => {},
     unwritten: (all) => pending.filter((item) => all || !usual.has(item)),
     fenceOf: ({ fence }) => fence,
+    steady: () => steadyMs,
     ...changes,
   };
   const one = new Unsettled(queue.dataDir, ports, maxBytes);
@@ -111,7 +113,7 @@ describe('results that no database took', () => {
     await ends(first);
     assert.deepEqual(files(), ['unsettled-1']);
     assert.equal(statSync(join(queue.dataDir, 'unsettled-1')).mode & 0o777, 0o600);
-    assert.match(unsettledLeft(queue.dataDir)?.detail as string, /holds 3 results/);
+    assert.match(unsettledLeft(queue.dataDir)[0]?.detail as string, /holds 3 results/);
 
     await queue.restart();
     const second = life();
@@ -175,6 +177,14 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     await one.keep(false);
     await Promise.all([one.keep(false), one.keep(true)]);
+    assert.equal(said('results.kept').length, 0, 'no outage yet');
+    steadyMs += 2000;
+    await one.keep(false);
+    await one.keep(false);
+    assert.deepEqual(
+      said('results.kept').map(({ fields }) => fields?.results),
+      [2],
+    );
     const file = join(queue.dataDir, 'unsettled-1');
     assert.equal(wholeLines(readFileSync(file)).lines.length, 2);
     // The shard is back: what is about to be written is not forgotten before it is.
@@ -189,6 +199,9 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     await one.keep(false);
     assert.deepEqual(files(), ['unsettled-2'], 'the next outage has a file of its own');
+    pending = [];
+    await one.keep(false);
+    assert.deepEqual([files(), log.length], [[], 2], 'a short one goes without a word');
   });
 
   it('beyond the size of the file are counted and said; what was written makes room', async () => {

@@ -43,13 +43,14 @@ export class CommitProxy {
     }
     const server = connect(target, '127.0.0.1');
     this.#sockets.add(client).add(server);
+    let deaf = false;
+    let still = false;
     const end = (): void => {
+      if (still) return; // as behind a cut cable: neither learns that the other is gone
       client.destroy();
       server.destroy();
     };
     for (const socket of [client, server]) socket.on('error', end).on('close', end);
-    let deaf = false;
-    let still = false;
     const packets = new Packets();
     server.on('data', (bytes) => {
       // The answer to the COMMIT: it is done, and lost.

@@ -8,6 +8,7 @@ import type { Resource } from '../../src/policy/accounts.ts';
 import { limitShares } from '../../src/policy/share-limits.ts';
 import { serverSlot } from '../native/tls-rig.ts';
 import { PolicyFixture } from '../policy/policy-fixture.ts';
+import { until } from '../support/wait.ts';
 import { DialogFixture } from './dialog-fixture.ts';
 import { ReactorFixture, type TcpClient } from './reactor-fixture.ts';
 
@@ -123,25 +124,45 @@ test('recipients in open envelopes: a total, and a share of each client, in octe
   again.destroy();
 });
 
-test('recipients: what ends a transaction gives back what it held', async () => {
+/** What a session keeps for its next transaction. */
+const KEPT_KIB = 2;
+
+test('recipients: what ends a transaction gives back what it held, but for the first two KiB; its end all', async () => {
   begin({});
   const client = await addressed(HOSTILE);
-  assert.ok(total('envelopes') > 0);
-  assert.match(await said(client, 'RSET'), /^250 /);
-  assert.equal(total('envelopes'), 0);
-  for (const end of ['EHLO again.example', 'BDAT 2 LAST\r\n', 'DATA\r\nx\r\n.']) {
-    assert.match(await said(client, 'MAIL FROM:<a@there.net>'), /^250 /, end);
-    await said(client, 'RCPT TO:<b@here.net>');
+  for (const end of ['RSET', 'EHLO again.example', 'BDAT 2 LAST\r\n', 'DATA\r\nx\r\n.']) {
+    await said(client, 'MAIL FROM:<a@there.net>');
+    for (let i = 0; i < 20; i++) assert.match(await said(client, `RCPT TO:<b${i}@here.net>`), /^250 /, end);
+    assert.ok(total('envelopes') > KEPT_KIB, end);
     await said(client, end);
     if (end.startsWith('DATA')) await client.reply();
     await new Promise(setImmediate);
-    assert.equal(total('envelopes'), 0, end);
+    assert.equal(total('envelopes'), KEPT_KIB, end);
   }
+  client.destroy();
+  await until(() => total('envelopes') === 0, 'the end of the session gives all back');
 });
 
-test('commands that wait are on the client’s account', async () => {
+/** Each makes the session wait, and what comes behind it with it. */
+const WAITS: Record<string, { before: string[]; last: string; holdLogins: boolean }> = {
+  'a pause of the tarpit': { before: [], last: 'WHAT', holdLogins: false },
+  'a login': { before: ['AUTH LOGIN', 'dGVzdA=='], last: 'cGFzcw==', holdLogins: true },
+  'what a failed login costs': { before: ['AUTH LOGIN', 'dGVzdA=='], last: 'd3Jvbmc=', holdLogins: false },
+};
+
+for (const [name, wait] of Object.entries(WAITS))
+  test(`commands that wait are on the client’s account: ${name}`, () => waitsOnAccount(wait));
+
+function waitsOnAccount({ before, last, holdLogins }: (typeof WAITS)[string]): void {
   const settings = { tarpit: { enabled: true, after_errors: 0 } };
-  const f = new PolicyFixture(settings, {}, { smtp: { envelope_memory_mb: 1 } });
+  const listeners = [{ host: '127.0.0.1', port: 2525, auth: 'optional' }];
+  const auth = {
+    allow_without_tls: true,
+    failure_delay_ms: 5000,
+    backends: [{ type: 'memory', users: [{ username: 'test', password: 'pass' }] }],
+  };
+  const f = new PolicyFixture(settings, {}, { smtp: { envelope_memory_mb: 1 }, listeners, auth });
+  f.holdLogins = holdLogins;
   const config = { content_memory_mb: 16, spill_threshold_bytes: 1, max_message_size: 1 };
   const shares = {
     enabled: true,
@@ -155,13 +176,23 @@ test('commands that wait are on the client’s account', async () => {
     { ...config, policy: { shares }, smtp: { envelope_memory_mb: 1 }, tls: { max_handshakes: 1 } },
     1,
   );
-  const c = f.open('198.51.100.7');
-  f.say(c, 'EHLO a.b\r\n');
-  const ahead = `NOOP ${'x'.repeat(1500)}\r\n`.repeat(170);
-  assert.match(f.say(c, `WHAT\r\n${ahead}`), /^500 .*\r\n421 4\.7\.0 .*too much sent ahead\r\n$/s);
-  assert.equal(f.isClosed(c), true);
+  const ahead = `NOOP ${'x'.repeat(1500)}\r\n`.repeat(95);
+  const waiting = (): [number, string] => {
+    const c = f.open('198.51.100.7');
+    for (const line of ['EHLO a.b', ...before]) f.say(c, `${line}\r\n`);
+    return [c, f.say(c, `${last}\r\n${ahead}`)];
+  };
+  const [first, reply] = waiting();
+  assert.doesNotMatch(reply, /421/);
+  const [second, refusal] = waiting();
+  assert.match(refusal, /421 4\.7\.0 .*too much sent ahead\r\n$/s);
+  assert.deepEqual(
+    [first, second].map((c) => f.isClosed(c)),
+    [false, true],
+  );
+  f.reactor.hangUp(first);
   assert.equal(f.memory.accounts.total('envelopes'), 0);
-});
+}
 
 test('handshakes: half-open ones of one client leave STARTTLS to the others', async () => {
   const listeners = [{ host: '127.0.0.1', port: 0, tls: 'optional' }];

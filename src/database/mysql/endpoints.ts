@@ -4,7 +4,7 @@
  */
 import type { Connection } from 'mariadb';
 import type { ServerConfig } from '../../config/schema.ts';
-import { openConnection } from './pool.ts';
+import { openConnection, withTimeout } from './connection.ts';
 
 /** As a server says it whose data may not be changed (ER_OPTION_PREVENTS_STATEMENT). */
 const READ_ONLY = 1290;
@@ -58,12 +58,15 @@ export class Endpoints {
   }
 
   async #checkWritable(connection: Connection, at: number): Promise<void> {
-    const { host, port } = this.#servers[at] as ServerConfig;
+    const { host, port, connection_timeout_ms } = this.#servers[at] as ServerConfig;
     try {
-      const [row] = await connection.query<{ readOnly: number | bigint }[]>(
-        'SELECT @@global.read_only OR @@global.innodb_read_only AS readOnly',
-      );
-      await connection.query('COMMIT');
+      const asked = Promise.all([
+        connection.query<{ readOnly: number | bigint }[]>(
+          'SELECT @@global.read_only OR @@global.innodb_read_only AS readOnly',
+        ),
+        connection.query('COMMIT'),
+      ]);
+      const [[row]] = await withTimeout(asked, connection_timeout_ms);
       if (Number(row?.readOnly) === 0) return;
     } catch (error) {
       connection.destroy();

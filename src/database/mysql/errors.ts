@@ -44,6 +44,8 @@ const ADVICE: Record<number, string> = {
   1792: 'point the relay at the writable server',
 };
 const SCHEMA = new Set([1054, 1146]);
+/** A statement longer than max_allowed_packet: the server closes the connection, and would do so again. */
+const TOO_LONG = 1153;
 
 interface ServerError {
   errno?: unknown;
@@ -71,6 +73,11 @@ export function isUnfit(error: unknown): boolean {
   return UNFIT.has(errnoOf(error));
 }
 
+/** The server takes no such statement, over whatever connection. */
+export function isTooLong(error: unknown): boolean {
+  return errnoOf(error) === TOO_LONG;
+}
+
 /** The connection is gone, or cannot be trusted any more. */
 export function isLost(error: unknown): boolean {
   if (error instanceof ConnectionLost || isUnfit(error)) return true;
@@ -95,6 +102,8 @@ export function mysqlError(error: unknown, server: string): RelayError {
   if (FULL.has(errno)) return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
   if (SCHEMA.has(errno))
     return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
+  if (errno === TOO_LONG)
+    return new RelayError('database-refused', `${server}: ${said}; set it to 16 MiB or more`, error);
   if (UNAVAILABLE.has(errno) || isLost(error)) {
     const advice = ADVICE[errno];
     return new RelayError(

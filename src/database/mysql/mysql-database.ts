@@ -8,6 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
@@ -44,7 +45,7 @@ import { operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
-import { suspectRows } from './suspect.ts';
+import { markSuspects, suspectRows } from './suspect.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 import { withdraw } from './withdraw.ts';
 
@@ -56,6 +57,8 @@ export interface MysqlOptions extends KeepTimes {
   queue: string;
   /** For messages to the operator. */
   server: string;
+  /** Its name there. */
+  database: string;
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
@@ -211,21 +214,21 @@ export class MysqlDatabase implements QueueDatabase {
     let leased: Leased;
     try {
       leased = await this.#transactions.run((connection) =>
-        leaseRows(connection, { ...request, limit }, leaseOwner),
+        leaseRows(connection, this.#options.database, { ...request, limit }, leaseOwner),
       );
     } catch (error) {
       // Whether the leases were written may not be known: they are asked back, or end by themselves.
       if (isLost(error)) this.#read((connection) => unclaim(connection, request, leaseOwner)).catch(() => {});
       throw this.#mapped(error);
     }
-    const { rows } = leased;
+    const { rows, held } = leased;
     const loaded = await loadContents(rows, this.#storage, this.#arena);
     const { jobs, failure } = loaded;
     if (jobs.length < rows.length) await this.#giveBack(loaded, request.nowMs);
-    if (jobs.length === 0 && failure !== null) throw this.#mapped(failure);
+    if (jobs.length === 0 && held.length === 0 && failure !== null) throw this.#mapped(failure);
     const short = loaded.short || (rows.length === limit && limit < request.limit);
     const nextDueMs = jobs.length < rows.length || short ? request.nowMs : leased.nextDueMs;
-    return { jobs, nextDueMs, short };
+    return { jobs, nextDueMs, short, ...(held.length > 0 ? { held } : {}) };
   }
 
   /** What could not be loaded loses its lease again. */
@@ -280,6 +283,10 @@ export class MysqlDatabase implements QueueDatabase {
 
   async suspect(rows: BegunRow[]): Promise<SuspectedRow[]> {
     return this.#run((connection) => suspectRows(connection, rows, this.#isEarlier));
+  }
+
+  async markSuspects(rows: SuspectMark[]): Promise<void> {
+    await this.#run((connection) => markSuspects(connection, rows));
   }
 
   /** Whether a lease is of an earlier life of this process. */

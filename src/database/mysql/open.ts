@@ -3,11 +3,12 @@ import { RelayError } from '../../base/errors.ts';
 import type { Arena } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ShardServer } from '../shard-servers.ts';
+import { serverName } from './connection.ts';
 import { Endpoints } from './endpoints.ts';
 import { mysqlError } from './errors.ts';
 import { MysqlDatabase, type MysqlOptions } from './mysql-database.ts';
 import { claimShard, storageOwner } from './nodes.ts';
-import { ConnectionPool, serverName } from './pool.ts';
+import { ConnectionPool } from './pool.ts';
 import { checkSchema } from './schema.ts';
 import { Transactions } from './transaction.ts';
 
@@ -21,7 +22,7 @@ export async function openMysql(
   maxConnections: number,
   openStorage: (owner: string) => Storage,
   arena: Arena,
-  options: Omit<MysqlOptions, 'server' | 'queue'>,
+  options: Omit<MysqlOptions, 'server' | 'database' | 'queue'>,
 ): Promise<MysqlDatabase> {
   const { server } = shard;
   const name = serverName(server);
@@ -50,6 +51,7 @@ export async function openMysql(
   return new MysqlDatabase(transactions, openStorage(owner), arena, {
     ...options,
     server: name,
+    database: server.database,
     queue: owner,
   });
 }

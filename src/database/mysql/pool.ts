@@ -3,22 +3,15 @@
  * is told at once, not after a wait for a place; a connection that fails or does not answer in time is never used
  * again. Knows nothing of mail.
  */
-
-import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
-import { checkServerIdentity, type PeerCertificate } from 'node:tls';
-import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
+import type { Connection } from 'mariadb';
 import { steadyMs } from '../../base/steady.ts';
 import type { ServerConfig } from '../../config/schema.ts';
+import { withTimeout } from './connection.ts';
 import type { Endpoints } from './endpoints.ts';
 import { ConnectionLost } from './errors.ts';
 
 /** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
 const TRUSTED_MS = 2000;
-/** No statement has to wait for rows of others but for a moment; what they keep for longer is skipped, or tried later. */
-const LOCK_WAIT_SECONDS = 2;
-/** Share of query_timeout_ms that a transaction may lie idle: a node that lives sends one statement after another. */
-const IDLE_SHARE = 1 / 3;
 
 interface Idle {
   connection: Connection;
@@ -31,86 +24,6 @@ export interface PoolOptions {
   /** Of this pool; the server's limits count for all pools of a process together. */
   maxConnections: number;
   initialConnections: number;
-}
-
-/** 'mysql relay@127.0.0.1:3306/relay': without the password, for messages. */
-export function serverName({ host, port, socket, user, database, endpoints }: ServerConfig): string {
-  const others = endpoints.length === 0 ? '' : ` (or ${endpoints.join(', ')})`;
-  return `mysql ${user}@${socket ?? `${host}:${port}`}/${database}${others}`;
-}
-
-export function connectionOptions(server: ServerConfig): ConnectionConfig {
-  const { tls, tls_ca_file: caFile } = server;
-  const options: ConnectionConfig = {
-    user: server.user,
-    password: server.password,
-    database: server.database,
-    connectTimeout: server.connection_timeout_ms,
-    bigIntAsNumber: true,
-    insertIdAsNumber: true,
-    decimalAsNumber: true,
-    checkNumberRange: true,
-    keepAliveDelay: 30_000,
-    prepareCacheLength: 64,
-    charset: 'utf8mb4',
-    // MySQL 8 wants the password encrypted with its public key where the connection is not. Whoever could hand us
-    // another key there could read and change all the mail as well.
-    allowPublicKeyRetrieval: tls === 'off',
-    // Without autocommit: statements are sent behind each other without waiting, and when a deadlock undoes their
-    // transaction, those that follow must not stay on their own.
-    initSql: [
-      'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED',
-      `SET SESSION innodb_lock_wait_timeout = ${LOCK_WAIT_SECONDS}, sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00', autocommit = 0`,
-    ],
-  };
-  if (server.socket !== null) options.socketPath = server.socket;
-  else {
-    options.host = server.host;
-    options.port = server.port;
-  }
-  if (tls !== 'off') {
-    const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
-    const { host } = server;
-    // The connector gives Node a socket that has no name when the server is named by its address.
-    const ssl = {
-      ...ca,
-      rejectUnauthorized: tls === 'verify',
-      ...(server.socket !== null || isIP(host) !== 0 ? {} : { servername: host }),
-      checkServerIdentity: (_: string, certificate: PeerCertificate) =>
-        checkServerIdentity(host, certificate),
-    };
-    options.ssl = ssl;
-  }
-  return options;
-}
-
-/** @param then statements done first, for a connection without transactions. @throws what the connector says. */
-export async function openConnection(server: ServerConfig, then: string[] = []): Promise<Connection> {
-  const options = connectionOptions(server);
-  const initSql = [...(options.initSql as string[]), ...then];
-  const connection = await createConnection({ ...options, initSql });
-  connection.on('error', () => {}); // whoever holds it learns it from its own statement
-  try {
-    const limit = idleLimit(connection, server);
-    if (limit !== null && then.length === 0) await connection.query(limit);
-  } catch (error) {
-    connection.destroy();
-    throw error;
-  }
-  return connection;
-}
-
-/**
- * A node that hangs or is cut off inside a transaction keeps its locks until the server ends the connection: in its
- * own time that is after eight hours. MySQL has no limit for transactions, and ends what is idle in any state; the
- * pool opens another then.
- */
-function idleLimit(connection: Connection, server: ServerConfig): string | null {
-  const seconds = Math.max(1, Math.ceil((server.query_timeout_ms * IDLE_SHARE) / 1000));
-  const { info } = connection;
-  if (!info) return null;
-  if (!info.isMariaDB()) return `SET SESSION wait_timeout = ${seconds}`;
-  return `SET SESSION idle_transaction_timeout = ${seconds}, net_write_timeout = ${seconds}`;
 }
 
 export class ConnectionPool {
@@ -204,10 +117,10 @@ export class ConnectionPool {
     this.#open--;
     connection.destroy();
     if (this.#waiting.length === 0 || this.#closed) return;
-    const waiter = this.#waiting.shift();
+    // Whoever waits may have given up by then; where it fails they are told by it.
     this.#connect().then(
-      (next) => waiter?.resolve(next),
-      (error: unknown) => waiter?.reject(error),
+      (next) => this.release(next),
+      () => {},
     );
   }
 
@@ -232,10 +145,9 @@ export class ConnectionPool {
   /** Opens the first connections. @throws what the connector says. */
   async warm(): Promise<void> {
     const missing = Math.max(1, this.#initialConnections) - this.#open;
-    const connections = await Promise.all(
-      Array.from({ length: Math.max(0, missing) }, () => this.#connect()),
-    );
-    for (const connection of connections) this.release(connection);
+    // One that opens after another failed is given back as well.
+    const open = async (): Promise<void> => this.release(await this.#connect());
+    await Promise.all(Array.from({ length: Math.max(0, missing) }, open));
   }
 
   /** Ends idle connections now and lent ones when they come back. */
@@ -249,21 +161,5 @@ export class ConnectionPool {
         return connection.end().catch(() => connection.destroy());
       }),
     );
-  }
-}
-
-/** @throws ConnectionLost when it takes longer; the connection is then the caller's to discard. */
-export async function withTimeout<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new ConnectionLost(`no answer within ${timeoutMs} ms (query_timeout_ms)`)),
-      timeoutMs,
-    );
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

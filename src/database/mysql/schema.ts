@@ -1,13 +1,13 @@
 /** The tables of a MariaDB or MySQL queue: `protorelay db migrate` makes them, every start checks them. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Connection, createConnection } from 'mariadb';
+import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { migrations } from '../migrations.ts';
+import { connect, connectionOptions, serverName } from './connection.ts';
 import { Endpoints } from './endpoints.ts';
 import { mysqlError } from './errors.ts';
-import { connectionOptions, serverName } from './pool.ts';
 
 export const MYSQL_SQL_DIR = join(import.meta.dirname, '../../../config/sql/mysql');
 const NO_SUCH_TABLE = 1146;
@@ -70,8 +70,8 @@ export async function migrate(
   const name = serverName(server);
   let connection: Connection | null = null;
   try {
-    const connect = (one: ServerConfig): Promise<Connection> => createConnection(connectionOptions(one));
-    connection = await new Endpoints(server, { connect }).open();
+    const open = (one: ServerConfig): Promise<Connection> => connect(connectionOptions(one));
+    connection = await new Endpoints(server, { connect: open }).open();
     await connection.query('SET autocommit = 1');
     const [locked] = await connection.query<{ got: number }[]>('SELECT GET_LOCK(?, ?) AS got', [
       LOCK,

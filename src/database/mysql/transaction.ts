@@ -5,8 +5,9 @@
  */
 import type { Connection } from 'mariadb';
 import type { CommitResult } from '../database.ts';
-import { ConnectionLost, isLost, isRetryable, isUnfit } from './errors.ts';
-import { type ConnectionPool, withTimeout } from './pool.ts';
+import { withTimeout } from './connection.ts';
+import { ConnectionLost, isLost, isRetryable, isTooLong, isUnfit } from './errors.ts';
+import type { ConnectionPool } from './pool.ts';
 
 const DEADLOCK_TRIES = 8;
 const LOST_TRIES = 2;
@@ -99,7 +100,8 @@ export class Transactions {
 
   /** A connection may have been closed while it lay idle; one that hangs would do so again. */
   #mayTryAgain(error: unknown, tries: number): boolean {
-    return isLost(error) && !(error instanceof ConnectionLost) && tries < LOST_TRIES && !this.#closed;
+    if (!isLost(error) || error instanceof ConnectionLost || isTooLong(error)) return false;
+    return tries < LOST_TRIES && !this.#closed;
   }
 
   /** Others to a server that became read-only are of no use either. */

@@ -16,7 +16,7 @@ export type ClientPort = Pick<
 
 export interface OwnerTls {
   readonly policy: TlsPolicy;
-  /** Addresses whose handshake failed lately: opportunistic mail goes there without TLS for a while. */
+  /** Hosts with which TLS failed lately: opportunistic mail goes there without it for a while. */
   readonly broken: RememberedHosts;
   /** Of the client's TLS context. */
   readonly slot: number;
@@ -30,7 +30,7 @@ export interface SessionOwner {
   readonly rules: Config['delivery'];
   readonly ehloName: string;
   readonly tls: OwnerTls;
-  /** Addresses that lost what was sent ahead of a reply: each command waits for its reply there. */
+  /** Hosts that lost what was sent ahead of a reply: each command waits for its reply there. */
   readonly careful: RememberedHosts;
   /** Time of this loop turn. */
   now(): number;

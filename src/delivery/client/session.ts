@@ -14,12 +14,13 @@ import type { Attempt } from '../attempt.ts';
 import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
-import { isCareful, isOfConnection } from './blame.ts';
+import { isCareful, isOfConnection, isOurs } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
 import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
+import { Secrets } from './secrets.ts';
 import {
   CLOSED,
   type ClientState,
@@ -30,22 +31,12 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
-import { lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
+import { brokeOff, lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
 /** Faults of a host, after which another one may be asked. */
 const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
-/** Of connect: what this machine lacks, whoever the peer is. */
-const LOCAL: ReadonlySet<string> = new Set([
-  'EMFILE',
-  'ENFILE',
-  'ENOBUFS',
-  'ENOMEM',
-  'EADDRNOTAVAIL',
-  'ENETDOWN',
-  'ENETUNREACH',
-]);
 /** How long the reply to QUIT is waited for. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -71,6 +62,8 @@ export class ClientSession {
   fellBack: boolean;
   /** What SCRAM can be bound to; [] where there is nothing. */
   channelBindings: readonly ChannelBinding[] = [];
+  /** Of the next hop's user; what the peer quotes of them is not kept. */
+  readonly secrets = new Secrets();
   /** AUTH succeeded. */
   authenticated = false;
   /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
@@ -83,6 +76,8 @@ export class ClientSession {
   wordy = false;
   /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
   wroteTurn = -1;
+  /** The loop turn in which a reply last renewed the deadline. */
+  renewedTurn = -1;
   /** No new transaction: the config changed, or we drain. */
   retiring = false;
   /** Still in the reactor: a closed event will come. */
@@ -101,6 +96,8 @@ export class ClientSession {
     this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
     this.startedAtMs = owner.now();
     this.fellBack = host.plain === true;
+    if (host.auth?.password !== undefined) this.secrets.add(host.auth.password);
+    if (host.auth?.access_token !== undefined) this.secrets.add(host.auth.access_token);
   }
 
   opened(): void {
@@ -137,7 +134,7 @@ export class ClientSession {
       return;
     }
     if (reply === 'stray' || reply === 'malformed') {
-      const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+      const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
       this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
       return;
@@ -150,7 +147,7 @@ export class ClientSession {
     const { phase } = this.state;
     if (phase === 'content' || phase === 'quitting' || phase === 'closed' || phase === 'securing')
       return false;
-    const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+    const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
     const detail = `${this.peer} replied out of turn, before it was asked: ${shown}`;
     this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
     return true;
@@ -160,7 +157,7 @@ export class ClientSession {
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
     if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
-      this.owner.tls.broken.delete(this.host.address);
+      this.owner.tls.broken.delete(this.host);
       this.retiring = true;
     }
     return outcome;
@@ -197,7 +194,7 @@ export class ClientSession {
       this.#close(false);
       return;
     }
-    const reply = peerReply(text, this.peer);
+    const reply = peerReply(text, this.peer, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
       return;
@@ -294,7 +291,7 @@ export class ClientSession {
     } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({
-        reason: LOCAL.has(errorName(errno)) ? 'local-trouble' : 'connect-failed',
+        reason: isOurs(errorName(errno), this.host.address) ? 'local-trouble' : 'connect-failed',
         reply: null,
         detail,
       });
@@ -421,6 +418,7 @@ export class ClientSession {
       this.#giveBack(transaction, fault);
       return;
     }
+    brokeOff(this, fault, attempt.job.attempts);
     attempt.counted = true;
     applyRefusals(this, transaction);
     const outcome = deferred(fault.reason, fault.reply, fault.detail);

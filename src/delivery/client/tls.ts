@@ -21,7 +21,7 @@ function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
   return host.verify === true && !own ? 'verify' : mode;
 }
 
-/** Whether mail goes in the clear to a host whose handshake failed. */
+/** Whether mail goes in the clear to a host with which TLS failed. */
 function mayBePlain({ owner }: ClientSession): boolean {
   return owner.rules.tls.plain_retry || owner.tls.policy.despite === true;
 }
@@ -38,9 +38,9 @@ export function negotiate(session: ClientSession): boolean {
   const mode = modeOf(session);
   if (session.tls !== null || mode === 'none' || host.plain === true) return false;
   const opportunistic = mode === 'opportunistic';
-  if (opportunistic && mayBePlain(session) && broken.has(host.address, owner.now())) {
+  if (opportunistic && mayBePlain(session) && broken.has(host, owner.now())) {
     session.fellBack = true;
-    report(session, 'validation-failure', 'its handshake failed lately');
+    report(session, 'validation-failure', 'TLS with it failed lately');
     return false;
   }
   if (session.offered.startTls) {
@@ -114,18 +114,32 @@ export function notSecured(session: ClientSession, reason: string): void {
  * where it did not stand: in TLS 1.3 a host refuses ours (a certificate, say) after we are done.
  */
 export function lostSecured(session: ClientSession, fault: Fault): void {
-  const silent = fault.reason === 'connection-lost' || fault.reason === 'timeout';
-  if (session.tls === null || !silent || fault.confused === true) return;
-  fault.plainRetry = goesPlain(session);
+  if (session.tls !== null && isSilent(fault)) fault.plainRetry = goesPlain(session);
 }
 
-/** Whether the same host is tried again without TLS, at once; it is remembered then. */
+/**
+ * A message broke off on a session that stood, and is charged with it. When that happened to it before, and the session
+ * took no other, TLS may be why (boxes on the way that meddle with it, large packets that get lost): its next attempt
+ * goes without. When that breaks off as well TLS is not why, and is tried again.
+ * @param attempts made before this one.
+ */
+export function brokeOff(session: ClientSession, fault: Fault, attempts: number): void {
+  if (session.delivers || attempts === 0 || !isSilent(fault)) return;
+  if (session.tls === null) session.owner.tls.broken.delete(session.host);
+  // A password does not go in the clear.
+  else if (session.host.auth === undefined) goesPlain(session);
+}
+
+function isSilent({ reason, confused }: Fault): boolean {
+  return (reason === 'connection-lost' || reason === 'timeout') && confused !== true;
+}
+
+/** Whether the same host may be tried again without TLS; it is remembered then. */
 function goesPlain(session: ClientSession): boolean {
   const { policy, broken } = session.owner.tls;
   const { broken_host_ttl_ms } = session.owner.rules.tls;
   const plain = modeOf(session) === 'opportunistic' && !policy.implicit && mayBePlain(session);
-  if (plain && broken_host_ttl_ms > 0)
-    broken.add(session.host.address, session.owner.now() + broken_host_ttl_ms);
+  if (plain && broken_host_ttl_ms > 0) broken.add(session.host, session.owner.now() + broken_host_ttl_ms);
   return plain;
 }
 

@@ -57,11 +57,16 @@ class Connection {
 
   on(): void {}
 
-  async end(): Promise<void> {
-    this.destroy();
+  /** Where the relay reaches for the socket. */
+  get __tests(): object {
+    return { getSocket: () => ({ destroy: () => this.#close() }) };
   }
 
-  destroy(): void {
+  async end(): Promise<void> {
+    this.#close();
+  }
+
+  #close(): void {
     this.lost('the connection was closed');
     const { session } = this;
     // What was sent before still arrives before it.

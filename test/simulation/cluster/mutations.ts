@@ -78,7 +78,7 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'transactions are none': {
     scenario: 3,
-    file: 'database/mysql/pool.ts',
+    file: 'database/mysql/connection.ts',
     line: 'autocommit = 0',
     becomes: 'autocommit = 1',
   },

@@ -118,6 +118,7 @@ export class World {
   readonly faults: Fault[] = [];
   readonly violations: string[] = [];
   readonly counts = {
+    held: 0,
     crash: 0,
     drain: 0,
     hang: 0,
@@ -266,6 +267,8 @@ export class World {
   #watch(): void {
     this.clock.later(150, () => {
       for (const node of this.nodes) node.check();
+      for (const server of this.servers) this.counts.held += server.releaseHeld();
+      if (this.counts.held > 0 && this.counts.crash === 0) this.violation('rows are held though nobody died');
       this.#watch();
     });
   }
@@ -448,7 +451,7 @@ export class World {
 
 /** Of a single process they are there at once. */
 const statsOf = (relay: Relay): ReturnType<Scheduler['stats']> =>
-  relay.control.schedulerStats() as ReturnType<Scheduler['stats']>;
+  relay.control.schedulerStats(null) as ReturnType<Scheduler['stats']>;
 
 /** A member of the cluster, over its lives. */
 export class Node {

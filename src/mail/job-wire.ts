@@ -1,0 +1,203 @@
+/** Jobs and what became of them on their way between threads: flat, for the reason that message-wire.ts gives. */
+import type { BodyType, ReturnType } from './envelope.ts';
+import type { AttemptResult, Job, JobRecipient } from './job.ts';
+import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
+import type { BounceReason, DeferralReason, Outcome, OutcomeGroup, PeerReply } from './outcome.ts';
+
+/** Appends the job; `readJobs` takes it off again. */
+export function writeJob(wire: Wire, job: Job): void {
+  wire.push(
+    job.queueId,
+    job.destination,
+    job.attempts,
+    job.fence,
+    job.reversePath,
+    job.body,
+    job.smtpUtf8 ? 1 : 0,
+    job.ret ?? null,
+    job.envid ?? null,
+    job.submitter ?? null,
+    job.trace,
+    job.content,
+    job.sizeBytes,
+    job.receivedAtMs,
+    job.delayNotified ? 1 : 0,
+    job.leaseEpoch ?? null,
+    job.suspicion ?? null,
+  );
+  writeRecipients(wire, job.recipients);
+}
+
+function readJob(r: WireReader): Job {
+  const job: Job = {
+    queueId: r.text(),
+    destination: r.text(),
+    attempts: r.number(),
+    fence: r.number(),
+    reversePath: r.text(),
+    body: r.text() as BodyType,
+    smtpUtf8: r.number() === 1,
+    trace: '',
+    content: 0,
+    sizeBytes: 0,
+    receivedAtMs: 0,
+    delayNotified: false,
+    recipients: [],
+  };
+  const ret = r.optional<ReturnType>();
+  if (ret !== null) job.ret = ret;
+  const envid = r.optional<string>();
+  if (envid !== null) job.envid = envid;
+  const submitter = r.optional<string>();
+  if (submitter !== null) job.submitter = submitter;
+  job.trace = r.text();
+  job.content = r.number();
+  job.sizeBytes = r.number();
+  job.receivedAtMs = r.number();
+  job.delayNotified = r.number() === 1;
+  const leaseEpoch = r.optional<number>();
+  if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
+  const suspicion = r.optional<number>();
+  if (suspicion !== null) job.suspicion = suspicion;
+  job.recipients = r.list(readRecipient);
+  return job;
+}
+
+/** The `count` jobs a wire consists of. */
+export function readJobs(wire: Wire, count: number): Job[] {
+  const reader = new WireReader(wire);
+  return Array.from({ length: count }, () => readJob(reader));
+}
+
+/** Appends what a delivery thread says of a job; `readResults` takes it off again. */
+function writeResult(wire: Wire, result: AttemptResult): void {
+  const { times, tls } = result;
+  wire.push(
+    result.queueId,
+    result.destination,
+    result.fence,
+    result.attempts,
+    result.reversePath,
+    result.receivedAtMs,
+    result.sizeBytes,
+    times.queueMs,
+    times.connectMs,
+    times.transferMs,
+    result.delayNotified ? 1 : 0,
+    tls?.version ?? null,
+    tls?.cipher ?? null,
+    tls?.verified ? 1 : 0,
+  );
+  writeRecipients(wire, result.recipients);
+  wire.push(result.groups.length);
+  for (const group of result.groups) writeGroup(wire, group);
+  wire.push(result.dsns.length);
+  for (const dsn of result.dsns) writeMessage(wire, dsn);
+}
+
+function readResult(r: WireReader): AttemptResult {
+  const result: AttemptResult = {
+    queueId: r.text(),
+    destination: r.text(),
+    fence: r.number(),
+    attempts: r.number(),
+    reversePath: r.text(),
+    receivedAtMs: r.number(),
+    sizeBytes: r.number(),
+    times: { queueMs: r.number(), connectMs: r.number(), transferMs: r.number() },
+    delayNotified: r.number() === 1,
+    groups: [],
+    recipients: [],
+    dsns: [],
+  };
+  const version = r.optional<string>();
+  const cipher = r.optional<string>();
+  const verified = r.number() === 1;
+  if (version !== null && cipher !== null) result.tls = { version, cipher, verified };
+  result.recipients = r.list(readRecipient);
+  result.groups = r.list(readGroup);
+  result.dsns = r.list(readMessage);
+  return result;
+}
+
+/** What a loop turn gathers, sent as one message. */
+export class ResultBatch {
+  #wire: Wire = [];
+  #count = 0;
+
+  add(result: AttemptResult): void {
+    writeResult(this.#wire, result);
+    this.#count++;
+  }
+
+  /** Empties it; null: there was nothing. */
+  take(): { wire: Wire; count: number } | null {
+    if (this.#count === 0) return null;
+    const batch = { wire: this.#wire, count: this.#count };
+    this.#wire = [];
+    this.#count = 0;
+    return batch;
+  }
+}
+
+/** The `count` results a wire consists of. */
+export function readResults(wire: Wire, count: number): AttemptResult[] {
+  const reader = new WireReader(wire);
+  return Array.from({ length: count }, () => readResult(reader));
+}
+
+function writeRecipients(wire: Wire, recipients: readonly JobRecipient[]): void {
+  wire.push(recipients.length);
+  for (const { seq, address, notify, orcpt } of recipients) wire.push(seq, address, notify, orcpt ?? null);
+}
+
+function readRecipient(r: WireReader): JobRecipient {
+  const recipient: JobRecipient = { seq: r.number(), address: r.text(), notify: r.number() };
+  const orcpt = r.optional<string>();
+  if (orcpt !== null) recipient.orcpt = orcpt;
+  return recipient;
+}
+
+/** Kind, recipients and reply stand first; what only some outcomes have follows. */
+function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
+  wire.push(outcome.kind, seqs.length);
+  for (const seq of seqs) wire.push(seq);
+  const { reply } = outcome;
+  if (reply === undefined) wire.push(null);
+  else wire.push(reply.code, reply.enhanced, reply.text, reply.peer);
+  switch (outcome.kind) {
+    case 'delivered':
+      wire.push(outcome.dsnPassedOn ? 1 : 0);
+      break;
+    case 'deferred':
+      wire.push(outcome.reason, outcome.detail, outcome.retryAtMs);
+      break;
+    case 'bounced':
+      wire.push(outcome.reason, outcome.detail, outcome.status);
+      break;
+    default:
+      outcome satisfies never;
+  }
+}
+
+function readGroup(r: WireReader): OutcomeGroup {
+  const kind = r.text() as Outcome['kind'];
+  const seqs = r.numbers();
+  const code = r.optional<number>();
+  const reply = code === null ? null : readReply(r, code);
+  if (kind === 'delivered')
+    return { seqs, outcome: { kind, reply: reply as PeerReply, dsnPassedOn: r.number() === 1 } };
+  const outcome: Outcome =
+    kind === 'deferred'
+      ? { kind, reason: r.text() as DeferralReason, detail: r.text(), retryAtMs: r.number() }
+      : { kind, reason: r.text() as BounceReason, detail: r.text(), status: r.text() };
+  if (reply !== null) outcome.reply = reply;
+  return { seqs, outcome };
+}
+
+const readReply = (r: WireReader, code: number): PeerReply => ({
+  code,
+  enhanced: r.text(),
+  text: r.text(),
+  peer: r.text(),
+});
