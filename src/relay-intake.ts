@@ -19,7 +19,7 @@ import type { Scheduler } from './scheduler/scheduler.ts';
 import { VERDICT } from './session/messages.ts';
 import { verdictOf } from './session/verdict-of.ts';
 
-export const COMMIT_RETRY_MS = 500;
+const COMMIT_RETRY_MS = 500;
 
 export interface IntakeSetup {
   routes: RouteTable;

@@ -212,6 +212,10 @@ export class RelayJournal {
     return this.#journal.drained();
   }
 
+  busy(): number[] {
+    return this.#journal.busy();
+  }
+
   /**
    * Waits at most so long for transfers under way. What waits stays for the next start; an empty journal that is not
    * used any more goes.

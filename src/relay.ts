@@ -6,7 +6,6 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from './admission/gauges.ts';
 import { PressureGauge } from './admission/pressure.ts';
 import { LoginDesk } from './auth/login-desk.ts';
@@ -42,7 +41,8 @@ import { BegunFiles } from './relay-begun.ts';
 import { ReturnedContent } from './relay-content.ts';
 import { relayControl } from './relay-control.ts';
 import { openRelayDatabase, type RelayDatabase } from './relay-database.ts';
-import { COMMIT_RETRY_MS, Intake } from './relay-intake.ts';
+import { commitAll, finishWork, type LastWork } from './relay-drain.ts';
+import { Intake } from './relay-intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './relay-journal.ts';
 import { logRejected, logSuspended, threadFailed } from './relay-lines.ts';
 import { remainsOf } from './relay-remains.ts';
@@ -363,20 +363,14 @@ export class Relay {
       this.#deliveries.drain(workMs),
       within(workMs, this.#sessions.drain()),
     ]);
-    await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
-    if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
+    await finishWork(this.#lastWork, Math.max(0, untilMs - steadyMs()));
     await releaseUndelivered(this.#undelivered, unfinished.concat(this.#tooLate));
   }
 
-  /** Resolves when nothing waits for a commit, what the database refused so far included. */
-  async #commitAll(): Promise<void> {
-    await this.#journal?.settled();
-    await this.#commits.drain();
-    while (this.#intake.retrying > 0) {
-      await delay(COMMIT_RETRY_MS);
-      await this.#commits.drain();
-    }
+  get #lastWork(): LastWork {
+    const { shards } = this.#queue;
+    return { commits: this.#commits, journal: this.#journal, intake: this.#intake, shards };
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
@@ -392,7 +386,7 @@ export class Relay {
     this.#tlsReportSender?.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
-    await within(LAST_COMMIT_MS, this.#commitAll());
+    await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, this.#unsettled.end());
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();

@@ -56,14 +56,25 @@ export class Turns {
       this.#taken++;
       return true;
     }
+    const waiting = this.#waitingOf(client, standing);
+    if (waiting >= this.perClient) return false;
+    if (this.#taken + this.#waiting >= pending && !this.#makeRoom(standing, waiting)) return false;
     const queue = this.#queues[standing].get(client) ?? [];
-    if (queue.length >= this.perClient) return false;
-    if (this.#taken + this.#waiting >= pending && !this.#makeRoom(standing, queue.length)) return false;
     return new Promise((turn) => {
       queue.push(turn);
       this.#queues[standing].set(client, queue);
       this.#waiting++;
     });
+  }
+
+  /** With this standing or a better one: what fails from there keeps nobody out who is known. */
+  #waitingOf(client: string, standing: Standing): number {
+    let sum = 0;
+    for (const one of ORDER) {
+      sum += this.#queues[one].get(client)?.length ?? 0;
+      if (one === standing) break;
+    }
+    return sum;
   }
 
   /** The login was looked at. */

@@ -132,6 +132,10 @@ export class ShardedDatabase implements Database {
   }
 
   /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
+  isUp(shard: number): boolean {
+    return this.#shards.some(({ id, health }) => id === shard && health.usable);
+  }
+
   #usable(): Shard[] {
     return this.#shards.filter(({ health, node }) => health.usable && !node.lost);
   }
@@ -472,14 +476,10 @@ export class ShardedDatabase implements Database {
 
   async #reportOf(shard: Shard): Promise<ShardReport> {
     const { id, name, weight } = shard;
-    let depth: { mails: number; waitingRows: number } | null = null;
-    try {
-      const { mails, rows } = await this.#onLong(shard, (client) => client.stats());
-      depth = { mails, waitingRows: rows.PENDING + rows.RETRY };
-    } catch {
-      // What is wrong with it stands in the report.
-    }
-    const { mails = null, waitingRows = null } = depth ?? {};
+    // What is wrong with one that does not answer stands in the report.
+    const queue = await this.#onLong(shard, (client) => client.stats()).catch(() => null);
+    const mails = queue?.mails ?? null;
+    const waitingRows = queue === null ? null : queue.rows.PENDING + queue.rows.RETRY;
     return { id, name, weight, ...shard.health.stats(), freeConnections: freeOf(shard), mails, waitingRows };
   }
 

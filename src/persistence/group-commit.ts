@@ -191,7 +191,7 @@ export class GroupCommit {
 
   /** Resolves when nothing is queued or under way. */
   drain(): Promise<void> {
-    if (this.#isIdle()) return Promise.resolve();
+    if (this.isIdle) return Promise.resolve();
     const drained = new Promise<void>((resolve) => this.#drained.push(resolve));
     this.#schedule();
     return drained;
@@ -223,7 +223,13 @@ export class GroupCommit {
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
-  #isIdle(): boolean {
+  /** New messages are queued or under way. */
+  get holdsMail(): boolean {
+    return this.#queue.entries > 0 || this.#lanes.some((running) => (running?.batch.entries.length ?? 0) > 0);
+  }
+
+  /** Nothing is queued or under way. */
+  get isIdle(): boolean {
     const waits = this.#locked.length + this.#lockedWithdrawals.length;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
@@ -242,7 +248,7 @@ export class GroupCommit {
     for (let lane = this.#lanes.indexOf(null); lane >= 0; lane = this.#lanes.indexOf(null)) {
       const batch = this.#take();
       if (batch === null) {
-        if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
+        if (this.isIdle) for (const resolve of this.#drained.splice(0)) resolve();
         return;
       }
       this.#lanes[lane] = { batch, sinceMs: this.#steady() };

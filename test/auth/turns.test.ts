@@ -86,3 +86,15 @@ test('when all are taken nobody loses a place to one who has less claim to it', 
   assert.equal(await comes('l', 'known'), 'i', 'who is known takes the place of the newest stranger');
   assert.equal(await book.look(8), 'klkabcde');
 });
+
+test('a client that begins to fail has no second quarter for it; who is known from there is not kept out', () => {
+  const book = new Book(1, 9);
+  book.ask('x');
+  book.ask('h');
+  book.ask('h');
+  book.ask('h', 'failing');
+  assert.equal(book.refused.length, 1);
+  book.ask('h', 'known');
+  assert.equal(book.refused.length, 1);
+  assert.equal(book.turns.waiting, 3);
+});
