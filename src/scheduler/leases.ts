@@ -124,9 +124,12 @@ export class Leases {
   hold(job: Job, leaseUntilMs: number): boolean {
     const { queueId, destination, fence } = job;
     const leases = this.#of(queueId);
+    // Each clock once: this is done for every message.
+    const nowMs = this.#ports.now();
+    const steadyMs = this.#steady();
     // What is held has lapsed and nobody has looked yet: this one, which is fresh, must not be taken for one of those.
-    if (this.#isOver(leases)) this.#lapsed(leases);
-    const steadyUntilMs = this.#steady() + leaseUntilMs - this.#ports.now();
+    if (isOver(leases, nowMs, steadyMs)) this.#lapsed(leases);
+    const steadyUntilMs = steadyMs + leaseUntilMs - nowMs;
     const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
       held.leaseUntilMs = leaseUntilMs;
@@ -197,7 +200,7 @@ export class Leases {
     const nowMs = this.#ports.now();
     const steadyMs = this.#steady();
     const { held } = leases;
-    if (this.#isOver(leases)) this.#lapsed(leases);
+    if (isOver(leases, nowMs, steadyMs)) this.#lapsed(leases);
     if (leases.renewing) return;
     const old: Held[] = [];
     for (const one of held.values())
@@ -205,10 +208,6 @@ export class Leases {
         old.push(one);
     if (old.length > 0) await this.#renew(leases, old, nowMs + this.#leaseMs, steadyMs + this.#leaseMs);
     this.#publish(leases);
-  }
-
-  #isOver({ held, untilMs, steadyUntilMs }: ShardLeases): boolean {
-    return held.size > 0 && (this.#ports.now() >= untilMs || this.#steady() >= steadyUntilMs);
   }
 
   async #renew(
@@ -268,6 +267,10 @@ export class Leases {
     const sinceMs = untilMs - this.#leaseMs * MARGIN_SHARE - madeAtMs(this.#gauges);
     Atomics.store(this.#gauges, leasesUntilOf(leases.shard), Math.floor(sinceMs / LEASE_UNIT_MS));
   }
+}
+
+function isOver({ held, untilMs, steadyUntilMs }: ShardLeases, nowMs: number, steadyMs: number): boolean {
+  return held.size > 0 && (nowMs >= untilMs || steadyMs >= steadyUntilMs);
 }
 
 const destinationOf = ({ destination }: Held): string => destination;

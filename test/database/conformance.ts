@@ -464,6 +464,21 @@ export function databaseConformance(driver: Driver): void {
         }));
         assert.equal(await db.renew(rows, 90_000), 1);
         assert.equal(await db.renew([], 90_000), 0);
+        // Of two messages for two destinations each, some: the others neither count nor change.
+        const one = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const two = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const settled = { queueId: two, destination: 'two.test', groups: [delivered([1])], fence: 1 };
+        assert.equal(await queue.settle(settled), true);
+        const some = [
+          { queueId: one, destination: 'one.test' },
+          { queueId: two, destination: 'two.test' },
+        ];
+        assert.equal(await db.renew(some, 95_000), 1, 'one is not ours any more');
+        assert.deepEqual(
+          (await due(94_999)).sort(),
+          ['one.test', 'two.test'],
+          'what was not asked for is not renewed',
+        );
         assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
       });
     });

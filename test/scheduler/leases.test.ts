@@ -11,6 +11,8 @@ const LEASE_MS = 60_000;
 class Bench {
   nowMs = Date.now();
   steadyMs = 5_000_000;
+  /** Readings of clocks. */
+  readings = 0;
   readonly gauges = createGauges();
   readonly renewals: { rows: string[]; untilMs: number }[] = [];
   lapses: number[] = [];
@@ -26,14 +28,19 @@ class Bench {
         return count;
       },
       release: (content) => void this.released.push(content),
-      now: () => this.nowMs,
-      steady: () => this.steadyMs,
+      now: () => this.#read(this.nowMs),
+      steady: () => this.#read(this.steadyMs),
       onLapse: (held) => void this.lapses.push(held),
       onRenewError() {},
     },
     this.gauges,
     LEASE_MS,
   );
+
+  #read(ms: number): number {
+    this.readings++;
+    return ms;
+  }
 
   job(queueId: string, fence = 1): Job {
     return { queueId, destination: 'one.test', fence } as Job;
@@ -61,6 +68,14 @@ class Bench {
 }
 
 describe('leases', () => {
+  it('a message costs one reading of each clock', () => {
+    const bench = new Bench();
+    bench.hold('first');
+    bench.readings = 0;
+    for (let i = 0; i < 10; i++) bench.hold(`m${i}`);
+    assert.equal(bench.readings, 20);
+  });
+
   it('renews what is getting old, and nothing that is young or over', async () => {
     const bench = new Bench();
     await bench.after(0);

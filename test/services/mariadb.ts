@@ -120,6 +120,10 @@ export class MariaDb {
     return this.#server?.pid as number;
   }
 
+  get running(): boolean {
+    return this.#server !== null;
+  }
+
   get socket(): string {
     return join(this.folder, 'sock');
   }

@@ -12,9 +12,10 @@ import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { fate } from '../support/fates.ts';
 import {
   LEASE_MS,
+  oneShard,
   sharedFolder,
+  sharedServer,
   startNode,
-  startServer,
   startSink,
   statementsPerRecipient,
 } from '../support/nodes.ts';
@@ -127,7 +128,7 @@ test('what a node that only accepts takes in is sent by the others at once', {
   skip,
   timeout: 60_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -153,7 +154,7 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
   skip,
   timeout: 180_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -221,11 +222,11 @@ test('a node killed while it sends: the others take its rows over when its lease
   skip,
   timeout: 60_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
-    database: { driver: 'mysql', ...access },
+    database: oneShard(access),
     scheduler: scheduler(redis, { reconcile_interval_ms: 500 }),
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_connections_per_destination: 4 },
   };
@@ -240,7 +241,7 @@ test('a node killed while it sends: the others take its rows over when its lease
 });
 
 test('a rate for each destination holds over the nodes', { skip, timeout: 60_000 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -269,7 +270,7 @@ test('a rate for each destination holds over the nodes', { skip, timeout: 60_000
 });
 
 test('connections to one destination hold over the nodes', { skip, timeout: 60_000 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t, { delays: { data: 20 } });
   const settings = {

@@ -11,7 +11,9 @@ import { run } from '../support/child.ts';
 import { fate } from '../support/fates.ts';
 import {
   LEASE_MS,
+  oneShard,
   sharedFolder,
+  sharedServer,
   startNode,
   startServer,
   startSink,
@@ -84,10 +86,10 @@ test('config/mysql.json: refused before db migrate, then it runs, and db shards 
 });
 
 test('a node killed while it sends: another takes its rows over, one fate each', { skip }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const sink = await startSink(t);
   const settings = {
-    database: { driver: 'mysql', ...access },
+    database: oneShard(access),
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_connections_per_destination: 4 },
   };
   const mail = sharedFolder(t);
@@ -110,10 +112,10 @@ test('a node killed while it sends: another takes its rows over, one fate each',
 });
 
 test('a node stopped past its lease sends nothing when it goes on', { skip }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const sink = await startSink(t, { delays: { data: 2500 } });
   const settings = {
-    database: { driver: 'mysql', ...access },
+    database: oneShard(access),
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_connections_per_destination: 10 },
   };
   const mail = sharedFolder(t);
@@ -146,10 +148,10 @@ test('a node stopped past its lease sends nothing when it goes on', { skip }, as
 });
 
 test('a lease is renewed for as long as a delivery takes', { skip }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const sink = await startSink(t);
   const settings = {
-    database: { driver: 'mysql', ...access },
+    database: oneShard(access),
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
   };
   const mail = sharedFolder(t);

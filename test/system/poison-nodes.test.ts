@@ -1,9 +1,8 @@
 /** A message that ends every node which sends it ends two, or three where the first does not come back; then it is held. */
 import assert from 'node:assert/strict';
-import { after, before, describe, it, type TestContext } from 'node:test';
-import { migrate } from '../../src/database/mysql/schema.ts';
-import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
-import { sharedFolder, startNode, startSink } from '../support/nodes.ts';
+import { describe, it, type TestContext } from 'node:test';
+import { skipWithoutMariaDb } from '../services/mariadb.ts';
+import { oneShard, sharedFolder, sharedServer, startNode, startSink } from '../support/nodes.ts';
 import { deliveries } from '../support/one-fate.ts';
 import { bounded, type RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
@@ -13,29 +12,14 @@ const POISON = 'hang-at-rcpt+poison@one.test';
 const INNOCENT = Array.from({ length: 6 }, (_, i) => `slow-100+${i}@one.test`);
 
 describe('a poison message among several nodes', { skip: skipWithoutMariaDb() }, () => {
-  let server: MariaDb;
-  before(async () => {
-    server = await MariaDb.start();
-  });
-  after(() => server?.close());
-
   /** Nodes that come one after another, the first with all of the mail. */
   async function world(t: TestContext) {
-    const access: DatabaseAccess = await server.createDatabase();
-    await migrate(serverConfig(server.admin(access)), Date.now());
+    const { access } = await sharedServer();
     // Replies come one by one: what hangs keeps its connection.
     const sink = await startSink(t, { capabilities: ['SIZE'] });
     const mail = sharedFolder(t);
     const nodes: RelayFixture[] = [];
-    const settings = {
-      lease_ms: 1000,
-      database: {
-        driver: 'mysql_distributed',
-        shards: [{ name: 's0', ...access }],
-        retry_delay_ms: 100,
-        max_retry_delay_ms: 200,
-      },
-    };
+    const settings = { lease_ms: 1000, database: oneShard(access) };
     const next = async (delivery: Settings = {}): Promise<RelayFixture> => {
       const smarthost = { host: '127.0.0.1', port: sink.port };
       const all = {
