@@ -42,6 +42,7 @@ export class Intake {
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
+  #ending = false;
 
   constructor(setup: IntakeSetup) {
     this.#setup = setup;
@@ -97,10 +98,19 @@ export class Intake {
     }
   }
 
+  /** The database is about to be closed: commits that it still works at are broken off. */
+  end(): void {
+    this.#ending = true;
+  }
+
   failed(entries: Entry[], error: RelayError): void {
     // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
     const { code, message } = error;
-    this.#setup.log.error('commit.failed', { messages: entries.length, code, error: message });
+    const fields = { messages: entries.length, code, error: message };
+    // Whose client has no answer yet comes again: the end of a relay is no error.
+    if (this.#ending && entries.every(({ ticket }) => ticket >= 0))
+      this.#setup.log.info('commit.broken-off', fields);
+    else this.#setup.log.error('commit.failed', fields);
     for (const entry of entries) this.#failed(entry, error);
   }
 

@@ -399,6 +399,7 @@ export class Relay {
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();
+    this.#intake.end();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await Promise.all([this.#events.close(), this.#tlsReports.close()]);
     this.#begun.end();

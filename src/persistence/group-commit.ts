@@ -135,7 +135,7 @@ export class GroupCommit {
   #retryDelayMs = FIRST_RETRY_MS;
   /** The last attempt to write settlements failed: they go alone until one succeeds. */
   #failing = false;
-  /** A settlement that fails by itself was just tried. */
+  /** A settlement that fails by itself was just tried: others like it wait, messages do not. */
   #suspectsRest = false;
   #failedAtMs = Number.NEGATIVE_INFINITY;
   #drained: (() => void)[] = [];
@@ -278,7 +278,7 @@ export class GroupCommit {
       others++;
       settling ||= running.batch.items.length + running.batch.withdrawals.length > 0;
     }
-    const suspect = this.#suspectsRest || settling ? null : this.#queue.takeSuspect();
+    const suspect = settling ? null : this.#queue.takeSuspect(!this.#suspectsRest);
     if (suspect !== null) return suspect;
     const settle = !this.#resting && !settling && this.#settlementsAreReady();
     // A commit under way gathers what comes: a further one must be worth it.

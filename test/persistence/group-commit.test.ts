@@ -620,6 +620,30 @@ describe('group commit', () => {
     assert.deepEqual(Object.fromEntries(bench.accepted), { good: true, bad: true });
   });
 
+  it('a settlement that is refused by itself, again and again, holds up no message of a batch that is refused', async () => {
+    const bench = new Bench();
+    bench.commits.settle([bench.item('bad')]);
+    await turn();
+    await bench.fail('database-refused');
+    bench.commits.submit([bench.entry(), bench.entry(), bench.entry()]);
+    await turn();
+    await bench.fail('database-refused');
+    assert.equal(bench.inFlight, 'm0 /  / ', 'at once');
+    await bench.ok();
+    await bench.fail('database-refused');
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.outcomes), {
+      m0: 'committed',
+      m1: 'database-refused',
+      m2: 'committed',
+    });
+    assert.equal(bench.batches.length, 5);
+    await bench.advance(5000);
+    assert.equal(bench.inFlight, ' / bad / ');
+    await bench.ok();
+    await bench.commits.drain();
+  });
+
   it('fails messages whatever the database throws', async () => {
     const bench = new Bench();
     bench.commits.submit([bench.entry()]);
