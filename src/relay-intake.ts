@@ -58,11 +58,14 @@ export class Intake {
     planMessage(entry, this.#setup.routes, this.#setup.scheduler);
   }
 
-  committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
-    const { message, plan } = entry;
-    if (outcome === 'committed') this.handOff(message, plan, leaseUntilMs);
-    else this.cancel(plan);
-    this.answered(entry, outcome === 'committed');
+  committed(entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number): void {
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i] as Entry;
+      const isDurable = outcomes[i] === 'committed';
+      if (isDurable) this.handOff(entry.message, entry.plan, leaseUntilMs);
+      else this.cancel(entry.plan);
+      this.answered(entry, isDurable);
+    }
   }
 
   /** What is durable is acknowledged; else its session gave up before. */
@@ -83,9 +86,13 @@ export class Intake {
     // One reference came with the message; every job has its own.
     for (const row of plan) {
       if (row.state === 'SENDING') {
-        arena.retain(message.content);
         const job = jobOf(message, row);
-        leases.hold(job, leaseUntilMs);
+        // Its commit was in doubt for so long that the row came to us by a claim.
+        if (!leases.hold(job, leaseUntilMs)) {
+          scheduler.cancel(row.destination, row.seqs.length);
+          continue;
+        }
+        arena.retain(message.content);
         scheduler.handOff(job);
       } else if (row.state === 'PENDING') scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
     }
