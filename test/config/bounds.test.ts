@@ -95,5 +95,5 @@ test('what the addon bounds is bounded alike in the schema', () => {
   const bound = (name: string): number => KEYS.find((leaf) => leaf.name === name)?.max ?? Number.NaN;
   assert.ok(bound('smtp.max_command_line_bytes') - 2 <= LIMITS.maxLineBytes);
   assert.ok(bound('smtp.max_connections') <= LIMITS.maxConnections);
-  assert.ok(bound('delivery.max_connections') <= LIMITS.maxConnections);
+  assert.ok(2 * bound('delivery.max_connections') <= LIMITS.maxConnections);
 });

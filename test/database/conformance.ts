@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
 import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
+import type { Job } from '../../src/mail/job.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
@@ -135,6 +136,23 @@ export function databaseConformance(driver: Driver): void {
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
         assert.notEqual(await queue.cat(kept), null);
+      });
+
+      it('takes no row of a withdrawn message from under an attempt, and all of it afterwards', async () => {
+        const queueId = await queue.add(['a@one.test']);
+        const other = await queue.add(['b@one.test', 'c@two.test'], 'SENDING');
+        const { jobs } = await claim('one.test');
+        const job = jobs[0] as Job;
+        const withdrawn = await db.commit(queue.batch({ withdrawals: [queueId, other] }));
+        assert.deepEqual(withdrawn.withdrawLater, [queueId]);
+        assert.equal(await db.show(other), null, 'what its commit leased was not handed out');
+        assert.equal((await db.show(queueId))?.rows[0]?.state, 'SENDING');
+        const { destination, fence } = job;
+        await db.release([{ queueId, destination, fence, reason: 'hand-off-released' }], 1000);
+        queue.arena.release(job.content);
+        const again = await db.commit(queue.batch({ withdrawals: [queueId] }));
+        assert.equal(again.withdrawLater, undefined);
+        assert.equal(await db.show(queueId), null);
       });
 
       it('does all of a batch or nothing', async () => {
@@ -464,6 +482,21 @@ export function databaseConformance(driver: Driver): void {
         }));
         assert.equal(await db.renew(rows, 90_000), 1);
         assert.equal(await db.renew([], 90_000), 0);
+        // Of two messages for two destinations each, some: the others neither count nor change.
+        const one = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const two = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const settled = { queueId: two, destination: 'two.test', groups: [delivered([1])], fence: 1 };
+        assert.equal(await queue.settle(settled), true);
+        const some = [
+          { queueId: one, destination: 'one.test' },
+          { queueId: two, destination: 'two.test' },
+        ];
+        assert.equal(await db.renew(some, 95_000), 1, 'one is not ours any more');
+        assert.deepEqual(
+          (await due(94_999)).sort(),
+          ['one.test', 'two.test'],
+          'what was not asked for is not renewed',
+        );
         assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
       });
     });

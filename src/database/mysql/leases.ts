@@ -46,13 +46,16 @@ async function renewPart(
 ): Promise<number> {
   const ids = rows.map(({ queueId }) => queueId);
   const destinations = [...new Set(rows.map(({ destination }) => destination))];
-  // The lists are ranges of the key; a row of their cross product that is not asked for is this life's too.
+  // The lists are ranges of the key: their cross product has rows of this life that are not asked for.
   const where = `WHERE mail_id IN ${marks(ids.length)} AND destination IN ${marks(destinations.length)}
     AND state = 'SENDING' AND lease_owner LIKE ?`;
   const values = [...ids, ...destinations, `${literal(owner)}%`];
   const read = 'SELECT mail_id AS id, destination FROM mail_outbox';
-  const free = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
-  if (free.length >= rows.length) {
+  const asked = new Set(rows.map(({ queueId, destination }) => `${queueId} ${destination}`));
+  const isAsked = ({ id, destination }: RowKey): boolean => asked.has(`${id} ${destination}`);
+  const found = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
+  const free = found.filter(isAsked);
+  if (free.length === rows.length && found.length === rows.length) {
     await connection.query(`UPDATE mail_outbox SET due_at = ? ${where}`, [leaseUntilMs, ...values]);
     return free.length;
   }
@@ -61,7 +64,7 @@ async function renewPart(
     'UPDATE mail_outbox SET due_at = ? WHERE mail_id = ? AND destination = ?',
     free.map(({ id, destination }) => [leaseUntilMs, id, destination]),
   );
-  return (await connection.query<RowKey[]>(`${read} ${where}`, values)).length;
+  return (await connection.query<RowKey[]>(`${read} ${where}`, values)).filter(isAsked).length;
 }
 
 /** SENDING → PENDING, due at once, where the fence still holds the row. */

@@ -132,7 +132,8 @@ async function lockUnread(
   return { rows: unreadOf(action, locked, nowMs), next };
 }
 
-async function removeRows(
+/** @param removed takes the addresses that waited, by queue id. @returns mails that went with their last row. */
+export async function removeRows(
   connection: Connection,
   rows: readonly OperatedRow[],
   nowMs: number,
