@@ -12,6 +12,7 @@ import type { ShardedDatabase } from './database/sharded-database.ts';
 import type { Job } from './mail/job.ts';
 import type { Arena } from './native.ts';
 import type { RelayDatabase } from './relay-database.ts';
+import { rowsBack, TAKEN_BACK_MS } from './relay-undelivered.ts';
 import type { Agenda } from './scheduler/agenda.ts';
 import { ClusterScheduler } from './scheduler/cluster.ts';
 import { type ConnectionGrant, ConnectionShares, type SharedConnections } from './scheduler/connections.ts';
@@ -130,6 +131,9 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
   const ports = {
     renew: (rows: LeasedKey[], leaseUntilMs: number) => database.renew(rows, leaseUntilMs),
     release: (content: number) => arena.release(content),
+    // Should this fail, their leases end.
+    giveBack: (jobs: Job[]) =>
+      void database.release(rowsBack(jobs), Date.now() + TAKEN_BACK_MS).catch(() => {}),
     now: Date.now,
     steady: steadyMs,
     onLapse: (held: number) => log.warn('leases.lapsed', { held }),

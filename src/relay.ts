@@ -29,10 +29,10 @@ import type { AttemptResult, Job } from './mail/job.ts';
 import type { Message } from './mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from './mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from './native.ts';
-import { type Entry, type EntryOutcome, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
+import { type Entry, GroupCommit, type SettleItem } from './persistence/group-commit.ts';
 import { Housekeeping } from './persistence/housekeeping.ts';
 import { ShardedCommits } from './persistence/sharded-commits.ts';
-import { toSettlement } from './persistence/to-settlement.ts';
+import { toSettleItem } from './persistence/to-settlement.ts';
 import { Unsettled } from './persistence/unsettled.ts';
 import { policyMs } from './policy/policy-time.ts';
 import type { ProcessPlace, RelayOptions } from './process-place.ts';
@@ -50,7 +50,7 @@ import { type ClusterAgenda, openAgenda, openScheduling, openSuspects } from './
 import { RelayShares } from './relay-shares.ts';
 import { openStsRefresh, stsDir } from './relay-sts.ts';
 import { openTlsReportSender, openTlsReports } from './relay-tls-reports.ts';
-import { releaseUndelivered, takeBack, type UndeliveredPorts } from './relay-undelivered.ts';
+import { releaseUndelivered, takeBack, type UndeliveredPorts, withdrawal } from './relay-undelivered.ts';
 import { EventLog, eventLogOptions } from './report/events.ts';
 import type { TlsReportSender } from './report/tls-report-sender.ts';
 import type { TlsReports } from './report/tls-rpt.ts';
@@ -239,14 +239,22 @@ export class Relay {
       unwrittenBytes: () => this.#shares.unwrittenBytes(),
       diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
-    this.#undelivered = { arena: this.#arena, leases, database: this.#database, scheduler };
+    this.#undelivered = {
+      arena: this.#arena,
+      leases,
+      database: this.#database,
+      scheduler,
+      suspects: this.#suspects,
+      deliveries: this.#deliveries,
+      log,
+    };
     this.control = relayControl(
       this.#queue,
       this.#scheduler,
       this.#deliveries,
       this.#events,
       this.#journal,
-      (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
+      (target) => takeBack(this.#undelivered, target),
       this.#gauges,
       this.#unsettled,
     );
@@ -391,6 +399,7 @@ export class Relay {
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();
+    this.#intake.end();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await Promise.all([this.#events.close(), this.#tlsReports.close()]);
     this.#begun.end();
@@ -426,15 +435,13 @@ export class Relay {
     const intake = this.#intake;
     const ports = {
       plan: (entry: Entry) => intake.plan(entry),
-      committed: (entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number) => {
-        for (let i = 0; i < entries.length; i++)
-          intake.committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
-      },
+      committed: intake.committed.bind(intake),
       failed: (entries: Entry[], error: RelayError) => intake.failed(entries, error),
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
       fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
+      ...withdrawal(() => this.#undelivered),
     };
     const { shardIds, committing } = this.#queue;
     const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, ...committing };
@@ -470,20 +477,14 @@ export class Relay {
 
   /** Outcomes of attempts: into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.#commits.settle(
-      results.map((result) => ({
-        settlement: toSettlement(result),
-        result,
-        dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
-      })),
-    );
+    this.#commits.settle(this.#leases.over(results).map(toSettleItem));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
     this.#suspects.over(result.queueId, result.destination);
-    this.#leases.drop(result);
-    if (accepted) this.#events.attempt(result);
+    if (accepted) this.#events.attempt(this.#leases.counting(result));
     else logRejected(this.#log, result);
+    this.#leases.drop(result);
     this.#scheduler.settled(result, accepted ? settlement.retryAtMs : null);
   }
 

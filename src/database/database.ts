@@ -87,7 +87,7 @@ export interface CommitResult {
    * has the row or its mail at the moment: nothing was written, and it is to be tried again.
    */
   settlements: (boolean | null)[];
-  /** Of the withdrawals: those to be tried again for the same reason. */
+  /** Of the withdrawals: those to be tried again, for the same reason or because a claim has a row. */
   withdrawLater?: string[];
 }
 

@@ -15,6 +15,7 @@ import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { type Arena, CONTENT_STATE } from '../native.ts';
 import { type Batch, CommitQueue } from './commit-queue.ts';
+import { type WithdrawalPorts, Withdrawals } from './withdrawals.ts';
 
 /** A message to commit. The reference on its content stays with whoever submitted it. */
 export interface Entry {
@@ -38,7 +39,7 @@ export interface SettleItem {
 /** 'abandoned': committed, but its session had answered 451; GroupCommit itself queues the withdrawal. */
 export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';
 
-export interface GroupCommitPorts {
+export interface GroupCommitPorts extends WithdrawalPorts {
   /** Fills entry.plan just before its batch is sent. */
   plan(entry: Entry): void;
   /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
@@ -119,11 +120,11 @@ export class GroupCommit {
   readonly #settleLingerMs: number;
   readonly #settleApart: boolean;
   readonly #messageLanes: number;
-  /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
+  /** Settlements of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
   /** Since when each of these settlements is tried. */
   readonly #lockedSince = new WeakMap<SettleItem, number>();
-  #lockedWithdrawals: string[] = [];
+  readonly #withdrawals: Withdrawals;
   #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
@@ -155,6 +156,15 @@ export class GroupCommit {
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
     this.#steady = options.now ?? steadyMs;
+    this.#withdrawals = new Withdrawals({
+      ports,
+      leaseMs: options.leaseMs,
+      steady: this.#steady,
+      add: (queueId) => {
+        this.#queue.addWithdrawal(queueId);
+        this.#schedule();
+      },
+    });
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
@@ -230,7 +240,7 @@ export class GroupCommit {
 
   /** Nothing is queued or under way. */
   get isIdle(): boolean {
-    const waits = this.#locked.length + this.#lockedWithdrawals.length;
+    const waits = this.#locked.length + this.#withdrawals.waiting;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
@@ -339,7 +349,8 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
-    this.#tryLater(result.withdrawLater ?? []);
+    this.#withdrawals.answered(batch.withdrawals, result.withdrawLater ?? [], this.#drained.length > 0);
+    this.#tryLater();
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -385,15 +396,13 @@ export class GroupCommit {
   }
 
   /** Once more what another transaction had, after a pause. */
-  #tryLater(withdrawals: string[]): void {
-    const had = this.#locked.length + this.#lockedWithdrawals.length + withdrawals.length;
-    this.#lockedWithdrawals.push(...withdrawals);
-    if (had === 0 || this.#waitsForLocked) return;
+  #tryLater(): void {
+    if (this.#locked.length + this.#withdrawals.waiting === 0 || this.#waitsForLocked) return;
     this.#waitsForLocked = true;
     this.#setTimer(() => {
       this.#waitsForLocked = false;
       this.#queue.addItems(this.#locked.splice(0));
-      for (const queueId of this.#lockedWithdrawals.splice(0)) this.#queue.addWithdrawal(queueId);
+      this.#withdrawals.again();
       this.#schedule();
     }, LOCKED_RETRY_MS);
   }
@@ -411,7 +420,7 @@ export class GroupCommit {
     // The database may have closed the race already, before it did anything else with the rows.
     if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
-    this.#queue.addWithdrawal(message.queueId);
+    void this.#withdrawals.begin(message.queueId);
     return 'abandoned';
   }
 

@@ -34,6 +34,8 @@ interface Held extends LeasedKey {
   newFence: number;
   /** Its attempt is over, and being written down. */
   over: boolean;
+  /** Recipients that waited when the row came to us again: others may have settled some since the attempt began. */
+  waiting?: ReadonlySet<number>;
 }
 
 /** Rows being sent of one shard. */
@@ -52,6 +54,8 @@ export interface LeasesPorts {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives up the reference on the content of a job that does not go out. */
   release(content: number): void;
+  /** A claim brought rows of messages that are being withdrawn: they wait again. */
+  giveBack(jobs: Job[]): void;
   /** The time of day, as leases in the database have it. */
   now(): number;
   /** Steady time; absent: `now` is. */
@@ -76,6 +80,10 @@ export class Leases {
   readonly #leaseMs: number;
   /** By number, those that had rows. */
   readonly #shards = new Map<number, ShardLeases>();
+  /** Messages that are being withdrawn. */
+  readonly #withdrawing = new Set<string>();
+  /** For each claim under way, messages that were being withdrawn meanwhile: what it brings of them goes nowhere. */
+  readonly #claims = new Set<Set<string>>();
   #timer: NodeJS.Timeout | null = null;
 
   constructor(ports: LeasesPorts, gauges: Gauges, leaseMs: number) {
@@ -132,6 +140,9 @@ export class Leases {
     const steadyUntilMs = steadyMs + leaseUntilMs - nowMs;
     const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
+      // The answer to a commit that was in doubt comes after a claim of what it stored.
+      if (fence < held.newFence) return false;
+      held.waiting = new Set(job.recipients.map(({ seq }) => seq));
       held.leaseUntilMs = leaseUntilMs;
       held.steadyUntilMs = steadyUntilMs;
       held.newFence = fence;
@@ -169,13 +180,35 @@ export class Leases {
     const nowMs = this.#ports.now();
     const leaseUntilMs = nowMs + this.#leaseMs;
     const request = { destination, limit, maxRecipients: CLAIM_RECIPIENTS, nowMs, leaseUntilMs };
-    const result = await claim(request);
-    const jobs = result.jobs.filter((job) => {
-      if (this.hold(job, leaseUntilMs)) return true;
+    const withdrawn = new Set(this.#withdrawing);
+    this.#claims.add(withdrawn);
+    try {
+      const result = await claim(request);
+      return { ...result, jobs: this.#held(result.jobs, withdrawn, leaseUntilMs) };
+    } finally {
+      this.#claims.delete(withdrawn);
+    }
+  }
+
+  #held(claimed: Job[], withdrawn: ReadonlySet<string>, leaseUntilMs: number): Job[] {
+    const back = withdrawn.size === 0 ? [] : claimed.filter(({ queueId }) => withdrawn.has(queueId));
+    if (back.length > 0) this.#ports.giveBack(back);
+    return claimed.filter((job) => {
+      if (!withdrawn.has(job.queueId) && this.hold(job, leaseUntilMs)) return true;
       this.#ports.release(job.content);
       return false;
     });
-    return { ...result, jobs };
+  }
+
+  /** From here on no claim brings a row of the message, those under way included. */
+  withdraw(queueId: string): void {
+    this.#withdrawing.add(queueId);
+    for (const claim of this.#claims) claim.add(queueId);
+  }
+
+  /** It is gone, or stays after all. */
+  withdrawn(queueId: string): void {
+    this.#withdrawing.delete(queueId);
   }
 
   /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
@@ -184,6 +217,30 @@ export class Leases {
     if (held === undefined || held.fence !== fence) return fence;
     held.over = true;
     return held.newFence;
+  }
+
+  /** Results as attempts bring them: without recipients whose fate others have written, and reports on those alone. */
+  over(results: AttemptResult[]): AttemptResult[] {
+    return results.map((result) => {
+      const counting = this.counting(result);
+      if (counting === result || counting.delayNotified) return counting;
+      if (counting.groups.some(({ outcome }) => outcome.kind !== 'deferred')) return counting;
+      for (const { content } of result.dsns) this.#ports.release(content);
+      return { ...counting, dsns: [] };
+    });
+  }
+
+  /** The result without recipients that had their fate when the row came to us again. */
+  counting(result: AttemptResult): AttemptResult {
+    const held = this.#of(result.queueId).held.get(result.queueId, result.destination);
+    const { waiting } = held ?? {};
+    if (waiting === undefined || held?.fence !== result.fence) return result;
+    if (result.groups.every(({ seqs }) => seqs.every((seq) => waiting.has(seq)))) return result;
+    const groups = result.groups.map((group) => ({
+      ...group,
+      seqs: group.seqs.filter((seq) => waiting.has(seq)),
+    }));
+    return { ...result, groups: groups.filter(({ seqs }) => seqs.length > 0) };
   }
 
   /** The row is settled, or was given back. */

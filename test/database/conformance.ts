@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
 import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
+import type { Job } from '../../src/mail/job.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
@@ -135,6 +136,23 @@ export function databaseConformance(driver: Driver): void {
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
         assert.notEqual(await queue.cat(kept), null);
+      });
+
+      it('takes no row of a withdrawn message from under an attempt, and all of it afterwards', async () => {
+        const queueId = await queue.add(['a@one.test']);
+        const other = await queue.add(['b@one.test', 'c@two.test'], 'SENDING');
+        const { jobs } = await claim('one.test');
+        const job = jobs[0] as Job;
+        const withdrawn = await db.commit(queue.batch({ withdrawals: [queueId, other] }));
+        assert.deepEqual(withdrawn.withdrawLater, [queueId]);
+        assert.equal(await db.show(other), null, 'what its commit leased was not handed out');
+        assert.equal((await db.show(queueId))?.rows[0]?.state, 'SENDING');
+        const { destination, fence } = job;
+        await db.release([{ queueId, destination, fence, reason: 'hand-off-released' }], 1000);
+        queue.arena.release(job.content);
+        const again = await db.commit(queue.batch({ withdrawals: [queueId] }));
+        assert.equal(again.withdrawLater, undefined);
+        assert.equal(await db.show(queueId), null);
       });
 
       it('does all of a batch or nothing', async () => {

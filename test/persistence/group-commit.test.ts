@@ -27,6 +27,8 @@ class Bench {
   readonly accepted = new Map<string, boolean>();
   /** Newest leases of rows, where they are not those of the results. */
   readonly fences = new Map<string, number>();
+  /** Jobs of what is withdrawn are. */
+  takenBack = Promise.resolve();
   nowMs = 0;
   timers: { fire: () => void; atMs: number }[] = [];
   #answers: { resolve: (result: CommitResult) => void; reject: (error: unknown) => void }[] = [];
@@ -65,6 +67,11 @@ class Bench {
             this.accepted.set(settlement.queueId, accepted[i] as boolean);
         },
         fenceOf: ({ queueId, fence }) => this.fences.get(queueId) ?? fence,
+        withdrawing: (queueId) => {
+          this.log.push(`withdrawing ${queueId}`);
+          return this.takenBack;
+        },
+        withdrawn: (queueId, isGone) => void this.log.push(`${queueId} ${isGone ? 'gone' : 'stays'}`),
       },
       {
         arena: this.arena,
@@ -436,6 +443,50 @@ describe('group commit', () => {
     await bench.advance(50);
     assert.equal(bench.inFlight, ' /  / m1', 'a withdrawal is tried until it is done');
     await bench.ok();
+    await bench.commits.drain();
+  });
+
+  it('withdraws what has come back from delivery, and tries again while a claim has a row of it', async () => {
+    const bench = new Bench();
+    const back = Promise.withResolvers<void>();
+    bench.takenBack = back.promise;
+    const late = bench.entry();
+    bench.commits.submit([late]);
+    await turn();
+    bench.arena.moveState(late.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned);
+    await bench.ok();
+    assert.deepEqual(bench.log, ['withdrawing m0']);
+    assert.equal(bench.batches.length, 1, 'a job of it may still be with delivery');
+    back.resolve();
+    await turn();
+    const sending = (result: CommitResult): void => {
+      result.withdrawLater = ['m0'];
+    };
+    assert.equal(bench.inFlight, ' /  / m0');
+    await bench.ok(sending);
+    await bench.advance(200);
+    assert.equal(bench.inFlight, ' /  / m0');
+    await bench.ok();
+    assert.deepEqual(bench.log, ['withdrawing m0', 'm0 gone']);
+    await bench.commits.drain();
+  });
+
+  it('lets a message stay whose row is sent for longer than two leases', async () => {
+    const bench = new Bench();
+    const late = bench.entry();
+    bench.commits.submit([late]);
+    await turn();
+    bench.arena.moveState(late.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned);
+    await bench.ok();
+    for (let tries = 0; tries < 2; tries++) {
+      assert.equal(bench.inFlight, ' /  / m0');
+      await bench.ok((result) => {
+        result.withdrawLater = ['m0'];
+      });
+      await bench.advance(120_000);
+    }
+    assert.deepEqual(bench.log, ['withdrawing m0', 'm0 stays']);
+    assert.equal(bench.batches.length, 3);
     await bench.commits.drain();
   });
 

@@ -43,10 +43,11 @@ import { enroll, fateOf, newestQueueId, probe, shardsOfUsers, storedRoutes, stor
 import { ObjectCollector } from './objects.ts';
 import { operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
-import { SettleBatch, withdraw } from './settle.ts';
+import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
+import { withdraw } from './withdraw.ts';
 
 /** When a row is looked at again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
@@ -132,25 +133,26 @@ export class MysqlDatabase implements QueueDatabase {
         result.messages[places[i] as number] = 'committed';
       });
       await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
-      const withdrawn = await withdraw(connection, batch.withdrawals);
+      const withdrawn = await withdraw(connection, batch.withdrawals, this.#options.owner, nowMs);
       for (const { object } of withdrawn.erased) objects.add(object);
       if (withdrawn.later.length > 0) result.withdrawLater = withdrawn.later;
       if (batch.journal !== undefined) await writeMark(connection, batch.journal, nowMs);
       return objects;
     }, name);
     this.#objects.add(orphans);
-    if (batch.journal === undefined) await this.#withdrawAbandoned(insertions, places, result);
+    if (batch.journal === undefined) await this.#withdrawAbandoned(insertions, places, result, nowMs);
     return result;
   }
 
   /**
    * Sessions that answered 451 meanwhile: their messages go again. From here on no session can give up. Where this
-   * fails the results say 'committed', and the group commit withdraws them.
+   * fails, or a claim was faster, the results say 'committed', and the group commit withdraws them.
    */
   async #withdrawAbandoned(
     insertions: readonly Insertion[],
     places: readonly number[],
     result: CommitResult,
+    nowMs: number,
   ): Promise<void> {
     const { committing, committed } = CONTENT_STATE;
     const abandoned: { queueId: string; place: number }[] = [];
@@ -163,7 +165,9 @@ export class MysqlDatabase implements QueueDatabase {
     if (abandoned.length === 0) return;
     try {
       const ids = abandoned.map(({ queueId }) => queueId);
-      const { erased, later } = await this.#run((connection) => withdraw(connection, ids));
+      const { erased, later } = await this.#run((connection) =>
+        withdraw(connection, ids, this.#options.owner, nowMs),
+      );
       this.#objects.add(erased.map(({ object }) => object));
       for (const { place, queueId } of abandoned)
         if (!later.includes(queueId)) result.messages[place] = 'withdrawn';

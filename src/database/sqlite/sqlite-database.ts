@@ -179,7 +179,8 @@ export class SqliteDatabase implements Database, QueueDatabase {
         this.#storage.insert(items[i] as StorageItem, ref);
         result.messages[places[i] as number] = 'committed';
       }
-      for (const queueId of batch.withdrawals) this.#settler.withdraw(queueId);
+      const later = batch.withdrawals.filter((queueId) => !this.#settler.withdraw(queueId));
+      if (later.length > 0) result.withdrawLater = later;
       this.#lastCommit.write(batch.token, result);
       this.#commit.run();
     } catch (error) {
