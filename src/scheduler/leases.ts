@@ -34,8 +34,6 @@ interface Held extends LeasedKey {
   newFence: number;
   /** Its attempt is over, and being written down. */
   over: boolean;
-  /** Recipients that waited when the row came to us again: others may have settled some since the attempt began. */
-  waiting?: ReadonlySet<number>;
 }
 
 /** Rows being sent of one shard. */
@@ -80,6 +78,8 @@ export class Leases {
   readonly #leaseMs: number;
   /** By number, those that had rows. */
   readonly #shards = new Map<number, ShardLeases>();
+  /** Rows that came to us again, with the recipients that waited then: others may have settled some meanwhile. */
+  readonly #cameAgain = new Map<Held, ReadonlySet<number>>();
   /** Messages that are being withdrawn. */
   readonly #withdrawing = new Set<string>();
   /** For each claim under way, messages that were being withdrawn meanwhile: what it brings of them goes nowhere. */
@@ -142,7 +142,7 @@ export class Leases {
     if (held !== undefined) {
       // The answer to a commit that was in doubt comes after a claim of what it stored.
       if (fence < held.newFence) return false;
-      held.waiting = new Set(job.recipients.map(({ seq }) => seq));
+      this.#cameAgain.set(held, new Set(job.recipients.map(({ seq }) => seq)));
       held.leaseUntilMs = leaseUntilMs;
       held.steadyUntilMs = steadyUntilMs;
       held.newFence = fence;
@@ -221,6 +221,7 @@ export class Leases {
 
   /** Results as attempts bring them: without recipients whose fate others have written, and reports on those alone. */
   over(results: AttemptResult[]): AttemptResult[] {
+    if (this.#cameAgain.size === 0) return results;
     return results.map((result) => {
       const counting = this.counting(result);
       if (counting === result || counting.delayNotified) return counting;
@@ -232,9 +233,10 @@ export class Leases {
 
   /** The result without recipients that had their fate when the row came to us again. */
   counting(result: AttemptResult): AttemptResult {
+    if (this.#cameAgain.size === 0) return result;
     const held = this.#of(result.queueId).held.get(result.queueId, result.destination);
-    const { waiting } = held ?? {};
-    if (waiting === undefined || held?.fence !== result.fence) return result;
+    const waiting = held?.fence === result.fence ? this.#cameAgain.get(held) : undefined;
+    if (waiting === undefined) return result;
     if (result.groups.every(({ seqs }) => seqs.every((seq) => waiting.has(seq)))) return result;
     const groups = result.groups.map((group) => ({
       ...group,
@@ -245,7 +247,9 @@ export class Leases {
 
   /** The row is settled, or was given back. */
   drop({ queueId, destination }: LeasedKey): void {
-    this.#of(queueId).held.delete(queueId, destination);
+    const { held } = this.#of(queueId);
+    if (this.#cameAgain.size > 0) this.#cameAgain.delete(held.get(queueId, destination) as Held);
+    held.delete(queueId, destination);
   }
 
   /** Renews what is getting old. */

@@ -240,6 +240,32 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     assert.deepEqual((await queue.database.commit(settled)).settlements, [true]);
   });
 
+  it('an operator waits for nothing that another transaction has: it counts as being sent', async (t) => {
+    const queue = open('a', server.port);
+    const other = await server.connect(access.database);
+    t.after(async () => {
+      await other.end();
+      await queue.close();
+    });
+    const [row, mail, free] = [
+      await queue.add(['a@one.test']),
+      await queue.add(['b@one.test']),
+      await queue.add(['c@one.test']),
+    ];
+    const all = { queueIds: [row, mail, free] };
+    await other.query('START TRANSACTION');
+    await other.query('SELECT * FROM mail_outbox WHERE mail_id = ? FOR UPDATE', [row]);
+    await other.query('SELECT * FROM mails WHERE id = ? FOR UPDATE', [mail]);
+    for (const action of ['retry', 'hold', 'release', 'delete'] as const) {
+      const { queueIds, sending } = await soon(action, queue.database.operate(action, all, 5000));
+      assert.deepEqual(queueIds, [free], action);
+      assert.equal(sending, action === 'release' ? 0 : 2, action);
+    }
+    await other.query('ROLLBACK');
+    const { rows, sending } = await queue.database.operate('delete', 'all', 5000);
+    assert.deepEqual([rows, sending], [2, 0]);
+  });
+
   it('a lease that another transaction has at the moment is ours all the same', async (t) => {
     const queue = open('a', server.port);
     const other = await server.connect(access.database);
