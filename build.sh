@@ -26,7 +26,8 @@ usage: ./build.sh VERB [ARGUMENT…]
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
   fuzz [SECONDS] [TARGET] fuzz the addon's scanners (scan), TLS (tls) and memory (arena) with libFuzzer, and whole dialogs with
-                          a real relay (dialogs); 60 s each when not said. FUZZ_SEED=N plays one round of dialogs again
+                          a real relay (dialogs); 60 s each when not said. FUZZ_SEED=N plays one round of dialogs again,
+                          FUZZ_SANITIZED=1 plays them with the addon of sanitize
 
 Debug and Release alone mean build Debug and build Release.
 TEXT
@@ -292,8 +293,8 @@ test_suite() {
     --test-reporter=./test/setup/slowest.ts --test-reporter-destination=stderr "$@"
 }
 
-# The addon with AddressSanitizer and UndefinedBehaviorSanitizer, under the tests that drive it without the whole relay.
-sanitize() {
+# The addon with AddressSanitizer and UndefinedBehaviorSanitizer, for every Node that is started from here on.
+use_sanitized() {
   local library
   build Release
   lock
@@ -307,6 +308,11 @@ sanitize() {
   [ -f "$library" ] || fail 'the compiler has no AddressSanitizer runtime (libasan)' 'Debian: apt-get install g++'
   export PROTORELAY_ADDON=Sanitize LD_PRELOAD="$library"
   export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+}
+
+# The tests that drive the addon without the whole relay.
+sanitize() {
+  use_sanitized
   [ $# -gt 0 ] || set -- 'test/native/**/*.test.ts' 'test/session/**/*.test.ts' 'test/delivery/**/*.test.ts' \
     'test/listener/**/*.test.ts' 'test/tls/**/*.test.ts' 'test/persistence/**/*.test.ts'
   say 'sanitize: testing'
@@ -319,6 +325,8 @@ bench() {
   [ "${1:-}" != -- ] || shift
   build Release
   export_runtime
+  # Servers that some of them start: unpacked there by `build.sh test`.
+  PATH=$root/.toolchain/debian/bin:$PATH:/usr/sbin:/sbin
   [ -f "bench/$name.ts" ] || fail "there is no bench/$name.ts" "There are: $(cd bench && echo ./*.ts)"
   exec node "bench/$name.ts" "$@"
 }
@@ -362,6 +370,7 @@ fuzz_target() {
 fuzz_dialogs() {
   build Release
   export_runtime
+  [ -z "${FUZZ_SANITIZED:-}" ] || use_sanitized
   say "fuzz: dialogs, $1 s"
   FUZZ_SECONDS=$1 node --test --test-reporter=spec test/fuzz/dialogs.test.ts || fail 'the dialogs failed (the seed is named above)'
 }

@@ -22,7 +22,6 @@ class Accounts {
  public:
   /** The region of this process; false when it is too short. */
   bool attach(uint8_t* region, size_t bytes);
-  bool attached() const { return words_ != nullptr; }
   /** Takes so much for the client, or nothing and says false: a total or a share would be passed. */
   bool take(const Account& account, AccountResource resource, uint32_t amount);
   void give(const Account& account, AccountResource resource, uint32_t amount);

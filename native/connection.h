@@ -128,6 +128,8 @@ struct Connection {
 
   uint64_t deadline_at;
   uint32_t deadline_ms;
+  /** When what the peer sent was last looked at. */
+  uint64_t served_at;
   uint32_t rate;
   uint32_t rate_grace_ms;
   uint64_t rate_check_at;

@@ -297,17 +297,26 @@ void Reactor::on_poll(uv_poll_t* handle, int status, int events) {
 void Reactor::turn() {
   if (in_turn_ || destroyed_) return;
   run_handshakes();
-  for (int round = 0; round < kMaxRounds; ++round) {
-    run_pending();
-    if (event_count_ == 0) break;
-    call_turn();
-    if (destroyed_) return;
+  serve();
+  if (deadlines_due_ && !destroyed_) {
+    check_deadlines();
+    serve();
   }
+  if (destroyed_) return;
+  pass_over_silent();
   if (event_count_ > 0 || !pending_.empty() || !arrivals_.empty() || !handshakes_.empty()) {
     wake_soon();
   } else if (idle_on_) {
     idle_on_ = false;
     uv_idle_stop(&idle_);
+  }
+}
+
+void Reactor::serve() {
+  for (int round = 0; round < kMaxRounds && !destroyed_; ++round) {
+    run_pending();
+    if (event_count_ == 0) break;
+    call_turn();
   }
 }
 
@@ -370,6 +379,7 @@ void Reactor::work(Connection* c) {
   bool unread = c->unread;
   c->unread = false;
   if (c->closing || c->mode == Mode::kFree || c->mode == Mode::kHandshake) return;
+  c->served_at = uv_now(loop_);
   if (!c->held) parse_left(c);
   if (!unread || c->mode == Mode::kClosed) return;
   // What came before the end is answered before the end is met.

@@ -63,6 +63,8 @@ constexpr size_t kMaxUnsent = 4194304;
 constexpr uint64_t kHandshakeNs = 2000000;
 /** A client that keeps a handshake waiting so long makes room when somebody else wants one. */
 constexpr uint64_t kHandshakeGraceMs = 1000;
+/** A check so late was held up by ourselves (a stopped process, a paused machine): the peer's rate does not count it. */
+constexpr uint64_t kStallMs = 1000;
 /** JS calls in one loop turn before libuv polls again. */
 constexpr int kMaxRounds = 8;
 
@@ -97,6 +99,7 @@ class Reactor {
 
   // reactor.cc: life, slots, the turn
   void turn();
+  void serve();
   void call_turn();
   void run_pending();
   void work(Connection* c);
@@ -127,6 +130,7 @@ class Reactor {
   void due_at(uint64_t at);
   void watch_rate(Connection* c);
   void renew(Connection* c);
+  bool owed(const Connection* c) const;
   void expire(Connection* c, uint64_t now);
   void expire_silence(Connection* c, uint64_t now);
   void check_deadlines();
@@ -204,6 +208,8 @@ class Reactor {
   bool destroyed_ = false;
   bool idle_on_ = false;
   uint64_t timer_at_ = 0;
+  /** The timer fired; deadlines are looked at once what came before them was read. */
+  bool deadlines_due_ = false;
 
   uint32_t slot_bits_ = 0;
   uint32_t live_ = 0;

@@ -71,17 +71,27 @@ void Reactor::renew(Connection* c) {
   if (c->deadline_ms != 0) c->deadline_at = uv_now(loop_) + c->deadline_ms;
 }
 
+/**
+ * Timers run before libuv polls. After a time in which this thread did not run (a stopped process, a machine that was
+ * paused, long work), what peers sent meanwhile still lies in their sockets: it is read first, by a poll that does not
+ * wait, and its session told; a deadline that has passed then is the peer's.
+ */
 void Reactor::on_timer(uv_timer_t* handle) {
   auto* r = static_cast<Reactor*>(handle->data);
-  r->check_deadlines();
-  // Timers run before libuv polls; waiting for the check phase would wait for a packet.
-  r->turn();
+  r->timer_at_ = 0;
+  r->deadlines_due_ = true;
+  r->wake_soon();
+}
+
+/** Something of this connection waits for us, and nothing of it was looked at since its deadline passed. */
+bool Reactor::owed(const Connection* c) const {
+  return (c->pending || (c->handshake_queued && c->handshake_counted)) && c->served_at < c->deadline_at;
 }
 
 void Reactor::check_deadlines() {
   uint64_t now = uv_now(loop_);
   uint64_t next = 0;
-  timer_at_ = 0;
+  deadlines_due_ = false;
   for (Connection* c : slots_) {
     if (c->mode == Mode::kFree || c->mode == Mode::kClosed) continue;
     if ((c->deadline_at != 0 && c->deadline_at <= now) || (c->rate_check_at != 0 && c->rate_check_at <= now)) {
@@ -92,13 +102,12 @@ void Reactor::check_deadlines() {
     if (c->deadline_at != 0 && (next == 0 || c->deadline_at < next)) next = c->deadline_at;
     if (c->rate_check_at != 0 && (next == 0 || c->rate_check_at < next)) next = c->rate_check_at;
   }
-  pass_over_silent();
   // Never sooner than 20 ms: with thousands of connections every deadline would otherwise walk all of them.
   if (next != 0) due_at(next < now + 20 ? now + 20 : next);
 }
 
 void Reactor::expire(Connection* c, uint64_t now) {
-  if (c->deadline_at != 0 && c->deadline_at <= now) {
+  if (c->deadline_at != 0 && c->deadline_at <= now && !owed(c)) {
     if (c->mode == Mode::kConnecting) {
       retire(c, kConnectFailed, ETIMEDOUT);
       return;
@@ -115,9 +124,11 @@ void Reactor::expire(Connection* c, uint64_t now) {
     event(kTimeout, 0, c->id, 0, c->mode == Mode::kLines ? c->left_length : 0);
   }
   if (c->rate_check_at == 0 || c->rate_check_at > now) return;
+  uint64_t late = now - c->rate_check_at;
   c->rate_check_at = 0;
   bool in_content = (c->mode == Mode::kContent || c->mode == Mode::kChunk) && !c->held;
   if (!in_content || c->rate == 0) return;
+  if (late > kStallMs) c->content_started_at += late;
   uint64_t elapsed_ms = now - c->content_started_at;
   bool slow = c->content_bytes * 1000 < uint64_t{c->rate} * elapsed_ms;
   if (slow && room()) {

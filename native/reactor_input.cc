@@ -45,6 +45,7 @@ void Reactor::read(Connection* c) {
     push_pending(c);
     return;
   }
+  c->served_at = uv_now(loop_);
   bool starved = transport_starved(c);
   if (c->mode == Mode::kLines) {
     read_lines(c);

@@ -77,7 +77,10 @@ void Reactor::heard_from(Connection* c) {
   --silent_count_;
 }
 
-/** Who waits for a place gets that of whoever has kept one longest without a word. */
+/**
+ * Who waits for a place gets that of whoever has kept one longest without a word. At the end of a turn: all that came
+ * before it was read.
+ */
 void Reactor::pass_over_silent() {
   uint64_t now = uv_now(loop_);
   while (waiting_count_ > 0 && silent_first_ != nullptr) {
@@ -96,7 +99,6 @@ void Reactor::queue_handshake(Connection* c) {
   if (!c->handshake_counted && handshakes_counted_ >= setup_.max_handshakes) {
     handshakes_waiting_.push_back(c->id);
     ++waiting_count_;
-    pass_over_silent();
   } else {
     if (!c->handshake_counted) ++handshakes_counted_;
     c->handshake_counted = true;
@@ -126,6 +128,7 @@ void Reactor::run_handshakes() {
 }
 
 void Reactor::step_handshake(Connection* c) {
+  c->served_at = uv_now(loop_);
   std::string reason = "no TLS context";
   TlsStream::Step step = c->tls == nullptr ? TlsStream::Step::kFailed : c->tls->handshake(&reason);
   if (step == TlsStream::Step::kMore) {

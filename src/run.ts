@@ -78,7 +78,7 @@ interface Context {
 /** @throws RelayError when the relay cannot start. */
 export async function runRelay(configPath: string): Promise<ExitCode> {
   const signals = new Signals();
-  const { config, warnings } = loadWithFiles(configPath);
+  const { config, warnings } = await loadWithFiles(configPath);
   const log = openLog(config);
   const crash = crashOnFaults(log);
   log.info('relay.starting', {

@@ -6,7 +6,7 @@
 import { networkInterfaces } from 'node:os';
 import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
-import { type Path, parseMailbox } from '../protocol/address.ts';
+import { type Path, parseMailbox, unquotedLocal } from '../protocol/address.ts';
 
 const ROLES: ReadonlySet<string> = new Set(['postmaster', 'abuse']);
 
@@ -33,12 +33,8 @@ export class Postmaster {
     // The hot path: hardly any recipient is at one of our own names.
     if (domain !== '' && !this.#names.has(domain) && !this.#literals.has(domain)) return false;
     const local = domain === '' ? address : address.slice(0, address.lastIndexOf('@'));
-    return ROLES.has(unquoted(local).toLowerCase());
+    return ROLES.has(unquotedLocal(local).toLowerCase());
   }
-}
-
-function unquoted(local: string): string {
-  return local.startsWith('"') ? local.slice(1, -1).replace(/\\(.)/g, '$1') : local;
 }
 
 const literalOf = (address: string): string =>

@@ -45,6 +45,12 @@ export type AuthResult =
   /** The session itself proves the client by these. `user` is null for keys of a user that does not exist. */
   | { result: 'keys'; keys: ScramKeys; user: User | null };
 
+/** A login by keys that the session took as proven, for whoever remembers who logged in from where. */
+export interface AuthProof {
+  client: string;
+  username: string;
+}
+
 /** A login that failed, for whoever counts them (ban list) and for the log. Nothing the client sent is in it. */
 export interface AuthFailure {
   client: string;

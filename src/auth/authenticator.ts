@@ -102,7 +102,8 @@ export class Authenticator {
   async answer({ credentials, client }: AuthRequest): Promise<AuthResult> {
     try {
       const answer = await this.#answer(credentials, client);
-      this.#note(answer.result, credentials.username, client);
+      if (answer.result === 'accepted') this.proven(credentials.username, client);
+      else if (answer.result === 'rejected') this.failed(client);
       return answer;
     } catch (error) {
       this.#fault('auth', error);
@@ -114,15 +115,20 @@ export class Authenticator {
     await this.#pool.close();
   }
 
-  /** Who logged in goes first from there; who failed goes last until that is a while ago. */
-  #note(result: AuthResult['result'], username: string, client: string): void {
-    if (result === 'accepted') this.#known.set(this.#digest(username, client), true);
-    else if (result === 'rejected') this.#failing.set(placeOf(client), true);
+  /** Who logged in goes first from there. Of keys the session says it. */
+  proven(username: string, client: string): void {
+    this.#known.set(this.#digest(username, placeOf(client)), true);
+  }
+
+  /** Who failed goes last until that is a while ago. */
+  failed(client: string): void {
+    this.#failing.set(placeOf(client), true);
   }
 
   #standing(username: string, client: string): Standing {
-    if (this.#known.has(this.#digest(username, client))) return 'known';
-    return this.#failing.has(placeOf(client)) ? 'failing' : 'fresh';
+    const place = placeOf(client);
+    if (this.#known.has(this.#digest(username, place))) return 'known';
+    return this.#failing.has(place) ? 'failing' : 'fresh';
   }
 
   async #answer(credentials: Credentials, client: string): Promise<AuthResult> {

@@ -9,7 +9,7 @@ import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { AuthAnswer, AuthFailure, AuthRequest } from './auth.ts';
+import type { AuthAnswer, AuthFailure, AuthProof, AuthRequest } from './auth.ts';
 import { Authenticator } from './authenticator.ts';
 import { loadSecret } from './secret.ts';
 import { secretOfText } from './shared-secret.ts';
@@ -18,6 +18,12 @@ import { usersServer } from './user-server.ts';
 /** The session threads, as far as answers go. */
 export interface AnswerPort {
   loginAnswered(thread: number, answer: AuthAnswer): void;
+}
+
+interface LoginTurn {
+  requests: AuthRequest[];
+  failures: AuthFailure[];
+  proofs: AuthProof[];
 }
 
 export class LoginDesk {
@@ -53,10 +59,12 @@ export class LoginDesk {
   }
 
   /** Takes what a session thread gathered over a loop turn. */
-  take(thread: number, { requests, failures }: { requests: AuthRequest[]; failures: AuthFailure[] }): void {
+  take(thread: number, { requests, failures, proofs }: LoginTurn): void {
+    for (const { username, client } of proofs) this.#authenticator?.proven(username, client);
     for (const request of requests) void this.#answer(thread, request);
     for (const failure of failures) {
       this.#log.info('auth.failed', { ...failure });
+      this.#authenticator?.failed(failure.client);
       this.#failed(failure);
     }
   }

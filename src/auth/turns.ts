@@ -56,14 +56,25 @@ export class Turns {
       this.#taken++;
       return true;
     }
+    const waiting = this.#waitingOf(client, standing);
+    if (waiting >= this.perClient) return false;
+    if (this.#taken + this.#waiting >= pending && !this.#makeRoom(standing, waiting)) return false;
     const queue = this.#queues[standing].get(client) ?? [];
-    if (queue.length >= this.perClient) return false;
-    if (this.#taken + this.#waiting >= pending && !this.#makeRoom(queue.length)) return false;
     return new Promise((turn) => {
       queue.push(turn);
       this.#queues[standing].set(client, queue);
       this.#waiting++;
     });
+  }
+
+  /** With this standing or a better one: what fails from there keeps nobody out who is known. */
+  #waitingOf(client: string, standing: Standing): number {
+    let sum = 0;
+    for (const one of ORDER) {
+      sum += this.#queues[one].get(client)?.length ?? 0;
+      if (one === standing) break;
+    }
+    return sum;
   }
 
   /** The login was looked at. */
@@ -72,18 +83,24 @@ export class Turns {
     this.#next();
   }
 
-  /** The client that has most waiting, and more than whoever comes, gives up its newest. */
-  #makeRoom(than: number): boolean {
-    let longest: Waiter[] | null = null;
-    let at: [Standing, string] | null = null;
-    for (const standing of ORDER)
-      for (const [client, queue] of this.#queues[standing])
-        if (queue.length > Math.max(than, longest?.length ?? 0)) [longest, at] = [queue, [standing, client]];
-    if (longest === null || at === null) return false;
-    longest.pop()?.(false);
-    this.#waiting--;
-    if (longest.length === 0) this.#queues[at[0]].delete(at[1]);
-    return true;
+  /**
+   * The client that has most waiting gives up its newest: of those that come after whoever is here now, the last; else of
+   * its equals, if it will still have as many. Nobody makes room for who comes after them.
+   * @param waiting of the client who wants it.
+   */
+  #makeRoom(standing: Standing, waiting: number): boolean {
+    for (const other of [...ORDER].reverse()) {
+      const found = longest(this.#queues[other], other === standing ? waiting + 2 : 1);
+      if (found !== null) {
+        const [client, queue] = found;
+        queue.pop()?.(false);
+        this.#waiting--;
+        if (queue.length === 0) this.#queues[other].delete(client);
+        return true;
+      }
+      if (other === standing) return false;
+    }
+    return false;
   }
 
   #next(): void {
@@ -102,4 +119,11 @@ export class Turns {
       turn?.(true);
     }
   }
+}
+
+/** The longest queue of so many at least; of equal ones that whose turn comes last. */
+function longest(queues: ReadonlyMap<string, Waiter[]>, least: number): [string, Waiter[]] | null {
+  let found: [string, Waiter[]] | null = null;
+  for (const one of queues) if (one[1].length >= (found?.[1].length ?? least)) found = one;
+  return found;
 }

@@ -23,6 +23,20 @@ export function domainKey(text: string): string {
   return domainForm(text) ?? text.toLowerCase();
 }
 
+/** Letters, digits, hyphens and, as met in practice, underscores in labels; A-labels in lower case. */
+export function isDomainForm(text: string): boolean {
+  return (
+    text.length <= MAX_DOMAIN && /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*$/.test(text)
+  );
+}
+
+/** What a user may send from, as an operator writes it: an address, or '@' and a domain. */
+export function isSenderRule(text: string): boolean {
+  const domain =
+    text.includes('@') && !/\s/.test(text) ? domainForm(text.slice(text.lastIndexOf('@') + 1)) : null;
+  return domain !== null && (isDomainForm(domain) || domain.startsWith('['));
+}
+
 /** The domain of an address, in that form; '' when it has none. */
 export function domainOf(address: string): string {
   const at = address.lastIndexOf('@');

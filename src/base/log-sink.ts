@@ -52,7 +52,10 @@ export class LogSink {
     this.#timer ??= setTimeout(() => this.#retry(), RETRY_MS).unref();
   }
 
-  /** After the file was moved away (rotation): goes on in a new file of the same name. */
+  /**
+   * After the file was moved away (rotation): goes on in a new file of the same name.
+   * @throws Error when it cannot be opened; then it goes on in the old one.
+   */
   reopen(): void {
     const { file } = this.#options;
     if (file === null) return;

@@ -80,9 +80,13 @@ export class PinoLog implements Log {
     this.#pino.level = level;
   }
 
-  /** After the file was moved away (rotation): goes on in a new file of the same name. */
+  /** After the file was moved away (rotation): goes on in a new file of the same name, or in the old one and says why. */
   reopen(): void {
-    this.#sink.reopen();
+    try {
+      this.#sink.reopen();
+    } catch (error) {
+      this.error('log.not-reopened', { error });
+    }
   }
 
   close(): void {

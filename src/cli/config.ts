@@ -14,8 +14,8 @@ export function addConfig(program: Command, line: CommandLine): void {
     .helpCommand(false)
     .command('check [config]')
     .description('validate without starting: 0 good, 78 bad')
-    .action((path: string | undefined) => {
-      const { warnings, files } = loadWithFiles(line.configPath(path));
+    .action(async (path: string | undefined) => {
+      const { warnings, files } = await loadWithFiles(line.configPath(path));
       for (const warning of warnings) process.stdout.write(printableLines(`warning: ${warning}\n`));
       process.stdout.write(printableLines(`${files.join(', ')}: good\n`));
     });

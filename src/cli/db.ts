@@ -13,7 +13,9 @@ import { formatShards } from './format.ts';
 export function addDatabase(program: Command, line: CommandLine): void {
   const db = program.command('db').description('MariaDB and MySQL databases of the queue').helpCommand(false);
   db.command('migrate')
-    .description('make the tables, or bring them up to date, on every shard; may be run while relays run')
+    .description(
+      'make the tables, or bring them up to date, on every shard; to a newer schema only while no relay runs',
+    )
     .option('--user <name>', 'connect as this user, who may change tables (default: the relay’s)')
     .option('--password-env <name>', 'environment variable with its password', 'PROTORELAY_DB_PASSWORD')
     .action(async ({ user, passwordEnv }: { user?: string; passwordEnv: string }) => {

@@ -88,8 +88,7 @@ async function leftBehind(config: Config, askMark: AskMark): Promise<Missing[]> 
   const left: Missing[] = [];
   for (const process of new Set([0, ...leftoverProcesses(config, 1)])) {
     const { journal, data_dir } = processConfig(config, process, 1);
-    for (const one of [await journalLeft(journal.path, askMark), unsettledLeft(data_dir)])
-      if (one !== null) left.push(one);
+    left.push(...(await journalLeft(journal.path, askMark)), ...unsettledLeft(data_dir));
   }
   return left;
 }

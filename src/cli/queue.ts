@@ -9,7 +9,7 @@ import { type Command, Option } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { loadConfig } from '../config/load.ts';
-import { concerning, missingText } from '../control/missing.ts';
+import { concerningNamed, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import type {
   Missing,
@@ -237,11 +237,11 @@ export async function showMail(
 ): Promise<ExitCode> {
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
-  // Its rows lie in one queue, which answered: it is whole, whatever else cannot be seen.
+  const missing = concerningNamed(await missingOf(source), [queueId], []);
   out.write(
-    json ? `${printableJson(JSON.stringify({ ...mail, missing: [] }, null, 2))}\n` : formatMail(mail, nowMs),
+    json ? `${printableJson(JSON.stringify({ ...mail, missing }, null, 2))}\n` : formatMail(mail, nowMs),
   );
-  return EXIT.ok;
+  return told(missing, err, EXIT.ok);
 }
 
 /** Trace and content, byte for byte; on a terminal without what could steer it. */
@@ -267,7 +267,7 @@ const shown = (bytes: Uint8Array): string =>
 
 async function unknownMail(source: QueueSource, queueId: string, err: Writable): Promise<ExitCode> {
   err.write(printableLines(`protorelay: no message ${queueId} in the queue (settled messages leave it)\n`));
-  return told(concerning(await missingOf(source), [queueId]), err, EXIT.dataError);
+  return told(concerningNamed(await missingOf(source), [], [queueId]), err, EXIT.dataError);
 }
 
 export async function queueStats(
@@ -301,14 +301,16 @@ export async function operateQueue(
     return EXIT.unavailable;
   }
   const sum = { rows: 0, sending: 0 };
+  const named = typeof target === 'object' && !('destination' in target);
+  const changed: string[] = [];
   const unchanged: string[] = [];
   for (const part of partsOf(target)) {
     const done = await source.client.operate(action, part);
     sum.rows += done.rows;
     sum.sending += done.sending;
     if (typeof part === 'string' || !('queueIds' in part)) continue;
-    const changed = new Set(done.queueIds);
-    for (const queueId of part.queueIds) if (!changed.has(queueId)) unchanged.push(queueId);
+    const hit = new Set(done.queueIds);
+    for (const queueId of part.queueIds) (hit.has(queueId) ? changed : unchanged).push(queueId);
   }
   for (const queueId of unchanged.slice(0, MAX_NAMED))
     err.write(
@@ -319,7 +321,8 @@ export async function operateQueue(
     );
   if (unchanged.length > MAX_NAMED)
     err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
-  const missing = await missingOf(source);
+  const seen = await missingOf(source);
+  const missing = named ? concerningNamed(seen, changed, unchanged) : seen;
   if (json)
     out.write(`${printableJson(JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing }))}\n`);
   else {

@@ -3,8 +3,9 @@ import { hostname } from 'node:os';
 import { type Command, Option } from 'commander';
 import { printableLines } from '../base/printable.ts';
 import { wholeNumber } from './arguments.ts';
+import type { CommandLine } from './command-line.ts';
 
-export function addTls(program: Command): void {
+export function addTls(program: Command, line: CommandLine): void {
   const tls = program.command('tls').description('certificates').helpCommand(false);
   tls
     .command('self-signed')
@@ -15,7 +16,9 @@ export function addTls(program: Command): void {
     .addOption(new Option('--key <type>', 'type of key').choices(['ecdsa', 'rsa']).default('ecdsa'))
     .option('--force', 'replace what is there', false)
     .action(async (given: string[], { out, days, key, force }) => {
-      const { writeSelfSigned } = await import('../tls/self-signed.ts');
+      const { isCertificateName, writeSelfSigned } = await import('../tls/self-signed.ts');
+      for (const name of given)
+        if (!isCertificateName(name)) line.usage(`"${name}" is neither a host name nor an address`);
       const names = given.length > 0 ? given : [hostname(), 'localhost', '127.0.0.1', '::1'];
       const said = writeSelfSigned({ names, days, keyType: key, folder: out, force });
       process.stdout.write(printableLines(said));

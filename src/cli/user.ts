@@ -9,6 +9,7 @@ import { SCHEMES, type Scheme } from '../auth/schemes.ts';
 import { isUserName } from '../auth/user-file.ts';
 import type { UserServerAccess } from '../auth/user-server-store.ts';
 import type { UserStore } from '../auth/user-store.ts';
+import { isSenderRule } from '../base/domain.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
@@ -201,7 +202,11 @@ function wordsToRules(words: readonly string[]): Record<string, string> | string
     rules[word.slice(0, equals)] = word.slice(equals + 1);
   }
   const read = readRules(rules, true);
-  return typeof read === 'string' ? read : rules;
+  if (typeof read === 'string') return read;
+  const sender = read.senders?.find((one) => !isSenderRule(one));
+  if (sender !== undefined)
+    return `senders: "${sender}" is neither an address (bob@example.com) nor a domain (@example.com)`;
+  return rules;
 }
 
 async function newHash(username: string, scheme: Scheme, ports: UserCommandPorts): Promise<string | null> {

@@ -1,4 +1,5 @@
 /** Rules between the keys of AUTH. Pure. */
+import { isSenderRule } from '../base/domain.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 
@@ -23,6 +24,8 @@ export function checkAuth(config: Config, problem: Say, warning: Say): void {
     if (auth !== 'off' && config.auth.backends.length === 0)
       problem(['listeners', i, 'auth'], `must be "off" while auth.backends is empty: nobody could log in`);
   }
+  for (const [name, { senders }] of Object.entries(config.auth.users))
+    checkSenders(senders, ['auth', 'users', name], problem);
   const { mechanisms, backends } = config.auth;
   const onlyPasswords =
     backends.length > 0 && backends.every(({ type }) => type === 'pam' || type === 'http');
@@ -44,10 +47,21 @@ function checkBackend(backend: Backend, i: number, driver: string, problem: Say)
   if (backend.query !== undefined && backend.query.split('?').length !== 2)
     problem(['auth', 'backends', i, 'query'], 'must have exactly one "?", for the user name');
   const names = new Set<string>();
-  for (const [j, { username }] of (backend.users ?? []).entries()) {
+  for (const [j, { username, senders }] of (backend.users ?? []).entries()) {
+    checkSenders(senders, ['auth', 'backends', i, 'users', j], problem);
     if (names.has(username)) problem(['auth', 'backends', i, 'users', j], `names "${username}" again`);
     names.add(username);
   }
+}
+
+/** One that matches nothing would shut its user out without a word. */
+function checkSenders(senders: readonly string[] | undefined, user: (string | number)[], problem: Say): void {
+  for (const [i, sender] of (senders ?? []).entries())
+    if (!isSenderRule(sender))
+      problem(
+        [...user, 'senders', i],
+        'must be an address such as bob@example.com, or a domain such as @example.com',
+      );
 }
 
 function checkClient({ delivery }: Config, problem: Say, warning: Say): void {

@@ -1,6 +1,7 @@
 /** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
+import { isDomainForm } from '../base/domain.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkPolicy } from './policy-rules.ts';
@@ -128,7 +129,7 @@ function checkTls(
     problem(['delivery', 'tls', 'key_file'], 'needs "cert_file" beside it');
   for (const key of ['tls', 'dane'] as const)
     for (const domain of Object.keys(delivery[key].destinations))
-      if (!isDomain(domain))
+      if (!isDomainForm(domain))
         problem(['delivery', key, 'destinations'], `must be keyed by domains, has "${domain}"`);
   const hops = [
     { at: ['delivery', 'smarthost'], hop: delivery.smarthost },
@@ -201,7 +202,7 @@ function checkPorts(places: readonly string[], path: Finding['path'], problem: S
 /** A domain that no address can have would be a key without effect; the session threads refuse it outright. */
 function checkDomains(config: Config, problem: Say): void {
   for (const [i, entry] of config.relay_domains.entries()) {
-    if (!isDomain(entry.replace(/^\./, ''))) {
+    if (!isDomainForm(entry.replace(/^\./, ''))) {
       problem(
         ['relay_domains', i],
         `must be a domain such as example.com, or .example.com for its subdomains, is "${entry}"`,
@@ -209,15 +210,10 @@ function checkDomains(config: Config, problem: Say): void {
     }
   }
   for (const domain of Object.keys(config.delivery.routes)) {
-    if (!isDomain(domain) && !/^\[.+\]$/.test(domain)) {
+    if (!isDomainForm(domain) && !/^\[.+\]$/.test(domain)) {
       problem(['delivery', 'routes'], `must be keyed by domains such as example.com, has "${domain}"`);
     }
   }
-}
-
-/** Letters, digits, hyphens and, as met in practice, underscores in labels; A-labels in lower case. */
-function isDomain(text: string): boolean {
-  return text.length <= 255 && /^(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*$/.test(text);
 }
 
 export function isNetwork(text: string): boolean {

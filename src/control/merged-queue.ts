@@ -122,17 +122,26 @@ export function mergeJournals(parts: readonly (JournalStats | null)[]): JournalS
 const earliest = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
 
-/** Each process counts the destinations it has work for: one that several have is counted several times. */
-export function mergeSchedulerStats(parts: readonly SchedulerStats[]): SchedulerStats {
+/**
+ * What waits is what the queue says: several processes may have rows of one destination, and with a queue on servers each
+ * of them knows of all. @param queue null, or unavailable: the process that knows of most counts.
+ */
+export function mergeSchedulerStats(
+  parts: readonly SchedulerStats[],
+  queue: QueueStats | null,
+): SchedulerStats {
   const suspended = new Map<string, number>();
   for (const { destination, untilMs } of parts.flatMap((part) => part.suspended))
     suspended.set(destination, Math.max(suspended.get(destination) ?? 0, untilMs));
   const sum = (figure: (part: SchedulerStats) => number): number =>
     parts.reduce((total, part) => total + figure(part), 0);
+  const most = (figure: (part: SchedulerStats) => number): number => Math.max(0, ...parts.map(figure));
+  const known = queue !== null && queue.unavailable === undefined ? queue.destinations : null;
   return {
     inFlight: sum((part) => part.inFlight),
-    waitingRows: sum((part) => part.waitingRows),
-    destinations: sum((part) => part.destinations),
+    waitingRows:
+      known?.reduce((total, { rows }) => total + rows, 0) ?? most(({ waitingRows }) => waitingRows),
+    destinations: known?.length ?? most(({ destinations }) => destinations),
     suspended: [...suspended].map(([destination, untilMs]) => ({ destination, untilMs })),
     ...(parts.some(({ faults }) => faults !== undefined)
       ? {

@@ -4,14 +4,35 @@ import { shardOfQueueId } from '../mail/queue-id.ts';
 
 /** Of what is missing that which messages with these ids may lie in. */
 export function concerning(missing: readonly Missing[], queueIds: readonly string[]): Missing[] {
+  if (queueIds.length === 0) return [];
   const shards = new Set(queueIds.map(shardOfQueueId));
-  return missing.filter(({ shard }) => shard === undefined || shards.has(shard));
+  return missing.filter((one) => one.shards?.some((shard) => shards.has(shard)) ?? true);
+}
+
+/**
+ * The same where the queue was asked for messages by name. Those found lie in a part that answered: only results that are
+ * not in the queue yet can make it wrong about them.
+ */
+export function concerningNamed(
+  missing: readonly Missing[],
+  found: readonly string[],
+  notFound: readonly string[],
+): Missing[] {
+  const results = missing.filter(({ kind }) => kind === 'results');
+  return union([concerning(missing, notFound), concerning(results, found)]);
 }
 
 /** Each part once. */
 export function union(parts: readonly (readonly Missing[])[]): Missing[] {
   const all = new Map<string, Missing>();
-  for (const one of parts.flat()) all.set(`${one.kind} ${one.name}`, one);
+  for (const one of parts.flat()) {
+    const key = `${one.kind} ${one.name}`;
+    const { shards } = all.get(key) ?? one;
+    // What one of them says of any message goes for both.
+    const { shards: also, ...rest } = one;
+    if (shards === undefined || also === undefined) all.set(key, rest);
+    else all.set(key, { ...rest, shards: [...new Set([...shards, ...also])].sort((a, b) => a - b) });
+  }
   return [...all.values()];
 }
 

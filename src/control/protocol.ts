@@ -82,8 +82,8 @@ export interface BanBook {
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not on the wire. */
   operate(action: OperateAction, target: OperateTarget): Promise<Operated>;
-  /** The scheduler's view, for `queue stats`. */
-  schedulerStats(): SchedulerStats | Promise<SchedulerStats>;
+  /** The scheduler's view, for `queue stats`. @param queue what the queue itself says; null: it was not asked. */
+  schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
   shards?(): Promise<ShardReport[]>;
   /** What is acknowledged and not in the queue yet; null: there is no journal. */

@@ -189,12 +189,7 @@ export class ControlServer {
           : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('base64');
       }
       case 'stats':
-        return {
-          queue: await target.stats(),
-          scheduler: await target.schedulerStats(),
-          journal: await target.journal?.(),
-          processes: target.processes?.(),
-        };
+        return statsOf(target);
       case 'bans':
         return bansOf(target).list();
       case 'ban':
@@ -248,6 +243,12 @@ function withoutUndefined<T extends object>(value: T): Defined<T> {
 }
 
 /** Messages that a request names; null: it is about whatever there is. */
+async function statsOf(target: ControlTarget): Promise<object> {
+  const queue = await target.stats();
+  const scheduler = await target.schedulerStats(queue);
+  return { queue, scheduler, journal: await target.journal?.(), processes: target.processes?.() };
+}
+
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
   if (request.method !== 'operate') return null;

@@ -1,6 +1,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { SuspectMark } from '../mail/suspicion.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
@@ -86,7 +87,7 @@ export interface CommitResult {
    * has the row or its mail at the moment: nothing was written, and it is to be tried again.
    */
   settlements: (boolean | null)[];
-  /** Of the withdrawals: those to be tried again for the same reason. */
+  /** Of the withdrawals: those to be tried again, for the same reason or because a claim has a row. */
   withdrawLater?: string[];
 }
 
@@ -119,6 +120,8 @@ export interface ClaimRequest {
 export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
+  /** Rows of nodes that died of them: set aside. */
+  held?: LeasedKey[];
   /** Due time of the next waiting row of the destination, null when none. */
   nextDueMs: number | null;
   /** The arena had no room for more. */
@@ -156,8 +159,7 @@ export interface Recovered {
 
 /** A row that was being attempted when a process died. */
 export interface SuspectedRow extends LeasedKey {
-  deaths: number;
-  /** Too often: it is set aside. */
+  /** It was out alone: it is set aside. */
   held: boolean;
 }
 
@@ -166,6 +168,8 @@ export interface BegunRows {
   of(shard: number): BegunRow[];
   /** The shard has it in its rows since. */
   marked(shard: number, rows: SuspectedRow[]): void;
+  /** Rows of other nodes that died of them were set aside. */
+  held(rows: LeasedKey[]): void;
 }
 
 /** Results of earlier lives of this process that no database took. */
@@ -275,8 +279,8 @@ export interface Missing {
   name: string;
   /** Why, and what it holds, where that is known. */
   detail: string;
-  /** Number of the shard: only its queue ids are concerned. */
-  shard?: number;
+  /** Numbers of the shards whose queue ids are concerned; absent: any may be. */
+  shards?: number[];
 }
 
 /**
@@ -302,10 +306,12 @@ export interface Database {
    */
   recover(nowMs: number): Promise<Recovered>;
   /**
-   * Before `recover`: counts the death of a process in the rows it was attempting, and sets aside what has too many.
-   * Not to be done twice.
+   * Before `recover`: rows that a process was attempting when it died are suspects, and one that was out alone is set
+   * aside. Not to be done twice.
    */
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
+  /** Before suspects go out: as what. */
+  markSuspects(rows: SuspectMark[]): Promise<void>;
   /** Extends the leases of rows this process is still sending; how many it still had. */
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING with their fence checked. */

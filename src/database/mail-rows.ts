@@ -73,7 +73,7 @@ export function jobOf(
     delayNotified: row.delayNotified === 1,
     recipients,
   };
-  if (row.deaths > 0) job.deaths = row.deaths;
+  if (row.deaths > 0) job.suspicion = row.deaths;
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
   if (mail.submitter !== null) job.submitter = mail.submitter;

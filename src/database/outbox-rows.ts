@@ -5,8 +5,7 @@ import type { OperateAction, Settlement } from './database.ts';
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
 
-/** So many deaths of a process while a row was being attempted, and it is set aside. */
-export const DEATHS_HELD = 2;
+/** Why a row is set aside that was out alone when the process died (mail/suspicion.ts). */
 export const SUSPECTED_POISON = 'suspected-poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 

@@ -3,6 +3,7 @@
  * parts, so that other work goes on between them. One per shard.
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -41,6 +42,7 @@ export interface QueueDatabase {
   backlogOf(destinations: string[]): Awaitable<DestinationBacklog[]>;
   recover(nowMs: number): Promise<Recovered>;
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
+  markSuspects(rows: SuspectMark[]): Promise<void>;
   enroll(slot: NodeSlot): Promise<boolean>;
   /** Shards of these users, as user_shards says; null where it says nothing. */
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;

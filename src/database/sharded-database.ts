@@ -6,6 +6,7 @@ import { RelayError } from '../base/errors.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
+import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -131,6 +132,10 @@ export class ShardedDatabase implements Database {
   }
 
   /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
+  isUp(shard: number): boolean {
+    return this.#shards.some(({ id, health }) => id === shard && health.usable);
+  }
+
   #usable(): Shard[] {
     return this.#shards.filter(({ health, node }) => health.usable && !node.lost);
   }
@@ -167,6 +172,10 @@ export class ShardedDatabase implements Database {
     if (shard === undefined)
       throw new RelayError('database-refused', `message ${queueId}: no shard has the number ${id}`);
     return shard;
+  }
+
+  #parts<T extends { queueId: string }>(rows: readonly T[]): [Shard, T[]][] {
+    return [...Map.groupBy(rows, ({ queueId }) => this.#of(queueId))];
   }
 
   #on<T>(shard: Shard, work: (client: ShardClient) => Promise<T>): Promise<T> {
@@ -246,6 +255,7 @@ export class ShardedDatabase implements Database {
               takeOver: this.#steady() >= shard.takeOverAtMs,
             }),
           );
+          if (part.held !== undefined) this.#options.begun?.held(part.held);
           for (const job of part.jobs) {
             result.jobs.push(job);
             recipients += job.recipients.length;
@@ -312,13 +322,18 @@ export class ShardedDatabase implements Database {
   }
 
   async suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
-    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
     const suspected = await Promise.all(
-      [...parts.values()].map((part) =>
-        this.#onLong(this.#of((part[0] as BegunRow).queueId), (client) => client.suspect(part, nowMs)),
-      ),
+      this.#parts(rows).map(([shard, part]) => this.#onLong(shard, (client) => client.suspect(part, nowMs))),
     );
     return suspected.flat();
+  }
+
+  async markSuspects(rows: SuspectMark[]): Promise<void> {
+    const marked = await Promise.allSettled(
+      this.#parts(rows).map(([shard, part]) => this.#on(shard, (client) => client.markSuspects(part))),
+    );
+    const failed = marked.find((one) => one.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
   }
 
   /** A number for this process that no other on any shard has. */
@@ -347,22 +362,15 @@ export class ShardedDatabase implements Database {
   }
 
   async renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {
-    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
     const renewed = await Promise.all(
-      [...parts.values()].map((part) =>
-        this.#on(this.#of((part[0] as LeasedKey).queueId), (client) => client.renew(part, leaseUntilMs)),
-      ),
+      this.#parts(rows).map(([shard, part]) => this.#on(shard, (client) => client.renew(part, leaseUntilMs))),
     );
     return renewed.reduce((sum, n) => sum + n, 0);
   }
 
   async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
-    const parts = Map.groupBy(rows, ({ queueId }) => shardOfQueueId(queueId));
     await Promise.allSettled(
-      [...parts].map(async ([, part]) => {
-        const shard = this.#of((part[0] as ReleasedRow).queueId);
-        await this.#on(shard, (client) => client.release(part, nowMs));
-      }),
+      this.#parts(rows).map(([shard, part]) => this.#on(shard, (client) => client.release(part, nowMs))),
     );
   }
 
@@ -457,7 +465,7 @@ export class ShardedDatabase implements Database {
         kind: 'shard',
         name,
         detail: `is down: ${health.stats().lastError}`,
-        shard: id,
+        shards: [id],
       }));
   }
 
@@ -468,14 +476,10 @@ export class ShardedDatabase implements Database {
 
   async #reportOf(shard: Shard): Promise<ShardReport> {
     const { id, name, weight } = shard;
-    let depth: { mails: number; waitingRows: number } | null = null;
-    try {
-      const { mails, rows } = await this.#onLong(shard, (client) => client.stats());
-      depth = { mails, waitingRows: rows.PENDING + rows.RETRY };
-    } catch {
-      // What is wrong with it stands in the report.
-    }
-    const { mails = null, waitingRows = null } = depth ?? {};
+    // What is wrong with one that does not answer stands in the report.
+    const queue = await this.#onLong(shard, (client) => client.stats()).catch(() => null);
+    const mails = queue?.mails ?? null;
+    const waitingRows = queue === null ? null : queue.rows.PENDING + queue.rows.RETRY;
     return { id, name, weight, ...shard.health.stats(), freeConnections: freeOf(shard), mails, waitingRows };
   }
 

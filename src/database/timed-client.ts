@@ -1,4 +1,5 @@
 /** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
+import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -88,6 +89,10 @@ export class TimedClient implements ShardClient {
 
   suspect(...[rows, nowMs]: Parameters<ShardClient['suspect']>): ReturnType<ShardClient['suspect']> {
     return this.#client.suspect(rows, this.#time.since(nowMs));
+  }
+
+  markSuspects(rows: SuspectMark[]): Promise<void> {
+    return this.#client.markSuspects(rows);
   }
 
   recover(nowMs: number, fresh: boolean): Promise<Recovered> {

@@ -355,6 +355,7 @@ export class Destination implements SessionOwner {
   /** The connection of a session that ended is gone; `pump` follows. */
   gone(session: ClientSession): void {
     this.#closing.delete(session);
+    this.#dials.gone(session);
   }
 
   /**

@@ -41,6 +41,8 @@ export class Dials {
   readonly #hosts: HostChoice;
   readonly #dials = new Set<Dial>();
   readonly #dialOf = new Map<ClientSession, Dial>();
+  /** Sessions that did not come about, until their connection is gone: then the next host is tried. */
+  readonly #leaving = new Map<ClientSession, Dial>();
 
   constructor(ports: DialsPorts, hosts: HostChoice) {
     this.#ports = ports;
@@ -66,23 +68,25 @@ export class Dials {
     const startedAtMs = this.#ports.now();
     const dial: Dial = { startedAtMs, avoid, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
-    const failed = (at: string, error: unknown): void => {
-      this.#dials.delete(dial);
-      this.#ports.broke(at, error);
-    };
-    const routed = (route: Route): void => {
-      try {
-        this.#routed(dial, route);
-      } catch (error) {
-        failed('connect', error);
-      }
-    };
     // Also what is thrown at once comes as a rejection.
     const asked = async (): Promise<Route> => this.#ports.route();
     void asked().then(
-      (route) => this.#ports.outside(() => routed(route)),
-      (error) => this.#ports.outside(() => failed('route', error)),
+      (route) => this.#ports.outside(() => this.#guard(dial, () => this.#routed(dial, route))),
+      (error) => this.#ports.outside(() => this.#broke(dial, 'route', error)),
     );
+  }
+
+  #guard(dial: Dial, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#broke(dial, 'connect', error);
+    }
+  }
+
+  #broke(dial: Dial, at: string, error: unknown): void {
+    this.#dials.delete(dial);
+    this.#ports.broke(at, error);
   }
 
   #routed(dial: Dial, route: Route): void {
@@ -114,7 +118,7 @@ export class Dials {
     this.#dialOf.set(session, dial);
   }
 
-  /** No session came about with this host. */
+  /** No session came about with this host; `gone` follows. */
   lost(session: ClientSession, fault: Fault): void {
     const dial = this.#dialOf.get(session);
     this.#dialOf.delete(session);
@@ -123,7 +127,16 @@ export class Dials {
     else this.#hosts.unreachable(session.host.address);
     dial.session = null;
     dial.fault = moreHopeful(dial.fault, fault, this.#ports.rules.greeting_refusal === 'bounce');
-    if (this.#ports.isWanted(dial)) this.#tryNext(dial);
+    this.#leaving.set(session, dial);
+  }
+
+  /** Its connection is gone, and its place is the next host's: there may be no other, and the dial would begin anew. */
+  gone(session: ClientSession): void {
+    const dial = this.#leaving.get(session);
+    if (dial === undefined) return;
+    this.#leaving.delete(session);
+    if (!this.#dials.has(dial)) return;
+    if (this.#ports.isWanted(dial)) this.#guard(dial, () => this.#tryNext(dial));
     else this.#dials.delete(dial);
   }
 

@@ -3,20 +3,26 @@ import { printable } from '../base/printable.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
+import type { Secrets } from './client/secrets.ts';
 import type { Fault } from './client/state.ts';
 
 const MAX_TEXT = 1000;
+const MAX_SHOWN = 80;
 
-/** @param peer 'mx1.example.net [192.0.2.1]' */
-export function peerReply(reply: PeerReplyText, peer: string): PeerReply {
-  const joined = reply.lines.length === 1 ? (reply.lines[0] as string) : reply.lines.join('\n');
+/** @param peer 'mx1.example.net [192.0.2.1]' @param secrets that are not kept. */
+export function peerReply(reply: PeerReplyText, peer: string, secrets: Secrets): PeerReply {
+  const { lines } = reply;
+  const joined =
+    lines.length === 1
+      ? secrets.hide(lines[0] as string)
+      : lines.map((line) => secrets.hide(line)).join('\n');
   const text = joined.length > MAX_TEXT ? joined.slice(0, MAX_TEXT) : joined;
   return { code: reply.code, enhanced: reply.enhanced, text: printable(text, ' ', '\n'), peer };
 }
 
-/** What a peer wrote, fit for a detail. */
-export function shownLine(line: string): string {
-  return JSON.stringify(printable(line, ' '));
+/** The beginning of what a peer wrote, fit for a detail. */
+export function shownLine(line: string, secrets: Secrets): string {
+  return JSON.stringify(printable(secrets.hide(line).slice(0, MAX_SHOWN), ' '));
 }
 
 export function delivered(reply: PeerReply, dsnPassedOn: boolean): Outcome {

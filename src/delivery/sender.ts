@@ -25,6 +25,7 @@ import { bounced, deferred, internal } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
+import { WaitingDestinations } from './waiting-destinations.ts';
 
 export interface SenderPorts {
   config: Config;
@@ -33,8 +34,8 @@ export interface SenderPorts {
   tlsSlot: number;
   /** Takes what TLS sessions came to; absent: nobody counts them. */
   tlsSession?: (session: TlsSession) => void;
-  /** Makes the reactor with the given callback. */
-  createReactor(onTurn: (count: number) => void): Reactor;
+  /** Makes the reactor with the given callback, for so many connections. */
+  createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
   createRouter(config: Config): Router;
   dsn: DsnWriter;
   /** Where attempts are noted while they are under way; absent: nowhere. */
@@ -83,11 +84,7 @@ export class Sender implements DestinationPorts<Destination> {
   readonly #destinations = new Map<string, Destination>();
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
-  /** Destinations that got no connection because the thread has too many. */
-  readonly #starved = new Set<Destination>();
-  /** Destinations with mail that waits for a connection, looked at again by one timer. */
-  #waiting = new Set<Destination>();
-  #waitTimer = false;
+  readonly #waiting: WaitingDestinations;
   /** Jobs taken and not yet answered. */
   #held = 0;
   readonly #results = new ResultBatch();
@@ -107,12 +104,20 @@ export class Sender implements DestinationPorts<Destination> {
     this.#wallMs = this.#nowMs;
     this.#tick();
     this.#router = ports.createRouter(ports.config);
-    this.#reactor = ports.createReactor((count) => this.#turn(count));
+    // Twice: those of which it said that they are closed keep their places there until its loop has turned.
+    const places = 2 * ports.config.delivery.max_connections;
+    this.#reactor = ports.createReactor((count) => this.#turn(count), places);
     this.#granted = new GrantedConnections({
       post: (demands) => ports.post({ type: 'connections', demands }),
       destinations: () => this.#destinations.values(),
       destination: (key) => this.#destinations.get(key),
       setTimer: (ms, fire) => ports.setTimer(ms, fire),
+    });
+    this.#waiting = new WaitingDestinations({
+      places: () => this.config.delivery.max_connections - this.#destinationOf.size,
+      waitMs: () => this.config.delivery.backlog_wait_ms,
+      setTimer: (ms, fire) => ports.setTimer(ms, fire),
+      outside: (work) => this.outside(work),
     });
     const sender = this;
     this.#settler = new Settler({
@@ -143,7 +148,7 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   route(destination: string): Promise<Route> {
-    return this.#router.route(destination);
+    return this.#waiting.asks(this.#router.route(destination));
   }
 
   grantedConnections(key: string): number {
@@ -233,7 +238,7 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.#destinationOf.size < max_connections)
       id = this.#reactor.connect(host.address, host.port, source_address ?? '', connect_timeout_ms);
     if (id === -1) {
-      this.#starved.add(destination);
+      this.#waiting.starve(destination);
       // One that only waits makes room; its closed event gives it to the next destination in line.
       for (const session of this.#idle) {
         session.quit();
@@ -250,7 +255,7 @@ export class Sender implements DestinationPorts<Destination> {
   idle(session: ClientSession): void {
     this.#idle.add(session);
     // Another destination waits for a connection.
-    if (this.#starved.size > 0) session.quit();
+    if (this.#waiting.any) session.quit();
   }
 
   busy(session: ClientSession): void {
@@ -258,17 +263,7 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   waits(destination: Destination): void {
-    this.#waiting.add(destination);
-    if (this.#waitTimer) return;
-    this.#waitTimer = true;
-    this.#ports.setTimer(this.config.delivery.backlog_wait_ms, () => {
-      this.#waitTimer = false;
-      const waiting = this.#waiting;
-      this.#waiting = new Set();
-      this.outside(() => {
-        for (const one of waiting) one.pump();
-      });
-    });
+    this.#waiting.later(destination);
   }
 
   suspended(destination: string, untilMs: number, reason: string): void {
@@ -416,11 +411,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
     if (destination === undefined) return;
     destination.gone(session);
-    for (const starved of this.#starved) {
-      if (this.#destinationOf.size >= this.config.delivery.max_connections) break;
-      this.#starved.delete(starved);
-      starved.pump();
-    }
+    this.#waiting.freed();
     destination.pump();
     if (destination.forgettable) this.#destinations.delete(destination.key);
   }
@@ -431,6 +422,8 @@ export class Sender implements DestinationPorts<Destination> {
     this.#depth++;
     try {
       work();
+      // Who was to have a place may have had no use for it.
+      if (this.#waiting.any) this.#waiting.feed();
     } finally {
       this.#depth--;
     }

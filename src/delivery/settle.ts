@@ -85,7 +85,7 @@ export class Settler {
 
   #resultOf(attempt: Attempt, nowMs: number): AttemptResult {
     const { job } = attempt;
-    return {
+    const result: AttemptResult = {
       queueId: job.queueId,
       destination: job.destination,
       fence: job.fence,
@@ -96,10 +96,11 @@ export class Settler {
       groups: attempt.groups,
       recipients: job.recipients,
       times: timesOf(attempt, nowMs, this.#ports.now()),
-      ...(attempt.tls === null ? {} : { tls: attempt.tls }),
       dsns: [],
       delayNotified: job.delayNotified,
     };
+    if (attempt.tls !== null) result.tls = attempt.tls;
+    return result;
   }
 
   #schedule(attempt: Attempt, result: AttemptResult, nowMs: number): void {

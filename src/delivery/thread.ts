@@ -113,12 +113,12 @@ const sender: Sender = new Sender({
   arena,
   tlsSlot: start.tls.client,
   tlsSession,
-  createReactor: (onTurn) =>
+  createReactor: (onTurn, maxConnections) =>
     createReactor({
       arena,
       spillDir,
       spillThresholdBytes: start.config.spill_threshold_bytes,
-      maxConnections: start.config.delivery.max_connections,
+      maxConnections,
       maxLineBytes: MAX_REPLY_LINE_BYTES,
       holdAfterVerbs: false,
       onTurn,

@@ -179,11 +179,12 @@ export class DrainLane {
 
   /** Resolves when nothing waits but what was set aside. */
   drained(): Promise<void> {
-    if (this.#isIdle()) return Promise.resolve();
+    if (this.isIdle) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
   }
 
-  #isIdle(): boolean {
+  /** Nothing waits but what was set aside. */
+  get isIdle(): boolean {
     return !this.#committing && this.#depth <= this.#aside.size;
   }
 
@@ -195,7 +196,7 @@ export class DrainLane {
   }
 
   #settle(): void {
-    if (this.#isIdle() || (this.#stopped && !this.#committing && !this.#reading))
+    if (this.isIdle || (this.#stopped && !this.#committing && !this.#reading))
       for (const resolve of this.#idle.splice(0)) resolve();
   }
 

@@ -357,6 +357,11 @@ export class Journal<E extends { message: Message }> {
     await Promise.all([...this.#lanes.values()].map((lane) => lane.drained()));
   }
 
+  /** Shards that have not all their messages yet. */
+  busy(): number[] {
+    return [...this.#lanes].flatMap(([shard, lane]) => (lane.isIdle ? [] : [shard]));
+  }
+
   /** Begins no further transfer; resolves when those under way are over. */
   async stop(): Promise<void> {
     this.#stopped = true;

@@ -6,22 +6,25 @@ import { isPassed, NO_MARK, readState } from './state-file.ts';
 /** How far a shard is by its own word; null: it cannot be asked. */
 export type AskMark = (shard: number, journal: string) => Promise<JournalMark | null>;
 
-/** Messages in the journal that are not in the queue; null: none. Changes nothing. */
-export async function journalLeft(folder: string, askMark: AskMark): Promise<Missing | null> {
-  if (!holdsRecords(folder)) return null;
+/** Messages in the journal that are not in the queue. Changes nothing. */
+export async function journalLeft(folder: string, askMark: AskMark): Promise<Missing[]> {
+  if (!holdsRecords(folder)) return [];
   const state = readState(folder);
   const { segments, journal, withdrawn } = scanSegments(folder, state?.journal ?? null);
-  const shards = new Set(segments.flatMap(({ shares }) => [...shares.keys()]));
+  const held = new Set(segments.flatMap(({ shares }) => [...shares.keys()]));
+  const shards: number[] = [];
   let messages = 0;
-  for (const shard of shards) {
+  for (const shard of held) {
     const stored = state?.marks[String(shard)] ?? NO_MARK;
     const mark = (journal === null ? null : await askMark(shard, journal)) ?? stored;
-    for (const { shares } of segments) messages += leftOf(shares.get(shard), mark);
+    const ofShard = segments.reduce((sum, { shares }) => sum + leftOf(shares.get(shard), mark), 0);
+    if (ofShard > 0) shards.push(shard);
+    messages += ofShard;
   }
   const left = messages - withdrawn.size;
-  if (left <= 0) return null;
+  if (left <= 0) return [];
   const detail = `holds about ${left} messages that are not in the queue: they go over when the relay is started`;
-  return { kind: 'journal', name: folder, detail };
+  return [{ kind: 'journal', name: folder, detail, shards }];
 }
 
 /** Where a shard has part of it, its records are taken to be messages. */

@@ -1,4 +1,5 @@
 import { domainKey } from '../base/domain.ts';
+import { parseIp } from '../base/ip.ts';
 
 /**
  * The scheduling key of a recipient: what its next hop depends on. With a smarthost all mail without a static
@@ -38,10 +39,12 @@ export function storedDestination(stored: string, table: RouteTable): string {
   return destinationOf(domainKey(stored), table);
 }
 
-/** A destination as an operator writes it, as a key. */
+/** A destination as an operator writes it, as a key; an address is the literal of it. */
 export function destinationKey(written: string): string {
   const prefix = written.startsWith(DESPITE_TLS) ? DESPITE_TLS : '';
-  return prefix + domainKey(written.slice(prefix.length));
+  const domain = written.slice(prefix.length);
+  const literal = parseIp(domain.replace(/^ipv6:/i, '')) === null ? domain : `[${domain}]`;
+  return prefix + domainKey(literal);
 }
 
 /** Of the form of keys: with another one all that waits is keyed anew. */

@@ -23,7 +23,7 @@ export function writeJob(wire: Wire, job: Job): void {
     job.receivedAtMs,
     job.delayNotified ? 1 : 0,
     job.leaseEpoch ?? null,
-    job.deaths ?? null,
+    job.suspicion ?? null,
   );
   writeRecipients(wire, job.recipients);
 }
@@ -57,8 +57,8 @@ function readJob(r: WireReader): Job {
   job.delayNotified = r.number() === 1;
   const leaseEpoch = r.optional<number>();
   if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
-  const deaths = r.optional<number>();
-  if (deaths !== null) job.deaths = deaths;
+  const suspicion = r.optional<number>();
+  if (suspicion !== null) job.suspicion = suspicion;
   job.recipients = r.list(readRecipient);
   return job;
 }

@@ -39,8 +39,8 @@ export interface Job {
   delayNotified: boolean;
   /** Which of this process's leases it goes out under (see scheduler/leases.ts). */
   leaseEpoch?: number;
-  /** Processes that died while it was being attempted, one after another; absent: none. */
-  deaths?: number;
+  /** See suspicion.ts; absent: none. */
+  suspicion?: number;
   recipients: JobRecipient[];
 }
 

@@ -172,7 +172,7 @@ export interface Reactor {
   dropContent(connection: number): void;
   /** Stop parsing until the next expect…; lines already in `events` are the caller's to keep. */
   hold(connection: number): void;
-  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
+  /** Timeout event at now + ms (0: none). In content phases every received byte renews it; for lines it is absolute. What the peer sent before the event is read, and told, before it. While sendContent is under way progress renews it. Ignored while connecting: connect has its own timeout. */
   deadline(connection: number, ms: number): void;
   /** Timeout event (a = 1) when, after graceMs of a content phase, the mean rate is below bytesPerSecond. 0: off. */
   minRate(connection: number, bytesPerSecond: number, graceMs: number): void;

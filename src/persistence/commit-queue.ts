@@ -72,8 +72,10 @@ export class CommitQueue {
     this.#withdrawals = withdrawals.concat(this.#withdrawals);
   }
 
-  takeSuspect(): Batch | null {
-    const suspect = this.#suspects.shift();
+  /** @param settle whether settlements may be tried now; messages always may. */
+  takeSuspect(settle: boolean): Batch | null {
+    const at = settle ? 0 : this.#suspects.findIndex((part) => 'message' in part);
+    const [suspect] = at < 0 ? [] : this.#suspects.splice(at, 1);
     if (suspect === undefined) return null;
     if ('message' in suspect) return { entries: [suspect], items: [], withdrawals: [], alone: true };
     return { entries: [], items: [suspect], withdrawals: [], alone: true };

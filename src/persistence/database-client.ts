@@ -31,6 +31,7 @@ import type {
 } from '../database/database.ts';
 import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
 import { type Answer, fromFault, type PersistenceStart, type Task, type TaskResults } from './tasks.ts';
@@ -224,6 +225,10 @@ export class DatabaseClient implements Database {
     return this.#run({ kind: 'suspect', rows, nowMs }).catch((error: unknown) => {
       throw threadDied(error);
     });
+  }
+
+  async markSuspects(rows: SuspectMark[]): Promise<void> {
+    await this.#again({ kind: 'markSuspects', rows });
   }
 
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number> {

@@ -15,11 +15,12 @@ import type { AttemptResult } from '../mail/job.ts';
 import { type Arena, CONTENT_STATE } from '../native.ts';
 import { type Batch, CommitQueue } from './commit-queue.ts';
 import type { Entry, SettleItem } from './entry.ts';
+import { type WithdrawalPorts, Withdrawals } from './withdrawals.ts';
 
 /** 'abandoned': committed, but its session had answered 451; GroupCommit itself queues the withdrawal. */
 export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';
 
-export interface GroupCommitPorts {
+export interface GroupCommitPorts extends WithdrawalPorts {
   /** Fills entry.plan just before its batch is sent. */
   plan(entry: Entry): void;
   /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
@@ -100,11 +101,11 @@ export class GroupCommit {
   readonly #settleLingerMs: number;
   readonly #settleApart: boolean;
   readonly #messageLanes: number;
-  /** Settlements and withdrawals of rows that another transaction had: they wait for their next try. */
+  /** Settlements of rows that another transaction had: they wait for their next try. */
   #locked: SettleItem[] = [];
   /** Since when each of these settlements is tried. */
   readonly #lockedSince = new WeakMap<SettleItem, number>();
-  #lockedWithdrawals: string[] = [];
+  readonly #withdrawals: Withdrawals;
   #waitsForLocked = false;
   /** Settlements have waited for each other long enough. */
   #lingered = true;
@@ -115,7 +116,7 @@ export class GroupCommit {
   #retryDelayMs = FIRST_RETRY_MS;
   /** The last attempt to write settlements failed: they go alone until one succeeds. */
   #failing = false;
-  /** A settlement that fails by itself was just tried. */
+  /** A settlement that fails by itself was just tried: others like it wait, messages do not. */
   #suspectsRest = false;
   #failedAtMs = Number.NEGATIVE_INFINITY;
   #drained: (() => void)[] = [];
@@ -136,6 +137,15 @@ export class GroupCommit {
     this.#settleLingerMs = options.settleLingerMs ?? 0;
     this.#now = options.now ?? Date.now;
     this.#steady = options.now ?? steadyMs;
+    this.#withdrawals = new Withdrawals({
+      ports,
+      leaseMs: options.leaseMs,
+      steady: this.#steady,
+      add: (queueId) => {
+        this.#queue.addWithdrawal(queueId);
+        this.#schedule();
+      },
+    });
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
@@ -172,7 +182,7 @@ export class GroupCommit {
 
   /** Resolves when nothing is queued or under way. */
   drain(): Promise<void> {
-    if (this.#isIdle()) return Promise.resolve();
+    if (this.isIdle) return Promise.resolve();
     const drained = new Promise<void>((resolve) => this.#drained.push(resolve));
     this.#schedule();
     return drained;
@@ -204,8 +214,14 @@ export class GroupCommit {
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
-  #isIdle(): boolean {
-    const waits = this.#locked.length + this.#lockedWithdrawals.length;
+  /** New messages are queued or under way. */
+  get holdsMail(): boolean {
+    return this.#queue.entries > 0 || this.#lanes.some((running) => (running?.batch.entries.length ?? 0) > 0);
+  }
+
+  /** Nothing is queued or under way. */
+  get isIdle(): boolean {
+    const waits = this.#locked.length + this.#withdrawals.waiting;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
@@ -223,7 +239,7 @@ export class GroupCommit {
     for (let lane = this.#lanes.indexOf(null); lane >= 0; lane = this.#lanes.indexOf(null)) {
       const batch = this.#take();
       if (batch === null) {
-        if (this.#isIdle()) for (const resolve of this.#drained.splice(0)) resolve();
+        if (this.isIdle) for (const resolve of this.#drained.splice(0)) resolve();
         return;
       }
       this.#lanes[lane] = { batch, sinceMs: this.#steady() };
@@ -243,7 +259,7 @@ export class GroupCommit {
       others++;
       settling ||= running.batch.items.length + running.batch.withdrawals.length > 0;
     }
-    const suspect = this.#suspectsRest || settling ? null : this.#queue.takeSuspect();
+    const suspect = settling ? null : this.#queue.takeSuspect(!this.#suspectsRest);
     if (suspect !== null) return suspect;
     const settle = !this.#resting && !settling && this.#settlementsAreReady();
     // A commit under way gathers what comes: a further one must be worth it.
@@ -314,7 +330,8 @@ export class GroupCommit {
       this.#retryDelayMs = FIRST_RETRY_MS;
     }
     const { items, settlements, entries, committed } = this.#answers(batch, result);
-    this.#tryLater(result.withdrawLater ?? []);
+    this.#withdrawals.answered(batch.withdrawals, result.withdrawLater ?? [], this.#drained.length > 0);
+    this.#tryLater();
     const outcomes = entries.map((entry, i) => this.#outcome(entry, committed[i] === true));
     this.#settlements += items.length;
     for (const accepted of settlements) if (!accepted) this.#rejected++;
@@ -360,15 +377,13 @@ export class GroupCommit {
   }
 
   /** Once more what another transaction had, after a pause. */
-  #tryLater(withdrawals: string[]): void {
-    const had = this.#locked.length + this.#lockedWithdrawals.length + withdrawals.length;
-    this.#lockedWithdrawals.push(...withdrawals);
-    if (had === 0 || this.#waitsForLocked) return;
+  #tryLater(): void {
+    if (this.#locked.length + this.#withdrawals.waiting === 0 || this.#waitsForLocked) return;
     this.#waitsForLocked = true;
     this.#setTimer(() => {
       this.#waitsForLocked = false;
       this.#queue.addItems(this.#locked.splice(0));
-      for (const queueId of this.#lockedWithdrawals.splice(0)) this.#queue.addWithdrawal(queueId);
+      this.#withdrawals.again();
       this.#schedule();
     }, LOCKED_RETRY_MS);
   }
@@ -386,7 +401,7 @@ export class GroupCommit {
     // The database may have closed the race already, before it did anything else with the rows.
     if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
-    this.#queue.addWithdrawal(message.queueId);
+    void this.#withdrawals.begin(message.queueId);
     return 'abandoned';
   }
 

@@ -212,6 +212,8 @@ export class QueueThread {
         return database.recover(task.nowMs);
       case 'suspect':
         return database.suspect(task.rows, task.nowMs);
+      case 'markSuspects':
+        return database.markSuspects(task.rows).then(() => null);
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
       case 'purge':

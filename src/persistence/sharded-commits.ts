@@ -54,6 +54,15 @@ export class ShardedCommits {
     await Promise.all([...this.#commits.values()].map((commits) => commits.drain()));
   }
 
+  /** Shards that something is queued or under way for. */
+  busy(): number[] {
+    return [...this.#commits].flatMap(([shard, commits]) => (commits.isIdle ? [] : [shard]));
+  }
+
+  get holdsMail(): boolean {
+    return [...this.#commits.values()].some(({ holdsMail }) => holdsMail);
+  }
+
   /** Sums; the oldest commit under way; failing when every shard is. */
   stats(): GroupCommitStats {
     if (this.#only !== null) return this.#only.stats();

@@ -20,6 +20,7 @@ import type {
 import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';
 
 /** What a thread of the pool is started with. */
@@ -52,6 +53,7 @@ export type Task =
   /** fresh: the process begins, nothing of it is under way yet. */
   | { kind: 'recover'; nowMs: number; fresh: boolean }
   | { kind: 'suspect'; rows: BegunRow[]; nowMs: number }
+  | { kind: 'markSuspects'; rows: SuspectMark[] }
   | {
       kind: 'release';
       rows: ReleasedRow[];
@@ -88,6 +90,7 @@ export interface TaskResults {
   backlogOf: DestinationBacklog[];
   recover: Recovered;
   suspect: SuspectedRow[];
+  markSuspects: null;
   release: null;
   purge: number;
   list: ListSlice;

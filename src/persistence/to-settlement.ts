@@ -2,6 +2,7 @@
 import type { SettleGroup, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Outcome, PeerReply } from '../mail/outcome.ts';
+import type { SettleItem } from './entry.ts';
 
 const MAX_DETAIL = 500;
 
@@ -43,4 +44,10 @@ export function toSettlement(result: AttemptResult): Settlement {
     retryAtMs,
     delayNotified: result.delayNotified,
   };
+}
+
+/** The result with what the next commit writes of it, and the DSNs it calls for. */
+export function toSettleItem(result: AttemptResult): SettleItem {
+  const dsns = result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 }));
+  return { settlement: toSettlement(result), result, dsns };
 }

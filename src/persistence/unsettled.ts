@@ -13,6 +13,7 @@ import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { KeptResults, Missing } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
 import type { SettleItem } from './entry.ts';
 import { EarlierFile, UnsettledFile } from './unsettled-file.ts';
@@ -103,16 +104,21 @@ export class Unsettled implements KeptResults {
     this.#timer.unref();
   }
 
-  /** Results that wait in files, of earlier lives and of this one. */
-  get waiting(): number {
+  /** Of each result that waits in a file, of an earlier life or of this one, its shard. */
+  #shards(): number[] {
     const earlier = this.#earlier.flatMap(({ lines }) => lines).filter(({ state }) => state === 'waits');
-    return this.#kept.size + earlier.length;
+    const ours = [...this.#kept.keys()].map(({ settlement }) => shardOfQueueId(settlement.queueId));
+    return [...ours, ...earlier.map(({ shard }) => shard)];
+  }
+
+  get waiting(): number {
+    return this.#shards().length;
   }
 
   missing(): Missing[] {
-    if (this.waiting === 0) return [];
-    const detail = `holds ${this.waiting} results that are not in the queue yet: it shows their rows as SENDING`;
-    return [{ kind: 'results', name: join(this.#dir, 'unsettled-*'), detail }];
+    const waiting = this.#shards();
+    const detail = `holds ${waiting.length} results that are not in the queue yet: it shows their rows as SENDING`;
+    return missingResults(this.#dir, waiting, detail);
   }
 
   /** Writes down what waits longer than usual, or all that waits. */
@@ -299,16 +305,21 @@ export class Unsettled implements KeptResults {
 }
 
 /** Results that processes which do not run left in this folder. */
-export function unsettledLeft(dir: string): Missing | null {
-  let results = 0;
+export function unsettledLeft(dir: string): Missing[] {
   let names: string[];
   try {
     names = namesIn(dir);
   } catch {
-    return null; // no folder yet
+    return []; // no folder yet
   }
-  for (const name of names) results += new EarlierFile(join(dir, name)).lines.length;
-  if (results === 0) return null;
-  const detail = `holds ${results} results that are not in the queue: they are written when the relay is started`;
-  return { kind: 'results', name: join(dir, 'unsettled-*'), detail };
+  const left = names.flatMap((name) => new EarlierFile(join(dir, name)).lines.map(({ shard }) => shard));
+  const detail = `holds ${left.length} results that are not in the queue: they are written when the relay is started`;
+  return missingResults(dir, left, detail);
+}
+
+/** @param shardOfEach result. */
+function missingResults(dir: string, shardOfEach: readonly number[], detail: string): Missing[] {
+  if (shardOfEach.length === 0) return [];
+  const shards = [...new Set(shardOfEach)].sort((a, b) => a - b);
+  return [{ kind: 'results', name: join(dir, 'unsettled-*'), detail, shards }];
 }

@@ -6,6 +6,11 @@ import type { Ip } from '../base/ip.ts';
 import { type Account, type Accounts, RESOURCES } from './accounts.ts';
 
 const KIB = 1024;
+/**
+ * Of envelopes a session keeps so much from one transaction to the next, and passes on only what is above it: the envelope
+ * of a usual message then costs the shared counts nothing. What of it is on its way is bounded by the messages in flight.
+ */
+const KEPT_KIB = 2;
 
 /** What sessions themselves take; content is taken by the reactor as it comes in. */
 type Held = 'handshakes' | 'envelopes';
@@ -73,21 +78,26 @@ export class Share {
 
   giveEnvelope(bytes: number): void {
     this.#envelopeBytes = Math.max(0, this.#envelopeBytes - bytes);
-    this.give('envelopes', this.held('envelopes') - Math.ceil(this.#envelopeBytes / KIB));
+    this.#giveAbove(Math.ceil(this.#envelopeBytes / KIB));
   }
 
   /** The transaction ended. */
   endEnvelope(): void {
     this.#envelopeBytes = 0;
-    this.give('envelopes', this.held('envelopes'));
+    this.#giveAbove(0);
   }
 
-  /** The envelope goes on with its message, which is booked on the same account; how many KiB. */
+  #giveAbove(kib: number): void {
+    this.give('envelopes', Math.max(0, this.held('envelopes') - Math.max(kib, KEPT_KIB)));
+  }
+
+  /** The envelope goes on with its message, which is booked on the same account; how many KiB beyond what is kept. */
   passEnvelope(): number {
     const held = this.held('envelopes');
-    this.#held[RESOURCES.envelopes.number] = 0;
+    const kept = Math.min(held, KEPT_KIB);
+    this.#held[RESOURCES.envelopes.number] = kept;
     this.#envelopeBytes = 0;
-    return held;
+    return held - kept;
   }
 
   /** Whether so much more would fit now. */

@@ -16,7 +16,7 @@ const MAX_LABEL = 63;
 const MAX_MAILBOX = 254;
 
 export interface Path {
-  /** Mailbox as written, without brackets and source route; '' is the null path; 'postmaster' may stand without domain. */
+  /** Mailbox as written, without brackets and source route; '' is the null path; 'postmaster', also quoted, may stand without domain. */
   address: string;
   /** In the form of base/domain.ts; '' when there is none. */
   domain: string;
@@ -46,7 +46,8 @@ export function parsePath(text: string, start: number, strict = false): Path | n
   const next = text.charCodeAt(localEnd);
   if (next === 0x3e) {
     const local = text.slice(at, localEnd);
-    return local.toLowerCase() === 'postmaster'
+    // Quoted or not, it is the same address (RFC 5321 §4.1.2).
+    return unquotedLocal(local).toLowerCase() === 'postmaster'
       ? { address: local, domain: '', nonAscii: false, end: localEnd + 1 }
       : null;
   }
@@ -59,6 +60,11 @@ export function parsePath(text: string, start: number, strict = false): Path | n
   if (domainEnd < 0 || text.charCodeAt(domainEnd) !== 0x3e) return null;
   if (strict && octets(text.slice(at, localEnd)) > MAX_LOCAL) return null;
   return finish(text, at, domainStart, domainEnd, strict);
+}
+
+/** A local part as it is meant: a quoted string without its quotes. */
+export function unquotedLocal(local: string): string {
+  return local.startsWith('"') ? local.slice(1, -1).replaceAll(/\\(.)/gs, '$1') : local;
 }
 
 /** Checks a mailbox without brackets (VRFY). */

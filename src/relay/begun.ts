@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { BegunRows, Database, SuspectedRow } from '../database/database.ts';
+import type { BegunRows, Database, LeasedKey, SuspectedRow } from '../database/database.ts';
 import type { DeliveryThreadStart } from '../delivery/messages.ts';
 import { type BegunRow, clearBegun, readBegun, SLOT_BYTES } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
@@ -28,13 +28,13 @@ const MAX_FILES = 16;
 export class BegunFiles implements BegunRows {
   readonly #dir: string;
   readonly #log: Log;
-  readonly #held: (row: SuspectedRow) => void;
+  readonly #held: (row: LeasedKey) => void;
   /** Of earlier lives. */
   #earlier: { path: string; table: Buffer }[] = [];
   #path: string | null = null;
 
   /** @param held told of each row that is set aside. */
-  constructor(dir: string, log: Log, held: (row: SuspectedRow) => void) {
+  constructor(dir: string, log: Log, held: (row: LeasedKey) => void) {
     this.#dir = dir;
     this.#log = log;
     this.#held = held;
@@ -94,19 +94,23 @@ export class BegunFiles implements BegunRows {
   }
 
   marked(shard: number, rows: SuspectedRow[]): void {
-    for (const row of rows) {
-      const { queueId, destination, deaths, held } = row;
-      const fields = { queue_id: queueId, destination, deaths };
-      if (held) this.#log.error('poison.held', { ...fields, advice: 'look at it with "queue show"' });
-      else this.#log.warn('poison.suspected', fields);
-      if (held) this.#held(row);
-    }
+    for (const { queueId, destination, held } of rows)
+      if (!held) this.#log.warn('poison.suspected', { queue_id: queueId, destination });
+    this.held(rows.filter(({ held }) => held));
     this.#earlier = this.#earlier.filter(({ path, table }) => {
       const left = clearBegun(table, (queueId) => shardOfQueueId(queueId) === shard);
       if (left === 0) rmSync(path, { force: true });
       else writeFileSync(path, table);
       return left > 0;
     });
+  }
+
+  held(rows: LeasedKey[]): void {
+    for (const row of rows) {
+      const fields = { queue_id: row.queueId, destination: row.destination };
+      this.#log.error('poison.held', { ...fields, advice: 'look at it with "queue show"' });
+      this.#held(row);
+    }
   }
 
   /** The life ended well: what it had begun is no suspect. */

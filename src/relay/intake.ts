@@ -20,7 +20,7 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 import { VERDICT } from '../session/messages.ts';
 import { verdictOf } from '../session/verdict-of.ts';
 
-export const COMMIT_RETRY_MS = 500;
+const COMMIT_RETRY_MS = 500;
 
 export interface IntakeSetup {
   routes: RouteTable;
@@ -43,6 +43,7 @@ export class Intake {
   /** Acknowledged in memory, refused by the database so far. */
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
+  #ending = false;
 
   constructor(setup: IntakeSetup) {
     this.#setup = setup;
@@ -58,11 +59,14 @@ export class Intake {
     planMessage(entry, this.#setup.routes, this.#setup.scheduler);
   }
 
-  committed(entry: Entry, outcome: EntryOutcome, leaseUntilMs: number): void {
-    const { message, plan } = entry;
-    if (outcome === 'committed') this.handOff(message, plan, leaseUntilMs);
-    else this.cancel(plan);
-    this.answered(entry, outcome === 'committed');
+  committed(entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number): void {
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i] as Entry;
+      const isDurable = outcomes[i] === 'committed';
+      if (isDurable) this.handOff(entry.message, entry.plan, leaseUntilMs);
+      else this.cancel(entry.plan);
+      this.answered(entry, isDurable);
+    }
   }
 
   /** What is durable is acknowledged; else its session gave up before. */
@@ -83,18 +87,31 @@ export class Intake {
     // One reference came with the message; every job has its own.
     for (const row of plan) {
       if (row.state === 'SENDING') {
-        arena.retain(message.content);
         const job = jobOf(message, row);
-        leases.hold(job, leaseUntilMs);
+        // Its commit was in doubt for so long that the row came to us by a claim.
+        if (!leases.hold(job, leaseUntilMs)) {
+          scheduler.cancel(row.destination, row.seqs.length);
+          continue;
+        }
+        arena.retain(message.content);
         scheduler.handOff(job);
       } else if (row.state === 'PENDING') scheduler.waiting(row.destination, 1, Date.now(), message.queueId);
     }
   }
 
+  /** The database is about to be closed: commits that it still works at are broken off. */
+  end(): void {
+    this.#ending = true;
+  }
+
   failed(entries: Entry[], error: RelayError): void {
     // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
     const { code, message } = error;
-    this.#setup.log.error('commit.failed', { messages: entries.length, code, error: message });
+    const fields = { messages: entries.length, code, error: message };
+    // Whose client has no answer yet comes again: the end of a relay is no error.
+    if (this.#ending && entries.every(({ ticket }) => ticket >= 0))
+      this.#setup.log.info('commit.broken-off', fields);
+    else this.#setup.log.error('commit.failed', fields);
     for (const entry of entries) this.#failed(entry, error);
   }
 

@@ -189,10 +189,14 @@ export class RelayJournal {
 
   /** Mail that waits for a shard for longer than a drain takes is not in the queue, and no answer knows of it. */
   missing(): Missing[] {
-    const { waiting, oldestMs } = this.#journal.stats();
-    if (waiting === 0 || oldestMs === null || Date.now() - oldestMs < SLOW_DRAIN_MS) return [];
+    const slow = this.#journal
+      .stats()
+      .shards.filter(({ oldestMs }) => oldestMs !== null && Date.now() - oldestMs >= SLOW_DRAIN_MS);
+    const waiting = slow.reduce((sum, shard) => sum + shard.waiting, 0);
+    if (waiting === 0) return [];
     const name = this.#setup.config.journal.path;
-    return [{ kind: 'journal', name, detail: `holds ${waiting} messages that are not in the queue yet` }];
+    const detail = `holds ${waiting} messages that are not in the queue yet`;
+    return [{ kind: 'journal', name, detail, shards: slow.map(({ shard }) => shard) }];
   }
 
   hurry(): void {
@@ -206,6 +210,10 @@ export class RelayJournal {
 
   drained(): Promise<void> {
     return this.#journal.drained();
+  }
+
+  busy(): number[] {
+    return this.#journal.busy();
   }
 
   /**

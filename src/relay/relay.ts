@@ -6,7 +6,6 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
@@ -30,10 +29,10 @@ import type { Message } from '../mail/message.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';
 import { type Arena, createArena, listen, reactorConnections } from '../native.ts';
 import type { Entry, SettleItem } from '../persistence/entry.ts';
-import { type EntryOutcome, GroupCommit } from '../persistence/group-commit.ts';
+import { GroupCommit } from '../persistence/group-commit.ts';
 import { Housekeeping } from '../persistence/housekeeping.ts';
 import { ShardedCommits } from '../persistence/sharded-commits.ts';
-import { toSettlement } from '../persistence/to-settlement.ts';
+import { toSettleItem } from '../persistence/to-settlement.ts';
 import { Unsettled } from '../persistence/unsettled.ts';
 import { policyMs } from '../policy/policy-time.ts';
 import { EventLog, eventLogOptions } from '../report/events.ts';
@@ -42,7 +41,7 @@ import type { TlsReports } from '../report/tls-rpt.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import type { Leases } from '../scheduler/leases.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
-import { Suspects } from '../scheduler/suspects.ts';
+import type { Suspects } from '../scheduler/suspects.ts';
 import { faultsTo, intakeLog, loginLog, mailLog } from '../session/flood-log.ts';
 import { SessionThreads } from '../session/session-threads.ts';
 import { TlsContexts } from '../tls/tls-contexts.ts';
@@ -50,17 +49,18 @@ import { BegunFiles } from './begun.ts';
 import { ReturnedContent } from './content.ts';
 import { relayControl } from './control.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
-import { COMMIT_RETRY_MS, Intake } from './intake.ts';
+import { commitAll, finishWork, type LastWork } from './drain.ts';
+import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
 import { logRejected, logSuspended, threadFailed } from './lines.ts';
 import type { ProcessPlace, RelayOptions } from './place.ts';
 import { gateOf, hostListeners, onlyPlace, ownSockets, threadCount } from './place.ts';
 import { remainsOf } from './remains.ts';
-import { type ClusterAgenda, openAgenda, openScheduling } from './scheduling.ts';
+import { type ClusterAgenda, openAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh, stsDir } from './sts.ts';
 import { openTlsReportSender, openTlsReports } from './tls-reports.ts';
-import { releaseUndelivered, takeBack, type UndeliveredPorts } from './undelivered.ts';
+import { releaseUndelivered, takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
 const MIB = 1_048_576;
 /** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
@@ -219,7 +219,7 @@ export class Relay {
         if (this.#config.delivery.tls_rpt.enabled) this.#tlsReports.take([session]);
       },
     });
-    this.#suspects = new Suspects((jobs) => this.#deliveries.deliver(jobs));
+    this.#suspects = openSuspects(this.#database, (jobs) => this.#deliveries.deliver(jobs), this.#log);
     this.#deliveries = new DeliveryThreads({
       results: (results) => this.#settle(results),
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
@@ -240,14 +240,22 @@ export class Relay {
       unwrittenBytes: () => this.#shares.unwrittenBytes(),
       diskRoom: (bytes) => this.#shares.diskRoom(bytes, this.#config),
     });
-    this.#undelivered = { arena: this.#arena, leases, database: this.#database, scheduler };
+    this.#undelivered = {
+      arena: this.#arena,
+      leases,
+      database: this.#database,
+      scheduler,
+      suspects: this.#suspects,
+      deliveries: this.#deliveries,
+      log,
+    };
     this.control = relayControl(
       this.#queue,
       this.#scheduler,
       this.#deliveries,
       this.#events,
       this.#journal,
-      (target) => takeBack(this.#undelivered, this.#suspects, this.#deliveries, target),
+      (target) => takeBack(this.#undelivered, target),
       this.#gauges,
       this.#unsettled,
     );
@@ -276,14 +284,13 @@ export class Relay {
       Array.from({ length: sessions }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
     );
     if (accepts) await this.#listen();
-    const ownListeners = hostListeners(this.#place, this.addresses);
     const deliveries = threadCount(config.delivery_threads);
     const begunOf = this.#begun.create(deliveries, config.delivery);
     await this.#deliveries.start(
       Array.from({ length: deliveries }, (_, thread) => ({
         ...shared,
         origin: originOf(slot, sessions + thread),
-        ownListeners,
+        ownListeners: hostListeners(this.#place, this.addresses),
         stsDir: stsDir(this.#place),
         begun: begunOf(thread),
         name: `${this.#place.process}.${thread}`,
@@ -365,26 +372,21 @@ export class Relay {
       this.#deliveries.drain(workMs),
       within(workMs, this.#sessions.drain()),
     ]);
-    await this.#commitAll();
     // What does not go over in time is in the journal, and goes over at the next start.
-    if (this.#journal !== null) await within(Math.max(0, untilMs - steadyMs()), this.#journal.drained());
+    await finishWork(this.#lastWork, Math.max(0, untilMs - steadyMs()));
     await releaseUndelivered(this.#undelivered, unfinished.concat(this.#tooLate));
   }
 
-  /** Resolves when nothing waits for a commit, what the database refused so far included. */
-  async #commitAll(): Promise<void> {
-    await this.#journal?.settled();
-    await this.#commits.drain();
-    while (this.#intake.retrying > 0) {
-      await delay(COMMIT_RETRY_MS);
-      await this.#commits.drain();
-    }
+  get #lastWork(): LastWork {
+    const { shards } = this.#queue;
+    return { commits: this.#commits, journal: this.#journal, intake: this.#intake, shards };
   }
 
   /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
   async stop(): Promise<void> {
     this.#listener?.close();
     this.#scheduler.stop();
+    this.#suspects.stop();
     this.#duePoll.stop();
     this.#pressure.stop();
     this.#housekeeping.stop();
@@ -393,11 +395,12 @@ export class Relay {
     this.#tlsReportSender?.stop();
     await Promise.all([this.#sessions.stop(), this.#deliveries.stop(), this.#logins.close()]);
     // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
-    await within(LAST_COMMIT_MS, this.#commitAll());
+    await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, this.#unsettled.end());
     await this.#journal?.end(LAST_COMMIT_MS);
     await this.#scheduler.close();
     this.#leases.stop();
+    this.#intake.end();
     await this.#database.close().catch((error) => this.#log.warn('database.close-failed', { error }));
     await Promise.all([this.#events.close(), this.#tlsReports.close()]);
     this.#begun.end();
@@ -433,15 +436,13 @@ export class Relay {
     const intake = this.#intake;
     const ports = {
       plan: (entry: Entry) => intake.plan(entry),
-      committed: (entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number) => {
-        for (let i = 0; i < entries.length; i++)
-          intake.committed(entries[i] as Entry, outcomes[i] as EntryOutcome, leaseUntilMs);
-      },
+      committed: intake.committed.bind(intake),
       failed: (entries: Entry[], error: RelayError) => intake.failed(entries, error),
       settled: (items: SettleItem[], accepted: boolean[]) => {
         for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
       },
       fenceOf: (result: AttemptResult) => this.#leases.fenceOf(result),
+      ...withdrawal(() => this.#undelivered),
     };
     const { shardIds, committing } = this.#queue;
     const options = { arena: this.#arena, leaseMs: this.#config.lease_ms, ...committing };
@@ -477,20 +478,14 @@ export class Relay {
 
   /** Outcomes of attempts: into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.#commits.settle(
-      results.map((result) => ({
-        settlement: toSettlement(result),
-        result,
-        dsns: result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 })),
-      })),
-    );
+    this.#commits.settle(this.#leases.over(results).map(toSettleItem));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
     this.#suspects.over(result.queueId, result.destination);
-    this.#leases.drop(result);
-    if (accepted) this.#events.attempt(result);
+    if (accepted) this.#events.attempt(this.#leases.counting(result));
     else logRejected(this.#log, result);
+    this.#leases.drop(result);
     this.#scheduler.settled(result, accepted ? settlement.retryAtMs : null);
   }
 

@@ -7,7 +7,7 @@ import type { Log } from '../base/log.ts';
 import { accessOf } from '../base/redis-options.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { DestinationBacklog, LeasedKey } from '../database/database.ts';
+import type { Database, DestinationBacklog, LeasedKey } from '../database/database.ts';
 import type { ShardedDatabase } from '../database/sharded-database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
@@ -19,7 +19,9 @@ import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from '../scheduler/e
 import { Leases } from '../scheduler/leases.ts';
 import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
+import { Suspects } from '../scheduler/suspects.ts';
 import type { RelayDatabase } from './database.ts';
+import { rowsBack, TAKEN_BACK_MS } from './undelivered.ts';
 
 export interface SchedulingSetup {
   /** null with the embedded scheduler. */
@@ -66,6 +68,15 @@ export async function openAgenda(config: Config, log: Log): Promise<ClusterAgend
 export function openScheduling(setup: SchedulingSetup): Scheduling {
   const leases = createLeases(setup);
   return setup.agenda === null ? embedded(setup, leases) : cluster(setup, setup.agenda, leases);
+}
+
+/** What keeps rows apart that may end the process. */
+export function openSuspects(database: Database, deliver: (jobs: Job[]) => void, log: Log): Suspects {
+  return new Suspects({
+    deliver,
+    mark: (rows) => database.markSuspects(rows),
+    onMarkError: (error) => log.warn('poison.not-marked', { error }),
+  });
 }
 
 function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
@@ -120,6 +131,9 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
   const ports = {
     renew: (rows: LeasedKey[], leaseUntilMs: number) => database.renew(rows, leaseUntilMs),
     release: (content: number) => arena.release(content),
+    // Should this fail, their leases end.
+    giveBack: (jobs: Job[]) =>
+      void database.release(rowsBack(jobs), Date.now() + TAKEN_BACK_MS).catch(() => {}),
     now: Date.now,
     steady: steadyMs,
     onLapse: (held: number) => log.warn('leases.lapsed', { held }),

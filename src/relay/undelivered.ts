@@ -1,9 +1,12 @@
 /** Jobs that delivery gives back unbegun: at a drain, or for an operator. Part of the composition root. */
-import type { Database, OperateTarget } from '../database/database.ts';
+import type { Log } from '../base/log.ts';
+import { within } from '../base/within.ts';
+import type { Database, OperateTarget, ReleasedRow } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Job } from '../mail/job.ts';
 import { meantBy } from '../mail/meant.ts';
 import type { Arena } from '../native.ts';
+import type { WithdrawalPorts } from '../persistence/withdrawals.ts';
 import type { Leases } from '../scheduler/leases.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Suspects } from '../scheduler/suspects.ts';
@@ -13,10 +16,19 @@ export interface UndeliveredPorts {
   leases: Leases;
   database: Database;
   scheduler: Scheduler;
+  suspects: Suspects;
+  deliveries: DeliveryThreads;
+  log: Log;
 }
 
-/** Rows an operator holds or removes wait so long before they would go out again, should that fail. */
-const TAKEN_BACK_MS = 10_000;
+/** Rows an operator holds or removes, or that are withdrawn, wait so long before they would go out again, should that fail. */
+export const TAKEN_BACK_MS = 10_000;
+/** A delivery thread that does not say what it has is ending. */
+const ANSWER_MS = 1000;
+
+/** As the database takes them back. */
+export const rowsBack = (jobs: readonly Job[], reason = 'hand-off-released'): ReleasedRow[] =>
+  jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
 
 async function release(
   { arena, leases, database }: UndeliveredPorts,
@@ -29,8 +41,7 @@ async function release(
     arena.release(job.content);
     leases.drop(job);
   }
-  const rows = jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
-  await database.release(rows, dueMs);
+  await database.release(rowsBack(jobs, reason), dueMs);
 }
 
 /** They are due at once. */
@@ -40,17 +51,36 @@ export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly
 }
 
 /** Rows with delivery that did not begin wait again; the pause is for the operator's action on them. */
-export async function takeBack(
-  ports: UndeliveredPorts,
-  suspects: Suspects,
-  deliveries: DeliveryThreads,
-  target: OperateTarget,
-): Promise<number> {
+export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
+  const { suspects, deliveries } = ports;
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
+  for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   try {
     await release(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
   } finally {
     for (const job of jobs) ports.scheduler.returned(job);
   }
   return jobs.length;
+}
+
+/**
+ * Ports of the group commit for messages whose client was answered 451: their rows go, and nothing of them to a peer
+ * but what is with a connection by then.
+ */
+export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPorts> {
+  return {
+    async withdrawing(queueId) {
+      ports().log.debug('message.withdrawing', { queue_id: queueId });
+      ports().leases.withdraw(queueId);
+      // Where rows cannot be given back now their leases are no longer kept, and end.
+      await within(
+        ANSWER_MS,
+        takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),
+      );
+    },
+    withdrawn(queueId, isGone) {
+      if (!isGone) ports().log.debug('message.not-withdrawn', { queue_id: queueId });
+      ports().leases.withdrawn(queueId);
+    },
+  };
 }

@@ -52,6 +52,8 @@ export interface LeasesPorts {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives up the reference on the content of a job that does not go out. */
   release(content: number): void;
+  /** A claim brought rows of messages that are being withdrawn: they wait again. */
+  giveBack(jobs: Job[]): void;
   /** The time of day, as leases in the database have it. */
   now(): number;
   /** Steady time; absent: `now` is. */
@@ -76,6 +78,12 @@ export class Leases {
   readonly #leaseMs: number;
   /** By number, those that had rows. */
   readonly #shards = new Map<number, ShardLeases>();
+  /** Rows that came to us again, with the recipients that waited then: others may have settled some meanwhile. */
+  readonly #cameAgain = new Map<Held, ReadonlySet<number>>();
+  /** Messages that are being withdrawn. */
+  readonly #withdrawing = new Set<string>();
+  /** For each claim under way, messages that were being withdrawn meanwhile: what it brings of them goes nowhere. */
+  readonly #claims = new Set<Set<string>>();
   #timer: NodeJS.Timeout | null = null;
 
   constructor(ports: LeasesPorts, gauges: Gauges, leaseMs: number) {
@@ -124,11 +132,17 @@ export class Leases {
   hold(job: Job, leaseUntilMs: number): boolean {
     const { queueId, destination, fence } = job;
     const leases = this.#of(queueId);
+    // Each clock once: this is done for every message.
+    const nowMs = this.#ports.now();
+    const steadyMs = this.#steady();
     // What is held has lapsed and nobody has looked yet: this one, which is fresh, must not be taken for one of those.
-    if (this.#isOver(leases)) this.#lapsed(leases);
-    const steadyUntilMs = this.#steady() + leaseUntilMs - this.#ports.now();
+    if (isOver(leases, nowMs, steadyMs)) this.#lapsed(leases);
+    const steadyUntilMs = steadyMs + leaseUntilMs - nowMs;
     const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
+      // The answer to a commit that was in doubt comes after a claim of what it stored.
+      if (fence < held.newFence) return false;
+      this.#cameAgain.set(held, new Set(job.recipients.map(({ seq }) => seq)));
       held.leaseUntilMs = leaseUntilMs;
       held.steadyUntilMs = steadyUntilMs;
       held.newFence = fence;
@@ -166,13 +180,35 @@ export class Leases {
     const nowMs = this.#ports.now();
     const leaseUntilMs = nowMs + this.#leaseMs;
     const request = { destination, limit, maxRecipients: CLAIM_RECIPIENTS, nowMs, leaseUntilMs };
-    const result = await claim(request);
-    const jobs = result.jobs.filter((job) => {
-      if (this.hold(job, leaseUntilMs)) return true;
+    const withdrawn = new Set(this.#withdrawing);
+    this.#claims.add(withdrawn);
+    try {
+      const result = await claim(request);
+      return { ...result, jobs: this.#held(result.jobs, withdrawn, leaseUntilMs) };
+    } finally {
+      this.#claims.delete(withdrawn);
+    }
+  }
+
+  #held(claimed: Job[], withdrawn: ReadonlySet<string>, leaseUntilMs: number): Job[] {
+    const back = withdrawn.size === 0 ? [] : claimed.filter(({ queueId }) => withdrawn.has(queueId));
+    if (back.length > 0) this.#ports.giveBack(back);
+    return claimed.filter((job) => {
+      if (!withdrawn.has(job.queueId) && this.hold(job, leaseUntilMs)) return true;
       this.#ports.release(job.content);
       return false;
     });
-    return { ...result, jobs };
+  }
+
+  /** From here on no claim brings a row of the message, those under way included. */
+  withdraw(queueId: string): void {
+    this.#withdrawing.add(queueId);
+    for (const claim of this.#claims) claim.add(queueId);
+  }
+
+  /** It is gone, or stays after all. */
+  withdrawn(queueId: string): void {
+    this.#withdrawing.delete(queueId);
   }
 
   /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
@@ -183,9 +219,37 @@ export class Leases {
     return held.newFence;
   }
 
+  /** Results as attempts bring them: without recipients whose fate others have written, and reports on those alone. */
+  over(results: AttemptResult[]): AttemptResult[] {
+    if (this.#cameAgain.size === 0) return results;
+    return results.map((result) => {
+      const counting = this.counting(result);
+      if (counting === result || counting.delayNotified) return counting;
+      if (counting.groups.some(({ outcome }) => outcome.kind !== 'deferred')) return counting;
+      for (const { content } of result.dsns) this.#ports.release(content);
+      return { ...counting, dsns: [] };
+    });
+  }
+
+  /** The result without recipients that had their fate when the row came to us again. */
+  counting(result: AttemptResult): AttemptResult {
+    if (this.#cameAgain.size === 0) return result;
+    const held = this.#of(result.queueId).held.get(result.queueId, result.destination);
+    const waiting = held?.fence === result.fence ? this.#cameAgain.get(held) : undefined;
+    if (waiting === undefined) return result;
+    if (result.groups.every(({ seqs }) => seqs.every((seq) => waiting.has(seq)))) return result;
+    const groups = result.groups.map((group) => ({
+      ...group,
+      seqs: group.seqs.filter((seq) => waiting.has(seq)),
+    }));
+    return { ...result, groups: groups.filter(({ seqs }) => seqs.length > 0) };
+  }
+
   /** The row is settled, or was given back. */
   drop({ queueId, destination }: LeasedKey): void {
-    this.#of(queueId).held.delete(queueId, destination);
+    const { held } = this.#of(queueId);
+    if (this.#cameAgain.size > 0) this.#cameAgain.delete(held.get(queueId, destination) as Held);
+    held.delete(queueId, destination);
   }
 
   /** Renews what is getting old. */
@@ -197,7 +261,7 @@ export class Leases {
     const nowMs = this.#ports.now();
     const steadyMs = this.#steady();
     const { held } = leases;
-    if (this.#isOver(leases)) this.#lapsed(leases);
+    if (isOver(leases, nowMs, steadyMs)) this.#lapsed(leases);
     if (leases.renewing) return;
     const old: Held[] = [];
     for (const one of held.values())
@@ -205,10 +269,6 @@ export class Leases {
         old.push(one);
     if (old.length > 0) await this.#renew(leases, old, nowMs + this.#leaseMs, steadyMs + this.#leaseMs);
     this.#publish(leases);
-  }
-
-  #isOver({ held, untilMs, steadyUntilMs }: ShardLeases): boolean {
-    return held.size > 0 && (this.#ports.now() >= untilMs || this.#steady() >= steadyUntilMs);
   }
 
   async #renew(
@@ -268,6 +328,10 @@ export class Leases {
     const sinceMs = untilMs - this.#leaseMs * MARGIN_SHARE - madeAtMs(this.#gauges);
     Atomics.store(this.#gauges, leasesUntilOf(leases.shard), Math.floor(sinceMs / LEASE_UNIT_MS));
   }
+}
+
+function isOver({ held, untilMs, steadyUntilMs }: ShardLeases, nowMs: number, steadyMs: number): boolean {
+  return held.size > 0 && (nowMs >= untilMs || steadyMs >= steadyUntilMs);
 }
 
 const destinationOf = ({ destination }: Held): string => destination;

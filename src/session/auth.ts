@@ -71,8 +71,15 @@ export function exchangeLine(session: Session, exchange: Exchange, text: string,
   else {
     const response = flags === 0 ? decodeBase64(text) : null;
     if (response === null) fail(session, exchange, REPLY.authMalformed);
-    else take(session, exchange, exchange.respond(response));
+    else respond(session, exchange, response);
   }
+}
+
+function respond(session: Session, exchange: Exchange, response: Buffer): void {
+  const step = exchange.respond(response);
+  if (step.kind === 'accepted')
+    session.context.logins.proven({ client: session.client.address, username: step.user.name });
+  take(session, exchange, step);
 }
 
 /** Those who know the users answered. */

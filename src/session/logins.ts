@@ -1,15 +1,15 @@
 /**
  * Logins on their way: what a session thread asks those who know the users, on the main thread, gathered over a loop
- * turn; which session waits for which answer; and which logins failed, for whoever counts them.
+ * turn; which session waits for which answer; which logins failed, for whoever counts them; and which were proven here.
  */
-import type { AuthFailure, Credentials } from '../auth/auth.ts';
+import type { AuthFailure, AuthProof, Credentials } from '../auth/auth.ts';
 import type { FromSession, LoginBatch } from './messages.ts';
 import type { Session } from './session.ts';
 
 export class Logins {
   readonly #post: (message: FromSession) => void;
   readonly #waiting = new Map<number, Session>();
-  #batch: LoginBatch = { requests: [], failures: [] };
+  #batch: LoginBatch = nothing();
   #nextId = 0;
 
   constructor(post: (message: FromSession) => void) {
@@ -29,6 +29,11 @@ export class Logins {
     this.#batch.failures.push(failure);
   }
 
+  /** A login by keys was proven: nobody else knows. */
+  proven(proof: AuthProof): void {
+    this.#batch.proofs.push(proof);
+  }
+
   /** The session that waits for this answer; undefined when it gave up. */
   claim(id: number): Session | undefined {
     const session = this.#waiting.get(id);
@@ -44,8 +49,10 @@ export class Logins {
   /** Posts what the turn gathered, if anything. */
   flush(): void {
     const batch = this.#batch;
-    if (batch.requests.length === 0 && batch.failures.length === 0) return;
-    this.#batch = { requests: [], failures: [] };
+    if (batch.requests.length + batch.failures.length + batch.proofs.length === 0) return;
+    this.#batch = nothing();
     this.#post({ type: 'logins', ...batch });
   }
 }
+
+const nothing = (): LoginBatch => ({ requests: [], failures: [], proofs: [] });

@@ -1,5 +1,5 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
-import type { AuthAnswer, AuthFailure, AuthRequest } from '../auth/auth.ts';
+import type { AuthAnswer, AuthFailure, AuthProof, AuthRequest } from '../auth/auth.ts';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
@@ -23,7 +23,7 @@ export type FromSession =
   | { type: 'ready'; reactorId: number }
   /** Messages complete in this turn, in order. `tickets[i]` names the i-th in the verdict; -1 when no verdict is awaited (after_enqueue). */
   | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
-  /** Logins to check, and those that failed, for whoever counts them. */
+  /** Logins to check, those that failed, for whoever counts them, and those the session itself took as proven. */
   | ({ type: 'logins' } & LoginBatch)
   /** Users whose shard is asked for (router "table"). */
   | { type: 'users'; users: string[] }
@@ -32,6 +32,7 @@ export type FromSession =
 export interface LoginBatch {
   requests: AuthRequest[];
   failures: AuthFailure[];
+  proofs: AuthProof[];
 }
 
 /** 0 = committed; else the reason the commit did not happen. */

@@ -1,7 +1,7 @@
 /** RCPT (RFC 5321 §4.1.1.3): adds a recipient this relay may take mail for. */
 import { domainKey } from '../base/domain.ts';
 import { NOTIFY, type Recipient, strangersNotify } from '../mail/envelope.ts';
-import type { Path } from '../protocol/address.ts';
+import { type Path, unquotedLocal } from '../protocol/address.ts';
 import { parseRcpt, type RcptCommand } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { outOfTransaction } from './failures.ts';
@@ -82,10 +82,13 @@ export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean
   return relayPolicy.isRelayDomain(path.domain) && (settings.untrustedRouting || !isRouted(path));
 }
 
-/** What stands before the last '@', as it is meant: a quoted string without its quotes. */
-function localPart({ address }: Path): string {
-  const local = address.slice(0, address.lastIndexOf('@'));
-  return local.startsWith('"') ? local.slice(1, -1).replaceAll(/\\(.)/gs, '$1') : local;
+/**
+ * What stands before the last '@', as the host behind us may read it: without quotes, and with ASCII in place of what
+ * stands for it in Unicode (`％`, `﹫`), which software that normalises addresses makes of it.
+ */
+function localPart({ address, nonAscii }: Path): string {
+  const local = unquotedLocal(address.slice(0, address.lastIndexOf('@')));
+  return nonAscii ? local.normalize('NFKC') : local;
 }
 
 /** `user%other@`, `other!user@`, `"user@other"@`: the host behind us could send it on, and so relay for strangers. */

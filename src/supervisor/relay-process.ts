@@ -173,7 +173,7 @@ class RelayProcess {
       case 'shards':
         return Promise.resolve(control.shards?.() ?? []);
       case 'scheduler':
-        return Promise.resolve(control.schedulerStats());
+        return Promise.resolve(control.schedulerStats(null));
       case 'journal':
         return Promise.resolve(control.journal?.() ?? null);
       case 'missing':

@@ -16,7 +16,7 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
-import type { Missing, OperateAction, OperateTarget, QueueFilter } from '../database/database.ts';
+import type { Missing, OperateAction, OperateTarget, QueueFilter, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
@@ -31,7 +31,7 @@ const STOP_MS = 8000;
 /** The queues of all processes as one; made by control/merged-queue.ts. */
 export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
-  scheduler(parts: readonly SchedulerStats[]): SchedulerStats;
+  scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
 }
 
@@ -252,8 +252,10 @@ export class Supervisor {
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
       // Counts of those that answer: `processes` says which do.
       stats: () => queue.stats(),
-      schedulerStats: async () =>
-        rollup.scheduler(await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)))),
+      schedulerStats: async (counted) => {
+        const parts = await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)));
+        return rollup.scheduler(parts, counted);
+      },
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),

@@ -1,6 +1,8 @@
 /** `protorelay tls self-signed`: a certificate for trying TLS, and how to use it. */
 import { existsSync, writeFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { join, resolve } from 'node:path';
+import { isDomainForm } from '../base/domain.ts';
 import { RelayError } from '../base/errors.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { makeSelfSigned } from '../native.ts';
@@ -14,6 +16,11 @@ export interface SelfSignedOptions {
   folder: string;
   /** Replace what is there. */
   force: boolean;
+}
+
+/** A host name, its first label a '*' for any, or an address; with A-labels. */
+export function isCertificateName(name: string): boolean {
+  return isIP(name) !== 0 || isDomainForm(name.replace(/^\*\.(?=.)/, '').toLowerCase());
 }
 
 /** Writes both files; returns what to tell the operator. @throws RelayError when they are there or cannot be written. */

@@ -6,11 +6,14 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuthResult, Credentials } from '../../src/auth/auth.ts';
 import { Authenticator } from '../../src/auth/authenticator.ts';
 import { makeHash } from '../../src/auth/hashes.ts';
+import { LoginDesk } from '../../src/auth/login-desk.ts';
 import { openUserStore } from '../../src/auth/open-user-store.ts';
 import { loadSecret } from '../../src/auth/secret.ts';
+import { Aside } from '../../src/base/aside.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import { cramDigest } from '../../src/protocol/sasl/cram-md5.ts';
 import { scramKeys } from '../../src/protocol/sasl/scram.ts';
@@ -306,6 +309,41 @@ test('one client’s guesses take turns with others; names and passwords beyond 
   assert.equal(await from('192.0.2.9', 'a', 'x'.repeat(1025)), 'rejected');
   assert.equal(await from('192.0.2.9', 'x'.repeat(1025)), 'rejected');
   assert.equal(answers.asked.length, asked, 'nobody was asked');
+});
+
+test('who proved a login by SCRAM goes before strangers, who failed one behind them', async () => {
+  const answers = await httpAnswers();
+  answers.next = { status: 200, body: '{"ok":false}', delayMs: 20 };
+  const config = configSchema.parse({
+    listeners: [{ port: 0, auth: 'required' }],
+    auth: { backends: [{ type: 'http', url: answers.url }], max_pending: 400, path: join(dir, 'desk') },
+  });
+  const strangers = Array.from({ length: 90 }, (_, i) => `198.51.100.${i}`);
+  const failing = Array.from({ length: 10 }, (_, i) => `203.0.113.${i}`);
+  // The places are taken before anybody waits. A client may have another address of its /64 by now.
+  const clients = [...strangers.slice(0, 20), ...failing, ...strangers.slice(20), '2001:db8::9'];
+  const order: string[] = [];
+  const port = {
+    loginAnswered: (_: number, { id }: { id: number }): void => void order.push(clients[id] as string),
+  };
+  const log = recordingLog([]);
+  const desk = new LoginDesk(config, log, port, new Aside(log));
+  open.push(desk);
+  desk.take(0, {
+    requests: [],
+    failures: failing.map((client) => ({ client, session: 's', mechanism: 'SCRAM-SHA-256' })),
+    proofs: [{ client: '2001:db8::1', username: 'u' }],
+  });
+  const credentials = { kind: 'password', username: 'u', password: 'p' } as const;
+  desk.take(0, {
+    requests: clients.map((client, id) => ({ id, credentials, client })),
+    failures: [],
+    proofs: [],
+  });
+  while (order.length < clients.length) await sleep(10);
+  assert.ok(order.indexOf('2001:db8::9') < 40, `${order.indexOf('2001:db8::9')} went before who is known`);
+  const last = order.indexOf('203.0.113.9');
+  assert.ok(last > 60, `${last} went before the last that failed`);
 });
 
 test('a reload takes other users, and forgets logins', async () => {

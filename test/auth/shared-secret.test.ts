@@ -33,6 +33,7 @@ async function node(settings: Record<string, unknown>, path: string, names: stri
         desk.take(0, {
           requests: [{ id, credentials: { kind: 'scram', username }, client: '192.0.2.1' }],
           failures: [],
+          proofs: [],
         });
         const answer = await answered;
         if (answer.result !== 'keys') return { result: answer.result };

@@ -65,3 +65,36 @@ test('a client has a quarter of the places to wait, and when all are taken whoev
   assert.match(await book.look(8), /a/);
   assert.equal(book.turns.waiting, 0);
 });
+
+test('when all are taken nobody loses a place to one who has less claim to it', async () => {
+  const book = new Book(1, 9);
+  book.ask('x');
+  book.ask('k', 'known');
+  for (const client of 'abcde') book.ask(client);
+  for (const client of 'fg') book.ask(client, 'failing');
+  assert.equal(book.turns.waiting, 8);
+  const comes = async (client: string, standing: Standing): Promise<string> => {
+    const from = book.refused.length;
+    book.ask(client, standing);
+    await Promise.resolve();
+    return book.refused.slice(from).join('');
+  };
+  assert.equal(await comes('h', 'failing'), 'h', 'who failed');
+  assert.equal(await comes('i', 'fresh'), 'g', 'a stranger takes the place of the newest that failed');
+  assert.equal(await comes('k', 'known'), 'f');
+  assert.equal(await comes('j', 'fresh'), 'j', 'all strangers have one');
+  assert.equal(await comes('l', 'known'), 'i', 'who is known takes the place of the newest stranger');
+  assert.equal(await book.look(8), 'klkabcde');
+});
+
+test('a client that begins to fail has no second quarter for it; who is known from there is not kept out', () => {
+  const book = new Book(1, 9);
+  book.ask('x');
+  book.ask('h');
+  book.ask('h');
+  book.ask('h', 'failing');
+  assert.equal(book.refused.length, 1);
+  book.ask('h', 'known');
+  assert.equal(book.refused.length, 1);
+  assert.equal(book.turns.waiting, 3);
+});

@@ -141,6 +141,18 @@ for (const type of ['file', 'database'] as const) {
     assert.equal(await createUser(store, 'b'.repeat(256), { words: [], scheme }, ports), 64);
     assert.equal(await createUser(store, 'bob', { words: ['color=red'], scheme }, ports), 64);
     assert.equal(await createUser(store, 'bob', { words: ['red'], scheme }, ports), 64);
+    for (const senders of ['foo', 'a@', '@', 'a@x.test,bar', '@x..test', 'a@-x.test']) {
+      const before = err.length;
+      assert.equal(
+        await createUser(store, 'bob', { words: [`senders=${senders}`], scheme }, ports),
+        64,
+        senders,
+      );
+      assert.match(
+        err.slice(before),
+        /senders: "[^"]*" is neither an address .* nor a domain|"senders" has a value/,
+      );
+    }
     typed = 'x'.repeat(73);
     assert.equal(await createUser(store, 'bob', { words: [], scheme }, ports), 64);
     typed = '';

@@ -102,7 +102,11 @@ test('a login whose check meets an error of ours is answered all the same', asyn
       throw new TypeError('injected');
     },
   };
-  desk.take(3, { requests: [Object.assign(Object.create(bad), { id: 7 }) as never], failures: [] });
+  desk.take(3, {
+    requests: [Object.assign(Object.create(bad), { id: 7 }) as never],
+    failures: [],
+    proofs: [],
+  });
   await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(answers, [[3, { id: 7, result: 'unavailable' }]]);
   assert.equal(seen.faults, 1);

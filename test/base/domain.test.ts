@@ -37,6 +37,16 @@ test('all spellings of a domain have one form, which is its own', () => {
     for (const one of [form, ...others]) assert.equal(domainForm(one as string), form, one);
 });
 
+test('an operator may write the address of a destination without brackets', () => {
+  for (const [form, ...written] of [
+    ['[192.0.2.1]', '192.0.2.1'],
+    ['[ipv6:2001:db8::1]', '2001:DB8::1', 'IPv6:2001:db8:0::1'],
+    ['despite-tls:example.com', 'despite-tls:Example.com'],
+    ['1.2.3', '1.2.3'],
+  ])
+    for (const one of [form, ...written]) assert.equal(destinationKey(one as string), form, one);
+});
+
 test('what IDNA refuses has none, and an address in disguise is no domain', () => {
   for (const text of ['', '.', 'a\u200b\ufffd.test', '１９２.０.２.１', 'ü'.repeat(300)])
     assert.equal(domainForm(text), null, text);

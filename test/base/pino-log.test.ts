@@ -89,6 +89,20 @@ test('reopen: after the file was moved the next line is in a new one', (t) => {
   log.close();
 });
 
+test('reopen where no file can be made: the lines go on where they went, and the log says so', (t) => {
+  const { dir, log, lines } = setUp(t);
+  log.info('one');
+  const moved = join(dir, 'moved');
+  renameSync(join(dir, 'logs'), moved);
+  log.reopen();
+  log.info('two');
+  assert.deepEqual(
+    lines(join(moved, 'relay.log')).map((line) => (JSON.parse(line) as { event: string }).event),
+    ['one', 'log.not-reopened', 'two'],
+  );
+  log.close();
+});
+
 test('full disk: the program goes on, and the lines follow when there is room', (t) => {
   const { file, log, lines } = setUp(t);
   log.info('zero');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { onOneLine, printable, printableJson, printableLines } from '../../src/base/printable.ts';
+import { Secrets } from '../../src/delivery/client/secrets.ts';
 import { peerReply } from '../../src/delivery/outcome.ts';
 
 /** Controls of both kinds, what turns the direction of writing, what ends a line. */
@@ -25,7 +26,7 @@ test('text of others keeps nothing that steers a terminal or turns what is read'
   for (const odd of ODD) {
     assert.equal(printable(`a${odd}b`), 'a?b');
     const reply = { code: 550, enhanced: '', lines: [`a${odd}b`, 'c'] };
-    assert.equal(peerReply(reply, 'mx.test').text, 'a b\nc');
+    assert.equal(peerReply(reply, 'mx.test', new Secrets()).text, 'a b\nc');
   }
   assert.equal(printable('Grüße, 你好 👋\u200d'), 'Grüße, 你好 👋\u200d');
 });

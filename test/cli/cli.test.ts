@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
+import { isCertificateName } from '../../src/tls/self-signed.ts';
 import { type Ran, run } from '../support/child.ts';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -109,6 +110,37 @@ test('config check of a good file ends with 0 and shows warnings', async (t) => 
   const { code, stdout } = await protorelay('config', 'check', path);
   assert.equal(code, 0);
   assert.match(stdout, /warning: .*:1: inbound_ack_mode: .* a crash can lose it\n.*relay\.json: good\n/);
+});
+
+test('a folder for content that cannot be written is said at the start and by config check, with key and reason', async (t) => {
+  const dir = folder(t);
+  writeFileSync(join(dir, 'file'), '');
+  const local = { path: join(dir, 'file') };
+  const storage = { provider: 'local', local };
+  const path = configFile(t, JSON.stringify({ data_dir: join(dir, 'data'), storage }, null, 1));
+  for (const args of [
+    ['config', 'check', path],
+    ['-c', path],
+  ]) {
+    const { code, stderr } = await protorelay(...args);
+    assert.equal(code, 78, stderr);
+    assert.match(
+      stderr,
+      /relay\.json:\d+: storage\.local\.path: .*file cannot be written: .* is not a folder/,
+    );
+  }
+});
+
+test('tls self-signed takes host names and addresses, and nothing else', async (t) => {
+  const dir = folder(t);
+  const { code, stderr } = await protorelay('tls', 'self-signed', 'good.test', 'bad name', '--out', dir);
+  assert.equal(code, 64);
+  assert.match(stderr, /"bad name" is neither a host name nor an address/);
+  assert.deepEqual(readdirSync(dir), []);
+  const good = ['Relay.example.com', '*.example.com', 'localhost', '192.0.2.1', '2001:db8::1', 'my_host'];
+  for (const name of good) assert.ok(isCertificateName(name), name);
+  for (const name of ['a..b', '-x.test', 'x.test,y.test', '*', '*.', 'http://x.test', ''])
+    assert.ok(!isCertificateName(name), name);
 });
 
 test('files for TLS that cannot be used are problems with file, line and key, for a start as for config check', async (t) => {

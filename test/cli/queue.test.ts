@@ -6,7 +6,7 @@ import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../sr
 import type { ControlClient } from '../../src/control/client.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
 import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
-import { FakeQueue, row } from '../control/queue-fixture.ts';
+import { FakeQueue, mail, row } from '../control/queue-fixture.ts';
 
 function setUp(running = true) {
   const queue = new FakeQueue();
@@ -214,6 +214,57 @@ test('a part of the queue that cannot be seen is named by every command, in JSON
       if (json && name !== 'cat' && name !== 'show')
         assert.deepEqual(JSON.parse(setup.text('out')).missing, missing, name);
     }
+});
+
+test('what is missing counts only where messages that are named may lie, and results also for those found', async () => {
+  // The last character of an id is its shard; those of fewer characters have shard 0.
+  const [found, lost] = [mail.queueId, '06dk000000000001'];
+  const of = (kind: Missing['kind'], shards?: number[]): Missing => {
+    const one: Missing = { kind, name: 'x', detail: 'y' };
+    return shards === undefined ? one : { ...one, shards };
+  };
+  const cases: [missing: Missing, forFound: boolean, forLost: boolean][] = [
+    [of('shard', [1]), false, true],
+    [of('shard', [2]), false, false],
+    [of('process'), false, true],
+    [of('journal', [0]), false, false],
+    [of('journal', [1, 2]), false, true],
+    [of('results', [0]), true, false],
+    [of('results', [1]), false, true],
+    [of('results', [2, 3]), false, false],
+  ];
+  for (const [missing, forFound, forLost] of cases) {
+    const ask = async (command: (setup: ReturnType<typeof setUp>) => Promise<number>) => {
+      const setup = setUp();
+      setup.queue.rows = [row(found)];
+      setup.queue.missing_ = [missing];
+      setup.queue.unknown = lost;
+      const code = await command(setup);
+      await setup.flushed();
+      const said = setup.text('out').startsWith('{') ? JSON.parse(setup.text('out')).missing : null;
+      return { code, said };
+    };
+    const name = JSON.stringify(missing);
+    const [whole, partial] = [[], [missing]];
+    assert.deepEqual(
+      await ask(({ source, output }) => showMail(source, found, true, output)),
+      { code: forFound ? 75 : 0, said: forFound ? partial : whole },
+      `show ${name}`,
+    );
+    const unknown = await ask(({ source, output }) => showMail(source, lost, true, output));
+    assert.equal(unknown.code, forLost ? 75 : 65, `show of an unknown one ${name}`);
+    for (const action of QUEUE_ACTIONS) {
+      const ran = (ids: string[]) =>
+        ask(({ source, output }) => operateQueue(source, action, ids, true, output));
+      assert.deepEqual(
+        await ran([found]),
+        { code: forFound ? 75 : 0, said: forFound ? partial : whole },
+        `${action} ${name}`,
+      );
+      const both = await ran([found, lost]);
+      assert.deepEqual(both, forFound || forLost ? { code: 75, said: partial } : { code: 65, said: whole });
+    }
+  }
 });
 
 test('operate: many ids go in requests of bounded size', async () => {

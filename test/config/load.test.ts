@@ -429,6 +429,19 @@ test('the first restart delay of the supervisor is not longer than the longest',
   ]);
 });
 
+test('senders of users are addresses or domains', () => {
+  const good = ['bob@example.com', '@Example.com', '@bücher.test', 'b.c@[192.0.2.1]'];
+  for (const bad of ['foo', '@', 'a@', '@a b', '.example.com']) {
+    const senders = [...good, bad];
+    const backend = { type: 'memory', users: [{ username: 'u', password: 'p', senders }] };
+    const said = problems(JSON.stringify({ auth: { backends: [backend], users: { bob: { senders } } } }));
+    assert.deepEqual(
+      said.map((line) => line.replace(/: must be an address such as .*/, '')),
+      ['1: auth.backends.0.users.0.senders.4', '1: auth.users.bob.senders.4'],
+    );
+  }
+});
+
 test('tls: listeners need a certificate, client certificates something that vouches for them', () => {
   const said = (text: object): string[] =>
     problems(JSON.stringify(text)).map((line) => line.replace('1: ', ''));

@@ -126,13 +126,18 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
     suspectedPoison: 1,
     destinations: [backlog('a', 1, 7), backlog('b', 3, 8)],
   });
-  assert.deepEqual(
-    mergeSchedulerStats([
-      { inFlight: 1, waitingRows: 2, destinations: 1, suspended: [{ destination: 'b', untilMs: 5 }] },
-      { inFlight: 3, waitingRows: 4, destinations: 2, suspended: [{ destination: 'b', untilMs: 6 }] },
-    ]),
-    { inFlight: 4, waitingRows: 6, destinations: 3, suspended: [{ destination: 'b', untilMs: 6 }] },
-  );
+  const schedulers = [
+    { inFlight: 1, waitingRows: 2, destinations: 1, suspended: [{ destination: 'b', untilMs: 5 }] },
+    { inFlight: 3, waitingRows: 5, destinations: 3, suspended: [{ destination: 'b', untilMs: 6 }] },
+  ];
+  const sum = { inFlight: 4, suspended: [{ destination: 'b', untilMs: 6 }] };
+  assert.deepEqual(mergeSchedulerStats(schedulers, mergeStats(parts)), {
+    ...sum,
+    waitingRows: 4,
+    destinations: 2,
+  });
+  for (const unknown of [null, stats({ unavailable: 'its server is away' })])
+    assert.deepEqual(mergeSchedulerStats(schedulers, unknown), { ...sum, waitingRows: 5, destinations: 3 });
   assert.deepEqual(mergePages([], 5), []);
   assert.equal(mergeJournals([null, null]), null);
   const shard = { shard: 0, name: 's', waiting: 1, aside: 0, oldestMs: 7, error: null };
@@ -161,10 +166,13 @@ test('processes that share Redis are summed up; one that cannot use it says why'
   };
   const down = { ...up, up: false, sinceMs: 9, lastError: 'gone', processes: 2, outages: 1 };
   assert.deepEqual(
-    mergeSchedulerStats([
-      { ...none, faults: { sessions: 1, deliveries: 2, others: 1 }, cluster: up },
-      { ...none, faults: { sessions: 0, deliveries: 3, others: 0 }, cluster: down },
-    ]),
+    mergeSchedulerStats(
+      [
+        { ...none, faults: { sessions: 1, deliveries: 2, others: 1 }, cluster: up },
+        { ...none, faults: { sessions: 0, deliveries: 3, others: 0 }, cluster: down },
+      ],
+      null,
+    ),
     {
       ...none,
       faults: { sessions: 1, deliveries: 5, others: 1 },

@@ -93,6 +93,8 @@ export class FakeQueue implements ControlTarget {
     };
   }
 
+  /** There is nothing to do for it. */
+  unknown = 'gone';
   missing_: Missing[] = [];
 
   missing(): Missing[] {
@@ -103,7 +105,7 @@ export class FakeQueue implements ControlTarget {
     this.operated.push(args);
     const target = args[1];
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const queueIds = isNamed ? target.queueIds.filter((queueId) => queueId !== 'gone') : [];
+    const queueIds = isNamed ? target.queueIds.filter((queueId) => queueId !== this.unknown) : [];
     return { rows: isNamed ? queueIds.length : 2, sending: 1, queueIds };
   }
 }

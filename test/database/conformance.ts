@@ -4,6 +4,8 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
 import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
+import type { Job } from '../../src/mail/job.ts';
+import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 
@@ -134,6 +136,23 @@ export function databaseConformance(driver: Driver): void {
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
         assert.notEqual(await queue.cat(kept), null);
+      });
+
+      it('takes no row of a withdrawn message from under an attempt, and all of it afterwards', async () => {
+        const queueId = await queue.add(['a@one.test']);
+        const other = await queue.add(['b@one.test', 'c@two.test'], 'SENDING');
+        const { jobs } = await claim('one.test');
+        const job = jobs[0] as Job;
+        const withdrawn = await db.commit(queue.batch({ withdrawals: [queueId, other] }));
+        assert.deepEqual(withdrawn.withdrawLater, [queueId]);
+        assert.equal(await db.show(other), null, 'what its commit leased was not handed out');
+        assert.equal((await db.show(queueId))?.rows[0]?.state, 'SENDING');
+        const { destination, fence } = job;
+        await db.release([{ queueId, destination, fence, reason: 'hand-off-released' }], 1000);
+        queue.arena.release(job.content);
+        const again = await db.commit(queue.batch({ withdrawals: [queueId] }));
+        assert.equal(again.withdrawLater, undefined);
+        assert.equal(await db.show(queueId), null);
       });
 
       it('does all of a batch or nothing', async () => {
@@ -463,6 +482,21 @@ export function databaseConformance(driver: Driver): void {
         }));
         assert.equal(await db.renew(rows, 90_000), 1);
         assert.equal(await db.renew([], 90_000), 0);
+        // Of two messages for two destinations each, some: the others neither count nor change.
+        const one = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const two = await queue.add(['a@one.test', 'a@two.test'], 'SENDING');
+        const settled = { queueId: two, destination: 'two.test', groups: [delivered([1])], fence: 1 };
+        assert.equal(await queue.settle(settled), true);
+        const some = [
+          { queueId: one, destination: 'one.test' },
+          { queueId: two, destination: 'two.test' },
+        ];
+        assert.equal(await db.renew(some, 95_000), 1, 'one is not ours any more');
+        assert.deepEqual(
+          (await due(94_999)).sort(),
+          ['one.test', 'two.test'],
+          'what was not asked for is not renewed',
+        );
         assert.equal((await claim('one.test')).jobs[0]?.queueId, waiting, 'what waits is still due');
       });
     });
@@ -712,43 +746,63 @@ export function databaseConformance(driver: Driver): void {
           );
         });
 
-        it('sets aside what was being attempted at two deaths, and counts anew after an attempt or a release', async () => {
+        it('sets aside what was out alone when the process died, and nothing that was there besides', async () => {
           await db.recover(0);
           const begun = (queueId: string, fence: number) => ({ queueId, hash: hashOf('one.test'), fence });
-          const died = async (fences: Record<string, number>): Promise<Record<string, number>> => {
+          /** Whether those that are suspects are held. */
+          const died = async (fences: Record<string, number>): Promise<Record<string, boolean>> => {
             await queue.restart();
             db = queue.database;
             const rows = Object.entries(fences).map(([queueId, fence]) => begun(queueId, fence));
             const suspected = await db.suspect(rows, 8000);
-            for (const { deaths, held } of suspected) assert.equal(held, deaths === 2);
             await db.recover(8000);
-            return Object.fromEntries(suspected.map(({ queueId, deaths }) => [queueId, deaths]));
+            return Object.fromEntries(suspected.map(({ queueId, held }) => [queueId, held]));
           };
           const guilty = await queue.add(['a@one.test', 'b@two.test'], 'SENDING');
           const innocent = await queue.add(['b@one.test'], 'SENDING');
           const waited = await queue.add(['c@one.test'], 'SENDING');
-          assert.deepEqual(await died({ [guilty]: 1, [innocent]: 1 }), { [guilty]: 1, [innocent]: 1 });
-          const { jobs } = await claim('one.test', 8000);
-          const deaths = new Map(jobs.map((job) => [job.queueId, job.deaths]));
-          assert.deepEqual([deaths.get(guilty), deaths.get(innocent), deaths.get(waited)], [1, 1, undefined]);
-          await queue.settle({
-            queueId: innocent,
+          const claimed = async (): Promise<(number | undefined)[]> => {
+            const { jobs } = await claim('one.test', 8000);
+            const found = new Map(jobs.map((job) => [job.queueId, job.suspicion]));
+            return [guilty, innocent, waited, settled].map((queueId) => found.get(queueId));
+          };
+          const settled = await queue.add(['d@one.test'], 'SENDING');
+          const first = { [guilty]: 1, [innocent]: 1, [settled]: 1 };
+          const notHeld = { [guilty]: false, [innocent]: false, [settled]: false };
+          assert.deepEqual(await died(first), notHeld);
+          assert.deepEqual(await claimed(), [
+            SUSPICION.suspect,
+            SUSPICION.suspect,
+            undefined,
+            SUSPICION.suspect,
+          ]);
+          const settle = { destination: 'one.test', attempts: 1, groups: [deferred([0])], retryAtMs: 8000 };
+          await queue.settle({ ...settle, queueId: settled, fence: 2 });
+          const out = (queueId: string, fence: number, suspicion: number) => ({
+            queueId,
             destination: 'one.test',
-            fence: 2,
-            attempts: 1,
-            groups: [deferred([0])],
-            retryAtMs: 8000,
+            fence,
+            suspicion,
           });
+          // One that has been out alone for long, and one that is now; an older lease's word counts for nothing.
+          const { alone, suspect } = SUSPICION;
+          await db.markSuspects([out(innocent, 2, alone), out(waited, 1, alone)]);
+          await db.markSuspects([out(innocent, 2, suspect), out(guilty, 2, alone)]);
           // A number of an older lease, a row that was settled since, another destination of the mail: none of these.
-          assert.deepEqual(await died({ [guilty]: 2, [innocent]: 2, [waited]: 3 }), { [guilty]: 2 });
+          assert.deepEqual(await died({ [guilty]: 2, [innocent]: 2, [waited]: 3, [settled]: 2 }), {
+            [guilty]: true,
+            [innocent]: false,
+          });
           assert.deepEqual(await states(guilty), { 'one.test': 'HELD', 'two.test': 'PENDING' });
           const row = (await db.show(guilty))?.rows[0];
           assert.equal(row?.reason, 'suspected-poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
+          assert.deepEqual(await claimed(), [undefined, SUSPICION.suspect, undefined, undefined]);
           await db.operate('release', { queueIds: [guilty] }, 8000);
           assert.equal((await db.stats()).suspectedPoison, 0);
           const again = (await claim('one.test', 8000)).jobs.find(({ queueId }) => queueId === guilty);
-          assert.equal(again?.deaths, undefined);
+          assert.equal(again?.suspicion, undefined);
+          assert.equal(again?.fence, 3);
         });
 
         it('knows nothing of a message that was never committed', async () => {

@@ -16,6 +16,8 @@ interface ModelRow {
   dueMs: number | null;
   fence: number;
   attempts: number;
+  /** By a claim; else the commit's own lease. */
+  claimed: boolean;
   seqs: number[];
 }
 interface ModelMail {
@@ -141,8 +143,15 @@ class Model {
       case 'withdraw': {
         const mail = this.#pick(one.mail);
         if (mail === null) return;
-        await database.commit(this.queue.batch({ withdrawals: [mail[0]], nowMs: this.#nowMs }));
-        this.mails.delete(mail[0]);
+        const { withdrawLater } = await database.commit(
+          this.queue.batch({ withdrawals: [mail[0]], nowMs: this.#nowMs }),
+        );
+        // What a claim has may be on the wire.
+        const isClaimed = [...mail[1].rows.values()].some(
+          ({ state, claimed }) => claimed && state === 'SENDING',
+        );
+        assert.deepEqual(withdrawLater, isClaimed ? [mail[0]] : undefined);
+        if (!isClaimed) this.mails.delete(mail[0]);
         return;
       }
       case 'purge':
@@ -180,6 +189,7 @@ class Model {
           dueMs: state === 'PENDING' ? this.#nowMs : null,
           fence: state === 'SENDING' ? 1 : 0,
           attempts: 0,
+          claimed: false,
           seqs,
         },
       ]),
@@ -210,7 +220,7 @@ class Model {
         job.recipients.map((r) => r.seq),
         row.seqs.filter((seq) => mail.status[seq] === 'waiting'),
       );
-      Object.assign(row, { state: 'SENDING', dueMs: null, fence: job.fence });
+      Object.assign(row, { state: 'SENDING', dueMs: null, fence: job.fence, claimed: true });
       this.queue.arena.release(job.content);
     }
     const left = [...this.mails.values()].flatMap((mail) => mail.rows.get(destination)?.dueMs ?? []);

@@ -1,5 +1,6 @@
 /** What a queue on MariaDB does when server, network or tables are not as they should be. */
 import assert from 'node:assert/strict';
+import { copyFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Connection } from 'mariadb';
 import type { RelayError } from '../../src/base/errors.ts';
@@ -374,6 +375,15 @@ describe('mysql over TLS', { skip }, () => {
         else assert.ok(said.includes(wrong), said);
         await queue.close();
       }
+      // A certificate that has a name and no address.
+      const named = certificate('DNS:localhost');
+      copyFileSync(named.cert, tls.cert);
+      copyFileSync(named.key, tls.key);
+      named.remove();
+      await server.query('FLUSH SSL');
+      const queue = open({ tls: 'verify', host: '127.0.0.1', tls_ca_file: tls.cert });
+      await assert.rejects(queue.database.recover(0), /IP: 127\.0\.0\.1 is not in the cert's list/);
+      await queue.close();
       const connection = await openConnection(serverConfig({ ...access, tls: 'encrypt' } as DatabaseAccess));
       const asked = connection.query('SELECT SLEEP(5)');
       connection.destroy();

@@ -6,8 +6,10 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Settlement } from '../../src/database/database.ts';
+import { nodeLockName } from '../../src/database/mysql/node-lock.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
+import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { type DatabaseAccess, MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -164,43 +166,104 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     assert.deepEqual(await claimed(true), [ended]);
   });
 
-  it('rows whose leases lapsed are suspects of whoever takes them over: held by a death there, by lapses never', async (t) => {
+  it('who takes rows over knows what was out when its node died; of one that hangs nothing is held', async (t) => {
     // Who has a lease plays no part: one node with its content stands for all.
     const queue = open('a', server.port);
-    t.after(() => queue.close());
-    const guilty = await queue.add(['a@one.test'], 'SENDING');
-    const innocent = await queue.add(['b@one.test'], 'SENDING');
-    const waited = await queue.add(['c@one.test']);
+    const life = await server.connect(access.database);
+    t.after(async () => {
+      await life.end();
+      await queue.close();
+    });
+    const [alone, company, suspect, unmarked, waited] = [
+      await queue.add(['a@one.test'], 'SENDING'),
+      await queue.add(['b@one.test'], 'SENDING'),
+      await queue.add(['c@one.test'], 'SENDING'),
+      await queue.add(['d@one.test'], 'SENDING'),
+      await queue.add(['e@one.test']),
+    ];
+    let fence = 1;
     let nowMs = 100_000;
-    const claim = async (): Promise<Record<string, number | undefined>> => {
+    const goesOut = (queueId: string, suspicion: number) => ({
+      queueId,
+      destination: 'one.test',
+      fence,
+      suspicion,
+    });
+    const mark = (): Promise<void> =>
+      queue.database.markSuspects([
+        goesOut(alone, SUSPICION.alone),
+        goesOut(company, SUSPICION.inCompany),
+        goesOut(suspect, SUSPICION.suspect),
+      ]);
+    const takeOver = async (): Promise<[Record<string, number | undefined>, string[]]> => {
       nowMs += 100_000;
       const leaseUntilMs = nowMs + 60_000;
       const request = { destination: 'one.test', limit: 9, maxRecipients: 9, nowMs, leaseUntilMs };
-      const { jobs } = await queue.database.claim(request);
-      return Object.fromEntries(jobs.map(({ queueId, deaths }) => [queueId, deaths]));
+      const { jobs, held = [] } = await queue.database.claim(request);
+      fence++;
+      const suspicions = jobs.map(({ queueId, suspicion }) => [queueId, suspicion]);
+      return [Object.fromEntries(suspicions), held.map(({ queueId }) => queueId)];
     };
-    assert.deepEqual(await claim(), { [guilty]: 1, [innocent]: 1, [waited]: undefined });
-    // It hangs, and so does the next: nothing is held by that.
-    for (let i = 0; i < 4; i++) assert.deepEqual(await claim(), { [guilty]: 1, [innocent]: 1, [waited]: 1 });
+    const { takenOver } = SUSPICION;
+    const all = { [alone]: 3, [company]: 1, [suspect]: 2, [unmarked]: takenOver };
+    await mark();
+    assert.deepEqual(await takeOver(), [{ ...all, [waited]: undefined }, []], 'a node that is not known');
+    await life.query("INSERT INTO relay_lives VALUES ('a', 'a#life1', 'here', 0, 0)");
+    await life.query('SELECT GET_LOCK(?, 0)', [nodeLockName(access.database, 'a')]);
+    for (let i = 0; i < 3; i++) {
+      await mark();
+      assert.deepEqual(await takeOver(), [{ ...all, [waited]: takenOver }, []], 'it hangs, or is cut off');
+    }
+    await mark();
+    await life.query("UPDATE relay_lives SET life = 'a#life0'");
+    await life.query('DO RELEASE_ALL_LOCKS()');
+    assert.deepEqual(await takeOver(), [{ ...all, [waited]: takenOver }, []], 'another life of it died');
+    await mark();
+    await life.query("UPDATE relay_lives SET life = 'a#life1'");
+    const left = { [company]: 2, [suspect]: 2, [unmarked]: takenOver, [waited]: takenOver };
+    assert.deepEqual(await takeOver(), [left, [alone]]);
+    const [row] = (await queue.database.show(alone))?.rows ?? [];
+    assert.deepEqual([row?.state, row?.reason], ['HELD', 'suspected-poison']);
+
+    // The first comes back from its death: what it had begun goes alone, and is held by no death but the next.
     const begun = (queueId: string, fence: number) => ({ queueId, hash: hashOf('one.test'), fence });
-    // The first comes back from its death: that is counted already.
-    const late = await queue.database.suspect([begun(guilty, 1), begun(innocent, 1)], nowMs);
-    assert.deepEqual(
-      late.map(({ deaths, held }) => [deaths, held]),
-      [
-        [1, false],
-        [1, false],
-      ],
-    );
-    // The second died of what was out alone.
+    const late = await queue.database.suspect([begun(unmarked, 1)], nowMs);
+    assert.deepEqual(late, [{ queueId: unmarked, destination: 'one.test', held: false }]);
+    assert.deepEqual(await takeOver(), [{ ...left, [unmarked]: 2 }, []]);
+    // What went out in company and had not begun is no suspect of its own node's next start.
+    await queue.database.markSuspects([goesOut(waited, SUSPICION.inCompany)]);
     await queue.restart();
-    const [died] = await queue.database.suspect([begun(guilty, 6)], nowMs);
-    assert.deepEqual(died, { queueId: guilty, destination: 'one.test', deaths: 2, held: true });
     await queue.database.recover(nowMs);
-    assert.deepEqual(await claim(), { [innocent]: 1, [waited]: 1 });
+    assert.deepEqual(await takeOver(), [{ ...left, [unmarked]: 2, [waited]: undefined }, []]);
     // An attempt that ends well ends it.
-    const settled = queue.batch({ settlements: [{ ...settlement(innocent), fence: 7 }] });
+    const settled = queue.batch({ settlements: [{ ...settlement(suspect), fence }] });
     assert.deepEqual((await queue.database.commit(settled)).settlements, [true]);
+  });
+
+  it('an operator waits for nothing that another transaction has: it counts as being sent', async (t) => {
+    const queue = open('a', server.port);
+    const other = await server.connect(access.database);
+    t.after(async () => {
+      await other.end();
+      await queue.close();
+    });
+    const [row, mail, free] = [
+      await queue.add(['a@one.test']),
+      await queue.add(['b@one.test']),
+      await queue.add(['c@one.test']),
+    ];
+    const all = { queueIds: [row, mail, free] };
+    await other.query('START TRANSACTION');
+    await other.query('SELECT * FROM mail_outbox WHERE mail_id = ? FOR UPDATE', [row]);
+    await other.query('SELECT * FROM mails WHERE id = ? FOR UPDATE', [mail]);
+    for (const action of ['retry', 'hold', 'release', 'delete'] as const) {
+      const { queueIds, sending } = await soon(action, queue.database.operate(action, all, 5000));
+      assert.deepEqual(queueIds, [free], action);
+      assert.equal(sending, action === 'release' ? 0 : 2, action);
+    }
+    await other.query('ROLLBACK');
+    const { rows, sending } = await queue.database.operate('delete', 'all', 5000);
+    assert.deepEqual([rows, sending], [2, 0]);
   });
 
   it('a lease that another transaction has at the moment is ours all the same', async (t) => {

@@ -214,6 +214,7 @@ describe('sharded database', () => {
         return [];
       },
       marked() {},
+      held() {},
     };
     const options = { retryDelayMs: 1000, maxRetryDelayMs: 1000, log: silentLog, now: () => nowMs };
     const rest = { usable() {}, close: async () => {}, sweep: async () => 0 };

@@ -99,12 +99,12 @@ export class Harness {
       config: this.config,
       arena,
       tlsSlot,
-      createReactor: (onTurn) =>
+      createReactor: (onTurn, maxConnections) =>
         createReactor({
           arena,
           spillDir: this.#folder,
           spillThresholdBytes: 262_144,
-          maxConnections: this.config.delivery.max_connections,
+          maxConnections,
           maxLineBytes: 4096,
           holdAfterVerbs: false,
           onTurn,

@@ -441,3 +441,17 @@ test('an address that no host can have is passed over, and counts as the attempt
     assert.equal(result.attempts, 1);
   });
 });
+
+for (const [how, options] of [
+  ['refuse', { greeting: '554 5.7.1 not you' }],
+  ['are silent', { greeting: 'hang' }],
+] as const)
+  test(`with one connection in all, hosts that all ${how} are asked once each, and the mail waits`, {
+    timeout: 20_000,
+  }, async () => {
+    await withHosts(2, { max_connections: 1, command_timeout_ms: 100 }, async (harness, [a, b]) => {
+      for (const sink of [a, b]) does(sink, options);
+      assert.match(fates(await harness.attempt(job()))[0] as string, /^deferred (peer-refused|timeout)$/);
+      assert.deepEqual([a.connections, b.connections], [1, 1]);
+    });
+  });

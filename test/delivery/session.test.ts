@@ -47,8 +47,8 @@ test('every wait has its own deadline', () => {
   peer.say('250 ok', '250 ok', '354 go');
   peer.session.sent();
   peer.say('250 queued');
-  // Greeting, EHLO, envelope, content, final reply, idle.
-  assert.deepEqual(peer.deadlines, [101, 101, 101, 102, 103, 104]);
+  // Greeting, EHLO, MAIL, RCPT, DATA, content (the reply to DATA before it), final reply, idle.
+  assert.deepEqual(peer.deadlines, [101, 101, 101, 101, 101, 101, 102, 103, 104]);
 });
 
 test('nothing goes behind the first content of a connection, nor where lines were seen that are no replies', () => {

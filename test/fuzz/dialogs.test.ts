@@ -3,6 +3,7 @@
  *
  *   ./build.sh fuzz dialogs 600            # prints the seed of a round that failed
  *   FUZZ_SEED=1234 ./build.sh fuzz dialogs # that round again
+ *   FUZZ_SANITIZED=1 ./build.sh fuzz dialogs 600 # the same with the addon of ./build.sh sanitize
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

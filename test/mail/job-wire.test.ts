@@ -34,7 +34,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     receivedAtMs: fc.maxSafeNat(),
     delayNotified: fc.boolean(),
     leaseEpoch: count,
-    deaths: count,
+    suspicion: count,
     recipients,
   } satisfies { [key in keyof Required<Job>]: fc.Arbitrary<unknown> },
   {

@@ -23,6 +23,8 @@ class Bench {
   readonly accepted = new Map<string, boolean>();
   /** Newest leases of rows, where they are not those of the results. */
   readonly fences = new Map<string, number>();
+  /** Jobs of what is withdrawn are. */
+  takenBack = Promise.resolve();
   nowMs = 0;
   timers: { fire: () => void; atMs: number }[] = [];
   #answers: { resolve: (result: CommitResult) => void; reject: (error: unknown) => void }[] = [];
@@ -61,6 +63,11 @@ class Bench {
             this.accepted.set(settlement.queueId, accepted[i] as boolean);
         },
         fenceOf: ({ queueId, fence }) => this.fences.get(queueId) ?? fence,
+        withdrawing: (queueId) => {
+          this.log.push(`withdrawing ${queueId}`);
+          return this.takenBack;
+        },
+        withdrawn: (queueId, isGone) => void this.log.push(`${queueId} ${isGone ? 'gone' : 'stays'}`),
       },
       {
         arena: this.arena,
@@ -435,6 +442,50 @@ describe('group commit', () => {
     await bench.commits.drain();
   });
 
+  it('withdraws what has come back from delivery, and tries again while a claim has a row of it', async () => {
+    const bench = new Bench();
+    const back = Promise.withResolvers<void>();
+    bench.takenBack = back.promise;
+    const late = bench.entry();
+    bench.commits.submit([late]);
+    await turn();
+    bench.arena.moveState(late.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned);
+    await bench.ok();
+    assert.deepEqual(bench.log, ['withdrawing m0']);
+    assert.equal(bench.batches.length, 1, 'a job of it may still be with delivery');
+    back.resolve();
+    await turn();
+    const sending = (result: CommitResult): void => {
+      result.withdrawLater = ['m0'];
+    };
+    assert.equal(bench.inFlight, ' /  / m0');
+    await bench.ok(sending);
+    await bench.advance(200);
+    assert.equal(bench.inFlight, ' /  / m0');
+    await bench.ok();
+    assert.deepEqual(bench.log, ['withdrawing m0', 'm0 gone']);
+    await bench.commits.drain();
+  });
+
+  it('lets a message stay whose row is sent for longer than two leases', async () => {
+    const bench = new Bench();
+    const late = bench.entry();
+    bench.commits.submit([late]);
+    await turn();
+    bench.arena.moveState(late.message.content, CONTENT_STATE.committing, CONTENT_STATE.abandoned);
+    await bench.ok();
+    for (let tries = 0; tries < 2; tries++) {
+      assert.equal(bench.inFlight, ' /  / m0');
+      await bench.ok((result) => {
+        result.withdrawLater = ['m0'];
+      });
+      await bench.advance(120_000);
+    }
+    assert.deepEqual(bench.log, ['withdrawing m0', 'm0 stays']);
+    assert.equal(bench.batches.length, 3);
+    await bench.commits.drain();
+  });
+
   it('takes away the right to give up once the commit is known', async () => {
     const bench = new Bench();
     const entry = bench.entry();
@@ -563,6 +614,30 @@ describe('group commit', () => {
     assert.equal(bench.inFlight, ' / bad / ');
     await bench.ok();
     assert.deepEqual(Object.fromEntries(bench.accepted), { good: true, bad: true });
+  });
+
+  it('a settlement that is refused by itself, again and again, holds up no message of a batch that is refused', async () => {
+    const bench = new Bench();
+    bench.commits.settle([bench.item('bad')]);
+    await turn();
+    await bench.fail('database-refused');
+    bench.commits.submit([bench.entry(), bench.entry(), bench.entry()]);
+    await turn();
+    await bench.fail('database-refused');
+    assert.equal(bench.inFlight, 'm0 /  / ', 'at once');
+    await bench.ok();
+    await bench.fail('database-refused');
+    await bench.ok();
+    assert.deepEqual(Object.fromEntries(bench.outcomes), {
+      m0: 'committed',
+      m1: 'database-refused',
+      m2: 'committed',
+    });
+    assert.equal(bench.batches.length, 5);
+    await bench.advance(5000);
+    assert.equal(bench.inFlight, ' / bad / ');
+    await bench.ok();
+    await bench.commits.drain();
   });
 
   it('fails messages whatever the database throws', async () => {

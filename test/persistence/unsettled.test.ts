@@ -113,7 +113,7 @@ describe('results that no database took', () => {
     await ends(first);
     assert.deepEqual(files(), ['unsettled-1']);
     assert.equal(statSync(join(queue.dataDir, 'unsettled-1')).mode & 0o777, 0o600);
-    assert.match(unsettledLeft(queue.dataDir)?.detail as string, /holds 3 results/);
+    assert.match(unsettledLeft(queue.dataDir)[0]?.detail as string, /holds 3 results/);
 
     await queue.restart();
     const second = life();

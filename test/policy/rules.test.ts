@@ -331,6 +331,22 @@ test('greylist: refused at first, taken after the delay, known afterwards; clien
   assert.match(await rejects.dialog(CLIENT, MAIL, RCPT), /^550 5\.7\.1 Greylisted/);
 });
 
+test('greylist: whichever way an address is spelt, it is the one that came before', async () => {
+  const f = policy({ greylist: { delay_ms: 300_000 } });
+  const send = (from: string, to: string): Promise<string> =>
+    f.dialog(CLIENT, `MAIL FROM:<${from}>`, `RCPT TO:<${to}>`);
+  assert.match(await send('a@there.net', 'b.c@here.net'), /^451 /);
+  f.nowMs += 300_000;
+  for (const [from, to] of [
+    ['a@There.NET.', 'b.c@here.net'],
+    ['a@there.net', 'B.C@HERE.net.'],
+    ['"a"@there.net', '"b.\\c"@here.net'],
+  ] as const)
+    assert.equal(await send(from, to), '250 2.1.5 Ok', `${from} ${to}`);
+  assert.match(await send('a@there.net', 'bc@here.net'), /^451 /);
+  assert.match(await send('', 'b.c@here.net'), /^451 /);
+});
+
 test('rates: messages, recipients and commands, per client, network, user and sender domain', async () => {
   const limits = [
     { count: 'messages', per: 'ip', limit: 2, interval_ms: 60_000 },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { createGauges, leaseEpochOf } from '../../src/admission/gauges.ts';
 import type { LeasedKey } from '../../src/database/database.ts';
-import type { Job } from '../../src/mail/job.ts';
+import type { AttemptResult, Job } from '../../src/mail/job.ts';
 import { DuePoll } from '../../src/scheduler/due-poll.ts';
 import { Leases, leaseHolds } from '../../src/scheduler/leases.ts';
 
@@ -11,10 +11,13 @@ const LEASE_MS = 60_000;
 class Bench {
   nowMs = Date.now();
   steadyMs = 5_000_000;
+  /** Readings of clocks. */
+  readings = 0;
   readonly gauges = createGauges();
   readonly renewals: { rows: string[]; untilMs: number }[] = [];
   lapses: number[] = [];
   readonly released: number[] = [];
+  readonly givenBack: string[] = [];
   /** What the database says; null: it cannot be reached. */
   renewed: (rows: LeasedKey[]) => number | null = (rows) => rows.length;
   readonly leases = new Leases(
@@ -25,9 +28,10 @@ class Bench {
         if (count === null) throw new Error('no connection');
         return count;
       },
+      giveBack: (jobs) => void this.givenBack.push(...jobs.map(({ queueId }) => queueId)),
       release: (content) => void this.released.push(content),
-      now: () => this.nowMs,
-      steady: () => this.steadyMs,
+      now: () => this.#read(this.nowMs),
+      steady: () => this.#read(this.steadyMs),
       onLapse: (held) => void this.lapses.push(held),
       onRenewError() {},
     },
@@ -35,8 +39,14 @@ class Bench {
     LEASE_MS,
   );
 
+  #read(ms: number): number {
+    this.readings++;
+    return ms;
+  }
+
   job(queueId: string, fence = 1): Job {
-    return { queueId, destination: 'one.test', fence } as Job;
+    const recipients = [0, 1].map((seq) => ({ seq, address: `r${seq}@one.test`, notify: 0 }));
+    return { queueId, destination: 'one.test', fence, recipients, content: 0 } as unknown as Job;
   }
 
   hold(queueId: string): Job {
@@ -61,6 +71,14 @@ class Bench {
 }
 
 describe('leases', () => {
+  it('a message costs one reading of each clock', () => {
+    const bench = new Bench();
+    bench.hold('first');
+    bench.readings = 0;
+    for (let i = 0; i < 10; i++) bench.hold(`m${i}`);
+    assert.equal(bench.readings, 20);
+  });
+
   it('renews what is getting old, and nothing that is young or over', async () => {
     const bench = new Bench();
     await bench.after(0);
@@ -131,6 +149,58 @@ describe('leases', () => {
     assert.equal(bench.leases.fenceOf(bench.job('b', 7)), 7, 'of what is not held nothing is known');
     bench.leases.drop({ queueId: 'a', destination: 'one.test' });
     assert.equal(bench.leases.fenceOf(bench.job('a', 1)), 1);
+  });
+
+  it('the answer to a commit in doubt that comes after a claim of its row changes nothing', () => {
+    const bench = new Bench();
+    bench.leases.hold(bench.job('a', 2), bench.nowMs + LEASE_MS);
+    assert.equal(bench.leases.hold(bench.job('a', 1), bench.nowMs), false);
+    assert.equal(bench.leases.fenceOf(bench.job('a', 2)), 2);
+  });
+
+  it('of a row that others had meanwhile only those recipients count that still waited when it came back', () => {
+    const bench = new Bench();
+    bench.hold('a');
+    const bounced = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '' } as const;
+    const deferred = { kind: 'deferred', reason: 'peer-4xx', detail: '', retryAtMs: 0 } as const;
+    const result = {
+      ...bench.job('a', 1),
+      dsns: [{ content: 7 }],
+      groups: [
+        { seqs: [0], outcome: bounced },
+        { seqs: [1], outcome: deferred },
+      ],
+    } as unknown as AttemptResult;
+    assert.equal(bench.leases.counting(result), result);
+    assert.deepEqual(bench.leases.over([result]), [result]);
+    const back = bench.job('a', 3);
+    back.recipients.shift();
+    bench.leases.hold(back, bench.nowMs + LEASE_MS);
+    assert.deepEqual(bench.leases.counting(result).groups, [{ seqs: [1], outcome: deferred }]);
+    // Whoever settled the other recipient has reported it, too.
+    assert.deepEqual(bench.leases.over([result])[0]?.dsns, []);
+    assert.deepEqual(bench.released, [7]);
+  });
+
+  it('no claim brings a row of a message that is being withdrawn, one under way included', async () => {
+    const bench = new Bench();
+    const claimed = async (while_: () => void): Promise<string[]> => {
+      const { jobs } = await bench.leases.claim('one.test', 10, async () => {
+        while_();
+        return { jobs: [bench.job('w'), bench.job('x')], nextDueMs: null, short: false };
+      });
+      for (const job of jobs) bench.leases.drop(job);
+      return jobs.map(({ queueId }) => queueId);
+    };
+    const during = claimed(() => bench.leases.withdraw('w'));
+    assert.deepEqual(await during, ['x']);
+    assert.deepEqual(await claimed(() => {}), ['x']);
+    // The rows went while the claim that had found them was on its way back.
+    assert.deepEqual(await claimed(() => bench.leases.withdrawn('w')), ['x']);
+    assert.deepEqual(bench.givenBack, ['w', 'w', 'w']);
+    assert.equal(bench.released.length, 3);
+    assert.equal(bench.leases.size, 0);
+    assert.deepEqual(await claimed(() => {}), ['w', 'x']);
   });
 
   it('what a claim brings is held; what is being sent already does not go out twice', async () => {

@@ -20,7 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Connection, createConnection } from 'mariadb';
 import { configSchema, type ServerConfig } from '../../src/config/schema.ts';
 import { freePort } from '../support/free-port.ts';
-import { programPath } from '../support/programs.ts';
+import { needs, programPath } from '../support/programs.ts';
 
 const START_MS = 30_000;
 const STOP_MS = 20_000;
@@ -103,6 +103,7 @@ export class MariaDb {
   }
 
   static async start(options: MariaDbOptions = {}): Promise<MariaDb> {
+    needs(options.program === 'mysqld' ? skipWithoutMysql() : skipWithoutMariaDb());
     const server = new MariaDb(options);
     try {
       server.#bootstrap();
@@ -117,6 +118,10 @@ export class MariaDb {
 
   get pid(): number {
     return this.#server?.pid as number;
+  }
+
+  get running(): boolean {
+    return this.#server !== null;
   }
 
   get socket(): string {

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { freePort } from '../support/free-port.ts';
-import { programPath, skipWithout } from '../support/programs.ts';
+import { needs, programPath, skipWithout } from '../support/programs.ts';
 
 const START_MS = 10_000;
 
@@ -41,6 +41,7 @@ export class RedisServer {
   }
 
   static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
+    needs(skipWithout('redis-server'));
     const server = new RedisServer(options);
     try {
       server.port = await freePort();

@@ -38,8 +38,10 @@ test('SCRAM-SHA-256 in a dialog, with and without an initial response', async ()
     const final = await client.final(Buffer.from(reply.slice(4), 'base64').toString());
     reply = say(`${base64(final as string)}\r\n`);
     assert.ok(client.isServer(Buffer.from(reply.slice(4), 'base64').toString()));
+    assert.deepEqual(fixture.proofs, []);
     assert.match(say('\r\n'), /^235 2\.7\.0 /);
     assert.deepEqual(fixture.failures, []);
+    assert.deepEqual(fixture.proofs, [{ client: '127.0.0.1', username: 'test' }]);
   }
 });
 

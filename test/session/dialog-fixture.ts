@@ -5,7 +5,14 @@ import { createGauges, GAUGE, type Gauges } from '../../src/admission/gauges.ts'
 import { Postmaster } from '../../src/admission/postmaster.ts';
 import { RelayClasses } from '../../src/admission/recipient-class.ts';
 import { RelayPolicy } from '../../src/admission/relay-policy.ts';
-import type { AuthAnswer, AuthFailure, AuthRequest, AuthResult, Credentials } from '../../src/auth/auth.ts';
+import type {
+  AuthAnswer,
+  AuthFailure,
+  AuthProof,
+  AuthRequest,
+  AuthResult,
+  Credentials,
+} from '../../src/auth/auth.ts';
 import { Quotas } from '../../src/auth/quotas.ts';
 import { rulesOf } from '../../src/auth/rules.ts';
 import type { Log } from '../../src/base/log.ts';
@@ -201,6 +208,7 @@ export class DialogFixture {
   #logins: AuthAnswer[] = [];
   readonly requests: AuthRequest[] = [];
   readonly failures: AuthFailure[] = [];
+  readonly proofs: AuthProof[] = [];
   /** Logins are not answered until `answerLogins` is called. */
   holdLogins = false;
   readonly #users: FixtureUsers;
@@ -228,6 +236,7 @@ export class DialogFixture {
     if (batch.type === 'logins') {
       this.requests.push(...batch.requests);
       this.failures.push(...batch.failures);
+      this.proofs.push(...batch.proofs);
       for (const request of batch.requests)
         this.#logins.push({ id: request.id, ...this.#users.answer(request.credentials) });
     }

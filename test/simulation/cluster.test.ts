@@ -17,7 +17,7 @@ import { enterSimulation } from './cluster/hooks.ts';
 enterSimulation(process.env.SIM_MUTATION);
 const { SCENARIOS, simulate, withoutShard } = await import('./cluster/scenarios.ts');
 
-const SEEDS = Number(process.env.SIM_SEEDS ?? 40);
+const SEEDS = Number(process.env.SIM_SEEDS ?? 30);
 const ONLY = process.env.SIM_SEED;
 const LONG = 3_600_000;
 
@@ -28,6 +28,7 @@ const HAPPENS: (keyof Awaited<ReturnType<typeof simulate>>['counts'])[][] = [
   ['hang', 'leasesLapsed', 'lapsed', 'rejected'],
   ['cut', 'lost'],
   ['serverKill', 'serverPause'],
+  ['hang', 'lost', 'withdrawn'],
   ['crash', 'drain', 'threadDeath', 'hang', 'cut', 'lost', 'serverKill', 'serverPause', 'rejected'],
 ];
 

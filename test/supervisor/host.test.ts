@@ -216,6 +216,8 @@ test('the queue commands see and change the queues of all processes, running and
     running.queue.destinations.map(({ destination, rows: n }) => [destination, n]),
     [['cli.test', count]],
   );
+  const text = (await relay.queue('stats')).stdout;
+  assert.match(text, new RegExp(`^Delivery +0 in flight, ${count} waiting at 1 destinations$`, 'm'));
   assert.deepEqual(
     running.processes?.map(({ state, accepts }) => [state, accepts]),
     [

@@ -17,7 +17,7 @@ export interface Stats {
 }
 
 export async function processesOf(relay: RelayFixture): Promise<ProcessStatus[]> {
-  return (await relay.queueJson<Stats>('stats')).processes ?? [];
+  return (await relay.queuePartJson<Stats>('stats')).answer.processes ?? [];
 }
 
 /** The pid of a relay process, as the relay's log told it last. */

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { after, type TestContext } from 'node:test';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { type DatabaseAccess, MariaDb, serverConfig } from '../services/mariadb.ts';
 import { oneFateEach } from './one-fate.ts';
@@ -12,13 +12,42 @@ import { SteadyLoad } from './steady-load.ts';
 
 export const LEASE_MS = 1500;
 
-export async function startServer(t: TestContext): Promise<{ server: MariaDb; access: DatabaseAccess }> {
+interface Served {
+  server: MariaDb;
+  access: DatabaseAccess;
+}
+
+let shared: Promise<MariaDb> | null = null;
+after(async () => (await shared)?.close());
+
+/** A database of its own, on a server that the tests of a file share. Who kills that starts it again. */
+export async function sharedServer(): Promise<Served> {
+  shared ??= MariaDb.start();
+  const server = await shared;
+  if (!server.running) await server.start();
+  return migrated(server);
+}
+
+/** A server of the test's own. */
+export async function startServer(t: TestContext): Promise<Served> {
   const server = await MariaDb.start();
   t.after(() => server.close());
+  return migrated(server);
+}
+
+async function migrated(server: MariaDb): Promise<Served> {
   const access = await server.createDatabase();
   await migrate(serverConfig(server.admin(access)), Date.now());
   return { server, access };
 }
+
+/** A queue on one server, as one shard: those have pauses that can be set, and tests have no time. */
+export const oneShard = (access: DatabaseAccess, more: Settings = {}): Settings => ({
+  driver: 'mysql_distributed',
+  shards: [{ name: 's0', ...access, ...more }],
+  retry_delay_ms: 100,
+  max_retry_delay_ms: 500,
+});
 
 export async function startSink(t: TestContext, options: object = {}): Promise<ScriptedSink> {
   const sink = await ScriptedSink.start({ keepContent: false, ...options });

@@ -25,6 +25,11 @@ export function skipWithout(...names: string[]): string | false {
   return missing.length > 0 ? `not installed: ${missing.join(', ')}` : false;
 }
 
+/** @throws Error saying how to get what is missing. @param missing as the functions here say it. */
+export function needs(missing: string | false): void {
+  if (missing !== false) throw new Error(`${missing}; "./build.sh test" unpacks what Debian has of it`);
+}
+
 /** The reason when we are not root, else false. */
 export function skipUnlessRoot(): string | false {
   return process.getuid?.() === 0 ? false : 'needs root';

@@ -229,12 +229,21 @@ export class RelayFixture {
     return run(process.execPath, [MAIN, 'queue', ...args, '-c', this.configPath], { cwd: ROOT });
   }
 
-  /** The same with --json, its output read, also where it says that something is missing (75); throws when it failed. */
+  /** The same with --json, its output read; throws when the command failed, or says that something is missing. */
   async queueJson<T>(...args: string[]): Promise<T> {
-    const ran = await this.queue(...args, '--json');
-    if (ran.code !== 0 && (ran.code !== 75 || ran.stdout === ''))
-      throw new Error(`queue ${args.join(' ')} ended with ${ran.code}: ${ran.stderr}`);
-    return JSON.parse(ran.stdout) as T;
+    return (await this.#queueJson<T>([0], args)).answer;
+  }
+
+  /** Where something may be missing in the answer: then the code is 75. */
+  queuePartJson<T>(...args: string[]): Promise<{ code: number; answer: T }> {
+    return this.#queueJson<T>([0, 75], args);
+  }
+
+  async #queueJson<T>(codes: readonly number[], args: string[]): Promise<{ code: number; answer: T }> {
+    const { code, stdout, stderr } = await this.queue(...args, '--json');
+    if (code === null || !codes.includes(code) || stdout === '')
+      throw new Error(`queue ${args.join(' ')} ended with ${code}: ${stderr}`);
+    return { code, answer: JSON.parse(stdout) as T };
   }
 
   /** What `queue list` shows. */

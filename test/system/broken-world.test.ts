@@ -75,9 +75,10 @@ test('a data folder that cannot be made stops the start, and soon', { timeout: 3
 test('content that cannot be stored is refused for now, and the log says which folder and why', {
   timeout: 30_000,
 }, async (t) => {
-  const folder = '/proc/nowhere/mail';
-  const relay = await RelayFixture.start({ storage: { provider: 'local', local: { path: folder } } });
+  const relay = await RelayFixture.start({ storage: { provider: 'local' } });
   t.after(() => relay.destroy());
+  const folder = join(relay.dataDir, 'mail');
+  writeFileSync(folder, 'in its place');
   const failed = relay.logLine('commit.failed');
   const talk = await Talk.hello(local(relay));
   const reply = await talk.send({ to: 'a@b.test' }).catch((error: Error) => error.message);

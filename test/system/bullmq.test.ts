@@ -12,9 +12,10 @@ import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
 import { fate } from '../support/fates.ts';
 import {
   LEASE_MS,
+  oneShard,
   sharedFolder,
+  sharedServer,
   startNode,
-  startServer,
   startSink,
   statementsPerRecipient,
 } from '../support/nodes.ts';
@@ -38,9 +39,9 @@ const scheduler = (redis: RedisServer, more: object = {}): Settings => ({
 });
 
 const clusterOf = async (relay: RelayFixture): Promise<NonNullable<SchedulerStats['cluster']>> => {
-  const { scheduler: stats } = await relay.queueJson<{ scheduler: SchedulerStats }>('stats');
-  assert.ok(stats.cluster !== undefined);
-  return stats.cluster;
+  const { answer } = await relay.queuePartJson<{ scheduler: SchedulerStats }>('stats');
+  assert.ok(answer.scheduler.cluster !== undefined);
+  return answer.scheduler.cluster;
 };
 
 async function untilRedis(relay: RelayFixture, up: boolean, withinMs = 8000): Promise<void> {
@@ -127,7 +128,7 @@ test('what a node that only accepts takes in is sent by the others at once', {
   skip,
   timeout: 60_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -153,7 +154,7 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
   skip,
   timeout: 180_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -219,13 +220,13 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
 
 test('a node killed while it sends: the others take its rows over when its leases end', {
   skip,
-  timeout: 120_000,
+  timeout: 60_000,
 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
-    database: { driver: 'mysql', ...access },
+    database: oneShard(access),
     scheduler: scheduler(redis, { reconcile_interval_ms: 500 }),
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_connections_per_destination: 4 },
   };
@@ -236,12 +237,11 @@ test('a node killed while it sends: the others take its rows over when its lease
   for (const to of recipients) await talk.accepted({ to });
   await sink.received(4);
   await a.kill();
-  // One at a time: each of them may be why the node died (docs/operations.md).
-  await oneFateEach([a, b], recipients, LEASE_MS + 60_000);
+  await oneFateEach([a, b], recipients, LEASE_MS + 15_000);
 });
 
 test('a rate for each destination holds over the nodes', { skip, timeout: 60_000 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t);
   const settings = {
@@ -270,7 +270,7 @@ test('a rate for each destination holds over the nodes', { skip, timeout: 60_000
 });
 
 test('connections to one destination hold over the nodes', { skip, timeout: 60_000 }, async (t) => {
-  const { access } = await startServer(t);
+  const { access } = await sharedServer();
   const redis = await startRedis(t);
   const sink = await startSink(t, { delays: { data: 20 } });
   const settings = {

@@ -8,6 +8,7 @@ import { type TestContext, test } from 'node:test';
 import { shardOfQueueId } from '../../src/mail/queue-id.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { type DatabaseAccess, MariaDb, skipWithoutMariaDb } from '../services/mariadb.ts';
+import { WebHdfsServer } from '../services/webhdfs-server.ts';
 import { run } from '../support/child.ts';
 import { freePort } from '../support/free-port.ts';
 import { sharedFolder, startSink } from '../support/nodes.ts';
@@ -261,5 +262,38 @@ test('on servers', { skip, timeout: 120_000, concurrency: true }, async (t) => {
       await oneFateEach([a, moved], recipients, 10_000);
     },
   );
-  await Promise.all([more, gone]);
+  const folders = t.test(
+    'hdfs_web: one base_path, a folder for each shard, and any node reads what another wrote',
+    async (t) => {
+      const hdfs = await new WebHdfsServer().start();
+      t.after(() => hdfs.stop());
+      const sink = await startSink(t);
+      const nodes = new Nodes(server, '', sink.port);
+      const shards: Shard[] = [];
+      for (const name of ['s0', 's1']) shards.push({ name, weight: 1, ...(await server.createDatabase()) });
+      const hdfs_web = { endpoints: hdfs.endpoints, base_path: '/relay', user: 'hdfs', replication: 1 };
+      const storage = { provider: 'hdfs_web', hdfs_web };
+      const a = nodes.make(t, 'a', shards, { storage, delivery: { enabled: false } });
+      await nodes.migrate(a, shards[0] as Shard);
+      await a.start();
+      const talk = await Talk.hello({ host: '127.0.0.1', port: a.port });
+      const recipients: string[] = [];
+      while (!tookInto(a, 0) || !tookInto(a, 1)) {
+        const to = `u${recipients.length}@one.test`;
+        await talk.accepted({ to });
+        recipients.push(to);
+        a.events.read();
+      }
+      talk.destroy();
+      const owners = new Set(hdfs.paths.map((path) => path.split('/')[2]));
+      assert.equal(owners.size, 2, hdfs.paths.join());
+      const b = nodes.make(t, 'b', shards, { storage });
+      await b.start();
+      await oneFateEach([b], recipients, 20_000);
+      assert.equal(deliveries(sink).size, recipients.length);
+      assert.deepEqual(hdfs.violations, []);
+    },
+  );
+
+  await Promise.all([more, gone, folders]);
 });

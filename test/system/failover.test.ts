@@ -1,7 +1,7 @@
 /** A replica takes its primary's place, by the statements of docs/cluster.md: mail goes on without a restart. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { sharedFolder, startNode, startSink } from '../support/nodes.ts';
@@ -25,10 +25,20 @@ function statements(name: string, values: Record<string, string> = {}): string[]
     .filter((statement) => statement !== '');
 }
 
-test('a primary becomes read-only and its replica is promoted: no acknowledged mail is lost, and mail goes on', {
-  skip: skipWithoutMariaDb(),
-  timeout: 120_000,
-}, async (t) => {
+for (const [title, end] of Object.entries({
+  'becomes read-only': 'read-only',
+  'is killed under load': 'killed',
+}))
+  test(
+    `a primary ${title} and its replica is promoted: no acknowledged mail is lost, and mail goes on`,
+    {
+      skip: skipWithoutMariaDb(),
+      timeout: 120_000,
+    },
+    (t) => promoted(t, end === 'killed'),
+  );
+
+async function promoted(t: TestContext, killed: boolean): Promise<void> {
   const start = async (id: number): Promise<MariaDb> => {
     const server = await MariaDb.start({
       args: [`--server-id=${id}`, '--log-bin=log', '--gtid-strict-mode=1'],
@@ -63,8 +73,17 @@ test('a primary becomes read-only and its replica is promoted: no acknowledged m
   t.after(() => load.stop());
   await bounded(load.more(100), 30_000, said);
 
-  for (const sql of statements('on the old primary, when it can be reached')) await primary.query(sql);
-  const [{ gtid }] = await primary.query<[{ gtid: string }]>('SELECT @@gtid_current_pos AS gtid');
+  let gtid: string;
+  if (killed) {
+    // Mail is on its way all the while: what was answered is with the replica, applied or not.
+    await primary.kill();
+    const [status] = await replica.query<[{ Gtid_IO_Pos: string }]>('SHOW SLAVE STATUS');
+    gtid = status.Gtid_IO_Pos;
+  } else {
+    for (const sql of statements('on the old primary, when it can be reached')) await primary.query(sql);
+    const [position] = await primary.query<[{ gtid: string }]>('SELECT @@gtid_current_pos AS gtid');
+    gtid = position.gtid;
+  }
   const [{ waited }] = await replica.query<[{ waited: number }]>('SELECT MASTER_GTID_WAIT(?, 10) AS waited', [
     gtid,
   ]);
@@ -79,4 +98,4 @@ test('a primary becomes read-only and its replica is promoted: no acknowledged m
     `SELECT COUNT(*) AS n FROM ${access.database}.relay_lives`,
   );
   assert.equal(Number(n), 2, 'both nodes hold their ids there');
-});
+}

@@ -69,7 +69,7 @@ interface World {
   recipients: string[];
 }
 
-async function start(t: TestContext, server: MariaDb): Promise<World> {
+async function start(t: TestContext, server: MariaDb, graceMs = 60_000): Promise<World> {
   const shards: DatabaseAccess[] = [];
   for (let i = 0; i < 2; i++) {
     const access = await server.createDatabase();
@@ -93,7 +93,7 @@ async function start(t: TestContext, server: MariaDb): Promise<World> {
       ],
     },
     lease_ms: 60_000,
-    shutdown_grace_ms: 1000,
+    shutdown_grace_ms: graceMs,
     delivery: { smarthost: { host: '127.0.0.1', port } },
   });
   return { relay, sink, gate, proxy, recipients: [] };
@@ -146,7 +146,11 @@ test('results of a shard that is away outlive the process', { skip, timeout: 120
     const { relay, proxy } = world;
     await sendWhileAway(world);
     const left = relay.logLine('results.left');
-    await relay.stop();
+    const stopMs = performance.now();
+    assert.equal((await relay.stop()).code, 0);
+    const tookMs = performance.now() - stopMs;
+    t.diagnostic(`ended after ${Math.round(tookMs)} ms`);
+    assert.ok(tookMs > 2000 && tookMs < 15_000, 'what is kept needs no wait for the shard');
     // The bounce may not have begun.
     const waiting = Number((await left).results);
     assert.ok(waiting >= MAILS - 1, `${waiting} results`);
@@ -177,4 +181,20 @@ test('results of a shard that is away outlive the process', { skip, timeout: 120
     assert.equal((await replayed).written, MAILS);
     await eachOnce(world);
   });
+
+  await t.test(
+    'SIGTERM while it is not known whether a commit happened: a clean stop has no errors',
+    async (t) => {
+      const { relay, proxy } = await start(t, server, 2000);
+      proxy.cuts = ['before'];
+      const talk = await Talk.hello({ host: '127.0.0.1', port: relay.port });
+      const answer = talk.send({ to: 'doubt@one.test' });
+      await until(() => proxy.cuts.length === 0, 'the connection breaks');
+      proxy.goAway();
+      assert.equal((await relay.stop()).code, 0);
+      assert.doesNotMatch(await answer, /^250/);
+      const errors = relay.log.filter(({ level }) => level === 'error');
+      assert.deepEqual(errors, []);
+    },
+  );
 });

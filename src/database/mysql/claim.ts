@@ -4,14 +4,18 @@
  */
 import type { Connection } from 'mariadb';
 import type { Job, JobRecipient } from '../../mail/job.ts';
-import type { ClaimRequest } from '../database.ts';
+import { SUSPICION } from '../../mail/suspicion.ts';
+import type { ClaimRequest, LeasedKey } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
 import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
+import { judgeTakenOver } from './suspect.ts';
 
 interface DueRow extends AttemptRow {
   id: string;
   state: string;
+  /** Of the lease that ended, where one did. */
+  owner: string | null;
   dueAt: number;
   waiting: number;
   seqs: string;
@@ -40,32 +44,41 @@ export interface Leased {
   rows: LeasedRow[];
   /** The earliest row that waits then; null when none does. */
   nextDueMs: number | null;
+  /** Rows that ended their node, and were set aside. */
+  held: LeasedKey[];
 }
 
 const NOT_LOADED = -1;
 /** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
 const MANY_RECIPIENTS = 100;
 
-/** @param owner written to the leases, so that those of an interrupted claim can be found again. */
+/**
+ * @param database its name.
+ * @param owner written to the leases, so that those of an interrupted claim can be found again.
+ */
 export async function leaseRows(
   connection: Connection,
+  database: string,
   request: ClaimRequest,
   owner: string,
 ): Promise<Leased> {
   const { destination, nowMs, leaseUntilMs, limit } = request;
   const due = await connection.execute<DueRow[]>(
-    `SELECT mail_id AS id, state, due_at AS dueAt, attempts, fence, waiting, delay_notified AS delayNotified, deaths, seqs
+    `SELECT mail_id AS id, state, lease_owner AS owner, due_at AS dueAt, attempts, fence, waiting,
+       delay_notified AS delayNotified, deaths, seqs
      FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
        AND (state <> 'SENDING' OR 1 = ?)
      ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
     [destination, nowMs, (request.takeOver ?? true) ? 1 : 0, limit],
   );
-  const rows = withinRecipients(due, request.maxRecipients);
+  const some = withinRecipients(due, request.maxRecipients);
   // A full claim says by itself that there may be more.
-  const more = rows.length < due.length || due.length === limit;
-  if (rows.length === 0) return { rows: [], nextDueMs: await nextDue(connection, destination) };
-  // What ended its owner may be among them: each of them goes out alone (suspects.ts), and no lapse counts twice.
-  for (const row of rows) if (row.state === 'SENDING') row.deaths = Math.max(row.deaths, 1);
+  const more = some.length < due.length || due.length === limit;
+  const held = await judgeTakenOver(connection, database, destination, some);
+  const isHeld = new Set(held.map(({ queueId }) => queueId));
+  const rows = held.length === 0 ? some : some.filter(({ id }) => !isHeld.has(id));
+  if (rows.length === 0)
+    return { rows: [], nextDueMs: more ? nowMs : await nextDue(connection, destination), held };
   const ids = rows.map(({ id }) => id);
   const [found] = await Promise.all([
     selectIn<LeasedMail & { seq: number | null } & Omit<RecipientRow, 'seq'>>(
@@ -77,9 +90,7 @@ export async function leaseRows(
       ids,
     ),
     connection.query(
-      // From left to right: the state is still that before.
-      `UPDATE mail_outbox SET deaths = IF(state = 'SENDING', GREATEST(deaths, 1), deaths), state = 'SENDING', due_at = ?,
-         fence = fence + 1, lease_owner = ?
+      `UPDATE mail_outbox SET state = 'SENDING', due_at = ?, fence = fence + 1, lease_owner = ?
        WHERE destination = ? AND mail_id IN ${marks(ids.length)}`,
       [leaseUntilMs, owner, destination, ...ids],
     ),
@@ -96,14 +107,16 @@ export async function leaseRows(
   ]);
   const leased = rows.map((row) => {
     const mail = mailOf.get(row.id) as LeasedMail;
+    const job = jobOf(mail, row, destination, waiting.of(row.id), NOT_LOADED);
+    if (row.state === 'SENDING') job.suspicion ??= SUSPICION.takenOver;
     return {
-      job: jobOf(mail, row, destination, waiting.of(row.id), NOT_LOADED),
+      job,
       mail,
       state: row.state === 'SENDING' ? 'PENDING' : row.state,
       dueAt: row.state === 'SENDING' ? nowMs : row.dueAt,
     };
   });
-  return { rows: leased, nextDueMs };
+  return { rows: leased, nextDueMs, held };
 }
 
 function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {

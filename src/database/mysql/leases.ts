@@ -1,5 +1,6 @@
 /** Leases of rows being sent: extended, given back, found again after a life that ended. */
 import type { Connection } from 'mariadb';
+import { SUSPICION } from '../../mail/suspicion.ts';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
 import { UNREAD } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
@@ -9,6 +10,9 @@ interface RowKey {
   id: string;
   destination: string;
 }
+
+/** Not begun: what went out in company is not suspected of what happens next. */
+const UNSUSPECTED = `deaths = IF(deaths = ${SUSPICION.inCompany}, 0, deaths)`;
 
 const RENEW_ROWS = 1000;
 const SCAN_ROWS = 5000;
@@ -42,13 +46,16 @@ async function renewPart(
 ): Promise<number> {
   const ids = rows.map(({ queueId }) => queueId);
   const destinations = [...new Set(rows.map(({ destination }) => destination))];
-  // The lists are ranges of the key; a row of their cross product that is not asked for is this life's too.
+  // The lists are ranges of the key: their cross product has rows of this life that are not asked for.
   const where = `WHERE mail_id IN ${marks(ids.length)} AND destination IN ${marks(destinations.length)}
     AND state = 'SENDING' AND lease_owner LIKE ?`;
   const values = [...ids, ...destinations, `${literal(owner)}%`];
   const read = 'SELECT mail_id AS id, destination FROM mail_outbox';
-  const free = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
-  if (free.length >= rows.length) {
+  const asked = new Set(rows.map(({ queueId, destination }) => `${queueId} ${destination}`));
+  const isAsked = ({ id, destination }: RowKey): boolean => asked.has(`${id} ${destination}`);
+  const found = await connection.query<RowKey[]>(`${read} ${where} FOR UPDATE SKIP LOCKED`, values);
+  const free = found.filter(isAsked);
+  if (free.length === rows.length && found.length === rows.length) {
     await connection.query(`UPDATE mail_outbox SET due_at = ? ${where}`, [leaseUntilMs, ...values]);
     return free.length;
   }
@@ -57,7 +64,7 @@ async function renewPart(
     'UPDATE mail_outbox SET due_at = ? WHERE mail_id = ? AND destination = ?',
     free.map(({ id, destination }) => [leaseUntilMs, id, destination]),
   );
-  return (await connection.query<RowKey[]>(`${read} ${where}`, values)).length;
+  return (await connection.query<RowKey[]>(`${read} ${where}`, values)).filter(isAsked).length;
 }
 
 /** SENDING → PENDING, due at once, where the fence still holds the row. */
@@ -68,7 +75,7 @@ export function releaseRows(
 ): Promise<void> {
   return bulk(
     connection,
-    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, reason = ?, detail = ''
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, ${UNSUSPECTED}, reason = ?, detail = ''
      WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
     rows.map(({ queueId, destination, fence, reason }) => [nowMs, reason, queueId, destination, fence]),
   );
@@ -152,7 +159,7 @@ async function releaseFound(
   const ours = rows.filter(({ id, destination }) => keys.has(`${id} ${destination}`));
   await bulk(
     connection,
-    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL
+    `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, ${UNSUSPECTED}
      WHERE mail_id = ? AND destination = ? AND state = 'SENDING' AND lease_owner = ?`,
     ours.map(({ id, destination, owner }) => [nowMs, id, destination, owner]),
   );

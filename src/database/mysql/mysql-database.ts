@@ -8,6 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 import type {
@@ -42,10 +43,11 @@ import { enroll, fateOf, newestQueueId, probe, shardsOfUsers, storedRoutes, stor
 import { ObjectCollector } from './objects.ts';
 import { operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
-import { SettleBatch, withdraw } from './settle.ts';
+import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
-import { suspectRows } from './suspect.ts';
+import { markSuspects, suspectRows } from './suspect.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
+import { withdraw } from './withdraw.ts';
 
 /** When a row is looked at again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
@@ -55,6 +57,8 @@ export interface MysqlOptions extends KeepTimes {
   queue: string;
   /** For messages to the operator. */
   server: string;
+  /** Its name there. */
+  database: string;
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
   routes: RouteTable;
@@ -129,25 +133,26 @@ export class MysqlDatabase implements QueueDatabase {
         result.messages[places[i] as number] = 'committed';
       });
       await insertMessages(connection, kept, { nowMs, leaseUntilMs, owner: this.#options.owner });
-      const withdrawn = await withdraw(connection, batch.withdrawals);
+      const withdrawn = await withdraw(connection, batch.withdrawals, this.#options.owner, nowMs);
       for (const { object } of withdrawn.erased) objects.add(object);
       if (withdrawn.later.length > 0) result.withdrawLater = withdrawn.later;
       if (batch.journal !== undefined) await writeMark(connection, batch.journal, nowMs);
       return objects;
     }, name);
     this.#objects.add(orphans);
-    if (batch.journal === undefined) await this.#withdrawAbandoned(insertions, places, result);
+    if (batch.journal === undefined) await this.#withdrawAbandoned(insertions, places, result, nowMs);
     return result;
   }
 
   /**
    * Sessions that answered 451 meanwhile: their messages go again. From here on no session can give up. Where this
-   * fails the results say 'committed', and the group commit withdraws them.
+   * fails, or a claim was faster, the results say 'committed', and the group commit withdraws them.
    */
   async #withdrawAbandoned(
     insertions: readonly Insertion[],
     places: readonly number[],
     result: CommitResult,
+    nowMs: number,
   ): Promise<void> {
     const { committing, committed } = CONTENT_STATE;
     const abandoned: { queueId: string; place: number }[] = [];
@@ -160,7 +165,9 @@ export class MysqlDatabase implements QueueDatabase {
     if (abandoned.length === 0) return;
     try {
       const ids = abandoned.map(({ queueId }) => queueId);
-      const { erased, later } = await this.#run((connection) => withdraw(connection, ids));
+      const { erased, later } = await this.#run((connection) =>
+        withdraw(connection, ids, this.#options.owner, nowMs),
+      );
       this.#objects.add(erased.map(({ object }) => object));
       for (const { place, queueId } of abandoned)
         if (!later.includes(queueId)) result.messages[place] = 'withdrawn';
@@ -207,21 +214,21 @@ export class MysqlDatabase implements QueueDatabase {
     let leased: Leased;
     try {
       leased = await this.#transactions.run((connection) =>
-        leaseRows(connection, { ...request, limit }, leaseOwner),
+        leaseRows(connection, this.#options.database, { ...request, limit }, leaseOwner),
       );
     } catch (error) {
       // Whether the leases were written may not be known: they are asked back, or end by themselves.
       if (isLost(error)) this.#read((connection) => unclaim(connection, request, leaseOwner)).catch(() => {});
       throw this.#mapped(error);
     }
-    const { rows } = leased;
+    const { rows, held } = leased;
     const loaded = await loadContents(rows, this.#storage, this.#arena);
     const { jobs, failure } = loaded;
     if (jobs.length < rows.length) await this.#giveBack(loaded, request.nowMs);
-    if (jobs.length === 0 && failure !== null) throw this.#mapped(failure);
+    if (jobs.length === 0 && held.length === 0 && failure !== null) throw this.#mapped(failure);
     const short = loaded.short || (rows.length === limit && limit < request.limit);
     const nextDueMs = jobs.length < rows.length || short ? request.nowMs : leased.nextDueMs;
-    return { jobs, nextDueMs, short };
+    return { jobs, nextDueMs, short, ...(held.length > 0 ? { held } : {}) };
   }
 
   /** What could not be loaded loses its lease again. */
@@ -276,6 +283,10 @@ export class MysqlDatabase implements QueueDatabase {
 
   async suspect(rows: BegunRow[]): Promise<SuspectedRow[]> {
     return this.#run((connection) => suspectRows(connection, rows, this.#isEarlier));
+  }
+
+  async markSuspects(rows: SuspectMark[]): Promise<void> {
+    await this.#run((connection) => markSuspects(connection, rows));
   }
 
   /** Whether a lease is of an earlier life of this process. */

@@ -5,16 +5,18 @@
  *
  * Lives on the main thread, so it loads the connector only when it is used.
  */
-import { createHash } from 'node:crypto';
 import type { Connection } from 'mariadb';
 import { RelayError } from '../../base/errors.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { ServerClock } from '../server-clock.ts';
 import type { Endpoints } from './endpoints.ts';
+import { nodeLockName } from './node-lock.ts';
 
 /** A life that was killed just now leaves its lock within this time. */
 const TAKE_WAIT_S = 3;
 const MIN_SILENCE_S = 3;
+/** Longer than the leases of rows: who takes those over can tell whether their owner died or hangs (node-lock.ts). */
+const SILENCE_LEASES = 1.5;
 
 export interface NodeClaimOptions {
   server: ServerConfig;
@@ -102,7 +104,10 @@ export class NodeClaim {
       const connection = await this.#connect();
       const limitMs = server.connection_timeout_ms + waitS * 1000;
       const [locked] = await withTimeout(
-        connection.query<{ got: number | null }[]>('SELECT GET_LOCK(?, ?) AS got', [this.#lockName, waitS]),
+        connection.query<{ got: number | null }[]>('SELECT GET_LOCK(?, ?) AS got', [
+          nodeLockName(server.database, node),
+          waitS,
+        ]),
         limitMs,
       );
       const found = await withTimeout(this.#holder(connection), limitMs);
@@ -135,18 +140,16 @@ export class NodeClaim {
     if (this.#connection?.isValid()) return this.#connection;
     this.#drop();
     const { Endpoints } = await import('./endpoints.ts');
-    const { server, leaseMs } = this.#options;
-    this.#endpoints ??= new Endpoints(server);
-    // Cut off, or standing still, we lose the lock as we lose our leases.
-    const silenceS = Math.max(MIN_SILENCE_S, Math.ceil(leaseMs / 1000));
-    this.#connection = await this.#endpoints.open([`SET SESSION autocommit = 1, wait_timeout = ${silenceS}`]);
+    this.#endpoints ??= new Endpoints(this.#options.server);
+    // Cut off, or standing still, we lose the lock soon after our leases.
+    this.#connection = await this.#endpoints.open([
+      `SET SESSION autocommit = 1, wait_timeout = ${this.#silenceS}`,
+    ]);
     return this.#connection;
   }
 
-  /** Locks are the whole server's; a name has 64 characters at most. */
-  get #lockName(): string {
-    const { node, server } = this.#options;
-    return `protorelay-${createHash('sha256').update(`${server.database}\n${node}`).digest('hex').slice(0, 40)}`;
+  get #silenceS(): number {
+    return Math.max(MIN_SILENCE_S, Math.ceil((SILENCE_LEASES * this.#options.leaseMs) / 1000));
   }
 
   async #holder(connection: Connection): Promise<Life | null> {
@@ -176,10 +179,10 @@ export class NodeClaim {
   }
 
   #lost(found: Life | null): void {
-    const { server, leaseMs } = this.#options;
+    const { server } = this.#options;
     this.#drop();
     this.state = 'lost';
-    const until = found === null ? '' : `, its lease until ${isoOf(found.seenAt + leaseMs)}`;
+    const until = found === null ? '' : `, its lease until ${isoOf(found.seenAt + this.#silenceS * 1000)}`;
     const who = found === null ? 'a process not known' : `${found.place} since ${isoOf(found.since)}`;
     this.rival = `is in use on ${server.socket ?? `${server.host}:${server.port}`}/${server.database} by ${who}${until}`;
   }

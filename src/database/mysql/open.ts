@@ -22,7 +22,7 @@ export async function openMysql(
   maxConnections: number,
   openStorage: (owner: string) => Storage,
   arena: Arena,
-  options: Omit<MysqlOptions, 'server' | 'queue'>,
+  options: Omit<MysqlOptions, 'server' | 'database' | 'queue'>,
 ): Promise<MysqlDatabase> {
   const { server } = shard;
   const name = serverName(server);
@@ -51,6 +51,7 @@ export async function openMysql(
   return new MysqlDatabase(transactions, openStorage(owner), arena, {
     ...options,
     server: name,
+    database: server.database,
     queue: owner,
   });
 }

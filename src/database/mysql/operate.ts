@@ -37,7 +37,7 @@ export async function operateSlice(
   const { rows, next } =
     target === 'unread'
       ? await lockUnread(connection, action, nowMs, after)
-      : upToLast(await lockRows(connection, action, target, after), SLICE_ROWS);
+      : await lockRows(connection, action, target, after);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
   const ours = rows.filter(({ state }) => state !== 'SENDING');
@@ -54,7 +54,32 @@ export async function operateSlice(
   return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
 }
 
+/**
+ * Looks without locks, and then locks what it found, its mail included. What another transaction has is being claimed
+ * or settled there, and counts as being sent: should that node hang, nobody waits for it.
+ */
 async function lockRows(
+  connection: Connection,
+  action: OperateAction,
+  target: OperateTarget,
+  after: OperateSlice['next'],
+): Promise<SliceRows> {
+  const { rows, next } = upToLast(await findRows(connection, action, target, after), SLICE_ROWS);
+  const ids = [...new Set(rows.filter(({ state }) => state !== 'SENDING').map(({ id }) => id))];
+  const locked = await selectIn<OperatedRow>(
+    connection,
+    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     WHERE o.mail_id IN % AND o.state IN ${STATES_OF[action]} FOR UPDATE SKIP LOCKED`,
+    ids,
+  );
+  const free = new Map(locked.map((row) => [`${row.id} ${row.destination}`, row]));
+  return {
+    rows: rows.map((row) => free.get(`${row.id} ${row.destination}`) ?? { ...row, state: 'SENDING' }),
+    next,
+  };
+}
+
+async function findRows(
   connection: Connection,
   action: OperateAction,
   target: OperateTarget,
@@ -78,7 +103,7 @@ async function lockRows(
   }
   return connection.query<OperatedRow[]>(
     `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox WHERE ${where.join(' AND ')}
-     ORDER BY mail_id, destination LIMIT ${SLICE_ROWS} FOR UPDATE`,
+     ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
     values,
   );
 }
@@ -107,7 +132,8 @@ async function lockUnread(
   return { rows: unreadOf(action, locked, nowMs), next };
 }
 
-async function removeRows(
+/** @param removed takes the addresses that waited, by queue id. @returns mails that went with their last row. */
+export async function removeRows(
   connection: Connection,
   rows: readonly OperatedRow[],
   nowMs: number,

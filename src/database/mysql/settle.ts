@@ -195,30 +195,3 @@ function countByWord({ groups }: Settlement): { settled: number; bounced: number
   }
   return counts;
 }
-
-export interface Withdrawn {
-  erased: MailFacts[];
-  /** Another transaction has a row of theirs. */
-  later: string[];
-}
-
-/** Deletes messages whose session answered 451 while they were being committed. */
-export async function withdraw(connection: Connection, queueIds: readonly string[]): Promise<Withdrawn> {
-  if (queueIds.length === 0) return { erased: [], later: [] };
-  const locked = await selectIn<MailFacts>(
-    connection,
-    `SELECT ${MAIL_FACTS} FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
-     WHERE o.mail_id IN % FOR UPDATE SKIP LOCKED`,
-    queueIds,
-  );
-  const there = await selectIn<{ id: string; n: number }>(
-    connection,
-    'SELECT mail_id AS id, COUNT(*) AS n FROM mail_outbox WHERE mail_id IN % GROUP BY mail_id',
-    queueIds,
-  );
-  const parts = Map.groupBy(locked, ({ id }) => id);
-  const rowsOf = (id: string): MailFacts[] => parts.get(id) ?? [];
-  const erased = there.flatMap(({ id, n }) => (rowsOf(id).length === n ? rowsOf(id).slice(0, 1) : []));
-  await eraseMails(connection, erased);
-  return { erased, later: there.filter(({ id, n }) => rowsOf(id).length !== n).map(({ id }) => id) };
-}

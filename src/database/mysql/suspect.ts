@@ -1,9 +1,11 @@
-/** Counts the death of a process in the rows it was attempting, and sets aside what has too many. */
+/** Marks rows that may have ended a process, and sets aside those that did so alone (mail/suspicion.ts). */
 import type { Connection } from 'mariadb';
 import { type BegunRow, hashOf } from '../../mail/begun-slots.ts';
-import type { SuspectedRow } from '../database.ts';
-import { DEATHS_HELD, POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { SUSPICION, type SuspectMark } from '../../mail/suspicion.ts';
+import type { LeasedKey, SuspectedRow } from '../database.ts';
+import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { bulk } from './insert.ts';
+import { livesThatDied } from './node-lock.ts';
 import { selectIn } from './sql.ts';
 
 interface Row {
@@ -15,9 +17,18 @@ interface Row {
   owner: string | null;
 }
 
+/** What a claim has to know of a row. */
+export interface ClaimedRow {
+  id: string;
+  state: string;
+  deaths: number;
+  owner: string | null;
+}
+
 /**
- * Within the caller's transaction. A row that another node took over and is attempting only has the death counted:
- * its attempt goes on, and ends the counting when it ends well. One that was settled since is none of this.
+ * What was under way at a death of this process. Within the caller's transaction. A row that another node took over and
+ * is attempting is marked only: its attempt goes on, and ends the suspicion when it ends. One that was settled since is
+ * none of this.
  * @param isOver whether a lease is of an earlier life of this process.
  */
 export async function suspectRows(
@@ -34,26 +45,76 @@ export async function suspectRows(
   );
   const fences = new Map(begun.map(({ queueId, hash, fence }) => [`${queueId} ${hash}`, fence]));
   const suspected: SuspectedRow[] = [];
-  for (const { queueId, destination, state, fence, deaths: before, owner } of found) {
+  for (const { queueId, destination, state, fence, deaths, owner } of found) {
     const begunFence = fences.get(`${queueId} ${hashOf(destination)}`);
     if (begunFence === undefined || fence < begunFence) continue;
-    // Who took it over has counted this death already (claim.ts).
-    const deaths = fence > begunFence ? Math.max(before, 1) : before + 1;
-    const held = deaths >= DEATHS_HELD && (state === 'PENDING' || isOver(owner ?? ''));
-    suspected.push({ queueId, destination, deaths, held });
+    const ours = fence === begunFence && (state === 'PENDING' || isOver(owner ?? ''));
+    suspected.push({ queueId, destination, held: ours && deaths >= SUSPICION.alone });
   }
   await bulk(
     connection,
-    'UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?',
-    suspected.map(({ deaths, queueId, destination }) => [deaths, queueId, destination]),
+    'UPDATE mail_outbox SET deaths = GREATEST(deaths, ?) WHERE mail_id = ? AND destination = ?',
+    suspected.map(({ queueId, destination }) => [SUSPICION.suspect, queueId, destination]),
   );
-  await bulk(
+  await hold(
     connection,
-    `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, lease_owner = NULL, reason = '${SUSPECTED_POISON}', detail = ?
-     WHERE mail_id = ? AND destination = ?`,
-    suspected
-      .filter(({ held }) => held)
-      .map(({ queueId, destination }) => [POISON_DETAIL, queueId, destination]),
+    suspected.filter(({ held }) => held),
   );
   return suspected;
 }
+
+/**
+ * Of rows taken over, those whose node died while it sent them: what was out alone is set aside, what was out with
+ * others goes alone from now on (its `deaths` say so).
+ * @returns those set aside.
+ */
+export async function judgeTakenOver(
+  connection: Connection,
+  database: string,
+  destination: string,
+  rows: readonly ClaimedRow[],
+): Promise<LeasedKey[]> {
+  const marked = rows.filter(
+    ({ state, deaths }) =>
+      state === 'SENDING' && (deaths === SUSPICION.inCompany || deaths >= SUSPICION.alone),
+  );
+  if (marked.length === 0) return [];
+  const nodes = new Set(marked.map(({ owner }) => nodeOf(owner ?? '')));
+  const died = await livesThatDied(connection, database, nodes);
+  const guilty = marked.filter(({ owner }) =>
+    died.some((life) => owner === life || owner?.startsWith(`${life}-`)),
+  );
+  const inCompany = guilty.filter(({ deaths }) => deaths === SUSPICION.inCompany);
+  for (const row of inCompany) row.deaths = SUSPICION.suspect;
+  await bulk(
+    connection,
+    'UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?',
+    inCompany.map(({ id, deaths }) => [deaths, id, destination]),
+  );
+  const held = guilty
+    .filter(({ deaths }) => deaths >= SUSPICION.alone)
+    .map(({ id }) => ({ queueId: id, destination }));
+  await hold(connection, held);
+  return held;
+}
+
+function hold(connection: Connection, rows: readonly LeasedKey[]): Promise<void> {
+  return bulk(
+    connection,
+    `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, lease_owner = NULL, reason = '${SUSPECTED_POISON}', detail = ?
+     WHERE mail_id = ? AND destination = ?`,
+    rows.map(({ queueId, destination }) => [POISON_DETAIL, queueId, destination]),
+  );
+}
+
+/** Writes down how rows of ours go out. */
+export function markSuspects(connection: Connection, rows: readonly SuspectMark[]): Promise<void> {
+  return bulk(
+    connection,
+    `UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
+    rows.map(({ queueId, destination, fence, suspicion }) => [suspicion, queueId, destination, fence]),
+  );
+}
+
+/** Of 'node#life-claim'. */
+const nodeOf = (owner: string): string => owner.slice(0, owner.lastIndexOf('#'));

@@ -31,10 +31,17 @@ export class Settler {
   readonly #updateRow: StatementSync;
   readonly #closeRow: StatementSync;
   readonly #closeMail: StatementSync;
+  readonly #claimed: StatementSync;
+  readonly #nodeId: string;
 
-  constructor(db: DatabaseSync, eraser: MailEraser, keep: KeepTimes) {
+  /** @param options.nodeId written to the leases of commits; those of claims have other names. */
+  constructor(db: DatabaseSync, eraser: MailEraser, options: KeepTimes & { nodeId: string }) {
     this.#eraser = eraser;
-    this.#keep = keep;
+    this.#keep = options;
+    this.#nodeId = options.nodeId;
+    this.#claimed = db.prepare(
+      "SELECT 1 FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING' AND lease_owner <> ? LIMIT 1",
+    );
     this.#row = db.prepare(`${ROW} WHERE o.mail_id = ? AND o.destination = ?`);
     this.#mail = db.prepare(
       `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
@@ -104,10 +111,15 @@ export class Settler {
     this.#closeMail.run(nowMs, row.id);
   }
 
-  /** Deletes a message whose session answered 451 while it was being committed. */
-  withdraw(queueId: string): void {
+  /**
+   * Deletes a message whose session answered 451 while it was being committed.
+   * @returns false when a claim has a row of it, which may be on the wire: to be tried again.
+   */
+  withdraw(queueId: string): boolean {
+    if (this.#claimed.get(queueId, this.#nodeId) !== undefined) return false;
     const mail = this.#mail.get(queueId) as unknown as MailFacts | undefined;
     if (mail !== undefined) this.#eraser.erase(mail);
+    return true;
   }
 }
 

@@ -7,6 +7,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
 import type {
@@ -50,7 +51,7 @@ import { Operator } from './operate.ts';
 import { Purger } from './purge.ts';
 import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
-import { suspectRows } from './suspect.ts';
+import { markSuspects, suspectRows } from './suspect.ts';
 
 /** The pages every commit touches, and a recipient with its share of its message. */
 const COMMIT_BYTES = 6 * 8192;
@@ -178,7 +179,8 @@ export class SqliteDatabase implements Database, QueueDatabase {
         this.#storage.insert(items[i] as StorageItem, ref);
         result.messages[places[i] as number] = 'committed';
       }
-      for (const queueId of batch.withdrawals) this.#settler.withdraw(queueId);
+      const later = batch.withdrawals.filter((queueId) => !this.#settler.withdraw(queueId));
+      if (later.length > 0) result.withdrawLater = later;
       this.#lastCommit.write(batch.token, result);
       this.#commit.run();
     } catch (error) {
@@ -303,6 +305,14 @@ export class SqliteDatabase implements Database, QueueDatabase {
       const suspected = suspectRows(this.#db, rows);
       this.#commit.run();
       return suspected;
+    });
+  }
+
+  async markSuspects(rows: SuspectMark[]): Promise<void> {
+    this.#guard(() => {
+      this.#begin.run();
+      markSuspects(this.#db, rows);
+      this.#commit.run();
     });
   }
 

@@ -1,17 +1,18 @@
-/** Counts the death of a process in the rows it was attempting, and sets aside what has too many. */
+/** Marks rows that may have ended a process, and sets aside those that did so alone (mail/suspicion.ts). */
 import type { DatabaseSync } from 'node:sqlite';
 import { type BegunRow, hashOf } from '../../mail/begun-slots.ts';
+import { SUSPICION, type SuspectMark } from '../../mail/suspicion.ts';
 import type { SuspectedRow } from '../database.ts';
-import { DEATHS_HELD, POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
 
 /** Within the caller's transaction, before leases are given back: a row not SENDING was settled since. */
 export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): SuspectedRow[] {
   const sending = db.prepare(
     "SELECT destination, fence, deaths FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING'",
   );
-  const count = db.prepare('UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?');
+  const mark = db.prepare('UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?');
   const hold = db.prepare(
-    `UPDATE mail_outbox SET deaths = ?, state = 'HELD', due_at = NULL, lease_owner = NULL, lease_until = NULL,
+    `UPDATE mail_outbox SET state = 'HELD', due_at = NULL, lease_owner = NULL, lease_until = NULL,
        reason = '${SUSPECTED_POISON}', detail = ? WHERE mail_id = ? AND destination = ?`,
   );
   const suspected: SuspectedRow[] = [];
@@ -19,11 +20,19 @@ export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): Suspe
     for (const row of sending.all(queueId)) {
       const destination = row.destination as string;
       if (row.fence !== fence || hashOf(destination) !== hash) continue;
-      const deaths = (row.deaths as number) + 1;
-      const held = deaths >= DEATHS_HELD;
-      if (held) hold.run(deaths, POISON_DETAIL, queueId, destination);
-      else count.run(deaths, queueId, destination);
-      suspected.push({ queueId, destination, deaths, held });
+      const held = (row.deaths as number) >= SUSPICION.alone;
+      if (held) hold.run(POISON_DETAIL, queueId, destination);
+      else mark.run(SUSPICION.suspect, queueId, destination);
+      suspected.push({ queueId, destination, held });
     }
   return suspected;
+}
+
+/** Writes down how rows of ours go out. Within the caller's transaction. */
+export function markSuspects(db: DatabaseSync, rows: readonly SuspectMark[]): void {
+  const mark = db.prepare(
+    "UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'",
+  );
+  for (const { queueId, destination, fence, suspicion } of rows)
+    mark.run(suspicion, queueId, destination, fence);
 }

@@ -36,6 +36,7 @@ export function authenticate(session: ClientSession, auth: NextHopAuth): void {
 function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExchange[] | string {
   const token = accessToken(auth);
   if (token instanceof Error) return `the access token cannot be read: ${token.message}`;
+  if (token !== null) session.secrets.add(token);
   const offered = session.offered.auth;
   const credentials = {
     username: auth.username,
@@ -52,7 +53,8 @@ function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExch
     .filter((one) => session.secure || auth.allow_without_tls || !isReadable(one))
     .flatMap((one) => clientExchange(one, credentials) ?? []);
   if (exchanges.length > 0) return exchanges;
-  const offers = offered.length === 0 ? 'offers no AUTH' : `offers AUTH ${offered.join(' ')}`;
+  const offers =
+    offered.length === 0 ? 'offers no AUTH' : `offers AUTH ${session.secrets.hide(offered.join(' '))}`;
   return common.some(isReadable) && !session.secure
     ? `${session.peer} ${offers}; passwords are not sent without TLS (auth.allow_without_tls)`
     : `${session.peer} ${offers}; none of auth.mechanisms for which there is a password or token`;
@@ -69,12 +71,12 @@ function accessToken({ access_token, access_token_file }: NextHopAuth): string |
 
 function start(session: ClientSession, exchanges: ClientExchange[]): void {
   const [exchange, ...others] = exchanges as [ClientExchange, ...ClientExchange[]];
-  const state: AuthState = { phase: 'auth', exchange, others, pending: null, secrets: [] };
+  const state: AuthState = { phase: 'auth', exchange, others, pending: null };
   session.state = state;
   let command = `AUTH ${exchange.mechanism}`;
   if (exchange.initial !== null) {
     const text = exchange.initial.toString('base64');
-    state.secrets.push(text);
+    session.secrets.addText(text);
     if (command.length + 1 + text.length <= MAX_COMMAND) command += ` ${text}`;
     else state.pending = exchange.initial;
   }
@@ -93,7 +95,6 @@ export function authReply(session: ClientSession, state: AuthState, reply: PeerR
     challenge(session, state, text);
     return;
   }
-  const shown = withoutSecrets(reply, state.secrets);
   if (reply.code < 300) {
     if (!exchange.complete) fail(session, `${session.peer} did not prove that it knows the password`, null);
     else {
@@ -103,7 +104,7 @@ export function authReply(session: ClientSession, state: AuthState, reply: PeerR
   } else {
     const next = worthTrying(session, reply.code, exchange, others);
     if (next.length > 0) start(session, next);
-    else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(shown)}`, shown);
+    else fail(session, `AUTH ${exchange.mechanism}: ${replyLine(reply)}`, reply);
   }
 }
 
@@ -161,15 +162,10 @@ function respond(session: ClientSession, state: AuthState, response: Buffer | nu
     return;
   }
   const text = response.toString('base64');
-  if (text !== '') state.secrets.push(text);
+  session.secrets.addText(text);
+  // A proof is no password, but one can be looked for with it.
+  if (state.exchange.reads) session.secrets.addText(response.toString());
   say(session, text);
-}
-
-/** A peer that did not expect what we sent may quote it; it is not ours to keep. */
-function withoutSecrets(reply: PeerReply, secrets: readonly string[]): PeerReply {
-  let { text } = reply;
-  for (const secret of secrets) text = text.replaceAll(secret, '…');
-  return { ...reply, text };
 }
 
 function fail(session: ClientSession, detail: string, reply: PeerReply | null): void {

@@ -212,6 +212,7 @@ export function envelopeReply(
   code: number,
   reply: PeerReply | null,
 ): void {
+  renewDeadline(session);
   if (transaction.awaits === 'rset') {
     resetReply(session, transaction, code, reply);
     return;
@@ -316,7 +317,6 @@ function rcptReply(
     const text = nextCommands(session, transaction);
     if (text !== '') write(session, transaction, text);
   }
-  renewDeadline(session, transaction);
 }
 
 /** MAIL was refused. */
@@ -349,10 +349,12 @@ export function applyRefusals(session: ClientSession, transaction: Transaction):
   for (const { position, reply } of refusals) refuseRecipient(session, transaction, position, reply);
 }
 
-/** A long run of replies is as long as it is; only silence is a timeout. */
-function renewDeadline(session: ClientSession, transaction: Transaction): void {
-  if (transaction.count > 1 && transaction.replies % REFILL === 0 && session.state.phase === 'envelope')
-    session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
+/** Each command has its time; only silence is a timeout. Replies that came together share one renewal. */
+function renewDeadline(session: ClientSession): void {
+  const { owner } = session;
+  if (session.renewedTurn === owner.turn) return;
+  session.renewedTurn = owner.turn;
+  session.port.deadline(session.id, owner.rules.command_timeout_ms);
 }
 
 /** 452 4.5.3, or the 552 that RFC 5321 §4.5.3.1.10 says to read as one; other codes of the pair mean other things. */

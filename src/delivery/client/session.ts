@@ -20,6 +20,7 @@ import { contentReply } from './content.ts';
 import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
+import { Secrets } from './secrets.ts';
 import {
   CLOSED,
   type ClientState,
@@ -61,6 +62,8 @@ export class ClientSession {
   fellBack: boolean;
   /** What SCRAM can be bound to; [] where there is nothing. */
   channelBindings: readonly ChannelBinding[] = [];
+  /** Of the next hop's user; what the peer quotes of them is not kept. */
+  readonly secrets = new Secrets();
   /** AUTH succeeded. */
   authenticated = false;
   /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
@@ -73,6 +76,8 @@ export class ClientSession {
   wordy = false;
   /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
   wroteTurn = -1;
+  /** The loop turn in which a reply last renewed the deadline. */
+  renewedTurn = -1;
   /** No new transaction: the config changed, or we drain. */
   retiring = false;
   /** Still in the reactor: a closed event will come. */
@@ -91,6 +96,8 @@ export class ClientSession {
     this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
     this.startedAtMs = owner.now();
     this.fellBack = host.plain === true;
+    if (host.auth?.password !== undefined) this.secrets.add(host.auth.password);
+    if (host.auth?.access_token !== undefined) this.secrets.add(host.auth.access_token);
   }
 
   opened(): void {
@@ -127,7 +134,7 @@ export class ClientSession {
       return;
     }
     if (reply === 'stray' || reply === 'malformed') {
-      const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+      const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
       this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
       return;
@@ -140,7 +147,7 @@ export class ClientSession {
     const { phase } = this.state;
     if (phase === 'content' || phase === 'quitting' || phase === 'closed' || phase === 'securing')
       return false;
-    const shown = shownLine(text.toString('utf8', offset, offset + Math.min(length, 80)));
+    const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
     const detail = `${this.peer} replied out of turn, before it was asked: ${shown}`;
     this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
     return true;
@@ -187,7 +194,7 @@ export class ClientSession {
       this.#close(false);
       return;
     }
-    const reply = peerReply(text, this.peer);
+    const reply = peerReply(text, this.peer, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
       return;

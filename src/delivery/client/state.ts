@@ -50,8 +50,6 @@ export type ClientState =
       readonly others: ClientExchange[];
       /** An initial response that was too long for the command. */
       pending: Buffer | null;
-      /** Lines sent, as they must not come back to us in a reply. */
-      readonly secrets: string[];
     }
   | { readonly phase: 'idle' }
   | { readonly phase: 'envelope'; readonly transaction: Transaction }

@@ -114,7 +114,8 @@ interface Options {
 export function createConnection({ port, connectTimeout, initSql }: Options): Promise<Connection> {
   const autocommit = !initSql.findLast((sql) => sql.includes('autocommit ='))?.includes('autocommit = 0');
   const owner = actor();
-  const { network, servers } = processOf(owner).world;
+  const { node, world } = processOf(owner);
+  const { network, servers } = world;
   const server = servers[port - 10_000] as Server;
   const connection = new Connection(owner, server);
   return new Promise<Connection>((resolve, reject) => {
@@ -123,7 +124,7 @@ export function createConnection({ port, connectTimeout, initSql }: Options): Pr
     );
     network.toServer(connection, () => {
       if (server.paused) return; // the kernel takes the connection, nobody says hello
-      const session = server.connect(autocommit, () =>
+      const session = server.connect(autocommit, node, () =>
         network.toClient(connection, () => connection.lost('the server went away')),
       );
       connection.session = session;

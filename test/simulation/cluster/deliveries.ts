@@ -3,9 +3,11 @@
  * after they accepted. As in delivery/client/content.ts, content goes out only while the lease holds.
  */
 import type { Gauges } from '../../../src/admission/gauges.ts';
+import type { OperateTarget } from '../../../src/database/database.ts';
 import type { DeliveryThreadsPorts } from '../../../src/delivery/delivery-threads.ts';
 import type { DeliveryThreadStart } from '../../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
+import { meantBy } from '../../../src/mail/meant.ts';
 import type { DeferralReason, Outcome, OutcomeGroup, PeerReply } from '../../../src/mail/outcome.ts';
 import { QueueIds, shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { leaseHolds } from '../../../src/scheduler/leases.ts';
@@ -61,7 +63,7 @@ export class Deliveries {
           );
       const attempt = { job, begun: false, ended: false };
       this.#attempts.add(attempt);
-      this.#then(attempt, this.#process.clock.between(1, 15), () => this.#envelope(attempt));
+      this.#then(attempt, this.#connectMs(), () => this.#envelope(attempt));
     }
   }
 
@@ -69,6 +71,12 @@ export class Deliveries {
     this.#thread.later(delayMs, () => {
       if (!attempt.ended) next();
     });
+  }
+
+  /** How long until a connection is there for it. */
+  #connectMs(): number {
+    const { clock, world } = this.#process;
+    return clock.chance(0.3) ? clock.between(0, world.leaseMs / 2) : clock.between(1, 15);
   }
 
   /** How long the peer takes for one reply. */
@@ -81,6 +89,11 @@ export class Deliveries {
 
   #envelope(attempt: Attempt): void {
     attempt.begun = true;
+    const { queueId, destination } = attempt.job;
+    if (this.#process.withdrawn.has(queueId))
+      this.#process.world.violation(
+        `${this.#process.id} begins with ${queueId} ${destination}, which it withdraws`,
+      );
     this.#then(attempt, this.#replyMs(), () => this.#content(attempt));
   }
 
@@ -172,6 +185,18 @@ export class Deliveries {
   }
 
   resume(): void {}
+
+  /** Attempts that did not begin. */
+  async takeBack(target: OperateTarget): Promise<Job[]> {
+    const isMeant = meantBy(target);
+    const taken = [...this.#attempts].filter(({ begun, job }) => !begun && isMeant(job));
+    this.#process.world.counts.takenBack += taken.length;
+    for (const attempt of taken) {
+      attempt.ended = true;
+      this.#attempts.delete(attempt);
+    }
+    return taken.map(({ job }) => job);
+  }
 
   postAll(): void {}
 

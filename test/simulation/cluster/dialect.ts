@@ -55,6 +55,10 @@ CREATE TRIGGER fence_back BEFORE UPDATE OF fence ON mail_outbox WHEN NEW.fence <
 CREATE TRIGGER lease_without_fence BEFORE UPDATE OF lease_owner ON mail_outbox
   WHEN NEW.state = 'SENDING' AND NEW.fence = OLD.fence AND coalesce(OLD.lease_owner, '') <> NEW.lease_owner
   BEGIN SELECT violation('a lease of ' || OLD.mail_id || ' without a new fence'); END;
+CREATE TRIGGER settled_by_another BEFORE UPDATE OF state ON mail_outbox
+  WHEN OLD.state = 'SENDING' AND NEW.state IN ('SENT', 'DEAD', 'RETRY') AND NEW.lease_owner IS NULL
+    AND substr(OLD.lease_owner, 1, length(asking_node()) + 1) <> asking_node() || '#'
+  BEGIN SELECT violation(asking_node() || ' settles a row of ' || OLD.mail_id || ' that ' || OLD.lease_owner || ' is sending'); END;
 CREATE TRIGGER settled_again BEFORE UPDATE OF state ON mail_outbox
   WHEN OLD.state IN ('SENT', 'DEAD') AND NEW.state <> OLD.state
   BEGIN SELECT violation('a settled row of ' || OLD.mail_id || ' becomes ' || NEW.state); END;

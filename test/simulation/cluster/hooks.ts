@@ -15,7 +15,10 @@ const STAND_INS: [RegExp, string][] = [
   [/^node:timers\/promises$/, at('./timers-promises.ts')],
   [/\/session-threads\.ts$/, at('./parts.ts')],
   [/\/delivery-threads\.ts$/, at('./deliveries.ts')],
-  [/\/(listener\/listener|report\/events|admission\/pressure|base\/data-dir)\.ts$/, at('./parts.ts')],
+  [
+    /\/(listener\/listener|report\/events|admission\/pressure|base\/data-dir|tls\/tls-contexts)\.ts$/,
+    at('./parts.ts'),
+  ],
   [/\/persistence\/database-client\.ts$/, at('./pool.ts')],
 ];
 const SRC = new URL('../../../src/', import.meta.url).href;

@@ -18,6 +18,14 @@ export interface Lane {
 
 export const newLane = (): Lane => ({ atMs: 0, flying: 0, broken: false, held: false });
 
+export interface LinkTroubles {
+  /** Share of messages that take their time, and how long at most. */
+  slowShare: number;
+  slowMs: number;
+  /** Share of statements, and of answers, that are lost with their connection. */
+  losses: number;
+}
+
 interface Link {
   cut: boolean;
   held: { lane: Lane; arrive(): void }[];
@@ -27,15 +35,12 @@ export class Network {
   readonly #clock: Clock;
   readonly #links = new Map<string, Link>();
   readonly #connections = new Set<Connection>();
-  /** Share of messages that take their time, and how long at most. */
-  slowShare = 0.15;
-  slowMs = 12;
-  /** Share of answers to COMMIT and other statements that are lost with their connection. */
-  losses = 0;
+  troubles: LinkTroubles;
   lost: (process: Actor, server: Server) => void = () => {};
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, troubles: LinkTroubles) {
     this.#clock = clock;
+    this.troubles = troubles;
   }
 
   #link(node: string, server: number): Link {
@@ -92,18 +97,23 @@ export class Network {
   }
 
   toServer(connection: Connection, arrive: () => void): void {
+    if (this.#loses(connection)) return;
     this.#carry(connection, connection.toServer, arrive);
   }
 
   toClient(connection: Connection, arrive: () => void): void {
-    const { owner, session, server } = connection;
-    if (session !== null && this.#clock.chance(this.losses)) {
-      this.lost(owner.process, server);
-      this.#clock.later(0, () => server.end(session));
-      owner.later(this.#clock.between(0, 40), () => connection.lost('connection reset'));
-      return;
-    }
+    if (this.#loses(connection)) return;
     this.#carry(connection, connection.toClient, () => connection.owner.reach(arrive));
+  }
+
+  /** The connection ends, and what is on its way with it: a statement before it is done, or its answer. */
+  #loses(connection: Connection): boolean {
+    const { owner, session, server } = connection;
+    if (session === null || !this.#clock.chance(this.troubles.losses)) return false;
+    this.lost(owner.process, server);
+    this.#clock.later(0, () => server.end(session));
+    owner.later(this.#clock.between(0, 40), () => connection.lost('connection reset'));
+    return true;
   }
 
   #carry({ owner, server }: Connection, lane: Lane, arrive: () => void): void {
@@ -116,7 +126,8 @@ export class Network {
       else lane.broken = true;
       return;
     }
-    const delayMs = clock.chance(this.slowShare) ? clock.between(1, this.slowMs) : 0;
+    const { slowShare, slowMs } = this.troubles;
+    const delayMs = clock.chance(slowShare) ? clock.between(1, slowMs) : 0;
     lane.atMs = Math.max(lane.atMs, clock.nowMs + delayMs);
     if (lane.flying === 0 && lane.atMs <= clock.nowMs) arrive();
     else this.#fly(lane, arrive);

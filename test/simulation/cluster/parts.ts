@@ -10,10 +10,11 @@ import { QueueIds } from '../../../src/mail/queue-id.ts';
 import { CONTENT_STATE } from '../../../src/native.ts';
 import { type SessionThreadStart, VERDICT } from '../../../src/session/messages.ts';
 import type { SessionThreadsPorts } from '../../../src/session/session-threads.ts';
+import type { TlsSlots } from '../../../src/tls/tls-contexts.ts';
 import { actor } from './clock.ts';
 import { type Process, processOf } from './process.ts';
 
-/** A session waits so long for its verdict, then answers 451. */
+/** A session waits so long for its verdict, then answers 451; some no longer than a commit takes. */
 const WAIT_MS = 1500;
 
 interface Waiting {
@@ -60,7 +61,10 @@ export class SessionThreads {
     this.#waiting.set(ticket, { message, answered: false });
     Atomics.add(gauges, GAUGE.inflightMails, 1);
     this.#ports.messages(0, [message], [ticket]);
-    this.#process.later(WAIT_MS, () => this.#giveUp(ticket));
+    const isShort = clock.chance(world.troubles.impatient);
+    this.#process.later(isShort ? clock.between(1, 10 * world.troubles.slowMs) : WAIT_MS, () =>
+      this.#giveUp(ticket),
+    );
     return true;
   }
 
@@ -73,6 +77,7 @@ export class SessionThreads {
     if (!arena.moveState(content, fresh, withdrawn) && !arena.moveState(content, committing, abandoned))
       return void this.#process.later(10, () => this.#giveUp(ticket));
     world.refused.set(queueId, this.#process);
+    world.clock.note(`${this.#process.id} refuses ${queueId}`);
     this.#over(ticket, waiting);
   }
 
@@ -186,6 +191,15 @@ export class PressureGauge {
   stop(): void {}
 
   reconfigure(): void {}
+}
+
+/** The machine's certificates took as long to load as all the rest of a world. */
+export class TlsContexts {
+  load(): TlsSlots {
+    return { server: -1, client: -1 };
+  }
+
+  stop(): void {}
 }
 
 export const lockDataDir = (): DataDirLock => ({ usedBefore: false, release() {} });

@@ -18,12 +18,26 @@ export class Process extends Actor {
   /** Its persistence thread dies. */
   threadDies: (() => void) | null = null;
   threadDied = false;
+  /** Messages it withdraws, since their clients were answered 451. */
+  readonly withdrawn = new Set<string>();
 
   constructor(world: World, node: string, life: number, skewMs: number) {
     super(world.clock, null, skewMs);
     this.world = world;
     this.node = node;
     this.life = life;
+  }
+
+  says(event: string, fields?: Record<string, unknown>): void {
+    const queueId = String(fields?.queue_id);
+    const { counts } = this.world;
+    if (event === 'message.withdrawing') {
+      this.withdrawn.add(queueId);
+      counts.withdrawn++;
+    } else if (event === 'message.not-withdrawn') {
+      this.withdrawn.delete(queueId);
+      counts.notWithdrawn++;
+    }
   }
 
   get id(): string {

@@ -7,6 +7,7 @@ import { HEALED, type Troubles, World } from './world.ts';
 export interface Scenario {
   name: string;
   troubles: Partial<Troubles>;
+  messages?: number;
 }
 
 const PEERS = { slowPeers: 0.1, lostReplies: 0.03, deferred: 0.2, bounced: 0.1 };
@@ -30,6 +31,21 @@ export const SCENARIOS: Scenario[] = [
     troubles: { ...PEERS, serverKillEveryMs: 1500, serverPauseEveryMs: 1500 },
   },
   {
+    name: 'clients that give up while their message is committed, and claims at the same time',
+    troubles: {
+      ...PEERS,
+      impatient: 0.6,
+      slowShare: 0.3,
+      slowMs: 40,
+      pollMs: 10,
+      places: 4,
+      hangEveryMs: 1000,
+      losses: 0.01,
+      deadlocks: 0.02,
+    },
+    messages: 120,
+  },
+  {
     name: 'everything at once',
     troubles: {
       ...PEERS,
@@ -42,6 +58,7 @@ export const SCENARIOS: Scenario[] = [
       serverPauseEveryMs: 3000,
       losses: 0.002,
       deadlocks: 0.005,
+      impatient: 0.2,
     },
   },
 ];
@@ -66,11 +83,11 @@ export interface Outcome {
   digest: number;
 }
 
-/** Lives through the scenario in a world made of the seed: 2 to 4 nodes, 1 to 3 shards. */
-export function simulate({ troubles }: Scenario, seed: number): Promise<Outcome> {
-  const shards = 1 + (Math.floor(seed / 3) % 3);
-  return inWorld(seed, 2 + (seed % 3), shards, { ...HEALED, ...troubles }, async (world) => {
-    await world.live(BUSY_MS, MESSAGES);
+/** Lives through the scenario in a world made of the seed: 1 to 4 nodes, 1 to 3 shards. */
+export function simulate({ troubles, messages = MESSAGES }: Scenario, seed: number): Promise<Outcome> {
+  const shards = 1 + (Math.floor(seed / 4) % 3);
+  return inWorld(seed, 1 + (seed % 4), shards, { ...HEALED, ...troubles }, async (world) => {
+    await world.live(BUSY_MS, messages);
     const restMs = await world.rest(REST_MS);
     if (restMs === null) world.violation(`no rest within ${REST_MS} ms: ${world.describe()}`);
     else world.judge();

@@ -15,6 +15,8 @@ const SCRIPTS = readdirSync(MIGRATIONS)
 const LOCK_WAIT_MS = 10_000;
 /** A transaction whose connection says nothing for so long is rolled back (idle_transaction_timeout). */
 const IDLE_TRANSACTION_MS = 1200;
+/** A transaction that takes this long keeps results of others from being written. */
+const HELD_UP_MS = 400;
 /** A connection that holds a lock and says nothing for so long is ended (wait_timeout, as node-claim.ts sets it). */
 const WAIT_TIMEOUT_MS = 3000;
 
@@ -39,14 +41,17 @@ export class ServerSession {
   readonly inbox: Request[] = [];
   open = true;
   readonly autocommit: boolean;
+  /** Name of the node it is of. */
+  readonly node: string;
   activeMs = 0;
   lockWait: Timer | null = null;
   /** Tells the client, when it can be told. */
   readonly closed: () => void;
 
-  constructor(server: Server, autocommit: boolean, closed: () => void) {
+  constructor(server: Server, autocommit: boolean, node: string, closed: () => void) {
     this.server = server;
     this.autocommit = autocommit;
+    this.node = node;
     this.closed = closed;
   }
 }
@@ -60,10 +65,15 @@ export class Server {
   paused = false;
   /** Share of statements in transactions that end in a deadlock. */
   deadlocks = 0;
+  /** A transaction has held up all others since then: of a node that stood still inside it, say. */
+  wasHeld: (fromMs: number) => void = () => {};
   readonly #clock: Clock;
   readonly #sessions = new Set<ServerSession>();
   readonly #statements = new Map<string, StatementSync[]>();
   #holder: ServerSession | null = null;
+  #heldSinceMs = 0;
+  /** Of the statement that is done now. */
+  #asking = '';
   #waiting: ServerSession[] = [];
 
   constructor(id: number, clock: Clock) {
@@ -75,7 +85,9 @@ export class Server {
       this.violations.push(String(text));
       return null;
     });
+    this.database.function('IS_FREE_LOCK', (name) => (this.#holderOf(String(name)) === null ? 1 : 0));
     this.database.function('server_ms', () => this.#clock.nowMs);
+    this.database.function('asking_node', () => this.#asking);
     this.database.exec(WATCH);
   }
 
@@ -85,9 +97,9 @@ export class Server {
   }
 
   /** @returns null when nobody listens. */
-  connect(autocommit: boolean, closed: () => void): ServerSession | null {
+  connect(autocommit: boolean, node: string, closed: () => void): ServerSession | null {
     if (!this.up) return null;
-    const session = new ServerSession(this, autocommit, closed);
+    const session = new ServerSession(this, autocommit, node, closed);
     this.#sessions.add(session);
     return session;
   }
@@ -126,11 +138,13 @@ export class Server {
 
   #do(session: ServerSession, request: Request): void {
     session.activeMs = this.#clock.nowMs;
+    this.#asking = session.node;
     const { sql } = request;
     const ends = sql === 'COMMIT' || sql === 'ROLLBACK';
     if (this.#holder === null && !ends && (!session.autocommit || sql === 'START TRANSACTION')) {
       this.database.exec('BEGIN');
       this.#holder = session;
+      this.#heldSinceMs = this.#clock.nowMs;
       this.#watchIdle(session);
     }
     if (sql === 'START TRANSACTION') request.answer(null, OK);
@@ -157,11 +171,19 @@ export class Server {
   /** A name is of one session until that ends. */
   #lock(session: ServerSession, { rows, answer }: Request): void {
     const name = String(rows[0]?.[0]);
-    const holder = this.#locks.get(name) ?? session;
-    if (holder !== session && this.#clock.nowMs - holder.activeMs > WAIT_TIMEOUT_MS) this.end(holder);
-    const got = !holder.open || holder === session ? 1 : 0;
-    if (got === 1) this.#locks.set(name, session);
+    const got = (this.#holderOf(name) ?? session) === session ? 1 : 0;
+    if (got === 1) {
+      const silent = this.#locks.get(name);
+      this.#locks.set(name, session);
+      if (silent !== undefined && silent !== session) this.end(silent);
+    }
     answer(null, [{ got }]);
+  }
+
+  #holderOf(name: string): ServerSession | null {
+    const holder = this.#locks.get(name);
+    if (holder === undefined || !holder.open) return null;
+    return this.#clock.nowMs - holder.activeMs > WAIT_TIMEOUT_MS ? null : holder;
   }
 
   #execute({ sql, rows }: Request): unknown {
@@ -183,6 +205,7 @@ export class Server {
   #free(session: ServerSession): void {
     if (this.#holder !== session) return;
     this.#holder = null;
+    if (this.#clock.nowMs - this.#heldSinceMs >= HELD_UP_MS) this.wasHeld(this.#heldSinceMs);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const next of waiting) {
@@ -233,6 +256,13 @@ export class Server {
   }
 
   /** A look from outside of the world. A transaction under way is not visible elsewhere, but here it is. */
+  /** An operator lets go on what is held. @returns how many rows. */
+  releaseHeld(): number {
+    const release =
+      "UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 WHERE state = 'HELD' AND reason = 'suspected-poison'";
+    return Number(this.database.prepare(release).run(this.#clock.nowMs).changes);
+  }
+
   look<T>(sql: string, ...values: Value[]): T[] {
     return this.database.prepare(sql).all(...values) as T[];
   }

@@ -12,11 +12,11 @@ import { shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { type Relay, startRelay } from '../../../src/relay/relay.ts';
 import type { Scheduler } from '../../../src/scheduler/scheduler.ts';
 import { Clock } from './clock.ts';
-import { Network } from './network.ts';
+import { type LinkTroubles, Network } from './network.ts';
 import { Process } from './process.ts';
 import { Server } from './server.ts';
 
-export interface Troubles {
+export interface Troubles extends LinkTroubles {
   /** Mean virtual milliseconds between faults of each kind; 0: none. */
   crashEveryMs: number;
   drainEveryMs: number;
@@ -26,12 +26,17 @@ export interface Troubles {
   serverPauseEveryMs: number;
   threadDeathEveryMs: number;
   /** Shares. */
-  losses: number;
   deadlocks: number;
   slowPeers: number;
   lostReplies: number;
   deferred: number;
   bounced: number;
+  /** Of clients that wait no longer than a commit takes. */
+  impatient: number;
+  /** How often a node looks for what is due. */
+  pollMs: number;
+  /** With delivery, in each node. */
+  places: number;
 }
 
 export const HEALED: Troubles = {
@@ -48,6 +53,11 @@ export const HEALED: Troubles = {
   lostReplies: 0,
   deferred: 0,
   bounced: 0,
+  impatient: 0,
+  slowShare: 0.15,
+  slowMs: 12,
+  pollMs: 250,
+  places: 12,
 };
 
 interface Fault {
@@ -76,9 +86,10 @@ const FORGETS = new Set([
   'server killed',
   'server paused',
   'partition',
-  'lost answer',
+  'lost connection',
   'thread death',
   'hang',
+  'held up',
 ]);
 export const DESTINATIONS = ['a.test', 'b.test', 'c.test', 'd.test', 'back.test'];
 const LEASE_MS = 2000;
@@ -86,7 +97,6 @@ const LEASE_MS = 2000;
 const SKEW_MS = 40;
 /** After a fault ends it still shows for so long: shards are tried again after a pause, settlements too. */
 const AFTERMATH_MS = LEASE_MS + 1500;
-const MAX_IN_FLIGHT = 12;
 
 export class World {
   readonly seed: number;
@@ -108,6 +118,7 @@ export class World {
   readonly faults: Fault[] = [];
   readonly violations: string[] = [];
   readonly counts = {
+    held: 0,
     crash: 0,
     drain: 0,
     hang: 0,
@@ -120,7 +131,9 @@ export class World {
     leasesLapsed: 0,
     rejected: 0,
     duplicates: 0,
-    lateWithdrawals: 0,
+    withdrawn: 0,
+    notWithdrawn: 0,
+    takenBack: 0,
   };
   readonly duplicatesBy = new Map<string, number>();
   healing = false;
@@ -129,13 +142,15 @@ export class World {
     this.seed = seed;
     this.dir = dir;
     this.clock = new Clock(seed);
-    this.network = new Network(this.clock);
+    this.network = new Network(this.clock, HEALED);
     this.network.lost = (process, { id }) => {
       this.counts.lost++;
-      this.fault('lost answer', process as Process, id, this.clock.nowMs, this.clock.nowMs);
+      this.fault('lost connection', process as Process, id, this.clock.nowMs, this.clock.nowMs);
     };
     this.troubles = troubles;
     this.servers = Array.from({ length: shards }, (_, id) => new Server(id, this.clock));
+    for (const server of this.servers)
+      server.wasHeld = (fromMs) => this.fault('held up', null, server.id, fromMs, this.clock.nowMs);
     this.nodes = Array.from({ length: nodes }, (_, i) => new Node(this, `node-${'abcd'[i]}`));
   }
 
@@ -154,21 +169,22 @@ export class World {
   sends(process: Process, { queueId, destination, fence }: Job): void {
     this.clock.note(`${process.id} sends ${queueId} ${destination} ${fence}`);
     const server = this.servers[shardOfQueueId(queueId)] as Server;
-    const [row] = server.look<{ state: string; fence: number; owner: string | null }>(
-      'SELECT state, fence, lease_owner AS owner FROM mail_outbox WHERE mail_id = ? AND destination = ?',
+    const [row] = server.look<{ state: string; fence: number; owner: string | null; untilMs: number }>(
+      `SELECT state, fence, lease_owner AS owner, due_at AS untilMs FROM mail_outbox
+       WHERE mail_id = ? AND destination = ?`,
       queueId,
       destination,
     );
-    // Its client got 451, and the withdrawal of its commit crossed a claim of its row (docs/simulation.md).
-    if (row === undefined && this.refused.has(queueId)) {
-      this.counts.lateWithdrawals++;
-      return;
-    }
     const ours =
       row?.state === 'SENDING' && (row.fence === fence || row.owner?.startsWith(process.node) === true);
     if (!ours)
       this.violation(
         `${process.id} sends ${queueId} ${destination} with fence ${fence}, but the row is ${JSON.stringify(row)}`,
+      );
+    // Nobody has taken it over yet, but anybody may.
+    else if (row.untilMs <= this.clock.nowMs)
+      this.violation(
+        `${process.id} sends ${queueId} ${destination} ${this.clock.nowMs - row.untilMs} ms after the end of its lease`,
       );
   }
 
@@ -232,13 +248,13 @@ export class World {
     await this.clock.run(this.clock.nowMs + 500);
     const { clock } = this;
     const untilMs = clock.nowMs + busyMs;
-    this.network.losses = this.troubles.losses;
+    this.network.troubles = this.troubles;
     for (const server of this.servers) server.deadlocks = this.troubles.deadlocks;
     for (let i = 0; i < messages; i++) clock.later(clock.next() * busyMs, () => this.submit());
     const { troubles } = this;
     this.#trouble(troubles.crashEveryMs, untilMs, () => clock.pick(this.nodes).crash());
     this.#trouble(troubles.drainEveryMs, untilMs, () => clock.pick(this.nodes).restart());
-    this.#trouble(troubles.hangEveryMs, untilMs, () => clock.pick(this.nodes).hang());
+    this.#trouble(troubles.hangEveryMs, untilMs, () => this.#hang());
     this.#trouble(troubles.cutEveryMs, untilMs, () => this.#cut());
     this.#trouble(troubles.serverKillEveryMs, untilMs, () => this.#killServer());
     this.#trouble(troubles.serverPauseEveryMs, untilMs, () => this.#pauseServer());
@@ -251,6 +267,8 @@ export class World {
   #watch(): void {
     this.clock.later(150, () => {
       for (const node of this.nodes) node.check();
+      for (const server of this.servers) this.counts.held += server.releaseHeld();
+      if (this.counts.held > 0 && this.counts.crash === 0) this.violation('rows are held though nobody died');
       this.#watch();
     });
   }
@@ -268,12 +286,12 @@ export class World {
     next();
   }
 
-  /** A client sends a message to up to five recipients. */
+  /** A client sends a message to a few recipients. */
   submit(): void {
     const { clock } = this;
     const domains = DESTINATIONS.slice(0, 4).filter(() => clock.chance(0.35));
     if (domains.length === 0) domains.push('a.test');
-    if (clock.chance(0.3)) domains.push(domains[0] as string);
+    while (clock.chance(0.4)) domains.push(clock.pick(domains));
     const addresses = domains.map((domain, seq) => `r${seq}@${domain}`);
     const first = clock.between(0, this.nodes.length - 1);
     // A client goes on to the next node when one does not answer.
@@ -282,6 +300,16 @@ export class World {
       if (process === null || !process.alive || process.stopped) continue;
       if (process.enter(() => process.sessions?.submit(addresses) ?? false)) return;
     }
+  }
+
+  /** One node stands still, or the machine they all run on; often for about as long as leases last. */
+  #hang(): void {
+    const { clock } = this;
+    const forMs = clock.chance(0.5)
+      ? clock.between(LEASE_MS / 2, LEASE_MS * 1.5)
+      : clock.between(50, LEASE_MS * 3);
+    if (clock.chance(0.75)) clock.pick(this.nodes).hang(forMs);
+    else for (const node of this.nodes) node.hang(forMs);
   }
 
   #cut(): void {
@@ -325,10 +353,11 @@ export class World {
     const { clock } = this;
     this.healing = true;
     // Now and then a node never comes back: the others have to do its work.
-    const lost = this.troubles.crashEveryMs > 0 && clock.chance(0.3) ? clock.pick(this.nodes) : null;
+    const mayLose = this.troubles.crashEveryMs > 0 && this.nodes.length > 1;
+    const lost = mayLose && clock.chance(0.5) ? clock.pick(this.nodes) : null;
     lost?.leave();
     this.troubles = HEALED;
-    this.network.losses = 0;
+    this.network.troubles = HEALED;
     this.network.healAll();
     for (const server of this.servers) {
       server.deadlocks = 0;
@@ -379,6 +408,8 @@ export class World {
         if (!status.has(key)) this.violation(`${key} was acknowledged and is lost`);
       }
     for (const [key, fate] of status) {
+      if (fate === 'removed' && !this.refused.has(key.split(' ')[0] as string))
+        this.violation(`${key} is removed, and its client was not refused`);
       if (fate === 'waiting') this.violation(`${key} waits in a row that is settled`);
       if (fate === 'delivered' && !this.taken.has(key))
         this.violation(`${key} counts as delivered, nobody took it`);
@@ -386,11 +417,9 @@ export class World {
         this.violation(`${key} counts as bounced, nobody refused it`);
     }
     for (const [key, times] of reported) {
-      // It was withdrawn after its 451, too late: another node had it by then.
-      if (!status.has(key) && this.refused.has(key.split(' ')[0] as string)) {
-        this.counts.lateWithdrawals++;
+      // A bounce that was written down before its message was withdrawn, after a 451, and went with its last row.
+      if (!status.has(key) && this.refused.has(key.split(' ')[0] as string) && this.bounces.has(key))
         continue;
-      }
       if (times !== 1 || status.get(key) !== 'bounced')
         this.violation(`${times} DSNs say that ${key} bounced; it is ${status.get(key)}`);
     }
@@ -422,7 +451,7 @@ export class World {
 
 /** Of a single process they are there at once. */
 const statsOf = (relay: Relay): ReturnType<Scheduler['stats']> =>
-  relay.control.schedulerStats() as ReturnType<Scheduler['stats']>;
+  relay.control.schedulerStats(null) as ReturnType<Scheduler['stats']>;
 
 /** A member of the cluster, over its lives. */
 export class Node {
@@ -447,12 +476,13 @@ export class Node {
       data_dir: dataDir,
       lease_ms: LEASE_MS,
       storage: { provider: 'local', local: { path: join(world.dir, 'mail') } },
-      scheduler: { poll_interval_ms: 250 },
+      scheduler: { poll_interval_ms: world.troubles.pollMs },
       session_threads: 1,
       delivery_threads: 1,
       persist_threads: 1,
+      dns: { cache_max_entries: 0 },
       shutdown_grace_ms: 2000,
-      delivery: { max_handoff_mails: MAX_IN_FLIGHT },
+      delivery: { max_handoff_mails: world.troubles.places },
       queue: { keep_sent_ms: 86_400_000, purge_interval_ms: 1000 },
       database: {
         driver: 'mysql_distributed',
@@ -480,7 +510,7 @@ export class Node {
     world.clock.note(`${process.id} starts`);
     process.enter(() => {
       const log = {
-        debug() {},
+        debug: (event: string, fields?: Record<string, unknown>) => process.says(event, fields),
         info() {},
         warn: (event: string, fields?: Record<string, unknown>) => this.#logged(event, fields),
         error: (event: string, fields?: Record<string, unknown>) => this.#logged(event, fields),
@@ -557,13 +587,12 @@ export class Node {
     });
   }
 
-  /** SIGSTOP, often past the lease. */
-  hang(): void {
+  /** SIGSTOP. */
+  hang(forMs: number): void {
     const { process } = this;
     const world = this.#world;
     if (process === null || process.stopped) return;
     world.counts.hang++;
-    const forMs = world.clock.between(50, LEASE_MS * 3);
     const fault = world.fault('hang', process, null, world.clock.nowMs, world.clock.nowMs + forMs);
     this.#hang = { fault };
     process.stop();
@@ -612,11 +641,13 @@ export class Node {
     if (this.#relay === null || this.process === null) return;
     const { destinations, inFlight } = statsOf(this.#relay);
     // Those of a claim under way come on top of those of new mail, which has as many places.
-    if (inFlight < 0 || inFlight > 2 * MAX_IN_FLIGHT)
+    const { delivery } = this.#config;
+    const most = 2 * delivery.max_handoff_mails;
+    if (inFlight < 0 || inFlight > most)
       this.#world.violation(`${this.process.id} has ${inFlight} in flight`);
     if (destinations > DESTINATIONS.length)
       this.#world.violation(`${this.process.id} keeps ${destinations} destinations`);
-    if ((this.process.deliveries?.size ?? 0) > 2 * MAX_IN_FLIGHT)
+    if ((this.process.deliveries?.size ?? 0) > most)
       this.#world.violation(`${this.process.id} delivers more than it may`);
   }
 

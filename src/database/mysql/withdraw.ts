@@ -1,0 +1,54 @@
+/**
+ * Takes back messages whose session answered 451 while they were being committed. A row that somebody has claimed
+ * meanwhile may be on the wire: it is never taken from under an attempt.
+ */
+import type { Connection } from 'mariadb';
+import type { OperatedRow } from '../outbox-rows.ts';
+import { removeRows } from './operate.ts';
+import { type MailFacts, selectIn } from './sql.ts';
+
+interface Row extends OperatedRow {
+  owner: string | null;
+}
+
+export interface Withdrawn {
+  erased: MailFacts[];
+  /** Another transaction has a row of theirs, or a claim leases it: to be tried again. */
+  later: string[];
+}
+
+/**
+ * Removes what waits, or is leased by the commit itself and was not handed to delivery; what claims lease comes later,
+ * when their attempts are over.
+ * @param owner 'node#life', written to the leases of commits; claims of the life append a number.
+ */
+export async function withdraw(
+  connection: Connection,
+  queueIds: readonly string[],
+  owner: string,
+  nowMs: number,
+): Promise<Withdrawn> {
+  if (queueIds.length === 0) return { erased: [], later: [] };
+  const locked = await selectIn<Row>(
+    connection,
+    `SELECT m.id, o.destination, o.state, o.seqs, o.lease_owner AS owner
+     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     WHERE o.mail_id IN % ORDER BY o.mail_id FOR UPDATE SKIP LOCKED`,
+    queueIds,
+  );
+  const there = await selectIn<{ id: string; n: number }>(
+    connection,
+    'SELECT mail_id AS id, COUNT(*) AS n FROM mail_outbox WHERE mail_id IN % GROUP BY mail_id',
+    queueIds,
+  );
+  const isClaimed = ({ state, owner: found }: Row): boolean => state === 'SENDING' && found !== owner;
+  const parts = Map.groupBy(locked, ({ id }) => id);
+  const later = there
+    .filter(({ id, n }) => {
+      const rows = parts.get(id) ?? [];
+      return rows.length < n || rows.some(isClaimed);
+    })
+    .map(({ id }) => id);
+  const free = locked.filter((row) => row.state !== 'SENT' && row.state !== 'DEAD' && !isClaimed(row));
+  return { erased: await removeRows(connection, free, nowMs, new Map()), later };
+}
