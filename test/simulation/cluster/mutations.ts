@@ -96,15 +96,15 @@ export const MUTATIONS: Record<string, Mutation> = {
   },
   'a settled row stays among those being sent': {
     scenario: 0,
-    file: 'relay/relay.ts',
-    line: '    this.#leases.drop(result);',
+    file: 'relay/stages.ts',
+    line: '    this.leases.drop(result);',
     becomes: '',
   },
   'a rejected result is told as if it counted': {
     scenario: 2,
-    file: 'relay/relay.ts',
-    line: '    if (accepted) this.#events.attempt(',
-    becomes: '    if (accepted || true) this.#events.attempt(',
+    file: 'relay/stages.ts',
+    line: '    if (accepted) this.events.attempt(',
+    becomes: '    if (accepted || true) this.events.attempt(',
   },
   'a row claimed while it is being sent is sent again': {
     scenario: 2,

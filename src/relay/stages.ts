@@ -1,0 +1,302 @@
+/**
+ * The stages of one relay process, built in the mail's order and wired to each other. It holds no rule about mail: those are in
+ * the stages. When they start and end is relay.ts.
+ *
+ *   session threads → group commit → (250) → scheduler → delivery threads → group commit (settlement) → events
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { ASIDE_FAULTS, createGauges, type Gauges } from '../admission/gauges.ts';
+import { PressureGauge } from '../admission/pressure.ts';
+import { LoginDesk } from '../auth/login-desk.ts';
+import { Aside } from '../base/aside.ts';
+import type { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/schema.ts';
+import type { ControlTarget } from '../control/protocol.ts';
+import type { Database } from '../database/database.ts';
+import { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
+import type { Listener } from '../listener/listener.ts';
+import type { RouteTable } from '../mail/destination.ts';
+import type { AttemptResult, Job } from '../mail/job.ts';
+import type { Message } from '../mail/message.ts';
+import { type Arena, createArena } from '../native.ts';
+import type { Entry, SettleItem } from '../persistence/entry.ts';
+import { GroupCommit } from '../persistence/group-commit.ts';
+import { Housekeeping } from '../persistence/housekeeping.ts';
+import { ShardedCommits } from '../persistence/sharded-commits.ts';
+import { toSettleItem } from '../persistence/to-settlement.ts';
+import { Unsettled } from '../persistence/unsettled.ts';
+import { EventLog, eventLogOptions } from '../report/events.ts';
+import type { TlsReports } from '../report/tls-rpt.ts';
+import type { DuePoll } from '../scheduler/due-poll.ts';
+import type { Leases } from '../scheduler/leases.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Suspects } from '../scheduler/suspects.ts';
+import { faultsTo, intakeLog, loginLog, mailLog } from '../session/flood-log.ts';
+import { SessionThreads } from '../session/session-threads.ts';
+import { TlsContexts } from '../tls/tls-contexts.ts';
+import { BegunFiles } from './begun.ts';
+import { ReturnedContent } from './content.ts';
+import { relayControl } from './control.ts';
+import { openRelayDatabase, type RelayDatabase } from './database.ts';
+import { Intake } from './intake.ts';
+import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
+import { logRejected, logSuspended, threadFailed } from './lines.ts';
+import type { ProcessPlace, RelayOptions } from './place.ts';
+import { onlyPlace } from './place.ts';
+import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
+import { RelayShares } from './shares.ts';
+import { openStsRefresh } from './sts.ts';
+import { openTlsReports } from './tls-reports.ts';
+import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
+
+const MIB = 1_048_576;
+
+export class Stages {
+  readonly control: ControlTarget;
+  /** As it is now; a reload replaces it. */
+  config: Config;
+  readonly log: Log;
+  readonly place: ProcessPlace;
+  readonly arena: Arena;
+  readonly gauges: Gauges = createGauges();
+  readonly shares: RelayShares;
+  readonly begun: BegunFiles;
+  readonly suspects: Suspects;
+  readonly unsettled: Unsettled;
+  readonly undelivered: UndeliveredPorts;
+  readonly intake: Intake;
+  readonly routes: RouteTable;
+  readonly queue: RelayDatabase;
+  readonly database: Database;
+  readonly commits: ShardedCommits;
+  readonly journal: RelayJournal | null;
+  readonly leases: Leases;
+  readonly duePoll: DuePoll;
+  readonly returnedContent: ReturnedContent;
+  readonly scheduler: Scheduler;
+  readonly tls: TlsContexts;
+  readonly sessions: SessionThreads;
+  readonly logins: LoginDesk;
+  readonly deliveries: DeliveryThreads;
+  readonly events: EventLog;
+  readonly tlsReports: TlsReports;
+  readonly stsRefresh: StsRefresh | null;
+  readonly pressure: PressureGauge;
+  /** Once sessions are ready to take its connections. */
+  listener: Listener | null = null;
+  readonly housekeeping: Housekeeping;
+  /** No more jobs for delivery. */
+  draining = false;
+  /** Jobs made while the relay drains. */
+  readonly tooLate: Job[] = [];
+
+  constructor({ config, log, place }: RelayOptions, agenda: ClusterAgenda | null) {
+    const aside = new Aside(log, () => Atomics.add(this.gauges, ASIDE_FAULTS, 1));
+    this.place = place ?? onlyPlace(config);
+    this.config = config;
+    this.log = mailLog(log);
+    this.tls = new TlsContexts({ config, log, secret: this.place.tlsSecret });
+    const spillDir = join(config.data_dir, 'spill');
+    mkdirSync(spillDir, { recursive: true, mode: 0o700 });
+    this.arena = createArena(config.content_memory_mb * MIB, spillDir);
+    this.shares = new RelayShares(this.place, this.arena);
+    this.shares.reconfigure(config);
+    this.begun = new BegunFiles(config.data_dir, log, (row) => this.events.held(row));
+    this.unsettled = new Unsettled(config.data_dir, {
+      arena: this.arena,
+      log,
+      routes: () => this.routes,
+      unwritten: (all) => this.commits.unwritten(all),
+      fenceOf: (result) => this.leases.fenceOf(result),
+      settled: (result) => this.events.attempt(result),
+      accepted: (message) => this.events.accepted(message),
+    });
+    this.queue = openRelayDatabase({
+      config,
+      arena: this.arena.buffer,
+      spillDir,
+      gauges: this.gauges,
+      log,
+      place: this.place,
+      begun: this.begun,
+      kept: this.unsettled,
+      contentReturned: () => void this.returnedContent.wake(),
+      returned: (shard) => {
+        this.commits.wake(shard);
+        void aside.later('leases', () => this.leases.look());
+      },
+    });
+    this.database = this.queue.database;
+    this.housekeeping = new Housekeeping({
+      database: this.database,
+      intervalMs: () => this.config.queue.purge_interval_ms,
+      also: () => (this.journal ?? this.queue).stayEnrolled(),
+      log,
+    });
+    this.events = new EventLog({
+      ...eventLogOptions(config, this.place.eventsDir, this.place.process),
+      log,
+    });
+    const { leases, scheduler, duePoll, connections } = openScheduling({
+      grantConnections: (grants) => this.deliveries.grantConnections(grants),
+      agenda,
+      settings: () => this.config,
+      config,
+      queue: this.queue,
+      arena: this.arena,
+      gauges: this.gauges,
+      log: this.log,
+      deliver: (jobs) => this.#deliver(jobs),
+    });
+    this.leases = leases;
+    this.scheduler = scheduler;
+    this.returnedContent = new ReturnedContent({ database: this.database, scheduler, log });
+    this.duePoll = duePoll;
+    this.routes = {
+      smarthost: config.delivery.smarthost !== undefined,
+      routed: new Set(Object.keys(config.delivery.routes)),
+    };
+    this.intake = new Intake({
+      routes: this.routes,
+      scheduler,
+      arena: this.arena,
+      gauges: this.gauges,
+      contentAccount: this.shares.contentAccount,
+      leases,
+      events: this.events,
+      log: intakeLog(this.log),
+      verdict: (thread, ticket, verdict) => this.sessions.verdict(thread, ticket, verdict),
+      resubmit: (entries) => this.commits.submit(entries),
+    });
+    this.commits = this.#createGroupCommit();
+    this.journal = this.#openJournal(spillDir);
+    this.sessions = new SessionThreads({
+      messages: (thread, messages, tickets) => this.#submit(thread, messages, tickets),
+      logins: (thread, batch) => this.logins.take(thread, batch),
+      closedPeers: (peers) => this.listener?.closedPeers(peers),
+      users: (users) => this.queue.shardsOfUsers(users),
+      failed: threadFailed,
+    });
+    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside);
+    this.tlsReports = openTlsReports(config, this.place, log);
+    this.stsRefresh = openStsRefresh({
+      place: this.place,
+      log,
+      aside,
+      current: () => this.config,
+      tlsSession: (session) => {
+        if (this.config.delivery.tls_rpt.enabled) this.tlsReports.take([session]);
+      },
+    });
+    this.suspects = openSuspects(this.database, (jobs) => this.deliveries.deliver(jobs), this.log);
+    this.deliveries = new DeliveryThreads({
+      results: (results) => this.#settle(results),
+      destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
+      connections: (demands) => connections?.demand(demands),
+      tlsSessions: (sessions) => this.tlsReports.take(sessions),
+      warning: (event, fields) => log.warn(event, fields),
+      fault: faultsTo(log),
+      failed: threadFailed,
+    });
+    this.pressure = new PressureGauge({
+      config,
+      gauges: this.gauges,
+      arena: this.arena,
+      log,
+      aside,
+      ...pressurePorts(this.journal, this.queue, this.commits, config),
+      mails: () => this.queue.mails(),
+      unwrittenBytes: () => this.shares.unwrittenBytes(),
+      diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),
+    });
+    this.undelivered = {
+      arena: this.arena,
+      leases,
+      database: this.database,
+      scheduler,
+      suspects: this.suspects,
+      deliveries: this.deliveries,
+      log,
+    };
+    this.control = relayControl(
+      this.queue,
+      this.scheduler,
+      this.deliveries,
+      this.events,
+      this.journal,
+      (target) => takeBack(this.undelivered, target),
+      this.gauges,
+      this.unsettled,
+    );
+  }
+
+  #deliver(jobs: Job[]): void {
+    if (!this.draining) this.suspects.deliver(jobs);
+    else this.tooLate.push(...jobs);
+  }
+
+  #createGroupCommit(): ShardedCommits {
+    const intake = this.intake;
+    const ports = {
+      plan: (entry: Entry) => intake.plan(entry),
+      committed: intake.committed.bind(intake),
+      failed: (entries: Entry[], error: RelayError) => intake.failed(entries, error),
+      settled: (items: SettleItem[], accepted: boolean[]) => {
+        for (let i = 0; i < items.length; i++) this.#settled(items[i] as SettleItem, accepted[i] === true);
+      },
+      fenceOf: (result: AttemptResult) => this.leases.fenceOf(result),
+      ...withdrawal(() => this.undelivered),
+    };
+    const { shardIds, committing } = this.queue;
+    const options = { arena: this.arena, leaseMs: this.config.lease_ms, ...committing };
+    const commits = shardIds.map((id) => [id, new GroupCommit(this.database, ports, options)] as const);
+    return new ShardedCommits(new Map(commits), ports);
+  }
+
+  /** Complete messages from a session thread: into the next commit. */
+  #submit(thread: number, messages: Message[], tickets: number[]): void {
+    const into = this.journal?.acknowledges === true ? this.journal : this.commits;
+    into.submit(messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })));
+  }
+
+  #openJournal(spillDir: string): RelayJournal | null {
+    const intake = this.intake;
+    return openRelayJournal({
+      config: this.config,
+      queue: this.queue,
+      arena: this.arena,
+      spillDir,
+      log: this.log,
+      accepts: this.place.accepts,
+      ports: {
+        plan: (entry) => intake.plan(entry),
+        cancel: (plan) => intake.cancel(plan),
+        answered: (entry, isDurable) => intake.answered(entry, isDurable),
+        drained: ({ message, plan }, leaseUntilMs) => intake.handOff(message, plan, leaseUntilMs),
+        failed: (entries, error) => intake.failed(entries, error),
+      },
+      died: threadFailed,
+    });
+  }
+
+  /** Outcomes of attempts: into the next commit, with the DSNs they call for. */
+  #settle(results: AttemptResult[]): void {
+    this.commits.settle(this.leases.over(results).map(toSettleItem));
+  }
+
+  #settled({ settlement, result }: SettleItem, accepted: boolean): void {
+    this.suspects.over(result.queueId, result.destination);
+    if (accepted) this.events.attempt(this.leases.counting(result));
+    else logRejected(this.log, result);
+    this.leases.drop(result);
+    this.scheduler.settled(result, accepted ? settlement.retryAtMs : null);
+  }
+
+  #suspended(destination: string, untilMs: number, reason: string): void {
+    this.scheduler.suspend(destination, untilMs);
+    logSuspended(this.log, destination, untilMs, reason);
+  }
+}
