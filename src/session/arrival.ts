@@ -22,7 +22,7 @@ export function arrive(session: Session): void {
   session.holding.begin(policy.proxyTimeoutMs, () => turnAway(session, 'timeout'));
 }
 
-/** @param header '' when what came is none: then there is nobody to talk to. */
+/** The PROXY header came. @param header '' when what came is no PROXY header: the connection is closed. */
 export function arriveByProxy(session: Session, header: string): void {
   const parsed = parseProxyHeader(header);
   if (parsed === null) {
@@ -39,7 +39,7 @@ export function arriveAs(session: Session, told: Told, known: Partial<ClientInfo
   session.state = NEW;
   session.user = null;
   session.policy.anonymous();
-  // What the peer got by AUTH is not for those it speaks for.
+  // Rights that the peer got by AUTH are its own, not those of the clients it speaks for.
   session.mayRelay = session.context.relayPolicy.isRelayClient(session.client.address);
   session.client = { ...session.client, ...known };
   if (told.address !== undefined && !become(session, told.address, 'xclient')) return;
@@ -68,8 +68,8 @@ export function welcome(session: Session): void {
 }
 
 /**
- * The client is this one from now on; false when that one is refused.
- * @param source null: not even the peer knows. Then it is not the peer either, whose rights are its own.
+ * Makes `source` the client of the session; false when the policy refuses that client.
+ * @param source null: the peer does not know its client. The client is not the peer then, and has none of its rights.
  */
 function become(session: Session, source: string | null, by: 'proxy' | 'xclient'): boolean {
   const ip = source === null ? null : parseIp(source);

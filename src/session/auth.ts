@@ -1,6 +1,6 @@
 /**
- * AUTH (RFC 4954): the command, the exchange of challenges and responses, the wait for those who know the users, and
- * what a login that failed costs. The password is decided about elsewhere; no thread with sessions computes hashes.
+ * AUTH (RFC 4954): the command, the exchange of challenges and responses, the wait for the main thread's answer, and
+ * what a failed login costs. No password is checked here: threads with sessions compute no hashes.
  */
 import { randomBytes } from 'node:crypto';
 import type { AuthAnswer, User } from '../auth/auth.ts';
@@ -82,7 +82,7 @@ function respond(session: Session, exchange: Exchange, response: Buffer): void {
   take(session, exchange, step);
 }
 
-/** Those who know the users answered. */
+/** The main thread, which asked the backends of users, answered. */
 export function loginAnswered(session: Session, answer: AuthAnswer): void {
   const { state } = session;
   if (state.phase !== 'login' || state.request !== answer.id) return;
@@ -142,7 +142,7 @@ function succeed(session: Session, { mechanism }: Exchange, user: User): void {
   finish(session, REPLY.authOk);
 }
 
-/** Wrong name or password: said after a delay that hides how long it took to find out. */
+/** Wrong name or password: answered after a delay that hides how long it took to find out. */
 function reject(session: Session, exchange: Exchange, sinceMs: number): void {
   const { settings, clock } = session.context;
   report(session, exchange);
@@ -159,9 +159,9 @@ function finish(session: Session, reply: Reply): void {
   session.reply(reply);
 }
 
-/** The exchange ends without a name and password to compare; it counts on this connection all the same. */
+/** The exchange ends before there was a login to check; it counts as a failed AUTH of this connection nevertheless. */
 function fail(session: Session, exchange: Exchange, reply: Reply): void {
-  // Whoever sends what is no response guesses at the protocol, not at passwords; a cancel is not even that.
+  // The policy counts a malformed exchange like a wrong password; a cancelled one it does not count.
   if (reply !== REPLY.authCancelled) report(session, exchange);
   finish(session, oneMore(session, reply));
 }

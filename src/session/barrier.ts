@@ -1,7 +1,7 @@
 /**
  * The barrier around each dialog: an error that nobody caught in it is our own fault and ends that dialog (421 4.3.0),
  * not the process and the dialogs of everybody else. It is logged with its stack, a bounded number a second, and
- * counted. What all sessions share goes on being trusted; where that is broken, BrokenInvariant passes.
+ * counted. What all sessions share is still trusted; an error that says it is broken, BrokenInvariant, is let pass.
  */
 import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import { BrokenInvariant } from '../base/broken-invariant.ts';
@@ -17,7 +17,7 @@ export class Barrier {
     this.#log = log;
   }
 
-  /** Does work of this dialog. @param at where the dialog is, for the log: one of few words. */
+  /** Runs work of this dialog. @param at what the dialog was doing, for the log: one of a few fixed words. */
   guard(session: Session, at: string, work: () => void): void {
     try {
       work();
@@ -26,7 +26,7 @@ export class Barrier {
     }
   }
 
-  /** Ends the dialog an error came from. */
+  /** Ends the dialog that the error came from. */
   ends(session: Session, at: string, error: unknown): void {
     this.report(session.id, session.client.address, at, error);
     try {
@@ -37,7 +37,7 @@ export class Barrier {
     }
   }
 
-  /** Counts and logs; for what has no session. @throws BrokenInvariant when the error is one. */
+  /** Counts and logs the error, also one that has no session. @throws BrokenInvariant when the error is one. */
   report(session: string, client: string, at: string, error: unknown): void {
     if (error instanceof BrokenInvariant) throw error;
     Atomics.add(this.#gauges, GAUGE.sessionFaults, 1);

@@ -1,4 +1,4 @@
-/** Between the chunks of a content (RFC 3030): what was read is answered, and the content has to come on. */
+/** Between the chunks of a content (RFC 3030): answers each chunk, and sees to it that the next one comes in time. */
 import { REPLY } from '../protocol/reply.ts';
 import { contentRefusal } from './content-refusal.ts';
 import type { Session } from './session.ts';
@@ -31,15 +31,15 @@ export function chunkRead(
   }
 }
 
-/** Mean rate of the content, what lay between its chunks included, once its grace is over. */
+/** Whether the content's mean rate, time between its chunks included, is too low. Never before the grace is over. */
 function isTooSlow(settings: SessionSettings, octets: number, elapsedMs: number): boolean {
   const { minRateBytesPerSecond: least, minRateGraceMs } = settings;
   return elapsedMs > minRateGraceMs && octets * 1000 < least * elapsedMs;
 }
 
 /**
- * How long the next command may take: a content that has begun, and an envelope that takes of what all share, get no longer
- * by what is said in between.
+ * How long the next command may take. A content that has begun, and an envelope, which takes of the memory that all
+ * clients share, have a deadline of their own: commands in between do not prolong it.
  */
 export function commandTimeMs({ state, context, forwardMs }: Session): number {
   const { settings, clock } = context;

@@ -1,6 +1,6 @@
 /**
- * From the end of content to the message's verdict: what is in hand meanwhile, and who owns it. Whatever ends the dialog,
- * the content's reference and the place in flight are given back, or are the message's.
+ * From the end of content to the message's verdict: what is in hand meanwhile, and who owns it. However the dialog ends,
+ * the content's reference and the place in flight are given back, or belong to the message.
  */
 import type { ContentHandle } from '../mail/message.ts';
 import { CONTENT_STATE, NO_CONTENT } from '../native.ts';
@@ -20,9 +20,9 @@ type Waiting = Extract<SessionState, { phase: 'waiting' }>;
 
 export class Completion {
   readonly #session: Session;
-  /** Our reference, while it belongs to no message and no state. */
+  /** Content whose reference is ours: no message and no state owns it yet. */
   #inHand: ContentHandle = NO_CONTENT;
-  /** Recipients of a message that is counted as in flight and not submitted. */
+  /** Recipients of the message that is counted as in flight but not submitted yet; 0: there is none. */
   #counted = 0;
   #forwarded: Told | null = null;
 
@@ -35,12 +35,12 @@ export class Completion {
     this.#forwarded = addTold(this.#forwarded, told);
   }
 
-  /** The transaction that it was for is over. */
+  /** The transaction is over: what XFORWARD said was for it alone. */
   forget(): void {
     this.#forwarded = null;
   }
 
-  /** Content arrived: one reference, unless it is NO_CONTENT. */
+  /** Content arrived, and with it one reference, unless it is NO_CONTENT. */
   take(content: ContentHandle): void {
     this.#inHand = content;
   }
@@ -86,14 +86,14 @@ export class Completion {
     }
     const ticket = submissions.addAwaited(message, session);
     this.#handOver();
-    // Our own reference: else the chunks could carry another message by the time the wait runs out, and the
-    // withdrawal would hit that one.
+    // A second reference, our own: without it the handle could stand for another message by the time the wait runs
+    // out, and the withdrawal would hit that one.
     arena.retain(content);
     session.state = { phase: 'waiting', ticket, queueId: message.queueId, content, recipients };
     port.deadline(session.connection, settings.persistWaitMs);
   }
 
-  /** Content and count belong to the message that goes to the main thread. */
+  /** Content and place in flight now belong to the message, which goes to the main thread. */
   #handOver(): void {
     this.#inHand = NO_CONTENT;
     this.#counted = 0;
@@ -133,7 +133,7 @@ export class Completion {
     session.proceed(READY);
   }
 
-  /** The dialog is over, in this state. A message whose verdict was awaited stays with the relay. */
+  /** The dialog ended in this state: gives back what is in hand. A message that awaits its verdict stays with the relay. */
   letGo(state: SessionState): void {
     const session = this.#session;
     const { submissions, arena, admission } = session.context;

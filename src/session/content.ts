@@ -7,7 +7,7 @@ import type { Session } from './session.ts';
 import { isTransaction, READY, type SessionState } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
 
-/** Longest refused chunk that is read to keep the connection usable; beyond that it is closed. */
+/** Longest refused chunk that is read to keep the connection usable; a longer one closes it. */
 const MAX_DISCARDED_OCTETS = 0x7fff_ffff;
 
 export const data: Verb<true> = {
@@ -46,7 +46,7 @@ type Chunk = BdatCommand & { refusal: Reply | null; next: SessionState };
 
 export const bdat: Verb<Chunk> = {
   name: 'BDAT',
-  // Its octets have to be read past in any case; without MAIL it is refused as out of order.
+  // The octets that follow have to be read past in any case; the chunk is refused, since MAIL has to wait for TLS.
   beforeTls: true,
 
   check(session, line) {
@@ -107,8 +107,8 @@ function judge(session: SessionView, octets: number): { refusal: Reply | null; n
 }
 
 /**
- * Reads the octets of a refused chunk, then answers; a chunk whose length is not known or absurd ends the connection,
- * since its octets would be taken for commands.
+ * Reads the octets of a refused chunk, then answers. A chunk whose length is unknown or absurd closes the connection:
+ * its octets would be taken for commands.
  */
 function discard(session: Session, octets: number, refusal: Reply, next: SessionState): void {
   const { port, settings } = session.context;

@@ -42,20 +42,20 @@ export type SessionPort = Pick<
 
 /** The time of the loop turn: read once per turn, not once per command. */
 export interface TurnClock {
-  /** Of day: for what is stored or shown. */
+  /** Time of day, for what is stored or shown. */
   nowMs: number;
-  /** For durations. */
+  /** Steady time, for durations. */
   steadyMs: number;
 }
 
 export interface SessionContext {
   readonly port: SessionPort;
   readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
-  /** What contents hold on the accounts of their clients. */
+  /** Books the memory of contents on the accounts of their clients. */
   readonly contentAccount: ContentAccount;
   readonly clock: TurnClock;
   readonly queueIds: QueueIds;
-  /** Makes the queue ids of messages. */
+  /** Chooses each message's shard, and with it makes its queue id. */
   readonly shards: ShardRouter;
   readonly dates: DateCache;
   readonly verbs: VerbTable;
@@ -65,18 +65,18 @@ export interface SessionContext {
   /** null where no listener has AUTH. */
   readonly quotas: Pick<Quotas, 'check' | 'take' | 'giveBack'> | null;
   readonly log: Log;
-  /** Takes the errors of single dialogs. */
+  /** Catches the errors of single dialogs. */
   readonly barrier: Barrier;
   /** Slot of the server's TLS context; -1: there is none. */
   readonly tlsSlot: number;
-  /** Sets the clock: at each turn, and for what comes between two, as an answer of DNS. */
+  /** Sets the clock: at each turn, and before work between two turns, such as an answer of DNS. */
   readonly readClock: () => void;
-  /** These six are replaced when the configuration is reloaded. */
+  /** This and all that follow are replaced when the configuration is reloaded. */
   settings: SessionSettings;
   relayPolicy: RelayPolicy;
   postmaster: Postmaster;
   classes: RecipientClasses;
-  /** The policy as one session meets it; sessions open at a reload keep theirs. */
+  /** Makes the policy of one session; sessions that are open at a reload keep theirs. */
   policyOf: (session: string, address: string, mayRelay: boolean) => SessionPolicy;
   /** null when transcripts are off. */
   transcript: Transcript | null;

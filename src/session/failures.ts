@@ -2,22 +2,22 @@
 import type { FailureKind } from '../policy/ban-table.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 
-/** Recipients that are not ours to take. Of sessions that guess addresses there are many of these. */
+/** Refusals of recipients: sessions that guess addresses get many of them. */
 const RECIPIENT: ReadonlySet<string> = new Set(['relayDenied']);
 
-/** What was sent on behind a refusal (RFC 2920): no error of its own, and nothing to be banned for. */
+/** Refusals of commands that were sent ahead, behind one that was refused (RFC 2920): no errors, nothing to ban for. */
 const ECHOES: ReadonlySet<string> = new Set(['offerRefused', 'noRecipients']);
 
 export const isEcho = ({ reason }: Reply): boolean => ECHOES.has(reason);
 
-/** null: honest clients get such a reply too. */
+/** What the reply counts as; null when honest clients get it too. */
 export function failureOf({ code, reason }: Reply): FailureKind | null {
   if (RECIPIENT.has(reason)) return 'unknown_user';
   if (ECHOES.has(reason)) return null;
   return (code >= 500 && code <= 504) || code === 555 ? 'protocol' : null;
 }
 
-/** To RCPT, DATA or BDAT without a transaction: there was no MAIL, or it was refused, or a chunk of its content was. */
+/** The reply to RCPT, DATA or BDAT without a transaction: MAIL is missing, was refused, or a chunk after it was. */
 export function outOfTransaction({ offerRefused }: { offerRefused: boolean }): Reply {
   return offerRefused ? REPLY.offerRefused : REPLY.mailFirst;
 }

@@ -1,11 +1,14 @@
-/** Which lines of the log clients, or a full disk, can cause at will, and how many of them a second are written. For composition roots. */
+/**
+ * The log lines that clients, or a full disk, can cause in any number, and how many of each are written a second.
+ * Composition roots wrap their logs in these.
+ */
 import { type Calmed, CalmLog } from '../base/calm-log.ts';
 import type { Log } from '../base/log.ts';
 
 const LINES_PER_SECOND = 100;
-/** One of them says what is wrong; the rest are as many as there is mail. */
+/** Lines that come once a message: the first of them says what is wrong. */
 const MAIL_LINES_PER_SECOND = 10;
-/** Errors of our own come with a stack each. */
+/** Errors of our own: each comes with its stack. */
 const FAULTS_PER_SECOND = 5;
 
 const OF_SESSIONS: Calmed[] = [
@@ -50,7 +53,7 @@ const OF_DELIVERY: Calmed[] = [
   },
 ];
 
-/** Lines that come one a message, a commit or a claim while a server or a shard is away. */
+/** Lines that come with every message, commit or claim while a server or a shard is away. */
 const OF_MAIL: Calmed[] = (
   [
     ['commit.retrying', 'error'],
@@ -66,7 +69,7 @@ const OF_MAIL: Calmed[] = (
   rest: { event: `${event}-not-logged`, lines: 'lines', kinds: 'kinds' },
 }));
 
-/** While the disk is full every message that clients offer is a commit that fails. */
+/** While the disk is full, every message that clients offer becomes a commit that fails. */
 const OF_COMMITS: Calmed[] = [
   {
     event: 'commit.failed',
@@ -88,7 +91,7 @@ const OF_LOGINS: Calmed[] = [
 /** For the sessions of one thread. */
 export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
 
-/** For the errors of ours that the delivery threads of one process meet. */
+/** For our own errors in the delivery threads of one process. */
 export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
   const calm = new CalmLog(log, OF_DELIVERY);
   return (fault) => calm.error('delivery.fault', fault);
@@ -97,7 +100,7 @@ export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
 /** For what the main thread of one process says of the mail. */
 export const mailLog = (log: Log): Log => new CalmLog(log, OF_MAIL);
 
-/** For what the clients of one process hand in. */
+/** For commits of the mail that clients hand to one process. */
 export const intakeLog = (log: Log): Log => new CalmLog(log, OF_COMMITS);
 
 /** For the logins of one process. */

@@ -1,22 +1,22 @@
 /**
  * The commands of a session while they have to wait: for the policy's answer, the end of a pause or of the greet delay,
- * for a login and the delay that a failed one costs. They are kept in order and served then; the reactor reads no more of them meanwhile.
+ * a login, or the delay that a failed one costs. They are kept in order and served afterwards; the reactor reads no more
+ * of them meanwhile.
  */
 import type { Answer } from '../policy/session-policy.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 import { failureOf } from './failures.ts';
 import type { Session } from './session.ts';
 
-/** Of a line that waits, its text apart. */
-const LINE_BYTES = 100;
+const LINE_OVERHEAD_BYTES = 100;
 
 interface Held {
   readonly lines: { text: string; flags: number }[];
-  /** null: no deadline, somebody will resume. */
+  /** null: the wait has no deadline, and whoever began it calls `resume`. */
   readonly onDeadline: (() => void) | null;
-  /** The banner is not out yet: whoever speaks is early. */
+  /** The banner is not sent yet: a client that speaks now speaks too early. */
   readonly greeting: boolean;
-  /** Of the lines, on the client's account. */
+  /** What the lines take of the client's account. */
   bytes: number;
 }
 
@@ -33,24 +33,26 @@ export class Holding {
   }
 
   /**
-   * Serves no more commands until `resume`; those that come meanwhile are kept. The deadline is for the caller's delay:
-   * without one the caller answers for the end of it.
+   * Serves no more commands until `resume`; those that come meanwhile are kept. A caller that gives no `onDeadline` sees
+   * to it by itself that the wait ends.
+   * @param ms until `onDeadline`; 0: none.
+   * @param greeting the banner is not sent yet.
    */
   begin(ms: number, onDeadline: (() => void) | null, greeting = false): void {
     const { context, connection } = this.#session;
     this.#held = { lines: [], onDeadline, greeting, bytes: 0 };
-    // Before the banner commands are read on: to see them now is what its delay is for.
+    // Before the banner we go on reading: the greet delay is there to see who speaks too early.
     if (!greeting) this.#session.hold();
     context.port.deadline(connection, ms);
   }
 
-  /** Ends it without serving anything. */
+  /** Ends the wait; the lines that were kept are dropped. */
   end(): void {
     this.#giveBack();
     this.#held = null;
   }
 
-  /** A line that came meanwhile. At most those of one turn do. */
+  /** Keeps a line that came meanwhile: nothing is read any more, so it is of the same turn. */
   keep(text: string, flags: number): void {
     const held = this.#held;
     if (held === null) return;
@@ -58,7 +60,7 @@ export class Holding {
       if (this.#isTooEarly(held)) return;
       this.#session.hold();
     }
-    const bytes = LINE_BYTES + text.length;
+    const bytes = LINE_OVERHEAD_BYTES + text.length;
     if (!this.#session.policy.share.takeEnvelope(bytes)) {
       this.#session.reply(REPLY.tooMuchAhead.with(this.#session.context.settings.hostname));
       return;
@@ -67,14 +69,14 @@ export class Holding {
     held.lines.push({ text, flags });
   }
 
-  /** The deadline passed. @param partBytes read of a line whose end has not come: the beginning of one is speech too. */
+  /** The deadline passed. @param partBytes read of a line whose end has not come: that too is speaking before the banner. */
   expired(partBytes: number): void {
     const held = this.#held;
     if (held === null || (held.greeting && partBytes > 0 && this.#isTooEarly(held))) return;
     held.onDeadline?.();
   }
 
-  /** Goes on: does what was waited for, then serves the commands that came meanwhile. */
+  /** Ends the wait: does `act`, then serves the lines that were kept. */
   resume(act: () => void): void {
     const session = this.#session;
     const held = this.#held;
@@ -82,7 +84,7 @@ export class Holding {
     this.#giveBack();
     this.#held = null;
     act();
-    // One that makes the session wait again keeps those behind it.
+    // When one of them makes the session wait again, `line` keeps those behind it.
     for (const { text, flags } of held.lines) session.line(text, flags);
     if (this.active || !session.readsLines()) return;
     session.expectLines();
@@ -94,7 +96,7 @@ export class Holding {
     if (held !== null && held.bytes > 0) this.#session.policy.share.giveEnvelope(held.bytes);
   }
 
-  /** Does it, unless the policy refuses; waits for the policy where it has to ask. */
+  /** Does `act`, unless the policy refuses; waits while the policy has to look something up. */
   unless(answer: Answer, act: () => void): void {
     if (answer === null) act();
     else if (!(answer instanceof Promise)) this.#session.refuse(answer);
@@ -110,7 +112,7 @@ export class Holding {
     }
   }
 
-  /** Between two turns nobody else sends what came of it. */
+  /** Does work between two turns, and posts and sends what came of it: no turn would do so. */
   #later(work: () => void): void {
     const { readClock, port, submissions, logins, barrier } = this.#session.context;
     readClock();
@@ -120,7 +122,7 @@ export class Holding {
     port.flush();
   }
 
-  /** A refusal for good went out: the policy may count it, and slow the client down. @param errors of the session. */
+  /** A 5xx was sent: the policy may count it, and slow the client down. @param errors how many this session had. */
   erred(reply: Reply, errors: number): void {
     const session = this.#session;
     const kind = failureOf(reply);

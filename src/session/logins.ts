@@ -1,6 +1,6 @@
 /**
- * Logins on their way: what a session thread asks those who know the users, on the main thread, gathered over a loop
- * turn; which session waits for which answer; which logins failed, for whoever counts them; and which were proven here.
+ * Logins on their way to the main thread, which knows the users: what a session thread asks, which logins failed (they
+ * are counted there) and which were proven here, gathered over a loop turn; and which session waits for which answer.
  */
 import type { AuthFailure, AuthProof, Credentials } from '../auth/auth.ts';
 import type { FromSession, LoginBatch } from './messages.ts';
@@ -29,7 +29,7 @@ export class Logins {
     this.#batch.failures.push(failure);
   }
 
-  /** A login by keys was proven: nobody else knows. */
+  /** A login was proven by keys in this thread; the main thread does not know it otherwise. */
   proven(proof: AuthProof): void {
     this.#batch.proofs.push(proof);
   }

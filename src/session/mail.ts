@@ -5,9 +5,8 @@ import { REPLY, type Reply } from '../protocol/reply.ts';
 import { authMissing, quotaRefusal, senderRefusal, submitterOf } from './rights.ts';
 import type { SessionView, Verb } from './verb.ts';
 
-/** Of an envelope in memory, its texts apart. */
-const ENVELOPE_BYTES = 600;
-/** A content begins with so much. */
+const ENVELOPE_OVERHEAD_BYTES = 600;
+/** Memory that every content takes at its beginning. */
 const LEAST_CONTENT_KIB = 4;
 
 export const mail: Verb<MailCommand> = {
@@ -50,13 +49,13 @@ export const mail: Verb<MailCommand> = {
   screen: ({ policy, client }, { path }) => policy.mail(path.address, path.domain, client.helo),
 
   apply(session, { path, parameters }) {
-    if (!session.policy.share.takeEnvelope(ENVELOPE_BYTES + session.lineBytes)) {
+    if (!session.policy.share.takeEnvelope(ENVELOPE_OVERHEAD_BYTES + session.lineBytes)) {
       session.reply(REPLY.envelopesFull);
       return;
     }
     const { body, smtpUtf8, ret, envid } = parameters;
     const envelope: Envelope = { reversePath: path.address, body, smtpUtf8, recipients: [] };
-    // The sender may have been named by anybody: what comes back to it is never a stranger's content.
+    // A stranger can name anybody as the sender, who must not get the stranger's content returned.
     if (ret !== undefined) envelope.ret = session.mayRelay ? ret : 'HDRS';
     if (envid !== undefined) envelope.envid = envid;
     const submitter = submitterOf(session, parameters);
@@ -73,7 +72,7 @@ export const mail: Verb<MailCommand> = {
   },
 };
 
-/** What this client has open already leaves no room; nothing is reserved yet. @param sizeBytes as declared, 0: not. */
+/** The refusal when what this client has open leaves no room. Reserves nothing. @param sizeBytes -1: not declared. */
 function shareRefusal({ policy, context }: SessionView, sizeBytes: number): Reply | null {
   const { share } = policy;
   if (!share.fits('content', LEAST_CONTENT_KIB)) return REPLY.contentMemoryFull;

@@ -1,6 +1,5 @@
 /** What crosses between the main thread and a session thread: batches, one postMessage per loop turn and direction. */
 import type { AuthAnswer, AuthFailure, AuthProof, AuthRequest } from '../auth/auth.ts';
-import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { PolicyPlace } from '../policy/host-memory.ts';
@@ -21,9 +20,12 @@ export interface SessionThreadStart {
 
 export type FromSession =
   | { type: 'ready'; reactorId: number }
-  /** Messages complete in this turn, in order. `tickets[i]` names the i-th in the verdict; -1 when no verdict is awaited (after_enqueue). */
+  /**
+   * Messages complete in this turn, in order. `tickets[i]` names the i-th one in its verdict; -1 when no verdict is
+   * awaited (after_enqueue).
+   */
   | { type: 'turn'; messages: Wire; tickets: number[]; closedPeers: string[] }
-  /** Logins to check, those that failed, for whoever counts them, and those the session itself took as proven. */
+  /** Logins to check, those that failed (for the count), and those that a session itself found proven. */
   | ({ type: 'logins' } & LoginBatch)
   /** Users whose shard is asked for (router "table"). */
   | { type: 'users'; users: string[] }
@@ -38,18 +40,11 @@ export interface LoginBatch {
 /** 0 = committed; else the reason the commit did not happen. */
 export const VERDICT = { committed: 0, unavailable: 1, full: 2, failed: 3 } as const;
 
-/** What a session is told of an error of the commit. */
-export function verdictOf(error: unknown): number {
-  if (!(error instanceof RelayError)) return VERDICT.failed;
-  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
-  return error.temporary ? VERDICT.unavailable : VERDICT.failed;
-}
-
 export type ToSession =
   /** Pairs ticket, verdict. */
   | { type: 'verdicts'; pairs: number[] }
   | { type: 'login'; answer: AuthAnswer }
-  /** Their shards, in order; null: user_shards does not say. `shards` is null when it could not be asked. */
+  /** Shards of the users, in order; null for a user not in user_shards, or for all when it could not be asked. */
   | { type: 'shards'; users: string[]; shards: (number | null)[] | null }
   /** New values of what can change live. */
   | { type: 'config'; config: Config }

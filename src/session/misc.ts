@@ -1,4 +1,4 @@
-/** Verbs that change nothing but themselves: RSET, NOOP, VRFY, EXPN, HELP, QUIT; and those not offered. */
+/** The small verbs, RSET, NOOP, VRFY, EXPN, HELP, QUIT, and those that are known but not offered. */
 import { parseMailbox } from '../protocol/address.ts';
 import { argumentOf } from '../protocol/command.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';

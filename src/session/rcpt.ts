@@ -10,8 +10,7 @@ import type { Session } from './session.ts';
 import type { Transaction } from './state.ts';
 import type { SessionView, Verb } from './verb.ts';
 
-/** Of a recipient in memory, its texts apart. */
-const RECIPIENT_BYTES = 300;
+const RECIPIENT_OVERHEAD_BYTES = 300;
 
 export const rcpt: Verb<RcptCommand> = {
   name: 'RCPT',
@@ -49,7 +48,7 @@ export const rcpt: Verb<RcptCommand> = {
     const { state } = session;
     if (state.phase !== 'envelope') return;
     const { address, domain } = placeOf(path, session);
-    if (!session.policy.share.takeEnvelope(RECIPIENT_BYTES + session.lineBytes)) {
+    if (!session.policy.share.takeEnvelope(RECIPIENT_OVERHEAD_BYTES + session.lineBytes)) {
       session.reply(REPLY.envelopesFull);
       return;
     }
@@ -75,7 +74,7 @@ function recipientsOf({ state }: SessionView): number {
 /** Whether mail to this recipient can be taken from this client at all. */
 export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean {
   const { relayPolicy, postmaster, settings } = context;
-  // RFC 5321 §4.5.1: <postmaster> is taken from anyone, where there is anybody to give it to.
+  // RFC 5321 §4.5.1: <postmaster> is taken from anyone, where an address is configured that it goes to.
   if (postmaster.target !== null && postmaster.isOurs(path)) return true;
   if (path.domain === '') return relayPolicy.isRelayDomain(domainKey(settings.hostname));
   if (mayRelay) return true;
@@ -83,15 +82,15 @@ export function isTaken({ mayRelay, context }: SessionView, path: Path): boolean
 }
 
 /**
- * What stands before the last '@', as the host behind us may read it: without quotes, and with ASCII in place of what
- * stands for it in Unicode (`％`, `﹫`), which software that normalises addresses makes of it.
+ * The local part as the next host may read it: without quotes, and normalised, because software that normalises
+ * addresses takes some Unicode characters (`％`, `﹫`) for their ASCII forms.
  */
 function localPart({ address, nonAscii }: Path): string {
   const local = unquotedLocal(address.slice(0, address.lastIndexOf('@')));
   return nonAscii ? local.normalize('NFKC') : local;
 }
 
-/** `user%other@`, `other!user@`, `"user@other"@`: the host behind us could send it on, and so relay for strangers. */
+/** `user%other@`, `other!user@`, `"user@other"@`: the next host could send it on, and so relay for strangers. */
 const isRouted = (path: Path): boolean => /[%!@]/.test(localPart(path));
 
 function placeOf(path: Path, { context }: Session): Pick<Path, 'address' | 'domain'> {
@@ -101,7 +100,7 @@ function placeOf(path: Path, { context }: Session): Pick<Path, 'address' | 'doma
   return { address: `${path.address}@${settings.hostname}`, domain: domainKey(settings.hostname) };
 }
 
-/** Mail of strangers to our own postmaster makes no report at all: what fails there is for the operator to mend. */
+/** Mail of strangers to our own postmaster makes no report at all: a failure there is for the operator to mend. */
 function notifyOf({ mayRelay, context }: Session, path: Path, notify: number): number {
   if (mayRelay) return notify;
   return strangersNotify(context.postmaster.isOurs(path) ? NOTIFY.never : notify);

@@ -10,7 +10,7 @@ import type { SessionContext } from './context.ts';
 import { Session } from './session.ts';
 import { notSecured, secured } from './starttls.ts';
 
-/** Text of `opened`: "listener remoteIp remotePort localIp localPort". */
+/** Words in the text of `opened`: "listener remoteIp remotePort localIp localPort". */
 const LISTENER = 0;
 const REMOTE_IP = 1;
 
@@ -31,7 +31,7 @@ export class ReactorServer {
   readonly #lines: LineText;
   /** By connection id. Ids are numbers below 2^31, not slots: an array over them would grow with every connection. */
   readonly #sessions = new Map<number, Session>();
-  /** Peers of connections that found no session, by connection id, until they are closed. */
+  /** Peers of connections for which no session could be made, by connection id, until they are closed. */
   readonly #orphans = new Map<number, string>();
   #drained: (() => void) | null = null;
 
@@ -59,7 +59,7 @@ export class ReactorServer {
       else {
         const session = this.#sessions.get(connection);
         if (session) {
-          // The reactor gives back the content of an event that nobody took.
+          // The session owns the content now; one that stays in its event the reactor releases after the turn.
           if ((word & 0xff) === EVENT.content) events[at + 2] = NO_CONTENT;
           try {
             this.#event(session, word, a, b);

@@ -60,13 +60,13 @@ function isOwnSender({ name, rules }: User, { address, domain }: Path): boolean 
 
 const localOf = (address: string): string => address.slice(0, address.lastIndexOf('@'));
 
-/** Domains compare without case, local parts with (RFC 5321 §2.4). @param domain of the address, in its form. */
+/** Domains compare without case, local parts with (RFC 5321 §2.4). @param domain in the form of base/domain.ts. */
 function isSame(own: string, address: string, domain: string): boolean {
   const at = own.lastIndexOf('@');
   return at >= 0 && domainOf(own) === domain && own.slice(0, at) === localOf(address);
 }
 
-/** null, or the refusal when so many messages and recipients more are over the user's quotas. Counts nothing. */
+/** null, or the refusal when so many more messages and recipients would exceed the user's quotas. Counts nothing. */
 export function quotaRefusal(
   { user, context }: SessionView,
   messages: number,
@@ -82,12 +82,12 @@ function takeQuota({ user, context }: SessionView, recipients: number): Reply | 
   return quotaReply(context.quotas.take(user.name, user.rules.quotas, recipients));
 }
 
-/** The message was not accepted after all. */
+/** Uncounts a message that was not accepted after all. */
 export function giveQuotaBack({ user, context }: SessionView, recipients: number): void {
   if (user !== null) context.quotas?.giveBack(user.name, user.rules.quotas, recipients);
 }
 
-/** The user's quota, then room; null with both counted, or the refusal with nothing counted. */
+/** Asks the user's quota, then for room: null when the message is counted in both, else the refusal, nothing counted. */
 export function admitMessage(session: SessionView, recipients: number): Reply | null {
   const refusal = takeQuota(session, recipients);
   if (refusal !== null) return refusal;

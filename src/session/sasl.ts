@@ -1,6 +1,6 @@
 /**
  * The server side of each SASL mechanism as a small state machine: responses in, the next step out. Knows nothing of
- * sessions, replies or Base64; who the users are is asked of the session, which asks those who know.
+ * sessions, replies, Base64 or users: a step of kind `ask` says what it wants to know, and the session finds it out.
  */
 import type { AuthResult, Credentials, User } from '../auth/auth.ts';
 import type { MECHANISMS } from '../config/auth-schema.ts';
@@ -20,11 +20,11 @@ import {
 export type Step =
   /** Say this and wait for the response. */
   | { kind: 'challenge'; text: string }
-  /** Ask this; `answered` takes what comes. */
+  /** Have this login checked, then call `answered`. */
   | { kind: 'ask'; credentials: Credentials }
   | { kind: 'accepted'; user: User }
   | { kind: 'rejected' }
-  /** The response is none of this mechanism. */
+  /** The response is not in this mechanism's form. */
   | { kind: 'malformed' }
   | { kind: 'unavailable' };
 
@@ -41,7 +41,7 @@ export interface ExchangePorts {
   nonce(): string;
   nowMs: number;
   hostname: string;
-  /** Those of the connection. */
+  /** What the connection can be bound to. */
   channelBindings: readonly ChannelBinding[];
 }
 
@@ -49,16 +49,16 @@ const MALFORMED: Step = { kind: 'malformed' };
 const REJECTED: Step = { kind: 'rejected' };
 
 interface Implemented {
-  /** The one of the configuration that brings it; -PLUS comes with its mechanism. */
+  /** Its name in the configuration, where a -PLUS goes by the name without it. */
   readonly of: Mechanism;
-  /** Needs something to be bound to. */
+  /** Needs channel binding. */
   readonly plus?: true;
   /** The mechanism speaks first, so that an initial response has no place (RFC 4954 §4). */
   readonly serverFirst?: true;
   create(ports: ExchangePorts): Exchange;
 }
 
-/** What is implemented, best first where one comes in two forms: what is offered, and what is taken, is looked up here. */
+/** The mechanisms; of two forms of one the better comes first. What EHLO offers and what AUTH takes is looked up here. */
 const IMPLEMENTED = {
   PLAIN: { of: 'PLAIN', create: () => new PlainExchange() },
   LOGIN: { of: 'LOGIN', create: () => new LoginExchange() },
@@ -205,7 +205,10 @@ class ScramExchange implements Exchange {
     return { kind: 'ask', credentials: { kind: 'scram', username: first.username } };
   }
 
-  /** -PLUS takes a type of the connection; without it 'y' is refused where we offered -PLUS: somebody hid it. */
+  /**
+   * With -PLUS the binding must be one of the connection. Without, 'y' (the client thinks that we offer none) is refused
+   * where we offered -PLUS: somebody between us has hidden the offer.
+   */
   #isBindingAsOffered(binding: string): boolean {
     if (this.mechanism.endsWith('-PLUS')) return this.#channelOf(binding) !== null;
     return binding === 'n' || (binding === 'y' && this.#ports.channelBindings.length === 0);

@@ -13,13 +13,13 @@ export interface SessionThreadsPorts {
   logins(thread: number, batch: LoginBatch): void;
   /** Shards of these users, in order. */
   users(users: string[]): Promise<(number | null)[]>;
-  /** A thread died: our own fault, the process must not go on. */
+  /** A thread died. That is our own fault; the process must not go on. */
   failed(error: Error): void;
 }
 
 export class SessionThreads {
   readonly #ports: SessionThreadsPorts;
-  /** What is gathered are pairs: ticket, verdict. */
+  /** Gathers numbers in pairs: ticket, verdict. */
   readonly #threads: WorkerThreads<number, ToSession, FromSession>;
   readonly reactorIds: number[] = [];
 

@@ -27,7 +27,7 @@ import type { Verb } from './verb.ts';
 
 const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
 
-/** After lines that begin so the reactor holds the socket until it is told how to read on. */
+/** After a line that begins with one of these verbs the reactor reads nothing until it is told what follows. */
 const DATA = verbCode('DATA');
 const BDAT = verbCode('BDAT');
 const AUTH = verbCode('AUTH');
@@ -53,33 +53,33 @@ export class Session {
   readonly peer: string;
   /** Decided when the connection opens, when the client turns out to be another one, when somebody authenticates. */
   mayRelay: boolean;
-  /** Nobody between the client and us can read along. */
+  /** TLS is up: nobody between the client and us can read along. */
   secure = false;
   /** What SCRAM with channel binding can be bound to; [] where there is nothing. */
   channelBindings: readonly ChannelBinding[] = [];
   /** Who authenticated. */
   user: User | null = null;
   failedLogins = 0;
-  /** Of the command being served, as its text lies in memory. */
+  /** What the text of the command being served takes in memory. */
   lineBytes = 0;
   client: ClientInfo;
   state: SessionState = NEW;
   transactions = 0;
   /** The last MAIL was refused, or a chunk of its content. */
   offerRefused = false;
-  /** When MAIL was taken, or mail brought forward, last. */
+  /** When MAIL was last accepted, or mail last brought forward. */
   forwardMs = 0;
   #errors = 0;
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
   /** Content that is complete, and what XFORWARD said about the next message. */
   readonly completion: Completion = new Completion(this);
-  /** Commands since the last that brought mail forward. */
+  /** Commands since the last one that brought mail forward. */
   #idleCommands = 0;
   #deadlineSetMs = 0;
-  /** The reactor gives us lines; false after one that it holds the socket for, until it is told how to read on. */
+  /** The reactor reads lines for us; false after a line at which it stopped, until it is told what follows. */
   #reading = true;
-  /** Flags of what bare LFs parted from the end of its line: only CRLF ends one, and nothing of such a line is done. */
+  /** Flags of the pieces of a line that bare LFs have split. Only CRLF ends a line; then all of this one is refused. */
   #broken = 0;
   /** AUTH was said: a line that is no command may be a password. */
   #authSaid = false;
@@ -132,7 +132,7 @@ export class Session {
     this.close();
   }
 
-  /** A command line without its end; flags of LINE_FLAG. */
+  /** A command line came, here without its CRLF; flags of LINE_FLAG. */
   line(text: string, flags: number): void {
     const { state } = this;
     // What came in the clear before a handshake counts for nothing after it.
@@ -190,7 +190,7 @@ export class Session {
     this.context.port.hold(this.connection);
   }
 
-  /** The reactor gives lines again by itself: a handshake is done, what came before it is forgotten. */
+  /** A handshake is done: the reactor reads lines again by itself, and what came before is forgotten. */
   resumed(): void {
     this.#broken = 0;
     this.#reading = true;
@@ -203,7 +203,7 @@ export class Session {
     this.context.port.expectLines(this.connection);
   }
 
-  /** A list may have many recipients twice, or be longer than we take: it is heard out, and nothing is lost. */
+  /** Higher in a transaction: a list with many recipients twice, or more than we take, is heard out, so none is lost. */
   #idleLimit(): number {
     const { maxIdleCommands, maxRecipients } = this.context.settings;
     return this.state.phase === 'envelope' ? maxIdleCommands + maxRecipients : maxIdleCommands;
@@ -233,7 +233,7 @@ export class Session {
     }
     const refusal = verb.admit?.(this, command) ?? null;
     if (refusal !== null) {
-      // Mail was offered, and it is we who have no room.
+      // The client offered mail; that we have no room for it now is not its fault.
       if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
       this.reply(refusal);
       return;
@@ -243,7 +243,7 @@ export class Session {
     else this.holding.unless(answer, () => verb.apply(this, command));
   }
 
-  /** Octets follow BDAT at once; where their number cannot be known they would be taken for commands. */
+  /** Refuses a line that is no command. After BDAT it closes: octets follow, which would be taken for commands. */
   #unreadable(reply: Reply, code: number): void {
     if (code === AUTH && reply === REPLY.commandTooLong) this.reply(REPLY.authLineTooLong);
     else this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
@@ -251,7 +251,7 @@ export class Session {
   }
 
   /**
-   * The end of data came, or of a chunk marked last, or of one that is discarded.
+   * Content was read to its end: to the end of data, of the chunk marked last, or of a chunk that is discarded.
    * @param content the session owns one reference from here on, unless it is NO_CONTENT.
    * @param flags of CONTENT_FLAG.
    * @param detail number of Received: fields, or errno with spillFailed.
@@ -344,7 +344,7 @@ export class Session {
     this.reply(REPLY.draining.with(this.context.settings.hostname));
   }
 
-  /** Mail was brought forward: what harmless commands are counted from. */
+  /** Mail was brought forward: idle commands are counted from here. */
   movedOn(): void {
     this.#idleCommands = 0;
     this.forwardMs = this.context.clock.steadyMs;
@@ -424,7 +424,7 @@ export class Session {
     return isReadingLines(this.state);
   }
 
-  /** For the next command. */
+  /** Sets the deadline for the next command. */
   commandDeadline(): void {
     this.#setDeadline(commandTimeMs(this));
   }
@@ -434,14 +434,14 @@ export class Session {
     this.context.port.deadline(this.connection, ms + (ms >> 5));
   }
 
-  /** Set a thirty-second part late, the deadline need not be moved for each of many quick commands. */
+  /** Deadlines are set 1/32 late, so that quick commands move one only every 1/32 of its time, not each of them. */
   #renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.steadyMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
 }
 
-/** Longer than a command may be; the reactor lets lines pass that an exchange of AUTH may need. */
+/** Whether the line is longer than a command may be: the reactor's limit is higher, for exchanges of AUTH. */
 function isTooLong(text: string, flags: number, maxBytes: number): boolean {
   const bytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : Buffer.byteLength(text);
   return bytes > maxBytes;

@@ -5,7 +5,7 @@ import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
 import { MAX_EXCHANGE_LINE_BYTES } from '../protocol/sasl/base64.ts';
 import { type Mechanism, type MechanismName, namesOf } from './sasl.ts';
 
-/** Nothing; the mechanisms; those that need channel binding too. */
+/** What EHLO offers of AUTH: nothing, the mechanisms, or those with channel binding (-PLUS) too. */
 export type AuthOffer = 'none' | 'auth' | 'plus';
 
 /** What a session needs to know of the listener it came through. */
@@ -14,7 +14,7 @@ export interface ListenerFacts {
   /** Date and Message-ID are added where they are missing (RFC 6409 §8). */
   readonly submission: boolean;
   readonly tls: Config['listeners'][number]['tls'];
-  /** Whether a certificate is asked for, of TLS_VERIFY. */
+  /** Whether a client certificate is asked for, or needed: one of TLS_VERIFY. */
   readonly verify: number;
 }
 
@@ -32,7 +32,7 @@ export interface SessionSettings {
   readonly handshakeTimeoutMs: number;
   readonly handshakeSilenceMs: number;
   readonly maxHandshakes: number;
-  /** Of client certificates that are taken whoever vouches for them. */
+  /** SHA-256 of client certificates that are accepted whoever signed them. */
   readonly clientFingerprints: ReadonlySet<string>;
   /** Names AUTH takes, by what is offered on the connection; EHLO lists the same, in this order. */
   readonly mechanisms: Readonly<Record<AuthOffer, readonly MechanismName[]>>;
@@ -56,7 +56,7 @@ export interface SessionSettings {
   readonly refuseBareNewlines: boolean;
   readonly refuseNul: boolean;
   readonly vrfy: boolean;
-  /** Addresses and names of HELO by the letter of RFC 5321. */
+  /** Addresses and names of HELO must follow RFC 5321 to the letter. */
   readonly strictAddresses: boolean;
   /** Strangers may name a route within the local part. */
   readonly untrustedRouting: boolean;
@@ -163,7 +163,7 @@ export function lineLimitBytes(config: Config): number {
   return hasAuth(config) ? Math.max(commands, MAX_EXCHANGE_LINE_BYTES) : commands;
 }
 
-/** PAM and URLs can only try passwords; the other mechanisms need what the password is proven by. */
+/** PAM and HTTP backends can only try passwords: mechanisms besides PLAIN and LOGIN need a backend that knows secrets. */
 function servable({ auth }: Config): Mechanism[] {
   const knowsSecrets = auth.backends.some(({ type }) => type !== 'pam' && type !== 'http');
   return auth.mechanisms.filter((one) => knowsSecrets || one === 'PLAIN' || one === 'LOGIN');

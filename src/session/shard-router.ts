@@ -18,7 +18,7 @@ interface Weighted {
 
 const ASK_AGAIN_MS = 1000;
 
-/** Shard of a user as far as we know; null: user_shards does not say. */
+/** What we know of a user's shard; null: user_shards does not say. */
 interface Answer {
   shard: number | null;
   /** A fresh answer was asked for. */
@@ -31,7 +31,7 @@ export interface ShardRouterOptions {
   gauges: Gauges;
   queueIds: QueueIds;
   now(): number;
-  /** Asks user_shards; `learn` is told. */
+  /** Asks user_shards; `learn` or `unanswered` is called with what came of it. */
   lookUp(user: string): void;
 }
 
@@ -58,7 +58,7 @@ export class ShardRouter {
     this.#answers = new LRUCache({ max: distributed?.router.cache_max_entries ?? 1 });
   }
 
-  /** At MAIL: the answer is on its way while the client sends the rest. */
+  /** At MAIL: asks for the sender's shard, so that the answer comes while the client sends the rest. */
   expect(sender: string): void {
     if (this.#router?.type !== 'table' || sender === '') return;
     const user = sender.toLowerCase();
@@ -69,7 +69,7 @@ export class ShardRouter {
     this.#options.lookUp(user);
   }
 
-  /** What user_shards says; null: nothing. */
+  /** user_shards answered; null: it does not have this user. */
   learn(user: string, shard: number | null): void {
     const untilMs = this.#options.now() + (this.#router?.cache_ttl_ms ?? 0);
     this.#answers.set(user, { shard, asked: false, untilMs });
@@ -124,7 +124,7 @@ export class ShardRouter {
     this.#mask = mask;
     const usable = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
     const choices = usable.length > 0 ? usable : this.#shards;
-    // All that is left may have no weight: better there than nowhere.
+    // Where only shards of weight 0 are left: better there than nowhere.
     const weightless = choices.every(({ weight }) => weight === 0);
     this.#choices = weightless ? choices.map(({ id }) => ({ id, weight: 1 })) : choices;
     this.#totalWeight = this.#choices.reduce((sum, { weight }) => sum + weight, 0);

@@ -58,7 +58,7 @@ export function beginTls(session: Session): void {
   port.deadline(connection, settings.handshakeTimeoutMs);
 }
 
-/** TLS stands (RFC 3207 §4.2). */
+/** The handshake is done: the dialog begins anew (RFC 3207 §4.2). */
 export function secured(session: Session, facts: TlsFacts): void {
   if (session.state.phase !== 'securing') return;
   session.policy.share.give('handshakes', 1);

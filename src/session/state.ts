@@ -35,7 +35,7 @@ export type SessionState =
       readonly transaction: Transaction;
       readonly octets: number;
       readonly sinceMs: number;
-      /** The next chunk has to come until then, whatever else is said. */
+      /** The next chunk has to come by then, whatever else is said. */
       readonly untilMs: number;
     }
   /** A refused BDAT chunk follows; it is read to stay in step, then answered with `reply`. */
@@ -46,14 +46,14 @@ export type SessionState =
       readonly ticket: number;
       readonly queueId: string;
       readonly content: ContentHandle;
-      /** Of the message: what its user's quota gets back when it is not kept. */
+      /** How many the message has: its user's quota gets them back when it is not kept. */
       readonly recipients: number;
     }
   /** A TLS handshake is under way; nothing is read or said. */
   | { readonly phase: 'securing' }
   /** A response of the client to a challenge of AUTH comes next. */
   | { readonly phase: 'exchange'; readonly exchange: Exchange }
-  /** Those who know the users were asked; nothing is read meanwhile. */
+  /** The main thread was asked about a login; nothing is read meanwhile. */
   | {
       readonly phase: 'login';
       readonly exchange: Exchange;

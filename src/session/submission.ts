@@ -5,9 +5,9 @@
 import type { ContentHandle } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
 
-/** Looked at first, and at most. A header section that is longer gets nothing added. */
-const FIRST_BYTES = 8192;
-const MAX_BYTES = 262_144;
+const FIRST_LOOK_BYTES = 8192;
+/** A longer header section gets nothing added. */
+const MAX_HEADER_BYTES = 262_144;
 
 /** Header fields to put before the content, each with its CRLF; '' when nothing is missing. */
 export function missingFields(
@@ -24,7 +24,7 @@ export function missingFields(
 
 /** The header section; null when its end is not found within bounds. A content without any header has an empty one. */
 function headerOf(content: ContentHandle, arena: Pick<Arena, 'head'>): string | null {
-  for (const bytes of [FIRST_BYTES, MAX_BYTES]) {
+  for (const bytes of [FIRST_LOOK_BYTES, MAX_HEADER_BYTES]) {
     const head = arena.head(content, bytes);
     if (head.length >= 2 && head[0] === 0x0d && head[1] === 0x0a) return '';
     const end = head.indexOf('\r\n\r\n');

@@ -36,7 +36,7 @@ export class Submissions {
     return ticket;
   }
 
-  /** The whole message or nothing of it: those of other sessions lie before and behind. */
+  /** Writes the whole message or nothing of it: messages of other sessions lie before and after it. */
   #write(message: Message, ticket: number): void {
     const { length } = this.#messages;
     try {

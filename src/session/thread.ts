@@ -117,7 +117,7 @@ function reloadable(
   };
 }
 
-// What a dialog awaits takes its rejection there; this is one that nobody waits for, as a question to DNS on the side.
+// A rejection that a dialog awaits ends in that dialog; here comes one that nobody awaits, as of a DNS query on the side.
 process.on('unhandledRejection', (error) => context.barrier.report('', '', 'promise', error));
 
 main.on('message', (message: ToSession) => {

@@ -24,8 +24,8 @@ export class Transcript {
   }
 
   /**
-   * A line that is not a command, or none we know: in or after an exchange of AUTH it may be a password, and before one a
-   * command said wrong with what belongs to it. Its first word is shown when it looks like a verb and nothing like AUTH.
+   * A line that is not a command we know. In an exchange of AUTH or after it, it may be a password; before one, a mistyped
+   * AUTH with its credentials. So only its first word is shown, when it looks like a verb and nothing like AUTH.
    */
   hidden(session: string, line = ''): void {
     const verb = /^[A-Za-z]{1,10}(?=[ \t]|$)/.exec(line)?.[0] ?? '';

@@ -1,7 +1,7 @@
 /**
- * A verb of the dialog. `check` is pure: order and syntax; `admit` asks what may change from moment to moment (relay
- * policy, pressure); `screen` what the connection policy has to look up, which may take time; `apply` alone moves the
- * state and answers. A new verb is one more object in the table of verbs.ts.
+ * A verb of the dialog. `check` is pure and judges order and syntax; `admit` asks what changes from moment to moment
+ * (relay policy, pressure); `screen` asks the connection policy, which may have to look something up; `apply` alone
+ * moves the state. A new verb is one more object in the table of verbs.ts.
  */
 import type { Answer } from '../policy/session-policy.ts';
 import { verbCode } from '../protocol/command.ts';
@@ -30,13 +30,13 @@ export interface Verb<Command> {
   readonly name: string;
   /** Also before TLS where the listener requires it (RFC 3207 §4). */
   readonly beforeTls?: true;
-  /** Offers mail: until it is applied, what comes behind it was sent in the belief that it would be. */
+  /** Offers mail, as MAIL does: unless it is applied, commands sent ahead behind it are refused as a mere echo. */
   readonly offers?: true;
-  /** The parsed command; or the reply, when that is settled here: a refusal, or all there is to say. */
+  /** The parsed command, to go on with; or the reply that ends it here: a refusal, or all the verb has to say. */
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */
   admit?(session: SessionView, command: Command): Reply | null;
-  /** null, the refusal, or a promise of either: what has to be looked up. The session holds its commands meanwhile. */
+  /** null or the refusal; a promise when something has to be looked up, while which the session holds its commands. */
   screen?(session: SessionView, command: Command): Answer;
   apply(session: Session, command: Command): void;
 }

@@ -1,4 +1,4 @@
-/** What a session is told when its message did not commit. */
+/** The VERDICT that a session gets when its message did not commit. */
 import { RelayError } from '../base/errors.ts';
 import { VERDICT } from './messages.ts';
 

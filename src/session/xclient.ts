@@ -50,7 +50,7 @@ function logged({ address, helo, protocol, login, others }: Told): Record<string
   return { ...others, addr: address, helo, proto: protocol, login };
 }
 
-/** What is known, over what was. */
+/** What the peer does know of its client, to be laid over what we had. */
 export function knownOf({ address, helo, protocol }: Told): {
   address?: string;
   helo?: string;
