@@ -1,16 +1,16 @@
 /**
- * What clients share has an account per client and network next to its total: one row of RESOURCES each. The counts lie
- * in the memory that all threads and processes of a host share, as a count-min sketch with a region for each process, so
- * that what a process held that died is cleared at once. A client's count may be too high when others fall into its
- * cells in all rows, never too low. native/accounts.h takes and gives by the same words: a change here is a change there.
+ * Accounts of what clients share. Each row of RESOURCES has a total, and a count for each client and each network. The
+ * counts lie in memory that all threads and processes of a host share, as a count-min sketch with a region for each
+ * process, so that what a dead process held is cleared at once. A client's count can be too high, when others fall into
+ * its cells in all rows, but never too low. native/accounts.h uses the same words of memory: change both together.
  */
 import { clientNetwork, type Ip, type Network, neighbourhood } from '../base/ip.ts';
 import { hash } from './slot-table.ts';
 
-/** Whose limits: of one process, or of the host, where all regions are summed up. */
+/** Whether a limit is for one process, or for the host, over which all regions are summed up. */
 type Scope = 'process' | 'host';
 
-/** Adding a resource is one row: its number (below 8), its unit, and whose limits hold. */
+/** Adding a resource is one row: its number (below PLACES) and the scope of its limits; its comment gives the unit. */
 export const RESOURCES = {
   /** Sockets, by the address of their other end (src/listener). */
   sockets: { number: 0, scope: 'host' },
@@ -20,9 +20,9 @@ export const RESOURCES = {
   handshakes: { number: 2, scope: 'process' },
   /** KiB of content memory, from its first octet to its commit. */
   content: { number: 3, scope: 'process' },
-  /** KiB in spill files, as long. */
+  /** KiB in spill files, from its first octet to its commit too. */
   spill: { number: 4, scope: 'process' },
-  /** KiB of recipients in open envelopes and of commands that wait, to the commit. */
+  /** KiB of open envelopes, up to their commit, and of commands that wait. */
   envelopes: { number: 5, scope: 'process' },
 } as const satisfies Record<string, { number: number; scope: Scope }>;
 
@@ -41,23 +41,23 @@ export interface Limits {
   client: number;
   network: number;
   trusted: number;
-  /** How much may be in use altogether for one who is not trusted to take more: the rest is kept for those who are. */
+  /** Clients that are not trusted get nothing once so much is in use altogether: the rest is for those who are. */
   strangers: number;
 }
 
 const ROWS = 4;
 const CELLS = 65_536;
 const PLACES = 8;
-/** Of a region: totals, then the limits of each resource. */
+/** A region begins with the totals; the limits of each resource follow. */
 const LIMITS_AT = PLACES;
 const LIMITS = 5;
 const HEADER_WORDS = 64;
 const REGION_WORDS = HEADER_WORDS + ROWS * CELLS * PLACES;
-/** Of all: the seed of the hashes. */
+/** Before all regions: the seed of the hashes. */
 const HOST_WORDS = 16;
 export const NO_LIMIT = 0x3fff_ffff;
 
-/** Bytes of shared memory for so many processes (8 MiB each, touched only as used). */
+/** Bytes of shared memory for that many processes (8 MiB each, touched only as used). */
 export const accountsBytes = (processes: number): number => (HOST_WORDS + processes * REGION_WORDS) * 4;
 
 export class Accounts {
@@ -73,7 +73,7 @@ export class Accounts {
     this.#own = new Int32Array(memory, begin + process * REGION_WORDS * 4, REGION_WORDS);
   }
 
-  /** Accounts fall elsewhere in every host's memory: a client cannot choose whose cells it shares. */
+  /** @param seed random: a client cannot choose whose cells it shares. */
   static initialize(memory: ArrayBufferLike, offset: number, seed: number, processes: number): void {
     new Int32Array(memory, offset, HOST_WORDS)[0] = seed | 1;
     for (let process = 0; process < processes; process++)
@@ -86,7 +86,7 @@ export class Accounts {
     header.fill(NO_LIMIT, LIMITS_AT);
   }
 
-  /** Gives back what a process held that died. */
+  /** Gives back what a process that died held. */
   static clear(memory: ArrayBufferLike, offset: number, process: number): void {
     const region = new Int32Array(memory, offset + (HOST_WORDS + process * REGION_WORDS) * 4, REGION_WORDS);
     region.fill(0);
@@ -98,7 +98,7 @@ export class Accounts {
     return Buffer.from(this.#own.buffer, this.#own.byteOffset, this.#own.byteLength);
   }
 
-  /** @param name of a client without an address: a Unix socket, whom a proxy cannot tell. */
+  /** @param name of a client without an address: a Unix socket, or a client that its proxy does not know. */
   accountOf(ip: Ip | null, trusted: boolean, name = ''): Account {
     if (ip === null) {
       const client = hash(name, this.#host[0] as number);
@@ -128,7 +128,7 @@ export class Accounts {
     });
   }
 
-  /** Takes so much for the client, or nothing and says false: the total, its share or its network's would be passed. */
+  /** Takes the amount for the client; false, and nothing taken, when the total, its share or its network's is too small. */
   take(account: Account, resource: Resource, amount: number): boolean {
     const { number } = RESOURCES[resource];
     const at = LIMITS_AT + number * LIMITS;
@@ -146,7 +146,7 @@ export class Accounts {
     return fits;
   }
 
-  /** Whether so much more would fit now. */
+  /** Whether `take` would succeed now. */
   fits({ client, network, trusted }: Account, resource: Resource, amount: number): boolean {
     const { number } = RESOURCES[resource];
     const at = LIMITS_AT + number * LIMITS;
@@ -172,13 +172,13 @@ export class Accounts {
     this.count(account, resource, -amount);
   }
 
-  /** All of it: of the host, or of this process. */
+  /** What is in use altogether, on the host or in this process, by the resource's scope. */
   total(resource: Resource): number {
     const { number, scope } = RESOURCES[resource];
     return scope === 'host' ? this.#sum(number) : Atomics.load(this.#own, number);
   }
 
-  /** Of a client or a network, by its hash. */
+  /** What a client or a network, given by its hash, has in use. */
   of(account: number, resource: Resource): number {
     const { number, scope } = RESOURCES[resource];
     if (scope === 'process') return this.#ownOf(account, number);
@@ -194,7 +194,7 @@ export class Accounts {
     return least;
   }
 
-  /** The count after it. */
+  /** Returns the count afterwards. */
   #add(account: number, number: number, amount: number): number {
     let least = Number.POSITIVE_INFINITY;
     for (let row = 0; row < ROWS; row++)

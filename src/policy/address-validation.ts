@@ -1,4 +1,4 @@
-/** Addresses of MAIL and RCPT through a pipeline of stages; the first that objects is the answer. */
+/** Looks at addresses of MAIL and RCPT in stages; the first stage that objects is the answer. */
 import { isIP } from 'node:net';
 import type { Config } from '../config/schema.ts';
 import type { PolicyDns } from './dns.ts';
@@ -57,7 +57,7 @@ export class AddressValidation {
   }
 }
 
-/** The grammar was the parser's; what it lets pass is a name without a dot, as RFC 5321 does. */
+/** The parser has checked the grammar, but like RFC 5321 it lets names without a dot pass. */
 function basic(domain: string): string | null {
   return domain.includes('.') || domain.startsWith('[') ? null : `${domain} is no full domain`;
 }

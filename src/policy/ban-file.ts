@@ -1,12 +1,12 @@
-/** Bans on disk: one JSON object a line, so that people can read it. Written beside and renamed: never half there. */
+/** Bans on disk: one JSON object a line, so that people can read them. A new file is renamed over the old: never half. */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { parseNetwork } from '../base/ip.ts';
 import { BAN_KINDS, type Ban, type BanTable } from './ban-table.ts';
 
-const MODE = 0o600;
+const FILE_MODE = 0o600;
 
-/** The bans in the file; none when there is no file. Lines that are none are counted. */
+/** The bans in the file, none when there is no file, and the number of lines that are no bans. */
 export function readBans(path: string): { bans: Ban[]; bad: number } {
   let text: string;
   try {
@@ -45,11 +45,11 @@ export function putBans(table: BanTable, bans: readonly Ban[]): void {
 const textOf = (bans: readonly Ban[]): string => bans.map((ban) => `${JSON.stringify(ban)}\n`).join('');
 
 export async function writeBans(path: string, bans: readonly Ban[]): Promise<void> {
-  await writeFile(`${path}.new`, textOf(bans), { mode: MODE, flush: true });
+  await writeFile(`${path}.new`, textOf(bans), { mode: FILE_MODE, flush: true });
   await rename(`${path}.new`, path);
 }
 
 export function writeBansSync(path: string, bans: readonly Ban[]): void {
-  writeFileSync(`${path}.new`, textOf(bans), { mode: MODE, flush: true });
+  writeFileSync(`${path}.new`, textOf(bans), { mode: FILE_MODE, flush: true });
   renameSync(`${path}.new`, path);
 }

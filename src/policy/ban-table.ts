@@ -1,11 +1,11 @@
 /**
- * Addresses and networks that are banned, in memory shared by all threads and processes of a host. A slot is written
- * while its state says so, and whoever reads then passes it over: nothing is locked, and a process that dies in the
- * middle costs one slot. Every change raises `version`, by which the keeper knows that there is something to save.
+ * Addresses and networks that are banned, in memory shared by all threads and processes of a host. While a slot is
+ * written its state says so, and readers pass it over: nothing is locked, and a process that dies while it writes costs
+ * one slot. Every change raises `version`, by which the keeper knows that there is something to save.
  */
 import { formatNetwork, type Ip, masked, type Network } from '../base/ip.ts';
 
-/** Why an address is banned; 'operator': somebody said so. Stored as an index: only append. */
+/** Why an address is banned; 'operator': by hand. Stored as an index: only append. */
 export const BAN_KINDS = ['operator', 'auth', 'protocol', 'unknown_user'] as const;
 export type BanKind = (typeof BAN_KINDS)[number];
 export type FailureKind = Exclude<BanKind, 'operator'>;
@@ -21,7 +21,7 @@ export interface Ban {
   times: number;
 }
 
-/** The same ban by another clock, which is so much ahead; in whole milliseconds, as other nodes read it. */
+/** The same ban by another clock, which is `byMs` ahead; in whole milliseconds, as other nodes read it. */
 export function shifted<T extends Pick<Ban, 'sinceMs' | 'untilMs'>>(ban: T, byMs: number): T {
   const { sinceMs, untilMs } = ban;
   const until =
@@ -35,7 +35,7 @@ export const untilText = (untilMs: number): string =>
 const SLOT_WORDS = 12;
 const AT = { state: 0, ip: 1, bits: 5, untilS: 6, sinceS: 7, times: 8, kind: 9 } as const;
 const STATE = { empty: 0, writing: 1, live: 2 } as const;
-/** Slots that an entry may lie in. */
+/** An entry lies in one of so many slots, counted from its place. */
 const PROBES = 16;
 const HEADER_WORDS = 16;
 const VERSION = 0;
@@ -46,7 +46,7 @@ export const FOREVER_MS = FOREVER_S * 1000;
 
 export const banTableBytes = (entries: number): number => (HEADER_WORDS + slotsFor(entries) * SLOT_WORDS) * 4;
 
-/** Twice the room, so that probing seldom meets a full stretch. */
+/** Twice as many as entries, so that probing seldom meets a full stretch. */
 function slotsFor(entries: number): number {
   let slots = PROBES;
   while (slots < entries * 2) slots *= 2;
@@ -91,7 +91,7 @@ export class BanTable {
     return slot < 0 ? null : this.#read(slot);
   }
 
-  /** Adds or replaces. When there is no room, the entry that ends first makes it. */
+  /** Adds or replaces. When there is no room, the entry that ends first is overwritten. */
   put({ ip, bits }: Network, ban: Omit<Ban, 'network'>): void {
     const slot = this.#claim(ip, bits);
     const words = this.#words;
@@ -170,7 +170,7 @@ export class BanTable {
         if (first < 0 || (words[slot + AT.untilS] as number) < (words[first + AT.untilS] as number))
           first = slot;
       }
-      // All sixteen are being written by processes that died: the first of them is taken over.
+      // All of them are being written, so by processes that died: the first is taken over.
       if (first < 0) return (place & this.#mask) * SLOT_WORDS;
       if (this.#take(first, STATE.live)) return first;
     }

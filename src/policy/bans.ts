@@ -1,6 +1,6 @@
 /**
- * Who gets banned, and for how long: failures are counted in a bucket for each client, and the one that overflows it
- * bans the client; each ban is longer than the one before, until it was quiet for a time.
+ * Who gets banned, and for how long: failures are counted in a bucket for each client, and the failure that overflows it
+ * bans the client. Each ban is longer than the one before, until the client has been quiet for a time.
  */
 import { clientNetwork, formatNetwork, type Ip } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
@@ -9,7 +9,7 @@ import type { CounterStore } from './counters.ts';
 
 type Rules = Config['policy']['bans'];
 
-/** What the ban after `times` bans lasts. */
+/** How long the ban lasts that is the client's `times`-th in a row, from 1. */
 export function banDurationMs(
   times: number,
   rules: Pick<Rules, 'duration_ms' | 'growth' | 'max_duration_ms'>,

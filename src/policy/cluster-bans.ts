@@ -1,7 +1,7 @@
 /**
- * Bans as all nodes know them: for each network the newest fact counts, a ban or that it was deleted. What changes in
- * this host's table becomes facts; facts of other nodes change the table, which is saved on every host. Times in facts are
- * by the clock of Redis, which is `aheadMs` ahead of that of the table.
+ * Bans as all nodes know them: for each network the newest fact counts, be it a ban or its deletion. What changes in
+ * this host's table becomes facts; facts of other nodes change the table, which every host saves. Times in facts are by
+ * the clock of Redis, which is `aheadMs` ahead of the table's.
  */
 import { formatNetwork, parseNetwork } from '../base/ip.ts';
 import { BAN_KINDS, type Ban, type BanTable, shifted } from './ban-table.ts';
@@ -18,17 +18,17 @@ export interface ClusterBansOptions {
   table: BanTable;
   /** How long a ban that is over still counts. */
   forgetMs: () => number;
-  /** Facts that are kept at most: twice as many; beyond, those that end first are forgotten. */
+  /** At most twice so many facts are kept; beyond, those that end first are forgotten. */
   maxEntries: number;
 }
 
-/** How long it is known that a ban was deleted: a node that was away for longer may bring it back. */
-const DELETED_MS = 86_400_000;
+/** A node that was away for longer may bring a deleted ban back. */
+const DELETION_KEPT_MS = 86_400_000;
 
 export class ClusterBans {
   readonly #options: ClusterBansOptions;
   readonly #known = new Map<string, BanFact>();
-  /** What this host's table has of them, as text by its own clock. */
+  /** Bans that this host's table has of them, as text with times by its own clock. */
   readonly #held = new Map<string, string>();
   #seenVersion = -1;
 
@@ -41,7 +41,7 @@ export class ClusterBans {
     const { table, forgetMs } = this.#options;
     const { version } = table;
     if (version === this.#seenVersion) return [];
-    // What was there before it was looked at for the first time is as old as it says.
+    // A ban that is there at the first look is as old as it says; a later one is new now.
     const isFirst = this.#seenVersion === -1;
     this.#seenVersion = version;
     const facts: BanFact[] = [];
@@ -65,7 +65,7 @@ export class ClusterBans {
     return fact;
   }
 
-  /** Another node's. Facts that are none are passed over. */
+  /** Another node's fact; one that cannot be read is passed over. */
   learn(fact: BanFact, nowMs: number, aheadMs = 0): void {
     const network = parseNetwork(fact.network);
     const known = this.#known.get(fact.network);
@@ -80,13 +80,13 @@ export class ClusterBans {
     const ban = banOf(fact);
     if (ban === null || formatNetwork(network) !== fact.network) return;
     if (ban.untilMs + this.#options.forgetMs() > nowMs) table.put(network, shifted(ban, -aheadMs));
-    // As the table has it, so that it is no change.
+    // Noted as the table has it, so that `changes` does not take it for one of ours.
     const held = table.get(network);
     this.#known.set(fact.network, fact);
     if (held !== null) this.#held.set(fact.network, textOf(held));
   }
 
-  /** Learns all that others know. @returns what they do not know. */
+  /** Learns all that the others know. @returns what they do not know. */
   meet(theirs: readonly BanFact[], nowMs: number, aheadMs = 0): BanFact[] {
     this.changes(nowMs, aheadMs);
     const told = new Map(theirs.map((fact) => [fact.network, fact.atMs]));
@@ -94,14 +94,14 @@ export class ClusterBans {
     return [...this.#known.values()].filter(({ network, atMs }) => (told.get(network) ?? -1) < atMs);
   }
 
-  /** Forgets what is over. @returns the networks. */
+  /** Forgets facts that no longer count. @returns their networks. */
   prune(nowMs: number): string[] {
     const { forgetMs, maxEntries } = this.#options;
     const gone: string[] = [];
     const lasting: [endMs: number, network: string][] = [];
     for (const fact of this.#known.values()) {
       const ban = banOf(fact);
-      const endMs = ban === null ? fact.atMs + DELETED_MS : ban.untilMs + forgetMs();
+      const endMs = ban === null ? fact.atMs + DELETION_KEPT_MS : ban.untilMs + forgetMs();
       if (endMs <= nowMs) gone.push(fact.network);
       else lasting.push([endMs, fact.network]);
     }

@@ -1,8 +1,8 @@
 /**
- * What a host tells the other nodes about its buckets and its greylist, and what it makes of what they tell. Of buckets
- * it tells what was taken since the last time, which the others take from theirs too: so nobody has to ask first, and
- * what was taken at the same moment in several places is a debt that everybody waits for. Levels (what is missing in
- * a bucket, all that the greylist knows) are told when a node joins or Redis comes back.
+ * What a host tells the other nodes about its buckets and its greylist, and what it does with what they tell. It tells
+ * what was taken from its buckets since the last time, and the others take it from theirs too: so nobody has to ask
+ * first, and when several hosts take at the same moment, the excess is a debt that all of them wait for. Levels (what is
+ * missing in each bucket, all that the greylist knows) are told when a node joins or Redis comes back.
  */
 
 import { RowWriter, readNumbers, readWords } from '../base/key-rows.ts';
@@ -15,20 +15,20 @@ export type Field = [name: string, value: Buffer | string];
 export interface SharedCounts {
   /** What was counted here since the last time. */
   tell(): Field[];
-  /** Begins to tell all that was counted. */
+  /** From the next `tell` on, all that was counted is told. */
   tellLevels(): void;
   hear(fields: ReadonlyMap<string, Buffer>): void;
 }
 
-/** Rows told at once, and slots looked at for them. */
-const ROWS = 8192;
-const LOOK = 65_536;
+/** At most so many rows are told at once, and so many slots looked at for them. */
+const ROWS_AT_ONCE = 8192;
+const SLOTS_AT_ONCE = 65_536;
 
 export class ClusterLedger {
   readonly #memory: PolicyMemory;
-  /** As the config says now: its windows. */
+  /** With the windows that the config says now. */
   readonly #greylist: () => Greylist;
-  /** Where the telling of levels stands; null: they are told. */
+  /** The next slots whose levels are to be told; null: all are told. */
   #levels: { bucket: number; seen: number } | null = null;
 
   readonly #also: SharedCounts | null;
@@ -39,7 +39,7 @@ export class ClusterLedger {
     this.#greylist = greylist;
   }
 
-  /** Of the keys; the greylist's is kept over a restart. */
+  /** Seed of the keys' hashes: the greylist's, which is kept over a restart. */
   get seed(): number {
     return this.#memory.greylist.seed;
   }
@@ -48,7 +48,7 @@ export class ClusterLedger {
     this.#memory.counters.table.nodes = nodes;
   }
 
-  /** Keys fall where this seed says from now on; what was kept under another is forgotten. False: it is none. */
+  /** Hashes keys with this seed from now on; what was kept under another is forgotten. False when it is no seed. */
   agree(seed: number): boolean {
     if (!Number.isInteger(seed) || (seed | 1) !== seed) return false;
     const { greylist, counters } = this.#memory;
@@ -57,20 +57,20 @@ export class ClusterLedger {
     return true;
   }
 
-  /** Begins to tell all that is known here. */
+  /** From the next `tell` on, all that is known here is told. */
   tellLevels(): void {
     this.#levels = { bucket: 0, seen: 0 };
     this.#also?.tellLevels();
   }
 
-  /** What nobody was told of is not told any more. */
+  /** Drops what is still to be told. */
   forgetUntold(): void {
     const nothing = (): void => {};
-    while (this.#memory.counters.drain(ROWS, nothing) === 'more');
-    while (this.#memory.greylistNoted?.drain(ROWS, nothing) === 'more');
+    while (this.#memory.counters.drain(ROWS_AT_ONCE, nothing) === 'more');
+    while (this.#memory.greylistNoted?.drain(ROWS_AT_ONCE, nothing) === 'more');
   }
 
-  /** What there is to tell now, and whether there is more. @param aheadMs what the nodes' common clock is ahead. */
+  /** What there is to tell now, and whether there is more. @param aheadMs how far the clock of Redis is ahead of ours. */
   tell(nowMs: number, aheadMs = 0): { fields: Field[]; more: boolean } {
     const fields: Field[] = [];
     const add = (name: string, rows: RowWriter): void => {
@@ -78,7 +78,7 @@ export class ClusterLedger {
     };
     const { counters, greylist, greylistNoted } = this.#memory;
     const taken = new RowWriter();
-    const left = counters.drain(ROWS, (slot, costUs) =>
+    const left = counters.drain(ROWS_AT_ONCE, (slot, costUs) =>
       taken.number(counters.table.tagOf(slot), counters.table.placeOf(slot), costUs),
     );
     add('taken', taken);
@@ -89,7 +89,7 @@ export class ClusterLedger {
       const { first, last } = shiftedSeen(rules.seen(slot), aheadS);
       if (last !== 0) seen.words(greylist.tagOf(slot), greylist.placeOf(slot), first, last);
     };
-    const noted = greylistNoted?.drain(ROWS, tellSeen) ?? 'all';
+    const noted = greylistNoted?.drain(ROWS_AT_ONCE, tellSeen) ?? 'all';
     if (noted === 'overflowed')
       this.#levels = { bucket: this.#levels?.bucket ?? counters.table.slots, seen: 0 };
     this.#tellLevels(nowMs, tellSeen, seen, add);
@@ -109,18 +109,18 @@ export class ClusterLedger {
     const { counters, greylist } = this.#memory;
     const { table } = counters;
     const missing = new RowWriter();
-    let end = Math.min(table.slots, levels.bucket + LOOK);
-    for (; levels.bucket < end && missing.rows < ROWS; levels.bucket++) {
+    let end = Math.min(table.slots, levels.bucket + SLOTS_AT_ONCE);
+    for (; levels.bucket < end && missing.rows < ROWS_AT_ONCE; levels.bucket++) {
       const missingUs = counters.fullAtUs(levels.bucket) - nowMs * 1000;
       if (missingUs > 0) missing.number(table.tagOf(levels.bucket), table.placeOf(levels.bucket), missingUs);
     }
     add('missing', missing);
-    end = Math.min(greylist.slots, levels.seen + LOOK);
-    for (; levels.seen < end && seen.rows < ROWS; levels.seen++) tellSeen(levels.seen);
+    end = Math.min(greylist.slots, levels.seen + SLOTS_AT_ONCE);
+    for (; levels.seen < end && seen.rows < ROWS_AT_ONCE; levels.seen++) tellSeen(levels.seen);
     if (levels.bucket === table.slots && levels.seen === greylist.slots) this.#levels = null;
   }
 
-  /** What another node told at that time of ours. */
+  /** Takes in what another node told. @param atMs when, by our clock. */
   hear(fields: ReadonlyMap<string, Buffer>, atMs: number, nowMs: number, aheadMs = 0): void {
     const { counters } = this.#memory;
     this.#also?.hear(fields);

@@ -1,8 +1,8 @@
 /**
- * What nodes share of the policy, over Redis: buckets, bans, greylist, quotas. One for a host, on the main thread of the
- * process that keeps the policy; sessions read and write the host's memory and know nothing of it. Every
- * `sync_interval_ms` one round trip tells the others what was counted here and hears what they counted: a log (a
- * stream of the last seconds) is all that passes through Redis, and the bans are all that stays there.
+ * What nodes share of the policy, over Redis: buckets, bans, greylist, quotas. There is one for a host, on the main thread
+ * of the process that keeps the policy; sessions use the host's memory and know nothing of Redis. Every
+ * `sync_interval_ms` one round trip tells the others what was counted here and hears what they counted. Redis has a log
+ * of the last seconds (a stream), and the bans; nothing else stays there.
  *
  * While Redis is away every host counts for itself. When it is back, each tells how full its buckets are, and the
  * fullest counts.
@@ -25,20 +25,19 @@ export interface PolicyClusterOptions extends RedisAccess {
   /** Everything else that is shared. */
   ledger: ClusterLedger;
   log: Log;
-  /** As the memory has it (policyMs). */
+  /** Time as the memory has it (policyMs). */
   now(): number;
 }
 
-/** How much of the log is kept: who joins begins with it, and who was away for longer hears levels. */
-const KEEP_MS = 10_000;
-const READ_AT_ONCE = 500;
-const BEAT_MS = 1000;
-/** A node that was not heard of for so long does not count any more. */
-const SILENT_MS = 5000;
-const BANS_MS = 300;
+/** A node that joins begins with the log's start; one that was away for longer than it is kept hears levels. */
+const LOG_KEPT_MS = 10_000;
+const ENTRIES_AT_ONCE = 500;
+const HEARTBEAT_INTERVAL_MS = 1000;
+const NODE_GONE_AFTER_MS = 5000;
+const BANS_INTERVAL_MS = 300;
 const FACTS_AT_ONCE = 5000;
-const PRUNE_MS = 60_000;
-const CLOSE_MS = 1000;
+const PRUNE_INTERVAL_MS = 60_000;
+const CLOSE_TIMEOUT_MS = 1000;
 
 type Entry = [id: Buffer, fields: Buffer[]];
 type Scripted = ChainableCommander & { relayPutBans(key: string, ...facts: (string | number)[]): unknown };
@@ -48,15 +47,15 @@ export class PolicyCluster {
   readonly #client: Redis;
   readonly #node: string;
   #up = false;
-  /** The log says that it is away. */
+  /** The loss of Redis was logged, and not its return yet. */
   #saidLost = false;
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
   #retryMs = RETRY_MS;
   #closed = false;
-  /** The last entry that was read. */
+  /** Id of the last entry that was read. */
   #lastId: string | null = null;
-  /** What Redis's clock is ahead of ours. */
+  /** How far the clock of Redis is ahead of ours. */
   #aheadMs = 0;
   #beatMs = 0;
   #bansMs = 0;
@@ -95,11 +94,11 @@ export class PolicyCluster {
   async close(): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    await within(CLOSE_MS, this.#running);
+    await within(CLOSE_TIMEOUT_MS, this.#running);
     this.#bansMs = 0;
     if (this.#up)
       await within(
-        CLOSE_MS,
+        CLOSE_TIMEOUT_MS,
         this.#exchange('leave').catch(() => {}),
       );
     this.#client.disconnect();
@@ -123,7 +122,7 @@ export class PolicyCluster {
   async #turn(): Promise<void> {
     let pauseMs = this.#options.intervalMs;
     try {
-      // Nobody hears of what is counted meanwhile but as levels later.
+      // What is counted while Redis is away is told by levels, when it is back.
       if (!this.#up) this.#options.ledger.forgetUntold();
       if (this.#client.status === 'ready') {
         if (!this.#up) await this.#comeUp();
@@ -159,20 +158,20 @@ export class PolicyCluster {
     this.#beatMs = this.#bansMs = 0;
     await this.#exchange('join');
     this.#up = true;
-    // After an outage others come back as we do: how many there are is not known yet.
+    // After an outage the others come back just as we do: how many there are is not known yet.
     log.info('policy.redis-up', this.#saidLost ? {} : { nodes: this.#others.size + 1 });
     this.#saidLost = false;
   }
 
   /**
    * One round trip.
-   * @param word that this node joins the others, or leaves them.
+   * @param word says that this node joins the others, or leaves them.
    * @returns whether there is more to tell or to hear at once. @throws when Redis fails.
    */
   async #exchange(word: 'join' | 'leave' | null = null): Promise<boolean> {
     const { ledger, now } = this.#options;
     const sentMs = now();
-    const beat = sentMs - this.#beatMs >= BEAT_MS;
+    const beat = sentMs - this.#beatMs >= HEARTBEAT_INTERVAL_MS;
     if (beat) this.#beatMs = sentMs;
     const pipeline = this.#client.pipeline();
     const log = this.#key('log');
@@ -180,10 +179,10 @@ export class PolicyCluster {
     const { fields, more } = ledger.tell(sentMs, this.#aheadMs);
     const tells = beat || word !== null || fields.length > 0 || facts.length > 0;
     pipeline.get(this.#key('seed'));
-    // Facts first: what is said in the log is there.
+    // Facts first: a ban that the log speaks of is in Redis already.
     if (facts.length > 0) this.#putFacts(pipeline, facts, fields);
     if (tells) {
-      const from = Math.floor(this.#redisMs() - KEEP_MS);
+      const from = Math.floor(this.#redisMs() - LOG_KEPT_MS);
       const said = fields.flat();
       const coming = word === null ? [] : [word, '1'];
       pipeline.xadd(
@@ -201,20 +200,26 @@ export class PolicyCluster {
       );
     }
     this.#prune(pipeline, sentMs);
-    pipeline.xrangeBuffer(log, this.#lastId === null ? '-' : `(${this.#lastId}`, '+', 'COUNT', READ_AT_ONCE);
+    pipeline.xrangeBuffer(
+      log,
+      this.#lastId === null ? '-' : `(${this.#lastId}`,
+      '+',
+      'COUNT',
+      ENTRIES_AT_ONCE,
+    );
     const results = await execute(pipeline);
     if (results[0] !== String(ledger.seed)) throw new Error('Redis lost what was written to it');
     const entries = results.at(-1) as Entry[];
-    // What the answer did not come for stays to be told.
+    // Only facts that were answered for are dropped; had this thrown, they would be told again.
     this.#facts = this.#facts.slice(facts.length);
     if (tells) this.#setClock(results[facts.length > 0 ? 2 : 1] as string, sentMs);
     for (const entry of entries) this.#hear(entry);
     this.#count();
-    return more || this.#facts.length > 0 || entries.length === READ_AT_ONCE;
+    return more || this.#facts.length > 0 || entries.length === ENTRIES_AT_ONCE;
   }
 
   #newFacts(nowMs: number): BanFact[] {
-    if (nowMs - this.#bansMs >= BANS_MS) {
+    if (nowMs - this.#bansMs >= BANS_INTERVAL_MS) {
       this.#bansMs = nowMs;
       this.#facts.push(...this.#options.bans.changes(this.#redisMs(), this.#aheadMs));
     }
@@ -228,7 +233,7 @@ export class PolicyCluster {
   }
 
   #prune(pipeline: ChainableCommander, nowMs: number): void {
-    if (nowMs - this.#pruneMs < PRUNE_MS) return;
+    if (nowMs - this.#pruneMs < PRUNE_INTERVAL_MS) return;
     this.#pruneMs = nowMs;
     const gone = this.#options.bans.prune(this.#redisMs());
     if (gone.length > 0) pipeline.hdel(this.#key('bans'), ...gone);
@@ -238,7 +243,7 @@ export class PolicyCluster {
   #setClock(id: string, sentMs: number): void {
     const idMs = Number.parseInt(id, 10);
     this.#aheadMs = idMs - (sentMs + this.#options.now()) / 2;
-    // The log of another Redis, or one whose clock was set back: it is read from here on.
+    // Another Redis, or one whose clock was set back: its log is read from the start.
     if (this.#lastId !== null && idMs < Number.parseInt(this.#lastId, 10)) this.#lastId = null;
   }
 
@@ -255,21 +260,22 @@ export class PolicyCluster {
     if (fields.has('leave')) this.#others.delete(node);
     else this.#others.set(node, Math.max(this.#others.get(node) ?? 0, atMs));
     for (const fact of readFacts(fields.get('bans'))) bans.learn(fact, this.#redisMs(), this.#aheadMs);
-    // Keys of another seed are other keys.
+    // Under another seed the same numbers are other keys.
     if (String(fields.get('seed')) === String(ledger.seed)) ledger.hear(fields, atMs, nowMs, this.#aheadMs);
-    if (fields.has('join') && nowMs - atMs < SILENT_MS && this.#isFirstBut(node)) ledger.tellLevels();
+    if (fields.has('join') && nowMs - atMs < NODE_GONE_AFTER_MS && this.#isFirstBut(node))
+      ledger.tellLevels();
   }
 
-  /** One of those that were here tells who joins what they know. */
+  /** Whether this node is the one that tells a node that joins what is known: the first by name of those here. */
   #isFirstBut(joined: string): boolean {
-    const oldestMs = this.#options.now() - SILENT_MS;
+    const oldestMs = this.#options.now() - NODE_GONE_AFTER_MS;
     for (const [node, heardMs] of this.#others)
       if (node !== joined && heardMs > oldestMs && node < this.#node) return false;
     return true;
   }
 
   #count(): void {
-    const oldestMs = this.#options.now() - SILENT_MS;
+    const oldestMs = this.#options.now() - NODE_GONE_AFTER_MS;
     for (const [node, heardMs] of this.#others) if (heardMs < oldestMs) this.#others.delete(node);
     this.#options.ledger.nodes = this.#others.size + 1;
   }
@@ -287,7 +293,7 @@ export class PolicyCluster {
   }
 }
 
-/** Results of the commands. @throws the first error of one. */
+/** Results of the commands. @throws the first error among them. */
 async function execute(pipeline: ChainableCommander): Promise<unknown[]> {
   const results = (await pipeline.exec()) ?? [];
   return results.map(([error, result]) => {

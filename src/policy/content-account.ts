@@ -1,4 +1,4 @@
-/** Gives back what a content holds on its client's account: once it is committed, or refused. */
+/** Gives back what a content holds on its client's account, once it is committed or refused. */
 import { type Arena, HELD } from '../native.ts';
 import type { Account, Accounts } from './accounts.ts';
 
@@ -10,7 +10,7 @@ export class ContentAccount {
 
   readonly #spillKept: ((whose: { client: number; network: number }, kib: number) => void) | null;
 
-  /** @param spillKept who gives back what lay in a spill file, where that does not leave the disk at once. */
+  /** @param spillKept takes over what lay in a spill file and gives it back later, where the file stays on the disk. */
   constructor(
     accounts: Accounts,
     arena: Pick<Arena, 'takeHeld' | 'holdEnvelope'>,
@@ -21,12 +21,12 @@ export class ContentAccount {
     this.#spillKept = spillKept;
   }
 
-  /** The envelope is held as long as its content from here on. */
+  /** From here on the envelope is held as long as its content. */
   withEnvelope(content: number, { client, network }: Account, kib: number): void {
     this.#arena.holdEnvelope(content, client, network, kib);
   }
 
-  /** Once, however often it is said. Before the reference is given up. */
+  /** Gives back once, however often it is called. To be called before the reference is released. */
   giveBack(content: number): void {
     const held = this.#held;
     if (!this.#arena.takeHeld(content, held)) return;

@@ -1,6 +1,6 @@
 /**
  * Token buckets by name. `CounterStore` is what the policy knows of them; `HostCounters` keeps them in the memory that
- * all threads and processes of a host share. What nodes share comes in from the side (`cluster.ts`): whoever takes
+ * all threads and processes of a host share. `cluster.ts` adds what other nodes took, in its own time: whoever takes
  * tokens waits for nobody.
  */
 import { type Drained, NotedSlots, notedBytes } from './noted-slots.ts';
@@ -13,7 +13,7 @@ export interface Bucket {
   burst: number;
 }
 
-/** 0: the tokens were taken; else none was, and so many milliseconds later they would be there. */
+/** 0: the tokens were taken. Else none was taken, and they will be there after so many milliseconds. */
 export type Taken = number;
 
 export interface CounterStore {
@@ -21,26 +21,26 @@ export interface CounterStore {
   take(name: string, tokens: number, bucket: Bucket, nowMs: number): Taken | Promise<Taken>;
 }
 
-/** Longest time until nodes hear of each other, with what may come between. */
+/** Longest time until nodes hear what another one took, with some slack. */
 const UNHEARD_US = 2_000_000;
 
-/** Memory of what other nodes are to be told about so many buckets. */
+/** Bytes of memory for what other nodes are to be told, given the number of buckets. */
 export const untoldBytes = (slots: number): number => notedBytes + slotsOf(slots) * 8;
 
 /**
- * The generic cell rate algorithm: of a bucket only the time is kept at which it will be full again, one word that is
- * moved by compare-and-exchange. A time in the past is a full bucket, so nothing has to be swept.
+ * The generic cell rate algorithm: all that is kept of a bucket is the time at which it will be full again, one word that
+ * is moved by compare-and-exchange. A time in the past means a full bucket, so nothing has to be swept.
  */
 export class HostCounters implements CounterStore {
   readonly table: SlotTable;
-  /** Microseconds of the policy's time, one for each slot; the odd ones of the table seen as 64-bit words. */
+  /** Microseconds of the policy's time: the table's memory as 64-bit words, of which slot n has the one at 2n + 1. */
   readonly #fullAt: BigInt64Array;
-  /** Microseconds of tokens taken here that other nodes were not told of; null: nobody is to be told. */
+  /** For each slot the tokens taken here that other nodes were not told of, in microseconds; null: there are no others. */
   readonly #untold: BigInt64Array | null = null;
   readonly #noted: NotedSlots | null = null;
   #nowUs = 0;
 
-  /** @param toldAt where it is kept what other nodes are to be told (`untoldBytes`); null: nothing. */
+  /** @param toldAt offset of the memory for what other nodes are to be told (`untoldBytes`); null: there are no others. */
   constructor(memory: ArrayBufferLike, offset: number, slots: number, toldAt: number | null = null) {
     this.table = new SlotTable(memory, offset, slots);
     const { words } = this.table;
@@ -53,17 +53,17 @@ export class HostCounters implements CounterStore {
   take(name: string, tokens: number, { limit, intervalMs, burst }: Bucket, nowMs: number): Taken {
     const nowUs = nowMs * 1000;
     this.#nowUs = nowUs;
-    // Whole: else what takes are rounded to adds up to more than the bucket holds, and its last token is never given.
+    // In whole microseconds: else rounding each take adds up to more than the bucket holds, and its last token is never given.
     const perTokenUs = Math.round((intervalMs * 1000) / limit);
     const capacityUs = perTokenUs * Math.max(burst, tokens);
-    // What nodes took before they heard of each other was too much: a debt, of a bucket each and the time it took.
+    // Nodes together can take too much before they hear of each other: at most a bucket each, and what came back meanwhile.
     const { nodes } = this.table;
     const debtUs = capacityUs * nodes + (nodes - 1) * UNHEARD_US;
     const slot = this.table.claim(name, this.#worth, this.#clear);
     const at = slot * 2 + 1;
     for (;;) {
       const before = Atomics.load(this.#fullAt, at);
-      // Nobody is locked out for longer than an empty bucket would, whatever other nodes said.
+      // That is the most anybody waits for, whatever other nodes said.
       const fullAt = Math.min(Math.max(Number(before), nowUs), nowUs + debtUs);
       const after = Math.round(fullAt + perTokenUs * tokens);
       if (after > nowUs + capacityUs) {
@@ -82,7 +82,7 @@ export class HostCounters implements CounterStore {
     if (Atomics.add(this.#untold as BigInt64Array, slot, cost) === 0n) this.#noted?.add(slot);
   }
 
-  /** What was taken here since the last time: slots, and microseconds of each. At most so many; the rest comes next. */
+  /** Calls `take` with each slot that was taken from since the last time, and the cost. At most `most`; the rest comes next. */
   drain(most: number, take: (slot: number, costUs: number) => void): Drained {
     const [untold, noted] = [this.#untold, this.#noted];
     if (untold === null || noted === null) return 'all';
@@ -91,25 +91,25 @@ export class HostCounters implements CounterStore {
       if (costUs > 0) take(slot, costUs);
     };
     const drained = noted.drain(most, one);
-    // More than fit were noted: all that anybody took from is looked for.
+    // More slots were noted than fit: the whole table is searched.
     if (drained === 'overflowed')
       for (let slot = 0; slot < untold.length; slot++) if (untold[slot] !== 0n) one(slot);
     return drained;
   }
 
-  /** Another node took tokens worth so many microseconds, at that time. */
+  /** Another node took tokens worth `costUs`, at `atUs`. */
   addTaken(tag: number, place: number, costUs: number, atUs: number, nowUs: number): void {
     this.#move(tag, place, nowUs, (fullAt) => Math.max(fullAt, atUs) + costUs);
   }
 
-  /** Another node's bucket will not be full before that. */
+  /** On another node this bucket will not be full before `fullAtUs`. */
   raise(tag: number, place: number, fullAtUs: number, nowUs: number): void {
     this.#move(tag, place, nowUs, (fullAt) => Math.max(fullAt, fullAtUs));
   }
 
   #move(tag: number, place: number, nowUs: number, next: (fullAt: number) => number): void {
     if (tag === 0) return;
-    // Full again by now, and nobody asked for it here.
+    // The bucket is full again by now, and nobody has taken from it here: it needs no slot.
     if (next(0) <= nowUs && this.table.findAt(tag, place) < 0) return;
     this.#nowUs = nowUs;
     const at = this.table.claimAt(tag, place, this.#worth, this.#clear) * 2 + 1;
@@ -125,7 +125,7 @@ export class HostCounters implements CounterStore {
     return Number(Atomics.load(this.#fullAt, slot * 2 + 1));
   }
 
-  /** How long its bucket is not full yet. */
+  /** How long until the bucket is full: the longest is forgotten last. */
   readonly #worth = (slot: number): number => Number(this.#fullAt[slot * 2 + 1]) - this.#nowUs;
   readonly #clear = (slot: number): void => {
     Atomics.store(this.#fullAt, slot * 2 + 1, 0n);

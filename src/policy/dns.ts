@@ -1,7 +1,7 @@
 /**
- * DNS for the policy, on the thread's own loop, so that no thread ever waits. Answers are kept with their TTL
- * within bounds, failures not; what is known is answered at once, without a promise. Equal questions in flight are
- * asked once.
+ * DNS for the policy, on the thread's own loop, so that no thread ever waits. Answers are kept for their TTL, within
+ * bounds; failures are not kept. What is known is answered at once, without a promise. A question that is in flight
+ * already is not asked again.
  */
 import { LRUCache } from 'lru-cache';
 import { type Ip, isV4 } from '../base/ip.ts';
@@ -9,12 +9,12 @@ import type { Config } from '../config/schema.ts';
 import { Queries } from '../dns/queries.ts';
 
 export type Kind = 'A' | 'AAAA' | 'MX' | 'PTR';
-/** Addresses, names in lower case ('' among MX is the null MX); none when there is no such record or name. */
+/** Addresses, or names in lower case ('' for a null MX); empty when there is no such record or name. */
 export type Records = readonly string[];
 /** null: DNS failed, or took too long. */
 export type Answer = Records | null | Promise<Records | null>;
 
-/** What this file asks; tests may pass their own. Failures are errors with the codes of c-ares. */
+/** The queries used here; tests may pass their own. Failures are errors with the codes of c-ares. */
 export interface PolicyQueries {
   resolve4(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
   resolve6(name: string, options: { ttl: true }): Promise<{ address: string; ttl: number }[]>;
@@ -22,15 +22,15 @@ export interface PolicyQueries {
   resolvePtr(name: string): Promise<string[]>;
 }
 
-/** An answer with a smaller TTL is kept so long nevertheless: a connection asks twice. */
-const LEAST_TTL_MS = 1000;
-/** Questions in flight; one more is a failure: a flood of clients must not become a flood of questions. */
+/** Answers with a smaller TTL are kept so long nevertheless, because one connection asks twice. */
+const MIN_TTL_MS = 1000;
+/** Questions in flight; one more fails at once: a flood of clients must not become a flood of questions. */
 const MAX_IN_FLIGHT = 4096;
-const NONE: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
+const NO_RECORD_CODES: ReadonlySet<string> = new Set(['ENOTFOUND', 'ENODATA', 'EBADNAME']);
 
 export class PolicyDns {
   readonly #rules: Config['dns'];
-  /** Made when first asked: most relays never do. */
+  /** Made at the first question: most relays never ask one. */
   #queries: PolicyQueries | null;
   #cache: LRUCache<string, Records> | null = null;
   readonly #asked = new Map<string, Promise<Records | null>>();
@@ -41,7 +41,7 @@ export class PolicyDns {
     this.#queries = queries;
   }
 
-  /** @param timeoutMs how long this asker waits; the question goes on, and its answer serves the next one. */
+  /** @param timeoutMs how long this asker waits; the question goes on afterwards, and its answer serves the next asker. */
   ask(kind: Kind, name: string, timeoutMs: number): Answer {
     const key = `${kind} ${name}`;
     const known = this.#cache?.get(key);
@@ -60,7 +60,7 @@ export class PolicyDns {
         const { cache_max_ttl_ms: most } = this.#rules;
         // Without a cache each answer still serves the session that waited for it.
         this.#cache ??= new LRUCache({ max: Math.max(1, this.#rules.cache_max_entries), ttlResolution: 100 });
-        this.#cache.set(key, found.records, { ttl: Math.max(LEAST_TTL_MS, Math.min(found.ttlMs, most)) });
+        this.#cache.set(key, found.records, { ttl: Math.max(MIN_TTL_MS, Math.min(found.ttlMs, most)) });
         return found.records;
       });
     this.#asked.set(key, answer);
@@ -84,7 +84,7 @@ export class PolicyDns {
       return { records: found.map(({ address }) => address), ttlMs };
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? '';
-      return NONE.has(code) ? { records: [], ttlMs: this.#rules.negative_ttl_ms } : null;
+      return NO_RECORD_CODES.has(code) ? { records: [], ttlMs: this.#rules.negative_ttl_ms } : null;
     }
   }
 }
@@ -101,7 +101,7 @@ function sooner(answer: Promise<Records | null>, timeoutMs: number): Promise<Rec
   });
 }
 
-/** `4.3.2.1` of 1.2.3.4, the nibbles of an IPv6 address in reverse: what reverse zones and lists are keyed by. */
+/** `4.3.2.1` for 1.2.3.4, the nibbles in reverse for IPv6: the names under which reverse zones and lists have addresses. */
 export function reversed(ip: Ip): string {
   const last = ip[3];
   if (isV4(ip)) return `${last & 255}.${(last >>> 8) & 255}.${(last >>> 16) & 255}.${last >>> 24}`;

@@ -15,7 +15,7 @@ interface Zone {
   zone: string;
   score: number;
   meaning(answer: string): Meaning;
-  /** When it was last said that it refuses us. */
+  /** When we last logged that the list refuses us. */
   toldAtMs: number;
 }
 
@@ -38,7 +38,7 @@ export class Dnsbl {
     }
   }
 
-  /** Asks about the client and the domain of a sender ('' or a literal: none). */
+  /** Asks about the client and about the sender's domain, unless that is '' or a literal. */
   look({ ip }: Subject, domain: string): Found {
     const asked = [...this.#client(ip), ...this.#domain(domain)];
     if (asked.length === 0) return null;
@@ -96,10 +96,10 @@ export class Dnsbl {
     return { rule: 'dnsbl', mode, detail: `no answer of ${silent}`, unknown: true };
   }
 
-  /** A list that refuses us protects nobody, and only the operator can help it. */
+  /** A list that refuses us protects nobody, and only the operator can change that. */
   #refuses(zone: Zone, answer: string): void {
     const nowMs = performance.now();
-    if (nowMs - zone.toldAtMs < TELL_MS) return;
+    if (nowMs - zone.toldAtMs < REFUSAL_LOG_INTERVAL_MS) return;
     zone.toldAtMs = nowMs;
     this.#log.warn('policy.dnsbl-refuses', {
       zone: zone.zone,
@@ -109,13 +109,12 @@ export class Dnsbl {
   }
 }
 
-/** How often it is said of one list. */
-const TELL_MS = 600_000;
+const REFUSAL_LOG_INTERVAL_MS = 600_000;
 
 /**
- * What is no listing, by the documentation of the lists that answer so: the question was refused (too many of them, by way
- * of a public resolver), or put to the wrong list. Spamhaus: 127.255.255.0/24, and 127.0.1.255 for an address asked of a
- * list of domains; SURBL and URIBL: 127.0.0.1; DNSWL and URIBL: 127.0.0.255.
+ * Answers that the lists themselves document as no listing: the question was refused (too many were asked, or by way of
+ * a public resolver), or was put to the wrong list. Spamhaus: 127.255.255.0/24, and 127.0.1.255 for an address asked of
+ * a list of domains; SURBL and URIBL: 127.0.0.1; DNSWL and URIBL: 127.0.0.255.
  */
 const REFUSALS = ['127.0.0.1', '127.0.0.255', '127.0.1.255', '127.255.255.0/24'];
 const REFUSED = new NetworkSet(REFUSALS);
@@ -123,7 +122,7 @@ const LISTINGS = new NetworkSet(['127.0.0.0/8']);
 
 export type Meaning = 'listed' | 'refused' | 'nothing';
 
-/** What an answer means. @param entries those that count: addresses, networks, ranges. */
+/** Makes the function that says what an answer means. @param entries answers that count: addresses, networks, ranges. */
 export function answerFilter(entries: readonly string[]): (answer: string) => Meaning {
   const ranges = entries.flatMap((entry) => {
     const [from = '', to] = entry.split('-');
@@ -131,7 +130,7 @@ export function answerFilter(entries: readonly string[]): (answer: string) => Me
     return low === null || high === null ? [] : [{ low: low[3], high: high[3] }];
   });
   const networks = new NetworkSet(entries.filter((entry) => !entry.includes('-')));
-  // An operator who names one of these knows that his list means something else by it.
+  // An operator who names one of these himself knows that his list means a listing by it.
   const named = new NetworkSet(
     entries.flatMap((entry) => {
       const ends = entry.split('-');
@@ -142,7 +141,7 @@ export function answerFilter(entries: readonly string[]): (answer: string) => Me
   );
   return (answer) => {
     const ip = parseIp(answer);
-    // Outside of 127.0.0.0/8 no list answers (RFC 5782 §2.3): its domain has a new owner, or a resolver makes things up.
+    // No list answers outside of 127.0.0.0/8 (RFC 5782 §2.3): the domain has a new owner, or a resolver makes things up.
     if (ip === null || !LISTINGS.has(ip)) return 'refused';
     if (REFUSED.has(ip) && !named.has(ip)) return 'refused';
     return networks.has(ip) || ranges.some(({ low, high }) => ip[3] >= low && ip[3] <= high)

@@ -26,15 +26,15 @@ import { policyReply } from './replies.ts';
 
 type Limits = Config['policy']['connections'];
 
-/** Refused connections that are logged, each second. */
-const LINES_PER_SECOND = 20;
+/** Bounds what connections that are refused can write to the log. */
+const HIT_LINES_PER_SECOND = 20;
 
 export class ConnectionGate {
   readonly #memory: PolicyMemory;
   readonly #log: Log;
-  /** Connections counted by this thread, by address: only these are given back. */
+  /** How many connections this thread has counted, by address: no others are given back. */
   readonly #entered = new Map<string, number>();
-  readonly #lines = new LineBudget(LINES_PER_SECOND);
+  readonly #lines = new LineBudget(HIT_LINES_PER_SECOND);
   #hostname = '';
   #limits!: Limits;
   #limitsPart!: Part;
@@ -62,7 +62,10 @@ export class ConnectionGate {
     this.#relayNetworks = new NetworkSet(relay_networks);
   }
 
-  /** At accept: null with the connection counted, or the refusal. Whose address comes later is not judged here. */
+  /**
+   * At accept: null and the connection is counted, or the refusal. Peers whose client's address comes later, by a PROXY
+   * header, are not judged here.
+   */
   accept(peer: string, nowMs: number): Reply | null {
     const ip = parseIp(peer);
     if (ip === null || (!this.#proxies.isEmpty && this.#proxies.has(ip))) return null;
@@ -73,14 +76,14 @@ export class ConnectionGate {
     return policyReply(hit, this.#hostname);
   }
 
-  /** A flood must not become one of log lines: what is left out is counted. */
+  /** Logs a hit; of a flood of them, those that are left out are counted. */
   #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
     const left = this.#lines.leftOut(nowMs);
     if (left !== null) this.#log.info('policy.hits-not-logged', { hits: left.lines, rules: left.kinds });
     if (this.#lines.admit(rule, nowMs)) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
   }
 
-  /** Counts a connection. A hit that refuses is the answer, and it is not counted then; one that is only logged may be it too. */
+  /** Counts a connection, unless it is refused. Returns the hit that refuses it, else one that is only logged, or null. */
   enter(subject: Subject, nowMs: number): Hit | null {
     if (subject.ip === null && nameless(subject) === null) return null;
     this.#count(subject.address, subject.ip, 1);
@@ -90,13 +93,13 @@ export class ConnectionGate {
     return hit;
   }
 
-  /** The connection ended; one that this thread did not count is passed over. */
+  /** The connection ended. Does nothing for one that this thread did not count. */
   leave(address: string): void {
     if (!this.#entered.has(address)) return;
     this.#count(address, parseIp(address), -1);
   }
 
-  /** What a session that came in has to be tagged with. */
+  /** The hits that the mail of an admitted session is tagged with. */
   tags(subject: Subject, nowMs: number): Hit[] {
     const hits = [
       this.#banned(subject, nowMs),
@@ -166,7 +169,7 @@ export class ConnectionGate {
     return this.#rates.part.mode === 'tag' ? null : this.#rated(subject, nowMs);
   }
 
-  /** A store that answers late cannot be waited for while a connection is accepted: then it only counts. */
+  /** A connection is accepted without waiting: an answer that comes as a promise counts it, but cannot refuse it. */
   #rated(subject: Subject, nowMs: number): Hit | null {
     const hit = this.#rates.take('connections', subject, '', nowMs);
     return hit instanceof Promise ? null : hit;

@@ -1,6 +1,6 @@
 /**
- * Greylisting: a client (its network), sender and recipient never seen together are refused once, and taken when they
- * come back after the delay. Two words are kept for each: when it was first seen (0: it has passed) and last.
+ * Greylisting: a client (its network), sender and recipient that were never seen together are refused once, and taken when
+ * they come back after the delay. Two words are kept for each: when it was first seen (0: it has passed), and last.
  */
 import { domainOf } from '../base/domain.ts';
 import { formatNetwork, neighbourhood } from '../base/ip.ts';
@@ -13,11 +13,11 @@ import { SLOT_WORDS, type SlotTable, slotTableWordsAt } from './slot-table.ts';
 
 type GreylistConfig = Config['policy']['greylist'];
 
-/** `first` of one that has passed. */
+/** `first` of a key that has passed. */
 const PASSED = 0;
-/** Other nodes are told that somebody was seen again when it was not for so long. */
-const TELL_AGAIN_S = 3600;
-/** What is kept of one slot, in seconds; `first` below FIRST_TIME_S: of a client, how often it passed. */
+/** Other nodes are told that a key was seen again only when it had not been seen for so long. */
+const RETELL_AFTER_S = 3600;
+/** What a slot has, in seconds of the policy's time. In the slot of a client, `first` counts how often it passed. */
 export interface Seen {
   first: number;
   last: number;
@@ -29,7 +29,7 @@ export class Greylist {
   readonly #table: SlotTable;
   readonly #noted: NotedSlots | null;
 
-  /** @param noted what other nodes are to hear of; null: there are none. */
+  /** @param noted notes the slots that other nodes are to hear of; null: there are no other nodes. */
   constructor(config: GreylistConfig, table: SlotTable, noted: NotedSlots | null = null) {
     this.part = new Part(config);
     this.#config = config;
@@ -37,7 +37,7 @@ export class Greylist {
     this.#noted = noted;
   }
 
-  /** What another node knows of a key. */
+  /** Takes in what another node knows of a key. */
   merge(tag: number, place: number, theirs: Seen): void {
     if (tag === 0 || theirs.last === 0) return;
     const slot = this.#claimAt(tag, place);
@@ -53,10 +53,10 @@ export class Greylist {
   }
 
   #note(slot: number, before: number, nowS: number): void {
-    if (this.#noted !== null && nowS - before >= TELL_AGAIN_S) this.#noted.add(slot);
+    if (this.#noted !== null && nowS - before >= RETELL_AFTER_S) this.#noted.add(slot);
   }
 
-  /** @param sender and recipient as they were written: another spelling of them is nobody new. */
+  /** @param sender and recipient as written; other spellings of the same addresses count as the same. */
   look(subject: Subject, sender: string, recipient: string, nowMs: number): Found {
     const network = subject.ip === null ? nameless(subject) : formatNetwork(neighbourhood(subject.ip));
     if (network === null) return null;
@@ -67,7 +67,7 @@ export class Greylist {
     return waitS === 0 ? null : this.#hit(`${network} ${sender} ${recipient}`, waitS);
   }
 
-  /** Seconds it has to wait, 0 when it passes. */
+  /** Seconds that the client still has to wait; 0: it passes. */
   #meet(slot: number, network: string, nowMs: number): number {
     const nowS = Math.floor(nowMs / 1000);
     const { words } = this.#table;
@@ -92,7 +92,7 @@ export class Greylist {
     return 0;
   }
 
-  /** Seconds of the policy's time, or a count: unsigned, both. */
+  /** Seconds of the policy's time, or a count; both are unsigned. */
   #word(slot: number, at: number): number {
     return (this.#table.words[slot * 4 + at] as number) >>> 0;
   }
@@ -150,7 +150,7 @@ function spelt(address: string): string {
     : `${unquotedLocal(address.slice(0, at)).toLowerCase()}@${domainOf(address)}`;
 }
 
-/** The same by another clock, which is so much ahead. Nothing and counts stay as they are. */
+/** The same by another clock, which is `byS` ahead. Counts, and zeros, stay as they are. */
 export function shiftedSeen({ first, last }: Seen, byS: number): Seen {
   return {
     first: first >= FIRST_TIME_S ? Math.max(FIRST_TIME_S, first + byS) : first,
@@ -173,8 +173,8 @@ export function shiftSeen(bytes: Buffer, byMs: number): void {
 }
 
 /**
- * What two nodes know of one key as one: whoever passed anywhere has passed, the first time is the earliest, passes of a
- * client are the most that one counted. What is too old to count here does not count against what is new there.
+ * What two nodes know of one key, made one: a key that passed on either has passed, the earlier first time counts, and of
+ * a client's passes the higher count. What one node knows and has outlived its window is dropped for what the other knows.
  */
 export function mergeSeen(
   ours: Seen,

@@ -1,4 +1,4 @@
-/** The name in HELO or EHLO: whether it can be a name at all, and whether it can be the client's. */
+/** Looks at the name in HELO or EHLO: whether it can be a name at all, and whether it can be the client's. */
 import { domainKey } from '../base/domain.ts';
 import { isV4, parseIp } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
@@ -76,7 +76,7 @@ function isClients(literal: string, { ip }: Subject): boolean {
   return ip === null || same(parseIp(inner), ip);
 }
 
-/** Two labels or more, of what RFC 5321 has in labels, and not an address without its brackets. */
+/** Two labels or more, made of what RFC 5321 allows in labels, and no address without its brackets. */
 function isFullName(name: string): boolean {
   const labels = name.split('.');
   return labels.length > 1 && labels.every(isLabel) && parseIp(name) === null;

@@ -1,4 +1,4 @@
-/** The memory that the policy shares over the threads and processes of a host: what lies where in it. */
+/** The memory that the threads and processes of a host share for the policy, and what lies where in it. */
 import type { PolicyConfig } from '../config/policy-schema.ts';
 import { Accounts, accountsBytes } from './accounts.ts';
 import { BanTable, banTableBytes } from './ban-table.ts';
@@ -6,7 +6,7 @@ import { HostCounters, untoldBytes } from './counters.ts';
 import { NotedSlots, notedBytes } from './noted-slots.ts';
 import { SlotTable, slotTableBytes } from './slot-table.ts';
 
-/** How much is kept of each; fixed while the host runs. */
+/** How much there is room for; fixed while the host runs. */
 export interface PolicySizes {
   processes: number;
   buckets: number;
@@ -16,7 +16,7 @@ export interface PolicySizes {
   shared: boolean;
 }
 
-/** Whether nodes share what they know: as the config says, or else where they share the queue's schedule. */
+/** Whether nodes share what they know: as the config says; with `auto`, when they share the queue's schedule. */
 export function isShared({ policy, scheduler }: SharedConfig): boolean {
   return policy.scope === 'auto' ? scheduler.engine === 'bullmq' : policy.scope === 'cluster';
 }
@@ -26,7 +26,7 @@ type SizesConfig = SharedConfig & {
   policy: { max_counters: number; bans: { max_entries: number }; greylist: { max_entries: number } };
 };
 
-/** Sizes from the config, for as many processes. */
+/** Sizes from the config, for that many processes. */
 export function policySizes(config: SizesConfig, processes: number): PolicySizes {
   const { policy } = config;
   return {
@@ -54,7 +54,7 @@ export function openPolicyMemory({ fd, sizes, process }: PolicyPlace, map: MapMe
   return new PolicyMemory(map(fd, policyMemoryBytes(sizes)), sizes, process);
 }
 
-/** Offsets, and where it ends. */
+/** Offsets of the parts, and the size of the whole. */
 function layout({ processes, buckets, bans, greylist, shared }: PolicySizes) {
   const page = (bytes: number): number => Math.ceil(bytes / 4096) * 4096;
   const bucketsAt = 0;
@@ -69,7 +69,7 @@ function layout({ processes, buckets, bans, greylist, shared }: PolicySizes) {
 
 export const policyMemoryBytes = (sizes: PolicySizes): number => layout(sizes).bytes;
 
-/** Once, before anybody else looks at it. @param seed of the hashes: random. */
+/** To be done once, before anybody else uses the memory. @param seed of the hashes: random. */
 export function initializePolicyMemory(memory: ArrayBufferLike, sizes: PolicySizes, seed: number): void {
   const { bucketsAt, greylistAt, accountsAt } = layout(sizes);
   Accounts.initialize(memory, accountsAt, seed, sizes.processes);
@@ -80,7 +80,7 @@ export function initializePolicyMemory(memory: ArrayBufferLike, sizes: PolicySiz
 export class PolicyMemory {
   readonly counters: HostCounters;
   readonly greylist: SlotTable;
-  /** Slots of the greylist that other nodes are to hear of; null: there are none. */
+  /** Slots of the greylist that other nodes are to hear of; null: there are no other nodes. */
   readonly greylistNoted: NotedSlots | null;
   readonly bans: BanTable;
   /** Who holds how much of what clients share. */
@@ -101,7 +101,7 @@ export class PolicyMemory {
     this.#clear = (number) => Accounts.clear(memory, accountsAt, number);
   }
 
-  /** Gives back what a process held that died. */
+  /** Gives back what a process that died held. */
   clearProcess(process: number): void {
     this.#clear(process);
   }

@@ -1,7 +1,7 @@
 /**
- * Keeps what the policy of a host must remember over a restart: bans within a second of every change, the greylist
- * every minute and at the end. Also what operators ask and order about bans. One for a host, in the process that began
- * it; the memory itself is shared.
+ * Saves what the policy of a host must remember over a restart: bans within a second of every change, the greylist every
+ * minute and at the end. Also carries out what operators ask and order about bans. There is one for a host, in the
+ * process that began it; the memory itself is shared.
  */
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
@@ -15,8 +15,8 @@ import { type Ban, FOREVER_MS, shifted, untilText } from './ban-table.ts';
 import { shiftSeen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
 
-const LOOK_MS = 1000;
-const GREYLIST_EVERY = 60;
+const LOOK_INTERVAL_MS = 1000;
+const LOOKS_PER_GREYLIST_SAVE = 60;
 
 export const bansPath = (dataDir: string): string => join(dataDir, 'policy', 'bans.jsonl');
 const greylistPath = (dataDir: string): string => join(dataDir, 'policy', 'greylist.bin');
@@ -31,9 +31,9 @@ export interface KeeperOptions {
   greylisting: () => boolean;
   /** An operator deleted a ban. */
   deleted: (network: string) => void;
-  /** As the memory has it (policyMs). */
+  /** Time as the memory has it (policyMs). */
   now: () => number;
-  /** What makes a time of day of it. */
+  /** What is to be added to `now()` to make it a time of day. */
   toDayMs: () => number;
 }
 
@@ -45,14 +45,14 @@ export class PolicyKeeper {
   #saving: Promise<void> | null = null;
   #failed = false;
 
-  /** Reads what was kept; before any other thread uses the memory. */
+  /** Reads what was saved. To be made before any other thread uses the memory. */
   constructor(options: KeeperOptions) {
     this.#options = options;
     const { memory, dataDir } = options;
     makeFolder(join(dataDir, 'policy'), 0o700);
     this.#read();
     this.#savedVersion = memory.bans.version;
-    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
+    this.#timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS).unref();
   }
 
   #read(): void {
@@ -69,7 +69,7 @@ export class PolicyKeeper {
     }
     try {
       const bytes = readFileSync(greylistPath(dataDir));
-      // Of another size it is another table: then everybody is new once.
+      // A file of another size is of another table: it is ignored, and everybody is new once.
       if (bytes.length === memory.greylistBytes.length) {
         shiftSeen(bytes, -toDayMs());
         memory.greylistBytes.set(bytes);
@@ -85,7 +85,7 @@ export class PolicyKeeper {
     return this.#ofDay(memory.bans.list(now()));
   }
 
-  /** Bans an address or network; `durationMs` null: until it is deleted. @throws RelayError when it is none. */
+  /** Bans an address or network; `durationMs` null: until it is deleted. @throws RelayError when the text is neither. */
   add(text: string, durationMs: number | null): Ban {
     const { memory, now, log } = this.#options;
     const ban = operatorBan(text, durationMs, now());
@@ -108,7 +108,7 @@ export class PolicyKeeper {
 
   #look(): void {
     this.#looks++;
-    const greylist = this.#looks % GREYLIST_EVERY === 0 && this.#options.greylisting();
+    const greylist = this.#looks % LOOKS_PER_GREYLIST_SAVE === 0 && this.#options.greylisting();
     const { version } = this.#options.memory.bans;
     if (this.#saving !== null || (version === this.#savedVersion && !greylist)) return;
     this.#saving = this.#save(version, greylist).finally(() => {
@@ -142,7 +142,7 @@ export class PolicyKeeper {
     return this.#ofDay(memory.bans.list(now() - forgetMs()));
   }
 
-  /** As people and files have it. */
+  /** With times of day, for people and files. */
   #ofDay(bans: Ban[]): Ban[] {
     const byMs = this.#options.toDayMs();
     return bans.map((ban) => shifted(ban, byMs));
@@ -154,7 +154,7 @@ export class PolicyKeeper {
     return bytes;
   }
 
-  /** The last save. */
+  /** Saves a last time. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#saving;

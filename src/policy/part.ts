@@ -1,17 +1,17 @@
-/** What every part of the policy has: a switch, a mode, and who it does not concern. */
+/** What every part of the policy has: a switch, a mode, and those whom it does not concern. */
 import { domainKey } from '../base/domain.ts';
 import { type Ip, NetworkSet } from '../base/ip.ts';
 import { UNKNOWN_CLIENT } from '../mail/message.ts';
 
 export type Mode = 'log' | 'tag' | 'defer' | 'reject';
 
-/** What a rule found. `unknown`: DNS failed and the rule is closed then, so it can only be deferred. */
+/** What a rule found. `unknown`: DNS failed, and the rule refuses then, but only for now (4xx). */
 export interface Hit {
   rule: Rule;
   mode: Mode;
-  /** What exactly, for log, tag and reply. */
+  /** What exactly was found, for log, tag and reply. */
   detail: string;
-  /** Seconds or a name for the place in the reply; default: detail. */
+  /** What the reply says in its place for run-time text; default: detail. */
   text?: string;
   unknown?: boolean;
 }
@@ -49,7 +49,7 @@ export interface Subject {
   readonly user: string | null;
 }
 
-/** What clients without an address are counted under: those of proxies that know none together, Unix sockets not at all. */
+/** What clients without an address are counted under: all that their proxies do not know together, Unix sockets not at all. */
 export function nameless({ address }: Subject): string | null {
   return address === UNKNOWN_CLIENT ? address : null;
 }
@@ -79,7 +79,7 @@ export class Part {
       .map((entry) => (entry.startsWith('.') ? `.${domainKey(entry.slice(1))}` : domainKey(entry)));
   }
 
-  /** Whether this part looks at them. @param domain of the sender, when it is known. */
+  /** Whether this part looks at the client. @param domain of the sender, when it is known. */
   concerns({ ip, mayRelay, user }: Subject, domain = ''): boolean {
     if (!this.enabled) return false;
     if (this.#relayNetworks && mayRelay) return false;

@@ -47,7 +47,7 @@ export class Policy {
   readonly greetDelayMs: number;
   readonly pauses: { afterErrors: number; delayMs: number; maxMs: number };
   readonly proxyTimeoutMs: number;
-  /** Something is looked at when a connection opens, at MAIL, at RCPT, at every command. */
+  /** At which steps any rule is in use: when a connection opens, at MAIL, at RCPT, at every command. */
   readonly looksAt: { connection: boolean; mail: boolean; recipient: boolean; commands: boolean };
   readonly #proxies: NetworkSet;
   readonly #xclient: NetworkSet;

@@ -1,4 +1,4 @@
-/** How often: token buckets for connections, messages, recipients and commands, each for whom the config says. */
+/** Rate limits: token buckets for connections, messages, recipients and commands, each per what the config says. */
 import { clientNetwork, formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import type { Bucket, CounterStore, Taken } from './counters.ts';
@@ -64,7 +64,7 @@ export class Rates {
   }
 }
 
-/** Whose bucket it is; null when there is no such one. */
+/** Whose bucket it is; null when this client has none. */
 function nameOf(per: Limit['per'], subject: Subject, domain: string): string | null {
   const { ip, user } = subject;
   switch (per) {

@@ -1,6 +1,6 @@
 /**
- * Writes down facts about bans, each unless a newer one of its network is there.
- * KEYS: the facts. ARGV: network, milliseconds since 1970, text; and so on.
+ * Writes facts about bans, each unless a newer one about its network is there.
+ * KEYS: the hash of facts. ARGV, for each fact: network, milliseconds since 1970, text.
  */
 export const PUT_BANS = `
 for i = 1, #ARGV, 3 do

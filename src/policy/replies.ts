@@ -1,10 +1,10 @@
-/** From a hit to the reply that refuses. */
+/** From a hit of the policy to the reply that refuses. */
 import { POLICY_REPLY, type PolicyReason } from '../protocol/policy-reply.ts';
 import { Reply } from '../protocol/reply.ts';
 import type { Hit, Rule } from './part.ts';
 
-/** Rules that refuse the connection: their text names us, and the connection is closed. */
-const NAMES_US: ReadonlySet<Rule> = new Set([
+/** These rules refuse the connection: the run-time text of their replies is our host name, and the connection is closed. */
+const CLOSES_CONNECTION: ReadonlySet<Rule> = new Set([
   'ban',
   'total',
   'perIp',
@@ -15,7 +15,7 @@ const NAMES_US: ReadonlySet<Rule> = new Set([
   'tarpit',
 ]);
 
-const UNKNOWN: Partial<Record<Rule, PolicyReason>> = {
+const WHEN_UNKNOWN: Partial<Record<Rule, PolicyReason>> = {
   reverseDns: 'reverseDnsUnknown',
   helo: 'heloUnknown',
   dnsbl: 'dnsblUnknown',
@@ -27,11 +27,11 @@ const UNKNOWN: Partial<Record<Rule, PolicyReason>> = {
 /** null when the hit is only logged or tagged. */
 export function policyReply(hit: Hit, hostname: string): Reply | null {
   if (hit.mode !== 'defer' && hit.mode !== 'reject') return null;
-  const unknown = hit.unknown === true ? UNKNOWN[hit.rule] : undefined;
+  const unknown = hit.unknown === true ? WHEN_UNKNOWN[hit.rule] : undefined;
   const reply = POLICY_REPLY[unknown ?? `${hit.rule}${hit.mode === 'defer' ? 'Defer' : 'Reject'}`];
   if (reply instanceof Reply) return reply;
-  return reply.with(NAMES_US.has(hit.rule) ? hostname : (hit.text ?? hit.detail));
+  return reply.with(CLOSES_CONNECTION.has(hit.rule) ? hostname : (hit.text ?? hit.detail));
 }
 
 /** Whether the connection ends with this refusal. */
-export const endsConnection = (rule: Rule): boolean => NAMES_US.has(rule);
+export const endsConnection = (rule: Rule): boolean => CLOSES_CONNECTION.has(rule);

@@ -1,17 +1,17 @@
-/** The name of the client's address (PTR), and whether the name has the address again. */
+/** The name of the client's address (PTR), and whether that name has the address in turn. */
 import { type Ip, isV4, parseIp } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
 import { type PolicyDns, type Records, reversed } from './dns.ts';
 import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
 
-/** Who is asked about; the name is kept with it once it is confirmed. */
+/** The client that is asked about; a name that is confirmed is kept with it. */
 export interface NamedSubject extends Subject {
   clientName: string;
 }
 
-/** What a trace header can name: no comment, quote or space comes in by DNS. */
+/** Names that may stand in a trace header: DNS must not bring a comment, a quote or a space into it. */
 const HOST_NAME = /^[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?$/;
-/** Names looked at; an address with hundreds of them is nobody's mail server. */
+/** Names that are looked at; no mail server has hundreds. */
 const MAX_NAMES = 8;
 
 export class ReverseDns {
@@ -47,7 +47,7 @@ export class ReverseDns {
       const confirmed = known.findIndex((addresses) => addresses?.some((text) => same(parseIp(text), ip)));
       if (confirmed !== -1) {
         const name = looked[confirmed] as string;
-        // XCLIENT may have made another client of it while DNS was asked.
+        // XCLIENT may have made the session another client's while DNS was asked.
         if (subject.ip === ip && HOST_NAME.test(name)) subject.clientName = name;
         return null;
       }

@@ -1,4 +1,4 @@
-/** The sender's domain must exist and take mail, or no bounce can ever reach it. */
+/** The sender's domain must exist and take mail, or no bounce can ever reach the sender. */
 import type { Config } from '../config/schema.ts';
 import type { PolicyDns } from './dns.ts';
 import { domainExists, type Existence } from './domain-exists.ts';

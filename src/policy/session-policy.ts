@@ -1,6 +1,6 @@
 /**
- * The policy as one session meets it: who the client is, what the rules say at each step, what was tagged. Answers at
- * once when everything is known, else with a promise for which the session holds its commands.
+ * The policy as one session meets it: who the client is, what the rules say at each step, what was tagged. It answers at
+ * once when everything is known, else with a promise, for which the session holds its commands.
  */
 import { type Ip, parseIp } from '../base/ip.ts';
 import type { Reply } from '../protocol/reply.ts';
@@ -28,20 +28,20 @@ export class SessionPolicy implements NamedSubject {
   address: string;
   mayRelay: boolean;
   user: string | null = null;
-  /** The name of the address that has it again (forward-confirmed); '' where it was not asked for, or is not. */
+  /** Forward-confirmed name of the address; '' when there is none, or nobody asked. */
   clientName = '';
   /** What the session holds of what clients share. */
   readonly share: Share;
   readonly #policy: Policy;
   readonly #session: string;
-  /** Of whoever sends the commands, which may speak for others by XCLIENT. */
+  /** Who sends the commands: a peer that may speak for other clients by XCLIENT. */
   #speaker: { readonly ip: Ip | null };
-  /** Counted by this thread's gate, because the address did not come with the socket. */
+  /** This thread's gate has counted the client, because its address did not come with the socket. */
   #entered = false;
   #tags: string[] | null = null;
-  /** Those of the connection; the rest are of the transaction. */
+  /** How many of the tags, from the first, are the connection's; the rest are the transaction's. */
   #lasting = 0;
-  /** Hits that were logged: a message that tells nothing new says nothing. */
+  /** Hits that were logged: one that does not refuse is logged once a session. */
   #said: Set<string> | null = null;
   #senderDomain = '';
 
@@ -93,25 +93,25 @@ export class SessionPolicy implements NamedSubject {
     return refusal;
   }
 
-  /** Proven who they are. */
+  /** The client has proven who it is. */
   authenticated(user: string): void {
     this.user = user;
     this.share.trust(true);
   }
 
-  /** Whoever that was counts no more: nothing but the address says who they are. */
+  /** The login counts no more: only its address says who the client is. */
   anonymous(): void {
     this.user = null;
     this.share.trust(this.mayRelay);
   }
 
-  /** The address is the one that counts: questions about it begin. */
+  /** The client's address is known for good: questions about it begin. */
   opened(): void {
     const { gate, clock, looksAt, dnsbl, reverseDns } = this.#policy;
     for (const hit of gate.tags(this, clock.nowMs)) this.#refusal(hit);
     this.#lasting = this.#tags?.length ?? 0;
     if (!looksAt.connection) return;
-    // Nobody waits for these answers yet; MAIL does, if they are not there by then.
+    // Nobody waits for these answers now; MAIL will, if they are not there by then.
     if (dnsbl.part.concerns(this)) dnsbl.prepare(this);
     if (reverseDns.part.concerns(this)) void reverseDns.look(this);
   }
@@ -196,19 +196,19 @@ export class SessionPolicy implements NamedSubject {
     return { pauseMs: mode === 'log' ? 0 : pauseMs, refusal };
   }
 
-  /** The client did what gets it banned when it goes on. */
+  /** The client did something for which it is banned when it goes on. */
   failure(kind: FailureKind): void {
     const { gate, clock } = this.#policy;
     gate.failure(this, kind, clock.nowMs);
   }
 
-  /** Lines for the trace of a message, '' when there is nothing to say. */
+  /** The header field with the tags, to go before the trace of a message; '' when there are none. */
   tags(): string {
     if (this.#tags === null || this.#tags.length === 0) return '';
     return `${this.#policy.tagHeader}: ${this.#tags.join(';\r\n\t')}\r\n`;
   }
 
-  /** All that was found before, then what comes last (rates: nobody pays for what is refused). */
+  /** Judges what was found; only when nothing refuses does it ask `last` (rates: a refused command costs no token). */
   #inTurn(found: Found[], last: () => Found): Answer {
     if (found.some((one) => one instanceof Promise))
       return Promise.all(found).then((hits) => this.#firstOf(hits) ?? this.#answer(last()));

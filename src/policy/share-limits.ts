@@ -1,11 +1,11 @@
-/** How much of what clients share one of them can have: from the config to the limits of the accounts. */
+/** How much one client can have of what all share: from the config to the limits of the accounts. */
 import type { Config } from '../config/schema.ts';
 import { type Accounts, type Limits, NO_LIMIT } from './accounts.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const CHUNK_KIB = 64;
-/** However small the whole is, a client can do so much at once. */
+/** However small the whole is, a client gets at least so much. */
 const LEAST_HANDSHAKES = 4;
 const LEAST_ENVELOPE_KIB = 256;
 
@@ -31,9 +31,9 @@ export function limitShares(accounts: Accounts, config: SharesConfig, sessionThr
 }
 
 /**
- * Spill files may take what is free above the floor; what lies in them may be written once more when it is committed.
- * @param roomBytes free beyond the floor, less what was taken in and is still to be written.
- * @param spilledKib in spill files when that was free.
+ * Spill files may take half of what is free above the floor, since what lies in them may be written once more at commit.
+ * @param roomBytes free above the floor, less what was taken in and is still to be written.
+ * @param spilledKib what lay in spill files when that was measured.
  */
 export function limitSpill(
   accounts: Accounts,

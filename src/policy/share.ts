@@ -1,18 +1,19 @@
 /**
- * What one session holds of what clients share, booked on its client's account. Whatever way the session ends, `close`
- * gives back exactly what is left.
+ * What one session holds of what clients share, booked on its client's account. However the session ends, `close` gives
+ * back exactly what is left.
  */
 import type { Ip } from '../base/ip.ts';
 import { type Account, type Accounts, RESOURCES } from './accounts.ts';
 
 const KIB = 1024;
 /**
- * Of envelopes a session keeps so much from one transaction to the next, and passes on only what is above it: the envelope
- * of a usual message then costs the shared counts nothing. What of it is on its way is bounded by the messages in flight.
+ * A session keeps so much for envelopes from one transaction to the next, and only what exceeds it goes on with the
+ * message: so the envelope of a usual message does not touch the shared counts. What goes on uncounted is bounded by the
+ * number of messages in flight.
  */
 const KEPT_KIB = 2;
 
-/** What sessions themselves take; content is taken by the reactor as it comes in. */
+/** What sessions take themselves; the reactor takes for content as it comes in. */
 type Held = 'handshakes' | 'envelopes';
 const HELD: readonly Held[] = ['handshakes', 'envelopes'];
 
@@ -20,10 +21,10 @@ export class Share {
   readonly #accounts: Accounts;
   #account: Account;
   readonly #held: number[] = [];
-  /** Bytes of envelopes within the KiB that were taken. */
+  /** Bytes of envelopes and waiting commands, for which whole KiB were taken. */
   #envelopeBytes = 0;
 
-  /** @param address the client's, or its name where it has none. */
+  /** @param address of the client, or the name it goes by where it has none. */
   constructor(accounts: Accounts, ip: Ip | null, address: string, trusted: boolean) {
     this.#accounts = accounts;
     this.#account = accounts.accountOf(ip, trusted, address);
@@ -33,7 +34,7 @@ export class Share {
     return this.#account;
   }
 
-  /** The client is another one: what is held goes over to its account. */
+  /** The client is another one now: what is held goes over to its account. */
   moved(ip: Ip | null, address: string, trusted: boolean): void {
     const next = this.#accounts.accountOf(ip, trusted, address);
     for (const resource of HELD) {
@@ -45,7 +46,7 @@ export class Share {
     this.#account = next;
   }
 
-  /** Of those who proved who they are the share is wider. */
+  /** Those who proved who they are have a wider share. */
   trust(trusted: boolean): void {
     this.#account = { ...this.#account, trusted };
   }
@@ -67,7 +68,7 @@ export class Share {
     this.#accounts.give(this.#account, resource, held);
   }
 
-  /** Bytes of a recipient, or of a command that waits; the account moves by whole KiB. */
+  /** Takes bytes for a recipient or for a command that waits; the account moves by whole KiB. */
   takeEnvelope(bytes: number): boolean {
     const after = this.#envelopeBytes + bytes;
     const more = Math.ceil(after / KIB) - this.held('envelopes');
@@ -91,7 +92,7 @@ export class Share {
     this.give('envelopes', Math.max(0, this.held('envelopes') - Math.max(kib, KEPT_KIB)));
   }
 
-  /** The envelope goes on with its message, which is booked on the same account; how many KiB beyond what is kept. */
+  /** The envelope goes on with its message. Returns the KiB above KEPT_KIB, which the message now has to give back. */
   passEnvelope(): number {
     const held = this.held('envelopes');
     const kept = Math.min(held, KEPT_KIB);
@@ -100,7 +101,7 @@ export class Share {
     return held - kept;
   }
 
-  /** Whether so much more would fit now. */
+  /** Whether so much more would fit now; takes nothing. */
   fits(resource: 'content' | 'spill' | 'handshakes', amount: number): boolean {
     return this.#accounts.fits(this.#account, resource, amount);
   }

@@ -1,15 +1,15 @@
 /**
- * A hash table of fixed size in memory that several threads and processes share, without locks: a slot is 16 bytes, a
- * key of 64 bits and 64 bits of value. What is forgotten is what is worth nothing any more, or else what is oldest: it
- * never fills up and never fails. Two writers that take the same slot in the same moment may lose one of two updates;
- * what is kept here (rates, first sightings) bears that.
+ * A hash table of fixed size in memory that several threads and processes share without locks. A slot is 16 bytes: a key
+ * of 64 bits and a value of 64 bits. A new key overwrites what is worth least, so the table never fills up and never
+ * fails. Two writers that take the same slot in the same moment may lose one of two updates; what is kept here (rates,
+ * first sightings) bears that.
  */
 
 export const SLOT_WORDS = 4;
-/** Slots looked at from where a key belongs: they lie in two cache lines. */
+/** A key lies in one of so many slots, counted from its place: they fill two cache lines. */
 const PROBES = 8;
 const HEADER_WORDS = 4;
-/** Where its slots begin in its bytes. */
+/** Word at which the slots begin. */
 export const slotTableWordsAt = HEADER_WORDS;
 const SEED = 0;
 /** Nodes that count together, this one included; 0: it counts alone. */
@@ -17,7 +17,7 @@ const NODES = 1;
 
 export const slotTableBytes = (slots: number): number => (HEADER_WORDS + slotsOf(slots) * SLOT_WORDS) * 4;
 
-/** A power of two, so that a hash is a place by its low bits. */
+/** Rounded up to a power of two, so that the low bits of a hash are a place. */
 export function slotsOf(slots: number): number {
   let size = PROBES;
   while (size < slots) size *= 2;
@@ -37,7 +37,7 @@ export class SlotTable {
     this.words = new Int32Array(memory, offset + HEADER_WORDS * 4, (this.#mask + 1) * SLOT_WORDS);
   }
 
-  /** Keys fall elsewhere in every host's memory: a client cannot choose whose slot it shares. */
+  /** @param seed random: a client cannot choose whose slot it shares. */
   static initialize(memory: ArrayBufferLike, offset: number, seed: number): void {
     new Int32Array(memory, offset, HEADER_WORDS)[SEED] = seed | 1;
   }
@@ -58,13 +58,13 @@ export class SlotTable {
     Atomics.store(this.#header, NODES, nodes);
   }
 
-  /** From now on keys fall where this seed says; what was kept is forgotten. */
+  /** Hashes keys with this seed from now on; what was kept is forgotten. */
   reseed(seed: number): void {
     Atomics.store(this.#header, SEED, seed | 1);
     this.words.fill(0);
   }
 
-  /** The key in a slot as it is known wherever the seed is the same; `tag` 0: none. */
+  /** Half of the key in a slot, the other half being `placeOf`: both are the same on all nodes with this seed. 0: empty. */
   tagOf(slot: number): number {
     return Atomics.load(this.words, slot * SLOT_WORDS);
   }
@@ -91,7 +91,7 @@ export class SlotTable {
 
   /**
    * The slot of a key, taken for it when it had none.
-   * @param worth of a slot: the least is taken when all are in use; 0 or less is free.
+   * @param worth of a slot in use: the least is overwritten when none is empty.
    * @param clear empties the value of a slot that changes hands.
    */
   claim(key: string, worth: (slot: number) => number, clear: (slot: number) => void): number {
