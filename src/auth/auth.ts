@@ -1,4 +1,4 @@
-/** What sessions ask of those who know the users, and the answers. Plain data: it crosses threads. */
+/** What sessions ask the main thread about logins, and its answers. Plain data: it crosses threads. */
 import type { ScramKeys } from '../protocol/sasl/scram.ts';
 
 export interface UserQuotas {
@@ -21,7 +21,7 @@ export interface User {
   rules: UserRules;
 }
 
-/** Who logs in, as far as the mechanism tells before the end. */
+/** Who logs in, and what the mechanism has sent of proof so far. */
 export type Credentials =
   | { kind: 'password'; username: string; password: string }
   | { kind: 'cram-md5'; username: string; challenge: string; digest: Uint8Array }
@@ -31,7 +31,7 @@ export interface AuthRequest {
   /** Names the request in its answer. */
   id: number;
   credentials: Credentials;
-  /** Address of the client, for backends that want to know. */
+  /** Address of the client, for backends that want to know it. */
   client: string;
 }
 
@@ -42,16 +42,16 @@ export type AuthResult =
   | { result: 'rejected' }
   /** No backend could say. */
   | { result: 'unavailable' }
-  /** The session itself proves the client by these. `user` is null for keys of a user that does not exist. */
+  /** With these the session checks the client's proof itself. `user` is null where they are keys of nobody. */
   | { result: 'keys'; keys: ScramKeys; user: User | null };
 
-/** A login by keys that the session took as proven, for whoever remembers who logged in from where. */
+/** A login by keys that a session found proven: the authenticator remembers who logged in from where. */
 export interface AuthProof {
   client: string;
   username: string;
 }
 
-/** A login that failed, for whoever counts them (ban list) and for the log. Nothing the client sent is in it. */
+/** A login that failed, for the log and for those who count failures. Nothing that the client sent is in it. */
 export interface AuthFailure {
   client: string;
   session: string;

@@ -1,7 +1,7 @@
 /**
- * Answers logins: asks the backends in order, the first that knows user and password wins. Remembers verified logins
- * for a short time as keyed digests, bounds how many wait, and gives every backend its time. An answer never tells a
- * wrong password from a user that does not exist, nor does the work done for it.
+ * Answers logins: asks the backends in order; the first that knows user and password wins. Remembers verified logins for a
+ * short time as keyed digests, bounds how many wait, and gives every backend a time limit. Neither an answer nor the work
+ * done for it tells a wrong password from a user that does not exist.
  */
 
 import { createHmac, createSecretKey, randomBytes } from 'node:crypto';
@@ -25,48 +25,47 @@ import { unknownUserKeys } from './unknown-user.ts';
 /** A backend that fails is named in the log once in this time. */
 const FAULT_LOG_INTERVAL_MS = 10_000;
 
-/** Longer names and passwords are nobody's: they are not hashed. */
+/** Nobody has longer names or passwords: they are refused without a hash. */
 const MAX_SECRET_BYTES = 1024;
-/** Logins looked at at once where others are asked, which take their time. */
+/** Logins answered at the same time where backends ask others, and so mostly wait. */
 const ASKED_AT_ONCE = 16;
-/** For the server that has the secret of all nodes. */
-const SECRET_TIMEOUT_MS = 5000;
-/** Who logged in from where, and where logins failed: how many are remembered, and how long. */
-const REMEMBERED = 10_000;
-const FAILING_MS = 600_000;
-const KNOWN_MS = 30 * 86_400_000;
+const SHARED_SECRET_TIMEOUT_MS = 5000;
+/** Clients of successful and of failed logins: how many are remembered, and for how long. */
+const MAX_REMEMBERED = 10_000;
+const FAILURE_REMEMBERED_MS = 600_000;
+const SUCCESS_REMEMBERED_MS = 30 * 86_400_000;
 
 const REJECTED: AuthResult = { result: 'rejected' };
 const UNAVAILABLE: AuthResult = { result: 'unavailable' };
 
-/** What the backends said together: the first success, or that one of them could not say. */
+/** What the backends said together: the first success; or none, and whether one of them could not answer (faulty). */
 type Chained<T> = { found: T } | { found: null; faulty: boolean };
 
 export class Authenticator {
-  /** What is said of unknown users comes from it. */
+  /** Answers about users that do not exist are derived from it. */
   readonly #secret: SecretSource;
   readonly #log: Log;
   readonly #now: () => number;
   readonly #pool: AuthPool;
-  /** Of this process alone: what is remembered is worthless without it. */
+  /** Known to this process alone: without it the digests that are remembered are worthless. */
   readonly #cacheKey = createSecretKey(randomBytes(32));
-  /** For backends that wait for nobody: of a flood of guesses each would leave a timer of some seconds. */
+  /** For backends that wait for nobody: with timeouts, each guess of a flood would leave a timer for some seconds. */
   readonly #never = new AbortController().signal;
   readonly #server: ServerConfig | null;
   #auth: Config['auth'];
   #backends: Backend[];
   #cache: LRUCache<string, GivenRules> | null;
   readonly #turns: Turns;
-  /** Clients with users that logged in from there, as digests. */
-  readonly #known = new LRUCache<string, true>({ max: REMEMBERED, ttl: KNOWN_MS });
-  /** Failed logins of clients. */
-  readonly #failing = new LRUCache<string, true>({ max: REMEMBERED, ttl: FAILING_MS });
+  /** Pairs of a user and a client it logged in from, as digests. */
+  readonly #known = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: SUCCESS_REMEMBERED_MS });
+  /** Clients whose logins failed. */
+  readonly #failing = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: FAILURE_REMEMBERED_MS });
   readonly #faultLogged = new Map<string, number>();
 
   /**
    * @param secret see secret.ts.
-   * @param server that of the queue, null where the queue is in SQLite.
-   * @param shared folder of the copy of the secret that all nodes have there; null: this secret is the one.
+   * @param server of the queue; null where the queue is in SQLite.
+   * @param shared folder for the copy of the secret that all nodes share on that server; null: `secret` is used.
    */
   constructor(
     auth: Config['auth'],
@@ -90,7 +89,7 @@ export class Authenticator {
     this.#cache = createCache(auth);
   }
 
-  /** Takes a reloaded configuration; nothing verified before counts any more. */
+  /** Takes a reloaded configuration, and forgets which logins were verified before. */
   reconfigure(auth: Config['auth']): void {
     this.#auth = auth;
     this.#turns.reconfigure(turnsOf(auth));
@@ -115,12 +114,12 @@ export class Authenticator {
     await this.#pool.close();
   }
 
-  /** Who logged in goes first from there. Of keys the session says it. */
+  /** A user that has logged in from a client goes first from there. Sessions report logins by keys. */
   proven(username: string, client: string): void {
     this.#known.set(this.#digest(username, placeOf(client)), true);
   }
 
-  /** Who failed goes last until that is a while ago. */
+  /** A client whose login failed goes last for a while. */
   failed(client: string): void {
     this.#failing.set(placeOf(client), true);
   }
@@ -148,7 +147,7 @@ export class Authenticator {
     await this.#refresh();
     const key = this.#digest(username, password);
     const known = this.#cache?.get(key);
-    // Before the limit of those who wait: whoever guesses passwords must not keep out who is known.
+    // Before any wait: those who guess passwords must not keep out a user that is known.
     if (known !== undefined) return this.#accepted(username, known);
     const cache = this.#cache;
     const answer = await this.#first(username, client, (backend, signal) =>
@@ -165,7 +164,7 @@ export class Authenticator {
   ): Promise<AuthResult> {
     const answer = await this.#first(username, client, async (backend, signal) => {
       const secrets = (await backend.secrets?.(username, signal)) ?? null;
-      // Compared with something in any case: who does not exist takes as long.
+      // Compared with something in any case, so that a user that does not exist takes as long.
       const matches = isCramDigest(challenge, secrets?.password ?? username, digest);
       return secrets !== null && secrets.password !== null && matches ? secrets.rules : null;
     });
@@ -175,13 +174,13 @@ export class Authenticator {
 
   async #askForSecret(server: ServerConfig, ours: Buffer): Promise<Buffer> {
     const task = { kind: 'shared-secret', server, ours: ours.toString('hex') } as const;
-    const found = await this.#pool.run<'shared-secret'>(task, AbortSignal.timeout(SECRET_TIMEOUT_MS));
+    const found = await this.#pool.run<'shared-secret'>(task, AbortSignal.timeout(SHARED_SECRET_TIMEOUT_MS));
     if (!/^[0-9a-f]{64}$/.test(found)) throw new Error('relay_state holds an auth_secret that is none');
     return Buffer.from(found, 'hex');
   }
 
   async #scram(username: string, client: string): Promise<AuthResult> {
-    // Without it nobody is answered: who were, would exist.
+    // Without the secret nobody is answered: else an answer would say that the user exists.
     const secret = await this.#secret.get();
     const answer = await this.#first<Secrets>(username, client, async (backend, signal) => {
       const secrets = await backend.secrets?.(username, signal);
@@ -201,7 +200,7 @@ export class Authenticator {
     return { name, rules: rulesOf(this.#auth, name, rules) };
   }
 
-  /** Backends that changed make what is remembered worthless; one that cannot be read does so too. */
+  /** Forgets verified logins when a backend changed, or cannot be read. */
   async #refresh(): Promise<void> {
     const changed = await Promise.all(
       this.#backends.map((backend) => backend.refresh?.().catch(() => true) ?? false),
@@ -209,7 +208,7 @@ export class Authenticator {
     if (changed.includes(true)) this.#cache?.clear();
   }
 
-  /** Asks one backend after the other until one says something else than null, when it is the client's turn. */
+  /** When it is the client's turn, asks one backend after the other until one answers something else than null. */
   async #first<T>(
     username: string,
     client: string,
@@ -277,7 +276,7 @@ export class Authenticator {
   }
 }
 
-/** Hashes are computed by so many threads; others are asked many things at once. */
+/** Where only hashes are computed, as many places as threads are enough; others can be asked much at once. */
 function turnsOf({ backends, threads, max_pending }: Config['auth']): { places: number; pending: number } {
   const hashes = backends.every(
     ({ type, path }) => type === 'file' || (type === 'database' && path !== undefined),
@@ -285,7 +284,7 @@ function turnsOf({ backends, threads, max_pending }: Config['auth']): { places: 
   return { places: hashes ? threads + 1 : Math.max(ASKED_AT_ONCE, threads + 1), pending: max_pending };
 }
 
-/** A client: an address, or the /64 it can choose its addresses from. */
+/** What counts as one client: an IPv4 address, or the /64 from which it can choose its addresses. */
 function placeOf(client: string): string {
   const ip = parseIp(client);
   return ip === null ? client : formatNetwork(clientNetwork(ip));

@@ -1,4 +1,4 @@
-/** A place users come from; the authenticator asks several in order. What throws or takes too long could not say. */
+/** A place that users come from; the authenticator asks several in order. One that throws or is late gave no answer. */
 import type { ScramKeys } from '../protocol/sasl/scram.ts';
 import type { GivenRules } from './rules.ts';
 
@@ -9,7 +9,7 @@ export interface Login {
   client: string;
 }
 
-/** What SCRAM and CRAM-MD5 need of a user; a backend gives what it has. */
+/** What SCRAM (keys) and CRAM-MD5 (password) need; a backend gives what it has. */
 export interface Secrets {
   keys: ScramKeys | null;
   password: string | null;
@@ -20,11 +20,11 @@ export interface Backend {
   /** For the log: 'file users.txt'. */
   readonly name: string;
   readonly timeoutMs: number;
-  /** It knows everything itself and waits for nobody: it needs no signal. */
+  /** It answers at once and waits for nobody, so it needs no timeout. */
   readonly immediate?: boolean;
-  /** Settled before an answer is given that is based on what was known before. True when something changed. */
+  /** Looks for changes; awaited before a remembered login counts. True when something changed. */
   refresh?(): Promise<boolean>;
-  /** The rules of the user; null when user or password are not right. Takes as long for one as for the other. */
+  /** The rules of the user; null when user or password is wrong. Takes equally long whichever it is. */
   login(login: Login, signal: AbortSignal): Promise<GivenRules | null>;
   /** null when there is no such user. Absent where passwords can only be tried. */
   secrets?(username: string, signal: AbortSignal): Promise<Secrets | null>;

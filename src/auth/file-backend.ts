@@ -1,4 +1,4 @@
-/** Users of a file, read again when it changed: looked at with each login, at the cost of a stat. */
+/** Users of a file. Each login looks, at the cost of a stat, whether it changed and has to be read again. */
 import { readFile, stat } from 'node:fs/promises';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
@@ -9,7 +9,7 @@ import type { GivenRules } from './rules.ts';
 import { type Account, parseUserFile } from './user-file.ts';
 
 const PLAIN = '{PLAIN}';
-/** Lines of a file that are named in the log; the rest is counted. */
+/** Bad lines of a file that are named in the log; the rest are only counted. */
 const MAX_PROBLEMS = 20;
 
 export class FileBackend implements Backend {
@@ -32,7 +32,7 @@ export class FileBackend implements Backend {
     this.#log = log;
   }
 
-  /** @throws Error when the file cannot be read: what it said before holds no longer. */
+  /** @throws Error when the file cannot be read: what it said before counts no longer. */
   refresh(): Promise<boolean> {
     this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = null;
@@ -71,7 +71,7 @@ export class FileBackend implements Backend {
   }
 }
 
-/** What a stored hash is good for besides being compared with. */
+/** What a stored hash gives to mechanisms that do not send the password. */
 export function secretsOf(hash: string): Omit<Secrets, 'rules'> {
   return {
     keys: parseScram(hash),

@@ -1,6 +1,6 @@
 /**
- * Password hashes as user files and tables hold them: told apart by how they begin, made and verified here. All of it
- * is slow on purpose and runs on the threads of the auth pool alone.
+ * Password hashes as user files and tables hold them, told apart by how they begin: made and verified here. Both are slow
+ * on purpose and run on threads of the auth pool only.
  *
  *   $argon2id$v=19$m=…,t=…,p=…$salt$hash   $scrypt$ln=…,r=…,p=…$salt$hash   $2b$…   $6$…
  *   SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey   {PLAIN}password
@@ -91,7 +91,7 @@ export function verifyHash(hash: string, password: string): boolean {
       return isEqual(scrypt(password, kept.salt, { ...kept, length: kept.key.length }), kept.key);
     }
     case 'bcrypt':
-      // bcrypt compares no more: two passwords that differ behind that would be one.
+      // bcrypt ignores what is beyond 72 bytes: passwords that differ only there would be the same.
       return bcrypt.compareSync(password, hash) && isBcryptable(password);
     case 'sha512-crypt':
       return isEqual(Buffer.from(sha512Crypt(password, hash) ?? ''), Buffer.from(hash));
@@ -102,7 +102,7 @@ export function verifyHash(hash: string, password: string): boolean {
   }
 }
 
-/** Whether bcrypt looks at all of it. */
+/** Whether bcrypt looks at all of the password. */
 export const isBcryptable = (password: string): boolean => Buffer.byteLength(password) <= MAX_BCRYPT_BYTES;
 
 function isEqual(a: Uint8Array, b: Uint8Array): boolean {

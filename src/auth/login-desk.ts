@@ -1,7 +1,7 @@
 /**
  * Where the logins of all session threads of a process come together, on the main thread: hands requests to the
- * authenticator and each answer back to its thread, and names the failures in the log. Failed logins reach everybody
- * who counts them (a ban list) through `failed`.
+ * authenticator and each answer back to its thread, and logs the failures. Whoever else counts failed logins gets them
+ * by `failed`.
  */
 
 import type { Aside } from '../base/aside.ts';
@@ -72,7 +72,7 @@ export class LoginDesk {
   async #answer(thread: number, request: AuthRequest): Promise<void> {
     const { id } = request;
     let answer: AuthAnswer = { id, result: 'unavailable' };
-    // Whatever fails, the session has its answer.
+    // Whatever fails, the session gets an answer.
     await this.#aside.later('auth', async () => {
       const result = await this.#authenticator?.answer(request);
       if (result !== undefined) answer = { id, ...result };

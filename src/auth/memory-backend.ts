@@ -1,4 +1,4 @@
-/** Users of the config itself, with their passwords. */
+/** Users that stand in the config itself, with their passwords. */
 import { createHmac, createSecretKey, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../config/schema.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
@@ -14,7 +14,7 @@ type BackendConfig = Config['auth']['backends'][number];
 interface MemoryUser {
   password: string;
   rules: GivenRules;
-  /** Made before the first answer: else the time it takes would tell who exists. null where SCRAM is not offered. */
+  /** Made for all users before the first answer: else the time it takes would tell who exists. null without SCRAM. */
   keys: ScramKeys | null;
 }
 
@@ -26,7 +26,7 @@ export class MemoryBackend implements Backend {
   readonly #scram: boolean;
   readonly #salts: SecretSource;
   readonly #pool: AuthPool;
-  /** Of this process alone: for comparing. */
+  /** Passwords are compared as digests under this key. */
   readonly #key = createSecretKey(randomBytes(32));
   #ready: Promise<void> | null = null;
 
@@ -46,7 +46,7 @@ export class MemoryBackend implements Backend {
     if (scram) this.#keysReady().catch(() => {}); // asked for again at a login
   }
 
-  /** One after the other: the queue of the pool is for logins. */
+  /** Makes the keys one after the other: the queue of the pool is for logins. */
   async #deriveKeys(): Promise<void> {
     const secret = await this.#salts.get();
     const never = new AbortController().signal;
@@ -59,7 +59,7 @@ export class MemoryBackend implements Backend {
     }
   }
 
-  /** Rejects while the secret cannot be had. */
+  /** Resolves when all keys are made; rejects while the secret cannot be had. */
   #keysReady(): Promise<void> {
     this.#ready ??= this.#deriveKeys().catch((error: unknown) => {
       this.#ready = null;
@@ -70,7 +70,7 @@ export class MemoryBackend implements Backend {
 
   async login({ username, password }: Login): Promise<GivenRules | null> {
     const user = this.#users.get(username);
-    // Digests have one length, whatever the passwords have; an unknown user is compared with something too.
+    // Digests have one length whatever the passwords have; an unknown user is compared with something too.
     const expected = this.#digest(user?.password ?? `${username}\0`);
     const matches = timingSafeEqual(expected, this.#digest(password));
     return user !== undefined && matches ? user.rules : null;

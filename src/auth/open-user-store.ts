@@ -1,4 +1,4 @@
-/** Where `protorelay user` keeps users: the file or the table of a backend, in SQLite or on a server. */
+/** Opens what `protorelay user` changes: the file or the table of a backend, in SQLite or on a server. */
 import { RelayError } from '../base/errors.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
 import { schemeOf } from './hashes.ts';
@@ -16,8 +16,8 @@ export interface ChosenStore {
 }
 
 /**
- * The store of the first backend that has one, or of the one that is chosen.
- * @param access to the server of the queue.
+ * The store of the chosen backend, or of the first that has one.
+ * @param access gives access to the server of the queue.
  * @throws RelayError config-invalid when there is none.
  */
 export function openUserStore(
@@ -72,7 +72,7 @@ class FileStore implements UserStore {
     return this.#change(username, (rest) => (rest === null ? undefined : null));
   }
 
-  /** @param change undefined: leave it all as it is. */
+  /** @param change returns what shall stand after the name, null to delete the line, undefined to change nothing. */
   #change(username: string, change: (rest: string | null) => string | null | undefined): boolean {
     let changed = true;
     changeUser(this.path, username, (rest) => {

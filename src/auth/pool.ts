@@ -1,13 +1,13 @@
-/** The threads that compute hashes, and those that wait for PAM; each pool is started by its first task. */
+/** Pools of threads that compute hashes, ask servers, and wait for PAM. Each is started by its first task. */
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import type { AuthTask, AuthTaskResults } from './tasks.ts';
 
 /** A thread without work ends after so long. */
-const IDLE_MS = 60_000;
-/** Each has a connection of its own to the server that holds users. */
+const THREAD_IDLE_MS = 60_000;
+/** Each thread has a connection of its own to the server that has the users. */
 const SERVER_THREADS = 2;
-/** Modules of PAM sleep and ask networks: their threads mostly wait. */
+/** PAM modules sleep and ask others over the network: their threads mostly wait. */
 const PAM_THREADS = 4;
 
 export class AuthPool {
@@ -15,7 +15,7 @@ export class AuthPool {
   readonly #maxQueue: number;
   #hashing: Piscina | null = null;
   #waiting: Piscina | null = null;
-  /** Apart from hashes: a server that hangs must not hold up users of other backends. */
+  /** Apart from hashes, so that a server that hangs does not hold up users of other backends. */
   #asking: Piscina | null = null;
 
   constructor(threads: number, maxQueue: number) {
@@ -39,7 +39,7 @@ export class AuthPool {
       return this.#hashing.run(task, options);
     }
     this.#waiting ??= this.#start(PAM_THREADS);
-    // An aborted task takes its thread along, and PAM cannot be stopped: who waits gives up, the thread goes on.
+    // Piscina would end the thread of an aborted task, and PAM cannot be stopped: only the caller gives up.
     return abandonable(this.#waiting.run(task), signal);
   }
 
@@ -49,7 +49,7 @@ export class AuthPool {
       minThreads: 0,
       maxThreads: threads,
       maxQueue: this.#maxQueue,
-      idleTimeout: IDLE_MS,
+      idleTimeout: THREAD_IDLE_MS,
       concurrentTasksPerWorker: 1,
       recordTiming: false,
       workerHistogram: false,

@@ -1,7 +1,7 @@
 /**
  * Quotas over the nodes of a cluster: what changed in the host's table since the last look is told to the others, and
- * what they tell is counted in it. Sessions count as if there were nobody else. A copy of the table says what is known;
- * a part of the table is looked at each time, all of it in ten.
+ * what they tell is counted in it. Sessions count as if there were no other nodes. A copy of the table has what the
+ * others know. Each call of `tell` compares a tenth of the table with it.
  */
 import { RowWriter, readWords } from '../base/key-rows.ts';
 import type { Quotas } from './quotas.ts';
@@ -10,24 +10,24 @@ const SLOT_WORDS = 8;
 const COUNTERS = 4;
 const PARTS = 10;
 const COUNT_MASK = 0xffffffffn;
-/** Of a row's first word: number of the counter above, number of its hour or day below. */
+/** The first word of a row has the number of its hour or day in so many low bits, and the number of the counter above. */
 const WINDOW_BITS = 30;
 const WINDOW_MASK = 2 ** WINDOW_BITS - 1;
 
 export class QuotaShares {
   readonly #quotas: Quotas;
-  /** What the others were told, or have told; kept like the table itself. */
+  /** What the others were told, or told us; laid out like the table itself. */
   readonly #known: BigInt64Array;
-  /** Both as halves, to compare without a BigInt. */
+  /** Both seen as 32-bit words, to be compared without making a BigInt. */
   readonly #halves: Int32Array;
   readonly #knownHalves: Int32Array;
   #next = 0;
-  /** Parts that are still to be told as they are. */
+  /** How many parts are still to be told whole (tellLevels). */
   #levels = 0;
-  /** All changes are told at once: before anybody's levels come, which would hide them. */
+  /** The next `tell` tells all changes at once, before the levels of others arrive, which would hide them. */
   #hurry = false;
 
-  /** What is in the table now was told by whoever counted it. */
+  /** What is in the table at the start counts as told. */
   constructor(quotas: Quotas) {
     const { table } = quotas;
     this.#quotas = quotas;
@@ -104,7 +104,7 @@ export class QuotaShares {
     if (key <= 0n) return;
     const [counter, window, count] = [first >>> WINDOW_BITS, first & WINDOW_MASK, second | 0];
     const { table } = this.#quotas;
-    // What this host counted and has not told is none of theirs, and stays to be told.
+    // Only what the others know is noted as known: what this host counted and has not told yet stays to be told.
     const word = this.#quotas.counted(key, counter, window, by, count);
     if (word < 0) return;
     const slot = word - 1 - counter;

@@ -1,6 +1,6 @@
 /**
- * Quotas of users: counters in a file that all session threads of all relay processes of the host have mapped, so that
- * counting is an atomic operation where the message is, without a word between threads, and outlives processes. (A
+ * Quotas of users: counters in a file that all session threads of all relay processes of the host have mapped. Counting is
+ * an atomic operation in the thread that has the message, without a word between threads, and outlives processes. (A
  * machine that loses power may lose the last seconds of counting, never more.)
  *
  * A slot is 64 bytes: key, four counters, the rest unused. A counter is the number of its hour or day in the upper half
@@ -16,7 +16,7 @@ import type { UserQuotas } from './auth.ts';
 
 const SLOT_WORDS = 8;
 const SLOT_BYTES = SLOT_WORDS * 8;
-/** Slots looked at for one user: after so many others the table counts as full. */
+/** Slots looked at for one user; when others have them all, the table counts as full. */
 const PROBES = 64;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
@@ -34,7 +34,7 @@ type Counter = keyof UserQuotas;
 export type QuotaRefusal = Counter | 'full' | null;
 
 export class Quotas {
-  /** Key and counters of each slot; eight words. */
+  /** The slots, of SLOT_WORDS words each. */
   readonly table: BigInt64Array;
   readonly #slots: number;
   readonly #now: () => number;
@@ -46,7 +46,7 @@ export class Quotas {
     this.#now = now;
   }
 
-  /** Whether so much more would be within the quotas now; counts nothing. */
+  /** Whether so many more would be within the quotas now; counts nothing. */
   check(user: string, quotas: UserQuotas, messages: number, recipients: number): QuotaRefusal {
     if (!isLimited(quotas)) return null;
     const slot = this.#slot(user);
@@ -59,7 +59,7 @@ export class Quotas {
     return null;
   }
 
-  /** Counts a message and its recipients, all of it or, with a refusal, nothing. */
+  /** Counts a message and its recipients; with a refusal, nothing is counted. */
   take(user: string, quotas: UserQuotas, recipients: number): QuotaRefusal {
     if (!isLimited(quotas)) return null;
     const slot = this.#slot(user);
@@ -85,7 +85,7 @@ export class Quotas {
     return value >> 32n === this.#window(windowMs) ? Number(value & COUNT_MASK) : 0;
   }
 
-  /** False when that would pass the limit (0: none; it is counted all the same, for a limit that comes later). */
+  /** False when that would exceed the limit. 0: no limit; it is counted nevertheless, for a limit that comes later. */
   #add(word: number, windowMs: number, more: number, limit: number): boolean {
     const window = this.#window(windowMs);
     for (;;) {
@@ -115,9 +115,9 @@ export class Quotas {
   }
 
   /**
-   * Changes a counter of a key by what was counted elsewhere, or raises it to what it was there.
-   * @param by 'add': the count is changed by so much; 'raise': it becomes at least so much.
-   * @returns the word it is in; -1: of another window than now, or no room.
+   * Takes another node's count into a counter of ours.
+   * @param by 'add': `count` is added; 'raise': the counter becomes at least `count`.
+   * @returns the counter's word; -1 when the window is not the current one, or there is no room.
    */
   counted(key: bigint, counter: number, window: number, by: 'add' | 'raise', count: number): number {
     const { windowMs } = COUNTERS[counter] as (typeof COUNTERS)[number];
@@ -133,7 +133,7 @@ export class Quotas {
     }
   }
 
-  /** First word of the user's slot, taken for it if need be: a free one, or one whose user sent nothing today. -1: full. */
+  /** First word of the user's slot. A new user gets a free one, or one whose user sent nothing today; -1: there is none. */
   #slot(user: string): number {
     return this.#slotOf(keyOf(user));
   }
@@ -179,8 +179,8 @@ function keyOf(user: string): bigint {
 }
 
 /**
- * The table in `folder`, made when there is none or one of another size. The whole file is written: memory behind a
- * hole would be a crash on a full disk.
+ * The table in `folder`, made when there is none or one of another size. The whole file is written, since on a full disk
+ * touching mapped memory over a hole in the file would crash.
  * @throws RelayError when the file or the memory cannot be had.
  */
 export function openQuotas(folder: string, users: number, now: () => number = Date.now): Quotas {
@@ -211,7 +211,7 @@ function openOrCreate(path: string, bytes: number): number {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-    // Other threads and processes do the same now: whoever links first made the table of all.
+    // Other threads and processes may do the same now: the file that is linked first becomes the table of all.
     const made = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}`;
     const fd = openSync(made, 'wx', 0o600);
     try {

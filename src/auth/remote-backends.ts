@@ -8,20 +8,20 @@ import type { UserPlace } from './tasks.ts';
 
 type BackendConfig = Config['auth']['backends'][number];
 
-/** Longest answer of a URL. */
+/** Longest answer over HTTP. */
 const MAX_ANSWER_BYTES = 65_536;
 
-/** Users of a table, in SQLite or where the queue is; read on the threads of the pool, which may wait. */
+/** Users of a table, in SQLite or on the queue's server; read on threads of the pool, which may wait. */
 export class DatabaseBackend implements Backend {
   readonly name: string;
   readonly timeoutMs: number;
   readonly #place: UserPlace;
   readonly #query: string | undefined;
   readonly #pool: AuthPool;
-  /** Hash of the last user that a server had: who does not exist costs as much. */
+  /** Hash of the last user found on the server: a user that does not exist is compared with it, and takes as long. */
   #sample: string | undefined;
 
-  /** @param server of the queue; null where that is SQLite, and the backend has a path. */
+  /** @param server of the queue; null where the queue is in SQLite, and so the backend has a path. */
   constructor({ path = '', query, timeout_ms }: BackendConfig, pool: AuthPool, server: ServerConfig | null) {
     this.name = path === '' ? 'database of the queue' : `database ${path}`;
     this.timeoutMs = timeout_ms;
@@ -51,7 +51,7 @@ export class DatabaseBackend implements Backend {
   }
 }
 
-/** Users of the system, by a PAM service. */
+/** Users of the system, checked by a PAM service. */
 export class PamBackend implements Backend {
   readonly name: string;
   readonly timeoutMs: number;
@@ -74,8 +74,8 @@ export class PamBackend implements Backend {
 }
 
 /**
- * Users of a URL: `{"username", "password", "client"}` is posted; 200 with `{"ok": true}` and the user's rules, if it
- * has any, lets in; 200 with `{"ok": false}`, 401 and 403 do not.
+ * Users behind a URL, to which `{"username", "password", "client"}` is posted. The answer 200 with `{"ok": true}`, and
+ * the user's rules if it has any, lets the user in; 200 with `{"ok": false}`, 401 and 403 do not.
  */
 export class HttpBackend implements Backend {
   readonly name: string;

@@ -1,4 +1,4 @@
-/** What a user may: from the config, from what a backend says of the user, from the config for that very user. */
+/** What a user may do: by the config for all, by the backend for the user, by the config for that user; the last counts. */
 import { domainOf } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import type { UserRules } from './auth.ts';
@@ -20,7 +20,7 @@ export function rulesOf(auth: Config['auth'], username: string, given: GivenRule
   const all = { ...without(given), ...without(own) };
   const senders = (all.senders ?? []).map(lowerDomain);
   return {
-    // Whoever gets a list of senders is meant to keep to it.
+    // A user that is given a list of senders is meant to keep to it.
     senderPolicy: all.sender_policy ?? (senders.length > 0 ? 'list' : auth.sender_policy),
     senders,
     quotas: {
@@ -41,9 +41,10 @@ function lowerDomain(sender: string): string {
 }
 
 /**
- * Rules as words of a user file, columns of a table or fields of JSON have them.
- * @returns the rules, or what is wrong. Null, '' and undefined values say nothing.
- * @param strict whether a name we do not know is wrong.
+ * Reads rules from the words of a user file, the columns of a table or the fields of JSON.
+ * @param record values that are null, '' or undefined say nothing.
+ * @param strict a name that we do not know is an error.
+ * @returns the rules, or what is wrong with them.
  */
 export function readRules(record: Record<string, unknown>, strict: boolean): GivenRules | string {
   const rules: Record<string, unknown> = {};

@@ -1,4 +1,4 @@
-/** A secret of this installation, kept over restarts: what we say of users that do not exist must not change with them. */
+/** A secret of this installation, kept over restarts so that our answers about users that do not exist stay the same. */
 import { randomBytes } from 'node:crypto';
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ export function loadSecret(folder: string): Buffer {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
-    // Linked when complete: another process may do the same now, and one of the two must win.
+    // Linked only when it is complete: another process may do the same now, and one of the two must win.
     const made = `${path}.${process.pid}`;
     writeFileSync(made, randomBytes(SECRET_BYTES), { mode: 0o600, flush: true });
     try {

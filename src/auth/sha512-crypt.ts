@@ -20,8 +20,8 @@ function repeated(octets: Uint8Array, length: number): Buffer {
 }
 
 /**
- * @param setting `$6$salt` or `$6$rounds=N$salt`, anything behind it ignored.
- * @returns the whole hash, setting included; null when the setting is none of these.
+ * @param setting `$6$salt` or `$6$rounds=N$salt`; what follows is ignored.
+ * @returns the whole hash, setting included; null when the setting is neither.
  */
 export function sha512Crypt(password: string, setting: string): string | null {
   const [, rounds, saltText = ''] = /^\$6\$(?:rounds=(\d{1,9})\$)?([^$:\n]*)/.exec(setting) ?? [];
@@ -53,7 +53,7 @@ function stretch(key: Buffer, salt: Buffer, rounds: number): Buffer {
   return digest;
 }
 
-/** Three octets a time in crypt's own order: 0, 21, 42, then each index moved on by 22 or 43 modulo 63. */
+/** Three octets at a time, in crypt's own order: 0, 21, 42; then 22, 43, 1; and so on. */
 function encode(digest: Buffer): string {
   let text = '';
   const four = (a: number, b: number, c: number, characters: number): void => {

@@ -1,7 +1,8 @@
 /**
- * The secret that what is said of users nobody has comes from, one for all nodes of a queue: else asking two of them would
- * tell who exists. It is the key of the config, or lies with the queue on its first server, put there by whichever node
- * comes first; a copy in a file serves while that server is away. With SQLite it is that of the installation.
+ * The secret from which answers about users that do not exist are derived. All nodes of a queue need the same one: else
+ * asking two of them would tell who exists. It comes from the config (auth.shared_secret), or lies with the queue on its
+ * first server, put there by the node that comes first; a copy in a file serves while that server is away. With SQLite it
+ * is the installation's own (secret.ts).
  */
 import { createHash, createSecretKey, type KeyObject } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -11,11 +12,11 @@ export const SECRET_BYTES = 32;
 const COPY = 'shared-secret';
 
 export interface SecretSource {
-  /** Rejects when it cannot be had yet. */
+  /** The secret. Rejects when it cannot be had yet. */
   get(): Promise<KeyObject>;
 }
 
-/** Known already. As a key object: createHmac takes five times as long with the bytes. */
+/** A source of a secret that is known already. It is a key object, since createHmac takes five times as long with bytes. */
 export function fixedSecret(secret: Buffer): SecretSource {
   const key = Promise.resolve(createSecretKey(secret));
   return { get: () => key };
@@ -31,8 +32,8 @@ export class SharedSecret implements SecretSource {
   #asking: Promise<KeyObject> | null = null;
 
   /**
-   * @param folder of the copy.
-   * @param ask the server, for the secret that all have.
+   * @param folder for the copy.
+   * @param ask asks the server for the secret that all nodes share.
    */
   constructor(folder: string, ask: () => Promise<Buffer>) {
     this.#path = join(folder, COPY);
@@ -55,7 +56,7 @@ export class SharedSecret implements SecretSource {
       return this.#key;
     } catch (error) {
       const copy = this.#copy();
-      // Asked again the next time: the queue may have moved to another server since.
+      // Not remembered, so the server is asked again next time: the queue may have moved to another one since.
       if (copy !== null) return createSecretKey(copy);
       throw error;
     }
@@ -77,7 +78,7 @@ export class SharedSecret implements SecretSource {
       writeFileSync(made, secret, { mode: 0o600, flush: true });
       renameSync(made, this.#path);
     } catch {
-      // A full disk: the server has it.
+      // The disk is full, for example; the server still has the secret.
     }
   }
 }

@@ -1,4 +1,4 @@
-/** What the main thread asks of the threads that compute hashes. */
+/** The tasks of the threads of the auth pools, and their results. */
 import type { ServerConfig } from '../config/schema.ts';
 import type { ScramKeys } from '../protocol/sasl/scram.ts';
 import type { GivenRules } from './rules.ts';
@@ -11,7 +11,7 @@ export type AuthTask =
   | { kind: 'derive'; password: string; salt: Uint8Array; iterations: number }
   /** Reads the user's row, and compares the password where one is given. */
   | { kind: 'row'; place: UserPlace; query: string | undefined; username: string; password: string | null }
-  /** The secret that all nodes share, made of this one (hex) where there is none yet. */
+  /** Gets the secret that all nodes share; where there is none yet, `ours` (hex) becomes it. */
   | { kind: 'shared-secret'; server: ServerConfig; ours: string }
   | {
       kind: 'pam';
@@ -25,7 +25,7 @@ export type AuthTask =
 export interface AuthTaskResults {
   verify: boolean;
   derive: ScramKeys;
-  /** null: no such user, or another password. */
+  /** null: there is no such user, or its password is another. */
   row: { hash: string; rules: GivenRules } | null;
   /** Hex. */
   'shared-secret': string;

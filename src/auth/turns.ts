@@ -1,21 +1,21 @@
 /**
- * Whose login is looked at next. Those that take time (hashes, PAM, other servers) have a few places; who waits for one
- * waits with its client, and a free place goes round the clients, so that whoever guesses a thousand passwords makes
- * another wait for one of them. Who has logged in from there before goes first, who failed lately goes last.
+ * Whose login is answered next. Logins that take time (hashes, PAM, other servers) share a few places. Those that wait
+ * are queued by client, and a free place goes to each client in turn: one that guesses a thousand passwords makes others
+ * wait for one guess only. Users that have logged in from the client before go first, clients that failed lately go last.
  */
 
 export type Standing = 'known' | 'fresh' | 'failing';
-const ORDER: readonly Standing[] = ['known', 'fresh', 'failing'];
-/** One turn in so many goes to the lowest that waits: nobody waits for ever. */
-const LAST_FIRST = 8;
+const BEST_FIRST: readonly Standing[] = ['known', 'fresh', 'failing'];
+/** One turn in so many goes to the lowest standing first, so that nobody waits for ever. */
+const TURNS_PER_LOWEST_FIRST = 8;
 
-/** @param turn false: no turn comes, there are too many. */
+/** @param turn true: it is its turn; false: it gets none, because too many wait. */
 type Waiter = (turn: boolean) => void;
 
 export interface TurnLimits {
-  /** Logins looked at at once. */
+  /** Logins answered at the same time. */
   places: number;
-  /** All together, those that wait and those looked at. */
+  /** Most logins altogether, those that wait and those being answered. */
   pending: number;
 }
 
@@ -44,12 +44,12 @@ export class Turns {
     return this.#waiting;
   }
 
-  /** Most that one client can have waiting. */
+  /** How many one client can have waiting. */
   get perClient(): number {
     return Math.max(2, Math.floor(this.#limits.pending / 4));
   }
 
-  /** Resolves with true when it is the client's turn (then `done` has to be said), with false when it gets none. */
+  /** Resolves with true when it is the client's turn (then `done` has to be called), with false when it gets none. */
   take(client: string, standing: Standing): Promise<boolean> | boolean {
     const { places, pending } = this.#limits;
     if (this.#taken < Math.min(places, pending)) {
@@ -67,29 +67,30 @@ export class Turns {
     });
   }
 
-  /** With this standing or a better one: what fails from there keeps nobody out who is known. */
+  /** How many the client has waiting with this standing or a better one: failing logins do not keep out a known user. */
   #waitingOf(client: string, standing: Standing): number {
     let sum = 0;
-    for (const one of ORDER) {
+    for (const one of BEST_FIRST) {
       sum += this.#queues[one].get(client)?.length ?? 0;
       if (one === standing) break;
     }
     return sum;
   }
 
-  /** The login was looked at. */
+  /** The login was answered: its place is free. */
   done(): void {
     this.#taken--;
     this.#next();
   }
 
   /**
-   * The client that has most waiting gives up its newest: of those that come after whoever is here now, the last; else of
-   * its equals, if it will still have as many. Nobody makes room for who comes after them.
-   * @param waiting of the client who wants it.
+   * Makes room for one more login of this standing: the client with the longest queue loses its newest. Queues of lower
+   * standings are looked at first, the lowest before; then those of the same one, where the client must keep more than
+   * the one that asks for room has. Nobody makes room for a lower standing.
+   * @param waiting how many the client that asks for room has waiting.
    */
   #makeRoom(standing: Standing, waiting: number): boolean {
-    for (const other of [...ORDER].reverse()) {
+    for (const other of [...BEST_FIRST].reverse()) {
       const found = longest(this.#queues[other], other === standing ? waiting + 2 : 1);
       if (found !== null) {
         const [client, queue] = found;
@@ -105,8 +106,8 @@ export class Turns {
 
   #next(): void {
     while (this.#waiting > 0 && this.#taken < this.#limits.places) {
-      const lowest = ++this.#turns % LAST_FIRST === 0;
-      const order = lowest ? [...ORDER].reverse() : ORDER;
+      const lowest = ++this.#turns % TURNS_PER_LOWEST_FIRST === 0;
+      const order = lowest ? [...BEST_FIRST].reverse() : BEST_FIRST;
       const queues = order.map((standing) => this.#queues[standing]).find(({ size }) => size > 0);
       const [first] = queues ?? [];
       if (queues === undefined || first === undefined) return;
@@ -121,7 +122,7 @@ export class Turns {
   }
 }
 
-/** The longest queue of so many at least; of equal ones that whose turn comes last. */
+/** The longest queue, if it has at least `least`; among equals the one whose turn comes last. */
 function longest(queues: ReadonlyMap<string, Waiter[]>, least: number): [string, Waiter[]] | null {
   let found: [string, Waiter[]] | null = null;
   for (const one of queues) if (one[1].length >= (found?.[1].length ?? least)) found = one;

@@ -1,6 +1,6 @@
 /**
- * What is said of a user that does not exist: SCRAM keys as such a user would have, the same each time, from the secret
- * of the installation. Nobody can tell them from real ones, and nobody can prove them.
+ * The answer about a user that does not exist: SCRAM keys as such a user would have, derived from a secret and so the same
+ * each time. Nobody can tell them from real ones, and nobody can prove to have their password.
  */
 import { createHmac, type KeyObject } from 'node:crypto';
 import { SCRAM_ITERATIONS, type ScramKeys } from '../protocol/sasl/scram.ts';

@@ -1,6 +1,6 @@
 /**
  * The file of users: a line each, `name:hash`, then words `rule=value` where the user has rules of its own. Lines that
- * begin with # and empty lines stay as they are. Files of htpasswd -B and of mkpasswd are read as they come.
+ * begin with #, and empty lines, stay as they are. Files of htpasswd -B and hashes of mkpasswd are read as they are.
  *
  *   alice:$argon2id$v=19$m=19456,t=2,p=1$…$… senders=alice@example.com,@example.org messages_per_day=500
  */
@@ -33,7 +33,7 @@ export interface UserFile {
   problems: string[];
 }
 
-/** What a user name must not have: it would end the name, or look like a comment. */
+/** A user name has no characters that would end the name in the file, or make the line a comment. */
 const NAME = /^[^\s:#\p{Cc}][^\s:\p{Cc}]*$/u;
 const MAX_NAME = 255;
 
@@ -41,7 +41,7 @@ export function isUserName(text: string): boolean {
   return text.length <= MAX_NAME && NAME.test(text);
 }
 
-/** Lines that cannot be read are problems and no users; the others hold. */
+/** Lines that cannot be read become problems, not users; the others count. */
 export function parseUserFile(text: string): UserFile {
   const users = new Map<string, Account>();
   const problems: string[] = [];
@@ -64,7 +64,7 @@ function nameOf(line: string): string | null {
   return colon < 0 ? text : text.slice(0, colon);
 }
 
-/** The account, or what is wrong; never with a part of the hash in it. */
+/** The account, or what is wrong, in words that show no part of the hash. */
 function parseLine(line: string, name: string): Account | string {
   if (!isUserName(name)) return 'has no user name that can be one before a colon';
   const [first = '', ...words] = line
@@ -95,8 +95,8 @@ export function readUserFile(path: string): string {
 }
 
 /**
- * Changes the line of one user: `line` is called with what stands behind the name now (null: there is no such user) and
- * says what shall (null: nothing any more). The file is the old one or the new one, never half of one.
+ * Changes the line of one user: `line` is called with what stands after the name now (null: there is no such user) and
+ * returns what shall stand there (null: the line is deleted). The file is the old one or the new one, never half of it.
  * @throws RelayError when another command is changing the file; Error of the file system.
  */
 export function changeUser(path: string, name: string, line: (rest: string | null) => string | null): void {
@@ -122,7 +122,7 @@ export function changeUser(path: string, name: string, line: (rest: string | nul
   }
 }
 
-/** That it cannot be made twice keeps two commands from undoing each other's work. */
+/** Makes the new file. It cannot be made twice, which keeps two commands from undoing each other's work. */
 function openNew(made: string, path: string): number {
   try {
     return openSync(made, 'wx', 0o600);

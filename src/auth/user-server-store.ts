@@ -1,19 +1,19 @@
-/** The table of users where the queue is, in MariaDB or MySQL, as `protorelay user` changes it. `protorelay db migrate` makes it. */
+/** The table of users on the queue's MariaDB or MySQL, as `protorelay user` changes it; `protorelay db migrate` makes it. */
 import type { Connection } from 'mariadb';
 import { schemeOf } from './hashes.ts';
 import type { ListedUser, UserStore } from './user-store.ts';
 import { RULES, type UserRow } from './user-table.ts';
 
-const DUPLICATE = 1062;
-/** By the index, and then to the octet: collations take 'bob ' for 'bob'. */
-const NAMED = 'username = ? AND BINARY username = ?';
+const ER_DUP_ENTRY = 1062;
+/** The first comparison uses the index, the second one is exact: collations take 'bob ' for 'bob'. */
+const HAS_NAME = 'username = ? AND BINARY username = ?';
 
 export interface UserServerAccess {
   /** 'mysql relay@db.example.net:3306/relay', for the operator. */
   name: string;
-  /** With every statement a transaction of its own. */
+  /** Connects so that every statement is a transaction of its own. */
   connect(): Promise<Connection>;
-  /** What an operator reads of what the server, or the way to it, says. */
+  /** An error of the server, or of the way to it, in words for the operator. */
   explain(error: unknown): Error;
 }
 
@@ -22,7 +22,7 @@ export class ServerStore implements UserStore {
   readonly #access: UserServerAccess;
   #connection: Connection | null = null;
 
-  /** Connects when it is first used: whoever types a password may take his time. */
+  /** Connects at the first use, since an operator may take his time to type a password. */
   constructor(access: UserServerAccess) {
     this.path = access.name;
     this.#access = access;
@@ -44,14 +44,16 @@ export class ServerStore implements UserStore {
   }
 
   async setHash(username: string, hash: string): Promise<boolean> {
-    return (await this.#change(`UPDATE users SET hash = ? WHERE ${NAMED}`, hash, username, username)) === 1;
+    return (
+      (await this.#change(`UPDATE users SET hash = ? WHERE ${HAS_NAME}`, hash, username, username)) === 1
+    );
   }
 
   async remove(username: string): Promise<boolean> {
-    return (await this.#change(`DELETE FROM users WHERE ${NAMED}`, username, username)) === 1;
+    return (await this.#change(`DELETE FROM users WHERE ${HAS_NAME}`, username, username)) === 1;
   }
 
-  /** Rows changed; 0 where there is one with that name already. */
+  /** Rows changed; 0 when there is a user of that name already. */
   async #change(sql: string, ...values: string[]): Promise<number> {
     const { affectedRows } = await this.#ask<{ affectedRows: number }>(sql, values);
     return affectedRows;
@@ -62,7 +64,7 @@ export class ServerStore implements UserStore {
       this.#connection ??= await this.#access.connect();
       return await this.#connection.query(sql, values);
     } catch (error) {
-      if ((error as { errno?: number }).errno === DUPLICATE) return { affectedRows: 0 } as T;
+      if ((error as { errno?: number }).errno === ER_DUP_ENTRY) return { affectedRows: 0 } as T;
       throw this.#access.explain(error);
     }
   }

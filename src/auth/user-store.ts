@@ -1,4 +1,4 @@
-/** Users as `protorelay user` changes them, wherever they are kept. */
+/** The users that `protorelay user` lists and changes, wherever they are kept. */
 export interface ListedUser {
   username: string;
   scheme: string;

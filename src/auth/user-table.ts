@@ -47,7 +47,7 @@ export class UserTable {
   }
 }
 
-/** @throws Error when the row has no hash, or rules that are none. */
+/** @throws Error when the row has no hash that we can verify, or rules that we cannot read. */
 export function accountOfRow(row: Record<string, unknown> | undefined): Account | null {
   if (row === undefined) return null;
   const { hash } = row;

@@ -1,4 +1,4 @@
-/** Entry of a thread of the auth pools (piscina): hashes, rows of users and PAM, whatever takes its time. */
+/** Entry of a thread of the auth pools (piscina): whatever takes time, as hashes, rows of users and PAM. */
 import { setPriority } from 'node:os';
 import type { Connection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
@@ -25,7 +25,7 @@ if (process.platform === 'linux') {
 
 interface Users {
   find(username: string): Promise<Account | null>;
-  /** Hash of the last user found: unknown users cost as much time as known ones. */
+  /** Hash of the last user found: unknown users are compared with it, so that they take as long as known ones. */
   sample: string | undefined;
 }
 
@@ -50,7 +50,7 @@ function usersOfServer(server: ServerConfig, query: string | undefined): Users {
   return { find: (username) => users.find(username), sample: undefined };
 }
 
-/** The file may have been put aside or changed its columns: after a fault it is opened anew. */
+/** After a fault the file is opened anew: it may have been replaced, or its columns changed. */
 function usersOfFile(path: string, query: string | undefined): Users {
   let table: UserTable | null = null;
   const find = async (username: string): Promise<Account | null> => {
@@ -79,9 +79,9 @@ async function row(task: RowTask): Promise<Account | null> {
   return matches ? account : null;
 }
 
-/** Once in the life of a process: a connection of its own. */
+/** Asked once in the life of a process, so over a connection of its own. */
 async function sharedSecret({ server, ours }: Extract<AuthTask, { kind: 'shared-secret' }>): Promise<string> {
-  // The one of them that can be written to.
+  // Of the server's endpoints, the one that can be written to.
   const connection = await new Endpoints(server, { connect: toUsers }).open();
   try {
     return await agreeOnSecret(connection, ours);
