@@ -12,7 +12,7 @@ export interface ContentRoom {
   freeBytes(): number;
 }
 
-/** Share of the arena (1/n) that stays free for content already announced: a new transaction must leave it. */
+/** One part in so many of the arena stays free for content already announced: a new transaction must leave it free. */
 const RESERVE_SHARE = 16;
 
 export class Admission {
@@ -53,8 +53,8 @@ export class Admission {
   }
 
   /**
-   * At end of data: null when the message now counts as in flight, or the refusal. Short content memory is no reason to
-   * refuse here: this content has its place, and committing it is what gives the place back.
+   * At end of data: null when the message now counts as in flight, or the refusal. Lack of content memory is no reason to
+   * refuse here: this content has its memory already, and committing it gives that back.
    */
   message(): Reply | null {
     const pressure = this.#pressure();
@@ -64,7 +64,7 @@ export class Admission {
     return REPLY.inflightFull;
   }
 
-  /** A message that was counted was not submitted after all. */
+  /** Uncounts a message that was not submitted after all. */
   withdraw(): void {
     Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
   }

@@ -26,11 +26,11 @@ export class DiskSpace {
     this.#freeDisk = ask;
   }
 
-  /** What new mail can count on, by the answers so far; asks anew for the next time. */
+  /** What new mail can count on, by the latest answers; asks again, for the next call. */
   freeBytes({ data_dir, storage, inbound_ack_mode, journal }: DiskConfig): number {
     const { provider, local, distributed } = storage;
     let free = this.#free(data_dir);
-    // A storage that is full holds up the draining, not the taking.
+    // With a journal, a full storage holds up the draining of the journal, not new mail.
     if (inbound_ack_mode === 'after_journal') return Math.min(free, this.#free(journal.path));
     if (provider === 'local') free = Math.min(free, this.#free(local.path));
     if (provider === 'distributed') {
@@ -61,7 +61,7 @@ export class DiskSpace {
       },
       (error: unknown) => {
         folder.asked = false;
-        // Free space that cannot be told is no reason to refuse mail: the commit will say what is wrong.
+        // Not to know the free space is no reason to refuse mail: the commit will say what is wrong.
         if (!folder.failed) this.#log.warn('pressure.free-disk-unknown', { error: String(error) });
         folder.failed = true;
       },
@@ -73,7 +73,7 @@ export class DiskSpace {
 export async function freeDisk(path: string): Promise<number> {
   try {
     const { bavail, blocks, bsize } = await statfs(path);
-    // One without blocks (/proc, some of FUSE) does not say; that is not to be full.
+    // A file system without blocks (/proc, some of FUSE) does not tell its space; it is not full.
     if (blocks === 0) throw new Error(`the file system of ${path} does not say how much space it has`);
     return bavail * bsize;
   } catch (error) {

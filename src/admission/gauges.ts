@@ -1,40 +1,40 @@
 /**
- * Counters that threads share, so that what they say is known where it is needed without a message between threads:
- * an Int32Array over a SharedArrayBuffer, moved with Atomics only.
+ * Numbers that threads share, so that each is known where it is needed without a message between threads: an Int32Array
+ * over a SharedArrayBuffer, changed with Atomics only.
  */
 import { MAX_SHARDS } from '../mail/queue-id.ts';
 
 export const GAUGE = {
-  /** Messages between end of data (or MAIL, which reserves) and their commit. */
+  /** Messages between end of data and their commit. */
   inflightMails: 0,
-  /** PRESSURE code the main thread measured last (0: none): memory, disk, database. */
+  /** PRESSURE that the main thread measured last. */
   pressure: 1,
   /** 1 while the relay drains: new transactions get 421 4.3.2. */
   draining: 2,
-  /** 1 while pressure was sustained for overload_hold_ms: new connections get 421 4.3.2. */
+  /** 1 once there has been pressure for overload_hold_ms, as long as it lasts: new connections get 421 4.3.2. */
   overloaded: 3,
   /** One bit for each shard that takes new mail. */
   usableShards: 4,
-  /** When the counters were made, in seconds since 1970. */
+  /** When these gauges were made, in seconds since 1970. */
   madeAtS: 5,
-  /** Dialogs that an error of ours ended, of clients and with next hops. */
+  /** Dialogs, with clients and with next hops, that an error of ours ended. */
   sessionFaults: 6,
   deliveryFaults: 7,
-  /** From here on three for each shard: how often its leases lapsed, and until when all that are held hold, by two clocks. */
+  /** From here on there are three for each shard: see leaseEpochOf, leasesUntilOf, leasesSteadyUntilOf. */
   leases: 8,
 } as const;
 
 /**
- * Counts how often leases on the shard lapsed; jobs of an earlier count may be another node's by now.
+ * Gauge that counts how often our leases on the shard lapsed: jobs of an earlier count may be another node's by now.
  * @param shard 0…31, as queue ids name it.
  */
 export const leaseEpochOf = (shard: number): number => GAUGE.leases + 3 * shard;
-/** Until when every lease on the shard holds, in LEASE_UNIT_MS since the counters were made. */
+/** Gauge of the time until which every lease on the shard holds, in LEASE_UNIT_MS since `madeAtS`. */
 export const leasesUntilOf = (shard: number): number => GAUGE.leases + 3 * shard + 1;
-/** The same in steady time (base/steady.ts), in LEASE_UNIT_MS: a clock that is set back prolongs no lease. */
+/** The same in steady time (base/steady.ts), in LEASE_UNIT_MS, so that a clock that is set back prolongs no lease. */
 export const leasesSteadyUntilOf = (shard: number): number => GAUGE.leases + 3 * shard + 2;
 
-/** Work beside the mail that an error of ours ended (base/aside.ts). */
+/** Gauge that counts work beside the mail that an error of ours ended (base/aside.ts). */
 export const ASIDE_FAULTS = leasesSteadyUntilOf(MAX_SHARDS - 1) + 1;
 const COUNTERS = ASIDE_FAULTS + 1;
 

@@ -1,7 +1,7 @@
 /**
- * Whom mail to postmaster and abuse of the relay's own names goes to (RFC 5321 §4.5.1, RFC 2142): the address the
- * operator configured. This relay has no mailboxes, so without one there is nobody to give such mail to, and taking it
- * would only make a bounce to whatever sender it claims.
+ * Whom mail to postmaster and abuse at the relay's own names goes to (RFC 5321 §4.5.1, RFC 2142): the address that the
+ * operator configured. This relay has no mailboxes, so without such an address there is nobody to give this mail to, and
+ * taking it would only make a bounce to whatever sender it names.
  */
 import { networkInterfaces } from 'node:os';
 import { domainForm, domainKey } from '../base/domain.ts';
@@ -11,7 +11,7 @@ import { type Path, parseMailbox, unquotedLocal } from '../protocol/address.ts';
 const ROLES: ReadonlySet<string> = new Set(['postmaster', 'abuse']);
 
 export class Postmaster {
-  /** Where the mail goes; null: nobody was named. */
+  /** Where the mail goes; null: no address is configured. */
   readonly target: Pick<Path, 'address' | 'domain'> | null;
   readonly #names: ReadonlySet<string>;
   readonly #literals: ReadonlySet<string>;
@@ -30,7 +30,7 @@ export class Postmaster {
 
   /** Whether this is one of our own role addresses, in whatever spelling; `<postmaster>` alone is one. */
   isOurs({ address, domain }: Pick<Path, 'address' | 'domain'>): boolean {
-    // The hot path: hardly any recipient is at one of our own names.
+    // First, for the hot path: hardly any recipient is at one of our own names.
     if (domain !== '' && !this.#names.has(domain) && !this.#literals.has(domain)) return false;
     const local = domain === '' ? address : address.slice(0, address.lastIndexOf('@'));
     return ROLES.has(unquotedLocal(local).toLowerCase());

@@ -1,7 +1,7 @@
 /**
- * Looks every quarter of a second at what the relay runs short of (memory, disk, database, room for content) and
- * writes it to the gauges, where session threads read it. Owns GAUGE.pressure and GAUGE.overloaded; decides nothing
- * about single commands.
+ * Measures every quarter of a second what the relay runs short of (memory, disk, database, room for content) and writes
+ * it to the gauges, where session threads read it. Owns GAUGE.pressure and GAUGE.overloaded; decides nothing about
+ * single commands.
  */
 
 import { closeSync, openSync, readSync } from 'node:fs';
@@ -14,11 +14,11 @@ import type { Arena } from '../native.ts';
 import { type DiskConfig, DiskSpace } from './disk-space.ts';
 import { GAUGE, type Gauges, PRESSURE } from './gauges.ts';
 
-const INTERVAL_MS = 250;
-const FIRST_ANSWER_MS = 20;
+const MEASURE_INTERVAL_MS = 250;
+const SECOND_MEASURE_MS = 20;
 const MEGABYTE = 1024 * 1024;
-/** Content memory counts as short when less than this share is free: what is on its way in must still find room. */
-const CONTENT_RESERVE = 1 / 32;
+/** Content memory counts as short when less than this share of it is free: content on its way in must still find room. */
+const CONTENT_RESERVE_SHARE = 1 / 32;
 
 type Thresholds = Pick<
   Config,
@@ -37,21 +37,21 @@ export interface PressureOptions {
   arena: Pick<Arena, 'freeBytes' | 'totalBytes'>;
   log: Log;
   aside: Aside;
-  /** Of the commit under way, 0 without one. */
+  /** Age of the commit under way; 0 without one. */
   commitAgeMs(): number;
   /** A commit failed lately. */
   databaseFailing(): boolean;
-  /** Connections to the database that are free; null: one, unless a commit hangs or failed. */
+  /** Connections to the database that are free; null: assume one, unless a commit hangs or failed. */
   freeConnections?(): number | null;
-  /** The journal has no room for more mail; absent: there is none. */
+  /** The journal has no room for more mail; absent: there is no journal. */
   journalFull?(): boolean;
   /** Messages in an in-memory queue. */
   mails(): number;
   /** Bytes taken in that are still to be written; absent: 0. */
   unwrittenBytes?(): number;
-  /** Told at every measurement: bytes that may be written yet until the disk is as full as it may be. */
+  /** Called at every measurement with the bytes that may still be written until the disk is as full as it may get. */
   diskRoom?(bytes: number): void;
-  /** The rest is for tests. */
+  /** This and the rest are for tests. */
   now?: () => number;
   availableMemory?: () => number;
   freeDisk?: (path: string) => Promise<number>;
@@ -88,10 +88,10 @@ export class PressureGauge {
 
   start(): void {
     this.measure();
-    // The disk has answered by then.
+    // A second time soon: by then the disk has answered the first measurement.
     const measure = (): void => this.#options.aside.now('pressure', () => this.measure());
-    setTimeout(measure, FIRST_ANSWER_MS).unref();
-    this.#timer = setInterval(measure, INTERVAL_MS);
+    setTimeout(measure, SECOND_MEASURE_MS).unref();
+    this.#timer = setInterval(measure, MEASURE_INTERVAL_MS);
     this.#timer.unref();
   }
 
@@ -100,7 +100,7 @@ export class PressureGauge {
     this.#timer = null;
   }
 
-  /** Measures once and writes the gauges. The free disk space is that of the answer to the measurement before. */
+  /** Measures once and writes the gauges. Free disk space is what the disk answered to an earlier measurement. */
   measure(): void {
     const { unwrittenBytes, diskRoom } = this.#options;
     this.#freeDisk = this.#disk.freeBytes(this.#config) - (unwrittenBytes?.() ?? 0);
@@ -127,7 +127,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.contentMemory;
     return PRESSURE.none;
   }
 

@@ -1,7 +1,7 @@
 /**
  * Which class a recipient belongs to (design §7): decided once, at RCPT, and stored with it. This relay holds no
- * mailboxes, so a recipient is of a domain we relay for, or external; local and virtual come from a class table of
- * another make behind the same interface.
+ * mailboxes, so a recipient is either of a domain that we relay for, or external. The classes local and virtual need
+ * another implementation of this interface.
  */
 import type { RecipientClass } from '../mail/envelope.ts';
 import type { RelayPolicy } from './relay-policy.ts';

@@ -7,13 +7,13 @@ import { RelayError } from '../base/errors.ts';
 import { isV4, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
 
 export class RelayPolicy {
-  /** An IPv6 network, however wide, holds no IPv4 clients. */
+  /** Two sets, so that an IPv6 network, however wide, contains no IPv4 clients. */
   readonly #v4: NetworkSet;
   readonly #v6: NetworkSet;
   readonly #domains = new Set<string>();
-  /** Domains given with a leading dot, without it. */
+  /** Domains that were given with a leading dot, here without it. */
   readonly #parents = new Set<string>();
-  // A campaign's client opens many connections from one address: the last answer saves parsing it again.
+  // A client that sends a campaign opens many connections: the last answer saves parsing its address again.
   #lastAddress = '';
   #lastAnswer = false;
 

@@ -103,7 +103,7 @@ export class ControlClient implements QueueReader {
     };
   }
 
-  /** What answers so far left out. */
+  /** Parts of the queue that the answers so far left out. */
   async missing(): Promise<Missing[]> {
     return this.#missing;
   }
@@ -113,7 +113,7 @@ export class ControlClient implements QueueReader {
   }
 
   #call(method: string, params: object): Promise<unknown> {
-    // Between two questions, too.
+    // The connection may also have ended between two questions.
     if (this.#socket.destroyed) return Promise.reject(ended());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
@@ -134,7 +134,7 @@ export class ControlClient implements QueueReader {
   }
 
   #settle(response: ControlResponse): void {
-    // An answer without an id says that the connection is lost (a request it could not read).
+    // An answer without an id (to a request that could not be read) answers all that wait: the connection is lost.
     const ids = response.id === null ? [...this.#pending.keys()] : [response.id];
     for (const id of ids) {
       const waiting = this.#pending.get(id);
@@ -151,9 +151,9 @@ export class ControlClient implements QueueReader {
 
 const ended = (): RelayError => new RelayError('control-failed', 'the relay ended the connection');
 
-/** The relay's own code: a full disk is one for whoever asked, too. */
+/** The error's code as the relay had it, so that a full disk, say, has the same exit code here. */
 function codeOf(code: string): ErrorCode {
-  // That a part of the queue is away is said as such: the same may go well later.
+  // While a part of the queue is away, the same command may succeed later.
   if (code === 'database-unavailable') return 'database-busy';
   return Object.hasOwn(EXIT_OF_ERROR, code) ? (code as ErrorCode) : 'control-failed';
 }

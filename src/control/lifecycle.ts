@@ -12,15 +12,15 @@ import type { ReloadAnswer } from './protocol.ts';
 interface Reloaded {
   applied: string[];
   needsRestart: string[];
-  /** What could not be used (a certificate) and stays as it was. */
+  /** What could not be used, such as a certificate; the old one stays in use. */
   problems?: string[];
 }
 
-/** What a relay offers, or the supervisor of several processes, as far as signals need it. */
+/** What signals need of a relay, or of the supervisor of several. */
 export interface Drainable {
   /** No new mail; resolves when what was open is finished. */
   drain(): Promise<void>;
-  /** Ends now; resolves when everything is closed. Called once, after drain or instead of waiting for it. */
+  /** Ends now; resolves when everything is closed. Called once, after the drain or when it is not waited for any more. */
   stop(): Promise<void>;
   reload(config: Config): Reloaded | Promise<Reloaded>;
   reopenLog(): void;
@@ -31,19 +31,19 @@ export interface LifecyclePorts {
   graceMs(): number;
   /** Loads the config file anew; throws ConfigError. */
   load(): LoadedConfig;
-  /** After a good reload: what main itself uses (log level, grace). */
+  /** Called after a good reload, for what main itself uses (log level, grace). */
   reloaded(config: Config): void;
   /** Reopens main's own log. */
   reopenLog(): void;
-  /** What the service manager wants to know. */
+  /** Tells the service manager. */
   tell(state: 'ready' | 'reloading' | 'stopping'): void;
   now(): number;
 }
 
-/** npm may repeat Ctrl-C, which the terminal sends to both: a signal this soon after the first is the same one. */
-const REPEAT_MS = 300;
-/** How long stop() may take before the program ends without it; whatever is durable stays so. */
-const STOP_MS = 10_000;
+/** A signal this soon after the first is the same one: the terminal sends Ctrl-C to npm too, and npm may pass it on. */
+const SAME_SIGNAL_MS = 300;
+/** When stop() takes longer, the program ends without it; whatever is durable stays so. */
+const STOP_TIMEOUT_MS = 10_000;
 
 export class Lifecycle {
   readonly #ports: LifecyclePorts;
@@ -74,7 +74,7 @@ export class Lifecycle {
       this.#ports.tell('stopping');
       log.info('relay.draining', { signal, grace_ms: this.#ports.graceMs() });
       void this.#shutDown();
-    } else if (now() - this.#firstSignalMs >= REPEAT_MS) {
+    } else if (now() - this.#firstSignalMs >= SAME_SIGNAL_MS) {
       log.warn('relay.stopping-now', { signal });
       this.#stopNow();
     }
@@ -104,13 +104,13 @@ export class Lifecycle {
         return 'failed';
       },
     );
-    const ending = await Promise.race([stopped, after(STOP_MS, 'late')]);
+    const ending = await Promise.race([stopped, after(STOP_TIMEOUT_MS, 'late')]);
     for (const timer of timers) clearTimeout(timer);
-    if (ending === 'late') log.error('relay.stop-late', { waited_ms: STOP_MS });
+    if (ending === 'late') log.error('relay.stop-late', { waited_ms: STOP_TIMEOUT_MS });
     this.#end(ending === 'stopped' && how !== 'failed' ? EXIT.ok : EXIT.software);
   }
 
-  /** SIGHUP: a good config applies as far as it can live; a bad one changes nothing. */
+  /** SIGHUP: of a good config, what can change live is applied; a bad one changes nothing. */
   async reload(): Promise<ReloadAnswer> {
     const { log, tell } = this.#ports;
     if (this.#firstSignalMs !== null)

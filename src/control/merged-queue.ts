@@ -1,6 +1,6 @@
 /**
- * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue,
- * sums of counts. A message lies in exactly one of them.
+ * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
+ * added up. A message lies in exactly one of the queues.
  */
 import type {
   DestinationBacklog,
@@ -46,8 +46,8 @@ export class MergedQueue implements QueueReader {
 }
 
 /**
- * A page of all queues from the same page of each. Every page is complete up to its last row, so what is cut off here
- * comes with the next page; the rows of one message are never parted.
+ * A page of all queues from one page of each. Every page is complete up to its last row, so what is cut off here comes
+ * with the next page. The rows of one message are never parted.
  */
 export function mergePages(pages: readonly QueueRow[][], limit: number): QueueRow[] {
   const rows = pages.flat();
@@ -93,7 +93,7 @@ function mergeBacklogs(parts: readonly DestinationBacklog[][]): DestinationBackl
   return [...all.values()].sort((a, b) => (a.destination < b.destination ? -1 : 1));
 }
 
-/** null when no process has a journal. A shard that several cannot drain to is told of once. */
+/** null when no process has a journal. A shard to which several processes cannot drain is listed once. */
 export function mergeJournals(parts: readonly (JournalStats | null)[]): JournalStats | null {
   const journals = parts.filter((part) => part !== null);
   if (journals.length === 0) return null;
@@ -123,8 +123,9 @@ const earliest = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
 
 /**
- * What waits is what the queue says: several processes may have rows of one destination, and with a queue on servers each
- * of them knows of all. @param queue null, or unavailable: the process that knows of most counts.
+ * How much waits is taken from the queue, since figures of processes cannot be added up: several may have rows of one
+ * destination, and with a queue on servers each knows all rows.
+ * @param queue null, or `unavailable` in it: the process that knows of most counts.
  */
 export function mergeSchedulerStats(
   parts: readonly SchedulerStats[],
@@ -156,7 +157,7 @@ export function mergeSchedulerStats(
   };
 }
 
-/** Processes of one host use the same Redis: what one of them cannot use is down. */
+/** Processes of one host use the same Redis: when one of them cannot use it, it counts as down. */
 function mergeClusterStats(parts: readonly ClusterStats[]): { cluster?: ClusterStats } {
   const [first] = parts;
   if (first === undefined) return {};

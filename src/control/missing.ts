@@ -1,8 +1,8 @@
-/** What answers leave out, since a part of the queue cannot be seen. */
+/** Parts of the queue that cannot be seen, and so are missing from answers. */
 import type { Missing } from '../database/database.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 
-/** Of what is missing that which messages with these ids may lie in. */
+/** The missing parts in which messages with these ids may lie. */
 export function concerning(missing: readonly Missing[], queueIds: readonly string[]): Missing[] {
   if (queueIds.length === 0) return [];
   const shards = new Set(queueIds.map(shardOfQueueId));
@@ -10,8 +10,8 @@ export function concerning(missing: readonly Missing[], queueIds: readonly strin
 }
 
 /**
- * The same where the queue was asked for messages by name. Those found lie in a part that answered: only results that are
- * not in the queue yet can make it wrong about them.
+ * The missing parts that matter when the queue was asked for messages by id. Those found lie in a part that answered: what
+ * it says of them can be wrong only where results of deliveries are not in the queue yet.
  */
 export function concerningNamed(
   missing: readonly Missing[],
@@ -22,13 +22,13 @@ export function concerningNamed(
   return union([concerning(missing, notFound), concerning(results, found)]);
 }
 
-/** Each part once. */
+/** All parts, each once. */
 export function union(parts: readonly (readonly Missing[])[]): Missing[] {
   const all = new Map<string, Missing>();
   for (const one of parts.flat()) {
     const key = `${one.kind} ${one.name}`;
     const { shards } = all.get(key) ?? one;
-    // What one of them says of any message goes for both.
+    // Without `shards` a part may have any message: then so does the union.
     const { shards: also, ...rest } = one;
     if (shards === undefined || also === undefined) all.set(key, rest);
     else all.set(key, { ...rest, shards: [...new Set([...shards, ...also])].sort((a, b) => a - b) });

@@ -25,20 +25,20 @@ export const QUEUE_ACTIONS = [
   'delete',
 ] as const satisfies readonly OperateAction[];
 
-/** What the queue looks like; a stopped relay's database offers this much. */
+/** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
-  /** In order of queue id. The rows of one message are never parted: they may be more than the limit. */
+  /** Rows in order of queue id. Those of one message are never parted, so there may be more than the limit. */
   list(filter: QueueFilter): Promise<QueueRow[]>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
-  /** What the answers leave out. */
+  /** Parts of the queue that the answers leave out. */
   missing?(): Missing[] | Promise<Missing[]>;
 }
 
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
-  /** Dialogs that an error of ours ended since the start, of clients and with next hops; and other work of the main thread. */
+  /** What errors of ours ended since the start: dialogs with clients, with next hops, and other work of the main thread. */
   faults?: { sessions: number; deliveries: number; others: number };
 };
 
@@ -47,9 +47,9 @@ export interface ProcessStatus {
   process: number;
   /** null while it is not running. */
   pid: number | null;
-  /** ready: serves; silent: runs and answers nothing; waiting: crashed, starts again after its delay. */
+  /** ready: it serves; silent: it runs but does not answer; waiting: it crashed and starts again after a delay. */
   state: 'starting' | 'ready' | 'silent' | 'waiting' | 'draining' | 'ended';
-  /** false: it only empties a queue of earlier days, when there were more processes. */
+  /** false: it only empties the queue of a process that the config no longer has. */
   accepts: boolean;
   restarts: number;
   /** When it became ready; null when it is not. */
@@ -63,9 +63,9 @@ export interface ProcessStatus {
 export interface Operated {
   /** Rows that were changed. */
   rows: number;
-  /** Rows that were meant and are being sent: they were left alone. */
+  /** Rows that were meant too, but were left alone because they are being sent. */
   sending: number;
-  /** Where messages are named: those of which rows were changed. */
+  /** Where messages were named: those of which rows were changed. */
   queueIds: string[];
 }
 
@@ -78,26 +78,26 @@ export interface BanBook {
   delete(network: string): boolean | Promise<boolean>;
 }
 
-/** What relay.ts offers to operators. */
+/** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not on the wire. */
   operate(action: OperateAction, target: OperateTarget): Promise<Operated>;
-  /** The scheduler's view, for `queue stats`. @param queue what the queue itself says; null: it was not asked. */
+  /** The scheduler's figures, for `queue stats`. @param queue those of the queue itself; null: it was not asked. */
   schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
   shards?(): Promise<ShardReport[]>;
-  /** What is acknowledged and not in the queue yet; null: there is no journal. */
+  /** Figures of what is acknowledged but not in the queue yet; null: there is no journal. */
   journal?(): JournalStats | null | Promise<JournalStats | null>;
-  /** Of a relay of several processes: how each is. */
+  /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
   bans?: BanBook;
 }
 
-/** Rows of one `list` answer at most; the client asks again from the last queue id. */
+/** Most rows of one `list` answer; the client asks again from the last queue id on. */
 export const MAX_LIST_ROWS = 20_000;
-/** Messages named in one `operate`; the client asks again for the rest. */
+/** Most messages named in one `operate`; the client asks again for the rest. */
 export const MAX_OPERATE_IDS = 1000;
-/** Content bytes of one `content` answer at most. */
+/** Most content bytes of one `content` answer. */
 export const MAX_CONTENT_BYTES = 262_144;
 /** Longest request line. */
 export const MAX_REQUEST_BYTES = 65_536;

@@ -1,7 +1,7 @@
 /**
- * The control socket of a running relay: `<data_dir>/control.sock`, for its owner only. Bounded: few connections, of which
- * the one that is idle longest makes room for the next, a longest request and a time for it, one request at a time for each
- * connection, answers of limited size.
+ * The control socket of a running relay: `<data_dir>/control.sock`, for its owner only. Everything is bounded: there are
+ * few connections, of which the one that is idle longest makes room for a new one; a request has a longest length and a
+ * time limit; each connection has one request at a time; answers have a limited size.
  */
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -20,16 +20,16 @@ import {
 } from './protocol.ts';
 
 const MAX_CONNECTIONS = 16;
-const IDLE_MS = 60_000;
-/** Time for a request once it has begun. */
-const REQUEST_MS = 10_000;
+const IDLE_TIMEOUT_MS = 60_000;
+/** Time for the rest of a request line once it has begun. */
+const REQUEST_TIMEOUT_MS = 10_000;
 /** sun_path has 108 bytes on Linux and 104 on macOS, a NUL included. */
 const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
-  /** As SIGHUP does. */
+  /** Reloads as SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
   /** For tests. */
@@ -40,7 +40,7 @@ export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  /** Those that nothing is done for now, the longest so first. */
+  /** Sockets without a request in progress, the longest idle first. */
   readonly #idle = new Set<Socket>();
 
   private constructor(options: ControlServerOptions) {
@@ -73,9 +73,9 @@ export class ControlServer {
           ),
         );
       });
-      // One connection that cannot be taken is no reason to end; the next one may be.
+      // A connection that cannot be accepted is no reason to end: the next one may be.
       this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
-      // bind happens within listen(): nobody else can open the socket even for a moment.
+      // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
       process.umask(umask);
@@ -88,7 +88,7 @@ export class ControlServer {
     this.#idle.add(socket);
     let text = '';
     let late: NodeJS.Timeout | undefined;
-    const { idleMs = IDLE_MS } = this.#options;
+    const { idleMs = IDLE_TIMEOUT_MS } = this.#options;
     socket.setTimeout(idleMs, () => socket.destroy());
     socket.on('error', () => socket.destroy());
     socket.on('close', () => {
@@ -98,17 +98,17 @@ export class ControlServer {
     socket.setEncoding('utf8');
     try {
       for await (const chunk of socket) {
-        // Only what is new can hold the end: a request may come octet by octet.
+        // The line's end is looked for in the new part only: a request may come octet by octet.
         const from = text.length;
         text += String(chunk);
         for (let end = text.indexOf('\n', from); end !== -1; end = text.indexOf('\n')) {
           const line = text.slice(0, end);
           text = text.slice(end + 1);
           this.#idle.delete(socket);
-          // What is done for it may take longer than it may be idle.
+          // Serving a request may take longer than a connection may be idle.
           socket.setTimeout(0);
           const answer = await this.#answer(line);
-          // A client that does not read what it asked for is an idle one.
+          // Idle again before the answer is sent: a client that does not read it is idle.
           if (this.#sockets.has(socket)) this.#idle.add(socket);
           socket.setTimeout(idleMs);
           await send(socket, answer);
@@ -116,7 +116,7 @@ export class ControlServer {
         if (text === '') {
           clearTimeout(late);
           late = undefined;
-        } else late ??= setTimeout(() => socket.destroy(), REQUEST_MS);
+        } else late ??= setTimeout(() => socket.destroy(), REQUEST_TIMEOUT_MS);
         if (text.length <= MAX_REQUEST_BYTES) continue;
         await send(
           socket,
@@ -130,7 +130,7 @@ export class ControlServer {
     socket.destroy();
   }
 
-  /** Whoever has done nothing longest makes room; where all are served, the newest has to. */
+  /** Drops the connection that is idle longest; when all are being served, the newest. */
   #makeRoom(): void {
     const [oldest] = this.#idle;
     const leaves = oldest ?? [...this.#sockets].at(-1);
@@ -156,7 +156,7 @@ export class ControlServer {
       return failure(null, 'bad-request', (error as Error).message);
     }
     try {
-      // What comes back meanwhile, or goes, is missing all the same.
+      // A part that comes back meanwhile, or goes, counts as missing too.
       const before = await this.#missing(request);
       const result = await this.#execute(request);
       const missing = union([before, await this.#missing(request)]);
@@ -242,13 +242,13 @@ function withoutUndefined<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
 }
 
-/** Messages that a request names; null: it is about whatever there is. */
 async function statsOf(target: ControlTarget): Promise<object> {
   const queue = await target.stats();
   const scheduler = await target.schedulerStats(queue);
   return { queue, scheduler, journal: await target.journal?.(), processes: target.processes?.() };
 }
 
+/** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
   if (request.method !== 'operate') return null;

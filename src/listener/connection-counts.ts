@@ -1,12 +1,12 @@
 /**
- * How many connections are open, at all and from one address: what the limits of the connection policy are compared
- * with. `LocalCounts` knows those of this process; `SharedCounts` those of all relay processes of a host, in memory
- * that they share.
+ * How many connections are open, altogether and from one address: the limits on connections are compared with these.
+ * `LocalCounts` knows those of this process; `SharedCounts` those of all relay processes of a host, in memory that they
+ * share.
  */
 
 import { type Ip, type Network, parseIp } from '../base/ip.ts';
 
-/** Peers that are told apart by address; all Unix sockets share this one name, and only the total limits them. */
+/** The one name that all Unix sockets share in place of an address; only the total limits them. */
 export const UNIX_PEER = 'unix';
 
 export interface ConnectionLimits {
@@ -17,9 +17,9 @@ export interface ConnectionLimits {
 export interface ConnectionCounts {
   /** Connections of this process. */
   readonly open: number;
-  /** Takes a place for a connection; or says which limit it would break, and takes none. */
+  /** null, and the connection is counted; or the limit that it would break, and it is not. */
   enter(peer: string, limits: ConnectionLimits): 'total' | 'address' | null;
-  /** Gives the place back; a peer that has none is passed over. */
+  /** Uncounts a connection of the peer; nothing happens when it has none. */
   leave(peer: string): void;
 }
 
@@ -54,7 +54,7 @@ export class LocalCounts implements ConnectionCounts {
   }
 }
 
-/** The host's accounts, as far as sockets go (src/policy/accounts.ts). */
+/** The part of the host's accounts (src/policy/accounts.ts) that counts sockets. */
 export interface SocketAccounts {
   hashOf(network: Network): number;
   count(account: { client: number; network: number }, resource: 'sockets', amount: number): void;
@@ -63,9 +63,9 @@ export interface SocketAccounts {
 }
 
 /**
- * Every process writes its own counts and reads those of all, so nothing is locked and a dead process's can be cleared.
- * A place is taken before the sum is read: two processes at the limit may both refuse, never both admit. An address may
- * be counted too high, never too low.
+ * Every process writes its own counts and reads those of all, so nothing is locked, and a dead process's can be cleared.
+ * A connection is counted before the sum is read: two processes at the limit may both refuse, but never both admit. An
+ * address may be counted too high, never too low.
  */
 export class SharedCounts implements ConnectionCounts {
   readonly #local = new LocalCounts();
@@ -98,14 +98,14 @@ export class SharedCounts implements ConnectionCounts {
     this.#count(peer, -1);
   }
 
-  /** The address's hash. An account of its own each: nothing is counted for the network above it. */
+  /** Returns the address's hash. Nothing is counted for the network above the address. */
   #count(peer: string, change: number): number {
-    const hash = this.#accounts.hashOf({ ip: parseIp(peer) ?? NO_ADDRESS, bits: WHOLE });
+    const hash = this.#accounts.hashOf({ ip: parseIp(peer) ?? NO_ADDRESS, bits: SOCKET_ACCOUNT_BITS });
     this.#accounts.count({ client: hash, network: 0 }, 'sockets', change);
     return hash;
   }
 }
 
 const NO_ADDRESS: Ip = [0, 0, 0, 0];
-/** Of the address all bits count; no client's account has so many. */
-const WHOLE = 129;
+/** More bits than any network has, so that no other account has the same hash. */
+const SOCKET_ACCOUNT_BITS = 129;

@@ -1,7 +1,7 @@
 /**
- * Where connections come in, on the main thread: an acceptor for each configured listener, the connection policy (how
- * many at all, how many from one address, none while draining or overloaded), and the hand-off of each socket to the
- * session thread with the fewest. It reads and writes no SMTP but the 421 of a refusal.
+ * Where connections come in, on the main thread: an acceptor for each configured listener; limits on connections (how many
+ * altogether, how many from one address, none while draining or overloaded); and the hand-off of each socket to the
+ * session thread with the fewest. It reads no SMTP, and writes none but the reply that refuses a connection.
  */
 import { getSystemErrorMap } from 'node:util';
 import { GAUGE, type Gauges } from '../admission/gauges.ts';
@@ -14,21 +14,21 @@ import { type ConnectionCounts, LocalCounts } from './connection-counts.ts';
 import { type GivenSocket, type ListeningAddress, listenError, removeFile, whereTo } from './sockets.ts';
 
 /** Most sockets accepted in one call. */
-const BATCH = 64;
-/** The same where several processes accept on one socket: what one leaves, the others take. */
-const SHARED_BATCH = 4;
-/** A failing accept is logged once in this time; accepting pauses between failures anyway. */
+const ACCEPT_BATCH = 64;
+/** The same where several processes accept on one socket, so that one leaves some to the others. */
+const SHARED_ACCEPT_BATCH = 4;
+/** A failing accept is logged once in this time. */
 const ERROR_LOG_INTERVAL_MS = 10_000;
 
-/** The calls of the addon the listener needs; passed in so that tests can play the kernel. */
+/** Calls of the addon that the listener needs; passed in so that tests can play the kernel. */
 export interface ListenerPorts {
   listen(options: ListenOptions): Acceptor;
   reactorConnections(reactorId: number): number;
-  /** As the policy's memory has it (policyMs). */
+  /** Time as the policy's memory has it (policyMs). */
   now(): number;
 }
 
-/** The connection policy's part of it. */
+/** What the connection policy decides at accept. */
 export type Gate = Pick<ConnectionGate, 'accept' | 'leave' | 'reconfigure'>;
 
 export type { ListeningAddress };
@@ -40,7 +40,7 @@ export class Listener {
   readonly #log: Log;
   readonly #acceptors: Acceptor[] = [];
   readonly #unixPaths: string[] = [];
-  /** On sockets of relay processes that do not accept now, by descriptor. */
+  /** Acceptors on sockets of other relay processes that do not accept now, by descriptor. */
   readonly #standIns = new Map<number, Acceptor>();
   readonly #counts: ConnectionCounts;
   readonly #gate: Gate | null;
@@ -66,14 +66,14 @@ export class Listener {
     this.#ports = ports;
   }
 
-  /** Connections handed to session threads and not reported closed. */
+  /** Connections handed to session threads and not yet reported closed. */
   get open(): number {
     return this.#counts.open;
   }
 
   /**
    * Listens on everything configured, or on nothing.
-   * @param given sockets that listen already: those of a listener are used instead of opening one.
+   * @param given sockets that listen already: a listener that has any uses them instead of opening one.
    * @throws RelayError listen-failed naming the address and what to do.
    */
   async start(given: readonly GivenSocket[] = []): Promise<ListeningAddress[]> {
@@ -82,7 +82,9 @@ export class Listener {
       for (const number of this.#config.listeners.keys()) {
         const sockets = given.filter(({ listener }) => listener === number);
         for (const socket of sockets)
-          this.#acceptors.push(this.#acceptOn(socket, socket.process === null ? SHARED_BATCH : BATCH));
+          this.#acceptors.push(
+            this.#acceptOn(socket, socket.process === null ? SHARED_ACCEPT_BATCH : ACCEPT_BATCH),
+          );
         if (sockets.length > 0) addresses.push(...sockets.map(({ address }) => address));
         else addresses.push(await this.#listen(number));
       }
@@ -108,7 +110,7 @@ export class Listener {
     for (const acceptor of this.#acceptors) acceptor.resume();
   }
 
-  /** Accepts on these sockets of other relay processes too, and on no others of theirs any more. */
+  /** From now on also accepts on exactly these sockets of other relay processes. */
   standIn(sockets: readonly GivenSocket[]): void {
     for (const [fd, acceptor] of this.#standIns) {
       if (sockets.some((socket) => socket.fd === fd)) continue;
@@ -117,10 +119,11 @@ export class Listener {
     }
     if (this.#closed) return;
     for (const socket of sockets)
-      if (!this.#standIns.has(socket.fd)) this.#standIns.set(socket.fd, this.#acceptOn(socket, SHARED_BATCH));
+      if (!this.#standIns.has(socket.fd))
+        this.#standIns.set(socket.fd, this.#acceptOn(socket, SHARED_ACCEPT_BATCH));
   }
 
-  /** Closes the listening sockets, given ones as far as they are ours; open connections go on. */
+  /** Stops accepting and closes the sockets opened here; open connections go on. */
   close(): void {
     this.#closed = true;
     this.standIn([]);
@@ -138,7 +141,12 @@ export class Listener {
     const { options, place } = await whereTo(listener, number);
     let acceptor: Acceptor;
     try {
-      acceptor = this.#accepting({ ...options, backlog: listener.backlog, listener: number, batch: BATCH });
+      acceptor = this.#accepting({
+        ...options,
+        backlog: listener.backlog,
+        listener: number,
+        batch: ACCEPT_BATCH,
+      });
     } catch (error) {
       throw listenError(error, place, number);
     }
@@ -158,7 +166,7 @@ export class Listener {
   }
 
   #accepting(options: Omit<ListenOptions, 'onAccept' | 'onError'>): Acceptor {
-    // A socket can be handed on only by the acceptor it came from.
+    // Only the acceptor that a socket came from can hand it on.
     const acceptor: Acceptor = this.#ports.listen({
       ...options,
       onAccept: (fds, addresses) => this.#accept(acceptor, options.listener, fds, addresses),
@@ -180,7 +188,7 @@ export class Listener {
     }
   }
 
-  /** null with a place taken for it, or why a connection from this address is not taken now. */
+  /** null, and the connection is counted; or why a connection from this address is not taken now. */
   #refusal(peer: string): Reply | null {
     const { smtp, hostname } = this.#config;
     if (Atomics.load(this.#gauges, GAUGE.draining) !== 0) return REPLY.draining.with(hostname);

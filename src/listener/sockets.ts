@@ -1,6 +1,6 @@
 /**
  * Listening sockets before anybody accepts on them: opened for all relay processes of a host at once, or taken from
- * systemd. Knows the messages of what can go wrong.
+ * systemd. Says in words what goes wrong.
  */
 import { lookup } from 'node:dns/promises';
 import { lstatSync, statSync, unlinkSync } from 'node:fs';
@@ -11,7 +11,7 @@ import type { SocketOptions } from '../native.ts';
 
 export type ListenerConfig = Config['listeners'][number];
 
-/** Where a listener listens in fact: port 0 has become a number. */
+/** Where a listener actually listens: a configured port 0 has become a number. */
 export interface ListeningAddress {
   host?: string;
   port?: number;
@@ -24,7 +24,7 @@ export interface GivenSocket {
   listener: number;
   fd: number;
   address: ListeningAddress;
-  /** The relay process it is for; null: every process accepts on it. */
+  /** Number of the relay process it is for; null: every process accepts on it. */
   process: number | null;
 }
 
@@ -38,8 +38,8 @@ export interface SocketPorts {
 export type NamedSockets = ReadonlyMap<string, readonly number[]>;
 
 /**
- * The sockets of every listener for `processes` relay processes. Where the kernel spreads connections (Linux,
- * SO_REUSEPORT) each process has a TCP socket of its own; else, and for Unix sockets, all share one.
+ * Opens the sockets of every listener for `processes` relay processes. Where the kernel spreads connections (Linux,
+ * SO_REUSEPORT) each process has a TCP socket of its own; elsewhere, and for Unix sockets, all share one.
  * @throws RelayError listen-failed naming the address and what to do; nothing stays open then.
  */
 export async function openSockets(
@@ -75,7 +75,7 @@ export function closeSockets(
   }
 }
 
-/** Sockets passed under this name, as sockets of a listener. @throws RelayError listen-failed when there are none. */
+/** Sockets that systemd passed under this name, for a listener. @throws RelayError listen-failed when there are none. */
 export function takeNamed(
   name: string,
   listener: number,
@@ -116,15 +116,15 @@ async function* open(
     yield { listener: number, fd: first, address, process: processes === 1 ? 0 : null };
     return;
   }
-  // The first was opened alone, so that an address somebody else listens on is refused as ever: SO_REUSEPORT would
-  // share it with him. Now it makes way for one socket per process.
+  // The first was opened without SO_REUSEPORT, which would share an address that somebody else listens on instead of
+  // failing. Now it makes way for one socket per process.
   ports.close(first);
   if ('port' in address) options.port = address.port;
   for (let index = 0; index < processes; index++)
     yield { listener: number, fd: openOne(true), address, process: index };
 }
 
-/** What to open for a listener, and how messages call it. */
+/** What to open for a listener, and its name in messages. */
 export async function whereTo(
   { host = '127.0.0.1', port = 0, path }: ListenerConfig,
   number: number,
@@ -155,7 +155,7 @@ export function listenError(error: unknown, place: string, number: number): Rela
   return new RelayError('listen-failed', `cannot listen on ${place} (listeners[${number}]): ${what}`, error);
 }
 
-/** A file or folder, which no relay that was killed left there. */
+/** Whether a file or folder has that path: it is not the socket of a relay that was killed. */
 function isOther(place: string): boolean {
   try {
     return place.startsWith('/') && !lstatSync(place).isSocket();
@@ -173,7 +173,7 @@ async function resolve(host: string, place: string, number: number): Promise<str
   }
 }
 
-/** A socket file left by a relay that was killed would make listen fail; one that somebody answers on stays. */
+/** Removes a socket file that a relay that was killed left, since listen would fail; one that somebody answers on stays. */
 function removeStaleSocket(path: string): Promise<void> {
   return new Promise((done) => {
     const probe = connect(path);
