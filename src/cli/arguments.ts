@@ -1,4 +1,4 @@
-/** Arguments as operators write them: what they mean, or why they mean nothing. For commander. */
+/** Parsers for commander: what an argument means as the operator wrote it, or why it means nothing. */
 import { InvalidArgumentError } from 'commander';
 import { parseNetwork } from '../base/ip.ts';
 import { destinationKey } from '../mail/destination.ts';
@@ -17,16 +17,16 @@ export function duration(text: string): number {
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
 }
 
-/** As an operator writes a destination, as a key. An empty one is a variable of a script that was not set. */
+/** The key of a destination as an operator writes it. It must not be empty, as an unset variable of a script would be. */
 export function destinationOf(text: string): string {
   if (text === '') throw new InvalidArgumentError('It must not be empty.');
   return destinationKey(text);
 }
 
-/** Also as `queue list` shows it, in angle brackets. */
+/** An address, also in angle brackets, as `queue list` shows it. */
 export const addressOf = (text: string): string => /^<(.*)>$/.exec(text)?.[1] ?? text;
 
-/** All of them, before anything is done about the first. */
+/** Gathers networks, so that all are checked before anything is done about the first. */
 export function networksOf(text: string, before: string[] = []): string[] {
   if (parseNetwork(text) === null)
     throw new InvalidArgumentError('It is no address or network; write 192.0.2.1 or 2001:db8::/64.');

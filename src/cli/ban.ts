@@ -42,7 +42,7 @@ export function addBans(program: Command, line: CommandLine): void {
     );
 }
 
-/** Through the running relay, or on the file of a stopped one. */
+/** Runs the command through the running relay, or on the file of a stopped one. */
 async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<ExitCode>): Promise<void> {
   const { config } = loadConfig(line.configPath());
   const { ControlClient } = await import('../control/client.ts');

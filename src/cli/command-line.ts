@@ -4,8 +4,8 @@ import type { ExitCode } from '../base/exit-codes.ts';
 export interface CommandLine {
   /** @param positional where the command takes the config file as an argument too. */
   configPath(positional?: string): string;
-  /** What the program is to end with, once its output is on its way. */
+  /** Sets the exit code with which the program is to end, once its output is on its way. */
   endsWith(code: ExitCode): void;
-  /** The arguments make no sense: says so and ends. */
+  /** The arguments make no sense: prints the message and ends. */
   usage(message: string): never;
 }

@@ -1,4 +1,4 @@
-/** `protorelay config …`: whether a config is good, and what can stand in one. */
+/** `protorelay config …`: checks a config, and prints the reference of all keys. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';

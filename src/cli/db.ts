@@ -45,7 +45,7 @@ export function addDatabase(program: Command, line: CommandLine): void {
     });
 }
 
-/** Migrates all; one that fails does not keep the others from it. */
+/** Migrates all servers, also when one of them fails. */
 export async function migrateShards(
   servers: readonly { name: string; server: ServerConfig }[],
   migrate: (server: ServerConfig, nowMs: number) => Promise<number[]>,

@@ -25,7 +25,7 @@ const TITLES = [
   'REASON',
 ];
 
-/** One page of a list. @param widths of the columns of the page before; null: this one is the first. */
+/** One page of a list. @param widths of the columns on the page before; null on the first page. */
 export function formatRows(
   rows: readonly QueueRow[],
   nowMs: number,
@@ -147,7 +147,7 @@ export function formatStats(
   return `${text}\n${columns([['DESTINATION', 'WAITING', 'NEXT'], ...rows])}`;
 }
 
-/** Dialogs and other work that an error of the relay itself ended: there should be none. */
+/** What errors of the relay itself ended; '' when nothing, as it should be. */
 function faultsLine({ sessions, deliveries, others }: NonNullable<SchedulerStats['faults']>): string {
   if (sessions + deliveries + others === 0) return '';
   return `Faults      ${sessions} dialogs with clients and ${deliveries} with next hops ended by errors of the relay, ${others} other errors; see the log\n`;

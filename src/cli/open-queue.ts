@@ -1,4 +1,4 @@
-/** Where the command line finds the queue: the running relay, or what a stopped one left. Part of the composition root. */
+/** Opens the queue for the command line: through the running relay, or where a stopped one left it. */
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
@@ -37,7 +37,7 @@ export async function openQueue(config: Config): Promise<QueueSource> {
   }
 }
 
-/** Reports of the running relay, or of the servers themselves. */
+/** Opens the source of reports about shards: the running relay, or the servers themselves. */
 export async function openShards(config: Config): Promise<ShardSource> {
   if (config.database.driver === 'sqlite')
     throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
@@ -49,7 +49,7 @@ export async function openShards(config: Config): Promise<ShardSource> {
   return { report: () => queue.report(), close: () => queue.close() };
 }
 
-/** Those of all relay processes that left one; servers are asked themselves. */
+/** The queues of all relay processes that left one; or the servers, where the queue lies on servers. */
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
   if (config.database.driver !== 'sqlite') {
     const servers = (await import('../relay/database.ts')).openStoppedServers(config);
@@ -80,7 +80,7 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
   return { reader, client: null, close };
 }
 
-/** Journals of all processes that still hold mail, and results that are in no queue. */
+/** What stopped processes left that is in no queue: journals that still hold mail, and results of deliveries. */
 async function leftBehind(config: Config, askMark: AskMark): Promise<Missing[]> {
   const { journalLeft } = await import('../journal/left.ts');
   const { leftoverProcesses, processConfig } = await import('../supervisor/process-config.ts');

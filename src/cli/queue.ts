@@ -39,18 +39,18 @@ export interface ListOptions {
   json: boolean;
 }
 
-/** Small, since what pages leave for the garbage collection adds up: with 2,000 rows it came to 100 MB more. */
+/** Few, because garbage of many pages adds up before it is collected: with 2,000 rows it came to 100 MB more. */
 const PAGE_ROWS = 250;
-/** Besides rows that are not there: those that an action has nothing to do for. */
-const LEFT_ALONE: Readonly<Record<OperateAction, string>> = {
+/** Why an action may have nothing to do for a message, besides that there is no such message. */
+const NOTHING_TO_DO: Readonly<Record<OperateAction, string>> = {
   retry: 'held, or being sent just now',
   hold: 'held already, or being sent just now',
   release: 'or not held',
   delete: 'or being sent just now',
 };
 
-/** Messages an action did nothing for: named one by one up to so many. */
-const MAX_NAMED = 20;
+/** So many of the messages for which an action did nothing are named one by one. */
+const MAX_UNCHANGED_NAMED = 20;
 
 export function addQueue(program: Command, line: CommandLine): void {
   const queue = program.command('queue').description('look into the queue and change it').helpCommand(false);
@@ -116,7 +116,7 @@ async function onQueue(
 ): Promise<void> {
   const { openQueue } = await import('./open-queue.ts');
   const source = await openQueue(loadConfig(line.configPath()).config);
-  // `queue list | head` closes our standard output: that is an end, not a failure.
+  // `queue list | head` closes our standard output: that is the end, not a failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) =>
     process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.ioError),
   );
@@ -152,7 +152,7 @@ export async function listQueue(
   return told(missing, err, EXIT.ok);
 }
 
-/** Page by page, as fast as the reader of our output takes them: a queue of millions costs the memory of a page. */
+/** Reads page by page, as fast as our output is taken: a queue of millions costs the memory of a page. */
 async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number): AsyncGenerator<QueueRow[]> {
   let after: string | undefined;
   for (let left = limit; left > 0; ) {
@@ -172,7 +172,7 @@ async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number)
 class TextRows {
   readonly #out: Writable;
   readonly #nowMs: number;
-  /** Of columns; they only grow. */
+  /** Widths of the columns; they only grow. */
   #widths: number[] | null = null;
 
   constructor(out: Writable, nowMs: number) {
@@ -223,7 +223,7 @@ async function missingOf({ reader }: QueueSource): Promise<Missing[]> {
   return (await reader.missing?.()) ?? [];
 }
 
-/** What an answer leaves out is said, and makes the code of one that is whole. */
+/** Prints what an answer leaves out. Returns the exit code: `code` when nothing is missing. */
 function told(missing: readonly Missing[], err: Writable, code: ExitCode): ExitCode {
   for (const one of missing) err.write(printableLines(`protorelay: not seen: ${missingText(one)}\n`));
   return missing.length > 0 ? EXIT.temporary : code;
@@ -244,7 +244,7 @@ export async function showMail(
   return told(missing, err, EXIT.ok);
 }
 
-/** Trace and content, byte for byte; on a terminal without what could steer it. */
+/** Prints trace and content, byte for byte; on a terminal, without what could steer it. */
 export async function catMail(
   source: QueueSource,
   queueId: string,
@@ -261,7 +261,7 @@ export async function catMail(
 
 const isTerminal = (out: Writable): boolean => (out as { isTTY?: boolean }).isTTY === true;
 
-/** Lines end in CRLF, which a terminal knows as LF. */
+/** Content for a terminal: lines end in LF there, and nothing may steer it. */
 const shown = (bytes: Uint8Array): string =>
   printableLines(Buffer.from(bytes).toString('utf8').replaceAll('\r\n', '\n').replaceAll('\t', '    '));
 
@@ -288,7 +288,7 @@ export async function queueStats(
   return told(missing, err, EXIT.ok);
 }
 
-/** @param ids of messages; else `target`. */
+/** @param target ids of messages, a destination, or all. */
 export async function operateQueue(
   source: QueueSource,
   action: OperateAction,
@@ -312,15 +312,15 @@ export async function operateQueue(
     const hit = new Set(done.queueIds);
     for (const queueId of part.queueIds) (hit.has(queueId) ? changed : unchanged).push(queueId);
   }
-  for (const queueId of unchanged.slice(0, MAX_NAMED))
+  for (const queueId of unchanged.slice(0, MAX_UNCHANGED_NAMED))
     err.write(
       printableLines(
-        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${LEFT_ALONE[action]})
+        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${NOTHING_TO_DO[action]})
 `,
       ),
     );
-  if (unchanged.length > MAX_NAMED)
-    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_NAMED} more\n`);
+  if (unchanged.length > MAX_UNCHANGED_NAMED)
+    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
   const seen = await missingOf(source);
   const missing = named ? concerningNamed(seen, changed, unchanged) : seen;
   if (json)

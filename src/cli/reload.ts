@@ -1,4 +1,4 @@
-/** `protorelay reload`: asks the running relay, prints what became of it. */
+/** `protorelay reload`: asks the running relay to reload, and prints what became of it. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';

@@ -1,4 +1,4 @@
-/** What `protorelay user …` does and prints. A password comes from the terminal or standard input, never from arguments. */
+/** `protorelay user …`: users of AUTH. A password comes from the terminal or standard input, never from arguments. */
 
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -18,8 +18,8 @@ import type { ServerConfig } from '../config/schema.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import type { CommandLine } from './command-line.ts';
 
-/** As tables hold it. */
-const MAX_NAME = 255;
+/** Tables hold no longer names. */
+const MAX_USER_NAME = 255;
 
 export interface UserCommandPorts {
   out: { write(text: string): unknown };
@@ -108,7 +108,7 @@ async function onUsers(
   }
 }
 
-/** How tables of users on a server are reached. */
+/** Returns how to reach the table of users on a server. */
 async function usersOnServers(): Promise<(server: ServerConfig) => UserServerAccess> {
   const { connect, connectionOptions, serverName } = await import('../database/mysql/connection.ts');
   const { Endpoints } = await import('../database/mysql/endpoints.ts');
@@ -141,8 +141,8 @@ export async function createUser(
       `"${username}" cannot be a user name: no spaces, colons or control characters`,
       EXIT.usage,
     );
-  if (name.length > MAX_NAME)
-    return complain(ports, `a user name has ${MAX_NAME} characters at most`, EXIT.usage);
+  if (name.length > MAX_USER_NAME)
+    return complain(ports, `a user name has ${MAX_USER_NAME} characters at most`, EXIT.usage);
   const rules = wordsToRules(words);
   if (typeof rules === 'string') return complain(ports, rules, EXIT.usage);
   const hash = await newHash(name, scheme, ports);
@@ -236,7 +236,7 @@ function complain({ err }: UserCommandPorts, problem: string, code: ExitCode): E
 export async function readPassword(username: string): Promise<string | null> {
   const { stdin, stderr } = process;
   const terminal = stdin.isTTY === true;
-  // What readline would echo goes nowhere.
+  // What readline echoes goes here, to nobody.
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const lines = createInterface({ input: stdin, output: nowhere, terminal });
   const ended = new Promise<string>((resolve) => lines.once('close', () => resolve('')));

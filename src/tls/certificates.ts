@@ -1,13 +1,13 @@
 /**
- * Certificates from files: read, checked as far as OpenSSL does not say it in words an operator understands, and put
- * in order: which of them serve together, and under which names.
+ * Certificates from files: reads them, checks what OpenSSL would complain of in words that no operator understands, and
+ * finds out which of them serve together, and under which names.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { RelayError } from '../base/errors.ts';
 
 export interface Certificate {
-  /** PEM with the chain, and PEM of the key. */
+  /** PEM of the certificate and its chain, and PEM of its key. */
   chain: string;
   key: string;
   leaf: X509Certificate;
@@ -30,8 +30,8 @@ export function readPem(file: string, key: string): string {
 }
 
 /**
- * @param keyFile absent: the key lies in the certificate's file.
- * @param at key of the config that holds both, 'tls' or 'tls.certificates.0'.
+ * @param keyFile absent: the key is in the certificate's file.
+ * @param at key of the config with both files, 'tls' or 'tls.certificates.0'.
  * @throws RelayError
  */
 export function readCertificate(file: string, keyFile: string | undefined, at: string): Certificate {
@@ -75,8 +75,8 @@ function namesOf(leaf: X509Certificate): string[] {
 }
 
 /**
- * Which certificates answer to which name: for each name one of each type of key, the first in the list, an exact
- * name before a wildcard. The first group holds the first certificate and serves clients that name none.
+ * Which certificates answer to which name: for each name one of each type of key, the first in the list, one with the
+ * exact name before one with a wildcard. The first group has the first certificate and serves clients that name no host.
  */
 export function groupByName(certificates: readonly { names: readonly string[]; keyType: string }[]): Group[] {
   const groups = new Map<string, Group>();

@@ -1,6 +1,6 @@
 /**
- * The files that a config names for TLS, looked at before anything is started or replaced: a start and `config check`
- * say of all of them at once, with file and line, what is wrong.
+ * Checks the files that a config names for TLS before anything is started or replaced, so that a start and `config check`
+ * list all that is wrong with them at once, with file and line.
  */
 import { createSecureContext } from 'node:tls';
 import { RelayError } from '../base/errors.ts';
@@ -8,7 +8,7 @@ import type { Config } from '../config/schema.ts';
 import { readCertificate, readPem } from './certificates.ts';
 
 interface Problem {
-  /** Of the key, from the top of the config. */
+  /** Path of the key, from the top of the config. */
   path: string[];
   message: string;
 }
@@ -21,7 +21,7 @@ export function checkTlsFiles({ tls, listeners, delivery }: Config): Problem[] {
       what();
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
-      // The words begin with the key.
+      // The message begins with the key.
       const [, key = '', message = error.message] = /^([\w.]+): ([\s\S]*)$/.exec(error.message) ?? [];
       problems.push({ path: key.split('.'), message });
     }

@@ -8,7 +8,7 @@ import { makeFolder } from '../base/make-folder.ts';
 import { makeSelfSigned } from '../native.ts';
 
 export interface SelfSignedOptions {
-  /** Host names and addresses it is for. */
+  /** Host names and addresses that it is for. */
   names: readonly string[];
   days: number;
   keyType: 'ecdsa' | 'rsa';
@@ -18,12 +18,12 @@ export interface SelfSignedOptions {
   force: boolean;
 }
 
-/** A host name, its first label a '*' for any, or an address; with A-labels. */
+/** A host name in A-labels, whose first label may be '*', or an address. */
 export function isCertificateName(name: string): boolean {
   return isIP(name) !== 0 || isDomainForm(name.replace(/^\*\.(?=.)/, '').toLowerCase());
 }
 
-/** Writes both files; returns what to tell the operator. @throws RelayError when they are there or cannot be written. */
+/** Writes both files; returns what to tell the operator. @throws RelayError when they exist already or cannot be written. */
 export function writeSelfSigned({ names, days, keyType, folder, force }: SelfSignedOptions): string {
   const certFile = resolve(folder, 'server.crt');
   const keyFile = resolve(folder, 'server.key');
@@ -33,7 +33,7 @@ export function writeSelfSigned({ names, days, keyType, folder, force }: SelfSig
   const { certificate, key } = makeSelfSigned(names, days, keyType);
   try {
     makeFolder(folder);
-    // The key first and for its owner only: a certificate without its key is of no use to anybody.
+    // The key first, for its owner only: a certificate without its key is of no use.
     writeFileSync(keyFile, key, { mode: 0o600 });
     writeFileSync(certFile, certificate);
   } catch (error) {

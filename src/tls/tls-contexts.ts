@@ -1,7 +1,7 @@
 /**
- * The TLS contexts of a relay process: the listeners' and the deliveries'. Loads them from the files the config names,
- * replaces them on reload and when a file changes. Threads know them by their slots and learn of nothing; connections
- * keep what they began with. What cannot be loaded at a reload leaves what was there.
+ * The TLS contexts of a relay process, one for listeners and one for deliveries. Loads them from the files that the config
+ * names; replaces them on reload and when a file changes. Threads know them by slot and need not be told; connections keep
+ * the context that they began with. When a reload cannot load something, the old contexts stay.
  */
 import { randomBytes } from 'node:crypto';
 import { stat } from 'node:fs/promises';
@@ -24,7 +24,7 @@ export interface TlsSlots {
 export interface TlsContextsOptions {
   config: Config;
   log: Log;
-  /** Encrypts session tickets; the same in all processes of the host. Default: one of its own. */
+  /** Encrypts session tickets; the same in all processes of the host. Default: a random one of this process. */
   secret?: Uint8Array | undefined;
   now?: () => number;
 }
@@ -36,7 +36,7 @@ export class TlsContexts {
   readonly #secret: Uint8Array;
   readonly #now: () => number;
   #timer: NodeJS.Timeout | null = null;
-  /** State of the files when they were last loaded, or last could not be. */
+  /** State of the files when we last tried to load them. */
   #seen = '';
   #stopped = false;
 
@@ -164,7 +164,7 @@ export class TlsContexts {
       try {
         this.#apply(this.#config);
       } catch (error) {
-        // Half of a pair was written, say: its other half changes the signature again.
+        // Perhaps only one file of a pair was written so far: the other one will change the signature again.
         this.#log.error('tls.reload-refused', { error: (error as Error).message });
       }
     }
