@@ -1,13 +1,13 @@
 /**
- * The barrier around work beside the mail, on the main thread: rounds, measurements, what foreign input sets off. An error of
- * ours there ends that piece of work, is logged with its stack and counted; the next round is a new try. What all share is
- * another matter: a BrokenInvariant passes, and ends the process (base/crash.ts).
+ * The barrier around work beside the mail, on the main thread: periodic work, measurements, reactions to input from
+ * outside. An error of ours ends only that piece of work; it is logged with its stack and counted, and the next round
+ * tries again. A BrokenInvariant, which concerns what all share, is let pass and ends the process (base/crash.ts).
  */
 import { BrokenInvariant } from './broken-invariant.ts';
 import { CalmLog } from './calm-log.ts';
 import type { Log } from './log.ts';
 
-/** A round of a quarter of a second that fails each time must not fill the log. */
+/** Work that is done every quarter of a second and fails each time must not fill the log. */
 const LINES_PER_SECOND = 1;
 
 export class Aside {
@@ -26,7 +26,7 @@ export class Aside {
     this.#counted = counted;
   }
 
-  /** Does it, at once. @throws BrokenInvariant */
+  /** Does the work at once. @param at what it is, for the log. @throws BrokenInvariant */
   now(at: string, work: () => void): void {
     try {
       work();
@@ -35,7 +35,7 @@ export class Aside {
     }
   }
 
-  /** Resolves when it is done, or failed; rejects with a BrokenInvariant only. */
+  /** Resolves when the work is done, or failed; rejects with a BrokenInvariant only. */
   async later(at: string, work: () => Promise<unknown>): Promise<void> {
     try {
       await work();

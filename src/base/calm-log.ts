@@ -1,6 +1,6 @@
 /**
- * A flood of clients must not become one of log lines: of events that clients can cause at will so many lines a second
- * are written, and of the rest one line a second says how many there were of each kind. Nothing goes uncounted.
+ * A flood of clients must not become a flood of log lines. Of an event that clients can cause at will, a limited number of
+ * lines is written each second, and one more line says how many were left out, of which kinds. Nothing goes uncounted.
  */
 
 import type { Log } from './log.ts';
@@ -8,7 +8,7 @@ import { steadyMs } from './steady.ts';
 
 const SECOND_MS = 1000;
 
-/** How many lines may still be written, and what was left out, by kind. */
+/** Counts lines of one event: whether another may be written, and how many were left out, by kind. */
 export class LineBudget {
   readonly #perSecond: number;
   #sinceMs = Number.NEGATIVE_INFINITY;
@@ -20,7 +20,7 @@ export class LineBudget {
     this.#perSecond = perSecond;
   }
 
-  /** Whether a line may be written now; else it is counted. To be asked after `leftOut`. */
+  /** Whether a line may be written now; if not, it is counted. Call `leftOut` first. */
   admit(kind: string, nowMs: number): boolean {
     if (nowMs - this.#sinceMs >= SECOND_MS) {
       this.#sinceMs = nowMs;
@@ -39,7 +39,7 @@ export class LineBudget {
     return this.#leftOut > 0;
   }
 
-  /** What was left out of the second that is over, told once; null when nothing was. */
+  /** What was left out in the second that is over, told only once; null when nothing was. */
   leftOut(nowMs: number): { lines: number; kinds: Record<string, number> } | null {
     if (this.#leftOut === 0 || nowMs - this.#sinceMs < SECOND_MS) return null;
     const told = { lines: this.#leftOut, kinds: this.#kinds };
@@ -53,9 +53,9 @@ export class LineBudget {
 export interface Calmed {
   event: string;
   linesPerSecond: number;
-  /** The field that says what kind it is; it has few values. */
+  /** Name of the field with the kind; it has few values. */
   kind: string;
-  /** The line about those left out, and its fields: how many, and how many of each kind. */
+  /** The line about those left out: its event, and the names of its fields (how many, and how many of each kind). */
   rest: { event: string; lines: string; kinds: string };
 }
 
@@ -63,16 +63,16 @@ type Level = 'info' | 'warn' | 'error';
 
 interface Watched extends Calmed {
   budget: LineBudget;
-  /** Of the last line: the one about those left out has the same. */
+  /** Level of the last line, which the line about those left out gets too. */
   level: Level;
 }
 
-/** Passes everything on but what is too much of the events it was told about. */
+/** Passes everything on, except what is too much of the events in `calmed`. */
 export class CalmLog implements Log {
   readonly #log: Log;
   readonly #now: () => number;
   readonly #watched: ReadonlyMap<string, Watched>;
-  /** Runs while there is something to tell: the last lines of a flood are told too. */
+  /** Runs while lines were left out, so that those at the end of a flood are told too. */
   #timer: NodeJS.Timeout | null = null;
 
   constructor(log: Log, calmed: readonly Calmed[], now: () => number = steadyMs) {

@@ -1,11 +1,11 @@
-/** Our own fault, in a program or a relay process: said, then the end; whoever started it starts it again. */
+/** Our own fault, in a program or a relay process: it is reported, and the process ends; its parent starts it again. */
 import { EXIT } from './exit-codes.ts';
 import type { Log } from './log.ts';
 import { sayAtOnce } from './log-sink.ts';
 
 /**
- * Ends the program (exit 70) on an error nobody caught: the queue is safe on disk, and going on in an unknown state
- * is the worse risk. Returns what does so.
+ * From now on, ends the program (exit 70) on an error that nobody caught: the queue is safe on disk, and to go on in an
+ * unknown state is the greater risk. Returns the function that does so.
  */
 export function crashOnFaults(log: Log & { close(): void }): (error: unknown) => never {
   const crash = (error: unknown): never => {

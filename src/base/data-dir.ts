@@ -1,8 +1,8 @@
 /**
- * The data folder belongs to one relay at a time, and each queue in it to one process. The lock is one the kernel
- * keeps and takes back when its holder dies, however it dies: SQLite's lock on an empty file (Node has no flock of its
- * own). Nothing may open and close `relay.lock` or `queue.lock` elsewhere in this program: POSIX would drop the lock
- * with any descriptor of the file.
+ * The data folder belongs to one relay at a time, and each queue in it to one process. The kernel keeps the lock, and
+ * takes it back however its holder dies: it is SQLite's lock on an empty file (Node has no flock of its own). Nothing
+ * else in this program may open and close `relay.lock` or `queue.lock`: POSIX drops a lock with any descriptor of the
+ * file.
  */
 import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,15 +12,15 @@ import { makeFolder } from './make-folder.ts';
 import { makePrivate, makePrivateFile } from './private-file.ts';
 
 export interface DataDirLock {
-  /** A relay had this folder before: what has the names of its files is its own. */
+  /** A relay used this folder before: files in it that have the names of ours are ours. */
   readonly usedBefore: boolean;
   release(): void;
 }
 
 /**
  * Creates the folder (mode 0700) when it is missing and takes it for this program.
- * @param name 'relay': the host's relay, whoever holds it starts and stops; 'queue': the one process that writes the
- *   queue of this folder, also when a supervisor was killed and a process of its still lives.
+ * @param name 'relay': the lock of the program that an operator starts and stops; 'queue': the lock of the one process
+ *   that writes the queue of this folder, which may outlive a supervisor that was killed.
  * @throws RelayError 'data-dir-unusable' when it cannot be written; 'already-running', naming the pid of the holder.
  */
 export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'): DataDirLock {
@@ -33,7 +33,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
     if (!statSync(dataDir).isDirectory()) throw new Error('it is not a folder');
     lockFile = join(dataDir, `${name}.lock`);
     usedBefore = !makePrivateFile(lockFile);
-    // One that others can open they can also lock: it is made anew, unless a relay holds it.
+    // Other users could lock a file that they can open: it is made anew, unless a relay holds it.
     if (makePrivate(lockFile) && !isAlive(readPid(pidFile))) {
       rmSync(lockFile);
       makePrivateFile(lockFile);
@@ -57,7 +57,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
   try {
     writeFileSync(pidFile, `${process.pid}\n`, { mode: 0o600 });
   } catch {
-    // The pid is a courtesy to whoever meets the lock; a full disk must not keep the relay from starting.
+    // The pid only helps those who meet the lock; a full disk must not keep the relay from starting.
   }
   return {
     usedBefore,

@@ -1,7 +1,7 @@
 /**
- * The one form of a domain: A-labels in lower case without a dot at the end; an address literal with its address as
- * formatIp writes it. Whatever is keyed by domains (routes, TLS rules, destinations, lists of the config) is keyed by this
- * form, and whoever looks something up there brings it; how an address was written is kept beside it.
+ * The one form of a domain: A-labels in lower case without a dot at the end, or an address literal with its address as
+ * formatIp writes it. Everything keyed by domain (routes, TLS rules, destinations, lists of the config) is keyed by this
+ * form, and is looked up by it; how an address was written is kept beside it.
  */
 import { domainToASCII } from 'node:url';
 import { formatIp, parseIp } from './ip.ts';
@@ -9,16 +9,16 @@ import { formatIp, parseIp } from './ip.ts';
 const MAX_DOMAIN = 255;
 const NOT_ASCII = /[\u0080-\uffff]/;
 
-/** null when IDNA refuses it, or nothing is left. What else is wrong with a domain is for its grammar to say. */
+/** null when IDNA refuses it, or nothing is left. The grammar says what else is wrong with a domain. */
 export function domainForm(text: string): string | null {
   if (text.startsWith('[')) return literalForm(text.toLowerCase());
   if (!NOT_ASCII.test(text)) return withoutDot(text.toLowerCase());
   const ascii = domainToASCII(text);
-  // What maps to an address is none: it would be one in disguise (１９２.０.２.１).
+  // A name that maps to an address is refused: it is an address in disguise (１９２.０.２.１).
   return parseIp(ascii) !== null || ascii.length > MAX_DOMAIN ? null : withoutDot(ascii);
 }
 
-/** The same, for keys that may be what no domain can be: these stay as they are, in lower case. */
+/** The same, for keys that may be no domain: these stay as they are, in lower case. */
 export function domainKey(text: string): string {
   return domainForm(text) ?? text.toLowerCase();
 }
@@ -49,8 +49,8 @@ function withoutDot(domain: string): string | null {
 }
 
 /**
- * Leading zeros are in the grammar of IPv4 literals (RFC 5321 §4.1.3), and IPv6 is met without its tag. Other tags say what
- * we do not know.
+ * The form of a literal. IPv4 may have leading zeros (RFC 5321 §4.1.3), and IPv6 is met without its tag. Literals with
+ * other tags stay as they are.
  */
 function literalForm(literal: string): string {
   const inner = literal.slice(1, -1);

@@ -1,4 +1,4 @@
-/** The world's faults, one table: what the operator reads and whether a retry helps. Mapped once per direction. */
+/** Faults of the world outside, in one table: a code for each, and whether a retry may help. */
 const ERRORS = {
   'config-invalid': { temporary: false },
   'listen-failed': { temporary: false },

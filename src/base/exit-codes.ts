@@ -22,7 +22,7 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** How the program ends when an error of the world's stops it. */
+/** The exit code of the program when a RelayError ends it. */
 export const EXIT_OF_ERROR: Readonly<Record<ErrorCode, ExitCode>> = {
   'config-invalid': EXIT.config,
   'listen-failed': EXIT.unavailable,

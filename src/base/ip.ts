@@ -1,6 +1,6 @@
 /**
- * Addresses and networks as four words, compared without strings and objects. IPv4 is kept as IPv4-mapped IPv6, so that
- * one kind of word serves both and a mapped address is the address it maps.
+ * Addresses and networks as four words, so that they are compared without making strings. IPv4 is kept as IPv4-mapped
+ * IPv6: one form serves both, and a mapped address is the same as the address that it maps.
  */
 import { isIPv6 } from 'node:net';
 import ipaddr from 'ipaddr.js';
@@ -11,7 +11,7 @@ export type Ip = readonly [number, number, number, number];
 const V4_MAPPED = 0xffff;
 const V4_BITS = 96;
 
-/** null when the text is no address. A zone (`%eth0`) is passed over. */
+/** null when the text is no address. A zone (`%eth0`) is ignored. */
 export function parseIp(text: string): Ip | null {
   const v4 = parseV4(text);
   if (v4 >= 0) return [0, 0, V4_MAPPED, v4];
@@ -59,7 +59,7 @@ export function formatIp(ip: Ip): string {
   return new ipaddr.IPv6(parts).toRFC5952String();
 }
 
-/** A network: an address of it and how many of the 128 bits count (IPv4: 96 more than written). */
+/** A network: its first address, and how many of the 128 bits count (for IPv4, 96 more than are written). */
 export interface Network {
   readonly ip: Ip;
   readonly bits: number;
@@ -100,22 +100,22 @@ function maskWord(word: number, bits: number): number {
   return bits <= 0 ? 0 : (word & (-1 << (32 - bits))) >>> 0;
 }
 
-/** What one operator is given at least: the /24 of an IPv4 address, the /64 of an IPv6 one. */
+/** The network that mostly belongs to one operator: the /24 of an IPv4 address, the /64 of an IPv6 one. */
 export function neighbourhood(ip: Ip): Network {
   const bits = isV4(ip) ? V4_BITS + 24 : 64;
   return { ip: masked(ip, bits), bits };
 }
 
-/** What one client is: the address for IPv4; for IPv6 its /64, all of which it may use. */
+/** What counts as one client: an IPv4 address; for IPv6 the /64, whose addresses one client can use at will. */
 export function clientNetwork(ip: Ip): Network {
   return isV4(ip) ? { ip, bits: 128 } : { ip: masked(ip, 64), bits: 64 };
 }
 
-/** Networks that an address is looked up in. */
+/** A set of networks, in which an address is looked up. */
 export class NetworkSet {
   readonly #networks: Network[];
 
-  /** @param entries networks; others are passed over (the rules of the config name them). */
+  /** @param entries networks; other entries are ignored (the rules of the config report them). */
   constructor(entries: readonly string[]) {
     this.#networks = entries.flatMap((entry) => parseNetwork(entry) ?? []);
   }

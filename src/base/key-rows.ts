@@ -1,21 +1,21 @@
-/** What nodes tell each other about keys of tables: rows of 16 bytes, a key of 64 bits and 64 bits of what is said of it. */
-const ROW = 16;
+/** What nodes tell each other about keys of tables: rows of 16 bytes, 64 bits for the key and 64 bits for its value. */
+const ROW_BYTES = 16;
 
 export class RowWriter {
-  #bytes = Buffer.alloc(64 * ROW);
+  #bytes = Buffer.alloc(64 * ROW_BYTES);
   #length = 0;
 
   get rows(): number {
-    return this.#length / ROW;
+    return this.#length / ROW_BYTES;
   }
 
-  /** @param number what is said of the key. */
+  /** Adds a row whose value is a number. */
   number(tag: number, place: number, number: number): void {
     const at = this.#key(tag, place);
     this.#bytes.writeDoubleLE(number, at);
   }
 
-  /** @param first @param second two unsigned words that are said of it. */
+  /** Adds a row whose value is two unsigned 32-bit words. */
   words(tag: number, place: number, first: number, second: number): void {
     const at = this.#key(tag, place);
     this.#bytes.writeUInt32LE(first >>> 0, at);
@@ -28,7 +28,7 @@ export class RowWriter {
     const at = this.#length;
     this.#bytes.writeInt32LE(tag, at);
     this.#bytes.writeInt32LE(place, at + 4);
-    this.#length += ROW;
+    this.#length += ROW_BYTES;
     return at + 8;
   }
 
@@ -38,7 +38,7 @@ export class RowWriter {
 }
 
 export function readNumbers(bytes: Buffer, each: (tag: number, place: number, number: number) => void): void {
-  for (let at = 0; at + ROW <= bytes.length; at += ROW) {
+  for (let at = 0; at + ROW_BYTES <= bytes.length; at += ROW_BYTES) {
     const number = bytes.readDoubleLE(at + 8);
     if (Number.isFinite(number) && number > 0) each(bytes.readInt32LE(at), bytes.readInt32LE(at + 4), number);
   }
@@ -48,7 +48,7 @@ export function readWords(
   bytes: Buffer,
   each: (tag: number, place: number, first: number, second: number) => void,
 ): void {
-  for (let at = 0; at + ROW <= bytes.length; at += ROW)
+  for (let at = 0; at + ROW_BYTES <= bytes.length; at += ROW_BYTES)
     each(
       bytes.readInt32LE(at),
       bytes.readInt32LE(at + 4),

@@ -1,25 +1,25 @@
 /**
- * Where log lines go: a file or standard output, one write a line. It never makes the program wait for who reads them: what
- * a pipe, a terminal or a full disk does not take waits in memory, up to a bound, and is tried again; beyond the bound
- * lines are dropped and counted. Standard output is opened anew for that, since what is not to block would be shared with
- * whoever else has it. A regular file is written as any file: the kernel takes the lines or says no.
+ * Where log lines go: a file or standard output, one write for each line. The program never waits for a reader: what a
+ * pipe, a terminal or a full disk does not take waits in memory, up to a bound, and is tried again; beyond the bound lines
+ * are dropped and counted. For this standard output is opened anew, because O_NONBLOCK on its descriptor would change it
+ * for all who share it. A regular file is written as usual: the kernel takes the lines or refuses.
  */
 import { closeSync, constants, fstatSync, openSync, type Stats, statSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 
 const { O_APPEND, O_CREAT, O_NONBLOCK, O_RDWR, O_WRONLY } = constants;
-const MODE = 0o600;
+const FILE_MODE = 0o600;
 const RETRY_MS = 100;
-/** How long the end waits for a reader. */
-const CLOSE_MS = 300;
+/** How long `close` waits for a reader. */
+const CLOSE_WAIT_MS = 300;
 const CLOSE_STEP_MS = 10;
 
 export interface LogSinkOptions {
   /** Absolute path, or null for standard output. */
   file: string | null;
-  /** Octets that may wait. */
+  /** Octets that may wait; beyond, lines are dropped. */
   maxWaitingBytes: number;
-  /** All that waited is written; so many lines were dropped meanwhile, and are forgotten with this. */
+  /** Called when all that waited is written, and lines were dropped meanwhile: with their number, once. */
   flowsAgain(dropped: number): void;
 }
 
@@ -64,11 +64,11 @@ export class LogSink {
     this.#fd = fresh;
   }
 
-  /** Writes what waits, if somebody takes it soon. */
+  /** Writes what waits, as far as it is taken soon. */
   close(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     const cell = new Int32Array(new SharedArrayBuffer(4));
-    for (let ms = 0; ms < CLOSE_MS && this.#waiting.length > 0; ms += CLOSE_STEP_MS) {
+    for (let ms = 0; ms < CLOSE_WAIT_MS && this.#waiting.length > 0; ms += CLOSE_STEP_MS) {
       this.#flush();
       if (this.#waiting.length > 0) Atomics.wait(cell, 0, 0, CLOSE_STEP_MS);
     }
@@ -82,7 +82,7 @@ export class LogSink {
     if (this.#waiting.length > 0) this.#timer = setTimeout(() => this.#retry(), RETRY_MS).unref();
   }
 
-  /** Line by line: others write to the same pipe, and what is no longer than PIPE_BUF is not mixed with theirs. */
+  /** Writes line by line: others may write to the same pipe, and writes up to PIPE_BUF are not mixed with theirs. */
   #flush(): void {
     let done = 0;
     for (; done < this.#waiting.length; done++) {
@@ -100,7 +100,7 @@ export class LogSink {
     this.#options.flowsAgain(dropped);
   }
 
-  /** What was not taken. */
+  /** Writes; returns what was not taken. */
   #put(bytes: Buffer): Buffer {
     try {
       return bytes.subarray(writeSync(this.#fd, bytes));
@@ -110,12 +110,12 @@ export class LogSink {
   }
 }
 
-/** Says it on standard error as far as that takes it at once: for last words, which must not keep the end waiting. */
+/** Writes to standard error what it takes at once: for last words, which must not delay the end. */
 export function sayAtOnce(text: string): void {
   try {
     writeSync(openStandard(2), text);
   } catch {
-    // Nobody reads it.
+    // Nobody reads standard error.
   }
 }
 
@@ -124,13 +124,13 @@ function openFile(path: string): number {
   try {
     isPipe = statSync(path).isFIFO();
   } catch {
-    // It is made.
+    // It does not exist yet.
   }
-  // A named pipe nobody reads yet cannot be opened for writing alone.
-  return openSync(path, (isPipe ? O_RDWR : O_WRONLY) | O_APPEND | O_CREAT | O_NONBLOCK, MODE);
+  // A named pipe that nobody reads yet cannot be opened without blocking for writing alone.
+  return openSync(path, (isPipe ? O_RDWR : O_WRONLY) | O_APPEND | O_CREAT | O_NONBLOCK, FILE_MODE);
 }
 
-/** A descriptor of standard output or error on which a write does not wait, where there is one to be had. */
+/** A descriptor of standard output or error on which a write does not wait, where that is possible. */
 function openStandard(fd: 1 | 2): number {
   let stats: Stats;
   try {
@@ -142,7 +142,7 @@ function openStandard(fd: 1 | 2): number {
   try {
     return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_APPEND | O_NONBLOCK);
   } catch {
-    // A socket (of journald) cannot be opened anew; to wrap it makes it not block.
+    // A socket (journald's, say) cannot be opened anew; wrapping it in a Socket makes it non-blocking.
     if (stats.isSocket() || stats.isFIFO()) new Socket({ fd, readable: false }).on('error', () => {}).unref();
     return fd;
   }

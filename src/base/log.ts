@@ -1,4 +1,4 @@
-/** What stages know of logging; made by `base/pino-log.ts`. Typed events, no free text on the hot path. */
+/** What stages know of logging: events with fields, no free text. `base/pino-log.ts` implements it. */
 export interface Log {
   debug(event: string, fields?: Record<string, unknown>): void;
   info(event: string, fields?: Record<string, unknown>): void;

@@ -1,4 +1,3 @@
-/** Makes a folder and those above it. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 

@@ -1,6 +1,6 @@
 /**
- * A map by two strings of which the first alone nearly always tells values apart. No key is made of the two: for what
- * comes by three times for every message, joining and hashing it would be most of the cost.
+ * A map by two strings of which the first alone nearly always tells values apart. The two are not joined into one key: a
+ * value is looked up three times for every message, and joining and hashing the strings would be most of the cost.
  */
 export class PairMap<V extends object> {
   readonly #secondOf: (value: V) => string;

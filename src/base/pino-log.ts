@@ -1,7 +1,7 @@
 /**
- * The program's log on pino: one line an event, JSON or text, to a file or standard output. Every thread makes its
- * own on the same file, opened for appending, so that lines never mix. When nobody reads them or the disk is full, lines
- * wait in memory, up to a bound; beyond it they are dropped, and how many is said when they flow again.
+ * The program's log on pino: one line for each event, JSON or text, to a file or standard output. Every thread opens the
+ * same file for appending, so that lines never mix. While nobody reads them or the disk is full, lines wait in memory, up
+ * to a bound; beyond it they are dropped, and their number is logged when lines flow again.
  */
 import { dirname } from 'node:path';
 import pino from 'pino';
@@ -22,7 +22,7 @@ export interface LogOptions {
   process?: number;
 }
 
-/** Bytes of lines that wait for room on the disk, or a reader. */
+/** Bytes of lines that may wait for room on the disk, or for a reader. */
 const MAX_WAITING_BYTES = 4 * 1_048_576;
 
 export class PinoLog implements Log {
@@ -32,8 +32,8 @@ export class PinoLog implements Log {
   /** @throws Error when the file cannot be opened. */
   constructor(options: LogOptions) {
     if (options.file !== null) makeFolder(dirname(options.file), 0o700);
-    // At once: a line is in the file when the call returns, also when the next thing is a crash. The log is not on the
-    // hot path, delivery events are (report/events.ts).
+    // Lines are written at once: each is in the file when the call returns, even when a crash comes next. The log is not
+    // on the hot path; delivery events are (report/events.ts).
     this.#sink = new LogSink({
       file: options.file,
       maxWaitingBytes: MAX_WAITING_BYTES,
@@ -99,8 +99,8 @@ export class PinoLog implements Log {
 }
 
 /**
- * A fault of the world's is its words, which say what to mend; where the program met it mends nothing. Of all others the
- * stack is what is needed.
+ * An error as the log shows it. The message of a RelayError says what to mend, and its stack would not help; of all other
+ * errors the stack is needed.
  */
 function shownError(error: unknown): unknown {
   if (!(error instanceof RelayError) || error.code === 'database-refused')

@@ -1,15 +1,15 @@
 /**
- * Files and folders that are nobody's but ours, whatever the umask and whatever the folder's mode. A file is never
- * opened here when it exists: closing it would drop every lock of POSIX this process has on it.
+ * Files and folders that only we may use, whatever the umask and the mode of their folder. A file that exists is not opened
+ * here: closing it would drop every POSIX lock that this process has on it.
  */
 import { chmodSync, closeSync, lstatSync, openSync, readdirSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 
-const OTHERS = 0o077;
+const OTHERS_MODE_BITS = 0o077;
 
 /**
- * Makes the file (empty, mode 0600): false when it is there already. SQLite gives what it puts beside a file that
- * file's mode.
+ * Makes the file (empty, mode 0600); false when it exists already. SQLite gives the files that it puts beside a database
+ * the database's mode.
  */
 export function makePrivateFile(path: string): boolean {
   try {
@@ -22,13 +22,13 @@ export function makePrivateFile(path: string): boolean {
 }
 
 /**
- * Takes from group and others what they may do with the file or folder: true when there was something. Left alone is
- * what is not there, and a link: where it leads is the operator's.
+ * Takes all rights on the file or folder from group and others; true when they had any. Leaves alone what does not exist,
+ * and links: what these lead to is the operator's.
  */
 export function makePrivate(path: string): boolean {
   try {
     const stats = lstatSync(path);
-    if ((stats.mode & OTHERS) === 0 || !(stats.isFile() || stats.isDirectory())) return false;
+    if ((stats.mode & OTHERS_MODE_BITS) === 0 || !(stats.isFile() || stats.isDirectory())) return false;
     chmodSync(path, stats.mode & 0o7700);
     return true;
   } catch (error) {
@@ -37,31 +37,31 @@ export function makePrivate(path: string): boolean {
   }
 }
 
-/** What a relay makes directly in its data folder, and in those of its processes. */
-const OURS =
+/** Names of what a relay makes directly in its data folder, and in the folders of its processes. */
+const OWN_NAMES =
   /^(?:(?:queue|relay)\.(?:lock|pid)|queue\.db(?:-wal|-shm|-journal)?|unsettled-\d+|auth|bundles|content|events|journal|mta-sts|policy|spill|tls-rpt|process-\d+)$/;
 
 /**
- * Narrows what an earlier version, or a hand, left open for others in a data folder that a relay has used before.
- * @param database file of the queue, where there is one; it may lie anywhere, and the config may name something else.
+ * Closes to others what an earlier version, or an operator, left open to them in a data folder that a relay has used.
+ * @param database file of the queue, if any. It may lie anywhere, so it is touched only if it is a database.
  * @returns the paths that were open.
- * @throws the Error of chmod, when they are not ours to close.
+ * @throws the Error of chmod, when we may not change them.
  */
 export function narrowDataDir(dataDir: string, database: string | null = null): string[] {
   const paths: string[] = [];
   if (database !== null && isDatabase(database))
     paths.push(...['', '-wal', '-shm'].map((end) => `${database}${end}`));
   for (const name of readdirSync(dataDir)) {
-    if (!OURS.test(name)) continue;
+    if (!OWN_NAMES.test(name)) continue;
     paths.push(join(dataDir, name));
     if (name.startsWith('process-'))
       for (const inner of readdirSync(join(dataDir, name)))
-        if (OURS.test(inner)) paths.push(join(dataDir, name, inner));
+        if (OWN_NAMES.test(inner)) paths.push(join(dataDir, name, inner));
   }
   return paths.filter(makePrivate);
 }
 
-/** Whether it is a file of SQLite's, or an empty one that becomes one. Before this process has it open (see above). */
+/** Whether it is a file of SQLite, or an empty one that may become one. Opens it: see above. */
 function isDatabase(path: string): boolean {
   try {
     const stats = lstatSync(path);

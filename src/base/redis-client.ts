@@ -1,4 +1,4 @@
-/** A connection to Redis: one server, the master that sentinels name, or a cluster. Whoever uses it sees no difference. */
+/** A connection to Redis: to one server, the master that sentinels name, or a cluster. It is used in the same way. */
 import { Cluster, Redis } from 'ioredis';
 import {
   type ConnectionOptions,
@@ -8,7 +8,7 @@ import {
   redisOptions,
 } from './redis-options.ts';
 
-/** Scripts become methods of the client; the rest is that of every connection. */
+/** The options of every connection, and scripts, which become methods of the client. */
 export type ClientOptions = ConnectionOptions & {
   scripts?: Record<string, { lua: string; numberOfKeys: number }>;
 };
@@ -19,7 +19,7 @@ export function openRedis(access: RedisAccess, more: ClientOptions): Redis {
   if (topology === 'single') return new Redis(access.url, options);
   const places = nodes.map(placeOf);
   const asUrl = ofUrl(access.url);
-  // After a failover the old master takes no writes: its connection is worth nothing.
+  // After a failover the old master takes no writes: we must connect to the new one.
   const reconnectOnError = ({ message }: Error): boolean => message.startsWith('READONLY');
   if (topology === 'sentinel')
     return new Redis({
@@ -44,7 +44,7 @@ export function openRedis(access: RedisAccess, more: ClientOptions): Redis {
   }) as unknown as Redis;
 }
 
-/** Another connection to the same, for commands that wait as long as it takes. */
+/** Another connection to the same Redis, for commands that may wait for any time. */
 export function waitingTwin(client: Redis): Redis {
   if (!client.isCluster)
     return client.duplicate({ lazyConnect: false, enableOfflineQueue: true, commandTimeout: undefined });
@@ -55,7 +55,7 @@ export function waitingTwin(client: Redis): Redis {
   }) as unknown as Redis;
 }
 
-/** All keys of a queue lie in one slot of a cluster: scripts and transactions name several of them. */
+/** Puts all keys of a queue in one slot of a cluster, because scripts and transactions use several of them. */
 export function keyPrefix({ topology, prefix }: RedisAccess): string {
   return topology === 'cluster' && !/\{[^{}]+\}/.test(prefix) ? `{${prefix}}` : prefix;
 }
@@ -65,7 +65,7 @@ function placeOf(node: string): { host: string; port: number } {
   return { host: node.slice(0, colon).replace(/^\[(.*)\]$/, '$1'), port: Number(node.slice(colon + 1)) };
 }
 
-/** What the URL says beside the place. */
+/** What the URL says besides host and port. */
 function ofUrl(url: string): { username?: string; password?: string; db?: number } {
   const { username, password, pathname } = new URL(url);
   const db = Number(pathname.slice(1));

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { RedisOptions } from 'ioredis';
 
 export interface RedisAccess {
-  /** Of one server; of the others what it says beside the place. */
+  /** With topology single, all of it; with the others what it says besides host and port. */
   url: string;
   /** Absent: single. */
   topology?: 'single' | 'sentinel' | 'cluster' | undefined;
@@ -15,11 +15,11 @@ export interface RedisAccess {
   prefix: string;
   password?: string | undefined;
   tlsCaFile?: string | undefined;
-  /** For each command, and for connecting. */
+  /** Limit for each command, and for connecting. */
   timeoutMs: number;
 }
 
-/** Pauses before Redis is tried again; doubled while it fails. */
+/** First and longest pause before Redis is tried again; pauses grow while it fails. */
 export const RETRY_MS = 500;
 export const MAX_RETRY_MS = 5000;
 
@@ -40,7 +40,7 @@ export function redisOptions({ url, password, tlsCaFile, timeoutMs }: RedisAcces
   return options;
 }
 
-/** As the configuration says it. */
+/** How Redis is reached, from that section of the config. */
 export function accessOf(redis: {
   url: string;
   topology: 'single' | 'sentinel' | 'cluster';

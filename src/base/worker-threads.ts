@@ -1,18 +1,18 @@
 /**
- * Worker threads of one kind, seen from the main thread: starts them, gathers what is for each and sends it in one
- * postMessage per thread and loop turn, drains and ends them. A thread that dies is reported and not started again.
- * A thread says 'ready' when it is, and answers a drain with 'drained'.
+ * Worker threads of one kind, seen from the main thread: starts them; gathers what is for each of them, and sends it in one
+ * postMessage per thread and loop turn; drains and ends them. A thread that dies is reported, not started again. A thread
+ * posts 'ready' when it is, and answers a drain with 'drained'.
  */
 import { Worker } from 'node:worker_threads';
 
 export interface WorkerThreadsOptions<Item, To, From> {
-  /** For thread names and messages, 'session'. */
+  /** For thread names and messages, such as 'session'. */
   name: string;
   entry: URL;
-  /** What gathered for a thread in one loop turn, as one message. */
+  /** Makes one message of what was gathered for a thread in one loop turn. */
   batch(items: Item[]): To;
   message(thread: number, message: From): void;
-  /** A thread died: our own fault, the process must not go on. */
+  /** A thread died. That is our own fault; the process must not go on. */
   failed(error: Error): void;
 }
 
@@ -34,7 +34,7 @@ export class WorkerThreads<Item, To, From extends { type: string }> {
     return this.#workers.length;
   }
 
-  /** Starts one thread for each, with this as its workerData; resolves when every one is ready. */
+  /** Starts a thread for each element, which becomes its workerData; resolves when all are ready. */
   async start(starts: object[]): Promise<void> {
     await Promise.all(starts.map((start, thread) => this.#startOne(start, thread)));
   }
@@ -60,7 +60,7 @@ export class WorkerThreads<Item, To, From extends { type: string }> {
     });
   }
 
-  /** To be pushed to: goes to the thread at the end of this turn. undefined for a thread there is not. */
+  /** The array to push to: it goes to the thread at the end of this turn. undefined when there is no such thread. */
   gather(thread: number): Item[] | undefined {
     if (!this.#flushing) {
       this.#flushing = true;
@@ -87,7 +87,7 @@ export class WorkerThreads<Item, To, From extends { type: string }> {
     for (const worker of this.#workers) worker.postMessage(message);
   }
 
-  /** Resolves with the answers of those that were drained, once all are or `stop` ended the others. */
+  /** Resolves when all threads are drained or `stop` was called, with the answers that came. */
   async drain(message: To): Promise<Drained<From>[]> {
     const answers = this.#workers.map(
       () => new Promise<Drained<From> | null>((answer) => this.#drains.push(answer)),
