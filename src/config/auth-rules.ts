@@ -1,4 +1,4 @@
-/** Rules between the keys of AUTH. Pure. */
+/** What the schema cannot say of AUTH: rules between its keys. Pure. */
 import { isSenderRule } from '../base/domain.ts';
 import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
@@ -6,7 +6,7 @@ import type { Config } from './schema.ts';
 type Backend = Config['auth']['backends'][number];
 type Key = keyof Backend;
 
-/** Keys of each type of backend: those it needs, those it may have. */
+/** Keys of each type of backend: those that it needs, and those that it may have. */
 const KEYS: Record<Backend['type'], { needs: readonly Key[]; takes: readonly Key[] }> = {
   memory: { needs: ['users'], takes: [] },
   file: { needs: ['path'], takes: [] },
@@ -14,7 +14,7 @@ const KEYS: Record<Backend['type'], { needs: readonly Key[]; takes: readonly Key
   pam: { needs: [], takes: ['service', 'config_dir'] },
   http: { needs: ['url'], takes: ['headers'] },
 };
-/** Those that are no one's own. */
+/** Keys that all types have. */
 const COMMON: readonly Key[] = ['type', 'timeout_ms'];
 
 export function checkAuth(config: Config, problem: Say, warning: Say): void {
@@ -54,7 +54,7 @@ function checkBackend(backend: Backend, i: number, driver: string, problem: Say)
   }
 }
 
-/** One that matches nothing would shut its user out without a word. */
+/** Senders must be addresses or domains: an entry that matches nothing would silently keep its user from sending. */
 function checkSenders(senders: readonly string[] | undefined, user: (string | number)[], problem: Say): void {
   for (const [i, sender] of (senders ?? []).entries())
     if (!isSenderRule(sender))

@@ -1,4 +1,4 @@
-/** Options of AUTH, part of the one list in schema.ts: who may send after saying who they are, and what we say to a next hop. */
+/** Options of AUTH, on listeners and towards next hops. Part of the one list in schema.ts. */
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 
@@ -6,7 +6,7 @@ const day = 86_400_000;
 const count = (min: number, max: number) => z.int().min(min).max(max);
 /** A reload applies a change of the key; without it, a change takes a restart. */
 const live = { live: true } as const;
-/** Never shown, not even where it is wrong. */
+/** The value is never shown, not even when it is wrong. */
 const secret = { secret: true } as const;
 const MAX_QUOTA = 2_000_000_000;
 

@@ -1,7 +1,7 @@
 /** What the schema cannot say of DANE and TLS reports. Pure. */
 import type { Config } from './schema.ts';
 
-/** DANE is worth as much as the way to the resolver: its word is not signed. */
+/** DANE is only as safe as the way to the resolver, whose word on validation is not signed. */
 export function checkDane(
   { dns, delivery: { dane } }: Config,
   warning: (path: (string | number)[], message: string) => void,
@@ -15,7 +15,7 @@ export function checkDane(
   }
 }
 
-/** A report names somebody to ask, or is not sent (RFC 8460 §4.4). */
+/** Reports are sent only with somebody to ask about them (RFC 8460 §4.4). */
 export function checkTlsReports(
   { delivery: { tls_rpt } }: Config,
   problem: (path: (string | number)[], message: string) => void,

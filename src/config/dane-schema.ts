@@ -1,4 +1,4 @@
-/** `delivery.dane` and `delivery.tls_rpt`. */
+/** The sections `delivery.dane` and `delivery.tls_rpt`. Part of schema.ts. */
 // biome-ignore-all format: one option a line reads as the table it is.
 import { z } from 'zod';
 import { domainKey } from '../base/domain.ts';

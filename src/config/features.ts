@@ -1,4 +1,4 @@
-/** What this version can do, read from the choices the schema offers; for --version. */
+/** What this version can do, read from the choices that the schema offers; for --version. */
 import { configSchema } from './schema.ts';
 import { inner, schemaAt } from './shape.ts';
 

@@ -1,6 +1,6 @@
 /**
- * Reads JSON with comments and trailing commas, and remembers where every value stands, so that a problem found
- * later can name its line. Accepts nothing else beyond JSON (RFC 8259); a key that stands twice is an error.
+ * Reads JSON with comments and trailing commas, and remembers where every value stands, so that a problem found later can
+ * name its line. Nothing else beyond JSON (RFC 8259) is accepted; a key that stands twice is an error.
  */
 
 export interface Place {
@@ -8,7 +8,7 @@ export interface Place {
   line: number;
 }
 
-/** A value with the place of its key (in an array or at the top: of itself). */
+/** A value, with the place of its key; in an array or at the top, with its own place. */
 export type Node =
   | { kind: 'object'; place: Place; entries: Map<string, Node> }
   | { kind: 'array'; place: Place; items: Node[] }
@@ -123,7 +123,7 @@ class Parser {
     }
   }
 
-  /** Skips blanks and comments; the next character, '' at the end. */
+  /** Skips blanks and comments. Returns the next character, '' at the end. */
   #peek(): string {
     BLANK.lastIndex = this.#at;
     const end = this.#at + (BLANK.exec(this.#text)?.[0].length ?? 0);

@@ -27,7 +27,7 @@ export interface LoadedConfig {
   /** 'file:line: key: what is odd' */
   warnings: string[];
   files: string[];
-  /** A problem of a key in words, with file and line. */
+  /** Puts a problem of a key in words, with file and line. */
   place(finding: Finding): string;
 }
 
@@ -55,7 +55,7 @@ export function loadConfig(
   const source = readSource(file, environment, options.read);
   const { value, issues } = validate(source);
   const problems = [...source.problems, ...issues];
-  // Rules between keys speak of a config whose keys are sound; until then they would only repeat.
+  // Rules between keys need keys that are sound: before, they would only repeat the same problems.
   if (value === null || problems.length > 0) throw new ConfigError(file, problems.map(line));
   const isSet = (key: string[]): boolean => has(source.root, key);
   const config = resolvePaths(
@@ -70,7 +70,7 @@ export function loadConfig(
 }
 
 function validate(source: Source): { value: Config | null; issues: Problem[] } {
-  // A variable that looks like a number may stand where text is wanted (node_id "7"): then it is text after all.
+  // A variable that looks like a number may stand where text is wanted (node_id "7"): then it is turned back into text.
   for (;;) {
     const result = configSchema.safeParse(toValue(source.root));
     if (result.success) return { value: result.data, issues: [] };
@@ -88,7 +88,7 @@ function validate(source: Source): { value: Config | null; issues: Problem[] } {
   }
 }
 
-/** One problem of a value is enough, and a value that is missing from the environment has its own. */
+/** The first problem of each value; none for a value whose variable is not set, which is a problem already. */
 function firstOfEach(issues: readonly z.core.$ZodIssue[], source: Source): Problem[] {
   const seen = new Set<string>();
   return issues.flatMap((issue) => {
@@ -99,7 +99,7 @@ function firstOfEach(issues: readonly z.core.$ZodIssue[], source: Source): Probl
   });
 }
 
-/** Long values are cut: what they begin with says which one is meant. */
+/** The value in JSON; of a long one the beginning, which says which one is meant. */
 function shown(value: unknown): string {
   const text = JSON.stringify(value);
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}… (${text.length} characters)` : text;
@@ -146,7 +146,7 @@ function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
   return problemAt(root, [...path, key], `unknown key (${hint})`);
 }
 
-/** A key of a section whose keys depend on one of them, such as database.driver. */
+/** The problem of a key in a section whose keys depend on one of them, such as database.driver. */
 function otherVariant(section: z.ZodType): string {
   return `is not a key of this ${discriminatorOf(section) ?? 'kind'}`;
 }
@@ -179,7 +179,7 @@ function withHostname(config: Config, isSet: (path: string[]) => boolean, machin
     : { ...config, hostname: machine };
 }
 
-/** No transaction outlives a lease: a time that somebody set was checked, one that nobody set follows. */
+/** No transaction may outlive a lease. Times that are set were checked; defaults are lowered to fit. */
 function withinLease(config: Config): Config {
   const { database, lease_ms: leaseMs } = config;
   const within = <S extends { query_timeout_ms: number }>(server: S): S => ({
@@ -204,7 +204,7 @@ function databasePaths(database: Config['database'], below: (path: string) => st
   }
 }
 
-/** data_dir counts from the folder of the file that sets it; every other path from data_dir. */
+/** data_dir is relative to the folder of the file that sets it; every other path is relative to data_dir. */
 function resolvePaths(config: Config, root: Node, file: string): Config {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
   const dataDir = resolve(dirname(setIn), config.data_dir);
@@ -247,7 +247,7 @@ function resolvePaths(config: Config, root: Node, file: string): Config {
   };
 }
 
-/** The same with every `…_file` that is set made absolute. */
+/** The section with the path of every `…_file` made absolute. */
 function withFiles<T extends object>(section: T, absolute: (path: string) => string): T {
   const files = Object.entries(section).filter(
     ([key, value]) => key.endsWith('_file') && typeof value === 'string',

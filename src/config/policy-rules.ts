@@ -43,7 +43,7 @@ export function checkPolicy(
   checkShares(policy, warning);
 }
 
-/** What comes by way of a proxy and hides its address behind the proxy's own would have rights that nobody meant. */
+/** Warns of proxies in relay_networks: clients behind them could get rights that nobody meant to give. */
 function checkProxies({ proxy_protocol }: PolicyConfig, relayNetworks: string[], warning: Say): void {
   for (const [i, proxies] of proxy_protocol.networks.entries()) {
     const within = relayNetworks.find((network) => overlap(proxies, network));
@@ -69,7 +69,7 @@ function isExemption(entry: string): boolean {
   return domain.includes('.') && !domain.includes('/') && domainForm(domain) !== null;
 }
 
-/** Most lists refuse to answer these, or answer what is no listing. */
+/** Most DNS lists refuse to answer these resolvers, or answer them with what is no listing. */
 const PUBLIC_RESOLVERS = new NetworkSet(
   ['1.1.1.1', '1.0.0.1', '8.8.8.8', '8.8.4.4', '9.9.9.9', '149.112.112.112', '208.67.222.222', '208.67.220.220',
     '2606:4700:4700::/48', '2001:4860:4860::/48', '2620:fe::/48', '2620:119:35::/48', '2620:119:53::/48'],

@@ -12,13 +12,13 @@ const MODES = 'log: say so in the log only; tag: also add a line to tag_header o
 const EXEMPT = 'Clients this does not concern: addresses and networks, `relay_networks` (those of that key, and Unix sockets), `authenticated`, and domains of senders (`example.com`, `.example.com`; a sender can claim any).';
 const KNOWN = ['relay_networks', 'authenticated'];
 
-/** Switch, mode and exemptions, which every part has. */
+/** The keys that every part of the policy has: switch, mode and exemptions. */
 const part = (mode: 'log' | 'tag' | 'defer' | 'reject', exempt: string[], enabled = false) => ({
   enabled: z.boolean().default(enabled).describe('Whether this is looked at.').meta(live),
   mode: z.enum(['log', 'tag', 'defer', 'reject']).default(mode).describe(MODES).meta(live),
   exempt: texts(exempt).describe(EXEMPT).meta(live),
 });
-/** What to do when DNS does not answer in time. */
+/** The keys of a part that asks DNS. */
 const lookup = (timeoutMs: number) => ({
   timeout_ms: ms(10, 60_000).default(timeoutMs).describe('Longest wait for the answers of DNS; nothing else waits meanwhile.').meta(live),
   on_failure: z.enum(['open', 'closed']).default('open').describe('When DNS fails or takes longer: open: as if nothing was found; closed: refuse for now (in the modes defer and reject).').meta(live),

@@ -1,4 +1,4 @@
-/** Generates the two pages that follow from the schema: docs/configuration.md and config/relay.schema.json. */
+/** Generates the two files that follow from the schema: docs/configuration.md and config/relay.schema.json. */
 import { z } from 'zod';
 import { configSchema } from './schema.ts';
 import { accepts, defaultOf, inner, isLive, shapeOf } from './shape.ts';
@@ -54,7 +54,7 @@ export function configurationPage(): string {
   return parts.join('\n');
 }
 
-/** A section, the objects of a list, or the objects of a record: they get a table of their own. */
+/** The schema of what gets a table of its own: a section, the objects of a list, or those of a record. Else null. */
 function nested(schema: z.ZodType): { schema: z.ZodType; suffix: string } | null {
   if (shapeOf(schema) !== null) return { schema, suffix: '' };
   const def = inner(schema).def as { element?: z.ZodType; valueType?: z.ZodType };

@@ -1,4 +1,4 @@
-/** What a changed config file changes now, and what waits for a restart. */
+/** What a changed config file changes at once, and what waits for a restart. */
 import { isDeepStrictEqual } from 'node:util';
 import type { z } from 'zod';
 import { type Config, configSchema } from './schema.ts';
@@ -47,11 +47,11 @@ function merge(
   return result;
 }
 
-/** A journal is opened and closed with the relay. */
+/** Whether the change begins or ends the use of a journal, which is opened and closed with the relay. */
 const needsJournal = (key: string, was: unknown, is: unknown): boolean =>
   key === 'inbound_ack_mode' && (was === 'after_journal' || is === 'after_journal');
 
-/** A section counts key by key, except where the whole is one value (a smarthost). */
+/** Whether the section changes key by key; not when all of it is one live value (a smarthost). */
 function isSection(schema: z.ZodType, was: unknown, is: unknown): boolean {
   return shapeOf(schema) !== null && !isLive(schema) && typeof was === 'object' && typeof is === 'object';
 }

@@ -1,4 +1,4 @@
-/** What the schema cannot say: rules between keys, and values that are well formed and senseless. Pure. */
+/** What the schema cannot say: rules between keys, and values that are well formed but make no sense. Pure. */
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { isDomainForm } from '../base/domain.ts';
@@ -15,7 +15,7 @@ export interface Finding {
 
 export interface Findings {
   problems: Finding[];
-  /** Worth a word, not worth a refusal. */
+  /** What is odd, but no reason to refuse the config. */
   warnings: Finding[];
 }
 
@@ -161,7 +161,7 @@ function checkAddresses(config: Config, problem: Say): void {
     problem(['delivery', 'source_address'], `must be an address of delivery.ip_family (${family})`);
 }
 
-/** Hosts beside which a port has a key of its own. */
+/** Hosts whose port is in a key of its own. */
 function checkHosts({ listeners, delivery, database }: Config, problem: Say): void {
   const hosts: [Finding['path'], string | undefined][] = [
     ...listeners.map(({ host }, i): [Finding['path'], string | undefined] => [
@@ -199,7 +199,7 @@ function checkPorts(places: readonly string[], path: Finding['path'], problem: S
   }
 }
 
-/** A domain that no address can have would be a key without effect; the session threads refuse it outright. */
+/** A domain that no address can have would have no effect; session threads would refuse it when they start. */
 function checkDomains(config: Config, problem: Say): void {
   for (const [i, entry] of config.relay_domains.entries()) {
     if (!isDomainForm(entry.replace(/^\./, ''))) {

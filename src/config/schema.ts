@@ -16,9 +16,9 @@ const live = { live: true } as const;
 /** Names outside ASCII become A-labels; others stay as they are written. */
 const hostName = z.string().min(1).max(255).regex(/^(?:[A-Za-z0-9._\-[\]:]|[\u0080-\uffff])+$/, 'a host name or address').transform((name) => /[\u0080-\uffff]/.test(name) ? (domainForm(name) ?? name) : name);
 const count = (min: number, max: number) => z.int().min(min).max(max);
-/** Domains are compared in one form; what is none stays as it is, for rules.ts to name. `.example.com` are the subdomains. */
+/** Domains are compared in one form; rules.ts reports what is no domain. `.example.com` stands for its subdomains. */
 const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domain.slice(1))}` : domainKey(domain);
-/** A file or folder: '' would mean the folder it is relative to. */
+/** A file or folder; never '', which would mean the folder it is relative to. */
 const path = () => z.string().min(1);
 
 const listener = z.strictObject({
@@ -94,7 +94,7 @@ const smtp = z.strictObject({
   overload_hold_ms: ms(0, 3_600_000).default(5000).describe('How long admission must be under pressure before new connections get 421 4.3.2.').meta(live),
 });
 
-/** The driver that is meant when none is named. */
+/** The driver when none is named. */
 const sqlite = z.literal('sqlite').optional().default('sqlite');
 const sqliteDatabase = z.strictObject({
   driver: sqlite.describe('Queue database: sqlite (embedded), mysql (MariaDB or MySQL), mysql_distributed (several of them).'),

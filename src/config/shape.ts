@@ -1,4 +1,4 @@
-/** Walks the schema: which keys a section knows, what a key accepts, what its default is, whether it changes live. */
+/** Reads the schema: which keys a section has, what a key accepts, what its default is, whether it changes live. */
 import { z } from 'zod';
 
 type Any = z.ZodType;
@@ -27,8 +27,8 @@ export function inner(schema: Any): Any {
 }
 
 /**
- * The sections and keys of an object schema, or all of those of a union of objects that a key tells apart; null when
- * it is neither.
+ * The keys of an object schema, or of all objects of a discriminated union, with their schemas; null when the schema is
+ * neither.
  */
 export function shapeOf(schema: Any): Record<string, Any> | null {
   const below = inner(schema);
@@ -48,7 +48,7 @@ export function discriminatorOf(schema: Any): string | null {
   return defOf(inner(schema)).discriminator ?? null;
 }
 
-/** One key that accepts what any of the literals does, with description and default of the first. */
+/** One schema that accepts what any of the literals accepts, with description and default of the first. */
 function choiceOf(first: Any, literals: Any[]): Any {
   const values = literals.flatMap((literal) => (defOf(literal).values ?? []) as string[]);
   const choice = z.enum(values as [string, ...string[]]);

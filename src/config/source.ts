@@ -19,11 +19,11 @@ export interface Source {
   files: string[];
   problems: Problem[];
   /**
-   * Strings that consisted of one variable only and look like a number or a boolean: they were taken as such, and
-   * turn back into the text kept here where the schema wants a string.
+   * Values that were one variable only and look like a number or a boolean: they were taken as such. Where the schema
+   * wants a string, they are turned back into the text kept here.
    */
   variables: Map<Scalar, string>;
-  /** Scalars with a variable that is not set: a problem already, whatever is left of their text. */
+  /** Scalars with a variable that is not set: they are reported already, so what is left of their text is not checked. */
   unset: Set<Node>;
 }
 
@@ -42,7 +42,7 @@ class Reader {
     this.#read = read;
   }
 
-  /** @param chain files whose include led here, for cycles; `from` names the line that did. */
+  /** @param chain files whose includes led here, to detect cycles. @param from the line of the last of these includes. */
   file(path: string, chain: readonly string[], from: Place): Node {
     const empty: Node = { kind: 'object', place: { file: path, line: 1 }, entries: new Map() };
     const problems = this.source.problems;
@@ -76,7 +76,7 @@ class Reader {
     if (include?.kind !== 'array') return root;
     let merged: Node = { kind: 'object', place: root.place, entries: new Map() };
     for (const item of include.items) {
-      // What is not a string is told by the schema.
+      // An entry that is no string is reported by the schema.
       if (item.kind !== 'scalar' || typeof item.value !== 'string') continue;
       merged = merge(merged, this.file(resolve(dirname(path), item.value), [...chain, path], item.place));
     }

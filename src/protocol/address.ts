@@ -16,7 +16,7 @@ const MAX_LABEL = 63;
 const MAX_MAILBOX = 254;
 
 export interface Path {
-  /** Mailbox as written, without brackets and source route; '' is the null path; 'postmaster', also quoted, may stand without domain. */
+  /** Mailbox as written, without brackets and source route; '' is the null path. Only 'postmaster' may have no domain. */
   address: string;
   /** In the form of base/domain.ts; '' when there is none. */
   domain: string;
@@ -29,7 +29,7 @@ export interface Path {
 /**
  * Parses a reverse-path or forward-path in angle brackets.
  * @param start index of the '<'. A source route is accepted and ignored (RFC 5321 appendix C).
- * @param strict by the letter of the grammar.
+ * @param strict takes only what the grammar allows.
  * @returns null when it is no path.
  */
 export function parsePath(text: string, start: number, strict = false): Path | null {
@@ -108,7 +108,7 @@ function skipSourceRoute(text: string, start: number, strict: boolean): number {
   }
 }
 
-/** Dot-string or quoted-string; in the first not only dots. Index after it, -1 when malformed. */
+/** Dot-string, though not of dots alone, or quoted-string. Index after it, -1 when malformed. */
 function scanLocalPart(text: string, start: number, strict: boolean): number {
   if (text.charCodeAt(start) === 0x22) return scanQuoted(text, start + 1);
   let at = start;
@@ -206,7 +206,7 @@ function isAscii(text: string): boolean {
   return true;
 }
 
-/** Of UTF-8. */
+/** Length of the text in octets of UTF-8. */
 const octets = (text: string): number => (isAscii(text) ? text.length : Buffer.byteLength(text));
 
 /**

@@ -38,7 +38,7 @@ export interface RcptCommand {
 }
 
 export interface BdatCommand {
-  /** Octets that follow; a number too long to be exact is only ever compared with limits. */
+  /** Octets that follow. A number too large to be exact does no harm: it is only compared with limits. */
   octets: number;
   last: boolean;
 }
@@ -107,7 +107,7 @@ export function parseBdat(line: string): BdatCommand | Reply {
   return { octets, last: true };
 }
 
-/** What follows the verb and one space, without spaces at the end (RFC 5321 §4.1.1 lets them pass). '' when nothing does. */
+/** What follows the verb and one space, without spaces at the end, which RFC 5321 §4.1.1 tolerates; '' for nothing. */
 export function argumentOf(line: string, verbLength: number): string {
   const end = argumentEnd(line);
   return end > verbLength + 1 ? line.slice(verbLength + 1, end) : '';

@@ -1,6 +1,6 @@
 /**
  * What the connection policy answers: for each rule one row to defer with and one to reject with, in the form of
- * reply-form.ts. Rows of 421 and those with {} take run-time text.
+ * reply-form.ts. Rows with {} take run-time text.
  */
 import { type Reply, type ReplyTemplate, replyOf } from './reply-form.ts';
 
@@ -63,5 +63,5 @@ export const POLICY_REPLY = Object.fromEntries(
   Object.entries(TABLE).map(([reason, row]) => [reason, replyOf(reason as PolicyReason, row)]),
 ) as unknown as Replies;
 
-/** All reasons, for the test that wants each of them seen. */
+/** All reasons, for the test that each of them occurs. */
 export const POLICY_REASONS = Object.keys(TABLE) as PolicyReason[];

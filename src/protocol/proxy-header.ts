@@ -16,7 +16,7 @@ export interface ProxyHeader {
   source: string | null;
 }
 
-/** Length of the header when it is whole; 0 when more is needed; -1 when this is none. Twin of native/proxy_header.cc. */
+/** Length of the header when it is whole; 0: more is needed; -1: this is no header. Twin of native/proxy_header.cc. */
 export function proxyExtent(text: string): number {
   if (V1_START.startsWith(text.slice(0, V1_START.length))) {
     const end = text.slice(0, MAX_V1_BYTES).indexOf('\n');
@@ -31,7 +31,7 @@ export function proxyExtent(text: string): number {
   return text.length < length ? 0 : length;
 }
 
-/** A whole header; null when it says nothing that can be understood. */
+/** Parses a whole header; null when it cannot be understood. */
 export function parseProxyHeader(text: string): ProxyHeader | null {
   return text.startsWith(V1_START) ? parseV1(text) : text.startsWith(V2_START) ? parseV2(text) : null;
 }
@@ -66,7 +66,7 @@ function octets(text: string, start: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => text.charCodeAt(start + i));
 }
 
-/** In full; an IPv4 address mapped into IPv6 as what it is. */
+/** The address as text, not shortened; an IPv4-mapped address as the IPv4 address. */
 function ipv6(bytes: number[]): string {
   const mapped = bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff;
   if (mapped) return bytes.slice(12).join('.');

@@ -1,7 +1,7 @@
 /**
- * What a reply is made of: basic code, enhanced code (RFC 3463) and text in one row, of which the compiler refuses one whose
- * classes disagree. Constant rows are encoded once; rows with {} take run-time text, which is made harmless (no control or
- * 8-bit characters, bounded) here and nowhere else.
+ * What a reply is made of: basic code, enhanced code (RFC 3463) and text in one row. The compiler refuses a row whose codes
+ * are of different classes. Constant rows are encoded once; rows with {} take run-time text, which is made harmless here
+ * and nowhere else (no control or 8-bit characters, bounded).
  */
 
 type Code2 = 211 | 214 | 220 | 221 | 235 | 250 | 251 | 252;
@@ -70,7 +70,7 @@ export function harmless(text: string): string {
   return /[^ -~]/.test(short) ? short.replace(/[^ -~]/g, '?') : short;
 }
 
-/** A row as it is sent, or to be filled. */
+/** The row as a reply ready to be sent, or with {} as a template. */
 export function replyOf(reason: string, row: Row): Reply | ReplyTemplate {
   return row[2].includes('{}')
     ? new ReplyTemplate(reason, row)

@@ -36,16 +36,16 @@ export class ReplyParser {
     return this.#partial;
   }
 
-  /** Lines since the last reply that are none. */
+  /** Lines since the last reply that are no lines of a reply. */
   get strays(): number {
     return this.#strays;
   }
 
   /**
    * Takes one line without its line end.
-   * @returns the reply when this was its last line; null when more lines follow; 'stray' when it begins no reply and
-   *   stands before one: where one reply only is awaited it may be passed over, else nobody knows which of them it
-   *   was meant to be; 'malformed' when the code is none of SMTP's (RFC 5321 §4.2: 2yz to 5yz) or the reply has no
+   * @returns the reply when this was its last line; null when more lines follow; 'stray' when the line stands before a
+   *   reply and begins none: where one reply only is awaited it may be passed over, else nobody knows which of them it
+   *   was meant to be; 'malformed' when the code is not one of SMTP (RFC 5321 §4.2: 2yz to 5yz) or the reply does not
    *   end. After 'malformed' the connection cannot be trusted; the parser itself starts anew.
    */
   push(line: string): PeerReplyText | null | 'stray' | 'malformed' {
@@ -55,7 +55,7 @@ export class ReplyParser {
     if (code === 0) {
       this.#strays++;
       if (!this.#partial) return 'stray';
-      // Between the lines of a reply it can be nothing but text of that one.
+      // Between the lines of a reply it can only be text of that reply.
       this.#keep(line);
       return null;
     }
@@ -71,7 +71,7 @@ export class ReplyParser {
     return reply;
   }
 
-  /** What is more than anybody needs is passed over: a wordy 250 is a 250. */
+  /** Keeps a line of the reply; what is more than anybody needs is dropped: a wordy 250 is a 250. */
   #keep(text: string): void {
     if (this.#lines.length >= MAX_LINES) return;
     const room = MAX_CHARACTERS - this.#kept;
@@ -116,7 +116,7 @@ function replyCode(line: string): number {
   const b = digit(line, 1);
   const c = digit(line, 2);
   if (a < 0 || b < 0 || c < 0 || digit(line, 3) >= 0) return 0;
-  // 000 is a code too, though none of SMTP's.
+  // 000 is a code too, though not one of SMTP. It is read as 1, since 0 means that there is no code.
   return a * 100 + b * 10 + c || 1;
 }
 
@@ -126,7 +126,7 @@ function digit(line: string, at: number): number {
   return value >= 0 && value <= 9 ? value : -1;
 }
 
-/** The code of a one-line reply with nothing odd about it, as the parser reads it but without a string; 0 for everything else. */
+/** The code of a plain one-line reply, as the parser reads it but without making a string; 0 for everything else. */
 export function plainCode(text: Buffer, offset: number, length: number): number {
   if (length < 3 || (length > 3 && text[offset + 3] !== 0x20)) return 0;
   const a = (text[offset] as number) - 0x30;

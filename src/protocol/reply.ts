@@ -1,4 +1,4 @@
-/** Every reply this relay gives of itself, one table keyed by reason; those of the connection policy are in policy-reply.ts. */
+/** Every reply that this relay gives, in one table by reason; those of the connection policy are in policy-reply.ts. */
 import { harmless, Reply, ReplyTemplate, type Row, replyOf } from './reply-form.ts';
 
 export { Reply, ReplyTemplate };
@@ -119,10 +119,10 @@ export const REPLY: Replies = Object.fromEntries(
   ]),
 ) as unknown as Replies;
 
-/** All reasons, for the test that wants each of them seen. */
+/** All reasons, for the test that each of them occurs. */
 export const REPLY_REASONS = Object.keys(TABLE) as ReplyReason[];
 
-/** The reply to EHLO with keywords added that only this client is offered. */
+/** The reply to EHLO with further keywords, which only this client is offered. */
 export function withKeywords(ehlo: Reply, keywords: readonly string[]): Reply {
   const open = ehlo.line.replace(/^250 (?=[^\r\n]*\r\n$)/m, '250-');
   const more = keywords.map((word, i) => `250${i === keywords.length - 1 ? ' ' : '-'}${harmless(word)}\r\n`);

@@ -1,7 +1,7 @@
 /**
  * Reading and writing the bytes of SMTP in plain TypeScript: lines, dots, the end of data. The twin of
- * native/line_scan, native/content_scan and native/content_send, byte by byte where C++ is fast, so that one test
- * can run both on the same input. It never decides about mail; rules and reasons stand in native/content_scan.h.
+ * native/line_scan, native/content_scan and native/content_send, simple where C++ is fast, so that one test can run both
+ * on the same input. It never decides about mail; the rules and their reasons are in native/content_scan.h.
  */
 import { CONTENT_FLAG, LINE_FLAG } from '../native.ts';
 
@@ -16,7 +16,7 @@ export interface ScannedLine {
   consumed: number;
   /** LINE_FLAG bits. */
   flags: number;
-  /** The line begins with DATA, BDAT, STARTTLS or AUTH: what follows may be no command. */
+  /** The line begins with DATA, BDAT, STARTTLS or AUTH: what follows may not be a command. */
   changesReading: boolean;
 }
 
@@ -88,7 +88,7 @@ class ContentScan {
   }
 
   take(byte: number): void {
-    // A byte that settles what came before it may have to be looked at again as what it is itself.
+    // A byte may first decide what the bytes before it were, and is then read again in the new state.
     while (!this.#step(byte)) {}
   }
 
@@ -127,7 +127,7 @@ class ContentScan {
     if (this.#state === 'cr') this.#bareCr();
   }
 
-  /** A CR that no LF follows. As text it is part of its line; normalized it ends it, but begins none for dots. */
+  /** A CR that no LF follows. As text it is part of its line; normalized it ends the line, but a dot after it is text. */
   #bareCr(): void {
     this.flags |= CONTENT_FLAG.bareCr;
     this.#state = 'text';

@@ -33,7 +33,7 @@ export function receivedHeader(parts: TraceParts): string {
   return `${text}${recipient};\r\n\t${parts.date}\r\n`;
 }
 
-/** A comment, as RFC 5321 §4.4 leaves room for. */
+/** TLS in a comment, for which RFC 5321 §4.4 leaves room. */
 function tlsInfo(tls: TlsUse | undefined): string {
   if (tls === undefined) return '';
   const verified = tls.verified ? ', client certificate verified' : '';
@@ -53,7 +53,7 @@ export function transmissionType(
   esmtp: boolean,
   { secure, authenticated, utf8 }: { secure: boolean; authenticated: boolean; utf8: boolean },
 ): string {
-  // Whoever said HELO and has TLS or AUTH nevertheless used what is ESMTP's.
+  // A client that said HELO and has TLS or AUTH nevertheless has used ESMTP.
   if (!esmtp && !secure && !authenticated && !utf8) return 'SMTP';
   return `${utf8 ? 'UTF8SMTP' : 'ESMTP'}${secure ? 'S' : ''}${authenticated ? 'A' : ''}`;
 }

@@ -32,7 +32,7 @@ export interface Told {
 const MAX_VALUE = 255;
 const UNAVAILABLE = new Set(['[UNAVAILABLE]', '[TEMPUNAVAIL]']);
 
-/** The attributes of a line; a string says what is wrong with it. */
+/** The attributes of a line; or a string that says what is wrong with it. */
 export function parseTold(line: string, known: readonly string[]): Told | string {
   const words = line
     .split(' ')
@@ -52,7 +52,7 @@ export function parseTold(line: string, known: readonly string[]): Told | string
   return told;
 }
 
-/** What was told over two commands; the later one counts. */
+/** What two commands told together; where both tell something, the later one counts. */
 export function addTold(before: Told | null, told: Told): Told {
   return before === null ? told : { ...before, ...told, others: { ...before.others, ...told.others } };
 }

@@ -1,7 +1,7 @@
 /**
- * The attachments of a content in the arena. Whoever makes a message reads them (a session, the writer of DSNs), never
- * who commits it: a commit is made for many, and a stranger's content must not hold it up. Plain text costs a look at
- * its header section.
+ * The attachments of a content in the arena. They are read by whoever makes a message (a session, the writer of DSNs),
+ * never during a commit: a commit is made for many messages, and a stranger's content must not hold it up. Plain text
+ * costs a look at its header section.
  */
 import type { Attachment, ContentHandle } from '../../mail/message.ts';
 import type { Arena } from '../../native.ts';
@@ -18,7 +18,7 @@ export function attachmentsIn(arena: Pick<Arena, 'parts' | 'head'>, content: Con
   const parts = arena.parts(content);
   const first = parts[0];
   try {
-    // In memory the first part mostly is the whole; a content in a file has no parts.
+    // A content in memory mostly has one part; one in a file has none.
     if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
     const whole = parts.length === 1 && first !== undefined ? first : arena.head(content, MAX_SCANNED_BYTES);
     return attachmentsOf(whole);
@@ -27,7 +27,7 @@ export function attachmentsIn(arena: Pick<Arena, 'parts' | 'head'>, content: Con
   }
 }
 
-/** The same of octets at hand. */
+/** The same for a content at hand. */
 export function attachmentsOf(content: Buffer): Attachment[] {
   return mayHaveAttachments(content.subarray(0, HEAD_BYTES)) ? scanner.attachments(content) : NONE;
 }

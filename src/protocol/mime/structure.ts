@@ -1,8 +1,8 @@
 /**
  * Finds the attachments of a message by its MIME structure alone (RFC 2045, 2046): boundaries and header sections.
- * Never decodes a body, never fails: broken structure gives fewer attachments. The content is a stranger's, so
- * everything has a limit, also what is looked at in vain: a scan takes time linear in the octets, and little per octet.
- * What lies beyond a limit is not listed.
+ * Never decodes a body, never fails: broken structure gives fewer attachments. The content is a stranger's, so everything
+ * has a limit, also what turns out to be nothing: a scan takes time linear in the octets, and little per octet. What lies
+ * beyond a limit is not listed.
  */
 import type { Attachment } from '../../mail/message.ts';
 import { decodeWords, headerText, parameter, parseParameters } from './words.ts';
@@ -55,7 +55,7 @@ interface Part {
   offset: number;
 }
 
-/** What a scan has left. */
+/** What is left of the limits during a scan. */
 interface Budget {
   headerBytes: number;
   otherLines: number;

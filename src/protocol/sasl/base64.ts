@@ -5,7 +5,7 @@ export const MAX_EXCHANGE_LINE_BYTES = 12_288;
 
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
-/** The octets, or null when the text is not Base64 ('' is: no octets). */
+/** The octets, or null when the text is not Base64. '' is no octets. */
 export function decodeBase64(text: string): Buffer | null {
   return BASE64.test(text) ? Buffer.from(text, 'base64') : null;
 }

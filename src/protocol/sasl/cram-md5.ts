@@ -27,7 +27,7 @@ export function cramDigest(challenge: string, password: string): Buffer {
   return createHmac('md5', Buffer.from(password, 'utf8')).update(challenge, 'utf8').digest();
 }
 
-/** In a time that says nothing of where they differ. */
+/** Compares in a time that does not depend on where the digests differ. */
 export function isCramDigest(challenge: string, password: string, digest: Uint8Array): boolean {
   return timingSafeEqual(cramDigest(challenge, password), digest);
 }

@@ -1,4 +1,4 @@
-/** PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login) and XOAUTH2 (RFC 7628's forerunner): what travels in them. */
+/** The messages of PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login) and XOAUTH2 (forerunner of RFC 7628). */
 import { utf8Text } from './base64.ts';
 import { saslPrepare } from './prepare.ts';
 
@@ -9,10 +9,10 @@ export interface PlainMessage {
   password: string;
 }
 
-/** The prompts of LOGIN; what clients wait for is any 334, these two are what they all know. */
+/** The prompts of LOGIN. Clients wait for any 334; these two texts are the ones that all of them know. */
 export const LOGIN_PROMPTS = ['Username:', 'Password:'] as const;
 
-/** `[authzid] NUL authcid NUL passwd`; null when it is not that, or not UTF-8, or has characters it must not have. */
+/** `[authzid] NUL authcid NUL passwd`; null when it is something else, not UTF-8, or has characters it must not have. */
 export function parsePlain(octets: Uint8Array): PlainMessage | null {
   const text = utf8Text(octets);
   if (text === null) return null;
@@ -33,7 +33,7 @@ export function plainMessage(username: string, password: string): Buffer {
   return Buffer.from(`\0${username}\0${password}`, 'utf8');
 }
 
-/** The initial response of XOAUTH2: user and bearer token, set apart by ^A. */
+/** The initial response of XOAUTH2: user and bearer token, separated by ^A. */
 export function xoauth2Message(username: string, accessToken: string): Buffer {
   return Buffer.from(`user=${username}\x01auth=Bearer ${accessToken}\x01\x01`, 'utf8');
 }

@@ -1,6 +1,6 @@
 /**
- * SASLprep (RFC 4013) for user names and passwords: what is typed in different ways compares as the same. ASCII, nearly
- * all there is, passes at once; the tables of RFC 3454 are expressed in Unicode properties.
+ * SASLprep (RFC 4013) for user names and passwords: the same text typed in different ways compares as equal. ASCII, the
+ * usual case, passes at once; the tables of RFC 3454 are written as Unicode properties.
  */
 
 /** Mapped to nothing (RFC 3454 table B.1): soft hyphen, joiners, variation selectors and their like. */

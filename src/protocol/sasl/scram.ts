@@ -1,6 +1,6 @@
 /**
- * SCRAM-SHA-256 and its -PLUS (RFC 5802, RFC 7677): messages and keys of both sides, pure. What a side does when is in
- * the session and in the delivery client.
+ * SCRAM-SHA-256 and its -PLUS (RFC 5802, RFC 7677): messages and keys of both sides, pure. The session and the delivery
+ * client decide what is done when.
  */
 import { createHash, createHmac, pbkdf2, pbkdf2Sync, timingSafeEqual } from 'node:crypto';
 import { decodeBase64, utf8Text } from './base64.ts';
@@ -114,7 +114,7 @@ export function isBoundTo(final: ClientFinal, gs2Header: string, channel: Channe
   return expected.length === final.binding.length && timingSafeEqual(expected, final.binding);
 }
 
-/** The server's signature when the proof is the user's, else null. In a time that says nothing of the proof. */
+/** The server's signature when the proof is right, else null. Takes the same time whatever the proof is. */
 export function proveClient(keys: ScramKeys, authMessage: string, proof: Uint8Array): Buffer | null {
   const signature = hmac(keys.storedKey, authMessage);
   const clientKey = xor(proof, signature);
@@ -145,8 +145,8 @@ export class ScramClient {
 
   /**
    * @param nonce printable ASCII without commas.
-   * @param channel null: without channel binding; 'unoffered': we could, and the server does not offer it, as it is told so
-   *   that it notices when somebody took it out of its offer (RFC 5802 §6).
+   * @param channel null: without channel binding. 'unoffered': we could bind, but the server does not offer it; it is told
+   *   so, and notices if somebody took that out of its offer (RFC 5802 §6).
    */
   constructor(
     username: string,
