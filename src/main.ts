@@ -1,4 +1,4 @@
-/** Arguments, exit codes, and the table of command groups. What a relay is made of is in relay/; what a command says, in cli/. */
+/** Arguments, exit codes, and the table of command groups. Commands are in cli/; what a relay is made of is in relay/. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, CommanderError } from 'commander';
@@ -23,7 +23,7 @@ Signals: TERM and INT drain (a second one stops now), HUP reloads the config, US
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
 73 cannot create, 74 disk, 75 try later, 78 bad config (docs/exit-codes.md).`;
 
-/** The command line: parses, does what it says, and keeps the exit code. */
+/** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {
   code: ExitCode = EXIT.ok;
   readonly #program = new Command('protorelay');
@@ -56,7 +56,7 @@ class Protorelay implements CommandLine {
     this.code = await runRelay(this.configPath(config));
   }
 
-  /** A word that is no file was meant as a command. */
+  /** Refuses a word that is no file: it was meant as a command. */
   #notACommand(word: string): void {
     if (!/^\w[\w-]*$/.test(word) || existsSync(word)) return;
     const near = nearest(

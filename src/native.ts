@@ -1,6 +1,6 @@
 /**
- * The only import of the C++ addon. Mechanism lives behind it (sockets, lines, dots, bytes, memory), every
- * decision about mail on this side.
+ * The door to the C++ addon: the rest of src imports it from here alone. Mechanism lies behind it (sockets, lines, dots,
+ * bytes, memory); every decision about mail is made on this side.
  *
  * Shape of the exchange: the reactor calls `onTurn(count)` once per loop turn with `count` event records in
  * `events`; the turn answers by writing operations through the methods of `Reactor`, which only append to a ring.
@@ -24,7 +24,7 @@ export * from './native/contract.ts';
 
 // ---------------------------------------------------------------------------------------------- implementation
 
-/** What a reactor can be asked for; the schema of the configuration keeps within it. */
+/** Bounds of what a reactor takes; the schema of the configuration keeps within them. */
 export const LIMITS = addon.limits;
 
 /** The pure functions as C++ has them, for the test that runs them against src/protocol/scan.ts. */
@@ -86,14 +86,14 @@ export function createReactor(options: ReactorOptions): Reactor {
   return new RingReactor(options);
 }
 
-/** Connections of a reactor of any thread, those on their way to it included; -1 when it is gone. */
+/** Connections of a reactor, of any thread, including those on their way to it; -1 when it is gone. */
 export function reactorConnections(reactorId: number): number {
   return addon.reactorLoad(reactorId);
 }
 
 /**
- * Listens and accepts. Throws an Error with code ('EADDRINUSE' …), errno and address. A numeric host, or a name
- * resolved once.
+ * Listens and accepts. The host is an address, or a name that is resolved once. Throws an Error with code
+ * ('EADDRINUSE' …), errno and address.
  */
 export function listen(options: ListenOptions): Acceptor {
   const native = addon.acceptorCreate({
@@ -115,7 +115,7 @@ export function openSocket(options: SocketOptions): number {
   throw listenFailed(fd, options);
 }
 
-/** Where a listening socket of unknown origin listens. */
+/** Where a listening socket that somebody else opened listens. */
 export function socketPlace(fd: number): { host: string; port: number } | { path: string } {
   const [host = '', port] = addon.listenPlace(fd).split(' ');
   return port === undefined ? { path: host } : { host, port: Number(port) };
@@ -143,22 +143,25 @@ export interface TlsSetup {
   server: boolean;
   /** PEM: the certificate with its chain, and its key. */
   certificates: readonly { chain: string; key: string }[];
-  /** Server: certificates (by index, one for each type of key) that serve together under these names; the first group serves the rest. */
+  /**
+   * Server: certificates that serve together under these names, by index, one for each type of key. The first group also
+   * serves clients that name another host, or none.
+   */
   groups: readonly { certificates: readonly number[]; names: readonly string[] }[];
   minVersion: 'TLSv1.2' | 'TLSv1.3';
-  /** Of TLS 1.2, and of TLS 1.3, in OpenSSL's notation; '' for its defaults. */
+  /** For TLS 1.2 (ciphers) and TLS 1.3 (ciphersuites), in OpenSSL's notation; '' for its defaults. */
   ciphers: string;
   ciphersuites: string;
   /** PEM of trusted certificates and of revocation lists; '' for none. */
   ca: string;
   crl: string;
-  /** Server: name the trusted certificates when asking for a client's. */
+  /** Server: send the names of trusted authorities when asking for a client's certificate. */
   namesCa: boolean;
-  /** Server: what session tickets are encrypted with, 32 bytes. */
+  /** Server: 32 bytes with which session tickets are encrypted. */
   ticketSecret: Uint8Array;
   /** How long sessions can be resumed; 0: never. */
   sessionSeconds: number;
-  /** Key exchange of a session that TLS 1.3 resumes; light: of a server. */
+  /** Key exchange when TLS 1.3 resumes a session; 'light' is for servers. */
   resumption: 'full' | 'light' | 'none';
 }
 
@@ -167,7 +170,7 @@ export function tlsSlot(): number {
   return addon.tlsSlot();
 }
 
-/** Makes a context and puts it into the slot: connections that begin from now on use it. Throws, the slot unchanged. */
+/** Makes a context and puts it into the slot for connections that begin from now on. When it throws, the slot is unchanged. */
 export function configureTls(slot: number, setup: TlsSetup): void {
   const ticketSecret = Buffer.from(setup.ticketSecret);
   const problem = addon.tlsConfigure(slot, { ...setup, ticketSecret });
@@ -199,7 +202,7 @@ export function createSharedMemory(bytes: number): number {
   throw noMemory(bytes, fd);
 }
 
-/** The memory behind a descriptor, which may be closed then. Atomics work on views of it, over all processes. @throws RelayError */
+/** Maps the memory behind a descriptor, which may then be closed. Atomics on it work over all processes. @throws RelayError */
 export function mapSharedMemory(fd: number, bytes: number): ArrayBuffer {
   const memory = addon.sharedMemoryMap(fd, bytes);
   if (typeof memory !== 'number') return memory;
@@ -215,7 +218,7 @@ export function sendDatagram(path: string, text: string): void {
 const NO_PAM = -1000;
 
 /**
- * Whether PAM lets the user in, account rules included. Waits as long as PAM does: for threads that may.
+ * Whether PAM lets the user in, account rules included. Blocks as long as PAM does: only for threads that may.
  * @throws Error when PAM itself fails: no library, no such service, a module that cannot ask.
  */
 export function pamAuthenticate(ask: {

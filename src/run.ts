@@ -1,6 +1,6 @@
 /**
- * Runs the relay from start to exit code: log, lock, control socket, signals and service manager around what relay.ts
- * builds, in this process or, with several relay processes, under a supervisor.
+ * Runs the relay from start to exit code: log, lock, control socket, signals and service manager around what
+ * relay/relay.ts builds, in this process or, with several relay processes, under a supervisor.
  */
 
 import type { Cluster } from 'node:cluster';
@@ -33,8 +33,8 @@ import { buildInfo, version } from './version.ts';
 const RELAY_PROCESS = fileURLToPath(new URL('./supervisor/relay-process.ts', import.meta.url));
 
 /**
- * Signals from the first moment on; those that come while the relay starts wait for it. Early also because SIGUSR1
- * without a listener opens Node's debugger (and with --disable-sigusr1 no listener ever hears it).
+ * Listens to signals from the first moment on; those that come while the relay starts wait for it. Early also because
+ * SIGUSR1 without a listener opens Node's debugger (and with --disable-sigusr1 a listener would not hear it either).
  */
 class Signals {
   readonly #early: NodeJS.Signals[] = [];
@@ -71,7 +71,7 @@ interface Context {
   configPath: string;
   log: PinoLog;
   serviceManager: ServiceManager;
-  /** As of the last reload. */
+  /** The config as of the last reload. */
   current(): Config;
 }
 
@@ -111,7 +111,7 @@ function openLog(config: Config): PinoLog {
   }
 }
 
-/** What an earlier version left for others to read is closed to them, and said. */
+/** Closes to others what an earlier version left for them to read, and logs it. */
 function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
   try {
@@ -181,7 +181,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   process.exit(code);
 }
 
-/** The only relay process is this one: whoever started it starts it again when it crashes. */
+/** The only relay process is this one: when it crashes, it is for whoever started it to start it again. */
 async function startAlone(context: Context): Promise<Serving> {
   const { config, configPath, log, serviceManager } = context;
   const { startRelay } = await import('./relay/relay.ts');
@@ -196,7 +196,7 @@ async function startAlone(context: Context): Promise<Serving> {
   const memory = openPolicyMemory(place.policy, mapSharedMemory);
   const policy = await openHostPolicy({ ...context, memory });
   const relay = await startRelay({ config, configPath, log, version: version(), place });
-  // Its main thread is this one: whoever is asked can answer.
+  // Its main thread is this one: when we can be asked at all, it is healthy.
   return Object.assign(relay, { healthy: () => true, policy });
 }
 
@@ -246,7 +246,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   return Object.assign(supervisor, { policy });
 }
 
-/** The settings of node:cluster are those of the next fork. */
+/** Forks a relay process. setupPrimary sets what the next fork of node:cluster uses. */
 function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: ForkEvents): Forked {
   cluster.setupPrimary({
     exec: RELAY_PROCESS,
@@ -258,12 +258,12 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
   const child = worker.process;
   const exited = new Promise<[number | null, string | null]>((resolve) => {
     child.once('exit', (code, signal) => resolve([code, signal]));
-    // It could not be started; any other error is of a message to one that just ended, and `exit` says the rest.
+    // Without a pid it could not be started. Other errors come from messages to a process that just ended: see `exit`.
     worker.on('error', () => {
       if (child.pid === undefined) resolve([null, 'a failed start']);
     });
   });
-  // Its last words are read when the channel is at its end.
+  // All its messages are read once the channel is closed.
   const heard = new Promise<void>((resolve) => {
     if (child.pid === undefined) resolve();
     child.once('disconnect', resolve);
@@ -279,7 +279,7 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
   };
 }
 
-/** Whoever starts the relay at a terminal sees that it listens, wherever the log goes. */
+/** Shows at a terminal that the relay listens, wherever the log goes. */
 function announce(config: Config, addresses: { host?: string; port?: number; path?: string }[]): void {
   if (!process.stderr.isTTY || (config.log.file === null && config.log.format === 'text')) return;
   const places = addresses.map(({ host, port, path }) => path ?? `${host}:${port}`);

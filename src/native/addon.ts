@@ -1,4 +1,4 @@
-/** Loads the C++ addon and says what is in it. Imported by src/native.ts and this folder alone. */
+/** Loads the C++ addon and declares its functions. Imported by src/native.ts and this folder alone. */
 import { createRequire } from 'node:module';
 
 /** An object of the addon, opaque here. */

@@ -35,8 +35,7 @@ const OPS_USED = 0;
 const BYTES_USED = 1;
 const HANDSHAKES = 2;
 
-/** Nobody counts. */
-const NO_ACCOUNTS = Buffer.alloc(0);
+const WITHOUT_ACCOUNTS = Buffer.alloc(0);
 
 export class RingReactor implements Reactor {
   readonly id: number;
@@ -59,7 +58,7 @@ export class RingReactor implements Reactor {
       lingerMs: options.lingerMs ?? 2000,
       holdAfterVerbs: options.holdAfterVerbs,
       maxHandshakes: options.maxHandshakes ?? MAX_HANDSHAKES,
-      accounts: options.accounts ?? NO_ACCOUNTS,
+      accounts: options.accounts ?? WITHOUT_ACCOUNTS,
       events: this.events,
       text: this.text,
       ops: this.#ops,
@@ -140,8 +139,8 @@ export class RingReactor implements Reactor {
     const offset = this.#room(prefix.length);
     this.#bytes.set(prefix, offset);
     this.#control[BYTES_USED] = offset + prefix.length;
-    // The operation's own: the caller may release its reference before the ring is executed, and then the content
-    // would be gone, or another's. Whoever executes or drops the operation gives it back (native/reactor_ops.cc).
+    // A reference of the operation's own: the caller may release its own before the ring is executed, and then the handle
+    // could stand for another content. Whoever executes or drops the operation releases it (native/reactor_ops.cc).
     this.#arena.retain(handle);
     this.#op(OP.sendContent, connection, offset, prefix.length, handle, dotStuffed ? 1 : 0);
   }
@@ -187,7 +186,7 @@ export class RingReactor implements Reactor {
     addon.reactorDestroy(this.#native);
   }
 
-  /** Where the next `bytes` of output go. Room for an operation too, so that bytes and operation stay together. */
+  /** Offset for the next `bytes` of output. Makes room for an operation too, so that both are in the same flush. */
   #room(bytes: number): number {
     const used = this.#control[BYTES_USED] as number;
     if (used + bytes <= this.#bytes.length && (this.#control[OPS_USED] as number) < this.#ops.length)

@@ -1,6 +1,6 @@
 /**
- * The content arena as a thread sees it. What Atomics can do on the shared words is done here; taking and giving back
- * memory is C++ (native/arena.cc), which reads and writes the same words.
+ * The content arena as a thread sees it. What Atomics can do on the shared words is done here; memory is taken and given
+ * back in C++ (native/arena.cc), on the same words.
  */
 import { readSync } from 'node:fs';
 import { BrokenInvariant } from '../base/broken-invariant.ts';
