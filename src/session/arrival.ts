@@ -30,7 +30,7 @@ export function arriveByProxy(session: Session, header: string): void {
     return;
   }
   if (!become(session, parsed.source, 'proxy')) return;
-  session.expectLines();
+  session.lines.expect();
   begin(session);
 }
 

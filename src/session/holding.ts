@@ -42,7 +42,7 @@ export class Holding {
     const { context, connection } = this.#session;
     this.#held = { lines: [], onDeadline, greeting, bytes: 0 };
     // Before the banner we go on reading: the greet delay is there to see who speaks too early.
-    if (!greeting) this.#session.hold();
+    if (!greeting) this.#session.lines.hold();
     context.port.deadline(connection, ms);
   }
 
@@ -58,7 +58,7 @@ export class Holding {
     if (held === null) return;
     if (held.greeting && held.lines.length === 0) {
       if (this.#isTooEarly(held)) return;
-      this.#session.hold();
+      this.#session.lines.hold();
     }
     const bytes = LINE_OVERHEAD_BYTES + text.length;
     if (!this.#session.policy.share.takeEnvelope(bytes)) {
@@ -84,10 +84,10 @@ export class Holding {
     this.#giveBack();
     this.#held = null;
     act();
-    // When one of them makes the session wait again, `line` keeps those behind it.
-    for (const { text, flags } of held.lines) session.line(text, flags);
+    // When one of them makes the session wait again, `take` keeps those behind it.
+    for (const { text, flags } of held.lines) session.lines.take(text, flags);
     if (this.active || !session.readsLines()) return;
-    session.expectLines();
+    session.lines.expect();
     session.commandDeadline();
   }
 

@@ -76,7 +76,7 @@ export class ReactorServer {
     const flags = (word >>> 8) & 0xff;
     switch (word & 0xff) {
       case EVENT.line:
-        session.line(this.#text(a, b, flags), flags);
+        session.lines.take(this.#text(a, b, flags), flags);
         break;
       case EVENT.content:
         session.content(a, flags, b);

@@ -5,33 +5,23 @@
  */
 import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
-import { LINE_FLAG, TLS_VERIFY } from '../native.ts';
+import { TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
-import { verbCode } from '../protocol/command.ts';
-import { REPLY, Reply } from '../protocol/reply.ts';
+import { REPLY, type Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import type { Told } from '../protocol/xclient.ts';
 import { arrive, arriveByProxy } from './arrival.ts';
-import { exchangeLine } from './auth.ts';
 import { chunkRead, commandTimeMs } from './chunk.ts';
+import { CommandLines } from './command-lines.ts';
 import { Completion } from './completion.ts';
 import type { SessionContext } from './context.ts';
 import { isEcho } from './failures.ts';
 import { Holding } from './holding.ts';
 import { logRefusal } from './refusal-log.ts';
 import type { ListenerFacts } from './settings.ts';
-import { abandonTls, lacksTls } from './starttls.ts';
+import { abandonTls } from './starttls.ts';
 import type { SessionState } from './state.ts';
 import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
-import type { Verb } from './verb.ts';
-
-const BAD_LINE = LINE_FLAG.tooLong | LINE_FLAG.bareLf | LINE_FLAG.bareCr | LINE_FLAG.nul;
-
-/** After a line that begins with one of these verbs the reactor reads nothing until it is told what follows. */
-const DATA = verbCode('DATA');
-const BDAT = verbCode('BDAT');
-const AUTH = verbCode('AUTH');
-const STARTTLS = verbCode('STARTTLS');
 
 /** What is known of a connection from its first moment. */
 export interface ConnectionFacts {
@@ -70,19 +60,13 @@ export class Session {
   /** When MAIL was last accepted, or mail last brought forward. */
   forwardMs = 0;
   #errors = 0;
+  /** Command lines: whether they are read, and what each of them sets off. */
+  readonly lines: CommandLines = new CommandLines(this);
   /** Commands that have to wait, for the policy's answer or the end of a pause. */
   readonly holding: Holding = new Holding(this);
   /** Content that is complete, and what XFORWARD said about the next message. */
   readonly completion: Completion = new Completion(this);
-  /** Commands since the last one that brought mail forward. */
-  #idleCommands = 0;
   #deadlineSetMs = 0;
-  /** The reactor reads lines for us; false after a line at which it stopped, until it is told what follows. */
-  #reading = true;
-  /** Flags of the pieces of a line that bare LFs have split. Only CRLF ends a line; then all of this one is refused. */
-  #broken = 0;
-  /** AUTH was said: a line that is no command may be a password. */
-  #authSaid = false;
 
   constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
     this.context = context;
@@ -130,124 +114,6 @@ export class Session {
     logRefusal(this, reply);
     this.#send(reply);
     this.close();
-  }
-
-  /** A command line came, here without its CRLF; flags of LINE_FLAG. */
-  line(text: string, flags: number): void {
-    const { state } = this;
-    // What came in the clear before a handshake counts for nothing after it.
-    if (state.phase === 'closed' || state.phase === 'securing') return;
-    if (this.holding.active) {
-      this.holding.keep(text, flags);
-      return;
-    }
-    if (++this.#idleCommands > this.#idleLimit()) {
-      this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
-      return;
-    }
-    this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
-    let code = verbCode(text);
-    if (code === DATA || code === BDAT || code === AUTH || code === STARTTLS) this.#reading = false;
-    if ((flags & LINE_FLAG.bareLf) !== 0 && (code !== BDAT || this.#broken !== 0)) {
-      this.#broken |= flags;
-      this.expectLines();
-      return;
-    }
-    if (this.#broken !== 0) {
-      flags |= this.#broken;
-      this.#broken = 0;
-      code = 0;
-    }
-    if (state.phase === 'exchange') {
-      this.context.transcript?.hidden(this.id);
-      exchangeLine(this, state.exchange, text, flags);
-    } else this.#commandLine(text, code, flags);
-    if (this.holding.active || !this.readsLines()) return;
-    this.expectLines();
-    this.#renewDeadline();
-  }
-
-  #commandLine(text: string, code: number, flags: number): void {
-    if (code === AUTH) this.#authSaid = true;
-    else if (isTooLong(text, flags, this.context.settings.maxLineBytes)) flags |= LINE_FLAG.tooLong;
-    const { transcript } = this.context;
-    if (transcript !== null) {
-      const known = (flags & BAD_LINE) === 0 && this.context.verbs.find(text, code) !== undefined;
-      if (known) transcript.command(this.id, text);
-      else transcript.hidden(this.id, this.#authSaid ? '' : text);
-    }
-    if ((flags & BAD_LINE) === 0) this.#command(text, code);
-    else
-      this.#unreadable(
-        (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
-        code,
-      );
-  }
-
-  /** Reads nothing until `expectLines`. */
-  hold(): void {
-    this.#reading = false;
-    this.context.port.hold(this.connection);
-  }
-
-  /** A handshake is done: the reactor reads lines again by itself, and what came before is forgotten. */
-  resumed(): void {
-    this.#broken = 0;
-    this.#reading = true;
-    this.commandDeadline();
-  }
-
-  expectLines(): void {
-    if (this.#reading) return;
-    this.#reading = true;
-    this.context.port.expectLines(this.connection);
-  }
-
-  /** Higher in a transaction: a list with many recipients twice, or more than we take, is heard out, so none is lost. */
-  #idleLimit(): number {
-    const { maxIdleCommands, maxRecipients } = this.context.settings;
-    return this.state.phase === 'envelope' ? maxIdleCommands + maxRecipients : maxIdleCommands;
-  }
-
-  #command(text: string, code: number): void {
-    const verb = this.context.verbs.find(text, code);
-    if (verb === undefined) {
-      this.#unreadable(REPLY.unknownCommand, code);
-      return;
-    }
-    if (!this.inTransaction() && verb.name !== 'QUIT' && this.context.admission.draining()) {
-      this.shutDown();
-      return;
-    }
-    if (verb.offers) this.offerRefused = true;
-    const answer = this.policy.command();
-    if (answer === null) this.#execute(verb, text);
-    else this.holding.unless(answer, () => this.#execute(verb, text));
-  }
-
-  #execute(verb: Verb<unknown>, text: string): void {
-    const command = lacksTls(this, verb) ? REPLY.startTlsFirst : verb.check(this, text);
-    if (command instanceof Reply) {
-      this.reply(command);
-      return;
-    }
-    const refusal = verb.admit?.(this, command) ?? null;
-    if (refusal !== null) {
-      // The client offered mail; that we have no room for it now is not its fault.
-      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) this.movedOn();
-      this.reply(refusal);
-      return;
-    }
-    const answer = verb.screen?.(this, command) ?? null;
-    if (answer === null) verb.apply(this, command);
-    else this.holding.unless(answer, () => verb.apply(this, command));
-  }
-
-  /** Refuses a line that is no command. After BDAT it closes: octets follow, which would be taken for commands. */
-  #unreadable(reply: Reply, code: number): void {
-    if (code === AUTH && reply === REPLY.commandTooLong) this.reply(REPLY.authLineTooLong);
-    else this.reply(code === BDAT ? REPLY.bdatSyntax : reply);
-    if (code === BDAT) this.close();
   }
 
   /**
@@ -346,7 +212,7 @@ export class Session {
 
   /** Mail was brought forward: idle commands are counted from here. */
   movedOn(): void {
-    this.#idleCommands = 0;
+    this.lines.countIdleAnew();
     this.forwardMs = this.context.clock.steadyMs;
   }
 
@@ -414,8 +280,7 @@ export class Session {
       this.shutDown();
       return;
     }
-    this.#reading = true;
-    this.context.port.expectLines(this.connection);
+    this.lines.readOn();
     this.commandDeadline();
   }
 
@@ -434,15 +299,9 @@ export class Session {
     this.context.port.deadline(this.connection, ms + (ms >> 5));
   }
 
-  /** Deadlines are set 1/32 late, so that quick commands move one only every 1/32 of its time, not each of them. */
-  #renewDeadline(): void {
+  /** After a command line. Deadlines are set 1/32 late, so that quick commands move one only every 1/32 of its time, not each of them. */
+  renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.steadyMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();
   }
-}
-
-/** Whether the line is longer than a command may be: the reactor's limit is higher, for exchanges of AUTH. */
-function isTooLong(text: string, flags: number, maxBytes: number): boolean {
-  const bytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : Buffer.byteLength(text);
-  return bytes > maxBytes;
 }

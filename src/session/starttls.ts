@@ -73,7 +73,8 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.state = NEW;
   const { address, sessionId } = session.client;
   session.client = { address, sessionId, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
-  session.resumed();
+  session.lines.resumed();
+  session.commandDeadline();
   if (session.listener.verify === TLS_VERIFY.need && !verified) {
     session.reply(REPLY.clientCertificateRefused);
     session.close();
