@@ -12,7 +12,7 @@ export interface ContentRoom {
   freeBytes(): number;
 }
 
-/** One part in so many of the arena stays free for content already announced: a new transaction must leave it free. */
+/** One such part of the arena (1/n) stays free for content already announced: a new transaction must leave it free. */
 const RESERVE_SHARE = 16;
 
 export class Admission {

@@ -126,7 +126,7 @@ function openFile(path: string): number {
   } catch {
     // It does not exist yet.
   }
-  // A named pipe that nobody reads yet cannot be opened without blocking for writing alone.
+  // With O_WRONLY a named pipe that nobody reads yet cannot be opened (ENXIO).
   return openSync(path, (isPipe ? O_RDWR : O_WRONLY) | O_APPEND | O_CREAT | O_NONBLOCK, FILE_MODE);
 }
 

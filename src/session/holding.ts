@@ -52,7 +52,7 @@ export class Holding {
     this.#held = null;
   }
 
-  /** Keeps a line that came meanwhile: nothing is read any more, so it is of the same turn. */
+  /** Keeps a line that came meanwhile. Once reading is held, only lines of the same turn still come. */
   keep(text: string, flags: number): void {
     const held = this.#held;
     if (held === null) return;

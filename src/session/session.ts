@@ -299,7 +299,7 @@ export class Session {
     this.context.port.deadline(this.connection, ms + (ms >> 5));
   }
 
-  /** After a command line. Deadlines are set 1/32 late, so that quick commands move one only every 1/32 of its time, not each of them. */
+  /** After a command. Deadlines are set 1/32 late, so that quick commands need not move theirs each time. */
   renewDeadline(): void {
     const ms = this.context.settings.commandTimeoutMs;
     if (this.context.clock.steadyMs - this.#deadlineSetMs > ms >> 5) this.commandDeadline();

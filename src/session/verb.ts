@@ -36,7 +36,7 @@ export interface Verb<Command> {
   check(session: SessionView, line: string): Command | Reply;
   /** null, or the refusal. */
   admit?(session: SessionView, command: Command): Reply | null;
-  /** null or the refusal; a promise when something has to be looked up, while which the session holds its commands. */
+  /** null or the refusal; a promise of these when something has to be looked up: the session holds its commands then. */
   screen?(session: SessionView, command: Command): Answer;
   apply(session: Session, command: Command): void;
 }
