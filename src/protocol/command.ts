@@ -28,7 +28,8 @@ export function verbCode(text: string): number {
 }
 
 /** Methods of HTTP, and of what is like it; some servers are reached with a line that says no more. */
-const HTTP_METHOD = /^(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)(?: |$)|HTTP\/\d(?:\.\d)? *$/i;
+const HTTP_METHOD =
+  /^(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)(?: |$)|HTTP\/\d(?:\.\d)?$/i;
 
 /**
  * Whether a first line is that of another protocol: HTTP, or anything that begins with no letter, as a TLS handshake does.
