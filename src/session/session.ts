@@ -7,7 +7,7 @@ import type { User } from '../auth/auth.ts';
 import type { ClientInfo } from '../mail/message.ts';
 import { LINE_FLAG, TLS_VERIFY } from '../native.ts';
 import type { Refusal, SessionPolicy } from '../policy/session-policy.ts';
-import { verbCode } from '../protocol/command.ts';
+import { isOtherProtocol, verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import type { ChannelBinding } from '../protocol/sasl/scram.ts';
 import type { Told } from '../protocol/xclient.ts';
@@ -143,6 +143,10 @@ export class Session {
     }
     if (++this.#idleCommands > this.#idleLimit()) {
       this.reply(REPLY.tooManyIdleCommands.with(this.context.settings.hostname));
+      return;
+    }
+    if (state.phase === 'new' && isOtherProtocol(text)) {
+      this.reply(REPLY.otherProtocol.with(this.context.settings.hostname));
       return;
     }
     this.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
