@@ -69,6 +69,23 @@ export function loadConfig(
   return { config: withinLease(config), warnings: warnings.map(place), files: source.files, place };
 }
 
+/**
+ * The data folder alone, absolute: enough to ask a running relay, whatever else is wrong with its config by now and
+ * whichever secrets this environment lacks.
+ * @throws ConfigError listing every problem, when they leave it open where data_dir is.
+ */
+export function dataDirOf(path: string, environment: Environment = process.env, read?: ReadFile): string {
+  const file = resolve(path);
+  const { root, complete, unset, variables } = readSource(file, environment, read);
+  const isSet = has(root, ['data_dir']);
+  const node = nodeAt(root, ['data_dir']);
+  const given = node.kind === 'scalar' ? (variables.get(node) ?? node.value) : undefined;
+  const { success, data } = configSchema.shape.data_dir.safeParse(isSet ? given : undefined);
+  if (!success || unset.has(node) || !(isSet || complete))
+    return loadConfig(path, environment, read === undefined ? {} : { read }).config.data_dir;
+  return dataDirPath(data, root, file);
+}
+
 function validate(source: Source): { value: Config | null; issues: Problem[] } {
   // A variable that looks like a number may stand where text is wanted (node_id "7"): then it is text after all.
   for (;;) {
@@ -204,10 +221,15 @@ function databasePaths(database: Config['database'], below: (path: string) => st
   }
 }
 
-/** data_dir counts from the folder of the file that sets it; every other path from data_dir. */
-function resolvePaths(config: Config, root: Node, file: string): Config {
+/** data_dir counts from the folder of the file that sets it. */
+function dataDirPath(dataDir: string, root: Node, file: string): string {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
-  const dataDir = resolve(dirname(setIn), config.data_dir);
+  return resolve(dirname(setIn), dataDir);
+}
+
+/** Every path but data_dir counts from data_dir. */
+function resolvePaths(config: Config, root: Node, file: string): Config {
+  const dataDir = dataDirPath(config.data_dir, root, file);
   const below = (path: string): string => resolve(dataDir, path);
   const { auth, database, delivery, storage, scheduler, log } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);
