@@ -1,7 +1,7 @@
 /**
  * Measures the durable path alone: group commit on this thread, sqlite on its own, no network.
  *
- *   node bench/persist.ts [--messages 100000] [--size 1024] [--sessions 100] [--recipients 1] [--settle]
+ *   ./build.sh bench persist [--messages 100000] [--size 1024] [--sessions 100] [--recipients 1] [--settle]
  *                         [--provider database|local] [--deferred 0] [--dir PATH] [--json]
  *
  * `--sessions` messages are under way at once (each waits for its verdict); `--settle` also delivers them, so that

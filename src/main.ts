@@ -11,7 +11,7 @@ import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { parseNetwork } from './base/ip.ts';
 import { printableLines } from './base/printable.ts';
-import { loadConfig } from './config/load.ts';
+import { dataDirOf, loadConfig } from './config/load.ts';
 import type { ServerConfig } from './config/schema.ts';
 import { nearest } from './config/shape.ts';
 import { type BanBook, QUEUE_ACTIONS } from './control/protocol.ts';
@@ -23,6 +23,10 @@ import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const STATES = ['pending', 'sending', 'sent', 'retry', 'dead', 'held'];
+const CONFIG = new Option(
+  '-c, --config <path>',
+  'config file (default: config/relay.json of the installation)',
+);
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
@@ -42,7 +46,12 @@ class CommandLine {
       .description('High-throughput SMTP relay. Without a command: starts the relay.')
       .helpOption('-h, --help', 'show this text')
       .helpCommand(false)
-      .option('-c, --config <path>', 'config file (default: config/relay.json of the installation)')
+      .addOption(CONFIG)
+      // Of the options above a command, this one counts for it too.
+      .configureHelp({
+        showGlobalOptions: true,
+        visibleGlobalOptions: (command) => (command.parent === null ? [] : [CONFIG]),
+      })
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
       .addHelpText('after', EPILOGUE)
@@ -58,6 +67,8 @@ class CommandLine {
     this.#addConfig();
     this.#addReload();
     this.#addTls();
+    // Not before: commands would inherit it. Here the first word says what was meant by several.
+    this.#program.allowExcessArguments();
   }
 
   /** @throws CommanderError, RelayError */
@@ -67,6 +78,7 @@ class CommandLine {
 
   async #run(config: string | undefined): Promise<void> {
     if (config !== undefined) this.#notACommand(config);
+    if (this.#program.args.length > 1) this.#usage(`too many arguments: ${this.#program.args.join(' ')}`);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.#configPath(config));
   }
@@ -175,9 +187,9 @@ class CommandLine {
 
   /** Through the running relay, or on the file of a stopped one. */
   async #onBans(command: (commands: BanCommands, bans: BanBook) => Promise<ExitCode>): Promise<void> {
-    const { config } = loadConfig(this.#configPath());
+    const dataDir = dataDirOf(this.#configPath());
     const { ControlClient } = await import('./control/client.ts');
-    const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+    const client = await ControlClient.connect(join(dataDir, 'control.sock'));
     const commands = await import('./control/ban-commands.ts');
     if (client !== null) {
       this.code = await command(commands, client.bans).finally(() => client.close());
@@ -185,9 +197,9 @@ class CommandLine {
     }
     const { StoppedBans } = await import('./policy/stopped-bans.ts');
     const { lockDataDir } = await import('./base/data-dir.ts');
-    const lock = lockDataDir(config.data_dir);
+    const lock = lockDataDir(dataDir);
     try {
-      this.code = await command(commands, new StoppedBans(config.data_dir, Date.now));
+      this.code = await command(commands, new StoppedBans(dataDir, Date.now));
     } finally {
       lock.release();
     }
@@ -303,7 +315,8 @@ class CommandLine {
       .option('--json', 'print JSON', false)
       .action(async ({ json }: { json: boolean }) => {
         const { showShards } = await import('./control/db-commands.ts');
-        const source = await openShards(loadConfig(this.#configPath()).config);
+        const path = this.#configPath();
+        const source = await openShards(dataDirOf(path), () => loadConfig(path).config);
         try {
           this.code = showShards(await source.report(), json, process.stdout, Date.now());
         } finally {
@@ -337,8 +350,8 @@ class CommandLine {
       .description('make the running relay read its config and certificates again, as SIGHUP does')
       .action(async () => {
         const { reloadRunning } = await import('./control/reload-command.ts');
-        const { data_dir } = loadConfig(this.#configPath()).config;
-        this.code = await reloadRunning(join(data_dir, 'control.sock'), process.stdout, process.stderr);
+        const controlPath = join(dataDirOf(this.#configPath()), 'control.sock');
+        this.code = await reloadRunning(controlPath, process.stdout, process.stderr);
       });
   }
 
@@ -377,7 +390,8 @@ class CommandLine {
   async #onQueue(
     command: (commands: QueueCommands, source: QueueSource, output: QueueOutput) => Promise<ExitCode>,
   ): Promise<void> {
-    const source = await openQueue(loadConfig(this.#configPath()).config);
+    const path = this.#configPath();
+    const source = await openQueue(dataDirOf(path), () => loadConfig(path).config);
     // `queue list | head` closes our standard output: that is an end, not a failure.
     process.stdout.on('error', (error: NodeJS.ErrnoException) =>
       process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.ioError),
