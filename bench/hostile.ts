@@ -19,7 +19,7 @@ import { LoadClient } from './lib/load-client.ts';
 import { threadCpuSeconds, treeCpuSeconds } from './lib/proc.ts';
 import { accepting } from './lib/servers.ts';
 
-const USAGE = `usage: node bench/hostile.ts [--per-second N] [--rate N] [--addresses N] [--seconds N] [--rounds N]
+const USAGE = `usage: ./build.sh bench hostile [--per-second N] [--rate N] [--addresses N] [--seconds N] [--rounds N]
   --per-second N  hostile connections a second (default 1000)
   --kinds LIST    of these: ${KINDS.join(',')} (default all)
   --addresses N   they come from (default 30000: nobody comes often enough to be banned; 20: all are, soon)

@@ -17,7 +17,7 @@ import {
 import { Policy } from '../src/policy/policy.ts';
 import { SessionPolicy } from '../src/policy/session-policy.ts';
 
-const USAGE = `usage: node bench/policy.ts [--connections N] [--clients N]
+const USAGE = `usage: ./build.sh bench policy [--connections N] [--clients N]
   --connections N  per part and round (default 200000)
   --clients N      addresses they come from (default 1000)`;
 

@@ -17,10 +17,10 @@ export async function loadWithFiles(path: string): Promise<LoadedConfig> {
   };
 }
 
-/** A file of users may come later; until then nobody can log in by it, which nobody else would say. */
+/** A file or table of users may come later; until then nobody can log in by it, which nobody else would say. */
 function missingUsers({ config, place }: LoadedConfig): string[] {
   return config.auth.backends.flatMap(({ type, path }, i) =>
-    type !== 'file' || path === undefined || existsSync(path)
+    (type !== 'file' && type !== 'database') || path === undefined || existsSync(path)
       ? []
       : [
           place({

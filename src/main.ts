@@ -1,7 +1,7 @@
 /** Arguments, exit codes, and the table of command groups. Commands are in cli/; what a relay is made of is in relay/. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { printableLines } from './base/printable.ts';
@@ -17,6 +17,10 @@ import { nearest } from './config/shape.ts';
 import { versionPage } from './version.ts';
 
 const ROOT = join(import.meta.dirname, '..');
+const CONFIG = new Option(
+  '-c, --config <path>',
+  'config file (default: config/relay.json of the installation)',
+);
 const GROUPS = [addQueue, addBans, addUser, addDatabase, addConfig, addReload, addTls];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
@@ -33,7 +37,12 @@ class Protorelay implements CommandLine {
       .description('High-throughput SMTP relay. Without a command: starts the relay.')
       .helpOption('-h, --help', 'show this text')
       .helpCommand(false)
-      .option('-c, --config <path>', 'config file (default: config/relay.json of the installation)')
+      .addOption(CONFIG)
+      // Of the options above a command, this one counts for it too.
+      .configureHelp({
+        showGlobalOptions: true,
+        visibleGlobalOptions: (command) => (command.parent === null ? [] : [CONFIG]),
+      })
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
       .addHelpText('after', EPILOGUE)
@@ -43,6 +52,8 @@ class Protorelay implements CommandLine {
         options.version ? printVersion() : this.#run(config),
       );
     for (const add of GROUPS) add(this.#program, this);
+    // Not before: commands would inherit it. Here the first word says what was meant by several.
+    this.#program.allowExcessArguments();
   }
 
   /** @throws CommanderError, RelayError */
@@ -52,6 +63,7 @@ class Protorelay implements CommandLine {
 
   async #run(config: string | undefined): Promise<void> {
     if (config !== undefined) this.#notACommand(config);
+    if (this.#program.args.length > 1) this.usage(`too many arguments: ${this.#program.args.join(' ')}`);
     const { runRelay } = await import('./run.ts');
     this.code = await runRelay(this.configPath(config));
   }

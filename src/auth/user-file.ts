@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { isHash } from './hashes.ts';
 import { type GivenRules, readRules } from './rules.ts';
 
@@ -100,6 +101,7 @@ export function readUserFile(path: string): string {
  * @throws RelayError when another command is changing the file; Error of the file system.
  */
 export function changeUser(path: string, name: string, line: (rest: string | null) => string | null): void {
+  makeFolderOf(path);
   const made = `${path}.new`;
   const fd = openNew(made, path);
   try {
@@ -133,6 +135,12 @@ function openNew(made: string, path: string): number {
       `another command is changing ${path}; when there is none, remove ${made} that it left behind`,
     );
   }
+}
+
+/** Users may be added before the relay has ever run, and so before its data folder is there. */
+export function makeFolderOf(path: string): void {
+  const folder = dirname(path);
+  if (makeFolder(folder, 0o700)) giveToOwner(folder, folder);
 }
 
 /** The relay must be able to read what root wrote: `made` gets the owner of `path`, or of its folder where that is new. */

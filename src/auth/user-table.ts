@@ -4,7 +4,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { makePrivateFile } from '../base/private-file.ts';
 import { isHash } from './hashes.ts';
 import { readRules } from './rules.ts';
-import { type Account, giveToOwner } from './user-file.ts';
+import { type Account, giveToOwner, makeFolderOf } from './user-file.ts';
 
 export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
   username TEXT PRIMARY KEY,
@@ -61,6 +61,7 @@ export function accountOfRow(row: Record<string, unknown> | undefined): Account 
 /** Opens the table for changes, making it when it is missing. */
 export function openUserTable(path: string): DatabaseSync {
   const isNew = !existsSync(path);
+  makeFolderOf(path);
   makePrivateFile(path);
   const database = new DatabaseSync(path, { timeout: 5000 });
   database.exec(USERS_TABLE);

@@ -16,7 +16,7 @@ export function parseIp(text: string): Ip | null {
   const v4 = parseV4(text);
   if (v4 >= 0) return [0, 0, V4_MAPPED, v4];
   if (!isIPv6(text)) return null;
-  const bytes = ipaddr.IPv6.parse(text).toByteArray();
+  const bytes = ipaddr.IPv6.parse(hexOnly(text)).toByteArray();
   const word = (at: number): number =>
     (((bytes[at] as number) << 24) |
       ((bytes[at + 1] as number) << 16) |
@@ -24,6 +24,18 @@ export function parseIp(text: string): Ip | null {
       (bytes[at + 3] as number)) >>>
     0;
   return [word(0), word(4), word(8), word(12)];
+}
+
+/**
+ * Without a zone, and a dotted quad at its end as two groups: ipaddr.js reads `::192.0.2.1`, which is how the system writes
+ * `::c000:201`, as the IPv4 address 192.0.2.1, and somebody else's rights would be those of that client.
+ */
+function hexOnly(text: string): string {
+  const [address = ''] = text.split('%', 1);
+  const quad = address.lastIndexOf(':') + 1;
+  const v4 = parseV4(address.slice(quad));
+  if (v4 < 0) return address;
+  return `${address.slice(0, quad)}${(v4 >>> 16).toString(16)}:${(v4 & 0xffff).toString(16)}`;
 }
 
 /** Dotted quad without leading zeros; -1 when it is none. */

@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
-import { loadConfig } from '../config/load.ts';
+import { dataDirOf } from '../config/load.ts';
 import type { BanBook } from '../control/protocol.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import { duration, networksOf } from './arguments.ts';
@@ -44,18 +44,18 @@ export function addBans(program: Command, line: CommandLine): void {
 
 /** Runs the command through the running relay, or on the file of a stopped one. */
 async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<ExitCode>): Promise<void> {
-  const { config } = loadConfig(line.configPath());
+  const dataDir = dataDirOf(line.configPath());
   const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
   if (client !== null) {
     line.endsWith(await command(client.bans).finally(() => client.close()));
     return;
   }
   const { StoppedBans } = await import('../policy/stopped-bans.ts');
   const { lockDataDir } = await import('../base/data-dir.ts');
-  const lock = lockDataDir(config.data_dir);
+  const lock = lockDataDir(dataDir);
   try {
-    line.endsWith(await command(new StoppedBans(config.data_dir, Date.now)));
+    line.endsWith(await command(new StoppedBans(dataDir, Date.now)));
   } finally {
     lock.release();
   }

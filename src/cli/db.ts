@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { loadConfig } from '../config/load.ts';
+import { dataDirOf, loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { CommandLine } from './command-line.ts';
@@ -36,7 +36,8 @@ export function addDatabase(program: Command, line: CommandLine): void {
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
       const { openShards } = await import('./open-queue.ts');
-      const source = await openShards(loadConfig(line.configPath()).config);
+      const path = line.configPath();
+      const source = await openShards(dataDirOf(path), () => loadConfig(path).config);
       try {
         line.endsWith(showShards(await source.report(), json, process.stdout, Date.now()));
       } finally {

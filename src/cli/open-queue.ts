@@ -21,10 +21,12 @@ interface ShardSource {
   close(): Promise<void>;
 }
 
-export async function openQueue(config: Config): Promise<QueueSource> {
+/** @param load the whole config: only a queue that no relay runs on needs it. */
+export async function openQueue(dataDir: string, load: () => Config): Promise<QueueSource> {
   const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
+  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
   if (client !== null) return { reader: client, client, close: () => client.close() };
+  const config = load();
   try {
     return await openStoppedQueues(config);
   } catch (error) {
@@ -37,13 +39,22 @@ export async function openQueue(config: Config): Promise<QueueSource> {
   }
 }
 
-/** Opens the source of reports about shards: the running relay, or the servers themselves. */
-export async function openShards(config: Config): Promise<ShardSource> {
-  if (config.database.driver === 'sqlite')
-    throw new RelayError('config-invalid', 'the queue is a file (database.driver sqlite): it has no shards');
+/** Reports of the running relay, or of the servers themselves: then `load` is asked for the whole config. */
+export async function openShards(dataDir: string, load: () => Config): Promise<ShardSource> {
+  const none = 'the queue is a file (database.driver sqlite): it has no shards';
   const { ControlClient } = await import('../control/client.ts');
-  const client = await ControlClient.connect(join(config.data_dir, 'control.sock'));
-  if (client !== null) return { report: () => client.shards(), close: async () => client.close() };
+  const client = await ControlClient.connect(join(dataDir, 'control.sock'));
+  if (client !== null) {
+    const report = async (): Promise<ShardReport[]> => {
+      const shards = await client.shards();
+      if (shards.length === 0 && load().database.driver === 'sqlite')
+        throw new RelayError('config-invalid', none);
+      return shards;
+    };
+    return { report, close: async () => client.close() };
+  }
+  const config = load();
+  if (config.database.driver === 'sqlite') throw new RelayError('config-invalid', none);
   const { openStoppedServers } = await import('../relay/database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };

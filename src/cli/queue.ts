@@ -8,7 +8,7 @@ import type { Writable } from 'node:stream';
 import { type Command, Option } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { loadConfig } from '../config/load.ts';
+import { dataDirOf, loadConfig } from '../config/load.ts';
 import { concerningNamed, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import type {
@@ -115,7 +115,8 @@ async function onQueue(
   command: (source: QueueSource, output: QueueOutput) => Promise<ExitCode>,
 ): Promise<void> {
   const { openQueue } = await import('./open-queue.ts');
-  const source = await openQueue(loadConfig(line.configPath()).config);
+  const path = line.configPath();
+  const source = await openQueue(dataDirOf(path), () => loadConfig(path).config);
   // `queue list | head` closes our standard output: that is the end, not a failure.
   process.stdout.on('error', (error: NodeJS.ErrnoException) =>
     process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.ioError),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
-import { loadConfig } from '../config/load.ts';
+import { dataDirOf } from '../config/load.ts';
 import { ControlClient } from '../control/client.ts';
 import type { CommandLine } from './command-line.ts';
 
@@ -12,8 +12,8 @@ export function addReload(program: Command, line: CommandLine): void {
     .command('reload')
     .description('make the running relay read its config and certificates again, as SIGHUP does')
     .action(async () => {
-      const { data_dir } = loadConfig(line.configPath()).config;
-      line.endsWith(await reloadRunning(join(data_dir, 'control.sock'), process.stdout, process.stderr));
+      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
+      line.endsWith(await reloadRunning(controlPath, process.stdout, process.stderr));
     });
 }
 

@@ -186,6 +186,7 @@ export async function listUsers(
     out.write(`${printableJson(JSON.stringify(users, null, 2))}\n`);
     return EXIT.ok;
   }
+  if (users.length === 0) out.write(printableLines(`no users in ${store.path}\n`));
   const width = Math.max(0, ...users.map(({ username }) => username.length));
   for (const { username, scheme, rules } of users) {
     const words = Object.entries(rules).map(([name, value]) => `${name}=${String(value)}`);

@@ -59,7 +59,7 @@ export function loadConfig(
   if (value === null || problems.length > 0) throw new ConfigError(file, problems.map(line));
   const isSet = (key: string[]): boolean => has(source.root, key);
   const config = resolvePaths(
-    withHostname(value, isSet, options.machineName ?? machineName()),
+    withServableMechanisms(withHostname(value, isSet, options.machineName ?? machineName()), isSet),
     source.root,
     file,
   );
@@ -67,6 +67,23 @@ export function loadConfig(
   const place = (finding: Finding): string => line(problemAt(source.root, finding.path, finding.message));
   if (ruled.length > 0) throw new ConfigError(file, ruled.map(place));
   return { config: withinLease(config), warnings: warnings.map(place), files: source.files, place };
+}
+
+/**
+ * The data folder alone, absolute: enough to ask a running relay, whatever else is wrong with its config by now and
+ * whichever secrets this environment lacks.
+ * @throws ConfigError listing every problem, when they leave it open where data_dir is.
+ */
+export function dataDirOf(path: string, environment: Environment = process.env, read?: ReadFile): string {
+  const file = resolve(path);
+  const { root, complete, unset, variables } = readSource(file, environment, read);
+  const isSet = has(root, ['data_dir']);
+  const node = nodeAt(root, ['data_dir']);
+  const given = node.kind === 'scalar' ? (variables.get(node) ?? node.value) : undefined;
+  const { success, data } = configSchema.shape.data_dir.safeParse(isSet ? given : undefined);
+  if (!success || unset.has(node) || !(isSet || complete))
+    return loadConfig(path, environment, read === undefined ? {} : { read }).config.data_dir;
+  return dataDirPath(data, root, file);
 }
 
 function validate(source: Source): { value: Config | null; issues: Problem[] } {
@@ -179,7 +196,15 @@ function withHostname(config: Config, isSet: (path: string[]) => boolean, machin
     : { ...config, hostname: machine };
 }
 
-/** No transaction may outlive a lease. Times that are set were checked; defaults are lowered to fit. */
+/** CRAM-MD5 needs the password itself, and files and tables mostly hold hashes: clients that prefer it would be refused. */
+function withServableMechanisms(config: Config, isSet: (path: string[]) => boolean): Config {
+  const { auth } = config;
+  const hashes = auth.backends.some(({ type }) => type === 'file' || type === 'database');
+  if (!hashes || isSet(['auth', 'mechanisms'])) return config;
+  return { ...config, auth: { ...auth, mechanisms: auth.mechanisms.filter((one) => one !== 'CRAM-MD5') } };
+}
+
+/** No transaction outlives a lease: a time that somebody set was checked, one that nobody set follows. */
 function withinLease(config: Config): Config {
   const { database, lease_ms: leaseMs } = config;
   const within = <S extends { query_timeout_ms: number }>(server: S): S => ({
@@ -204,10 +229,15 @@ function databasePaths(database: Config['database'], below: (path: string) => st
   }
 }
 
-/** data_dir is relative to the folder of the file that sets it; every other path is relative to data_dir. */
-function resolvePaths(config: Config, root: Node, file: string): Config {
+/** data_dir counts from the folder of the file that sets it. */
+function dataDirPath(dataDir: string, root: Node, file: string): string {
   const setIn = has(root, ['data_dir']) ? nodeAt(root, ['data_dir']).place.file : file;
-  const dataDir = resolve(dirname(setIn), config.data_dir);
+  return resolve(dirname(setIn), dataDir);
+}
+
+/** Every path but data_dir counts from data_dir. */
+function resolvePaths(config: Config, root: Node, file: string): Config {
+  const dataDir = dataDirPath(config.data_dir, root, file);
   const below = (path: string): string => resolve(dataDir, path);
   const { auth, database, delivery, storage, scheduler, log } = config;
   const hop = <Hop extends NextHop>(one: Hop): Hop => withTokenFile(one, below);

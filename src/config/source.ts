@@ -17,6 +17,8 @@ export interface Source {
   root: Node;
   /** Every file read, the config file first. */
   files: string[];
+  /** No file is missing, unreadable or malformed: a key that is not in `root` is set nowhere. */
+  complete: boolean;
   problems: Problem[];
   /**
    * Values that were one variable only and look like a number or a boolean: they were taken as such. Where the schema
@@ -33,7 +35,13 @@ export type ReadFile = (path: string) => string;
 const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
 
 class Reader {
-  readonly source: Omit<Source, 'root'> = { files: [], problems: [], variables: new Map(), unset: new Set() };
+  readonly source: Omit<Source, 'root'> = {
+    files: [],
+    complete: true,
+    problems: [],
+    variables: new Map(),
+    unset: new Set(),
+  };
   readonly #environment: Environment;
   readonly #read: ReadFile;
 
@@ -44,29 +52,23 @@ class Reader {
 
   /** @param chain files whose includes led here, to detect cycles. @param from the line of the last of these includes. */
   file(path: string, chain: readonly string[], from: Place): Node {
-    const empty: Node = { kind: 'object', place: { file: path, line: 1 }, entries: new Map() };
-    const problems = this.source.problems;
-    if (chain.includes(path)) {
-      problems.push({ place: from, message: `include: cycle: ${[...chain, path].join(' → ')}` });
-      return empty;
-    }
+    const unusable = (place: Place, message: string): Node => {
+      this.source.complete = false;
+      this.source.problems.push({ place, message });
+      return { kind: 'object', place: { file: path, line: 1 }, entries: new Map() };
+    };
+    if (chain.includes(path)) return unusable(from, `include: cycle: ${[...chain, path].join(' → ')}`);
     let root: Node;
     try {
       const text = this.#read(path);
       if (!this.source.files.includes(path)) this.source.files.push(path);
       root = parseJsonc(text, path);
     } catch (error) {
-      if (error instanceof SyntaxProblem) {
-        problems.push({ place: error.place, message: `column ${error.column}: ${error.message}` });
-      } else {
-        problems.push({ place: from, message: `cannot read ${path}: ${(error as Error).message}` });
-      }
-      return empty;
+      return error instanceof SyntaxProblem
+        ? unusable(error.place, `column ${error.column}: ${error.message}`)
+        : unusable(from, `cannot read ${path}: ${(error as Error).message}`);
     }
-    if (root.kind !== 'object') {
-      problems.push({ place: root.place, message: 'the file must hold one object: { … }' });
-      return empty;
-    }
+    if (root.kind !== 'object') return unusable(root.place, 'the file must hold one object: { … }');
     this.#fill(root);
     return this.#withIncludes(root, path, chain);
   }

@@ -33,6 +33,8 @@ export interface DestinationPorts<Destination> {
   grantedConnections(key: string): number;
   /** It wants more of them. */
   shortOfConnections(destination: Destination): void;
+  /** Whether it may open a connection before others that wait for one; if not, `pump` is called when it is its turn. */
+  mayDial(destination: Destination): boolean;
   /** A session on its way to the host; null when no connection may be opened now (`pump` is called later). */
   connect(destination: Destination, host: Host): ClientSession | null;
   /** A session begins with it; it waits again. */

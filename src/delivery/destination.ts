@@ -78,6 +78,7 @@ export class Destination implements SessionOwner {
       wake: (session: ClientSession) => this.#wake(session),
       waits: () => this.#ports.waits(this),
       mayDial: () => this.#mayDial(),
+      isTurn: () => this.#ports.mayDial(this),
       dial: (avoid: readonly string[]) => this.#dials.open(avoid),
       finished: (attempt: Attempt) => this.#ports.finished(attempt),
       sessions: this.#sessions,
@@ -177,7 +178,9 @@ export class Destination implements SessionOwner {
       this.#ports.busy(session);
       session.work();
     }
-    for (let wanted = this.#wantedDials(); wanted > 0; wanted--) this.#dial();
+    const wanted = this.#wantedDials();
+    if (wanted <= 0 || !this.#ports.mayDial(this)) return;
+    for (let i = 0; i < wanted; i++) this.#dial();
   }
 
   #wantedDials(): number {

@@ -26,6 +26,8 @@ export interface DetourPorts {
   waits(): void;
   /** One more connection may be opened. */
   mayDial(): boolean;
+  /** And now, not behind other destinations; else `pump` is called again. */
+  isTurn(): boolean;
   /** Opens a connection to another host than these. */
   dial(avoid: readonly string[]): void;
   finished(attempt: Attempt): void;
@@ -103,6 +105,7 @@ export class Detours {
       this.#makeRoom(tried);
       return;
     }
+    if (!this.#ports.isTurn()) return;
     this.#dialledAtMs = this.#ports.now();
     this.#ports.dial(tried);
   }

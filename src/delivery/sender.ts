@@ -232,6 +232,10 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
+  mayDial(destination: Destination): boolean {
+    return this.#waiting.mayDial(destination);
+  }
+
   connect(destination: Destination, host: Host): ClientSession | null {
     const { max_connections, source_address, connect_timeout_ms } = this.config.delivery;
     let id = -1;

@@ -24,6 +24,8 @@ export class WaitingDestinations {
   readonly #starved = new Set<Waits>();
   /** Routes that are being asked for: each may take a connection. */
   #routing = 0;
+  /** The one whose turn it is. */
+  #fed: Waits | null = null;
   /** No connection could be opened, and none ended since. */
   #full = false;
   #later = new Set<Waits>();
@@ -42,6 +44,13 @@ export class WaitingDestinations {
   starve(destination: Waits): void {
     this.#starved.add(destination);
     this.#full = true;
+  }
+
+  /** Whether it may dial: not before those that wait. Else it waits behind them, whatever its last connection came to. */
+  mayDial(destination: Waits): boolean {
+    if (this.#starved.size === 0 || this.#fed === destination) return true;
+    this.#starved.add(destination);
+    return false;
   }
 
   /** It asks where it leads before it takes a connection. */
@@ -65,7 +74,12 @@ export class WaitingDestinations {
     for (const starved of this.#starved) {
       if (this.#full || this.#routing >= this.#ports.places()) return;
       this.#starved.delete(starved);
-      starved.pump();
+      this.#fed = starved;
+      try {
+        starved.pump();
+      } finally {
+        this.#fed = null;
+      }
     }
   }
 

@@ -62,7 +62,10 @@ class Resolver {
   /** @throws Error as exchange.ts has it. */
   async ask(question: Question<DnsReply>): Promise<DnsReply> {
     const reply = await this.#udp.ask(question);
-    return reply.truncated ? askOverTcp(this.server, question) : reply;
+    if (!reply.truncated) return reply;
+    const whole = await askOverTcp(this.server, question);
+    // Nobody knows what was cut off: it is no word on what there is.
+    return whole.truncated ? { ...whole, code: DAMAGED } : whole;
   }
 }
 

@@ -2,10 +2,9 @@
  * Greylisting: a client (its network), sender and recipient that were never seen together are refused once, and taken when
  * they come back after the delay. Two words are kept for each: when it was first seen (0: it has passed), and last.
  */
-import { domainOf } from '../base/domain.ts';
 import { formatNetwork, neighbourhood } from '../base/ip.ts';
 import type { Config } from '../config/schema.ts';
-import { unquotedLocal } from '../protocol/address.ts';
+import { oneSpelling } from '../protocol/address.ts';
 import type { NotedSlots } from './noted-slots.ts';
 import { type Found, type Hit, nameless, Part, type Subject } from './part.ts';
 import { FIRST_TIME_S } from './policy-time.ts';
@@ -62,7 +61,7 @@ export class Greylist {
     if (network === null) return null;
     const nowS = Math.floor(nowMs / 1000);
     if (this.#isKnown(network, nowS)) return null;
-    const slot = this.#claim(`${network} ${spelt(sender)} ${spelt(recipient)}`);
+    const slot = this.#claim(`${network} ${oneSpelling(sender)} ${oneSpelling(recipient)}`);
     const waitS = this.#meet(slot, network, nowMs);
     return waitS === 0 ? null : this.#hit(`${network} ${sender} ${recipient}`, waitS);
   }
@@ -139,18 +138,7 @@ export class Greylist {
   }
 }
 
-/**
- * One spelling of an address: its domain in the form of base/domain.ts, its local part in lower case, since hardly any host
- * tells apart what differs in case, and without quotes and backslashes that it can do without.
- */
-function spelt(address: string): string {
-  const at = address.lastIndexOf('@');
-  return at < 0
-    ? address.toLowerCase()
-    : `${unquotedLocal(address.slice(0, at)).toLowerCase()}@${domainOf(address)}`;
-}
-
-/** The same by another clock, which is `byS` ahead. Counts, and zeros, stay as they are. */
+/** The same by another clock, which is so much ahead. Nothing and counts stay as they are. */
 export function shiftedSeen({ first, last }: Seen, byS: number): Seen {
   return {
     first: first >= FIRST_TIME_S ? Math.max(FIRST_TIME_S, first + byS) : first,

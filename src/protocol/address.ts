@@ -5,7 +5,7 @@
  * their tag. Hand-written so that time is linear in the length whatever the input.
  */
 import { isIPv6 } from 'node:net';
-import { domainForm } from '../base/domain.ts';
+import { domainForm, domainOf } from '../base/domain.ts';
 import { CHAR, isClass } from './ascii.ts';
 
 /** Octets, RFC 5321 §4.5.3.1. */
@@ -65,6 +65,17 @@ export function parsePath(text: string, start: number, strict = false): Path | n
 /** A local part as it is meant: a quoted string without its quotes. */
 export function unquotedLocal(local: string): string {
   return local.startsWith('"') ? local.slice(1, -1).replaceAll(/\\(.)/gs, '$1') : local;
+}
+
+/**
+ * One spelling of a mailbox, to count and compare by: its domain in the form of base/domain.ts, its local part in lower case, since hardly any host
+ * tells apart what differs in case, and without quotes and backslashes that it can do without.
+ */
+export function oneSpelling(address: string): string {
+  const at = address.lastIndexOf('@');
+  return at < 0
+    ? address.toLowerCase()
+    : `${unquotedLocal(address.slice(0, at)).toLowerCase()}@${domainOf(address)}`;
 }
 
 /** Checks a mailbox without brackets (VRFY). */

@@ -27,6 +27,21 @@ export function verbCode(text: string): number {
   return ((((a & 0xdf) << 8) | (b & 0xdf)) << 16) | ((c & 0xdf) << 8) | (d & 0xdf);
 }
 
+/** Methods of HTTP, and of what is like it; some servers are reached with a line that says no more. */
+const HTTP_METHOD =
+  /^(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)(?: |$)|HTTP\/\d(?:\.\d)?$/i;
+
+/**
+ * Whether a first line is that of another protocol: HTTP, or anything that begins with no letter, as a TLS handshake does.
+ * A browser or another program that can be made to send a text of somebody else's has our commands behind such a line, and
+ * may be a client that may relay. Nobody who means SMTP begins so.
+ */
+export function isOtherProtocol(line: string): boolean {
+  if (line === '') return false;
+  const first = line.charCodeAt(0) & 0xdf;
+  return first < 0x41 || first > 0x5a || line.charCodeAt(0) > 0x7f || HTTP_METHOD.test(line);
+}
+
 export interface MailCommand {
   path: Path;
   parameters: Readonly<MailParameters>;

@@ -28,6 +28,7 @@ const TABLE = {
   tooManyFromAddress: [421, '4.7.0', '{} has too many connections from your address'],
   timedOut: [421, '4.4.2', '{} timed out waiting for you'],
   tooSlow: [421, '4.4.2', '{} closes the connection: content comes too slowly'],
+  otherProtocol: [421, '4.7.0', '{} closes the connection: this is SMTP'],
   tooManyErrors: [421, '4.7.0', '{} closes the connection: too many errors'],
   tooManyIdleCommands: [
     421,

@@ -13,6 +13,7 @@ import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
 import type { Arena } from '../native.ts';
+import { oneSpelling } from '../protocol/address.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { type Report, reportAddress, writeReport } from './dsn-report.ts';
 import type { DsnRecipient, Returned } from './report-input.ts';
@@ -70,7 +71,7 @@ export class DsnWriter {
   #mayTell(reversePath: string, nowMs: number): boolean {
     const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
     return (
-      this.#counts(reversePath.toLowerCase(), most, nowMs) &&
+      this.#counts(withoutDetail(oneSpelling(reversePath)), most, nowMs) &&
       this.#counts(`@${domainOf(reversePath)}`, most * DOMAIN_SHARE, nowMs)
     );
   }
@@ -134,6 +135,13 @@ export class DsnWriter {
       line.willRetryUntilMs = job.receivedAtMs + this.#ports.config.retry.max_age_ms;
     return line;
   }
+}
+
+/** Without what many hosts take for a detail of a mailbox (`user+detail@`): all of it comes to one person. */
+function withoutDetail(mailbox: string): string {
+  const plus = mailbox.indexOf('+', 1);
+  const at = mailbox.lastIndexOf('@');
+  return plus < 0 || plus > at ? mailbox : mailbox.slice(0, plus) + mailbox.slice(at);
 }
 
 /** Taken from a client without relay rights; all recipients of a message have the same one. */

@@ -3,7 +3,7 @@
  * through the steps of its verb. Counts the commands that bring no mail forward; knows nothing of content.
  */
 import { LINE_FLAG } from '../native.ts';
-import { verbCode } from '../protocol/command.ts';
+import { isOtherProtocol, verbCode } from '../protocol/command.ts';
 import { REPLY, Reply } from '../protocol/reply.ts';
 import { exchangeLine } from './auth.ts';
 import type { Session } from './session.ts';
@@ -45,6 +45,10 @@ export class CommandLines {
     }
     if (++this.#idleCommands > this.#idleLimit()) {
       session.reply(REPLY.tooManyIdleCommands.with(context.settings.hostname));
+      return;
+    }
+    if (state.phase === 'new' && isOtherProtocol(text)) {
+      session.reply(REPLY.otherProtocol.with(context.settings.hostname));
       return;
     }
     session.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;

@@ -45,6 +45,11 @@ interface Waiting {
 
 /** After so long without an answer others accept for it, and the watchdog is not fed. */
 const SILENT_MS = 5000;
+/**
+ * Of the time between two pings no more than this is silence of the process: longer, and it was the supervisor, or the whole
+ * machine, that stood still. An answer may lie unread behind that time, and a healthy process must not be killed for it.
+ */
+const MAX_PING_GAP_MS = 2000;
 
 export class Child {
   readonly process: number;
@@ -58,7 +63,10 @@ export class Child {
   #crashes = 0;
   #wanted = true;
   #readySinceMs: number | null = null;
-  #lastPongMs = 0;
+  /** It answers since it booted. */
+  #answers = false;
+  #silentMs = 0;
+  #lastPingMs = 0;
   #connections = 0;
   #rssBytes = 0;
   #nextId = 1;
@@ -129,8 +137,11 @@ export class Child {
 
   /** Looks whether it still answers, and asks again. Called every second. */
   ping(): void {
-    if (this.#forked === null || this.#lastPongMs === 0) return;
-    const silentMs = this.#ports.now() - this.#lastPongMs;
+    if (this.#forked === null || !this.#answers) return;
+    const nowMs = this.#ports.now();
+    this.#silentMs += Math.min(nowMs - this.#lastPingMs, MAX_PING_GAP_MS);
+    this.#lastPingMs = nowMs;
+    const silentMs = this.#silentMs;
     const { hangTimeoutMs } = this.#ports.timing();
     if (silentMs >= hangTimeoutMs) {
       this.#ports.log.error('process.hangs', {
@@ -176,7 +187,7 @@ export class Child {
   #fork(): void {
     this.#failure = null;
     this.#badEnd = null;
-    this.#lastPongMs = 0;
+    this.#answers = false;
     this.#connections = 0;
     this.#rssBytes = 0;
     this.#become('starting');
@@ -187,10 +198,16 @@ export class Child {
     this.#forked = forked;
   }
 
+  #heard(): void {
+    this.#silentMs = 0;
+    this.#lastPingMs = this.#ports.now();
+  }
+
   #take(message: FromProcess): void {
     switch (message.type) {
       case 'booted':
-        this.#lastPongMs = this.#ports.now();
+        this.#answers = true;
+        this.#heard();
         this.send(this.#wanted ? { type: 'start', start: this.#ports.start() } : { type: 'stop' });
         break;
       case 'ready':
@@ -203,7 +220,7 @@ export class Child {
         this.#failure = new RelayError(message.code as ErrorCode, message.message);
         break;
       case 'pong':
-        this.#lastPongMs = this.#ports.now();
+        this.#heard();
         this.#connections = message.connections;
         this.#rssBytes = message.rssBytes;
         if (this.#state === 'silent') this.#become('ready');

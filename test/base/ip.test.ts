@@ -73,3 +73,23 @@ test('a client is its IPv4 address or its /64, a neighbourhood the /24 or /64', 
   assert.equal(formatNetwork(neighbourhood(of('192.0.2.7'))), '192.0.2.0/24');
   assert.equal(formatNetwork(neighbourhood(of('2001:db8::7'))), '2001:db8::/64');
 });
+
+test('an address is the same however it is written, and no other one', () => {
+  const forms = [
+    ['::c000:201', '::192.0.2.1', '0:0:0:0:0:0:192.0.2.1', '0::c000:0201'],
+    ['192.0.2.1', '::ffff:192.0.2.1', '::FFFF:c000:201', '0:0:0:0:0:ffff:192.0.2.1'],
+    ['::ffff:0:c000:201', '::ffff:0:192.0.2.1'],
+    ['64:ff9b::c000:201', '64:ff9b::192.0.2.1'],
+    ['fe80::1', 'fe80::1%eth0.1', 'fe80::0.0.0.1%1.2.3.4'],
+    ['::1', '::0.0.0.1'],
+    ['::', '::0.0.0.0'],
+    ['0.0.0.1', '::ffff:0.0.0.1'],
+  ];
+  const read = forms.map((same) => new Set(same.map((text) => String(parseIp(text)))));
+  assert.deepEqual(
+    read.map((same) => same.size),
+    forms.map(() => 1),
+  );
+  assert.equal(new Set(read.flatMap((same) => [...same])).size, forms.length);
+  assert.ok(!new NetworkSet(['192.0.2.0/24']).has(parseIp('::192.0.2.1')));
+});

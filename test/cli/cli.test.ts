@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
 import { isCertificateName } from '../../src/tls/self-signed.ts';
@@ -68,6 +70,8 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     [['queue', 'show'], /missing required argument/],
     [['queue', 'nonsense'], /unknown command 'nonsense'/],
     [['quue'], /there is no command quue.*did you mean queue\?/],
+    [['que', 'list'], /there is no command que/],
+    [['-c', 'a.json', 'quue', 'list'], /there is no command quue.*did you mean queue\?/],
     [['help'], /there is no command help.*protorelay --help/],
     [['queue', 'list', '--destination', ''], /must not be empty/],
     [['queue', 'delete', '--destination', ''], /must not be empty/],
@@ -80,6 +84,49 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     assert.equal(code, 64, cases[i]?.[0].join(' '));
     assert.match(stderr, cases[i]?.[1] as RegExp);
   }
+});
+
+test('the help of commands names --config', async () => {
+  const commands = [['queue'], ['queue', 'list'], ['user', 'add'], ['config', 'check'], ['reload']];
+  const ran = await Promise.all(commands.map((words) => protorelay(...words, '--help')));
+  for (const [i, { stdout }] of ran.entries())
+    assert.match(stdout, /^ {2}-c, --config <path> /m, commands[i]?.join(' '));
+});
+
+test('a running relay is asked whatever its config lacks by now: data_dir is all that the commands need', {
+  timeout: 60_000,
+}, async (t) => {
+  const smarthost = { host: 'x.test', auth: { username: 'u', password: '${CLI_TEST_SECRET}' } };
+  const settings = {
+    data_dir: 'data',
+    listeners: [{ host: '127.0.0.1', port: 0 }],
+    delivery: { enabled: false, smarthost },
+  };
+  const path = configFile(t, JSON.stringify(settings));
+  const relay = spawn(process.execPath, [join(root, 'src/main.ts'), path], {
+    env: { ...process.env, CLI_TEST_SECRET: 'secret' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => relay.kill('SIGKILL'));
+  for await (const line of createInterface({ input: relay.stdout })) if (line.includes('relay.ready')) break;
+  writeFileSync(path, JSON.stringify({ nonsense: 1, ...settings }));
+  const cases: [string[], number, RegExp][] = [
+    [['queue', 'list'], 0, /^$/],
+    [['queue', 'retry', '--all'], 0, /^$/],
+    [['ban', 'list'], 0, /^$/],
+    [['reload'], 78, /not reloaded: .*nonsense/],
+    [['db', 'shards'], 78, /it has no shards/],
+  ];
+  const ran = await Promise.all(cases.map(([args]) => protorelay(...args, '-c', path)));
+  for (const [i, { code, stderr }] of ran.entries()) {
+    assert.equal(code, cases[i]?.[1], stderr);
+    assert.match(stderr, cases[i]?.[2] as RegExp);
+  }
+  const ended = once(relay, 'exit');
+  relay.kill('SIGTERM');
+  await ended;
+  assert.equal((await protorelay('queue', 'list', '-c', path)).code, 78);
+  assert.equal((await protorelay('ban', 'list', '-c', path)).code, 0);
 });
 
 test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ConfigError, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
+import { ConfigError, dataDirOf, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
 
 type Files = Record<string, string>;
 
@@ -623,4 +623,22 @@ test('a value that cannot mean anything is one problem, in words that say why', 
     { delivery: { source_address: '::1', ip_family: 'ipv6' } },
   ])
     load(JSON.stringify(good));
+});
+
+test('data_dir alone is found whatever is wrong elsewhere, and not guessed when it may stand in what cannot be read', () => {
+  const find = (files: Files, environment: Record<string, string> = {}): string =>
+    dataDirOf('/etc/relay/relay.json', environment, (path) => files[path] ?? assert.fail(`ENOENT: ${path}`));
+  const of = (text: string, environment?: Record<string, string>): string =>
+    find({ '/etc/relay/relay.json': text }, environment);
+  assert.equal(of('{}'), '/etc/data');
+  assert.equal(of('{ "odd": "${NOT_SET}", "listeners": [] }'), '/etc/data');
+  assert.equal(of('{ "data_dir": "/var/relay", "hostname": "${NOT_SET}" }'), '/var/relay');
+  assert.equal(of('{ "data_dir": "${DIR}" }', { DIR: '7' }), '/etc/relay/7');
+  const including = '{ "include": ["more/base.json"], "hostname": 7 }';
+  const base = '{ "data_dir": "data" }';
+  const more = { '/etc/relay/relay.json': including, '/etc/relay/more/base.json': base };
+  assert.equal(find(more), '/etc/relay/more/data');
+  assert.throws(() => find({ '/etc/relay/relay.json': including }), /cannot read .*base\.json/);
+  for (const text of ['{ "data_dir": "${NOT_SET}/x" }', '{ "data_dir": 7 }', '{ "data_dir": "" }', '{', '[]'])
+    assert.throws(() => of(text), ConfigError, text);
 });

@@ -336,6 +336,43 @@ for (const max_connections of [1, 2])
     });
   });
 
+const GREEDY: [what: string, options: SinkOptions, delivery: Delivery][] = [
+  ['whose connections are used up', {}, { max_messages_per_connection: 3 }],
+  ['whose host ends each connection', { maxMessages: 1, atMaxMessages: 'close' }, {}],
+  ['that is silent', { greeting: 'hang' }, { command_timeout_ms: 100 }],
+  ['that hangs up', { greeting: 'drop' }, {}],
+  ['that refuses every message', { faults: { mail: '421' } }, {}],
+];
+for (const [what, options, delivery] of GREEDY)
+  test(`a destination ${what} dials behind those that wait for a connection`, {
+    timeout: 20_000,
+  }, async () => {
+    const greedy = await startSink(options);
+    await withSink({}, {}, async ({ port, messages }) => {
+      const quiet = Array.from({ length: 6 }, (_, i) => `q${i}.test`);
+      const hops = [...quiet.map((name) => [name, port] as const), ['greedy.test', greedy.port] as const];
+      const routes = Object.fromEntries(hops.map(([name, at]) => [name, { host: '127.0.0.1', port: at }]));
+      const harness = startSender({
+        delivery: { routes, max_connections: 1, suspend_after_failures: 1000, ...delivery },
+      });
+      const connections: string[] = [];
+      const connect = harness.sender.connect.bind(harness.sender);
+      harness.sender.connect = (destination, host) => {
+        const session = connect(destination, host);
+        if (session !== null) connections.push(destination.key);
+        return session;
+      };
+      const jobs = many(30).map((job) => ({ ...job, destination: 'greedy.test' }));
+      const others = quiet.map((destination) => ({ recipients: ['a@x.test'], destination }));
+      await harness.attemptAll([...jobs, ...others]);
+      assert.equal(messages.length, quiet.length);
+      const behind = connections.slice(0, quiet.length + 2).filter((key) => key !== 'greedy.test');
+      assert.deepEqual(behind, quiet, `each has its turn before greedy.test has many: ${connections}`);
+      harness.stop();
+    });
+    await greedy.stop();
+  });
+
 test('more jobs than max_handoff_mails are given back at once, uncounted', async () => {
   await withSink({}, { max_handoff_mails: 4 }, async (_sink, harness) => {
     const results = await harness.attemptAll(many(6));

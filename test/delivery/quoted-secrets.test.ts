@@ -98,6 +98,25 @@ test('a secret that the end of a line cuts off is hidden as far as it goes', () 
   assert.equal(secrets.hide('no ya29.x-A, but others'), 'no ya29.x-A, but others');
 });
 
+test('of a secret in Base64 the beginning is hidden wherever it stands: shortened, without its padding, in any case', () => {
+  const secrets = new Secrets();
+  const plain = base64('\0alice\0secret!');
+  assert.match(plain, /=$/);
+  secrets.addBase64(plain);
+  for (const text of [plain, plain.replace(/=+$/, ''), plain.slice(0, 12), plain.toLowerCase().slice(0, -3)])
+    for (const [before, after] of [
+      ["cannot decode '", "...'"],
+      ['', ''],
+      ['', ' no'],
+      ['İİİ ', 'İ'],
+      ['', `/${text}`],
+    ]) {
+      const shown = secrets.hide(`${before}${text}${after}`);
+      assert.equal(shown, `${before}…${after?.replace(text, '…')}`, text);
+    }
+  assert.equal(secrets.hide(plain.slice(0, 7)), plain.slice(0, 7));
+});
+
 test('of secrets that contain each other, and of one that is a pattern, nothing stays', () => {
   const secrets = new Secrets();
   for (const secret of ['a.c', 'xa.cx', '$&', '[z-a]']) secrets.add(secret);

@@ -89,6 +89,25 @@ for (const afterwards of ['drop', 'reset', 'hang', 'garbage'] as const) {
   });
 }
 
+for (const reply of ['drop', 'hang', '421 4.7.0 TLS is broken', '354 go on', '120 wait', 'what?'])
+  test(`a host that answers STARTTLS with ${JSON.stringify(reply)} gets its mail in the clear, at once and later`, {
+    skip,
+  }, async () => {
+    const rules = { command_timeout_ms: 300 };
+    const [sink, harness] = await start({ reply }, 'opportunistic', rules);
+    const { connections } = sink;
+    for (let i = 0; i < 2; i++) assert.deepEqual(fates(await harness.attempt(JOB)), ['delivered']);
+    assert.ok(sink.connections - connections <= 3, 'it is remembered');
+    assert.equal(sink.messages.length, 2);
+    await stop(sink, harness);
+    for (const strict of [{ tls: { mode: 'required' } }, { tls: { plain_retry: false } }]) {
+      const [wanting, waiting] = await start({ reply }, 'opportunistic', { ...rules, ...strict });
+      assert.match(fates(await waiting.attempt(JOB))[0] as string, /^deferred /);
+      assert.equal(wanting.messages.length, 0, 'never where it must not');
+      await stop(wanting, waiting);
+    }
+  });
+
 test('STARTTLS refused, and then TLS insisted on: deferred', { skip }, async () => {
   for (const reply of ['454 4.7.0 TLS not available', '502 5.5.1 no', '554 5.7.0 no']) {
     const [sink, harness] = await start({ reply });

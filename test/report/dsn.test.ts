@@ -483,6 +483,10 @@ test('strangers cause failure reports only, and one sender gets so many an hour'
   );
   assert.equal(details[1], failed.kind === 'bounced' ? failed.detail : '');
   assert.equal(bounce('other@third.test', stranger(0), NOW), 1, 'each sender has its own');
+  const spellings = ['"victim"', '"vic\\tim"', 'VICTIM', 'victim+1', '"victim+2"', 'victim++'];
+  for (const local of spellings)
+    for (const domain of ['third.test', 'Third.test', 'third.test.', 'third。test'])
+      assert.equal(bounce(`${local}@${domain}`, stranger(0), NOW), 0, `${local}@${domain} is the same one`);
   const many = Array.from({ length: 60 }, (_, i) => bounce(`a${i}@crowd.test`, stranger(0), NOW));
   assert.equal(
     many.reduce((sum, one) => sum + one),

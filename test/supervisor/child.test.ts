@@ -145,6 +145,29 @@ test('one that answers nothing is silent, then killed; one that wakes up is read
   assert.equal(lives.length, 2, 'and started again');
 });
 
+test('a supervisor that stood still itself holds no process for one that hangs', () => {
+  const { child, life, lives, clock, logged } = setUp();
+  child.start().catch(() => {});
+  life().boots();
+  life().answersPings = false;
+  for (let pause = 0; pause < 3; pause++) {
+    clock.advance(100_000);
+    child.ping();
+    assert.equal(child.state, 'ready');
+    life().says({ type: 'pong', connections: 0, rssBytes: 0 });
+  }
+  assert.equal(lives[0]?.killed, null);
+  for (let second = 0; second < 21; second++) {
+    clock.advance(1000);
+    child.ping();
+  }
+  assert.equal(lives[0]?.killed, 'SIGKILL', 'and one that does hang is found as soon as ever');
+  assert.deepEqual(
+    logged.filter(({ event }) => event === 'process.hangs').map(({ fields }) => fields.silent_ms),
+    [20_000],
+  );
+});
+
 test('questions are answered by number; those of a process that ends are refused, naming it', async () => {
   const { child, life } = setUp();
   await assert.rejects(child.ask('stats', null), { message: /relay process 1 is starting; try again/ });

@@ -36,6 +36,8 @@ export const DNS_FAULTS = [
   'truncate',
   /** The same, and TCP is closed at once. */
   'truncate-only',
+  /** The answer is cut short over TCP as well. */
+  'truncate-always',
   /** Nothing but NOERROR, from one that does not recurse. */
   'referral',
   /** Octets that are no message. */
@@ -200,6 +202,7 @@ export class DnsServer {
     }
     let flags = RESPONSE;
     if (fault === 'truncate' || fault === 'truncate-only') flags |= udp ? TRUNCATED : 0;
+    else if (fault === 'truncate-always') flags |= TRUNCATED;
     else if (fault !== undefined) flags |= RCODES[fault] ?? 0;
     const empty = fault !== undefined && !(fault === 'truncate' && !udp);
     if (records?.secure === true && ((query.flags ?? 0) & AUTHENTIC) !== 0) flags |= AUTHENTIC;

@@ -69,7 +69,7 @@ export interface SinkTls extends SecureContextOptions {
   implicit?: boolean;
   /** Keep STARTTLS out of the EHLO reply, as one who strips it does. */
   hidden?: boolean;
-  /** Reply to STARTTLS other than 220. */
+  /** Reply to STARTTLS other than 220, 'drop' or 'hang'. */
   reply?: string;
   /** Sent in the clear behind the 220. */
   injected?: string;
@@ -264,7 +264,7 @@ class SinkConnection {
   #startTls(): void {
     const { tls } = this.#sink.options;
     if (tls === undefined || this.socket instanceof TLSSocket) this.#violation('502 5.5.1 no STARTTLS');
-    else if (tls.reply !== undefined) this.#say(tls.reply);
+    else if (tls.reply !== undefined) this.#scripted(tls.reply);
     else {
       this.#say(`220 2.0.0 go ahead${tls.injected ?? ''}`);
       this.#secure(tls, () => {});

@@ -76,7 +76,7 @@ function start(session: ClientSession, exchanges: ClientExchange[]): void {
   let command = `AUTH ${exchange.mechanism}`;
   if (exchange.initial !== null) {
     const text = exchange.initial.toString('base64');
-    session.secrets.addText(text);
+    session.secrets.addBase64(text);
     if (command.length + 1 + text.length <= MAX_COMMAND) command += ` ${text}`;
     else state.pending = exchange.initial;
   }
@@ -162,7 +162,7 @@ function respond(session: ClientSession, state: AuthState, response: Buffer | nu
     return;
   }
   const text = response.toString('base64');
-  session.secrets.addText(text);
+  session.secrets.addBase64(text);
   // A proof is no password, but one can be looked for with it.
   if (state.exchange.reads) session.secrets.addText(response.toString());
   say(session, text);

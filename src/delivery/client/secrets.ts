@@ -5,12 +5,20 @@ const HEAD = 8;
 
 export class Secrets {
   #texts: string[] = [];
+  /** Those of them in Base64, each with a pattern of its beginning: nothing else begins like one. */
+  #encoded: [text: string, head: RegExp][] = [];
   #any: RegExp | null = null;
 
   /** A password or token: as it is, and in Base64. */
   add(secret: string): void {
     this.addText(secret);
-    this.addText(Buffer.from(secret).toString('base64'));
+    this.addBase64(Buffer.from(secret).toString('base64'));
+  }
+
+  /** A text in Base64: the beginning of it is hidden wherever it stands, since peers cut it short and leave its '=' out. */
+  addBase64(text: string): void {
+    this.addText(text);
+    if (text.length > HEAD) this.#encoded.push([text, new RegExp(literal(text.slice(0, HEAD)), 'gi')]);
   }
 
   /** A text as it is. */
@@ -18,14 +26,14 @@ export class Secrets {
     if (text === '' || this.#texts.includes(text)) return;
     // The longest first: one may be part of another.
     this.#texts = [...this.#texts, text].sort((a, b) => b.length - a.length);
-    const literals = this.#texts.map((one) => one.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
-    this.#any = new RegExp(literals.join('|'), 'gi');
+    this.#any = new RegExp(this.#texts.map(literal).join('|'), 'gi');
   }
 
   /** One line of the peer, with '…' for each secret in it. */
   hide(line: string): string {
     if (this.#any === null) return line;
     let shown = line.replace(this.#any, '…');
+    for (const [text, head] of this.#encoded) shown = withoutBeginning(shown, text, head);
     for (const text of this.#texts) {
       if (text.length <= HEAD) continue;
       const at = shown.lastIndexOf(text.slice(0, HEAD));
@@ -33,4 +41,24 @@ export class Secrets {
     }
     return shown;
   }
+}
+
+/** A pattern that only the text itself matches. */
+function literal(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+}
+
+/** The line with '…' wherever the text begins, as far as it goes. */
+function withoutBeginning(line: string, text: string, head: RegExp): string {
+  let shown = '';
+  let from = 0;
+  for (const { index } of line.matchAll(head)) {
+    if (index < from) continue;
+    let length = HEAD;
+    while (length < text.length && line[index + length]?.toLowerCase() === text[length]?.toLowerCase())
+      length++;
+    shown += `${line.slice(from, index)}…`;
+    from = index + length;
+  }
+  return from === 0 ? line : shown + line.slice(from);
 }

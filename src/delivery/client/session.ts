@@ -31,7 +31,16 @@ import {
   QUITTING,
   type Transaction,
 } from './state.ts';
-import { brokeOff, lostSecured, notSecured, opensSecured, secure, secured, startTlsReply } from './tls.ts';
+import {
+  brokeOff,
+  lostSecured,
+  notSecured,
+  notStarted,
+  opensSecured,
+  secure,
+  secured,
+  startTlsReply,
+} from './tls.ts';
 
 /** An attempt that was put back so often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -358,9 +367,12 @@ export class ClientSession {
         lostSecured(this, fault);
         this.owner.notEstablished(this, fault);
         return;
+      case 'starttls':
+        notStarted(this, fault);
+        this.owner.notEstablished(this, fault);
+        return;
       case 'connecting':
       case 'greeting':
-      case 'starttls':
       case 'securing':
       case 'auth':
         this.owner.notEstablished(this, fault);

@@ -61,11 +61,17 @@ export function startTlsReply(session: ClientSession, reply: PeerReply): void {
     secure(session);
     return;
   }
-  report(session, 'starttls-not-supported', replyLine(reply));
   if (modeOf(session) === 'opportunistic' && reply.code >= 400) {
+    report(session, 'starttls-not-supported', replyLine(reply));
     session.fellBack = true;
     proceed(session);
   } else refuse(session, reply, `STARTTLS was refused: ${replyLine(reply)}`);
+}
+
+/** The connection ended at STARTTLS (lost, silent, 421, an answer that is none): a host that is not up to TLS. */
+export function notStarted(session: ClientSession, fault: Fault): void {
+  report(session, 'starttls-not-supported', fault.detail);
+  fault.plainRetry = goesPlain(session);
 }
 
 /** Begins the handshake. */
