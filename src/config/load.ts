@@ -59,7 +59,7 @@ export function loadConfig(
   if (value === null || problems.length > 0) throw new ConfigError(file, problems.map(line));
   const isSet = (key: string[]): boolean => has(source.root, key);
   const config = resolvePaths(
-    withHostname(value, isSet, options.machineName ?? machineName()),
+    withServableMechanisms(withHostname(value, isSet, options.machineName ?? machineName()), isSet),
     source.root,
     file,
   );
@@ -194,6 +194,14 @@ function withHostname(config: Config, isSet: (path: string[]) => boolean, machin
   return isSet(['hostname']) || !/^[A-Za-z0-9._-]{1,255}$/.test(machine)
     ? config
     : { ...config, hostname: machine };
+}
+
+/** CRAM-MD5 needs the password itself, and files and tables mostly hold hashes: clients that prefer it would be refused. */
+function withServableMechanisms(config: Config, isSet: (path: string[]) => boolean): Config {
+  const { auth } = config;
+  const hashes = auth.backends.some(({ type }) => type === 'file' || type === 'database');
+  if (!hashes || isSet(['auth', 'mechanisms'])) return config;
+  return { ...config, auth: { ...auth, mechanisms: auth.mechanisms.filter((one) => one !== 'CRAM-MD5') } };
 }
 
 /** No transaction outlives a lease: a time that somebody set was checked, one that nobody set follows. */

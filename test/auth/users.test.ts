@@ -211,11 +211,13 @@ test('protorelay user: the password comes by standard input, the file is made be
   assert.equal((await user(['delete', 'alice'])).code, 0);
   assert.equal((await user(['delete', 'alice'])).code, 65);
   assert.equal((await user(['add', 'x', '--scheme', 'rot13'])).code, 64);
-  writeFileSync(
-    config,
-    JSON.stringify({ data_dir: '.', auth: { backends: [{ type: 'file', path: 'no/users.txt' }] } }),
-  );
+  // Before the first start there is no data folder.
+  const backends = [{ type: 'file', path: 'users.txt' }];
+  writeFileSync(config, JSON.stringify({ data_dir: 'new/data', auth: { backends } }));
+  assert.equal((await user(['add', 'x'], 'p\n')).code, 0);
+  assert.equal(statSync(join(dir, 'new/data')).mode & 0o777, 0o700);
+  writeFileSync(config, JSON.stringify({ data_dir: 'users.txt/data', auth: { backends } }));
   const nowhere = await user(['add', 'x'], 'p\n');
   assert.equal(nowhere.code, 73);
-  assert.match(nowhere.stderr, /users cannot be changed: ENOENT.*check the file, its folder/);
+  assert.match(nowhere.stderr, /users cannot be changed: ENOTDIR.*check the file, its folder/);
 });

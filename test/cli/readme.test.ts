@@ -5,6 +5,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { loadConfig } from '../../src/config/load.ts';
 import { type Ran, run } from '../support/child.ts';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -60,6 +61,25 @@ test('blocks to paste are whole commands: no synopsis, no placeholder', async ()
     // An option in brackets, a word in capitals, and a job's number, which is another one where jobs run already.
     assert.doesNotMatch(block, / \[-|…| [A-Z][A-Z-]+$| %\d/m, `${page}: ${block}`);
   }
+});
+
+test('parts of a config that docs and changelog give to copy are good ones', () => {
+  const environment = new Proxy<Record<string, string>>({}, { get: () => 'x' });
+  const changelog = readFileSync(join(root, 'CHANGELOG.md'), 'utf8');
+  const parts = [...pages, { page: 'CHANGELOG.md', text: changelog }].flatMap(({ page, text }) =>
+    [
+      ...[...text.matchAll(/^```jsonc\n(.*?)^```$/gms)].map(([, part = '']) => part),
+      ...[...text.matchAll(/`("(?:policy|smtp|auth|delivery|listeners|dns)": [[{][^`]*[\]}])`/g)].map(
+        ([, part = '']) => part,
+      ),
+    ].map((part) => ({ page, part })),
+  );
+  assert.ok(parts.length > 10, 'parts were found');
+  for (const { page, part } of parts)
+    assert.doesNotThrow(
+      () => loadConfig('/etc/relay.json', environment, { read: () => `{${part}}` }),
+      `${page}: ${part}`,
+    );
 });
 
 test('programs of the project are started by build.sh, whatever node is on PATH', () => {

@@ -129,3 +129,12 @@ test('a secret of a wrong kind is named, not shown', () => {
     assert.ok(!/123456|654321/.test(one));
   }
 });
+
+test('CRAM-MD5 is offered where passwords are at hand, or where it is named', () => {
+  const offered = (auth: object) => load({ auth }).config.auth.mechanisms;
+  const all = ['SCRAM-SHA-256', 'PLAIN', 'LOGIN', 'CRAM-MD5'];
+  assert.deepEqual(offered({ backends }), all);
+  const file = { type: 'file', path: 'users.txt' };
+  assert.deepEqual(offered({ backends: [...backends, file] }), ['SCRAM-SHA-256', 'PLAIN', 'LOGIN']);
+  assert.deepEqual(offered({ backends: [file], mechanisms: all }), all);
+});

@@ -99,8 +99,9 @@ class SlowWorldHop {
 test('a next hop that replied while the relay stood still was in time', async (t) => {
   let relay: RelayFixture | null = null;
   const hops: SlowWorldHop[] = [];
+  const pauses: Promise<void>[] = [];
   const server = createServer((socket) => {
-    const stopped = (): void => void whileStopped(relay as RelayFixture, () => {});
+    const stopped = (): void => void pauses.push(whileStopped(relay as RelayFixture, () => {}));
     hops.push(new SlowWorldHop(socket, stopped));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
@@ -126,4 +127,5 @@ test('a next hop that replied while the relay stood still was in time', async (t
   );
   assert.equal(fate.type, 'delivered', JSON.stringify(fate));
   assert.equal(hops.length, 1);
+  await Promise.all(pauses);
 });
