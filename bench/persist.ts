@@ -1,39 +1,34 @@
 /**
  * Measures the durable path alone: group commit on this thread, sqlite on its own, no network.
  *
- *   ./build.sh bench persist [--messages 100000] [--size 1024] [--sessions 100] [--recipients 1] [--settle]
- *                         [--provider database|local] [--deferred 0] [--dir PATH] [--json]
- *
  * `--sessions` messages are under way at once (each waits for its verdict); `--settle` also delivers them, so that
  * every message is inserted, settled and deleted. `--deferred N` fills the queue with N waiting recipients first.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { configSchema } from '../src/config/schema.ts';
 import type { Message } from '../src/mail/message.ts';
 import { QueueIds } from '../src/mail/queue-id.ts';
 import { createArena } from '../src/native.ts';
 import { DatabaseClient, startPool } from '../src/persistence/database-client.ts';
 import { type Entry, GroupCommit } from '../src/persistence/group-commit.ts';
+import { readOptions } from './lib/options.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    messages: { type: 'string', default: '100000' },
-    size: { type: 'string', default: '1024' },
-    sessions: { type: 'string', default: '100' },
-    recipients: { type: 'string', default: '1' },
-    settle: { type: 'boolean', default: false },
-    provider: { type: 'string', default: 'database' },
-    deferred: { type: 'string', default: '0' },
-    dir: { type: 'string', default: tmpdir() },
-    json: { type: 'boolean', default: false },
-  },
+const options = readOptions('bench/persist.ts', 'measures the durable path alone', {
+  messages: { kind: 'number', default: 100_000, help: 'messages to commit' },
+  size: { kind: 'number', default: 1024, help: 'bytes of each message' },
+  sessions: { kind: 'number', default: 100, help: 'messages under way at once' },
+  recipients: { kind: 'number', default: 1, help: 'recipients of each message' },
+  settle: { kind: 'flag', help: 'deliver them too: insert, settle, delete' },
+  provider: { kind: 'text', default: 'database', help: 'where content lies: database or local' },
+  deferred: { kind: 'number', default: 0, help: 'recipients that wait in the queue before it begins' },
+  dir: { kind: 'text', default: tmpdir(), help: 'folder for the queue' },
+  json: { kind: 'flag', help: 'print the report as one line of JSON' },
 });
-const messages = Number(options.messages);
-const sessions = Number(options.sessions);
-const recipientCount = Number(options.recipients);
+const messages = options.messages;
+const sessions = options.sessions;
+const recipientCount = options.recipients;
 const dataDir = mkdtempSync(join(options.dir, 'persist-bench-'));
 const config = configSchema.parse({
   data_dir: dataDir,
@@ -46,7 +41,7 @@ const arena = createArena(config.content_memory_mb * 1024 * 1024, spillDir);
 const database = new DatabaseClient(startPool({ config, arena: arena.buffer, spillDir }));
 const ids = new QueueIds(0, 0);
 const content = Buffer.alloc(
-  Number(options.size),
+  options.size,
   'A quite ordinary line of a campaign message of no particular interest.\r\n',
 );
 Buffer.from('Subject: bench\r\n\r\n').copy(content);
@@ -195,7 +190,7 @@ function delivered({ message }: Entry): Parameters<GroupCommit['settle']>[0][num
 
 try {
   await database.recover(Date.now());
-  if (Number(options.deferred) > 0) await fill(Number(options.deferred));
+  if (options.deferred > 0) await fill(options.deferred);
   const begin = performance.now();
   const destinations = (await database.backlog()).length;
   const backlogMs = performance.now() - begin;

@@ -6,6 +6,7 @@
  */
 import { getServers } from 'node:dns';
 import type { Config } from '../config/schema.ts';
+import { MAX_ALIASES, openAlias } from './answer.ts';
 import { askOverTcp, CLOSED, type Question, type Server, UdpWay } from './exchange.ts';
 import {
   DAMAGED,
@@ -90,6 +91,23 @@ export class Resolvers {
    * @returns the reply, of NOERROR or NXDOMAIN; what is wrong with the resolvers; null when DNS cannot carry the name.
    */
   async ask(name: string, type: DnsType, validated = false): Promise<DnsReply | string | null> {
+    let reply = await this.#ask(name, type, validated);
+    // Some resolvers leave it to us to follow an alias (RFC 1034 §5.3.3). One that goes on for ever ends in answer.ts.
+    for (let asked = 0; asked <= MAX_ALIASES && reply !== null && typeof reply !== 'string'; asked++) {
+      const target = openAlias(reply, type);
+      if (target === null) break;
+      const rest = await this.#ask(target, type, validated);
+      if (rest === null || typeof rest === 'string') return rest;
+      const answers = [...reply.answers, ...rest.answers];
+      const authentic = reply.authentic && rest.authentic;
+      // It says no more than the one before: so there is nothing.
+      const denies = rest.denies || rest.answers.length === 0;
+      reply = { ...rest, question: reply.question, authentic, answers, denies };
+    }
+    return reply;
+  }
+
+  async #ask(name: string, type: DnsType, validated: boolean): Promise<DnsReply | string | null> {
     if (encodeQuestion(0, name, type) === null) return null;
     let left = this.#inOrder();
     if (left.length === 0) return NOBODY;

@@ -27,6 +27,8 @@ export interface DnsReply {
   authentic: boolean;
   /** Nothing but where else to ask (RFC 1034 §4.3.1): whoever answers is no resolver, or none for us. */
   referral: boolean;
+  /** Says something of what there is not (an authority section, RFC 2308). */
+  denies: boolean;
   /** 0 NOERROR, 2 SERVFAIL, 3 NXDOMAIN … */
   code: number;
   question: { name: string; type: number };
@@ -113,7 +115,16 @@ export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsTy
     const refused = (flags & FLAG.response) !== 0 && message.readUInt16BE(4) === 0 && !isAnswer(flags & 15);
     const question = { name, type: DNS_TYPE[type] };
     return refused
-      ? { id, truncated: false, authentic: false, referral: false, code: flags & 15, question, answers: [] }
+      ? {
+          id,
+          truncated: false,
+          authentic: false,
+          referral: false,
+          denies: false,
+          code: flags & 15,
+          question,
+          answers: [],
+        }
       : null;
   }
   const { question } = head.reply;
@@ -140,6 +151,7 @@ function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
     truncated: (flags & FLAG.truncated) !== 0,
     authentic: (flags & FLAG.authentic) !== 0,
     referral: message.readUInt16BE(6) === 0 && (flags & (FLAG.recurses | FLAG.authoritative)) === 0,
+    denies: message.readUInt16BE(8) > 0,
     code: flags & 15,
     question: { name: asked.name, type: message.readUInt16BE(asked.end) },
     answers: [],

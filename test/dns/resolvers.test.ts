@@ -182,3 +182,37 @@ test('what says nothing of a name is told from what does, whoever says it first'
   ])
     assert.equal(isUnanswered(said), false, said);
 });
+
+test('an alias whose target is left out of the answer is followed, with all that may be wrong there', async (t) => {
+  const alias = (CNAME: string) => ({ CNAME, aliasOnly: true });
+  const names = {
+    ...NAMES,
+    'one.test': alias('two.test'),
+    'two.test': alias('m.test'),
+    'host.test': alias('a.test'),
+  };
+  const odd = {
+    'gone.test': alias('nowhere.test'),
+    'ill.test': alias('sick.test'),
+    'sick.test': { fault: 'SERVFAIL' as const },
+    'round.test': alias('trip.test'),
+    'trip.test': alias('round.test'),
+    'self.test': alias('self.test'),
+  };
+  const far = Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [`f${i}.test`, alias(`f${i + 1}.test`)]),
+  );
+  const server = await DnsServer.start({ ...names, ...odd, ...far });
+  t.after(() => server.stop());
+  const kinds = async (dns: Dns | ValidatedDns): Promise<string[]> => {
+    const all = ['one', 'two', 'gone', 'ill', 'round', 'self', 'f0'].map((name) => dns.mx(`${name}.test`));
+    return (await Promise.all(all)).map(({ kind }) => kind);
+  };
+  const rules = rulesOf(server.address);
+  for (const dns of [new Dns(rules), new ValidatedDns({ rules })])
+    assert.deepEqual(await kinds(dns), ['found', 'found', 'no-name', ...Array(4).fill('temporary')]);
+  assert.equal((await new Dns(rules).addresses('host.test', 4)).kind, 'found');
+  assert.equal((await new Dns(rules).txt('host.test')).kind, 'no-record');
+  assert.ok(JSON.stringify(await new PolicyDns(rules).ask('MX', 'one.test', ASK_MS)).includes('a.test'));
+  assert.ok(server.queries.length < 100, `${server.queries.length} questions`);
+});

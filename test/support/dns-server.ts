@@ -60,6 +60,8 @@ export interface DnsName {
   TXT?: string[];
   PTR?: string[];
   CNAME?: string;
+  /** What is at the name that CNAME names is left out. */
+  aliasOnly?: boolean;
   /** [usage, selector, matching type, data in hex]. */
   TLSA?: [number, number, number, string][];
   /** Answered as validated (AD), where the question asks for that. */
@@ -223,7 +225,8 @@ export class DnsServer {
     const ttl = records.ttl ?? 60;
     if (records.CNAME !== undefined) {
       const target = records.CNAME.toLowerCase();
-      return [{ type: 'CNAME', name, ttl, data: target }, ...this.#records(target, type)];
+      const rest = records.aliasOnly === true ? [] : this.#records(target, type);
+      return [{ type: 'CNAME', name, ttl, data: target }, ...rest];
     }
     const answer = (data: unknown): Answer => ({ type, name, ttl, data });
     if (type === 'A') return (records.A ?? []).map(answer);

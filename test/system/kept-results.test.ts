@@ -193,7 +193,10 @@ test('results of a shard that is away outlive the process', { skip, timeout: 120
       proxy.goAway();
       assert.equal((await relay.stop()).code, 0);
       assert.doesNotMatch(await answer, /^250/);
-      const errors = relay.log.filter(({ level }) => level === 'error');
+      // A commit may have failed for certain before the relay was told to stop, and that is an error.
+      const stop = relay.log.findIndex(({ event }) => event === 'relay.draining');
+      assert.ok(stop >= 0);
+      const errors = relay.log.slice(stop).filter(({ level }) => level === 'error');
       assert.deepEqual(errors, []);
     },
   );
