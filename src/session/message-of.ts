@@ -1,5 +1,6 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
 import type { ContentHandle, Message } from '../mail/message.ts';
+import type { Arena } from '../native.ts';
 import { attachmentsIn } from '../protocol/mime/attachments.ts';
 import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
