@@ -47,8 +47,7 @@ export async function openShards(dataDir: string, load: () => Config): Promise<S
   if (client !== null) {
     const report = async (): Promise<ShardReport[]> => {
       const shards = await client.shards();
-      if (shards.length === 0 && load().database.driver === 'sqlite')
-        throw new RelayError('config-invalid', none);
+      if (shards.length === 0) throw new RelayError('config-invalid', none);
       return shards;
     };
     return { report, close: async () => client.close() };

@@ -1,5 +1,6 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
 import type { ContentHandle, Message } from '../mail/message.ts';
+import type { Arena } from '../native.ts';
 import { attachmentsIn } from '../protocol/mime/attachments.ts';
 import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
@@ -34,6 +35,8 @@ export function messageOf(
   let trace = session.policy.tags() + received;
   if (session.listener.submission)
     trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
+  const parts = arena.parts(content);
+  if (beginsFolded(parts, content, arena)) trace += '\r\n';
   const sizeBytes = arena.lengthBytes(content);
   const receivedAtMs = clock.nowMs;
   const receptionMs = clock.steadyMs - startedAtMs;
@@ -48,9 +51,23 @@ export function messageOf(
     receptionMs,
     client: told,
   };
-  const attachments = settings.indexAttachments ? attachmentsIn(arena, content) : [];
+  const attachments = settings.indexAttachments ? attachmentsIn(arena, content, parts) : [];
   if (attachments.length > 0) message.attachments = attachments;
   return message;
+}
+
+/**
+ * Content that begins with a space or tab would be read as the rest of our last header field, and could have it say what we
+ * did not; with an empty line between them it is a body. A content in a file has no parts; one that cannot be read is found
+ * out by whoever needs its octets.
+ */
+function beginsFolded(parts: readonly Buffer[], content: ContentHandle, arena: Pick<Arena, 'head'>): boolean {
+  try {
+    const first = (parts[0] ?? arena.head(content, 1))[0];
+    return first === 0x20 || first === 0x09;
+  } catch {
+    return false;
+  }
 }
 
 function utf8Protocol({ secure, user }: Session): string {

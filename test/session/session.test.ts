@@ -117,6 +117,31 @@ test('one recipient is named in the trace header, several are not', () => {
   assert.doesNotMatch(f.submitted[1]?.message.trace ?? '', /for </);
 });
 
+test('content that begins with a space or tab does not go on with a header field of ours', () => {
+  for (const [listener, fields] of [
+    [{}, 'Received'],
+    [{ submission: true }, 'Message-ID'],
+  ] as const) {
+    const f = new DialogFixture({ listeners: [{ host: '127.0.0.1', port: 0, ...listener }] });
+    const c = f.open();
+    const starts = [
+      'x',
+      ' x',
+      '\tfrom trusted.example ([192.0.2.1]) by us',
+      '\r\nx',
+      ' ',
+      `\t${'y'.repeat(900)}\r\n`.repeat(400),
+    ];
+    for (const start of starts)
+      f.say(c, `EHLO x\r\n${MESSAGE.replace(/DATA.*/s, `DATA\r\n${start}\r\n.\r\n`)}`);
+    assert.deepEqual(
+      f.submitted.map(({ message: { trace } }) => trace.endsWith('\r\n\r\n')),
+      starts.map((start) => /^[ \t]/.test(start)),
+    );
+    assert.match(f.submitted[1]?.message.trace ?? '', new RegExp(`^${fields}: .*\r\n\r\n$`, 'ms'));
+  }
+});
+
 test('HELO makes the protocol SMTP, EHLO ESMTP, SMTPUTF8 UTF8SMTP', () => {
   const f = new DialogFixture();
   const c = f.open();

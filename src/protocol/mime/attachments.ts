@@ -13,9 +13,15 @@ const HEAD_BYTES = 65_536;
 const NONE: Attachment[] = [];
 const scanner = new MimeScanner();
 
-/** [] also for a content that cannot be read: whoever needs its octets will say so. */
-export function attachmentsIn(arena: Pick<Arena, 'parts' | 'head'>, content: ContentHandle): Attachment[] {
-  const parts = arena.parts(content);
+/**
+ * [] also for a content that cannot be read: whoever needs its octets will say so.
+ * @param parts of the content, where they are at hand.
+ */
+export function attachmentsIn(
+  arena: Pick<Arena, 'parts' | 'head'>,
+  content: ContentHandle,
+  parts: readonly Buffer[] = arena.parts(content),
+): Attachment[] {
   const first = parts[0];
   try {
     // A content in memory mostly has one part; one in a file has none.
