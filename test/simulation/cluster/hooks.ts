@@ -1,6 +1,6 @@
 /**
  * Puts the relay into a simulated world, by what its modules import: the connector of the database, threads,
- * sockets, timers and what measures the machine are the simulation's; everything else, from relay.ts to the SQL, is
+ * sockets, timers and what measures the machine are the simulation's; everything else, from relay/ to the SQL, is
  * the program itself. And spoils it on demand: a mutation replaces one line, to see that the simulation notices.
  */
 import { registerHooks } from 'node:module';
@@ -32,7 +32,7 @@ export function enterSimulation(mutation?: string): void {
     resolve(specifier, context, next) {
       if (context.parentURL?.startsWith(SRC)) {
         // The composition root makes the memory for content; everybody else only needs the constants.
-        if (context.parentURL === `${SRC}relay.ts` && specifier === './native.ts')
+        if (context.parentURL === `${SRC}relay/stages.ts` && specifier === '../native.ts')
           return next(at('./native.ts'), context);
         if (context.parentURL === `${SRC}persistence/unsettled-file.ts` && specifier === 'node:fs/promises')
           return next(at('./files.ts'), context);
