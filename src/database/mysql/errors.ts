@@ -8,7 +8,7 @@ const RETRY = new Set([
 ]);
 /** Lock wait timeout: the transaction that has the row may hang, and keep it for longer. */
 const LOCKED = 1205;
-const FULL = new Set([1021, 1114]);
+const DISK_FULL = new Set([1021, 1114]);
 /** This connection is of no use: the server is read-only, or we lacked rights when the connection was made. */
 const UNFIT = new Set([
   1044, // no access to the database
@@ -99,7 +99,8 @@ export function mysqlError(error: unknown, server: string): RelayError {
   const errno = errnoOf(error);
   if (RETRY.has(errno) || errno === LOCKED)
     return new RelayError('database-busy', `${server}: ${said}`, error);
-  if (FULL.has(errno)) return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
+  if (DISK_FULL.has(errno))
+    return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
   if (SCHEMA.has(errno))
     return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
   if (errno === TOO_LONG)
