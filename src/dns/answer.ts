@@ -1,12 +1,12 @@
-/** What a reply says of the name that was asked for. */
+/** Reads from a reply what it says of the name that was asked for. */
 import type { DnsRecord, DnsReply, DnsType } from './wire.ts';
 
 export interface Answer {
   kind: 'found' | 'no-record' | 'no-name' | 'temporary';
-  /** Why it is temporary. */
+  /** Why the failure is temporary. */
   detail: string;
   records: DnsRecord[];
-  /** Validated by the resolver. */
+  /** Whether the resolver has validated the answer. */
   secure: boolean;
   /** Where the aliases of the name lead. */
   canonical: string;
@@ -28,7 +28,7 @@ export function answerOf(reply: DnsReply | string | null, type: DnsType): Answer
   return typeof reply === 'string' ? temporary(reply) : read(reply, type);
 }
 
-/** Follows the aliases in the reply; what does not belong to the question is no part of the answer. */
+/** Follows the aliases in the reply, and ignores records that do not belong to the question. */
 function read({ code, authentic, question, answers }: DnsReply, type: DnsType): Answer {
   let canonical = question.name;
   const chain: DnsRecord[] = [];
