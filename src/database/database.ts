@@ -329,7 +329,7 @@ export interface Database {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING, where their fence still holds. */
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
-  /** Drops settled rows past their time (keep_sent_ms, keep_dead_ms) and sweeps content without a mail. At most `limit` mails a call. */
+  /** Drops settled rows past their time (keep_*_ms), at most `limit` mails a call, and sweeps content without a mail. */
   purge(nowMs: number, limit: number): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;

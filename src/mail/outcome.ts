@@ -53,14 +53,16 @@ export type BounceReason =
 export type Outcome =
   | {
       kind: 'delivered';
-      reply: PeerReply /** true: the next hop took over the DSN duty (RFC 3461 §5.2.2 relayed/…) */;
+      reply: PeerReply;
+      /** Whether the next hop took over the duty to send DSNs (RFC 3461 §5.2.2). */
       dsnPassedOn: boolean;
     }
   | { kind: 'deferred'; reason: DeferralReason; reply?: PeerReply; detail: string; retryAtMs: number }
   | {
       kind: 'bounced';
       reason: BounceReason;
-      reply?: PeerReply /** enhanced status for the DSN, '5.1.2' */;
+      reply?: PeerReply;
+      /** Enhanced status for the DSN, '5.1.2'. */
       status: string;
       detail: string;
     };

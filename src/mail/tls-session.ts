@@ -27,7 +27,7 @@ export type TlsFailure =
 export interface TlsSession {
   policy: TlsPolicyFacts;
   result: 'success' | TlsFailure;
-  /** Name of the host; '' when no host was reached. */
+  /** Name and address of the host; both '' when no host was reached. */
   mx: string;
   address: string;
   detail: string;

@@ -138,7 +138,14 @@ export class TlsReportSender {
     const { organization_name = hostname, contact_info = '' } = delivery.tls_rpt;
     const reportId = `${day}.${domain}.${node_id.replace(/[^A-Za-z0-9-]+/g, '-')}@${hostname}`;
     const policies = mergePolicies(whole);
-    const report = gzipReport({ domain, day, policies, organization: organization_name, contact: contact_info, reportId }); // biome-ignore format: one call
+    const report = gzipReport({
+      domain,
+      day,
+      policies,
+      organization: organization_name,
+      contact: contact_info,
+      reportId,
+    });
     sending.tries++;
     sending.done = true;
     for (const place of policies.length === 0 ? [] : places) {
@@ -162,7 +169,9 @@ export class TlsReportSender {
       }
     }
     sending.nextAtMs = now() + RETRY_MS;
-    await writeSending(this.#fileOf(day, domain), sending).catch((error) => log.warn('tls-rpt.not-written', { error, day, domain })); // biome-ignore format: one line
+    await writeSending(this.#fileOf(day, domain), sending).catch((error) =>
+      log.warn('tls-rpt.not-written', { error, day, domain }),
+    );
   }
 
   /** Where the domain wants its report now; if that cannot be asked, where it wanted it on that day. */
@@ -181,7 +190,8 @@ export class TlsReportSender {
     const from = delivery.tls_rpt.from_address ?? `postmaster@${hostname}`;
     const text = decodeURIComponent(place.slice('mailto:'.length).split('?')[0] as string);
     const mailbox = parseMailbox(text);
-    if (mailbox === null || mailbox.domain === '' || !/^[!-~]+$/.test(text)) throw new Error('not an address we can write to'); // biome-ignore format: one line
+    if (mailbox === null || mailbox.domain === '' || !/^[!-~]+$/.test(text))
+      throw new Error('not an address we can write to');
     const message = writeReportMail({ ...parts, from, to: text, nowMs: now() });
     await mail({ address: text, domain: mailbox.domain }, message);
   }
