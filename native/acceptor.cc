@@ -116,7 +116,7 @@ void Acceptor::accept_batch() {
   if (failure != 0 && !closed_) rest(failure);
 }
 
-/** Out of descriptors or memory: the connection stays in the backlog, so polling on would spin. */
+/** Pauses polling for want of descriptors or memory: the connection stays in the backlog, so polling on would spin. */
 void Acceptor::rest(int error) {
   resting_ = true;
   watch();
@@ -140,7 +140,7 @@ bool Acceptor::hand_off(int fd, int reactor, const std::string& address) {
 
 void Acceptor::refuse(int fd, const std::string& reply) {
   if (!forget(fd)) return;
-  // One attempt without waiting: a fresh socket has room for a line, and a peer that is not there is no loss.
+  // One attempt without waiting: a new socket has room for a line, and if the peer is gone nothing is lost.
   ssize_t sent = ::send(fd, reply.data(), reply.size(), MSG_DONTWAIT);
   (void)sent;
   ::shutdown(fd, SHUT_WR);

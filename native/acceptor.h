@@ -1,7 +1,8 @@
 // Accepts connections in batches and gives each socket to a reactor of some thread.
 //
-// Owns the listening socket, or a duplicate of one that belongs to somebody else. Promises that a socket it accepted is handed off, refused or closed before the batch
-// call returns. Decides nothing: who is welcome and which reactor is least loaded is said by the caller.
+// Owns the listening socket, or a duplicate of one that belongs to somebody else. Promises that every socket it
+// accepted is handed off, refused or closed before the batch call returns. Decides nothing: the caller says who is
+// welcome, and which reactor is least loaded.
 #pragma once
 #include <uv.h>
 
@@ -16,7 +17,7 @@ class Acceptor {
  public:
   struct Options {
     ListenOptions listen;
-    /** A socket that listens already; the acceptor works on a descriptor of its own. -1: open one. */
+    /** A socket that listens already, of which the acceptor makes a descriptor of its own. -1: open one. */
     int fd = -1;
     uint32_t listener = 0;
     uint32_t batch = 64;
@@ -27,7 +28,7 @@ class Acceptor {
     void (*released)(void* owner);
   };
 
-  /** Accepts from now on; nullptr and -errno when that fails. */
+  /** Makes an acceptor that accepts from now on; nullptr and -errno in `error` when that fails. */
   static Acceptor* create(uv_loop_t* loop, const Options& options, const Calls& calls, void* owner, int* error);
 
   uint16_t port() const { return port_; }
@@ -35,7 +36,7 @@ class Acceptor {
   void refuse(int fd, const std::string& reply);
   void pause();
   void resume();
-  /** Stops; `released` is called later, on the loop. */
+  /** Stops accepting; `released` is called later, on the loop. */
   void close();
 
  private:
@@ -66,7 +67,7 @@ class Acceptor {
   bool is_unix_ = false;
   /** Local address when it is the same for every connection, else empty. */
   std::string local_;
-  /** Sockets of the batch under way that nobody took yet. */
+  /** Sockets of the batch under way that are not handed off or refused yet. */
   std::vector<int> unclaimed_;
 };
 

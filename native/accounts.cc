@@ -31,7 +31,9 @@ int32_t Accounts::limit(uint32_t resource, uint32_t which) const {
   return __atomic_load_n(words_ + kLimitsAt + resource * kLimits + which, __ATOMIC_RELAXED);
 }
 
-/** The least count of the rows after it: too high when others share all cells, never too low. */
+/**
+ * Adds to one cell in each row. Returns the least of these counts: too high if others share all cells, never too low.
+ */
 int32_t Accounts::add(uint32_t hash, uint32_t resource, int32_t amount) {
   int32_t least = INT32_MAX;
   for (uint32_t row = 0; row < kRows; ++row) {

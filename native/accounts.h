@@ -1,14 +1,14 @@
-// What clients hold of what they share, counted in memory that all threads and processes of the host have mapped.
+// Counts what each client holds of shared resources, in memory that all threads and processes of the host have mapped.
 //
-// Owns nothing: the memory is that of src/policy/accounts.ts, which lays it out and counts in it too; a change here is a
-// change there. Promises that taking and giving back need neither lock nor allocation.
+// Owns nothing: src/policy/accounts.ts lays out the memory and counts in it as well, so a change here is a change
+// there. Promises that taking and giving back need neither lock nor allocation.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace protorelay {
 
-/** RESOURCES of src/policy/accounts.ts, as far as the reactor takes them. */
+/** The RESOURCES of src/policy/accounts.ts that the reactor takes. */
 enum AccountResource : uint32_t { kContentKib = 3, kSpillKib = 4 };
 
 /** Whom something is counted for. */
@@ -22,7 +22,10 @@ class Accounts {
  public:
   /** The region of this process; false when it is too short. */
   bool attach(uint8_t* region, size_t bytes);
-  /** Takes so much for the client, or nothing and says false: a total or a share would be passed. */
+  /**
+   * Takes `amount` for the client; takes nothing and returns false when a total or the client's share would be
+   * exceeded.
+   */
   bool take(const Account& account, AccountResource resource, uint32_t amount);
   void give(const Account& account, AccountResource resource, uint32_t amount);
 

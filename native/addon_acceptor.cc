@@ -8,7 +8,7 @@
 namespace protorelay {
 namespace {
 
-/** Which reference of the box is which callback. */
+/** Indexes of the callbacks among the references of the box. */
 constexpr size_t kOnAccept = 0;
 constexpr size_t kOnError = 1;
 

@@ -1,4 +1,4 @@
-// Arena calls. What can be done with Atomics on the shared buffer is done in src/native.ts.
+// Arena calls. Whatever Atomics on the shared buffer can do is done in src/native/shared-arena.ts.
 #include <stdlib.h>
 #include <string.h>
 

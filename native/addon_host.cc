@@ -1,4 +1,4 @@
-// What the processes of one host share, and what they tell the service manager.
+// Memory that the processes of one host share, and messages to the service manager.
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -15,7 +15,7 @@
 namespace protorelay {
 namespace {
 
-/** A file without a name, close-on-exec. */
+/** Makes a file without a name, close-on-exec. */
 int anonymous_file() {
 #ifdef __linux__
   return ::memfd_create("protorelay", MFD_CLOEXEC);
@@ -65,7 +65,7 @@ napi_value send(napi_env env, napi_callback_info info) {
   memcpy(address.sun_path, path.data(), path.size());
   bool abstract = path[0] == '@';
   if (abstract) address.sun_path[0] = '\0';
-  // The length says where an abstract name ends; a path ends at its NUL.
+  // An abstract name ends where the length says; a path ends with a NUL.
   auto length = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + path.size() + (abstract ? 0 : 1));
   int fd = ::socket(AF_UNIX, SOCK_DGRAM, 0);
   if (fd < 0) return from_number(env, -errno);

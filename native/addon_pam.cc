@@ -1,4 +1,4 @@
-// PAM, found when it is first asked for: neither building nor starting needs it.
+// PAM. Its library is loaded at the first use: neither the build nor the start needs it.
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
@@ -10,7 +10,7 @@
 namespace protorelay {
 namespace {
 
-// The interface of Linux-PAM. Elsewhere its library is not found, and the backend says that there is no PAM.
+// The interface of Linux-PAM. On other systems its library is not found, and calls return -1000.
 struct PamMessage {
   int style;
   const char* text;
@@ -43,7 +43,7 @@ constexpr int kSilent = 0x8000;
 
 struct Pam {
   int (*start)(const char*, const char*, const PamConversation*, PamHandle**);
-  /** Linux-PAM 1.4 and later; else null. */
+  /** Present since Linux-PAM 1.4; null in older versions. */
   int (*start_confdir)(const char*, const char*, const PamConversation*, const char*, PamHandle**);
   int (*set_item)(PamHandle*, int, const void*);
   int (*authenticate)(PamHandle*, int);
@@ -56,10 +56,10 @@ void find(void* library, const char* name, F* function) {
   *reinterpret_cast<void**>(function) = ::dlsym(library, name);
 }
 
-/** The library, loaded once; null when it is not there. */
+/** The library, loaded once; null when there is none. */
 const Pam* load() {
   static const Pam* loaded = []() -> const Pam* {
-    // Modules look for their own libraries among what is loaded globally.
+    // PAM's modules need symbols of libraries that are loaded globally.
     void* library = ::dlopen(kLibrary, RTLD_NOW | RTLD_GLOBAL);
     if (library == nullptr) return nullptr;
     static Pam pam = {};
@@ -80,7 +80,7 @@ struct Answers {
   const std::string& password;
 };
 
-/** Prompts without echo get the password, those with echo the name. PAM frees what it is given. */
+/** Answers prompts: without echo by the password, with echo by the name. PAM frees the answers. */
 int converse(int count, const PamMessage** messages, PamResponse** responses, void* context) {
   auto* answers = static_cast<const Answers*>(context);
   if (count < 1 || count > kMaxMessages) return kConversationError;
@@ -94,13 +94,16 @@ int converse(int count, const PamMessage** messages, PamResponse** responses, vo
   return kSuccess;
 }
 
-/** What is said of the user, rather than of PAM itself. */
+/** Whether the code is about the user, and not about PAM itself. */
 bool is_refusal(int code) {
   return code == kAuthError || code == kUserUnknown || code == kMaxTries || code == kAccountExpired ||
          code == kPermissionDenied || code == kNewTokenRequired || code == kIgnore;
 }
 
-/** pamAuthenticate(service, configDir, username, password, client): 0 let in, 1 not, or minus the code of PAM (-1000: no PAM). Waits as long as PAM does. */
+/**
+ * pamAuthenticate(service, configDir, username, password, client): 0 accepted, 1 refused, or minus PAM's error code
+ * (-1000: there is no PAM). Waits as long as PAM does.
+ */
 napi_value authenticate(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   const Pam* pam = load();
@@ -121,7 +124,7 @@ napi_value authenticate(napi_env env, napi_callback_info info) {
   code = pam->authenticate(handle, kSilent);
   if (code == kSuccess) code = pam->account(handle, kSilent);
   pam->end(handle, code);
-  // The copy of the password that was ours.
+  // Wipe our copy of the password.
   volatile char* octets = password.data();
   for (size_t i = 0; i < password.size(); i++) octets[i] = 0;
   if (code == kSuccess) return from_number(env, 0);

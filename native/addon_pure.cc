@@ -1,4 +1,4 @@
-// The pure functions, exposed so that one test can run them and their TypeScript twins on the same input.
+// The pure functions, exposed so that a test can run them and their TypeScript twins on the same input.
 #include <cstring>
 #include <vector>
 
@@ -39,7 +39,7 @@ napi_value scan_content(napi_env env, napi_callback_info info) {
     size_t written = 0;
     const uint8_t* from = input.at + at;
     if (!normalize) {
-      // The way the reactor does it: read behind what is held, unstuff in place.
+      // As in the reactor: read behind the held bytes, and unstuff in place.
       uint8_t* behind = space.data() + scan.held();
       memcpy(behind, from, count);
       from = behind;
@@ -62,7 +62,10 @@ napi_value scan_content(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/** stuffContent(content, pieceBytes, writtenBytes): what goes over the wire, fetched and written in such pieces. */
+/**
+ * stuffContent(content, pieceBytes, writtenBytes): the bytes for the wire, fetched and written in pieces of these
+ * sizes.
+ */
 napi_value stuff_content(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Bytes content = to_bytes(env, args.at[0]);
@@ -105,7 +108,7 @@ napi_value scan_line_call(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/** proxyExtent(input): length of the PROXY header, 0 when more is needed, -1 when it is none. */
+/** proxyExtent(input): length of the PROXY header; 0 when more bytes are needed; -1 when this is no such header. */
 napi_value proxy_extent_call(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Bytes input = to_bytes(env, args.at[0]);

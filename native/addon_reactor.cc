@@ -1,4 +1,4 @@
-// Reactor calls. The reactor object is a box; calls on one that was destroyed do nothing.
+// Reactor calls. JavaScript holds a reactor in a Box; calls on a destroyed reactor do nothing.
 #include <uv.h>
 
 #include "addon.h"
@@ -43,7 +43,8 @@ napi_value create(napi_env env, napi_callback_info info) {
   setup.bytes = bytes.at;
   setup.byte_capacity = bytes.length;
   bool usable = setup.events != nullptr && setup.text != nullptr && setup.ops != nullptr && setup.control != nullptr &&
-                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 && setup.max_connections <= kMaxConnections &&
+                setup.bytes != nullptr && setup.max_handshakes >= 1 && setup.max_connections >= 1 &&
+                setup.max_connections <= kMaxConnections &&
                 setup.max_line >= kLeastLine && setup.max_line <= kMaxLine && setup.text_capacity >= setup.max_line + 512;
   if (!usable) return throw_error(env, "reactor: maxConnections must be 1 to 1048576, maxLineBytes 64 to 16384");
 
@@ -78,7 +79,9 @@ napi_value flush(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-/** reactorUseBytes(reactor, buffer): a larger byte area, when one send does not fit. The ring must be empty. */
+/**
+ * reactorUseBytes(reactor, buffer): replaces the byte area by a larger one for a large send. The ring must be empty.
+ */
 napi_value use_bytes(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Box* box = to_box(env, args.at[0]);

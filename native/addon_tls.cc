@@ -28,7 +28,8 @@ napi_value slot(napi_env env, napi_callback_info) { return from_number(env, tls_
 
 /**
  * tlsConfigure(slot, {server, certificates: [{chain, key}], groups: [{certificates, names}], minVersion, ciphers,
- * ciphersuites, ca, crl, namesCa, ticketSecret, sessionSeconds, resumption}): '', or what is wrong (the slot stays as it was)
+ * ciphersuites, ca, crl, namesCa, ticketSecret, sessionSeconds, resumption}): '', or what is wrong (then the slot
+ * stays as it was)
  */
 napi_value configure(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
@@ -64,7 +65,7 @@ napi_value configure(napi_env env, napi_callback_info info) {
   return from_text(env, error);
 }
 
-/** tlsClear(slot): connections that begin now get no TLS */
+/** tlsClear(slot): connections that begin after this get no TLS */
 napi_value clear(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   tls_slot_set(to_int32(env, args.at[0]), nullptr);

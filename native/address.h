@@ -10,9 +10,11 @@ namespace protorelay {
 std::string address_text(const struct sockaddr_storage& address);
 /** Address of this end of a socket, as text. */
 std::string local_address_text(int fd);
-/** A numeric IPv4 or IPv6 address, or a Unix socket path when it begins with '/'. False when it is none of these. */
+/**
+ * Reads a numeric IPv4 or IPv6 address, or a Unix socket path, which begins with '/'. False when it is none of these.
+ */
 bool parse_address(const std::string& text, uint16_t port, struct sockaddr_storage* address, socklen_t* length);
-/** Nonblocking, close-on-exec, no SIGPIPE. -errno on failure. */
+/** Opens a socket: nonblocking, close-on-exec, without SIGPIPE. -errno on failure. */
 int open_socket(int family);
 /** The pending error of a socket (SO_ERROR), 0 when there is none. */
 int socket_error(int fd);

@@ -18,7 +18,7 @@ uint64_t chunks_offset(uint64_t count) {
   return (maps_offset(count) + count * sizeof(ChunkMap) + kPage - 1) / kPage * kPage;
 }
 
-/** A wrong reference count is our own fault: stop before memory that is still read is given to someone else. */
+/** A wrong reference count is our own fault: stop before memory that is still being read is given to somebody else. */
 [[noreturn]] void broken(const char* what, uint32_t handle) {
   fprintf(stderr, "protorelay: content arena: %s (content %u)\n", what, handle);
   abort();
@@ -123,7 +123,7 @@ void Arena::release(uint32_t handle) {
 }
 
 int Arena::open_spill(uint32_t* number) {
-  // A file of that name may be left from an earlier run that was killed: never write into it, take the next name.
+  // An earlier run that was killed may have left a file of that name: never write into it, but take the next name.
   for (int attempt = 0; attempt < 1000; ++attempt) {
     *number = __atomic_fetch_add(&header()->next_spill, 1, __ATOMIC_RELAXED);
     std::string path = spill_dir_ + "/" + std::to_string(*number) + ".spill";

@@ -1,4 +1,4 @@
-// Blocks of the arena: which units of which chunk are in use. All of it under the lock in the header.
+// Blocks of the arena: which units of which chunk are in use. All of this runs under the lock in the header.
 #include <cstdio>
 #include <cstdlib>
 
@@ -19,7 +19,7 @@
 namespace protorelay {
 namespace {
 
-/** Chunks looked at in the list whose runs may or may not be long enough. */
+/** How many chunks are looked at in the list whose runs may or may not be long enough. */
 constexpr int kTries = 4;
 
 class Locked {
@@ -38,7 +38,7 @@ uint64_t bits(uint32_t first, uint32_t units) {
   return run << first;
 }
 
-/** Positions in a map of free units at which `units` of them lie one behind the other. */
+/** The positions in a map of free units at which `units` of them follow one another. */
 uint64_t runs_of(uint64_t free, uint32_t units) {
   for (uint32_t have = 1; have < units;) {
     uint32_t step = have < units - have ? have : units - have;
@@ -61,7 +61,7 @@ uint32_t run_class(uint64_t free) {
 
 uint32_t floor_log(uint32_t units) { return 31u - static_cast<uint32_t>(__builtin_clz(units)); }
 
-/** Our own fault: stop before memory that is still read is given to someone else. */
+/** This is our own fault: stop before memory that is still being read is given to somebody else. */
 [[noreturn]] void broken(const char* what, uint32_t block) {
   fprintf(stderr, "protorelay: content arena: %s (block %u)\n", what, block);
   abort();
@@ -69,7 +69,7 @@ uint32_t floor_log(uint32_t units) { return 31u - static_cast<uint32_t>(__builti
 
 }  // namespace
 
-/** With a sanitizer, memory that belongs to nobody is not read or written, by C++ or by a system call. */
+/** With a sanitizer, closes off memory that belongs to nobody from reads and writes, by C++ or by system calls. */
 void Arena::close_off() { ASAN_POISON_MEMORY_REGION(bytes(0), size_t{unit_count_} * kUnitBytes); }
 
 void Arena::list(uint32_t chunk) {
@@ -96,7 +96,7 @@ void Arena::unlist(uint32_t chunk) {
   m->list = 0;
 }
 
-/** A chunk's map is another now: it belongs in the list of its longest run. */
+/** Changes a chunk's map, and moves the chunk to the list of its longest run. */
 void Arena::change(uint32_t chunk, uint64_t taken) {
   ChunkMap* m = map(chunk);
   m->taken = taken;
@@ -118,7 +118,7 @@ bool Arena::find(uint32_t units, uint32_t* chunk, uint32_t* first) {
   for (uint32_t which = least + 1; at == 0 && which < kRunLists; ++which) at = h->lists[which];
   if (at == 0) {
     if (h->fresh >= h->chunk_count) return false;
-    // Memory that was never touched.
+    // Take a chunk that was never used.
     at = ++h->fresh;
     ChunkMap* m = map(at - 1);
     m->taken = 0;

@@ -1,7 +1,7 @@
-// One connection: a record with a fixed address for the life of its slot, plain fields, no decisions.
+// One connection: a record of plain fields, with a fixed address for the life of its slot. Decides nothing.
 //
-// Owns its socket, its unread bytes, its unsent output and the content it is gathering. An idle connection is this
-// record alone: buffers exist only while there is something in them.
+// Owns its socket, its unread bytes, its unsent output and the content it is gathering. An idle connection needs only
+// this record: buffers exist only while there is something in them.
 #pragma once
 #include <uv.h>
 
@@ -26,7 +26,7 @@ enum class Mode : uint8_t {
   kProxyHeader
 };
 
-/** EVENT, CLOSE_REASON of src/native.ts. */
+/** EVENT and CLOSE_REASON of src/native.ts. */
 enum EventKind : uint32_t {
   kOpened = 1,
   kLine = 2,
@@ -41,14 +41,14 @@ enum EventKind : uint32_t {
 };
 enum CloseReason : uint8_t { kPeer = 0, kError = 1, kLocal = 2, kConnectFailed = 3 };
 
-/** Output that the kernel did not take yet, in order: bytes, or a content with its prefix. */
+/** One piece of output that the kernel did not take yet: bytes, or a content with its prefix. */
 struct OutItem {
   OutItem* next;
   bool content;
-  /** Bytes of `data`: the output itself, or the prefix of the content. */
+  /** Length of `data`, which is the output itself, or the prefix of the content. */
   size_t length;
   size_t sent;
-  // For content: position, and the block that begins at `block_base` of it (walked forward only).
+  // For content: how far it was sent, and the block that begins at its byte `block_base` (only moves forward).
   ContentCursor cursor;
   uint32_t handle;
   uint32_t block;
@@ -70,9 +70,9 @@ struct Connection {
   bool pending;
   /** Close once the output is flushed. */
   bool closing;
-  /** Readable while held: polling for input is off until it is wanted. */
+  /** The socket was readable while lines were held: polling for input is off until input is wanted. */
   bool input_parked;
-  /** Readable when there was no room for events: it is read when its turn in pending_ comes. */
+  /** The socket was readable when there was no room for events: it is read when its turn in pending_ comes. */
   bool unread;
   bool opened_due;
   bool closed_told;
@@ -81,33 +81,33 @@ struct Connection {
   uint8_t poll_mask;
   uint8_t close_reason;
   int close_error;
-  /** The socket failed with this errno; what it still has to read is read before it is retired. */
+  /** The socket failed with this errno; input that it still has is read before the connection is retired. */
   int failed;
   uint32_t sent_due;
 
-  // A line longer than the limit is being skipped; its first bytes lie in `left`.
+  // The rest of a line that is longer than the limit is being skipped; its first bytes lie in `left`.
   bool skipping;
   uint8_t skip_flags;
   uint8_t skip_last;
 
   /** TLS between this connection and its socket; nullptr: none. */
   TlsStream* tls;
-  /** The same before its handshake: that begins when the clear text is out. */
+  /** The TLS whose handshake begins when the clear text is out; nullptr: none. */
   TlsStream* tls_next;
   bool secure_due;
-  /** In the queue of handshakes, not polled; counted among those under way. */
+  /** handshake_queued: in the queue of handshakes, and not polled; handshake_counted: among those under way. */
   bool handshake_queued;
   bool handshake_counted;
-  /** Counted, and it is the client's turn: in the list of those that wait, oldest first. */
+  /** Counted, and the client is to speak next: it is in the list of silent ones, oldest first. */
   bool handshake_silent;
   Connection* silent_before;
   Connection* silent_after;
   uint64_t silent_since;
-  /** When a client that says nothing has had its time; 0: it has all of the handshake's. */
+  /** When the time of a silent client is over; 0: it has all the time of the handshake. */
   uint64_t silence_at;
   uint32_t silence_ms;
 
-  /** Bytes read and not parsed: an incomplete line, or whatever came after a hold. */
+  /** Bytes that were read and not parsed: an incomplete line, or whatever came after a hold. */
   uint8_t* left;
   uint32_t left_length;
   uint32_t left_capacity;
@@ -115,11 +115,11 @@ struct Connection {
   OutItem* out_first;
   OutItem* out_last;
   size_t out_bytes;
-  /** First and last of this turn's sends, + 1, in the reactor's list. */
+  /** First and last of this turn's sends in the reactor's list, + 1; 0: none. */
   uint32_t staged_first;
   uint32_t staged_last;
 
-  /** Whom content is counted for. */
+  /** The client for whom content is counted. */
   Account account;
   ContentScan scan;
   ContentGather gather;
@@ -128,7 +128,7 @@ struct Connection {
 
   uint64_t deadline_at;
   uint32_t deadline_ms;
-  /** When what the peer sent was last looked at. */
+  /** When input from the peer was last looked at. */
   uint64_t served_at;
   uint32_t rate;
   uint32_t rate_grace_ms;
@@ -138,14 +138,14 @@ struct Connection {
 
   /** Puts every field but the slot, the generation and the reactor into the state of a new connection. */
   void reset();
-  /** There is something to parse before anything is read: bytes, or the end of a chunk that has none. */
+  /** Whether there is something to parse before anything is read: bytes, or the end of an empty chunk. */
   bool has_left() const { return left_length > 0 || (mode == Mode::kChunk && chunk_left == 0); }
-  /** Replaces the unread bytes (`from` may lie within them). */
+  /** Replaces the unparsed bytes (`from` may lie within them). */
   void keep(const uint8_t* from, size_t count);
   void drop_left();
   /** Appends bytes to the unsent output. */
   void queue_bytes(const uint8_t* from, size_t count);
-  /** Appends a content; its reference passes to the item. */
+  /** Appends a content to the unsent output; the item takes over its reference. */
   void queue_content(const uint8_t* prefix, size_t prefix_length, uint32_t handle, uint64_t length, bool stuffed);
   /** Frees the first item of the output. */
   void shift_output(Arena* arena);

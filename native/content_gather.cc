@@ -64,7 +64,7 @@ void ContentGather::append(const uint8_t* from, size_t count) {
   if (length_ > max_bytes_) flags_ |= kTooBig;
 }
 
-/** Room for some of `count` more bytes; false when the content is being discarded now. */
+/** Makes room for some of `count` more bytes; false when the content is being discarded from now on. */
 bool ContentGather::make_room(size_t count) {
   uint32_t units = units_for(count < kChunkBytes ? count : kChunkBytes);
   if (last_ == kNoContent) return begin_block(units);
@@ -98,7 +98,7 @@ bool ContentGather::next_block(uint32_t units) {
   return true;
 }
 
-/** Moves the last block to a larger one: of so many units, or twice of what it has, as far as there are. */
+/** Moves the last block to a larger one, of at least `units` or twice its size if possible. */
 bool ContentGather::grow(uint32_t units) {
   BlockRecord* from = arena_->record(last_);
   if (units < from->units * 2) units = from->units * 2;
@@ -108,7 +108,7 @@ bool ContentGather::grow(uint32_t units) {
   memcpy(arena_->bytes(moved), arena_->bytes(last_), from->used);
   to->used = from->used;
   if (last_ == first_) {
-    // Nobody knows of it yet: the reference is the gatherer's own.
+    // Nobody else knows of the block yet: the reference is the gatherer's own.
     from->refs = 0;
     __atomic_store_n(&to->refs, 1, __ATOMIC_RELEASE);
     first_ = moved;
@@ -138,7 +138,7 @@ uint32_t ContentGather::finish() {
     give_back(before - arena_->record(last_)->units);
     r->client = account_.client;
     r->network = account_.network;
-    // What lies in a spill file is told by its length.
+    // What is held by a spill file follows from its length.
     r->held_kib = held_kib_;
     held_kib_ = 0;
     spilled_bytes_ = 0;
@@ -182,7 +182,9 @@ void ContentGather::discard(uint8_t flag) {
   discarding_ = true;
 }
 
-/** Moves what lies in blocks to a new file; the first block stays as the handle and as the buffer for writing. */
+/**
+ * Moves the content from its blocks to a new file. The first block stays, as the handle and as a buffer for writing.
+ */
 bool ContentGather::start_spill() {
   int fd = arena_->open_spill(&spill_number_);
   if (fd < 0) {
@@ -219,7 +221,7 @@ bool ContentGather::write_out() {
   return true;
 }
 
-/** A block on the client's account; kNoContent when its share is used up, or the arena. */
+/** Takes a block on the client's account; kNoContent when the client's share or the arena is used up. */
 uint32_t ContentGather::take(uint32_t units) {
   if (!accounts_->take(account_, kContentKib, units)) return kNoContent;
   uint32_t block = arena_->take(units);
@@ -250,7 +252,7 @@ void ContentGather::give_back(uint32_t amount) {
 }
 
 bool ContentGather::write_file(const uint8_t* from, size_t count) {
-  // Taken before it is written: what all clients spill together stays above the floor of the disk.
+  // Taken before the bytes are written, so that all clients together never spill more than the disk may hold.
   if (!accounts_->take(account_, kSpillKib, kib(spilled_bytes_ + count) - kib(spilled_bytes_))) {
     spill_error_ = ENOSPC;
     discard(kSpillFailed);

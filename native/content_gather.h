@@ -1,11 +1,12 @@
 // Gathers the content of one message into the arena, or, past the spill threshold, into a spill file.
 //
-// Up to 64 KiB it lies in one block, which takes at most twice what has come so far: it moves to a larger one as it
-// grows, and finish() gives back what it does not fill. Longer content goes on in further blocks of 64 KiB.
+// Content of up to 64 KiB lies in one block, of at most twice the size of what has come so far: as it grows it moves
+// to a larger block, and finish() gives back units that are not needed. Longer content goes on in further blocks of
+// 64 KiB.
 //
-// Owns the content until finish() gives it away or drop() frees it. Promises that a failure (too big, arena full,
-// disk full, the client's share of either used up) only sets a flag: the caller goes on reading the connection to the end
-// of the content, discarding. What it holds is on the client's account until finish() or drop().
+// Owns the content until finish() gives it away or drop() frees it. Promises that a failure (too big, arena full, disk
+// full, the client's share of either used up) only sets a flag: the caller goes on reading the connection to the end of
+// the content, which is discarded. Until finish() or drop() the memory is on the client's account.
 #pragma once
 #include "accounts.h"
 #include "arena.h"
@@ -23,21 +24,27 @@ class ContentGather {
   int spill_error() const { return spill_error_; }
   void limit(uint64_t max_bytes) { max_bytes_ = max_bytes; }
 
-  /** Nothing came yet. */
+  /** Whether nothing came yet. */
   bool empty() const { return active_ && !discarding_ && first_ == kNoContent; }
-  /** While it is empty: takes a block over that has `count` bytes in it. */
+  /** Takes over a block that has `count` bytes in it; only while empty(). */
   void adopt(uint32_t block, size_t count);
-  /** More is worth reading straight into the arena: what came so far fills blocks of full size. */
+  /** Whether more should be read straight into the arena: the content already fills blocks of full size. */
   bool streams() const {
     return active_ && !discarding_ && last_ != kNoContent && arena_->record(last_)->units == kChunkUnits;
   }
-  /** While it streams: free space of at least `least` bytes to write content to; false when it is being discarded. */
+  /**
+   * While streams(): gives free space of at least `least` bytes to write content to; false when the content is being
+   * discarded.
+   */
   bool space(size_t least, uint8_t** to, size_t* room);
-  /** `count` bytes were written to that space. */
+  /** Says that `count` bytes were written to that space. */
   void wrote(size_t count);
-  /** Copies bytes in; of content that is being discarded they only count towards the limit. */
+  /** Copies bytes in. If the content is being discarded, they only count towards the limit. */
   void append(const uint8_t* from, size_t count);
-  /** Gives the content away with one reference, what it holds noted in its record; kNoContent when it was discarded. */
+  /**
+   * Gives the content away, with one reference and with its record saying what it holds; kNoContent when it was
+   * discarded.
+   */
   uint32_t finish();
   /** Frees what was gathered. */
   void drop();
@@ -60,7 +67,7 @@ class ContentGather {
   Arena* arena_ = nullptr;
   Accounts* accounts_ = nullptr;
   Account account_ = {};
-  /** On the account: a unit of the arena is a KiB. */
+  /** What is on the client's account; a unit of the arena is a KiB. */
   uint32_t held_kib_ = 0;
   uint64_t spilled_bytes_ = 0;
   uint64_t max_bytes_ = 0;

@@ -13,7 +13,7 @@ constexpr char kTraceField[] = "received:";
 constexpr uint8_t kTraceLength = 9;
 constexpr uint8_t kNoMatch = 255;
 
-/** The first CR or LF in [p, end), or end; notes NUL and eight-bit bytes before it. */
+/** Finds the first CR or LF in [p, end), or end; notes NUL and eight-bit bytes before it. */
 const uint8_t* find_break(const uint8_t* p, const uint8_t* end, uint8_t* flags) {
 #if defined(__SSE2__)
   const __m128i cr = _mm_set1_epi8('\r');
@@ -56,7 +56,9 @@ void ContentScan::begin(bool dots, bool normalize, uint32_t max_line) {
   max_line_ = max_line;
 }
 
-/** Counts text of the current line (no CR or LF in it) towards its length and the trace field. */
+/**
+ * Takes text of the current line (without CR or LF) into account: for its length, and for the match with "received:".
+ */
 void ContentScan::text(const uint8_t* from, size_t count) {
   column_ += count;
   if (max_line_ != 0 && column_ + 2 > max_line_) flags_ |= kContentLineTooLong;
@@ -103,7 +105,7 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
         text(p, length);
         bool crlf = q + 1 < end && q[0] == '\r' && q[1] == '\n';
         size_t take = crlf ? length + 2 : length;
-        // Nothing moves until the first stuffed line: then out == p and the bytes are where they belong.
+        // Before the first stuffed line out == p: the bytes lie where they belong, and nothing has to move.
         if (out != p && take > 0) memmove(out, p, take);
         out += take;
         p += take;
@@ -148,7 +150,7 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
         break;
 
       case kDot:
-        // RFC 5321 §4.5.2: the dot goes, whatever follows; only ". CRLF" is the end.
+        // RFC 5321 §4.5.2: the dot is removed, whatever follows; only ". CRLF" is the end.
         if (*p == '\r') {
           state_ = kDotCr;
           ++p;
@@ -164,7 +166,7 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
           *written = static_cast<size_t>(out - to);
           return static_cast<size_t>(p - from);
         }
-        // The CR was text. Room for it: the dot and the CR themselves were read and not written.
+        // The CR was text. There is room for it, because the dot and the CR were read, but not written.
         if (!normalize_) *out++ = '\r';
         state_ = kCr;
         break;
@@ -179,7 +181,7 @@ size_t ContentScan::finish(uint8_t* to) {
   if (state_ != kCr) return 0;
   flags_ |= kBareCr;
   if (!normalize_) {
-    // It was written when it was read; as text it counts towards its line.
+    // The CR was written when it was read; as text it counts towards its line.
     const uint8_t cr = '\r';
     text(&cr, 1);
     return 0;

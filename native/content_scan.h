@@ -1,12 +1,12 @@
-// Reads message content: dots unstuffed, the strict end of data found, flags and trace headers counted, in one pass.
+// Reads message content in one pass: unstuffs dots, finds the strict end of data, notes flags, counts trace headers.
 //
 // Pure: no sockets, no memory of its own; twin of src/protocol/scan.ts. The state lives in the object, so input may
 // be split at any byte.
 //
 // Only CRLF begins a line (RFC 5321 §2.3.8) and only CRLF "." CRLF (or "." CRLF at the very start) ends the content
-// (§4.1.1.4). A dot after a bare LF or a bare CR is text: treating it as a line start is how a message is smuggled
-// inside another. With `normalize` a bare CR or LF is written as CRLF, but the line it makes is still no line for
-// dots: the bytes were text to the sender, so nothing was stuffed there and nothing may be unstuffed or ended.
+// (§4.1.1.4). A dot after a bare LF or a bare CR is text: who treats it as the start of a line lets messages be
+// smuggled inside others. With `normalize` a bare CR or LF is written as CRLF, but a dot behind it is still text: to
+// the sender these bytes were no line end, so nothing was stuffed there, and nothing may be unstuffed or ended.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -26,12 +26,12 @@ constexpr uint8_t kSpillFailed = 128;
 class ContentScan {
  public:
   /**
-   * dots: DATA (unstuff, look for the end); else BDAT (exact bytes, the caller counts them).
-   * max_line: longest line with its CRLF, the stuffed dot not counted; 0 is no limit.
+   * dots: true for DATA (unstuff, look for the end); false for BDAT (exact bytes, which the caller counts).
+   * max_line: longest line with its CRLF, without the stuffed dot; 0: no limit.
    */
   void begin(bool dots, bool normalize, uint32_t max_line);
 
-  /** Bytes read earlier that the next feed may still write in front of its own output. */
+  /** Number of bytes read earlier that the next feed may still write before its own output. */
   size_t held() const { return state_ == kDotCr || (normalize_ && state_ == kCr) ? 1 : 0; }
 
   /**
@@ -41,12 +41,12 @@ class ContentScan {
    */
   size_t feed(const uint8_t* from, size_t count, uint8_t* to, size_t* written);
 
-  /** The last BDAT chunk is over: settles a final CR. Writes at most 2 bytes. */
+  /** To be called when the last BDAT chunk is over: writes a CR that was held, at most 2 bytes. */
   size_t finish(uint8_t* to);
 
   bool ended() const { return ended_; }
   uint8_t flags() const { return flags_; }
-  /** `Received:` fields before the first empty line. */
+  /** Number of `Received:` fields before the first empty line. */
   uint32_t trace_count() const { return trace_; }
   bool normalizes() const { return normalize_; }
 
@@ -61,7 +61,7 @@ class ContentScan {
   bool normalize_ = false;
   bool in_header_ = true;
   bool ended_ = false;
-  /** Characters of "received:" matched on this line; kNoMatch when it is another line. */
+  /** How many characters of "received:" this line has matched; kNoMatch when it is another field. */
   uint8_t match_ = 0;
   uint8_t flags_ = 0;
   uint32_t max_line_ = 0;

@@ -60,7 +60,8 @@ size_t ContentCursor::plan_range(const uint8_t* from, size_t length, Piece* piec
   }
   size_t at = 0;
   while (at < length && *count < kMaxPieces - 2) {
-    // The byte after a dot that went out (or is planned) is passed over, or it would be stuffed again.
+    // If its stuffed dot went out already (or is planned), the search begins after the next byte, or that would be
+    // stuffed again.
     size_t skip = *dotted ? 1 : 0;
     uint8_t after = line_position(*line, from + at, skip);
     size_t run = skip + find_line_dot(from + at + skip, length - at - skip, after);

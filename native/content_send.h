@@ -1,12 +1,12 @@
-// Turns content into what goes over the wire: dots stuffed, a missing last CRLF added, CRLF "." CRLF at the end.
+// Turns content into bytes for the wire: stuffs dots, adds a missing last CRLF, and ends with CRLF "." CRLF.
 //
 // Pure: no sockets; the caller fetches bytes and writes pieces. Content is never copied: a plan is a list of ranges of
-// the content with dots between them.
+// the content, with dots between them.
 //
 // A line begins at the start and after CRLF, nowhere else (RFC 5321 §4.5.2). After a bare LF no dot is stuffed: a
-// strict receiver would keep it and the content would change. This is safe because bare CR and LF are refused or
-// normalized when a message is accepted; the exception, BINARYMIME, is only ever sent with BDAT, where nothing ends
-// the content but its length.
+// strict receiver would keep it, and the content would change. This is safe because bare CR and LF are refused or
+// normalized when a message is accepted. The exception, BINARYMIME, is only ever sent with BDAT, where only its
+// length ends the content.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace protorelay {
 /** Index of the first dot in from[0, count) that begins a line; count when there is none. */
 size_t find_line_dot(const uint8_t* from, size_t count, uint8_t line);
 
-/** What the bytes before a position say of it: in a line, after a CR, or at the start of a line. */
+/** Where a position is, by the bytes before it: within a line, after a CR, or at the start of a line. */
 constexpr uint8_t kInLine = 0;
 constexpr uint8_t kAfterCr = 1;
 constexpr uint8_t kAtLineStart = 2;
@@ -31,7 +31,7 @@ struct Piece {
 constexpr size_t kMaxPieces = 64;
 constexpr size_t kMaxPlanBytes = 262144;
 
-/** Where the sending of one content stands. */
+/** How far one content was sent. */
 class ContentCursor {
  public:
   void begin(uint64_t total, bool dot_stuffed);
@@ -41,8 +41,8 @@ class ContentCursor {
   bool done() const { return offset_ == total_ && (!stuffed_ || end_at_ == 5); }
 
   /**
-   * Plans the next pieces. fetch(at, &from) answers how many bytes it has at position `at` (0: no more in this
-   * plan) and must keep them until the plan is written. Returns the number of pieces.
+   * Plans the next pieces, and returns their number. fetch(at, &from) returns how many bytes there are at position `at`
+   * (0: no more in this plan), and must keep them until the plan is written.
    */
   template <typename Fetch>
   size_t plan(Piece* pieces, Fetch fetch) const {
@@ -66,7 +66,7 @@ class ContentCursor {
     return count;
   }
 
-  /** `written` bytes of these pieces went out. */
+  /** Says that `written` bytes of these pieces went out. */
   void advance(const Piece* pieces, size_t count, size_t written);
 
  private:
@@ -82,7 +82,7 @@ class ContentCursor {
   uint8_t line_ = kAtLineStart;
   /** The dot before the byte at offset_ went out already. */
   bool dotted_ = false;
-  /** Bytes of CRLF "." CRLF sent or not needed. */
+  /** How many bytes of CRLF "." CRLF were sent, or are not needed. */
   uint8_t end_at_ = kEndUnset;
 };
 

@@ -12,7 +12,7 @@ bool verb_is(const uint8_t* line, size_t length, const char* verb, size_t verb_l
     if (c >= 'a' && c <= 'z') c = static_cast<uint8_t>(c - 32);
     if (c != static_cast<uint8_t>(verb[i])) return false;
   }
-  // Any byte that cannot be part of a verb ends it: the parser behind us may take a tab or a NUL for a separator.
+  // Any byte that cannot be part of a verb ends it: the parser may take a tab or a NUL for a separator.
   if (length == verb_length) return true;
   uint8_t next = line[verb_length];
   bool letter = (next >= 'a' && next <= 'z') || (next >= 'A' && next <= 'Z') || (next >= '0' && next <= '9');

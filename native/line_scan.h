@@ -13,9 +13,9 @@ constexpr uint8_t kLineEightBit = 8;
 constexpr uint8_t kLineBareCr = 16;
 
 struct Line {
-  /** Bytes of the line without its end, cut to the limit. */
+  /** Length of the line without its end, cut to the limit. */
   size_t length;
-  /** Bytes read, the end included; 0 when no line end was found. */
+  /** How many bytes were read, the line end included; 0 when there was no line end. */
   size_t consumed;
   uint8_t flags;
 };
@@ -26,10 +26,10 @@ struct Line {
  */
 Line scan_line(const uint8_t* from, size_t count, size_t max);
 
-/** NUL, eight-bit and bare-CR flags of bytes that hold no line end. */
+/** The flags for NUL, eight-bit bytes and bare CR, for bytes that hold no line end. */
 uint8_t line_flags(const uint8_t* from, size_t count);
 
-/** The line starts with a verb after which bytes may no longer be command lines: DATA, BDAT, STARTTLS, AUTH. */
+/** Whether the line starts with a verb after which bytes may no longer be command lines: DATA, BDAT, STARTTLS, AUTH. */
 bool changes_reading(const uint8_t* line, size_t length);
 
 }  // namespace protorelay

@@ -15,7 +15,7 @@
 namespace protorelay {
 namespace {
 
-/** 'localhost' and the like, once, at start. */
+/** Looks up a name such as 'localhost'. Blocks; it is called once, at the start. */
 bool resolve(const std::string& host, uint16_t port, struct sockaddr_storage* address, socklen_t* length) {
   if (!host.empty() && host[0] != '/' && parse_address(host, port, address, length)) return true;
   struct addrinfo hints = {};
@@ -36,7 +36,9 @@ bool is_wildcard(const struct sockaddr_storage& address) {
   return address.ss_family == AF_INET6 && memcmp(&v6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
 }
 
-/** Removes the socket file of a listener that is gone; leaves one alone that somebody answers, and other files. */
+/**
+ * Removes the socket file of a listener that is gone. Leaves sockets alone at which somebody answers, and other files.
+ */
 int clear_stale_path(const std::string& path, const struct sockaddr* address, socklen_t length) {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return errno == ENOENT ? 0 : -errno;
@@ -80,7 +82,7 @@ int listen_open(const ListenOptions& options) {
   struct sockaddr_storage address;
   socklen_t length = 0;
   if (!options.path.empty()) {
-    // parse_address wants an absolute path; the caller resolves relative ones.
+    // parse_address needs an absolute path; the caller resolves relative ones.
     if (!parse_address(options.path, 0, &address, &length)) return -ENAMETOOLONG;
     int error = clear_stale_path(options.path, reinterpret_cast<struct sockaddr*>(&address), length);
     if (error != 0) return error;

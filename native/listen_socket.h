@@ -1,4 +1,4 @@
-// Listening sockets: opening them, and facts about those that came from elsewhere (a parent process, systemd).
+// Opens listening sockets, and gives facts about those that came from elsewhere (a parent process, systemd).
 #pragma once
 #include <string>
 
@@ -13,9 +13,12 @@ struct ListenOptions {
   bool reuse_port = false;
 };
 
-/** Listens, nonblocking and close-on-exec; the descriptor, or -errno. A stale socket file at `path` is replaced. */
+/**
+ * Opens a listening socket, nonblocking and close-on-exec; replaces a stale socket file at `path`. The descriptor, or
+ * -errno.
+ */
 int listen_open(const ListenOptions& options);
-/** A descriptor of our own for a listening socket, nonblocking; -errno when `fd` is none. */
+/** Makes a descriptor of our own for a listening socket, nonblocking; -errno when `fd` is no such socket. */
 int listen_adopt(int fd);
 /** The TCP port of a socket; 0 for a Unix socket. */
 uint16_t listen_port(int fd);

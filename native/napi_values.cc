@@ -101,7 +101,7 @@ void call_from_loop(napi_env env, napi_ref function, size_t count, napi_value* a
   napi_value callee = nullptr;
   if (napi_get_global(env, &global) != napi_ok) return;
   if (napi_get_reference_value(env, function, &callee) != napi_ok || callee == nullptr) return;
-  // No async context: hooks and async-local storage have no meaning for a batch of connections.
+  // There is no async context: hooks and async-local storage make no sense for a batch of connections.
   if (napi_make_callback(env, nullptr, global, callee, count, arguments, nullptr) != napi_pending_exception) return;
   napi_value error = nullptr;
   if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);

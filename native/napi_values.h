@@ -1,4 +1,4 @@
-// Values between JavaScript and C++, and the life of objects that outlive a call.
+// Converts values between JavaScript and C++, and governs the life of objects that outlive a call.
 #pragma once
 #include <node_api.h>
 
@@ -25,7 +25,7 @@ struct Bytes {
   uint8_t* at = nullptr;
   size_t length = 0;
 };
-/** Memory of a Buffer (over shared memory too); valid while the caller keeps a reference to it. */
+/** Memory of a Buffer, also over shared memory; valid while the caller keeps a reference to it. */
 Bytes to_bytes(napi_env env, napi_value value);
 /** Memory of a Uint32Array over ordinary memory. */
 uint32_t* to_words(napi_env env, napi_value value, size_t* count);
@@ -38,12 +38,15 @@ napi_value throw_error(napi_env env, const char* message);
 
 void add_function(napi_env env, napi_value exports, const char* name, napi_callback callback);
 
-/** Calls a JavaScript function from the loop, microtasks included. What it throws is fatal: our own fault. */
+/**
+ * Calls a JavaScript function from the loop, and runs its microtasks. An exception in it is our own fault, and fatal.
+ */
 void call_from_loop(napi_env env, napi_ref function, size_t count, napi_value* arguments);
 
 /**
- * Ties an object with libuv handles to its environment. JavaScript holds the box as an external; the object lives
- * until it is closed or the environment ends, then until its handles are closed, and the box as long as both.
+ * Ties an object with libuv handles to its environment. JavaScript holds the box as an external. When the object is
+ * closed or the environment ends, the object lives on until its handles are closed; the box lives as long as object
+ * and external.
  */
 struct Box {
   napi_env env = nullptr;
@@ -51,7 +54,7 @@ struct Box {
   void* object = nullptr;
   /** Begins closing the object, which calls box_released when its handles are gone. */
   void (*close)(void* object) = nullptr;
-  /** What JavaScript memory the object points into. */
+  /** References to the JavaScript memory that the object points into. */
   std::vector<napi_ref> references;
   napi_async_cleanup_hook_handle hook = nullptr;
   bool external_alive = false;

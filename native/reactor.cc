@@ -41,7 +41,7 @@ Reactor* Reactor::create(napi_env env, napi_ref on_turn, const ReactorSetup& set
   for (uv_handle_t* handle : own) handle->data = r;
   r->open_handles_ = 4;
   uv_check_start(&r->check_, on_check);
-  // Only connections (and work that waits for the next turn) keep the thread alive.
+  // These handles must not keep the thread alive; only connections, and work for the next turn, do.
   uv_unref(own[0]);
   uv_unref(own[1]);
   uv_unref(own[3]);
@@ -60,7 +60,7 @@ void Reactor::destroy() {
   }
   pending_.clear();
   drop_ops();
-  // In a turn the events are JavaScript's still.
+  // During a turn JavaScript still works on the events.
   if (!in_turn_) give_back_contents();
   event_count_ = 0;
   uv_close(reinterpret_cast<uv_handle_t*>(&async_), on_own_closed);
@@ -95,7 +95,7 @@ Connection* Reactor::new_connection() {
     slots_.push_back(c);
   }
   c->reset();
-  // Ids stay below 2^31 (a small integer in JavaScript) and above 0; a slot repeats an id after 2^(31 - bits) uses.
+  // Ids stay above 0 and below 2^31 (a small integer in JavaScript). A slot repeats an id after 2^(31 - bits) uses.
   uint32_t generations = 1u << (31 - slot_bits_);
   c->generation = c->generation + 1 >= generations ? 1 : c->generation + 1;
   c->id = c->generation << slot_bits_ | c->slot;
@@ -121,7 +121,7 @@ void Reactor::open_poll(Connection* c) {
   ++open_handles_;
 }
 
-/** Polls for what the connection wants now; a system call only when that changed. */
+/** Polls for what the connection wants now; makes a system call only when that changed. */
 void Reactor::watch(Connection* c) {
   if (!c->poll_open || c->mode == Mode::kClosed) return;
   int mask = 0;
@@ -132,10 +132,10 @@ void Reactor::watch(Connection* c) {
   } else if (c->mode == Mode::kHandshake) {
     mask = (c->handshake_queued ? 0 : UV_READABLE) | (transport_blocked(c) ? UV_WRITABLE : 0);
   } else {
-    // A peer that does not read its replies is not read either, or its unsent output would grow.
+    // While a peer does not read its replies, we do not read from it, or its unsent output would grow.
     bool unsent = c->out_first != nullptr || transport_blocked(c);
     bool reads = !c->closing && !c->input_parked && !(c->server && unsent);
-    // Output that waits for input would find the socket writable for ever.
+    // Output that waits for input must not poll: the socket would be writable for ever.
     bool starved = unsent && transport_starved(c);
     bool writes = unsent && (!starved || transport_blocked(c));
     mask = (reads || starved ? UV_READABLE : 0) | (writes ? UV_WRITABLE : 0);
@@ -149,7 +149,7 @@ void Reactor::watch(Connection* c) {
   }
 }
 
-/** The connection is over: its socket closes now, its memory goes now, `closed` is told in the next events. */
+/** Ends the connection: closes its socket and frees its memory now; a `closed` event follows. */
 void Reactor::retire(Connection* c, CloseReason reason, int error) {
   if (c->mode == Mode::kClosed || c->mode == Mode::kFree) return;
   if (error == 0 && c->failed == 0) transport_goodbye(c);
@@ -176,7 +176,7 @@ void Reactor::on_poll_closed(uv_handle_t* handle) {
   r->handle_closed();
 }
 
-/** A slot is free when JavaScript was told and libuv let go of the handle. */
+/** Frees the slot once JavaScript was told of the end and libuv has let go of the handle. */
 void Reactor::settle_slot(Connection* c) {
   if (destroyed_ || c->mode != Mode::kClosed || c->poll_open || !c->closed_told) return;
   c->mode = Mode::kFree;
@@ -350,12 +350,12 @@ void Reactor::run_pending() {
     c->pending = false;
     work(c);
   }
-  // Whoever found no room comes before those that had some and want more: nobody waits for ever.
+  // Connections that found no room come before those that were served and want more, so that none waits for ever.
   pending_.insert(pending_.begin(), working_.begin() + static_cast<std::ptrdiff_t>(served), working_.end());
   working_.clear();
 }
 
-/** Whatever a connection waits for that produces events. */
+/** Does the work of a connection that may produce events. */
 void Reactor::work(Connection* c) {
   if (c->opened_due) {
     c->opened_due = false;
@@ -382,7 +382,7 @@ void Reactor::work(Connection* c) {
   c->served_at = uv_now(loop_);
   if (!c->held) parse_left(c);
   if (!unread || c->mode == Mode::kClosed) return;
-  // What came before the end is answered before the end is met.
+  // Input that came before the end is answered before the end is handled.
   if (transport_ended(c) && event_count_ > 0) {
     want_input(c);
   } else {

@@ -1,9 +1,9 @@
 // The reactor: connections of one thread on that thread's libuv loop.
 //
-// Mechanism only. It reads, splits lines, gathers content, writes, watches deadlines; what any of it means is decided
-// by the session behind `on_turn`. Events are collected while libuv polls and delivered in one call per loop turn;
-// operations come back in a ring and are executed after that call. No connection record moves or is freed while a
-// call to JavaScript can re-enter, and operations never write events: work that produces events waits in `pending_`
+// Mechanism only. It reads, splits lines, gathers content, writes, and watches deadlines; the session behind
+// `on_turn` decides what any of it means. Events are collected while libuv polls, and delivered in one call per loop
+// turn; operations come back in a ring and are executed after that call. No connection record moves or is freed while
+// a call to JavaScript can re-enter, and operations never write events: work that produces events waits in `pending_`
 // until the operations are done.
 #pragma once
 #include <node_api.h>
@@ -22,14 +22,14 @@ namespace protorelay {
 /** Memory shared with src/native.ts; the creator keeps references to all of it until the reactor is gone. */
 struct ReactorSetup {
   Arena* arena = nullptr;
-  /** What clients hold; without memory nobody counts. */
+  /** Counts what clients hold; without its memory nothing is counted. */
   Accounts accounts;
   uint64_t spill_threshold = 0;
   uint32_t max_connections = 0;
   uint32_t max_line = 0;
   uint32_t linger_ms = 0;
   bool hold_after_verbs = false;
-  /** TLS handshakes under way at once; more wait for their turn. */
+  /** Most TLS handshakes under way at the same time; others wait for their turn. */
   uint32_t max_handshakes = 0;
   uint32_t* events = nullptr;
   uint32_t event_capacity = 0;
@@ -38,14 +38,14 @@ struct ReactorSetup {
   /** Operations: records of kOpWords. */
   const uint32_t* ops = nullptr;
   uint32_t op_words = 0;
-  /** Word 0: words used in ops. Word 1: bytes used in bytes. Word 2, written here: handshakes that
-      have work or wait for a place. */
+  /** Word 0: words used in ops. Word 1: bytes used in bytes. Word 2, written here: how many handshakes have work or wait
+      for a place. */
   uint32_t* control = nullptr;
   const uint8_t* bytes = nullptr;
   size_t byte_capacity = 0;
 };
 
-/** What a reactor can be asked for; the schema of the configuration keeps within them (test/config/bounds.test.ts). */
+/** Bounds of what a reactor can be asked for; the config's schema keeps within them (test/config/bounds.test.ts). */
 constexpr uint32_t kMaxConnections = 1u << 20;
 constexpr uint32_t kLeastLine = 64;
 constexpr uint32_t kMaxLine = 16384;
@@ -55,23 +55,26 @@ constexpr uint32_t kOpWords = 8;
 constexpr size_t kScratchBytes = 65536;
 /** Most bytes read from one connection before the others have their turn. */
 constexpr size_t kTurnBytes = 262144;
-/** Most lines of one connection in one call: a flood of short ones must not keep the others waiting. */
+/** Most lines of one connection in one call: a flood of short lines must not keep other connections waiting. */
 constexpr uint32_t kTurnLines = 512;
-/** Unsent output of one connection, content apart; beyond it the connection is closed (ENOBUFS). */
+/** Most unsent output of one connection, not counting content; beyond it the connection is closed (ENOBUFS). */
 constexpr size_t kMaxUnsent = 4194304;
-/** Handshakes are worked on so long in one loop turn; then those who speak already have theirs. */
+/** How long one loop turn works on handshakes; after that, established connections have their turn. */
 constexpr uint64_t kHandshakeNs = 2000000;
-/** A client that keeps a handshake waiting so long makes room when somebody else wants one. */
+/** A client that has kept a handshake waiting for this long has to make room for another one. */
 constexpr uint64_t kHandshakeGraceMs = 1000;
-/** A check so late was held up by ourselves (a stopped process, a paused machine): the peer's rate does not count it. */
+/**
+ * If a check is this late, we were held up ourselves (stopped process, paused machine): the peer's rate is not judged
+ * by it.
+ */
 constexpr uint64_t kStallMs = 1000;
-/** JS calls in one loop turn before libuv polls again. */
+/** Most calls into JavaScript in one loop turn before libuv polls again. */
 constexpr int kMaxRounds = 8;
 
 struct StagedSend {
   uint32_t offset;
   uint32_t length;
-  /** Next send of the same connection + 1. */
+  /** The next send of the same connection, + 1; 0: none. */
   uint32_t next;
 };
 
@@ -79,16 +82,19 @@ class Reactor {
  public:
   using Released = void (*)(void* owner);
 
-  /** Starts on the loop of env; nullptr and a libuv error when that fails. `released` runs when all handles are closed. */
+  /**
+   * Makes a reactor on the loop of env; nullptr and a libuv error when that fails. `released` runs when all handles
+   * are closed.
+   */
   static Reactor* create(napi_env env, napi_ref on_turn, const ReactorSetup& setup, void* owner, Released released,
                          int* error);
 
   int id() const { return id_; }
   uint32_t connections() const { return live_; }
-  /** Executes the operations in the ring; in a turn only that, else schedules what follows from them. */
+  /** Executes the operations in the ring. Outside a turn also schedules a turn for the work that follows from them. */
   void flush();
   void use_bytes(const uint8_t* bytes, size_t capacity);
-  /** Id of a new client connection, or -1 when all slots are in use. */
+  /** Opens a client connection. Its id, or -1 when all slots are in use. */
   int64_t connect(const std::string& address, uint16_t port, const std::string& source, uint32_t timeout_ms);
   /** Closes everything; `released` is called later, on the loop. */
   void destroy();
@@ -208,7 +214,7 @@ class Reactor {
   bool destroyed_ = false;
   bool idle_on_ = false;
   uint64_t timer_at_ = 0;
-  /** The timer fired; deadlines are looked at once what came before them was read. */
+  /** The timer fired; deadlines are checked when input that came before them was read. */
   bool deadlines_due_ = false;
 
   uint32_t slot_bits_ = 0;
@@ -221,12 +227,12 @@ class Reactor {
   std::vector<StagedSend> staged_;
   std::vector<Connection*> touched_;
 
-  /** Handshakes by connection id: those with something to do, and those that wait to be among max_handshakes. */
+  /** Handshakes by connection id: here those with something to do; below those that wait to be among max_handshakes. */
   std::deque<uint32_t> handshakes_;
   std::deque<uint32_t> handshakes_waiting_;
   uint32_t handshakes_counted_ = 0;
   uint32_t waiting_count_ = 0;
-  /** Counted ones that wait for their client, the longest first. */
+  /** Counted handshakes that wait for their client; the one that has waited longest is first. */
   Connection* silent_first_ = nullptr;
   Connection* silent_last_ = nullptr;
   uint32_t silent_count_ = 0;
@@ -237,9 +243,9 @@ class Reactor {
   std::vector<uint32_t> content_events_;
   uint32_t text_used_ = 0;
   bool spare_used_ = false;
-  /** Lines read by every connection in turn; never kept. Memory of its own, so that sanitizers see where it ends. */
+  /** Where each connection in turn reads lines; never kept. Memory of its own, so that sanitizers see where it ends. */
   const std::unique_ptr<uint8_t[]> scratch_{new uint8_t[kScratchBytes]};
-  /** Content read from a file for the plan under way, or content on its way into the arena. */
+  /** For content that was read from a file for the plan under way, or is on its way into the arena. */
   const std::unique_ptr<uint8_t[]> spare_{new uint8_t[kScratchBytes]};
 };
 

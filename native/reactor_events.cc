@@ -7,7 +7,7 @@
 
 namespace protorelay {
 
-/** Room for two more events and their text; every writer of events asks first. */
+/** Whether there is room for two more events and their text; whoever writes events asks first. */
 bool Reactor::room() const {
   return event_count_ + 2 <= setup_.event_capacity && text_used_ + setup_.max_line + 512 <= setup_.text_capacity;
 }
@@ -30,8 +30,8 @@ void Reactor::text_event(EventKind kind, uint8_t flags, uint32_t connection, con
 }
 
 /**
- * The event owns the reference until JavaScript takes it, which it says by putting kNoContent in its place: what no
- * session wanted, or could not be told of, is given back.
+ * The event owns the reference until JavaScript takes it, and puts kNoContent in its place. Content that no session
+ * took, or could be told of, is given back.
  */
 void Reactor::content_event(Connection* c, uint8_t flags, uint32_t handle, uint32_t note) {
   if (handle != kNoContent) content_events_.push_back(event_count_);
@@ -57,8 +57,8 @@ void Reactor::opened_event(Connection* c) {
 // -------------------------------------------------------------------------------------------------- deadlines
 
 /**
- * One timer for all connections, set to the earliest deadline known. Renewals only move deadlines away, so they cost
- * nothing: the timer fires, finds nothing due, and is set to what is then the earliest.
+ * One timer serves all connections, set to the earliest deadline known. Renewals only move deadlines later, so they
+ * cost nothing: the timer fires, finds nothing due, and is set to the deadline that is the earliest by then.
  */
 void Reactor::due_at(uint64_t at) {
   if (timer_at_ != 0 && timer_at_ <= at) return;
@@ -72,9 +72,9 @@ void Reactor::renew(Connection* c) {
 }
 
 /**
- * Timers run before libuv polls. After a time in which this thread did not run (a stopped process, a machine that was
- * paused, long work), what peers sent meanwhile still lies in their sockets: it is read first, by a poll that does not
- * wait, and its session told; a deadline that has passed then is the peer's.
+ * Timers run before libuv polls. When this thread did not run for a while (stopped process, paused machine, long work),
+ * the input that came meanwhile still lies in the sockets. It is read first, by a poll that does not wait, and the
+ * sessions are told. Only if a deadline has passed after that, the peer is to blame.
  */
 void Reactor::on_timer(uv_timer_t* handle) {
   auto* r = static_cast<Reactor*>(handle->data);
@@ -83,7 +83,7 @@ void Reactor::on_timer(uv_timer_t* handle) {
   r->wake_soon();
 }
 
-/** Something of this connection waits for us, and nothing of it was looked at since its deadline passed. */
+/** Whether input of this connection waits for us, and none was looked at since its deadline passed. */
 bool Reactor::owed(const Connection* c) const {
   return (c->pending || (c->handshake_queued && c->handshake_counted)) && c->served_at < c->deadline_at;
 }
@@ -102,7 +102,7 @@ void Reactor::check_deadlines() {
     if (c->deadline_at != 0 && (next == 0 || c->deadline_at < next)) next = c->deadline_at;
     if (c->rate_check_at != 0 && (next == 0 || c->rate_check_at < next)) next = c->rate_check_at;
   }
-  // Never sooner than 20 ms: with thousands of connections every deadline would otherwise walk all of them.
+  // Not before 20 ms, because each time all connections are walked, which may be thousands.
   if (next != 0) due_at(next < now + 20 ? now + 20 : next);
 }
 
@@ -138,7 +138,7 @@ void Reactor::expire(Connection* c, uint64_t now) {
   }
 }
 
-/** The client has not said a word of its handshake for as long as it may. */
+/** Ends the handshake of a client that has been silent for as long as it may. */
 void Reactor::expire_silence(Connection* c, uint64_t now) {
   if (!room()) {
     c->silence_at = now + 1;
@@ -148,7 +148,7 @@ void Reactor::expire_silence(Connection* c, uint64_t now) {
   if (c->mode == Mode::kHandshake) event(kTimeout, 0, c->id, 0, 0);
 }
 
-/** A content phase began: the minimum rate is watched from the end of its grace on. */
+/** A content phase began: watches the minimum rate from the end of the grace time on. */
 void Reactor::watch_rate(Connection* c) {
   if (c->rate == 0) return;
   c->rate_check_at = c->content_started_at + c->rate_grace_ms;

@@ -10,14 +10,14 @@
 namespace protorelay {
 namespace {
 
-/** Below this much free space in a block a new one is begun: small reads cost more than the space. */
+/** When a block has less free space than this, a new one is begun: small reads cost more than the space. */
 constexpr size_t kLeastSpace = 512;
-/** Content of which so much came at first stays where it was read to, half of a block at least. */
+/** If the first read of a content brings this much, half a block, it stays where it was read to. */
 constexpr size_t kLandedBytes = kChunkBytes / 2;
 
 uint8_t content_flags(const Connection* c) { return static_cast<uint8_t>(c->scan.flags() | c->gather.flags()); }
 
-/** Trace headers so far; with kSpillFailed the errno. */
+/** The number of trace headers so far; with kSpillFailed the errno. */
 uint32_t content_note(const Connection* c) {
   return c->gather.flags() & kSpillFailed ? static_cast<uint32_t>(c->gather.spill_error()) : c->scan.trace_count();
 }
@@ -30,12 +30,12 @@ void Reactor::read(Connection* c) {
     return;
   }
   if (c->held) {
-    // Bytes wait in the kernel until the session says what they are. Polling on would only spin.
+    // Bytes wait in the kernel until the session says how to read them. Polling on would only spin.
     c->input_parked = true;
     watch(c);
     return;
   }
-  // Input that was read earlier comes first, or there is no room for events: this turn's call makes both.
+  // Either input that was read earlier comes first, or there is no room for events. This turn's call solves both.
   if (c->pending || (c->server && (c->out_first != nullptr || transport_blocked(c)))) {
     if (transport_has_input(c)) c->unread = true;
     return;
@@ -55,11 +55,11 @@ void Reactor::read(Connection* c) {
     read_content(c);
   }
   if (starved) watch(c);
-  // An end without an end of the socket (close_notify) is nothing that polling tells of.
+  // Polling does not tell of an end by close_notify, because the socket itself has not ended.
   if (transport_ended(c)) want_input(c);
 }
 
-/** Input that lies above the socket is read in its turn, since polling does not tell of it. */
+/** Schedules the reading of input that TLS holds, because polling the socket does not tell of it. */
 void Reactor::want_input(Connection* c) {
   if (!transport_has_input(c)) return;
   c->unread = true;
@@ -75,7 +75,7 @@ void Reactor::received_nothing(Connection* c, ssize_t result) {
   }
 }
 
-/** The socket is broken, but lines may still lie in it (a last reply before a reset): deliver them, then retire. */
+/** The socket is broken, but lines may still lie in it (a last reply before a reset): delivers them, then retires. */
 void Reactor::read_rest(Connection* c) {
   int error = c->failed;
   c->drop_output(setup_.arena);
@@ -114,7 +114,10 @@ void Reactor::read_lines(Connection* c) {
   take_lines(c, from, count);
 }
 
-/** Splits lines into events until a hold, the connection's share or the end; the rest is kept. `from` may be c->left. */
+/**
+ * Splits bytes into line events until a hold, the end of the connection's share, or the end; keeps the rest. `from`
+ * may be c->left.
+ */
 void Reactor::take_lines(Connection* c, const uint8_t* from, size_t count) {
   size_t at = 0;
   for (uint32_t lines = 0; at < count && !c->held; ++lines) {
@@ -141,7 +144,7 @@ void Reactor::take_lines(Connection* c, const uint8_t* from, size_t count) {
   c->keep(from + at, count - at);
 }
 
-/** Passes over the rest of a line that is too long; returns the bytes used, its end included. */
+/** Skips the rest of a line that is too long; returns the number of bytes used, its end included. */
 size_t Reactor::take_skipped(Connection* c, const uint8_t* from, size_t count) {
   const auto* end = static_cast<const uint8_t*>(memchr(from, '\n', count));
   if (end == nullptr) {
@@ -167,7 +170,7 @@ void Reactor::read_lingering(Connection* c) {
 void Reactor::read_content(Connection* c) {
   size_t budget = kTurnBytes;
   while (!c->held) {
-    // Long content is read straight into shared memory; what comes first goes there once it is known how much it is.
+    // Long content is read straight into shared memory; for the first bytes that is decided when their number is known.
     uint8_t* to = scratch_.get();
     size_t room = kScratchBytes;
     bool direct = !c->scan.normalizes() && c->gather.streams() && c->gather.space(kLeastSpace, &to, &room);
@@ -175,7 +178,7 @@ void Reactor::read_content(Connection* c) {
       to = scratch_.get();
       room = kScratchBytes;
     }
-    // Unstuffed where it lies: only normalized content can become longer than it was.
+    // Content is unstuffed where it lies, unless it is normalized, which can make it longer.
     bool in_place = !c->scan.normalizes();
     uint32_t landing = in_place && c->gather.empty() ? setup_.arena->take(kChunkUnits) : kNoContent;
     if (landing != kNoContent) to = setup_.arena->bytes(landing);
@@ -208,7 +211,7 @@ void Reactor::read_content(Connection* c) {
   }
 }
 
-/** Takes content that was read together with something else; returns the bytes used. */
+/** Takes content that was read together with something else; returns the number of bytes used. */
 size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
   size_t at = 0;
   while (at < count && !c->held) {
@@ -220,7 +223,7 @@ size_t Reactor::take_content(Connection* c, const uint8_t* from, size_t count) {
   return at;
 }
 
-/** One step of the scanner, to memory of ours; notices the end of the content or the chunk. */
+/** Does one step of the scanner, to memory of ours; handles the end of the content or the chunk. */
 size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint8_t* to) {
   size_t written = 0;
   size_t used = c->scan.feed(from, count, to, &written);
@@ -229,11 +232,12 @@ size_t Reactor::scan_into(Connection* c, const uint8_t* from, size_t count, uint
   return used;
 }
 
-/** The same where it was read to: the block that the content goes on in (direct), or memory of ours. */
+/** Like scan_into, but in place: in the block in which the content goes on (direct), or in memory of ours. */
 void Reactor::scan_in_place(Connection* c, uint8_t* to, size_t gap, size_t count, bool direct) {
   size_t written = 0;
   size_t used = c->scan.feed(to + gap, count, to, &written);
-  // While the block is ours: its end is given back with the content, and another thread may have it at once.
+  // Before the content is given away: the rest of the block is given back with that, and another thread may take it
+  // at once.
   if (used < count) c->keep(to + gap + used, count - used);
   if (direct) {
     c->gather.wrote(written);
@@ -243,12 +247,12 @@ void Reactor::scan_in_place(Connection* c, uint8_t* to, size_t gap, size_t count
   end_scan(c, used);
 }
 
-/** The same for the first of a content, in a block of its own: a large one stays there, a small one is copied. */
+/** Like scan_in_place, for the first bytes of a content, in a block of their own: many stay there, few are copied. */
 void Reactor::scan_landed(Connection* c, size_t gap, size_t count, uint32_t landing) {
   uint8_t* to = setup_.arena->bytes(landing);
   size_t written = 0;
   size_t used = c->scan.feed(to + gap, count, to, &written);
-  // While the block is ours: another thread may have it at once.
+  // Before the block is given away: another thread may take it at once.
   if (used < count) c->keep(to + gap + used, count - used);
   if (written >= kLandedBytes) {
     c->gather.adopt(landing, written);
@@ -288,7 +292,7 @@ void Reactor::end_chunk(Connection* c) {
   end_content(c);
 }
 
-/** Goes on with bytes that were read before the session said what they are. */
+/** Goes on with bytes that were read before the session said how to read them. */
 void Reactor::parse_left(Connection* c) {
   if (c->server && (c->out_first != nullptr || transport_blocked(c))) return;
   if (c->mode == Mode::kChunk && c->chunk_left == 0) {

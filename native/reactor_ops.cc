@@ -1,7 +1,7 @@
 // Executes operations. None of them writes an event; see reactor.h.
 //
-// An operation in the ring owns a reference on the content that it names: it was taken when the operation was written
-// (src/native/ring-reactor.ts) and passes to the output of the connection, or is given back with the operation.
+// An operation in the ring owns a reference on the content that it names. It was taken when the operation was written
+// (src/native/ring-reactor.ts); it passes to the output of the connection, or is given back with the operation.
 #include "reactor.h"
 #include "transport.h"
 
@@ -32,7 +32,8 @@ uint64_t wide(uint32_t low, uint32_t high) { return uint64_t{high} << 32 | low; 
 void Reactor::run_ops() {
   uint32_t words = setup_.control[0];
   if (words > setup_.op_words) words = setup_.op_words;
-  // The loop's time is that of its last poll: a thread that worked long since would set deadlines too early.
+  // The loop's time is that of its last poll: a thread that has worked for long since then would set deadlines too
+  // early.
   if (words > 0) uv_update_time(loop_);
   for (uint32_t at = 0; at + kOpWords <= words; at += kOpWords) run_op(setup_.ops + at);
   setup_.control[0] = 0;
@@ -41,7 +42,7 @@ void Reactor::run_ops() {
     c->touched = false;
     if (c->staged_first != 0) send_staged(c);
     if (c->mode == Mode::kClosed || c->mode == Mode::kConnecting || c->failed != 0) continue;
-    // Content starts without waiting for the poll to say that the socket is writable: it nearly always is.
+    // Content is written without a poll first: the socket is nearly always writable.
     if (c->out_first != nullptr && (c->poll_mask & UV_WRITABLE) == 0) {
       write_output(c);
     } else if (c->out_first == nullptr && !transport_blocked(c) && c->closing && c->mode != Mode::kLingering) {
@@ -126,12 +127,12 @@ void Reactor::run_op(const uint32_t* op) {
   }
 }
 
-/** What an operation holds that is not executed. */
+/** Gives back what an operation holds that is not executed. */
 void Reactor::drop_op(const uint32_t* op) {
   if ((op[0] & 0xff) == kSendContent) setup_.arena->release(op[4]);
 }
 
-/** Operations that nobody will execute any more. */
+/** Drops all operations in the ring, which nobody will execute any more. */
 void Reactor::drop_ops() {
   uint32_t words = setup_.control[0] < setup_.op_words ? setup_.control[0] : setup_.op_words;
   for (uint32_t at = 0; at + kOpWords <= words; at += kOpWords) drop_op(setup_.ops + at);
@@ -139,7 +140,10 @@ void Reactor::drop_ops() {
   setup_.control[1] = 0;
 }
 
-/** The session said how to go on: unread bytes are parsed after the operations, then the socket is polled again. */
+/**
+ * The session said how to read on: bytes that were kept are parsed after the operations, then the socket is polled
+ * again.
+ */
 void Reactor::expect(Connection* c, Mode mode) {
   if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
   c->mode = mode;

@@ -21,7 +21,7 @@ void Reactor::finish_connecting(Connection* c) {
   watch(c);
 }
 
-/** Notes a send of this turn; sends of one connection are chained and go out together. */
+/** Notes a send of this turn; the sends of one connection are chained, and go out together. */
 void Reactor::stage(Connection* c, uint32_t offset, uint32_t length) {
   staged_.push_back({offset, length, 0});
   uint32_t index = static_cast<uint32_t>(staged_.size());
@@ -33,7 +33,7 @@ void Reactor::stage(Connection* c, uint32_t offset, uint32_t length) {
   c->staged_last = index;
 }
 
-/** Sends what this turn staged, in one system call where the kernel takes it; the rest is kept. */
+/** Sends what this turn staged for the connection, in one system call; keeps what the kernel does not take. */
 void Reactor::send_staged(Connection* c) {
   uint32_t index = c->staged_first;
   c->staged_first = c->staged_last = 0;
@@ -73,7 +73,7 @@ void Reactor::send_staged(Connection* c) {
   }
 }
 
-/** Writes unsent output until the kernel takes no more, or the connection had its share of this turn. */
+/** Writes unsent output until the kernel takes no more, or the connection has had its share of this turn. */
 void Reactor::write_output(Connection* c) {
   size_t budget = kTurnBytes;
   int error = transport_flush(c);
@@ -112,7 +112,7 @@ void Reactor::write_output(Connection* c) {
   watch(c);
 }
 
-/** One plan of a content: bytes written, or 0 when it is time to wait (or the connection failed). */
+/** Writes one plan of a content. The number of bytes written, or 0 when it has to wait, or the connection failed. */
 size_t Reactor::write_content(Connection* c, OutItem* item) {
   Piece plan[kMaxPieces];
   int error = 0;
@@ -120,7 +120,7 @@ size_t Reactor::write_content(Connection* c, OutItem* item) {
   size_t count = item->cursor.plan(
       plan, [&](uint64_t at, const uint8_t** from) { return fetch(item, at, from, &error); });
   if (count == 0 && !item->cursor.done()) {
-    // Content that cannot be read is never completed: the peer must not take a part for the whole.
+    // If content cannot be read, the connection fails: the peer must not take a part for the whole.
     c->failed = error != 0 ? error : EIO;
     return 0;
   }
@@ -148,7 +148,7 @@ size_t Reactor::write_content(Connection* c, OutItem* item) {
   return total;
 }
 
-/** Bytes of an item (prefix, then content) from position `at` on; they stay until the plan is written. */
+/** Fetches bytes of an item (prefix, then content) from position `at` on; they stay until the plan is written. */
 size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* error) {
   if (at < item->length) {
     *from = item->data + at;
@@ -183,12 +183,15 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
   return static_cast<size_t>(base + setup_.arena->record(block)->used - position);
 }
 
-/** Output is flushed. Unread input would turn close() into a reset that can destroy our last reply on its way. */
+/**
+ * Output is flushed: closes. Unread input would turn close() into a reset, which can destroy our last reply on its
+ * way.
+ */
 void Reactor::finish_closing(Connection* c) {
   ssize_t n = transport_discard(c, scratch_.get(), kScratchBytes);
   bool unread = n > 0 || c->left_length > 0;
   if (!unread || setup_.linger_ms == 0 || (n <= 0 && n != -EAGAIN)) {
-    // Nothing is owed to the peer but the end of TLS, which retire says.
+    // The peer only has to be told the end of TLS, which retire does.
     retire(c, kLocal, 0);
     return;
   }

@@ -1,5 +1,5 @@
-// The PROXY header, before anything else of a connection is read. Exactly its bytes are taken from the socket: what
-// follows belongs to whoever reads next, which may be TLS.
+// Reads the PROXY header, before anything else of a connection is read. Takes exactly its bytes from the socket,
+// because what follows belongs to whoever reads next, which may be TLS.
 #include <cerrno>
 #include <cstring>
 #include <sys/socket.h>
@@ -23,7 +23,8 @@ ssize_t receive(int fd, uint8_t* to, size_t room, int flags) {
 
 void Reactor::read_proxy(Connection* c) {
   size_t have = c->left_length;
-  // Bytes that were read before anybody asked for a header may be more than one can have, and inside TLS there is none.
+  // More bytes may have been read before anybody asked for a header than a header can have; and inside TLS there is
+  // none.
   if (c->tls != nullptr || have >= kMaxProxyHeader) {
     proxy_event(c, -1, c->left, have);
     return;
@@ -36,7 +37,7 @@ void Reactor::read_proxy(Connection* c) {
   }
   size_t count = have + static_cast<size_t>(n);
   int extent = proxy_extent(scratch_.get(), count);
-  // An unfinished header was all that came: it is taken, so that polling waits for more.
+  // If the header is not complete, all bytes are taken, so that polling waits for more.
   size_t end = extent > 0 ? static_cast<size_t>(extent) : count;
   if (extent >= 0 && end > have) {
     n = receive(c->fd, scratch_.get() + have, end - have, 0);
@@ -52,13 +53,17 @@ void Reactor::read_proxy(Connection* c) {
   proxy_event(c, extent, scratch_.get(), have > end ? have : end);
 }
 
-/** Bytes that were read before the header was asked for: one that is whole is told, the rest waits for who reads next. */
+/**
+ * Looks for the header in bytes that were read before it was asked for. What follows it waits for whoever reads next.
+ */
 void Reactor::parse_proxy(Connection* c) {
   int extent = c->tls != nullptr ? -1 : proxy_extent(c->left, c->left_length);
   if (extent != 0) proxy_event(c, extent, c->left, c->left_length);
 }
 
-/** Of `count` bytes that were taken the header has `extent`; below 0 it is none, and they are forgotten. */
+/**
+ * Writes the event: of `count` bytes the header has `extent`. Below 0 there is no header, and the bytes are dropped.
+ */
 void Reactor::proxy_event(Connection* c, int extent, const uint8_t* from, size_t count) {
   size_t length = extent < 0 ? 0 : static_cast<size_t>(extent);
   c->mode = Mode::kLines;

@@ -1,5 +1,6 @@
-// TLS handshakes: begun by an operation, worked on for a bounded time of each loop turn, so that however many there
-// are, connections that speak already have theirs. A connection in its handshake parses nothing and sends nothing else.
+// TLS handshakes: begun by an operation, and worked on for a bounded time in each loop turn, so that established
+// connections have their turn however many handshakes there are. During its handshake a connection parses nothing and
+// sends nothing else.
 #include <cerrno>
 
 #include "reactor.h"
@@ -8,9 +9,9 @@
 namespace protorelay {
 
 /**
- * Words: slot, verify, offset and length of "name key dane" (each may be empty; the
- * last is explained at TlsStream::create), longest silence of the peer. What was read in the clear and not parsed
- * is forgotten: whoever sent it, it is not part of what follows (CVE-2011-0411).
+ * Words: slot, verify, offset and length of "name key dane" (each may be empty; the last is explained at
+ * TlsStream::create), longest silence of the peer. Bytes that were read in the clear and not parsed are dropped:
+ * anybody may have sent them, and they must not count after the handshake (CVE-2011-0411).
  */
 void Reactor::op_secure(Connection* c, const uint32_t* op) {
   if (c->mode != Mode::kLines || c->tls != nullptr || c->secure_due) return;
@@ -42,19 +43,19 @@ void Reactor::begin_handshake(Connection* c) {
   c->tls = c->tls_next;
   c->tls_next = nullptr;
   c->mode = Mode::kHandshake;
-  // A client speaks first; a server waits for it, and counts only once there is something to do. One that lacks a
-  // context has its failure to tell.
+  // A client speaks first. A server's handshake waits for it, and counts only once there is something to do. Without a
+  // context the handshake fails at once.
   if (!c->server || c->tls == nullptr) queue_handshake(c);
   await_peer(c);
   watch(c);
 }
 
-/** It is the peer's turn to speak. */
+/** Waits for the peer, which is to speak next. */
 void Reactor::await_peer(Connection* c) {
   uint64_t now = uv_now(loop_);
   c->silence_at = c->silence_ms == 0 ? 0 : now + c->silence_ms;
   if (c->silence_at != 0) due_at(c->silence_at);
-  // Servers that take their time are no attack, and ours to wait for.
+  // Slow servers are no attack, and we have to wait for them.
   if (!c->server || !c->handshake_counted || c->handshake_queued || c->handshake_silent) return;
   c->handshake_silent = true;
   c->silent_since = now;
@@ -63,7 +64,7 @@ void Reactor::await_peer(Connection* c) {
   (silent_last_ == nullptr ? silent_first_ : silent_last_->silent_after) = c;
   silent_last_ = c;
   ++silent_count_;
-  // Others may wait for a place already.
+  // Others may already wait for a place.
   pass_over_silent();
 }
 
@@ -78,8 +79,8 @@ void Reactor::heard_from(Connection* c) {
 }
 
 /**
- * Who waits for a place gets that of whoever has kept one longest without a word. At the end of a turn: all that came
- * before it was read.
+ * Gives places of silent clients, the longest silent first, to handshakes that wait. Done at the end of a turn, when
+ * all input that came before was read.
  */
 void Reactor::pass_over_silent() {
   uint64_t now = uv_now(loop_);
@@ -108,7 +109,10 @@ void Reactor::queue_handshake(Connection* c) {
   watch(c);
 }
 
-/** For whoever decides on new ones: those that have work, or wait for a place. One that is silent gives way. */
+/**
+ * Tells JavaScript, which decides on new handshakes, how many have work or wait for a place. Silent ones give way,
+ * and do not count.
+ */
 void Reactor::count_handshakes() {
   setup_.control[2] = handshakes_counted_ - silent_count_ + waiting_count_;
 }
@@ -149,7 +153,7 @@ void Reactor::step_handshake(Connection* c) {
     return;
   }
   text_event(kNotSecured, 0, c->id, reinterpret_cast<const uint8_t*>(reason.data()), reason.size());
-  // The alert is on its way; closing over unread input would destroy it.
+  // The alert is on its way; closing with unread input would destroy it.
   c->drop_output(setup_.arena);
   c->closing = true;
   c->deadline_ms = 0;
@@ -164,7 +168,7 @@ void Reactor::step_handshake(Connection* c) {
   watch(c);
 }
 
-/** Not under way any more: the next that waits is. */
+/** The handshake is not under way any more: the next one that waits is. */
 void Reactor::end_handshake(Connection* c) {
   heard_from(c);
   if (!c->handshake_counted) return;
@@ -184,7 +188,7 @@ void Reactor::end_handshake(Connection* c) {
 }
 
 void Reactor::drop_tls(Connection* c) {
-  // Its id stays in a queue and is passed over there.
+  // Its id stays in a queue, and is skipped there.
   if (c->handshake_queued && !c->handshake_counted) --waiting_count_;
   c->handshake_queued = false;
   end_handshake(c);

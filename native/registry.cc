@@ -34,7 +34,7 @@ Entry* find(int id) {
 
 int registry_add(uv_async_t* wake, uint32_t max_connections) {
   std::lock_guard<std::mutex> guard(lock());
-  // Numbers are never used twice: a late hand-off must not reach a stranger. A process makes few reactors.
+  // Numbers are never used twice, because a late hand-off must not reach another reactor. A process makes few reactors.
   entries().emplace_back();
   Entry& entry = entries().back();
   entry.wake = wake;

@@ -14,7 +14,7 @@ struct HandOff {
   std::string address;
 };
 
-/** Registers a reactor; its number. `wake` is signalled after each hand-off. */
+/** Registers a reactor, and returns its number. `wake` is signalled after each hand-off. */
 int registry_add(uv_async_t* wake, uint32_t max_connections);
 /** Forgets the reactor; sockets still on their way to it are closed. After this `wake` is never signalled again. */
 void registry_remove(int id);
@@ -24,7 +24,7 @@ void registry_count(int id, int change);
 bool registry_hand_off(int id, int fd, const std::string& address);
 /** Takes the sockets that arrived for a reactor. */
 void registry_collect(int id, std::vector<HandOff>* into);
-/** Connections of a reactor, those on their way included; -1 when it is gone. */
+/** Number of connections of a reactor, including those on their way to it; -1 when it is gone. */
 int registry_load(int id);
 
 }  // namespace protorelay

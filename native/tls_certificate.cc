@@ -55,7 +55,7 @@ bool fill(X509* certificate, const std::vector<std::string>& names, uint32_t day
   for (const std::string& name : names) {
     if (!add_name(alternatives.get(), name)) return false;
   }
-  // A common name has 64 characters at most (RFC 5280 appendix A.1); who checks names reads the alternatives.
+  // A common name has 64 characters at most (RFC 5280 appendix A.1); clients check the alternative names.
   std::string common = names.front().substr(0, 64);
   X509_NAME* subject = X509_get_subject_name(certificate);
   return X509_set_version(certificate, X509_VERSION_3) == 1 &&

@@ -1,4 +1,4 @@
-// Making a certificate that signs itself, for trying TLS without an authority.
+// Makes a self-signed certificate, for trying TLS without an authority.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -12,7 +12,9 @@ struct SelfSigned {
   std::string key;
 };
 
-/** For these host names and addresses, from a day ago for so many days; RSA with 2048 bits or ECDSA on P-256. */
+/**
+ * Makes one for these host names and addresses, valid for `days` from a day ago; RSA with 2048 bits or ECDSA on P-256.
+ */
 bool make_self_signed(const std::vector<std::string>& names, uint32_t days, bool rsa, SelfSigned* made);
 
 }  // namespace protorelay

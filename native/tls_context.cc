@@ -17,9 +17,12 @@
 namespace protorelay {
 namespace {
 
-/** Name of a ticket key: whose it is, then which period's. */
+/** The name of a ticket key has this many bytes for the context, and then the period. */
 constexpr size_t kTicketMarkBytes = 8;
-/** Of a resumed session with an elliptic exchange alone; what is behind the first is for clients that lack it. */
+/**
+ * Groups for a resumed session whose key exchange is elliptic only. Those after the first are for clients that lack
+ * it.
+ */
 constexpr char kLightGroups[] = "X25519:P-256:P-384:P-521:?X448:?X25519MLKEM768:?SecP256r1MLKEM768";
 
 std::mutex& lock() {
@@ -31,7 +34,7 @@ std::vector<std::shared_ptr<TlsContext>>& slots() {
   return *list;
 }
 
-/** Bytes of a text as OpenSSL reads them; the text must outlive it. */
+/** Lets OpenSSL read a text, which must outlive this. */
 struct TextBio {
   BIO* bio;
   explicit TextBio(const std::string& text) : bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))) {}
@@ -60,7 +63,7 @@ bool add_trust(X509_STORE* store, const std::string& ca, const std::string& crl)
   }
   if (!crl.empty() && count == 0) return false;
   if (count > 0) X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
-  ERR_clear_error();  // the end of the text is an error of PEM
+  ERR_clear_error();  // OpenSSL reports the end of the text as an error of PEM
   return true;
 }
 
@@ -143,7 +146,7 @@ SSL_CTX* TlsContext::make(const TlsSetup& setup, const std::vector<uint32_t>& ce
   SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF |
                                SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  // One system call fetches several records; the buffer exists only while there is something in it.
+  // One system call reads several records; the buffer exists only while there is something in it.
   SSL_CTX_set_read_ahead(ctx, 1);
   SSL_CTX_set_default_read_buffer_len(ctx, 65536);
   if (SSL_CTX_set_min_proto_version(ctx, setup.min_version == "TLSv1.3" ? TLS1_3_VERSION : TLS1_2_VERSION) != 1 ||
@@ -198,7 +201,7 @@ const SSL_CTX* TlsContext::find(const std::string& name) const {
   return wild == by_name_.end() ? nullptr : wild->second;
 }
 
-/** A name we do not have gets the first certificate: a client that verifies will say what it thinks of it. */
+/** Chooses the certificate. A name that we do not have gets the first one: the client decides whether to accept it. */
 int TlsContext::on_server_name(SSL* ssl, int*, void* arg) {
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (name == nullptr) return SSL_TLSEXT_ERR_NOACK;
@@ -223,7 +226,7 @@ void TlsContext::set_resumption(SSL_CTX* ctx) {
   }
 }
 
-/** A ticket that is good: the exchange that goes with it is chosen after this. */
+/** Called with a ticket before the key exchange is chosen: a good ticket limits the choice. */
 SSL_TICKET_RETURN TlsContext::on_resumption(SSL* ssl, SSL_SESSION*, const unsigned char*, size_t,
                                             SSL_TICKET_STATUS status, void*) {
   switch (status) {
@@ -231,12 +234,14 @@ SSL_TICKET_RETURN TlsContext::on_resumption(SSL* ssl, SSL_SESSION*, const unsign
     case SSL_TICKET_SUCCESS_RENEW:
       SSL_set1_groups_list(ssl, kLightGroups);
       return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
-    default:  // none, or one that is not good: OpenSSL's own answer
+    default:  // no ticket, or not a good one: as OpenSSL does by itself
       return SSL_TICKET_RETURN_IGNORE_RENEW;
   }
 }
 
-/** They follow from the secret and the period, so that every thread and process knows them and nothing is stored. */
+/**
+ * Derives the keys from the secret and the period, so that every thread and process knows them and nothing is stored.
+ */
 TlsContext::TicketKeys TlsContext::ticket_keys(uint64_t period) {
   std::lock_guard<std::mutex> guard(ticket_lock_);
   TicketKeys& keys = ticket_keys_[period % 2];
@@ -254,7 +259,7 @@ TlsContext::TicketKeys TlsContext::ticket_keys(uint64_t period) {
   return keys;
 }
 
-/** A ticket of the period before is taken and replaced. */
+/** OpenSSL's callback for tickets. A ticket of the previous period is accepted and replaced. */
 int TlsContext::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                           int encrypt) {
   auto* self = static_cast<TlsContext*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
@@ -278,8 +283,9 @@ int TlsContext::on_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_
   OPENSSL_cleanse(&keys, sizeof keys);
   if (!good) return -1;
   if (encrypt == 1) return 1;
-  // 2 asks for a new ticket, since clients of TLS 1.3 use each once (RFC 8446, appendix C.4). Where sessions do without
-  // a key exchange the clients are relays like this one: they use one again, which tells nobody more than their address.
+  // 2 asks for a new ticket, because clients of TLS 1.3 use each once (RFC 8446, appendix C.4). Where sessions are
+  // resumed without a key exchange, the clients are relays like this one. They use a ticket again, which reveals no
+  // more than their address does.
   bool kept = SSL_version(ssl) < TLS1_3_VERSION || self->resumption_ == TlsResumption::kNone;
   return period == now && kept ? 1 : 2;
 }

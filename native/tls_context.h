@@ -1,8 +1,8 @@
 // TLS contexts: certificates, keys, trust and rules, made once and used by the reactors of every thread.
 //
-// A slot has a number for the life of the process; what stands in it is replaced whole (a reload), never changed.
-// Connections keep what they began with. Knows no sockets and decides nothing: what a certificate is worth is told,
-// and judged in TypeScript.
+// A slot keeps its number for the life of the process. A reload replaces its context as a whole, and never changes
+// it; connections keep the context with which they began. Knows no sockets and decides nothing: it reports what is
+// wrong with a certificate, and TypeScript judges that.
 #pragma once
 #include <openssl/ssl.h>
 
@@ -27,25 +27,28 @@ struct TlsGroup {
 };
 
 /**
- * What a resumed session of TLS 1.3 is keyed with besides the ticket: the exchange of a full handshake; an elliptic
- * one (server; the client has said what else it can); nothing, where the other side takes that too.
+ * The key exchange of a resumed session of TLS 1.3, besides the ticket. kFull: as in a full handshake; kLight: an
+ * elliptic one (server only); kNone: none, if the other side accepts that.
  */
 enum class TlsResumption : uint8_t { kFull, kLight, kNone };
 
 struct TlsSetup {
   bool server = false;
   std::vector<TlsCertificate> certificates;
-  /** Server: the first is for clients that name none of these. */
+  /** Server: the first group is for clients that name none of these. */
   std::vector<TlsGroup> groups;
   std::string min_version;
   std::string ciphers;
   std::string ciphersuites;
-  /** PEM of trusted certificates, and of revocation lists. */
+  /** ca: PEM of trusted certificates; crl: PEM of revocation lists. */
   std::string ca;
   std::string crl;
-  /** Server: ask clients for a certificate issued by these. */
+  /** Server: tell clients that their certificate should be issued by these. */
   bool names_ca = false;
-  /** What session tickets are encrypted with: the same in all processes that share a listener. 32 bytes. */
+  /**
+   * Secret from which the keys of session tickets are derived: the same in all processes that share a listener. 32
+   * bytes.
+   */
   std::string ticket_secret;
   /** How long a session can be resumed; 0: never. */
   uint32_t session_seconds = 0;
@@ -54,19 +57,19 @@ struct TlsSetup {
 
 class TlsContext {
  public:
-  /** nullptr, and what OpenSSL said, when it cannot be made. */
+  /** Makes a context; nullptr, and OpenSSL's message in `error`, when that fails. */
   static std::shared_ptr<TlsContext> create(const TlsSetup& setup, std::string* error);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
 
-  /** A new connection's; the caller frees it. */
+  /** Makes the SSL of a new connection; the caller frees it. */
   SSL* open() const { return SSL_new(contexts_.front()); }
   bool server() const { return server_; }
   bool resumes() const { return session_seconds_ > 0; }
-  /** Distinguishes what it trusts; a few bytes. */
+  /** A few bytes that differ between contexts that trust different certificates. */
   const std::string& trust_mark() const { return trust_mark_; }
-  /** Distinguishes it from what stood in the slot before. */
+  /** A number that differs from that of every earlier context in the slot. */
   uint64_t number() const { return number_; }
 
  private:
@@ -75,7 +78,7 @@ class TlsContext {
   SSL_CTX* make(const TlsSetup& setup, const std::vector<uint32_t>& certificates);
   const SSL_CTX* find(const std::string& name) const;
   void set_resumption(SSL_CTX* ctx);
-  /** Keys of tickets of a period: made once, since making them costs as much as a ticket itself. */
+  /** Keys for the tickets of a period. They are kept, because deriving them costs as much as a ticket itself. */
   struct TicketKeys {
     uint64_t period = 0;
     bool made = false;
@@ -94,7 +97,7 @@ class TlsContext {
   uint32_t session_seconds_ = 0;
   TlsResumption resumption_ = TlsResumption::kFull;
   std::string ticket_secret_;
-  /** This context's own part of a ticket key's name, and the keys of two periods; threads share the context. */
+  /** This context's part of a ticket key's name, and the keys of two periods, which all threads share. */
   uint8_t ticket_mark_[8];
   std::mutex ticket_lock_;
   TicketKeys ticket_keys_[2];
@@ -106,10 +109,10 @@ class TlsContext {
 /** Number of a new, empty slot. */
 int tls_slot_open();
 void tls_slot_set(int slot, std::shared_ptr<TlsContext> context);
-/** What stands in the slot now; nullptr when nothing does. */
+/** The context that is in the slot now; nullptr when there is none. */
 std::shared_ptr<TlsContext> tls_slot_get(int slot);
 
-/** The newest error of OpenSSL in this thread in words, `fallback` when there is none; the queue is emptied. */
+/** The newest error of OpenSSL in this thread, in words, or `fallback` when there is none; empties the error queue. */
 std::string tls_error(const char* fallback);
 
 }  // namespace protorelay

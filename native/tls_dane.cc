@@ -9,7 +9,7 @@
 namespace protorelay {
 namespace {
 
-/** What follows up to the mark, or to the end; `at` is moved behind it. */
+/** The text from `at` up to the mark, or to the end; `at` is moved behind it. */
 std::string part(const std::string& text, size_t* at, char mark) {
   size_t end = text.find(mark, *at);
   if (end == std::string::npos) end = text.size();
@@ -24,7 +24,7 @@ int nibble(char c) {
   return -1;
 }
 
-/** false when it is no hex of whole octets. */
+/** Decodes hex; false when it is no hex of whole octets. */
 bool octets(const std::string& hex, std::vector<uint8_t>* to) {
   if (hex.empty() || hex.size() % 2 != 0) return false;
   for (size_t i = 0; i < hex.size(); i += 2) {
@@ -38,10 +38,10 @@ bool octets(const std::string& hex, std::vector<uint8_t>* to) {
 
 }  // namespace
 
-/** false when there is no memory, or no name: then nothing may be sent at all. */
+/** Sets DANE up; false when there is no memory or no name: then nothing may be sent at all. */
 bool TlsStream::use_dane(const std::string& name, const std::string& dane) {
   if (name.empty() || SSL_dane_enable(ssl_, name.c_str()) <= 0) return false;
-  // RFC 7672 §3.1.1: with usage 3 the record stands for the key itself, whatever name and dates the certificate has.
+  // RFC 7672 §3.1.1: with usage 3 the record vouches for the key itself, whatever name and dates the certificate has.
   SSL_dane_set_flags(ssl_, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
   size_t at = 0;
   std::string names = part(dane, &at, ' ');
@@ -57,7 +57,7 @@ bool TlsStream::use_dane(const std::string& name, const std::string& dane) {
     auto matching = static_cast<uint8_t>(atoi(part(record, &i, '.').c_str()));
     std::vector<uint8_t> bytes;
     if (!octets(record.substr(i), &bytes)) continue;
-    // 0 and below: it cannot be used. The others still count.
+    // 0 and below: the record cannot be used. The others still count.
     if (SSL_dane_tlsa_add(ssl_, usage, selector, matching, bytes.data(), bytes.size()) > 0) strict_ = true;
   }
   ERR_clear_error();

@@ -3,9 +3,9 @@
 namespace protorelay {
 namespace {
 
-/** Sessions one reactor remembers. */
+/** Most sessions that one reactor remembers. */
 constexpr size_t kMaxSessions = 4096;
-/** Of a session's ticket and of the certificates that are kept with it; a host that sends more is not resumed. */
+/** Most bytes of a session's ticket, and of the certificates kept with it; sessions with more are not resumed. */
 constexpr size_t kMaxSessionBytes = 16384;
 
 }  // namespace
@@ -28,7 +28,7 @@ TlsSessions::~TlsSessions() {
 
 void TlsSessions::put(const std::string& key, SSL_SESSION* session) {
   drop(key);
-  // Any one: a table this full holds hosts seldom met, and the loss is one full handshake.
+  // Drop any one: a table this full has hosts that are seldom met, and the loss is one full handshake.
   if (sessions_.size() >= kMaxSessions) drop(std::string(sessions_.begin()->first));
   sessions_.emplace(key, session);
 }
@@ -41,7 +41,7 @@ SSL_SESSION* TlsSessions::get(const std::string& key) {
     drop(key);
     return nullptr;
   }
-  // OpenSSL marks a session of TLS 1.3 as used up, and that must not befall ours.
+  // OpenSSL marks a session of TLS 1.3 as used up, so it gets a copy.
   if (SSL_SESSION_get_protocol_version(session) >= TLS1_3_VERSION) return SSL_SESSION_dup(session);
   SSL_SESSION_up_ref(session);
   return session;

@@ -1,4 +1,4 @@
-// What a client resumes: sessions of one reactor, by host.
+// Sessions of one reactor that it can resume as a client, by host.
 #pragma once
 #include <openssl/ssl.h>
 
@@ -7,21 +7,21 @@
 
 namespace protorelay {
 
-/** Sessions that a client can resume, by a key of its caller's; bounded, one session a key. */
+/** Sessions by a key that the caller chooses; bounded, one session per key. */
 class TlsSessions {
  public:
   TlsSessions() = default;
   ~TlsSessions();
   TlsSessions(const TlsSessions&) = delete;
   TlsSessions& operator=(const TlsSessions&) = delete;
-  /** false: the ticket, or the certificates that came along, are larger than any host needs. */
+  /** Whether to keep a session: not if its ticket, or the certificates with it, are larger than any host needs. */
   static bool worth_keeping(const SSL* ssl, const SSL_SESSION* session);
   /** Takes the session over. */
   void put(const std::string& key, SSL_SESSION* session);
   /**
-   * The caller's to free; nullptr: none. It stays for the next until a newer one replaces it: connections that begin
-   * together all resume. (RFC 8446, appendix C.4 advises against using a ticket twice, lest two connections be known
-   * for the same client's; a relay's address says as much.)
+   * The session for a key, which the caller frees; nullptr: none. It stays here until a newer one replaces it, so
+   * that connections that begin together all resume. (RFC 8446, appendix C.4 advises against using a ticket twice,
+   * because it shows that two connections are from the same client; a relay's address shows that as well.)
    */
   SSL_SESSION* get(const std::string& key);
   void drop(const std::string& key);

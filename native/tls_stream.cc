@@ -18,13 +18,13 @@ constexpr int kSendFlags = MSG_NOSIGNAL;
 constexpr int kSendFlags = 0;  // node ignores SIGPIPE
 #endif
 
-/** Most records that may wait for the kernel; beyond, the peer provokes output and does not read it. */
+/** Most bytes of records that wait for the kernel; beyond that the peer provokes output and does not read it. */
 constexpr size_t kMaxLeft = 1048576;
-/** Records gathered before they are written. */
+/** How many bytes of records are gathered before they are written. */
 constexpr size_t kGather = 81920;
-/** Most bytes read from the socket in one call: messages that carry nothing must not keep OpenSSL busy for ever. */
+/** Most bytes read from the socket in one call: empty messages must not keep OpenSSL busy for ever. */
 constexpr size_t kMaxDrawn = 262144;
-/** Of a subject; a certificate's own text must not crowd out others. */
+/** Longest subject reported: a certificate's own text must not crowd out other facts. */
 constexpr size_t kMaxSubject = 256;
 /** RFC 9266. */
 constexpr char kBindingLabel[] = "EXPORTER-Channel-Binding";
@@ -78,7 +78,7 @@ int TlsStream::bio_read(BIO* bio, char* to, int room) {
   auto* self = static_cast<TlsStream*>(BIO_get_data(bio));
   BIO_clear_retry_flags(bio);
   if (self->drawn_ >= kMaxDrawn) {
-    BIO_set_retry_read(bio);  // polling tells of the rest
+    BIO_set_retry_read(bio);  // polling tells when there is more
     return -1;
   }
   for (;;) {
@@ -105,7 +105,7 @@ int TlsStream::bio_read(BIO* bio, char* to, int room) {
 long TlsStream::bio_control(BIO* bio, int command, long, void*) {
   switch (command) {
     case BIO_CTRL_FLUSH:
-      return 1;  // output goes when the call that made it is done
+      return 1;  // output is written when the call that made it is done
     case BIO_CTRL_EOF:
       return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
     default:
@@ -141,7 +141,8 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
     int mode = verify == kVerifyNone ? SSL_VERIFY_NONE : SSL_VERIFY_PEER | SSL_VERIFY_CLIENT_ONCE;
     if (verify >= kVerifyNeed) mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
     SSL_set_verify(ssl, mode, on_verify);
-    // A session made without a certificate, or with one of other issuers, must not stand in where it is wanted.
+    // A session that was made without a certificate, or with one of other issuers, must not be resumed where that is
+    // wanted.
     std::string whose = self->context_->trust_mark() + std::to_string(verify);
     SSL_set_session_id_context(ssl, reinterpret_cast<const uint8_t*>(whose.data()),
                                static_cast<unsigned int>(whose.size()));
@@ -154,7 +155,7 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
     return nullptr;
   }
   if (!key.empty() && self->context_->resumes()) {
-    // Trust is part of the key: a session made without it must not stand in for one made with it.
+    // Trust is part of the key: a session made without it must not be resumed where it is needed.
     self->key_ = std::to_string(self->context_->number()) + (self->strict_ ? " trusted " : " ") + key;
     if (SSL_SESSION* session = shared->sessions.get(self->key_)) {
       SSL_set_session(ssl, session);
@@ -169,7 +170,7 @@ TlsStream* TlsStream::create(std::shared_ptr<TlsContext> context, TlsShared* sha
   return self;
 }
 
-/** false: it could not be verified, so nothing may be sent. */
+/** Sets the name to send and verify; false when it could not be verified, so that nothing may be sent. */
 bool TlsStream::use_name(const std::string& name) {
   X509_VERIFY_PARAM* rules = SSL_get0_param(ssl_);
   if (is_address(name)) return X509_VERIFY_PARAM_set1_ip_asc(rules, name.c_str()) == 1;
@@ -190,13 +191,13 @@ int TlsStream::on_session(SSL* ssl, SSL_SESSION* session) {
   return 1;
 }
 
-/** Notes the first thing that is wrong with the peer's certificate; only trust makes it the handshake's end. */
+/** Notes the first fault of the peer's certificate. It ends the handshake only where trust is needed. */
 int TlsStream::on_verify(int good, X509_STORE_CTX* store) {
   if (good == 1) return 1;
   auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
   auto* self = static_cast<TlsStream*>(SSL_get_app_data(ssl));
   int error = X509_STORE_CTX_get_error(store);
-  // A revocation list that is missing or old says nothing against a certificate.
+  // A missing or old revocation list is no fault of the certificate.
   bool list = error == X509_V_ERR_UNABLE_TO_GET_CRL || error == X509_V_ERR_CRL_HAS_EXPIRED;
   if (!list && self->verify_error_ == 0) self->verify_error_ = error;
   if (!list && self->strict_) return 0;
@@ -215,16 +216,16 @@ TlsStream::Step TlsStream::handshake(std::string* reason) {
     established_ = true;
   } else if (cause != SSL_ERROR_WANT_READ && cause != SSL_ERROR_WANT_WRITE) {
     *reason = why_failed();
-    // Whatever it was, it is not met again for the sake of a session.
+    // Whatever the fault was, a remembered session must not bring it again.
     if (!key_.empty()) shared_->sessions.drop(key_);
     ERR_clear_error();
     flush();
     finished_ = true;
     return Step::kFailed;
   }
-  // What was wrong with a certificate that nobody insists on is no error of the next call, whosever that is.
+  // A fault of a certificate on which nobody insists must not be taken for an error of the next call.
   ERR_clear_error();
-  // The last word of a server of TLS 1.3 is a ticket, which nobody waits for: one packet has it and what is said next.
+  // A server of TLS 1.3 ends with a ticket, for which nobody waits: it is sent in one packet with what comes next.
   if (server_ && established_ && left_length_ == 0 && SSL_version(ssl_) >= TLS1_3_VERSION) defer();
   int error = flush();
   if (error != 0) {
@@ -244,7 +245,7 @@ std::string TlsStream::why_failed() {
   return tls_error("the peer closed the connection");
 }
 
-/** -errno for a call that failed; 0 for the end of the stream. */
+/** The result of a call that failed: -errno, or 0 for the end of the stream. */
 int TlsStream::failure(int result) {
   switch (SSL_get_error(ssl_, result)) {
     case SSL_ERROR_WANT_READ:
@@ -269,7 +270,7 @@ ssize_t TlsStream::discard(uint8_t* to, size_t room) {
 }
 
 ssize_t TlsStream::receive(uint8_t* to, size_t room) {
-  // Whatever the socket has to say outside of TLS was not said by the peer of the handshake.
+  // Bytes of the socket outside TLS are not from the peer of the handshake.
   if (finished_ || !established_) return -broken_;
   drawn_ = 0;
   starved_ = false;
@@ -280,14 +281,14 @@ ssize_t TlsStream::receive(uint8_t* to, size_t room) {
     int result = SSL_read_ex(ssl_, to + done, room - done, &n);
     if (result == 1) {
       done += n;
-      // Polling tells of what the socket has from now on; asking it costs a system call a message.
+      // Polling tells when the socket has more; asking it would cost a system call per message.
       if (!socket_full_ && SSL_has_pending(ssl_) != 1) break;
       continue;
     }
     int error = failure(result);
     int written = flush();  // an alert, or the answer to a key update
     if (done > 0) {
-      ended_ = error != -EAGAIN;  // and is met again by the next call
+      ended_ = error != -EAGAIN;  // the next call meets it again
       break;
     }
     if (error == -EAGAIN && written != 0) return written;
@@ -297,7 +298,7 @@ ssize_t TlsStream::receive(uint8_t* to, size_t room) {
   return static_cast<ssize_t>(done);
 }
 
-/** Encrypts bytes into the gathered records: how many, or -errno. */
+/** Encrypts bytes into the gathered records. The number of bytes, or -errno. */
 ssize_t TlsStream::encrypt(const uint8_t* from, size_t count) {
   size_t done = 0;
   while (done < count) {
@@ -330,7 +331,7 @@ ssize_t TlsStream::send(const struct iovec* pieces, size_t count) {
   size_t total = 0;
   size_t joined = 0;
   ssize_t refused = 0;
-  // A record takes pieces together until it is full; whole records of one piece go without a copy.
+  // Small pieces are joined until a record is full; whole records of one piece need no copy.
   for (size_t i = 0; i < count && !blocked();) {
     auto* at = static_cast<const uint8_t*>(pieces[i].iov_base);
     size_t length = pieces[i].iov_len;
@@ -388,7 +389,7 @@ void TlsStream::keep(const uint8_t* from, size_t count) {
   left_sent_ = 0;
 }
 
-/** What was gathered goes with the next output. */
+/** Keeps what was gathered, to be sent with the next output. */
 void TlsStream::defer() {
   if (gathered_ == 0) return;
   keep(shared_->records, gathered_);
@@ -396,7 +397,7 @@ void TlsStream::defer() {
   deferred_ = true;
 }
 
-/** Writes what waits, then what was gathered: 0 also when the kernel did not take all of it, or -errno. */
+/** Writes records that wait, then those gathered. 0, even if the kernel did not take all of them, or -errno. */
 int TlsStream::flush() {
   if (deferred_ && gathered_ == 0 && !finished_) return socket_error_ == 0 ? 0 : -socket_error_;
   size_t gathered = gathered_;
@@ -438,11 +439,15 @@ int TlsStream::flush() {
 
 // ------------------------------------------------------------------------------------------------------- facts
 
-/** '/' and tls-unique: the first Finished message of the handshake, the client's unless it is resumed (RFC 5929 §3). */
+/**
+ * Appends '/' and tls-unique: the first Finished message, which is the client's unless the session is resumed (RFC
+ * 5929 §3).
+ */
 void TlsStream::append_unique(std::string* text) const {
   uint8_t finished[EVP_MAX_MD_SIZE];
   bool peers = server_ != (SSL_session_reused(ssl_) == 1);
-  size_t count = peers ? SSL_get_peer_finished(ssl_, finished, sizeof finished) : SSL_get_finished(ssl_, finished, sizeof finished);
+  size_t count = peers ? SSL_get_peer_finished(ssl_, finished, sizeof finished)
+                       : SSL_get_finished(ssl_, finished, sizeof finished);
   if (count == 0 || count > sizeof finished) return;
   text->push_back('/');
   append_hex(text, finished, count);
@@ -465,11 +470,12 @@ std::string TlsStream::facts() const {
     text += '-';
   }
   text += ' ';
-  // Below TLS 1.3 an exporter binds the channel only with an extended master secret.
+  // Before TLS 1.3 an exporter binds the channel only with an extended master secret.
   bool binds = SSL_version(ssl_) >= TLS1_3_VERSION || SSL_get_extms_support(ssl_) == 1;
   uint8_t binding[kBindingBytes];
   if (binds &&
-      SSL_export_keying_material(ssl_, binding, sizeof binding, kBindingLabel, sizeof kBindingLabel - 1, reinterpret_cast<const uint8_t*>(""), 0,
+      SSL_export_keying_material(ssl_, binding, sizeof binding, kBindingLabel, sizeof kBindingLabel - 1,
+                                 reinterpret_cast<const uint8_t*>(""), 0,
                                  1) == 1) {
     append_hex(&text, binding, sizeof binding);
     if (SSL_version(ssl_) < TLS1_3_VERSION) append_unique(&text);

@@ -1,8 +1,8 @@
 // TLS of one connection: OpenSSL between the reactor and the socket, over a BIO of our own.
 //
 // Input: OpenSSL reads the socket itself, ahead of the record it needs. Output: records are gathered in memory that
-// the connections of a reactor share and go out in one system call; what the kernel does not take is kept here, and
-// nothing more is encrypted until it went. Never blocks; knows neither lines nor mail.
+// the connections of a reactor share, and go out in one system call; what the kernel does not take is kept here, and
+// nothing more is encrypted until that has gone out. Never blocks; knows neither lines nor mail.
 #pragma once
 #include <openssl/ssl.h>
 #include <sys/types.h>
@@ -19,13 +19,13 @@ namespace protorelay {
 /** Whether the peer's certificate is asked for, and whether the handshake fails when it cannot be trusted. */
 enum TlsVerify : uint32_t { kVerifyNone = 0, kVerifyAsk = 1, kVerifyNeed = 2, kVerifyTrust = 3, kVerifyDane = 4 };
 
-/** What the connections of one reactor share. */
+/** Memory and sessions that the connections of one reactor share. */
 struct TlsShared {
   static constexpr size_t kBytes = 131072;
   TlsSessions sessions;
   /** Records on their way to the socket; empty between calls. */
   uint8_t records[kBytes];
-  /** Small pieces of output, joined to one record. */
+  /** Small pieces of output, joined into one record. */
   uint8_t joined[SSL3_RT_MAX_PLAIN_LENGTH];
 };
 
@@ -34,10 +34,11 @@ class TlsStream {
   enum class Step : uint8_t { kDone, kMore, kFailed };
 
   /**
-   * @param name client: of the server, sent (SNI) and verified; an address is verified as one.
-   * @param key client: under which sessions are kept; empty: none is.
-   * @param dane client, with kVerifyDane: "names records", each a list joined by commas: further names the certificate
-   * may have, and TLSA records as "usage.selector.matching.hex". Where none is usable the certificate is not judged.
+   * @param name client: the server's name, which is sent (SNI) and verified; an address is verified as an address.
+   * @param key client: the key under which sessions are kept; empty: none is kept.
+   * @param dane client, with kVerifyDane: "names records", two lists joined by commas: further names that the
+   * certificate
+   * may have, and TLSA records as "usage.selector.matching.hex". If no record is usable, the certificate is not judged.
    */
   static TlsStream* create(std::shared_ptr<TlsContext> context, TlsShared* shared, int fd, bool server,
                            uint32_t verify, const std::string& name, const std::string& key, const std::string& dane);
@@ -45,33 +46,36 @@ class TlsStream {
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
 
-  /** One step of the handshake. On failure `reason` says why and the alert is on its way. */
+  /** Does one step of the handshake. On failure `reason` says why, and the alert is on its way. */
   Step handshake(std::string* reason);
-  /** As transport_receive and transport_send: only what the peer encrypted, and nothing after the first error. */
+  /** Like transport_receive and transport_send: only what the peer encrypted, and nothing after the first error. */
   ssize_t receive(uint8_t* to, size_t room);
-  /** The same for input that nobody will look at; bytes of the socket itself where TLS has not begun or is over. */
+  /** Like receive, for input that nobody will look at: bytes of the socket itself if TLS has not begun or is over. */
   ssize_t discard(uint8_t* to, size_t room);
   ssize_t send(const struct iovec* pieces, size_t count);
-  /** Writes records that wait: 0, also when the kernel does not take all of them, or -errno. */
+  /** Writes records that wait. 0, even if the kernel does not take all of them, or -errno. */
   int flush();
-  /** Records wait for the kernel. */
+  /** Whether records wait for the kernel. */
   bool blocked() const { return left_length_ > 0 && !deferred_; }
-  /** Nothing can be encrypted before more is read: the peer began a message of the protocol and did not end it. */
+  /**
+   * Whether nothing can be encrypted before more is read: the peer has begun a message of the protocol, and not ended
+   * it.
+   */
   bool starved() const { return starved_; }
-  /** Input may lie here that polling the socket does not tell of. */
+  /** Whether input may lie here of which polling the socket does not tell. */
   bool has_input() const { return ended_ || (!finished_ && SSL_has_pending(ssl_) == 1); }
-  /** What was received last is all there is: the next call tells of the end, or of the error. */
+  /** Whether there is no more input: the next call returns the end, or the error. */
   bool ended() const { return ended_; }
-  /** Says that no more follows (close_notify), once. */
+  /** Tells the peer, once, that no more follows (close_notify). */
   void finish();
   /**
-   * "version cipher resumed verify fingerprint binding subject": a number for resumed (0, 1) and verify (an
-   * X509_V_ERR, 0 is good), "-" for what there is none of; the binding is that of tls-exporter, before TLS 1.3 with that of
-   * tls-unique behind a '/'; the subject comes last and may hold spaces.
+   * "version cipher resumed verify fingerprint binding subject". resumed is 0 or 1; verify is an X509_V_ERR, 0 is
+   * good; "-" stands for what is missing. The binding is tls-exporter, before TLS 1.3 followed by '/' and tls-unique.
+   * The subject comes last, and may hold spaces.
    */
   std::string facts() const;
 
-  /** OpenSSL's: a session to keep. */
+  /** OpenSSL's callback with a session to keep. */
   static int on_session(SSL* ssl, SSL_SESSION* session);
 
  private:
@@ -96,23 +100,23 @@ class TlsStream {
   int fd_ = -1;
   bool server_ = false;
   bool established_ = false;
-  /** No more output. */
+  /** No more output may follow. */
   bool finished_ = false;
-  /** OpenSSL gave up, for this errno. */
+  /** The errno for which OpenSSL gave up; 0: it did not. */
   int broken_ = 0;
   bool ended_ = false;
   bool starved_ = false;
   bool strict_ = false;
-  /** Output must not be written any more: the socket failed. */
+  /** The errno of the socket, to which output must not be written any more; 0: it works. */
   int socket_error_ = 0;
   int verify_error_ = 0;
   std::string key_;
-  /** The socket gave all that was asked for, and may have more. */
+  /** The socket gave as much as was asked for, so it may have more. */
   bool socket_full_ = false;
   size_t drawn_ = 0;
-  /** Bytes in shared_->records. */
+  /** Number of bytes in shared_->records. */
   size_t gathered_ = 0;
-  /** Records the kernel did not take; or that were not shown to it yet, since they go well with what follows. */
+  /** Records that the kernel did not take, or that are kept to be sent with what follows. */
   uint8_t* left_ = nullptr;
   size_t left_length_ = 0;
   size_t left_sent_ = 0;

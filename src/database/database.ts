@@ -14,7 +14,9 @@ export interface OutboxPlan {
   destination: string;
   /** Indexes into message.envelope.recipients. */
   seqs: number[];
-  /** SENDING: this node delivers it from memory after the commit; PENDING: whoever claims it; HELD: an operator releases it. */
+  /**
+   * SENDING: this node delivers it from memory after the commit; PENDING: it waits for a claim; HELD: for an operator.
+   */
   state: 'SENDING' | 'PENDING' | 'HELD';
 }
 
@@ -28,7 +30,7 @@ export interface CommitMessage {
 /** Fence of rows inserted as SENDING: what a Job made from memory carries. */
 export const FIRST_FENCE = 1;
 
-/** How one recipient group ends or waits, without what only events need. */
+/** How a group of recipients ended, or why it waits; without what only events need. */
 export interface SettleGroup {
   seqs: number[];
   kind: 'delivered' | 'deferred' | 'bounced';
@@ -43,7 +45,7 @@ export interface Settlement {
   fence: number;
   attempts: number;
   groups: SettleGroup[];
-  /** When recipients still wait: due time of the row; null when all are settled. */
+  /** Due time of the row when recipients still wait; null when all are settled. */
   retryAtMs: number | null;
   delayNotified: boolean;
 }
@@ -60,11 +62,13 @@ export interface CommitBatch {
   leaseUntilMs: number;
   /** Batches of one lane follow one another; those of different lanes may overtake each other. Absent: 0. */
   lane?: number;
-  /** The messages come out of a journal: acknowledged long ago, and to be taken over exactly once. */
+  /**
+   * Present when the messages come out of a journal: they were acknowledged long ago, and are taken over exactly once.
+   */
   journal?: JournalTransfer;
 }
 
-/** How far a shard has taken over a journal: all records up to `seq`, but for those that are `pending`. */
+/** How far a shard has taken over a journal: all records up to `seq`, except those that are `pending`. */
 export interface JournalMark {
   seq: number;
   pending: number[];
@@ -73,21 +77,24 @@ export interface JournalMark {
 export interface JournalTransfer {
   /** Name of the journal. */
   journal: string;
-  /** Numbers of the messages, in order. Those the shard has already are not inserted again. */
+  /** Numbers of the messages, in order. Messages that the shard has already are not inserted again. */
   seqs: number[];
-  /** The mark once they are in. */
+  /** The mark once these messages are inserted. */
   mark: JournalMark;
 }
 
 export interface CommitResult {
-  /** Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began (for a DSN: when its settlement was rejected). */
+  /**
+   * Per message: 'committed', or 'withdrawn' when its session had given up before the transaction began. A DSN is
+   * 'withdrawn' when its settlement was rejected.
+   */
   messages: ('committed' | 'withdrawn')[];
   /**
-   * Per settlement: false when the fencing number was stale (the result was rejected); null when another transaction
-   * has the row or its mail at the moment: nothing was written, and it is to be tried again.
+   * Per settlement: false when the fencing number was stale, and the result was rejected; null when another transaction
+   * has locked the row or its mail: nothing was written, and it is to be tried again.
    */
   settlements: (boolean | null)[];
-  /** Of the withdrawals: those to be tried again, for the same reason or because a claim has a row. */
+  /** Withdrawals to be tried again, because a row is locked, or leased by a claim. */
   withdrawLater?: string[];
 }
 
@@ -101,7 +108,7 @@ export interface DestinationBacklog {
   destination: string;
   /** Rows that wait (PENDING or RETRY). */
   rows: number;
-  /** Due time of the earliest. */
+  /** Due time of the earliest of them. */
   nextDueMs: number;
 }
 
@@ -114,19 +121,19 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
-  /** false: not now those whose lease has ended. */
+  /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }
 export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
-  /** Rows of nodes that died of them: set aside. */
+  /** Rows that were set aside, because the node that was sending them died of them. */
   held?: LeasedKey[];
-  /** Due time of the next waiting row of the destination, null when none. */
+  /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
-  /** The arena had no room for more. */
+  /** Whether the arena was short of room for more. */
   short: boolean;
-  /** nextDueMs of each shard that was to be asked, where there are shards. */
+  /** Where there are shards: nextDueMs of each shard in the request. */
   shards?: ShardDue[];
 }
 
@@ -159,22 +166,25 @@ export interface Recovered {
 
 /** A row that was being attempted when a process died. */
 export interface SuspectedRow extends LeasedKey {
-  /** It was out alone: it is set aside. */
+  /** true: it was being sent alone, so it is set aside. */
   held: boolean;
 }
 
 /** What earlier lives of this process left under way, by shard. */
 export interface BegunRows {
   of(shard: number): BegunRow[];
-  /** The shard has it in its rows since. */
+  /** The shard has written the suspicion into these rows. */
   marked(shard: number, rows: SuspectedRow[]): void;
-  /** Rows of other nodes that died of them were set aside. */
+  /** These rows were set aside, because another node died of them. */
   held(rows: LeasedKey[]): void;
 }
 
-/** Results of earlier lives of this process that no database took. */
+/** Results of earlier lives of this process that no database has taken. */
 export interface KeptResults {
-  /** Writes those of the shard. @throws RelayError when its rows cannot be had: nothing of it may be claimed before. */
+  /**
+   * Writes the results of one shard. @throws RelayError when that fails for now; until it succeeds nothing of the
+   * shard may be claimed.
+   */
   replay(shard: number, commit: Database['commit']): Promise<void>;
 }
 
@@ -184,11 +194,14 @@ export interface NodeSlot {
   /** The same process over its restarts. */
   node: string;
   nowMs: number;
-  /** Whoever holds the slot and was not seen since then has lost it. */
+  /** A holder of the slot that was last seen before this time has lost it. */
   staleBeforeMs: number;
 }
 
-/** Rows in order of queue id. The rows of one mail are never parted, so a page may exceed `limit` by the rest of its last mail. */
+/**
+ * Asks for rows in order of queue id. All rows of a mail are on one page, so a page may exceed `limit` by the rest of
+ * its last mail.
+ */
 export interface QueueFilter {
   state?: OutboxState;
   destination?: string;
@@ -237,18 +250,18 @@ export interface QueueStats {
   contentBytes: number;
   oldestMs: number | null;
   destinations: DestinationBacklog[];
-  /** Of those that are held: rows that ended the process too often. */
+  /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
-  /** Why nobody can say: the counts are none. */
+  /** Why the counts are not known: then they are all 0. */
   unavailable?: string;
 }
 
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
 export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
-/** 'unread': rows put off or set aside because their content could not be read, when the storage is back. */
+/** 'unread': rows that were put off or held because their content could not be read. */
 export type RowsTarget = OperateTarget | 'unread';
-/** Recipients that waited and were removed; one event each (I2). */
+/** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;
   recipients: string[];
@@ -260,24 +273,24 @@ export interface OperatePart {
 }
 export interface OperateResult {
   rows: number;
-  /** Rows that were meant and are being sent: they are left alone. */
+  /** Number of rows of the target that are being sent: they are left alone. */
   sending: number;
-  /** With a list of messages: those of which rows were changed. */
+  /** When messages were named: those of which rows were changed. */
   queueIds: string[];
-  /** What waits at the destinations since; not counted where messages are named. rows = 0: nothing any more. */
+  /** What waits at the destinations now; not counted when messages were named. rows = 0: nothing waits any more. */
   destinations: DestinationBacklog[];
-  /** By how much the waiting rows of destinations became more or fewer. */
+  /** By how many the waiting rows of each destination have grown or shrunk. */
   changes: RowChange[];
 }
 export interface RowChange {
   destination: string;
   rows: number;
 }
-/** A part of the queue that an answer leaves out, as it cannot be seen. */
+/** A part of the queue that an answer leaves out, because it cannot be seen. */
 export interface Missing {
   kind: 'shard' | 'process' | 'journal' | 'results';
   name: string;
-  /** Why, and what it holds, where that is known. */
+  /** Why it cannot be seen, and what it holds, where that is known. */
   detail: string;
   /** Numbers of the shards whose queue ids are concerned; absent: any may be. */
   shards?: number[];
@@ -296,7 +309,7 @@ export interface Database {
   /** Waiting work by destination, to rebuild the scheduler. */
   backlog(): Promise<DestinationBacklog[]>;
   /**
-   * Destinations with rows that are due and may be unknown here: put there by other nodes, or their lease ended
+   * Destinations with due rows of which this node may not know: other nodes inserted them, or their lease ended
    * without a word from its owner. `rows` is only known to be at least 1.
    */
   due(nowMs: number): Promise<DestinationBacklog[]>;
@@ -306,17 +319,17 @@ export interface Database {
    */
   recover(nowMs: number): Promise<Recovered>;
   /**
-   * Before `recover`: rows that a process was attempting when it died are suspects, and one that was out alone is set
-   * aside. Not to be done twice.
+   * To be called before `recover`, and not twice: marks rows that a process was attempting when it died as suspects. A
+   * row that was being sent alone is set aside.
    */
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
-  /** Before suspects go out: as what. */
+  /** Writes down, before suspected rows are sent, whether each is sent alone or in company (mail/suspicion.ts). */
   markSuspects(rows: SuspectMark[]): Promise<void>;
-  /** Extends the leases of rows this process is still sending; how many it still had. */
+  /** Extends the leases of rows this process is still sending. Returns how many of them it still had. */
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
-  /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING with their fence checked. */
+  /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING, where their fence still holds. */
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
-  /** Drops settled rows past their time (keep_sent_ms, keep_dead_ms) and sweeps content without a mail. At most `limit` mails a call. */
+  /** Drops settled rows past their time (keep_*_ms), at most `limit` mails a call, and sweeps content without a mail. */
   purge(nowMs: number, limit: number): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
@@ -324,16 +337,19 @@ export interface Database {
   /** Trace and content as one stream of parts, for `queue cat`. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
-  /** Operator's hand on rows that are not SENDING; returns the rows changed, and what waits since at their destinations. */
+  /**
+   * An operator's action on rows that are not SENDING. Returns the rows changed, and what then waits at their
+   * destinations.
+   */
   operate(
     action: OperateAction,
     target: RowsTarget,
     nowMs: number,
-    /** Told of each part once it is durable: it counts also when a later one fails. */
+    /** Is told of each part once it is durable. A part counts even when a later one fails. */
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult>;
 
-  /** What cannot be seen now: answers leave it out. Absent: it is one whole. */
+  /** The parts of the queue that cannot be seen now, which answers leave out. Absent where the queue has no parts. */
   missing?(): Missing[];
 
   close(): Promise<void>;

@@ -25,7 +25,7 @@ export interface AttemptRow {
   deaths: number;
 }
 
-/** Of a MailRow, but for what says where its content is. */
+/** Columns of a MailRow, except those that say where its content is. */
 export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
   m.received_at AS receivedAtMs`;
 

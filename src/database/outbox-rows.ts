@@ -5,11 +5,13 @@ import type { OperateAction, Settlement } from './database.ts';
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
 
-/** Why a row is set aside that was out alone when the process died (mail/suspicion.ts). */
+/**
+ * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
+ */
 export const SUSPECTED_POISON = 'suspected-poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
-/** States of rows an operator's action is for. Those being sent are only counted. */
+/** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
 export const STATES_OF: Readonly<Record<OperateAction, string>> = {
   retry: "('PENDING','RETRY')",
   hold: "('PENDING','RETRY','SENDING')",
@@ -17,13 +19,16 @@ export const STATES_OF: Readonly<Record<OperateAction, string>> = {
   delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
 };
 
-/** Why a row waits, or is held, whose content could not be read; one that an operator holds has another reason. */
+/**
+ * Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds
+ * it.
+ */
 export const UNREAD = 'content-unavailable';
 export const HELD_UNREAD = 'held-by-operator';
-/** Rows looked at in one step for those whose content could not be read: few among many, without an index. */
+/** How many rows one step searches for those whose content could not be read: these are few, and have no index. */
 export const UNREAD_SCAN_ROWS = 5000;
 
-/** Of the rows looked at: those the action is for, whose content could not be read, and that are not due anyway. */
+/** The rows among these that the action is for: their content could not be read, and they are not due anyway. */
 export function unreadOf(action: OperateAction, rows: readonly ScannedRow[], nowMs: number): ScannedRow[] {
   return rows.filter(
     ({ state, reason, dueAt }) =>
@@ -45,8 +50,8 @@ export interface OperatedRow {
 }
 
 /**
- * What a settlement makes of its row: state, due_at, attempts, waiting, bounced, delay_notified, reason, detail, and
- * the row's key.
+ * The new values of a settled row: state, due_at, attempts, waiting, bounced, delay_notified, reason, detail; then its
+ * key.
  */
 export function settledRow(
   settlement: Settlement,
@@ -55,7 +60,7 @@ export function settledRow(
   nowMs: number,
 ): (string | number | null)[] {
   const { groups, retryAtMs, attempts, delayNotified, queueId, destination } = settlement;
-  // The group that says most of why the row is as it is: what still waits, else what bounced.
+  // The group that best explains the row: one that still waits, else one that bounced.
   const said =
     groups.find((g) => g.kind === 'deferred') ?? groups.find((g) => g.kind === 'bounced') ?? groups[0];
   return [

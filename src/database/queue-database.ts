@@ -26,14 +26,17 @@ import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
 type Awaitable<T> = T | Promise<T>;
 
 export interface QueueDatabase {
-  /** Messages held, where a limit counts them; else 0. */
+  /** Number of messages held where a limit is set; else 0. */
   readonly mails: number;
-  /** Written to the database's own log since the last checkpoint, about; 0 where a server sees to that. */
+  /**
+   * About how many bytes were written to the database's log since the last checkpoint; 0 where a server looks after
+   * it.
+   */
   readonly logBytes: number;
   commit(batch: CommitBatch): Promise<CommitResult>;
   fate(token: string): Promise<CommitResult | null>;
   claim(request: ClaimRequest, owner: string): Promise<ClaimResult>;
-  /** Gives back what a claim leased under `owner` when nobody learned of it. */
+  /** Gives back the rows that a claim leased as `owner`, when its answer was lost. */
   releaseLeases(owner: string, nowMs: number): Awaitable<number>;
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
@@ -44,9 +47,9 @@ export interface QueueDatabase {
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
   markSuspects(rows: SuspectMark[]): Promise<void>;
   enroll(slot: NodeSlot): Promise<boolean>;
-  /** Shards of these users, as user_shards says; null where it says nothing. */
+  /** Shards of these users in the table user_shards; null for users it does not have. */
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
-  /** How far it has taken over a journal, and the name of this queue. */
+  /** How far this database has taken over a journal, and the name of its queue. */
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
   purge(nowMs: number, limit: number): Promise<number>;
   isReferenced(object: string): Promise<boolean>;
@@ -60,7 +63,7 @@ export interface QueueDatabase {
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice>;
-  /** Asks for what the work needs, and changes nothing: whether rows can be inserted, changed and deleted. */
+  /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;
   close(): Promise<void>;

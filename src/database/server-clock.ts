@@ -2,20 +2,20 @@
  * The time of a shard's server, as this process knows it. Leases and due times in the database are in the server's
  * time, so that nodes whose clocks differ agree on them; in the process they are in its own.
  *
- * Measured against the time of day and against steady time. Where the two disagree since, a clock of ours was set, or
- * the machine was suspended: until the next measurement leases are taken to end later, and nothing to be due sooner,
- * than either says.
+ * The server's time is measured against our time of day and against our steady time. If these two disagree later, our
+ * clock was set, or the machine was suspended. Until the next measurement we then write leases by the later of the two,
+ * and look for due work by the earlier.
  */
 export interface ServerTime {
-  /** When leases and pauses that end then by our clock end there. */
+  /** The server's time at which a lease or pause ends that ends at `ms` by our clock. */
   until(ms: number): number;
-  /** What it is there when it is `ms` here, for looks at what is due. */
+  /** The server's time when it is `ms` here, for looking at what is due. */
   since(ms: number): number;
-  /** A time of the server's by our clock. */
+  /** Our time when it is `ms` on the server. */
   here(ms: number): number;
 }
 
-/** Between measurements clocks may drift by less. */
+/** A smaller disagreement between measurements is only drift. */
 const JUMP_MS = 1000;
 
 export class ServerClock implements ServerTime {
@@ -29,7 +29,7 @@ export class ServerClock implements ServerTime {
     this.#steady = steady;
   }
 
-  /** The server's clock less ours; null before it was measured. */
+  /** The server's clock minus ours; null before the first measurement. */
   get offsetMs(): number | null {
     return this.#steadyOffsetMs === null ? null : this.#offsetMs;
   }
@@ -42,19 +42,21 @@ export class ServerClock implements ServerTime {
       const tookMs = steadyMs - askedMs;
       const steadyOffsetMs = serverMs - (askedMs + steadyMs) / 2;
       const before = this.#steadyOffsetMs;
-      // An answer that took long says little: what is known already and agrees with it stays.
+      // An answer that took long says little: an earlier offset that agrees with it is kept.
       if (before === null || this.jumped || Math.abs(steadyOffsetMs - before) > tookMs / 2)
         this.#steadyOffsetMs = steadyOffsetMs;
       this.#offsetMs = Math.round((this.#steadyOffsetMs as number) + steadyMs - this.#now());
     };
   }
 
-  /** Our clock was set since the last measurement, or the machine was suspended. */
+  /** Whether our clock was set since the last measurement, or the machine was suspended. */
   get jumped(): boolean {
     return Math.abs(this.#jumpMs()) > JUMP_MS;
   }
 
-  /** By how much more steady time says the server's clock differs from ours than was measured. */
+  /**
+   * The offset by steady time minus the offset that was measured: 0 unless our clock was set or the machine suspended.
+   */
   #jumpMs(): number {
     if (this.#steadyOffsetMs === null) return 0;
     return Math.round(this.#steadyOffsetMs + this.#steady() - this.#now() - this.#offsetMs);

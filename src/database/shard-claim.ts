@@ -1,7 +1,7 @@
 /**
- * Keeps the process's claim to its node id on one shard: renewed now and then, which also finds out that an idle
- * shard is away, and how its server's clock and ours differ. Says in the log when another has the id, when it is ours
- * again, and when the clocks differ by too much.
+ * Keeps the process's claim to its node id on one shard, by renewing it now and then. The renewal also finds out that
+ * an idle shard is away, and how far the server's clock and ours differ. Logs when another has the id, when it is
+ * ours again, and when the clocks differ by too much.
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -11,7 +11,7 @@ import type { ServerClock } from './server-clock.ts';
 export interface NodeClaim {
   /** held: it is ours; away: nobody knows at the moment; lost: another has it. */
   readonly state: 'held' | 'away' | 'lost';
-  /** Who has it, when it is not us. */
+  /** Who has it when it is not ours. */
   readonly rival: string;
   readonly clock: ServerClock;
   /** @throws RelayError 'already-running' when another has it. */
@@ -22,16 +22,16 @@ export interface NodeClaim {
 
 export interface ShardClaimOptions {
   shard: string;
-  /** null: of a relay that only looks. */
+  /** null for a command that only looks at the queue. */
   claim: NodeClaim | null;
   renewMs: number;
-  /** Clocks that differ by more: it is said; by more than the second: nothing is claimed. */
+  /** If the clocks differ by more than the first, that is logged; if by more than the second, nothing is claimed. */
   warnOffsetMs: number;
   maxOffsetMs: number;
   log: Log;
-  /** Steady. */
+  /** A steady clock. */
   now(): number;
-  /** Whether new mail may go to the shard has changed. */
+  /** Called when `lost` changes, and with it whether new mail may go to the shard. */
   changed(): void;
 }
 
@@ -48,20 +48,20 @@ export class ShardClaim {
   }
 
   /**
-   * Whether rows may be claimed: those leased to whoever has our node id are not ours to touch, and without knowing
-   * the server's time nobody knows whose lease is over.
+   * Whether rows may be claimed. Not while another has our node id: rows leased to that name are not ours to touch. Not
+   * while the server's time is unknown: we could not tell whose lease is over.
    */
   get held(): boolean {
     const { claim } = this.#options;
     return claim === null || (claim.state === 'held' && !claim.clock.jumped && this.#clockSaid !== 'refused');
   }
 
-  /** Another has our node id, and makes the same queue ids. */
+  /** Whether another has our node id, and makes the same queue ids. */
   get lost(): boolean {
     return this.#options.claim?.state === 'lost';
   }
 
-  /** @throws RelayError 'database-unavailable' when it is lost. */
+  /** @throws RelayError 'database-unavailable' when the claim is lost. */
   checkNewMail(): void {
     if (this.lost)
       throw new RelayError(
@@ -70,7 +70,7 @@ export class ShardClaim {
       );
   }
 
-  /** Once; rows of an earlier life are given back then, so it must be over. */
+  /** Takes the claim, once. Rows of an earlier life are given back after that, so that life must be over. */
   async take(): Promise<void> {
     await this.#options.claim?.take();
     this.#taken = true;
@@ -87,7 +87,10 @@ export class ShardClaim {
     }
   }
 
-  /** Called a few times a second. @param watch does the work, and learns from it whether the shard is there. */
+  /**
+   * Renews the claim when it is time; called a few times a second. @param watch does work, and watches whether the
+   * shard answers.
+   */
   look(watch: (work: () => Promise<void>) => Promise<void>): void {
     const { claim, now, renewMs } = this.#options;
     if (claim === null || !this.#taken || this.#renewing) return;

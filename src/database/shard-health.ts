@@ -1,7 +1,7 @@
 /**
- * Whether one shard can be used. It counts as down when it says so, or is silent for too long; then nothing is asked
- * of it until a probe, after a growing pause, finds that it answers again. So a shard that is away costs others
- * nothing, and is not hammered when it comes back.
+ * Whether one shard can be used. It counts as down when an operation fails as unavailable, or gets no answer for too
+ * long. From then on the shard is asked nothing, until a probe, after a growing pause, finds that it answers again.
+ * So a shard that is away costs others nothing, and is not hammered when it comes back.
  */
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -13,11 +13,11 @@ export interface HealthOptions {
   retryDelayMs: number;
   maxRetryDelayMs: number;
   log: Log;
-  /** Steady. */
+  /** A steady clock. */
   now: () => number;
-  /** Time of day, to be shown. */
+  /** The time of day, for display. */
   wall: () => number;
-  /** Asks the shard for an answer, and does what is due when it came back. */
+  /** Asks the shard for an answer, and does what a shard needs that came back. */
   probe(): Promise<void>;
   changed(): void;
 }
@@ -69,8 +69,8 @@ export class ShardHealth {
 
   /**
    * Does the work, unless the shard is down.
-   * @param long it may take its time (a look at the whole queue): no sign that the shard hangs.
-   * @throws RelayError 'database-unavailable' at once when it is; else what the work throws.
+   * @param long the work may take its time (a look at the whole queue): that is no sign that the shard hangs.
+   * @throws RelayError 'database-unavailable' at once when the shard is down; else what the work throws.
    */
   async watch<T>(work: () => Promise<T>, long = false): Promise<T> {
     if (this.#down)
@@ -104,13 +104,13 @@ export class ShardHealth {
     this.#downSinceMs = this.#options.wall();
     this.#downAtMs = nowMs;
     this.#retryAtMs = nowMs + this.#retryDelayMs;
-    // What is still under way says nothing about the shard when it is back.
+    // Operations still under way will say nothing about the shard once it is back.
     this.#operations = new Set();
     this.#options.log.warn('shard.down', { shard: this.#options.name, error: message });
     this.#options.changed();
   }
 
-  /** Looks for silence, and tries a shard that is down when its pause is over. Called a few times a second. */
+  /** Finds out that the shard is silent; probes it, when it is down, after each pause. Called a few times a second. */
   look(): void {
     const nowMs = this.#options.now();
     if (!this.#down) {
@@ -145,7 +145,7 @@ export class ShardHealth {
     }
   }
 
-  /** It never answered yet: down from the start. */
+  /** Makes the shard count as down from the start, because it has not answered yet. */
   startDown(message: string): void {
     this.#fail(message);
   }

@@ -1,11 +1,11 @@
-/** What several queue databases as one are made of. */
+/** What ShardedDatabase, several queue databases as one, is made of. */
 import type { Log } from '../base/log.ts';
 import type { BegunRows, Database, JournalMark, KeptResults, NodeSlot, Recovered } from './database.ts';
 import type { NodeClaim } from './shard-claim.ts';
 
-/** One shard, done by the persistence pool. */
+/** One shard, whose work the persistence pool does. */
 export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
-  /** Tasks under way; each has a connection, or waits for one. */
+  /** Number of tasks under way; each has a connection, or waits for one. */
   readonly running: number;
   recover(nowMs: number, fresh: boolean): Promise<Recovered>;
   enroll(slot: NodeSlot): Promise<boolean>;
@@ -22,13 +22,16 @@ export interface ShardSetup {
   /** An operation that takes longer is a sign that the shard hangs. */
   silenceMs: number;
   client: ShardClient;
-  /** null: for a look at the queue only. */
+  /** null for a command that only looks at the queue. */
   claim?: NodeClaim | null;
   /** How often the claim is renewed. */
   renewClaimMs?: number;
 }
 
-/** Shards whose clock differs by more from ours: it is said; by more than the second: nothing is claimed there. */
+/**
+ * If a shard's clock differs from ours by more than the first, that is logged; if by more than the second, nothing is
+ * claimed there.
+ */
 export interface ClockLimits {
   warnOffsetMs: number;
   maxOffsetMs: number;
@@ -39,12 +42,12 @@ export interface ShardedOptions {
   maxRetryDelayMs: number;
   log: Log;
   now?: () => number;
-  /** Steady; default: `now` where that is given. */
+  /** A steady clock; default: `now` where that is given. */
   steady?: () => number;
   clocks?: ClockLimits;
   /**
-   * A shard that was away gets so long for the results and renewals of those who send its rows, before leases that
-   * ended meanwhile are taken over.
+   * When a shard is back, nodes that send its rows have this long to write results and renew leases. Only then are
+   * leases taken over that ended meanwhile.
    */
   takeOverPauseMs?: number;
   /** A shard is back. */
@@ -53,7 +56,7 @@ export interface ShardedOptions {
   usable(mask: number): void;
   /** What this process's earlier lives had under way; absent: not known. */
   begun?: BegunRows;
-  /** Results of theirs that are to be written first. */
+  /** Results of earlier lives, to be written before anything else. */
   kept?: KeptResults;
   /** Ends the pool. */
   close(): Promise<void>;

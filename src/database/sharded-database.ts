@@ -41,10 +41,10 @@ import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
   health: ShardHealth;
-  /** Rows of our earlier life were given back. */
+  /** Whether rows of our earlier life were given back. */
   recovered: boolean;
   node: ShardClaim;
-  /** From then on, steady, leases that ended are taken over. */
+  /** From this steady time on, leases that ended are taken over. */
   takeOverAtMs: number;
 }
 
@@ -57,7 +57,7 @@ export class ShardedDatabase implements Database {
   readonly #now: () => number;
   readonly #steady: () => number;
   #timer: NodeJS.Timeout | null = null;
-  /** Which shard the next claim begins with. */
+  /** Determines with which shard the next claim begins. */
   #turn = 0;
   #slot: Omit<NodeSlot, 'nowMs' | 'staleBeforeMs'> | null = null;
   #sweepAtMs = 0;
@@ -124,14 +124,14 @@ export class ShardedDatabase implements Database {
     }
   }
 
-  /** Connections that are free, of the shard that has most; 0 when none can be used. */
+  /** Number of free connections of the shard that has most; 0 when no shard can be used. */
   get freeConnections(): number {
     let free = 0;
     for (const shard of this.#usable()) free = Math.max(free, freeOf(shard));
     return free;
   }
 
-  /** Where new mail may go: not to a shard where another has our name, and makes the same queue ids. */
+  /** Whether new mail may go to the shard: not where another has our node id, and makes the same queue ids. */
   isUp(shard: number): boolean {
     return this.#shards.some(({ id, health }) => id === shard && health.usable);
   }
@@ -155,7 +155,7 @@ export class ShardedDatabase implements Database {
   }
 
   async #recoverOne(shard: Shard, nowMs: number, fresh: boolean): Promise<Recovered> {
-    // Rows of an earlier life are given back: it must be over.
+    // The rows of the earlier life are about to be given back, so that life must be over.
     await shard.node.take();
     const { begun, kept } = this.#options;
     await kept?.replay(shard.id, (batch) => shard.client.commit(batch));
@@ -188,8 +188,8 @@ export class ShardedDatabase implements Database {
   }
 
   /**
-   * Answers of the shards that have one. @throws the error of the last when none has.
-   * @param strict what is left out must be a shard that is down, which `missing` names.
+   * The answers of all shards that gave one. @throws the last error when none did.
+   * @param strict only shards that are down may be left out, which `missing` names; any other error is thrown.
    */
   async #onAll<T>(
     work: (client: ShardClient, shard: number) => Promise<T>,
@@ -212,7 +212,7 @@ export class ShardedDatabase implements Database {
     const queueId =
       batch.messages[0]?.message.queueId ?? batch.settlements[0]?.queueId ?? batch.withdrawals[0] ?? '';
     const shard = this.#of(queueId);
-    // Results are fenced, and worth writing all the same.
+    // A commit of results alone may go through without the claim: results are fenced.
     if (batch.messages.some(({ settlement }) => settlement === undefined)) shard.node.checkNewMail();
     return this.#on(shard, (client) => client.commit(batch));
   }
@@ -222,7 +222,7 @@ export class ShardedDatabase implements Database {
     return found.find((fate) => fate !== null) ?? null;
   }
 
-  /** Asks shard after shard, beginning with another each time, until it has enough. */
+  /** Asks shard after shard until it has enough; each claim begins with another shard. */
   async claim(request: ClaimRequest): Promise<ClaimResult> {
     const { shards: mask = -1, nowMs } = request;
     const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
@@ -239,7 +239,7 @@ export class ShardedDatabase implements Database {
       const shard = asked[(first + i) % asked.length] as Shard;
       const limit = request.limit - result.jobs.length;
       const maxRecipients = request.maxRecipients - recipients;
-      // What is not asked may have more.
+      // A shard that is not asked may have more, so look there again now.
       let nextDueMs: number | null = nowMs;
       if (!shard.node.held) {
         result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
@@ -263,7 +263,7 @@ export class ShardedDatabase implements Database {
           result.short = part.short;
           nextDueMs = part.short ? nowMs : part.nextDueMs;
         } catch (error) {
-          // Its rows wait; they are looked for when it may be back.
+          // Its rows wait, and are looked for when the shard may be back.
           failure = error;
           result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
           continue;
@@ -277,7 +277,7 @@ export class ShardedDatabase implements Database {
     return result;
   }
 
-  /** The same by shard; a shard that does not answer is left out. */
+  /** Waiting work by destination and shard; a shard that does not answer is left out. */
   async backlogByShard(): Promise<ShardBacklog[]> {
     const parts = await this.#onAll(async (client, shard) =>
       (await client.backlog()).map((backlog) => ({ ...backlog, shard })),
@@ -294,8 +294,8 @@ export class ShardedDatabase implements Database {
   }
 
   /**
-   * @throws RelayError when no shard answers, or one has tables we do not know; a shard that cannot be reached now
-   *   is recovered when it comes back.
+   * Recovers the shards. One that cannot be reached now is recovered when it comes back.
+   * @throws RelayError when no shard answers, or one has tables we do not know.
    */
   async recover(nowMs: number): Promise<Recovered> {
     const sum: Recovered = { released: 0, rekeyed: 0, newestQueueId: null };
@@ -336,7 +336,7 @@ export class ShardedDatabase implements Database {
     if (failed !== undefined) throw failed.reason;
   }
 
-  /** A number for this process that no other on any shard has. */
+  /** Takes a number for this process that no other has on any shard; false when another has it. */
   async enroll(slot: NodeSlot): Promise<boolean> {
     const taken = await this.#onAll((client) => client.enroll(slot));
     this.#slot = { slot: slot.slot, node: slot.node };
@@ -356,7 +356,7 @@ export class ShardedDatabase implements Database {
     return this.#on(shard, (client) => client.journalMark(journal));
   }
 
-  /** The number this process had, when none of the shards could be asked. */
+  /** Keeps the number of the last life, when no shard could be asked. */
   keepSlot(slot: number, node: string): void {
     this.#slot = { slot, node };
   }
@@ -374,7 +374,9 @@ export class ShardedDatabase implements Database {
     );
   }
 
-  /** Also tells the others that we are still here, and sweeps orphaned objects now and then. */
+  /**
+   * Purges all shards. Also tells the others that this process still runs, and sweeps orphaned objects now and then.
+   */
   async purge(nowMs: number, limit: number): Promise<number> {
     const purged = await this.#onAll((client) => client.purge(nowMs, limit));
     const steady = this.#steady();
@@ -386,7 +388,7 @@ export class ShardedDatabase implements Database {
     return purged.reduce((sum, n) => sum + n, 0);
   }
 
-  /** Says again that this process has its number. @returns false when another has it by now. */
+  /** Tells the others again that this process has its number. @returns false when another has it by now. */
   async stillEnrolled(nowMs: number, staleBeforeMs: number): Promise<boolean> {
     const slot = this.#slot;
     if (slot === null) return true;
@@ -441,7 +443,7 @@ export class ShardedDatabase implements Database {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
     const idsOf = (shard: number): RowsTarget =>
       isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
-    // A shard that is down has no part in what concerns another.
+    // An action on messages of one shard does not need the shards that are down.
     const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;
     const parts = await this.#onAll(
       (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
@@ -476,7 +478,7 @@ export class ShardedDatabase implements Database {
 
   async #reportOf(shard: Shard): Promise<ShardReport> {
     const { id, name, weight } = shard;
-    // What is wrong with one that does not answer stands in the report.
+    // The report says what is wrong with a shard that does not answer.
     const queue = await this.#onLong(shard, (client) => client.stats()).catch(() => null);
     const mails = queue?.mails ?? null;
     const waitingRows = queue === null ? null : queue.rows.PENDING + queue.rows.RETRY;

@@ -1,6 +1,6 @@
 /**
- * Puts together what the queue answers in bounded slices. Runs on either side: between the slices other work of the
- * writing thread goes on.
+ * Puts together what the queue answers in bounded slices, so that the writing thread does other work between them. Runs
+ * on the main thread as well as on persistence threads.
  */
 import type {
   DestinationBacklog,
@@ -36,7 +36,7 @@ export interface StatsSlice {
 export interface OperateSlice {
   rows: number;
   sending: number;
-  /** Messages whose rows were changed, where they are named. */
+  /** When messages were named: those of which rows were changed. */
   queueIds: string[];
   changes: RowChange[];
   removed: RemovedMail[];
@@ -56,7 +56,7 @@ export function upToLast<Row extends OperatedRow>(rows: Row[], limit: number): S
   return { rows, next: isFull ? { queueId: last.id, destination: last.destination } : null };
 }
 
-/** What a slice says of the rows it looked at. @param ids told of one by one: they were named. */
+/** The result of a slice that changed these rows. @param ids the messages, when they were named. */
 export function operatedSlice(
   action: OperateAction,
   rows: readonly OperatedRow[],
@@ -90,7 +90,7 @@ export const noRows = (): Record<OutboxState, number> => ({
   HELD: 0,
 });
 
-/** Mails to look at for a page: where every row is meant, no more than rows are asked for. */
+/** How many mails to look at for a page: without conditions no more than the rows that are asked for. */
 export function mailsOf({ limit, afterQueueId: _, ...conditions }: QueueFilter, most: number): number {
   const chosen = Object.values(conditions).some((value) => value !== undefined);
   return chosen ? most : Math.min(most, limit);
@@ -146,7 +146,7 @@ export async function operateBySlices(
     after = part.next;
     if (after === null) break;
   }
-  // Whoever names messages must not pay for all others that wait at their destinations.
+  // When messages are named, counting everything else that waits at their destinations would cost too much.
   const isNamed = target === 'unread' || (typeof target === 'object' && 'queueIds' in target);
   return {
     rows,

@@ -83,7 +83,7 @@ export class TimedClient implements ShardClient {
   }
 
   #rowHere(row: QueueRow): QueueRow {
-    // 0: it waits for nothing.
+    // 0: the row does not wait for a time.
     return row.nextAttemptMs === 0 ? row : { ...row, nextAttemptMs: this.#time.here(row.nextAttemptMs) };
   }
 

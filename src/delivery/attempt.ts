@@ -6,7 +6,9 @@ import type { Job } from '../mail/job.ts';
 import type { Outcome, OutcomeGroup, PeerReply } from '../mail/outcome.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 
-/** Fate of a recipient within the attempt: none yet, final, or what the host just tried said (another may do better). */
+/**
+ * Fate of a recipient within the attempt: none yet, final, or postponed (its host did not take it, but another may).
+ */
 const OPEN = 0;
 const DECIDED = 1;
 const POSTPONED = 2;
@@ -17,44 +19,44 @@ export class Attempt {
   readonly job: Job;
   /** Positions within job.recipients in the order to offer; those a peer calls too many are appended again. */
   readonly todo: number[];
-  /** First entry of `todo` that no transaction carries yet. */
+  /** Index of the first entry of `todo` that is in no transaction yet. */
   cursor = 0;
   readonly groups: OutcomeGroup[] = [];
-  /** A peer or a connection was tried: this counts as an attempt. */
+  /** Whether this counts as an attempt: a peer or a connection was tried. */
   counted = false;
-  /** Addresses of hosts that made of it what they could. */
+  /** Addresses of hosts that were tried, and took what they could. */
   tried = NONE;
-  /** Of those tried, how many it was offered to: their offers fit it. */
+  /** Number of hosts among those tried to which the message was offered, because it fits what they support. */
   visits = 0;
-  /** The host at hand is one. */
+  /** Whether it was offered to the present host. */
   offered = false;
-  /** Times it was put back because its connection ended, without fault of its own. */
+  /** How often it was put back because its connection ended, without fault of its own. */
   returns = 0;
-  /** Since when it waits for a connection. */
+  /** When it began to wait for a connection. */
   readyAtMs = 0;
   /** When its first command was sent; 0 before. */
   startedAtMs = 0;
-  /** Time its first connection took, 0 when an open one was used. */
+  /** How long its first connection took to open; 0 when an open one was used. */
   connectMs = 0;
-  /** Of the connection it began on; null: in the clear, or none. */
+  /** TLS of the connection on which it began; null when it was in the clear, or there was none. */
   tls: TlsUse | null = null;
   /** Retry no earlier than this, in steady time (a suspended destination). */
   notBeforeMs = 0;
-  /** The session that has it; null while it waits. */
+  /** The session that works on it; null while it waits. */
   holder: object | null = null;
-  /** Its result is on its way, or it went back: nothing may be done with it any more. */
+  /** Its result is on its way, or its job was given back: nothing may be done with it any more. */
   ended = false;
-  /** Whether the content has bytes above 127; undefined until someone had to know. */
+  /** Whether the content has bytes above 127; undefined until that was looked up. */
   eightBit: boolean | undefined;
-  /** Where it is noted as begun (mail/begun-slots.ts); -1: nowhere. */
+  /** The slot in which it is noted as begun (mail/begun-slots.ts); -1: none. */
   slot = -1;
   #decided = 0;
   #open: number;
   readonly #fates: Uint8Array | null;
-  /** Of one recipient. */
+  /** The fate, when there is one recipient. */
   #fate = OPEN;
   #byReply: Map<string, { outcome: Outcome; group: OutcomeGroup | null }> | null = null;
-  /** What hosts said that deferred; the last one's word counts. */
+  /** Outcomes of recipients that are postponed; that of the last host counts. */
   #postponed: Map<number, Outcome> | null = null;
 
   constructor(job: Job) {
@@ -70,41 +72,41 @@ export class Attempt {
     return this.#decided === this.job.recipients.length;
   }
 
-  /** Done as far as the host at hand goes: what it deferred may be tried elsewhere, or is settled. */
+  /** Whether nothing is left for the present host: every recipient is decided or postponed. */
   get over(): boolean {
     return this.#open === 0;
   }
 
-  /** True while nothing was decided: the job can still go back as it came. */
+  /** True while nothing was tried or decided: the job can still be given back as it came. */
   get untouched(): boolean {
     return this.#decided === 0 && this.#postponed === null && !this.counted;
   }
 
-  /** True when recipients wait that no transaction carries. */
+  /** True when recipients wait that are in no transaction. */
   get hasMore(): boolean {
     return this.cursor < this.todo.length;
   }
 
-  /** One outcome for the given positions; those that have one keep theirs. */
+  /** Gives recipients a final outcome; those that have one keep it. */
   decide(positions: readonly number[], outcome: Outcome): void {
     const seqs: number[] = [];
     for (const position of positions) if (this.#mark(position, DECIDED)) seqs.push(this.#seq(position));
     if (seqs.length > 0) this.groups.push({ seqs, outcome });
   }
 
-  /** What the host at hand said of these positions: final, or a deferral that another host may do better than. */
+  /** Gives recipients the outcome of the present host. A deferral is postponed, because another host may take them. */
   apply(positions: readonly number[], outcome: Outcome): void {
     if (outcome.kind === 'deferred') this.postpone(positions, outcome);
     else this.decide(positions, outcome);
   }
 
-  /** As `apply`, of every recipient that has no outcome. */
+  /** Like `apply`, for every recipient that has no outcome. */
   applyRest(outcome: Outcome): void {
     this.apply(this.#inState(OPEN), outcome);
     this.cursor = this.todo.length;
   }
 
-  /** The outcome unless another host does better. What is not to be had here ends nothing that can be had later. */
+  /** Keeps an outcome that counts unless another host takes the recipient. A bounce never replaces a deferral. */
   postpone(positions: readonly number[], outcome: Outcome): void {
     this.#postponed ??= new Map();
     for (const position of positions) {
@@ -119,14 +121,14 @@ export class Attempt {
     this.cursor = this.todo.length;
   }
 
-  /** One outcome for every recipient that has none. */
+  /** Gives a final outcome to every recipient that has none. */
   decideRest(outcome: Outcome): void {
     this.decide(this.#inState(OPEN), outcome);
     this.settle((postponed) => postponed);
     this.cursor = this.todo.length;
   }
 
-  /** What was postponed waits for another host. */
+  /** Puts the postponed recipients into `todo` for another host. */
   tryElsewhere(): void {
     this.#byReply = null;
     this.todo.length = 0;
@@ -138,7 +140,7 @@ export class Attempt {
     this.cursor = 0;
   }
 
-  /** No other host is tried: what was postponed is the outcome, as `final` puts it. */
+  /** No other host is tried: makes the postponed outcomes final. @param final may change an outcome. */
   settle(final: (outcome: Outcome) => Outcome): void {
     if (this.#postponed === null) return;
     const byOutcome = new Map<Outcome, number[]>();
@@ -155,10 +157,10 @@ export class Attempt {
     for (const [outcome, positions] of byOutcome) this.decide(positions, final(outcome));
   }
 
-  /** Recipients of a transaction that came to nothing: offered again, before the others. */
+  /** Puts recipients of a failed transaction back into `todo`, before the others. */
   again(positions: readonly number[]): void {
     const rest = this.todo.slice(this.cursor);
-    // Those called too many are in the rest already.
+    // Recipients that the peer called too many are in the rest already.
     const there = new Set(rest);
     this.todo.length = 0;
     for (const position of positions)
@@ -168,8 +170,8 @@ export class Attempt {
   }
 
   /**
-   * The outcome of one recipient that its own reply says; equal replies share a group.
-   * @param make called when no such group exists yet.
+   * Gives one recipient the outcome of its own reply. Recipients with equal replies share a group.
+   * @param make is called when there is no such group yet.
    */
   applyByReply(position: number, reply: PeerReply, make: (reply: PeerReply) => Outcome): void {
     this.#byReply ??= new Map();

@@ -17,9 +17,9 @@ export interface DeliveryThreadsPorts {
   connections(demands: ConnectionDemand[]): void;
   tlsSessions(sessions: TlsSession[]): void;
   warning(event: string, fields: Record<string, unknown>): void;
-  /** An error of ours ended a dialog. */
+  /** A program error ended a dialog. */
   fault(fault: { destination: string; at: string; error: unknown }): void;
-  /** A thread died: our own fault, the process must not go on. */
+  /** A thread died. That is our own fault, and the process must not go on. */
   failed(error: Error): void;
 }
 
@@ -28,7 +28,7 @@ export class DeliveryThreads {
   readonly #threads: WorkerThreads<Job, ToDelivery, FromDelivery>;
 
   #asked = 0;
-  /** Questions to all threads that are not answered by all. */
+  /** Questions to all threads that not all have answered yet. */
   readonly #asks = new Map<number, { left: number; jobs: Job[]; resolve(jobs: Job[]): void }>();
 
   constructor(ports: DeliveryThreadsPorts) {
@@ -81,9 +81,9 @@ export class DeliveryThreads {
     this.#threads.postAll(message);
   }
 
-  /** Takes back what no connection has begun with, of what an operator means. */
+  /** Takes back those jobs of the target that no connection has begun. */
   async takeBack(target: OperateTarget): Promise<Job[]> {
-    // What was handed over in this turn is on its way first.
+    // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
     const ask = ++this.#asked;
     return new Promise((resolve) => {
@@ -106,13 +106,16 @@ export class DeliveryThreads {
     this.postAll({ type: 'resume', destinations });
   }
 
-  /** Each to the thread its destination belongs to. */
+  /** Sends each grant to the thread of its destination. */
   grantConnections(grants: ConnectionGrant[]): void {
     for (const [thread, part] of Map.groupBy(grants, ({ destination }) => this.#threadOf(destination)))
       this.#threads.post(thread, { type: 'connections', grants: part });
   }
 
-  /** Resolves with the jobs never begun, once what was on the wire has its results; after graceMs it is cut. */
+  /**
+   * Resolves with the jobs that were never begun, once jobs on the wire have their results; these are cut off after
+   * graceMs.
+   */
   async drain(graceMs: number): Promise<Job[]> {
     const answers = await this.#threads.drain({ type: 'drain', graceMs });
     return answers.flatMap(({ unfinished }) => unfinished);

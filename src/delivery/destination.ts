@@ -1,7 +1,8 @@
 /**
  * All that belongs to one destination: the attempts that are ready, its connections, and whether it is suspended.
- * Opens connections as the backlog asks, doubling at most, and one more where mail waits long; promises never to exceed the limits of the config and
- * that every attempt it takes is finished or handed back. Bounded by what the scheduler hands over.
+ * Opens connections as the backlog asks, at most doubling their number, and one more where mail waits long. Promises
+ * never to exceed the limits of the config, and that every attempt it takes is finished or handed back. Bounded by what
+ * the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
@@ -32,15 +33,15 @@ export class Destination implements SessionOwner {
   readonly #idle: ClientSession[] = [];
   readonly #dials: Dials;
   #dialledAtMs = 0;
-  /** Sessions that ended, until their connection is gone. */
+  /** Sessions that ended, but whose connection is not closed yet. */
   readonly #closing = new Set<ClientSession>();
   readonly #suspension: Suspension;
-  /** Connections there are to be, as far as limits allow. */
+  /** How many connections there should be, if limits allow. */
   #wished = 0;
-  /** The peer grants no more connections than there are, until then. */
+  /** Until then the peer takes no more connections than there are. */
   #dialsPausedUntilMs = 0;
   readonly #hosts: HostChoice;
-  /** Attempts that wait for another host than those they were tried at. */
+  /** Attempts that wait for a host at which they were not tried yet. */
   readonly #detours: Detours;
   #looksAhead = true;
 
@@ -136,23 +137,23 @@ export class Destination implements SessionOwner {
     return this.#ports.leaseHolds(job);
   }
 
-  /** Attempts not yet on a connection. */
+  /** Number of attempts that are not yet on a connection. */
   get backlog(): number {
     return this.#ready.length + this.#detours.length;
   }
 
-  /** Nothing waits, nothing is open. */
+  /** Whether nothing waits and nothing is open. */
   get empty(): boolean {
     return this.backlog === 0 && this.#dials.size === 0 && this.#sessions.size + this.#closing.size === 0;
   }
 
-  /** Nothing is remembered either. */
+  /** Whether it is empty, and nothing of its past has to be remembered. */
   get forgettable(): boolean {
     if (!this.empty) return false;
     return this.#suspension.forgettable && !this.#hosts.remembers;
   }
 
-  /** Takes an attempt; `pump` follows after the last of a batch. */
+  /** Takes an attempt. The caller calls `pump` after the last of a batch. */
   accept(attempt: Attempt): void {
     if (this.#suspension.active) this.#deferSuspended(attempt);
     else {
@@ -192,7 +193,7 @@ export class Destination implements SessionOwner {
     if (established > 0 && established < most) this.#ports.waits(this);
     if (established > 0 && this.#dialsPausedUntilMs > this.now()) return 0;
     const byBacklog = Math.ceil(this.#ready.length / backlog_per_connection);
-    // Few messages, but they wait: what the open connections are at takes its time, or has stopped.
+    // Few messages wait, but for long: the open connections are slow, or stand still.
     const sinceMs = Math.max(first.readyAtMs, this.#dialledAtMs);
     const byTime = this.now() - sinceMs >= backlog_wait_ms ? established + 1 : 0;
     this.#wished = Math.max(byBacklog, byTime);
@@ -227,13 +228,13 @@ export class Destination implements SessionOwner {
     return Math.min(this.rules.max_connections_per_destination, Math.max(this.#sessions.size, wished));
   }
 
-  /** Closes what is open beyond what it may have, opens what it wants and may. */
+  /** The grant changed: closes connections beyond it, or opens those that it allows. */
   connectionsGranted(): void {
     this.#retireExcess();
     this.pump();
   }
 
-  /** The idle first. A connection that is only being opened cannot be closed here: it is looked at once it is. */
+  /** Closes connections beyond the grant, idle ones first. Those being opened are closed once they are established. */
   #retireExcess(): void {
     const granted = this.#ports.grantedConnections(this.key);
     if (granted >= this.openConnections) return;
@@ -266,7 +267,7 @@ export class Destination implements SessionOwner {
     if (avoid.length > 0) {
       this.#detours.unreachable(outcome);
       this.pump();
-      // Open sessions go on; what DNS says now matters when they have ended.
+      // Open sessions go on. What DNS says now matters once they have ended.
     } else if (this.#sessions.size > 0) this.#pauseDials();
     else for (const attempt of this.#ready.clear()) this.#decide(attempt, outcome);
   }
@@ -307,7 +308,7 @@ export class Destination implements SessionOwner {
   }
 
   lookAhead(): Attempt | null {
-    // With fewer waiting than there are sessions, one of those is free sooner than this one's peer answers.
+    // If fewer attempts wait than there are sessions, another session is likely to be free before this peer answers.
     if (!this.#looksAhead || this.#ready.length <= this.#sessions.size) return null;
     return this.#begin(null);
   }
@@ -317,7 +318,7 @@ export class Destination implements SessionOwner {
       this.#ports.finished(attempt);
       return;
     }
-    // Where others of its messages are taken, it is this one.
+    // If the host takes other messages, the fault is in this message and not in the host.
     attempt.holder = null;
     if (attempt.offered && !session.delivers) this.#hosts.failed(session.host.address);
     this.#ports.rests(attempt);
@@ -350,20 +351,21 @@ export class Destination implements SessionOwner {
       this.#hosts.failed(session.host.address);
     if (session.proven) this.#recovered();
     else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);
-    // A peer that closes between transactions makes what is sent ahead worthless.
+    // With a peer that closes between transactions, sending ahead is of no use.
     if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();
   }
 
-  /** The connection of a session that ended is gone; `pump` follows. */
+  /** The connection of a session that ended is closed. The caller calls `pump`. */
   gone(session: ClientSession): void {
     this.#closing.delete(session);
     this.#dials.gone(session);
   }
 
   /**
-   * The session broke off through an error of ours, and its attempts are ended.
-   * @param charged an attempt on it was; else what waits here is, so that the same error does not come again at once.
+   * A program error broke off the session, and its attempts have ended.
+   * @param charged whether there was such an attempt. If not, the attempts that wait are deferred: the error must not
+   *   come again at once.
    */
   broken(session: ClientSession, fault: Fault, charged: boolean): void {
     if (this.#dials.has(session)) {
@@ -383,7 +385,7 @@ export class Destination implements SessionOwner {
     this.#ports.busy(session);
   }
 
-  /** An error of ours that is no session's: what waits here is deferred, and the next attempts begin anew. */
+  /** A program error belongs to no session: defers the attempts that wait here; the next ones begin anew. */
   #brokenOff(at: string, error: unknown): void {
     this.#ports.fault(this.key, at, error);
     this.#deferReady(at);
@@ -410,7 +412,7 @@ export class Destination implements SessionOwner {
     this.#dialsPausedUntilMs = this.now() + this.rules.suspend_ms;
   }
 
-  /** No host gave a session: the attempt that asked for it has its outcome, the others try again until suspended. */
+  /** No host gave a session: the first attempt gets its outcome; for the others it is tried again, until suspended. */
   #dialFailed({ avoid, startedAtMs }: Dial, fault: Fault | null): void {
     if (avoid.length > 0 || fault === null) {
       this.#detours.unreachable(fault === null ? null : this.#outcomeOf(fault));
@@ -428,7 +430,7 @@ export class Destination implements SessionOwner {
 
   #countFailure(fault: Fault): void {
     this.#suspension.count();
-    // While others work, this is only the peer's word that it grants no more of them.
+    // While other connections work, the peer only says that it takes no more of them.
     if (this.#sessions.size > 0) this.#pauseDials();
     else if (this.#suspension.due) this.#suspend(fault);
   }
@@ -452,20 +454,20 @@ export class Destination implements SessionOwner {
     this.#ports.finished(attempt);
   }
 
-  /** Tries again although its connections failed; when the next one does too, it is suspended for longer. */
+  /** Tries again although connections failed. If the next one fails, too, the destination is suspended for longer. */
   resume(): void {
     this.#suspension.lift();
     this.#dialsPausedUntilMs = 0;
     this.pump();
   }
 
-  /** The config changed: open sessions end after what they are at. */
+  /** The config changed: open sessions end after their present work. */
   retire(): void {
     for (const session of this.#sessions) session.retiring = true;
     for (const session of [...this.#idle]) session.quit();
   }
 
-  /** Takes out those that no connection has begun with, and of which nothing is decided. */
+  /** Takes out jobs that no connection has begun, and of which nothing is decided. */
   takeBack(isMeant: (job: Job) => boolean): Job[] {
     const taken: Job[] = [];
     for (const attempt of this.#ready.clear())
@@ -474,7 +476,7 @@ export class Destination implements SessionOwner {
     return taken;
   }
 
-  /** Gives back what is not on the wire and lets the rest finish. */
+  /** Gives back attempts that are not on the wire, and lets the others finish. */
   drain(): void {
     for (const session of this.#dials.abort()) this.#closing.add(session);
     for (const attempt of this.#ready.clear()) this.#handBack(attempt);
@@ -482,7 +484,7 @@ export class Destination implements SessionOwner {
     this.retire();
   }
 
-  /** The time for finishing is over. */
+  /** The time for finishing is over: breaks off everything. */
   cut(): void {
     const fault: Fault = { reason: 'shutdown', reply: null, detail: 'the relay shut down' };
     for (const session of [...this.#sessions]) this.guard(session, 'cut', () => session.fail(fault));

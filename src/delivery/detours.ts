@@ -1,7 +1,7 @@
 /**
- * Attempts that a host deferred and another host of the destination may take (RFC 5321 §5.1: every host and address is
- * tried): says whether it is worth it, keeps them until a session with such a host has them, and sees to it that there
- * is one. Bounded by what the scheduler hands over.
+ * Attempts that one host did not take, and another host of the destination may take (RFC 5321 §5.1: every host and
+ * address is tried). Decides whether another host is worth trying, keeps the attempts until a session with such a host
+ * takes them, and sees to it that there is one. Bounded by what the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
 import type { Outcome } from '../mail/outcome.ts';
@@ -15,16 +15,16 @@ export interface DetourPorts {
   readonly draining: boolean;
   readonly sessions: Iterable<ClientSession>;
   readonly idle: readonly ClientSession[];
-  /** Connections that end. */
+  /** Number of connections that are ending. */
   readonly closing: number;
-  /** A connection for one of them is being opened. */
+  /** Whether a connection for one of them is being opened. */
   readonly dialling: boolean;
   now(): number;
-  /** An idle session is to look for work. */
+  /** Has an idle session look for work. */
   wake(session: ClientSession): void;
-  /** `pump` is called again after delivery.backlog_wait_ms. */
+  /** Asks that `pump` is called again after delivery.backlog_wait_ms. */
   waits(): void;
-  /** One more connection may be opened. */
+  /** Whether one more connection may be opened. */
   mayDial(): boolean;
   /** And now, not behind other destinations; else `pump` is called again. */
   isTurn(): boolean;
@@ -33,8 +33,8 @@ export interface DetourPorts {
   finished(attempt: Attempt): void;
 }
 
-/** How many of those that wait are looked at for one session. */
-const LOOK = 16;
+/** How many of the attempts that wait are looked at for one session. */
+const MOST_LOOKED_AT = 16;
 
 export class Detours {
   readonly #ports: DetourPorts;
@@ -51,7 +51,7 @@ export class Detours {
     return this.#waiting.length;
   }
 
-  /** A host made of the attempt what it could: it waits here for another one, or is finished. */
+  /** A host has taken what it could of the attempt: the rest waits here for another host, or is finished. */
   take(attempt: Attempt, address: string): void {
     attempt.tried = [...attempt.tried, address];
     if (attempt.offered) attempt.visits++;
@@ -65,14 +65,14 @@ export class Detours {
     this.pump();
   }
 
-  /** It came back from a session that could not do anything with it. */
+  /** The attempt came back from a session that could not do anything with it. */
   back(attempt: Attempt): void {
     this.#waiting.unshift(attempt);
   }
 
-  /** The next one for a session with this host. */
+  /** The next attempt for a session with this host; null when there is none. */
   next(address: string): Attempt | null {
-    const looked = Math.min(LOOK, this.#waiting.length);
+    const looked = Math.min(MOST_LOOKED_AT, this.#waiting.length);
     for (let i = 0; i < looked; i++) {
       if ((this.#waiting[i] as Attempt).tried.includes(address)) continue;
       return this.#waiting.splice(i, 1)[0] as Attempt;
@@ -80,7 +80,7 @@ export class Detours {
     return null;
   }
 
-  /** Gives them to idle sessions with other hosts, then opens connections to such, one after another. */
+  /** Gives attempts to idle sessions with other hosts; then opens connections to such hosts, one after another. */
   pump(): void {
     const { idle, rules } = this.#ports;
     let first = this.#waiting[0];
@@ -110,7 +110,7 @@ export class Detours {
     this.#ports.dial(tried);
   }
 
-  /** Ends a session with one of these hosts: another host is wanted, and there may be no more connections. */
+  /** Ends a session with one of these hosts, because another host is wanted and no more connections are allowed. */
   #makeRoom(addresses: readonly string[]): void {
     if (this.#ports.closing > 0) return;
     const { idle, sessions } = this.#ports;
@@ -128,7 +128,7 @@ export class Detours {
     }
   }
 
-  /** No session came about for the first of them. What can be had nowhere else now is finished. */
+  /** No session came about for the first attempt: it is finished, and so are others that have no other host left. */
   unreachable(outcome: Outcome | null): void {
     const [first, ...others] = this.#waiting.splice(0);
     if (first !== undefined) this.#settle(first, outcome);
@@ -138,7 +138,7 @@ export class Detours {
     }
   }
 
-  /** None of them goes anywhere else. */
+  /** Finishes all of them: no other host is tried. */
   finishAll(): void {
     for (const attempt of this.#waiting.splice(0)) this.#settle(attempt, null);
   }
@@ -151,8 +151,8 @@ export class Detours {
   }
 
   /**
-   * What the hosts said is its fate; except that what does not fit one host ends no mail while there are others that may
-   * take it.
+   * Finishes the attempt with the outcomes that the hosts gave. But if a message does not fit one host, it does not
+   * bounce while there are other hosts that may take it.
    */
   #settle(attempt: Attempt, unreachable: Outcome | null): void {
     const others = this.#hosts.namesOthers(attempt.tried);

@@ -1,6 +1,6 @@
 /**
- * The connections of a destination that are on their way: for each one the route is asked, then host after host is tried
- * until a session stands or none is left. Promises that a dial ends in one of these, or is taken back.
+ * The connections of a destination that are being opened. Each dial asks for the route, and then tries host after host
+ * until a session is established or no host is left. Promises that every dial ends in one of these ways, or is aborted.
  */
 import type { Config } from '../config/schema.ts';
 import type { ClientSession } from './client/session.ts';
@@ -14,21 +14,24 @@ export interface DialsPorts {
   now(): number;
   route(): Promise<Route>;
   outside(work: () => void): void;
-  /** A session on its way; null when no connection may be opened now. */
+  /** Opens a connection to the host; null when none may be opened now. */
   connect(host: Host): ClientSession | null;
-  /** Somebody still waits for what this dial is for. */
+  /** Whether the dial is still needed. */
   isWanted(dial: Dial): boolean;
-  /** Every host failed, this one in the way that lets most hope; null: none was there to try. */
+  /** Every host failed. @param fault the one that leaves most hope; null: there was no host to try. */
   failed(dial: Dial, fault: Fault | null): void;
   /** The route names no hosts. */
   noHosts(dial: Dial, route: Exclude<Route, { kind: 'hosts' }>): void;
-  /** An error of ours. */
+  /** A program error ended the dial. */
   broke(at: string, error: unknown): void;
 }
 
 export interface Dial {
   readonly startedAtMs: number;
-  /** Addresses that are not wanted: those tried by whom it is for. None: for any that is ready. */
+  /**
+   * Addresses that are not wanted, because the attempt was tried there. None: the dial is for any attempt that is
+   * ready.
+   */
   readonly avoid: readonly string[];
   hosts: Host[];
   next: number;
@@ -41,7 +44,7 @@ export class Dials {
   readonly #hosts: HostChoice;
   readonly #dials = new Set<Dial>();
   readonly #dialOf = new Map<ClientSession, Dial>();
-  /** Sessions that did not come about, until their connection is gone: then the next host is tried. */
+  /** Sessions that failed, but whose connection is not closed yet: after that the next host is tried. */
   readonly #leaving = new Map<ClientSession, Dial>();
 
   constructor(ports: DialsPorts, hosts: HostChoice) {
@@ -53,7 +56,7 @@ export class Dials {
     return this.#dials.size;
   }
 
-  /** One is for those that wait for another host. */
+  /** Whether a dial is for attempts that wait for another host. */
   get detouring(): boolean {
     for (const { avoid } of this.#dials) if (avoid.length > 0) return true;
     return false;
@@ -68,7 +71,7 @@ export class Dials {
     const startedAtMs = this.#ports.now();
     const dial: Dial = { startedAtMs, avoid, hosts: [], next: 0, session: null, fault: null };
     this.#dials.add(dial);
-    // Also what is thrown at once comes as a rejection.
+    // In an async function, so that an error thrown at once is a rejection as well.
     const asked = async (): Promise<Route> => this.#ports.route();
     void asked().then(
       (route) => this.#ports.outside(() => this.#guard(dial, () => this.#routed(dial, route))),
@@ -90,7 +93,7 @@ export class Dials {
   }
 
   #routed(dial: Dial, route: Route): void {
-    // Taken back by a drain meanwhile.
+    // A drain has aborted the dial meanwhile.
     if (!this.#dials.has(dial)) return;
     if (route.kind === 'hosts') {
       dial.hosts = this.#hosts.order(route.hosts, dial.avoid);
@@ -118,7 +121,7 @@ export class Dials {
     this.#dialOf.set(session, dial);
   }
 
-  /** No session came about with this host; `gone` follows. */
+  /** This host gave no session; `gone` follows. */
   lost(session: ClientSession, fault: Fault): void {
     const dial = this.#dialOf.get(session);
     this.#dialOf.delete(session);
@@ -130,7 +133,7 @@ export class Dials {
     this.#leaving.set(session, dial);
   }
 
-  /** Its connection is gone, and its place is the next host's: there may be no other, and the dial would begin anew. */
+  /** The failed connection is closed, so the next host can have its place, which may be the only one. */
   gone(session: ClientSession): void {
     const dial = this.#leaving.get(session);
     if (dial === undefined) return;
@@ -140,7 +143,7 @@ export class Dials {
     else this.#dials.delete(dial);
   }
 
-  /** The session stands. */
+  /** The session is established. */
   established(session: ClientSession): void {
     const dial = this.#dialOf.get(session);
     this.#dialOf.delete(session);
@@ -148,7 +151,7 @@ export class Dials {
     this.#hosts.reached(session.host.address);
   }
 
-  /** Takes all of them back. @returns their sessions, which end. */
+  /** Aborts all dials. @returns their sessions, which end. */
   abort(): ClientSession[] {
     for (const dial of this.#dials) dial.session?.abort();
     const sessions = [...this.#dialOf.keys()];

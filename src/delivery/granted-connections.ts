@@ -1,16 +1,16 @@
 /**
- * What this thread may open to each destination, where all nodes share a limit: it says what it wants and has open,
- * and keeps to what it is granted.
+ * How many connections this thread may open to each destination, where all nodes share a limit. The thread says how
+ * many it wants and has open, and keeps to what it is granted.
  */
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
-/** A destination as far as its connections go. */
+/** What is needed of a destination here. */
 export interface Connecting {
   readonly key: string;
-  /** Open, or being opened or closed. */
+  /** Number of connections that are open, or being opened or closed. */
   readonly openConnections: number;
   readonly wantedConnections: number;
-  /** Closes what is open beyond the grant, opens what it allows. */
+  /** Closes connections beyond the grant, or opens those that it allows. */
   connectionsGranted(): void;
 }
 
@@ -42,7 +42,10 @@ export class GrantedConnections {
     return this.#told.get(key)?.granted ?? 0;
   }
 
-  /** The destination would open more than it may: its first wish is told at once, others at the next look. */
+  /**
+   * The destination wants more connections than it may open. Its first wish is sent at once, later ones at the next
+   * look.
+   */
   short(destination: Connecting): void {
     if (!this.#told.has(destination.key)) {
       const demands: ConnectionDemand[] = [];

@@ -1,6 +1,6 @@
 /**
- * Which hosts a destination has, which of them failed lately, and so which are tried first (RFC 5321 §5.1). Over attempts
- * it is what makes a later one begin elsewhere.
+ * Which hosts a destination has, which of them failed lately, and so which are tried first (RFC 5321 §5.1). Because of
+ * this memory a later attempt begins with another host.
  */
 import type { Config } from '../config/schema.ts';
 import { FailedHosts } from './remembered-hosts.ts';
@@ -13,7 +13,7 @@ export interface HostChoicePorts {
 
 export class HostChoice {
   readonly #ports: HostChoicePorts;
-  /** Of the last route. */
+  /** The hosts of the last route. */
   #hosts: readonly Host[] = [];
   readonly #failed = new FailedHosts();
 
@@ -21,7 +21,10 @@ export class HostChoice {
     this.#ports = ports;
   }
 
-  /** Hosts of a new route in the order to try them: those that failed last. @param avoid addresses that are not wanted. */
+  /**
+   * The hosts of a new route in the order to try them; those that failed lately come last. @param avoid addresses to
+   * leave out.
+   */
   order(hosts: readonly Host[], avoid: readonly string[]): Host[] {
     this.#hosts = hosts;
     const nowMs = this.#ports.now();
@@ -29,7 +32,7 @@ export class HostChoice {
     return hosts.filter(({ address }) => !avoid.includes(address)).sort((a, b) => failed(a) - failed(b));
   }
 
-  /** No session came about. */
+  /** The host gave no session. */
   unreachable(address: string): void {
     const nowMs = this.#ports.now();
     const { suspend_ms, failed_host_ttl_ms } = this.#ports.rules;
@@ -37,7 +40,7 @@ export class HostChoice {
     this.#failed.unreachable(address, untilMs, nowMs + suspend_ms);
   }
 
-  /** It did not take what it was given. */
+  /** The host did not take what it was given. */
   failed(address: string): void {
     this.#failed.failed(address, this.#ports.now() + this.#ports.rules.failed_host_ttl_ms);
   }
@@ -50,12 +53,12 @@ export class HostChoice {
     this.#failed.works(address);
   }
 
-  /** Anything is remembered. */
+  /** Whether anything is remembered. */
   get remembers(): boolean {
     return this.#failed.any(this.#ports.now());
   }
 
-  /** A host other than these can be reached, as far as we know. */
+  /** Whether there is a host besides these that can be reached, as far as we know. */
   hasOthers(tried: readonly string[]): boolean {
     const nowMs = this.#ports.now();
     return this.#hosts.some(
@@ -63,12 +66,12 @@ export class HostChoice {
     );
   }
 
-  /** There are others than these, whatever they are worth. */
+  /** Whether there is a host besides these, reachable or not. */
   namesOthers(tried: readonly string[]): boolean {
     return this.#hosts.some(({ address }) => !tried.includes(address));
   }
 
-  /** One beside this is left that did not fail lately. */
+  /** Whether there is a host besides this one that did not fail lately. */
   hasGoodBeside(failed: string): boolean {
     const nowMs = this.#ports.now();
     return this.#hosts.some(({ address }) => address !== failed && !this.#failed.has(address, nowMs));

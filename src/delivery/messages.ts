@@ -12,16 +12,16 @@ export interface DeliveryThreadStart {
   /** Slot of the client's TLS context. */
   tls: { client: number };
   gauges: SharedArrayBuffer;
-  /** Distinguishes the queue ids of DSNs made by this thread. */
+  /** Part of the queue ids of DSNs made by this thread, which tells them from others. */
   origin: number;
   notBeforeMs: number;
-  /** Policies of MTA-STS, of the whole host. */
+  /** Folder of the host's MTA-STS policies. */
   stsDir: string;
-  /** Tells this thread from all others of the host. */
+  /** Name of this thread, unique on the host. */
   name: string;
-  /** Where it notes the attempts it has begun; null: nowhere. */
+  /** Where the thread notes attempts that it has begun; null: nowhere. */
   begun: { path: string; slots: number; from: number; count: number } | null;
-  /** Addresses and ports we listen on, for loop detection. */
+  /** Addresses and ports on which the host listens, for loop detection. */
   ownListeners: { address: string; port: number }[];
 }
 
@@ -31,17 +31,17 @@ export type FromDelivery =
   | { type: 'results'; wire: Wire; count: number }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */
   | { type: 'destination'; destination: string; suspendedUntilMs: number; reason: string }
-  /** Connections wanted and open at destinations, where all nodes share a limit; what changed. */
+  /** Changes in the connections wanted and open at destinations, where all nodes share a limit. */
   | { type: 'connections'; demands: ConnectionDemand[] }
-  /** What TLS sessions came to, for the reports. */
+  /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
-  /** For the log. */
+  /** A line for the log. */
   | { type: 'warning'; event: string; fields: Record<string, unknown> }
-  /** To 'take-back': jobs that no connection had begun with. */
+  /** Answer to 'take-back': jobs that no connection had begun. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
-  /** An error of ours that ended a dialog. */
+  /** A program error that ended a dialog. */
   | { type: 'fault'; destination: string; at: string; error: unknown }
-  /** After 'drain': jobs never begun, to release. */
+  /** Answer to 'drain': jobs that were never begun, to be released. */
   | { type: 'drained'; unfinished: Job[] };
 
 export type ToDelivery =
@@ -51,8 +51,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
-  /** An operator holds or removes these: what no connection has begun with goes back. */
+  /** An operator holds or removes these: jobs that no connection has begun are given back. */
   | { type: 'take-back'; ask: number; target: OperateTarget }
-  /** Finish what is on the wire within graceMs, then say 'drained'. */
+  /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

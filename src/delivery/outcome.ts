@@ -1,4 +1,4 @@
-/** Making outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
+/** Makes outcomes of peer replies and faults. What they lead to (retry, expiry, DSN) is decided in settle.ts. */
 import { printable } from '../base/printable.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
@@ -9,7 +9,7 @@ import type { Fault } from './client/state.ts';
 const MAX_TEXT = 1000;
 const MAX_SHOWN = 80;
 
-/** @param peer 'mx1.example.net [192.0.2.1]' @param secrets that are not kept. */
+/** @param peer as 'mx1.example.net [192.0.2.1]'. @param secrets are hidden in the reply. */
 export function peerReply(reply: PeerReplyText, peer: string, secrets: Secrets): PeerReply {
   const { lines } = reply;
   const joined =
@@ -20,7 +20,7 @@ export function peerReply(reply: PeerReplyText, peer: string, secrets: Secrets):
   return { code: reply.code, enhanced: reply.enhanced, text: printable(text, ' ', '\n'), peer };
 }
 
-/** The beginning of what a peer wrote, fit for a detail. */
+/** The beginning of a peer's line, fit to be shown in a detail. */
 export function shownLine(line: string, secrets: Secrets): string {
   return JSON.stringify(printable(secrets.hide(line).slice(0, MAX_SHOWN), ' '));
 }
@@ -29,14 +29,14 @@ export function delivered(reply: PeerReply, dsnPassedOn: boolean): Outcome {
   return { kind: 'delivered', reply, dsnPassedOn };
 }
 
-/** retryAtMs is filled in when the attempt is settled. */
+/** A deferral. Its retryAtMs is filled in when the attempt is settled. */
 export function deferred(reason: DeferralReason, reply: PeerReply | null, detail: string): Outcome {
   return reply === null
     ? { kind: 'deferred', reason, detail, retryAtMs: 0 }
     : { kind: 'deferred', reason, reply, detail, retryAtMs: 0 };
 }
 
-/** An error of ours: nobody's message is to blame. @param at where, as the log has it. */
+/** The outcome of a program error: no message is to blame. @param at the place, as in the log. */
 export function internal(at: string): Outcome {
   return deferred('internal-error', null, `an error within the relay (${at}); its log has the details`);
 }
@@ -45,20 +45,20 @@ export function bounced(reason: BounceReason, status: string, detail: string): O
   return { kind: 'bounced', reason, status, detail };
 }
 
-/** What a reply answers. */
+/** The command that a reply answers. */
 export type Asked = 'greeting' | 'hello' | 'MAIL' | 'RCPT' | 'DATA' | 'content';
 
-/** What of a session bears on the meaning of its replies. */
+/** The state of a session, as far as the meaning of its replies depends on it. */
 export interface Standing {
-  /** Nobody can read along. */
+  /** Whether TLS keeps others from reading along. */
   readonly secure: boolean;
-  /** In the clear although TLS was wanted: the handshake or STARTTLS failed, now or lately. */
+  /** Whether it is in the clear although TLS was wanted: the handshake or STARTTLS failed, now or lately. */
   readonly fellBack: boolean;
 }
 
 /**
- * What a refusal means: the one place where a 4xx or 5xx reply, the command it answers and the state of the session
- * become an outcome. The table of docs/delivery.md says the same.
+ * What a refusal means. This is the one place where a 4xx or 5xx reply, the command it answers and the state of the
+ * session become an outcome. The table in docs/delivery.md says the same.
  */
 export function refusalOf(reply: PeerReply, asked: Asked, standing: Standing): Outcome {
   const detail = replyLine(reply);
@@ -72,22 +72,23 @@ export function refusalOf(reply: PeerReply, asked: Asked, standing: Standing): O
 }
 
 /**
- * Without our own fault with TLS it might not have been refused. Who says by its enhanced code that an address or a mailbox
- * is the cause would have said so over TLS too.
+ * Whether the peer may have refused only because the session fell back to the clear. Not if the enhanced code blames an
+ * address or a mailbox: then it would have refused over TLS, too.
  */
 function insistsOnTls(reply: PeerReply, asked: Asked, { secure, fellBack }: Standing): boolean {
   if (fellBack) return asked !== 'RCPT' || !/^5\.[12]\./.test(reply.enhanced);
   return !secure && reply.code === 530 && /TLS/i.test(reply.text);
 }
 
-/** A refusal that says: I have lost track of what you sent (a bad sequence of commands, or no command). */
+/** Whether a refusal says that the peer lost track of our commands (bad sequence of commands, or unknown command). */
 export function saysOutOfSequence({ code, enhanced }: PeerReply): boolean {
   return code === 503 || code === 500 || (code >= 500 && enhanced === '5.5.1');
 }
 
 /**
- * What it means for the attempt that asked for a connection that every host failed, this one in the way that lets most hope.
- * @param bounceRefusals delivery.greeting_refusal; a host that says 521 takes no mail at all (RFC 7504).
+ * The outcome of an attempt for which no host gave a session.
+ * @param fault the one, of all hosts' faults, that leaves most hope.
+ * @param bounceRefusals as delivery.greeting_refusal says; a host that answers 521 takes no mail at all (RFC 7504).
  */
 export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: boolean): Outcome {
   if (reason === 'peer-refused' && reply !== null && (bounceRefusals || reply.code === 521))
@@ -96,8 +97,8 @@ export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: bool
 }
 
 /**
- * Of two hosts' faults the one that says more: hope before refusal, what is theirs before what this machine lacks (IPv6,
- * say), then words before silence.
+ * Of the faults of two hosts the one that says more: one that leaves hope before a refusal, one of theirs before one of
+ * this machine (which may lack IPv6, for example), one with a reply before one without.
  */
 export function moreHopeful(before: Fault | null, fault: Fault, bounceRefusals: boolean): Fault {
   if (before === null) return fault;

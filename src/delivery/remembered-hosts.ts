@@ -1,15 +1,15 @@
 /**
- * What is remembered of hosts for a while: bounded, the oldest forgotten first. Times are of a clock that never goes back
- * (base/steady.ts), so that a clock set back prolongs nothing.
+ * What is remembered of hosts for a while. It is bounded, and the oldest is forgotten first. Times are steady
+ * (base/steady.ts), so that a clock that is set back prolongs nothing.
  */
 import type { Host } from './route.ts';
 
-/** At one address each port is another host: a relay at 587 says nothing of the exchanger at 25. */
+/** Each port of an address counts as another host: a relay at 587 says nothing of the exchanger at 25. */
 export type Place = Pick<Host, 'address' | 'port'>;
 
-/** More are not remembered. */
+/** Most hosts remembered by one RememberedHosts. */
 const MAX_HOSTS = 10_000;
-/** Of one destination. */
+/** Most failed hosts remembered of one destination. */
 const MAX_FAILED = 64;
 
 class Marks<Mark> {
@@ -43,7 +43,7 @@ class Marks<Mark> {
   }
 }
 
-/** Hosts of which one thing is known until a time: whose TLS handshake failed, who loses what is sent ahead. */
+/** Hosts of which one fact is remembered until a time, as that TLS failed, or that they lose commands sent ahead. */
 export class RememberedHosts {
   readonly #until = new Marks<number>(MAX_HOSTS);
 
@@ -67,28 +67,31 @@ export class RememberedHosts {
 
 const keyOf = ({ address, port }: Place): string => `${address} ${port}`;
 
-/** The hosts of one destination that failed lately, by address: they are tried after the others. All have one port. */
+/**
+ * The hosts of one destination that failed lately, by address; they are tried after the others. All have the same
+ * port.
+ */
 export class FailedHosts {
   readonly #failed = new Marks<{ untilMs: number; unreachableUntilMs: number }>(MAX_FAILED);
 
-  /** It was reached, and then did not take what it was given. */
+  /** The host was reached, but did not take what it was given. */
   failed(address: string, untilMs: number): void {
     const unreachableUntilMs = this.#failed.get(address)?.unreachableUntilMs ?? 0;
     this.#failed.set(address, { untilMs, unreachableUntilMs });
   }
 
-  /** No session came about. */
+  /** The host gave no session. */
   unreachable(address: string, untilMs: number, unreachableUntilMs: number): void {
     this.#failed.set(address, { untilMs, unreachableUntilMs });
   }
 
-  /** A session came about: what it is worth has to be seen. */
+  /** The host gave a session; whether it takes mail remains to be seen. */
   reached(address: string): void {
     const mark = this.#failed.get(address);
     if (mark !== undefined) mark.unreachableUntilMs = 0;
   }
 
-  /** It took a message. */
+  /** The host took a message. */
   works(address: string): void {
     this.#failed.delete(address);
   }
@@ -101,7 +104,7 @@ export class FailedHosts {
     return (this.#failed.get(address)?.unreachableUntilMs ?? 0) > nowMs;
   }
 
-  /** Anything is remembered still. */
+  /** Whether anything is still remembered. */
   any(nowMs: number): boolean {
     for (const { untilMs } of this.#failed.values()) if (untilMs > nowMs) return true;
     return false;

@@ -20,23 +20,23 @@ import type { MtaSts, StsFailure } from './security/mta-sts.ts';
 import { allowsExchanger, type StsPolicy, stsFacts } from './security/sts-policy.ts';
 
 export interface Host {
-  /** Name as routed or in the MX record; the address itself when there is none. */
+  /** The name in the config or MX record; the address itself when there is no name. */
   name: string;
   address: string;
   port: number;
-  /** Its handshake failed a moment ago: without TLS this time. */
+  /** The TLS handshake failed a moment ago, so this time it is tried without. */
   plain?: boolean;
   /** The domain's MTA-STS policy wants verified TLS with this host. */
   verify?: boolean;
   /** TLSA records ask for TLS, and say with which certificate. */
   dane?: HostDane;
-  /** What its TLS sessions are counted under. */
+  /** The policy under which its TLS sessions are counted. */
   policy?: TlsPolicyFacts;
-  /** The domain's MTA-STS policy, of mode testing, does not name it. */
+  /** The domain's MTA-STS policy is in mode testing, and does not name this host. */
   unnamed?: boolean;
-  /** The domain says that it has an MTA-STS policy, and it could not be had. */
+  /** The domain says that it has an MTA-STS policy, but it could not be fetched. */
   stsFailure?: StsFailure;
-  /** Present: mail goes there with AUTH only. */
+  /** Present when mail may go there only after AUTH. */
   auth?: NextHopAuth;
 }
 
@@ -48,9 +48,9 @@ export type Route =
   | { kind: 'bounce'; reason: BounceReason; status: string; detail: string }
   | { kind: 'defer'; reason: DeferralReason; detail: string };
 
-/** RFC 5321 §5.1 asks for at least two; more than these never answer better. */
+/** Most exchangers tried. RFC 5321 §5.1 asks for at least two; more than this never help. */
 const MAX_EXCHANGERS = 16;
-/** So many are looked up where the ones before have no address. */
+/** Most exchangers looked up, when earlier ones have no address. */
 const MAX_LOOKED_UP = 64;
 const MAX_ADDRESSES = 32;
 
@@ -58,13 +58,13 @@ export interface RouterPorts {
   dns: Pick<Dns, 'mx' | 'addresses'>;
   own: OwnAddresses;
   random: () => number;
-  /** Absent: policies are not asked for. */
+  /** Absent: MTA-STS policies are not asked for. */
   sts?: MtaSts | undefined;
   /** Present where DANE may be used. */
   validated?: ValidatedDns | undefined;
-  /** What kept a domain's mail from TLS before any connection. */
+  /** Is told, for the TLS reports, what kept a domain's mail from TLS before any connection. */
   tlsSession?: ((session: TlsSession) => void) | undefined;
-  /** Addresses by the system's own means (hosts file, DNS), for configured next hops. */
+  /** Looks up addresses of configured next hops by the system's means (hosts file, DNS). */
   systemLookup?: (name: string) => Promise<string[]>;
 }
 
@@ -74,7 +74,7 @@ interface Exchanger {
   addresses: string[];
   temporary: string | null;
   dane: HostDane | null;
-  /** Its TLSA records cannot be known: it gets no mail. */
+  /** Why its TLSA records cannot be known, so that it gets no mail; null when they can. */
   unknown: string | null;
 }
 
@@ -87,7 +87,10 @@ export class Router {
     this.#ports = ports;
   }
 
-  /** @param key the scheduling key: 'smarthost', or a domain in lower case, or that of a report to it. Never rejects. */
+  /**
+   * @param key the scheduling key: 'smarthost', a domain in lower case, or the key of a report to that. Never
+   * rejects.
+   */
   route(key: string): Promise<Route> {
     const reported = domainOfReport(key);
     const destination = domainKey(reported ?? key);
@@ -139,7 +142,9 @@ export class Router {
     return daneModeOfHop(this.#config.delivery, destination, { ...hop, host });
   }
 
-  /** Addresses and TLSA records of a next hop that DANE may be used with, or what failed; null: DNS does not know it. */
+  /**
+   * Addresses and TLSA records of a next hop with which DANE may be used, or what failed; null: DNS does not know it.
+   */
   async #validatedHop(
     hop: NextHop,
     destination: string,
@@ -191,7 +196,7 @@ export class Router {
     return refuse_loopback_mx && (own.isListener(address, mx_port) || own.isLoopback(address));
   }
 
-  /** @param despiteTls whatever the domain has published about TLS, and without counting it. */
+  /** @param despiteTls ignore what the domain has published about TLS, and do not count it. */
   async #byMx(destination: string, despiteTls: boolean): Promise<Route> {
     const domain = domainForm(destination);
     if (domain === null) return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
@@ -215,7 +220,8 @@ export class Router {
     }
     // The implicit MX of RFC 5321 §5.1: the domain's own address.
     const records = answer.kind === 'found' ? answer.records : [{ preference: 0, exchange: domain }];
-    // Who could choose the exchangers could choose whose records count (RFC 7672 §2.2.1).
+    // Without a validated MX an attacker could choose the exchangers, and so whose TLSA records count (RFC 7672
+    // §2.2.1).
     const trusted = answer.kind !== 'found' || answer.secure === true ? validated : undefined;
     const dns = trusted ?? validated ?? this.#ports.dns;
     const port = this.#config.delivery.mx_port;
@@ -230,7 +236,9 @@ export class Router {
     return daneModeOf(this.#config.delivery, domain) === 'off' ? undefined : this.#ports.validated;
   }
 
-  /** SERVFAIL is what a validating resolver says of a forged record, for one. */
+  /**
+   * Counts a SERVFAIL for the TLS report: among other things it is a validating resolver's answer to a forged record.
+   */
   #perhapsBogus(domain: string, detail: string): void {
     if (/\bSERVFAIL\b/.test(detail)) this.#failed(domain, 'tlsa', 'dnssec-invalid', detail);
   }
@@ -267,7 +275,7 @@ export class Router {
     return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
-  /** @param tlsa present where the host's TLSA records count. */
+  /** Looks up one exchanger. @param tlsa present where its TLSA records count. */
   async #exchanger(
     record: MxRecord,
     dns: RouterPorts['dns'],
@@ -277,7 +285,7 @@ export class Router {
     const family = this.#config.delivery.ip_family;
     const nothing = { temporary: null, dane: null, unknown: null };
     if (isIP(name) !== 0) {
-      // Against RFC 5321, but meant clearly and met often.
+      // An address in place of a name is against RFC 5321, but its meaning is clear, and it is met often.
       return { preference, name, addresses: this.#ofFamily([name]), ...nothing };
     }
     const none: DnsAnswer<string> = { kind: 'no-record' };
@@ -297,7 +305,9 @@ export class Router {
     return typeof dane === 'string' ? { ...base, unknown: dane } : { ...base, dane };
   }
 
-  /** What the domain has published about TLS, and what of it the operator insists on. DANE goes before MTA-STS. */
+  /**
+   * Applies what the domain has published about TLS, as far as the operator insists on it. DANE goes before MTA-STS.
+   */
   #underPolicies(route: Route, domain: string, found: StsPolicy | StsFailure | null): Route {
     if (route.kind !== 'hosts') return route;
     const sts = found?.mode === 'failed' ? null : found;
@@ -355,14 +365,14 @@ async function systemLookup(name: string): Promise<string[]> {
 }
 
 /**
- * Where no name server answers it is our own trouble, and says nothing of the domain.
- * @param detail 'MX example.com: SERVFAIL, ETIMEOUT', or what the system says: 'EAI_AGAIN'.
+ * The reason of a failed look-up. When no name server answers, the trouble is ours, and says nothing of the domain.
+ * @param detail as 'MX example.com: SERVFAIL, ETIMEOUT', or the system's error, as 'EAI_AGAIN'.
  */
 function dnsReason(detail: string): 'dns-temporary' | 'dns-unavailable' {
   return isUnanswered(detail.split(': ').at(-1) as string) ? 'dns-unavailable' : 'dns-temporary';
 }
 
-/** Looks exchangers up in order, so many at a time, until some have an address. */
+/** Looks up exchangers in order, a few at a time, until some have an address. */
 async function firstWithAddresses(
   named: MxRecord[],
   lookup: (record: MxRecord) => Promise<Exchanger>,
@@ -375,7 +385,7 @@ async function firstWithAddresses(
   return found;
 }
 
-/** Addresses of one exchanger, so that many of the first ones leave room for the others. */
+/** How many addresses each exchanger may have, so that the first ones leave room for the others. */
 function shareOf(exchangers: Exchanger[]): number {
   const taken = (share: number) =>
     exchangers.reduce((sum, { addresses }) => sum + Math.min(share, addresses.length), 0);

@@ -1,6 +1,6 @@
 /**
- * The delivery thread without its thread: takes jobs, keeps the destinations, carries the reactor's events to the
- * sessions, and collects results for one post per loop turn. Every limit of the thread as a whole is kept here.
+ * The work of a delivery thread: takes jobs, keeps the destinations, carries the reactor's events to the sessions, and
+ * collects results for one post per loop turn. Keeps every limit of the thread as a whole. thread.ts runs it.
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
@@ -30,11 +30,11 @@ import { WaitingDestinations } from './waiting-destinations.ts';
 export interface SenderPorts {
   config: Config;
   arena: Arena;
-  /** Of the client's TLS context. */
+  /** Slot of the client's TLS context. */
   tlsSlot: number;
-  /** Takes what TLS sessions came to; absent: nobody counts them. */
+  /** Is told the results of TLS sessions; absent: nobody counts them. */
   tlsSession?: (session: TlsSession) => void;
-  /** Makes the reactor with the given callback, for so many connections. */
+  /** Makes the reactor with the given callback, for at most `maxConnections`. */
   createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
   createRouter(config: Config): Router;
   dsn: DsnWriter;
@@ -44,19 +44,19 @@ export interface SenderPorts {
   post(message: FromDelivery): void;
   /** Steady time (base/steady.ts). */
   now(): number;
-  /** The time of day; absent: `now` is. */
+  /** The time of day; default: `now`. */
   wall?(): number;
   leaseHolds(job: Job): boolean;
   random(): number;
-  /** Takes errors of ours that ended a dialog; absent: nobody counts them. */
+  /** Is told program errors that ended a dialog; absent: nobody counts them. */
   fault?: (fault: { destination: string; at: string; error: unknown }) => void;
   /** Calls `fire` once, ms later. */
   setTimer(ms: number, fire: () => void): void;
 }
 
-/** Destinations remembered without work, for their suspension. */
+/** Most destinations without work that are remembered, for their suspension. */
 const MAX_IDLE_DESTINATIONS = 10_000;
-/** For the log of faults. */
+/** Names of reactor events, for the log of faults. */
 const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(EVENT).map(([name, number]) => [number, name]),
 );
@@ -78,14 +78,14 @@ export class Sender implements DestinationPorts<Destination> {
   #router: Router;
   #nowMs: number;
   #wallMs: number;
-  /** By connection id. */
+  /** Sessions by connection id. */
   readonly #sessions = new Map<number, ClientSession>();
   readonly #destinationOf = new Map<ClientSession, Destination>();
   readonly #destinations = new Map<string, Destination>();
   /** Idle sessions, longest idle first. */
   readonly #idle = new Set<ClientSession>();
   readonly #waiting: WaitingDestinations;
-  /** Jobs taken and not yet answered. */
+  /** Number of jobs taken and not yet answered. */
   #held = 0;
   readonly #results = new ResultBatch();
   #unfinished: Job[] = [];
@@ -104,7 +104,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.#wallMs = this.#nowMs;
     this.#tick();
     this.#router = ports.createRouter(ports.config);
-    // Twice: those of which it said that they are closed keep their places there until its loop has turned.
+    // Twice as many: closed connections keep their places in the reactor until its loop has turned.
     const places = 2 * ports.config.delivery.max_connections;
     this.#reactor = ports.createReactor((count) => this.#turn(count), places);
     this.#granted = new GrantedConnections({
@@ -160,7 +160,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.#granted.short(destination);
   }
 
-  /** What this thread may open, of the connections that all nodes share. */
+  /** Sets how many connections this thread may open, of those that all nodes share. */
   grantConnections(grants: ConnectionGrant[]): void {
     this.outside(() => this.#granted.granted(grants));
   }
@@ -194,7 +194,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /** What is not even begun: too old, or more than we were to hold. */
+  /** Whether the attempt is not begun at all: the message is too old, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
     const { job } = attempt;
     const { retry, delivery } = this.config;
@@ -220,13 +220,13 @@ export class Sender implements DestinationPorts<Destination> {
     return destination;
   }
 
-  /** Drops destinations without work, those that need not be remembered first. */
+  /** Drops destinations without work; first those of which nothing has to be remembered. */
   #forget(): void {
     for (const [key, destination] of this.#destinations) {
       if (destination.forgettable) this.#destinations.delete(key);
     }
     for (const [key, destination] of this.#destinations) {
-      // A tenth more than needed, so that this is not done for every new destination.
+      // Drops a tenth more than needed, so that this is not done for every new destination.
       if (this.#destinations.size < MAX_IDLE_DESTINATIONS * 0.9) return;
       if (destination.empty) this.#destinations.delete(key);
     }
@@ -243,7 +243,7 @@ export class Sender implements DestinationPorts<Destination> {
       id = this.#reactor.connect(host.address, host.port, source_address ?? '', connect_timeout_ms);
     if (id === -1) {
       this.#waiting.starve(destination);
-      // One that only waits makes room; its closed event gives it to the next destination in line.
+      // An idle session makes room: its closed event gives the place to the next destination in line.
       for (const session of this.#idle) {
         session.quit();
         break;
@@ -258,7 +258,7 @@ export class Sender implements DestinationPorts<Destination> {
 
   idle(session: ClientSession): void {
     this.#idle.add(session);
-    // Another destination waits for a connection.
+    // Another destination waits for a connection, so the idle session ends.
     if (this.#waiting.any) session.quit();
   }
 
@@ -274,21 +274,21 @@ export class Sender implements DestinationPorts<Destination> {
     this.#ports.post({ type: 'destination', destination, suspendedUntilMs: untilMs, reason });
   }
 
-  /** A session takes the attempt: should the process die now, it may be why. */
+  /** A session begins the attempt: notes it, because it may be the reason should the process die now. */
   begun(attempt: Attempt): void {
     const { job, slot } = attempt;
     if (slot < 0) attempt.slot = this.#ports.begun?.take(job.queueId, job.destination, job.fence) ?? -1;
   }
 
-  /** It waits again, or is over. */
+  /** The attempt waits again, or is over. */
   rests(attempt: Attempt): void {
     this.#ports.begun?.free(attempt.slot);
     attempt.slot = -1;
   }
 
-  /** Never throws but for what all share: whoever calls it may go on with other attempts. */
+  /** Ends an attempt. Throws only what concerns all attempts, so the caller may go on with others. */
   finished(attempt: Attempt): void {
-    // What its DSN is made of may be why as well.
+    // Making its DSN may end the process, too.
     this.begun(attempt);
     try {
       this.#settler.finish(attempt);
@@ -315,7 +315,7 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** An error of ours that is no session's. @throws BrokenInvariant when it is one. */
+  /** Counts a program error that belongs to no session. @throws the error if it is a BrokenInvariant. */
   fault(destination: string, at: string, error: unknown): void {
     if (error instanceof BrokenInvariant) throw error;
     this.#ports.fault?.({ destination, at, error });
@@ -329,7 +329,7 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /** An error of ours in one dialog: it ends, its attempts wait, the others go on. */
+  /** A program error in one dialog: ends the dialog, and its attempts wait; other dialogs go on. */
   #breakOff(
     session: ClientSession,
     at: string,
@@ -420,13 +420,13 @@ export class Sender implements DestinationPorts<Destination> {
     if (destination.forgettable) this.#destinations.delete(destination.key);
   }
 
-  /** Runs work that did not come from a loop turn, then sends what it wrote and posts what it settled. */
+  /** Runs work that comes from outside a loop turn, then sends what it wrote and posts what it settled. */
   outside(work: () => void): void {
     if (this.#depth === 0) this.#tick();
     this.#depth++;
     try {
       work();
-      // Who was to have a place may have had no use for it.
+      // A destination that was offered a place may not have needed it.
       if (this.#waiting.any) this.#waiting.feed();
     } finally {
       this.#depth--;
@@ -442,7 +442,7 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.draining && !this.#drained && this.#held === 0) this.#finishDrain();
   }
 
-  /** New values of what can change live. Open connections end after what they are at. */
+  /** Takes new values of options that can change live. Open connections end after their present work. */
   reconfigure(config: Config): void {
     this.config = config;
     this.#router = this.#ports.createRouter(config);
@@ -451,14 +451,14 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** An operator wants them tried now. */
+  /** An operator wants these destinations tried now. */
   resume(destinations: string[]): void {
     this.outside(() => {
       for (const key of destinations) this.#destinations.get(key)?.resume();
     });
   }
 
-  /** Jobs that did not begin, without those that go on. */
+  /** Takes back jobs of the target that were not begun. */
   takeBack(target: OperateTarget): Job[] {
     const isMeant = meantBy(target);
     const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
@@ -466,7 +466,7 @@ export class Sender implements DestinationPorts<Destination> {
     return taken;
   }
 
-  /** Finishes what is on the wire within graceMs, then posts 'drained' with the jobs never begun. */
+  /** Finishes jobs on the wire within graceMs, then posts 'drained' with the jobs that were never begun. */
   drain(graceMs: number): void {
     if (this.draining) return;
     this.draining = true;
@@ -487,7 +487,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.#unfinished = [];
   }
 
-  /** For tests and at the end: closes everything at once. */
+  /** Closes everything at once; for tests, and at the end. */
   destroy(): void {
     this.#reactor.destroy();
   }

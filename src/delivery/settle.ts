@@ -1,6 +1,6 @@
 /**
- * Turns a finished attempt into its result: deferrals get their retry time or expire, DSNs are written. The only
- * place where an attempt ends; promises that a result with a DSN leaves only when the DSN has its content (I3).
+ * Turns a finished attempt into its result: deferrals get their retry time or expire, DSNs are written. This is the
+ * only place where an attempt ends. Promises that a result with a DSN leaves only when the DSN has its content (I3).
  */
 import type { Config } from '../config/schema.ts';
 import { DEFERRALS, deferralStatus } from '../mail/deferrals.ts';
@@ -14,7 +14,7 @@ import type { Attempt } from './attempt.ts';
 export interface SettlePorts {
   readonly config: Config;
   readonly arena: Arena;
-  /** The time of day; and the time that attempts are measured in (base/steady.ts). */
+  /** `wall` is the time of day, `now` the steady time in which attempts are measured (base/steady.ts). */
   wall(): number;
   now(): number;
   random(): number;
@@ -29,7 +29,7 @@ interface Waiting {
   drafts: DsnDraft[];
 }
 
-/** The pause where what is wrong is over in a moment. */
+/** The pause after a trouble that is over in a moment. */
 const MOMENT_MS = 1000;
 
 export class Settler {
@@ -40,12 +40,15 @@ export class Settler {
     this.#ports = ports;
   }
 
-  /** Results that wait for room in the arena. */
+  /** Number of results that wait for room in the arena. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
-  /** Takes an attempt with an outcome for each recipient; releases its content. On an error the attempt has not ended. */
+  /**
+   * Ends an attempt that has an outcome for each recipient, and releases its content. If this throws, the attempt has
+   * not ended.
+   */
   finish(attempt: Attempt): void {
     const { job } = attempt;
     if (!attempt.done) throw new Error(`attempt of ${job.queueId} ended with recipients that met no outcome`);
@@ -64,8 +67,8 @@ export class Settler {
   }
 
   /**
-   * Ends an attempt whose end met an error of ours: what was delivered is settled, what would need a report is as if it had
-   * not been tried (I3), and waits.
+   * Ends an attempt after `finish` met a program error: recipients that were delivered are settled; those that would
+   * need a report wait, as if they had not been tried (I3).
    */
   finishPlainly(attempt: Attempt, outcome: Outcome): void {
     const { job } = attempt;
@@ -128,7 +131,7 @@ export class Settler {
     }
   }
 
-  /** Before the next try, after what is our own doing. */
+  /** The pause before the next try, after a trouble of our own. */
   #pauseMs(pause: 'schedule' | 'none' | 'moment' | 'age', ageMs: number): number {
     const { initial_delay_ms, max_delay_ms, jitter_ratio } = this.#ports.config.retry;
     if (pause === 'none') return 0;
@@ -142,7 +145,8 @@ export class Settler {
     let stored = false;
     try {
       stored = this.#store(result, drafts);
-      // No room beside the content they report on: keep only its header section, and make room.
+      // There is no room for the DSNs beside the content they report on: keep only its header section, which makes
+      // room.
       if (!stored) for (const draft of drafts) draft.shorten();
     } catch (error) {
       for (const { content: dsn } of result.dsns.splice(0)) this.#ports.arena.release(dsn);
@@ -153,7 +157,10 @@ export class Settler {
     if (!stored) this.#storeLater({ result, drafts });
   }
 
-  /** Now, or when there is room. On an error the result goes without its DSNs, and the error is thrown on. */
+  /**
+   * Stores the DSNs now, or when there is room. On an error the result goes without its DSNs, and the error is
+   * rethrown.
+   */
   #storeLater(one: Waiting): void {
     try {
       if (!this.#store(one.result, one.drafts)) this.#waiting.push(one);
@@ -163,7 +170,7 @@ export class Settler {
     }
   }
 
-  /** Stores what fits, in order; true when the result could go. */
+  /** Stores the DSNs that fit, in order. @returns true when the result could go. */
   #store(result: AttemptResult, drafts: DsnDraft[]): boolean {
     while (drafts.length > 0) {
       const draft = drafts[0] as DsnDraft;
@@ -194,8 +201,8 @@ export class Settler {
   }
 
   /**
-   * At the end of a drain: what still waits for room goes without DSNs, so the recipients these would report as
-   * failed stay in the queue and fail again later (I3).
+   * Called at the end of a drain: results that still wait for room go without DSNs. The recipients that these would
+   * report as failed stay in the queue, and fail again later (I3).
    */
   giveUpWaiting(): void {
     for (const { result } of this.#waiting.splice(0))
@@ -217,7 +224,7 @@ export class Settler {
   }
 }
 
-/** Whether it says something of the peer: what is our own doing is no attempt. */
+/** Whether the outcome is the peer's doing: our own troubles do not count as attempts. */
 const isPeers = ({ outcome }: OutcomeGroup): boolean =>
   outcome.kind !== 'deferred' || DEFERRALS[outcome.reason].whose === 'peer';
 

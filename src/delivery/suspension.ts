@@ -1,4 +1,4 @@
-/** Whether a destination is left alone: after connections that failed one after another, longer each time. */
+/** Whether a destination is suspended: after several connections in a row failed, each time for longer. */
 import type { Config } from '../config/schema.ts';
 
 export interface SuspensionPorts {
@@ -8,7 +8,7 @@ export interface SuspensionPorts {
 
 export class Suspension {
   readonly #ports: SuspensionPorts;
-  /** Connections that failed one after another. */
+  /** How many connections failed one after another. */
   #failures = 0;
   #lastsMs = 0;
   untilMs = 0;
@@ -21,7 +21,7 @@ export class Suspension {
     return this.untilMs > this.#ports.now();
   }
 
-  /** Failures need not be remembered any more. */
+  /** Whether its failures need not be remembered any more. */
   get forgettable(): boolean {
     const { suspend_ms } = this.#ports.config.delivery;
     return this.#failures === 0 || this.untilMs + suspend_ms <= this.#ports.now();
@@ -43,7 +43,7 @@ export class Suspension {
     this.untilMs = this.#ports.now() + this.#lastsMs;
   }
 
-  /** The peer serves us. True: it was suspended before. */
+  /** The peer serves us. @returns whether it was suspended before. */
   end(): boolean {
     this.#failures = 0;
     this.#lastsMs = 0;
@@ -52,7 +52,7 @@ export class Suspension {
     return true;
   }
 
-  /** One try ahead of time: when it fails too, the next one lasts longer. */
+  /** Allows one try ahead of time. If that fails, too, the next suspension lasts longer. */
   lift(): void {
     this.untilMs = 0;
   }

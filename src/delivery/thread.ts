@@ -44,14 +44,14 @@ const own = ownAddresses(start.ownListeners);
 const gauges = new Int32Array(start.gauges);
 const ids = new QueueIds(start.origin, start.notBeforeMs);
 
-/** Stacks that go to the main thread, a second; it counts what it logs itself. */
+/** Limits how many stacks a second go to the main thread, which has its own limit for the log. */
 const faultLines = new LineBudget(MAX_FAULT_LINES);
 
-/** The cache of answers lives on over a reload that leaves the dns section as it is. */
+/** Kept, with its cache, over a reload that does not change the dns section. */
 let dns = new Dns(start.config.dns);
 let dnsRules = JSON.stringify(start.config.dns);
 let validated: ValidatedDns | undefined;
-/** Policies are kept over reloads: forgetting one would open the way for whoever hides it. */
+/** Kept over reloads: if a policy were forgotten, an attacker could hide it from us. */
 const sts = start.config.delivery.mta_sts.enabled
   ? new MtaSts({
       dns: { txt: (name) => dns.txt(name) },
@@ -96,7 +96,7 @@ function createRouter(config: Config): Router {
   return new Router(config, { dns, own, random: Math.random, sts, validated, tlsSession });
 }
 
-/** For TLS reports: gathered, for one message a turn. */
+/** TLS sessions for the reports, gathered for one message per turn. */
 let sessions: TlsSession[] = [];
 
 function tlsSession(session: TlsSession): void {
@@ -136,7 +136,7 @@ const sender: Sender = new Sender({
   post: (message: FromDelivery) => port.postMessage(message),
   now: steadyMs,
   wall: Date.now,
-  // Not the time of the loop turn: the process may have stood still since.
+  // Not by the time of the loop turn, because the process may have stood still since then.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
   fault: ({ destination, at, error }) => {
@@ -146,7 +146,7 @@ const sender: Sender = new Sender({
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });
 
-// What a delivery awaits takes its rejection there; this is one that nobody waits for.
+// Rejections that a delivery awaits are handled there; this is one that nobody awaits.
 process.on('unhandledRejection', (error) => sender.fault('', 'promise', error));
 
 port.on('message', (message: ToDelivery) => {

@@ -1,18 +1,18 @@
 /**
- * Destinations with mail that waits for a connection: those that got none because the thread has too many, and those that
- * look again after a while. A place that becomes free costs as many looks as there are places, however many wait.
+ * Destinations whose mail waits for a connection: those that got none because the thread has too many, and those that
+ * look again after a while. When a place becomes free, only as many destinations are called as there are places.
  */
 
-/** A destination as far as that goes. */
+/** What is needed of a destination here. */
 export interface Waits {
-  /** Opens the connections that it wants and may have. */
+  /** Opens connections that it wants and may have. */
   pump(): void;
 }
 
 export interface WaitingPorts {
-  /** Connections that may be opened. */
+  /** How many connections may be opened. */
   places(): number;
-  /** After which `later` looks again. */
+  /** The pause after which `later` calls `pump`. */
   waitMs(): number;
   setTimer(ms: number, fire: () => void): void;
   outside(work: () => void): void;
@@ -20,9 +20,9 @@ export interface WaitingPorts {
 
 export class WaitingDestinations {
   readonly #ports: WaitingPorts;
-  /** Got no connection, in order. */
+  /** Destinations that got no connection, in order. */
   readonly #starved = new Set<Waits>();
-  /** Routes that are being asked for: each may take a connection. */
+  /** Number of routes that are being asked for; each may take a connection. */
   #routing = 0;
   /** The one whose turn it is. */
   #fed: Waits | null = null;
@@ -35,12 +35,12 @@ export class WaitingDestinations {
     this.#ports = ports;
   }
 
-  /** Some got no connection. */
+  /** Whether some destination got no connection. */
   get any(): boolean {
     return this.#starved.size > 0;
   }
 
-  /** There is no connection for it now: `pump` is called when there may be. */
+  /** There is no connection for the destination now: `pump` is called when there may be one. */
   starve(destination: Waits): void {
     this.#starved.add(destination);
     this.#full = true;
@@ -69,7 +69,10 @@ export class WaitingDestinations {
     this.feed();
   }
 
-  /** As many as there are places, first come first served; who has no use for his leaves it to the next. */
+  /**
+   * Calls as many destinations as there are places, first come first served. One that needs no place leaves it to the
+   * next.
+   */
   feed(): void {
     for (const starved of this.#starved) {
       if (this.#full || this.#routing >= this.#ports.places()) return;
@@ -83,7 +86,7 @@ export class WaitingDestinations {
     }
   }
 
-  /** Calls `pump` after a while; one timer for all. */
+  /** Calls `pump` of the destination after a while; one timer serves all. */
   later(destination: Waits): void {
     this.#later.add(destination);
     if (this.#timer) return;

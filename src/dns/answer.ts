@@ -1,12 +1,12 @@
-/** What a reply says of the name that was asked for. */
+/** Reads from a reply what it says of the name that was asked for. */
 import type { DnsRecord, DnsReply, DnsType } from './wire.ts';
 
 export interface Answer {
   kind: 'found' | 'no-record' | 'no-name' | 'temporary';
-  /** Why it is temporary. */
+  /** Why the failure is temporary. */
   detail: string;
   records: DnsRecord[];
-  /** Validated by the resolver. */
+  /** Whether the resolver has validated the answer. */
   secure: boolean;
   /** Where the aliases of the name lead. */
   canonical: string;

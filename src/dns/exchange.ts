@@ -1,6 +1,7 @@
 /**
- * Questions and answers on the wire. Over UDP a socket serves some questions and is closed when the last of them is
- * answered; over TCP each has a connection of its own. Whatever else arrives is passed over until time is up.
+ * Questions and answers on the wire. A UDP socket serves some questions, and is closed when the last of them is
+ * answered; over TCP each question has a connection of its own. Other packets that arrive are ignored until time is
+ * up.
  */
 import { randomInt } from 'node:crypto';
 import { createSocket, type Socket } from 'node:dgram';
@@ -12,16 +13,16 @@ export interface Server {
 }
 
 export interface Question<T> {
-  /** The first two octets are for the id. */
+  /** The message. Its first two octets are left for the id. */
   bytes: Buffer;
-  /** The answer, or null when it is none of this question's. */
+  /** Reads the answer; null when these bytes do not answer this question. */
   read(bytes: Uint8Array, id: number): T | null;
   timeoutMs: number;
-  /** Asked from a port of its own, which nobody can foretell. */
+  /** Whether to ask from a port of its own, which nobody can foretell. */
   alone: boolean;
 }
 
-/** Questions that one UDP socket serves: sockets are few in a burst, and none is known for long. */
+/** Most questions of one UDP socket: a burst needs few sockets, and no port can be observed for long. */
 const MAX_SHARED = 64;
 
 interface Pending {
@@ -29,7 +30,7 @@ interface Pending {
   fail(error: Error): void;
 }
 
-/** What a resolver did that takes no questions over TCP. */
+/** The error of a resolver that takes no questions over TCP. */
 export const CLOSED = 'the resolver closed the connection';
 
 const late = (): Error => Object.assign(new Error('no answer in time'), { code: 'ETIMEOUT' });
@@ -43,7 +44,7 @@ export class UdpWay {
     this.#server = server;
   }
 
-  /** @throws Error with the code ETIMEOUT, or of the system. */
+  /** @throws Error with the code ETIMEOUT, or a code of the system. */
   ask<T>(question: Question<T>): Promise<T> {
     if (question.alone) return new UdpSocket(this.#server, 1).ask(question);
     if (this.#shared === null || !this.#shared.hasRoom)
@@ -52,13 +53,13 @@ export class UdpWay {
   }
 }
 
-/** The socket is connected: the kernel passes on only what comes from the server's address and port. */
+/** A socket that is connected, so that the kernel only passes on packets from the server's address and port. */
 class UdpSocket {
   readonly #socket: Socket;
   readonly #pending = new Map<number, Pending>();
   #places: number;
   #closed = false;
-  /** Until the socket is connected. */
+  /** Questions to send once the socket is connected; null after that. */
   #unsent: Buffer[] | null = [];
 
   constructor({ address, port }: Server, places: number) {
@@ -73,7 +74,7 @@ class UdpSocket {
       for (const bytes of this.#unsent ?? []) this.#socket.send(bytes);
       this.#unsent = null;
     });
-    // Without a callback, which would be told of a failure instead of 'error'.
+    // Without a callback, which would get a failure in place of the 'error' event.
     this.#socket.connect(port, address);
   }
 
@@ -125,7 +126,7 @@ class UdpSocket {
   }
 }
 
-/** @throws Error with the code ETIMEOUT, or of the system. */
+/** @throws Error with the code ETIMEOUT, or a code of the system. */
 export function askOverTcp<T>(server: Server, { bytes, read, timeoutMs }: Question<T>): Promise<T> {
   const id = randomInt(65_536);
   const framed = Buffer.alloc(2 + bytes.length);

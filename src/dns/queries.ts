@@ -1,4 +1,4 @@
-/** The questions of delivery and policy, in the shape of node:dns: an answer, or an error with the code of c-ares. */
+/** DNS questions in the form of node:dns: they return an answer, or throw an error with a code of c-ares. */
 import type { Config } from '../config/schema.ts';
 import { answerOf } from './answer.ts';
 import { Resolvers } from './resolvers.ts';
@@ -39,7 +39,7 @@ export class Queries {
 
   async #addresses(name: string, type: 'A' | 'AAAA'): Promise<{ address: string; ttl: number }[]> {
     const records = await this.#ask(name, type);
-    // An answer holds no longer than the alias that leads to it.
+    // An answer is valid no longer than the alias that leads to it.
     const ttl = Math.min(...records.map((one) => one.ttl));
     return records.flatMap((one) => (one.type === type ? [{ address: one.value, ttl }] : []));
   }

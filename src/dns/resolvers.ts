@@ -1,8 +1,9 @@
 /**
- * The resolvers of the config, or of the system, as one that answers: everything that looks names up asks here. Only
- * NOERROR and NXDOMAIN are answers. Whatever else a resolver says (SERVFAIL, REFUSED, NOTIMP, FORMERR …), silence,
- * damage, a mere referral, and an answer cut short that cannot be had over TCP, is a fault of that resolver, and the next one is asked; a
- * fault is told only when all of them had one. c-ares, which node:dns uses, believes the first that says anything.
+ * The resolvers of the config, or of the system, as one: everything that looks up names asks here. Only NOERROR and
+ * NXDOMAIN are answers. Any other code (SERVFAIL, REFUSED, NOTIMP, FORMERR …), silence, a damaged reply, a mere
+ * referral, and a truncated answer that cannot be had over TCP are faults of that resolver, and the next one is
+ * asked. A fault is returned only when all of them had one. (c-ares, which node:dns uses, believes the first resolver
+ * that says anything.)
  */
 import { getServers } from 'node:dns';
 import type { Config } from '../config/schema.ts';
@@ -20,9 +21,9 @@ import {
 
 type Rules = Pick<Config['dns'], 'servers' | 'timeout_ms' | 'tries'>;
 
-/** The next resolver is asked beside one that is silent for so long. */
+/** After this long without an answer the next resolver is asked as well. */
 const IMPATIENT_MS = 1000;
-/** One that was silent, or refuses us, is asked after the others for so long. */
+/** How long a resolver that was silent, or refused us, is asked after the others. */
 const SHUNNED_MS = 30_000;
 
 const CODES: Record<number, string> = {
@@ -33,18 +34,18 @@ const CODES: Record<number, string> = {
   5: 'REFUSED',
 };
 
-/** More questions than are asked at a time. */
+/** The fault when there are too many questions at the same time. */
 export const BUSY = 'too many questions at a time';
 const REFERS = 'no recursion';
 const NOBODY = 'no resolver (dns.servers)';
 const UNANSWERED: ReadonlySet<string> = new Set([REFERS, NOBODY, CLOSED, 'REFUSED', BUSY]);
-/** Errors of the system, and of node:dns, where no resolver could be asked or none answered. */
+/** Errors of the system and of node:dns that mean that no resolver could be asked, or none answered. */
 const SYSTEM =
   /^E(?:AI_(?:AGAIN|MEMORY)|TIMEOUT|TIMEDOUT|CONN[A-Z]+|HOST[A-Z]+|NET[A-Z]+|ADDR[A-Z]+|PIPE|PERM|ACCES|[MN]FILE|NOBUFS|NOMEM)$/;
 
 /**
- * Whether what `Resolvers.ask` or the system told says nothing of the name: nobody answered, or nobody serves us. Where
- * one resolver had a word on the name (SERVFAIL, say) that counts.
+ * Whether the faults that `Resolvers.ask` or the system returned say nothing of the name: nobody answered, or nobody
+ * serves us. If one resolver said something of the name (SERVFAIL, for example), that counts.
  */
 export function isUnanswered(details: string): boolean {
   return details.split(', ').every((detail) => UNANSWERED.has(detail) || SYSTEM.test(detail));
@@ -60,7 +61,7 @@ class Resolver {
     this.#udp = new UdpWay(server);
   }
 
-  /** @throws Error as exchange.ts has it. */
+  /** @throws Error as in exchange.ts. */
   async ask(question: Question<DnsReply>): Promise<DnsReply> {
     const reply = await this.#udp.ask(question);
     if (!reply.truncated) return reply;
@@ -72,7 +73,7 @@ class Resolver {
 
 interface Fault {
   detail: string;
-  /** Nothing came: the next try may be answered. */
+  /** Whether nothing came, so that the next try may be answered. */
   silent: boolean;
 }
 
@@ -87,8 +88,9 @@ export class Resolvers {
   }
 
   /**
-   * @param validated with what says whether the answer is validated, and from a port of its own.
-   * @returns the reply, of NOERROR or NXDOMAIN; what is wrong with the resolvers; null when DNS cannot carry the name.
+   * @param validated ask so that the reply says whether it is validated, and from a port of its own.
+   * @returns a reply with NOERROR or NXDOMAIN; or, as text, the faults of the resolvers; or null when the name cannot
+   *   exist in DNS.
    */
   async ask(name: string, type: DnsType, validated = false): Promise<DnsReply | string | null> {
     let reply = await this.#ask(name, type, validated);
@@ -114,7 +116,7 @@ export class Resolvers {
     const details = new Map<Resolver, string>();
     for (let round = 0; round < this.#rules.tries && left.length > 0; round++) {
       const silent: Resolver[] = [];
-      // Things on the way that drop EDNS leave a silence.
+      // Some middleboxes drop questions with EDNS, so the second round goes without.
       const form = validated ? 'validated' : round === 0 ? 'edns' : 'plain';
       const reply = await this.#round(left, { name, type, form }, (resolver, fault) => {
         details.set(resolver, fault.detail);
@@ -126,14 +128,14 @@ export class Resolvers {
     return [...new Set(details.values())].join(', ');
   }
 
-  /** In the order of the config, those that did not answer lately last. */
+  /** The resolvers in the order of the config, but those that did not answer lately last. */
   #inOrder(): Resolver[] {
     const nowMs = performance.now();
     const isShunned = ({ shunnedUntilMs }: Resolver): number => (shunnedUntilMs > nowMs ? 1 : 0);
     return [...this.#resolvers].sort((one, other) => isShunned(one) - isShunned(other));
   }
 
-  /** Asks one after another until one answers; of one that is silent the end is not waited for. */
+  /** Asks one after another until one answers; goes on to the next while one is silent. */
   #round(
     resolvers: readonly Resolver[],
     asked: Asked,
@@ -182,7 +184,7 @@ export class Resolvers {
     };
     try {
       let reply = await resolver.ask(question);
-      // What knows no EDNS says so in one of these ways (RFC 6891 §7).
+      // A server that does not know EDNS answers in one of these ways (RFC 6891 §7).
       if (form === 'edns' && (reply.code === 1 || reply.code === 4))
         reply = await resolver.ask({ ...question, bytes: encodeQuestion(0, name, type, 'plain') as Buffer });
       resolver.shunnedUntilMs = reply.code === 5 ? performance.now() + SHUNNED_MS : 0;
@@ -203,7 +205,7 @@ interface Asked {
   form: QuestionForm;
 }
 
-/** '192.0.2.1', '192.0.2.1:53', '2001:db8::1', '[2001:db8::1]:53' */
+/** @param text '192.0.2.1', '192.0.2.1:53', '2001:db8::1' or '[2001:db8::1]:53'. */
 function serverOf(text: string): Server {
   const [, six, four, port] =
     /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(text) ?? /^(.+)()()$/.exec(text) ?? [];

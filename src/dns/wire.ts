@@ -1,6 +1,6 @@
 /**
- * DNS messages (RFC 1035, EDNS0 of RFC 6891): one question out, its answers in. Pure; a
- * reply is anybody's octets, so every length is checked and every pointer goes backwards.
+ * DNS messages (RFC 1035, EDNS0 of RFC 6891): writes questions and reads replies. Pure. Anybody may have sent a
+ * reply, so every length is checked, and every pointer must go backwards.
  */
 
 export const DNS_TYPE = { A: 1, CNAME: 5, PTR: 12, MX: 15, TXT: 16, AAAA: 28, TLSA: 52 } as const;
@@ -23,9 +23,9 @@ export type DnsRecord = { name: string; ttl: number } & (
 export interface DnsReply {
   id: number;
   truncated: boolean;
-  /** AD: whoever answers has validated all of it. */
+  /** AD: the resolver has validated the whole answer. */
   authentic: boolean;
-  /** Nothing but where else to ask (RFC 1034 §4.3.1): whoever answers is no resolver, or none for us. */
+  /** The reply only says where else to ask (RFC 1034 §4.3.1): the server is no resolver, or none for us. */
   referral: boolean;
   /** Says something of what there is not (an authority section, RFC 2308). */
   denies: boolean;
@@ -35,7 +35,7 @@ export interface DnsReply {
   answers: DnsRecord[];
 }
 
-/** What UDP brings without fragments. */
+/** Longest answer over UDP that needs no fragments. */
 export const UDP_BYTES = 1232;
 const CLASS_IN = 1;
 const TYPE_OPT = 41;
@@ -54,12 +54,13 @@ const MAX_LABEL_BYTES = 63;
 const MAX_LABELS = 128;
 
 /**
- * How a question is put. validated: with AD and DO set, since some resolvers say whether an answer is validated for the one,
- * some for the other. edns: for answers of more than 512 octets. plain: for resolvers that know nothing newer.
+ * The form of a question. validated: with AD and DO set, because some resolvers say whether an answer is validated
+ * when AD is set, and some when DO is. edns: for answers of more than 512 octets. plain: for resolvers that do not
+ * know EDNS.
  */
 export type QuestionForm = 'validated' | 'edns' | 'plain';
 
-/** @returns null when DNS cannot carry the name. */
+/** @returns null when the name cannot exist in DNS. */
 export function encodeQuestion(
   id: number,
   name: string,
@@ -92,10 +93,10 @@ export function encodeQuestion(
   return message;
 }
 
-/** Code of a reply that cannot be read beyond its question. */
+/** Our code for a reply that cannot be read beyond its question. */
 export const DAMAGED = -1;
 
-/** @returns null when it is no reply, or damaged. Records of other types and classes are passed over. */
+/** @returns null when these bytes are no reply, or damaged. Skips records of other types and classes. */
 export function decodeReply(bytes: Uint8Array): DnsReply | null {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const head = readHead(message);
@@ -103,8 +104,8 @@ export function decodeReply(bytes: Uint8Array): DnsReply | null {
 }
 
 /**
- * The reply to the question of this id; null when these octets are none. One that is damaged, or has the code of a fault and
- * no question, as some write it, is a reply nevertheless: waiting would bring no better one.
+ * The reply to the question with this id; null when these octets are no reply to it. A damaged reply counts, and so
+ * does an error code without the question, as some servers send it: waiting would bring nothing better.
  */
 export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsType): DnsReply | null {
   const message = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -133,12 +134,15 @@ export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsTy
   return readAnswers(message, head.reply, head.end) ?? { ...head.reply, answers: [], code: DAMAGED };
 }
 
-/** Whether a code says what is in DNS (NOERROR, NXDOMAIN); all others say that the resolver could not, or would not. */
+/**
+ * Whether a code says what is in DNS (NOERROR, NXDOMAIN). All others say that the resolver could not or would not
+ * answer.
+ */
 export function isAnswer(code: number): boolean {
   return code === 0 || code === 3;
 }
 
-/** Header and question, and where what follows begins. */
+/** Reads header and question, and tells where they end. */
 function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
   if (message.length < HEADER_BYTES) return null;
   const flags = message.readUInt16BE(2);
@@ -159,12 +163,15 @@ function readHead(message: Buffer): { reply: DnsReply; end: number } | null {
   return { reply, end: asked.end + 4 };
 }
 
-/** Adds the records; null when they are damaged. One of those asked for that is no such record is passed over beside others. */
+/**
+ * Adds the records; null when they are damaged. A record of the right type with unusable content is skipped if there
+ * are others.
+ */
 function readAnswers(message: Buffer, reply: DnsReply, from: number): DnsReply | null {
   let at = from;
   let found = false;
   let odd = false;
-  // What was cut off is asked for again over TCP.
+  // A truncated reply is asked for again over TCP.
   if (reply.truncated) return reply;
   for (let left = message.readUInt16BE(6); left > 0; left--) {
     const owner = readName(message, at);
@@ -176,7 +183,7 @@ function readAnswers(message: Buffer, reply: DnsReply, from: number): DnsReply |
       const type = message.readUInt16BE(owner.end);
       const record = readRecord(message, type, owner.end + 10, end);
       if (record === null && type !== reply.question.type) return null;
-      // RFC 2181 §8: with the highest bit set it means zero.
+      // RFC 2181 §8: a TTL with the highest bit set means zero.
       const base = { name: owner.name, ttl: ttl > 0x7fff_ffff ? 0 : ttl };
       if (record === null) odd = true;
       else if (record !== 'other') reply.answers.push({ ...base, ...record });
@@ -200,7 +207,7 @@ function readRecord(message: Buffer, type: number, from: number, end: number): C
       return target?.end === end ? { type: 'CNAME', value: target.name } : null;
     }
     case DNS_TYPE.PTR: {
-      // Anybody's reverse zone may hold anything: what is no name is passed over.
+      // Reverse zones are anybody's, and may hold anything: skip what is no name.
       const target = readName(message, from);
       return target?.end === end ? { type: 'PTR', value: target.name } : 'other';
     }
@@ -240,13 +247,13 @@ function readText(message: Buffer, from: number, end: number): Content | null {
 
 function ipv6(message: Buffer, from: number): string {
   const groups = Array.from({ length: 8 }, (_, i) => message.readUInt16BE(from + 2 * i).toString(16));
-  // As the rest of the program writes addresses (RFC 5952).
+  // In the form that the rest of the program uses for addresses (RFC 5952).
   return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
 }
 
 /**
- * A name in lower case without the last dot ('' for the root), and where what follows it begins. A dot within a label is
- * written \. (RFC 1035 §5.1), or two names would look alike; nobody can ask for such a name.
+ * Reads a name, in lower case without the last dot ('' for the root), and tells where it ends. A dot within a label is
+ * written \. (RFC 1035 §5.1), or two names could look alike; nobody can ask for such a name.
  */
 function readName(message: Buffer, from: number): { name: string; end: number } | null {
   const labels: string[] = [];
@@ -261,11 +268,11 @@ function readName(message: Buffer, from: number): { name: string; end: number } 
       if (at + 2 > message.length) return null;
       const target = message.readUInt16BE(at) & 0x3fff;
       if (end === -1) end = at + 2;
-      // Backwards only: that ends.
+      // Pointers may only go backwards, so this ends.
       if (target >= at) return null;
       at = target;
       if (labels.length > MAX_LABELS) return null;
-      bytes++; // pointers to pointers are counted as well
+      bytes++; // count pointers, too, in case they lead to pointers
     } else {
       if (length > MAX_LABEL_BYTES || at + 1 + length > message.length) return null;
       labels.push(message.toString('latin1', at + 1, at + 1 + length).replace(/[.\\]/g, '\\$&'));

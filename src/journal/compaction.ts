@@ -1,6 +1,6 @@
 /**
- * Rewrites a segment that a few records keep alive (those of a shard that is down), so that they do not keep the room
- * of all others. Numbers and order stay; the new file takes the old one's place in one step.
+ * Rewrites a segment that is kept only for a few records (those of a shard that is down), so that they do not keep the
+ * room of all others. Numbers and order stay; the new file replaces the old one in one step.
  */
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -10,15 +10,15 @@ import { type Damage, type FoundRecord, SegmentReader } from './segment-reader.t
 import { headOf, type NewRecord, SegmentWriter, Stage } from './segment-writer.ts';
 import { addShare, type Segment } from './segments.ts';
 
-/** Read or written in one step: appends wait so long. */
+/** How much one step reads or writes; appends wait for a step. */
 const STEP_BYTES = 2_097_152;
 /** Segments are compacted once the journal is this full. */
 const FROM_SHARE = 1 / 2;
-/** More than this share of it must be done with. */
+/** A segment is compacted only if more than this share of it is no longer needed. */
 const DEAD_SHARE = 1 / 2;
 const SUFFIX = '.compact';
 
-/** The oldest segment worth it; null: none is. The newest is being written. */
+/** The oldest segment worth compacting; null when none is. Never the newest, which is being written. */
 export function worthCompacting(
   segments: readonly Segment[],
   bytes: number,
@@ -35,7 +35,7 @@ export function worthCompacting(
   return null;
 }
 
-/** Files of compactions that were cut off. */
+/** Deletes files of compactions that were cut off. */
 export function removeLeftovers(folder: string, disk: JournalDisk): void {
   for (const name of readdirSync(folder)) if (name.endsWith(SUFFIX)) disk.unlink(join(folder, name));
 }
@@ -80,7 +80,7 @@ export class Compaction {
     );
   }
 
-  /** @returns false when it is done. Throws what node:fs throws. */
+  /** Does one step. @returns false when the compaction is done. Throws what node:fs throws. */
   step(isLive: (shard: number, seq: number) => boolean): boolean {
     const records: NewRecord[] = [];
     let copied = 0;
@@ -93,7 +93,7 @@ export class Compaction {
       }
       const found = next.value;
       if (found.kindOfFind === 'damage' || !found.intact || found.meta === null) {
-        // It stays as it is, for the operator.
+        // The segment stays as it is, for the operator.
         this.segment.damaged = true;
         this.abandon();
         return false;
@@ -130,14 +130,14 @@ export class Compaction {
     this.#close();
   }
 
-  /** Leaves the segment as it is. */
+  /** Gives up; the segment stays as it is. */
   abandon(): void {
     if (this.#over) return;
     this.#close();
     try {
       this.#disk.unlink(this.#path);
     } catch {
-      // What stays is removed at the next start.
+      // The next start removes the file.
     }
   }
 

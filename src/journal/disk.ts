@@ -1,4 +1,4 @@
-/** What the journal asks of the file system to write; tests put a failing one in its place. All calls block. */
+/** The file system calls by which the journal writes; tests replace them by failing ones. All calls block. */
 import {
   closeSync,
   constants,
@@ -15,7 +15,7 @@ import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 
 export interface JournalDisk {
-  /** A new file to write whole blocks to. @param direct past the page cache; EINVAL where that cannot be. */
+  /** Makes a file to write whole blocks to. @param direct past the page cache; EINVAL where that is impossible. */
   create(path: string, direct: boolean): number;
   write(fd: number, bytes: Buffer, from: number, count: number, offset: number): number;
   sync(fd: number): void;
@@ -25,7 +25,7 @@ export interface JournalDisk {
   syncFolder(path: string): void;
   rename(from: string, to: string): void;
   unlink(path: string): void;
-  /** Creates or replaces a small file: the old one, or the new one whole. */
+  /** Creates or replaces a small file: after a crash there is the old file, or the whole new one. */
   replace(path: string, text: string): void;
 }
 
@@ -56,12 +56,12 @@ export const nodeDisk: JournalDisk = {
   },
 };
 
-const FULL = ['ENOSPC', 'EDQUOT'];
+const DISK_FULL = ['ENOSPC', 'EDQUOT'];
 
 export const isFull = (error: unknown): boolean =>
-  FULL.includes(String((error as NodeJS.ErrnoException).code));
+  DISK_FULL.includes(String((error as NodeJS.ErrnoException).code));
 
-/** What the file system said, for an operator. */
+/** The error of the file system as an operator reads it. */
 export function journalError(error: unknown, folder: string): RelayError {
   if (error instanceof RelayError) return error;
   const { message, code } = error as NodeJS.ErrnoException;

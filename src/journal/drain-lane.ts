@@ -1,8 +1,8 @@
 /**
- * Takes what the journal holds for one shard over to it, in order and exactly once: the shard notes in the same
- * transaction how far it is (I6). Messages stay in memory while there is room for them; from the first that has none
- * on they are read back when their turn comes. A message the shard refuses by itself is set aside and tried now and
- * then; it holds up no other.
+ * Transfers what the journal holds for one shard to it, in order and exactly once: the shard notes in the same
+ * transaction how far it is (I6). Messages stay in memory while there is room for them; from the first that has no
+ * room on, they are read back when their turn comes. A message that the shard refuses even alone is set aside and
+ * tried now and then; it holds up no other.
  */
 import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
@@ -13,29 +13,28 @@ import { decodeMeta } from './format.ts';
 import type { Draining, LaneOptions, LanePorts } from './lane-ports.ts';
 import type { Position, ReadBack } from './tasks.ts';
 
-/** Not a lane of the group commit: those of one shard go on beside it. */
+/** Number of the lane in the database; group commits of the shard use lower ones, and go on beside it. */
 const DRAIN_LANE = 64;
 const MAX_MESSAGES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
 const MAX_RECIPIENTS = 20_000;
-/** So many are worth a transaction at once. */
-const FULL = 250;
-/** Fewer wait so long for more: what a transaction costs is paid once for all of them. */
+/** Fewer messages than this wait LINGER_MS for more, because the cost of a transaction is paid once for all of them. */
+const WORTH_A_TRANSACTION = 250;
 const LINGER_MS = 50;
-/** Longest rest for the sake of new mail. */
+/** Longest pause after a transfer for the sake of new mail. */
 const LONGEST_PACE_MS = 250;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 5000;
-/** A commit under way for so long (its server went away while it was asked to commit) is told as a failure. */
+/** A commit that takes longer is reported as a failure: its server may have gone away in the middle of it. */
 const LATE_COMMIT_MS = 5000;
-/** Messages set aside; when there are more, it is not the messages that are wrong. */
+/** Most messages set aside; if there were more, the fault would not be in the messages. */
 const MAX_ASIDE = 100;
 const ASIDE_RETRY_MS = 60_000;
 
-/** Read back however little room there is: nothing else makes room. */
+/** This many messages are read back however little room there is: only their transfer makes room. */
 const MIN_READ = 16;
 
-/** Of an error that one of the messages may have caused. */
+/** Whether one of the messages may have caused the error. */
 const isOwnFault = ({ code }: RelayError): boolean =>
   code === 'database-refused' || code === 'storage-failed' || code === 'content-missing';
 
@@ -45,18 +44,18 @@ export class DrainLane {
   readonly #life = randomBytes(4).toString('hex');
   #begun = false;
   #mark: JournalMark = { seq: 0, pending: [] };
-  /** Next in turn, in memory. */
+  /** The next messages in turn, in memory. */
   #window: Draining[] = [];
-  /** All up to this one were in the window, or need not be. */
+  /** Every record up to this number has been in the window, or does not have to be. */
   #taken = 0;
-  /** The newest there is. */
+  /** Number of the newest record. */
   #newest = 0;
-  /** What follows the window is in the journal only, from here on. */
+  /** Messages follow that are not in the window, and have to be read back from the journal. */
   #behind = true;
-  /** Counts the windows that were given up. */
+  /** How many windows were given up: tells a read that began before. */
   #epoch = 0;
   #from: Position | null = null;
-  /** Pending at the start, not read yet. */
+  /** Numbers that were pending at the start, and were not read yet. */
   #unread: number[] = [];
   readonly #aside = new Map<number, { entry: Draining; retryAtMs: number }>();
   #depth: number;
@@ -66,7 +65,7 @@ export class DrainLane {
   #resting = false;
   #lingering = false;
   #lingered = false;
-  /** The arena had no room for more than there is in the window. */
+  /** The arena had no room for more messages than the window has. */
   #short = false;
   #hurry = false;
   #stopped = false;
@@ -93,7 +92,7 @@ export class DrainLane {
     return this.#begun ? this.#mark : null;
   }
 
-  /** Messages that wait, those set aside among them. */
+  /** Number of messages that wait, including those set aside. */
   get depth(): number {
     return this.#depth;
   }
@@ -109,12 +108,12 @@ export class DrainLane {
     };
   }
 
-  /** Asks the shard how far it is, until it says so. */
+  /** Asks the shard how far it is until it answers, then begins to drain. */
   start(): void {
     void this.#begin();
   }
 
-  /** @throws RelayError when the shard cannot be asked, or is another than before. */
+  /** Asks the shard once. @throws RelayError when it cannot be asked, or is another than before. */
   async tryBegin(): Promise<void> {
     const { shard, firstSeq } = this.#options;
     const { mark, queue } = await this.#ports.mark(shard);
@@ -145,11 +144,11 @@ export class DrainLane {
     this.#next();
   }
 
-  /** A message that is in the journal now. Takes the reference on its content. */
+  /** Takes a message that is in the journal now, and the reference on its content. */
   add(seq: number, message: Message, position: Position): void {
     this.#newest = seq;
     if (!this.#behind && seq <= this.#taken) {
-      this.#ports.release(message.content); // a read was faster than the word of it
+      this.#ports.release(message.content); // a read has found it already
       return;
     }
     this.#depth++;
@@ -177,18 +176,18 @@ export class DrainLane {
     this.#next();
   }
 
-  /** Resolves when nothing waits but what was set aside. */
+  /** Resolves when no message waits except those set aside. */
   drained(): Promise<void> {
     if (this.isIdle) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
   }
 
-  /** Nothing waits but what was set aside. */
+  /** Whether no message waits except those set aside. */
   get isIdle(): boolean {
     return !this.#committing && this.#depth <= this.#aside.size;
   }
 
-  /** Begins nothing more. Resolves when what is under way is over. */
+  /** Begins nothing more. Resolves when work under way is over. */
   async stop(): Promise<void> {
     this.#stopped = true;
     if (!this.#committing && !this.#reading) return;
@@ -209,7 +208,7 @@ export class DrainLane {
   }
 
   #isWorthIt(): boolean {
-    const isFull = this.#window.length >= Math.min(FULL, this.#limit);
+    const isFull = this.#window.length >= Math.min(WORTH_A_TRANSACTION, this.#limit);
     if (isFull || this.#short || this.#hurry || this.#lingered) {
       this.#lingered = false;
       return true;
@@ -252,7 +251,7 @@ export class DrainLane {
         limit: Math.max(MIN_READ, Math.min(MAX_MESSAGES, this.#ports.room())),
         maxBytes: MAX_BYTES,
       });
-      // What follows a window that was given up meanwhile is not next in turn any more.
+      // If the window was given up meanwhile, these messages are not next in turn any more.
       if (epoch === this.#epoch) this.#takeBack(back);
       else for (const { content } of back.entries) this.#ports.release(content);
     } catch (error) {
@@ -284,7 +283,7 @@ export class DrainLane {
     this.#mark.pending = this.#mark.pending.filter((seq) => !passed.includes(seq));
     this.#taken = Math.max(this.#taken, upTo);
     this.#from = next;
-    // More may have come while this was on its way.
+    // More may have come since the read was asked for.
     if (end && this.#newest <= this.#taken) {
       this.#behind = false;
       this.#depth = this.#window.length + this.#aside.size + this.#inCommit;
@@ -294,7 +293,7 @@ export class DrainLane {
     if (short && entries.length === 0 && this.#window.length === 0) this.#rest();
   }
 
-  /** Messages of the commit under way. */
+  /** Number of messages in the commit under way. */
   #inCommit = 0;
 
   async #commit(entries: Draining[]): Promise<void> {
@@ -397,7 +396,7 @@ export class DrainLane {
       advice: 'it stays in the journal and is tried again now and then',
     });
     this.#aside.set(entry.seq, { entry, retryAtMs: this.#ports.now() + ASIDE_RETRY_MS });
-    // Records after it may pass the mark now: it is pending there.
+    // The mark notes it as pending, so the mark can pass it.
     this.#ports.setTimer(() => {
       if (!this.#aside.delete(entry.seq) || this.#stopped) return;
       this.#window.unshift(entry);
@@ -406,7 +405,7 @@ export class DrainLane {
     }, ASIDE_RETRY_MS);
   }
 
-  /** The shard is away: what waits for it shall not keep memory from others. It is read again. */
+  /** The shard is away: its messages give up their memory to others, and are read back later. */
   #dropWindow(): void {
     const [first] = this.#window;
     if (first === undefined) return;

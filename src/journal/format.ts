@@ -12,15 +12,15 @@
 import { crc32 } from 'node:zlib';
 
 export const BLOCK_BYTES = 4096;
-/** What O_DIRECT asks of lengths and offsets. */
+/** Rounds up to whole blocks, as O_DIRECT demands of lengths and offsets. */
 export const blocks = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 
-/** Raised when the layout changes, or that of the messages in it (mail/message-wire.ts). */
+/** To be raised when this layout changes, or that of the messages in it (mail/message-wire.ts). */
 export const JOURNAL_VERSION = 1;
 const SEGMENT_MARK = Buffer.from('PRJRNL\r\n');
 const FRAME_MARK = 0x50524a46; // 'PRJF'
 const RECORD_MARK = 0x5243; // 'RC'
-/** Of a journal's name. */
+/** Length of a journal's name. */
 export const ID_BYTES = 8;
 const SEGMENT_HEAD_BYTES = 64;
 export const FRAME_HEAD_BYTES = 40;
@@ -32,12 +32,12 @@ export type RecordKind = (typeof RECORD_KIND)[keyof typeof RECORD_KIND];
 
 export interface SegmentHead {
   version: number;
-  /** Hexadecimal. */
+  /** Name of the journal, hexadecimal. */
   journal: string;
   number: number;
   /** No record of this segment, or of a later one, has a lower number. */
   firstSeq: number;
-  /** Where the segment before ends for good: what lies behind it was never acknowledged. 0: not known. */
+  /** Where the segment before this one ends: bytes behind that were never acknowledged. 0: not known. */
   previousEnd: number;
 }
 
@@ -54,7 +54,9 @@ export function encodeSegmentHead(head: SegmentHead): Buffer {
   return bytes;
 }
 
-/** null: not the head of a segment, or damaged. Of another version only `version` means anything. */
+/**
+ * null when this is no head of a segment, or a damaged one. In a head of another version only `version` has a meaning.
+ */
 export function decodeSegmentHead(bytes: Buffer): SegmentHead | null {
   if (bytes.length < SEGMENT_HEAD_BYTES || SEGMENT_MARK.compare(bytes, 0, SEGMENT_MARK.length) !== 0)
     return null;
@@ -75,7 +77,7 @@ export interface FrameHead {
   journal: string;
   segment: number;
   records: number;
-  /** Of its records; zeros follow up to the next block. */
+  /** Length of its records; zeros follow up to the next block. */
   bodyBytes: number;
 }
 
@@ -92,7 +94,7 @@ export function encodeFrameHead(into: Buffer, at: number, head: FrameHead): void
   into.writeUInt32BE(crc32(into.subarray(at, at + FRAME_HEAD_BYTES - 4)), at + FRAME_HEAD_BYTES - 4);
 }
 
-/** null when none begins here. */
+/** null when no frame begins here. */
 export function decodeFrameHead(bytes: Buffer): FrameHead | null {
   if (bytes.length < FRAME_HEAD_BYTES || bytes.readUInt32BE(0) !== FRAME_MARK) return null;
   const crc = crc32(bytes.subarray(0, FRAME_HEAD_BYTES - 4));
@@ -129,7 +131,7 @@ export function encodeRecordHead(into: Buffer, at: number, head: RecordHead): vo
   into.writeUInt32BE(crc32(into.subarray(at, at + RECORD_HEAD_BYTES - 4)), at + RECORD_HEAD_BYTES - 4);
 }
 
-/** null when none begins here, or its head is damaged. */
+/** null when no record begins here, or its head is damaged. */
 export function decodeRecordHead(bytes: Buffer): RecordHead | null {
   if (bytes.length < RECORD_HEAD_BYTES || bytes.readUInt16BE(0) !== RECORD_MARK) return null;
   const crc = crc32(bytes.subarray(0, RECORD_HEAD_BYTES - 4));
@@ -148,7 +150,7 @@ export function encodeTrailer(into: Buffer, at: number, metaCrc: number, content
   into.writeUInt32BE(contentCrc, at + 4);
 }
 
-/** A message as a record's meta; a withdrawal's names the record it voids. */
+/** The meta of a record: for a message its values, for a withdrawal the number of the record it voids. */
 export const encodeMeta = (values: readonly (string | number | null)[]): string => JSON.stringify(values);
 export const decodeMeta = (text: string): (string | number | null)[] =>
   JSON.parse(text) as (string | number | null)[];

@@ -1,7 +1,7 @@
 /**
  * Group commit into the journal: everything that arrived while the last append ran goes into the next one. A message
- * gets exactly one verdict. What a session gave up on while it was written is voided by a record of its own, in the
- * append that follows.
+ * gets exactly one verdict. If its session gives up while the message is written, a record of its own in the next
+ * append voids it.
  */
 import { RelayError } from '../base/errors.ts';
 import type { Message } from '../mail/message.ts';
@@ -10,24 +10,24 @@ import { shardOfQueueId } from '../mail/queue-id.ts';
 import { encodeMeta } from './format.ts';
 import type { Appended, AppendTask } from './tasks.ts';
 
-/** Bounds of one append: clients wait for it, and a batch twice as large gains nothing. */
+/** Bounds of one append. Clients wait for it, and a batch twice as large gains nothing. */
 const MAX_MESSAGES = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
-/** After an append that failed the journal counts as failing for so long, unless one succeeds. */
+/** How long the journal counts as failing after an append that failed, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
-/** Share of the time in which an append is under way, from which on the relay counts as busy. */
+/** The relay counts as busy when appends are under way for at least this share of the time. */
 const BUSY_SHARE = 0.5;
 const NEWEST_WEIGHT = 0.05;
-/** Without an append for so long it is not. */
+/** After this long without an append the relay does not count as busy. */
 const IDLE_MS = 100;
-/** Place of the content's number in a message's wire: it means nothing outside this life. */
+/** Index of the content's handle in a message's wire; it has no meaning in another life. */
 const CONTENT_AT = 2;
 
 export type InboundOutcome = 'committed' | 'withdrawn' | 'abandoned';
 
 export interface InboundPorts<E extends { message: Message }> {
   append(task: AppendTask): Promise<Appended>;
-  /** In order of their numbers, which begin at `appended.firstSeq`. */
+  /** Entries in order of their numbers, which begin at `appended.firstSeq`. */
   journaled(entries: E[], outcomes: InboundOutcome[], appended: Appended): void;
   failed(entries: E[], error: RelayError): void;
   now(): number;
@@ -36,7 +36,7 @@ export interface InboundPorts<E extends { message: Message }> {
 export class Inbound<E extends { message: Message }> {
   readonly #ports: InboundPorts<E>;
   #queue: E[] = [];
-  /** Pairs of number and shard. */
+  /** Records to void, as pairs of number and shard. */
   #withdrawals: number[] = [];
   #sinceMs: number | null = null;
   /** When the last append ended, and the mean share of the time in which one was under way. */
@@ -50,18 +50,18 @@ export class Inbound<E extends { message: Message }> {
     this.#ports = ports;
   }
 
-  /** Messages to append, in order. Bounded by admission (persist_max_inflight_mails). */
+  /** Takes messages to append, in order. Admission bounds them (persist_max_inflight_mails). */
   submit(entries: E[]): void {
     for (const entry of entries) this.#queue.push(entry);
     this.#schedule();
   }
 
-  /** Of the append under way; 0 when there is none. */
+  /** Age of the append under way; 0 when there is none. */
   get ageMs(): number {
     return this.#sinceMs === null ? 0 : this.#ports.now() - this.#sinceMs;
   }
 
-  /** Appends follow one another with hardly a pause: new mail keeps this relay busy. */
+  /** Whether new mail keeps this relay busy: appends follow one another with hardly a pause. */
   get busy(): boolean {
     return this.#load > BUSY_SHARE && this.#ports.now() - this.#endedMs < IDLE_MS;
   }
@@ -73,7 +73,7 @@ export class Inbound<E extends { message: Message }> {
     this.#endedMs = nowMs;
   }
 
-  /** An append failed within the last second and none succeeded since. */
+  /** Whether an append failed within the last second and none succeeded since. */
   get failing(): boolean {
     const sinceMs = this.#ports.now() - this.#failedAtMs;
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
@@ -90,7 +90,7 @@ export class Inbound<E extends { message: Message }> {
     return this.#sinceMs === null && this.#queue.length + this.#withdrawals.length === 0;
   }
 
-  /** Once per turn of the event loop, so that what several threads send in one turn shares an append. */
+  /** Begins an append once per turn of the event loop, so that what several threads send in one turn shares it. */
   #schedule(): void {
     if (this.#scheduled || this.#sinceMs !== null) return;
     this.#scheduled = true;

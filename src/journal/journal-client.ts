@@ -1,6 +1,7 @@
 /**
- * The journal as the main thread sees it. One task after the other, in the order they were asked: what a read found
- * is all that appends before it brought. A thread that dies is our own fault, and the process ends with it.
+ * The journal as the main thread sees it. Tasks are done one after the other, in the order in which they were asked: a
+ * read finds everything that was appended before it. If the journal's thread dies, that is our own fault, and the
+ * process ends with it.
  */
 import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
@@ -25,13 +26,13 @@ export function startJournalThread(start: JournalStart): JournalPool {
     maxThreads: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: 1,
-    // It sleeps on the task counter instead of its event loop: less than half the latency.
+    // The thread sleeps on the task counter instead of in its event loop, which more than halves the latency.
     atomics: 'sync',
     trackUnmanagedFds: false,
     recordTiming: false,
     workerHistogram: false,
   });
-  pool.on('error', () => {}); // it ended between tasks: the next task says so
+  pool.on('error', () => {}); // the thread ended between tasks: the next task fails
   return { run: (task) => pool.run(task), destroy: () => pool.destroy() };
 }
 

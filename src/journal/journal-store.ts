@@ -1,6 +1,7 @@
 /**
- * The journal, as its thread owns it: appends what one fsync makes durable (I1), reads back what waits for a shard,
- * drops what all shards have taken over. All calls block. A segment of which a write failed is never written again.
+ * The journal, as its thread owns it. Appends messages and makes them durable with one fsync (I1), reads back what
+ * waits for a shard, and drops what all shards have taken over. All calls block. After a write to a segment has
+ * failed, that segment is never written again.
  */
 import { openSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +28,7 @@ import { addShare, lostRecord, type Segment, scanSegments, segmentPath } from '.
 import { isPassed, type JournalState, NO_MARK, newState, readState, STATE_FILE } from './state-file.ts';
 import type { Appended, AppendTask, Opened, Passed, Position, ReadBack, ReadTask, Waiting } from './tasks.ts';
 
-/** Numbers left out at each start: what a disk forgot at its end can never be mistaken for new mail. */
+/** How many numbers each start leaves out: if the disk lost the newest records, new mail never gets their numbers. */
 const SEQ_GAP = 2 ** 24;
 
 export interface JournalStoreOptions {
@@ -37,7 +38,7 @@ export interface JournalStoreOptions {
   inMemoryBytes: number;
   arena: Arena;
   disk: JournalDisk;
-  /** Makes a buffer that begins at a page. */
+  /** Makes a buffer that begins at a memory page. */
   allocate(bytes: number): Buffer;
 }
 
@@ -47,7 +48,7 @@ export class JournalStore {
   #state: JournalState = newState();
   readonly #marks = new Map<number, Mark>();
   #segments: Segment[] = [];
-  /** null: the next append begins a segment. */
+  /** null: the next append begins a new segment. */
   #writer: SegmentWriter | null = null;
   #nextSeq = 1;
   #withdrawn = new Set<number>();
@@ -108,7 +109,8 @@ export class JournalStore {
     const { metas, contents, shards, withdrawals } = task;
     for (let i = 0; i < metas.length; i++) {
       const content = contents[i] as number;
-      // From here on the message is kept unless the write fails; a session that gave up before keeps its 451.
+      // From here on the message is kept unless the write fails. If its session gave up before and answered 451, it
+      // is not.
       if (arena.moveState(content, waiting, committing)) {
         const [meta, shard] = [metas[i] as string, shards[i] as number];
         records.push(this.#record(firstSeq + i, shard, meta, content));
@@ -156,7 +158,10 @@ export class JournalStore {
     };
   }
 
-  /** @param bounded by the journal's limit; withdrawals are not. Returns where the frame begins. */
+  /**
+   * Writes a frame, and returns where it begins. @param bounded whether the journal's limit counts: not for
+   * withdrawals.
+   */
   #write(records: readonly NewRecord[], bounded: boolean): Position {
     const { folder, maxBytes, segmentBytes } = this.#options;
     const bytes = blocks(FRAME_HEAD_BYTES + bodyBytesOf(records));
@@ -197,7 +202,7 @@ export class JournalStore {
       try {
         disk.unlink(path);
       } catch {
-        // It was not made, or the disk says no to everything: the next try begins it anew.
+        // It was not made, or the disk refuses everything: the next append makes it anew.
       }
       throw error;
     }
@@ -206,8 +211,8 @@ export class JournalStore {
   }
 
   /**
-   * What the disk holds behind `end` is not known now. Where it was only full the next frame goes there; after any
-   * other fault the next segment says where this one ends.
+   * A write failed, so nobody knows what the disk holds behind `end`. If the disk was only full, the next frame goes
+   * there. After any other fault a new segment begins, which says where this one ends.
    */
   #distrust(writer: SegmentWriter, error: unknown): void {
     if ((error as NodeJS.ErrnoException).code === undefined) return; // our own fault or a content's, not the disk's
@@ -215,19 +220,19 @@ export class JournalStore {
       writer.cut();
       if (isFull(error)) return;
     } catch {
-      // The disk that failed fails again.
+      // The disk failed again.
     }
     writer.close();
     this.#writer = null;
     try {
-      // At once: a crash must not bring back what is answered with 451 now.
+      // At once, because a crash must not bring back messages that are answered with 451 now.
       this.#writer = this.#newSegment(this.#nextSeq);
     } catch {
       // The next append tries again, and says why.
     }
   }
 
-  /** Records that wait for a shard, in order. */
+  /** Reads records that wait for a shard, in order. */
   read({ shard, after, pending, from, limit, maxBytes }: ReadTask): ReadBack {
     const result: ReadBack = {
       entries: [],
@@ -276,7 +281,7 @@ export class JournalStore {
     return result;
   }
 
-  /** false: there is no room for its content. */
+  /** Adds a record to the result; false when there is no room for its content. */
   #take(result: ReadBack, segment: Segment, reader: SegmentReader, record: FoundRecord): boolean {
     const isMessage = record.kind === RECORD_KIND.message;
     if (!isMessage || this.#withdrawn.has(record.seq)) result.passed.push(record.seq);
@@ -302,13 +307,13 @@ export class JournalStore {
     return arena.storeFile(openSync(segment.path, 'r'), contentAt, contentBytes);
   }
 
-  /** A shard's own word on how far it is. Returns what is left for it. */
+  /** The shard said how far it is. Returns what is left for it. */
   begin(shard: number, mark: Mark): Waiting {
     this.#marks.set(shard, mark);
     return this.#waiting(shard);
   }
 
-  /** Counts what a segment has for the shard as a whole where that can be; else its heads are read. */
+  /** Counts what waits for the shard: whole segments where possible; else the heads of their records are read. */
   #waiting(shard: number): Waiting {
     const waiting: Waiting = { records: 0, bytes: 0, oldestMs: null };
     const mark = this.#marks.get(shard) ?? NO_MARK;
@@ -345,7 +350,7 @@ export class JournalStore {
     }
   }
 
-  /** Whether a segment holds something a shard has not taken over. */
+  /** Whether a segment holds records that the shard has not taken over. */
   #isLive({ shares }: Segment, shard: number): boolean {
     const share = shares.get(shard);
     const mark = this.#marks.get(shard);
@@ -354,7 +359,7 @@ export class JournalStore {
     return mark.pending.some((seq) => seq >= share.firstSeq && seq <= share.lastSeq);
   }
 
-  /** Shards have taken over more: deletes segments that are done with. */
+  /** Shards have taken over more: deletes segments that no shard needs any more. */
   passed(marks: readonly [number, Mark][], save: boolean): Passed {
     for (const [shard, mark] of marks) this.#marks.set(shard, mark);
     try {
@@ -367,7 +372,7 @@ export class JournalStore {
     return { bytes: this.bytes, segments: this.#segments.length, compactable };
   }
 
-  /** Segments all shards are done with, but for the newest: it carries the numbers on. */
+  /** Deletes segments that no shard needs, except the newest: it carries the numbers on. */
   #drop(): void {
     const { disk } = this.#options;
     const newest = this.#segments.at(-1);
@@ -397,7 +402,7 @@ export class JournalStore {
     return worthCompacting(this.#segments, this.bytes, maxBytes, isLive);
   }
 
-  /** One bounded step. @returns whether there is more to do. */
+  /** Does one bounded step of compaction. @returns whether there is more to do. */
   compact(): boolean {
     try {
       if (this.#compaction === null) {
@@ -437,12 +442,12 @@ export class JournalStore {
     disk.replace(join(folder, STATE_FILE), JSON.stringify(this.#state));
   }
 
-  /** @param remove the journal is empty and not used any more: nothing of it stays. */
+  /** @param remove whether to delete the journal, which is empty and not used any more. */
   close(remove: boolean): void {
     this.#endCompaction();
     this.#writer?.close();
     this.#writer = null;
-    if (!this.#opened) return; // what is there is not ours to change
+    if (!this.#opened) return; // the files are not ours to change
     const { folder, disk } = this.#options;
     try {
       this.#save();

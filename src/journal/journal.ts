@@ -1,6 +1,7 @@
 /**
- * The journal of one relay process: what is durable here is acknowledged (I1: on this node's disk), then taken over to
- * the shards by a lane for each. Bounded by `journal.max_mb` on disk and a share of the content arena in memory (I5).
+ * The journal of one relay process: mail is acknowledged once it is durable here (I1: on this node's disk), and then
+ * transferred to the shards, by a lane for each. Bounded by `journal.max_mb` on disk, and in memory by a share of the
+ * content arena (I5).
  */
 
 import { RelayError } from '../base/errors.ts';
@@ -21,22 +22,25 @@ export interface JournalPorts<E> {
   mark(shard: number, journal: string): Promise<{ mark: JournalMark; queue: string }>;
   commit(batch: CommitBatch): Promise<CommitResult>;
   plan(entry: Draining): void;
-  /** It is in its shard. The reference on its content stays the journal's. */
+  /** The message is in its shard. The journal keeps its reference on the content. */
   drained(entry: Draining, leaseUntilMs: number): void;
   cancel(plan: OutboxPlan[]): void;
-  /** It is durable, and the journal has its own reference on the content; else its session gave it up before. */
+  /**
+   * @param isDurable true: the message is in the journal, which has its own reference on the content; false: its
+   * session gave up before.
+   */
   answered(entry: E, isDurable: boolean): void;
   failed(entries: E[], error: RelayError): void;
-  /** Whether new mail has to be refused for want of room. */
+  /** Says whether new mail has to be refused, because the journal is full. */
   full(isFull: boolean): void;
 }
 
 export interface JournalOptions {
   folder: string;
-  /** Shards of the configuration. */
+  /** The shards in the configuration. */
   shards: readonly { id: number; name: string }[];
   maxBytes: number;
-  /** Messages that waited so long are not held back for new mail any more. */
+  /** Once a message has waited this long, its transfer no longer makes way for new mail. */
   maxDelayMs: number;
   arena: Pick<Arena, 'totalBytes' | 'freeBytes' | 'retain' | 'release' | 'file'>;
   leaseMs: number;
@@ -49,23 +53,26 @@ export interface JournalStats {
   maxBytes: number;
   /** Messages not taken over yet. */
   waiting: number;
-  /** When the first of them was received. */
+  /** When the oldest of them was received. */
   oldestMs: number | null;
   shards: DrainLane['stats'][];
 }
 
-/** Messages that wait for their shard may have so much of the arena; more of it must stay free. */
+/** Messages that wait for their shard may take this share of the arena, and must leave FREE_SHARE of it free. */
 const MEMORY_SHARE = 1 / 2;
 const FREE_SHARE = 1 / 4;
-/** An open file counts as so much: descriptors are scarce, too. */
+/** Content in an open file counts as this much memory: descriptors are scarce, too. */
 const FILE_BYTES = 16 * CHUNK_BYTES;
-/** Room kept for what is on its way in when new mail is refused. */
+/**
+ * New mail is refused when less than this share of the journal is free: it is for mail that is on its way in already.
+ */
 const RESERVE_SHARE = 1 / 16;
-/** The journal's thread hears of marks at most so often. */
+/** Least time between two messages to the journal's thread about marks; and between two that save them. */
 const PASSED_MS = 100;
 const SAVE_MS = 5000;
-/** While the relay is busy a lane rests so many times as long as it works, up to this share of the journal. */
+/** While new mail keeps the relay busy, a lane rests this many times as long as a transfer took. */
 const YIELD_REST = 4;
+/** It does not rest when more than this share of the journal is full. */
 const YIELD_SHARE = 1 / 2;
 const COMPACT_PAUSE_MS = 5;
 
@@ -74,7 +81,7 @@ export class Journal<E extends { message: Message }> {
   readonly #ports: JournalPorts<E>;
   readonly #options: JournalOptions;
   readonly #now: () => number;
-  /** For durations. */
+  /** The clock for durations. */
   readonly #steady: () => number;
   readonly #inbound: Inbound<E>;
   readonly #lanes = new Map<number, DrainLane>();
@@ -83,7 +90,7 @@ export class Journal<E extends { message: Message }> {
   #heldBytes = 0;
   #full = false;
   #told: Promise<void> | null = null;
-  /** Marks moved since the thread heard of them. */
+  /** Marks have moved, and the thread was not told yet. */
   #untold = false;
   #tellPauseMs = PASSED_MS;
   #savedAtMs = 0;
@@ -108,7 +115,8 @@ export class Journal<E extends { message: Message }> {
 
   /**
    * Reads what the life before left.
-   * @throws RelayError when it is of another make, or mail waits in it for a shard the configuration does not have.
+   * @throws RelayError when another version wrote it, or mail waits in it for a shard that the configuration does not
+   *   have.
    */
   async open(): Promise<Opened> {
     const opened = await this.#client.run({ kind: 'open' });
@@ -185,14 +193,20 @@ export class Journal<E extends { message: Message }> {
     };
   }
 
-  /** New mail comes first, while there is room for it and nothing has waited too long. */
+  /**
+   * How long a lane rests after a transfer: new mail comes first, while there is room for it and nothing has waited
+   * too long.
+   */
   #pace(oldestMs: number | null): number {
     const { maxBytes, maxDelayMs } = this.#options;
     if (!this.#inbound.busy || this.#bytes > maxBytes * YIELD_SHARE) return 0;
     return oldestMs !== null && this.#now() - oldestMs > maxDelayMs ? 0 : YIELD_REST;
   }
 
-  /** Mail must not go to another queue than the one that has its first half. An empty lane may go anywhere. */
+  /**
+   * The rest of a shard's mail must go to the queue that has the first part of it. A lane without mail may go
+   * anywhere.
+   */
   async #checkQueue(shard: number, queue: string): Promise<void> {
     const state = this.#state as JournalState;
     const before = state.queues[shard];
@@ -225,7 +239,7 @@ export class Journal<E extends { message: Message }> {
     for (const lane of this.#lanes.values()) lane.start();
   }
 
-  /** Complete messages: each gets its verdict once. */
+  /** Takes complete messages; each gets its verdict once. */
   submit(entries: E[]): void {
     this.#inbound.submit(entries);
   }
@@ -242,14 +256,14 @@ export class Journal<E extends { message: Message }> {
     return this.#state?.slot ?? null;
   }
 
-  /** Keeps the number of this process, for a start without any server. */
+  /** Stores the number of this process, for a start while no server answers. */
   async rememberSlot(number: number): Promise<void> {
     const slot = { number, seenAtMs: this.#now() };
     await this.#client.run({ kind: 'remember', slot });
     if (this.#state !== null) this.#state.slot = slot;
   }
 
-  /** Messages not taken over yet. */
+  /** Number of messages not taken over yet. */
   get waiting(): number {
     let sum = 0;
     for (const lane of this.#lanes.values()) sum += lane.depth;
@@ -297,7 +311,7 @@ export class Journal<E extends { message: Message }> {
     else log.info('journal.has-room', { bytes, waiting: this.waiting });
   }
 
-  /** Segments that are done with go, a little later and all at once. */
+  /** Tells the thread, a little later and of all marks at once, so that it deletes segments that are not needed. */
   #tellPassed(): void {
     this.#untold = true;
     if (this.#told !== null || this.#stopped) return;
@@ -329,7 +343,7 @@ export class Journal<E extends { message: Message }> {
     if (compactable && !this.#compacting) void this.#compact();
   }
 
-  /** Step by step: what arrives meanwhile is appended between them. */
+  /** Compacts step by step, so that new mail is appended between the steps. */
   async #compact(): Promise<void> {
     this.#compacting = true;
     try {
@@ -347,17 +361,17 @@ export class Journal<E extends { message: Message }> {
     return this.#inbound.drain();
   }
 
-  /** From now on nothing waits for company. */
+  /** From now on small batches do not wait for more. */
   hurry(): void {
     for (const lane of this.#lanes.values()) lane.hurry();
   }
 
-  /** Resolves when every shard has all its messages, but for those it refuses. */
+  /** Resolves when every shard has all its messages, except those it refuses. */
   async drained(): Promise<void> {
     await Promise.all([...this.#lanes.values()].map((lane) => lane.drained()));
   }
 
-  /** Shards that have not all their messages yet. */
+  /** Shards that do not have all their messages yet. */
   busy(): number[] {
     return [...this.#lanes].flatMap(([shard, lane]) => (lane.isIdle ? [] : [shard]));
   }
@@ -368,7 +382,7 @@ export class Journal<E extends { message: Message }> {
     await Promise.all([...this.#lanes.values()].map((lane) => lane.stop()));
   }
 
-  /** @param discard what is empty and will not be used again goes. What waits stays for the next start. */
+  /** Mail that waits stays for the next start. @param discard whether to delete a journal that is empty. */
   async close(discard: boolean): Promise<void> {
     this.#stopped = true;
     await this.#told;

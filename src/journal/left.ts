@@ -1,9 +1,9 @@
-/** What the journal of a relay that does not run still holds, for the command line. */
+/** Tells the command line what the journal of a relay that does not run still holds. */
 import type { JournalMark, Missing } from '../database/database.ts';
 import { holdsRecords, type Share, scanSegments } from './segments.ts';
 import { isPassed, NO_MARK, readState } from './state-file.ts';
 
-/** How far a shard is by its own word; null: it cannot be asked. */
+/** Asks a shard how far it is; null when it cannot be asked. */
 export type AskMark = (shard: number, journal: string) => Promise<JournalMark | null>;
 
 /** Messages in the journal that are not in the queue. Changes nothing. */
@@ -27,7 +27,7 @@ export async function journalLeft(folder: string, askMark: AskMark): Promise<Mis
   return [{ kind: 'journal', name: folder, detail, shards }];
 }
 
-/** Where a shard has part of it, its records are taken to be messages. */
+/** How many messages a shard has not taken over. If it has a part of them, all records count as messages. */
 function leftOf(share: Share | undefined, mark: JournalMark): number {
   if (share === undefined) return 0;
   const { firstSeq, lastSeq, messages } = share;

@@ -2,7 +2,7 @@
 import type { JournalStore } from './journal-store.ts';
 import { type JournalAnswer, type JournalResults, type JournalTask, toFault } from './tasks.ts';
 
-/** Never throws: faults are part of the answer. */
+/** Does the task. Never throws: faults are part of the answer. */
 export function runTask(store: JournalStore, task: JournalTask): JournalAnswer {
   try {
     return { value: dispatch(store, task), fault: null };

@@ -1,4 +1,4 @@
-/** Reads the records of a segment in order, over damage if there is any. All calls block. */
+/** Reads the records of a segment in order, and skips damage. All calls block. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import {
@@ -20,10 +20,10 @@ const AHEAD_BYTES = 262_144;
 
 export interface FoundRecord extends RecordHead {
   kindOfFind: 'record';
-  /** Where its frame begins: reading may go on there. */
+  /** Where its frame begins; reading may be resumed there. */
   frameAt: number;
   contentAt: number;
-  /** null: damaged. */
+  /** null when damaged. */
   meta: string | null;
   intact: boolean;
 }
@@ -31,18 +31,18 @@ export interface FoundRecord extends RecordHead {
 /** Bytes that hold no record any more. */
 export interface Damage {
   kindOfFind: 'damage';
-  /** Its frame, or where one should begin. */
+  /** Where the damaged frame begins, or should begin. */
   frameAt: number;
   at: number;
   bytes: number;
-  /** Records known to be lost with them; 0: not known. */
+  /** How many records are lost with these bytes; 0: not known. */
   records: number;
 }
 
 export class SegmentReader {
   readonly path: string;
   readonly sizeBytes: number;
-  /** For reading elsewhere while this is open. */
+  /** The open file, for reads by others while this reader is open. */
   readonly fd: number;
   #ahead: Buffer = Buffer.alloc(0);
   #aheadAt = 0;
@@ -54,12 +54,12 @@ export class SegmentReader {
     this.sizeBytes = fstatSync(this.fd).size;
   }
 
-  /** null: no segment, or its head is damaged. */
+  /** The head; null when this is no segment, or the head is damaged. */
   head(): SegmentHead | null {
     return decodeSegmentHead(this.bytes(0, BLOCK_BYTES));
   }
 
-  /** At most so many bytes; fewer at the end of the file. Valid until the next call. */
+  /** `count` bytes, fewer at the end of the file. Valid until the next call. */
   bytes(at: number, count: number): Buffer {
     const from = at - this.#aheadAt;
     if (from >= 0 && from + count <= this.#ahead.length) return this.#ahead.subarray(from, from + count);
@@ -77,7 +77,7 @@ export class SegmentReader {
 
   /**
    * The records of the frames from `from` up to `end`, and the damage between them.
-   * @param wanted whose bytes are looked at; of others only the head is.
+   * @param wanted tells of which records the whole is read; of others only the head is.
    */
   *records(
     head: Pick<SegmentHead, 'journal' | 'number'>,

@@ -1,7 +1,7 @@
 /**
- * Writes the frames of one segment, past the page cache where the file system can (O_DIRECT): mail that flows on is
- * drained from memory, so a cached copy serves nobody. What `append` returns from is on stable storage. A segment of
- * which a write or fsync failed is not written again: what the disk then holds is not known.
+ * Writes the frames of one segment, past the page cache where the file system can (O_DIRECT): mail is mostly drained
+ * from memory, so a cached copy is of no use. When `append` returns, its records are on stable storage. After a write
+ * or fsync has failed, the segment is not written again: nobody knows what the disk holds then.
  */
 import { readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
@@ -23,10 +23,10 @@ import {
   TRAILER_BYTES,
 } from './format.ts';
 
-/** Bytes gathered for one write. */
+/** How many bytes are gathered for one write. */
 const STAGE_BYTES = 1_048_576;
 
-/** Bytes that lie in an open file, which stays the caller's. */
+/** Bytes in an open file, which the caller keeps. */
 export interface FileRange {
   fd: number;
   offset: number;
@@ -50,7 +50,7 @@ export const headOf = ({ kind, shard, seq, meta, contentBytes }: NewRecord): Rec
   contentBytes,
 });
 
-/** The memory of one write after another; shared by the segments of a journal. */
+/** Gathers bytes in memory and writes them in whole blocks; shared by the segments of a journal. */
 export class Stage {
   readonly bytes: Buffer;
   used = 0;
@@ -58,7 +58,7 @@ export class Stage {
   #fd = -1;
   #offset = 0;
 
-  /** @param allocate makes a buffer that begins at a page. */
+  /** @param allocate makes a buffer that begins at a memory page. */
   constructor(disk: JournalDisk, allocate: (bytes: number) => Buffer) {
     this.disk = disk;
     this.bytes = allocate(STAGE_BYTES);
@@ -70,7 +70,7 @@ export class Stage {
     this.used = 0;
   }
 
-  /** Room for so many bytes in one piece. */
+  /** Makes room for this many bytes in one piece. */
   room(bytes: number): void {
     if (this.used + bytes > this.bytes.length) this.#flush(this.used - (this.used % BLOCK_BYTES));
   }
@@ -85,7 +85,7 @@ export class Stage {
     }
   }
 
-  /** Writes what is left, filled up with zeros to a block. */
+  /** Writes what is left, filled up with zeros to a whole block. */
   finish(): void {
     const padded = blocks(this.used);
     this.bytes.fill(0, this.used, padded);
@@ -93,11 +93,11 @@ export class Stage {
     this.#flush(padded);
   }
 
-  /** Whole blocks; what is over moves to the front. */
+  /** Writes whole blocks; the remainder moves to the front. */
   #flush(bytes: number): void {
     for (let done = 0; done < bytes; ) {
       const count = this.disk.write(this.#fd, this.bytes, done, bytes - done, this.#offset + done);
-      // A short write (disk nearly full) ends at a block: going on from there shows the error itself.
+      // A short write (disk nearly full) ends at a block: the next write from there gets the actual error.
       if (count % BLOCK_BYTES !== 0) throw Object.assign(new Error('short write'), { code: 'ENOSPC' });
       done += count;
     }
@@ -107,7 +107,7 @@ export class Stage {
   }
 }
 
-/** Of records in a frame of their own. */
+/** Length of a frame's body with these records. */
 export function bodyBytesOf(records: readonly NewRecord[]): number {
   let sum = 0;
   for (const record of records) sum += recordBytes(headOf(record));
@@ -117,7 +117,7 @@ export function bodyBytesOf(records: readonly NewRecord[]): number {
 export class SegmentWriter {
   readonly head: SegmentHead;
   readonly path: string;
-  /** Where the next frame goes; all before it is durable. */
+  /** Where the next frame goes; everything before it is durable. */
   end = BLOCK_BYTES;
   readonly #fd: number;
   readonly #stage: Stage;
@@ -129,12 +129,12 @@ export class SegmentWriter {
     this.#stage = stage;
   }
 
-  /** Makes the file with its head, durable but for its name. Throws what node:fs throws. */
+  /** Makes the file with its head. The file is durable, but its name is not yet. Throws what node:fs throws. */
   static create(path: string, head: SegmentHead, stage: Stage): SegmentWriter {
     try {
       return SegmentWriter.#create(path, head, stage, true);
     } catch (error) {
-      // The file system does no direct writes (some say so when it is opened, some at the first write).
+      // The file system cannot write directly (some report that at open, some at the first write).
       if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
       return SegmentWriter.#create(path, head, stage, false);
     }
@@ -155,7 +155,7 @@ export class SegmentWriter {
     return new SegmentWriter(fd, path, head, stage);
   }
 
-  /** Writes the records as one frame and makes it durable. Throws what node:fs throws; `end` stays then. */
+  /** Writes the records as one frame and makes it durable. Throws what node:fs throws, and leaves `end` as it was. */
   append(records: readonly NewRecord[]): void {
     const { journal, number: segment } = this.head;
     const bodyBytes = bodyBytesOf(records);
@@ -213,7 +213,7 @@ export class SegmentWriter {
     return crc;
   }
 
-  /** Tries to take back what a failed append left behind `end`. */
+  /** Tries to remove what a failed append left behind `end`. */
   cut(): void {
     this.#stage.disk.truncate(this.#fd, this.end);
     this.#stage.disk.sync(this.#fd);

@@ -15,24 +15,24 @@ import { type Damage, type FoundRecord, SegmentReader } from './segment-reader.t
 import { unknownVersion } from './state-file.ts';
 import type { Lost } from './tasks.ts';
 
-/** What a segment holds for one shard. */
+/** The records of one shard in a segment. */
 export interface Share {
   firstSeq: number;
   lastSeq: number;
   bytes: number;
-  /** Messages among its records. */
+  /** How many of the records are messages. */
   messages: number;
 }
 
 export interface Segment {
   number: number;
   path: string;
-  /** All before it is valid. */
+  /** Everything before this offset is valid. */
   end: number;
   shares: Map<number, Share>;
-  /** Raised when it is rewritten. */
+  /** Raised each time the segment is rewritten. */
   generation: number;
-  /** Damage was found in it: it is kept for the operator when it is done with. */
+  /** Damage was found in it: it is kept for the operator instead of being deleted. */
   damaged: boolean;
 }
 
@@ -69,14 +69,14 @@ export function segmentNumbers(folder: string): number[] {
     .sort((a, b) => a - b);
 }
 
-/** Whether records may lie there that nobody has drained. */
+/** Whether the folder may hold records that nobody has drained. */
 export function holdsRecords(folder: string): boolean {
   return segmentNumbers(folder).some((number) => statSync(segmentPath(folder, number)).size > BLOCK_BYTES);
 }
 
 export interface Scan {
   segments: Segment[];
-  /** null: there is no segment. */
+  /** Name of the journal; null when there is no segment. */
   journal: string | null;
   lastSeq: number;
   withdrawn: Set<number>;
@@ -86,10 +86,11 @@ export interface Scan {
 }
 
 /**
- * Reads all there is. Damage costs the records it hit; at the very end it is what was being written when the relay
+ * Reads all segments. Damage costs the records it hit; damage at the very end is what was being written when the relay
  * was cut off.
- * @param journal its name, where it is known.
- * @throws RelayError 'schema-unknown' for segments of another make, 'data-dir-unusable' for those of another journal.
+ * @param journal name of the journal, where it is known.
+ * @throws RelayError 'schema-unknown' for segments of another version, 'data-dir-unusable' for those of another
+ * journal.
  */
 export function scanSegments(folder: string, journal: string | null): Scan {
   const scan: Scan = {
@@ -163,7 +164,7 @@ function scanOne(
       continue;
     }
     segment.damaged = true;
-    // What is known of it is told when its turn comes: it may have been drained long ago.
+    // A record whose head is known is reported when its turn comes: it may have been drained long ago.
     if (found.kindOfFind === 'damage') scan.lost.push(lostBytes(path, found));
   }
   return segment;
@@ -181,7 +182,7 @@ function learn(scan: Scan, segment: Segment, record: FoundRecord): void {
   if (queueId > (scan.newestQueueId ?? '')) scan.newestQueueId = queueId;
 }
 
-/** The first value of a message (mail/message-wire.ts), without parsing the rest of it. */
+/** The queue id: the first value of a message's meta (mail/message-wire.ts), without parsing the rest. */
 export const queueIdOf = (meta: string): string => meta.slice(2, meta.indexOf('"', 2));
 
 const lostBytes = (segment: string, { at, bytes, records }: Damage): Lost => ({
@@ -193,7 +194,7 @@ const lostBytes = (segment: string, { at, bytes, records }: Damage): Lost => ({
   reversePath: null,
 });
 
-/** A record whose turn came and which cannot be read. */
+/** What to report of a record that cannot be read when its turn comes. */
 export function lostRecord(segment: string, record: FoundRecord): Lost {
   const values = record.meta === null ? [] : decodeMeta(record.meta);
   return {

@@ -1,6 +1,6 @@
 /**
- * What a journal remembers beside its segments: its name, which queues its mail went to, and how far. The marks are a
- * shortcut (the shards know better): they tell, where a shard is gone, that nothing of it waits.
+ * What a journal stores beside its segments: its name, the queues that its mail went to, and how far each is. The
+ * shards know these marks better; here they tell that nothing waits for a shard that is gone.
  */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -15,9 +15,9 @@ export interface JournalState {
   version: number;
   /** Name of the journal, hexadecimal. */
   journal: string;
-  /** The number of this process among all that share the queue, and when it surely was ours. */
+  /** The number of this process among all that share the queue, and when it was last known to be ours. */
   slot: { number: number; seenAtMs: number } | null;
-  /** By number of the shard: the name its queue has. */
+  /** The name of each shard's queue, by number of the shard. */
   queues: Record<string, string>;
   marks: Record<string, Mark>;
 }
@@ -32,7 +32,7 @@ export const newState = (): JournalState => ({
   marks: {},
 });
 
-/** null when there is none. @throws RelayError when it is of another make. */
+/** null when there is no such file. @throws RelayError when another version wrote it. */
 export function readState(folder: string): JournalState | null {
   const path = join(folder, STATE_FILE);
   let text: string;

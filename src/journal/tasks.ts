@@ -13,20 +13,20 @@ export interface JournalStart {
   spillDir: string;
 }
 
-/** Messages to append, by column. */
+/** Messages to append, as columns. */
 export interface AppendTask {
   kind: 'append';
   metas: string[];
   contents: number[];
   shards: number[];
-  /** Records acknowledged with 451 after all: pairs of number and shard. */
+  /** Records to void, because their clients were answered 451 after all: pairs of number and shard. */
   withdrawals: number[];
 }
 
 export interface ReadTask {
   kind: 'read';
   shard: number;
-  /** Only later records of the shard, and these earlier ones. */
+  /** Read only records of the shard after this number, and the earlier ones in `pending`. */
   after: number;
   pending: number[];
   from: Position | null;
@@ -38,19 +38,19 @@ export type JournalTask =
   | { kind: 'open' }
   | AppendTask
   | ReadTask
-  /** A shard says how far it is: what is left for it? */
+  /** Tells how far a shard is, and asks what is left for it. */
   | { kind: 'begin'; shard: number; mark: Mark }
   | { kind: 'passed'; marks: [number, Mark][]; save: boolean }
   | { kind: 'compact' }
   | { kind: 'remember'; slot?: JournalState['slot']; queues?: JournalState['queues'] }
-  /** remove: nothing waits, and nothing will come. */
+  /** remove: nothing waits in the journal and nothing will come, so it is deleted. */
   | { kind: 'close'; remove: boolean };
 
-/** Where in the journal reading goes on. */
+/** A place in the journal at which reading goes on. */
 export interface Position {
   segment: number;
   at: number;
-  /** Of the segment: a compacted one is read from its beginning. */
+  /** Generation of the segment: if it was compacted since, it is read from its beginning. */
   generation: number;
 }
 
@@ -62,13 +62,13 @@ export interface Waiting {
   oldestMs: number | null;
 }
 
-/** Records that cannot be read any more, or might not. */
+/** Records that are lost, or may be. */
 export interface Lost {
   segment: string;
   at: number;
   bytes: number;
   records: number;
-  /** Where it is known. */
+  /** null where it is not known. */
   queueId: string | null;
   reversePath: string | null;
 }
@@ -76,22 +76,22 @@ export interface Lost {
 export interface Opened {
   state: JournalState;
   bytes: number;
-  /** The numbers of records of this life begin here. */
+  /** The first number for records of this life. */
   firstSeq: number;
   waiting: [number, Waiting][];
   newestQueueId: string | null;
   lost: Lost[];
-  /** Bytes at the end that no acknowledgement was given for. */
+  /** Bytes at the end of the journal that were never acknowledged. */
   tailBytes: number;
 }
 
 export interface Appended {
-  /** The i-th message has firstSeq + i, whether it was taken or not. */
+  /** The i-th message has the number firstSeq + i, whether it was taken or not. */
   firstSeq: number;
   position: Position;
-  /** Its session had given up before. */
+  /** Indexes of messages that were not taken, because their session had given up before. */
   withdrawn: number[];
-  /** Its session gave up meanwhile: the record is to be voided. */
+  /** Indexes of messages whose session gave up meanwhile: their records are to be voided. */
   abandoned: number[];
   bytes: number;
 }
@@ -99,21 +99,21 @@ export interface Appended {
 export interface ReadBack {
   entries: { seq: number; meta: string; content: number }[];
   lost: Lost[];
-  /** Records passed over: withdrawals, what they void, and what is lost. */
+  /** Numbers of records passed over: withdrawals, the messages they void, and lost records. */
   passed: number[];
-  /** All records of the shard up to this one were looked at. */
+  /** All records of the shard up to this number were looked at. */
   upTo: number;
   next: Position | null;
-  /** Nothing more is there now. */
+  /** Whether this was the last of what is there now. */
   end: boolean;
-  /** The arena had no room for more. */
+  /** Whether the arena had no room for more. */
   short: boolean;
 }
 
 export interface Passed {
   bytes: number;
   segments: number;
-  /** Segments hold mostly what was drained: worth a `compact`. */
+  /** Whether a segment holds mostly drained records, so that `compact` is worth it. */
   compactable: boolean;
 }
 
@@ -123,7 +123,7 @@ export interface JournalResults {
   read: ReadBack;
   begin: Waiting;
   passed: Passed;
-  /** false: there was nothing to compact, or it is done. */
+  /** Whether there is more to compact. */
   compact: boolean;
   remember: null;
   close: null;

@@ -1,10 +1,10 @@
 /**
- * Which attempts of a process have begun: a table in a file that delivery threads have mapped. What a thread wrote
- * there outlives the process however it ends (not a power cut), and costs no call into the system; so the next start
- * knows what was really under way when the process died, of all that was with delivery.
+ * Which attempts of a process have begun: a table in a file that delivery threads have mapped. Writing there costs no
+ * system call, and outlives the process however it ends (but not a power cut). So the next start knows which of the
+ * rows with delivery were really under way when the process died.
  *
- * A slot has eight words: four of queue id (the first is 0 where the slot is free), the destination's hash, the fencing
- * number, two spare. Each thread has a range of slots of its own.
+ * A slot has eight words: four of queue id (the first is 0 in a free slot), the destination's hash, the fencing number,
+ * two spare. Each thread has a range of slots of its own.
  */
 const SLOT_WORDS = 8;
 export const SLOT_BYTES = SLOT_WORDS * 4;
@@ -16,7 +16,7 @@ const ID_LENGTH = ID_WORDS * 4;
 /** A row whose attempt had begun. */
 export interface BegunRow {
   queueId: string;
-  /** hashOf its destination. */
+  /** Hash of the destination (hashOf). */
   hash: number;
   fence: number;
 }
@@ -30,7 +30,7 @@ export function hashOf(text: string): number {
 
 export class BegunSlots {
   readonly #words: Int32Array;
-  /** Words at which free slots begin, a stack. */
+  /** A stack of free slots, each by the index of its first word. */
   readonly #free: Int32Array;
   #freeCount: number;
 
@@ -42,14 +42,14 @@ export class BegunSlots {
     this.#freeCount = count;
   }
 
-  /** @returns what `free` is to be told; -1 when no slot is free: the attempt is not noted then. */
+  /** Notes an attempt. @returns the slot, to be given to `free`; -1 when no slot is free, and so nothing was noted. */
   take(queueId: string, destination: string, fence: number): number {
     if (this.#freeCount === 0) return -1;
     const at = this.#free[--this.#freeCount] as number;
     const words = this.#words;
     words[at + HASH] = hashOf(destination) | 0;
     words[at + FENCE] = fence;
-    // Its first word last: a slot counts once that is there.
+    // The first word is written last: a slot counts once it has that.
     for (let word = ID_WORDS - 1; word >= 0; word--) words[at + word] = idWord(queueId, word * 4);
     return at;
   }
@@ -61,7 +61,7 @@ export class BegunSlots {
   }
 }
 
-/** Four characters of an id, 0 past its end. */
+/** Four characters of an id as a word, with 0 past its end. */
 function idWord(id: string, at: number): number {
   const left = id.length - at;
   return (
@@ -72,7 +72,7 @@ function idWord(id: string, at: number): number {
   );
 }
 
-/** What a process left in its table. */
+/** The attempts that a process left in its table. */
 export function readBegun(table: Buffer): BegunRow[] {
   const rows: BegunRow[] = [];
   for (let at = 0; at + SLOT_BYTES <= table.length; at += SLOT_BYTES) {

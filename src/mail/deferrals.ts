@@ -1,17 +1,19 @@
-/** What each reason to defer means: its enhanced status code (RFC 3463), whose doing it is, and the pause before the next try. */
+/**
+ * What each reason to defer means: its enhanced status code (RFC 3463), who is to blame, and the pause before the
+ * next try.
+ */
 import type { DeferralReason } from './outcome.ts';
 
 interface Deferral {
-  /** Where no reply names one, without its class. */
+  /** Status code, without its class, where no reply gives one. */
   status: string;
   /**
-   * peer: the attempt counts, and so leads to the end of the tries (retry.max_attempts). ours: it does not; only its
-   * age ends the waiting.
+   * peer: the attempt counts towards retry.max_attempts. ours: it does not, and only the message's age ends the tries.
    */
   whose: 'peer' | 'ours';
   /**
-   * schedule: by the attempts made (retry.*). none: as soon as it may. moment: what is wrong is over in a moment, or
-   * should not be asked without rest. age: longer the longer the message has waited, as attempts do not count.
+   * schedule: by the number of attempts (retry.*). none: as soon as possible. moment: a short pause, because the
+   * trouble is over in a moment. age: the longer the message has waited, the longer, because attempts do not count.
    */
   pause: 'schedule' | 'none' | 'moment' | 'age';
 }

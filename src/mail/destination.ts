@@ -8,18 +8,18 @@ import { parseIp } from '../base/ip.ts';
 export const SMARTHOST = 'smarthost';
 
 /**
- * Before the domain in the key of mail that goes by MX despite whatever its host says of TLS: reports about just that
- * (RFC 8460 §3).
+ * Prefix of the domain in the key of TLS reports, which go by MX whatever the domain has published about TLS: they may
+ * report that just this failed (RFC 8460 §3).
  */
 const DESPITE_TLS = 'despite-tls:';
 
-/** The key of a report; that of all mail where the route is the operator's. */
+/** The key of a TLS report; where the operator routes the domain, it is that of the domain's other mail. */
 export function reportDestination(domain: string, table: RouteTable): string {
   const key = `${DESPITE_TLS}${domain}`;
   return table.smarthost || table.routed.has(domain) || key.length > 255 ? domain : key;
 }
 
-/** Without what is before it. */
+/** The domain in the key of a report; null when it is no such key. */
 export const domainOfReport = (destination: string): string | null =>
   destination.startsWith(DESPITE_TLS) ? destination.slice(DESPITE_TLS.length) : null;
 
@@ -34,12 +34,12 @@ export function destinationOf(domain: string, table: RouteTable): string {
   return table.smarthost ? SMARTHOST : domain;
 }
 
-/** Of a domain or key as older versions stored it: some had their domains as they were written. */
+/** The key for a domain or key that an older version stored: some stored domains as they were written. */
 export function storedDestination(stored: string, table: RouteTable): string {
   return destinationOf(domainKey(stored), table);
 }
 
-/** A destination as an operator writes it, as a key; an address is the literal of it. */
+/** The key for a destination as an operator writes it; an address stands for its literal. */
 export function destinationKey(written: string): string {
   const prefix = written.startsWith(DESPITE_TLS) ? DESPITE_TLS : '';
   const domain = written.slice(prefix.length);
@@ -47,7 +47,7 @@ export function destinationKey(written: string): string {
   return prefix + domainKey(literal);
 }
 
-/** Of the form of keys: with another one all that waits is keyed anew. */
+/** Version of the form of keys: when it changes, all waiting rows are keyed anew. */
 const FORM = 2;
 
 /** Text that is equal when two route tables send every domain to the same destination. */

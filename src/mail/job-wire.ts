@@ -1,4 +1,4 @@
-/** Jobs and what became of them on their way between threads: flat, for the reason that message-wire.ts gives. */
+/** Jobs and their results on their way between threads: as flat arrays, for the reason given in message-wire.ts. */
 import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
@@ -63,13 +63,13 @@ function readJob(r: WireReader): Job {
   return job;
 }
 
-/** The `count` jobs a wire consists of. */
+/** Reads the `count` jobs of a wire. */
 export function readJobs(wire: Wire, count: number): Job[] {
   const reader = new WireReader(wire);
   return Array.from({ length: count }, () => readJob(reader));
 }
 
-/** Appends what a delivery thread says of a job; `readResults` takes it off again. */
+/** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
   const { times, tls } = result;
   wire.push(
@@ -120,7 +120,7 @@ function readResult(r: WireReader): AttemptResult {
   return result;
 }
 
-/** What a loop turn gathers, sent as one message. */
+/** The results of one loop turn, which are sent as one message. */
 export class ResultBatch {
   #wire: Wire = [];
   #count = 0;
@@ -130,7 +130,7 @@ export class ResultBatch {
     this.#count++;
   }
 
-  /** Empties it; null: there was nothing. */
+  /** Takes all results out; null when there are none. */
   take(): { wire: Wire; count: number } | null {
     if (this.#count === 0) return null;
     const batch = { wire: this.#wire, count: this.#count };
@@ -140,7 +140,7 @@ export class ResultBatch {
   }
 }
 
-/** The `count` results a wire consists of. */
+/** Reads the `count` results of a wire. */
 export function readResults(wire: Wire, count: number): AttemptResult[] {
   const reader = new WireReader(wire);
   return Array.from({ length: count }, () => readResult(reader));
@@ -158,7 +158,7 @@ function readRecipient(r: WireReader): JobRecipient {
   return recipient;
 }
 
-/** Kind, recipients and reply stand first; what only some outcomes have follows. */
+/** Appends a group: kind, recipients and reply first; then what only some outcomes have. */
 function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
   wire.push(outcome.kind, seqs.length);
   for (const seq of seqs) wire.push(seq);

@@ -12,9 +12,9 @@ export interface JobRecipient {
 }
 
 /**
- * One outbox row to attempt: the recipients of one message that share a destination. Made either straight from
- * a committed message (hand-off from memory) or by claiming a due row from the database. Carries one reference
- * on `content`, which the delivery thread releases.
+ * One outbox row to attempt: the recipients of one message that share a destination. It is made either straight from a
+ * committed message (hand-off from memory), or by a claim of a due row from the database. It carries one reference on
+ * `content`, which the delivery thread releases.
  */
 export interface Job {
   queueId: string;
@@ -35,9 +35,9 @@ export interface Job {
   content: ContentHandle;
   sizeBytes: number;
   receivedAtMs: number;
-  /** true once a delay DSN was sent for this row. */
+  /** Whether a delay DSN was sent for this row. */
   delayNotified: boolean;
-  /** Which of this process's leases it goes out under (see scheduler/leases.ts). */
+  /** The epoch of the lease under which it goes out (see scheduler/leases.ts). */
   leaseEpoch?: number;
   /** See suspicion.ts; absent: none. */
   suspicion?: number;
@@ -52,8 +52,8 @@ export interface AttemptTimes {
 }
 
 /**
- * What a delivery thread says of a Job: every recipient of the job stands in exactly one group. A DSN the
- * outcomes call for comes along, so that it becomes durable in the same transaction that settles them (I3).
+ * What a delivery thread reports of a Job: every recipient of the job is in exactly one group. DSNs that the outcomes
+ * call for come along, so that they become durable in the same transaction that settles the recipients (I3).
  */
 export interface AttemptResult {
   queueId: string;
@@ -68,10 +68,10 @@ export interface AttemptResult {
   /** Recipient addresses by seq, for events: same order as Job.recipients. */
   recipients: JobRecipient[];
   times: AttemptTimes;
-  /** Absent when no connection came about, or one in the clear. */
+  /** Absent when there was no connection, or one in the clear. */
   tls?: TlsUse;
-  /** Failure, success or delay DSNs to submit; null reverse-path. */
+  /** Failure, success or delay DSNs to submit; they have the null reverse-path. */
   dsns: Message[];
-  /** A delay DSN is among them: remember it on the row. */
+  /** Whether a delay DSN is among them, which is to be noted in the row. */
   delayNotified: boolean;
 }

@@ -34,13 +34,13 @@ export function writeMessage(wire: Wire, message: Message): void {
   );
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
-  // Last, so that what older relays wrote into a journal is read as well.
+  // Attachments are last, so that messages that older relays wrote into a journal can be read as well.
   const attachments = message.attachments ?? [];
   wire.push(envelope.submitter ?? null, attachments.length);
   for (const { name, type, sizeBytes, offset } of attachments) wire.push(name, type, sizeBytes, offset);
 }
 
-/** Takes values off a wire in the order they were written; the types are the writer's. */
+/** Takes values off a wire in the order in which they were written. The reader must know their types. */
 export class WireReader {
   readonly #wire: Wire;
   #at = 0;
@@ -61,7 +61,7 @@ export class WireReader {
     return (this.#wire[this.#at++] as T | null | undefined) ?? null;
   }
 
-  /** A count, then as many numbers. */
+  /** Reads a count, and as many numbers. */
   numbers(): number[] {
     const count = this.number();
     const numbers = this.#wire.slice(this.#at, this.#at + count) as number[];
@@ -69,7 +69,7 @@ export class WireReader {
     return numbers;
   }
 
-  /** A count, then as many of what `read` takes off. */
+  /** Reads a count, and calls `read` as many times. */
   list<T>(read: (reader: WireReader) => T): T[] {
     const count = this.number();
     const items: T[] = [];
@@ -128,7 +128,7 @@ function readClient(r: WireReader): ClientInfo {
   return client;
 }
 
-/** The `count` messages a wire consists of. */
+/** Reads the `count` messages of a wire. */
 export function readMessages(wire: Wire, count: number): Message[] {
   const reader = new WireReader(wire);
   return Array.from({ length: count }, () => readMessage(reader));

@@ -2,9 +2,9 @@ import type { Envelope } from './envelope.ts';
 import type { TlsUse } from './tls-use.ts';
 
 /**
- * Names one piece of content: the number of its first chunk in the process's content arena. It is a number so
- * that it crosses threads for nothing; length, spill file and reference count lie in shared memory behind it
- * (see `Arena` in native.ts). Whoever receives a handle owns one reference and must release it.
+ * Names one piece of content: the number of its first block in the process's content arena. It is a number, so that
+ * passing it between threads costs nothing; length, spill file and reference count lie in shared memory (see `Arena` in
+ * native.ts). Whoever receives a handle owns one reference and must release it.
  */
 export type ContentHandle = number;
 
@@ -21,21 +21,21 @@ export interface Message {
   /** Milliseconds from MAIL to the end of data, for the accepted event; absent for our own DSNs. */
   receptionMs?: number;
   client: ClientInfo;
-  /** Of its MIME structure; absent when there are none, or they are not indexed. */
+  /** The attachments in its MIME structure; absent when there are none, or they are not indexed. */
   attachments?: Attachment[];
 }
 
-/** What the index of a message's attachments says of one. */
+/** One attachment in the index. */
 export interface Attachment {
   name: string;
   type: string;
-  /** Of its body as it stands in the content, transfer encoding included. */
+  /** Length of its body as it stands in the content, in its transfer encoding. */
   sizeBytes: number;
-  /** Of the first byte of its body within the content. */
+  /** Where its body begins within the content. */
   offset: number;
 }
 
-/** Address of a client that its proxy knows nothing of: it has no rights, and shares its limits with its like. */
+/** Address of a client that is unknown to its proxy. Such clients have no rights, and share their limits. */
 export const UNKNOWN_CLIENT = 'unknown';
 
 export interface ClientInfo {

@@ -1,4 +1,7 @@
-/** What became of a recipient in one attempt. Settled in one place (persistence/settle), logged once (I2). */
+/**
+ * What became of a recipient in one attempt. It is settled in one place (persistence/to-settlement.ts), and logged
+ * once (I2).
+ */
 
 export interface PeerReply {
   /** 250, 451 … */
@@ -11,10 +14,10 @@ export interface PeerReply {
   peer: string;
 }
 
-/** Why a recipient goes back to the queue. Stored with it, so that `queue show` can say why it waits. */
+/** Why a recipient goes back to the queue. It is stored, so that `queue show` can say why the recipient waits. */
 export type DeferralReason =
   | 'peer-4xx'
-  /** It talks to us no further (a 5xx to greeting or EHLO): the host's, not the message's. */
+  /** The host refuses to talk to us (a 5xx to greeting or EHLO): that says nothing of the message. */
   | 'peer-refused'
   | 'connect-failed'
   | 'connection-lost'
@@ -28,11 +31,11 @@ export type DeferralReason =
   | 'hand-off-released'
   | 'lease-lapsed'
   | 'content-unavailable'
-  /** This machine has no descriptors, buffers, addresses or network for it. */
+  /** This machine lacks descriptors, buffers, addresses or network for a connection. */
   | 'local-trouble'
   | 'shutdown'
   | 'internal'
-  /** An error of ours ended the dialog; nobody else has a part in it. */
+  /** A program error ended the dialog; the peer has no part in it. */
   | 'internal-error';
 
 export type BounceReason =
@@ -50,19 +53,21 @@ export type BounceReason =
 export type Outcome =
   | {
       kind: 'delivered';
-      reply: PeerReply /** true: the next hop took over the DSN duty (RFC 3461 §5.2.2 relayed/…) */;
+      reply: PeerReply;
+      /** Whether the next hop took over the duty to send DSNs (RFC 3461 §5.2.2). */
       dsnPassedOn: boolean;
     }
   | { kind: 'deferred'; reason: DeferralReason; reply?: PeerReply; detail: string; retryAtMs: number }
   | {
       kind: 'bounced';
       reason: BounceReason;
-      reply?: PeerReply /** enhanced status for the DSN, '5.1.2' */;
+      reply?: PeerReply;
+      /** Enhanced status for the DSN, '5.1.2'. */
       status: string;
       detail: string;
     };
 
-/** Recipients (by their seq within the message) that met the same outcome; 10,000 equal fates are one group. */
+/** Recipients (by their seq within the message) with the same outcome; 10,000 equal fates are one group. */
 export interface OutcomeGroup {
   seqs: number[];
   outcome: Outcome;

@@ -1,21 +1,20 @@
 /**
- * Queue ids: 16 characters of lower-case Crockford base32, time-ordered, unique without coordination:
- * 9 of milliseconds since 1970, 3 of origin (which thread of which process made it), 3 of sequence, 1 of shard
- * (the database that holds the message; 0 where there is one), so that new shards move nothing.
- * Time-ordered so that rows append at the right edge of every B-tree. Ids of 15 characters are of an earlier make,
- * without a shard.
+ * Queue ids: 16 characters of lower-case Crockford base32, unique without coordination: 9 of milliseconds since 1970, 3
+ * of origin (which thread of which process made it), 3 of sequence, 1 of shard (the database that holds the message; 0
+ * where there is only one), so that new shards move nothing. They are ordered by time, so that rows are appended at the
+ * right edge of every B-tree. Older versions made ids of 15 characters, without a shard.
  */
 const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz';
 const SEQUENCES = 32 ** 3;
 const SHARD_AT = 15;
 /**
- * Threads of one process that make ids: 64 for sessions and 63 for delivery at most, and the main thread; the rest of the
+ * Most threads of one process that make ids: 64 for sessions, 63 for delivery, and the main thread. The rest of the
  * origin tells processes apart.
  */
 const THREADS = 128;
-/** Processes that may share a queue. */
+/** How many processes may share a queue. */
 export const PROCESS_SLOTS = SEQUENCES / THREADS;
-/** Shards a queue id can name. */
+/** How many shards queue ids can name. */
 export const MAX_SHARDS = 32;
 
 /** The origin of a thread's ids. @param slot of its process, 0…255. */
@@ -39,8 +38,9 @@ export class QueueIds {
 
   /**
    * @param origin 0…32767 (see originOf), different for every generator whose ids may meet.
-   * @param notBeforeMs start no earlier than this, so that a clock that stepped back while we were stopped
-   *   cannot repeat an id that is still in the database (pass the time of the newest stored id + 1).
+   * @param notBeforeMs the time of the newest stored id + 1. Ids begin no earlier, so that a clock that stepped back
+   * while
+   *   we were stopped cannot repeat an id that is still in the database.
    */
   constructor(origin: number, notBeforeMs: number, now: () => number = Date.now) {
     this.#origin = base32(origin, 3);
@@ -53,7 +53,7 @@ export class QueueIds {
     return this.nextBase() + (DIGITS[shard] as string);
   }
 
-  /** The id but for its last character, the shard. */
+  /** A new id without its last character, the shard. */
   nextBase(): string {
     const nowMs = this.#now();
     if (nowMs > this.#lastMs) this.#tick(nowMs);
@@ -80,7 +80,7 @@ export function shardOfQueueId(queueId: string): number {
   return queueId.length > SHARD_AT ? Math.max(0, DIGITS.indexOf(queueId[SHARD_AT] as string)) : 0;
 }
 
-/** An id made of one without its last character. */
+/** Completes an id from `nextBase`. */
 export const withShard = (base: string, shard: number): string => base + (DIGITS[shard] as string);
 
 export function isQueueId(text: string): boolean {

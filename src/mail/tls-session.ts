@@ -1,7 +1,7 @@
-/** What one attempt at TLS with a domain's exchanger came to, as RFC 8460 counts them. */
+/** The result of one attempt at TLS with a domain's exchanger, as RFC 8460 counts them. */
 
 export interface TlsPolicyFacts {
-  /** Whose mail it is, A-labels in lower case. */
+  /** The recipients' domain, A-labels in lower case. */
   domain: string;
   type: 'tlsa' | 'sts' | 'no-policy-found';
   /** The policy itself: lines of MTA-STS, or TLSA records. */
@@ -27,13 +27,13 @@ export type TlsFailure =
 export interface TlsSession {
   policy: TlsPolicyFacts;
   result: 'success' | TlsFailure;
-  /** Name and address of the host; '' where it did not come so far. */
+  /** Name and address of the host; both '' when no host was reached. */
   mx: string;
   address: string;
   detail: string;
 }
 
-/** @param reason why a handshake failed, in OpenSSL's words. */
+/** The result type of a failed handshake. @param reason in OpenSSL's words. */
 export function tlsFailure(reason: string): TlsFailure {
   if (/DANE|TLSA/.test(reason)) return 'tlsa-invalid';
   if (/has expired|not yet valid/.test(reason)) return 'certificate-expired';
@@ -43,7 +43,7 @@ export function tlsFailure(reason: string): TlsFailure {
   return 'validation-failure';
 }
 
-/** The same by the number of OpenSSL (X509_V_ERR_…). */
+/** The result type of a certificate that was not verified. @param verifyError of OpenSSL (X509_V_ERR_…). */
 export function certificateFailure(verifyError: number): TlsFailure {
   if (verifyError === 9 || verifyError === 10) return 'certificate-expired';
   if (verifyError === 62 || verifyError === 64) return 'certificate-host-mismatch';

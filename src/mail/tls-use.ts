@@ -4,6 +4,6 @@ export interface TlsUse {
   version: string;
   /** 'TLS_AES_256_GCM_SHA384' */
   cipher: string;
-  /** The other side's certificate was verified; false too when it showed none. */
+  /** Whether the other side's certificate was verified; false also when it showed none. */
   verified: boolean;
 }

@@ -10,7 +10,7 @@ import type {
 } from '../database/database.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
 
-/** Only what is not the rule: indexes of messages withdrawn and settlements rejected. */
+/** Names only the exceptions: indexes of messages withdrawn and settlements rejected. */
 export interface ResultWire {
   withdrawn: number[];
   rejected: number[];

@@ -1,9 +1,7 @@
-/** What waits for a group commit, and how much of it makes one batch. */
+/** Everything that waits for a group commit, and how much of it goes into one batch. */
 import type { Entry, SettleItem } from './entry.ts';
 
-/**
- * Bounds of one batch. Measured: a batch of 500 messages of 1 KB takes about 8 ms, and larger ones gain nothing.
- */
+/** Bounds of one batch. Measured: a batch of 500 messages of 1 KB takes about 8 ms, and larger ones gain nothing. */
 const MAX_MESSAGES = 500;
 const MAX_SETTLEMENTS = 500;
 const MAX_BYTES = 8 * 1024 * 1024;
@@ -13,7 +11,7 @@ export interface Batch {
   entries: Entry[];
   items: SettleItem[];
   withdrawals: string[];
-  /** Tried alone, because it was in a batch that the database refused. */
+  /** This batch is one part of a batch that the database refused. */
   alone: boolean;
 }
 
@@ -21,7 +19,7 @@ export class CommitQueue {
   #entries: Entry[] = [];
   #items: SettleItem[] = [];
   #withdrawals: string[] = [];
-  /** Parts of refused batches, to be tried alone. */
+  /** Parts of refused batches, to be tried one by one. */
   readonly #suspects: (Entry | SettleItem)[] = [];
 
   get entries(): number {
@@ -36,12 +34,12 @@ export class CommitQueue {
     return this.#withdrawals.length;
   }
 
-  /** Results among what waits. */
+  /** All results that wait, including those that are tried alone. */
   items(): SettleItem[] {
     return this.#items.concat(this.suspectItems());
   }
 
-  /** Those that are tried alone. */
+  /** Results that are tried alone. */
   suspectItems(): SettleItem[] {
     return this.#suspects.filter((part) => 'settlement' in part);
   }
@@ -72,7 +70,7 @@ export class CommitQueue {
     this.#withdrawals = withdrawals.concat(this.#withdrawals);
   }
 
-  /** @param settle whether settlements may be tried now; messages always may. */
+  /** The next part to be tried alone. @param settle whether it may be a settlement; it may always be a message. */
   takeSuspect(settle: boolean): Batch | null {
     const at = settle ? 0 : this.#suspects.findIndex((part) => 'message' in part);
     const [suspect] = at < 0 ? [] : this.#suspects.splice(at, 1);
@@ -82,8 +80,9 @@ export class CommitQueue {
   }
 
   /**
-   * @param settle whether settlements and withdrawals may be among it now.
-   * @param apart whether messages must not be with them.
+   * The next batch.
+   * @param settle whether it may hold settlements and withdrawals.
+   * @param apart whether it must not hold messages beside these.
    */
   take(settle: boolean, apart: boolean): Batch | null {
     const items = settle ? this.#takeItems() : [];

@@ -43,15 +43,15 @@ export interface TaskPool {
 }
 
 /**
- * Written since the last checkpoint; then one is asked for. Measured: with 4 MB a commit that waits for a checkpoint
- * takes 8 ms at 1 KB and 15 ms at 10 KB (p99), with 16 MB 18–41 and 75–118 ms.
+ * After this much was written to the database's log, a checkpoint is asked for. Measured: with 4 MB a commit that waits
+ * for a checkpoint takes 8 ms with mail of 1 KB and 15 ms with 10 KB (p99); with 16 MB it takes 18–41 and 75–118 ms.
  */
 const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 
-/** Tasks one thread does at a time with servers: they wait for replies, not for the processor. */
+/** How many tasks one thread does at the same time with servers: they wait for replies, not for the processor. */
 const TASKS_AT_ONCE = 64;
 
-/** Providers that finish, repair and delete behind the commits need their thread's event loop between tasks. */
+/** Storage that finishes, repairs and deletes objects after the commits needs its thread's event loop between tasks. */
 function worksBehindCommits({ config }: PersistenceStart): boolean {
   const { distributed, hdfs_web } = config.storage;
   return distributed.roots.length + hdfs_web.endpoints.length > 0;
@@ -60,7 +60,7 @@ function worksBehindCommits({ config }: PersistenceStart): boolean {
 export interface PoolOptions {
   /** 1 with sqlite, because the file has one writer. */
   threads?: number;
-  /** Takes what the storage tells the operator. */
+  /** Is given what the storage has to tell the operator. */
   say?: SayNote;
 }
 
@@ -76,16 +76,17 @@ export function startPool(
     maxThreads: threads,
     idleTimeout: Number.POSITIVE_INFINITY,
     concurrentTasksPerWorker: embedded ? 1 : TASKS_AT_ONCE,
-    // With sqlite the thread sleeps on the task counter instead of its event loop: less than half the latency of a
-    // commit. Not where the storage goes on behind commits (replicas, repair, deletions).
+    // With sqlite the thread sleeps on the task counter instead of in its event loop, which more than halves the
+    // latency of a commit. This would stop storage that works on after commits (replicas, repair, deletions).
     atomics: embedded && !worksBehindCommits(start) ? 'sync' : 'disabled',
-    // Files of content opened here are the arena's, which closes them: at the thread's end their numbers are others'.
+    // The arena closes files of content that were opened here. At the thread's end Node would close their numbers,
+    // which may be other files by then.
     trackUnmanagedFds: false,
     recordTiming: false,
     workerHistogram: false,
   });
   pool.on('message', say);
-  pool.on('error', () => {}); // the thread ended between tasks: the next task gets a new one, and says if that fails
+  pool.on('error', () => {}); // the thread ended between tasks; the next task gets a new one, and fails if there is none
   return {
     run: (task, shard) => pool.run({ task, shard }),
     destroy: () => pool.destroy(),
@@ -96,7 +97,7 @@ export function startPool(
 }
 
 export interface DatabaseClientOptions {
-  /** Number of the shard all its tasks are for. */
+  /** Number of the shard that all tasks of this client are for. */
   shard?: number;
   now?: () => number;
 }
@@ -104,10 +105,10 @@ export interface DatabaseClientOptions {
 export class DatabaseClient implements Database {
   readonly #pool: TaskPool;
   readonly #now: () => number;
-  /** Distinguishes the claims of this life. */
+  /** Part of the names of claims: tells those of this life from those of others. */
   readonly #life = randomBytes(4).toString('hex');
   #claims = 0;
-  /** Owners of claims whose outcome nobody learned. */
+  /** Names of claims whose outcome nobody learned, because their thread died. */
   readonly #unlearned: string[] = [];
   readonly #shard: number;
   #mails = 0;
@@ -126,7 +127,7 @@ export class DatabaseClient implements Database {
     return this.#running;
   }
 
-  /** Messages held, where database.max_messages limits them (`:memory:`); else 0. */
+  /** Number of messages held where database.max_messages limits it (`:memory:`); else 0. */
   get mails(): number {
     return this.#mails;
   }
@@ -145,7 +146,7 @@ export class DatabaseClient implements Database {
     return answer.value as TaskResults[K];
   }
 
-  /** For tasks that may be done twice: once more when the thread died. */
+  /** Does a task, and does it once more when the thread died: for tasks that may be done twice. */
   async #again<K extends Task['kind']>(task: Extract<Task, { kind: K }>): Promise<TaskResults[K]> {
     try {
       return await this.#run(task);
@@ -179,7 +180,7 @@ export class DatabaseClient implements Database {
   #checkpointWhenDue(): void {
     if (this.#logBytes < CHECKPOINT_BYTES || this.#checkpointing) return;
     this.#checkpointing = true;
-    // A checkpoint that fails leaves the log longer; the next commit meets the same disk and says so.
+    // A checkpoint that fails leaves the log longer. The next commit meets the same disk and reports the fault.
     const done = (): void => {
       this.#checkpointing = false;
     };
@@ -199,7 +200,7 @@ export class DatabaseClient implements Database {
     }
   }
 
-  /** Rows claimed by a thread that died before it said so would stay SENDING: no claim goes before they are back. */
+  /** Gives back rows that a thread had claimed when it died: they would stay SENDING. No claim is made before that. */
   async #giveBack(): Promise<void> {
     for (let owner = this.#unlearned[0]; owner !== undefined; owner = this.#unlearned[0]) {
       await this.#again({ kind: 'unclaim', owner, nowMs: this.#now() });
@@ -215,12 +216,12 @@ export class DatabaseClient implements Database {
     return this.#again({ kind: 'due', nowMs });
   }
 
-  /** @param fresh the process begins; false for a shard that came back. */
+  /** @param fresh true when the process begins; false for a shard that came back. */
   recover(nowMs: number, fresh = true): Promise<Recovered> {
     return this.#again({ kind: 'recover', nowMs, fresh });
   }
 
-  /** Not again when the thread died: it may have been done. */
+  /** Is not repeated when the thread died: it may have been done already. */
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]> {
     return this.#run({ kind: 'suspect', rows, nowMs }).catch((error: unknown) => {
       throw threadDied(error);
@@ -297,7 +298,7 @@ export class DatabaseClient implements Database {
     );
   }
 
-  /** Waits for what is under way, writes the log back into the database file, and ends the pool. */
+  /** Waits for tasks under way, writes the log back into the database file, and ends the pool. */
   async close(): Promise<void> {
     try {
       await this.#run({ kind: 'close' });

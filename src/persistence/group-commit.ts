@@ -3,8 +3,8 @@
  * gets exactly one verdict, that a settlement is written with the DSNs it called for or not at all (I3), and that
  * a settlement is never given up.
  *
- * One commit is under way at a time, or as many as there are lanes, where the database can do several at once. At
- * most one of them carries settlements and withdrawals, so those of one row never overtake each other.
+ * One commit is under way at a time, or, where the database can do several at once, one in each lane. At most one of
+ * them carries settlements and withdrawals, so that those of one row never overtake each other.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -23,7 +23,7 @@ export type EntryOutcome = 'committed' | 'withdrawn' | 'abandoned';
 export interface GroupCommitPorts extends WithdrawalPorts {
   /** Fills entry.plan just before its batch is sent. */
   plan(entry: Entry): void;
-  /** DSNs are among them; theirs is 'withdrawn' when their settlement was rejected. */
+  /** The entries of a commit, DSNs included. The outcome of a DSN is 'withdrawn' when its settlement was rejected. */
   committed(entries: Entry[], outcomes: EntryOutcome[], leaseUntilMs: number): void;
   failed(entries: Entry[], error: RelayError): void;
   /** accepted[i] = false: the row was not ours any more, nothing was written. */
@@ -38,11 +38,11 @@ export interface GroupCommitOptions {
   now?: () => number;
   /** Commits under way at the same time. */
   lanes?: number;
-  /** Settlements wait up to so long for each other, where every batch of them costs several statements. */
+  /** How long settlements wait for more to come, where every batch of them costs several statements. Default 0. */
   settleLingerMs?: number;
   /**
-   * Settlements go in a lane of their own, beside the others: what may hold them up (rows that somebody else has) must
-   * not hold up new mail.
+   * Settlements go in a lane of their own, beside the others: rows that somebody else has locked may hold them up, and
+   * must not hold up new mail.
    */
   settleApart?: boolean;
   /** setTimeout, unless the clock is moved by hand. */
@@ -55,10 +55,10 @@ export interface GroupCommitStats {
   commits: number;
   committedMessages: number;
   settlements: number;
-  /** Of them: late results of leases that are another's by now; nothing was written. */
+  /** Settlements that came too late, because the row's lease is another's by now; nothing was written for them. */
   rejected: number;
   failures: number;
-  /** Of the commit under way; 0 when there is none. */
+  /** Age of the oldest commit under way; 0 when there is none. */
   commitAgeMs: number;
   /** A commit failed within the last second and none succeeded since. */
   failing: boolean;
@@ -66,18 +66,18 @@ export interface GroupCommitStats {
 
 const FIRST_RETRY_MS = 50;
 const LONGEST_RETRY_MS = 5000;
-/** What another transaction had is tried again so much later. */
+/** Pause before rows that another transaction has locked are tried again. */
 const LOCKED_RETRY_MS = 200;
-/** A further lane is worth its commit from so many messages on. */
+/** While one commit is under way, another begins only for at least this many messages. */
 const MIN_PARALLEL_MESSAGES = 32;
-/** So many settlements wait no longer. */
+/** Once this many settlements wait, they wait no longer for more to come. */
 const FULL_SETTLEMENTS = 400;
-/** After a commit that failed the database counts as unavailable for so long, unless one succeeds. */
+/** How long the database counts as failing after a commit that failed, unless one succeeds. */
 const FAILURE_MEMORY_MS = 1000;
-/** Results whose commit takes so long wait longer than usual. */
+/** Results that have been in a commit for this long count as waiting longer than usual (`unwritten`). */
 const LATE_MS = 500;
 
-/** Of an error that the batch itself may have caused: then its parts are tried one by one. */
+/** Whether the batch itself may have caused the error: then its parts are tried one by one. */
 function isOwnFault(error: RelayError): boolean {
   return (
     error.code === 'database-refused' || error.code === 'storage-failed' || error.code === 'content-missing'
@@ -90,20 +90,20 @@ export class GroupCommit {
   readonly #ports: GroupCommitPorts;
   readonly #leaseMs: number;
   readonly #now: () => number;
-  /** For durations. */
+  /** The clock for durations. */
   readonly #steady: () => number;
   readonly #setTimer: (fire: () => void, delayMs: number) => void;
   readonly #life = randomBytes(4).toString('hex');
 
   readonly #queue = new CommitQueue();
-  /** By lane; null where it is free. */
+  /** What each lane has under way; null where it is free. */
   readonly #lanes: ({ batch: Batch; sinceMs: number } | null)[];
   readonly #settleLingerMs: number;
   readonly #settleApart: boolean;
   readonly #messageLanes: number;
-  /** Settlements of rows that another transaction had: they wait for their next try. */
+  /** Settlements of rows that another transaction has locked: they wait for their next try. */
   #locked: SettleItem[] = [];
-  /** Since when each of these settlements is tried. */
+  /** When each of these settlements was tried first. */
   readonly #lockedSince = new WeakMap<SettleItem, number>();
   readonly #withdrawals: Withdrawals;
   #waitsForLocked = false;
@@ -111,12 +111,15 @@ export class GroupCommit {
   #lingered = true;
   #lingering = false;
   #scheduled = false;
-  /** Settlements and withdrawals rest after a failure, new messages do not. A timer ends it: a clock may step back. */
+  /**
+   * Settlements and withdrawals pause after a failure; new messages do not. A timer ends the pause: a clock may step
+   * back.
+   */
   #resting = false;
   #retryDelayMs = FIRST_RETRY_MS;
-  /** The last attempt to write settlements failed: they go alone until one succeeds. */
+  /** The last commit with settlements failed: until one succeeds they go without messages. */
   #failing = false;
-  /** A settlement that fails by itself was just tried: others like it wait, messages do not. */
+  /** A settlement that fails even alone was just tried: others like it wait; messages do not. */
   #suspectsRest = false;
   #failedAtMs = Number.NEGATIVE_INFINITY;
   #drained: (() => void)[] = [];
@@ -149,19 +152,19 @@ export class GroupCommit {
     this.#setTimer = options.setTimer ?? ((fire, delayMs) => void setTimeout(fire, delayMs));
   }
 
-  /** Messages to commit, in order. Bounded by admission (persist_max_inflight_mails). */
+  /** Takes messages to commit, in order. Admission bounds them (persist_max_inflight_mails). */
   submit(entries: Entry[]): void {
     this.#queue.addEntries(entries);
     this.#schedule();
   }
 
-  /** Results to write down. Bounded by the places with delivery, which are freed by `settled` only. */
+  /** Takes results to write down. They are bounded by the places with delivery, which only `settled` frees. */
   settle(items: SettleItem[]): void {
     this.#queue.addItems(items);
     this.#schedule();
   }
 
-  /** The database is back: results that rest since it failed are written now. */
+  /** The database is back: results that pause since it failed are written now. */
   wake(): void {
     this.#resting = false;
     this.#retryDelayMs = FIRST_RETRY_MS;
@@ -169,7 +172,7 @@ export class GroupCommit {
     this.#schedule();
   }
 
-  /** Results that are not written down: those that wait longer than usual, or all of them. */
+  /** Results that are not written down yet. @param all or only those that wait longer than usual. */
   unwritten(all: boolean): SettleItem[] {
     const running = this.#lanes.filter((one) => one !== null && one.batch.items.length > 0);
     const isLate = (sinceMs: number): boolean => this.#steady() - sinceMs >= LATE_MS;
@@ -214,18 +217,18 @@ export class GroupCommit {
     return sinceMs >= 0 && sinceMs < FAILURE_MEMORY_MS;
   }
 
-  /** New messages are queued or under way. */
+  /** Whether new messages are queued or under way. */
   get holdsMail(): boolean {
     return this.#queue.entries > 0 || this.#lanes.some((running) => (running?.batch.entries.length ?? 0) > 0);
   }
 
-  /** Nothing is queued or under way. */
+  /** Whether nothing is queued or under way. */
   get isIdle(): boolean {
     const waits = this.#locked.length + this.#withdrawals.waiting;
     return waits === 0 && this.#queue.isEmpty && this.#lanes.every((running) => running === null);
   }
 
-  /** Once per turn of the event loop, so that what several threads send in one turn shares a batch. */
+  /** Begins commits once per turn of the event loop, so that what several threads send in one turn shares a batch. */
   #schedule(): void {
     if (this.#scheduled || !this.#lanes.includes(null)) return;
     this.#scheduled = true;
@@ -262,7 +265,7 @@ export class GroupCommit {
     const suspect = settling ? null : this.#queue.takeSuspect(!this.#suspectsRest);
     if (suspect !== null) return suspect;
     const settle = !this.#resting && !settling && this.#settlementsAreReady();
-    // A commit under way gathers what comes: a further one must be worth it.
+    // More comes while a commit is under way, so another commit beside it must be large enough to be worth it.
     const settles = settle && this.#queue.settlements + this.#queue.withdrawals > 0;
     if (this.#settleApart) {
       if (settles) return this.#queue.take(true, true);
@@ -275,7 +278,7 @@ export class GroupCommit {
     return this.#queue.take(settle, this.#failing);
   }
 
-  /** Settlements gather for a while: their statements cost the same for one as for hundreds. */
+  /** Whether settlements have gathered for long enough: their statements cost the same for one as for hundreds. */
   #settlementsAreReady(): boolean {
     const waiting = this.#queue.settlements;
     if (this.#settleLingerMs === 0 || waiting === 0 || waiting >= FULL_SETTLEMENTS) return true;
@@ -316,7 +319,7 @@ export class GroupCommit {
     return request;
   }
 
-  /** A DSN that is tried again keeps the plan, and the place it reserved. */
+  /** The entry's plan. A DSN that is tried again keeps its plan, and the place reserved by it. */
   #plan(entry: Entry): OutboxPlan[] {
     if (entry.plan.length === 0) this.#ports.plan(entry);
     return entry.plan;
@@ -342,8 +345,8 @@ export class GroupCommit {
   }
 
   /**
-   * What the batch came to. A result that was rejected because the row came to us ourselves meanwhile is none of it:
-   * it is written once more, under the new lease.
+   * The results of the batch that have an answer. It leaves out a result that was rejected because this process itself
+   * leased the row again meanwhile: that is written once more, under the new lease.
    */
   #answers(batch: Batch, result: CommitResult) {
     const answers = {
@@ -376,7 +379,7 @@ export class GroupCommit {
     return answers;
   }
 
-  /** Once more what another transaction had, after a pause. */
+  /** After a pause, tries again what another transaction has locked. */
   #tryLater(): void {
     if (this.#locked.length + this.#withdrawals.waiting === 0 || this.#waitsForLocked) return;
     this.#waitsForLocked = true;
@@ -392,13 +395,13 @@ export class GroupCommit {
     return this.#ports.fenceOf?.(result) ?? settlement.fence;
   }
 
-  /** From here on the session cannot give up any more; if it was first, the message must leave the queue again. */
+  /** From here on the session cannot give up any more. If it gave up before, the message must leave the queue again. */
   #outcome({ message }: Entry, committed: boolean): EntryOutcome {
     if (!committed) return 'withdrawn';
     this.#committedMessages++;
     const { committing, committed: done } = CONTENT_STATE;
     const { content } = message;
-    // The database may have closed the race already, before it did anything else with the rows.
+    // The database may have made this move already, before it did anything else with the rows.
     if (this.#arena.moveState(content, committing, done) || this.#arena.moveState(content, done, done))
       return 'committed';
     void this.#withdrawals.begin(message.queueId);
@@ -430,7 +433,7 @@ export class GroupCommit {
     if (batch.entries.length > 0) this.#ports.failed(batch.entries, error);
   }
 
-  /** Settlements that fail by themselves are tried again now and then, away from the others. */
+  /** Settlements that fail even alone are tried again now and then, away from the others. */
   #setAside({ items, withdrawals }: Batch): void {
     this.#queue.suspect(items);
     this.#queue.putBack({ items: [], withdrawals });
@@ -444,7 +447,7 @@ export class GroupCommit {
   #putBack(batch: Batch): void {
     if (batch.items.length + batch.withdrawals.length === 0) return;
     this.#queue.putBack(batch);
-    // What came with messages may have failed because of them (queue full): it is tried at once without.
+    // Settlements may have failed because of the messages with them (queue full): they are tried at once without these.
     const atOnce = batch.entries.length > 0 && !this.#failing;
     this.#failing = true;
     if (atOnce) return;

@@ -1,4 +1,4 @@
-/** What is done to the queue now and then: rows past their time are dropped, and whatever else the relay is given. */
+/** Regular work on the queue: drops rows past their time, and does whatever else the relay hands in. */
 import type { Log } from '../base/log.ts';
 import type { Database } from '../database/database.ts';
 
@@ -7,14 +7,14 @@ const PURGE_MAILS = 500;
 
 export interface HousekeepingPorts {
   database: Pick<Database, 'purge'>;
-  /** Live. */
+  /** Asked before each pause, because a reload may change it. */
   intervalMs(): number;
-  /** After each purge. */
+  /** Called after each purge. */
   also(): Promise<unknown>;
   log: Log;
 }
 
-/** Drops all that is past its time now. @param enough asked before each transaction. */
+/** Drops all rows past their time. @param enough asked before each transaction; true ends the purge. */
 export async function purgeAll(
   database: Pick<Database, 'purge'>,
   enough: () => boolean = () => false,

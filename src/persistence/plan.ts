@@ -24,7 +24,7 @@ export function planMessage(
     if (scheduler.reserve(row.destination, row.seqs.length)) row.state = 'SENDING';
 }
 
-/** The same for whoever claims the rows. */
+/** The plan of a message whose rows all wait until a node claims them. */
 export function planWaiting(message: Message, routes: RouteTable): OutboxPlan[] {
   const entry: { message: Message; plan: OutboxPlan[] } = { message, plan: [] };
   planMessage(entry, routes, { reserve: () => false });

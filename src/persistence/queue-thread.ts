@@ -37,10 +37,10 @@ export interface QueueThreadOptions {
   spillDir: string;
   /** 'node#life': names this process in leases and commits of servers. */
   owner?: string;
-  /** To each server. */
+  /** How many connections it may have to each server. */
   connections?: number;
   readOnly?: boolean;
-  /** Takes what the storage tells the operator. */
+  /** Is given what the storage has to tell the operator. */
   say?: SayNote;
 }
 
@@ -95,7 +95,7 @@ export class QueueThread {
   readonly #options: QueueThreadOptions;
   readonly #shards: ShardServer[];
   readonly #databases = new Map<number, QueueDatabase | Promise<QueueDatabase>>();
-  /** Of servers, by shard; that of a file is the database's own. */
+  /** The storage of each shard on servers; the sqlite database has its own. */
   readonly #storages = new Map<number, Storage>();
 
   constructor(options: QueueThreadOptions) {
@@ -251,7 +251,7 @@ export class QueueThread {
     return swept;
   }
 
-  /** Spill files of the life before belong to messages that were never acknowledged. */
+  /** Deletes spill files of the life before: they belong to messages that were never acknowledged. */
   #wipeSpill(): void {
     const { spillDir } = this.#options;
     let names: string[];
@@ -264,8 +264,8 @@ export class QueueThread {
   }
 
   /**
-   * After an input/output error the connection's view of the file is not trusted; what is in memory has no other
-   * copy. Connections to servers are replaced one by one by their pool.
+   * After an input/output error the connection's view of the file is not trusted, so it is closed; a database in memory
+   * stays, because there is no other copy. The pool of a server replaces its connections one by one.
    */
   #drop(): void {
     const { database } = this.#options.config;

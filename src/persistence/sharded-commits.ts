@@ -1,6 +1,6 @@
 /**
- * The group commits of all shards: each shard has its own, so that one which hangs or fails holds up no other. A
- * message, its settlements and its DSNs are of the shard their queue id names.
+ * The group commits of all shards: each shard has its own, so that one which hangs or fails holds up no other. The
+ * queue id of a message names the shard to which it belongs, with its settlements and DSNs.
  */
 import { RelayError } from '../base/errors.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
@@ -32,7 +32,7 @@ export class ShardedCommits {
     }
   }
 
-  /** The shard is back: what waits for it goes at once. */
+  /** The shard is back: whatever waits for it is committed at once. */
   wake(shard: number): void {
     this.#commits.get(shard)?.wake();
   }
@@ -54,7 +54,7 @@ export class ShardedCommits {
     await Promise.all([...this.#commits.values()].map((commits) => commits.drain()));
   }
 
-  /** Shards that something is queued or under way for. */
+  /** Shards for which something is queued or under way. */
   busy(): number[] {
     return [...this.#commits].flatMap(([shard, commits]) => (commits.isIdle ? [] : [shard]));
   }
@@ -63,7 +63,7 @@ export class ShardedCommits {
     return [...this.#commits.values()].some(({ holdsMail }) => holdsMail);
   }
 
-  /** Sums; the oldest commit under way; failing when every shard is. */
+  /** Sums over all shards; the age of the oldest commit under way; failing when every shard is. */
   stats(): GroupCommitStats {
     if (this.#only !== null) return this.#only.stats();
     const sum: GroupCommitStats = {

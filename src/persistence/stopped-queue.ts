@@ -8,7 +8,7 @@ import { QueueThread } from './queue-thread.ts';
 
 export type StoppedQueue = Pick<Database, 'list' | 'show' | 'content' | 'stats' | 'close'>;
 
-/** Reading for people never takes content into an arena; whoever tries has wired it wrongly. */
+/** Reading for operators never takes content into an arena; code that tries to has wired it wrongly. */
 export const noArena = new Proxy({} as Arena, {
   get(): never {
     throw new Error('a queue opened read only has no content arena');

@@ -25,12 +25,12 @@ import type { ResultWire } from './batch-wire.ts';
 
 /** What a thread of the pool is started with. */
 export interface PersistenceStart {
-  /** With absolute paths. */
+  /** Its paths are absolute. */
   config: Config;
-  /** Arena of the process. */
+  /** The arena of the process. */
   arena: SharedArrayBuffer;
   spillDir: string;
-  /** 'node/life': names this process in leases and commits of servers. */
+  /** 'node#life': names this process in leases and commits of servers. */
   owner?: string;
   /** Connections to one server that a thread of the pool may have. */
   connections?: number;
@@ -50,7 +50,7 @@ export type Task =
   | { kind: 'sweep' }
   | { kind: 'backlog' }
   | { kind: 'backlogOf'; destinations: string[] }
-  /** fresh: the process begins, nothing of it is under way yet. */
+  /** fresh: the process begins, and has nothing under way yet. */
   | { kind: 'recover'; nowMs: number; fresh: boolean }
   | { kind: 'suspect'; rows: BegunRow[]; nowMs: number }
   | { kind: 'markSuspects'; rows: SuspectMark[] }
@@ -102,7 +102,7 @@ export interface TaskResults {
   close: null;
 }
 
-/** Classes do not survive the way between threads, so a fault travels as its parts. */
+/** A RelayError as its parts, because classes do not survive the way between threads. */
 export interface FaultWire {
   code: ErrorCode;
   message: string;
@@ -111,9 +111,9 @@ export interface FaultWire {
 export interface Answer {
   value: unknown;
   fault: FaultWire | null;
-  /** Messages held, where database.max_messages limits them; else 0. */
+  /** Number of messages held where database.max_messages limits it; else 0. */
   mails: number;
-  /** Written to the database's log since the last checkpoint, about. */
+  /** About how many bytes were written to the database's log since the last checkpoint. */
   logBytes: number;
 }
 

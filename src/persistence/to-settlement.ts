@@ -1,4 +1,4 @@
-/** The one exhaustive switch that turns what a delivery thread says of a job into what the database writes. */
+/** Turns what a delivery thread reports of a job into what the database writes, in one exhaustive switch. */
 import type { SettleGroup, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Outcome, PeerReply } from '../mail/outcome.ts';
@@ -26,7 +26,7 @@ function groupOf(seqs: number[], outcome: Outcome): SettleGroup {
   }
 }
 
-/** The row is due again when the first of its deferred recipients is. */
+/** What the database writes of a result. The row is due again when the first of its deferred recipients is. */
 export function toSettlement(result: AttemptResult): Settlement {
   let retryAtMs: number | null = null;
   const groups: SettleGroup[] = [];
@@ -46,7 +46,7 @@ export function toSettlement(result: AttemptResult): Settlement {
   };
 }
 
-/** The result with what the next commit writes of it, and the DSNs it calls for. */
+/** The result as an item of the next commit: with its settlement and the DSNs it calls for. */
 export function toSettleItem(result: AttemptResult): SettleItem {
   const dsns = result.dsns.map((message) => ({ message, plan: [], thread: -1, ticket: -1 }));
   return { settlement: toSettlement(result), result, dsns };

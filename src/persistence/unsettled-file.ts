@@ -1,4 +1,4 @@
-/** One file of results that were not written yet (unsettled-lines.ts): appended to by the life it belongs to. */
+/** One file of results that no database has taken yet (unsettled-lines.ts). Only the process that made it appends. */
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -27,12 +27,12 @@ export class UnsettledFile {
     return file;
   }
 
-  /** Of all that is whole. */
+  /** Size of all whole lines. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Durable once it resolves; what was written in part before it failed is written over by the next. */
+  /** The lines are durable once it resolves. If it fails, the next append overwrites what it wrote in part. */
   async append(lines: readonly Buffer[]): Promise<void> {
     const all = Buffer.concat(lines);
     for (let done = 0; done < all.length; ) {
@@ -66,11 +66,11 @@ async function syncFolder(path: string): Promise<void> {
 export interface EarlierLine {
   shard: number;
   bytes: Buffer;
-  /** left: refused for now; the row goes on without it. */
+  /** left: the database refused it for now, and the row goes on without it. */
   state: 'waits' | 'done' | 'left';
 }
 
-/** What an earlier life left. */
+/** The file of an earlier life. */
 export class EarlierFile {
   readonly path: string;
   readonly damagedBytes: number;
@@ -92,7 +92,7 @@ export class EarlierFile {
     return this.lines.reduce((sum, { bytes }) => sum + bytes.length, 0);
   }
 
-  /** Takes out what is done; without any line the file goes. */
+  /** Removes lines that are done; when none is left, the file is deleted. */
   tidy(): void {
     const left = this.lines.filter(({ state }) => state !== 'done');
     if (left.length === this.lines.length && left.length > 0) return;

@@ -1,6 +1,6 @@
 /**
- * The form of a file of results that were not written yet: one line each, 'CRC-32 in hexadecimal, space, JSON'. A line
- * that is torn or damaged is passed over, and those after it count.
+ * The form of a file of results that no database has taken yet: one line each, 'CRC-32 in hexadecimal, space, JSON'. A
+ * line that is torn or damaged is passed over; the lines after it count.
  */
 import { crc32 } from 'node:zlib';
 import { RelayError } from '../base/errors.ts';
@@ -12,11 +12,11 @@ import { readMessage, type Wire, WireReader, writeMessage } from '../mail/messag
 const VERSION = 1;
 const CRC_DIGITS = 8;
 
-/** What lies on disk of one result. */
+/** One result, as it lies on disk. */
 interface Line {
   version: number;
   settlement: Settlement;
-  /** For its events; without DSNs. */
+  /** For its events; holds no DSNs. */
   result: AttemptResult;
   /** With their content in base64. */
   dsns: { message: Wire; content: string }[];
@@ -50,7 +50,7 @@ export function encodeLine({ settlement, result, dsns }: KeptResult): Buffer {
 
 const crcText = (json: Buffer): string => crc32(json).toString(16).padStart(CRC_DIGITS, '0');
 
-/** The lines of a file that are whole, and how many bytes are not. */
+/** The lines of a file that are whole, and how many bytes belong to none. */
 export function wholeLines(file: Buffer): { lines: Buffer[]; damagedBytes: number } {
   const lines: Buffer[] = [];
   let damagedBytes = 0;

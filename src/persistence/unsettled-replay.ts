@@ -1,6 +1,6 @@
 /**
- * Writes results of earlier lives into the shard of their rows. Each is checked by its fencing number as any other
- * result is: a row that another node took over since, or that was settled after all, is left alone.
+ * Writes results of earlier lives into the shard of their rows. Each is checked by its fencing number like any other
+ * result: a row that another node has taken over, or that was settled after all, is left alone.
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,9 +18,9 @@ import { decodeLine, type KeptResult } from './unsettled-lines.ts';
 export interface ReplayPorts {
   arena: Pick<Arena, 'store' | 'release'>;
   log: Log;
-  /** By which DSNs get their rows. */
+  /** By these DSNs get their rows. */
   routes(): RouteTable;
-  /** The result is in the queue: its events. */
+  /** Called when the result is in the database; writes its events. */
   settled(result: AttemptResult): void;
   accepted(message: Message): void;
   /** Default: a real pause. */
@@ -32,13 +32,13 @@ export type Commit = (batch: CommitBatch) => Promise<CommitResult>;
 /** Bounds of one commit. */
 const MAX_RESULTS = 200;
 const MAX_BYTES = 4 * 1_048_576;
-/** A row that another transaction has is tried so often. */
+/** How often a row that another transaction has locked is tried. */
 const LOCKED_TRIES = 5;
 const LOCKED_PAUSE_MS = 200;
 
 export class Replay {
   written = 0;
-  /** Their rows are another's by now, or were settled already. */
+  /** Number of results whose rows are another's by now, or were settled already. */
   stale = 0;
   readonly #ports: ReplayPorts;
   readonly #commit: Commit;
@@ -51,7 +51,7 @@ export class Replay {
   }
 
   /**
-   * @param lines all of one shard; told what became of them.
+   * @param lines all of one shard; their `state` tells afterwards what became of them.
    * @throws RelayError 'database-unavailable' when the rows cannot be had now.
    */
   async run(lines: readonly EarlierLine[]): Promise<void> {
@@ -78,7 +78,7 @@ export class Replay {
       this.#took(lines, kept, await this.#commit(batch));
     } catch (error) {
       if (!(error instanceof RelayError) || error.code === 'database-unavailable') throw error;
-      // One of them may be to blame.
+      // One line may be to blame for the refusal, so each is tried alone.
       if (lines.length > 1) for (const line of lines) await this.#write([line]);
       else this.#refused(lines[0] as EarlierLine, kept[0] as KeptResult, error);
     } finally {
@@ -86,7 +86,7 @@ export class Replay {
     }
   }
 
-  /** @param contents takes what the DSNs hold in the arena. */
+  /** @param contents takes the handles of the DSNs' contents in the arena. */
   #batch(kept: readonly KeptResult[], contents: number[]): CommitBatch {
     const nowMs = Date.now();
     const batch: CommitBatch = {
@@ -124,7 +124,7 @@ export class Replay {
     });
   }
 
-  /** What may be accepted later stays in its file, should this start fail as well; its row goes on without it. */
+  /** The database refused a result. One that may be accepted later stays in its file; its row goes on without it. */
   #refused(line: EarlierLine, { settlement }: KeptResult, error: RelayError): void {
     line.state = error.temporary ? 'left' : 'done';
     const { queueId, destination } = settlement;

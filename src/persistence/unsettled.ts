@@ -1,10 +1,10 @@
 /**
- * Results that a database which is away does not take: kept in a file of this process meanwhile, `unsettled-N`, so that
- * a process that ends does not send again what was delivered (I6). Written every half second while results wait longer
- * than usual, and at the end; replayed into their shard when it is back, before anything of it is recovered or claimed.
- * While every shard answers it looks twice a second and does nothing.
+ * Keeps results in a file of this process, `unsettled-N`, while their database is away, so that what was delivered is
+ * not sent again if the process ends before the database is back (I6). The file is written every half second while
+ * results wait longer than usual, and at the end. They are replayed when the shard is back, before any of its rows is
+ * recovered or claimed. While every shard answers, this looks twice a second and does nothing.
  *
- * It promises nothing beyond its size: what does not fit is counted, said, and lost with the process.
+ * It promises nothing beyond its size: results that do not fit are counted, logged, and lost with the process.
  */
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,21 +22,21 @@ import { type Commit, Replay, type ReplayPorts } from './unsettled-replay.ts';
 
 export interface UnsettledPorts extends ReplayPorts {
   arena: Pick<Arena, 'store' | 'release' | 'head' | 'lengthBytes'>;
-  /** Results that are not written down: those that wait longer than usual, or all. */
+  /** Results that are not written down yet. @param all or only those that wait longer than usual. */
   unwritten(all: boolean): SettleItem[];
   /** The fencing number of our newest lease of the row. */
   fenceOf(result: AttemptResult): number;
-  /** Steady; default: steadyMs. */
+  /** A steady clock; default: steadyMs. */
   steady?: () => number;
 }
 
 const NAME = /^unsettled-([0-9]+)$/;
-/** Of all its files together. */
+/** Size of all its files together. */
 export const MAX_UNSETTLED_BYTES = 64 * 1_048_576;
 const LOOK_MS = 500;
-/** What is written sooner was no outage, and is not said: a commit that took long, a row that another node had. */
-const SAY_MS = 2000;
-/** Encoded and written in one go: others have their turn between. */
+/** Shorter waits are not logged: that was no outage, but a slow commit or a row that another node had locked. */
+const LOG_AFTER_MS = 2000;
+/** How much is encoded and written in one go; other work has its turn in between. */
 const PART_BYTES = 2 * 1_048_576;
 
 /** Names of such files in a folder, the oldest first. */
@@ -57,11 +57,11 @@ export class Unsettled implements KeptResults {
   #number = 0;
   #file: UnsettledFile | null = null;
   #sinceMs = 0;
-  /** The log says that results are kept. */
+  /** The log says already that results are kept. */
   #saidKept = false;
-  /** What lies in our file and is not written elsewhere, with its bytes. */
+  /** Results that lie in our file and not in the database yet, with the bytes of each. */
   #kept = new Map<SettleItem, number>();
-  /** Longer than the whole file may be. */
+  /** Results that are longer than the whole file may be. */
   readonly #tooLong = new WeakSet<SettleItem>();
   #notKept = 0;
   #saidNotKept = false;
@@ -104,7 +104,7 @@ export class Unsettled implements KeptResults {
     this.#timer.unref();
   }
 
-  /** Of each result that waits in a file, of an earlier life or of this one, its shard. */
+  /** The shard of each result that waits in a file, of an earlier life or of this one. */
   #shards(): number[] {
     const earlier = this.#earlier.flatMap(({ lines }) => lines).filter(({ state }) => state === 'waits');
     const ours = [...this.#kept.keys()].map(({ settlement }) => shardOfQueueId(settlement.queueId));
@@ -121,7 +121,7 @@ export class Unsettled implements KeptResults {
     return missingResults(this.#dir, waiting, detail);
   }
 
-  /** Writes down what waits longer than usual, or all that waits. */
+  /** Writes results into the file. @param all or only those that wait longer than usual. */
   async keep(all: boolean): Promise<void> {
     while (this.#working !== null) await this.#working;
     this.#working = this.#keep(all)
@@ -149,7 +149,7 @@ export class Unsettled implements KeptResults {
     });
   }
 
-  /** Those that were written since; when none is left the file goes. */
+  /** Forgets the results that the database has taken since; when none is left, the file is deleted. */
   async #forget(file: UnsettledFile): Promise<void> {
     const waiting = new Set(this.#ports.unwritten(true));
     for (const item of this.#kept.keys()) if (!waiting.has(item)) this.#kept.delete(item);
@@ -167,7 +167,7 @@ export class Unsettled implements KeptResults {
     if (file.bytes >= this.#room / 2 && bytes <= this.#room / 4) await this.#beginAnew(file);
   }
 
-  /** A file that is full of what is written by now gives way to one with the rest. */
+  /** The file is full, mostly of results that the database has by now: a new one takes the rest, and replaces it. */
   async #beginAnew(old: UnsettledFile): Promise<void> {
     const items = [...this.#kept.keys()];
     this.#file = null;
@@ -181,12 +181,12 @@ export class Unsettled implements KeptResults {
     await old.remove();
   }
 
-  /** For the file of this life. */
+  /** How many bytes the file of this life may have. */
   get #room(): number {
     return this.#maxBytes - this.#earlier.reduce((sum, file) => sum + file.bytes, 0);
   }
 
-  /** What fits and is not kept yet, as long as nobody can have given up its content: this is one turn. */
+  /** Results that fit and are not in the file yet. All in one turn, in which nobody can free their content. */
   #nextPart(all: boolean): { item: SettleItem; line: Buffer }[] {
     const part: { item: SettleItem; line: Buffer }[] = [];
     let bytes = 0;
@@ -244,7 +244,7 @@ export class Unsettled implements KeptResults {
   }
 
   #say(): void {
-    if (this.#saidKept || this.#file === null || this.#now() - this.#sinceMs < SAY_MS) return;
+    if (this.#saidKept || this.#file === null || this.#now() - this.#sinceMs < LOG_AFTER_MS) return;
     this.#saidKept = true;
     const { path } = this.#file;
     const advice = 'the database does not take them';
@@ -278,14 +278,14 @@ export class Unsettled implements KeptResults {
       try {
         file.tidy();
       } catch (error) {
-        // They are found to be settled at the next start.
+        // The next start replays them, and finds them settled.
         this.#log.warn('results.not-removed', { path: file.path, error });
       }
     }
     this.#earlier = this.#earlier.filter(({ lines }) => lines.length > 0);
   }
 
-  /** The process ends: what is not written by now is kept for its next life. */
+  /** The process ends: results that are not in the database by now are kept for its next life. */
   async end(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
@@ -304,7 +304,7 @@ export class Unsettled implements KeptResults {
   }
 }
 
-/** Results that processes which do not run left in this folder. */
+/** The results in this folder, left by processes that do not run. */
 export function unsettledLeft(dir: string): Missing[] {
   let names: string[];
   try {
@@ -317,7 +317,7 @@ export function unsettledLeft(dir: string): Missing[] {
   return missingResults(dir, left, detail);
 }
 
-/** @param shardOfEach result. */
+/** @param shardOfEach the shard of each result. */
 function missingResults(dir: string, shardOfEach: readonly number[], detail: string): Missing[] {
   if (shardOfEach.length === 0) return [];
   const shards = [...new Set(shardOfEach)].sort((a, b) => a - b);

@@ -1,20 +1,22 @@
 /**
- * Messages that leave the queue again, because their session answered 451 while they were being committed. Promises that
- * a withdrawal is asked for when nothing of the message can go to a peer any more but what is on its way there, and is
- * tried again while somebody has a row of it.
+ * Messages that leave the queue again, because their session answered 451 while they were being committed. Promises
+ * that a withdrawal is asked for only when no new attempt of the message can begin, and is tried again while somebody
+ * has a row of it.
  */
 
 export interface WithdrawalPorts {
   /**
-   * A message is about to be withdrawn: resolves when nothing of it can go to a peer any more but what is on its way
-   * there. Never rejects.
+   * A message is about to be withdrawn: resolves when no new attempt of it can begin; those that are on their way to a
+   * peer go on. Never rejects.
    */
   withdrawing?(queueId: string): Promise<void>;
-  /** It is gone from the queue; false: somebody is sending a row of it for so long that it stays. */
+  /**
+   * The end of it. @param isGone from the queue; false: somebody has a row of it for so long that the message stays.
+   */
   withdrawn?(queueId: string, isGone: boolean): void;
 }
 
-/** A message of which somebody sends a row is withdrawn when that is over, if it takes no longer than this. */
+/** While somebody is sending a row of a message, its withdrawal is tried again for this long, in lease times. */
 const PATIENCE_LEASES = 2;
 const DRAIN_PATIENCE_MS = 1000;
 
@@ -22,24 +24,24 @@ export interface WithdrawalsOptions {
   ports: WithdrawalPorts;
   leaseMs: number;
   steady(): number;
-  /** Into the next commit that carries withdrawals. */
+  /** Puts the message into the next commit that carries withdrawals. */
   add(queueId: string): void;
 }
 
 export class Withdrawals {
   readonly #options: WithdrawalsOptions;
-  /** Their jobs are being taken back. */
+  /** Number of messages whose jobs are being taken back. */
   #takingBack = 0;
-  /** To be tried again. */
+  /** Messages to be tried again. */
   #later: string[] = [];
-  /** Since when those are tried that did not go at once. */
+  /** When each message that did not go at once was tried first. */
   readonly #since = new Map<string, number>();
 
   constructor(options: WithdrawalsOptions) {
     this.#options = options;
   }
 
-  /** Those that are neither queued nor in a commit. */
+  /** Number of withdrawals that are neither queued nor in a commit. */
   get waiting(): number {
     return this.#takingBack + this.#later.length;
   }
@@ -51,7 +53,7 @@ export class Withdrawals {
     this.#options.add(queueId);
   }
 
-  /** A commit carried them. @param later those of which somebody has a row. */
+  /** A commit carried these withdrawals. @param later messages that stay, because somebody has a row of them. */
   answered(withdrawals: readonly string[], later: readonly string[], isDraining: boolean): void {
     for (const queueId of withdrawals) if (!later.includes(queueId)) this.#end(queueId, true);
     const { leaseMs, steady } = this.#options;
@@ -69,7 +71,7 @@ export class Withdrawals {
     this.#options.ports.withdrawn?.(queueId, isGone);
   }
 
-  /** The pause is over. */
+  /** Called when the pause before the next try is over. */
   again(): void {
     for (const queueId of this.#later.splice(0)) this.#options.add(queueId);
   }

@@ -22,18 +22,21 @@ import { type BegunRow, clearBegun, readBegun, SLOT_BYTES } from '../mail/begun-
 import { shardOfQueueId } from '../mail/queue-id.ts';
 
 const NAME = /^begun-[0-9]+$/;
-/** Lives that died and were not looked into yet, as a server was away; the oldest beyond that are forgotten. */
+/**
+ * Files of lives that died and were not looked into yet, because a server was away. Beyond this the oldest are
+ * forgotten.
+ */
 const MAX_FILES = 16;
 
 export class BegunFiles implements BegunRows {
   readonly #dir: string;
   readonly #log: Log;
   readonly #held: (row: LeasedKey) => void;
-  /** Of earlier lives. */
+  /** What earlier lives left. */
   #earlier: { path: string; table: Buffer }[] = [];
   #path: string | null = null;
 
-  /** @param held told of each row that is set aside. */
+  /** @param held is told of each row that is set aside. */
   constructor(dir: string, log: Log, held: (row: LeasedKey) => void) {
     this.#dir = dir;
     this.#log = log;
@@ -58,7 +61,7 @@ export class BegunFiles implements BegunRows {
     threads: number,
     { max_connections, max_handoff_mails }: Config['delivery'],
   ): (thread: number) => DeliveryThreadStart['begun'] {
-    // One a connection, one sent ahead behind it, and what ends without a connection.
+    // Each connection has one attempt, and one more that waits behind it; others end without a connection.
     const count = Math.min(max_handoff_mails, 2 * max_connections) + 1;
     const slots = threads * count;
     const path = this.#create(slots);
@@ -81,7 +84,7 @@ export class BegunFiles implements BegunRows {
     return this.#path;
   }
 
-  /** For a queue that is a file. */
+  /** Tells the database which rows were under way when an earlier life died; for a queue that is a file. */
   async mark(database: Pick<Database, 'suspect'>): Promise<void> {
     const rows = this.of(0);
     if (rows.length > 0) this.marked(0, await database.suspect(rows, Date.now()));
@@ -113,7 +116,7 @@ export class BegunFiles implements BegunRows {
     }
   }
 
-  /** The life ended well: what it had begun is no suspect. */
+  /** The process ends well: what it had begun is not suspected of anything. */
   end(): void {
     if (this.#path !== null) rmSync(this.#path, { force: true });
     this.#path = null;

@@ -12,14 +12,14 @@ export interface ReturnedContentPorts {
 export class ReturnedContent {
   readonly #ports: ReturnedContentPorts;
   #running = false;
-  /** Something returned since the rows were looked at. */
+  /** A root returned after the rows were looked at. */
   #again = false;
 
   constructor(ports: ReturnedContentPorts) {
     this.#ports = ports;
   }
 
-  /** Several roots that return together cost one look at the rows, and one more. */
+  /** Looks for the rows that can go on. However many roots return together, the rows are looked at twice at most. */
   async wake(): Promise<void> {
     this.#again = true;
     if (this.#running) return;
@@ -32,7 +32,8 @@ export class ReturnedContent {
         if (rows > 0) log.info('queue.content-returned', { rows });
       }
     } catch (error) {
-      // What was put off comes by itself; what is held waits for the next return, or an operator.
+      // Rows that were put off become due by themselves; rows that are held wait for the next return, or for an
+      // operator.
       log.warn('queue.wake-failed', { error });
     } finally {
       this.#running = false;

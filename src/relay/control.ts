@@ -11,8 +11,8 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { RelayDatabase } from './database.ts';
 import type { RelayJournal } from './journal.ts';
 
-/** How often rows are taken back that came to delivery while others were. */
-const ROUNDS = 4;
+/** A claim may bring more rows to delivery while rows are being taken back; they are taken back at most this often. */
+const MAX_TAKE_BACK_ROUNDS = 4;
 
 export function relayControl(
   queue: RelayDatabase,
@@ -20,7 +20,7 @@ export function relayControl(
   deliveries: DeliveryThreads,
   events: EventLog,
   journal: RelayJournal | null,
-  /** Takes out of delivery what is meant and not on the wire. */
+  /** Takes the rows that are meant out of delivery, unless they are on the wire. */
   takeBack: (target: OperateTarget) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
@@ -30,7 +30,7 @@ export function relayControl(
     list: (filter) => database.list(filter),
     show: (queueId) => database.show(queueId),
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
-    // With its servers away a relay with a journal still has something to say.
+    // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
     shards: async () => (await queue.shards?.report()) ?? [],
@@ -41,8 +41,8 @@ export function relayControl(
       if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
       await takeBack(target);
       const sum = await operate(parts, action, target);
-      // What a claim under way brought to delivery meanwhile.
-      for (let round = 0; round < ROUNDS && sum.sending > 0; round++) {
+      // A claim that was under way may have brought more of these rows to delivery.
+      for (let round = 0; round < MAX_TAKE_BACK_ROUNDS && sum.sending > 0; round++) {
         if ((await takeBack(target)) === 0) break;
         const { rows, sending, queueIds } = await operate(parts, action, target);
         sum.rows += rows;
@@ -94,7 +94,7 @@ async function operate(
     for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
   });
   const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
-    // What was changed before the fault is changed: rows that are due since are looked for.
+    // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });

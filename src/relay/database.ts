@@ -21,18 +21,18 @@ import { noArena } from '../persistence/stopped-queue.ts';
 import { RETURNED, type StorageNote } from '../storage/notes.ts';
 import type { ProcessPlace } from './place.ts';
 
-/** A process not seen for so many leases has lost its slot. */
+/** A process that was not seen for this many leases has lost its slot; never sooner than after MIN_STALE_MS. */
 const STALE_LEASES = 10;
 const MIN_STALE_MS = 600_000;
-/** The claim to the node id is renewed so often in the time of a lease, and at least after this. */
+/** The claim to the node id is renewed this often in the time of a lease, and at least every LONGEST_RENEW_MS. */
 const CLAIM_RENEWALS = 6;
 const LONGEST_RENEW_MS = 10_000;
-/** A shard that was away is left to the owners of its rows for this share of a lease at least. */
+/** After a shard was away, its rows are left to their owners for at least this share of a lease. */
 const TAKE_OVER_SHARE = 1 / 4;
-/** Commits under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
+/** How many commits may be under way at the same time on one server. Measured: see docs/decisions/mysql.md. */
 const SERVER_LANES = 2;
 const SETTLE_LINGER_MS = 100;
-/** A claim costs a server three statements, however many rows it brings. */
+/** A claim costs a server three statements, however many rows it brings: so it brings many. */
 const CLAIMS = { claimRows: 500, minClaimRows: 250 };
 
 export interface RelayDatabase {
@@ -41,19 +41,21 @@ export interface RelayDatabase {
   shards: ShardedDatabase | null;
   /** Numbers of the shards; [0] with sqlite. */
   shardIds: number[];
-  /** How the group commits of a shard go about it. */
+  /** Options for the group commit of each shard. */
   committing: Pick<GroupCommitOptions, 'lanes' | 'settleLingerMs' | 'settleApart'>;
-  /** Sizes of claims that are worth it; {} for the scheduler's own. */
+  /** How many rows a claim is for; {} leaves it to the scheduler. */
   claims: { claimRows?: number; minClaimRows?: number };
-  /** Messages held, where a limit counts them. */
+  /** Number of messages held; counted only where a limit is set, else 0. */
   mails(): number;
-  /** null: the one writer of sqlite, free unless a commit hangs or failed. */
+  /**
+   * Connections that nobody uses; null with sqlite, whose one writer counts as free unless a commit hangs or failed.
+   */
   freeConnections(): number | null;
   /** Shards of these users, in order (router "table"). */
   shardsOfUsers(users: string[]): Promise<(number | null)[]>;
   /** A number for this process that no other on this queue has; part of its queue ids. */
   enroll(): Promise<number>;
-  /** Tells the others that it is still taken; false: it is not ours any more. */
+  /** Tells the others that this process still has its number; false: another has it by now. */
   stayEnrolled(): Promise<boolean>;
 }
 
@@ -66,9 +68,9 @@ export interface RelayDatabaseOptions {
   place: Pick<ProcessPlace, 'process'>;
   begun: BegunRows;
   kept: KeptResults;
-  /** A shard is back: results and leases of its rows go first. */
+  /** A shard is back: results and lease renewals of its rows are to be written before anything else. */
   returned(shard: number): void;
-  /** Content that could not be read may be readable again. */
+  /** Called when content that could not be read may be readable again. */
   contentReturned(): void;
 }
 
@@ -119,7 +121,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     maxRetryDelayMs,
     log,
     clocks: { warnOffsetMs: config.clock_warn_offset_ms, maxOffsetMs: config.clock_max_offset_ms },
-    // Every living node has met the shard by then, however long its pause between tries was.
+    // By then every living node has tried the shard again, however long its pause between tries was.
     takeOverPauseMs: Math.max(config.lease_ms * TAKE_OVER_SHARE, 2 * maxRetryDelayMs),
     returned,
     usable: (mask) => Atomics.store(gauges, GAUGE.usableShards, mask),
@@ -147,7 +149,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
   };
 }
 
-/** The servers of a relay that does not run, for the command line. Nothing is asked of them until something is read. */
+/** The servers of a relay that does not run, for the command line. They are not contacted until something is read. */
 export function openStoppedServers(config: Config): ShardedDatabase {
   const servers = shardServers(config.database);
   const owner = `${config.node_id}#stopped`;
@@ -192,8 +194,8 @@ function pausesOf(database: Config['database']): { retry_delay_ms: number; max_r
 }
 
 /**
- * 'auto': while one waits for the disk, another works; a third only costs. Replicas are looked after by the thread
- * that writes them: one.
+ * Number of persistence threads. 'auto' is two at most: while one waits for the disk, the other works, and a third
+ * gains nothing. With replicas it is one, because the thread that writes them also looks after them.
  */
 function persistThreads({ persist_threads: configured, storage: { distributed, hdfs_web } }: Config): number {
   if (distributed.roots.length + hdfs_web.endpoints.length > 0) return 1;
@@ -207,7 +209,7 @@ const sayTo =
     if (RETURNED.has(event)) contentReturned();
   };
 
-/** The slot the node's name points at, or the next one that is free. */
+/** Takes the slot that the hash of the node's name points at, or the next one that is free. */
 async function enroll(
   shards: ShardedDatabase,
   { node_id: node, lease_ms: leaseMs }: Config,
@@ -224,5 +226,5 @@ async function enroll(
   );
 }
 
-/** A process not seen for so long has lost its number. */
+/** After this time without a sign of life a process has lost its number. */
 export const staleMs = (leaseMs: number): number => Math.max(MIN_STALE_MS, leaseMs * STALE_LEASES);

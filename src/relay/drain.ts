@@ -1,7 +1,7 @@
 /**
- * What a relay that ends waits for: what came in last and what deliveries came to, and that the journal is drained. A
- * server that is away is waited for a moment only, as nothing is lost by it: results go into a file (Unsettled), mail is
- * in the journal. Part of the composition root.
+ * What a relay that ends waits for: commits of the mail that came in last, commits of the results of deliveries, and
+ * the drain of the journal. It waits only a moment for a server that is away, because nothing is lost then: results go
+ * into a file (Unsettled), and mail is in the journal. Part of the composition root.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { steadyMs } from '../base/steady.ts';
@@ -19,11 +19,11 @@ export interface LastWork {
   shards: Pick<ShardedDatabase, 'isUp'> | null;
 }
 
-/** A restart of a server, or its promotion, may be over by then. */
-const AWAY_MS = 2000;
+/** How long a server that is away is waited for: long enough for a quick restart or promotion. */
+const AWAY_PATIENCE_MS = 2000;
 const LOOK_MS = 100;
 
-/** Resolves when nothing waits for a commit, what the database refused so far included. */
+/** Resolves when nothing waits for a commit any more, not even what the database refused at first. */
 export async function commitAll({ commits, journal, intake }: LastWork): Promise<void> {
   await journal?.settled();
   await commits.drain();
@@ -33,7 +33,9 @@ export async function commitAll({ commits, journal, intake }: LastWork): Promise
   }
 }
 
-/** Waits for all commits, and at most so long for the journal; not for servers that are away for longer than AWAY_MS. */
+/**
+ * Waits for all commits, and at most `journalMs` for the journal; gives up servers that are away for AWAY_PATIENCE_MS.
+ */
 export async function finishWork(work: LastWork, journalMs: number): Promise<void> {
   const { journal, commits } = work;
   await journal?.settled();
@@ -43,7 +45,7 @@ export async function finishWork(work: LastWork, journalMs: number): Promise<voi
   await Promise.all([last, within(journalMs, drained)]);
 }
 
-/** @param busy shards that it waits for. */
+/** Resolves with `work`, or when only shards that are away keep it waiting. @param busy shards that it waits for. */
 async function unlessAway(
   { shards, intake, commits }: LastWork,
   work: Promise<void>,
@@ -56,10 +58,10 @@ async function unlessAway(
   });
   for (let sinceMs = steadyMs(); !done; ) {
     await within(LOOK_MS, all);
-    // What after_enqueue has acknowledged is nowhere else.
+    // Mail that after_enqueue acknowledged exists nowhere else, so it is waited for.
     const holdsMail = intake.retrying > 0 || commits.holdsMail;
     const isAway = !holdsMail && busy().every((shard) => !shards.isUp(shard));
     if (!isAway) sinceMs = steadyMs();
-    else if (steadyMs() - sinceMs >= AWAY_MS) return;
+    else if (steadyMs() - sinceMs >= AWAY_PATIENCE_MS) return;
   }
 }

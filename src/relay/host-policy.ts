@@ -1,6 +1,6 @@
 /**
- * What a host has once of the connection policy: the keeper, and what it shares with other nodes. Part of the
- * composition root.
+ * The parts of the connection policy that a host has only once: the keeper, and what it shares with other nodes. Part
+ * of the composition root.
  */
 
 import type { Log } from '../base/log.ts';
@@ -13,7 +13,7 @@ import { policyMs, policyToDayMs } from '../policy/policy-time.ts';
 
 export interface HostPolicy {
   keeper: PolicyKeeper;
-  /** The last word to other nodes, and the last save. */
+  /** Tells the other nodes what is left to tell, saves, and ends. */
   close(): Promise<void>;
 }
 
@@ -21,7 +21,7 @@ export interface HostPolicySetup {
   memory: PolicyMemory;
   config: Config;
   log: Log;
-  /** As of the last reload. */
+  /** The config as of the last reload. */
   current(): Config;
 }
 
@@ -30,7 +30,7 @@ interface Cluster {
   close(): Promise<void>;
 }
 
-/** Before any thread uses the memory. */
+/** To be called before any thread uses the policy's memory. */
 export async function openHostPolicy(setup: HostPolicySetup): Promise<HostPolicy> {
   const { memory, config, log, current } = setup;
   let cluster: Cluster | null = null;

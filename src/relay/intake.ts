@@ -1,7 +1,7 @@
 /**
- * New mail from its commit to its answer and its hand-off: what was committed is acknowledged and goes to delivery,
- * what was refused is answered so, what was acknowledged before (after_enqueue) is tried until it is durable. Part of
- * the composition root.
+ * New mail from its commit to its answer and its hand-off. Mail that was committed is acknowledged and goes to
+ * delivery; mail that the database refused is refused to its client; mail that was acknowledged before its commit
+ * (after_enqueue) is tried until it is durable. Part of the composition root.
  */
 import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import type { RelayError } from '../base/errors.ts';
@@ -27,20 +27,20 @@ export interface IntakeSetup {
   scheduler: Scheduler;
   arena: Arena;
   gauges: Gauges;
-  /** What contents hold on the accounts of their clients; null: nobody comes in here. */
+  /** Charges contents to the accounts of their clients; null where no client can connect. */
   contentAccount: ContentAccount | null;
   leases: Leases;
   events: EventLog;
   log: Log;
   /** Tells a session what became of its message. */
   verdict(thread: number, ticket: number, verdict: number): void;
-  /** Into the next commit again. */
+  /** Puts messages into the next commit once more. */
   resubmit(entries: Entry[]): void;
 }
 
 export class Intake {
   readonly #setup: IntakeSetup;
-  /** Acknowledged in memory, refused by the database so far. */
+  /** Messages that were acknowledged before their commit, and that the database has refused so far. */
   readonly #retries: Entry[] = [];
   #retryTimer: NodeJS.Timeout | null = null;
   #ending = false;
@@ -49,7 +49,7 @@ export class Intake {
     this.#setup = setup;
   }
 
-  /** Messages that are tried again after a while. */
+  /** Number of messages that are tried again after a while. */
   get retrying(): number {
     return this.#retries.length;
   }
@@ -69,7 +69,7 @@ export class Intake {
     }
   }
 
-  /** What is durable is acknowledged; else its session gave up before. */
+  /** A message's commit is over: it is acknowledged if it is durable, else its session had given up before. */
   answered(entry: Entry, isDurable: boolean): void {
     this.#leave(entry);
     const { message, thread, ticket } = entry;
@@ -81,14 +81,14 @@ export class Intake {
     this.#setup.arena.release(message.content);
   }
 
-  /** Rows of a message that is in the queue: those planned so go to delivery from memory. */
+  /** The message is in the queue: its rows that were planned as SENDING go to delivery from memory. */
   handOff(message: Message, plan: OutboxPlan[], leaseUntilMs: number): void {
     const { arena, leases, scheduler } = this.#setup;
     // One reference came with the message; every job has its own.
     for (const row of plan) {
       if (row.state === 'SENDING') {
         const job = jobOf(message, row);
-        // Its commit was in doubt for so long that the row came to us by a claim.
+        // The commit was in doubt for so long that a claim brought us the row before.
         if (!leases.hold(job, leaseUntilMs)) {
           scheduler.cancel(row.destination, row.seqs.length);
           continue;
@@ -99,16 +99,16 @@ export class Intake {
     }
   }
 
-  /** The database is about to be closed: commits that it still works at are broken off. */
+  /** The database is about to be closed, and will break off commits that are under way. */
   end(): void {
     this.#ending = true;
   }
 
   failed(entries: Entry[], error: RelayError): void {
-    // The clients read 451 or 452 only: here is the path and the reason. One line a commit, not one a message.
+    // Clients only read 451 or 452; the log has the path and the reason. One line per commit, not one per message.
     const { code, message } = error;
     const fields = { messages: entries.length, code, error: message };
-    // Whose client has no answer yet comes again: the end of a relay is no error.
+    // At the end of a relay this is no error: clients that have no answer yet will send their mail again.
     if (this.#ending && entries.every(({ ticket }) => ticket >= 0))
       this.#setup.log.info('commit.broken-off', fields);
     else this.#setup.log.error('commit.failed', fields);
@@ -147,7 +147,7 @@ export class Intake {
     this.#setup.contentAccount?.giveBack(entry.message.content);
   }
 
-  /** Places reserved for rows that do not go out from memory after all. */
+  /** Gives back the places that were reserved for rows, because they do not go out from memory after all. */
   cancel(plan: OutboxPlan[]): void {
     for (const row of plan)
       if (row.state === 'SENDING') this.#setup.scheduler.cancel(row.destination, row.seqs.length);

@@ -27,25 +27,25 @@ export interface RelayJournalSetup {
   arena: Arena;
   spillDir: string;
   log: Log;
-  /** false: only drains what is there. */
+  /** false: this relay only drains what is in the journal. */
   accepts: boolean;
   ports: Omit<JournalPorts<Entry>, 'mark' | 'commit' | 'full'>;
   /** The journal's thread died: our own fault. */
   died(error: Error): void;
 }
 
-/** null: this relay has none. @throws RelayError when mail waits in one that cannot be drained. */
+/** @returns null when this relay has no journal. @throws RelayError when mail waits in one that cannot be drained. */
 export function openRelayJournal(setup: RelayJournalSetup): RelayJournal | null {
   const { config } = setup;
   const isUsed = config.inbound_ack_mode === 'after_journal';
   return isUsed || holdsRecords(config.journal.path) ? new RelayJournal(setup) : null;
 }
 
-/** What waits in the journal for longer is told of as missing in the queue. */
+/** Mail that waits in the journal for longer is reported as missing from what the queue answers. */
 const SLOW_DRAIN_MS = 5000;
 
 export class RelayJournal {
-  /** New mail is acknowledged here. */
+  /** Whether new mail is acknowledged by the journal. */
   readonly acknowledges: boolean;
   readonly #setup: RelayJournalSetup;
   readonly #journal: Journal<Entry>;
@@ -102,11 +102,13 @@ export class RelayJournal {
       );
     const { newestQueueId } = await this.#journal.open();
     this.#newestQueueId = newestQueueId;
-    // The servers may be away, and with them whoever does it otherwise.
+    // Otherwise the persistence thread does this when it opens a server, but the servers may be away.
     for (const name of namesIn(spillDir)) rmSync(join(spillDir, name), { force: true });
   }
 
-  /** Without any server: mail is taken all the same, and recovery follows when they are back. */
+  /**
+   * Recovers the queue. When no server answers, mail is taken all the same, and recovery follows when they are back.
+   */
   async recover(nowMs: number): Promise<Recovered> {
     const { queue, log } = this.#setup;
     let recovered: Recovered = { released: 0, rekeyed: 0, newestQueueId: null };
@@ -124,7 +126,8 @@ export class RelayJournal {
   }
 
   /**
-   * The number of this process. Without a server it is the one it had, as long as no other can have been given it.
+   * The number of this process. When no server answers, it is the number of its last life, as long as no other process
+   * can have been given that.
    * @throws RelayError
    */
   async enroll(): Promise<number> {
@@ -147,7 +150,7 @@ export class RelayJournal {
     }
   }
 
-  /** As long as the number is ours, it may be used again without asking for a while. */
+  /** Renews the hold on the number. After that it may be used for a while without asking a server. */
   async stayEnrolled(): Promise<void> {
     const { slot } = this.#journal;
     if ((await this.#setup.queue.stayEnrolled()) && slot !== null)
@@ -158,7 +161,7 @@ export class RelayJournal {
     try {
       return await this.#setup.queue.database.backlog();
     } catch (error) {
-      // The poll for due work finds it when they are back.
+      // When the servers are back, the poll for due work finds what waits there.
       if (this.acknowledges && isAway(error)) return [];
       throw error;
     }
@@ -173,7 +176,7 @@ export class RelayJournal {
     this.#journal.submit(entries);
   }
 
-  /** What admission goes by instead of the servers. */
+  /** What admission looks at instead of the servers. */
   get pressure(): { commitAgeMs: number; failing: boolean; full: boolean } {
     const { ageMs, failing } = this.#journal;
     return { commitAgeMs: ageMs, failing, full: this.#full };
@@ -187,7 +190,7 @@ export class RelayJournal {
     return this.#journal.stats();
   }
 
-  /** Mail that waits for a shard for longer than a drain takes is not in the queue, and no answer knows of it. */
+  /** Names the shards whose mail waits here for longer than a drain takes: answers about the queue do not count it. */
   missing(): Missing[] {
     const slow = this.#journal
       .stats()
@@ -203,7 +206,7 @@ export class RelayJournal {
     this.#journal.hurry();
   }
 
-  /** Every message has its verdict. */
+  /** Resolves when every message has its verdict. */
   settled(): Promise<void> {
     return this.#journal.settled();
   }
@@ -217,8 +220,8 @@ export class RelayJournal {
   }
 
   /**
-   * Waits at most so long for transfers under way. What waits stays for the next start; an empty journal that is not
-   * used any more goes.
+   * Waits at most `ms` for transfers under way. Mail that waits stays for the next start; an empty journal that is not
+   * used any more is deleted.
    */
   async end(ms: number): Promise<void> {
     await within(ms, this.#journal.stop());
@@ -228,7 +231,10 @@ export class RelayJournal {
   }
 }
 
-/** What admission goes by: the journal where mail is acknowledged there, so that servers hold up nobody; else they. */
+/**
+ * What admission looks at: the journal where mail is acknowledged there, so that servers hold up nobody; else the
+ * servers.
+ */
 export function pressurePorts(
   journal: RelayJournal | null,
   queue: RelayDatabase,

@@ -8,7 +8,7 @@ export function logRejected(log: Log, { queueId, destination, fence }: AttemptRe
   log.warn('settlement.rejected', { queue_id: queueId, destination, fence, advice });
 }
 
-/** @param untilMs in steady time. */
+/** @param untilMs when the suspension ends, in steady time. */
 export function logSuspended(log: Log, destination: string, untilMs: number, reason: string): void {
   const until = new Date(timeOfDayMs(untilMs)).toISOString();
   const event = untilMs > steadyMs() ? 'destination.suspended' : 'destination.resumed';

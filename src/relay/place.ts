@@ -1,4 +1,4 @@
-/** Where a relay process stands among those of its host; what relay.ts needs to know of there being several. */
+/** Where a relay process stands among those of its host: all that relay.ts needs to know of the others. */
 import { randomInt } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -17,18 +17,18 @@ import {
 } from '../policy/host-memory.ts';
 
 export interface ProcessPlace {
-  /** Makes queue ids unique over the processes of the host. */
+  /** Number of this process; makes queue ids unique over the processes of the host. */
   process: number;
-  /** Delivery events of all processes lie in one folder. */
+  /** The one folder for delivery events of all processes. */
   eventsDir: string;
-  /** Listening sockets opened elsewhere, of this process and of those it stands in for. */
+  /** Listening sockets that others opened, for this process and for those it stands in for. */
   sockets: readonly GivenSocket[];
   counts: ConnectionCounts;
-  /** What session tickets are encrypted with, where several processes have to know it. */
+  /** The key of TLS session tickets, where several processes have to share it. */
   tlsSecret?: Uint8Array;
-  /** What the policy shares over the host. */
+  /** The part of the connection policy that all processes of the host share. */
   policy: PolicyPlace;
-  /** false: only delivers what its queue holds. */
+  /** false: takes no new mail, and only delivers what its queue holds. */
   accepts: boolean;
 }
 
@@ -37,7 +37,7 @@ export interface RelayOptions {
   configPath: string;
   log: Log;
   version: string;
-  /** Where this relay process stands among those of the host; default: it is the only one. */
+  /** Default: it is the only process. */
   place?: ProcessPlace;
 }
 

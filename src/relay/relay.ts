@@ -21,7 +21,7 @@ import { stsDir } from './sts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
 
-/** Part of shutdown_grace_ms kept for the last commits, at most; and what a stop without drain takes for them. */
+/** How long the last commits may take: at a drain at most this part of shutdown_grace_ms, at a stop LAST_COMMIT_MS. */
 const DRAIN_RESERVE_MS = 1000;
 const LAST_COMMIT_MS = 1000;
 
@@ -154,7 +154,7 @@ export class Relay {
       gateOf(place, this.#stages.config, log),
     );
     this.addresses = await this.#stages.listener.start(ownSockets(place));
-    // Until mail can go its way, connections wait in the kernel.
+    // Connections wait in the kernel until the stages are ready for mail.
     this.#stages.listener.pause();
   }
 
@@ -163,7 +163,7 @@ export class Relay {
     return remainsOf(queue, journal, unsettled);
   }
 
-  /** Accepts also on the sockets of these relay processes, and of no others any more. */
+  /** From now on accepts also on the sockets of these relay processes, and of no others. */
   standInFor(processes: readonly number[]): void {
     const { sockets } = this.#stages.place;
     this.#stages.listener?.standIn(
@@ -176,7 +176,7 @@ export class Relay {
     return this.#stages.place.counts.open;
   }
 
-  /** No new mail; open transactions and deliveries on the wire are finished, and what they brought is durable. */
+  /** Takes no new mail; finishes open transactions and deliveries on the wire, and makes what they brought durable. */
   drain(): Promise<void> {
     this.#draining ??= this.#drain();
     return this.#draining;
@@ -202,14 +202,14 @@ export class Relay {
     duePoll.stop();
     housekeeping.stop();
     this.#tlsReportSender?.stop();
-    // The rest of the grace is for writing down what came of it; a client that stands still has no part in that.
+    // The rest of the grace is for writing down results; clients that stand still must not use it up.
     const { shutdown_grace_ms: graceMs } = this.#stages.config;
     const workMs = graceMs - Math.min(DRAIN_RESERVE_MS, graceMs / 4);
     const untilMs = steadyMs() + workMs;
     tooLate.push(...suspects.take());
     journal?.hurry();
     const [unfinished] = await Promise.all([deliveries.drain(workMs), within(workMs, sessions.drain())]);
-    // What does not go over in time is in the journal, and goes over at the next start.
+    // Mail that does not leave the journal in time stays there, and leaves it after the next start.
     await finishWork(this.#lastWork, Math.max(0, untilMs - steadyMs()));
     await releaseUndelivered(undelivered, unfinished.concat(tooLate));
   }
@@ -225,7 +225,7 @@ export class Relay {
     };
   }
 
-  /** Ends now, after a last commit that must not take long. Rows being sent are recovered at the next start. */
+  /** Ends now, after a last commit that may take LAST_COMMIT_MS. Rows being sent are recovered at the next start. */
   async stop(): Promise<void> {
     const {
       begun,
@@ -258,7 +258,8 @@ export class Relay {
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
     await Promise.all([sessions.stop(), deliveries.stop(), logins.close()]);
-    // What came in last: after_enqueue has acknowledged it, and a result not written down is a duplicate later.
+    // after_enqueue has acknowledged the mail that came in last, and a result that is not written down means a
+    // duplicate.
     await within(LAST_COMMIT_MS, commitAll(this.#lastWork));
     await within(LAST_COMMIT_MS, unsettled.end());
     await journal?.end(LAST_COMMIT_MS);

@@ -10,7 +10,7 @@ export async function remainsOf(
   journal: RelayJournal | null,
   unsettled: Unsettled,
 ): Promise<'waiting' | 'settled' | 'nothing'> {
-  // What lies on servers is everybody's.
+  // The queue on servers belongs to all nodes: only what is left in files here counts.
   if (shards !== null) return (journal?.waiting ?? 0) + unsettled.waiting > 0 ? 'waiting' : 'nothing';
   const { PENDING, SENDING, RETRY, HELD } = (await database.stats()).rows;
   if (PENDING + SENDING + RETRY + HELD > 0) return 'waiting';

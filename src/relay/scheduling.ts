@@ -1,6 +1,6 @@
 /**
- * Builds what decides when mail is sent: the leases of rows being sent, the scheduler, and the look for due work that
- * others left. Part of the composition root.
+ * Builds what decides when mail is sent: the leases of rows being sent, the scheduler, and the poll for due work that
+ * other nodes left. Part of the composition root.
  */
 import type { Gauges } from '../admission/gauges.ts';
 import type { Log } from '../base/log.ts';
@@ -27,7 +27,7 @@ export interface SchedulingSetup {
   /** null with the embedded scheduler. */
   agenda: ClusterAgenda | null;
   config: Config;
-  /** The config of now: what can change live is read each time. */
+  /** The config as of now. Whatever can change live is read from it each time. */
   settings(): Config;
   queue: RelayDatabase;
   arena: Arena;
@@ -41,13 +41,13 @@ export interface Scheduling {
   leases: Leases;
   scheduler: Scheduler;
   duePoll: DuePoll;
-  /** Connections to a destination that all nodes share; null without such a limit. */
+  /** Shares the connections to a destination out between all nodes; null without such a limit. */
   connections: ConnectionShares | null;
 }
 
 export type ClusterAgenda = Agenda & SharedRates & SharedConnections;
 
-/** A process is forgotten when its leases have ended, and never sooner than after this. */
+/** Other nodes forget a process when its leases have ended, but not before this time. */
 const MIN_FORGET_MS = 10_000;
 
 /** What the nodes share in Redis; null with the embedded scheduler, which needs neither BullMQ nor its memory. */
@@ -70,7 +70,7 @@ export function openScheduling(setup: SchedulingSetup): Scheduling {
   return setup.agenda === null ? embedded(setup, leases) : cluster(setup, setup.agenda, leases);
 }
 
-/** What keeps rows apart that may end the process. */
+/** Builds what sends rows alone that are suspected of ending the process. */
 export function openSuspects(database: Database, deliver: (jobs: Job[]) => void, log: Log): Suspects {
   return new Suspects({
     deliver,
@@ -89,7 +89,7 @@ function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
     },
     optionsOf(setup),
   );
-  // With sqlite nobody else puts rows there: only a lease this process lost track of can come up.
+  // With sqlite nobody else adds rows: the poll can only find leases that this process lost track of.
   const intervalMs = queue.shards === null ? config.lease_ms / 2 : config.scheduler.poll_interval_ms;
   return {
     leases,
@@ -131,7 +131,7 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
   const ports = {
     renew: (rows: LeasedKey[], leaseUntilMs: number) => database.renew(rows, leaseUntilMs),
     release: (content: number) => arena.release(content),
-    // Should this fail, their leases end.
+    // Should this fail, the rows become due again when their leases end.
     giveBack: (jobs: Job[]) =>
       void database.release(rowsBack(jobs), Date.now() + TAKEN_BACK_MS).catch(() => {}),
     now: Date.now,

@@ -1,4 +1,7 @@
-/** What clients share, as the main thread keeps it: how much of it there is, and what commits give back. Part of the composition root. */
+/**
+ * The memory and disk that clients share, as the main thread accounts for it: how much there is, and what commits give
+ * back. Part of the composition root.
+ */
 import type { Config } from '../config/schema.ts';
 import { type Arena, mapSharedMemory } from '../native.ts';
 import type { Accounts } from '../policy/accounts.ts';
@@ -7,7 +10,7 @@ import { openPolicyMemory } from '../policy/host-memory.ts';
 import { limitShares, limitSpill } from '../policy/share-limits.ts';
 import { type ProcessPlace, threadCount } from './place.ts';
 
-/** Content in memory is written to the log of the database, then to its place. */
+/** Content in memory is written twice: to the log of the database, then to its place. */
 const WRITTEN_TIMES = 2;
 
 interface Kept {
@@ -16,13 +19,13 @@ interface Kept {
 }
 
 export class RelayShares {
-  /** null: nobody comes in here. */
+  /** null where no client can connect. */
   readonly #accounts: Accounts | null;
   readonly contentAccount: ContentAccount | null;
-  /** Committed and on the disk elsewhere: it makes room for others once the free space was asked for again. */
+  /** Spilled content that was committed since the last look at the free space. It is given back two looks later. */
   #committed: Kept[] = [];
   #committedBefore: Kept[] = [];
-  /** KiB in spill files when the free space was asked for that is told next. */
+  /** KiB in spill files when the free space was asked for whose answer `diskRoom` gets next. */
   #spilledKib = 0;
 
   constructor({ policy, accepts }: ProcessPlace, arena: Arena) {
@@ -42,12 +45,12 @@ export class RelayShares {
     return (accounts.total('content') * WRITTEN_TIMES + accounts.total('spill')) * 1024;
   }
 
-  /** @param bytes that may be written yet until the disk is as full as it may be. */
+  /** Sets the limits anew. @param bytes how much may still be written until the disk is as full as it may be. */
   diskRoom(bytes: number, config: Config): void {
     const accounts = this.#accounts;
     if (accounts === null) return;
     limitSpill(accounts, config, bytes, this.#spilledKib);
-    // Twice: the free space that is told is that of the question before.
+    // What was committed waits one round more, because `bytes` answers the question of the round before.
     for (const { whose, kib } of this.#committedBefore) accounts.give(whose, 'spill', kib);
     this.#committedBefore = this.#committed;
     this.#committed = [];

@@ -1,6 +1,6 @@
 /**
- * The stages of one relay process, built in the mail's order and wired to each other. It holds no rule about mail: those are in
- * the stages. When they start and end is relay.ts.
+ * The stages of one relay process, built in the mail's order and wired to each other. There is no rule about mail here:
+ * the rules are in the stages. When the stages start and end is in relay.ts.
  *
  *   session threads → group commit → (250) → scheduler → delivery threads → group commit (settlement) → events
  */
@@ -56,7 +56,7 @@ const MIB = 1_048_576;
 
 export class Stages {
   readonly control: ControlTarget;
-  /** As it is now; a reload replaces it. */
+  /** The config as it is now; a reload replaces it. */
   config: Config;
   readonly log: Log;
   readonly place: ProcessPlace;
@@ -85,10 +85,10 @@ export class Stages {
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
   readonly pressure: PressureGauge;
-  /** Once sessions are ready to take its connections. */
+  /** null until sessions are ready to take its connections. */
   listener: Listener | null = null;
   readonly housekeeping: Housekeeping;
-  /** No more jobs for delivery. */
+  /** Delivery takes no more jobs. */
   draining = false;
   /** Jobs made while the relay drains. */
   readonly tooLate: Job[] = [];
@@ -256,7 +256,7 @@ export class Stages {
     return new ShardedCommits(new Map(commits), ports);
   }
 
-  /** Complete messages from a session thread: into the next commit. */
+  /** Puts complete messages from a session thread into the next commit. */
   #submit(thread: number, messages: Message[], tickets: number[]): void {
     const into = this.journal?.acknowledges === true ? this.journal : this.commits;
     into.submit(messages.map((message, i) => ({ message, plan: [], thread, ticket: tickets[i] as number })));
@@ -282,7 +282,7 @@ export class Stages {
     });
   }
 
-  /** Outcomes of attempts: into the next commit, with the DSNs they call for. */
+  /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
     this.commits.settle(this.leases.over(results).map(toSettleItem));
   }

@@ -20,9 +20,9 @@ export interface StsRefreshSetup {
   place: ProcessPlace;
   log: Log;
   aside: Aside;
-  /** As of the last reload. */
+  /** The config as of the last reload. */
   current(): Config;
-  /** For the TLS reports. */
+  /** Tells the TLS reports about a session. */
   tlsSession(session: TlsSession): void;
 }
 

@@ -1,4 +1,4 @@
-/** The part of the composition root that puts TLS reports together with DNS, the queue and who takes them. */
+/** The part of the composition root that wires TLS reports to DNS, the queue, and those who receive them. */
 import { dirname, join } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import type { Log } from '../base/log.ts';
@@ -36,11 +36,11 @@ export interface TlsReportSenderSetup {
   log: Log;
   arena: Arena;
   ids: QueueIds;
-  /** Of the shard that reports go to. */
+  /** Number of the shard that reports go to. */
   shard: number;
-  /** As it was at the start. */
+  /** The route table as it was at the start. */
   routes: RouteTable;
-  /** As of the last reload. */
+  /** The config as of the last reload. */
   current(): Config;
   submit(entry: Entry): void;
 }
@@ -67,7 +67,7 @@ export function openTlsReportSender(setup: TlsReportSenderSetup): TlsReportSende
   });
 }
 
-/** Into the queue, from the null reverse-path: of a report that cannot be delivered nobody is told (I4). */
+/** Puts a report into the queue, from the null reverse-path: if it cannot be delivered, nobody is told (I4). */
 function queue(
   { arena, ids, shard, routes, current, submit }: TlsReportSenderSetup,
   { address, domain }: { address: string; domain: string },
@@ -94,7 +94,10 @@ function queue(
   return new Promise((durable) => submit({ message, plan: [], thread: -1, ticket: -1, durable }));
 }
 
-/** Whoever writes a record is not to make us speak to what is behind our walls. */
+/**
+ * The address of a host, a public one (unless refuse_loopback_mx is off): nobody's DNS record is to make us talk to
+ * our own network.
+ */
 async function publicAddress(dns: Dns, host: string, { delivery }: Config): Promise<string> {
   const found: string[] = [];
   if (ipaddr.isValid(host)) found.push(host);

@@ -21,12 +21,15 @@ export interface UndeliveredPorts {
   log: Log;
 }
 
-/** Rows an operator holds or removes, or that are withdrawn, wait so long before they would go out again, should that fail. */
+/**
+ * Rows are put off by this while an operator holds or removes them, or they are withdrawn; should that fail, they go
+ * out then.
+ */
 export const TAKEN_BACK_MS = 10_000;
-/** A delivery thread that does not say what it has is ending. */
+/** A delivery thread that has not answered by then is ending. */
 const ANSWER_MS = 1000;
 
-/** As the database takes them back. */
+/** The rows of these jobs, in the form in which the database takes them back. */
 export const rowsBack = (jobs: readonly Job[], reason = 'hand-off-released'): ReleasedRow[] =>
   jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
 
@@ -44,13 +47,16 @@ async function release(
   await database.release(rowsBack(jobs, reason), dueMs);
 }
 
-/** They are due at once. */
+/** Gives the rows of these jobs back; they are due at once. */
 export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly Job[]): Promise<void> {
   await release(ports, jobs, 'shutdown', Date.now());
   for (const { queueId, destination } of jobs) ports.scheduler.waiting(destination, 1, Date.now(), queueId);
 }
 
-/** Rows with delivery that did not begin wait again; the pause is for the operator's action on them. */
+/**
+ * Takes rows back that delivery has not begun. They are due after TAKEN_BACK_MS, so that the operator's action comes
+ * first.
+ */
 export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
   const { suspects, deliveries } = ports;
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
@@ -64,15 +70,15 @@ export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): 
 }
 
 /**
- * Ports of the group commit for messages whose client was answered 451: their rows go, and nothing of them to a peer
- * but what is with a connection by then.
+ * Ports of the group commit for messages whose client was answered 451: their rows are removed, and nothing of them
+ * goes to a peer except what a connection has begun by then.
  */
 export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPorts> {
   return {
     async withdrawing(queueId) {
       ports().log.debug('message.withdrawing', { queue_id: queueId });
       ports().leases.withdraw(queueId);
-      // Where rows cannot be given back now their leases are no longer kept, and end.
+      // Rows that cannot be given back now are freed when their leases end: nobody renews these any more.
       await within(
         ANSWER_MS,
         takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),

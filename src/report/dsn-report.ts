@@ -1,8 +1,8 @@
 /**
  * Writes one DSN: multipart/report with a text for people, the machine-readable fields of RFC 3464, and the message
- * or its header section. Every host takes it: ASCII, lines of at most 998 octets, CR and LF only together, no NUL; only a
- * sender whose local part is outside ASCII can be told by hosts with SMTPUTF8 alone. Pure. Nothing a client or a peer
- * said can start a new line here.
+ * or its header section. Every host accepts it: ASCII, lines of at most 998 octets, CR and LF only together, no NUL.
+ * Only a report to a sender whose local part is outside ASCII needs hosts with SMTPUTF8. Pure. No text of a client or
+ * a peer can begin a new line here.
  */
 import { domainOf } from '../base/domain.ts';
 import { onOneLine } from '../base/printable.ts';
@@ -17,15 +17,18 @@ export interface Report {
   bytes: Buffer;
   body: BodyType;
   smtpUtf8: boolean;
-  /** Length of what is returned of the message, encoded. */
+  /** Length of the returned part of the message, encoded. */
   returnedBytes: number;
 }
 
-/** Longest line of the machine-readable part, in characters of one octet and of up to four; 998 octets are allowed. */
+/**
+ * Longest lines of the machine-readable part in characters, when these have one octet, and up to four; 998 octets are
+ * allowed.
+ */
 const FOLD_AT = 900;
 const FOLD_WIDE_AT = 240;
 
-/** Whom a report goes to: its domain as A-labels, so that SMTPUTF8 is needed for a local part outside ASCII only. */
+/** The address of a report. Its domain is in A-labels, so that only a local part outside ASCII needs SMTPUTF8. */
 export function reportAddress(reversePath: string): string {
   if (isAscii(Buffer.from(reversePath))) return reversePath;
   return reversePath.slice(0, reversePath.lastIndexOf('@') + 1) + domainOf(reversePath);
@@ -47,7 +50,7 @@ export function writeReport(input: ReportInput): Report {
   return { bytes, body: smtpUtf8 ? '8BITMIME' : '7BIT', smtpUtf8, returnedBytes: third?.bytes.length ?? 0 };
 }
 
-/** Nobody can know our queue id beforehand; looked for all the same. */
+/** The MIME boundary. Nobody can know our queue id beforehand, but the content is searched for it all the same. */
 function boundaryFor(queueId: string, bytes: Buffer | null): string {
   const boundary = `=_dsn_${queueId}`;
   let longest = -1;
@@ -95,7 +98,7 @@ function textPart(input: ReportInput): string {
   return `${header}\r\n${ascii ? text : quotedPrintable(Buffer.from(text))}\r\n`;
 }
 
-/** RFC 3464 §2, or its internationalized form (RFC 6533 §4). */
+/** The machine-readable part (RFC 3464 §2), or its internationalized form (RFC 6533 §4). */
 function statusPart(input: ReportInput, utf8: boolean): string {
   const { hostname, original } = input;
   const type = utf8 ? 'message/global-delivery-status' : 'message/delivery-status';
@@ -134,7 +137,9 @@ function typedAddress(address: string, utf8: boolean): string {
   return `utf-8; ${utf8 ? oneLine(address) : oneLine(address.replace(/[^\0-\x7f]|\\/gu, escapeCharacter))}`;
 }
 
-/** ORCPT is type;xtext, except that utf-8 addresses have an encoding of their own that the field carries too. */
+/**
+ * The field for an ORCPT, which is type;xtext. utf-8 addresses have an encoding of their own, which the field keeps.
+ */
 function originalRecipient(orcpt: string, utf8: boolean): string {
   const semicolon = orcpt.indexOf(';');
   const type = orcpt.slice(0, semicolon);
@@ -156,7 +161,7 @@ function oneLine(text: string): string {
   return onOneLine(text).trim();
 }
 
-/** Breaks a long field at spaces; a word longer than a line is cut, an encoded character never. */
+/** Breaks a long field at spaces. A word longer than a line is cut, but never within an encoded character. */
 function fold(text: string): string {
   const parts: string[] = [];
   let rest = text;
@@ -178,8 +183,8 @@ interface Part {
 }
 
 /**
- * message/rfc822 must not be encoded (RFC 2046 §5.2.1), so it is for what every host takes as it is. Another message is
- * returned as message/global, which may be (RFC 6532 §3.7).
+ * The part with the returned message. message/rfc822 must not be encoded (RFC 2046 §5.2.1), so it is only for messages
+ * that every host accepts as they are. Others are returned as message/global, which may be encoded (RFC 6532 §3.7).
  */
 function returnedPart({ part, bytes }: Returned, international: boolean): Part {
   const description = `Content-Description: Undelivered ${part === 'message' ? 'message' : 'message headers'}\r\n`;

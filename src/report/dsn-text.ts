@@ -13,7 +13,7 @@ const INTRODUCTION: Record<DsnRecipient['action'], string> = {
 /** Longest line; RFC 5322 allows 998. */
 const MAX_LINE = 900;
 
-/** Lines end in CRLF. */
+/** The text; its lines end in CRLF. */
 export function writeText(input: ReportInput): string {
   const { hostname, original } = input;
   const lines = [

@@ -1,7 +1,7 @@
 /**
- * Decides which delivery status notifications an attempt calls for, and makes messages of them (RFC 3461, 3464,
- * 6522, 6533). Promises: none for the null reverse-path (I4), none against NOTIFY, a bounded size whatever the
- * message and its recipients are, and a bounded number to a sender that a client without relay rights named.
+ * Decides which delivery status notifications an attempt calls for, and makes messages of them (RFC 3461, 3464, 6522,
+ * 6533). Promises to send none to the null reverse-path (I4) and none against NOTIFY, to bound their size whatever the
+ * message and its recipients are, and to bound their number to a sender whom a client without relay rights named.
  */
 import { LRUCache } from 'lru-cache';
 import { domainOf } from '../base/domain.ts';
@@ -18,12 +18,12 @@ import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { type Report, reportAddress, writeReport } from './dsn-report.ts';
 import type { DsnRecipient, Returned } from './report-input.ts';
 
-/** Recipients that one DSN lists; more make further DSNs. */
+/** Most recipients in one DSN; others are in further DSNs. */
 const MAX_RECIPIENTS = 1000;
-/** Senders of strangers whose reports are counted; of more, those counted longest ago are forgotten. */
+/** Most senders of strangers' mail whose reports are counted; beyond that the oldest are forgotten. */
 const MAX_STRANGERS = 10_000;
 const HOUR_MS = 3_600_000;
-/** What all senders of a domain get together, by what one gets. */
+/** All senders of a domain together get this many times as many reports as one sender. */
 const DOMAIN_SHARE = 25;
 /** Header sections are returned up to this length. */
 const MAX_HEADER_BYTES = 65_536;
@@ -31,7 +31,7 @@ const MAX_HEADER_BYTES = 65_536;
 const NO_DRAFTS: DsnDraft[] = [];
 
 export interface DsnPorts {
-  /** Live. */
+  /** The config as of the last reload. */
   readonly config: Config;
   readonly arena: Arena;
   readonly ids: QueueIds;
@@ -39,7 +39,7 @@ export interface DsnPorts {
 
 export class DsnWriter {
   readonly #ports: DsnPorts;
-  /** By sender: failure reports for mail of strangers, and when the first of this hour was. */
+  /** For each sender the failure reports for mail of strangers in this hour, and when the first was sent. */
   readonly #ofStrangers = new LRUCache<string, { sinceMs: number; count: number }>({ max: MAX_STRANGERS });
 
   constructor(ports: DsnPorts) {
@@ -47,8 +47,8 @@ export class DsnWriter {
   }
 
   /**
-   * The DSNs that the outcomes call for, not yet written. Each must be made bytes of, or shortened, while the
-   * job's content is still held.
+   * The DSNs that the outcomes call for, not yet written. `bytes` or `shorten` must be called on each while the job's
+   * content is still held.
    */
   draft(job: Job, result: AttemptResult, nowMs: number): DsnDraft[] {
     if (job.reversePath === '') return NO_DRAFTS;
@@ -67,7 +67,10 @@ export class DsnWriter {
     return drafts;
   }
 
-  /** Who names a sender that is not its own makes us send there: not more than so often, to it and to its domain. */
+  /**
+   * Whether one more report may go to this sender of a stranger's mail. A stranger can name anybody, and make us send
+   * there.
+   */
   #mayTell(reversePath: string, nowMs: number): boolean {
     const { max_reports_per_stranger_per_h: most } = this.#ports.config.dsn;
     return (
@@ -104,7 +107,7 @@ export class DsnWriter {
       case 'bounced':
         return 'failed';
       case 'delivered':
-        // The next hop took the duty over, or nobody asked.
+        // The next hop took over the duty to report, or nobody asked for a report.
         if (outcome.dsnPassedOn) return null;
         return job.recipients.some(({ notify }) => (notify & NOTIFY.success) !== 0) ? 'relayed' : null;
       case 'deferred': {
@@ -144,12 +147,12 @@ function withoutDetail(mailbox: string): string {
   return plus < 0 || plus > at ? mailbox : mailbox.slice(0, plus) + mailbox.slice(at);
 }
 
-/** Taken from a client without relay rights; all recipients of a message have the same one. */
+/** Whether the mail is from a client without relay rights; then all its recipients say so. */
 function isOfStranger({ recipients }: Job): boolean {
   return ((recipients[0]?.notify ?? 0) & NOTIFY.stranger) !== 0;
 }
 
-/** RFC 3461 §4.1: without NOTIFY failures are reported, and delays at our choice. */
+/** Whether a report is wanted. Without NOTIFY failures are reported, and delays if we choose to (RFC 3461 §4.1). */
 function isWanted(given: number, action: DsnRecipient['action']): boolean {
   const notify = given & ~NOTIFY.stranger;
   if ((notify & NOTIFY.never) !== 0) return false;
@@ -176,7 +179,7 @@ function statusOf(outcome: Outcome): string {
 
 /** One DSN before it has its content in the arena. */
 export class DsnDraft {
-  /** It tells of a delay. */
+  /** Whether it reports a delay. */
   readonly delayed: boolean;
   readonly #ports: DsnPorts;
   readonly #job: Job;
@@ -194,11 +197,11 @@ export class DsnDraft {
     this.delayed = recipients.some(({ action }) => action === 'delayed');
   }
 
-  /** The whole report; kept once made. */
+  /** The whole report; made once, then kept. */
   bytes(): Buffer {
     if (this.#report !== null) return this.#report.bytes;
     let report = this.#write(this.#mayReturnAll() ? this.#all() : this.#headers());
-    // Encoded it may be three times as long.
+    // An encoded header section may be three times as long.
     if (report.returnedBytes > Math.max(this.#ports.config.dsn.max_returned_bytes, 3 * MAX_HEADER_BYTES))
       report = this.#write(this.#headers());
     this.#report = report;
@@ -210,7 +213,7 @@ export class DsnDraft {
     this.#report = this.#write(this.#headers());
   }
 
-  /** The message once its bytes are content. */
+  /** The report as a message, when its bytes are stored as content. */
   message(content: ContentHandle, sizeBytes: number): Message {
     const { reversePath } = this.#job;
     const report = this.#report as Report;
@@ -235,7 +238,10 @@ export class DsnDraft {
     };
   }
 
-  /** RET=FULL counts for failures only (RFC 3461 §4.3); binary content cannot be enclosed. */
+  /**
+   * Whether the whole message may be returned: RET=FULL is for failures only (RFC 3461 §4.3), and binary content
+   * cannot be enclosed.
+   */
   #mayReturnAll(): boolean {
     const { ret, sizeBytes, body } = this.#job;
     return (

@@ -1,7 +1,7 @@
 /**
- * Appends lines to `<dir>/<UTC date>-<n>.jsonl` (`….p1.jsonl` of relay process 1): gathered, written off the main path, rotated by size and day. It
- * never holds mail up: when the disk does not take the lines, or not fast enough, lines are dropped, counted, and
- * the count stands in the file as soon as something can be written again.
+ * Appends lines to `<dir>/<UTC date>-<n>.jsonl` (`….p1.jsonl` for relay process 1). Lines are gathered, written off the
+ * main path, and files are rotated by size and day. This never holds up mail: when the disk does not take lines, or not
+ * fast enough, lines are dropped and counted, and the count is written into the file as soon as it can be.
  */
 import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,20 +10,20 @@ import { within } from '../base/within.ts';
 
 export interface EventFileOptions {
   dir: string;
-  /** Relay process: each writes, counts and removes files of its own; 0 when not said. */
+  /** Number of the relay process; default 0. Each process writes, counts and removes its own files. */
   process?: number;
   maxFileBytes: number;
   keepFiles: number;
-  /** Bytes of lines that may wait for the disk. */
+  /** Most bytes of lines that wait for the disk. */
   maxBufferBytes: number;
   log: Log;
   now?: () => number;
 }
 
-/** Longest time a line waits in memory while lines keep coming; after a pause the first is written at once. */
+/** How long a line waits in memory at most while lines keep coming; after a pause the first line is written at once. */
 const FLUSH_MS = 25;
 const FLUSH_BYTES = 262_144;
-/** How long the end waits for the disk. */
+/** How long `close` waits for the disk. */
 const CLOSE_MS = 5000;
 
 export class EventFile {
@@ -70,7 +70,7 @@ export class EventFile {
   #arm(): void {
     const sinceMs = this.#now() - this.#lastFlushMs;
     const fire = (): void => this.#start();
-    // A clock that stepped back must not delay lines beyond FLUSH_MS either.
+    // Even if the clock stepped back, lines must not wait for longer than FLUSH_MS.
     const delayMs = sinceMs < 0 ? FLUSH_MS : FLUSH_MS - sinceMs;
     this.#timer = delayMs <= 0 ? setImmediate(fire) : setTimeout(fire, delayMs).unref();
   }
@@ -92,7 +92,7 @@ export class EventFile {
     });
   }
 
-  /** Writes what waits now; what comes meanwhile is the next round's. */
+  /** Writes the lines that wait now; lines that come meanwhile are for the next round. */
   async #write(): Promise<void> {
     const lines = this.#lines;
     let text = this.#waiting;
@@ -173,7 +173,7 @@ export class EventFile {
     this.#reopen = true;
   }
 
-  /** Writes what waits and closes; a disk that stands still is not waited for. */
+  /** Writes the lines that wait, and closes. Waits at most CLOSE_MS for the disk. */
   close(): Promise<void> {
     return within(CLOSE_MS, this.#close());
   }

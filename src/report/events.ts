@@ -1,7 +1,7 @@
 /**
  * Delivery events: what became of every message and recipient, one JSON line each (docs/events.md). Fates are logged
- * once, after they are durable (I2). Lines are put together by hand: there is one per recipient, and what the
- * recipients of an attempt share is written out once.
+ * once, after they are durable (I2). Lines are put together by hand for speed: there is one per recipient, and the
+ * text that the recipients of an attempt share is made once.
  */
 import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
@@ -17,7 +17,7 @@ interface Common {
   queue_id: string;
 }
 
-/** We answered for a message (a DSN of ours: client "internal"). One line a message. */
+/** We took responsibility for a message; one line per message. For our own DSNs the client is "internal". */
 export interface AcceptedEvent extends Common {
   type: 'accepted';
   /** Reverse-path; '' for the null one. */
@@ -37,7 +37,7 @@ export interface AcceptedEvent extends Common {
   user?: string;
   /** From MAIL to the end of data. */
   reception_ms?: number;
-  /** From the end of data until the message was durable and this line made. */
+  /** From the end of data until the message was durable and this line was made. */
   persist_ms: number;
 }
 
@@ -64,7 +64,7 @@ interface RecipientEvent extends Common {
   tls_verified?: boolean;
 }
 
-/** The next hop took the message over. Final. */
+/** The next hop accepted the message. Final. */
 export interface DeliveredEvent extends RecipientEvent {
   type: 'delivered';
 }
@@ -138,7 +138,7 @@ export class EventLog {
   #timeMs = Number.NaN;
   #time = '';
   #second = Number.NaN;
-  /** '2026-03-01T12:00:00.': a time costs a fraction of what toISOString does. */
+  /** The text '2026-03-01T12:00:00.' of the present second, kept because toISOString is slow. */
   #toSecond = '';
 
   constructor(options: EventLogOptions) {
@@ -147,7 +147,7 @@ export class EventLog {
     this.#file = new EventFile(options);
   }
 
-  /** The message is ours (durable, or in memory with after_enqueue). */
+  /** We took responsibility for the message: it is durable, or in memory with after_enqueue. */
   accepted(message: Message): void {
     if (!this.#enabled) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs } = message;
@@ -196,12 +196,12 @@ export class EventLog {
     for (const recipient of recipients) this.#file.append(`${head}${quote(recipient)}}\n`);
   }
 
-  /** Goes on in newly opened files (SIGUSR1). */
+  /** Writes to newly opened files from now on (SIGUSR1). */
   reopen(): void {
     this.#file.reopen();
   }
 
-  /** Writes what is gathered and closes; later events are lost. */
+  /** Writes the lines that wait, and closes; later events are lost. */
   close(): Promise<void> {
     return this.#file.close();
   }
@@ -220,7 +220,9 @@ export class EventLog {
   }
 }
 
-/** Nearly all texts: this one look costs half of JSON.stringify and a search in what it made. */
+/**
+ * Matches nearly all texts, which need no escape: this test costs half of JSON.stringify and a search in its result.
+ */
 const PLAIN = /^[ !#-[\]-~]*$/;
 
 const quote = (text: string): string =>

@@ -11,7 +11,10 @@ export function isAscii(bytes: Uint8Array): boolean {
 /** Octets of a line without its end (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1). */
 const MAX_LINE = 998;
 
-/** What a 7bit part may hold (RFC 2045 §2.7): ASCII without NUL, CR and LF only together, no line too long. */
+/**
+ * Whether a 7bit part may hold the bytes (RFC 2045 §2.7): ASCII without NUL, CR and LF only together, no line too
+ * long.
+ */
 export function isSevenBitText(bytes: Uint8Array): boolean {
   let column = 0;
   for (let i = 0; i < bytes.length; i++) {
@@ -25,7 +28,10 @@ export function isSevenBitText(bytes: Uint8Array): boolean {
   return true;
 }
 
-/** CRLF stays a line end; every other octet that is not plain text is written =XX. Lines have at most 76 characters. */
+/**
+ * Encodes bytes: CRLF stays a line end, and every other octet that is not plain text becomes =XX. Lines have at most
+ * 76 characters.
+ */
 export function quotedPrintable(bytes: Uint8Array): string {
   let text = '';
   let column = 0;

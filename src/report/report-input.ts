@@ -1,4 +1,4 @@
-/** What a DSN tells. */
+/** The facts that a DSN reports. */
 import type { Job } from '../mail/job.ts';
 import type { PeerReply } from '../mail/outcome.ts';
 

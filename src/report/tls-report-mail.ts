@@ -13,7 +13,7 @@ export interface TlsReportParts {
   reportId: string;
 }
 
-/** The report as one JSON text, compressed. What is not known is left out. */
+/** The report as one JSON text, compressed. Fields that are not known are left out. */
 export function gzipReport({ day, policies, organization, contact, reportId }: TlsReportParts): Buffer {
   const report = {
     'organization-name': organization,
@@ -37,7 +37,7 @@ export interface TlsReportMail extends Pick<TlsReportParts, 'domain' | 'day' | '
   report: Buffer;
 }
 
-/** The whole message. Addresses and names are of a grammar without line ends. */
+/** The whole message. The grammar of its addresses and names allows no line ends. */
 export function writeReportMail(mail: TlsReportMail): Buffer {
   const { from, to, domain, day, reportId, nowMs, report } = mail;
   const submitter = from.slice(from.lastIndexOf('@') + 1);

@@ -1,17 +1,22 @@
-/** Hands a TLS report in by HTTPS (RFC 8460 §5.4): one POST, verified, no redirect, bounded in time, the answer unread. */
+/**
+ * Sends a TLS report by HTTPS (RFC 8460 §5.4): one POST, verified, without redirects, bounded in time; the answer's
+ * body is not read.
+ */
 import { request } from 'node:https';
 
 export interface PostOptions {
   timeoutMs: number;
-  /** Address of a host; rejects when it has none that is to be spoken to. */
+  /** Address of a host; rejects when it has none that we may talk to. */
   addressOf(host: string): Promise<string>;
-  /** Trusted issuers, PEM; absent: Node's. */
+  /** Trusted issuers, PEM; default: Node's. */
   ca?: string;
-  /** Ends it at once. */
+  /** Ends the request at once. */
   signal: AbortSignal;
 }
 
-/** Resolves when the report was taken (2xx); rejects with why not. @param report as gzipReport makes it. */
+/**
+ * Resolves when the report was accepted (2xx); rejects with the reason if not. @param report as gzipReport makes it.
+ */
 export async function postReport(url: string, report: Buffer, options: PostOptions): Promise<void> {
   const { protocol, hostname, host, port, pathname, search } = new URL(url);
   if (protocol !== 'https:') throw new Error('not an https address');

@@ -1,7 +1,8 @@
 /**
- * Sends the TLS reports of days that are over (RFC 8460 §4.1, §5): what all processes of the host counted of a domain as one
- * report, to each place its `_smtp._tls` record names, at a time of its own within the delay. One for a host. What was sent
- * stands beside the counts (`<domain>.sent`), so that a restart sends nothing twice and forgets nothing.
+ * Sends the TLS reports of days that are over (RFC 8460 §4.1, §5). The counts of all processes of the host for a
+ * domain become one report, which goes to each place in the domain's `_smtp._tls` record, at a time of its own within
+ * the delay. There is one of this for a host. A file beside the counts (`<domain>.sent`) says what was sent, so that
+ * a restart sends nothing twice and forgets nothing.
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
@@ -14,22 +15,22 @@ import { mergePolicies, ruaOf, type TlsReport } from './tls-rpt.ts';
 
 export interface TlsReportSenderOptions {
   dir: string;
-  /** Live. */
+  /** The config as of the last reload. */
   config(): Config;
   log: Log;
-  /** TXT records of a name; null where they cannot be had now. */
+  /** TXT records of a name; null when the question failed. */
   txt(name: string): Promise<string[] | null>;
   /** Queues a message from the null reverse-path; resolves when it is durable. */
   mail(to: { address: string; domain: string }, message: Buffer): Promise<void>;
-  /** Resolves when the report was taken. */
+  /** Resolves when the report was accepted. */
   post(url: string, report: Buffer, signal: AbortSignal): Promise<void>;
   now(): number;
 }
 
-/** Of one domain and day. */
+/** How far the report of one domain and day was sent. */
 interface Sending {
   done: boolean;
-  /** Places that have it. */
+  /** Places that have accepted it. */
   sent: string[];
   tries: number;
   nextAtMs: number;
@@ -37,23 +38,23 @@ interface Sending {
 
 const DAY_MS = 86_400_000;
 const DAY = /^\d{4}-\d\d-\d\d$/;
-/** A report of a process (tls-rpt.ts). */
+/** Name of a file with counts of a process (tls-rpt.ts). */
 const COUNTED = /^([^~]+?)(?:~\d+)?\.json$/;
 const LONGEST_PAUSE_MS = 60_000;
-/** §5.5: for up to 24 hours. */
+/** Pause between tries, which go on for up to 24 hours (RFC 8460 §5.5). */
 const RETRY_MS = 3_600_000;
 const MAX_TRIES = 24;
-/** Older days are of no use to anybody: the relay was down for long. */
+/** Older days are not reported, because nobody needs them: the relay was down for long. */
 const TOO_OLD_MS = 3 * DAY_MS;
-/** Places of one domain. */
+/** Most places to which the report of one domain is sent. */
 const MAX_PLACES = 8;
-/** Domains at a time: one that does not answer holds up three quarters of nobody. */
+/** How many domains are worked on at the same time: one that does not answer then leaves three for the others. */
 const AT_A_TIME = 4;
 
 export class TlsReportSender {
   readonly #options: TlsReportSenderOptions;
   readonly #abort = new AbortController();
-  /** By 'day domain': what is on disk, of domains looked at. */
+  /** What is on disk of domains that were looked at, by 'day domain'. */
   readonly #known = new Map<string, Sending>();
   #timer: NodeJS.Timeout | null = null;
   #round: Promise<void> | null = null;
@@ -70,7 +71,7 @@ export class TlsReportSender {
     this.#timer = setTimeout(() => void this.round().then(() => this.#later()), pauseMs).unref();
   }
 
-  /** Sends what is due. Never rejects. */
+  /** Sends the reports that are due. Never rejects. */
   round(): Promise<void> {
     this.#round ??= this.#sendDue()
       .catch((error) => this.#options.log.warn('tls-rpt.unreadable', { error, dir: this.#options.dir }))
@@ -80,7 +81,7 @@ export class TlsReportSender {
     return this.#round;
   }
 
-  /** Nothing more is sent; what is on its way is cut, and sent after the next start. */
+  /** Sends nothing more. Reports on their way are cut off, and sent again after the next start. */
   stop(): void {
     this.#abort.abort(new Error('the relay stops'));
     if (this.#timer !== null) clearTimeout(this.#timer);
@@ -108,7 +109,7 @@ export class TlsReportSender {
   async #isDue(day: string, domain: string): Promise<boolean> {
     const { config, now } = this.#options;
     const { write_interval_ms, max_send_delay_ms } = config().delivery.tls_rpt;
-    // Every process has written what it counted of the day.
+    // By then every process has written its counts of the day.
     const complete = Date.parse(day) + DAY_MS + 2 * write_interval_ms;
     if (now() < complete + max_send_delay_ms * shareOf(`${config().hostname} ${day} ${domain}`)) return false;
     const { done, nextAtMs } = await this.#sendingOf(day, domain);
@@ -137,7 +138,14 @@ export class TlsReportSender {
     const { organization_name = hostname, contact_info = '' } = delivery.tls_rpt;
     const reportId = `${day}.${domain}.${node_id.replace(/[^A-Za-z0-9-]+/g, '-')}@${hostname}`;
     const policies = mergePolicies(whole);
-    const report = gzipReport({ domain, day, policies, organization: organization_name, contact: contact_info, reportId }); // biome-ignore format: one call
+    const report = gzipReport({
+      domain,
+      day,
+      policies,
+      organization: organization_name,
+      contact: contact_info,
+      reportId,
+    });
     sending.tries++;
     sending.done = true;
     for (const place of policies.length === 0 ? [] : places) {
@@ -161,10 +169,12 @@ export class TlsReportSender {
       }
     }
     sending.nextAtMs = now() + RETRY_MS;
-    await writeSending(this.#fileOf(day, domain), sending).catch((error) => log.warn('tls-rpt.not-written', { error, day, domain })); // biome-ignore format: one line
+    await writeSending(this.#fileOf(day, domain), sending).catch((error) =>
+      log.warn('tls-rpt.not-written', { error, day, domain }),
+    );
   }
 
-  /** Where the domain wants it now; where that cannot be asked, as on the day itself. */
+  /** Where the domain wants its report now; if that cannot be asked, where it wanted it on that day. */
   async #placesOf(domain: string, reports: readonly TlsReport[]): Promise<string[]> {
     const records = await this.#options.txt(`_smtp._tls.${domain}`);
     const rua = records === null ? reports.flatMap((report) => report.rua) : ruaOf(records);
@@ -180,7 +190,8 @@ export class TlsReportSender {
     const from = delivery.tls_rpt.from_address ?? `postmaster@${hostname}`;
     const text = decodeURIComponent(place.slice('mailto:'.length).split('?')[0] as string);
     const mailbox = parseMailbox(text);
-    if (mailbox === null || mailbox.domain === '' || !/^[!-~]+$/.test(text)) throw new Error('not an address we can write to'); // biome-ignore format: one line
+    if (mailbox === null || mailbox.domain === '' || !/^[!-~]+$/.test(text))
+      throw new Error('not an address we can write to');
     const message = writeReportMail({ ...parts, from, to: text, nowMs: now() });
     await mail({ address: text, domain: mailbox.domain }, message);
   }
@@ -188,7 +199,7 @@ export class TlsReportSender {
 
 const isTooOld = (day: string, nowMs: number): boolean => Date.parse(day) + DAY_MS + TOO_OLD_MS < nowMs;
 
-/** 0 to 1, and the same after a restart. */
+/** A number from 0 to 1 for the text, the same after a restart. */
 function shareOf(text: string): number {
   return createHash('sha256').update(text).digest().readUInt32BE() / 2 ** 32;
 }
@@ -198,7 +209,7 @@ async function readReport(file: string): Promise<TlsReport | null> {
     const report = JSON.parse(await readFile(file, 'utf8')) as TlsReport;
     return Array.isArray(report.policies) && Array.isArray(report.rua) ? report : null;
   } catch {
-    return null; // told of as damaged
+    return null; // the caller reports it as damaged
   }
 }
 

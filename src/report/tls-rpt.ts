@@ -1,7 +1,8 @@
 /**
- * TLS reports (RFC 8460): counts the TLS sessions of each domain and UTC day, and keeps one file of the RFC's format for
- * each, `<dir>/<day>/<domain>.json` (`<domain>~1.json` of relay process 1). Gathered in memory and written now and then,
- * off the mail's way; what a restart finds of its day is gone on with. Bounded by domains, policies and failure details.
+ * TLS reports (RFC 8460): counts the TLS sessions of each domain and UTC day, and keeps one file in the RFC's format
+ * for each, `<dir>/<day>/<domain>.json` (`<domain>~1.json` for relay process 1). Counts are gathered in memory and
+ * written now and then, without holding up mail; after a restart the counts of the day go on. Domains, policies and
+ * failure details are bounded.
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ export interface TlsReportsOptions {
   process: number;
   config: Config;
   log: Log;
-  /** TXT records of a name; none where it has none or they cannot be had. */
+  /** TXT records of a name; none when it has none, or the question failed. */
   txt(name: string): Promise<string[]>;
   now?: () => number;
 }
@@ -25,7 +26,7 @@ export interface TlsReport {
   'contact-info': string;
   'report-id': string;
   policies: PolicyReport[];
-  /** Not of the RFC: where the domain wants it sent, of its `_smtp._tls` record. */
+  /** Not in the RFC's format: where the domain wants the report, from its `_smtp._tls` record. */
   rua: string[];
 }
 
@@ -47,28 +48,28 @@ interface DomainDay {
   domain: string;
   day: string;
   policies: PolicyReport[];
-  /** null: not asked for yet. */
+  /** null: DNS was not asked yet. */
   rua: string[] | null;
   dirty: boolean;
-  /** What a process before this one wrote is part of it. */
+  /** Whether the counts of an earlier process were read and added. */
   loaded: boolean;
 }
 
-/** Of one domain and day; what is beyond is counted in the sums only. */
+/** Bounds for one domain and day; what is beyond is only counted in the sums. */
 const MAX_POLICIES = 16;
 const MAX_DETAILS = 16;
-/** Of a policy, which is somebody else's text, and of what a host says. */
+/** Bounds for the text of a policy and of a host, which strangers have written. */
 const MAX_LINES = 16;
 const MAX_TEXT = 160;
 const DAY = /^\d{4}-\d\d-\d\d$/;
-/** What may stand in a file name. */
+/** Domains that can be a file name. */
 const FILE_NAME = /^[a-z0-9_-][a-z0-9_.-]{0,200}$/;
 
 export class TlsReports {
   readonly #options: TlsReportsOptions;
   readonly #now: () => number;
   #config: Config;
-  /** By 'day domain'. */
+  /** Counts by 'day domain'. */
   readonly #days = new Map<string, DomainDay>();
   #timer: NodeJS.Timeout | null = null;
   #writing: Promise<void> | null = null;
@@ -112,7 +113,7 @@ export class TlsReports {
     return entry;
   }
 
-  /** Writes what changed. Never rejects: what the disk does not take is tried again with the next session. */
+  /** Writes the counts that changed. Never rejects: if the disk fails, the next session leads to another try. */
   write(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
@@ -122,7 +123,7 @@ export class TlsReports {
     return this.#writing;
   }
 
-  /** Writes the last, without waiting for DNS. */
+  /** Writes the last counts, without waiting for DNS. */
   async close(): Promise<void> {
     this.#closing = true;
     this.#closed.resolve(null);
@@ -240,7 +241,7 @@ function addDetail(details: FailureDetail[], detail: FailureDetail): void {
   else if (details.length < MAX_DETAILS) details.push(detail);
 }
 
-/** Null when there is none, or none that can be read. */
+/** Reads an earlier report; null when there is none, or it cannot be read. */
 async function earlier(file: string): Promise<TlsReport | null> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as TlsReport;
@@ -258,14 +259,14 @@ function merge(entry: Pick<DomainDay, 'policies'>, report: TlsReport | null): vo
   }
 }
 
-/** Of several reports about the same domain and day, one: their sums. */
+/** Adds up several reports about the same domain and day. */
 export function mergePolicies(reports: readonly TlsReport[]): PolicyReport[] {
   const policies: PolicyReport[] = [];
   for (const report of reports) merge({ policies }, report);
   return policies;
 }
 
-/** Of the one TLSRPTv1 record (RFC 8460 §3); nowhere when there is none, or more than one. */
+/** The places in the domain's TLSRPTv1 record (RFC 8460 §3); none when there is no such record, or more than one. */
 export function ruaOf(records: readonly string[]): string[] {
   const ours = records.filter((record) => /^v=TLSRPTv1\s*;/.test(record));
   const uris = ours.length === 1 ? /;\s*rua\s*=\s*([^;]*)/.exec(ours[0] as string)?.[1] : undefined;

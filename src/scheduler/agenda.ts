@@ -1,4 +1,4 @@
-/** What the nodes that share a queue write down for each other: which work falls due when, and for whom it is first come. */
+/** Where the nodes that share a queue write down which work falls due when; each piece of work goes to one of them. */
 
 /** Work of one destination on one shard. */
 export interface Due {
@@ -9,33 +9,35 @@ export interface Due {
 
 /** What the agenda asks of its owner. */
 export interface AgendaOwner {
-  /** Work falls due, and this process got the job. Resolves when it was looked at; it may have been left undone. */
+  /**
+   * Work falls due, and this process got the job. Resolves when it has looked at it, even if it left the work undone.
+   */
   due(destination: string, shard: number): Promise<void>;
-  /** All that waits, in order to write it down again after an outage. */
+  /** All work that waits, to be written down again after an outage. */
   backlog(): Promise<Due[]>;
-  /** The agenda can be used, or cannot any more. */
+  /** Says whether the agenda can be used now. */
   changed(up: boolean): void;
 }
 
 export interface Agenda {
-  /** false: nothing is written down, and nobody is told what falls due. */
+  /** false: nothing is written down, and nobody is told which work falls due. */
   readonly up: boolean;
   start(owner: AgendaOwner): void;
-  /** Somebody will be told when the time has come. Without effect while the agenda is not up. */
+  /** Writes work down: some process will be told when it falls due. Has no effect while the agenda is not up. */
   announce(due: Due): void;
-  /** Whether this process takes work. */
+  /** Sets whether this process takes work. */
   takes(takes: boolean): void;
   stats(): AgendaStats;
-  /** Writes down what was announced last, finishes the jobs begun, and leaves. */
+  /** Writes down the last announcements, finishes jobs that it began, and leaves. */
   close(): Promise<void>;
 }
 
 export interface AgendaStats {
   sinceMs: number;
   lastError: string;
-  /** Processes that use the agenda, those that fell silent lately included. */
+  /** Number of processes that use the agenda, including those that fell silent lately. */
   processes: number;
-  /** Of these, silent for a while: cut off perhaps, and still sending. */
+  /** Number of these that are silent: they may be cut off, and still sending. */
   silent: number;
   announced: number;
   taken: number;

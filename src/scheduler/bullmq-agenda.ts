@@ -1,11 +1,11 @@
 /**
  * The agenda in Redis: one BullMQ queue of delayed jobs. A job's id is its destination, shard and time, so the same
- * announcement of several nodes is one job. Jobs are hints: one that is lost, late, early or done twice harms nothing,
- * since the database is asked what really is due.
+ * announcement by several nodes is one job. Jobs are hints: one that is lost, late, early or done twice does no harm,
+ * because the database is asked what really is due.
  *
  * Redis is either used or given up. It is given up when a command fails or takes too long, when the connection breaks,
- * and when what we wrote is gone (flushed, restarted empty); after that, everything that waits is written down again
- * before it is used once more. Every command has a time limit, and nothing waits for Redis but what is about Redis.
+ * and when what we wrote is gone (flushed, restarted empty). After that, everything that waits is written down again
+ * before Redis is used once more. Every command has a time limit, and no delivery waits for Redis.
  */
 import { randomBytes } from 'node:crypto';
 import { Queue, Worker } from 'bullmq';
@@ -21,28 +21,28 @@ import type { SharedRates } from './rates.ts';
 import { BEAT, LEASE_CONNECTIONS, LEASE_TOKENS } from './redis-scripts.ts';
 
 export interface BullmqAgendaOptions extends RedisAccess {
-  /** A process that was not heard of for so long is forgotten: it is not sending any more. */
+  /** After this long without a word from a process it is forgotten: it cannot be sending any more. */
   forgetMs: number;
-  /** Processes assumed while Redis never told how many there are. */
+  /** How many processes to assume until Redis has told how many there are. */
   minProcesses: number;
-  /** Name of this process, for people. */
+  /** Name of this process, for display. */
   name: string;
-  /** false: it announces work and takes none. */
+  /** false: this process announces work, but takes none. */
   works: boolean;
   log: Log;
 }
 
 const QUEUE = 'due';
 const BEAT_MS = 1000;
-/** A process without a beat for so long is silent. */
+/** A process whose last beat is older counts as silent. */
 const SILENT_MS = 5000;
-/** Used for so long without a fault, the next fault is the first again. */
+/** After Redis was used for this long without a fault, the next fault counts as the first again. */
 const STEADY_MS = 30_000;
 const FLUSH_MS = 20;
 const JOBS_PER_FLUSH = 500;
-/** Jobs that wait to be written at most; beyond, the queue is read anew. */
+/** Most jobs that wait to be written; when there are more, they are dropped and the queue is read anew. */
 const MAX_PENDING = 100_000;
-/** Connections of a process that says nothing for so long are taken for closed. */
+/** After this long without a word from a process, its connections count as closed. */
 const CONNECTION_LEASE_MS = 10_000;
 const JOBS_AT_ONCE = 32;
 const CLOSE_MS = 2000;
@@ -52,15 +52,15 @@ interface JobOf {
   s: number;
 }
 
-/** What is used while Redis is. */
+/** What there is only while Redis is used. */
 interface Session {
   queue: Queue<JobOf>;
   worker: Worker<JobOf> | null;
-  /** The worker's: one for commands, one that waits for jobs. */
+  /** The worker's connections: one for commands, one that waits for jobs. */
   connections: Redis[];
 }
 
-/** ioredis makes a method of a script; its types know nothing of it. */
+/** ioredis makes a method of each script, which its types do not know. */
 type Scripted = Redis & {
   relayBeat(
     key: string,
@@ -86,9 +86,9 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #owner: AgendaOwner | null = null;
   #session: Session | null = null;
   #up = false;
-  /** The log says that it is away. */
+  /** The log says already that Redis is away. */
   #saidLost = false;
-  /** In steady time. */
+  /** Since when Redis is used, or given up; steady time. */
   #sinceMs = steadyMs();
   #lastError = '';
   #members = { all: 1, silent: 0 };
@@ -96,7 +96,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   #taken = 0;
   #outages = 0;
   readonly #pending = new Map<string, Due>();
-  /** Keys of connections we hold a lease of. */
+  /** Keys of destinations for whose connections we hold a lease. */
   readonly #connectionKeys = new Set<string>();
   #incomplete = false;
   #flushing: Promise<void> | null = null;
@@ -128,7 +128,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       if (!this.#up) this.#later(0);
     });
     this.#client.on('close', () => {
-      // Without a connection before, what kept it from coming about was said already.
+      // If there was no connection before, the log says already why.
       if (this.#up) this.#lost(new Error('the connection to Redis was closed'));
     });
   }
@@ -147,7 +147,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
 
   start(owner: AgendaOwner): void {
     this.#owner = owner;
-    this.#client.connect().catch(() => {}); // told by its events; it tries again by itself
+    this.#client.connect().catch(() => {}); // its events report the fault, and it tries again by itself
   }
 
   announce(due: Due): void {
@@ -205,7 +205,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#leaving = true;
     const session = this.#session;
     if (this.#up && session !== null) {
-      // Jobs begun are finished before the worker leaves, or they would count as stalled.
+      // Finish jobs that were begun before the worker leaves, or they would count as stalled.
       await within(CLOSE_MS, session.worker?.close() ?? Promise.resolve());
       await within(CLOSE_MS, this.#flush());
       const leave = this.#client.pipeline().zrem(this.#key('processes'), this.#process);
@@ -234,9 +234,9 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#beatTimer = setTimeout(() => void this.#beat(), delayMs).unref();
   }
 
-  /** Once a second: are we there, is Redis, and is what we wrote? */
+  /** Once a second: says that this process lives, and checks that Redis answers and still has what we wrote. */
   async #beat(): Promise<void> {
-    // Once there is a connection, its event leads here again.
+    // When the client is connected, its event calls this again.
     if (this.#beating || this.#leaving || this.#client.status !== 'ready') return;
     this.#beating = true;
     let pauseMs = BEAT_MS;
@@ -262,7 +262,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#later(pauseMs);
   }
 
-  /** Writes down all that waits, then uses Redis. @throws when that fails. */
+  /** Writes down all work that waits, then uses Redis. @throws when that fails. */
   async #comeUp(): Promise<void> {
     this.#end(this.#session);
     const { timeoutMs, works } = this.#options;
@@ -276,7 +276,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     session.queue.on('error', (error) => this.#fault(session, error));
     await limited(timeoutMs, session.queue.waitUntilReady());
     this.#pending.clear();
-    // From here on it is announced to: what comes while the queue is read may be missing in what was read.
+    // Announcements are written from here on: what comes while the queue is read may be missing in what was read.
     this.#setUp(true);
     await this.#writeAll(session);
     if (works && this.#session === session) this.#startWorker(session);
@@ -288,7 +288,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     try {
       all = await (this.#owner as AgendaOwner).backlog();
     } catch {
-      // The queue's fault and no reason to give Redis up: the next beat asks again.
+      // This fault is the queue's, and no reason to give up Redis: the next beat reads the queue again.
       this.#incomplete = true;
       return;
     }
@@ -304,7 +304,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       return client;
     };
     own(connection);
-    // BullMQ makes the one that waits from it, and lets go of that only while Redis answers.
+    // BullMQ duplicates this connection for the one that waits, and closes the duplicate only while Redis answers.
     const duplicate = connection.duplicate.bind(connection);
     connection.duplicate = (...override: Parameters<typeof duplicate>) => own(duplicate(...override));
     const worker = new Worker<JobOf>(QUEUE, async ({ data }) => this.#take(data), {
@@ -313,9 +313,9 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       concurrency: JOBS_AT_ONCE,
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },
-      // A job whose process died goes to another; how often that happened says nothing about the job.
+      // When a process dies, another gets its job. How often that happened says nothing about the job.
       maxStalledCount: 1_000_000,
-      // A job is held for a moment only, its lock holds for half a minute.
+      // A job takes a moment only, and its lock lasts for half a minute.
       skipLockRenewal: true,
       runRetryDelay: BEAT_MS,
     });
@@ -369,7 +369,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
 
   #lost(error: Error): void {
     if (this.#closed) return;
-    // Several addresses that fail are an error without words of its own.
+    // When several addresses fail, Node's error has no message of its own.
     this.#lastError = error.message || ((error as NodeJS.ErrnoException).code ?? error.name);
     if (this.#up) {
       this.#outages++;
@@ -379,7 +379,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       this.#session = null;
       this.#later(this.#retryMs);
     }
-    // Also when it could not be used from the start.
+    // This also covers a Redis that could not be used from the start.
     if (this.#saidLost) return;
     this.#saidLost = true;
     this.#options.log.warn('scheduler.redis-lost', {
@@ -394,7 +394,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     this.#up = up;
     this.#sinceMs = steadyMs();
     if (up) {
-      // After an outage others come back as we do: how many there are is not known yet.
+      // After an outage the other processes return as we do, so their number is not known yet.
       const count = this.#saidLost ? {} : { processes: this.#members.all };
       this.#saidLost = false;
       this.#options.log.info('scheduler.redis-up', count);
@@ -411,11 +411,11 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
   }
 }
 
-/** BullMQ keeps colons in ids for itself. */
+/** The id of a job. BullMQ reserves colons in ids for itself. */
 const idOf = ({ destination, shard, atMs }: Due): string =>
   `${destination.replaceAll('%', '%25').replaceAll(':', '%3a')}|${shard}|${atMs}`;
 
-/** @throws when it takes longer. */
+/** @throws when the work takes longer. */
 async function limited<T>(ms: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -1,10 +1,10 @@
 /**
- * The scheduler of nodes that share a queue. The database stays the truth. An agenda (BullMQ over Redis) says when
- * which destination of which shard has rows due, and hands each such job to one process; what that process does with
- * it, and what it has at hand itself, goes the way of the embedded scheduler. While the agenda cannot be used, every
- * process finds due rows by asking the queue (`pollIntervalMs`), so that no delivery waits for Redis.
+ * The scheduler of nodes that share a queue. The database stays the truth. An agenda (BullMQ over Redis) says when a
+ * destination has due rows on a shard, and hands each such job to one process. That process uses an embedded scheduler
+ * for the job, as for its own rows. While the agenda cannot be used, every process finds due rows by asking the queue
+ * (`pollIntervalMs`), so that no delivery waits for Redis.
  *
- * Rows that are due and find no place here are announced to all after a moment: whoever has room takes them.
+ * Due rows that find no place here are announced to all processes after a moment: one that has room takes them.
  */
 import type { ClaimResult, DestinationBacklog, RowChange, ShardBacklog } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
@@ -20,34 +20,40 @@ export interface ClusterSchedulerPorts extends Omit<SchedulerPorts, 'claim'> {
 
 export interface ClusterSchedulerOptions extends EmbeddedSchedulerOptions {
   shardIds: readonly number[];
-  /** How often the queue is asked for due work while the agenda is up, and while it is not. */
+  /** How often the queue is asked for due work while the agenda is up. */
   reconcileIntervalMs: number;
+  /** How often while it is not. */
   pollIntervalMs: number;
-  /** The interval became shorter. */
+  /** Called when the agenda fails, and so the interval between polls becomes shorter. */
   onPollFaster(): void;
 }
 
-/** How soon others are told of due rows that wait here for a place; longer with many destinations. */
-const HELP_MS = 1000;
-const HELP_MS_PER_DESTINATION = 5;
+/**
+ * When due rows have waited here for a place for this long, other processes are told; longer with many destinations.
+ */
+const TELL_OTHERS_AFTER_MS = 1000;
+const TELL_OTHERS_MS_PER_DESTINATION = 5;
 /** How long a job is kept while this process cannot claim its rows. */
-const HOLD_MS = 500;
-/** Others hear of a destination that is suspended here so much later, at most. */
-const SUSPENDED_MS = 15_000;
-/** How often it is seen whether there is room for more work. */
-const ROOM_MS = 100;
-/** So many looks must agree: jobs are not to be given up and taken again for a place that comes and goes. */
-const FULL_LOOKS = 3;
-/** Announced times remembered at most: what is not is announced once more. */
-const MAX_KNOWN = 200_000;
-/** Times are rounded up to a share (1/n) of the delay, within these bounds, so that many rows share a job. */
-const ROUND_SHARE = 16;
-const ROUND_MIN_MS = 64;
-const ROUND_MAX_MS = 4096;
+const KEEP_JOB_MS = 500;
+/**
+ * While a destination is suspended here, its due rows are left to this process for at most this long; then others are
+ * told.
+ */
+const LONGEST_SUSPENDED_ALONE_MS = 15_000;
+/** How often this process looks whether it has room for more work. */
+const ROOM_LOOK_MS = 100;
+/** It stops, or begins again, to take jobs after this many looks in a row that agree; single places come and go. */
+const LOOKS_THAT_AGREE = 3;
+/** Most announced times remembered. A time that was forgotten is announced once more, which does no harm. */
+const MAX_ANNOUNCED_TIMES = 200_000;
+/** Due times are rounded up to steps of 1/n of the delay, within these bounds, so that many rows share a job. */
+const STEP_SHARE = 16;
+const SHORTEST_STEP_MS = 64;
+const LONGEST_STEP_MS = 4096;
 
-/** What is due here at a destination. */
+/** Due rows of a destination that this process may claim. */
 interface Here {
-  /** One bit for each shard. */
+  /** One bit for each shard with such rows. */
   shards: number;
   /** Jobs that wait for the next claim. */
   waiters: (() => void)[];
@@ -96,7 +102,7 @@ export class ClusterScheduler implements Scheduler {
     this.#inner.stop();
     this.#roomTimer?.cancel();
     this.#agenda.takes(false);
-    // What waited here for a place is due for all.
+    // Rows that waited here for a place are due for all processes now.
     for (const [destination, here] of this.#here) {
       this.#announceShards(destination, here.shards, 0);
       this.#wake(here);
@@ -149,7 +155,7 @@ export class ClusterScheduler implements Scheduler {
   }
 
   rebuild(backlog: DestinationBacklog[]): void {
-    // What is due later is announced when the agenda comes up, from the queue as it is then.
+    // Rows that are due later are announced when the agenda comes up, from the queue as it is then.
     this.discover(backlog.filter(({ nextDueMs }) => nextDueMs <= this.#ports.now()));
   }
 
@@ -164,14 +170,14 @@ export class ClusterScheduler implements Scheduler {
   }
 
   changed(changes: RowChange[]): void {
-    // Nobody counts here what waits; what may be due is looked for.
+    // Nothing here counts waiting rows, so the destination is looked at now.
     const nextDueMs = this.#ports.now();
     const perhaps = changes.filter(({ rows }) => rows >= 0);
     this.discover(perhaps.map(({ destination }) => ({ destination, rows: 1, nextDueMs })));
   }
 
   discover(found: DestinationBacklog[]): void {
-    // Others find it too.
+    // The other processes find these rows themselves, so they are not told.
     for (const { destination } of found) this.#due(destination, this.#allShards, false);
     this.#inner.discover(found);
   }
@@ -181,7 +187,9 @@ export class ClusterScheduler implements Scheduler {
     return { ...this.#inner.stats(), cluster: { up, ...this.#agenda.stats() } };
   }
 
-  /** A job of the agenda: rows of the destination are claimed as soon as there is room for some, or left to others. */
+  /**
+   * Takes a job of the agenda: claims rows of the destination as soon as there is room, or else leaves them to others.
+   */
   async #take(destination: string, shard: number): Promise<void> {
     if (!this.#running) {
       this.#announce({ destination, shard, atMs: 0 });
@@ -196,13 +204,13 @@ export class ClusterScheduler implements Scheduler {
     const steadyMs = this.#steady();
     if (untilMs > steadyMs) this.#wake(here);
     else {
-      const timer = this.#ports.setTimer(steadyMs + HOLD_MS, () => this.#wake(here));
+      const timer = this.#ports.setTimer(steadyMs + KEEP_JOB_MS, () => this.#wake(here));
       await claimed;
       timer.cancel();
     }
     if ((here.shards & (1 << shard)) === 0) return;
-    // Not claimed: it waits here for a place, and elsewhere somebody may have one.
-    const pauseMs = Math.min(untilMs - steadyMs, SUSPENDED_MS);
+    // The rows were not claimed. They wait here for a place, but another process may have one.
+    const pauseMs = Math.min(untilMs - steadyMs, LONGEST_SUSPENDED_ALONE_MS);
     this.#announce({ destination, shard, atMs: this.#ports.now() + Math.max(this.#helpMs(), pauseMs) });
   }
 
@@ -232,7 +240,7 @@ export class ClusterScheduler implements Scheduler {
     return { jobs: result.jobs, nextDueMs: more ? nowMs : null, short: result.short };
   }
 
-  /** Rows of these shards are due here. Others hear of it when they are not taken soon. */
+  /** Rows of these shards are due here. @param tell whether to tell the other processes if nobody takes them soon. */
   #due(destination: string, shards: number, tell = true): Here {
     let here = this.#here.get(destination);
     if (here === undefined) {
@@ -249,7 +257,7 @@ export class ClusterScheduler implements Scheduler {
   }
 
   #helpMs(): number {
-    return HELP_MS + HELP_MS_PER_DESTINATION * this.#here.size;
+    return TELL_OTHERS_AFTER_MS + TELL_OTHERS_MS_PER_DESTINATION * this.#here.size;
   }
 
   #steady(): number {
@@ -266,7 +274,7 @@ export class ClusterScheduler implements Scheduler {
       if ((shards & (1 << shard)) !== 0) this.#announce({ destination, shard, atMs });
   }
 
-  /** Announces it, unless an earlier time was announced already. */
+  /** Announces work, unless an earlier time was announced already. */
   #announce({ destination, shard, atMs }: Due): void {
     if (!this.#agenda.up) return;
     const nowMs = this.#ports.now();
@@ -274,7 +282,7 @@ export class ClusterScheduler implements Scheduler {
     const known = this.#known.get(key);
     const roundedMs = roundUp(nowMs, atMs);
     if (known !== undefined && known > nowMs && known <= roundedMs) return;
-    if (this.#known.size >= MAX_KNOWN) this.#known.clear();
+    if (this.#known.size >= MAX_ANNOUNCED_TIMES) this.#known.clear();
     this.#known.set(key, roundedMs);
     this.#agenda.announce({ destination, shard, atMs: roundedMs });
   }
@@ -287,21 +295,24 @@ export class ClusterScheduler implements Scheduler {
       .map(({ destination, shard, nextDueMs }) => ({ destination, shard, atMs: roundUp(nowMs, nextDueMs) }));
   }
 
-  /** A process without room takes no jobs: they are for those that have some. */
+  /** Keeps a process without room from taking jobs: they are for processes that have room. */
   #watchRoom(): void {
     if (!this.#running) return;
     this.#fullLooks = this.#inner.full
-      ? Math.min(this.#fullLooks + 1, FULL_LOOKS)
+      ? Math.min(this.#fullLooks + 1, LOOKS_THAT_AGREE)
       : Math.max(this.#fullLooks - 1, 0);
-    if (this.#fullLooks === FULL_LOOKS) this.#agenda.takes(false);
+    if (this.#fullLooks === LOOKS_THAT_AGREE) this.#agenda.takes(false);
     else if (this.#fullLooks === 0) this.#agenda.takes(true);
-    this.#roomTimer = this.#ports.setTimer(this.#steady() + ROOM_MS, () => this.#watchRoom());
+    this.#roomTimer = this.#ports.setTimer(this.#steady() + ROOM_LOOK_MS, () => this.#watchRoom());
   }
 }
 
-/** Later than now: an id with this time belongs to no job that somebody is at. */
+/** The rounded time of a job. It is later than now, so that its id differs from those of jobs that are being done. */
 function roundUp(nowMs: number, atMs: number): number {
-  const share = Math.max(0, atMs - nowMs) / ROUND_SHARE;
-  const step = Math.min(ROUND_MAX_MS, Math.max(ROUND_MIN_MS, 2 ** Math.floor(Math.log2(Math.max(1, share)))));
+  const share = Math.max(0, atMs - nowMs) / STEP_SHARE;
+  const step = Math.min(
+    LONGEST_STEP_MS,
+    Math.max(SHORTEST_STEP_MS, 2 ** Math.floor(Math.log2(Math.max(1, share)))),
+  );
   return Math.ceil(Math.max(atMs, nowMs + 1) / step) * step;
 }

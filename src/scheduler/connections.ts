@@ -1,18 +1,19 @@
 /**
- * Connections to a destination that all nodes share. Delivery threads say how many they want and have open; here they
- * are leased from what is shared, once a second and when somebody waits for his first, and granted to the threads.
- * While that cannot be reached each process has a part that is safe, and never less than one: deliveries go on.
+ * Connections to a destination, under a limit that all nodes share. Delivery threads say how many they want and have
+ * open. This process leases them from the agenda, once a second and when a thread waits for its first, and grants them
+ * to the threads. While the agenda cannot be reached, each process may have its equal part of the limit, and at least
+ * one connection: deliveries go on.
  */
 
 /** What a delivery thread says of a destination. */
 export interface ConnectionDemand {
   destination: string;
   wanted: number;
-  /** Open, or being opened or closed. */
+  /** Connections that are open, or being opened or closed. */
   open: number;
 }
 
-/** What it is told: so many it may have. */
+/** What the thread is told: how many connections it may have. */
 export interface ConnectionGrant {
   destination: string;
   connections: number;
@@ -28,7 +29,7 @@ export interface SharedConnections {
 }
 
 export interface ConnectionSharesPorts {
-  /** Connections to one destination, of all nodes together. */
+  /** Most connections to one destination, of all nodes together. */
   limit: number;
   shared: SharedConnections;
   grant(grants: ConnectionGrant[]): void;
@@ -38,10 +39,10 @@ export interface ConnectionSharesPorts {
 
 const LOOK_MS = 1000;
 const SOON_MS = 10;
-/** Others have come down to their part so long after what is shared was lost. */
-const LOST_MS = 5000;
-/** All have told what they hold so long after it returned: it is tried again at least so often, and asked every second. */
-const RETURN_MS = 3000;
+/** This long after the agenda was lost, all processes have come down to their equal part. */
+const LOST_SETTLED_MS = 5000;
+/** This long after the agenda returned, all processes have found it and told it what they hold. */
+const RETURN_SETTLED_MS = 3000;
 
 interface Share extends ConnectionDemand {
   granted: number;
@@ -54,10 +55,11 @@ export class ConnectionShares {
   #timerMs = Number.POSITIVE_INFINITY;
   #looking = false;
   #running = true;
-  /** As of the last time that what is shared was settled, or lost. */
+  /** Number of processes when the agenda was last known to be complete, or was lost. */
   #processes = 1;
-  /** There was a lease; what is shared was lost since, and is back for a moment only. */
+  /** We have leased connections before. */
   #leased = false;
+  /** The agenda was lost after that, and is still away, or not back for RETURN_SETTLED_MS. */
   #lost = false;
 
   constructor(ports: ConnectionSharesPorts) {
@@ -93,7 +95,7 @@ export class ConnectionShares {
   async #look(): Promise<void> {
     this.#looking = true;
     const shares = [...this.#shares.values()];
-    // What is asked for is what was so when it was asked.
+    // A copy, because threads may change their demands during the wait.
     const asked = shares.map(({ destination, wanted, open }) => ({ destination, wanted, open }));
     const granted = await this.#granted(asked);
     const grants: ConnectionGrant[] = [];
@@ -112,26 +114,27 @@ export class ConnectionShares {
   async #granted(asked: ConnectionDemand[]): Promise<number[]> {
     const { shared, limit, now } = this.#ports;
     const { all, silent } = shared.members();
-    // What comes back empty knows only who came first: until the others have told what they hold, nobody gets more
-    // than he had meanwhile.
+    // An agenda that comes back empty only knows the processes that came first. Until the others have told what they
+    // hold, no process gets more than its equal part.
     if (!shared.up) this.#lost = this.#leased;
-    else if (now() - shared.sinceMs > RETURN_MS) this.#lost = false;
+    else if (now() - shared.sinceMs > RETURN_SETTLED_MS) this.#lost = false;
     const returns = shared.up && this.#lost;
     if (!returns) this.#processes = all;
     const part = Math.max(1, Math.floor(limit / Math.max(all, this.#processes)));
     if (shared.up) {
       if (returns) for (const demand of asked) demand.wanted = Math.min(demand.wanted, part);
       try {
-        // Those that cannot reach what is shared have their part without asking.
+        // Silent processes cannot reach the agenda, and have their part without asking: it is taken off the limit.
         const granted = await shared.leaseConnections(asked, Math.max(1, limit - silent * part));
         this.#leased = true;
         return granted;
       } catch {
-        // Told by the one that found it out; it is lost for us as well.
+        // The agenda has logged the fault; here it counts as lost.
       }
     }
-    // Not since we last leased: who asked for nothing for a while must wait for the others all the same.
-    const settled = !shared.up && now() - shared.sinceMs > LOST_MS;
+    // Measured from the loss, not from our last lease: even a process that had asked for nothing must wait for the
+    // others.
+    const settled = !shared.up && now() - shared.sinceMs > LOST_SETTLED_MS;
     return asked.map(({ destination, wanted }) => {
       const before = this.#shares.get(destination)?.granted ?? 0;
       return Math.min(wanted, settled ? part : Math.min(part, Math.max(1, before)));

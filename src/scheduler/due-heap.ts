@@ -1,4 +1,6 @@
-/** A binary heap of (time, key) pairs; the scheduler's only time-ordered structure. Stale pairs are the owner's to skip. */
+/**
+ * A binary heap of (time, key) pairs; the scheduler's only time-ordered structure. The owner has to skip stale pairs.
+ */
 export class DueHeap<K> {
   readonly #dueMs: number[] = [];
   readonly #keys: K[] = [];

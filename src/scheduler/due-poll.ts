@@ -1,6 +1,7 @@
 /**
- * Learns of due work this process did not put into the queue itself: rows of other nodes, and rows whose lease ended
- * without a word from its owner. One cheap question now and then, and never more than a tenth of the time.
+ * Learns of due work that this process did not put into the queue itself: rows of other nodes, and rows whose lease
+ * ended without a word from its owner. It asks the queue one cheap question now and then, for at most a tenth of the
+ * time.
  */
 import type { DestinationBacklog } from '../database/database.ts';
 
@@ -10,7 +11,7 @@ export interface DuePollPorts {
   onError(error: unknown): void;
   /** The time of day. */
   now(): number;
-  /** Steady time; absent: `now` is. */
+  /** Steady time; default: `now`. */
   steady?(): number;
 }
 
@@ -22,7 +23,7 @@ export class DuePoll {
   #timer: NodeJS.Timeout | null = null;
   #running = false;
 
-  /** @param intervalMs read before each pause. */
+  /** @param intervalMs asked before each pause. */
   constructor(ports: DuePollPorts, intervalMs: () => number) {
     this.#ports = ports;
     this.#intervalMs = intervalMs;
@@ -33,7 +34,7 @@ export class DuePoll {
     this.#later(this.#intervalMs());
   }
 
-  /** The interval became shorter: the pause under way ends in time. */
+  /** The interval became shorter: shortens the pause under way as well. */
   hurry(): void {
     if (!this.#running || this.#timer === null) return;
     clearTimeout(this.#timer);
@@ -66,7 +67,7 @@ export class DuePoll {
       this.#ports.onError(error);
     }
     const tookMs = Math.max(0, this.#steady() - sinceMs);
-    // At most ten intervals, however long it took: the process, or a server, may have stood still meanwhile.
+    // At most ten intervals, however long the answer took: the process, or a server, may have stood still.
     const intervalMs = this.#intervalMs();
     const restMs = Math.min(tookMs, intervalMs) * REST_FACTOR;
     if (this.#running) this.#later(Math.max(intervalMs, restMs));

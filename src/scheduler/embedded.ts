@@ -12,29 +12,33 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
-/** Rows per claim, by default: enough that one transaction is shared by many, few enough that a writer is not held for long. */
+/**
+ * Default rows per claim: enough that many share one transaction, few enough that it does not hold the writer for
+ * long.
+ */
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;
 
-/** Share (1/n) of the memory for content that delivery leaves to new mail. */
+/** Delivery leaves 1/n of the memory for content to new mail. */
 const RESERVE_SHARE = 8;
-/** Taken for the size of a mail while there is none to go by. */
+/** The size to assume of a mail before any mail was seen. */
 const UNKNOWN_MAIL_BYTES = 65_536;
-/** So many places are given however full the memory is, or a crowd of slow clients would stop delivery. */
+/** This many places are given however full the memory is; otherwise a crowd of slow clients could stop delivery. */
 const LEAST_PLACES = 16;
-/** How soon memory is looked at again when nothing else than its want keeps rows waiting. */
+/** How soon memory is looked at again when only a lack of it keeps rows waiting. */
 const MEMORY_PAUSE_MS = 200;
 
-/** How soon a destination is looked at again whose rate allows no more now. */
+/** How soon a destination is looked at again whose rate allows no more messages now. */
 const RATE_PAUSE_MS = 100;
-/** Where places are few, a claim of this share (1/n) of them is worth it. */
+/** Where places are few, a claim for 1/n of them is large enough to be worth it. */
 const WORTH_SHARE = 8;
-/** A claim waits no longer than this for more rows to be worth it: what is being sent may take minutes. */
+/** A claim that is too small waits at most this long for more free places: the rows being sent may take minutes. */
 const CLAIM_GATHER_MS = 500;
 
-/** How often the clock is looked at, should nothing else be due; a difference to steady time that counts as set. */
+/** How often the clock is checked when nothing else is due. */
 const CLOCK_LOOK_MS = 30_000;
+/** When the clock moves against steady time by more than this, it was set. */
 const CLOCK_SET_MS = 1000;
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -47,11 +51,11 @@ interface Place {
   suspendedUntilMs: number;
   claiming: boolean;
   claimedMs: number;
-  /** Stands in `ready`. */
+  /** Whether it is in `ready`. */
   queued: boolean;
-  /** Time for which it stands in the heap; NEVER when it does not. */
+  /** The time under which it is in the heap; NEVER when it is not. */
   heapMs: number;
-  /** Earliest due time of rows added while a claim was under way, whose answer may not know them. */
+  /** Earliest due time of rows that were added during a claim: the claim's answer may not know them. */
   addedDueMs: number;
 }
 
@@ -62,7 +66,9 @@ export interface EmbeddedSchedulerOptions {
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
   claimRows?: number;
-  /** A claim that will bring fewer rows than this waits a moment, while others of the destination are being sent. */
+  /**
+   * A claim that would bring fewer rows than this waits a moment while other rows of the destination are being sent.
+   */
   minClaimRows?: number;
 }
 
@@ -71,9 +77,9 @@ export class EmbeddedScheduler implements Scheduler {
   readonly #options: EmbeddedSchedulerOptions;
   readonly #places = new Map<string, Place>();
   readonly #due = new DueHeap<Place>();
-  /** Places with due rows that wait for a free place with delivery, first come first served. */
+  /** Destinations with due rows that wait for a free place with delivery, first come first served. */
   #ready: Place[] = [];
-  /** First of them: a list of a hundred thousand is not moved up for each that is taken. */
+  /** Index of the first of them: a list of a hundred thousand must not be moved up each time one is taken. */
   #readyFrom = 0;
   #inFlight = 0;
   #claims = 0;
@@ -81,7 +87,7 @@ export class EmbeddedScheduler implements Scheduler {
   #timer: { cancel(): void } | null = null;
   #timerMs = NEVER;
   #pausedUntilMs = 0;
-  /** The time of day less steady time. */
+  /** The time of day minus steady time. */
   #aheadMs: number;
   #memoryTimer: { cancel(): void } | null = null;
 
@@ -95,7 +101,7 @@ export class EmbeddedScheduler implements Scheduler {
     return this.#ports.steady?.() ?? this.#ports.now();
   }
 
-  /** When a time of day is reached, as far as clocks say now. */
+  /** The steady time at which a time of day is reached, as the clocks stand now. */
   #steadyAt(dueMs: number): number {
     return this.#steady() + dueMs - this.#ports.now();
   }
@@ -118,7 +124,7 @@ export class EmbeddedScheduler implements Scheduler {
     if (!this.#running || !this.#options.enabled) return false;
     const place = this.#place(destination);
     const room = this.#room(place);
-    // With a backlog that is due, new mail gets only half of the room, so that older rows are not overtaken for ever.
+    // While older rows are due, new mail gets only half of the room, so that it does not overtake them for ever.
     const allowed = place.nextDueMs <= this.#ports.now() ? room > place.inFlight : room > 0;
     if (!allowed || place.suspendedUntilMs > this.#steady() || !this.#takeRate(destination)) {
       this.#forget(place);
@@ -193,7 +199,7 @@ export class EmbeddedScheduler implements Scheduler {
     for (const { destination, rows } of changes) {
       const place = this.#place(destination);
       place.waitingRows = Math.max(0, place.waitingRows + rows);
-      // Where rows became fewer none became due. Looking once too often does no harm.
+      // If the number of rows shrank, none became due. One look too many does no harm.
       if (rows >= 0) this.discover([{ destination, rows: 1, nextDueMs: this.#ports.now() }]);
       else if (place.waitingRows === 0 && !place.claiming) place.nextDueMs = NEVER;
       this.#forget(place);
@@ -222,12 +228,12 @@ export class EmbeddedScheduler implements Scheduler {
     return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
   }
 
-  /** No place is free, whatever the destination. */
+  /** Whether no place is free for any destination. */
   get full(): boolean {
     return this.#free() <= 0;
   }
 
-  /** Until when the destination is left alone, in steady time; 0 when it is not. */
+  /** Until when the destination is suspended, in steady time; 0 when it is not. */
   suspendedUntilMs(destination: string): number {
     return this.#places.get(destination)?.suspendedUntilMs ?? 0;
   }
@@ -256,18 +262,18 @@ export class EmbeddedScheduler implements Scheduler {
     return place;
   }
 
-  /** Rows this destination may still take: it never holds more places than are free for everybody. */
+  /** How many more rows this destination may send: it never holds more places than are still free. */
   #room(place: Place): number {
     return this.#free() - place.inFlight;
   }
 
-  /** Places that are free, as far as there is memory for them. */
+  /** Number of free places, as far as there is memory for their content. */
   #free(): number {
     const places = this.#options.maxInFlight - this.#inFlight;
     return Math.min(places, Math.max(this.#fitting(), LEAST_PLACES - this.#inFlight));
   }
 
-  /** Mails of the mean size that the memory for content still has room for. */
+  /** How many mails of the mean size still fit into the memory for content. */
   #fitting(): number {
     const { contentBytes } = this.#ports;
     const free = this.#ports.freeContentBytes();
@@ -284,7 +290,7 @@ export class EmbeddedScheduler implements Scheduler {
     this.#pump();
   }
 
-  /** A destination without work or memory of failure costs nothing. */
+  /** Drops a destination that has no work and is not suspended, so that it costs nothing. */
   #forget(place: Place): void {
     if (
       place.inFlight === 0 &&
@@ -292,7 +298,7 @@ export class EmbeddedScheduler implements Scheduler {
       !place.claiming &&
       !place.queued &&
       place.suspendedUntilMs <= this.#steady() &&
-      // A place forgotten before may still stand in the heap; the destination's place of today is another.
+      // A place that was dropped may still be in the heap, while its destination has a new one by now.
       this.#places.get(place.destination) === place
     )
       this.#places.delete(place.destination);
@@ -307,7 +313,7 @@ export class EmbeddedScheduler implements Scheduler {
     } else this.#watch(place, this.#steadyAt(place.nextDueMs));
   }
 
-  /** Looks at the place again at that steady time. */
+  /** Has the place looked at again at this steady time. */
   #watch(place: Place, atMs: number): void {
     if (place.heapMs <= atMs) return;
     place.heapMs = atMs;
@@ -332,11 +338,10 @@ export class EmbeddedScheduler implements Scheduler {
     const nowMs = this.#ports.now();
     const steadyMs = this.#steady();
     if (Math.abs(nowMs - steadyMs - this.#aheadMs) > CLOCK_SET_MS) this.#clockSet(nowMs - steadyMs);
-    // Both times were read once: clocks go on between readings, and what is put back has to be later than `steadyMs`,
-    // or this goes on for ever.
+    // Each clock was read only once: a pair that is put back must be later than `steadyMs`, or this would not end.
     while (this.#due.earliestMs() <= steadyMs) {
       const place = this.#due.pop() as Place;
-      // A pair pushed later for an earlier time leaves this one stale; looking twice does no harm.
+      // This pair may be stale, if an earlier time was pushed after it; a second look does no harm.
       place.heapMs = NEVER;
       if (place.suspendedUntilMs > steadyMs) this.#watch(place, place.suspendedUntilMs);
       else if (place.nextDueMs <= nowMs) this.#enqueue(place);
@@ -347,7 +352,7 @@ export class EmbeddedScheduler implements Scheduler {
     this.#pump();
   }
 
-  /** The clock was set: rows are due by what it says now. */
+  /** The clock was set: works out anew when rows are due. */
   #clockSet(aheadMs: number): void {
     this.#aheadMs = aheadMs;
     for (const place of this.#places.values())
@@ -360,13 +365,13 @@ export class EmbeddedScheduler implements Scheduler {
     this.#ready.push(place);
   }
 
-  /** Starts the next claim when there is room; one at a time, since one writer answers them. */
+  /** Starts the next claim when there is room. One claim at a time, because one writer answers them. */
   #pump(): void {
     if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
     const nowMs = this.#steady();
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();
-    // With nothing free none of them need be looked at, however many there are.
+    // If nothing is free, none of them is looked at, however many there are.
     for (let looked = free > 0 ? this.#ready.length - this.#readyFrom : 0; looked > 0; looked--) {
       const place = this.#takeReady();
       if (place.suspendedUntilMs > nowMs) {
@@ -403,7 +408,7 @@ export class EmbeddedScheduler implements Scheduler {
     return place;
   }
 
-  /** A place that becomes free pumps by itself; memory that does is seen only by looking. */
+  /** A place that becomes free calls `#pump`; memory that becomes free does not, so this looks for it. */
   #watchMemory(): void {
     this.#memoryTimer ??= this.#ports.setTimer(this.#steady() + MEMORY_PAUSE_MS, () => {
       this.#memoryTimer = null;
@@ -424,7 +429,7 @@ export class EmbeddedScheduler implements Scheduler {
       this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
-      // A full claim says that there may be as many again, where nobody counted them.
+      // After a full claim there may be as many rows again that nobody has counted.
       else if (place.waitingRows === 0) place.waitingRows = jobs.length === limit ? limit : 1;
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
@@ -441,7 +446,7 @@ export class EmbeddedScheduler implements Scheduler {
     this.#pump();
   }
 
-  /** Nothing is claimed for a moment; then the ready places go on. */
+  /** Claims nothing for a moment, then goes on. */
   #pause(): void {
     this.#pausedUntilMs = this.#steady() + CLAIM_PAUSE_MS;
     this.#ports.setTimer(this.#pausedUntilMs, () => {

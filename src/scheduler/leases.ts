@@ -1,13 +1,13 @@
 /**
- * The rows this process is sending, as leases that end. While it sends them it renews them, all that are getting old
- * with one statement; should it stop or hang, others take the rows over when the lease ends. Delivery threads read
- * from shared memory whether the leases hold: content must not go out under one that lapsed, since the row may be
- * another node's by then (I6).
+ * The leases of the rows that this process is sending. It renews those that are getting old, many with one statement;
+ * should it stop or hang, others take the rows over when the leases end. Delivery threads read from shared memory
+ * whether the leases hold: content must not go out under a lapsed lease, because the row may be another node's by then
+ * (I6).
  *
- * Both the time of day and steady time must say that a lease holds: a process that was suspended knows it by the first,
- * and a clock that is set back prolongs nothing.
+ * A lease holds only if it holds by the time of day and by steady time: the time of day shows that the process was
+ * suspended, and by steady time a clock that is set back does not prolong a lease.
  *
- * Each shard is a matter of its own: one that cannot be reached lets its leases lapse, and no others.
+ * Each shard counts by itself: when one cannot be reached, only its leases lapse.
  */
 import {
   GAUGE,
@@ -24,24 +24,26 @@ import { shardOfQueueId } from '../mail/queue-id.ts';
 
 interface Held extends LeasedKey {
   leaseUntilMs: number;
-  /** The same in steady time. */
+  /** The end of the lease in steady time. */
   steadyUntilMs: number;
-  /** leaseEpochOf the shard when it came: what came before a lapse goes out no more. */
+  /** leaseEpochOf the shard when the row came. A lapse raises it, and rows of earlier epochs do not go out any more. */
   epoch: number;
-  /** The fencing number the job in delivery has. */
+  /** The fencing number of the job in delivery. */
   fence: number;
-  /** The number of the newest lease, when the row came to us again while it was being sent. */
+  /**
+   * The fencing number of the newest lease; higher than `fence` when the row came to us again while it was being sent.
+   */
   newFence: number;
-  /** Its attempt is over, and being written down. */
+  /** The attempt is over, and its result is being written down. */
   over: boolean;
 }
 
-/** Rows being sent of one shard. */
+/** The rows of one shard that are being sent. */
 interface ShardLeases {
   readonly shard: number;
-  /** By queue id and destination. */
+  /** Leases by queue id and destination. */
   readonly held: PairMap<Held>;
-  /** All of them hold until then, but for those of before a lapse. */
+  /** All of them hold until then, except those from before a lapse. */
   untilMs: number;
   steadyUntilMs: number;
   renewing: boolean;
@@ -52,37 +54,39 @@ export interface LeasesPorts {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives up the reference on the content of a job that does not go out. */
   release(content: number): void;
-  /** A claim brought rows of messages that are being withdrawn: they wait again. */
+  /** Gives back rows that a claim brought although their messages are being withdrawn. */
   giveBack(jobs: Job[]): void;
   /** The time of day, as leases in the database have it. */
   now(): number;
-  /** Steady time; absent: `now` is. */
+  /** Steady time; default: `now`. */
   steady?(): number;
-  /** Leases lapsed before they could be renewed. */
+  /** Called when this many leases lapsed before they could be renewed. */
   onLapse(held: number): void;
   onRenewError(error: unknown): void;
 }
 
-/** Recipients of all rows of one claim: bounds what one postMessage carries. */
+/** Most recipients of all rows of one claim; bounds what one postMessage carries. */
 const CLAIM_RECIPIENTS = 20_000;
 /** A lease is renewed when less than this share of it is left. */
 const RENEW_SHARE = 0.7;
-/** How often in the time of a lease they are looked at. */
-const LOOKS = 6;
-/** Before its end, for clocks that differ and sends that take their time. */
+/** How often leases are looked at in the time of one. */
+const LOOKS_PER_LEASE = 6;
+/** A lease counts as over this share of its length before its end: clocks differ, and sending takes time. */
 const MARGIN_SHARE = 0.05;
 
 export class Leases {
   readonly #ports: LeasesPorts;
   readonly #gauges: Gauges;
   readonly #leaseMs: number;
-  /** By number, those that had rows. */
+  /** The shards that had rows, by number. */
   readonly #shards = new Map<number, ShardLeases>();
-  /** Rows that came to us again, with the recipients that waited then: others may have settled some meanwhile. */
+  /**
+   * Rows that came to us again, with the recipients that still waited then: another node may have settled the others.
+   */
   readonly #cameAgain = new Map<Held, ReadonlySet<number>>();
   /** Messages that are being withdrawn. */
   readonly #withdrawing = new Set<string>();
-  /** For each claim under way, messages that were being withdrawn meanwhile: what it brings of them goes nowhere. */
+  /** For each claim under way, the messages that were being withdrawn during it: their rows are given back. */
   readonly #claims = new Set<Set<string>>();
   #timer: NodeJS.Timeout | null = null;
 
@@ -96,7 +100,7 @@ export class Leases {
     return this.#ports.steady?.() ?? this.#ports.now();
   }
 
-  /** Rows being sent. */
+  /** Number of rows being sent. */
   get size(): number {
     let size = 0;
     for (const { held } of this.#shards.values()) size += held.size;
@@ -104,7 +108,7 @@ export class Leases {
   }
 
   start(): void {
-    this.#timer = setInterval(() => void this.look(), this.#leaseMs / LOOKS);
+    this.#timer = setInterval(() => void this.look(), this.#leaseMs / LOOKS_PER_LEASE);
     this.#timer.unref();
   }
 
@@ -125,22 +129,22 @@ export class Leases {
   }
 
   /**
-   * The job is about to be sent under a lease until then.
-   * @returns false when the row is being sent by us already (its lease had lapsed, and we claimed it ourselves): it
-   *   must not go out twice; the attempt under way settles under the new lease.
+   * Notes that the job is about to be sent, under a lease until `leaseUntilMs`.
+   * @returns false when we are sending the row already (its lease had lapsed, and we claimed it again ourselves): it
+   *   must not go out twice, and the attempt under way settles under the new lease.
    */
   hold(job: Job, leaseUntilMs: number): boolean {
     const { queueId, destination, fence } = job;
     const leases = this.#of(queueId);
-    // Each clock once: this is done for every message.
+    // Read each clock only once, because this is done for every message.
     const nowMs = this.#ports.now();
     const steadyMs = this.#steady();
-    // What is held has lapsed and nobody has looked yet: this one, which is fresh, must not be taken for one of those.
+    // If the leases have lapsed and nobody has looked yet, look now: this fresh lease must not count as lapsed, too.
     if (isOver(leases, nowMs, steadyMs)) this.#lapsed(leases);
     const steadyUntilMs = steadyMs + leaseUntilMs - nowMs;
     const held = leases.held.get(queueId, destination);
     if (held !== undefined) {
-      // The answer to a commit that was in doubt comes after a claim of what it stored.
+      // This lease is from a commit that was in doubt, and a claim has leased the row again since.
       if (fence < held.newFence) return false;
       this.#cameAgain.set(held, new Set(job.recipients.map(({ seq }) => seq)));
       held.leaseUntilMs = leaseUntilMs;
@@ -161,7 +165,7 @@ export class Leases {
     };
     leases.held.set(queueId, destination, row);
     job.leaseEpoch = epoch;
-    // An answer that took long brings a lease that is partly over.
+    // When the answer took long, part of this lease is over already.
     if (leaseUntilMs < leases.untilMs || steadyUntilMs < leases.steadyUntilMs)
       this.#setUntil(
         leases,
@@ -171,7 +175,7 @@ export class Leases {
     return true;
   }
 
-  /** Claims rows and holds their leases. A row we are sending already is not sent again. */
+  /** Claims rows and holds their leases. Rows that we are sending already are left out of the answer. */
   async claim(
     destination: string,
     limit: number,
@@ -200,18 +204,21 @@ export class Leases {
     });
   }
 
-  /** From here on no claim brings a row of the message, those under way included. */
+  /** From here on no claim brings a row of the message, not even one that is under way. */
   withdraw(queueId: string): void {
     this.#withdrawing.add(queueId);
     for (const claim of this.#claims) claim.add(queueId);
   }
 
-  /** It is gone, or stays after all. */
+  /** The withdrawal is over: the message is gone, or stays after all. */
   withdrawn(queueId: string): void {
     this.#withdrawing.delete(queueId);
   }
 
-  /** The fencing number to settle a result with: asked whenever it is written, since the row may have come anew. */
+  /**
+   * The fencing number to settle a result with. To be asked at each try to write it: the row may have come to us
+   * again.
+   */
   fenceOf({ queueId, destination, fence }: Pick<AttemptResult, 'queueId' | 'destination' | 'fence'>): number {
     const held = this.#of(queueId).held.get(queueId, destination);
     if (held === undefined || held.fence !== fence) return fence;
@@ -219,7 +226,10 @@ export class Leases {
     return held.newFence;
   }
 
-  /** Results as attempts bring them: without recipients whose fate others have written, and reports on those alone. */
+  /**
+   * Takes results of attempts. Returns them without recipients that others have settled, and without DSNs that would
+   * report on those alone.
+   */
   over(results: AttemptResult[]): AttemptResult[] {
     if (this.#cameAgain.size === 0) return results;
     return results.map((result) => {
@@ -231,7 +241,7 @@ export class Leases {
     });
   }
 
-  /** The result without recipients that had their fate when the row came to us again. */
+  /** The result without recipients that were settled already when the row came to us again. */
   counting(result: AttemptResult): AttemptResult {
     if (this.#cameAgain.size === 0) return result;
     const held = this.#of(result.queueId).held.get(result.queueId, result.destination);
@@ -245,14 +255,14 @@ export class Leases {
     return { ...result, groups: groups.filter(({ seqs }) => seqs.length > 0) };
   }
 
-  /** The row is settled, or was given back. */
+  /** Forgets a row that is settled, or was given back. */
   drop({ queueId, destination }: LeasedKey): void {
     const { held } = this.#of(queueId);
     if (this.#cameAgain.size > 0) this.#cameAgain.delete(held.get(queueId, destination) as Held);
     held.delete(queueId, destination);
   }
 
-  /** Renews what is getting old. */
+  /** Renews leases that are getting old. */
   async look(): Promise<void> {
     await Promise.all([...this.#shards.values()].map((leases) => this.#lookAt(leases)));
   }
@@ -281,7 +291,7 @@ export class Leases {
     try {
       const keys = rows.map(({ queueId, destination }) => ({ queueId, destination }));
       const renewed = await this.#ports.renew(keys, leaseUntilMs);
-      // Rows settled meanwhile count as lost here, whether we know it already or not: their attempts are over.
+      // `renew` does not count rows that were settled meanwhile; those are not being sent any more.
       const sending = rows.filter(
         (row) => !row.over && leases.held.get(row.queueId, row.destination) === row,
       );
@@ -297,7 +307,7 @@ export class Leases {
     }
   }
 
-  /** What is being sent may be another node's by now: nothing of it may begin to go out any more. */
+  /** The rows being sent may be another node's by now: no content of them may begin to go out any more. */
   #lapsed(leases: ShardLeases): void {
     Atomics.add(this.#gauges, leaseEpochOf(leases.shard), 1);
     this.#ports.onLapse(leases.held.size);
@@ -336,7 +346,7 @@ function isOver({ held, untilMs, steadyUntilMs }: ShardLeases, nowMs: number, st
 
 const destinationOf = ({ destination }: Held): string => destination;
 
-/** Whether content of the job may still go out. Read by delivery threads. */
+/** Whether content of the job may still go out. Called by delivery threads. */
 export function leaseHolds(
   gauges: Gauges,
   job: Pick<Job, 'queueId' | 'leaseEpoch'>,
@@ -345,7 +355,7 @@ export function leaseHolds(
 ): boolean {
   const shard = shardOfQueueId(job.queueId);
   if (job.leaseEpoch !== Atomics.load(gauges, leaseEpochOf(shard))) return false;
-  // Kept modulo 2³²: what counts is the difference.
+  // The times are kept modulo 2³², so only their difference counts.
   const left = Atomics.load(gauges, leasesSteadyUntilOf(shard)) - Math.floor(steadyMs / LEASE_UNIT_MS);
   if ((left | 0) <= 0) return false;
   return nowMs - madeAtMs(gauges) < Atomics.load(gauges, leasesUntilOf(shard)) * LEASE_UNIT_MS;

@@ -1,41 +1,45 @@
 /**
- * Rates of destinations: how many messages a second may go to each. Tokens are leased from what all nodes share, a
- * block at a time, and spent here without asking; while that cannot be reached, this process keeps a share of the
- * rate that is safe: all shares together are the rate. With nothing shared, it keeps all of it.
+ * Rates of destinations: how many messages a second may go to each. Tokens are leased from the agenda, which all nodes
+ * share, a block at a time, and spent here without asking. While the agenda cannot be reached, this process keeps to
+ * its equal share of the rate. Without an agenda, it has the whole rate.
  */
 import type { Rates } from './scheduler.ts';
 
-/** What all nodes share. */
+/** The part of the agenda from which all nodes lease tokens. */
 export interface SharedRates {
   readonly up: boolean;
-  /** Processes the rate is for, and how many of them do not lease but may be sending their share. */
+  /**
+   * Number of processes that share the rate, and how many of them are silent: they do not lease, but may be sending.
+   */
   members(): { all: number; silent: number };
   /** @returns how many of `wanted` tokens are ours. */
   leaseTokens(destination: string, perSecond: number, size: number, wanted: number): Promise<number>;
 }
 
 export interface DestinationRatesPorts {
-  /** 0: no limit. Read each time, since a reload may change it. */
+  /** The limit; 0: none. Asked each time, because a reload may change it. */
   perSecond(): number;
   now(): number;
-  /** null: the rate is this process's own. */
+  /** null: this process has the whole rate. */
   shared: SharedRates | null;
 }
 
-/** A block is what the rate allows in this time. */
+/** A block is the number of tokens that the rate allows in this time. */
 const BLOCK_S = 0.25;
 /** Leased tokens that were not spent lapse: unspent blocks must not add up to a burst. */
 const LAPSE_MS = 1000;
-/** How soon tokens are asked for again after fewer came than were wanted, at least; and when asking failed. */
+/** Pause after an answer with fewer tokens than wanted, and after a question that failed. */
 const ASK_MS = 20;
 const FAILED_MS = 200;
-/** With more destinations, those idle for a second are dropped: a new bucket is as full as theirs. */
-const MANY = 10_000;
+/**
+ * With more destinations than this, those that were idle for IDLE_MS are dropped: a new bucket is as full as theirs.
+ */
+const MANY_DESTINATIONS = 10_000;
 const IDLE_MS = 2000;
 
 interface Bucket {
   tokens: number;
-  /** Filled up to then (own share), or when its last block came (leased). */
+  /** Own share: up to when the bucket was filled. Leased: when its last block came. */
   atMs: number;
   usedMs: number;
   asking: boolean;
@@ -75,7 +79,7 @@ export class DestinationRates implements Rates {
   #bucket(destination: string, nowMs: number): Bucket {
     let bucket = this.#buckets.get(destination);
     if (bucket === undefined) {
-      if (this.#buckets.size >= MANY) this.#forget(nowMs);
+      if (this.#buckets.size >= MANY_DESTINATIONS) this.#forget(nowMs);
       bucket = { tokens: 0, atMs: 0, usedMs: nowMs, asking: false, askAtMs: 0 };
       this.#buckets.set(destination, bucket);
     }
@@ -87,7 +91,7 @@ export class DestinationRates implements Rates {
       if (!asking && nowMs - usedMs > IDLE_MS) this.#buckets.delete(destination);
   }
 
-  /** This process's own share: the rate over all that may be sending. */
+  /** Fills the bucket by this process's own share: the rate divided by the number of processes that may be sending. */
   #fill(bucket: Bucket, rate: number, nowMs: number): void {
     const share = rate / (this.#ports.shared?.members().all ?? 1);
     const size = Math.max(1, share * BLOCK_S);
@@ -99,7 +103,7 @@ export class DestinationRates implements Rates {
     if (bucket.asking || nowMs < bucket.askAtMs) return;
     bucket.asking = true;
     const { all, silent } = shared.members();
-    // Those that cannot reach what is shared may send their share without asking.
+    // Silent processes may send their share without asking, so it is taken off the rate.
     const leasable = (rate * Math.max(1, all - silent)) / all;
     const wanted = Math.max(1, Math.ceil((leasable * BLOCK_S) / Math.max(1, all - silent)));
     const answered = (granted: number, pauseMs: number): void => {

@@ -1,7 +1,9 @@
-/** What must happen in Redis at once, as Lua. Times are those of Redis, so that clocks of nodes may differ. */
+/**
+ * What must happen in Redis in one step, as Lua. Times are by the clock of Redis, so the clocks of nodes may differ.
+ */
 
 /**
- * A process says that it is there. Lives of one process, which have its name before the last slash, count as one.
+ * A process says that it lives. Several lives of one process count as one: they have its name before the last slash.
  * KEYS: the processes. ARGV: this life, milliseconds until a process counts as silent, and until it is forgotten.
  * @returns whether it was known, how many processes there are, how many of them are silent.
  */
@@ -26,7 +28,7 @@ return { known and 1 or 0, all, silent }
 `;
 
 /**
- * Leases tokens of a destination's rate: a bucket that fills while time passes.
+ * Leases tokens of a destination's rate from a bucket that fills with time.
  * KEYS: the bucket. ARGV: tokens per second, what it holds at most, how many are wanted.
  * @returns how many were granted.
  */
@@ -45,8 +47,8 @@ return granted
 `;
 
 /**
- * Leases connections to a destination. What a process holds counts until it says that they are closed, or its lease
- * ends; when somebody has less than his fair part and wants more, nobody gets more than that.
+ * Leases connections to a destination. The connections of a process count until it says that they are closed, or until
+ * its lease ends. While a process has less than its fair part and wants more, no process gets more than the fair part.
  * KEYS: the holders. ARGV: the process, connections it has open now, how many it wants, the limit, milliseconds of the
  * lease.
  * @returns how many it may have.

@@ -24,19 +24,19 @@ export type RetryDecision =
  * @param random 0 ≤ random < 1.
  */
 export function retryDelayMs(rules: RetryRules, attempts: number, random: number): number {
-  // The power may be Infinity; min brings it back.
+  // The power may be Infinity; `min` bounds it.
   const grown = rules.initial_delay_ms * rules.backoff_multiplier ** (Math.max(1, attempts) - 1);
   const delay = Math.min(grown, rules.max_delay_ms);
   return Math.max(1, Math.round(delay * (1 + rules.jitter_ratio * (2 * random - 1))));
 }
 
-/** True when a message of that age must not be attempted again. */
+/** Whether a message is so old that it must not be attempted again. */
 export function isTooOld(rules: RetryRules, receivedAtMs: number, nowMs: number): boolean {
   return nowMs - receivedAtMs >= rules.max_age_ms;
 }
 
 /**
- * What follows a deferral.
+ * What follows a deferral: a retry, or the end.
  * @param attempts attempts made, this one included; attempts that never reached a peer do not count.
  * @param notBeforeMs no retry before this (a suspended destination), unless the age runs out first.
  */
@@ -52,6 +52,6 @@ export function nextAttempt(
   if (attempts >= rules.max_attempts) return { kind: 'expired', by: 'attempts' };
   if (isTooOld(rules, receivedAtMs, nowMs)) return { kind: 'expired', by: 'age' };
   const atMs = Math.max(nowMs + retryDelayMs(rules, attempts, random), notBeforeMs);
-  // Not later than the age at which it expires, so that the sender hears of it in time.
+  // At the latest when the message expires, so that the sender hears of it in time.
   return { kind: 'retry', atMs: Math.min(atMs, receivedAtMs + rules.max_age_ms) };
 }

@@ -2,13 +2,13 @@ import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 
 /**
- * Decides when which work goes to delivery. The database is the truth; a scheduler holds per destination only a
- * count and a time, so a million waiting recipients cost what their destinations cost.
+ * Decides which work goes to delivery, and when. The database is the truth; a scheduler holds only a count and a time
+ * per destination, so that a million waiting recipients cost no more than their destinations.
  */
 export interface Scheduler {
   /**
    * Asked before a commit: may this message's row for `destination` go to delivery from memory once committed
-   * (then SENDING), or shall it wait in the database (PENDING)? A yes takes a place until `settled` or `returned`.
+   * (then SENDING), or must it wait in the database (PENDING)? true takes a place until `settled` or `returned`.
    */
   reserve(destination: string, recipients: number): boolean;
   /** A reserved row did not commit. */
@@ -20,34 +20,36 @@ export interface Scheduler {
    * @param queueId of one of them, which tells the shard; absent: it may be any.
    */
   waiting(destination: string, rows: number, dueMs: number, queueId?: string): void;
-  /** The result's settlement is durable: its place is free. */
+  /** The result's settlement is durable, so its place is free. */
   settled(result: AttemptResult, retryAtMs: number | null): void;
   /** A job came back unfinished (drain, dead delivery thread). */
   returned(job: Job): void;
-  /** A delivery thread asks to leave this destination alone until then, in steady time (0: resume now). */
+  /** A delivery thread asks to leave this destination alone. @param untilMs in steady time; 0: resume now. */
   suspend(destination: string, untilMs: number): void;
-  /** An operator changed waiting rows, by so many more or fewer; some are due now, perhaps. */
+  /** An operator's action changed the number of waiting rows; some of them may be due now. */
   changed(changes: RowChange[]): void;
-  /** What waits at these destinations now (an operator changed it); rows: 0 where nothing does. */
+  /** Says what waits at these destinations after an operator's action; rows: 0 where nothing does. */
   refresh(backlog: DestinationBacklog[]): void;
-  /** Work found in the database that may be unknown here: at least one row of each is due by then. */
+  /**
+   * Work found in the database that may be unknown here: at least one row of each destination is due at `nextDueMs`.
+   */
   discover(found: DestinationBacklog[]): void;
-  /** Rebuilds the waiting side (start). */
+  /** Takes what waits in the database at the start. */
   rebuild(backlog: DestinationBacklog[]): void;
   /** Counts for `queue stats` and metrics. */
   stats(): {
     destinations: number;
     waitingRows: number;
     inFlight: number;
-    /** Until a time of day, as it is to be shown. */
+    /** Suspended destinations; `untilMs` is a time of day, for display. */
     suspended: { destination: string; untilMs: number }[];
-    /** What the nodes that share the queue have in common; absent with `embedded`. */
+    /** The state of what the nodes share; absent with `embedded`. */
     cluster?: ClusterStats;
   };
   start(): void;
   /** Stops claiming and handing over. */
   stop(): void;
-  /** After `stop`, once the last rows were given back: what is held elsewhere is let go. */
+  /** To be called after `stop`, when the last rows were given back: leaves what the nodes share. */
   close(): Promise<void>;
 }
 
@@ -57,40 +59,40 @@ export interface ClusterStats {
   sinceMs: number;
   /** Why it was given up last; '' when it never was. */
   lastError: string;
-  /** Relay processes that share the limits of destinations, as far as known. */
+  /** Number of relay processes that share the limits of destinations, as far as known. */
   processes: number;
-  /** Those of them that were not heard of lately. */
+  /** Number of those that were not heard of lately. */
   silent: number;
-  /** Jobs of BullMQ this process asked for and took over, since its start; how often Redis was lost. */
+  /** Since the start: BullMQ jobs that this process announced, jobs it took, and how often Redis was lost. */
   announced: number;
   taken: number;
   outages: number;
 }
 
-/** How many messages of a destination may go to delivery: a rate. Asked on the hot path, so it answers at once. */
+/** Limits the rate of messages to destinations. Asked on the hot path, so it answers at once. */
 export interface Rates {
   /** @returns how many of `wanted` may go now. */
   take(destination: string, wanted: number): number;
-  /** So many did not go. */
+  /** Gives back what `take` granted for messages that did not go. */
   giveBack(destination: string, count: number): void;
 }
 
-/** What a scheduler is given by relay.ts. */
+/** What the composition root gives a scheduler. */
 export interface SchedulerPorts {
   claim(
     destination: string,
     limit: number,
   ): Promise<{ jobs: Job[]; nextDueMs: number | null; short: boolean }>;
   deliver(jobs: Job[]): void;
-  /** Room for content: in all, and free now. */
+  /** Size of the memory for content: in all, and free now. */
   contentBytes: number;
   freeContentBytes(): number;
   /** The time of day, by which rows are due. */
   now(): number;
-  /** Steady time, for pauses and suspensions; absent: `now` is. */
+  /** Steady time, for pauses and suspensions; default: `now`. */
   steady?(): number;
   /** @param atMs in steady time. */
   setTimer(atMs: number, fire: () => void): { cancel(): void };
-  /** Absent: destinations have no limit of rate. */
+  /** Absent: the rates of destinations are not limited. */
   rates?: Rates;
 }

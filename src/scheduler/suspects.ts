@@ -1,31 +1,32 @@
 /**
- * Rows that may end the process wait here for their turn. Those whose attempt was under way at a death go out alone, one
- * at a time: should the process die again, one row is to blame. Rows taken over from a silent node are too many for
- * that, and nearly always innocent: so many at a time as could have been under way. Which of it a row goes out as is
- * written down first (mail/suspicion.ts). Everything else flows past.
+ * Rows that may end the process wait here for their turn. Rows whose attempt was under way when a process died are
+ * suspects, and are sent alone, one at a time: should the process die again, that row is to blame. Rows taken over from
+ * a silent node are too many for that, and nearly always innocent: they are sent in company, as many at a time as could
+ * have been under way. How a row is sent is written down first (mail/suspicion.ts). All other rows pass at once.
  *
- * What ends a process does so at once: whoever is out for long has company, and is not suspected of what they do.
+ * A row that ends a process does so at once. So a row that has been out alone for long is forgiven: the next ones are
+ * sent beside it, and if the process dies now, it is a suspect like them.
  */
 import type { Job } from '../mail/job.ts';
 import { SUSPICION, type SuspectMark } from '../mail/suspicion.ts';
 
-/** Rows taken over that are out at a time. */
+/** Most rows that are sent in company at a time. */
 const COMPANY_ROWS = 1024;
-/** Part of it (1/n) that has to be free before more are written down. */
+/** More such rows are written down and sent only when 1/n of COMPANY_ROWS is free. */
 const WORTH_SHARE = 8;
-/** Such a row that takes longer is not counted among them. */
+/** A row in company that takes longer does not count any more. */
 const COMPANY_PATIENCE_MS = 5000;
-/** One that is out alone and takes longer has company; with many that wait, a part of it. */
-const PATIENCE_MS = 30_000;
-const MIN_PATIENCE_MS = 500;
-/** How often it is looked how long they are out. */
+/** A row sent alone that takes longer is forgiven. The more rows wait, the shorter is the patience. */
+const ALONE_PATIENCE_MS = 30_000;
+const MIN_ALONE_PATIENCE_MS = 500;
+/** How often the times of rows being sent are checked. */
 const LOOK_MS = 250;
 
 export interface SuspectsPorts {
   deliver(jobs: Job[]): void;
-  /** Before they go out. A row that is not ours any more is left as it is. */
+  /** Writes the marks down before the rows are sent. A row that is not ours any more is left as it is. */
   mark(rows: SuspectMark[]): Promise<void>;
-  /** They go out all the same: a database that is away keeps nothing here. */
+  /** The marks could not be written. The rows are sent all the same: a database that is away must not hold them up. */
   onMarkError(error: unknown): void;
 }
 
@@ -36,17 +37,17 @@ interface Out {
 
 export class Suspects {
   readonly #ports: SuspectsPorts;
-  /** Bounded by the places with delivery: each has one. */
+  /** Rows taken over that wait. Each row here has a place with delivery, which bounds them. */
   #takenOver: Job[] = [];
   #suspects: Job[] = [];
-  /** Being written down. */
+  /** Rows whose marks are being written. */
   #leaving: Job[] = [];
-  /** Taken over and out, the oldest first. */
+  /** Rows being sent in company, the oldest first. */
   readonly #company = new Map<string, Out>();
   #alone: Out | null = null;
-  /** Had their time alone: written down with what goes out next. */
+  /** Rows that were forgiven: the next marks write down that they are not alone any more. */
   #forgiven: Job[] = [];
-  /** Where both wait they take turns. */
+  /** Suspects and rows taken over take turns when both wait. */
   #suspectsNext = false;
   #timer: NodeJS.Timeout | null = null;
 
@@ -54,7 +55,7 @@ export class Suspects {
     this.#ports = ports;
   }
 
-  /** Lets through who is no suspect. */
+  /** Takes jobs: delivers at once those without suspicion, and keeps the others until their turn. */
   deliver(jobs: Job[]): void {
     if (jobs.every(({ suspicion }) => suspicion === undefined)) {
       this.#ports.deliver(jobs);
@@ -68,7 +69,7 @@ export class Suspects {
     this.#go();
   }
 
-  /** An attempt is over. Asked for every one. */
+  /** An attempt is over. Called for every attempt. */
   over(queueId: string, destination: string): void {
     if (this.#alone?.job.queueId === queueId && this.#alone.job.destination === destination)
       this.#alone = null;
@@ -76,7 +77,7 @@ export class Suspects {
     this.#go();
   }
 
-  /** Takes out those that did not begin. @param wanted all when absent. */
+  /** Takes out jobs that are not being sent yet. @param wanted which of them; default: all. */
   take(wanted: (job: Job) => boolean = () => true): Job[] {
     const taken: Job[] = [];
     const stays = (job: Job): boolean => !(wanted(job) && taken.push(job) > 0);
@@ -86,7 +87,7 @@ export class Suspects {
     return taken;
   }
 
-  /** What waits goes nowhere: the next start has it. */
+  /** Drops the jobs that wait: the next start finds their rows. */
   stop(): void {
     this.take();
     this.#rest();
@@ -123,7 +124,7 @@ export class Suspects {
       .then(() => this.#leave(suspicion));
   }
 
-  /** Without those that were taken out meanwhile. */
+  /** The marks are written: delivers the jobs that were not taken out meanwhile. */
   #leave(suspicion: number): void {
     const jobs = this.#leaving;
     this.#leaving = [];
@@ -136,7 +137,7 @@ export class Suspects {
     this.#go();
   }
 
-  /** For as long as any is here. */
+  /** Runs the timer as long as there is any row here. */
   #watch(): void {
     const waiting = this.#takenOver.length + this.#suspects.length + this.#leaving.length;
     if (waiting + this.#company.size === 0 && this.#alone === null) this.#rest();
@@ -147,7 +148,7 @@ export class Suspects {
     for (const [key, out] of this.#company)
       if (++out.looks * LOOK_MS >= COMPANY_PATIENCE_MS) this.#company.delete(key);
     const waiting = this.#takenOver.length + this.#suspects.length;
-    const patienceMs = Math.max(MIN_PATIENCE_MS, PATIENCE_MS / (waiting + 1));
+    const patienceMs = Math.max(MIN_ALONE_PATIENCE_MS, ALONE_PATIENCE_MS / (waiting + 1));
     if (this.#alone !== null && ++this.#alone.looks * LOOK_MS >= patienceMs && waiting > 0) {
       this.#forgiven.push(this.#alone.job);
       this.#alone = null;

@@ -1,20 +1,20 @@
 /**
- * Writes bundle files: the contents of a group commit, one after another, on stable storage when `write` returns (but
- * for the file's name, see syncFolder).
+ * Writes bundle files: the contents of a group commit, one after another. When `write` returns they are on stable
+ * storage, except the file's name (see syncFolder).
  *
- * Long bundles go past the page cache where the file system can (O_DIRECT): what was just accepted is delivered from
- * memory, so a cached copy serves nobody, and making one costs ten times the rest (measured with 4 MiB files: 140 µs
- * of CPU per 100 KB against 14, and 470 MB/s against 1,300).
+ * Long bundles are written past the page cache where the file system can (O_DIRECT): new mail is delivered from memory,
+ * so a cached copy is of no use, and making one costs ten times the rest (measured with 4 MiB files: 140 µs of CPU per
+ * 100 KB against 14, and 470 MB/s against 1,300).
  */
 import { closeSync, constants, fdatasyncSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { alignedBuffer } from '../native.ts';
 import { unlinkIfThere, writeAll } from './content-file.ts';
 
-/** Shorter bundles are written as usual: a direct write waits for the device by itself. */
+/** Shorter bundles go through the page cache: each direct write waits for the device. */
 const DIRECT_FROM_BYTES = 131_072;
-/** Bytes gathered for one direct write. */
+/** How many bytes are gathered for one direct write. */
 const STAGE_BYTES = 1_048_576;
-/** What O_DIRECT asks of memory, offsets and lengths on every file system we know of. */
+/** The alignment of memory, offsets and lengths that suits O_DIRECT on every file system we know of. */
 const BLOCK_BYTES = 4096;
 
 export class BundleWriter {
@@ -33,7 +33,7 @@ export class BundleWriter {
     this.#writeTo(openSync(path, 'w', 0o600), path, (fd) => writeAll(fd, views));
   }
 
-  /** false: the file system does no direct writes (EINVAL), and nothing is left of the try. */
+  /** @returns false when the file system cannot write directly (EINVAL); nothing is left of the try then. */
   #writeDirect(path: string, views: readonly Buffer[], total: number, flag: number): boolean {
     const { O_WRONLY, O_CREAT, O_TRUNC } = constants;
     try {
@@ -86,7 +86,10 @@ export class BundleWriter {
   }
 }
 
-/** A short direct write (disk nearly full) ends at a block: going on from there shows the error itself. */
+/**
+ * Writes blocks. A short direct write (disk nearly full) ends at a block: the next one from there gets the actual
+ * error.
+ */
 function writeBlocks(fd: number, stage: Buffer, bytes: number, offset: number): void {
   for (let done = 0; done < bytes; ) {
     const count = writeSync(fd, stage, done, bytes - done, offset + done);

@@ -1,11 +1,11 @@
 /**
- * Bundles of the replicated providers: the contents of one group commit in one object that carries its own proof.
- * Pure but for reading spilled content.
+ * Bundles of the replicated providers: the contents of one group commit in one object that carries its own checksums.
+ * Pure, except for reading spilled content.
  *
  *   head (8)   content, trailer (12)   content, trailer (12) …   foot (18)
  *
- * A trailer has the length and CRC-32 of the content before it, so that one read brings content and proof; the foot
- * has the length and CRC-32 of all before it, so that a replica can be checked without knowing its contents.
+ * A trailer has the length and CRC-32 of the content before it, so that one read brings content and checksum. The foot
+ * has the length and CRC-32 of everything before it, so that a replica can be checked without knowing its contents.
  */
 import { readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
@@ -20,7 +20,7 @@ export const TRAILER_BYTES = 12;
 export const FOOT_BYTES = FOOT_MARK.length + 10;
 const BLOCK_BYTES = 1024 * 1024;
 
-/** Bytes that lie in an open file. The descriptor belongs to the arena. */
+/** Bytes in an open file. The arena owns the descriptor. */
 export interface FileRange {
   fd: number;
   offset: number;
@@ -30,12 +30,12 @@ export interface FileRange {
 export type Piece = Buffer | FileRange;
 
 export interface Bundle {
-  /** The object's bytes in order; views on the arena among them. */
+  /** The object's bytes in order. Some are views on the arena. */
   pieces: Piece[];
   lengthBytes: number;
-  /** Names the object. */
+  /** Queue id that names the object. */
   queueId: string;
-  /** Index of the item and where its content begins. */
+  /** For each content the index of its item, and where it begins in the object. */
   contents: { index: number; offset: number }[];
   /** Spilled content that a piece reads from; null when all pieces are memory. */
   spilled: number | null;
@@ -95,8 +95,8 @@ class Builder {
 }
 
 /**
- * What objects a commit becomes: one bundle, or several where it would exceed `maxBytes`; spilled content one of
- * its own, whose bytes stay in their file until they are written.
+ * The objects that a commit becomes: one bundle, or several where it would exceed `maxBytes`. Spilled content becomes
+ * an object of its own, whose bytes stay in their file until they are written.
  */
 export function bundlesOf(
   arena: Pick<Arena, 'file' | 'parts'>,
@@ -124,7 +124,7 @@ export function bundlesOf(
   return bundles;
 }
 
-/** Writes into `refs`, by index of the item, where the contents of a bundle lie once it is the object. */
+/** Writes into `refs`, by index of the item, where the contents of a bundle lie in the object. */
 export function fillRefs(refs: ContentRef[], bundle: Bundle, object: string, items: StorageItem[]): void {
   for (const { index, offset } of bundle.contents)
     refs[index] = { object, offset, lengthBytes: (items[index] as StorageItem).lengthBytes, parts: 0 };
@@ -148,13 +148,13 @@ export function isTrailerFor(bytes: Buffer, lengthBytes: number, crc: number): b
   );
 }
 
-/** Content with the trailer after it → the content, or null when one of them is not what was written. */
+/** @param bytes content and trailer. @returns the content; null when either is not what was written. */
 export function checked(bytes: Buffer, lengthBytes: number): Buffer | null {
   const content = bytes.subarray(0, lengthBytes);
   return isTrailerFor(bytes.subarray(lengthBytes), lengthBytes, crc32(content)) ? content : null;
 }
 
-/** What the foot of an object says of the bytes before it; null when it is none. */
+/** What the foot of an object says of the bytes before it; null when this is no foot. */
 export function readFoot(foot: Buffer): { lengthBytes: number; crc: number } | null {
   if (foot.length !== FOOT_BYTES || !foot.subarray(0, FOOT_MARK.length).equals(FOOT_MARK)) return null;
   return {
@@ -163,7 +163,7 @@ export function readFoot(foot: Buffer): { lengthBytes: number; crc: number } | n
   };
 }
 
-/** The bytes of a range in blocks; each is valid until the next. Throws when the file is shorter. */
+/** The bytes of a range, in blocks. Each block is valid until the next. Throws when the file is too short. */
 export function* blocksOf({ fd, offset, lengthBytes }: FileRange): Generator<Buffer> {
   const block = Buffer.allocUnsafe(Math.min(BLOCK_BYTES, Math.max(1, lengthBytes)));
   for (let done = 0; done < lengthBytes; ) {

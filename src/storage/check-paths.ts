@@ -1,6 +1,6 @@
 /**
- * The folders a config names for content, looked at before anything is started: a start and `config check` say what would
- * else be said of the first message. Makes nothing.
+ * Checks the folders that a config names for content before anything is started, so that a start and `config check`
+ * find faults which else the first message would meet. Creates nothing.
  */
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
@@ -8,7 +8,7 @@ import { dirname, sep } from 'node:path';
 import type { Config } from '../config/schema.ts';
 
 interface Finding {
-  /** Of the key, from the top of the config. */
+  /** Path of the key from the top of the config. */
   path: (string | number)[];
   message: string;
 }
@@ -18,7 +18,7 @@ export interface PathFindings {
   warnings: Finding[];
 }
 
-/** Of the provider that takes new content. Roots may come back, so that one is worth a word and no refusal. */
+/** Findings about the provider that takes new content. A root may come back, so a bad one is only warned of. */
 export async function checkStoragePaths({ storage, data_dir }: Config): Promise<PathFindings> {
   const { provider, local, distributed } = storage;
   if (provider === 'local') {
@@ -44,7 +44,7 @@ export async function checkStoragePaths({ storage, data_dir }: Config): Promise<
   return { problems: [], warnings };
 }
 
-/** Why a file cannot be made in it, or it cannot be made itself; null: it can. */
+/** Why no file can be made in the folder, or the folder itself cannot be made; null when all is well. */
 async function faultOf(folder: string, dataDir: string): Promise<string | null> {
   for (let at = folder; ; at = dirname(at)) {
     try {
@@ -54,7 +54,7 @@ async function faultOf(folder: string, dataDir: string): Promise<string | null> 
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       if (code !== 'ENOENT') return `${folder} cannot be written: ${message}`;
-      // The data folder is made at the start, and what is wrong there said then.
+      // The start makes the data folder, and reports what is wrong with it.
       if (at === dataDir && folder.startsWith(`${dataDir}${sep}`)) return null;
       if (dirname(at) === at) return `${folder} cannot be written: ${message}`;
     }

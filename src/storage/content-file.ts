@@ -1,6 +1,6 @@
 /**
- * Files of content: written once, made durable (file, then folder), linked out of the spill folder where the
- * reactor already wrote them. All calls block; they run on the persistence thread.
+ * Files of content. They are written once and made durable (file, then folder); content that the reactor has spilled is
+ * linked from the spill folder. All calls block; they run on the persistence thread.
  */
 import {
   closeSync,
@@ -44,7 +44,7 @@ export function writeAll(fd: number, views: readonly Buffer[]): void {
   for (const view of views) total += view.length;
   let written = writevSync(fd, views);
   if (written === total) return;
-  // A short write (disk nearly full, signal): go on byte-exactly until the error shows itself.
+  // After a short write (disk nearly full, signal) go on from that byte, until all is written or the error comes.
   let before = 0;
   for (const view of views) {
     while (written < before + view.length) written += writeSync(fd, view, written - before);
@@ -53,8 +53,8 @@ export function writeAll(fd: number, views: readonly Buffer[]): void {
 }
 
 /**
- * Gives spilled content a second, lasting name: the first one is the reactor's and goes with the last reference, so
- * a commit that fails loses nothing. Copies where a link cannot be made (another file system).
+ * Gives spilled content a second, lasting name. The first name is the reactor's, and is removed with the last
+ * reference; so a commit that fails loses nothing. Copies the file where no link can be made (another file system).
  */
 export function keepSpilled(arena: Arena, content: number, path: string): void {
   const file = arena.file(content);
@@ -98,7 +98,10 @@ function copyRange(from: number, offset: number, lengthBytes: number, path: stri
   }
 }
 
-/** Content of a file into the arena: small as chunks, large as the open file. NO_CONTENT when the arena is short. */
+/**
+ * Loads content of a file into the arena: small content as chunks, large as the open file. NO_CONTENT when the arena
+ * is short.
+ */
 export function loadFile(
   arena: Arena,
   path: string,
@@ -120,7 +123,7 @@ export function loadFile(
   }
 }
 
-/** At most `maxBytes` of the `lengthBytes` at `start`, from `offset` within them. */
+/** Reads from the content that lies at `start` and has `lengthBytes`: at most `maxBytes` from `offset` within it. */
 export function readFilePart(
   path: string,
   start: number,

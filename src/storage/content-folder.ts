@@ -1,6 +1,6 @@
 /**
- * Content in files below one folder, for the providers of a single machine: contents one after another in bundles,
- * what the reactor spilled as files of its own. All calls block; they run on the persistence thread.
+ * Content in files below one folder, for the providers of a single machine. Contents lie one after another in bundles;
+ * content that the reactor spilled has a file of its own. All calls block; they run on the persistence thread.
  */
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
@@ -14,15 +14,15 @@ import type { ContentRef, StorageItem } from './storage.ts';
 
 export interface ContentFolderOptions {
   folder: string;
-  /** Longer content of a file stays in the file when it is loaded. */
+  /** Longer content stays in its file when it is loaded. */
   spillThresholdBytes: number;
   say: SayNote;
 }
 
-/** How often it is tried whether content that could not be read can be read again. */
+/** How often content that could not be read is tried again. */
 const LOOK_MS = 1000;
 
-/** Contents that are to be one file. */
+/** Contents that will be one file. */
 export interface PendingBundle {
   object: string;
   views: Buffer[];
@@ -33,7 +33,7 @@ export class ContentFolder {
   readonly #arena: Arena;
   readonly #options: ContentFolderOptions;
   readonly #bundles = new BundleWriter();
-  /** Content that could not be read when it was asked for last: a disk that is away, as far as one can see. */
+  /** A file that could not be read: its disk seems to be away. null when there is none. */
   #lost: string | null = null;
   #lookMs = 0;
 
@@ -42,12 +42,12 @@ export class ContentFolder {
     this.#options = options;
   }
 
-  /** The reactor wrote this content to a file. */
+  /** Whether the reactor has spilled this content to a file. */
   isSpilled({ content }: StorageItem): boolean {
     return this.#arena.file(content) !== null;
   }
 
-  /** Gives spilled content its lasting name, durable but for that. */
+  /** Gives spilled content its lasting name. The content is durable, but the name is not yet. */
   keep(object: string, { content }: StorageItem): void {
     keepSpilled(this.#arena, content, this.path(object));
   }
@@ -64,7 +64,7 @@ export class ContentFolder {
     return ref;
   }
 
-  /** Durable but for its name. */
+  /** Writes the bundle's file. It is durable, but its name is not yet. */
   write({ object, views }: PendingBundle): void {
     this.#bundles.write(this.path(object), views);
   }
@@ -89,7 +89,7 @@ export class ContentFolder {
     this.#lookMs = performance.now() + LOOK_MS;
   }
 
-  /** Says so when what could not be read is there again: mail that found no content need not wait any longer. */
+  /** Tells when content that could not be read is there again: mail without content need not wait any longer. */
   look(): void {
     if (this.#lost === null || performance.now() < this.#lookMs) return;
     this.#lookMs = performance.now() + LOOK_MS;
@@ -114,7 +114,7 @@ export class ContentFolder {
     }
   }
 
-  /** What cannot be deleted stays for the sweep. */
+  /** Deletes objects. Those that cannot be deleted are left to the sweep. */
   remove(objects: Iterable<string>): void {
     for (const object of objects) unlinkIfThere(this.path(object));
   }

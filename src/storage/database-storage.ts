@@ -1,8 +1,8 @@
 /**
  * Content in the queue database, in the same transaction as its rows: a commit is one fsync. Two kinds of content lie
- * in files beside it instead. What the reactor spilled is not copied: its file gets a lasting name in the content
- * folder. And when a group commit brings much content of some length, that goes into one bundle file: the database
- * would write it twice, page by page (log, then file), which costs more than the bundle's two extra fsyncs.
+ * in files beside it instead. Content that the reactor spilled is not copied: its file gets a lasting name in the
+ * content folder. And when a group commit brings much content of some length, that goes into one bundle file: the
+ * database would write it twice, page by page (log, then file), which costs more than the bundle's two extra fsyncs.
  */
 import { readdirSync } from 'node:fs';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
@@ -14,7 +14,10 @@ import { ContentFolder, type ContentFolderOptions, type PendingBundle } from './
 import { storageError } from './errors.ts';
 import type { ContentRef, ReferenceCheck, Storage, StorageItem } from './storage.ts';
 
-/** Measured: bundles win from about 256 KiB in one commit, if made of contents that fill pages of their own. */
+/**
+ * A commit makes a bundle of contents of at least BUNDLED_CONTENT_BYTES if they have this many bytes together.
+ * Measured: from about there on a bundle is cheaper, if its contents would fill pages of their own.
+ */
 const BUNDLE_FROM_BYTES = 262_144;
 const BUNDLED_CONTENT_BYTES = 8192;
 const BUNDLE = '.bundle';
@@ -36,7 +39,7 @@ export class DatabaseStorage implements Storage {
     this.#insert = db.prepare('INSERT INTO content (id, bytes) VALUES (?, ?)');
     this.#erase = db.prepare('DELETE FROM content WHERE id BETWEEN ? AND ?');
     this.#parts = db.prepare('SELECT bytes FROM content WHERE id BETWEEN ? AND ? ORDER BY id');
-    // This is the only writer, so it numbers the rows itself; new ones append at the right edge.
+    // This is the only writer, so it numbers the rows itself; new rows are appended at the right edge of the tree.
     this.#nextId =
       (db.prepare('SELECT coalesce(max(id), 0) + 1 AS id FROM content').get()?.id as number) ?? 1;
   }
@@ -129,7 +132,7 @@ export class DatabaseStorage implements Storage {
     try {
       names = readdirSync(this.#options.folder);
     } catch {
-      return 0; // made when the first large content comes
+      return 0; // the folder is made when the first large content comes
     }
     let swept = 0;
     for (const name of names)

@@ -1,7 +1,7 @@
 /**
- * Objects to delete, behind the commits: some at once, the others wait, and those beyond the limit are left to the
- * sweep. A deletion that fails is left to it as well; but where it failed because the place cannot be reached, it
- * waits, and so do the others, until `resume` is called.
+ * Deletes objects beside the commits: a few at the same time, while the others wait; those beyond the limit are left to
+ * the sweep, and so are deletions that fail. But when a deletion failed because the place cannot be reached, it waits,
+ * as do all others, until `resume` is called.
  */
 const MAX_WAITING = 10_000;
 const AT_ONCE = 4;
@@ -46,7 +46,7 @@ export class Deletions {
     }
   }
 
-  /** It is to be deleted, and is not yet. */
+  /** Whether the object still waits for its deletion. */
   has(object: string): boolean {
     return this.#waiting.has(object) || this.#underWay.has(object);
   }
@@ -64,14 +64,14 @@ export class Deletions {
       try {
         await this.#delete(object);
       } catch {
-        if (!this.#isReachable()) this.#enqueue(object); // else the sweep finds it
+        if (!this.#isReachable()) this.#enqueue(object); // otherwise the sweep finds it
       }
       this.#underWay.delete(object);
     }
     if (--this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  /** Waits until all that can be is deleted, no longer than `limitMs`; then nothing more is begun. */
+  /** Waits until everything that can be deleted is, at most `limitMs`; begins nothing after that. */
   async close(limitMs: number): Promise<void> {
     if (this.#running > 0)
       await new Promise<void>((resolve) => {

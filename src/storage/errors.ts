@@ -1,4 +1,4 @@
-/** Maps what the file system says to the RelayError an operator reads. */
+/** Maps errors of the file system to the RelayError that an operator reads. */
 import { RelayError } from '../base/errors.ts';
 
 export function storageError(error: unknown, path: string): RelayError {

@@ -70,7 +70,7 @@ export class LocalStorage implements Storage {
   erase(): void {}
 
   async discard(refs: ContentRef[]): Promise<void> {
-    // A bundle is discarded only whole: contents of one that was half used (a rejected DSN) go with its last mail.
+    // Only whole bundles are discarded. One that is partly used (a DSN was rejected) is deleted with its last mail.
     this.#files.remove(new Set(refs.map(({ object }) => object)));
   }
 
@@ -118,7 +118,7 @@ function names(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    return []; // made when the first content comes
+    return []; // the folder is made when the first content comes
   }
 }
 
@@ -126,6 +126,6 @@ function removeFolder(path: string): void {
   try {
     rmdirSync(path);
   } catch {
-    // not empty any more: content came in meanwhile
+    // the folder is not empty any more: content came in meanwhile
   }
 }

@@ -1,4 +1,4 @@
-/** What a storage provider tells the operator: a line of the log, said on the main thread. */
+/** What a storage provider tells the operator: a line that the main thread logs. */
 export interface StorageNote {
   level: 'info' | 'warn';
   event:
@@ -14,7 +14,7 @@ export interface StorageNote {
   fields: Record<string, unknown>;
 }
 
-/** Content that could not be read may be readable again. */
+/** After these events, content that could not be read may be readable again. */
 export const RETURNED: ReadonlySet<StorageNote['event']> = new Set([
   'storage.root-returned',
   'storage.reachable',

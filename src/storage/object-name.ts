@@ -7,8 +7,8 @@
  *   'dist:', 'hdfs:'             '<owner>/<day>/<queue id>-<try>.bundle'
  *
  * The owner is the queue database whose rows refer to the object: each sweeps its own folder and no other's. The try
- * makes every write of a replicated provider a new object: one that was given up and still hangs in a disk or a
- * datanode can never touch the one that took its place.
+ * makes every write of a replicated provider a new object: a write that was given up, but still hangs in a disk or a
+ * datanode, can never touch the object that took its place.
  */
 import { randomBytes } from 'node:crypto';
 import { queueIdTimeMs } from '../mail/queue-id.ts';
@@ -37,7 +37,7 @@ export function pathOf(object: string): string {
   return object.slice(object.indexOf(':') + 1);
 }
 
-/** Makes the names of one provider's new objects. */
+/** Makes the names for new objects of one provider. */
 export class ObjectNames {
   readonly #scheme: Scheme;
   readonly #owner: () => string;
@@ -59,7 +59,7 @@ export class ObjectNames {
     return `${this.#scheme}${this.#owner()}/${dayOf(queueId)}/${queueId}-${attempt}${BUNDLE}`;
   }
 
-  /** The name of a file found in a day's folder of ours. */
+  /** The object name of a file that was found in one of our day folders. */
   of(day: string, file: string): string {
     return `${this.#scheme}${this.#owner()}/${day}/${file}`;
   }

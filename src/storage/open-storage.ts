@@ -1,4 +1,4 @@
-/** Puts the providers together as the config says: one takes new content, the others give back what they have. */
+/** Opens the providers of the config: one takes new content, the others still give back what they have. */
 import type { Config } from '../config/schema.ts';
 import type { Arena } from '../native.ts';
 import { DistributedStorage } from './distributed/distributed-storage.ts';
@@ -13,15 +13,18 @@ import { UnconfiguredStorage } from './unconfigured-storage.ts';
 const MIB = 1_048_576;
 
 export interface StorageSetup {
-  /** With absolute paths. */
+  /** Its paths are absolute. */
   config: Config;
   arena: Arena;
   spillDir: string;
-  /** Content in the queue database itself. */
+  /** The provider that keeps content in the queue database itself. */
   database: Storage;
   /** Names the queue database among all that share a root or a base path; letters and digits. */
   owner(): string;
-  /** 0 where this thread is the only writer of the database: then an object without a mail is an orphan at once. */
+  /**
+   * Least age of objects to sweep. 0 where this thread is the database's only writer: then no commit can still be
+   * coming.
+   */
   sweepMinAgeMs: number;
   say: SayNote;
 }

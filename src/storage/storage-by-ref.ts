@@ -12,8 +12,8 @@ export class StorageByRef implements Storage {
 
   /**
    * @param current takes new content.
-   * @param others may hold older content.
-   * @param ownerOf the provider an object's name belongs to.
+   * @param others providers that may hold older content.
+   * @param ownerOf returns the provider that an object's name belongs to.
    */
   constructor(current: Storage, others: Storage[], ownerOf: (object: string) => Storage) {
     this.#current = current;

@@ -2,16 +2,16 @@ import type { ContentHandle } from '../mail/message.ts';
 
 /** Where content lies, as its row in `mails` says. */
 export interface ContentRef {
-  /** Object of the provider; '' when the content is rows of the database itself. */
+  /** Name of the object; '' when the content lies in rows of the database itself. */
   object: string;
   /** First byte within the object, or the first of those rows. */
   offset: number;
   lengthBytes: number;
-  /** How many rows of the database carry it; 0 for content in an object. */
+  /** How many rows of the database hold it; 0 for content in an object. */
   parts: number;
 }
 
-/** Content to store, named by the message it belongs to. */
+/** Content to store, with the message it belongs to. */
 export interface StorageItem {
   queueId: string;
   content: ContentHandle;
@@ -28,28 +28,30 @@ export type ReferenceCheck = (object: string) => boolean | Promise<boolean>;
  */
 export interface Storage {
   /**
-   * Stores the contents of one group commit, before its transaction: as one bundle where the provider has
-   * objects. When it resolves they are on stable storage, but for what `insert` still has to write.
+   * Stores the contents of one group commit, before its transaction: as one bundle where the provider has objects. When
+   * it resolves, they are on stable storage, except what `insert` still has to write.
    */
   put(items: StorageItem[]): Promise<ContentRef[]>;
   /** Within the transaction: writes content that lies in the database itself. */
   insert(item: StorageItem, ref: ContentRef): void;
   /** Within the transaction: deletes content that lies in the database itself. */
   erase(ref: ContentRef): void;
-  /** The transaction did not happen: undoes put. Never throws; what cannot be deleted is swept later. */
+  /** The transaction did not happen: undoes `put`. Never throws; objects that cannot be deleted are swept later. */
   discard(refs: ContentRef[]): Promise<void>;
-  /** After the transaction: deletes objects no mail refers to any more. Never throws; what stays is swept later. */
+  /**
+   * After the transaction: deletes objects to which no mail refers. Never throws; objects that stay are swept later.
+   */
   remove(objects: string[]): Promise<void>;
   /**
    * Loads content into the arena (or opens its file); NO_CONTENT when the arena is short. Throws 'content-missing'
    * when it is not there.
    */
   load(ref: ContentRef): Promise<ContentHandle>;
-  /** Some bytes, for `queue cat`; empty past the end. */
+  /** Reads some bytes, for `queue cat`; none past the end. */
   read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array>;
   /**
-   * Deletes objects no mail refers to (crash between put and commit). Returns how many; what cannot be reached now
-   * is swept another time.
+   * Deletes objects to which no mail refers (crash between put and commit), and returns how many. Objects that cannot
+   * be reached now are swept another time.
    */
   sweep(isReferenced: ReferenceCheck): Promise<number>;
   close(): Promise<void>;

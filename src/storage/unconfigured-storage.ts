@@ -1,4 +1,4 @@
-/** Stands for a provider that older content names and the config no longer has: that content waits. */
+/** Stands for a provider that older content names, but the config no longer has: mail with such content waits. */
 import { RelayError } from '../base/errors.ts';
 import type { ContentHandle } from '../mail/message.ts';
 import type { ContentRef, Storage } from './storage.ts';
@@ -6,7 +6,7 @@ import type { ContentRef, Storage } from './storage.ts';
 export class UnconfiguredStorage implements Storage {
   readonly #section: string;
 
-  /** @param section of the config that is missing. */
+  /** @param section the section of the config that is missing. */
   constructor(section: string) {
     this.#section = section;
   }

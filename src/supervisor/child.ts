@@ -1,6 +1,6 @@
 /**
- * One relay process as the supervisor sees it: its state, its questions under way, its restarts. Starts it again when
- * it crashed, later each time; kills it when it hangs. Decides nothing about the other processes.
+ * One relay process as the supervisor sees it: its state, the questions to it under way, its restarts. Starts it again
+ * after a crash, each time after a longer delay; kills it when it hangs. Decides nothing about the other processes.
  */
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -29,12 +29,12 @@ export interface ChildPorts {
   timing(): { restartDelayMs: number; maxRestartDelayMs: number; hangTimeoutMs: number };
   /** Steady time. */
   now(): number;
-  /** The time of day at a moment of it; absent: the same. */
+  /** The time of day at a steady time; default: the same number. */
   timeOfDay?(atMs: number): number;
   setTimer(ms: number, fire: () => void): { cancel(): void };
-  /** State or readiness changed. */
+  /** Called when state or readiness changed. */
   changed(): void;
-  /** It ended, whatever the reason; its connections are gone. */
+  /** Called when the process ended, whatever the reason; its connections are gone. */
   ended(): void;
 }
 
@@ -43,7 +43,7 @@ interface Waiting {
   reject(error: RelayError): void;
 }
 
-/** After so long without an answer others accept for it, and the watchdog is not fed. */
+/** After this long without an answer other processes accept for it, and the watchdog is not fed. */
 const SILENT_MS = 5000;
 /**
  * Of the time between two pings no more than this is silence of the process: longer, and it was the supervisor, or the whole
@@ -59,7 +59,7 @@ export class Child {
   #forked: Forked | null = null;
   #timer: { cancel(): void } | null = null;
   #restarts = 0;
-  /** Crashes one after another, which the delay grows with. */
+  /** Number of crashes in a row; the delay grows with it. */
   #crashes = 0;
   #wanted = true;
   #readySinceMs: number | null = null;
@@ -74,9 +74,9 @@ export class Child {
   #onReady: (addresses: ListeningAddress[]) => void = () => {};
   #onFailed: (error: RelayError) => void = () => {};
   #onGone: () => void = () => {};
-  /** Why it cannot start, said before it ends. */
+  /** Why it cannot start, as it said before it ended. */
   #failure: RelayError | null = null;
-  /** How its last life ended, when badly. */
+  /** How its last life ended, if badly. */
   #badEnd: string | null = null;
 
   constructor(process: number, accepts: boolean, ports: ChildPorts) {
@@ -89,7 +89,10 @@ export class Child {
     return this.#state;
   }
 
-  /** The first life. Rejects with a RelayError when it ends before it is ready; then it is not tried again. */
+  /**
+   * Begins the first life. Rejects with a RelayError when the process ends before it is ready; then it is not tried
+   * again.
+   */
   start(): Promise<ListeningAddress[]> {
     return new Promise((resolve, reject) => {
       this.#onReady = resolve;
@@ -119,7 +122,7 @@ export class Child {
     this.#forked?.send(message);
   }
 
-  /** Its queue, where it cannot be asked. */
+  /** Names its queue as missing, for when it cannot be asked. */
   missing(): Missing {
     return { kind: 'process', name: `${this.process}`, detail: `is ${STATE_WORDS[this.#state]}` };
   }
@@ -135,7 +138,7 @@ export class Child {
     });
   }
 
-  /** Looks whether it still answers, and asks again. Called every second. */
+  /** Checks that it has answered lately, and asks again. Called every second. */
   ping(): void {
     if (this.#forked === null || !this.#answers) return;
     const nowMs = this.#ports.now();
@@ -157,7 +160,7 @@ export class Child {
     this.send({ type: 'ping' });
   }
 
-  /** Ends it; resolves when it has ended, rejects when it ended badly on its way. */
+  /** Ends the process. Resolves when it has ended; rejects when it ended badly. */
   end(how: 'drain' | 'stop'): Promise<void> {
     this.#wanted = false;
     this.#timer?.cancel();
@@ -275,7 +278,7 @@ export class Child {
     if (ranMs >= maxRestartDelayMs) this.#crashes = 0;
     const delayMs = Math.min(maxRestartDelayMs, restartDelayMs * 2 ** Math.min(30, this.#crashes));
     this.#crashes++;
-    // One that was asked to end by a signal of its own did so, and is no fault.
+    // A process that ended because somebody sent it a signal to end is no fault.
     const level = how.code === 0 ? 'info' : 'error';
     this.#ports.log[level]('process.ended', { process: this.process, ...how, restart_in_ms: delayMs });
     this.#become('waiting');

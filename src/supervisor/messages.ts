@@ -14,35 +14,35 @@ import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 
-/** The first message: what a relay process is made of. */
+/** The first message: all that a relay process needs to start. */
 export interface ProcessStart {
-  /** As of process 0 of one; the process makes its own of it. */
+  /** The config of the host; the process derives its own from it (process-config.ts). */
   config: Config;
   configPath: string;
   process: number;
   processes: number;
   accepts: boolean;
   eventsDir: string;
-  /** Sockets of all processes, by the descriptors they have in the relay process; -1 when it does not accept. */
+  /** Sockets of all processes, by their descriptors in the relay process; -1 when it does not accept. */
   sockets: GivenSocket[];
-  /** Descriptor of what the policy shares over all processes. */
+  /** Descriptor of the memory that the connection policy of all processes shares. */
   memory: number;
-  /** What session tickets are encrypted with. */
+  /** The key of TLS session tickets. */
   tlsSecret: Uint8Array;
 }
 
-/** Questions with an answer each. */
+/** Questions, each with its answer. */
 export interface Questions {
   list: { ask: QueueFilter; answer: QueueRow[] };
   show: { ask: string; answer: MailDetail | null };
   content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };
   stats: { ask: null; answer: QueueStats };
-  /** Of the shards, where the queue lies on servers. */
+  /** The state of the shards, where the queue lies on servers. */
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
   operate: { ask: { action: OperateAction; target: OperateTarget }; answer: Operated };
-  /** Of what it can see: what it cannot. */
+  /** The parts of the queue that the process cannot see. */
   missing: { ask: null; answer: Missing[] };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };
 }
@@ -53,7 +53,7 @@ export type ToProcess =
   | { type: 'start'; start: ProcessStart }
   | ({ type: 'ask'; id: number } & Question)
   | { type: 'ping' }
-  /** Accept on the sockets of these processes too, and of no others any more. */
+  /** Accept also on the sockets of these processes, and of no others. */
   | { type: 'stand-in'; processes: number[] }
   | { type: 'reopen-log' }
   /** Finish what is open, then end. */
@@ -64,10 +64,10 @@ export type ToProcess =
 export type FromProcess =
   | { type: 'booted' }
   | { type: 'ready'; addresses: ListeningAddress[] }
-  /** It cannot start, and ends. */
+  /** The process cannot start, and ends. */
   | { type: 'failed'; code: string; message: string }
   | { type: 'pong'; connections: number; rssBytes: number }
   | { type: 'answer'; id: number; value: unknown }
   | { type: 'refusal'; id: number; code: string; message: string }
-  /** It drains by itself: somebody sent it SIGTERM. */
+  /** The process drains, because somebody sent it SIGTERM. */
   | { type: 'draining' };

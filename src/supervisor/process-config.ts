@@ -1,6 +1,6 @@
 /**
- * What a relay process of several has of its own: its folder, its share of limits that hold for the host. Process 0
- * lies where the queue of a relay with one process lies, so that one may become several and the other way round.
+ * What each of several relay processes has for itself: its folder, and its share of the host's limits. Process 0 has
+ * its queue where a relay with one process has it, so that one process may become several, and several one.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -8,13 +8,13 @@ import { basename, dirname, join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 
 const CORES_PER_PROCESS = 4;
-/** A file of a journal (src/journal). */
+/** Name of a journal's file (src/journal). */
 const SEGMENT = /^\d+\.segment$/;
-/** Results that no database took (src/persistence). */
+/** Name of a file with results that no database has taken (src/persistence). */
 const UNSETTLED = /^unsettled-\d+$/;
 const FOLDER = /^process-([1-9]\d{0,4})$/;
 
-/** Relay processes that accept mail. */
+/** Number of relay processes that accept mail. */
 export function processCount(
   { accept_processes: configured }: Config,
   cores = availableParallelism(),
@@ -23,14 +23,14 @@ export function processCount(
   return cores < 2 * CORES_PER_PROCESS ? 1 : Math.min(64, Math.floor(cores / CORES_PER_PROCESS));
 }
 
-/** Beside what process 0 has: `queue.db` → `process-1/queue.db`. */
+/** The path for another process, beside that of process 0: `queue.db` → `process-1/queue.db`. */
 function ofProcess(path: string, process: number): string {
   return process === 0 ? path : join(dirname(path), folderName(process), basename(path));
 }
 
 const folderName = (process: number): string => `process-${process}`;
 
-/** The config as process number `process` of `processes` runs with it. */
+/** The config with which process number `process` of `processes` runs. */
 export function processConfig(
   config: Config,
   process: number,
@@ -45,7 +45,7 @@ export function processConfig(
   return {
     ...config,
     data_dir: process === 0 ? config.data_dir : join(config.data_dir, folderName(process)),
-    // Leases tell the processes apart; '/' is in no configured node_id.
+    // So leases tell the processes apart; no configured node_id has a '/'.
     node_id: process === 0 ? config.node_id : `${config.node_id}/${process}`,
     session_threads: threads(config.session_threads),
     delivery_threads: threads(config.delivery_threads),
@@ -54,7 +54,7 @@ export function processConfig(
       ownQueue && database.path !== ':memory:'
         ? { ...database, path: ofProcess(database.path, process) }
         : database,
-    // Content lies where all who share the queue find it.
+    // Content lies where all processes that share the queue can find it.
     storage: ownQueue
       ? { ...storage, local: { ...storage.local, path: ofProcess(storage.local.path, process) } }
       : storage,
@@ -62,7 +62,7 @@ export function processConfig(
     delivery: {
       ...delivery,
       max_connections_per_destination: share(delivery.max_connections_per_destination),
-      // With bullmq the processes share the rate, whatever host they are on.
+      // With bullmq all processes share the rate, on whatever host they are.
       max_messages_per_destination_per_s:
         config.scheduler.engine === 'bullmq'
           ? delivery.max_messages_per_destination_per_s
@@ -77,8 +77,8 @@ export function queueFile({ database }: Config): string | null {
 }
 
 /**
- * Numbers of processes, `processes` and above, that left a queue, a journal or results behind: there were more of them once.
- * In ascending order.
+ * Numbers, from `processes` on, of earlier processes that left a queue, a journal or results behind, from a time when
+ * there were more processes. In ascending order.
  */
 export function leftoverProcesses(config: Config, processes: number): number[] {
   const { journal } = config;
@@ -99,7 +99,7 @@ function queuesLeft(config: Config, processes: number): number[] {
     .sort((a, b) => a - b);
 }
 
-/** Processes whose own `path` is something. */
+/** Numbers of processes for whose `path` this is true. */
 function processesIn(path: string, isSomething: (path: string) => boolean): number[] {
   return namesIn(dirname(path))
     .map((name) => Number(FOLDER.exec(name)?.[1] ?? 0))
@@ -110,11 +110,11 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    return []; // not there yet: nothing was left behind
+    return []; // there is no folder, so nothing was left behind
   }
 }
 
-/** Numbers of all processes with a queue, for the command line: process 0 and whatever there is. */
+/** Numbers of all processes with a queue, for the command line: process 0, and others that are found. */
 export function queueProcesses(config: Config): number[] {
   return [0, ...queuesLeft(config, 1)];
 }

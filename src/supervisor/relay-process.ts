@@ -1,6 +1,6 @@
 /**
- * Entry and composition root of a relay process under a supervisor: builds its relay from the first message and does
- * what the supervisor says. Signals of the terminal are the supervisor's: it tells every process in its turn.
+ * Entry and composition root of a relay process under a supervisor: builds its relay from the first message, and does
+ * what the supervisor says. Signals from the terminal are for the supervisor, which tells every process in its turn.
  */
 import { closeSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -17,7 +17,7 @@ import { version } from '../version.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';
 import { processConfig, queueFile } from './process-config.ts';
 
-/** How often a process that only empties its queue looks whether it has. */
+/** How often a process that only empties its queue looks whether that is empty. */
 const EMPTY_CHECK_MS = 2000;
 
 class RelayProcess {
@@ -38,11 +38,11 @@ class RelayProcess {
   async run(): Promise<void> {
     const { process: number, processes, accepts, eventsDir, sockets } = this.#start;
     const config = processConfig(this.#start.config, number, processes);
-    // The descriptor stays open: the threads map it too.
+    // The descriptor stays open, because the threads map it as well.
     const policy = { fd: this.#start.memory, sizes: policySizes(config, processes), process: number };
     try {
       const file = queueFile(config);
-      // The operator may have put it outside data_dir.
+      // The operator may have put the queue's file outside data_dir.
       if (number > 0 && file !== null) makeFolder(dirname(file), 0o700);
       this.#relay = await startRelay({
         config,
@@ -101,7 +101,7 @@ class RelayProcess {
     }
   }
 
-  /** No new mail; what is open is finished; then the end. */
+  /** Takes no new mail, finishes what is open, and ends. */
   drain(): void {
     if (this.#relay === null) this.#drainWhenReady = true;
     else this.#ending ??= this.#drain(this.#relay);
@@ -110,7 +110,7 @@ class RelayProcess {
   async #drain(relay: Relay): Promise<void> {
     send({ type: 'draining' });
     const drained = relay.drain();
-    // Nobody shall connect to a socket that no process will ever accept on again.
+    // Close the sockets, so that nobody connects to one on which no process will ever accept again.
     for (const { fd } of this.#start.sockets) if (fd >= 0) closeSync(fd);
     await drained;
     await this.#stop(EXIT.ok);
@@ -136,7 +136,7 @@ class RelayProcess {
     process.exit(known ? EXIT_OF_ERROR[error.code] : EXIT.software);
   }
 
-  /** Nobody brings mail any more: once none waits, this process has nothing to do. */
+  /** Nobody brings mail to this process any more: ends it once no mail waits. */
   async #endWhenEmpty(relay: Relay): Promise<void> {
     let remains = await relay.remains();
     while (remains === 'waiting') {
@@ -192,7 +192,7 @@ class RelayProcess {
   }
 }
 
-/** An empty queue that nobody will fill again; what is left of its folder, if anything, is not ours. */
+/** Removes an empty queue that nobody will fill again. If anything else is in its folder, it is not ours, and stays. */
 function removeQueue(config: ProcessStart['config']): void {
   const file = queueFile(config);
   if (file === null) {
@@ -203,7 +203,7 @@ function removeQueue(config: ProcessStart['config']): void {
   rmSync(config.data_dir, { recursive: true, force: true });
 }
 
-/** Of a process whose queue is on servers: its journal is empty and gone, unless damage is kept there. */
+/** Removes the folder of a process whose queue is on servers: its journal is gone, unless damage is kept there. */
 function removeFolder({ data_dir, journal }: ProcessStart['config']): void {
   for (const name of ['spill', 'queue.lock', 'queue.pid'])
     rmSync(join(data_dir, name), { recursive: true, force: true });
@@ -211,13 +211,13 @@ function removeFolder({ data_dir, journal }: ProcessStart['config']): void {
     try {
       rmdirSync(folder);
     } catch {
-      // Something else lies there, or it was never made.
+      // Something else lies in the folder, or it was never made.
     }
   }
 }
 
 function send(message: FromProcess, sent: () => void = () => {}): void {
-  // A supervisor that is gone takes this process along (node:cluster); what it would have been told does not matter.
+  // If the supervisor is gone, this process ends as well (node:cluster), and the message does not matter.
   process.send?.(message, undefined, undefined, () => sent());
 }
 

@@ -1,6 +1,6 @@
 /**
- * What systemd gives and wants to know, without its library: sockets it opened (sd_listen_fds(3)), readiness and the
- * watchdog (sd_notify(3)). Elsewhere all of it is absent and nothing is done.
+ * The protocols of systemd, without its library: sockets that it opened (sd_listen_fds(3)), readiness and the watchdog
+ * (sd_notify(3)). Without systemd nothing is done.
  */
 import type { Log } from '../base/log.ts';
 
@@ -19,7 +19,7 @@ export interface ServiceManagerPorts {
 type State = 'ready' | 'reloading' | 'stopping';
 
 export class ServiceManager {
-  /** Listening sockets by the name their unit gives them ('unknown' when it gives none). */
+  /** Listening sockets by the name that their unit gives them ('unknown' when it gives none). */
   readonly sockets: ReadonlyMap<string, readonly number[]>;
   readonly #ports: ServiceManagerPorts;
   readonly #notifySocket: string | null;
@@ -27,7 +27,7 @@ export class ServiceManager {
   #watchdog: { cancel(): void } | null = null;
   #failed = false;
 
-  /** Takes what is meant for this program out of the environment: it is not meant for the processes it starts. */
+  /** Removes systemd's variables from the environment: they are not meant for the processes that this one starts. */
   constructor(ports: ServiceManagerPorts) {
     this.#ports = ports;
     const take = (name: string): string | undefined => {
@@ -57,18 +57,18 @@ export class ServiceManager {
         break;
       case 'stopping':
         this.#watchdog?.cancel();
-        // Draining is bounded by shutdown_grace_ms, and systemd by TimeoutStopSec.
+        // Our draining is bounded by shutdown_grace_ms, and systemd's patience by TimeoutStopSec.
         this.#send('STOPPING=1');
         break;
     }
   }
 
-  /** One line for `systemctl status`. */
+  /** Sets the line that `systemctl status` shows. */
   status(text: string): void {
     this.#send(`STATUS=${text}`);
   }
 
-  /** Says twice in each interval of the watchdog that all is well, as long as it is. */
+  /** Tells the watchdog twice per interval that all is well, as long as it is. */
   feedWatchdog(healthy: () => boolean): void {
     if (this.#watchdogMs === null) return;
     this.#watchdog = this.#ports.setInterval(this.#watchdogMs / 2, () => {

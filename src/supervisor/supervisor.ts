@@ -1,7 +1,7 @@
 /**
  * The relay processes of a host as one relay: starts them, passes on what signals and operators want, process by
- * process, and rolls up what they tell. Holds the listening sockets, so that none is lost with a process: connections
- * to one that is down are accepted by the others. Knows nothing of mail.
+ * process, and merges their answers. Holds the listening sockets, so that none is lost with a process: while one is
+ * down, the others accept its connections. Knows nothing of mail.
  */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
@@ -23,9 +23,9 @@ import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
 const PING_MS = 1000;
-/** How long one process may take to answer a reload before the next one gets it. */
+/** How long to wait for one process's answer to a reload before the next process is told. */
 const RELOAD_MS = 10_000;
-/** After the word to stop; then SIGKILL. What is durable stays so. */
+/** How long a process may take to stop before it gets SIGKILL; durable mail stays durable. */
 const STOP_MS = 8000;
 
 /** The queues of all processes as one; made by control/merged-queue.ts. */
@@ -38,13 +38,13 @@ export interface Rollup {
 export interface SupervisorOptions {
   config: Config;
   configPath: string;
-  /** Processes that accept mail. */
+  /** Number of processes that accept mail. */
   processes: number;
-  /** Numbers of processes of earlier days whose queues are not empty yet. */
+  /** Numbers of earlier processes whose queues are not empty yet. */
   leftovers: readonly number[];
-  /** Of all processes, by our descriptors. */
+  /** Sockets of all processes, by our descriptors. */
   sockets: readonly GivenSocket[];
-  /** Descriptor of what the policy shares over all processes. */
+  /** Descriptor of the memory that the connection policy of all processes shares. */
   memory: number;
   log: Log;
   rollup: Rollup;
@@ -60,7 +60,7 @@ export interface SupervisorOptions {
   setTimer(ms: number, fire: () => void): { cancel(): void };
 }
 
-/** The first descriptor a relay process inherits: 0 to 2 are standard, 3 is the channel to us. */
+/** The first descriptor that we give a relay process: 0 to 2 are standard, 3 is the channel to us. */
 const FIRST_FD = 4;
 
 export class Supervisor {
@@ -88,7 +88,7 @@ export class Supervisor {
     this.control = this.#createControl();
   }
 
-  /** @throws RelayError when one of them cannot start; then all are ended. */
+  /** Starts all processes. @throws RelayError when one of them cannot start; then all are ended. */
   async start(): Promise<void> {
     this.#pingLater();
     try {
@@ -100,7 +100,7 @@ export class Supervisor {
     this.addresses = addressesOf(this.#options.sockets);
   }
 
-  /** Some process serves, and every one that runs answers: what the service manager's watchdog wants to know. */
+  /** Whether some process serves, and every running one answers; for the service manager's watchdog. */
   healthy(): boolean {
     const states = this.#children.filter(({ accepts }) => accepts).map(({ state }) => state);
     return states.includes('ready') && !states.includes('silent');
@@ -129,7 +129,7 @@ export class Supervisor {
     }
   }
 
-  /** One process after the other; those that start meanwhile start with the new config. */
+  /** Reloads one process after the other; those that start meanwhile start with the new config. */
   reload(next: Config): Promise<Questions['reload']['answer']> {
     const result = this.#reloading.then(() => this.#reload(next));
     this.#reloading = result.catch(() => {});
@@ -145,7 +145,7 @@ export class Supervisor {
     return { applied, needsRestart, problems: [...problems] };
   }
 
-  /** One that is not ready is asked when it is, or starts with the new config anyway. */
+  /** Gives a process the new config. One that is not ready gets it when it is, or starts with it anyway. */
   async #bringUpToDate(child: Child): Promise<string[]> {
     if (child.state !== 'ready' || this.#given.get(child.process) === this.#config) return [];
     this.#given.set(child.process, this.#config);
@@ -213,7 +213,7 @@ export class Supervisor {
     };
   }
 
-  /** Whoever is ready accepts for those who are not. */
+  /** Lets processes that are ready accept for those that are not. */
   #standIn(): void {
     const accepting = this.#children.filter(({ accepts }) => accepts);
     const absent = accepting.filter(({ state }) => state !== 'ready').map(({ process }) => process);
@@ -238,7 +238,7 @@ export class Supervisor {
     this.#options.closeSockets();
   }
 
-  /** Those that have ended for good hold nothing that could be asked for. */
+  /** The processes that have not ended for good: only these can be asked. */
   #living(): Child[] {
     return this.#children.filter(({ state }) => state !== 'ended');
   }
@@ -250,7 +250,7 @@ export class Supervisor {
       list: (filter) => queue.list(filter),
       show: (queueId) => queue.show(queueId),
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
-      // Counts of those that answer: `processes` says which do.
+      // The counts are of processes that answer; `processes` says which do.
       stats: () => queue.stats(),
       schedulerStats: async (counted) => {
         const parts = await Promise.all(this.#answering().map((child) => child.ask('scheduler', null)));
@@ -269,14 +269,17 @@ export class Supervisor {
     return this.#children.filter(({ state }) => state === 'ready' || state === 'draining');
   }
 
-  /** Those who know the whole queue together: on servers each of them does, best one that is ready. */
+  /**
+   * The processes that must be asked for the whole queue. On servers each one knows it all, so one is enough, best a
+   * ready one.
+   */
   #askable(children: Child[]): Child[] {
     if (this.#config.database.driver === 'sqlite') return children;
     const ready = children.find(({ state }) => state === 'ready') ?? children[0];
     return ready === undefined ? [] : [ready];
   }
 
-  /** What can be done is done; a process that cannot be asked is named, and the same command again does the rest. */
+  /** Does what can be done, and names processes that cannot be asked; the same command does the rest later. */
   async #operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
     const results = await Promise.allSettled(
       this.#askable(this.#answering()).map((child) => child.ask('operate', { action, target })),
@@ -294,7 +297,7 @@ export class Supervisor {
     throw new RelayError('control-failed', `${action}: ${sum.rows} rows changed, but ${message}`);
   }
 
-  /** Queues of processes that do not answer; and what those that do cannot see. */
+  /** The queues of processes that do not answer, and the parts that the others cannot see. */
   async #missing(): Promise<Missing[]> {
     const asked = this.#askable(this.#answering());
     const unseen = this.#config.database.driver === 'sqlite' || asked.length === 0;
@@ -315,7 +318,7 @@ function readerOf(child: Child): QueueReader {
   };
 }
 
-/** One of each listener: the sockets of several processes listen on the same. */
+/** The address of each listener once, although the sockets of several processes listen on it. */
 function addressesOf(sockets: readonly GivenSocket[]): ListeningAddress[] {
   const seen = new Set<string>();
   return sockets
@@ -324,7 +327,7 @@ function addressesOf(sockets: readonly GivenSocket[]): ListeningAddress[] {
     .map(({ address }) => address);
 }
 
-/** Waits for all, then rejects with the first that ended badly. */
+/** Waits until all have ended, then rejects with the first bad end. */
 async function endAll(endings: Promise<void>[]): Promise<void> {
   const results = await Promise.allSettled(endings);
   const failed = results.find((result) => result.status === 'rejected');

@@ -14,7 +14,7 @@ import { judgeTakenOver } from './suspect.ts';
 interface DueRow extends AttemptRow {
   id: string;
   state: string;
-  /** Of the lease that ended, where one did. */
+  /** Owner of the lease that ended, where one did. */
   owner: string | null;
   dueAt: number;
   waiting: number;
@@ -35,25 +35,25 @@ interface RecipientRow {
 export interface LeasedRow {
   job: Job;
   mail: MailFacts;
-  /** What it was, should it have to be given back. */
+  /** State and due time to restore, should the row have to be given back. */
   state: string;
   dueAt: number;
 }
 
 export interface Leased {
   rows: LeasedRow[];
-  /** The earliest row that waits then; null when none does. */
+  /** Due time of the earliest row that still waits; null when none does. */
   nextDueMs: number | null;
   /** Rows that ended their node, and were set aside. */
   held: LeasedKey[];
 }
 
 const NOT_LOADED = -1;
-/** Of a mail with more recipients than this, and mostly of other rows, only the row's own are read. */
+/** When a mail has more recipients than this, most of them in other rows, only the recipients of the row are read. */
 const MANY_RECIPIENTS = 100;
 
 /**
- * @param database its name.
+ * @param database name of the database.
  * @param owner written to the leases, so that those of an interrupted claim can be found again.
  */
 export async function leaseRows(
@@ -128,7 +128,7 @@ function withinRecipients(due: DueRow[], maxRecipients: number): DueRow[] {
   return at < 0 ? due : due.slice(0, at);
 }
 
-/** Recipients of the rows that still wait, in order of their numbers. */
+/** Gathers the recipients of leased rows that still wait, in order of their numbers. */
 class WaitingRecipients {
   readonly #rows: DueRow[];
   readonly #runs: Map<string, Run[]>;
@@ -143,7 +143,7 @@ class WaitingRecipients {
     return (this.#found.get(id) ?? []).sort((a, b) => a.seq - b.seq);
   }
 
-  /** Takes it, when it is one of the row. */
+  /** Adds the recipient if it belongs to the row. */
   add({ id, seq, address, notify, orcpt }: RecipientRow): void {
     if (!contains(this.#runs.get(id) as Run[], seq)) return;
     const recipient: JobRecipient = { seq, address, notify };
@@ -153,7 +153,7 @@ class WaitingRecipients {
     else this.#found.set(id, [recipient]);
   }
 
-  /** Reads those of mails with many. */
+  /** Reads the recipients of mails that have many. */
   async readMany(connection: Connection, mailOf: ReadonlyMap<string, LeasedMail>): Promise<void> {
     const columns =
       "SELECT mail_id AS id, seq, address, notify, orcpt FROM mail_recipients WHERE status = 'waiting'";
@@ -189,7 +189,7 @@ function contains(runs: readonly Run[], seq: number): boolean {
   return false;
 }
 
-/** The earliest row of the destination that waits; null when none does. */
+/** Due time of the earliest waiting row of the destination; null when none waits. */
 async function nextDue(connection: Connection, destination: string): Promise<number | null> {
   const rows = await connection.execute<{ dueAt: number }[]>(
     `SELECT due_at AS dueAt FROM mail_outbox FORCE INDEX (outbox_due)
@@ -199,7 +199,7 @@ async function nextDue(connection: Connection, destination: string): Promise<num
   return rows[0]?.dueAt ?? null;
 }
 
-/** Gives back what a claim leased whose answer was lost. */
+/** Gives back the rows that a claim leased, when its answer was lost. */
 export async function unclaim(
   connection: Connection,
   { destination, leaseUntilMs, nowMs }: ClaimRequest,

@@ -1,6 +1,6 @@
 /**
- * How connections to a MariaDB or MySQL server are made and given up; the only place that makes them. A connection
- * that is given up takes with it what was asked on it: every statement fails, and nothing goes on behind it.
+ * How connections to a MariaDB or MySQL server are made and given up; the only place that makes them. When a connection
+ * is given up, every statement on it fails, and none goes on unseen.
  */
 import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
@@ -9,12 +9,17 @@ import { type Connection, type ConnectionConfig, createConnection } from 'mariad
 import type { ServerConfig } from '../../config/schema.ts';
 import { ConnectionLost } from './errors.ts';
 
-/** No statement has to wait for rows of others but for a moment; what they keep for longer is skipped, or tried later. */
+/** Statements wait only a moment for rows that others have locked: such rows are skipped, or tried later. */
 const LOCK_WAIT_SECONDS = 2;
-/** Share of query_timeout_ms that a transaction may lie idle: a node that lives sends one statement after another. */
+/**
+ * The share of query_timeout_ms for which a transaction may lie idle: a node that lives sends statement after
+ * statement.
+ */
 const IDLE_SHARE = 1 / 3;
-/** Times query_timeout_ms after which the server gives up a statement too: nobody has waited for it since long. */
-const FORGOTTEN = 2;
+/**
+ * The server gives up a statement after this many times query_timeout_ms: by then nobody has waited for it for long.
+ */
+const SERVER_TIMEOUT_FACTOR = 2;
 
 /** 'mysql relay@127.0.0.1:3306/relay': without the password, for messages. */
 export function serverName({ host, port, socket, user, database, endpoints }: ServerConfig): string {
@@ -36,8 +41,8 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     keepAliveDelay: 30_000,
     prepareCacheLength: 64,
     charset: 'utf8mb4',
-    // MySQL 8 wants the password encrypted with its public key where the connection is not. Whoever could hand us
-    // another key there could read and change all the mail as well.
+    // Over a connection without TLS, MySQL 8 wants the password encrypted with its public key. Whoever could give us a
+    // false key on such a connection could read and change all the mail as well.
     allowPublicKeyRetrieval: tls === 'off',
     // Without autocommit: statements are sent behind each other without waiting, and when a deadlock undoes their
     // transaction, those that follow must not stay on their own.
@@ -54,7 +59,7 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
   if (tls !== 'off') {
     const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
     const { host } = server;
-    // The connector gives Node a socket that has no name when the server is named by its address.
+    // When the server is named by its address, the connector gives Node a socket without a host name.
     const ssl = {
       ...ca,
       rejectUnauthorized: tls === 'verify',
@@ -68,14 +73,14 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
 }
 
 /**
- * A connection whose destroy() ends it at once, with the statements on it.
+ * Makes a connection whose destroy() ends it at once, with the statements on it.
  * @throws what the connector says.
  */
 export async function connect(options: ConnectionConfig): Promise<Connection> {
   const connection = await createConnection(options);
-  connection.on('error', () => {}); // whoever holds it learns it from its own statement
-  // The connector's own opens another connection to KILL this one by its number, and has no handler for when that
-  // fails; behind a proxy of several servers the number may be another's.
+  connection.on('error', () => {}); // whoever holds the connection learns of it from a statement that fails
+  // The connector's own destroy() opens another connection to KILL this one by its number, and does not handle errors
+  // of that; behind a proxy for several servers the number may be that of another connection.
   connection.destroy = () => {
     const { __tests: inside } = connection as Connection & { __tests: { getSocket(): Socket | undefined } };
     inside.getSocket()?.destroy(new ConnectionLost('the connection was given up'));
@@ -84,8 +89,8 @@ export async function connect(options: ConnectionConfig): Promise<Connection> {
 }
 
 /**
- * A connection of the queue.
- * @param then statements done first, for a connection without transactions. @throws what the connector says.
+ * Makes a connection to the queue.
+ * @param then statements to do first, for a connection without transactions. @throws the connector's error.
  */
 export async function openConnection(server: ServerConfig, then: string[] = []): Promise<Connection> {
   const options = connectionOptions(server);
@@ -102,15 +107,16 @@ export async function openConnection(server: ServerConfig, then: string[] = []):
 }
 
 /**
- * A node that hangs or is cut off inside a transaction keeps its locks until the server ends the connection: in its
- * own time that is after eight hours. MySQL has no limit for transactions, and ends what is idle in any state; the
- * pool opens another then. Nor does the server learn by itself that nobody waits for a statement any more.
+ * The statement that limits how long the server keeps a connection. A node that hangs or is cut off inside a
+ * transaction keeps its locks until the server ends the connection, by default after eight hours. MySQL cannot limit
+ * idle transactions alone, so there any idle connection is ended, and the pool opens another. The server also does not
+ * notice by itself that nobody waits for a statement any more.
  */
 function serverLimits(connection: Connection, server: ServerConfig): string | null {
   const { info } = connection;
   if (!info) return null;
   const idle = Math.max(1, Math.ceil((server.query_timeout_ms * IDLE_SHARE) / 1000));
-  const statementMs = server.query_timeout_ms * FORGOTTEN;
+  const statementMs = server.query_timeout_ms * SERVER_TIMEOUT_FACTOR;
   const statement = Math.ceil(statementMs / 1000);
   const limits = info.isMariaDB()
     ? `idle_transaction_timeout = ${idle}, net_write_timeout = ${idle}, max_statement_time = ${statement}`
@@ -118,7 +124,7 @@ function serverLimits(connection: Connection, server: ServerConfig): string | nu
   return `SET SESSION lock_wait_timeout = ${statement}, ${limits}`;
 }
 
-/** @throws ConnectionLost when it takes longer; the connection is then the caller's to discard. */
+/** @throws ConnectionLost when the work takes longer; the caller has to discard the connection then. */
 export async function withTimeout<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

@@ -1,18 +1,18 @@
 /**
- * The servers that may have a shard's data: one that is written to, and others that take its place. Whoever asks for
- * a connection gets one to the server in use, or else to the next that can be reached and written to.
+ * The servers that may have a shard's data: one that is written to, and others that may take its place. A connection
+ * goes to the server in use, or else to the next that can be reached and written to.
  */
 import type { Connection } from 'mariadb';
 import type { ServerConfig } from '../../config/schema.ts';
 import { openConnection, withTimeout } from './connection.ts';
 
-/** As a server says it whose data may not be changed (ER_OPTION_PREVENTS_STATEMENT). */
+/** Error number of a server whose data may not be changed (ER_OPTION_PREVENTS_STATEMENT). */
 const READ_ONLY = 1290;
 
 export interface EndpointsOptions {
   /** Default: a connection of the queue. */
   connect?(server: ServerConfig, then: string[]): Promise<Connection>;
-  /** It only reads: where none can be written to, one that is read-only does. */
+  /** The caller only reads: where no server can be written to, a read-only one will do. */
   onlyReads?: boolean;
 }
 
@@ -20,7 +20,7 @@ export class Endpoints {
   readonly #servers: ServerConfig[];
   readonly #connect: (server: ServerConfig, then: string[]) => Promise<Connection>;
   readonly #onlyReads: boolean;
-  /** The one in use. */
+  /** Index of the server in use. */
   #at = 0;
 
   constructor(server: ServerConfig, { connect = openConnection, onlyReads = false }: EndpointsOptions = {}) {
@@ -30,7 +30,7 @@ export class Endpoints {
     this.#servers = [server, ...others];
   }
 
-  /** @param then statements done first. @throws what the last one tried said. */
+  /** @param then statements to do first. @throws the error of the last server tried. */
   async open(then: string[] = []): Promise<Connection> {
     if (this.#servers.length === 1) return this.#connect(this.#servers[0] as ServerConfig, then);
     try {

@@ -6,10 +6,10 @@ const RETRY = new Set([
   1213, // deadlock: the transaction was rolled back
   1020, // record changed since last read (innodb_snapshot_isolation)
 ]);
-/** Lock wait timeout: what has the row may hang, and keep it for longer. */
+/** Lock wait timeout: the transaction that has the row may hang, and keep it for longer. */
 const LOCKED = 1205;
-const FULL = new Set([1021, 1114]);
-/** The connection does not let us work: the server is read-only, or we had no rights when it was made. */
+const DISK_FULL = new Set([1021, 1114]);
+/** This connection is of no use: the server is read-only, or we lacked rights when the connection was made. */
 const UNFIT = new Set([
   1044, // no access to the database
   1142, // no right on a table
@@ -55,7 +55,7 @@ interface ServerError {
   message?: unknown;
 }
 
-/** Errors of the connector itself (no server said them) count from here. */
+/** Error numbers from here on are the connector's own; no server sent them. */
 const CONNECTOR_ERRORS = 45_000;
 
 function errnoOf(error: unknown): number {
@@ -68,12 +68,12 @@ export function isRetryable(error: unknown): boolean {
   return RETRY.has(errnoOf(error));
 }
 
-/** Another connection may do: to the server that took its place, or with rights that were granted since. */
+/** Another connection may work: it may go to the server that took this one's place, or have rights granted since. */
 export function isUnfit(error: unknown): boolean {
   return UNFIT.has(errnoOf(error));
 }
 
-/** The server takes no such statement, over whatever connection. */
+/** The server refuses a statement of this length over any connection. */
 export function isTooLong(error: unknown): boolean {
   return errnoOf(error) === TOO_LONG;
 }
@@ -99,7 +99,8 @@ export function mysqlError(error: unknown, server: string): RelayError {
   const errno = errnoOf(error);
   if (RETRY.has(errno) || errno === LOCKED)
     return new RelayError('database-busy', `${server}: ${said}`, error);
-  if (FULL.has(errno)) return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
+  if (DISK_FULL.has(errno))
+    return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
   if (SCHEMA.has(errno))
     return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
   if (errno === TOO_LONG)

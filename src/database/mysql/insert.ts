@@ -18,7 +18,7 @@ const OUTBOX = `INSERT INTO mail_outbox (mail_id, destination, state, due_at, at
   VALUES (?,?,?,?,0,?,?,?,?)`;
 const ATTACHMENT =
   'INSERT INTO attachments (mail_id, seq, name, type, size_bytes, content_offset) VALUES (?,?,?,?,?,?)';
-/** Rows of one bulk statement: bounded memory for it on both sides. */
+/** Most rows in one bulk statement; bounds its memory on both sides. */
 const BULK_ROWS = 2000;
 
 type Row = (string | number | null)[];
@@ -52,7 +52,7 @@ export async function insertMessages(
       attachments.push([queueId, seq, name, type, sizeBytes, offset]);
     });
   }
-  // Sent one behind the other without waiting: the replies come in order.
+  // The statements are sent one behind the other without waiting; the replies come in order.
   await Promise.all([
     bulk(connection, MAIL, mails),
     bulk(connection, RECIPIENT, recipients),

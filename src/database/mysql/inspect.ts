@@ -13,14 +13,14 @@ import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 import { selectIn } from './sql.ts';
 
-/** Mails looked at in one go. */
+/** How many mails are looked at in one go. */
 const SLICE_MAILS = 10_000;
 
-/** Rows that wait, by destination: what a lease holds is not among them. */
+/** Counts rows that wait, by destination. Leased rows are not among them. */
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
 
-/** Where a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
+/** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
 async function sliceEnd(connection: Connection, after: string, mails: number): Promise<string | null> {
   const rows = await connection.execute<{ id: string }[]>(
     'SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?',
@@ -135,7 +135,7 @@ export async function backlog(connection: Connection): Promise<DestinationBacklo
   return [...(await connection.query<DestinationBacklog[]>(`${BACKLOG} GROUP BY destination`))];
 }
 
-/** The same of these destinations; rows = 0 where nothing waits. */
+/** The backlog of these destinations; rows = 0 where nothing waits. */
 export async function backlogOf(
   connection: Connection,
   destinations: string[],

@@ -13,7 +13,7 @@ const markOf = (row: Row | undefined): JournalMark =>
     ? { seq: 0, pending: [] }
     : { seq: Number(row.seq), pending: JSON.parse(row.pending) as number[] };
 
-/** seq 0 for a journal this shard has never heard of. */
+/** The shard's mark of a journal; seq 0 when the shard has never heard of it. */
 export async function journalMark(connection: Connection, journal: string): Promise<JournalMark> {
   const [row] = await connection.execute<Row[]>('SELECT seq, pending FROM relay_journals WHERE journal = ?', [
     journal,
@@ -22,9 +22,10 @@ export async function journalMark(connection: Connection, journal: string): Prom
 }
 
 /**
- * Within the transaction: whether the messages are to be inserted; false: they were before. Other transfers of the
- * journal wait until this one ends.
- * @throws RelayError 'database-refused' when only some of them were: somebody else drains the same journal.
+ * Whether the messages are still to be inserted; false when they were inserted before. Runs within the transaction:
+ * other transfers of the journal wait until this one ends.
+ * @throws RelayError 'database-refused' when only some of them were inserted before: somebody else drains the same
+ * journal.
  */
 export async function isNewTransfer(connection: Connection, transfer: JournalTransfer): Promise<boolean> {
   const { journal, seqs } = transfer;

@@ -1,4 +1,4 @@
-/** Leases of rows being sent: extended, given back, found again after a life that ended. */
+/** Leases of rows being sent: extends them, gives them back, finds those of a life that ended. */
 import type { Connection } from 'mariadb';
 import { SUSPICION } from '../../mail/suspicion.ts';
 import type { DestinationBacklog, LeasedKey, ReleasedRow } from '../database.ts';
@@ -11,18 +11,21 @@ interface RowKey {
   destination: string;
 }
 
-/** Not begun: what went out in company is not suspected of what happens next. */
+/**
+ * Clears the mark of a row that was sent in company: its attempt did not begin, so it is not suspected of what comes
+ * next.
+ */
 const UNSUSPECTED = `deaths = IF(deaths = ${SUSPICION.inCompany}, 0, deaths)`;
 
 const RENEW_ROWS = 1000;
 const SCAN_ROWS = 5000;
 
-/** '%' and '_' stand for themselves. */
+/** Text for LIKE in which '%' and '_' stand for themselves. */
 const literal = (text: string): string => text.replaceAll(/[\\%_]/g, '\\$&');
 
 /**
- * Extends leases of this life. Rows that another transaction has at the moment are left out, and counted while they
- * are ours: a lease is renewed long before its end.
+ * Extends leases of this life. Rows that another transaction has locked are left out this time (a lease is renewed long
+ * before its end), but are counted if they are ours.
  * @param owner 'node#life'; claims of the life append a number.
  * @returns how many rows are still ours.
  */
@@ -46,7 +49,7 @@ async function renewPart(
 ): Promise<number> {
   const ids = rows.map(({ queueId }) => queueId);
   const destinations = [...new Set(rows.map(({ destination }) => destination))];
-  // The lists are ranges of the key: their cross product has rows of this life that are not asked for.
+  // The lists are ranges of the key: their cross product may hold rows of this life that are not asked for.
   const where = `WHERE mail_id IN ${marks(ids.length)} AND destination IN ${marks(destinations.length)}
     AND state = 'SENDING' AND lease_owner LIKE ?`;
   const values = [...ids, ...destinations, `${literal(owner)}%`];
@@ -94,7 +97,7 @@ export function unlease(
   );
 }
 
-/** Content that cannot be read: the row is held for an operator, or put off for a while. */
+/** The content cannot be read: the row is held for an operator, or put off for a while. */
 export function setAside(
   connection: Connection,
   rows: readonly {
@@ -149,7 +152,7 @@ async function releaseFound(
   rows: readonly (RowKey & { owner: string })[],
   nowMs: number,
 ): Promise<number> {
-  // What another transaction has goes over when its lease ends.
+  // Rows that another transaction has locked are left out; they become due when their lease ends.
   const free = await selectIn<RowKey>(
     connection,
     "SELECT mail_id AS id, destination FROM mail_outbox WHERE mail_id IN % AND state = 'SENDING' FOR UPDATE SKIP LOCKED",

@@ -7,23 +7,23 @@ import type { LeasedRow } from './claim.ts';
 import { contentRef } from './sql.ts';
 
 const LOADS_AT_ONCE = 8;
-/** Share (1/n) of the memory for content that a claim leaves free. */
+/** A claim leaves 1/n of the memory for content free. */
 export const RESERVE_SHARE = 8;
 
 export interface Unread {
   row: LeasedRow;
   detail: string;
-  /** A later try may find it. */
+  /** Whether a later try may find the content. */
   temporary: boolean;
 }
 
 export interface Loaded {
   jobs: Job[];
-  /** No room for them now. */
+  /** Rows for which there is no room now. */
   unloaded: LeasedRow[];
   unread: Unread[];
   short: boolean;
-  /** What stopped it, where that is no fault of a single content. */
+  /** The error that stopped the loading, unless it concerns a single content only. */
   failure: unknown;
 }
 
@@ -38,7 +38,7 @@ export async function loadContents(
   const work = async (): Promise<void> => {
     for (let i = at++; i < rows.length; i = at++) {
       const row = rows[i] as LeasedRow;
-      // What is left is for new mail; one goes out however little there is.
+      // The rest of the memory is for new mail; but one message is always loaded.
       if (i > 0 && arena.freeBytes() < reserve) loaded.short = true;
       if (loaded.short || loaded.failure !== null) {
         loaded.unloaded.push(row);
@@ -62,7 +62,7 @@ export async function loadContents(
   return loaded;
 }
 
-/** One content that cannot be read must not keep all that is queued behind it. */
+/** Notes a content that cannot be read, and goes on: it must not keep everything queued behind it. */
 function note(loaded: Loaded, row: LeasedRow, error: unknown): void {
   if (error instanceof RelayError && (!error.temporary || error.code === 'storage-unavailable'))
     loaded.unread.push({ row, detail: error.message, temporary: error.temporary });

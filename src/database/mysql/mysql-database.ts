@@ -49,7 +49,7 @@ import { markSuspects, suspectRows } from './suspect.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 import { withdraw } from './withdraw.ts';
 
-/** When a row is looked at again whose content could not be read. */
+/** Pause before a row is tried again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
 
 export interface MysqlOptions extends KeepTimes {
@@ -57,7 +57,7 @@ export interface MysqlOptions extends KeepTimes {
   queue: string;
   /** For messages to the operator. */
   server: string;
-  /** Its name there. */
+  /** Name of the database on the server. */
   database: string;
   /** 'node#life' (no node's name has a '#'): written to leases and commits. */
   owner: string;
@@ -67,7 +67,7 @@ export interface MysqlOptions extends KeepTimes {
 export class MysqlDatabase implements QueueDatabase {
   /** Nothing bounds the number of messages here. */
   readonly mails = 0;
-  /** The server's own business. */
+  /** The server looks after its log itself. */
   readonly logBytes = 0;
   readonly #transactions: Transactions;
   readonly #storage: Storage;
@@ -76,7 +76,7 @@ export class MysqlDatabase implements QueueDatabase {
   readonly #objects: ObjectCollector;
   #operations = 0;
 
-  /** @param transactions closed with this; the storage is not. */
+  /** @param transactions is closed with this database; the storage is not. */
   constructor(transactions: Transactions, storage: Storage, arena: Arena, options: MysqlOptions) {
     this.#transactions = transactions;
     this.#storage = storage;
@@ -89,7 +89,7 @@ export class MysqlDatabase implements QueueDatabase {
     const places: number[] = [];
     for (let i = 0; i < batch.messages.length; i++) {
       const { message } = batch.messages[i] as CommitMessage;
-      // What comes out of a journal was acknowledged long ago.
+      // Messages out of a journal were acknowledged long ago, so no session can give them up.
       if (batch.journal === undefined && !this.#takes(message)) continue;
       this.#checkLength(message);
       places.push(i);
@@ -100,7 +100,7 @@ export class MysqlDatabase implements QueueDatabase {
     try {
       return await this.#commit(batch, insertions, places);
     } catch (error) {
-      // In doubt the rows may be there: then their content must be, too.
+      // While the commit is in doubt its rows may exist; then their content must exist, too.
       if (!(error instanceof CommitInDoubt)) await this.#storage.discard(refs);
       throw this.#mapped(error);
     }
@@ -145,8 +145,8 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   /**
-   * Sessions that answered 451 meanwhile: their messages go again. From here on no session can give up. Where this
-   * fails, or a claim was faster, the results say 'committed', and the group commit withdraws them.
+   * Removes the messages whose sessions answered 451 meanwhile. From here on no session can give up. Where the removal
+   * fails, or a claim was faster, the result says 'committed', and the group commit withdraws the message.
    */
   async #withdrawAbandoned(
     insertions: readonly Insertion[],
@@ -172,7 +172,7 @@ export class MysqlDatabase implements QueueDatabase {
       for (const { place, queueId } of abandoned)
         if (!later.includes(queueId)) result.messages[place] = 'withdrawn';
     } catch {
-      // They are withdrawn with the next commit that goes through.
+      // The group commit withdraws them.
     }
   }
 
@@ -181,8 +181,8 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   /**
-   * From here on the message surely commits unless the transaction fails; a session that gave up before keeps its
-   * 451. `committing` already: the batch is tried again.
+   * Whether the message takes part in the commit: not if its session gave up before and answered 451. A message that
+   * is `committing` already belongs to a batch that is tried again.
    */
   #takes({ content }: Message): boolean {
     const { waiting, committing } = CONTENT_STATE;
@@ -192,7 +192,7 @@ export class MysqlDatabase implements QueueDatabase {
     );
   }
 
-  /** Bundles are cut by this number: better refused now than unreadable later. */
+  /** Contents are cut out of bundles by their length: a wrong one is better refused now than unreadable later. */
   #checkLength({ queueId, content, sizeBytes }: Message): void {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
@@ -207,7 +207,7 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
-    // Not more than there is room for: what cannot be loaded would have to be given back.
+    // Claims no more than there is room for: rows that cannot be loaded would have to be given back.
     const room = Math.floor((this.#arena.freeBytes() - this.#arena.totalBytes / RESERVE_SHARE) / CHUNK_BYTES);
     const limit = Math.max(1, Math.min(request.limit, room));
     const leaseOwner = `${this.#options.owner}-${owner}`;
@@ -217,7 +217,7 @@ export class MysqlDatabase implements QueueDatabase {
         leaseRows(connection, this.#options.database, { ...request, limit }, leaseOwner),
       );
     } catch (error) {
-      // Whether the leases were written may not be known: they are asked back, or end by themselves.
+      // Nobody knows whether the leases were written: they are given back if possible, or else end by themselves.
       if (isLost(error)) this.#read((connection) => unclaim(connection, request, leaseOwner)).catch(() => {});
       throw this.#mapped(error);
     }
@@ -231,7 +231,7 @@ export class MysqlDatabase implements QueueDatabase {
     return { jobs, nextDueMs, short, ...(held.length > 0 ? { held } : {}) };
   }
 
-  /** What could not be loaded loses its lease again. */
+  /** Gives up the leases of rows that could not be loaded. */
   async #giveBack({ unloaded, unread }: Loaded, nowMs: number): Promise<void> {
     const keyOf = ({ job: { queueId, destination, fence } }: LeasedRow) => ({ queueId, destination, fence });
     const back = unloaded.map((row) => ({ ...keyOf(row), state: row.state, dueAt: row.dueAt }));
@@ -239,7 +239,7 @@ export class MysqlDatabase implements QueueDatabase {
       const dueAt = temporary ? nowMs + UNREADABLE_RETRY_MS : null;
       return { ...keyOf(row), detail, state: temporary ? row.state : 'HELD', dueAt };
     });
-    // Should this fail the leases end by themselves; the jobs that did load go out all the same.
+    // Should this fail, the leases end by themselves; the jobs that were loaded go out all the same.
     await this.#run((connection) =>
       Promise.all([unlease(connection, back), setAside(connection, aside)]),
     ).catch(() => {});
@@ -289,14 +289,14 @@ export class MysqlDatabase implements QueueDatabase {
     await this.#run((connection) => markSuspects(connection, rows));
   }
 
-  /** Whether a lease is of an earlier life of this process. */
+  /** Whether the owner of a lease is an earlier life of this process. */
   readonly #isEarlier = (found: string): boolean => {
     const { owner } = this.#options;
     const node = owner.slice(0, owner.lastIndexOf('#') + 1);
     return found.startsWith(node) && !found.startsWith(owner);
   };
 
-  /** Costs nothing when the route table is that of the last start. */
+  /** Keys waiting rows by today's routes. Costs nothing when the route table is that of the last start. */
   async #rekey(): Promise<number> {
     const { routes } = this.#options;
     const wanted = fingerprint(routes);
@@ -361,7 +361,7 @@ export class MysqlDatabase implements QueueDatabase {
     nowMs: number,
     after: OperateSlice['next'],
   ): Promise<OperateSlice> {
-    // Named, because what it removed is told once: nobody else could find out who was removed.
+    // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
     const { slice, erased } = await this.#run(
       (connection) => operateSlice(connection, action, target, nowMs, after),

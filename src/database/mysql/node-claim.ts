@@ -1,7 +1,7 @@
 /**
  * A process's claim to its node id on one server: a lock of the server, which ends with the connection that holds it,
- * and a row that says who has it. Two processes of one id would give back each other's rows and make the same queue
- * ids. The same connection asks for the server's time.
+ * and a row that says who has it. Without it, two processes of one id would give back each other's rows and make the
+ * same queue ids. The same connection is used to ask for the server's time.
  *
  * Lives on the main thread, so it loads the connector only when it is used.
  */
@@ -12,16 +12,19 @@ import { ServerClock } from '../server-clock.ts';
 import type { Endpoints } from './endpoints.ts';
 import { nodeLockName } from './node-lock.ts';
 
-/** A life that was killed just now leaves its lock within this time. */
+/** How long to wait for the lock: a life that was killed just now loses it within this time. */
 const TAKE_WAIT_S = 3;
 const MIN_SILENCE_S = 3;
-/** Longer than the leases of rows: who takes those over can tell whether their owner died or hangs (node-lock.ts). */
+/**
+ * After this many lease times without a word the server ends the connection, and with it the lock. It is longer than
+ * the leases of rows, so that whoever takes over rows can tell whether their owner died or hangs (node-lock.ts).
+ */
 const SILENCE_LEASES = 1.5;
 
 export interface NodeClaimOptions {
   server: ServerConfig;
   node: string;
-  /** Of this process alone. */
+  /** Name of this process's life, which no other has. */
   life: string;
   /** 'pid 123 on host.example.net' */
   place: string;
@@ -45,9 +48,9 @@ const SERVER_MS = 'CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)';
 
 export class NodeClaim {
   state: ClaimState = 'away';
-  /** Who has the id, when it is not us. */
+  /** Who has the id when it is not ours. */
   rival = '';
-  /** What time it is there. */
+  /** The time of the server. */
   readonly clock: ServerClock;
   readonly #options: NodeClaimOptions;
   #connection: Connection | null = null;
@@ -58,7 +61,7 @@ export class NodeClaim {
     this.clock = new ServerClock(options.now);
   }
 
-  /** At start. @throws RelayError 'already-running' when another life has the id, or the server's own. */
+  /** Takes the id at start. @throws RelayError 'already-running' when another life has it, or the server's error. */
   async take(): Promise<void> {
     await this.#checkTables();
     await this.#hold(TAKE_WAIT_S, true);
@@ -83,7 +86,10 @@ export class NodeClaim {
     }
   }
 
-  /** Says that we are still here, and learns the server's time. Tries to get back what was lost. @throws RelayError */
+  /**
+   * Says that this process still runs, and learns the server's time. Tries to get a lost claim back. @throws
+   * RelayError
+   */
   async renew(): Promise<void> {
     if (this.#connection?.isValid() !== true || this.state !== 'held') await this.#hold(0, false);
     else
@@ -111,7 +117,7 @@ export class NodeClaim {
         limitMs,
       );
       const found = await withTimeout(this.#holder(connection), limitMs);
-      // Who lost its connection may find that another came and went meanwhile; it left the lock, and maybe its row.
+      // While our connection was lost, another may have come and gone; it gave up the lock, but may have left its row.
       const another = found !== null && found.life !== life && !fresh && found.seenAt + leaseMs > found.nowMs;
       if (locked?.got !== 1 || another) {
         this.#lost(found);
@@ -141,7 +147,7 @@ export class NodeClaim {
     this.#drop();
     const { Endpoints } = await import('./endpoints.ts');
     this.#endpoints ??= new Endpoints(this.#options.server);
-    // Cut off, or standing still, we lose the lock soon after our leases.
+    // If this process is cut off or stands still, it loses the lock soon after its leases.
     this.#connection = await this.#endpoints.open([
       `SET SESSION autocommit = 1, wait_timeout = ${this.#silenceS}`,
     ]);
@@ -204,7 +210,7 @@ export class NodeClaim {
       await withTimeout(gone, server.connection_timeout_ms);
       await connection.end();
     } catch {
-      connection.destroy(); // the row tells of a life that is over; the lock is free
+      connection.destroy(); // the row stays, of a life that is over; the lock is free
     }
   }
 }

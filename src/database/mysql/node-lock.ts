@@ -1,15 +1,15 @@
-/** The lock of a server that a relay process holds for as long as it lives (node-claim.ts), and who left it. */
+/** The lock on a server that a relay process holds as long as it lives (node-claim.ts), and which processes lost it. */
 import { createHash } from 'node:crypto';
 import type { Connection } from 'mariadb';
 
-/** Locks are the whole server's; a name has 64 characters at most. */
+/** Name of the lock. Locks belong to the whole server, and their names have 64 characters at most. */
 export function nodeLockName(database: string, node: string): string {
   return `protorelay-${createHash('sha256').update(`${database}\n${node}`).digest('hex').slice(0, 40)}`;
 }
 
 /**
- * Lives of these nodes ('node#life') that died: their lock is free, and they did not say good-bye. One that hangs, or
- * is cut off, has its lock for half a lease longer than its rows.
+ * Which of these lives ('node#life') died: their lock is free, and they did not sign off. A life that hangs or is cut
+ * off keeps its lock for half a lease longer than its rows.
  */
 export async function livesThatDied(
   connection: Connection,

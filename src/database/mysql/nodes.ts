@@ -4,13 +4,13 @@ import type { Connection } from 'mariadb';
 import type { CommitResult, NodeSlot } from '../database.ts';
 import { changeIn, selectIn } from './sql.ts';
 
-/** Commits of lives long over are of no use to anybody. */
+/** Records of commits are kept for this long: nobody needs those of lives that are long over. */
 const KEEP_COMMITS_MS = 86_400_000;
 const FORGET_ROWS = 1000;
 
 /**
- * Asks for what the work needs: that the tables may be read and changed by us, on a server that takes writes. Changes
- * nothing, and meets no lock: the row is of this question alone, and rolled back. @throws what the server says.
+ * Checks that we can work: that we may read and change the tables, on a server that takes writes. It changes nothing
+ * and meets no lock: the row it inserts is its own, and is rolled back. @throws the server's error.
  */
 export async function probe(connection: Connection, owner: string): Promise<void> {
   const lane = `${owner}:probe-${randomBytes(8).toString('hex')}`;
@@ -61,7 +61,7 @@ export async function enroll(connection: Connection, slot: NodeSlot): Promise<bo
   return rows[0]?.node === node;
 }
 
-/** Waits for no commit that is under way. */
+/** Deletes records of old commits. Skips those of commits under way. */
 async function forgetCommits(connection: Connection, beforeMs: number): Promise<void> {
   const old = await connection.execute<{ lane: string }[]>(
     `SELECT lane FROM relay_commits WHERE committed_at < ? LIMIT ${FORGET_ROWS} FOR UPDATE SKIP LOCKED`,
@@ -93,7 +93,7 @@ export async function storeRoutes(connection: Connection, routes: string): Promi
   );
 }
 
-/** @returns the shard this database says it is, which is `shard` when it was none before. */
+/** @returns the number of the shard that this database is; it becomes `shard` when it had no number before. */
 export async function claimShard(connection: Connection, shard: number): Promise<number> {
   await connection.query("INSERT IGNORE INTO relay_state (name, value) VALUES ('shard', ?)", [`${shard}`]);
   const [row] = await connection.query<{ value: string }[]>(

@@ -1,6 +1,7 @@
 /**
- * Objects of the storage provider that may have lost their last mail. A bundle holds the contents of many messages
- * and is named with each that ends, so candidates are gathered and asked about together, away from the commits.
+ * Objects of the storage provider that may have lost their last mail. A bundle holds the contents of many messages,
+ * and becomes a candidate with each of them that ends. So candidates are gathered and looked up together, apart from
+ * commits.
  */
 import type { Storage } from '../../storage/storage.ts';
 
@@ -12,23 +13,23 @@ export class ObjectCollector {
   #candidates = new Set<string>();
   #timer: NodeJS.Timeout | null = null;
 
-  /** @param unreferenced which of these no mail refers to. */
+  /** @param unreferenced returns those objects to which no mail refers. */
   constructor(storage: Pick<Storage, 'remove'>, unreferenced: (objects: string[]) => Promise<string[]>) {
     this.#storage = storage;
     this.#unreferenced = unreferenced;
   }
 
-  /** After the transaction that deleted mails of these objects. */
+  /** To be called after the transaction that deleted mails of these objects. */
   add(objects: Iterable<string>): void {
     for (const object of objects) this.#candidates.add(object);
     if (this.#candidates.size === 0 || this.#timer !== null) return;
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      this.flush().catch(() => {}); // what stays is swept later
+      this.flush().catch(() => {}); // objects that stay are swept later
     }, GATHER_MS).unref();
   }
 
-  /** Removes those that are orphans now. */
+  /** Removes those of them that are orphans now. */
   async flush(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;

@@ -13,8 +13,8 @@ import { checkSchema } from './schema.ts';
 import { Transactions } from './transaction.ts';
 
 /**
- * @param maxConnections of this pool: a process may have several.
- * @param openStorage for the contents of this queue, by the name it has in storage shared with others.
+ * @param maxConnections the limit of this pool; a process may have several pools.
+ * @param openStorage opens the storage for contents, given the name of this queue in storage shared with others.
  * @throws RelayError when the server cannot be reached, or its tables are not those this relay knows.
  */
 export async function openMysql(

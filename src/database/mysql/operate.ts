@@ -1,4 +1,4 @@
-/** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread of some node. */
+/** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
 import type { Connection } from 'mariadb';
 import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
 import {
@@ -15,7 +15,7 @@ import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../s
 import { bulk } from './insert.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
-/** Rows changed in one transaction. */
+/** How many rows one transaction changes. */
 const SLICE_ROWS = 1000;
 
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
@@ -55,8 +55,8 @@ export async function operateSlice(
 }
 
 /**
- * Looks without locks, and then locks what it found, its mail included. What another transaction has is being claimed
- * or settled there, and counts as being sent: should that node hang, nobody waits for it.
+ * Looks for rows without locks, and then locks those it found, with their mails. Rows that another transaction has
+ * locked are being claimed or settled, and count as being sent: should that node hang, nobody waits for it.
  */
 async function lockRows(
   connection: Connection,
@@ -91,7 +91,7 @@ async function findRows(
   const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[action]}`];
   const values: unknown[] = [from.queueId, from.queueId, from.destination];
   if (queueIds !== null) {
-    // Few enough for one statement; what was done in an earlier slice is left out.
+    // These are few enough for one statement. Messages that an earlier slice has done are left out.
     const rest = queueIds.filter((queueId) => queueId >= from.queueId);
     if (rest.length === 0) return [];
     where.push(`mail_id IN ${marks(rest.length)}`);
@@ -108,7 +108,9 @@ async function findRows(
   );
 }
 
-/** Looks without locks, and then locks what it found; what another transaction has is no longer as it was found. */
+/**
+ * Looks for rows without locks, and then locks those it found. Rows that another transaction has locked are left out.
+ */
 async function lockUnread(
   connection: Connection,
   action: OperateAction,
@@ -132,7 +134,7 @@ async function lockUnread(
   return { rows: unreadOf(action, locked, nowMs), next };
 }
 
-/** @param removed takes the addresses that waited, by queue id. @returns mails that went with their last row. */
+/** @param removed takes the addresses that waited, by queue id. @returns mails that were erased with their last row. */
 export async function removeRows(
   connection: Connection,
   rows: readonly OperatedRow[],
@@ -153,7 +155,7 @@ export async function removeRows(
     rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
   );
   const erased = await eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
-  // What went at once needs no last state.
+  // Rows of erased mails are gone, and need no last state.
   const gone = new Set(erased.map(({ id }) => id));
   await bulk(
     connection,
@@ -164,10 +166,10 @@ export async function removeRows(
   return erased;
 }
 
-/** Recipients read at once, if each mail had one. */
+/** Recipients are read for this many mails at once. */
 const READ_MAILS = 500;
 
-/** A few statements for all of them: one for each row would be a journey to the server for each. */
+/** Reads the waiting recipients with a few statements: one statement per row would mean one round trip per row. */
 async function readWaiting(
   connection: Connection,
   runs: readonly { id: string; run: readonly [number, number] }[],
@@ -189,7 +191,7 @@ async function readWaiting(
   }
 }
 
-/** The mail goes with its last row; other rows (being sent, or kept for inspection) keep it. */
+/** Erases mails that have no row left. Rows that are being sent or kept for inspection keep their mail. */
 async function eraseEmpty(connection: Connection, ids: string[]): Promise<MailFacts[]> {
   const left = await selectIn<{ id: string }>(
     connection,

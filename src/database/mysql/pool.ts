@@ -1,7 +1,7 @@
 /**
- * Connections to one MariaDB or MySQL server, kept open and lent out one at a time. A server that cannot be reached
- * is told at once, not after a wait for a place; a connection that fails or does not answer in time is never used
- * again. Knows nothing of mail.
+ * Connections to one MariaDB or MySQL server, kept open and lent to one caller at a time. When the server cannot be
+ * reached, callers learn it at once, without waiting for a free connection. A connection that fails or does not answer
+ * in time is never used again. Knows nothing of mail.
  */
 import type { Connection } from 'mariadb';
 import { steadyMs } from '../../base/steady.ts';
@@ -10,7 +10,7 @@ import { withTimeout } from './connection.ts';
 import type { Endpoints } from './endpoints.ts';
 import { ConnectionLost } from './errors.ts';
 
-/** A connection unused for longer is asked whether it is still there before a transaction begins on it. */
+/** A connection that was unused for longer is checked before a transaction begins on it. */
 const TRUSTED_MS = 2000;
 
 interface Idle {
@@ -21,7 +21,7 @@ interface Idle {
 export interface PoolOptions {
   server: ServerConfig;
   endpoints: Pick<Endpoints, 'open'>;
-  /** Of this pool; the server's limits count for all pools of a process together. */
+  /** The limit of this pool; the limits in `server` are for all pools of a process together. */
   maxConnections: number;
   initialConnections: number;
 }
@@ -117,14 +117,14 @@ export class ConnectionPool {
     this.#open--;
     connection.destroy();
     if (this.#waiting.length === 0 || this.#closed) return;
-    // Whoever waits may have given up by then; where it fails they are told by it.
+    // The caller that waits may have given up by then. If this fails, waiting callers get its error.
     this.#connect().then(
       (next) => this.release(next),
       () => {},
     );
   }
 
-  /** The server in use became another: what lies idle leads to the one before. */
+  /** Another server is in use now: idle connections lead to the one before, and are dropped. */
   forgetIdle(): void {
     for (const { connection } of this.#idle.splice(0)) this.discard(connection);
   }
@@ -136,16 +136,16 @@ export class ConnectionPool {
       const beforeMs = steadyMs() - this.#server.idle_timeout_ms;
       while (this.#open > this.#initialConnections && (this.#idle[0]?.sinceMs ?? Infinity) <= beforeMs) {
         this.#open--;
-        (this.#idle.shift() as Idle).connection.end().catch(() => {}); // it is gone either way
+        (this.#idle.shift() as Idle).connection.end().catch(() => {}); // the connection is gone either way
       }
       if (this.#idle.length > this.#initialConnections) this.#sweepLater();
     }, this.#server.idle_timeout_ms).unref();
   }
 
-  /** Opens the first connections. @throws what the connector says. */
+  /** Opens the first connections. @throws the connector's error. */
   async warm(): Promise<void> {
     const missing = Math.max(1, this.#initialConnections) - this.#open;
-    // One that opens after another failed is given back as well.
+    // A connection that opens after another one failed is given back as well.
     const open = async (): Promise<void> => this.release(await this.#connect());
     await Promise.all(Array.from({ length: Math.max(0, missing) }, open));
   }

@@ -1,6 +1,6 @@
 /**
- * Keys waiting rows by today's route table: with a smarthost rows of many domains become one, without it they part.
- * One mail at a time is worked out in memory and written back whole.
+ * Keys waiting rows by today's route table: a new smarthost merges rows of many domains into one, and a smarthost that
+ * is gone splits them. One mail at a time is worked out in memory and written back whole.
  */
 import type { Connection } from 'mariadb';
 import { type RouteTable, SMARTHOST, storedDestination } from '../../mail/destination.ts';
@@ -8,7 +8,7 @@ import { parseRuns, seqsOf, seqsText } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { selectIn } from './sql.ts';
 
-/** Rows looked at, and mails written, in one transaction. */
+/** How many rows one transaction looks at, and how many mails it writes. */
 export const REKEY_ROWS = 1000;
 
 export interface OutboxRow {
@@ -53,7 +53,7 @@ export async function rekeySlice(
   );
   const last = keys.at(-1);
   const full = keys.length === REKEY_ROWS;
-  // A mail whose rows may be cut off at the end is looked at with the next part, unless it is all there is.
+  // The last mail may have rows beyond the limit: it is left to the next part, unless it is the only one.
   const whole = full ? keys.filter(({ id }) => id !== last?.id) : keys;
   const looked = whole.length === 0 ? keys : whole;
   const suspects = new Set<string>();
@@ -90,7 +90,7 @@ async function rekeyMails(connection: Connection, ids: string[], routes: RouteTa
   return rekeyed;
 }
 
-/** The rows a mail should have, and how many of those it has were keyed otherwise. */
+/** The rows that a mail should have, and how many of its rows have another key now. */
 function rekeyMail(
   before: readonly OutboxRow[],
   recipients: readonly RecipientRow[],
@@ -116,7 +116,7 @@ function rekeyMail(
     }
     if (parts.size === 1 && parts.has(row.destination)) continue;
     rekeyed++;
-    // What others of this mail brought here meanwhile stays too.
+    // Recipients that other rows of this mail moved here stay, too.
     const own = new Set(seqsOf(parseRuns(row.seqs)));
     const brought = seqsOf(parseRuns(current.seqs)).filter((seq) => !own.has(seq));
     const stays = [...(parts.get(row.destination) ?? []), ...brought];
@@ -133,7 +133,7 @@ function rekeyMail(
   return { rows: [...rows.values()], rekeyed };
 }
 
-/** Recipients come to a destination: a new row, or more of the one the mail has there. */
+/** Moves recipients to a destination: into a new row, or into the row that the mail has there. */
 function moveTo(rows: Map<string, OutboxRow>, from: OutboxRow, destination: string, seqs: number[]): void {
   const there = rows.get(destination);
   if (there === undefined) {
@@ -145,7 +145,7 @@ function moveTo(rows: Map<string, OutboxRow>, from: OutboxRow, destination: stri
   there.seqs = seqsText([...seqs, ...seqsOf(parseRuns(there.seqs))]);
   there.waiting += seqs.length;
   there.delayNotified = Math.max(there.delayNotified, from.delayNotified);
-  // Being sent by another node: what its result does not name goes on waiting then.
+  // Another node is sending that row: recipients that its result does not name will go on waiting.
   if (there.state === 'SENDING') return;
   const held = from.state === 'HELD' || there.state === 'HELD';
   const dueAt = Math.min(from.dueAt ?? Infinity, (open ? there.dueAt : null) ?? Infinity);

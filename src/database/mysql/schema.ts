@@ -11,13 +11,13 @@ import { mysqlError } from './errors.ts';
 
 export const MYSQL_SQL_DIR = join(import.meta.dirname, '../../../config/sql/mysql');
 const NO_SUCH_TABLE = 1146;
-/** MySQL has no ADD COLUMN IF NOT EXISTS. */
+/** Error number for a column that exists already: MySQL has no ADD COLUMN IF NOT EXISTS. */
 const COLUMN_IS_THERE = 1060;
-/** Two that migrate at once do it one after the other. */
+/** With this lock, two migrations at the same time run one after the other. */
 const LOCK = 'protorelay-migrate';
 const LOCK_SECONDS = 60;
 
-/** Statements of a script, in order. Its strings hold no semicolon. */
+/** Statements of a script, in order. Strings in a script must hold no semicolon. */
 function statements(script: string): string[] {
   return script
     .replaceAll(/--[^\n]*/g, '')
@@ -82,7 +82,7 @@ export async function migrate(
   } catch (error) {
     throw mysqlError(error, name);
   } finally {
-    await connection?.end().catch(() => {}); // the lock goes with the connection
+    await connection?.end().catch(() => {}); // the lock ends with the connection
   }
 }
 
@@ -111,7 +111,7 @@ async function applyAll(
   return applied;
 }
 
-/** A column that an interrupted migration added is there already. */
+/** Does a statement. A column that exists already, from an interrupted migration, is no error. */
 async function apply(connection: Connection, statement: string): Promise<void> {
   try {
     await connection.query(statement);

@@ -1,6 +1,6 @@
 /**
- * Writes down the fates of recipients after attempts (I2, I3), all of a batch with a handful of statements. A result
- * whose fencing number is stale changes nothing: somebody else owns the row since.
+ * Writes down the fates of recipients after attempts (I2, I3): a whole batch with a handful of statements. A result
+ * whose fencing number is stale changes nothing: somebody else owns the row by now.
  */
 import type { Connection } from 'mariadb';
 import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
@@ -19,7 +19,7 @@ interface RowFacts extends MailFacts {
   dead: number;
 }
 
-/** A mail over all settlements of the batch. */
+/** What all settlements of the batch together make of a mail. */
 interface MailState {
   readonly facts: MailFacts;
   openRows: number;
@@ -38,7 +38,7 @@ const MAIL = 'UPDATE mails SET open_rows = ?, dead = ?, settled_at = ? WHERE id 
 type Values = (string | number | null)[];
 
 export interface Settled {
-  /** Per settlement: whether it was ours to settle; null: another transaction has the row. */
+  /** Per settlement: whether it was ours to settle; null: another transaction has locked the row. */
   accepted: (boolean | null)[];
   erased: MailFacts[];
 }
@@ -49,7 +49,7 @@ export class SettleBatch {
   readonly #nowMs: number;
   readonly #rows = new Map<string, RowFacts>();
   readonly #mails = new Map<string, MailState>();
-  /** Rows ('queue id destination') that are there as their settlement says, and locked by another transaction. */
+  /** Rows ('queue id destination') that have the fence of their settlement, but are locked by another transaction. */
   readonly #locked = new Set<string>();
   readonly #recipientUpdates: Values[] = [];
   readonly #rowUpdates: Values[] = [];
@@ -90,13 +90,14 @@ export class SettleBatch {
   }
 
   /**
-   * Reads the rows with their mails and keeps others from changing them. What another transaction has is left out:
-   * should its node hang, it keeps that row from us, and not the rest.
+   * Reads the rows with their mails, and locks them. Rows that another transaction has locked are left out: should its
+   * node hang, it holds up these rows only.
    */
   async #lock(settlements: readonly Settlement[]): Promise<void> {
     const ids = [...new Set(settlements.map(({ queueId }) => queueId))].sort();
     const destinations = [...new Set(settlements.map(({ destination }) => destination))];
-    // Both lists are ranges of the key; pairs in a list of pairs are compared one by one (measured: 40 times slower).
+    // Two lists, because they are ranges of the key; a list of pairs is compared pair by pair (measured: 40 times
+    // slower).
     const rows = await selectIn<RowFacts>(
       this.#connection,
       `SELECT ${MAIL_FACTS}, o.destination, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead
@@ -121,7 +122,7 @@ export class SettleBatch {
     if (missing.length > 0) await this.#findLocked(missing);
   }
 
-  /** Of those that were not to be had: which are there all the same. */
+  /** Finds which of the rows that could not be locked exist and are still ours. */
   async #findLocked(missing: readonly Settlement[]): Promise<void> {
     const found = await selectIn<{ id: string; destination: string; fence: number }>(
       this.#connection,
@@ -144,7 +145,7 @@ export class SettleBatch {
     const mail = this.#mails.get(row.id) as MailState;
     let said = 0;
     for (const { seqs } of settlement.groups) said += seqs.length;
-    // A result names every recipient that waited; one that does not is counted by what it changes.
+    // Mostly a result names every recipient that waited. If it does not, we count what it changes.
     const counts = said === row.waiting ? countByWord(settlement) : await this.#countByChange(settlement);
     if (said === row.waiting) this.#updateRecipients(settlement);
     const waiting = row.waiting - counts.settled;
@@ -174,7 +175,7 @@ export class SettleBatch {
     return counts;
   }
 
-  /** The last recipient of a row was settled; with the last row the mail itself is. */
+  /** The last recipient of a row was settled; with its last open row the mail itself is settled. */
   #close(mail: MailState, died: boolean): void {
     mail.openRows--;
     if (died) mail.dead = 1;

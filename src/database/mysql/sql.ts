@@ -24,7 +24,7 @@ export async function selectIn<T>(
   return rows;
 }
 
-/** The same for a statement that changes rows. Returns how many. */
+/** Like selectIn, for a statement that changes rows. Returns how many it changed. */
 export async function changeIn(
   connection: Connection,
   sql: string,
@@ -43,7 +43,9 @@ export async function changeIn(
   return changed;
 }
 
-/** Mails with no more are read and deleted with their recipients in one join, which repeats the mail for each. */
+/**
+ * Mails with no more recipients than this are read and deleted in one join with them, which repeats the mail for each.
+ */
 export const FEW_RECIPIENTS = 4;
 
 /** What must be known of a mail to delete it. */
@@ -69,7 +71,7 @@ export const contentRef = (mail: MailFacts): ContentRef => ({
 /** Deletes mails with all their rows: a few statements, however many mails. */
 export async function eraseMails(connection: Connection, mails: readonly MailFacts[]): Promise<void> {
   if (mails.length === 0) return;
-  // The order of ids is the order of locks: two that delete never wait for each other in a circle.
+  // Rows are locked in the order of ids, so two transactions that delete never deadlock.
   const small = mails.filter(({ recipients }) => recipients <= FEW_RECIPIENTS).map(({ id }) => id);
   await changeIn(
     connection,

@@ -17,7 +17,7 @@ interface Row {
   owner: string | null;
 }
 
-/** What a claim has to know of a row. */
+/** What a claim must know of a row. */
 export interface ClaimedRow {
   id: string;
   state: string;
@@ -26,10 +26,10 @@ export interface ClaimedRow {
 }
 
 /**
- * What was under way at a death of this process. Within the caller's transaction. A row that another node took over and
- * is attempting is marked only: its attempt goes on, and ends the suspicion when it ends. One that was settled since is
- * none of this.
- * @param isOver whether a lease is of an earlier life of this process.
+ * Marks the rows that were under way when this process died. Runs within the caller's transaction. A row that another
+ * node took over and is attempting is only marked: its attempt goes on, and clears the suspicion when it ends. A row
+ * that was settled since is left alone.
+ * @param isOver whether the owner of a lease is an earlier life of this process.
  */
 export async function suspectRows(
   connection: Connection,
@@ -64,9 +64,9 @@ export async function suspectRows(
 }
 
 /**
- * Of rows taken over, those whose node died while it sent them: what was out alone is set aside, what was out with
- * others goes alone from now on (its `deaths` say so).
- * @returns those set aside.
+ * Judges rows that are taken over from a node that died while it sent them. A row that was sent alone is set aside; one
+ * that was sent in company goes alone from now on (its `deaths` say so).
+ * @returns the rows that were set aside.
  */
 export async function judgeTakenOver(
   connection: Connection,
@@ -107,7 +107,7 @@ function hold(connection: Connection, rows: readonly LeasedKey[]): Promise<void>
   );
 }
 
-/** Writes down how rows of ours go out. */
+/** Writes down whether rows of ours are sent alone or in company. */
 export function markSuspects(connection: Connection, rows: readonly SuspectMark[]): Promise<void> {
   return bulk(
     connection,
@@ -116,5 +116,5 @@ export function markSuspects(connection: Connection, rows: readonly SuspectMark[
   );
 }
 
-/** Of 'node#life-claim'. */
+/** 'node' of 'node#life-claim'. */
 const nodeOf = (owner: string): string => owner.slice(0, owner.lastIndexOf('#'));

@@ -16,15 +16,15 @@ const LONGEST_FATE_PAUSE_MS = 2000;
 
 /** Names a commit, so that the server can be asked about it. */
 export interface CommitName {
-  /** One transaction at a time has it. */
+  /** Transactions of one lane follow one another. */
   lane: string;
   token: string;
   nowMs: number;
-  /** Stored with the token, for whoever asks after this thread died. */
+  /** The result to store with the token, for whoever asks after this thread died. */
   result(): CommitResult | null;
 }
 
-/** We stop without knowing whether the last commit happened. */
+/** The relay stops without knowing whether the last commit happened. */
 export class CommitInDoubt extends Error {
   override name = 'CommitInDoubt';
 
@@ -42,7 +42,7 @@ export class Transactions {
   readonly #pool: ConnectionPool;
   readonly #timeoutMs: number;
   #closed = false;
-  /** Transactions done again after a deadlock or a lost connection; commits whose fate had to be asked for. */
+  /** How many transactions were repeated after a deadlock or a lost connection, and how many commits were in doubt. */
   readonly counts = { deadlocks: 0, lost: 0, inDoubt: 0 };
 
   constructor({ pool, timeoutMs }: TransactionsOptions) {
@@ -50,7 +50,7 @@ export class Transactions {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Reads, or a single statement that may be done twice. */
+  /** Does reads, or a single statement that may be done twice. */
   async read<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
     for (let lost = 1; ; lost++) {
       const connection = await this.#pool.acquire();
@@ -69,7 +69,7 @@ export class Transactions {
 
   /**
    * Does `work` in a transaction. It may run more than once, each time from the beginning.
-   * @param name with it a commit in doubt is found out; without, it is reported as a lost connection.
+   * @param name lets the fate of a commit in doubt be found out; without it, that is reported as a lost connection.
    */
   async run<T>(work: (connection: Connection) => Promise<T>, name?: CommitName): Promise<T> {
     for (let deadlocks = 0, lost = 0; ; ) {
@@ -98,13 +98,13 @@ export class Transactions {
     }
   }
 
-  /** A connection may have been closed while it lay idle; one that hangs would do so again. */
+  /** Whether to try again: a connection may have been closed while it lay idle; but one that hangs would hang again. */
   #mayTryAgain(error: unknown, tries: number): boolean {
     if (!isLost(error) || error instanceof ConnectionLost || isTooLong(error)) return false;
     return tries < LOST_TRIES && !this.#closed;
   }
 
-  /** Others to a server that became read-only are of no use either. */
+  /** Ends the connection; if its server has become read-only, the idle ones are of no use either. */
   #discard(connection: Connection, error: unknown): void {
     if (isUnfit(error)) this.#pool.forgetIdle();
     this.#pool.discard(connection);
@@ -152,7 +152,7 @@ async function transact<T>(
   attempt: { committing: boolean; value: T | null },
   name: CommitName | undefined,
 ): Promise<void> {
-  // The first statement begins the transaction: connections are without autocommit.
+  // Without autocommit the first statement begins the transaction.
   attempt.value = await work(connection);
   if (name !== undefined)
     await connection.execute(

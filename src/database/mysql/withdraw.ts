@@ -1,6 +1,6 @@
 /**
  * Takes back messages whose session answered 451 while they were being committed. A row that somebody has claimed
- * meanwhile may be on the wire: it is never taken from under an attempt.
+ * meanwhile may be on the wire, so it is never removed during its attempt.
  */
 import type { Connection } from 'mariadb';
 import type { OperatedRow } from '../outbox-rows.ts';
@@ -13,13 +13,13 @@ interface Row extends OperatedRow {
 
 export interface Withdrawn {
   erased: MailFacts[];
-  /** Another transaction has a row of theirs, or a claim leases it: to be tried again. */
+  /** Messages to be tried again: another transaction has locked a row of theirs, or a claim has leased it. */
   later: string[];
 }
 
 /**
- * Removes what waits, or is leased by the commit itself and was not handed to delivery; what claims lease comes later,
- * when their attempts are over.
+ * Removes rows that wait, and rows that the commit itself leased and that were not handed to delivery. Rows leased by
+ * claims are left for later, when their attempts are over.
  * @param owner 'node#life', written to the leases of commits; claims of the life append a number.
  */
 export async function withdraw(

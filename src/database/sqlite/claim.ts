@@ -21,11 +21,14 @@ interface Unread {
   temporary: boolean;
 }
 
-/** A message with very many separate runs is read as one range and filtered: cheaper than a query per run. */
+/**
+ * Up to this many runs of recipients are queried one by one; more are read as one range and filtered, which is
+ * cheaper.
+ */
 const RUNS_QUERIED = 16;
-/** When a row is looked at again whose content could not be read. */
+/** Pause before a row is tried again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;
-/** Share (1/n) of the memory for content that a claim leaves free. */
+/** A claim leaves 1/n of the memory for content free. */
 const RESERVE_SHARE = 8;
 
 export class Claimer {
@@ -82,7 +85,7 @@ export class Claimer {
     try {
       for (const row of rows) {
         if (jobs.length > 0 && recipients + row.waiting > request.maxRecipients) break;
-        // What is left is for new mail.
+        // The rest of the memory is for new mail.
         if (jobs.length > 0 && this.#arena.freeBytes() < this.#arena.totalBytes / RESERVE_SHARE) {
           short = true;
           break;
@@ -114,8 +117,8 @@ export class Claimer {
   }
 
   /**
-   * null: the content cannot be read. Where that is for good the row waits for an operator, else for a while: one file
-   * on a bad sector must not keep all that is queued behind it.
+   * Loads the content; null when it cannot be read. If it never can be, the row waits for an operator, else for a
+   * while: one file on a bad sector must not hold up everything queued behind it.
    */
   async #load(row: DueRow, missing: Unread[]): Promise<number | null> {
     try {
@@ -128,7 +131,10 @@ export class Claimer {
     }
   }
 
-  /** Nothing may fail after the commit: nobody would know of the leases. Hence what waits then is read within. */
+  /**
+   * Writes the leases. Nothing may fail after the commit, or nobody would know of them: so the next due time is read
+   * before.
+   */
   #write(request: ClaimRequest, owner: string, jobs: Job[], missing: Unread[]): number | null {
     this.#db.exec('BEGIN IMMEDIATE');
     try {

@@ -1,4 +1,6 @@
-/** Deletes a mail with all its rows and content, and gathers the objects that its deletion may leave without a mail. */
+/**
+ * Deletes mails with all their rows and content, and gathers the objects that may have lost their last mail by that.
+ */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
 
@@ -41,7 +43,7 @@ export class MailEraser {
     this.#objectInUse = db.prepare('SELECT 1 FROM mails WHERE object = ? LIMIT 1');
   }
 
-  /** A transaction begins. */
+  /** To be called when a transaction begins. */
   begin(): void {
     this.#objects.clear();
     this.#erased = 0;
@@ -62,7 +64,7 @@ export class MailEraser {
     if (object !== '') this.#objects.add(object);
   }
 
-  /** Mails erased in this transaction. */
+  /** Number of mails erased in this transaction. */
   get erased(): number {
     return this.#erased;
   }
@@ -70,8 +72,8 @@ export class MailEraser {
   readonly isReferenced = (object: string): boolean => this.#objectInUse.get(object) !== undefined;
 
   /**
-   * After the commit: deletes the objects that lost their last mail. Never fails, since what was committed stays
-   * committed: an object that cannot be deleted is swept later.
+   * To be called after the commit: deletes the objects that lost their last mail. Never fails: an object that cannot be
+   * deleted is swept later.
    */
   async removeObjects(): Promise<void> {
     if (this.#objects.size === 0) return;

@@ -8,7 +8,7 @@ import { type CommitMessage, FIRST_FENCE } from '../database.ts';
 import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
-/** Rows per statement for long recipient lists: 10,000 recipients in 313 statements. */
+/** Rows per statement for long recipient lists: 10,000 recipients take 313 statements. */
 const ROWS_AT_ONCE = 32;
 const RECIPIENT_ROW = '(?,?,?,?,?,?,?)';
 

@@ -15,7 +15,7 @@ import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 
-/** Rows looked at in one go: about 10 ms. */
+/** How many rows are looked at in one go; takes about 10 ms. */
 const SLICE_ROWS = 10_000;
 
 export class Inspector {
@@ -73,7 +73,7 @@ export class Inspector {
     );
   }
 
-  /** Where a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
+  /** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
   sliceEnd(after: string, mails: number): string | null {
     return (this.#sliceEnd.get(after, mails - 1)?.id as string | undefined) ?? null;
   }
@@ -156,7 +156,7 @@ export class Inspector {
     return this.#backlog.all().map((row) => ({ ...row })) as unknown as DestinationBacklog[];
   }
 
-  /** The same of one destination; rows = 0 when nothing waits there. */
+  /** The backlog of one destination; rows = 0 when nothing waits there. */
   backlogOf(destination: string): DestinationBacklog {
     const found = this.#backlogOf.get(destination) as unknown as DestinationBacklog | undefined;
     return found ? { ...found } : { destination, rows: 0, nextDueMs: 0 };

@@ -7,7 +7,7 @@ import type { CommitResult } from '../database.ts';
 
 const YES = '1';
 
-/** 'n' when all n are so (nearly always), else one digit each. */
+/** 'n' when all n flags are true (nearly always), else one digit for each. */
 function encode(flags: boolean[]): string {
   return flags.every((flag) => flag)
     ? `${flags.length}`

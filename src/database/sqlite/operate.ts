@@ -1,4 +1,4 @@
-/** The operator's hand on rows. Rows being sent are left alone: their fate is with a delivery thread. */
+/** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { OperateAction, RowsTarget } from '../database.ts';
 import {
@@ -15,8 +15,8 @@ import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../s
 import type { MailEraser, MailFacts } from './erase.ts';
 
 /**
- * Rows changed in one transaction, for which new mail waits: some 12 ms where they lie together, several times that where
- * each has pages of its own. A mail that is deleted has most of them.
+ * How many rows one transaction changes. New mail waits for it: some 12 ms when the rows lie together, several times
+ * that when each has pages of its own, as rows of deleted mails mostly have.
  */
 const sliceRows = (action: OperateAction): number => (action === 'delete' ? 250 : 1000);
 
@@ -24,7 +24,7 @@ export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
   readonly #select = new Map<OperateAction, StatementSync>();
-  /** Of one message. */
+  /** Statements that find the rows of one message. */
   readonly #selectOf = new Map<OperateAction, StatementSync>();
   readonly #scan: StatementSync;
   readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
@@ -143,7 +143,7 @@ export class Operator {
 
   #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {
     this.#deleteRow.run(row.id, row.destination);
-    // The mail goes with its last row; other rows (being sent, or kept for inspection) keep it.
+    // The mail is erased with its last row; rows that are being sent or kept for inspection keep it.
     const isLast = this.#rowsLeft.get(row.id) === undefined;
     for (const [first, last] of parseRuns(row.seqs)) {
       const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
@@ -153,7 +153,7 @@ export class Operator {
       if (addresses === undefined) removed.set(row.id, waiting);
       else for (const address of waiting) addresses.push(address);
     }
-    // What goes at once needs no last state.
+    // A row that is erased at once needs no last state.
     if (isLast) this.#eraser.erase(this.#mail.get(row.id) as unknown as MailFacts);
     else if (row.state !== 'DEAD' && row.state !== 'SENT') {
       this.#closeRow.run(row.id);

@@ -19,7 +19,7 @@ export class Purger {
     );
   }
 
-  /** @returns mails dropped, at most `limit`. */
+  /** @returns how many mails were dropped, at most `limit`. */
   purge(nowMs: number, limit: number): number {
     const sent = this.#settled.all(0, nowMs - this.#keep.keepSentMs, limit) as unknown as MailFacts[];
     const dead = this.#settled.all(

@@ -1,4 +1,4 @@
-/** What start-up does to the rows of the life before: gives back leases and keys rows by today's route table. */
+/** What start-up does to the rows of the life before: it gives back leases, and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { fingerprint, type RouteTable, SMARTHOST, storedDestination } from '../../mail/destination.ts';
 import type { LeasedKey } from '../database.ts';
@@ -7,7 +7,7 @@ import { parseRuns, type Run, runsOf, seqsText } from '../seq-runs.ts';
 const SLICE_ROWS = 5000;
 const EXPIRED_ROWS = 1000;
 
-/** Rows that wait; those that are settled keep the destination they were sent to. */
+/** States of rows that are keyed anew; settled rows keep the destination they were sent to. */
 const OPEN = "('PENDING','RETRY','HELD')";
 
 interface Row {
@@ -94,8 +94,8 @@ export class Recovery {
   }
 
   /**
-   * Nobody else writes this file, so whatever is SENDING was ours (or its lease owner's last name was).
-   * @param owner only leases of this owner: those of an interrupted claim.
+   * Gives back leases. Nobody else writes this file, so every SENDING row was ours, whatever name we had.
+   * @param owner gives back only leases of this owner: those of an interrupted claim.
    */
   releaseLeases(nowMs: number, owner?: string): number {
     const sql = `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL
@@ -104,7 +104,7 @@ export class Recovery {
   }
 
   /**
-   * Leases that ended become due again; at most EXPIRED_ROWS a call.
+   * Rows whose lease ended become due again; at most EXPIRED_ROWS a call.
    * @returns their destinations.
    */
   releaseExpired(nowMs: number): string[] {
@@ -149,7 +149,7 @@ export class Recovery {
   }
 
   #rekeyRow(found: Row, routes: RouteTable): boolean {
-    // All recipients of a row of a domain go the same way; nearly always the mail has no other row there.
+    // All recipients of a domain's row go the same way, and nearly always the mail has no row at the new destination.
     if (found.destination !== SMARTHOST) {
       const destination = storedDestination(found.destination, routes);
       if (destination === found.destination) return false;
@@ -203,7 +203,7 @@ export class Recovery {
     }
   }
 
-  /** Recipients come to a destination: a new row, or more of the one the mail has there. */
+  /** Moves recipients to a destination: into a new row, or into the row that the mail has there. */
   #add(from: Row, destination: string, seqs: number[]): void {
     const there = this.#row.get(from.id, destination) as unknown as Row | undefined;
     if (there === undefined) {
@@ -225,7 +225,7 @@ export class Recovery {
     }
     const all = runsOf([...seqs, ...parseRuns(there.seqs).flatMap(([first, last]) => range(first, last))]);
     const open = there.waiting > 0;
-    // What was held stays held; else the earlier due time and the greater number of attempts of the two.
+    // If either row was held, the result is held; else it has the earlier due time and the greater number of attempts.
     const held = from.state === 'HELD' || (open && there.state === 'HELD');
     const dueAt = Math.min(
       from.dueAt ?? Number.MAX_SAFE_INTEGER,

@@ -1,6 +1,6 @@
 /**
  * Writes down the fate of recipients after an attempt (I2, I3). A result whose fencing number is stale changes
- * nothing: somebody else owns the row since.
+ * nothing: somebody else owns the row by now.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
@@ -34,7 +34,7 @@ export class Settler {
   readonly #claimed: StatementSync;
   readonly #nodeId: string;
 
-  /** @param options.nodeId written to the leases of commits; those of claims have other names. */
+  /** @param options.nodeId the owner of leases written by commits; leases of claims have other owners. */
   constructor(db: DatabaseSync, eraser: MailEraser, options: KeepTimes & { nodeId: string }) {
     this.#eraser = eraser;
     this.#keep = options;
@@ -63,7 +63,7 @@ export class Settler {
   settle(settlement: Settlement, nowMs: number): boolean {
     const row = this.#row.get(settlement.queueId, settlement.destination) as unknown as RowFacts | undefined;
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
-    // The usual fate (all delivered, nothing kept): whatever would be written now would be deleted at once.
+    // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
       this.#keep.keepSentMs === 0 &&
       row.openRows === 1 &&
@@ -96,7 +96,7 @@ export class Settler {
     return changed;
   }
 
-  /** The last recipient of a row was settled; with the last row the mail itself is. */
+  /** The last recipient of a row was settled; with its last open row the mail itself is settled. */
   #close(row: RowFacts, died: boolean, nowMs: number): void {
     const dead = row.dead === 1 || died;
     if (row.openRows > 1) {

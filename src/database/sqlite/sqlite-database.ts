@@ -53,7 +53,7 @@ import { Recovery } from './recover.ts';
 import { Settler } from './settle.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
 
-/** The pages every commit touches, and a recipient with its share of its message. */
+/** Estimates of what goes to the log: for a commit the pages that every commit touches, and for each recipient. */
 const COMMIT_BYTES = 6 * 8192;
 const RECIPIENT_BYTES = 700;
 const SWEEP_INTERVAL_MS = 6 * 3_600_000;
@@ -63,7 +63,7 @@ export interface SqliteOptions extends KeepTimes {
   file: string;
   nodeId: string;
   routes: RouteTable;
-  /** Messages held at most; null: as many as the disk takes. */
+  /** Most messages held; null: as many as the disk takes. */
   maxMessages: number | null;
 }
 
@@ -90,7 +90,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
   #logBytes = 0;
   #sweepAtMs = 0;
 
-  /** @param db from openConnection; closed with this. */
+  /** @param db from openConnection; is closed with this database. */
   constructor(db: DatabaseSync, storage: Storage, arena: Arena, options: SqliteOptions) {
     this.#db = db;
     this.#storage = storage;
@@ -120,12 +120,12 @@ export class SqliteDatabase implements Database, QueueDatabase {
       this.#mails = db.prepare('SELECT count(*) AS n FROM mails').get()?.n as number;
   }
 
-  /** Messages held now; counted only where maxMessages limits them. */
+  /** Number of messages held now; counted only where maxMessages limits it. */
   get mails(): number {
     return this.#mails;
   }
 
-  /** Written to the log since the last checkpoint, about: content in bundles is not. */
+  /** About how many bytes were written to the log since the last checkpoint; content in bundles does not go there. */
   get logBytes(): number {
     return this.#logBytes;
   }
@@ -196,8 +196,8 @@ export class SqliteDatabase implements Database, QueueDatabase {
   }
 
   /**
-   * Sessions that answered 451 meanwhile: their messages go again before a claim can lease one and send it. From here
-   * on no session can give up. Where this fails the results say 'committed', and the group commit withdraws them.
+   * Removes the messages whose sessions answered 451 meanwhile, before a claim can lease and send them. From here on no
+   * session can give up. Where this fails, the result says 'committed', and the group commit withdraws the message.
    */
   async #withdrawAbandoned(
     { token }: CommitBatch,
@@ -233,8 +233,8 @@ export class SqliteDatabase implements Database, QueueDatabase {
   }
 
   /**
-   * From here on the message surely commits unless the transaction fails; a session that gave up before keeps its
-   * 451. `committing` already: the batch is tried again.
+   * Whether the message takes part in the commit: not if its session gave up before and answered 451. A message that
+   * is `committing` already belongs to a batch that is tried again.
    */
   #takes({ message }: CommitMessage): boolean {
     const { waiting, committing } = CONTENT_STATE;
@@ -244,7 +244,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     );
   }
 
-  /** Bundles are cut by this number: better refused now than unreadable later. */
+  /** Contents are cut out of bundles by their length: a wrong one is better refused now than unreadable later. */
   #checkLength({ queueId, content, sizeBytes }: Message): void {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
@@ -254,7 +254,10 @@ export class SqliteDatabase implements Database, QueueDatabase {
     );
   }
 
-  /** Our own DSNs always find room: refusing them would keep the settlements that free it from being written. */
+  /**
+   * @throws RelayError when messages do not fit. DSNs always do: refusing them would hold up the settlements that
+   * make room.
+   */
   #checkRoom(included: CommitMessage[]): void {
     const limit = this.#options.maxMessages;
     if (limit === null) return;
@@ -279,7 +282,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     }
   }
 
-  /** Gives back what a claim leased under `owner` when nobody learned of it. */
+  /** Gives back the rows that a claim leased as `owner`, when its answer was lost. */
   releaseLeases(owner: string, nowMs: number): number {
     return this.#guard(() => this.#recovery.releaseLeases(nowMs, owner));
   }
@@ -321,8 +324,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     return true;
   }
 
-  /** There is one shard. */
-  /** @throws RelayError: nothing is drained into a file that is as quick as a journal. */
+  /** @throws RelayError always: nothing is drained into a file that is as quick as a journal. */
   async journalMark(): Promise<never> {
     throw new RelayError('database-refused', 'a sqlite queue takes nothing over from a journal');
   }
@@ -331,7 +333,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     return users.map(() => null);
   }
 
-  /** Rows whose lease ended although this process lives were lost track of: they wait again. */
+  /** If a lease ended while this process lives, it lost track of the row: such rows wait again. */
   async due(nowMs: number): Promise<DestinationBacklog[]> {
     return this.#guard(() =>
       this.#recovery.releaseExpired(nowMs).map((destination) => this.#inspector.backlogOf(destination)),
@@ -346,7 +348,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     return this.#guard(() => this.#eraser.isReferenced(object));
   }
 
-  /** A file answers when it is open. */
+  /** Nothing to ask: a file that is open answers. */
   async ping(): Promise<void> {}
 
   async release(rows: ReleasedRow[], nowMs: number): Promise<void> {
@@ -365,7 +367,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     return purged;
   }
 
-  /** Objects without a mail: from a crash between put and commit, or because they could not be deleted in their time. */
+  /** Deletes objects without a mail: left by a crash between put and commit, or because an earlier deletion failed. */
   async #sweep(nowMs: number): Promise<void> {
     this.#sweepAtMs = nowMs + SWEEP_INTERVAL_MS;
     await this.#storage.sweep(this.#eraser.isReferenced);
@@ -441,8 +443,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     );
   }
 
-  /** Copies what the write-ahead log holds into the database file, so that the log starts anew. */
-  /** Copies the log into the database file, as far as nobody reads it. */
+  /** Copies the write-ahead log into the database file, as far as no reader needs it, so that the log starts anew. */
   checkpoint(): void {
     this.#logBytes = 0;
     this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));

@@ -5,7 +5,7 @@ import { SUSPICION, type SuspectMark } from '../../mail/suspicion.ts';
 import type { SuspectedRow } from '../database.ts';
 import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
 
-/** Within the caller's transaction, before leases are given back: a row not SENDING was settled since. */
+/** Runs within the caller's transaction, before leases are given back: a row that is not SENDING was settled since. */
 export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): SuspectedRow[] {
   const sending = db.prepare(
     "SELECT destination, fence, deaths FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING'",
@@ -28,7 +28,7 @@ export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): Suspe
   return suspected;
 }
 
-/** Writes down how rows of ours go out. Within the caller's transaction. */
+/** Writes down whether rows are sent alone or in company. Runs within the caller's transaction. */
 export function markSuspects(db: DatabaseSync, rows: readonly SuspectMark[]): void {
   const mark = db.prepare(
     "UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'",

@@ -1,7 +1,8 @@
 /**
- * AUTH at a next hop (RFC 4954): the mechanism both sides have, its exchange, and what a refusal means. A next hop that
- * is configured with a user name never gets mail without it; what goes wrong is deferred, since the config is at fault
- * and an operator can mend it. Nothing of a secret gets into a detail, a reply that is kept, or a log.
+ * AUTH at a next hop (RFC 4954): the choice of a mechanism that both sides have, its exchange, and what a refusal
+ * means. A next hop that is configured with a user name never gets mail without it. Failures defer mail, because the
+ * config is at fault and an operator can mend it. No part of a secret gets into a detail, a reply that is kept, or a
+ * log.
  */
 import { readFileSync } from 'node:fs';
 import type { PeerReply } from '../../mail/outcome.ts';
@@ -20,19 +21,22 @@ import type { ClientState } from './state.ts';
 
 export type AuthState = Extract<ClientState, { phase: 'auth' }>;
 
-/** Longest AUTH command with an initial response (RFC 4954 §4: the limit of commands); a longer response waits to be asked for. */
+/**
+ * Longest AUTH command with an initial response (RFC 4954 §4: the limit of commands); a longer response is sent when
+ * the peer asks for it.
+ */
 const MAX_COMMAND = 510;
-/** What the peer said no to, rather than to user and password: another mechanism may do. */
+/** Codes that refuse the mechanism, not user and password: another mechanism may work. */
 const NO_TO_MECHANISM: readonly number[] = [500, 501, 502, 504, 534, 538];
 
-/** EHLO is answered: authenticates, then the session is established. */
+/** To be called after EHLO: authenticates, and then establishes the session. */
 export function authenticate(session: ClientSession, auth: NextHopAuth): void {
   const usable = usableMechanisms(session, auth);
   if (typeof usable === 'string') fail(session, usable, null);
   else start(session, usable);
 }
 
-/** Exchanges that can be tried, best first; or why there are none. */
+/** The exchanges that can be tried, best first; or why there are none. */
 function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExchange[] | string {
   const token = accessToken(auth);
   if (token instanceof Error) return `the access token cannot be read: ${token.message}`;
@@ -45,7 +49,7 @@ function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExch
     channelBindings: session.channelBindings,
     offersPlus: offered.includes(SCRAM_PLUS),
   };
-  // SCRAM-SHA-256 stands for its -PLUS too, which comes before it.
+  // SCRAM-SHA-256 in the config also allows SCRAM-SHA-256-PLUS, which is tried before it.
   const common = auth.mechanisms
     .flatMap((one): OfferedMechanism[] => (one === 'SCRAM-SHA-256' ? [SCRAM_PLUS, one] : [one]))
     .filter((one) => offered.includes(one));
@@ -109,8 +113,9 @@ export function authReply(session: ClientSession, state: AuthState, reply: PeerR
 }
 
 /**
- * What may do after a refusal. After a wrong password only the password itself, since the peer may have kept a hash that a
- * proof does not fit; but a -PLUS that fails can also mean that somebody sits between us, who must not get it.
+ * Which exchanges may succeed after a refusal. When the credentials were refused, only those that send the password
+ * itself: the peer may have stored a hash that a proof does not fit. But when -PLUS was refused, somebody may sit
+ * between us, who must not get the password.
  */
 function worthTrying(
   session: ClientSession,
@@ -148,7 +153,7 @@ function challenge(session: ClientSession, state: AuthState, text: string): void
     );
 }
 
-/** Outside a loop turn; the session may be closed by now. */
+/** Does work outside a loop turn, unless the session has left this state: it may be closed by now. */
 function later(session: ClientSession, state: AuthState, work: () => void): void {
   const { owner } = session;
   owner.outside(() => {
@@ -163,7 +168,7 @@ function respond(session: ClientSession, state: AuthState, response: Buffer | nu
   }
   const text = response.toString('base64');
   session.secrets.addBase64(text);
-  // A proof is no password, but one can be looked for with it.
+  // A proof is not the password, but passwords can be tested against it.
   if (state.exchange.reads) session.secrets.addText(response.toString());
   say(session, text);
 }

@@ -1,14 +1,15 @@
 /**
- * Whose fault it is. Of a connection that did not come about: the host's, or our own. Of a broken transaction: the host's
- * (or the message's), or only the connection's, so that the message is tried once more on a new one without counting. A peer that lost what was sent ahead of its replies is not trusted with
- * that again for a while (delivery.no_pipelining_ttl_ms).
+ * Decides whose fault a failure is. When no connection came about, it is the host's or our own. When a transaction
+ * broke off, it is the host's (or the message's), or only the connection's; then the message is tried once more on a
+ * new connection, and that try does not count. A peer that lost commands which were sent ahead of its replies gets
+ * none ahead for a while (delivery.no_pipelining_ttl_ms).
  */
 import ipaddr from 'ipaddr.js';
 import type { ClientSession } from './session.ts';
 import type { Fault, Transaction } from './state.ts';
 
-/** Of connect: what this machine lacks, whoever the peer is. */
-const LOCAL: ReadonlySet<string> = new Set([
+/** Errors of connect that say that this machine lacks something, whoever the peer is. */
+const ERRORS_OF_THIS_MACHINE: ReadonlySet<string> = new Set([
   'EMFILE',
   'ENFILE',
   'ENOBUFS',
@@ -17,15 +18,18 @@ const LOCAL: ReadonlySet<string> = new Set([
   'ENETDOWN',
   'ENETUNREACH',
 ]);
-/** Kinds of addresses no host has: who publishes one is to blame, whatever the system says of it. */
-const NOBODYS: ReadonlySet<string> = new Set(['broadcast', 'multicast', 'unspecified']);
+/** Kinds of addresses that no host has: whoever publishes one is to blame, whatever error the system reports. */
+const RANGES_OF_NO_HOST: ReadonlySet<string> = new Set(['broadcast', 'multicast', 'unspecified']);
 
-/** Whether it is our own trouble that there is no connection. @param error of the system, 'ENETUNREACH'. */
+/** Whether we are to blame that there is no connection. @param error of the system, as 'ENETUNREACH'. */
 export function isOurs(error: string, address: string): boolean {
-  return LOCAL.has(error) && !NOBODYS.has(ipaddr.process(address).range());
+  return ERRORS_OF_THIS_MACHINE.has(error) && !RANGES_OF_NO_HOST.has(ipaddr.process(address).range());
 }
 
-/** Of an envelope: no content was sent. True: the message had no part in the fault. */
+/**
+ * For a transaction of which no content was sent: whether the fault is the connection's, and the message has no part
+ * in it.
+ */
 export function isOfConnection(
   session: ClientSession,
   transaction: Transaction,
@@ -39,7 +43,7 @@ export function isOfConnection(
     const lostAhead =
       confused || (unseen && (transaction.awaits === 'rset' || (silent && transaction.ahead)));
     if (lostAhead) beCareful(session);
-    // The peer ends connections that were in use, or lost its way in this one.
+    // The peer ends connections after use, or has lost its place in this one.
     if (unseen || confused) return true;
   }
   const lost = confused || (silent && !unseen);
@@ -51,7 +55,7 @@ export function isCareful({ owner, host }: ClientSession): boolean {
   return owner.careful.has(host, owner.now());
 }
 
-/** @returns false: it is not to be remembered. */
+/** Remembers that the host loses what is sent ahead. @returns false when the config wants nothing remembered. */
 function beCareful({ owner, host }: ClientSession): boolean {
   const { no_pipelining_ttl_ms } = owner.rules;
   if (no_pipelining_ttl_ms === 0) return false;

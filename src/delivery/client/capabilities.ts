@@ -4,7 +4,7 @@ export interface Capabilities {
   /** false after HELO: no parameters may be sent at all. */
   esmtp: boolean;
   pipelining: boolean;
-  /** Longest message in bytes the peer takes; 0: offered without a limit, or not offered. */
+  /** Longest message in bytes that the peer takes; 0: no limit was offered. */
   maxSizeBytes: number;
   size: boolean;
   eightBitMime: boolean;
@@ -31,11 +31,11 @@ export const HELO_CAPABILITIES: Capabilities = Object.freeze({
   auth: [],
 });
 
-/** @param lines of the EHLO reply without codes; the first is the peer's greeting and says nothing. */
+/** @param lines of the EHLO reply without codes; the first is the peer's greeting, and is not looked at. */
 export function parseCapabilities(lines: readonly string[]): Capabilities {
   const offered: Capabilities = { ...HELO_CAPABILITIES, esmtp: true };
   for (const line of lines.slice(1)) {
-    // Servers of long ago write AUTH=, and some still say it both ways.
+    // Old servers write AUTH=, and some send both forms.
     const [keyword, parameter, ...more] = line
       .trim()
       .toUpperCase()

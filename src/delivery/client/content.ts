@@ -1,6 +1,6 @@
 /**
- * The content and its final reply. While the content is on its way the next envelope may follow it in the same
- * send (RFC 2920 §3.1), so that a busy connection needs one round trip per message.
+ * The content and its final reply. The next envelope may follow the content in the same send (RFC 2920 §3.1), so that a
+ * busy connection needs one round trip per message.
  */
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
@@ -22,7 +22,7 @@ export function sendBody(session: ClientSession, transaction: Transaction): void
   const trace = Buffer.from(job.trace, 'utf8');
   if (transaction.bdat) session.port.sendLatin1(session.id, `BDAT ${trace.length + job.sizeBytes} LAST\r\n`);
   session.port.sendContent(session.id, trace, job.content, !transaction.bdat);
-  // Progress renews it; `sent` sets the time for the final reply.
+  // Progress renews this deadline; `sent` sets the one for the final reply.
   session.port.deadline(session.id, session.owner.rules.data_timeout_ms);
   const state: ContentState = { phase: 'content', transaction, empty: false, sent: false, next: null };
   session.state = state;
@@ -31,7 +31,7 @@ export function sendBody(session: ClientSession, transaction: Transaction): void
   if (state.next !== null) sendEnvelope(session, state.next);
 }
 
-/** The peer took DATA though it took no recipient: an end of data without content, RFC 2920 §3.1. */
+/** The peer accepted DATA although it accepted no recipient: sends an end of data without content (RFC 2920 §3.1). */
 export function sendEmptyBody(session: ClientSession, transaction: Transaction): void {
   session.port.sendLatin1(session.id, '.\r\n');
   session.port.deadline(session.id, session.owner.rules.final_reply_timeout_ms);
@@ -39,8 +39,9 @@ export function sendEmptyBody(session: ClientSession, transaction: Transaction):
 }
 
 /**
- * The first final reply of a connection comes alone: a peer that writes it in a way in which it could not be told from the
- * replies behind it (lines before it that are none) is known by then, and its mail is not sent twice.
+ * The transaction to send behind the content. There is none behind the first content of a connection: some peers write
+ * extra lines before their final reply, which then could not be told from the replies behind it, and mail would be sent
+ * twice. After the first final reply such a peer is known.
  */
 function lookAhead(session: ClientSession, { attempt, bdat }: Transaction): Transaction | null {
   if (!session.offered.pipelining || bdat || session.full || !session.delivers || session.wordy) return null;
@@ -66,7 +67,7 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     return;
   }
   if (!state.sent && positive) {
-    // It cannot have read what it says it took.
+    // The peer cannot have read what it says it took.
     session.outOfTurn(reply, 'before the end of data');
     return;
   }
@@ -77,7 +78,8 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     } else attempt.apply(accepted, session.judge(reply, 'content'));
   }
   if (!state.sent) {
-    // Refused half way: the rest of the content would be read as commands, so the connection is of no more use.
+    // Refused half way: the peer would read the rest of the content as commands, so the connection cannot be used
+    // further.
     const detail = 'refused before the end of data';
     session.fail({ reason: 'peer-4xx', reply, detail, ofConnection: true });
     return;

@@ -14,13 +14,13 @@ import type { ClientSession } from './session.ts';
 import { IDLE, type Transaction } from './state.ts';
 
 /**
- * Recipients offered ahead of their replies. Enough to hide a round trip; few enough that neither side's buffers
- * hold more than some ten kilobytes.
+ * Most recipients offered ahead of their replies. Enough to hide a round trip; few enough that buffers on both sides
+ * hold only some ten kilobytes.
  */
 const WINDOW = 512;
 const REFILL = WINDOW / 2;
 
-/** Takes work for a free session and sends its envelope; with nothing to do the session becomes idle. */
+/** Takes work for a free session and sends its envelope; without work the session becomes idle. */
 export function begin(session: ClientSession): void {
   while (!session.full) {
     const attempt = session.owner.next(session);
@@ -40,15 +40,15 @@ export function begin(session: ClientSession): void {
 }
 
 /**
- * Makes the next transaction of an attempt; null when nothing of it can be sent to this peer (all has its outcome, or another
- * host is asked).
- * @param ahead it goes behind the content of another transaction.
+ * Makes the next transaction of an attempt; null when nothing of it can be sent to this peer: every recipient has its
+ * outcome, or another host is to be asked.
+ * @param ahead whether it is sent behind the content of another transaction.
  */
 export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean): Transaction | null {
   const fit = fitOf(attempt, session.offered, session.owner.arena);
   if (fit.kind === 'misfit') {
     attempt.counted = true;
-    // What does not fit one host may fit another.
+    // A message that does not fit this host may fit another.
     if (fit.outcome.kind === 'bounced') attempt.postponeRest(fit.outcome);
     else attempt.decideRest(fit.outcome);
     return null;
@@ -81,7 +81,7 @@ export function prepare(session: ClientSession, attempt: Attempt, ahead: boolean
   };
 }
 
-/** Recipients whose address this peer cannot be told are for another host, or bounce. */
+/** Takes out recipients whose address cannot be written for this peer: they are for another host, or bounce. */
 function dropUnwritable(attempt: Attempt): void {
   const { job, todo } = attempt;
   const rest = todo.splice(attempt.cursor);
@@ -95,7 +95,7 @@ function dropUnwritable(attempt: Attempt): void {
   attempt.postpone(unwritable, bounced('needs-smtputf8', '5.6.7', detail));
 }
 
-/** The transaction whose replies come next. */
+/** Makes this the transaction whose replies come next. */
 export function enter(session: ClientSession, transaction: Transaction): void {
   const { attempt } = transaction;
   session.state = { phase: 'envelope', transaction };
@@ -107,7 +107,7 @@ export function enter(session: ClientSession, transaction: Transaction): void {
   if (session.transactions <= 1) attempt.connectMs = session.connectMs;
 }
 
-/** Sends what may go without waiting: everything when the peer pipelines, else the first command. */
+/** Sends what may go without waiting for replies: everything when the peer pipelines, else the first command. */
 export function sendEnvelope(session: ClientSession, transaction: Transaction): void {
   session.transactions++;
   transaction.attempt.offered = true;
@@ -121,7 +121,7 @@ export function sendEnvelope(session: ClientSession, transaction: Transaction): 
 }
 
 function write(session: ClientSession, transaction: Transaction, text: string): void {
-  // With PIPELINING replies to what was written before may come in the same turn.
+  // With PIPELINING, replies to earlier commands may come in the same turn.
   if (!session.offered.pipelining || transaction.rcptReplied === 0) session.wroteTurn = session.owner.turn;
   if (transaction.utf8) session.port.sendUtf8(session.id, text);
   else session.port.sendLatin1(session.id, text);
@@ -133,7 +133,7 @@ function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transactio
   let text = `MAIL FROM:<${onTheWire(job.reversePath)}>`;
   if (offered.size) text += ` SIZE=${job.sizeBytes + job.trace.length}`;
   text += body;
-  // RFC 4954 §5: who submitted the message is told to whom we authenticated, and that it is not known as well.
+  // RFC 4954 §5: we tell a peer that we are authenticated with who submitted the message; <> when that is not known.
   if (session.authenticated) text += ` AUTH=${job.submitter ?? '<>'}`;
   if (utf8) text += ' SMTPUTF8';
   if (offered.dsn) {
@@ -144,12 +144,12 @@ function mailCommand(session: ClientSession, { attempt, body, utf8 }: Transactio
 }
 
 /**
- * As written, but for a dot at the end of the domain: it says nothing, RFC 5321 has none there, and hosts that keep to it
- * refuse the line.
+ * The address without a dot at the end of its domain: such a dot means nothing, RFC 5321 allows none there, and strict
+ * hosts refuse the line.
  */
 const onTheWire = (address: string): string => (address.endsWith('.') ? address.slice(0, -1) : address);
 
-/** As many RCPTs as the window allows (one without PIPELINING), and DATA behind the last. */
+/** The next commands: as many RCPTs as the window allows (one without PIPELINING), and DATA behind the last. */
 function nextCommands(session: ClientSession, transaction: Transaction): string {
   const { attempt, from, count } = transaction;
   const { pipelining, dsn } = session.offered;
@@ -157,7 +157,7 @@ function nextCommands(session: ClientSession, transaction: Transaction): string 
   let text = '';
   for (let i = transaction.rcptSent; i < until; i++) {
     const recipient = attempt.job.recipients[attempt.todo[from + i] as number] as JobRecipient;
-    // Addresses that cannot be written were bounced before.
+    // Addresses that cannot be written were taken out before.
     const address = attempt.job.smtpUtf8
       ? addressFor(recipient.address, transaction.utf8)
       : recipient.address;
@@ -166,7 +166,7 @@ function nextCommands(session: ClientSession, transaction: Transaction): string 
     text += '\r\n';
   }
   transaction.rcptSent = Math.max(transaction.rcptSent, until);
-  // BDAT is not sent ahead: its bytes would follow, wanted or not.
+  // BDAT is not sent ahead: its bytes would have to follow even if every recipient is refused.
   if (pipelining && transaction.rcptSent === count && !transaction.dataSent && !transaction.bdat) {
     transaction.dataSent = true;
     text += 'DATA\r\n';
@@ -174,7 +174,7 @@ function nextCommands(session: ClientSession, transaction: Transaction): string 
   return text;
 }
 
-/** The sixteen values of NOTIFY, RFC 3461 §4.1. */
+/** The sixteen values of NOTIFY (RFC 3461 §4.1). */
 const NOTIFY_TEXT: readonly string[] = Array.from({ length: 16 }, (_, bits) => {
   if (bits === 0) return '';
   if ((bits & NOTIFY.never) !== 0) return ' NOTIFY=NEVER';
@@ -197,7 +197,7 @@ function escapeCharacter(character: string): string {
   return `\\x{${(character.codePointAt(0) as number).toString(16).toUpperCase()}}`;
 }
 
-/** Replies still to come to what was sent of it. */
+/** Number of replies that are still to come to commands of the transaction. */
 export function repliesOf({ offered }: ClientSession, transaction: Transaction): number {
   const { awaits, rcptSent, rcptReplied, dataSent } = transaction;
   if (!offered.pipelining || awaits === 'data') return 1;
@@ -205,7 +205,7 @@ export function repliesOf({ offered }: ClientSession, transaction: Transaction):
   return before + rcptSent - rcptReplied + (dataSent ? 1 : 0);
 }
 
-/** @param reply null for the 250s and 354s that are known by their digits alone. */
+/** Takes a reply to a command of the envelope. @param reply null for a 250 or 354 that is known by its digits alone. */
 export function envelopeReply(
   session: ClientSession,
   transaction: Transaction,
@@ -232,7 +232,7 @@ export function envelopeReply(
   }
 }
 
-/** Whether the peer lost what was sent: then a new connection, where each command waits for its reply, may do. */
+/** Whether the peer lost commands: then a new connection, where each command waits for its reply, may work. */
 function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolean {
   if (!saysOutOfSequence(reply) || (session.transactions === 1 && !session.offered.pipelining)) return false;
   const detail = `${session.peer} lost track at ${at}: ${replyLine(reply)}`;
@@ -240,7 +240,7 @@ function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolea
   return true;
 }
 
-/** Codes that no command of the envelope but DATA may get. */
+/** Ends the session when the code is one that only DATA may get. */
 function strange(session: ClientSession, code: number, reply: PeerReply | null, at: string): boolean {
   if (code < 300 || code >= 400) return false;
   session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, at);
@@ -323,7 +323,7 @@ function rcptReply(
 function refuseAll(session: ClientSession, { attempt }: Transaction, reply: PeerReply): void {
   const outcome = session.judge(reply, 'MAIL');
   attempt.applyRest(outcome);
-  // A host that takes nothing from us keeps no mail from those that do.
+  // A host that takes nothing from us must not keep mail from hosts that do.
   if (outcome.kind === 'deferred' && !session.proven && session.owner.hasOthers(session))
     session.retiring = true;
 }
@@ -337,7 +337,7 @@ function refuseRecipient(
   attempt.applyByReply(position, reply, (one) => session.judge(one, 'RCPT'));
 }
 
-/** Replies and commands fit: what was refused has its fate. */
+/** The replies fit the commands: gives refused recipients their outcomes. */
 export function applyRefusals(session: ClientSession, transaction: Transaction): void {
   const { refusals, mailRefusal } = transaction;
   if (mailRefusal !== null) {
@@ -349,7 +349,10 @@ export function applyRefusals(session: ClientSession, transaction: Transaction):
   for (const { position, reply } of refusals) refuseRecipient(session, transaction, position, reply);
 }
 
-/** Each command has its time; only silence is a timeout. Replies that came together share one renewal. */
+/**
+ * Renews the deadline after a reply: each command has its time, and only silence is a timeout. Replies of one turn
+ * share a renewal.
+ */
 function renewDeadline(session: ClientSession): void {
   const { owner } = session;
   if (session.renewedTurn === owner.turn) return;
@@ -357,14 +360,14 @@ function renewDeadline(session: ClientSession): void {
   session.port.deadline(session.id, owner.rules.command_timeout_ms);
 }
 
-/** 452 4.5.3, or the 552 that RFC 5321 §4.5.3.1.10 says to read as one; other codes of the pair mean other things. */
+/** Whether the peer says 'too many recipients': 452 4.5.3, or 552, which RFC 5321 §4.5.3.1.10 says to read as such. */
 function saysTooMany(reply: PeerReply): boolean {
   if (reply.code !== 452 && reply.code !== 552) return false;
   if (reply.enhanced !== '') return reply.enhanced.endsWith('.5.3');
   return /too many/i.test(reply.text);
 }
 
-/** All RCPTs have their reply: goes on to the content, or ends without. */
+/** All RCPTs have their reply: goes on to the content, or ends the transaction without. */
 function recipientsKnown(session: ClientSession, transaction: Transaction): void {
   const { attempt, accepted, tooMany, tooManyReply } = transaction;
   if (tooMany !== null && tooManyReply !== null) {
@@ -410,7 +413,7 @@ function dataReply(
   endTransaction(session, transaction);
 }
 
-/** After the last reply of a transaction: the rest of the attempt, then other work. */
+/** After the last reply of a transaction: goes on with the rest of the attempt, then with other work. */
 export function endTransaction(session: ClientSession, transaction: Transaction): void {
   applyRefusals(session, transaction);
   const { attempt } = transaction;
@@ -422,7 +425,7 @@ export function endTransaction(session: ClientSession, transaction: Transaction)
       return;
     }
   }
-  // From here on the attempt is somebody else's.
+  // From here on the attempt belongs to somebody else.
   session.state = IDLE;
   if (attempt.over) session.owner.finished(attempt, session);
   else session.owner.returned(attempt);

@@ -1,7 +1,7 @@
 /**
- * Does a message fit what a peer offers? Says how it is to be sent, or why it cannot be. Nothing is converted:
- * content travels byte for byte, so where an RFC says 'convert or bounce', it bounces; a parameter that turns out
- * not to be needed is dropped.
+ * Whether a message fits what a peer offers: says how it is to be sent, or why it cannot be. Nothing is converted:
+ * content travels byte for byte, so where an RFC says 'convert or bounce', the message bounces. A parameter that the
+ * content does not need is dropped.
  */
 import { readSync } from 'node:fs';
 import { domainForm } from '../../base/domain.ts';
@@ -13,16 +13,16 @@ import type { Capabilities } from './capabilities.ts';
 
 export type Fit =
   | { kind: 'fits'; body: string; utf8: boolean; bdat: boolean }
-  /** The message as a whole cannot go. */
+  /** The message as a whole cannot be sent to this peer. */
   | { kind: 'misfit'; outcome: Outcome };
 
-/** A header section is searched this far for bytes above 127. */
+/** How far a header section is searched for bytes above 127. */
 const MAX_HEADER_BYTES = 1_048_576;
 
 const PLAIN: Fit = { kind: 'fits', body: '', utf8: false, bdat: false };
 const EIGHT_BIT: Fit = { kind: 'fits', body: ' BODY=8BITMIME', utf8: false, bdat: false };
 
-/** The message as a whole; addresses of recipients are looked at by `addressFor`. */
+/** Looks at the message as a whole; `addressFor` looks at addresses of recipients. */
 export function fitOf(attempt: Attempt, offered: Capabilities, arena: Arena): Fit {
   const { job } = attempt;
   const total = job.sizeBytes + job.trace.length;
@@ -65,7 +65,7 @@ function extendedFit(attempt: Attempt, offered: Capabilities, arena: Arena): Fit
 }
 
 /**
- * The forward-path to send: as it is, or with its domain as A-labels when the peer lacks SMTPUTF8 and the local
+ * The forward-path to send: as it stands, or with its domain as A-labels when the peer lacks SMTPUTF8 and the local
  * part is ASCII (RFC 6531 §3.2); null when it cannot be written for this peer.
  */
 export function addressFor(address: string, utf8: boolean): string | null {

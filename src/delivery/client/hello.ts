@@ -28,7 +28,7 @@ export function helloReply(
   } else refuse(session, reply, 'hello');
 }
 
-/** Hello and TLS are done: AUTH where it is wanted, then the session is established. */
+/** Hello and TLS are done: authenticates where that is wanted, then establishes the session. */
 export function proceed(session: ClientSession): void {
   if (session.host.auth === undefined) session.established();
   else authenticate(session, session.host.auth);
@@ -47,6 +47,6 @@ function refuse(session: ClientSession, reply: PeerReply, asked: 'greeting' | 'h
     return;
   }
   const outcome = session.judge(reply, asked);
-  // Before there is any mail nothing bounces: whether it comes to that, every host has a say in.
+  // A refused session bounces no mail by itself: first every other host is asked.
   if (outcome.kind === 'deferred') session.fail({ reason: outcome.reason, reply, detail: outcome.detail });
 }

@@ -1,4 +1,4 @@
-/** What a client session asks of, and tells, the destination it works for; and the little it needs of a reactor. */
+/** What a client session asks of its destination, and tells it; and the few functions it needs of a reactor. */
 import type { Config } from '../../config/schema.ts';
 import type { Job } from '../../mail/job.ts';
 import type { TlsSession } from '../../mail/tls-session.ts';
@@ -18,29 +18,32 @@ export interface OwnerTls {
   readonly policy: TlsPolicy;
   /** Hosts with which TLS failed lately: opportunistic mail goes there without it for a while. */
   readonly broken: RememberedHosts;
-  /** Of the client's TLS context. */
+  /** Slot of the client's TLS context. */
   readonly slot: number;
-  /** For the domain's TLS report. */
+  /** Counts a session for the domain's TLS report. */
   record(session: TlsSession): void;
 }
 
 export interface SessionOwner {
   readonly arena: Arena;
-  /** Live. */
+  /** The rules as of the last reload. */
   readonly rules: Config['delivery'];
   readonly ehloName: string;
   readonly tls: OwnerTls;
-  /** Hosts that lost what was sent ahead of a reply: each command waits for its reply there. */
+  /** Hosts that lost commands sent ahead of a reply: there each command waits for its reply. */
   readonly careful: RememberedHosts;
   /** Time of this loop turn. */
   now(): number;
-  /** Which loop turn this is: what was written in it the peer cannot have read. */
+  /** Number of this loop turn. What was written in the same turn the peer cannot have read yet. */
   readonly turn: number;
-  /** Runs work that comes from outside a loop turn, then sends what it wrote. */
+  /** Runs work that comes from outside a loop turn, and then sends what it wrote. */
   outside(work: () => void): void;
-  /** Runs work of this session; an error of ours in it ends the session and nothing else. @param at for the log. */
+  /**
+   * Runs work of this session. A program error in it ends the session and nothing else. @param at the place, for the
+   * log.
+   */
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void;
-  /** Whether content of the job may go out: not under a lease that lapsed, another node may be sending it. */
+  /** Whether content of the job may go out: not under a lapsed lease, because another node may be sending it. */
   leaseHolds(job: Job): boolean;
   /** Most recipients this peer takes in one transaction, as far as we know. */
   recipientLimit: number;
@@ -49,22 +52,22 @@ export interface SessionOwner {
   next(session: ClientSession): Attempt | null;
   /** An attempt whose commands may go out behind the content of another one; null when others can begin it sooner. */
   lookAhead(): Attempt | null;
-  /** Nothing more of the attempt can be had here: it has its outcomes, or another host may do better. */
+  /** Nothing more of the attempt can be sent here: it has its outcomes, or another host may take it. */
   finished(attempt: Attempt, session: ClientSession): void;
-  /** Not (wholly) sent, through no fault of its own: to be continued on another connection. */
+  /** The attempt was not sent, or not wholly, through no fault of its own: another connection is to go on with it. */
   returned(attempt: Attempt): void;
 
-  /** Another host of the destination may take what this one does not. */
+  /** Whether the destination has another host that may take what this one does not. */
   hasOthers(session: ClientSession): boolean;
   /** The host took a message. */
   works(session: ClientSession): void;
 
-  /** Greeting and EHLO are done: the session is ready for work and is to be set to it. */
+  /** Greeting and EHLO are done: the session is ready, and is to be given work. */
   established(session: ClientSession): void;
-  /** No session came about; the next address may do better. */
+  /** No session came about; the next address may be better. */
   notEstablished(session: ClientSession, fault: Fault): void;
-  /** Nothing to do: it waits for work or for the end of its idle time. */
+  /** The session has nothing to do: it waits for work, or for the end of its idle time. */
   idle(session: ClientSession): void;
-  /** It takes no more work. A fault says that the connection broke. */
+  /** The session takes no more work. @param fault why the connection broke; null when it did not. */
   ended(session: ClientSession, fault: Fault | null): void;
 }

@@ -1,4 +1,7 @@
-/** The client side of each SASL mechanism, as far as the messages go; which is used, and what replies mean, is in auth.ts. */
+/**
+ * The messages of each SASL mechanism on the client side. Which mechanism is used, and what replies mean, is in
+ * auth.ts.
+ */
 import { randomBytes } from 'node:crypto';
 import type { CLIENT_MECHANISMS } from '../../config/auth-schema.ts';
 import { cramDigest } from '../../protocol/sasl/cram-md5.ts';
@@ -6,7 +9,7 @@ import { plainMessage, xoauth2Message } from '../../protocol/sasl/plain.ts';
 import { type ChannelBinding, ScramClient } from '../../protocol/sasl/scram.ts';
 
 export type ClientMechanism = (typeof CLIENT_MECHANISMS)[number];
-/** What AUTH names: -PLUS is SCRAM-SHA-256 tied to the TLS connection under it. */
+/** Names of mechanisms in AUTH. -PLUS is SCRAM-SHA-256 bound to its TLS connection. */
 export type OfferedMechanism = ClientMechanism | typeof SCRAM_PLUS;
 export const SCRAM_PLUS = 'SCRAM-SHA-256-PLUS';
 
@@ -16,28 +19,28 @@ export interface Credentials {
   accessToken: string | null;
   /** See TlsFacts. */
   channelBindings: readonly ChannelBinding[];
-  /** The peer offers -PLUS. */
+  /** Whether the peer offers -PLUS. */
   offersPlus: boolean;
 }
 
 export interface ClientExchange {
   readonly mechanism: OfferedMechanism;
-  /** What may go along with AUTH; null: the peer speaks first. */
+  /** The initial response, which may be sent with AUTH; null: the peer speaks first. */
   readonly initial: Buffer | null;
   /** The response to a challenge; null when the peer does not keep to the mechanism. */
   respond(challenge: Buffer): Buffer | null | Promise<Buffer | null>;
-  /** Whether a challenge says anything that the response depends on; else it is not even decoded. */
+  /** Whether responses depend on challenges; if not, challenges are not even decoded. */
   readonly reads: boolean;
-  /** Whether a 235 may end it now: SCRAM wants the peer to have proven itself. */
+  /** Whether a 235 may end the exchange now: in SCRAM the peer must have proven itself before. */
   readonly complete: boolean;
 }
 
-/** Whether the password itself travels, or a token that is as good. */
+/** Whether the mechanism sends the password itself, or a token that is as good. */
 export function isReadable(mechanism: OfferedMechanism): boolean {
   return mechanism === 'PLAIN' || mechanism === 'LOGIN' || mechanism === 'XOAUTH2';
 }
 
-/** null when the credentials lack what the mechanism needs. */
+/** The exchange of a mechanism; null when the credentials lack what it needs. */
 export function clientExchange(mechanism: OfferedMechanism, credentials: Credentials): ClientExchange | null {
   const { username, password, accessToken, channelBindings, offersPlus } = credentials;
   const channel = channelBindings[0] ?? null;
@@ -57,12 +60,12 @@ export function clientExchange(mechanism: OfferedMechanism, credentials: Credent
   }
 }
 
-/** Responses that do not depend on what the peer says. */
+/** An exchange of responses that do not depend on what the peer says. */
 function sequence(mechanism: ClientMechanism, initial: Buffer | null, responses: Buffer[]): ClientExchange {
   return { mechanism, initial, respond: () => responses.shift() ?? null, reads: false, complete: true };
 }
 
-/** The peer explains a refusal in a challenge; an empty response lets it say so in a reply. */
+/** The peer explains a refusal in a challenge; after an empty response it sends the reply. */
 function xoauth2(username: string, accessToken: string): ClientExchange {
   const initial = xoauth2Message(username, accessToken);
   return sequence('XOAUTH2', initial, [Buffer.alloc(0)]);

@@ -1,7 +1,9 @@
-/** What a connection must not have in a reply that is kept: peers quote what they did not expect, decoded or as it came. */
+/**
+ * Secrets that must not stand in replies that are kept: peers quote what they did not expect, decoded or as it came.
+ */
 
-/** Of a secret that was cut off at the end of a line so much gives it away. */
-const HEAD = 8;
+/** At the end of a line this many characters of a secret are recognized as its beginning, cut off. */
+const CUT_OFF_LENGTH = 8;
 
 export class Secrets {
   #texts: string[] = [];
@@ -9,7 +11,7 @@ export class Secrets {
   #encoded: [text: string, head: RegExp][] = [];
   #any: RegExp | null = null;
 
-  /** A password or token: as it is, and in Base64. */
+  /** Adds a password or token: as it is, and in Base64. */
   add(secret: string): void {
     this.addText(secret);
     this.addBase64(Buffer.from(secret).toString('base64'));
@@ -21,22 +23,22 @@ export class Secrets {
     if (text.length > HEAD) this.#encoded.push([text, new RegExp(literal(text.slice(0, HEAD)), 'gi')]);
   }
 
-  /** A text as it is. */
+  /** Adds a text as it is. */
   addText(text: string): void {
     if (text === '' || this.#texts.includes(text)) return;
-    // The longest first: one may be part of another.
+    // The longest first, because one may be part of another.
     this.#texts = [...this.#texts, text].sort((a, b) => b.length - a.length);
     this.#any = new RegExp(this.#texts.map(literal).join('|'), 'gi');
   }
 
-  /** One line of the peer, with '…' for each secret in it. */
+  /** A line of the peer, with '…' in place of each secret. */
   hide(line: string): string {
     if (this.#any === null) return line;
     let shown = line.replace(this.#any, '…');
     for (const [text, head] of this.#encoded) shown = withoutBeginning(shown, text, head);
     for (const text of this.#texts) {
-      if (text.length <= HEAD) continue;
-      const at = shown.lastIndexOf(text.slice(0, HEAD));
+      if (text.length <= CUT_OFF_LENGTH) continue;
+      const at = shown.lastIndexOf(text.slice(0, CUT_OFF_LENGTH));
       if (at >= 0 && text.startsWith(shown.slice(at))) shown = `${shown.slice(0, at)}…`;
     }
     return shown;

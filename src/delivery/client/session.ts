@@ -1,7 +1,7 @@
 /**
- * One outgoing connection as an SMTP client: holds the state, reads replies, and hands each to the file of its
- * phase (hello, envelope, content). Promises that every recipient it took meets an outcome or is given back, and
- * that nothing is waited for without a deadline.
+ * One outgoing connection as an SMTP client: holds the state, reads replies, and hands each to the file of its phase
+ * (hello, envelope, content). Promises that every recipient it took gets an outcome or is given back, and that it waits
+ * for nothing without a deadline.
  */
 import { getSystemErrorName } from 'node:util';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
@@ -42,11 +42,11 @@ import {
   startTlsReply,
 } from './tls.ts';
 
-/** An attempt that was put back so often is deferred instead. */
+/** An attempt that was put back this often is deferred instead. */
 const MAX_RETURNS = 4;
 /** Faults of a host, after which another one may be asked. */
 const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
-/** How long the reply to QUIT is waited for. */
+/** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
 
 export class ClientSession {
@@ -57,44 +57,50 @@ export class ClientSession {
   /** 'mx1.example.net [192.0.2.1]' */
   readonly peer: string;
   readonly startedAtMs: number;
-  /** Time until the session was ready for work. */
+  /** How long it took until the session was ready for work. */
   connectMs = 0;
   state: ClientState = CONNECTING;
   offered: Capabilities = HELO_CAPABILITIES;
-  /** null: in the clear. */
+  /** null when the connection is in the clear. */
   tls: TlsUse | null = null;
-  /** Transactions begun, for the limit of messages per connection. */
+  /** Number of transactions begun, for the limit of messages per connection. */
   transactions = 0;
-  /** Nobody between the peer and us can read along. */
+  /** Whether TLS keeps anybody between the peer and us from reading along. */
   secure = false;
-  /** In the clear because TLS failed, or failed lately. */
+  /** Whether it is in the clear because TLS failed, now or lately. */
   fellBack: boolean;
-  /** What SCRAM can be bound to; [] where there is nothing. */
+  /** The channel bindings of the TLS connection, for SCRAM; [] without TLS. */
   channelBindings: readonly ChannelBinding[] = [];
-  /** Of the next hop's user; what the peer quotes of them is not kept. */
+  /** Secrets of the next hop's user; hidden where the peer quotes them. */
   readonly secrets = new Secrets();
-  /** AUTH succeeded. */
+  /** Whether AUTH succeeded. */
   authenticated = false;
-  /** MAIL was accepted but the transaction did not complete: RSET before the next one. */
+  /** A MAIL was accepted, but its transaction did not complete: RSET must precede the next one. */
   needsReset = false;
-  /** A MAIL was accepted: the peer does serve us. */
+  /** A MAIL was accepted, so the peer does serve us. */
   proven = false;
-  /** A message was accepted. */
+  /** Whether a message was accepted. */
   delivers = false;
-  /** The peer writes lines that belong to no reply: nothing is sent behind a content, whose 250 could not be told apart. */
+  /**
+   * The peer writes lines that belong to no reply. So nothing is sent behind a content: its 250 could not be told
+   * apart.
+   */
   wordy = false;
-  /** The loop turn in which something was written whose reply is the next one: one in the same turn answers nothing. */
+  /**
+   * The loop turn in which the command was written that the next reply answers: a line in the same turn cannot answer
+   * it.
+   */
   wroteTurn = -1;
   /** The loop turn in which a reply last renewed the deadline. */
   renewedTurn = -1;
-  /** No new transaction: the config changed, or we drain. */
+  /** No new transaction may begin: the config changed, or the relay drains. */
   retiring = false;
-  /** Still in the reactor: a closed event will come. */
+  /** The connection is still in the reactor, so a closed event will come. */
   connected = true;
-  /** Taken from the destination and not yet in a state. */
+  /** An attempt that was taken from the destination, and is not yet part of `state`. */
   inHand: Attempt | null = null;
   #parser = new ReplyParser();
-  /** The state that `fail` ends. */
+  /** The state that `fail` is ending. */
   #failing: ClientState | null = null;
 
   constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
@@ -120,8 +126,8 @@ export class ClientSession {
   }
 
   /**
-   * One line of a reply, in `text` from `offset`. Positive one-line replies to MAIL and RCPT and the 354 to DATA
-   * are the bulk of all lines and are known by their three digits: no string is made of them.
+   * Takes one line of a reply, in `text` from `offset`. Most lines are positive one-line replies to MAIL and RCPT, and
+   * the 354 to DATA: these are known by their three digits, and no string is made of them.
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
@@ -133,11 +139,11 @@ export class ClientSession {
         return;
       }
     }
-    // In a handshake nothing is said in the clear: what comes was sent before it, by whomever.
+    // During a handshake nothing counts that comes in the clear: anybody may have sent it before.
     if (state.phase === 'closed' || state.phase === 'securing') return;
     const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
     if (reply === null) return;
-    // With one reply to come, what is none is passed over; with more, nobody knows which of them it was to be.
+    // If one reply is awaited, a line that is no reply is skipped. If more are, nobody knows in place of which it came.
     if (reply === 'stray' && this.#awaited(state) === 1) {
       this.wordy = true;
       return;
@@ -151,7 +157,10 @@ export class ClientSession {
     this.#reply(state, reply);
   }
 
-  /** A line that came before the peer can have read what it would answer; what comes after it could not be told apart. */
+  /**
+   * Whether the line came before the peer can have read the command: then no later reply could be told apart, and the
+   * session ends.
+   */
   #early(text: Buffer, offset: number, length: number): boolean {
     const { phase } = this.state;
     if (phase === 'content' || phase === 'quitting' || phase === 'closed' || phase === 'securing')
@@ -162,7 +171,10 @@ export class ClientSession {
     return true;
   }
 
-  /** What a 4xx or 5xx reply means here. After one that may come of our own trouble with TLS, the next connection tries TLS. */
+  /**
+   * What a 4xx or 5xx reply means. If a lack of TLS after a failure may have caused it, the next connection tries TLS
+   * again.
+   */
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
     if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
@@ -172,19 +184,22 @@ export class ClientSession {
     return outcome;
   }
 
-  /** The first message was accepted. */
+  /** Notes that the host accepted a message. */
   worksNow(): void {
     this.delivers = true;
     this.owner.works(this);
   }
 
-  /** MAIL was accepted and no content followed: RSET before the next one, or an end where the peer is not up to that. */
+  /**
+   * MAIL was accepted and no content followed: RSET must precede the next one. Where the peer cannot do that, the
+   * session ends.
+   */
   leaveOpen(): void {
     if (isCareful(this)) this.retiring = true;
     else this.needsReset = true;
   }
 
-  /** Replies to come. */
+  /** Number of replies to come. */
   #awaited(state: ClientState): number {
     switch (state.phase) {
       case 'idle':
@@ -228,12 +243,12 @@ export class ClientSession {
         contentReply(this, state, reply);
         break;
       default:
-        // A reply nobody asked for: what comes next on this connection could not be told apart.
+        // Nobody asked for this reply: the next replies on this connection could not be told apart.
         this.outOfTurn(reply, 'without a command');
     }
   }
 
-  /** TLS stands. */
+  /** The TLS handshake succeeded. */
   secured(facts: TlsFacts): void {
     secured(this, facts);
   }
@@ -243,12 +258,12 @@ export class ClientSession {
     if (this.state.phase === 'securing') notSecured(this, reason);
   }
 
-  /** Part of a reply that was read before TLS counts for nothing after it. */
+  /** Drops the part of a reply that was read before TLS. */
   forgetInput(): void {
     this.#parser = new ReplyParser();
   }
 
-  /** All of the content is with the kernel: the final reply may take its own time. */
+  /** All content is with the kernel: now the time for the final reply begins. */
   sent(): void {
     if (this.state.phase !== 'content') return;
     this.state.sent = true;
@@ -315,13 +330,13 @@ export class ClientSession {
     }
   }
 
-  /** Greeting, EHLO and what belongs to them are done. */
+  /** Greeting, EHLO, TLS and AUTH are done. */
   established(): void {
     this.connectMs = this.owner.now() - this.startedAtMs;
     this.owner.established(this);
   }
 
-  /** Work was found while idle, or it is looked for. */
+  /** Looks for work and begins it. */
   work(): void {
     this.owner.guard(this, 'work', begin);
   }
@@ -337,7 +352,7 @@ export class ClientSession {
     this.owner.idle(this);
   }
 
-  /** No further transaction may begin here. */
+  /** Whether no further transaction may begin here. */
   get full(): boolean {
     return this.retiring || this.transactions >= this.owner.rules.max_messages_per_connection;
   }
@@ -357,7 +372,7 @@ export class ClientSession {
     this.fail({ reason: 'connection-lost', reply, detail, confused: true });
   }
 
-  /** Ends the connection now; what was on its way is deferred, or given back when the peer cannot have seen it. */
+  /** Ends the connection now. Mail on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
     this.#failing = state;
@@ -384,7 +399,7 @@ export class ClientSession {
         const { transaction, next, sent } = state;
         if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
         else if (next !== null) next.attempt.cursor = next.from;
-        // Half a content, or a refusal: the peer has no message of ours. After silence it may (I6).
+        // After half a content, or a refusal, the peer has not taken the message. After silence it may have (I6).
         const taken = sent && fault.reason !== 'peer-4xx';
         this.#abandon(transaction, fault, taken ? 'unknown' : 'content');
         break;
@@ -394,9 +409,9 @@ export class ClientSession {
   }
 
   /**
-   * An error of ours came up in this dialog: the connection closes, and the attempts on it end with what is known of
-   * them. What was decided stays so (I3); the rest waits.
-   * @param done ends an attempt; it never throws. @returns whether there was one.
+   * A program error came up in this dialog: closes the connection, and ends the attempts on it. Recipients whose
+   * outcome was decided keep it (I3); the others get `outcome`.
+   * @param done ends an attempt; it never throws. @returns whether there was an attempt.
    */
   breakOff(outcome: Outcome, done: (attempt: Attempt) => void): boolean {
     const { inHand } = this;
@@ -420,8 +435,8 @@ export class ClientSession {
   }
 
   /**
-   * The transaction that was under way: its fate is the fault, unless that is the connection's alone.
-   * @param at unknown: the peer may have taken the message; no other host is asked in the same attempt.
+   * Ends the transaction under way by the fault, unless that is the connection's alone.
+   * @param at how far it was. 'unknown': the peer may have taken the message, so this attempt asks no other host.
    */
   #abandon(transaction: Transaction, fault: Fault, at: 'envelope' | 'content' | 'unknown'): void {
     const { attempt } = transaction;
@@ -439,7 +454,7 @@ export class ClientSession {
       elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
     conclude(transaction.accepted);
     if (transaction.awaits !== 'data') {
-      // Later than that the ones called too many wait in `todo` for another transaction.
+      // After that, recipients that were called too many wait in `todo` for another transaction.
       if (transaction.tooMany !== null) conclude(transaction.tooMany);
       const { from, count, rcptReplied } = transaction;
       conclude(attempt.todo.slice(from + rcptReplied, from + count));

@@ -1,4 +1,4 @@
-/** The states of a client session, and what it works on in each. */
+/** The states of a client session, and what it works on in each of them. */
 import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import type { ClientExchange } from './sasl.ts';
@@ -16,21 +16,24 @@ export interface Transaction {
   readonly bdat: boolean;
   /** The command whose reply comes next. */
   awaits: 'rset' | 'mail' | 'rcpt' | 'data';
-  /** Sent behind the content of another one. */
+  /** Whether it was sent behind the content of another one. */
   readonly ahead: boolean;
-  /** Replies read but that to RSET: 0 means that the peer may not even have seen it. */
+  /** Number of replies read, not counting that to RSET. 0: the peer may not even have seen the transaction. */
   replies: number;
-  /** MAIL was refused: the replies to what was sent ahead of its reply mean nothing. */
+  /** MAIL was refused, so replies to commands that were sent ahead of its reply mean nothing. */
   refused: boolean;
   rcptSent: number;
   rcptReplied: number;
   dataSent: boolean;
   /** Positions whose RCPT was accepted. */
   readonly accepted: number[];
-  /** A refused MAIL and refused RCPTs of commands sent ahead: they count once the reply to DATA shows that replies and commands fit. */
+  /**
+   * Refusals of a MAIL and of RCPTs that were sent ahead. They count once the reply to DATA shows that replies and
+   * commands fit.
+   */
   mailRefusal: PeerReply | null;
   refusals: { position: number; reply: PeerReply }[] | null;
-  /** Positions the peer called too many, with its reply. */
+  /** Positions of recipients that the peer called too many. */
   tooMany: number[] | null;
   tooManyReply: PeerReply | null;
 }
@@ -46,7 +49,7 @@ export type ClientState =
   | {
       readonly phase: 'auth';
       readonly exchange: ClientExchange;
-      /** Other mechanisms, to be tried after this one. */
+      /** Exchanges of other mechanisms, to be tried after this one. */
       readonly others: ClientExchange[];
       /** An initial response that was too long for the command. */
       pending: Buffer | null;
@@ -56,11 +59,14 @@ export type ClientState =
   | {
       readonly phase: 'content';
       readonly transaction: Transaction;
-      /** Nobody was accepted: only the end of data was sent (RFC 2920 §3.1). */
+      /** No recipient was accepted, so only the end of data was sent (RFC 2920 §3.1). */
       readonly empty: boolean;
-      /** All of the content is with the kernel. */
+      /** Whether all content is with the kernel. */
       sent: boolean;
-      /** Its commands were sent behind the content (RFC 2920 §3.1), its replies come after the final one. */
+      /**
+       * The transaction whose commands were sent behind the content (RFC 2920 §3.1). Its replies come after the final
+       * one.
+       */
       next: Transaction | null;
     }
   | { readonly phase: 'quitting' }
@@ -79,13 +85,13 @@ export const CLOSED: ClientState = { phase: 'closed' };
 /** Why a session cannot go on. */
 export interface Fault {
   reason: DeferralReason;
-  /** The reply that says so, when there is one. */
+  /** The reply that is the reason, when there is one. */
   reply: PeerReply | null;
   detail: string;
-  /** The same host is to be tried again without TLS. */
+  /** Whether the same host is to be tried again without TLS. */
   plainRetry?: boolean;
-  /** The peer's replies do not fit what was sent. */
+  /** Whether the peer's replies do not fit the commands. */
   confused?: boolean;
-  /** Of this connection, not of the host: a new one may do. */
+  /** Whether the fault is this connection's and not the host's, so that a new connection may work. */
   ofConnection?: boolean;
 }

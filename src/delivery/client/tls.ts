@@ -1,6 +1,6 @@
 /**
  * TLS of an outgoing connection: whether it is wanted, STARTTLS (RFC 3207) or TLS from the first byte, and what a
- * failure means: with opportunistic TLS a second try without, else the end of this connection.
+ * failure means: with opportunistic TLS a second try in the clear, else the end of this connection.
  */
 import { isIP } from 'node:net';
 import type { PeerReply } from '../../mail/outcome.ts';
@@ -14,24 +14,24 @@ import { proceed, sayHello } from './hello.ts';
 import type { ClientSession } from './session.ts';
 import { type Fault, GREETING, SECURING, STARTTLS } from './state.ts';
 
-/** What is wanted with this host. */
+/** The TLS mode for this host. */
 function modeOf({ host, owner }: ClientSession): TlsMode | 'dane' {
   if (host.dane !== undefined) return 'dane';
   const { mode, own } = owner.tls.policy;
   return host.verify === true && !own ? 'verify' : mode;
 }
 
-/** Whether mail goes in the clear to a host with which TLS failed. */
+/** Whether mail may go in the clear to a host with which TLS failed. */
 function mayBePlain({ owner }: ClientSession): boolean {
   return owner.rules.tls.plain_retry || owner.tls.policy.despite === true;
 }
 
-/** The connection is open: true when TLS begins at once. */
+/** The connection is open. @returns true when TLS begins at once. */
 export function opensSecured(session: ClientSession): boolean {
   return session.owner.tls.policy.implicit && modeOf(session) !== 'none';
 }
 
-/** After EHLO: false when the session goes on as it is. */
+/** Decides about STARTTLS after EHLO. @returns false when the session goes on as it is. */
 export function negotiate(session: ClientSession): boolean {
   const { host, owner } = session;
   const { broken } = owner.tls;
@@ -82,7 +82,7 @@ export function secure(session: ClientSession): void {
     policy.serverName ?? (isIP(host.name) === 0 && host.name.startsWith('[') ? host.address : host.name);
   session.state = SECURING;
   if (host.dane !== undefined && host.dane.usable.length > 0) {
-    // Not resumed: the records may have changed since.
+    // No TLS session is resumed here, because the records may have changed.
     port.secure(session.id, slot, TLS_VERIFY.dane, host.dane.base, '', daneText(host.dane));
   } else {
     const verify = modeOf(session) === 'verify' ? TLS_VERIFY.trust : TLS_VERIFY.ask;
@@ -103,7 +103,7 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
     session.port.deadline(session.id, session.owner.rules.command_timeout_ms);
     return;
   }
-  // What was said before may have been anybody's (RFC 3207 §4.2).
+  // Anybody may have sent what came before (RFC 3207 §4.2).
   session.forgetInput();
   sayHello(session, 'EHLO');
 }
@@ -116,17 +116,17 @@ export function notSecured(session: ClientSession, reason: string): void {
 }
 
 /**
- * The session broke before it was established. Where its handshake stood and no reply followed, TLS is at fault as much as
- * where it did not stand: in TLS 1.3 a host refuses ours (a certificate, say) after we are done.
+ * The session broke before it was established. If the handshake was done and no reply followed, TLS may be at fault,
+ * too: in TLS 1.3 a host can refuse us (our certificate, for example) after our side is done.
  */
 export function lostSecured(session: ClientSession, fault: Fault): void {
   if (session.tls !== null && isSilent(fault)) fault.plainRetry = goesPlain(session);
 }
 
 /**
- * A message broke off on a session that stood, and is charged with it. When that happened to it before, and the session
- * took no other, TLS may be why (boxes on the way that meddle with it, large packets that get lost): its next attempt
- * goes without. When that breaks off as well TLS is not why, and is tried again.
+ * A message broke off on an established session, and its attempt fails. If an earlier attempt failed as well, and the
+ * session has taken no other message, TLS may be the reason (middleboxes that meddle with it, large packets that get
+ * lost): the next attempt goes without. If that breaks off, too, TLS is not the reason, and is tried again.
  * @param attempts made before this one.
  */
 export function brokeOff(session: ClientSession, fault: Fault, attempts: number): void {
@@ -140,7 +140,7 @@ function isSilent({ reason, confused }: Fault): boolean {
   return (reason === 'connection-lost' || reason === 'timeout') && confused !== true;
 }
 
-/** Whether the same host may be tried again without TLS; it is remembered then. */
+/** Whether the same host may be tried again without TLS; if so, remembers that for a while. */
 function goesPlain(session: ClientSession): boolean {
   const { policy, broken } = session.owner.tls;
   const { broken_host_ttl_ms } = session.owner.rules.tls;
@@ -149,13 +149,16 @@ function goesPlain(session: ClientSession): boolean {
   return plain;
 }
 
-/** For the domain's TLS report. */
+/** Counts the session for the domain's TLS report. */
 function report({ host, owner }: ClientSession, result: TlsSession['result'], detail: string): void {
   if (host.policy === undefined) return;
   owner.tls.record({ policy: host.policy, result, mx: host.name, address: host.address, detail });
 }
 
-/** TLS stands; whether it is what the domain's policy wants is another question where nobody insists on that. */
+/**
+ * Counts a session with TLS. Where nobody insists on the domain's policy, TLS may stand and yet not satisfy the
+ * policy.
+ */
 function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
   const { dane, policy, unnamed, stsFailure } = session.host;
   if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');

@@ -1,6 +1,7 @@
 /**
- * DNS for delivery: MX, TXT and address questions, cached with TTL, missing names too, equal questions in
- * flight asked once. A failure is a value, never an exception; nothing here knows what it means for mail.
+ * DNS for delivery: MX, TXT and address questions. Answers are cached with their TTL, also for missing names; equal
+ * questions at the same time are asked once. A failure is a value, never an exception; what it means for mail is
+ * decided elsewhere.
  */
 import { LRUCache } from 'lru-cache';
 import type { Config } from '../../config/schema.ts';
@@ -16,14 +17,14 @@ export type DnsAnswer<T> =
   | {
       kind: 'found';
       records: T[];
-      /** Validated by the resolver; only ValidatedDns can tell. */
+      /** Whether the resolver has validated the answer; only ValidatedDns can tell. */
       secure?: boolean;
       /** Where the aliases of the name lead. */
       canonical?: string;
     }
-  /** The name exists, without such records. */
+  /** The name exists, but has no such records. */
   | { kind: 'no-record' }
-  /** NXDOMAIN, or a name that DNS cannot carry. */
+  /** NXDOMAIN, or a name that cannot exist in DNS. */
   | { kind: 'no-name' }
   | { kind: 'temporary'; detail: string };
 
@@ -38,7 +39,7 @@ export interface DnsQueries {
 type Rules = Config['dns'];
 type Cached = DnsAnswer<MxRecord> | DnsAnswer<string>;
 
-/** Codes of c-ares by what they say; every other one is temporary. */
+/** Codes of c-ares by their meaning; every other code is temporary. */
 const NO_NAME: ReadonlySet<string> = new Set(['ENOTFOUND', 'EBADNAME']);
 
 export class Dns {
@@ -47,11 +48,11 @@ export class Dns {
   readonly #cache: LRUCache<string, Cached> | null;
   readonly #asked = new Map<string, Promise<Cached>>();
 
-  /** @param queries for tests; by default a resolver as the rules say. */
+  /** @param queries for tests; default: a resolver by these rules. */
   constructor(rules: Rules, queries: DnsQueries = new Queries(rules)) {
     this.#rules = rules;
     this.#queries = queries;
-    // A thread asks many names in a burst; each turn reads the clock once at most.
+    // A thread asks for many names in a burst, so the clock is read at most once per turn.
     this.#cache =
       rules.cache_max_entries === 0 ? null : new LRUCache({ max: rules.cache_max_entries, ttlResolution: 1 });
   }
@@ -61,12 +62,12 @@ export class Dns {
     return this.#once(`MX ${name}`, () => this.#askMx(name)) as Promise<DnsAnswer<MxRecord>>;
   }
 
-  /** TXT records, each joined of its strings. */
+  /** TXT records; the strings of each are joined. */
   txt(name: string): Promise<DnsAnswer<string>> {
     return this.#once(`TXT ${name}`, () => this.#askTxt(name)) as Promise<DnsAnswer<string>>;
   }
 
-  /** IPv4 (4) or IPv6 (6) addresses; aliases are followed by the resolver. */
+  /** IPv4 (4) or IPv6 (6) addresses; the resolver follows aliases. */
   addresses(name: string, family: 4 | 6): Promise<DnsAnswer<string>> {
     return this.#once(`${family} ${name}`, () => this.#askAddresses(name, family)) as Promise<
       DnsAnswer<string>

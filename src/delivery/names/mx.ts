@@ -1,12 +1,12 @@
-/** Order of mail exchangers and loops to ourselves (RFC 5321 §5.1). Pure. */
+/** The order of mail exchangers, without loops to ourselves (RFC 5321 §5.1). Pure. */
 import type { MxRecord } from './dns.ts';
 
-/** RFC 7505: an empty exchange, and nothing beside it, says that the domain takes no mail. */
+/** Whether the domain takes no mail: its only record has an empty exchange (RFC 7505). */
 export function isNullMx(records: readonly MxRecord[]): boolean {
   return records.length > 0 && records.every(({ exchange }) => exchange === '');
 }
 
-/** By preference, equals in random order. Empty exchanges beside real ones are dropped. */
+/** Orders records by preference, equal ones at random. Drops empty exchanges beside real ones. */
 export function orderMx(records: readonly MxRecord[], random: () => number): MxRecord[] {
   return records
     .filter(({ exchange }) => exchange !== '')
@@ -16,8 +16,8 @@ export function orderMx(records: readonly MxRecord[], random: () => number): MxR
 }
 
 /**
- * Drops ourselves and every exchanger that is not better than ourselves: to hand mail to one of equal or worse
- * preference would bring it back.
+ * Drops ourselves and every exchanger that is not better than ourselves: one of equal or worse preference would send
+ * the mail back.
  */
 export function cutAtOurselves<T extends { preference: number }>(
   records: readonly T[],

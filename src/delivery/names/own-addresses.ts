@@ -3,12 +3,12 @@ import { networkInterfaces } from 'node:os';
 import ipaddr from 'ipaddr.js';
 
 export interface OwnAddresses {
-  /** True for an address and port we listen on. */
+  /** Whether we listen on this address and port. */
   isListener(address: string, port: number): boolean;
   isLoopback(address: string): boolean;
 }
 
-/** @param addressesOf for tests: the machine's addresses, asked only for listeners on all addresses. */
+/** @param addressesOf for tests: returns the machine's addresses, which only listeners on all addresses need. */
 export function ownAddresses(
   listeners: readonly { address: string; port: number }[],
   addressesOf: () => string[] = machineAddresses,
@@ -25,7 +25,7 @@ export function ownAddresses(
   };
 }
 
-/** Also 'this host' addresses (0.0.0.0, ::), which the kernel takes for loopback. */
+/** Whether an address is loopback. So are 0.0.0.0 and ::, which the kernel treats like it. */
 function isLoopback(address: string): boolean {
   if (!ipaddr.isValid(address)) return false;
   const range = ipaddr.process(address).range();
@@ -36,7 +36,7 @@ function isUnspecified(address: string): boolean {
   return ipaddr.parse(address).range() === 'unspecified';
 }
 
-/** One spelling per address; IPv4 in IPv6 is IPv4. */
+/** The one spelling of an address; IPv4 within IPv6 becomes IPv4. */
 function canonical(address: string): string {
   const plain = address.split('%')[0] as string;
   return ipaddr.isValid(plain) ? ipaddr.process(plain).toString() : plain;

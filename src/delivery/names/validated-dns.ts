@@ -1,7 +1,8 @@
 /**
- * DNS questions that are answered with whether the resolver validated the answer (DNSSEC's AD), which node:dns does not
- * tell. Over UDP from a port of its own each, over TCP when the answer does not fit; cached with TTL, equal questions in
- * flight asked once, never more than so many at a time. Worth as much as the resolver and the way to it: see docs/tls.md.
+ * DNS questions whose answers say whether the resolver validated them (DNSSEC's AD), which node:dns does not tell.
+ * Each is asked over UDP from a port of its own, or over TCP when the answer does not fit. Answers are cached with
+ * their TTL; equal questions at the same time are asked once; the number of questions is limited. An answer can be
+ * trusted as far as the resolver and the way to it: see docs/tls.md.
  */
 import { LRUCache } from 'lru-cache';
 import type { Config } from '../../config/schema.ts';
@@ -12,13 +13,13 @@ import type { DnsAnswer, MxRecord } from './dns.ts';
 
 export interface ValidatedDnsOptions {
   rules: Config['dns'];
-  /** Of the system, where the rules name none. */
+  /** The servers of the system, used when the rules name none. */
   systemServers?: () => string[];
 }
 
-/** Questions on their way at a time; more wait. */
+/** Most questions asked at the same time; others wait. */
 const MAX_ASKING = 200;
-/** More are answered 'temporary' at once. */
+/** Most questions that wait; others are answered 'temporary' at once. */
 const MAX_WAITING = 10_000;
 
 export class ValidatedDns {
@@ -52,7 +53,7 @@ export class ValidatedDns {
     return under(await this.#once(name, 'TLSA'), (record) => (record.type === 'TLSA' ? record.tlsa : null));
   }
 
-  /** The alias that stands at the name itself, wherever it leads. */
+  /** The CNAME of the name itself, wherever that leads. */
   async alias(name: string): Promise<DnsAnswer<string>> {
     return under(await this.#once(name, 'CNAME'), (record) =>
       record.type === 'CNAME' ? record.value : null,

@@ -1,7 +1,7 @@
 /**
- * DANE for SMTP (RFC 7672): where the resolver validated a domain's MX and a host's addresses, the TLSA records of that
- * host say that mail goes to it over TLS only, and with which certificate. What cannot be looked up is not circumvented:
- * such a host gets no mail.
+ * DANE for SMTP (RFC 7672): where the resolver validated a domain's MX and a host's addresses, TLSA records of that
+ * host say that mail goes to it over TLS only, and with which certificate. If these records cannot be looked up, they
+ * are not ignored: the host gets no mail.
  */
 import type { Config } from '../../config/schema.ts';
 import type { TlsaRecord } from '../../dns/wire.ts';
@@ -10,19 +10,21 @@ import type { DnsAnswer } from '../names/dns.ts';
 import type { ValidatedDns } from '../names/validated-dns.ts';
 
 export interface HostDane {
-  /** The name whose records these are: sent as SNI, and with usage 2 one the certificate may have. */
+  /** The name whose records these are. It is sent as SNI, and with usage 2 the certificate may have it. */
   base: string;
-  /** Others the certificate may have with usage 2. */
+  /** Other names that the certificate may have with usage 2. */
   names: readonly string[];
-  /** Records that can be used; without any TLS is needed and the certificate is not judged. */
+  /** The records that can be used. If there are none, TLS is needed, but the certificate is not checked. */
   usable: readonly TlsaRecord[];
-  /** All of them, as they are written: '3 1 1 ab…'. */
+  /** All records as text: '3 1 1 ab…'. */
   texts: readonly string[];
 }
 
 export type DaneMode = Config['delivery']['dane']['mode'];
 
-/** The domain's own rule wins; one the operator gave a TLS mode of its own is left to that. */
+/**
+ * The DANE mode of a domain: a rule for the domain wins. A domain to which the operator gave a TLS mode keeps to that.
+ */
 export function daneModeOf({ dane, tls }: Config['delivery'], domain: string): DaneMode {
   if (Object.hasOwn(tls.destinations, domain)) return 'off';
   return (
@@ -31,8 +33,9 @@ export function daneModeOf({ dane, tls }: Config['delivery'], domain: string): D
 }
 
 /**
- * Of a smarthost or static route (RFC 7672 §2.2.2), `destination` being its key: a rule for that domain or for the next
- * hop's name wins; a next hop that has a TLS mode of its own, by the operator's word, is left to that.
+ * The DANE mode of a smarthost or static route (RFC 7672 §2.2.2): a rule for the domain or for the next hop's name
+ * wins. A next hop to which the operator gave a TLS mode keeps to that.
+ * @param destination the scheduling key.
  */
 export function daneModeOfHop(
   delivery: Config['delivery'],
@@ -47,15 +50,15 @@ export function daneModeOfHop(
   return tls?.mode === undefined ? dane.mode : 'off';
 }
 
-/** Whether anything is asked of a validating resolver. */
+/** Whether the config needs a validating resolver. */
 export function validates({ delivery: { dane } }: Config): boolean {
   return dane.mode !== 'off' || Object.values(dane.destinations).some(({ mode }) => mode !== 'off');
 }
 
-/** Octets of each matching type; type 0 is the whole certificate or key. */
+/** Length of each matching type in octets; type 0 is the whole certificate or key. */
 const DIGEST_BYTES: Record<number, number> = { 1: 32, 2: 64 };
 
-/** RFC 7672 §3.1: usages 0 and 1 are not for SMTP. */
+/** Whether a record can be used. Usages 0 and 1 are not for SMTP (RFC 7672 §3.1). */
 export function isUsable({ usage, selector, matching, hex }: TlsaRecord): boolean {
   if ((usage !== 2 && usage !== 3) || selector > 1 || matching > 2) return false;
   return matching === 0 ? hex.length > 0 : hex.length === 2 * (DIGEST_BYTES[matching] as number);
@@ -64,10 +67,10 @@ export function isUsable({ usage, selector, matching, hex }: TlsaRecord): boolea
 type Questions = Pick<ValidatedDns, 'tlsa' | 'alias'>;
 
 /**
- * What the records of a host ask for (RFC 7672 §2.2.2, §2.2.3); null when there are none that count, a text when they
- * cannot be known.
+ * What the TLSA records of a host ask for (RFC 7672 §2.2.2, §2.2.3); null when there are none that count; a text, the
+ * reason, when they cannot be known.
  * @param addresses the answers about its addresses, IPv4 or IPv6 or both.
- * @param domain next-hop domain, whose MX was validated; the host itself where it has none (a smarthost).
+ * @param domain the next-hop domain, whose MX was validated; the host itself where there is none (a smarthost).
  */
 export async function daneOf(
   dns: Questions,
@@ -80,7 +83,7 @@ export async function daneOf(
   const canonical = found[0]?.canonical ?? host;
   const bases: string[] = [];
   if (found.length > 0 && found.every(({ secure }) => secure === true)) {
-    // Where an alias leads, then the alias: whose records there are decides.
+    // The name to which an alias leads comes before the alias itself; the first that has records counts.
     bases.push(canonical);
     if (canonical !== host) bases.push(host);
   } else if (canonical !== host) {
@@ -100,7 +103,7 @@ export async function daneOf(
   return null;
 }
 
-/** As TlsStream::create (native) reads it. */
+/** The form that TlsStream::create (native) reads. */
 export function daneText({ names, usable }: HostDane): string {
   const records = usable.map(
     ({ usage, selector, matching, hex }) => `${usage}.${selector}.${matching}.${hex}`,

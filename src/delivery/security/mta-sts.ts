@@ -1,7 +1,7 @@
 /**
- * MTA-STS (RFC 8461): a domain's word, over HTTPS, on which exchangers it has and that they speak verified TLS. Found
- * by a TXT record, fetched, kept for as long as it says, on disk too; a record that vanishes or a fetch that fails leaves
- * the policy that is kept. Never rejects: without a policy mail goes as the config says.
+ * MTA-STS (RFC 8461): by HTTPS a domain says which exchangers it has, and that they speak verified TLS. A TXT record
+ * announces the policy; it is fetched, and kept for as long as it says, also on disk. When the record vanishes or a
+ * fetch fails, the policy that is kept still holds. Never rejects: without a policy mail goes as the config says.
  */
 import { LRUCache } from 'lru-cache';
 import type { TlsFailure } from '../../mail/tls-session.ts';
@@ -10,7 +10,7 @@ import { type FetchPolicy, fetchFailure } from './sts-fetch.ts';
 import { parsePolicy, type StsPolicy } from './sts-policy.ts';
 import type { StoredPolicy, StsStore } from './sts-store.ts';
 
-/** The domain says that it has a policy, and none can be had. */
+/** The domain says that it has a policy, but none can be fetched. */
 export interface StsFailure {
   mode: 'failed';
   result: TlsFailure;
@@ -23,20 +23,20 @@ export interface MtaStsOptions {
   /** Absent: policies are kept in memory only. */
   store?: Pick<StsStore, 'read' | 'write'>;
   maxDomains: number;
-  /** The time of day, by which policies end. */
+  /** The time of day, at which policies end. */
   now(): number;
-  /** Steady time; absent: `now` is. */
+  /** Steady time; default: `now`. */
   steady?(): number;
-  /** A fetch failed while there is a policy that still holds. */
+  /** Called when a fetch fails while there is a policy that still holds. */
   failed?(domain: string, kept: StsPolicy, failure: StsFailure): void;
 }
 
-/** A fetch that failed is not repeated sooner (§3.3). */
+/** Pause after a fetch that failed (RFC 8461 §3.3). */
 export const FAILED_MS = 300_000;
-/** The file of a domain is looked at again after so long: another thread or process may have fetched a newer one. */
+/** How often a domain's file is read again: another thread or process may have fetched a newer policy. */
 const LOOK_MS = 60_000;
 
-/** Of one domain, in memory. */
+/** What memory holds of one domain. */
 interface Known {
   stored: StoredPolicy | null;
   lookAtMs: number;
@@ -87,7 +87,7 @@ export class MtaSts {
     return this.#options.steady?.() ?? this.#options.now();
   }
 
-  /** What memory and disk hold of the domain; of two the newer. */
+  /** What memory or disk holds of the domain, whichever is newer. */
   async #knownOf(domain: string): Promise<Known> {
     const nowMs = this.#steady();
     let known = this.#known.get(domain);
@@ -102,7 +102,10 @@ export class MtaSts {
   }
 }
 
-/** Fetches the policy that the record `id` announces; why there is none, in the words of RFC 8460. Never rejects. */
+/**
+ * Fetches the policy that the record `id` announces, or says in the words of RFC 8460 why there is none. Never
+ * rejects.
+ */
 export async function fetchStored(
   { fetch, now }: Pick<MtaStsOptions, 'fetch' | 'now'>,
   domain: string,
@@ -129,7 +132,7 @@ export async function fetchStored(
   };
 }
 
-/** The id of the one record that is of STS (RFC 8461 §3.1); null when there is none, or more than one. */
+/** The id in the domain's STS record (RFC 8461 §3.1); null when there is none, or more than one. */
 export function idOf(answer: DnsAnswer<string>): string | null {
   if (answer.kind !== 'found') return null;
   const records = answer.records.filter((record) => /^v=STSv1\s*(?:;|$)/.test(record));

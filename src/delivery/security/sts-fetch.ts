@@ -1,18 +1,18 @@
-/** Fetches policies of MTA-STS over HTTPS, and says in the words of RFC 8460 why one cannot be had. */
+/** Fetches policies of MTA-STS over HTTPS, and says in the words of RFC 8460 why that failed. */
 import { get } from 'node:https';
 import { isIP } from 'node:net';
 import type { TlsFailure } from '../../mail/tls-session.ts';
 import type { Dns } from '../names/dns.ts';
 
-/** Text of the policy of a domain; rejects when there is none to be had. */
+/** Fetches the text of a domain's policy; rejects when that fails. */
 export type FetchPolicy = (domain: string) => Promise<string>;
 
 const MAX_POLICY_BYTES = 65_536;
-/** Codes of Node and OpenSSL for a certificate that is not good for the name. */
+/** Codes of Node and OpenSSL for a certificate that is not valid for the name. */
 const WEBPKI =
   /CERT|CRL|SELF_SIGNED|UNABLE_TO_(?:GET|VERIFY|DECRYPT|DECODE)|INVALID_(?:CA|PURPOSE)|PATH_LENGTH|HOSTNAME/;
 
-/** RFC 8460 §4.3.2.2. @param error what the fetch rejected with. */
+/** The result type for a failed fetch (RFC 8460 §4.3.2.2). @param error what the fetch rejected with. */
 export function fetchFailure(error: unknown): TlsFailure {
   const code = String((error as NodeJS.ErrnoException).code ?? '');
   return WEBPKI.test(code) ? 'sts-webpki-invalid' : 'sts-policy-fetch-error';
@@ -21,13 +21,16 @@ export function fetchFailure(error: unknown): TlsFailure {
 export interface StsFetchOptions {
   timeoutMs: number;
   dns: Pick<Dns, 'addresses'>;
-  /** Trusted issuers, PEM; absent: Node's. */
+  /** Trusted issuers, PEM; default: Node's. */
   ca?: string | undefined;
   /** For tests. */
   port?: number;
 }
 
-/** Fetches policies as RFC 8461 §3.3 wants: verified, no redirect, text/plain, bounded in size and time. */
+/**
+ * Makes the function that fetches policies as RFC 8461 §3.3 wants: verified, no redirect, text/plain, bounded in size
+ * and time.
+ */
 export function stsFetcher({ timeoutMs, dns, ca, port = 443 }: StsFetchOptions): FetchPolicy {
   return async (domain) => {
     const host = `mta-sts.${domain}`;

@@ -4,7 +4,7 @@ import type { TlsPolicyFacts } from '../../mail/tls-session.ts';
 
 export interface StsPolicy {
   mode: 'enforce' | 'testing' | 'none';
-  /** Names of exchangers in lower case; `*.example.com` stands for one label. */
+  /** Names of exchangers in lower case; the `*` of `*.example.com` stands for one label. */
   mx: string[];
   maxAgeMs: number;
 }
@@ -12,7 +12,7 @@ export interface StsPolicy {
 /** RFC 8461 §3.2: at most about a year. */
 const MAX_AGE_S = 31_557_600;
 
-/** RFC 8461 §3.2; null when it is none. */
+/** Reads the text of a policy (RFC 8461 §3.2); null when it is none. */
 export function parsePolicy(text: string): StsPolicy | null {
   const fields = new Map<string, string>();
   const mx: string[] = [];
@@ -20,7 +20,7 @@ export function parsePolicy(text: string): StsPolicy | null {
     const [head, name] = /^([A-Za-z0-9_.-]{1,32})[ \t]*:/.exec(line) ?? [];
     if (head === undefined || name === undefined) continue;
     const value = line.slice(head.length).trim();
-    // Of a field that stands twice the first counts; mx is the one that may.
+    // Only mx may occur more than once; of other fields the first counts.
     if (name === 'mx') mx.push(value.toLowerCase());
     else if (!fields.has(name)) fields.set(name, value);
   }
@@ -40,7 +40,7 @@ export function allowsExchanger({ mx }: StsPolicy, exchanger: string): boolean {
   );
 }
 
-/** What sessions under the policy are counted under; of null those without one. */
+/** The facts under which sessions are counted that fall under the policy; null: there is no policy. */
 export function stsFacts(domain: string, sts: StsPolicy | null): TlsPolicyFacts {
   if (sts === null) return { domain, type: 'no-policy-found', strings: [], mx: [] };
   const { mode, mx, maxAgeMs } = sts;

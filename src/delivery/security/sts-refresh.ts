@@ -1,6 +1,7 @@
 /**
- * Fetches the policies of MTA-STS that a host keeps again, long before they end (RFC 8461 §3.3, §10.2): who can keep us from
- * a policy for a while has no use of it. One for a host. What cannot be fetched stays for as long as it said.
+ * Fetches the MTA-STS policies that a host keeps again, long before they end (RFC 8461 §3.3, §10.2), so that an
+ * attacker gains nothing who can block fetches for a while. There is one of this for a host. A policy that cannot be
+ * fetched holds for as long as it said.
  */
 import type { Aside } from '../../base/aside.ts';
 import type { Config } from '../../config/schema.ts';
@@ -14,20 +15,20 @@ export interface StsRefreshOptions {
   store: Pick<StsStore, 'all' | 'write'>;
   dns: Pick<Dns, 'txt'>;
   fetch: FetchPolicy;
-  /** Live. */
+  /** The rules as of the last reload. */
   rules(): Config['delivery']['mta_sts'];
   now(): number;
-  /** Steady time; absent: `now` is. */
+  /** Steady time; default: `now`. */
   steady?(): number;
   random(): number;
   failed(domain: string, kept: StsPolicy, failure: StsFailure): void;
   aside: Aside;
 }
 
-/** Policies fetched at a time. */
+/** How many policies are fetched at the same time. */
 const AT_A_TIME = 4;
 const LONGEST_PAUSE_MS = 600_000;
-/** More failures are not remembered: those domains are asked again with the next round. */
+/** Most failures remembered; domains beyond that are asked again in the next round. */
 const MAX_FAILED = 10_000;
 
 export class StsRefresh {
@@ -45,12 +46,12 @@ export class StsRefresh {
   #later(): void {
     if (this.#stopped) return;
     const { rules, random } = this.#options;
-    // Not all relays of the world at the same minute.
+    // At random, so that not all relays of the world ask in the same minute.
     const pauseMs = Math.min(LONGEST_PAUSE_MS, rules().refresh_interval_ms / 4) * (0.5 + random() / 2);
     this.#timer = setTimeout(() => void this.round().then(() => this.#later()), pauseMs).unref();
   }
 
-  /** Fetches what is due. Never rejects. */
+  /** Fetches the policies that are due. Never rejects. */
   round(): Promise<void> {
     const { aside } = this.#options;
     this.#round ??= aside
@@ -61,7 +62,7 @@ export class StsRefresh {
     return this.#round;
   }
 
-  /** No further fetch begins. */
+  /** Begins no further fetch. */
   stop(): void {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);

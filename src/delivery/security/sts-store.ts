@@ -1,7 +1,7 @@
 /**
- * Policies of MTA-STS on disk, so that a restart forgets none of them (RFC 8461 §5.1): one file for each domain, shared by
- * all threads and processes of the host. A file is replaced as a whole, so whoever reads meanwhile has the old one or the
- * new one; what cannot be read counts as not there and is told. Never more files than `maxDomains`, about.
+ * Policies of MTA-STS on disk, so that a restart forgets none of them (RFC 8461 §5.1): one file for each domain,
+ * shared by all threads and processes of the host. Files are replaced as a whole, so readers see the old or the new
+ * one. A file that cannot be read counts as missing, and is reported. There are at most about `maxDomains` files.
  */
 import { createHash } from 'node:crypto';
 import { access, open, readdir, readFile, rename, rm } from 'node:fs/promises';
@@ -11,10 +11,10 @@ import { parsePolicy, type StsPolicy } from './sts-policy.ts';
 
 export interface StoredPolicy {
   domain: string;
-  /** Of the record that announced it. */
+  /** The id in the record that announced it. */
   id: string;
   policy: StsPolicy;
-  /** As it was fetched. */
+  /** The text as it was fetched. */
   text: string;
   fetchedAtMs: number;
   untilMs: number;
@@ -23,7 +23,7 @@ export interface StoredPolicy {
 export interface StsStoreOptions {
   dir: string;
   maxDomains: number;
-  /** Tells this writer from all others of the host. */
+  /** Name of this writer, unique on the host. */
   writer: string;
   warn(event: string, fields: Record<string, unknown>): void;
   now(): number;
@@ -31,9 +31,9 @@ export interface StsStoreOptions {
 
 const SUFFIX = '.json';
 const PLAIN_NAME = /^[a-z0-9_-][a-z0-9_.-]{0,199}$/;
-/** Longest file that is read; a policy has at most 64 KiB, and JSON may write an octet in six. */
+/** Longest file that is read: a policy has at most 64 KiB, and JSON may take six octets for one. */
 const MAX_BYTES = 400_000;
-/** A file half written by a process that died is removed after so long. */
+/** Age at which a half-written file is removed: the process that wrote it has died. */
 const STALE_MS = 600_000;
 const RECOUNT_MS = 60_000;
 
@@ -48,7 +48,7 @@ export class StsStore {
     this.#options = options;
   }
 
-  /** What is kept for a domain and not over; null when there is nothing. Never rejects. */
+  /** The policy kept for a domain; null when there is none, or it has ended. Never rejects. */
   async read(domain: string): Promise<StoredPolicy | null> {
     return this.#readFile(fileOf(domain), domain);
   }
@@ -71,7 +71,7 @@ export class StsStore {
     return null;
   }
 
-  /** Keeps a policy in place of what was there. Never rejects: without a disk it is kept in memory only. */
+  /** Stores a policy in place of an older one. Never rejects: without a disk it is kept in memory only. */
   async write(stored: StoredPolicy): Promise<void> {
     const { dir, writer, warn, maxDomains } = this.#options;
     const file = join(dir, fileOf(stored.domain));
@@ -85,7 +85,7 @@ export class StsStore {
       const handle = await open(temporary, 'wx', 0o600);
       try {
         await handle.writeFile(encode(stored));
-        // A name that leads to nothing after a power cut would be no policy.
+        // Without this, a power cut could leave the name with an empty file.
         await handle.sync();
       } finally {
         await handle.close();
@@ -93,7 +93,7 @@ export class StsStore {
       await rename(temporary, file);
     } catch (error) {
       warn('mta-sts.not-written', { file, error: (error as NodeJS.ErrnoException).code ?? String(error) });
-      await rm(temporary, { force: true }).catch(() => {}); // the disk fails: it was told of
+      await rm(temporary, { force: true }).catch(() => {}); // the disk failed, and that was reported
     }
   }
 
@@ -110,7 +110,7 @@ export class StsStore {
         this.#files = names.length;
       });
     }
-    // Whoever comes meanwhile waits as well: a second count would forget who was let in by the first.
+    // Later calls wait for the same count: a second one would not include what was let in after the first.
     await this.#counting;
     return this.#files++ < maxDomains;
   }
@@ -120,7 +120,10 @@ export class StsStore {
     return names.filter((name) => name.endsWith(SUFFIX));
   }
 
-  /** All that is kept, one after the other; files that are over, damaged or left half written are removed on the way. */
+  /**
+   * All policies, one after the other. Removes files on the way whose policy has ended, or that are damaged or
+   * half-written.
+   */
   async *all(): AsyncGenerator<StoredPolicy> {
     const { dir, now } = this.#options;
     for (const name of await readdir(dir).catch(() => [])) {
@@ -130,9 +133,9 @@ export class StsStore {
       }
       const stored = await this.#readFile(name, null);
       if (stored !== null) yield stored;
-      // It may be another one by now: only what is still over goes.
+      // The file may have been replaced by now: remove it only if it has still ended.
       else if ((await this.#endOf(join(dir, name))) <= now())
-        await rm(join(dir, name), { force: true }).catch(() => {}); // tried again
+        await rm(join(dir, name), { force: true }).catch(() => {}); // the next round tries again
     }
   }
 
@@ -147,12 +150,12 @@ export class StsStore {
       const { mtimeMs } = await handle.stat().finally(() => handle.close());
       if (file.endsWith('.new') && this.#options.now() - mtimeMs > STALE_MS) await rm(file, { force: true });
     } catch {
-      // Its writer was faster.
+      // Its writer has renamed it meanwhile.
     }
   }
 }
 
-/** Readable where the name can be a file's. */
+/** The file name of a domain: the domain itself where it can be one. */
 function fileOf(domain: string): string {
   const name = PLAIN_NAME.test(domain) ? domain : createHash('sha256').update(domain).digest('hex');
   return `${name}${SUFFIX}`;
@@ -171,7 +174,7 @@ function decode(json: string, nowMs: number): StoredPolicy | null {
   }
   const { domain, id, fetched_at, policy: text } = value ?? {};
   if (typeof domain !== 'string' || typeof id !== 'string' || typeof text !== 'string') return null;
-  // A clock that was ahead once keeps nothing for longer.
+  // A clock that was ahead at the fetch must not prolong the policy.
   const fetchedAtMs = Math.min(Date.parse(String(fetched_at)), nowMs);
   const policy = parsePolicy(text);
   if (policy === null || Number.isNaN(fetchedAtMs)) return null;

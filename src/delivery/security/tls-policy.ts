@@ -1,4 +1,4 @@
-/** What the config wants of TLS to a destination. */
+/** What the config says about TLS to a destination. */
 import { domainKey } from '../../base/domain.ts';
 import type { Config } from '../../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
@@ -9,15 +9,15 @@ export interface TlsPolicy {
   mode: TlsMode;
   /** TLS from the first byte instead of STARTTLS. */
   implicit: boolean;
-  /** Sent and verified instead of the host's name. */
+  /** The name that is sent as SNI and verified, instead of the host's name. */
   serverName: string | undefined;
-  /** The operator set it for this very destination: the domain's own policy does not change it. */
+  /** The operator set this for the destination itself, so the domain's own policy does not change it. */
   own: boolean;
-  /** Without TLS rather than not at all, whatever delivery.tls says of plain retries. */
+  /** Sends without TLS rather than not at all, whatever delivery.tls says of plain retries. */
   despite?: true;
 }
 
-/** The destination's own rules win over those of its next hop, these over the general ones. */
+/** The destination's own rules win over those of its next hop, and these over the general ones. */
 export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolicy {
   const destination = domainKey(key);
   const { tls, routes, smarthost } = delivery;

@@ -1,7 +1,7 @@
 /**
- * Content in several roots: every bundle in `replicaCount` of them, durable once `writeQuorum` have it. Reads prove
- * what they read and take the next replica when it is wrong. Promises that a put below the quorum fails with a
- * temporary error within its time, and that one root that fails or hangs costs time once and no message.
+ * Content in several roots: every bundle has `replicaCount` replicas, and is durable once `writeQuorum` are written.
+ * Reads check what they read, and take the next replica when one is wrong. Promises that a put that misses the quorum
+ * fails with a temporary error within its time, and that one root that fails or hangs costs time once, and no message.
  */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,9 +19,9 @@ import { rank } from './placement.ts';
 import { Repairer } from './repair.ts';
 import { Root } from './root.ts';
 
-/** A group commit is less; this bounds what is copied together for one. */
+/** Most content of one bundle. Group commits are smaller; this bounds what is copied together for one write. */
 const BUNDLE_BYTES = 32 * 1024 * 1024;
-/** Large contents get more time: what any disk does. */
+/** Large contents get more time: any disk is faster than this. */
 const BYTES_PER_MS = 10_000;
 const CLOSE_MS = 1000;
 
@@ -29,14 +29,14 @@ export interface DistributedStorageOptions {
   roots: string[];
   replicaCount: number;
   writeQuorum: number;
-  /** Longest time of a put or a read; half of it is what one root may take. */
+  /** Longest time of a put or a read; one root may take half of it. */
   timeoutMs: number;
-  /** How long a root that failed is left alone at first. */
+  /** The first pause before a root that failed is tried again. */
   firstDelayMs?: number;
   scrubIntervalMs: number;
-  /** Bytes of replicas proven or copied per second. */
+  /** Rate at which replicas are checked or copied. */
   scrubBytesPerS: number;
-  /** Longer content stays in the file when it is loaded. */
+  /** Longer content stays in its file when it is loaded. */
   spillThresholdBytes: number;
   /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
   sweepMinAgeMs: number;
@@ -49,9 +49,9 @@ export class DistributedStorage implements Storage {
   readonly #options: DistributedStorageOptions;
   readonly #roots: Root[];
   readonly #repairer: Repairer;
-  /** One at a time in each root, so that a write waits for no more than that. */
+  /** One deletion at a time in each root, so that a write waits for one at most. */
   readonly #deletions = new Map<Root, Deletions>();
-  /** Content whose replica was proven and is read on in parts: `queue cat` asks for one part after another. */
+  /** The replica that was checked last, to go on reading it: `queue cat` asks for one part after another. */
   #proven: { object: string; offset: number; root: Root } | null = null;
 
   constructor(arena: Arena, options: DistributedStorageOptions) {
@@ -102,7 +102,7 @@ export class DistributedStorage implements Storage {
     return refs;
   }
 
-  /** Resolves when the quorum is durable; what is left goes on behind it, or is repaired. */
+  /** Resolves when the quorum is durable. The other replicas are still being written then, or are repaired later. */
   async #write(object: string, bundle: Bundle): Promise<void> {
     const { replicaCount, writeQuorum, timeoutMs } = this.#options;
     const ranked = rank(
@@ -171,7 +171,7 @@ export class DistributedStorage implements Storage {
     await this.remove([...new Set(refs.map(({ object }) => object))]);
   }
 
-  /** Goes on behind the commit. A root that is aside keeps its replica until it returns. */
+  /** Deletes without holding up the commit. A root that is aside keeps its replica until it returns. */
   async remove(objects: string[]): Promise<void> {
     for (const object of objects) this.#repairer.forget(object);
     for (const deletions of this.#deletions.values()) deletions.add(objects);
@@ -199,7 +199,7 @@ export class DistributedStorage implements Storage {
   async read(ref: ContentRef, offset: number, maxBytes: number): Promise<Uint8Array> {
     const count = Math.max(0, Math.min(maxBytes, ref.lengthBytes - offset));
     if (count === 0) return new Uint8Array(0);
-    // The replica that was proven may go away between two parts: then another one, of as many as there can be.
+    // The replica that was checked may go away between two parts; then take another one, as often as there are roots.
     for (let tries = 0; tries <= this.#roots.length; tries++) {
       const root = await this.#prove(ref);
       const path = join(root.path, pathOf(ref.object));
@@ -230,8 +230,8 @@ export class DistributedStorage implements Storage {
   }
 
   /**
-   * What the first replica that is good says. Others that are missing or damaged are repaired. Throws
-   * 'content-missing' only when every root was asked and none has it; a root that cannot answer may.
+   * Reads from the first good replica. Those found missing or damaged are repaired. Throws 'content-missing' only when
+   * every root has answered and none has it: a root that does not answer may have it.
    */
   async #read<T>(
     object: string,
@@ -274,13 +274,13 @@ export class DistributedStorage implements Storage {
     );
   }
 
-  /** Healthy roots in order of placement, then those put aside: a full or read-only disk still has what it has. */
+  /** Healthy roots in order of placement, then those put aside: a full or read-only disk can still be read. */
   #inReadingOrder(object: string): Root[] {
     const ranked = rank(object, this.#roots);
     return [...ranked.filter((root) => root.isHealthy), ...ranked.filter((root) => !root.isHealthy)];
   }
 
-  /** null: the root did not answer. */
+  /** Asks one root; null when it did not answer. */
   async #ask<T>(
     root: Root,
     path: string,
@@ -312,7 +312,7 @@ export class DistributedStorage implements Storage {
       try {
         await this.#sweepRoot(root, isReferenced, swept);
       } catch {
-        // It failed and is aside now: what is left there goes next time.
+        // The root failed and is aside now: the next sweep deletes what is left there.
       }
     }
     return swept.size;
@@ -355,7 +355,7 @@ export class DistributedStorage implements Storage {
   }
 }
 
-/** Pieces in memory as one, so that a replica is one write; files stay as they are. */
+/** Joins pieces in memory into one, so that a replica is one write; files stay as they are. */
 function joined(pieces: Piece[]): Piece[] {
   const result: Piece[] = [];
   let views: Buffer[] = [];
@@ -374,7 +374,7 @@ async function namesIn(folder: string): Promise<string[]> {
   try {
     return await readdir(folder);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []; // made when the first content comes
+    if (errnoOf(error) === 'ENOENT') return []; // the folder is made when the first content comes
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Files of replicas, by calls that do not block the thread: a disk that hangs then costs a thread of libuv's pool
- * and not the persistence thread. Every descriptor opened here is closed here, but for those `openVerified` returns.
+ * Files of replicas, by calls that do not block the thread: a disk that hangs then costs a thread of libuv's pool, and
+ * not the persistence thread. Descriptors opened here are closed here, except those that `openVerified` returns.
  */
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';
@@ -35,7 +35,10 @@ export function errnoOf(error: unknown): string | null {
 
 export { close as closeFd, fsync as syncFd, open as openFile };
 
-/** A new file of these pieces, on stable storage but for its name. A file of that name is an error (EEXIST). */
+/**
+ * Makes a file of these pieces. It is on stable storage, but its name is not yet. An existing file is an error
+ * (EEXIST).
+ */
 export async function writeNew(path: string, pieces: Piece[]): Promise<void> {
   const fd = await open(path, 'wx', 0o600);
   try {
@@ -53,7 +56,7 @@ export async function writeNew(path: string, pieces: Piece[]): Promise<void> {
   await close(fd);
 }
 
-/** @returns where the next byte goes. */
+/** Writes at an offset. @returns where the next byte goes. */
 async function writeAt(fd: number, bytes: Buffer, at: number): Promise<number> {
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await write(fd, bytes, done, bytes.length - done, at + done);
@@ -73,7 +76,7 @@ export async function remove(path: string): Promise<boolean> {
   }
 }
 
-/** What became of a replica that is no use. */
+/** Why a replica is of no use. */
 export type Unusable = 'missing' | 'damaged';
 
 async function openReplica(path: string): Promise<number | 'missing'> {
@@ -85,7 +88,7 @@ async function openReplica(path: string): Promise<number | 'missing'> {
   }
 }
 
-/** Up to `count` bytes; fewer at the end of the file. */
+/** Reads `count` bytes; fewer at the end of the file. */
 async function readAt(fd: number, at: number, count: number): Promise<Buffer> {
   const bytes = Buffer.allocUnsafe(count);
   let done = 0;
@@ -97,7 +100,7 @@ async function readAt(fd: number, at: number, count: number): Promise<Buffer> {
   return bytes.subarray(0, done);
 }
 
-/** Content and its trailer in one read; the content once it is proven. */
+/** Reads content and its trailer at once; returns the content if the trailer fits it. */
 export async function readVerified(
   path: string,
   offset: number,
@@ -113,7 +116,7 @@ export async function readVerified(
   }
 }
 
-/** The same for content that stays in the file: reads it once in blocks, then hands over the open descriptor. */
+/** Like readVerified, for content that stays in the file: checks it in blocks, then returns the open descriptor. */
 export async function openVerified(
   path: string,
   offset: number,
@@ -137,7 +140,7 @@ export async function openVerified(
   }
 }
 
-/** Some bytes of a range that was proven before. */
+/** Reads some bytes of a range that was checked before. */
 export async function readPart(path: string, at: number, count: number): Promise<Buffer | Unusable> {
   const fd = await openReplica(path);
   if (fd === 'missing') return fd;
@@ -149,7 +152,7 @@ export async function readPart(path: string, at: number, count: number): Promise
   }
 }
 
-/** Whether a whole replica is what was written; `lengthBytes` is what was read to find out. */
+/** Checks whether a whole replica is what was written; `lengthBytes` is how much was read for that. */
 export async function verifyReplica(
   path: string,
 ): Promise<{ state: 'good' | Unusable; lengthBytes: number }> {
@@ -179,8 +182,8 @@ async function crcOf(fd: number, lengthBytes: number): Promise<number | null> {
 }
 
 /**
- * Puts a copy of a good replica where one is missing or damaged: under another name first, so that no reader ever
- * sees half of it, and proven again while it is copied. The caller makes the name durable.
+ * Copies a good replica to where one is missing or damaged. The copy has another name at first, so that no reader ever
+ * sees half of it, and is checked while it is made. The caller makes the name durable.
  */
 export async function copyReplica(from: string, to: string): Promise<'copied' | Unusable> {
   const source = await openReplica(from);

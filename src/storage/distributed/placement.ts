@@ -1,10 +1,10 @@
 /**
- * Which roots an object belongs to: rendezvous hashing (Thaler & Ravishankar 1998). Every root has a weight for the
- * object, and the heaviest take it: a root that comes or goes moves only the objects that are its own.
+ * Which roots an object belongs to, by rendezvous hashing (Thaler & Ravishankar 1998). Every root has a weight for the
+ * object, and the heaviest take it: when a root comes or goes, only its own objects move.
  */
 import { crc32 } from 'node:zlib';
 
-/** The roots, the heaviest for this object first. */
+/** The roots, with the heaviest for this object first. */
 export function rank<R extends { path: string }>(object: string, roots: readonly R[]): R[] {
   const hash = crc32(object);
   return roots
@@ -13,7 +13,7 @@ export function rank<R extends { path: string }>(object: string, roots: readonly
     .map(({ root }) => root);
 }
 
-/** MurmurHash3's finalizer: without it the order of two roots would hang on one bit of the name's CRC. */
+/** MurmurHash3's finalizer: without it, one bit of the name's CRC would decide the order of two roots. */
 function mix(value: number): number {
   let h = value;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);

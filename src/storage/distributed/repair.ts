@@ -1,7 +1,7 @@
 /**
- * Brings replicas back to their number: those a write could not reach, those a read found wrong, and those a scrub
- * finds when it walks the roots. One object at a time, at a bounded rate, in none of the commits' way. Never deletes
- * a replica, and replaces one only by a copy that was proven.
+ * Restores replicas: those that a write could not make, those that a read found wrong, and those that a scrub misses
+ * when it walks the roots. Repairs one object at a time, at a bounded rate, without holding up commits. Never deletes a
+ * replica, and replaces one only by a copy that was checked.
  */
 import { access, opendir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -11,7 +11,7 @@ import { copyReplica, remove, type Unusable, verifyReplica } from './files.ts';
 import { rank } from './placement.ts';
 import { type Root, syncFolder } from './root.ts';
 
-/** Objects that may wait for repair; with more the next scrub finds them. */
+/** Most objects that wait for repair; the next scrub finds those beyond. */
 const MAX_NOTED = 10_000;
 const FIRST_SCRUB_MS = 60_000;
 const LEAST_PAUSE_MS = 5;
@@ -21,7 +21,7 @@ export interface RepairOptions {
   scrubIntervalMs: number;
   scrubBytesPerS: number;
   names: ObjectNames;
-  /** A root still has it, but no mail refers to it any more: what it lacks elsewhere is no fault. */
+  /** Whether the object is being deleted: then missing replicas are no fault. */
   isDeleted(object: string): boolean;
   say: SayNote;
 }
@@ -35,7 +35,7 @@ export class Repairer {
   #working = false;
   #scrubWanted = false;
   #stopped = false;
-  /** Pause not made yet. */
+  /** Length of the pauses that are still to be made. */
   #owedMs = 0;
   #timer: NodeJS.Timeout | null = null;
   /** Ends the pause between two objects. */
@@ -47,20 +47,20 @@ export class Repairer {
     this.#scrubAfter(Math.min(FIRST_SCRUB_MS, options.scrubIntervalMs));
   }
 
-  /** This object has too few good replicas. */
+  /** Notes that an object has too few good replicas. */
   note(object: string): void {
     if (this.#noted.size < MAX_NOTED) this.#noted.add(object);
     else this.#scrubWanted = true;
     this.#start();
   }
 
-  /** It is deleted. */
+  /** Notes that an object is deleted. */
   forget(object: string): void {
     this.#noted.delete(object);
     if (this.#inHand?.object === object) this.#inHand.deleted = true;
   }
 
-  /** A root came back: what was written without it lacks a replica. */
+  /** A root came back: objects that were written without it lack a replica, so the next scrub comes soon. */
   scrubSoon(): void {
     this.#scrubWanted = true;
     this.#start();
@@ -99,7 +99,7 @@ export class Repairer {
     this.#working = false;
   }
 
-  /** Proves every replica of an object and copies a good one to where one lacks. */
+  /** Checks every replica of an object, and copies a good one to where one is missing. */
   async #repair(object: string): Promise<void> {
     const { replicaCount, isDeleted, say } = this.#options;
     if (isDeleted(object)) return;
@@ -116,7 +116,7 @@ export class Repairer {
     }
     const source = good[0];
     if (source === undefined) {
-      // No replica at all: it was deleted. Damaged ones only: kept, the next root to return may have a good one.
+      // Without any replica the object was deleted. Damaged ones are kept: a root that returns may have a good one.
       if (damaged.length > 0)
         say({
           level: 'warn',
@@ -152,7 +152,7 @@ export class Repairer {
       const copied = await copyReplica(join(source.path, path), join(target.path, path));
       if (copied !== 'copied') return;
       if (inHand.deleted) {
-        // The deletion may have come by before the copy got its name.
+        // The deletion may have passed here before the copy got its name.
         await remove(join(target.path, path));
         return;
       }
@@ -168,7 +168,7 @@ export class Repairer {
     });
   }
 
-  /** Walks every root: proves each replica there and counts the others. */
+  /** Walks every root: checks each replica there, and counts those in other roots. */
   async #scrub(): Promise<void> {
     const { names, say } = this.#options;
     let replicas = 0;
@@ -190,11 +190,11 @@ export class Repairer {
     say({ level: 'info', event: 'storage.scrubbed', fields: { replicas, wrong } });
   }
 
-  /** This replica is good, and enough others are there. */
+  /** Whether this replica is good, and enough others exist. */
   async #isWhole(root: Root, object: string): Promise<boolean> {
     const path = pathOf(object);
     const state = await this.#prove(root, path);
-    if (state === 'missing' || state === null) return true; // deleted meanwhile, or nothing can be said
+    if (state === 'missing' || state === null) return true; // it was deleted meanwhile, or the root did not answer
     if (state === 'damaged') return false;
     let count = 0;
     for (const other of this.#roots) if (other.isReadable && (await isThere(join(other.path, path)))) count++;
@@ -202,7 +202,7 @@ export class Repairer {
     return count >= Math.min(this.#options.replicaCount, possible);
   }
 
-  /** Keeps to the rate: as long as the bytes may take. */
+  /** Pauses for as long as these bytes take at the configured rate. */
   async #pause(lengthBytes: number): Promise<void> {
     this.#owedMs += (lengthBytes / this.#options.scrubBytesPerS) * 1000;
     if (this.#owedMs < LEAST_PAUSE_MS || this.#stopped) return;
@@ -223,7 +223,7 @@ async function* entriesOf(folder: string): AsyncGenerator<string> {
   try {
     for await (const { name } of await opendir(folder)) yield name;
   } catch {
-    // Not made yet, or the root is gone: its own fault is told elsewhere.
+    // The folder was not made yet, or the root is gone, which is reported elsewhere.
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * One root of the distributed provider: a folder, best on a disk of its own. Does one operation after another, each
- * within a time, so that a disk that hangs holds one thread of the pool and nobody longer than that. A root that
- * fails is put aside, is tried again with growing delays, and returns by itself when a small write succeeds.
+ * with a time limit, so that a disk that hangs costs one thread of the pool, and callers no more than that time. A
+ * root that fails is put aside, is tried again with growing delays, and returns by itself when a small write succeeds.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, rmdir, stat } from 'node:fs/promises';
@@ -10,21 +10,21 @@ import type { Piece } from '../bundle.ts';
 import type { SayNote } from '../notes.ts';
 import { closeFd, errnoOf, openFile, remove, syncFd, writeNew } from './files.ts';
 
-/** Not the root's fault: the process has no descriptors left, or a name exists. */
+/** Errors that are not the root's fault: the process has no descriptors left, or the name exists. */
 const NOT_THE_ROOT = new Set(['EMFILE', 'ENFILE', 'EEXIST']);
 const LONGEST_DELAY_MS = 60_000;
-/** Operations that may wait for a root; one more is refused, and another root takes it. */
+/** Most operations that wait for a root; further ones are refused, and go to another root. */
 const MAX_WAITING = 64;
-/** Folders of days kept open, to make names in them durable. */
+/** Number of day folders that are kept open, to make names in them durable. */
 const OPEN_FOLDERS = 4;
 
 export interface RootOptions {
-  /** How long a root that failed is left alone at first. */
+  /** The first pause before a root that failed is tried again. */
   firstDelayMs: number;
-  /** How long a write that tries whether the root works may take. */
+  /** Time limit of the small write that tries whether the root works. */
   probeTimeoutMs: number;
   say: SayNote;
-  /** The root works again. */
+  /** Called when the root works again. */
   returned(root: Root): void;
 }
 
@@ -42,7 +42,7 @@ export class Root {
   readonly #options: RootOptions;
   #tail: Promise<void> = Promise.resolve();
   #waiting = 0;
-  /** Operations that outlived their time and have not returned. */
+  /** Number of operations that have exceeded their time and not returned yet. */
   #overdue = 0;
   /** Why the root is put aside; null when it is in use. */
   #fault: { code: string; message: string } | null = null;
@@ -57,32 +57,32 @@ export class Root {
     this.path = path;
     this.#options = options;
     this.#delayMs = options.firstDelayMs;
-    this.run(() => this.#check(), options.probeTimeoutMs).catch(() => {}); // then it is aside, and its note says why
+    this.run(() => this.#check(), options.probeTimeoutMs).catch(() => {}); // it is aside then, and its note says why
   }
 
-  /** Takes new replicas. */
+  /** Whether it takes new replicas. */
   get isHealthy(): boolean {
     return this.#fault === null && this.#waiting < MAX_WAITING;
   }
 
-  /** It failed, and no small write has succeeded since. One that is only busy is not aside. */
+  /** Whether it failed, and no small write has succeeded since. A root that is only busy is not aside. */
   get isAside(): boolean {
     return this.#fault !== null;
   }
 
-  /** May be asked for what it has: also a full or read-only disk can be read, but not one that hangs. */
+  /** Whether it can be read. A full or read-only disk can; one that hangs cannot. */
   get isReadable(): boolean {
     return this.#overdue === 0 && this.#waiting < MAX_WAITING;
   }
 
-  /** For messages: why it takes no new replicas. */
+  /** Why it takes no new replicas, for messages. */
   get fault(): { code: string; message: string } | null {
     return this.#fault ?? (this.isHealthy ? null : { code: 'EAGAIN', message: 'too much waits for it' });
   }
 
   /**
-   * Does `work` when what was asked before is done. Rejects with its error, or with ETIMEDOUT after `limitMs`,
-   * waiting included; `work` that was begun goes on, and `late` gets what it brings.
+   * Does `work` when everything asked before is done. Rejects with its error, or with ETIMEDOUT after `limitMs`,
+   * waiting included. `work` that has begun goes on then, and `late` gets its value.
    */
   run<T>(work: () => Promise<T>, limitMs: number, late?: (value: T) => void): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
@@ -121,7 +121,7 @@ export class Root {
     if (code !== null && !NOT_THE_ROOT.has(code)) this.setAside(error as NodeJS.ErrnoException);
   }
 
-  /** No new replicas until a small write succeeds. */
+  /** Puts the root aside: it takes no new replicas until a small write succeeds. */
   setAside(error: unknown): void {
     if (this.#fault !== null || this.#closed) return;
     const code = errnoOf(error) ?? 'EIO';
@@ -151,7 +151,7 @@ export class Root {
         await remove(path);
       }, this.#options.probeTimeoutMs);
     } catch {
-      this.#probeLater(); // why it is aside was said when it began
+      this.#probeLater(); // why it is aside was logged when it began
       return;
     }
     if (this.#closed) return;
@@ -160,7 +160,7 @@ export class Root {
     this.#options.returned(this);
   }
 
-  /** Within `run`: a new file of these pieces, with its name, on stable storage. */
+  /** Within `run`: makes a file of these pieces, and puts it and its name on stable storage. */
   async create(path: string, pieces: Piece[]): Promise<void> {
     for (let again = false; ; again = true) {
       try {
@@ -171,12 +171,12 @@ export class Root {
         return;
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT' || again) throw error;
-        await this.#forgetFolders(); // the root was emptied, or another disk is there
+        await this.#forgetFolders(); // the root was emptied, or another disk is mounted
       }
     }
   }
 
-  /** Within `run`: deletes a file if it is there. Throws when it cannot be known, because the root is gone. */
+  /** Within `run`: deletes a file if it exists. Throws when that is unknown, because the root is gone. */
   async delete(path: string): Promise<void> {
     if (!(await remove(join(this.path, path)))) await this.#check();
   }
@@ -198,7 +198,7 @@ export class Root {
     return path;
   }
 
-  /** Descriptor of a folder below the root. */
+  /** The descriptor of a folder below the root. */
   async #folder(folder: string): Promise<number> {
     const known = this.#folders.get(folder);
     if (known !== undefined) return known;
@@ -229,8 +229,8 @@ export class Root {
   }
 
   /**
-   * Throws when the root is not what it was: gone, or nothing mounted any more where a disk was (then its path is an
-   * empty folder of another disk). Made when it is first used; later only its owner makes it.
+   * Throws when the root is not what it was: it is gone, or its disk is not mounted any more (then its path is an empty
+   * folder of another disk). The root is created when it is first used; after that only an operator may create it.
    */
   async #check(): Promise<void> {
     if (!this.#used) await this.#make();
@@ -252,8 +252,8 @@ export class Root {
   }
 
   /**
-   * Whether a file that is not there means anything: false when the queue never wrote to this root, which is also
-   * how a disk looks that was not mounted since we started. Throws when the root itself is gone.
+   * Whether this queue has ever written to the root. If not, a missing file says nothing: a disk that was not mounted
+   * since we started looks the same. Throws when the root itself is gone.
    */
   async knows(owner: string): Promise<boolean> {
     await this.#check();
@@ -266,12 +266,12 @@ export class Root {
     }
   }
 
-  /** Waits for what is under way, no longer than `limitMs`. */
+  /** Waits for operations under way, at most `limitMs`. */
   async close(limitMs: number): Promise<void> {
     this.#closed = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     if (this.#overdue > 0) return;
-    await this.run(() => this.#forgetFolders(), limitMs).catch(() => {}); // it hangs: its descriptors end with us
+    await this.run(() => this.#forgetFolders(), limitMs).catch(() => {}); // the root hangs: its descriptors end with the process
   }
 }
 

@@ -1,19 +1,19 @@
 /**
- * What a WebHDFS request can meet, and what an operator reads of it. The REST mapping of exceptions to status codes is
- * coarse (every IOException is 403), so the exception's name says more than the status.
+ * How a WebHDFS request can fail, and what an operator reads of it. The REST API maps exceptions to status codes
+ * coarsely (every IOException is 403), so the exception's name says more than the status.
  */
 import { RelayError } from '../../base/errors.ts';
 
 export type FaultKind =
   /** This namenode is not the active one. */
   | 'standby'
-  /** Connection refused, reset, timed out: nothing was answered. */
+  /** No answer: the connection was refused or reset, or timed out. */
   | 'unreachable'
-  /** Answered, and another try may go better. */
+  /** An error answer that another try may not get. */
   | 'busy'
   | 'full'
   | 'missing'
-  /** Our name or token is not good enough; the file may well be there. */
+  /** Our name or token has no right to it; the file may exist. */
   | 'forbidden'
   | 'refused';
 
@@ -51,7 +51,7 @@ export class WebHdfsFault extends Error {
   readonly kind: FaultKind;
   /** The datanode that did not answer, as 'host:port'. */
   readonly datanode: string | null;
-  /** It concerns one file: others may do well. */
+  /** Whether the fault concerns one file only, so that others may succeed. */
   readonly isOfOneFile: boolean;
 
   constructor(
@@ -65,16 +65,16 @@ export class WebHdfsFault extends Error {
     this.isOfOneFile = about.isOfOneFile ?? false;
   }
 
-  /** Another try may go better. */
+  /** Whether another try may succeed. */
   get isTemporary(): boolean {
     return this.kind === 'standby' || this.kind === 'unreachable' || this.kind === 'busy';
   }
 }
 
-/** Said by a namenode of itself, not of a file. */
+/** Exceptions that concern the namenode, not a file. */
 const OF_THE_CLUSTER = new Set(['', 'StandbyException', 'RetriableException', 'SafeModeException']);
 
-/** @param body of the answer: JSON with a RemoteException, as a rule. */
+/** @param body the body of the answer: mostly JSON with a RemoteException. */
 export function faultOfAnswer(
   who: string,
   status: number,
@@ -87,7 +87,7 @@ export function faultOfAnswer(
   return new WebHdfsFault(kindOf(status, exception), text, { ...about, isOfOneFile });
 }
 
-/** Said by a server, or a proxy before it, that has too much to do or nobody behind it. */
+/** Whether the status is that of a server or proxy that is overloaded, or cannot reach its backend. */
 function isOverload(status: number): boolean {
   return status === 408 || status === 429 || (status > 500 && status < 600);
 }
@@ -100,7 +100,7 @@ function kindOf(status: number, exception: string): FaultKind {
   return status === 401 || status === 403 ? 'forbidden' : 'refused';
 }
 
-/** The class name without its package, and the first line of what it says. */
+/** Class name of the exception without its package, and the first line of its message. */
 function remoteException(body: string): { exception: string; message: string } {
   try {
     const { exception, message } = (
@@ -111,13 +111,13 @@ function remoteException(body: string): { exception: string; message: string } {
       message: firstLine(String(message ?? '')),
     };
   } catch {
-    return { exception: '', message: firstLine(body) || 'no reason given' }; // a proxy's page, or nothing
+    return { exception: '', message: firstLine(body) || 'no reason given' }; // a proxy's page, or an empty body
   }
 }
 
 const firstLine = (text: string): string => (text.split('\n')[0] ?? '').trim().slice(0, 300);
 
-/** @param error of fetch or of the body's stream. `datanode`: where, when it was not the namenode. */
+/** @param error of fetch or of the body's stream. @param datanode the datanode it came from; null: the namenode. */
 export function faultOfError(
   error: unknown,
   who: string,
@@ -132,8 +132,8 @@ export function faultOfError(
 }
 
 /**
- * The fault as the relay speaks of it. When reading, a lack of permission is temporary: the content is there, and
- * no message is set aside because a token ran out.
+ * The fault as a RelayError. When reading, a lack of permission is temporary: the content is there, and no message must
+ * be set aside because a token ran out.
  */
 export function toRelayError(error: unknown, what: string, doing: 'write' | 'read'): RelayError {
   if (error instanceof RelayError) return error;

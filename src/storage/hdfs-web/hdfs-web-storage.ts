@@ -1,6 +1,6 @@
 /**
- * Content in HDFS over WebHDFS: a bundle per group commit, large contents as objects of their own, streamed both
- * ways so that memory stays bounded. A content is proven by its own checksum when it is read.
+ * Content in HDFS over WebHDFS: a bundle per group commit; large contents are objects of their own, streamed both ways
+ * so that memory stays bounded. Each content is checked by its own checksum when it is read.
  */
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
@@ -27,9 +27,9 @@ import type { ContentRef, ReferenceCheck, Storage, StorageItem } from '../storag
 import { toRelayError } from './fault.ts';
 import { WebHdfs, type WebHdfsOptions } from './web-hdfs.ts';
 
-/** Small pieces go out together. */
+/** Small pieces are sent together, in blocks of this size. */
 const SEND_BYTES = 65_536;
-/** Read past a small content: the next one of a claim is likely to lie there. */
+/** How far to read on behind a small content: the next content of a claim is likely to lie there. */
 const READ_AHEAD_BYTES = 262_144;
 const WRITES_AT_ONCE = 4;
 const CLOSE_MS = 1000;
@@ -40,11 +40,11 @@ export interface HdfsWebStorageOptions extends WebHdfsOptions {
   /** Absolute path in HDFS. */
   basePath: string;
   replication: number;
-  /** Most content of one bundle. */
+  /** Most bytes of content in one bundle. */
   maxWriteBufferBytes: number;
-  /** Longer content goes to a file when it is loaded. */
+  /** Longer content is loaded into a file. */
   spillThresholdBytes: number;
-  /** Where those files lie; they have no name once they are open. */
+  /** Folder of those files; they lose their name once they are open. */
   spillDir: string;
   /** Objects younger than this are not swept: another writer of the same database may be about to refer to them. */
   sweepMinAgeMs: number;
@@ -57,7 +57,7 @@ export class HdfsWebStorage implements Storage {
   readonly #options: HdfsWebStorageOptions;
   readonly #client: WebHdfs;
   readonly #deletions: Deletions;
-  /** Day whose folder is there. */
+  /** The day whose folder exists. */
   #madeDay = '';
   #ahead: { object: string; offset: number; bytes: Buffer } | null = null;
 
@@ -113,7 +113,7 @@ export class HdfsWebStorage implements Storage {
     await this.remove([...new Set(refs.map(({ object }) => object))]);
   }
 
-  /** Goes on behind the commit: a round trip for each bundle is not what the next one should wait for. */
+  /** Deletes without holding up the commit: the next commit must not wait for a round trip per object. */
   async remove(objects: string[]): Promise<void> {
     this.#deletions.add(objects);
   }
@@ -158,7 +158,7 @@ export class HdfsWebStorage implements Storage {
     return Buffer.concat(parts);
   }
 
-  /** Large content goes through a file in parts, as it came in. */
+  /** Loads large content part by part into a file. */
   async #loadFile({ object, offset, lengthBytes }: ContentRef): Promise<ContentHandle> {
     const path = join(this.#options.spillDir, `load-${randomBytes(6).toString('hex')}`);
     const fd = openSync(path, 'wx+', 0o600);
@@ -224,7 +224,7 @@ export class HdfsWebStorage implements Storage {
     return new RelayError('content-missing', `${mapped.message} (it is not there)`, error);
   }
 
-  /** Goes on for at most the time of one call, from the oldest day; the rest is swept another time. */
+  /** Sweeps from the oldest day on, for at most the time of one call; the rest is swept another time. */
   async sweep(isReferenced: ReferenceCheck): Promise<number> {
     const { basePath, names, timeoutMs, sweepMinAgeMs } = this.#options;
     const base = `${trimmed(basePath)}/${names.owner}`;
@@ -247,7 +247,7 @@ export class HdfsWebStorage implements Storage {
           this.#deletions.add([names.of(day, '')]);
       }
     } catch {
-      // Not reachable: next time.
+      // HDFS cannot be reached: the next sweep tries again.
     }
     return swept;
   }
@@ -266,12 +266,14 @@ function trimmed(path: string): string {
   return path.replace(/\/+$/, '');
 }
 
-/** Errors of our own files as RelayErrors; others as they are. */
+/** Makes RelayErrors of errors of our own files; returns others as they are. */
 function withErrno(error: unknown, folder: string): unknown {
   return typeof (error as NodeJS.ErrnoException).errno === 'number' ? storageError(error, folder) : error;
 }
 
-/** The bytes of an object in blocks: small pieces together, chunks of the arena as they are, files in parts. */
+/**
+ * The bytes of an object in blocks: joins small pieces, leaves chunks of the arena as they are, cuts files into parts.
+ */
 function* blocks(pieces: Piece[], blockBytes: number): Generator<Uint8Array> {
   let small: Buffer[] = [];
   let bytes = 0;
@@ -292,7 +294,7 @@ function* blocks(pieces: Piece[], blockBytes: number): Generator<Uint8Array> {
   if (bytes > 0) yield Buffer.concat(small);
 }
 
-/** Does `work` for each, some at once; waits for those under way when one fails. */
+/** Does `work` for each thing, several at a time; when one fails, waits for those under way. */
 async function each<T>(things: T[], atOnce: number, work: (thing: T) => Promise<void>): Promise<void> {
   let next = 0;
   let failed = false;

@@ -1,6 +1,6 @@
 /**
- * A pause for what does not answer: after a call that failed the next ones fail at once for a while, longer each
- * time, so that whoever waits pays its time now and then and not every time.
+ * A pause after calls that nobody answered: for a while the next calls fail at once, each time for longer. So callers
+ * wait for a dead cluster only now and then, and not at every call.
  */
 import type { WebHdfsFault } from './fault.ts';
 
@@ -12,7 +12,7 @@ export class Rest {
   #untilMs = 0;
   #nextMs = FIRST_MS;
 
-  /** Throws the fault that began the pause while it lasts. */
+  /** While a pause lasts, throws the fault that began it. */
   check(): void {
     if (this.#fault !== null && performance.now() < this.#untilMs) throw this.#fault;
   }

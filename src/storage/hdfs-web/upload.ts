@@ -1,6 +1,6 @@
 /**
- * The second step of CREATE. By node:http and not fetch: a datanode answers '100 Continue' to every PUT, asked for or
- * not (RFC 9110 §15.2 lets it), and fetch breaks the connection off at that.
+ * The second step of CREATE. It uses node:http and not fetch: a datanode answers '100 Continue' to every PUT, whether
+ * asked or not (RFC 9110 §15.2 allows that), and fetch breaks the connection off then.
  */
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
@@ -14,8 +14,8 @@ export class Uploader {
   readonly #https = new HttpsAgent({ keepAlive: true });
 
   /**
-   * Sends the blocks as the body of a PUT; status and text of the answer. Rejects with what the network says, what
-   * the blocks throw, or the signal's reason.
+   * Sends the blocks as the body of a PUT, and returns status and text of the answer. Rejects with the network's error,
+   * what the blocks throw, or the signal's reason.
    */
   async put(
     url: string,
@@ -35,7 +35,7 @@ export class Uploader {
       request.once('error', reject);
     });
     try {
-      // A refusal may come before all is sent; then it counts, and not that the sending broke off.
+      // A refusal may come before everything is sent; then the refusal counts, not the error of the sending.
       const sending = pipeline(Readable.from(blocks, { objectMode: true, highWaterMark: 1 }), request);
       sending.catch(() => {});
       const response = await Promise.race([answer, sending.then(() => answer)]);
@@ -45,7 +45,7 @@ export class Uploader {
     } catch (error) {
       throw signal.aborted ? signal.reason : error;
     } finally {
-      answer.catch(() => {}); // told already
+      answer.catch(() => {}); // the error is thrown already
       if (!request.writableFinished) request.destroy();
     }
   }

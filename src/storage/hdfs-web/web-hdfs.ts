@@ -1,7 +1,7 @@
 /**
- * A small WebHDFS client (Hadoop, WebHDFS REST API): the operations storage needs, over several namenodes of
- * which one is active. Every call ends within its time. When a call failed because nobody answered, the next ones
- * fail at once for a while, so that a dead cluster costs the caller its time now and then and not every time.
+ * A small WebHDFS client (Hadoop, WebHDFS REST API): the operations that storage needs, over several namenodes of which
+ * one is active. Every call ends within its time. After a call that nobody answered, the next calls fail at once for a
+ * while (rest.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SayNote } from '../notes.ts';
@@ -13,18 +13,18 @@ import { Uploader } from './upload.ts';
 const API = '/webhdfs/v1';
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1000;
-/** Rounds over all namenodes in one call. */
+/** Most rounds over all namenodes in one call. */
 const MAX_ROUNDS = 5;
-/** Large contents get more time: what any cluster does. */
+/** Large contents get more time: any cluster is faster than this. */
 const BYTES_PER_MS = 10_000;
-/** An answer that is not content: JSON, or a page of a proxy. */
+/** Longest answer that is not content: JSON, or a page of a proxy. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
 
 export interface WebHdfsOptions {
   /** 'http://host:port' of the namenodes. */
   endpoints: string[];
   user: string;
-  /** Instead of the user, where the cluster is secured. */
+  /** Used instead of the user where the cluster is secured. */
   delegationToken: string | null;
   timeoutMs: number;
   say: SayNote;
@@ -40,11 +40,11 @@ export interface FileStatus {
 interface Step {
   endpoint: string;
   signal: AbortSignal;
-  /** Hosts of datanodes that failed in this call: the namenode shall name another. */
+  /** Hosts of datanodes that failed in this call: the namenode is asked to name another. */
   avoid: string[];
 }
 
-/** What a call is for: writing may rest while reading goes on. */
+/** What a call is for: a pause of writing does not stop reading. */
 type Purpose = 'write' | 'read' | 'name';
 
 type Params = Record<string, string | number | boolean>;
@@ -80,8 +80,8 @@ export class WebHdfs {
   }
 
   /**
-   * Creates a file in two steps: the namenode names a datanode, and the bytes go there. An older file of the name is
-   * replaced, so that a try that broke off can be made again.
+   * Creates a file in two steps: the namenode names a datanode, and the bytes are sent there. An existing file of the
+   * name is replaced, so that a try that broke off can be repeated.
    * @param body gives the bytes from the beginning each time it is called.
    */
   async create(
@@ -114,7 +114,7 @@ export class WebHdfs {
     }
   }
 
-  /** Reads up to `count` bytes from `offset` and gives them to `take` as they come. Fewer at the end of the file. */
+  /** Reads `count` bytes from `offset`, fewer at the end of the file, and gives them to `take` as they come. */
   async open(
     path: string,
     offset: number,
@@ -129,7 +129,7 @@ export class WebHdfs {
     });
   }
 
-  /** @returns false when nothing was there. */
+  /** @returns false when there was no such file. */
   async delete(path: string): Promise<boolean> {
     return await this.#call('name', 0, async (step) => {
       const answer = await this.#json(step, 'DELETE', path, { op: 'DELETE', recursive: false });
@@ -137,7 +137,7 @@ export class WebHdfs {
     });
   }
 
-  /** What lies in a folder, in parts as the namenode gives them; nothing when it is not there. */
+  /** The entries of a folder, in parts as the namenode gives them; none when there is no such folder. */
   async *list(path: string): AsyncGenerator<FileStatus> {
     for (let after = ''; ; ) {
       const page = await this.#page(path, after);
@@ -163,7 +163,7 @@ export class WebHdfs {
       });
     } catch (error) {
       if (error instanceof WebHdfsFault && error.kind === 'missing') return null;
-      // Gateways and clusters before Hadoop 2.9 do not know the operation.
+      // Gateways, and clusters before Hadoop 2.9, do not know this operation.
       if (!(error instanceof WebHdfsFault) || error.kind !== 'refused') throw error;
     }
     return await this.#call('name', 0, async (step) => {
@@ -173,7 +173,7 @@ export class WebHdfs {
     });
   }
 
-  /** One operation over the namenodes, the active one first, tried again while its time lasts and it may help. */
+  /** Does one operation, at the active namenode first. Tries again while there is time and it may help. */
   async #call<T>(purpose: Purpose, bytes: number, work: (step: Step) => Promise<T>): Promise<T> {
     this.#rest.check();
     if (purpose === 'write') this.#writeRest.check();
@@ -206,7 +206,7 @@ export class WebHdfs {
       if (leftMs <= 0 && met !== null) break;
       const index = (first + i) % endpoints.length;
       const endpoint = endpoints[index] as string;
-      // One that hangs must leave time for another try, there or elsewhere.
+      // A namenode that hangs must leave time for another try, there or elsewhere.
       const deadline = new Deadline(leftMs / Math.max(2, endpoints.length - i));
       try {
         const value = await work({ endpoint, signal: deadline.signal, avoid });
@@ -216,14 +216,14 @@ export class WebHdfs {
         const fault = faultOfError(error, hostOf(endpoint), null);
         if (!(fault instanceof WebHdfsFault)) throw fault;
         if (fault.kind === 'standby' || (fault.kind === 'unreachable' && fault.datanode === null)) {
-          if (met === null || fault.kind === 'unreachable') met = fault; // of all, this says most
+          if (met === null || fault.kind === 'unreachable') met = fault; // of all faults, keep the one that says most
           continue;
         }
         this.#answered(index);
         if (!fault.isTemporary) throw fault;
-        // Another namenode would say no better; another datanode may.
+        // Another namenode would answer no better, but another datanode may.
         if (fault.datanode !== null) avoid.push(fault.datanode.replace(/:\d+$/, ''));
-        else avoid.length = 0; // perhaps because none was left but those
+        else avoid.length = 0; // perhaps only avoided datanodes were left
         return fault;
       } finally {
         deadline.end();
@@ -232,7 +232,7 @@ export class WebHdfs {
     return met as WebHdfsFault;
   }
 
-  /** This namenode is the active one. */
+  /** Notes that this namenode is the active one. */
   #answered(index: number): void {
     const { endpoints, say } = this.#options;
     const fields = { endpoint: hostOf(endpoints[index] as string) };
@@ -270,7 +270,7 @@ export class WebHdfs {
     }
   }
 
-  /** First step of CREATE and OPEN: no body, and the redirect is not followed. */
+  /** First step of CREATE and OPEN: sends no body, and returns the redirect without following it. */
   async #redirect(step: Step, method: string, path: string, params: Params): Promise<string> {
     const { avoid } = step;
     const all = avoid.length === 0 ? params : { ...params, excludedatanodes: avoid.join(',') };
@@ -305,7 +305,7 @@ async function send(step: Step, url: string, init: RequestInit): Promise<Respons
   return await fetch(url, { ...init, headers, redirect: 'manual', signal: step.signal });
 }
 
-/** The whole answer; its connection is free again. */
+/** Reads the whole answer, so that its connection is free again. */
 async function textOf(response: Response): Promise<string> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
@@ -326,7 +326,7 @@ function toStatus({ pathSuffix, type, length, modificationTime }: RawStatus): Fi
   };
 }
 
-/** Without path and query: tokens are in no message. */
+/** The host of a URL, without path and query, so that no token gets into a message. */
 function hostOf(url: string): string {
   return new URL(url).host;
 }
