@@ -2,8 +2,8 @@
  * Secrets that must not stand in replies that are kept: peers quote what they did not expect, decoded or as it came.
  */
 
-/** At the end of a line this many characters of a secret are recognized as its beginning, cut off. */
-const CUT_OFF_LENGTH = 8;
+/** So many characters of its beginning are enough to recognize a secret that was cut off. */
+const RECOGNIZED_LENGTH = 8;
 
 export class Secrets {
   #texts: string[] = [];
@@ -20,7 +20,8 @@ export class Secrets {
   /** A text in Base64: the beginning of it is hidden wherever it stands, since peers cut it short and leave its '=' out. */
   addBase64(text: string): void {
     this.addText(text);
-    if (text.length > HEAD) this.#encoded.push([text, new RegExp(literal(text.slice(0, HEAD)), 'gi')]);
+    if (text.length > RECOGNIZED_LENGTH)
+      this.#encoded.push([text, new RegExp(literal(text.slice(0, RECOGNIZED_LENGTH)), 'gi')]);
   }
 
   /** Adds a text as it is. */
@@ -37,8 +38,8 @@ export class Secrets {
     let shown = line.replace(this.#any, '…');
     for (const [text, head] of this.#encoded) shown = withoutBeginning(shown, text, head);
     for (const text of this.#texts) {
-      if (text.length <= CUT_OFF_LENGTH) continue;
-      const at = shown.lastIndexOf(text.slice(0, CUT_OFF_LENGTH));
+      if (text.length <= RECOGNIZED_LENGTH) continue;
+      const at = shown.lastIndexOf(text.slice(0, RECOGNIZED_LENGTH));
       if (at >= 0 && text.startsWith(shown.slice(at))) shown = `${shown.slice(0, at)}…`;
     }
     return shown;
@@ -56,7 +57,7 @@ function withoutBeginning(line: string, text: string, head: RegExp): string {
   let from = 0;
   for (const { index } of line.matchAll(head)) {
     if (index < from) continue;
-    let length = HEAD;
+    let length = RECOGNIZED_LENGTH;
     while (length < text.length && line[index + length]?.toLowerCase() === text[length]?.toLowerCase())
       length++;
     shown += `${line.slice(from, index)}…`;
