@@ -180,8 +180,7 @@ export class Destination implements SessionOwner {
       session.work();
     }
     const wanted = this.#wantedDials();
-    if (wanted <= 0 || !this.#ports.mayDial(this)) return;
-    for (let i = 0; i < wanted; i++) this.#dial();
+    if (wanted > 0 && this.#ports.mayDial(this)) for (let i = 0; i < wanted; i++) this.#dial();
   }
 
   #wantedDials(): number {

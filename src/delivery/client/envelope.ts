@@ -11,7 +11,7 @@ import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
 import { addressFor, fitOf, isAscii } from './fit.ts';
 import type { ClientSession } from './session.ts';
-import { IDLE, type Transaction } from './state.ts';
+import { type ClientState, IDLE, type Transaction } from './state.ts';
 
 /**
  * Most recipients offered ahead of their replies. Enough to hide a round trip; few enough that buffers on both sides
@@ -197,8 +197,22 @@ function escapeCharacter(character: string): string {
   return `\\x{${(character.codePointAt(0) as number).toString(16).toUpperCase()}}`;
 }
 
+/** Number of replies to come. */
+export function repliesAwaited(session: ClientSession, state: ClientState): number {
+  switch (state.phase) {
+    case 'idle':
+      return 0;
+    case 'envelope':
+      return repliesOf(session, state.transaction);
+    case 'content':
+      return state.next === null ? 1 : 1 + repliesOf(session, state.next);
+    default:
+      return 1;
+  }
+}
+
 /** Number of replies that are still to come to commands of the transaction. */
-export function repliesOf({ offered }: ClientSession, transaction: Transaction): number {
+function repliesOf({ offered }: ClientSession, transaction: Transaction): number {
   const { awaits, rcptSent, rcptReplied, dataSent } = transaction;
   if (!offered.pipelining || awaits === 'data') return 1;
   const before = awaits === 'rset' ? 2 : awaits === 'mail' ? 1 : 0;

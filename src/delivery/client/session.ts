@@ -17,7 +17,7 @@ import { authReply } from './auth.ts';
 import { isCareful, isOfConnection, isOurs } from './blame.ts';
 import { type Capabilities, HELO_CAPABILITIES } from './capabilities.ts';
 import { contentReply } from './content.ts';
-import { applyRefusals, begin, envelopeReply, repliesOf } from './envelope.ts';
+import { applyRefusals, begin, envelopeReply, repliesAwaited } from './envelope.ts';
 import { greetingReply, helloReply } from './hello.ts';
 import type { ClientPort, SessionOwner } from './owner.ts';
 import { Secrets } from './secrets.ts';
@@ -144,7 +144,7 @@ export class ClientSession {
     const reply = this.#parser.push(text.toString('utf8', offset, offset + length));
     if (reply === null) return;
     // If one reply is awaited, a line that is no reply is skipped. If more are, nobody knows in place of which it came.
-    if (reply === 'stray' && this.#awaited(state) === 1) {
+    if (reply === 'stray' && repliesAwaited(this, state) === 1) {
       this.wordy = true;
       return;
     }
@@ -197,20 +197,6 @@ export class ClientSession {
   leaveOpen(): void {
     if (isCareful(this)) this.retiring = true;
     else this.needsReset = true;
-  }
-
-  /** Number of replies to come. */
-  #awaited(state: ClientState): number {
-    switch (state.phase) {
-      case 'idle':
-        return 0;
-      case 'envelope':
-        return repliesOf(this, state.transaction);
-      case 'content':
-        return state.next === null ? 1 : 1 + repliesOf(this, state.next);
-      default:
-        return 1;
-    }
   }
 
   #reply(state: ClientState, text: PeerReplyText): void {
