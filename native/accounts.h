@@ -22,10 +22,7 @@ class Accounts {
  public:
   /** The region of this process; false when it is too short. */
   bool attach(uint8_t* region, size_t bytes);
-  /**
-   * Takes `amount` for the client; takes nothing and returns false when a total or the client's share would be
-   * exceeded.
-   */
+  /** Takes `amount` for the client; takes nothing and returns false when a total or the client's share would be exceeded. */
   bool take(const Account& account, AccountResource resource, uint32_t amount);
   void give(const Account& account, AccountResource resource, uint32_t amount);
 

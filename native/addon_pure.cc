@@ -62,10 +62,7 @@ napi_value scan_content(napi_env env, napi_callback_info info) {
   return result;
 }
 
-/**
- * stuffContent(content, pieceBytes, writtenBytes): the bytes for the wire, fetched and written in pieces of these
- * sizes.
- */
+/** stuffContent(content, pieceBytes, writtenBytes): the bytes for the wire, fetched and written in pieces of these sizes. */
 napi_value stuff_content(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   Bytes content = to_bytes(env, args.at[0]);

@@ -117,10 +117,7 @@ class Arena {
   void give(uint32_t block);
   /** Copies bytes into a new content with one reference; kNoContent when they do not fit. */
   uint32_t store(const uint8_t* from, size_t length);
-  /**
-   * Makes a content that lies in a file, and owns fd from then on. kNoContent, with fd untouched, when the arena is
-   * full.
-   */
+  /** Makes a content that lies in a file, and owns fd from then on. kNoContent, with fd untouched, when the arena is full. */
   uint32_t store_file(int fd, uint64_t offset, uint64_t length);
   void retain(uint32_t handle);
   /**

@@ -140,10 +140,7 @@ void Reactor::drop_ops() {
   setup_.control[1] = 0;
 }
 
-/**
- * The session said how to read on: bytes that were kept are parsed after the operations, then the socket is polled
- * again.
- */
+/** The session said how to read on: bytes that were kept are parsed after the operations, then the socket is polled again. */
 void Reactor::expect(Connection* c, Mode mode) {
   if (c->mode == Mode::kConnecting || c->mode == Mode::kLingering || c->mode == Mode::kHandshake) return;
   c->mode = mode;

@@ -183,10 +183,7 @@ size_t Reactor::fetch(OutItem* item, uint64_t at, const uint8_t** from, int* err
   return static_cast<size_t>(base + setup_.arena->record(block)->used - position);
 }
 
-/**
- * Output is flushed: closes. Unread input would turn close() into a reset, which can destroy our last reply on its
- * way.
- */
+/** Output is flushed: closes. Unread input would turn close() into a reset, which can destroy our last reply on its way. */
 void Reactor::finish_closing(Connection* c) {
   ssize_t n = transport_discard(c, scratch_.get(), kScratchBytes);
   bool unread = n > 0 || c->left_length > 0;

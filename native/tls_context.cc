@@ -19,10 +19,7 @@ namespace {
 
 /** The name of a ticket key has this many bytes for the context, and then the period. */
 constexpr size_t kTicketMarkBytes = 8;
-/**
- * Groups for a resumed session whose key exchange is elliptic only. Those after the first are for clients that lack
- * it.
- */
+/** Groups for a resumed session whose key exchange is elliptic only. Those after the first are for clients that lack it. */
 constexpr char kLightGroups[] = "X25519:P-256:P-384:P-521:?X448:?X25519MLKEM768:?SecP256r1MLKEM768";
 
 std::mutex& lock() {

@@ -45,10 +45,7 @@ struct TlsSetup {
   std::string crl;
   /** Server: tell clients that their certificate should be issued by these. */
   bool names_ca = false;
-  /**
-   * Secret from which the keys of session tickets are derived: the same in all processes that share a listener. 32
-   * bytes.
-   */
+  /** Secret from which the keys of session tickets are derived: the same in all processes that share a listener. 32 bytes. */
   std::string ticket_secret;
   /** How long a session can be resumed; 0: never. */
   uint32_t session_seconds = 0;

@@ -37,8 +37,8 @@ class TlsStream {
    * @param name client: the server's name, which is sent (SNI) and verified; an address is verified as an address.
    * @param key client: the key under which sessions are kept; empty: none is kept.
    * @param dane client, with kVerifyDane: "names records", two lists joined by commas: further names that the
-   * certificate
-   * may have, and TLSA records as "usage.selector.matching.hex". If no record is usable, the certificate is not judged.
+   *   certificate may have, and TLSA records as "usage.selector.matching.hex". If no record is usable, the certificate
+   *   is not judged.
    */
   static TlsStream* create(std::shared_ptr<TlsContext> context, TlsShared* shared, int fd, bool server,
                            uint32_t verify, const std::string& name, const std::string& key, const std::string& dane);
@@ -57,10 +57,7 @@ class TlsStream {
   int flush();
   /** Whether records wait for the kernel. */
   bool blocked() const { return left_length_ > 0 && !deferred_; }
-  /**
-   * Whether nothing can be encrypted before more is read: the peer has begun a message of the protocol, and not ended
-   * it.
-   */
+  /** Whether nothing can be encrypted before more is read: the peer has begun a message of the protocol, and not ended it. */
   bool starved() const { return starved_; }
   /** Whether input may lie here of which polling the socket does not tell. */
   bool has_input() const { return ended_ || (!finished_ && SSL_has_pending(ssl_) == 1); }

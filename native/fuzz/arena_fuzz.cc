@@ -1,4 +1,4 @@
-// The arena and the gatherer against a model: any order of calls, contents keep their bytes, and what is free is exact.
+// The arena and the gatherer against a model: in any order of calls contents keep their bytes, and free room is exact.
 // Each input is played in one thread, and every eighth in several threads on one arena at once.
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +26,7 @@ constexpr int kThreads = 3;
     }                                                                      \
   } while (0)
 
-/** Memory as the relay has it: it begins at a page. */
+/** Memory that begins at a page, as in the relay. */
 struct Memory {
   uint8_t* at = nullptr;
   explicit Memory(size_t bytes) {
@@ -43,7 +43,7 @@ class Input {
   Input(const uint8_t* from, size_t count) : from_(from), count_(count) {}
   bool more() const { return at_ < count_; }
   uint32_t byte() { return at_ < count_ ? from_[at_++] : 0; }
-  /** Small as a rule, and up to three chunks. */
+  /** A length: mostly small, and at most three chunks. */
   size_t length() {
     uint32_t value = byte() | byte() << 8;
     return (value & 7) == 0 ? size_t{value} * 3 : value % 6000;
@@ -81,7 +81,7 @@ void check(const Arena& arena, const Held& held) {
   CHECK(read(arena, held.handle) == held.bytes);
 }
 
-/** One content as a connection gathers it; false when it found no room. */
+/** Gathers one content as a connection does; false when there is no room. */
 bool gather(Arena* arena, Input* input, uint8_t mark, std::vector<Held>* held) {
   ContentGather gatherer;
   uint64_t limit = input->byte() == 0 ? 1000 : 1 << 30;
@@ -135,7 +135,7 @@ void play(Arena* arena, Input input, uint8_t mark, bool alone) {
         if (handle != kNoContent) {
           held.push_back({handle, bytes});
         } else if (alone) {
-          // Only when it does not fit: each 64 KiB takes at most one unit more than its bytes.
+          // It may fail only when the content does not fit: each 64 KiB takes at most one unit more than its bytes.
           CHECK(arena->header()->free_units < units_for(bytes.size()) + bytes.size() / kChunkBytes + 1);
         }
         break;

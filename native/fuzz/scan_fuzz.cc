@@ -63,7 +63,7 @@ Result scan_in_pieces(const std::string& input, bool dots, bool normalize, Split
     size_t count = splits.next(input.size() - result.consumed);
     const char* from = input.data() + result.consumed;
     size_t held = scan.held();
-    // Exactly the room that is promised to be enough, so that a byte too many is an error.
+    // Exactly the room that the scanner promises to be enough, so that one byte more is an error.
     size_t room = normalize ? 2 * count + 2 : count + held;
     std::vector<uint8_t> space(in_place ? count + held : room);
     size_t written = 0;
@@ -113,7 +113,7 @@ void check_content(const std::string& input, const std::string& seed) {
       }
       continue;
     }
-    // Unstuffing as RFC 5321 puts it: of a line that begins with a dot, the dot goes.
+    // Unstuffing as in RFC 5321: if a line begins with a dot, that dot is removed.
     std::string expected;
     for (size_t i = 2; i < end + 2; ++i) {
       if (framed[i] == '.' && framed[i - 1] == '\n' && framed[i - 2] == '\r') continue;
@@ -179,7 +179,7 @@ void check_lines(const std::string& input) {
   }
 }
 
-/** However it is cut: no part of a header is whole or none, and what follows one changes nothing. */
+/** No part of a header may count as a whole header, or as none; and what follows a header must change nothing. */
 void check_proxy(const std::string& input) {
   std::vector<uint8_t> bytes(input.begin(), input.end());
   int whole = protorelay::proxy_extent(bytes.data(), bytes.size());

@@ -1,10 +1,10 @@
 // Fuzz target for TLS: TlsStream and its context, both roles and versions, against OpenSSL as the peer.
 //
-// An input is a schedule: who steps when, how the bytes between them are cut, changed, repeated, ended or joined by
-// others, who writes how much, updates keys, renegotiates, says goodbye. Built by `./build.sh fuzz`, which see.
-// Whatever the schedule: application bytes arrive in order and unchanged or not at all, nothing follows an error, a
-// call reads a bounded amount, leaves OpenSSL's error queue empty and needs nothing of the memory that streams share.
-// Where nothing was done to the bytes the handshake succeeds, everything arrives, and both ends hear of the end.
+// An input is a schedule: who steps when; how the bytes between them are cut, changed, repeated, ended or mixed with
+// others; who writes how much, updates keys, renegotiates, says goodbye. `./build.sh fuzz` builds it.
+// With any schedule application bytes arrive in order and unchanged, or not at all; nothing follows an error; a call
+// reads a bounded amount, leaves OpenSSL's error queue empty, and leaves nothing in the memory that streams share.
+// If nothing was done to the bytes, the handshake succeeds, everything arrives, and both ends learn of the end.
 //
 // Without libFuzzer, -DPROTORELAY_FUZZ_MAIN makes a program that feeds itself: tls_fuzz ROUNDS SEED. With
 // PROTORELAY_FUZZ_SEEDS=FOLDER either writes schedules there to begin with.
@@ -40,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
       open = play.act(static_cast<Action>(draw % fuzz::kActions), &in);
     }
     if (open) play.conclude(resumable);
-    // What ended badly is not resumed.
+    // A session that ended badly is not resumed.
     SSL_SESSION_free(session);
     bool whole = open && play.clean();
     session = whole ? play.session() : nullptr;
@@ -52,7 +52,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
 
 namespace {
 
-/** A schedule at random; every other one is harmless. */
+/** Makes a random schedule; every other one is harmless. */
 std::string invent(unsigned* state) {
   auto draw = [state](unsigned below) {
     *state = *state * 1664525u + 1013904223u;
@@ -63,7 +63,7 @@ std::string invent(unsigned* state) {
   input += static_cast<char>(draw(256));
   unsigned kinds = draw(2) == 0 ? unsigned{fuzz::kHarmless} : unsigned{fuzz::kActions};
   for (unsigned n = draw(40); n > 0; --n) {
-    // Half of all steps bring the dialog on.
+    // Half of all steps advance the dialog.
     unsigned kind = draw(2) == 0 ? unsigned{fuzz::kPump} : draw(kinds);
     input += static_cast<char>(draw(24) == 0 ? 0xff : kind);
     unsigned more = kind == fuzz::kPump || kind == fuzz::kFlush ? 0 : kind == fuzz::kInsert ? 8 : 2;

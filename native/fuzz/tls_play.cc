@@ -34,7 +34,7 @@ TlsStream* Play::open_ours() {
     uint32_t verify = setup_.trust == 0 ? protorelay::kVerifyAsk : protorelay::kVerifyTrust;
     return TlsStream::create(context, shared_, 0, false, verify, name, "key", "");
   }
-  // The second record is of another key; a further one is none.
+  // The first record is of another key; the second is no valid record.
   std::string dane = setup_.trust == 3 ? "other.test " + all->tlsa : " 3.1.1." + std::string(64, '0') + ",3.1.x.1";
   return TlsStream::create(all->trusting, shared_, 0, false, protorelay::kVerifyDane, "localhost", "", dane);
 }
@@ -116,7 +116,7 @@ void Play::receive() {
     }
     require(we_got_ <= peer_sent_, "more arrives than was sent");
     if (n > 0) {
-      // The end of the socket itself is polling's to tell.
+      // Polling tells of the end of the socket itself.
       bool over = socket_.ended || socket_.receive_error != 0;
       read_all = static_cast<size_t>(n) < room_ && socket_.arrived.empty() && !over;
       continue;
@@ -125,7 +125,7 @@ void Play::receive() {
     bool socket_over = socket_.ended || socket_.receive_error != 0 || socket_.send_error != 0;
     require(ours_->ended() || !read_all || socket_over, "an end that was read with data is not told of");
     state_ = n == 0 ? State::kEnded : State::kFailed;
-    // Whatever else comes, that was it.
+    // After the end nothing else may arrive.
     socket_.arrived += "MAIL FROM:<injected@example.test>\r\n";
     begin_call();
     ssize_t after = ours_->receive(bytes.data(), bytes.size());
@@ -318,7 +318,7 @@ bool Play::act(Action action, Input* in) {
       tampered();
       break;
     case kFlood: {
-      // Messages without meaning, more of them than may be read at once.
+      // Meaningless messages, more of them than may be read at once.
       static const std::string kinds[] = {std::string("\x16\x03\x03\x40\x00", 5) + std::string(0x4000, '\0'),
                                           std::string("\x14\x03\x03\x00\x01\x01", 6),
                                           std::string("\x17\x03\x03\x00\x00", 5),

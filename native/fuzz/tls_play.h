@@ -24,7 +24,7 @@ class Input {
   const uint8_t* end_;
 };
 
-/** The first are harmless: a schedule of these alone ends well. */
+/** The first actions are harmless: a schedule of these alone ends well. */
 enum Action : uint8_t {
   kDeliver,
   kPump,
@@ -98,9 +98,9 @@ class Play {
 
   /** false: the connection is over. */
   bool act(Action action, Input* in);
-  /** Everything is delivered; what must have come of it is judged. */
+  /** Delivers everything, and checks the result. */
   void conclude(bool expect_resumption);
-  /** Nothing was done to the bytes, and the two ends suit each other: its session can be resumed. */
+  /** Whether nothing was done to the bytes and the two ends suit each other, so that the session can be resumed. */
   bool clean() const { return clean_ && !fails_by_design(); }
   SSL_SESSION* session() { return SSL_get1_session(peer_); }
 

@@ -29,7 +29,7 @@ inline void require(bool holds, const char* what) {
   abort();
 }
 
-/** More than one call may read from a socket, by what OpenSSL reads at once. */
+/** A call never reads more than this from the socket: the stream's limit and what OpenSSL reads at once. */
 constexpr size_t kMostDrawn = 262144 + 65536 + 1024;
 constexpr size_t kMostPending = 1 << 20;
 
@@ -40,7 +40,7 @@ struct Socket {
   bool ended = false;
   int receive_error = 0;
   int send_error = 0;
-  /** Bytes the kernel takes before it takes no more. */
+  /** How many more bytes the kernel takes. */
   size_t window = SIZE_MAX;
   /** On its way to us, and from us; what mutations work on. */
   std::string to_us;
@@ -160,7 +160,7 @@ inline Contexts* contexts() {
   return made;
 }
 
-/** Application bytes are known by their place, and differ by direction. */
+/** The application byte at this place; the two directions have different bytes. */
 inline uint8_t byte_at(size_t place, bool from_us) {
   return static_cast<uint8_t>((place * 167) ^ (place >> 7) ^ (from_us ? 0x5a : 0));
 }

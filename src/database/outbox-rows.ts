@@ -19,10 +19,7 @@ export const STATES_OF: Readonly<Record<OperateAction, string>> = {
   delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
 };
 
-/**
- * Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds
- * it.
- */
+/** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
 export const UNREAD = 'content-unavailable';
 export const HELD_UNREAD = 'held-by-operator';
 /** How many rows one step searches for those whose content could not be read: these are few, and have no index. */

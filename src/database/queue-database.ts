@@ -28,10 +28,7 @@ type Awaitable<T> = T | Promise<T>;
 export interface QueueDatabase {
   /** Number of messages held where a limit is set; else 0. */
   readonly mails: number;
-  /**
-   * About how many bytes were written to the database's log since the last checkpoint; 0 where a server looks after
-   * it.
-   */
+  /** About how many bytes were written to the database's log since the last checkpoint; 0 where a server looks after it. */
   readonly logBytes: number;
   commit(batch: CommitBatch): Promise<CommitResult>;
   fate(token: string): Promise<CommitResult | null>;

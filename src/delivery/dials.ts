@@ -28,10 +28,7 @@ export interface DialsPorts {
 
 export interface Dial {
   readonly startedAtMs: number;
-  /**
-   * Addresses that are not wanted, because the attempt was tried there. None: the dial is for any attempt that is
-   * ready.
-   */
+  /** Addresses that are not wanted, because the attempt was tried there. None: the dial is for any attempt that is ready. */
   readonly avoid: readonly string[];
   hosts: Host[];
   next: number;

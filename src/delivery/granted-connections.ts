@@ -42,10 +42,7 @@ export class GrantedConnections {
     return this.#told.get(key)?.granted ?? 0;
   }
 
-  /**
-   * The destination wants more connections than it may open. Its first wish is sent at once, later ones at the next
-   * look.
-   */
+  /** The destination wants more connections than it may open. Its first wish is sent at once, later ones at the next look. */
   short(destination: Connecting): void {
     if (!this.#told.has(destination.key)) {
       const demands: ConnectionDemand[] = [];

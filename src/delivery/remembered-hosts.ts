@@ -67,10 +67,7 @@ export class RememberedHosts {
 
 const keyOf = ({ address, port }: Place): string => `${address} ${port}`;
 
-/**
- * The hosts of one destination that failed lately, by address; they are tried after the others. All have the same
- * port.
- */
+/** The hosts of one destination that failed lately, by address; they are tried after the others. All have the same port. */
 export class FailedHosts {
   readonly #failed = new Marks<{ untilMs: number; unreachableUntilMs: number }>(MAX_FAILED);
 

@@ -87,10 +87,7 @@ export class Router {
     this.#ports = ports;
   }
 
-  /**
-   * @param key the scheduling key: 'smarthost', a domain in lower case, or the key of a report to that. Never
-   * rejects.
-   */
+  /** @param key the scheduling key: 'smarthost', a domain in lower case, or the key of a report to that. Never rejects. */
   route(key: string): Promise<Route> {
     const reported = domainOfReport(key);
     const destination = domainKey(reported ?? key);

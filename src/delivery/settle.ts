@@ -157,10 +157,7 @@ export class Settler {
     if (!stored) this.#storeLater({ result, drafts });
   }
 
-  /**
-   * Stores the DSNs now, or when there is room. On an error the result goes without its DSNs, and the error is
-   * rethrown.
-   */
+  /** Stores the DSNs now, or when there is room. On an error the result goes without its DSNs, and the error is rethrown. */
   #storeLater(one: Waiting): void {
     try {
       if (!this.#store(one.result, one.drafts)) this.#waiting.push(one);

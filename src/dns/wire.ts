@@ -134,10 +134,7 @@ export function replyTo(bytes: Uint8Array, id: number, name: string, type: DnsTy
   return readAnswers(message, head.reply, head.end) ?? { ...head.reply, answers: [], code: DAMAGED };
 }
 
-/**
- * Whether a code says what is in DNS (NOERROR, NXDOMAIN). All others say that the resolver could not or would not
- * answer.
- */
+/** Whether a code says what is in DNS (NOERROR, NXDOMAIN). All others say that the resolver could not or would not answer. */
 export function isAnswer(code: number): boolean {
   return code === 0 || code === 3;
 }

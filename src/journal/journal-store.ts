@@ -158,10 +158,7 @@ export class JournalStore {
     };
   }
 
-  /**
-   * Writes a frame, and returns where it begins. @param bounded whether the journal's limit counts: not for
-   * withdrawals.
-   */
+  /** Writes a frame, and returns where it begins. @param bounded whether the journal's limit counts: not for withdrawals. */
   #write(records: readonly NewRecord[], bounded: boolean): Position {
     const { folder, maxBytes, segmentBytes } = this.#options;
     const bytes = blocks(FRAME_HEAD_BYTES + bodyBytesOf(records));

@@ -27,7 +27,7 @@ export interface JournalPorts<E> {
   cancel(plan: OutboxPlan[]): void;
   /**
    * @param isDurable true: the message is in the journal, which has its own reference on the content; false: its
-   * session gave up before.
+   *   session gave up before.
    */
   answered(entry: E, isDurable: boolean): void;
   failed(entries: E[], error: RelayError): void;
@@ -68,8 +68,8 @@ const FILE_BYTES = 16 * CHUNK_BYTES;
  */
 const RESERVE_SHARE = 1 / 16;
 /** Least time between two messages to the journal's thread about marks; and between two that save them. */
-const PASSED_MS = 100;
-const SAVE_MS = 5000;
+const TELL_MARKS_MS = 100;
+const SAVE_MARKS_MS = 5000;
 /** While new mail keeps the relay busy, a lane rests this many times as long as a transfer took. */
 const YIELD_REST = 4;
 /** It does not rest when more than this share of the journal is full. */
@@ -92,7 +92,7 @@ export class Journal<E extends { message: Message }> {
   #told: Promise<void> | null = null;
   /** Marks have moved, and the thread was not told yet. */
   #untold = false;
-  #tellPauseMs = PASSED_MS;
+  #tellPauseMs = TELL_MARKS_MS;
   #savedAtMs = 0;
   #compacting = false;
   #stopped = false;
@@ -203,10 +203,7 @@ export class Journal<E extends { message: Message }> {
     return oldestMs !== null && this.#now() - oldestMs > maxDelayMs ? 0 : YIELD_REST;
   }
 
-  /**
-   * The rest of a shard's mail must go to the queue that has the first part of it. A lane without mail may go
-   * anywhere.
-   */
+  /** The rest of a shard's mail must go to the queue that has the first part of it. A lane without mail may go anywhere. */
   async #checkQueue(shard: number, queue: string): Promise<void> {
     const state = this.#state as JournalState;
     const before = state.queues[shard];
@@ -318,12 +315,12 @@ export class Journal<E extends { message: Message }> {
     this.#told = new Promise<void>((resolve) => void setTimeout(resolve, this.#tellPauseMs).unref())
       .then(() => {
         this.#untold = false;
-        this.#tellPauseMs = PASSED_MS;
+        this.#tellPauseMs = TELL_MARKS_MS;
         return this.#passed();
       })
       .catch((error: unknown) => {
         this.#options.log.warn('journal.cannot-tidy', { error });
-        this.#tellPauseMs = SAVE_MS;
+        this.#tellPauseMs = SAVE_MARKS_MS;
         this.#untold = true;
       })
       .finally(() => {
@@ -336,7 +333,7 @@ export class Journal<E extends { message: Message }> {
     if (this.#stopped) return;
     const marks: [number, JournalMark][] = [];
     for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
-    const save = this.waiting === 0 && this.#steady() - this.#savedAtMs >= SAVE_MS;
+    const save = this.waiting === 0 && this.#steady() - this.#savedAtMs >= SAVE_MARKS_MS;
     if (save) this.#savedAtMs = this.#steady();
     const { bytes, compactable } = await this.#client.run({ kind: 'passed', marks, save });
     this.#measure(bytes);

@@ -90,7 +90,7 @@ export interface Scan {
  * was cut off.
  * @param journal name of the journal, where it is known.
  * @throws RelayError 'schema-unknown' for segments of another version, 'data-dir-unusable' for those of another
- * journal.
+ *   journal.
  */
 export function scanSegments(folder: string, journal: string | null): Scan {
   const scan: Scan = {

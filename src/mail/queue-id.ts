@@ -39,8 +39,7 @@ export class QueueIds {
   /**
    * @param origin 0…32767 (see originOf), different for every generator whose ids may meet.
    * @param notBeforeMs the time of the newest stored id + 1. Ids begin no earlier, so that a clock that stepped back
-   * while
-   *   we were stopped cannot repeat an id that is still in the database.
+   *   while we were stopped cannot repeat an id that is still in the database.
    */
   constructor(origin: number, notBeforeMs: number, now: () => number = Date.now) {
     this.#origin = base32(origin, 3);

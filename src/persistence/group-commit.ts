@@ -345,8 +345,8 @@ export class GroupCommit {
   }
 
   /**
-   * The results of the batch that have an answer. It leaves out a result that was rejected because this process itself
-   * leased the row again meanwhile: that is written once more, under the new lease.
+   * The parts of the batch that have an answer. Results of locked rows wait for another try. A result that was rejected
+   * because this process itself leased the row again meanwhile is written once more, under the new lease.
    */
   #answers(batch: Batch, result: CommitResult) {
     const answers = {

@@ -22,10 +22,7 @@ import { type BegunRow, clearBegun, readBegun, SLOT_BYTES } from '../mail/begun-
 import { shardOfQueueId } from '../mail/queue-id.ts';
 
 const NAME = /^begun-[0-9]+$/;
-/**
- * Files of lives that died and were not looked into yet, because a server was away. Beyond this the oldest are
- * forgotten.
- */
+/** Files of lives that died and were not looked into yet, because a server was away. Beyond this the oldest are forgotten. */
 const MAX_FILES = 16;
 
 export class BegunFiles implements BegunRows {

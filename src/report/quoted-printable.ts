@@ -11,10 +11,7 @@ export function isAscii(bytes: Uint8Array): boolean {
 /** Octets of a line without its end (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1). */
 const MAX_LINE = 998;
 
-/**
- * Whether a 7bit part may hold the bytes (RFC 2045 §2.7): ASCII without NUL, CR and LF only together, no line too
- * long.
- */
+/** Whether a 7bit part may hold the bytes (RFC 2045 §2.7): ASCII without NUL, CR and LF only together, no line too long. */
 export function isSevenBitText(bytes: Uint8Array): boolean {
   let column = 0;
   for (let i = 0; i < bytes.length; i++) {

@@ -12,10 +12,7 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
-/**
- * Default rows per claim: enough that many share one transaction, few enough that it does not hold the writer for
- * long.
- */
+/** Default rows per claim: enough that many share one transaction, few enough that it does not hold the writer for long. */
 const CLAIM_ROWS = 200;
 /** Pause before claiming again when the content arena was full or the database failed. */
 const CLAIM_PAUSE_MS = 200;

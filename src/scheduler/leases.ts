@@ -215,10 +215,7 @@ export class Leases {
     this.#withdrawing.delete(queueId);
   }
 
-  /**
-   * The fencing number to settle a result with. To be asked at each try to write it: the row may have come to us
-   * again.
-   */
+  /** The fencing number to settle a result with. To be asked at each try to write it: the row may have come to us again. */
   fenceOf({ queueId, destination, fence }: Pick<AttemptResult, 'queueId' | 'destination' | 'fence'>): number {
     const held = this.#of(queueId).held.get(queueId, destination);
     if (held === undefined || held.fence !== fence) return fence;

@@ -86,10 +86,7 @@ export class BundleWriter {
   }
 }
 
-/**
- * Writes blocks. A short direct write (disk nearly full) ends at a block: the next one from there gets the actual
- * error.
- */
+/** Writes blocks. A short direct write (disk nearly full) ends at a block: the next one from there gets the actual error. */
 function writeBlocks(fd: number, stage: Buffer, bytes: number, offset: number): void {
   for (let done = 0; done < bytes; ) {
     const count = writeSync(fd, stage, done, bytes - done, offset + done);

@@ -21,10 +21,7 @@ export interface StorageSetup {
   database: Storage;
   /** Names the queue database among all that share a root or a base path; letters and digits. */
   owner(): string;
-  /**
-   * Least age of objects to sweep. 0 where this thread is the database's only writer: then no commit can still be
-   * coming.
-   */
+  /** Least age of objects to sweep. 0 where this thread is the database's only writer: then no commit can still be coming. */
   sweepMinAgeMs: number;
   say: SayNote;
 }

@@ -11,10 +11,7 @@ import { ConnectionLost } from './errors.ts';
 
 /** Statements wait only a moment for rows that others have locked: such rows are skipped, or tried later. */
 const LOCK_WAIT_SECONDS = 2;
-/**
- * The share of query_timeout_ms for which a transaction may lie idle: a node that lives sends statement after
- * statement.
- */
+/** The share of query_timeout_ms for which a transaction may lie idle: a node that lives sends statement after statement. */
 const IDLE_SHARE = 1 / 3;
 /**
  * The server gives up a statement after this many times query_timeout_ms: by then nobody has waited for it for long.

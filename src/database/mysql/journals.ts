@@ -25,7 +25,7 @@ export async function journalMark(connection: Connection, journal: string): Prom
  * Whether the messages are still to be inserted; false when they were inserted before. Runs within the transaction:
  * other transfers of the journal wait until this one ends.
  * @throws RelayError 'database-refused' when only some of them were inserted before: somebody else drains the same
- * journal.
+ *   journal.
  */
 export async function isNewTransfer(connection: Connection, transfer: JournalTransfer): Promise<boolean> {
   const { journal, seqs } = transfer;

@@ -86,10 +86,7 @@ export class NodeClaim {
     }
   }
 
-  /**
-   * Says that this process still runs, and learns the server's time. Tries to get a lost claim back. @throws
-   * RelayError
-   */
+  /** Says that this process still runs, and learns the server's time. Tries to get a lost claim back. @throws RelayError */
   async renew(): Promise<void> {
     if (this.#connection?.isValid() !== true || this.state !== 'held') await this.#hold(0, false);
     else

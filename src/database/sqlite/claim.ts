@@ -21,10 +21,7 @@ interface Unread {
   temporary: boolean;
 }
 
-/**
- * Up to this many runs of recipients are queried one by one; more are read as one range and filtered, which is
- * cheaper.
- */
+/** Up to this many runs of recipients are queried one by one; more are read as one range and filtered, which is cheaper. */
 const RUNS_QUERIED = 16;
 /** Pause before a row is tried again whose content could not be read. */
 const UNREADABLE_RETRY_MS = 60_000;

@@ -255,8 +255,8 @@ export class SqliteDatabase implements Database, QueueDatabase {
   }
 
   /**
-   * @throws RelayError when messages do not fit. DSNs always do: refusing them would hold up the settlements that
-   * make room.
+   * @throws RelayError when messages do not fit. DSNs always do: refusing them would hold up the settlements that make
+   *   room.
    */
   #checkRoom(included: CommitMessage[]): void {
     const limit = this.#options.maxMessages;

@@ -38,10 +38,7 @@ export interface SessionOwner {
   readonly turn: number;
   /** Runs work that comes from outside a loop turn, and then sends what it wrote. */
   outside(work: () => void): void;
-  /**
-   * Runs work of this session. A program error in it ends the session and nothing else. @param at the place, for the
-   * log.
-   */
+  /** Runs work of this session. A program error in it ends the session and nothing else. @param at the place, for the log. */
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void;
   /** Whether content of the job may go out: not under a lapsed lease, because another node may be sending it. */
   leaseHolds(job: Job): boolean;

@@ -1,7 +1,4 @@
-/**
- * The messages of each SASL mechanism on the client side. Which mechanism is used, and what replies mean, is in
- * auth.ts.
- */
+/** The messages of each SASL mechanism on the client side. Which mechanism is used, and what replies mean, is in auth.ts. */
 import { randomBytes } from 'node:crypto';
 import type { CLIENT_MECHANISMS } from '../../config/auth-schema.ts';
 import { cramDigest } from '../../protocol/sasl/cram-md5.ts';

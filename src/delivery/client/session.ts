@@ -81,15 +81,9 @@ export class ClientSession {
   proven = false;
   /** Whether a message was accepted. */
   delivers = false;
-  /**
-   * The peer writes lines that belong to no reply. So nothing is sent behind a content: its 250 could not be told
-   * apart.
-   */
+  /** The peer writes lines that belong to no reply. So nothing is sent behind a content: its 250 could not be told apart. */
   wordy = false;
-  /**
-   * The loop turn in which the command was written that the next reply answers: a line in the same turn cannot answer
-   * it.
-   */
+  /** The loop turn in which the command was written that the next reply answers: a line in the same turn cannot answer it. */
   wroteTurn = -1;
   /** The loop turn in which a reply last renewed the deadline. */
   renewedTurn = -1;

@@ -155,10 +155,7 @@ function report({ host, owner }: ClientSession, result: TlsSession['result'], de
   owner.tls.record({ policy: host.policy, result, mx: host.name, address: host.address, detail });
 }
 
-/**
- * Counts a session with TLS. Where nobody insists on the domain's policy, TLS may stand and yet not satisfy the
- * policy.
- */
+/** Counts a session with TLS. Where nobody insists on the domain's policy, TLS may stand and yet not satisfy the policy. */
 function reportSecured(session: ClientSession, { verifyError, fingerprint }: TlsFacts): void {
   const { dane, policy, unnamed, stsFailure } = session.host;
   if (dane?.usable.length === 0) report(session, 'tlsa-invalid', 'no record can be used');

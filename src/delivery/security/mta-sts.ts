@@ -102,10 +102,7 @@ export class MtaSts {
   }
 }
 
-/**
- * Fetches the policy that the record `id` announces, or says in the words of RFC 8460 why there is none. Never
- * rejects.
- */
+/** Fetches the policy that the record `id` announces, or says in the words of RFC 8460 why there is none. Never rejects. */
 export async function fetchStored(
   { fetch, now }: Pick<MtaStsOptions, 'fetch' | 'now'>,
   domain: string,

@@ -35,10 +35,7 @@ export function errnoOf(error: unknown): string | null {
 
 export { close as closeFd, fsync as syncFd, open as openFile };
 
-/**
- * Makes a file of these pieces. It is on stable storage, but its name is not yet. An existing file is an error
- * (EEXIST).
- */
+/** Makes a file of these pieces. It is on stable storage, but its name is not yet. An existing file is an error (EEXIST). */
 export async function writeNew(path: string, pieces: Piece[]): Promise<void> {
   const fd = await open(path, 'wx', 0o600);
   try {
