@@ -289,7 +289,8 @@ test_suite() {
   # Most of a test's time is waiting: on two cores node alone would run one file at a time.
   local at_once
   at_once=$(node -p 'Math.max(2, os.availableParallelism() - 1)')
-  exec node --test "--test-concurrency=$at_once" --test-reporter=spec --test-reporter-destination=stdout \
+  # One that hangs fails by itself, and the others are told of.
+  exec node --test --test-timeout=600000 "--test-concurrency=$at_once" --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=./test/setup/slowest.ts --test-reporter-destination=stderr "$@"
 }
 

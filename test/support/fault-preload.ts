@@ -15,8 +15,9 @@ type Before = (self: any, args: any[]) => void;
 
 /** Calls `before`, which may throw, ahead of the method. */
 function ahead(prototype: object, name: string, before: Before): void {
-  const target = prototype as Record<string, Method>;
-  const method = target[name] as Method;
+  const target = prototype as Record<string, Method | undefined>;
+  const method = target[name];
+  if (method === undefined) throw new Error(`there is no method ${name} to fail ahead of`);
   target[name] = function (...args): unknown {
     before(this, args);
     return method.apply(this, args);
@@ -29,6 +30,7 @@ function fail(): never {
 
 async function armSessions(): Promise<void> {
   const { Session } = await import('../../src/session/session.ts');
+  const { CommandLines } = await import('../../src/session/command-lines.ts');
   const { VerbTable } = await import('../../src/session/verb.ts');
   const { Submissions } = await import('../../src/session/submissions.ts');
   const { Logins } = await import('../../src/session/logins.ts');
@@ -57,8 +59,10 @@ async function armSessions(): Promise<void> {
         if (fires(step)) return { ...verb, [step]: fail };
     return verb;
   };
-  for (const name of ['proxied', 'line', 'content', 'chunk', 'timeout', 'verdict', 'greet', 'resumed'])
-    ahead(Session.prototype, name, name === 'line' ? (_self, args) => onLine(args[0]) : at(name));
+  for (const name of ['proxied', 'content', 'chunk', 'timeout', 'verdict', 'greet'])
+    ahead(Session.prototype, name, at(name));
+  ahead(CommandLines.prototype, 'resumed', at('resumed'));
+  ahead(CommandLines.prototype, 'take', (_self, args) => onLine(args[0]));
   // The arming line itself is one.
   let skip = false;
   function onLine(text: string): void {
