@@ -3,7 +3,7 @@
  * clients and next hops that spoke meanwhile were in time.
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -12,15 +12,27 @@ import { connect as tlsConnect } from 'node:tls';
 import { LOCALHOST } from '../native/tls-rig.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
+import { until } from '../support/wait.ts';
 
 const TIMEOUT_MS = 800;
-const STOPPED_MS = 1000;
+/** Of clients: their dialogs must come as far as wanted within it, on a busy machine too. */
+const CLIENT_TIMEOUT_MS = 2000;
+/** Longer than a timeout by so much. */
+const MORE_MS = 200;
+
+function isStopped(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) =>
+    /\) T /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1')),
+  );
+}
 
 /** While the relay is stopped something happens; it goes on when every timeout is over. */
-async function whileStopped(relay: RelayFixture, happens: () => void): Promise<void> {
+async function whileStopped(relay: RelayFixture, timeoutMs: number, happens: () => void): Promise<void> {
   relay.signal('SIGSTOP');
+  // Until all its threads stand still, one may read what comes.
+  await until(() => isStopped(relay.pid), 'the process stands still');
   happens();
-  await pass(STOPPED_MS);
+  await pass(timeoutMs + MORE_MS);
   relay.signal('SIGCONT');
 }
 
@@ -30,8 +42,8 @@ test('clients that spoke while the relay stood still were in time; one that was 
       { host: '127.0.0.1', port: 0, tls: 'optional' },
       { host: '127.0.0.1', port: 0, tls: 'implicit' },
     ],
-    tls: { cert_file: '../tls.pem', handshake_timeout_ms: 60_000, handshake_silence_ms: TIMEOUT_MS },
-    smtp: { command_timeout_ms: TIMEOUT_MS, data_timeout_ms: TIMEOUT_MS },
+    tls: { cert_file: '../tls.pem', handshake_timeout_ms: 60_000, handshake_silence_ms: CLIENT_TIMEOUT_MS },
+    smtp: { command_timeout_ms: CLIENT_TIMEOUT_MS, data_timeout_ms: CLIENT_TIMEOUT_MS },
     delivery: { enabled: false },
   });
   t.after(() => relay.destroy());
@@ -47,7 +59,7 @@ test('clients that spoke while the relay stood still were in time; one that was 
   }
   assert.match(await inContent.say('DATA'), /^354 /);
   let secured: Promise<unknown> = Promise.resolve();
-  await whileStopped(relay, () => {
+  await whileStopped(relay, CLIENT_TIMEOUT_MS, () => {
     early.write('NOOP\r\n');
     inEnvelope.write('RCPT TO:<e@d.test>\r\n');
     inContent.write('Subject: x\r\n\r\nbody\r\n');
@@ -101,7 +113,7 @@ test('a next hop that replied while the relay stood still was in time', async (t
   const hops: SlowWorldHop[] = [];
   const pauses: Promise<void>[] = [];
   const server = createServer((socket) => {
-    const stopped = (): void => void pauses.push(whileStopped(relay as RelayFixture, () => {}));
+    const stopped = (): void => void pauses.push(whileStopped(relay as RelayFixture, TIMEOUT_MS, () => {}));
     hops.push(new SlowWorldHop(socket, stopped));
   });
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
