@@ -1,6 +1,7 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
+import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
 import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
@@ -71,16 +72,7 @@ interface Operated {
 
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
-  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  return {
-    rows,
-    mails: 0,
-    contentBytes: 0,
-    oldestMs: null,
-    suspectedPoison: 0,
-    destinations: [],
-    unavailable: error.message,
-  };
+  return { ...mergeStats([]), unavailable: error.message };
 }
 
 async function operate(
