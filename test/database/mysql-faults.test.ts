@@ -75,7 +75,7 @@ describe('mysql faults', { skip }, () => {
       const fresh = await server.createDatabase();
       const admin = serverConfig(server.admin(fresh));
       const [first, second] = await Promise.all([migrate(admin, 1), migrate(admin, 2)]);
-      assert.deepEqual([...first, ...second], [1, 2, 3, 4, 5], 'two at once do it once');
+      assert.deepEqual([...first, ...second], [1, 2, 3, 4, 5, 6], 'two at once do it once');
       assert.deepEqual(await migrate(admin, 3), []);
     });
 
@@ -84,7 +84,7 @@ describe('mysql faults', { skip }, () => {
       const admin = serverConfig(server.admin(fresh));
       await migrate(admin, 1);
       await server.query(`DELETE FROM ${fresh.database}.relay_schema WHERE version > 1`);
-      assert.deepEqual(await migrate(admin, 2), [2, 3, 4, 5]);
+      assert.deepEqual(await migrate(admin, 2), [2, 3, 4, 5, 6]);
     });
 
     it('a relay’s user may not make tables: migrate says so', async () => {

@@ -134,7 +134,7 @@ describe('sqlite at start', () => {
     const names = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").all();
     assert.deepEqual(
       names.map((row) => row.name),
-      ['attachments', 'content', 'mail_outbox', 'mail_recipients', 'mails', 'relay_state'],
+      ['attachments', 'content', 'mail_headers', 'mail_outbox', 'mail_recipients', 'mails', 'relay_state'],
     );
     db.close();
   });

@@ -58,6 +58,7 @@ const TABLES = [
   'mails',
   'mail_recipients',
   'attachments',
+  'mail_headers',
   'mail_outbox',
   'relay_state',
   'relay_commits',
