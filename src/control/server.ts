@@ -17,6 +17,7 @@ import {
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
+  withoutUndefined,
 } from './protocol.ts';
 
 const MAX_CONNECTIONS = 16;
@@ -202,11 +203,11 @@ export class ControlServer {
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();
       case 'operate': {
-        const { action, target: rows } = request.params;
-        const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        const { action, selection } = request.params;
+        const result = await target.operate(action, selection);
+        const { ids, ...rest } = selection;
+        const said = ids === undefined ? rest : { ...rest, ids: ids.length };
+        this.#options.log.info('control.operated', { action, selection: said, rows: result.rows });
         return result;
       }
     }
@@ -236,12 +237,6 @@ function send(socket: Socket, response: ControlResponse): Promise<void> {
   });
 }
 
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
-}
-
 async function statsOf(target: ControlTarget): Promise<object> {
   const queue = await target.stats();
   const scheduler = await target.schedulerStats(queue);
@@ -251,7 +246,6 @@ async function statsOf(target: ControlTarget): Promise<object> {
 /** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
-  if (request.method !== 'operate') return null;
-  const { target } = request.params;
-  return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+  if (request.method !== 'list' && request.method !== 'operate') return null;
+  return request.params.selection?.ids ?? null;
 }

@@ -285,7 +285,7 @@ class Model {
     action: 'retry' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
-    const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
+    const result = await this.queue.database.operate(action, { ids: [queueId] }, this.#nowMs, (part) => {
       for (const { recipients } of part.removed) told += recipients.length;
     });
     const removed: number[] = [];

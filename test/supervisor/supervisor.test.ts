@@ -199,12 +199,12 @@ test('log files are reopened by every process', async () => {
 test('operators reach all queues; what a process that is down could not do is said', async () => {
   const { supervisor, life } = await started();
   const { control } = supervisor;
-  const both = control.operate('retry', 'all');
+  const both = control.operate('retry', {});
   life(0).answers('operate', { rows: 2, sending: 1, queueIds: [] });
   life(1).answers('operate', { rows: 3, sending: 1, queueIds: [] });
   assert.deepEqual(await both, { rows: 5, sending: 2, queueIds: [] });
   life(1).exits(70);
-  const partial = control.operate('retry', 'all');
+  const partial = control.operate('retry', {});
   life(0).answers('operate', { rows: 2, sending: 0, queueIds: [] });
   assert.deepEqual(await partial, { rows: 2, sending: 0, queueIds: [] });
   const missing = control.missing?.();
