@@ -90,6 +90,14 @@ export const noRows = (): Record<OutboxState, number> => ({
   HELD: 0,
 });
 
+export const noStats = (): Omit<QueueStats, 'destinations'> => ({
+  rows: noRows(),
+  mails: 0,
+  contentBytes: 0,
+  oldestMs: null,
+  suspectedPoison: 0,
+});
+
 /** How many mails to look at for a page: without conditions no more than the rows that are asked for. */
 export function mailsOf({ limit, afterQueueId: _, ...conditions }: QueueFilter, most: number): number {
   const chosen = Object.values(conditions).some((value) => value !== undefined);
@@ -115,7 +123,7 @@ export async function statsBySlices(
   slice: (after: string) => Promise<StatsSlice>,
   backlog: () => Promise<DestinationBacklog[]>,
 ): Promise<QueueStats> {
-  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0 };
+  const sum = noStats();
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
     addStats(sum, part);
