@@ -48,17 +48,6 @@ export function failedSlice(
   return { left, cut: null, next: null };
 }
 
-/** Walks from the newest failed message to the first that has no room; null: all have. */
-export async function failedCut(
-  limits: FailedLimits,
-  slice: (left: FailedLimits, before: FailedMark | null) => Promise<FailedSlice>,
-): Promise<FailedMark | null> {
-  let part: FailedSlice = { left: limits, cut: null, next: null };
-  do part = await slice(part.left, part.next);
-  while (part.next !== null);
-  return part.cut;
-}
-
 /** What each of so many parts of a queue keeps. */
 export const shareOf = ({ messages, bytes }: FailedLimits, parts: number): FailedLimits => ({
   messages: Math.ceil(messages / parts),

@@ -15,6 +15,7 @@ import type {
   RowChange,
   RowsTarget,
 } from './database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import type { OperatedRow } from './outbox-rows.ts';
 
 export interface ListSlice {
@@ -163,6 +164,17 @@ export async function operateBySlices(
     destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
   };
+}
+
+/** Walks from the newest failed message to the first that has no room; null: all have. */
+export async function failedCut(
+  limits: FailedLimits,
+  slice: (left: FailedLimits, before: FailedMark | null) => Promise<FailedSlice>,
+): Promise<FailedMark | null> {
+  let part: FailedSlice = { left: limits, cut: null, next: null };
+  do part = await slice(part.left, part.next);
+  while (part.next !== null);
+  return part.cut;
 }
 
 function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {

@@ -29,8 +29,8 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
-import { type FailedLimits, type FailedMark, failedCut } from '../database/kept-failed.ts';
-import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
+import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
+import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
