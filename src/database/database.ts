@@ -257,8 +257,8 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
+/** flush: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
+export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
 /** 'unread': rows that were put off or held because their content could not be read. */
 export type RowsTarget = OperateTarget | 'unread';

@@ -171,7 +171,7 @@ export class ShardedDatabase implements Database {
     const id = shardOfQueueId(queueId);
     const shard = this.#shards.find((one) => one.id === id);
     if (shard === undefined)
-      throw new RelayError('database-refused', `message ${queueId}: no shard has the number ${id}`);
+      throw new RelayError('database_refused', `message ${queueId}: no shard has the number ${id}`);
     return shard;
   }
 
@@ -203,7 +203,7 @@ export class ShardedDatabase implements Database {
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
     if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
     const isOther = (reason: unknown): boolean =>
-      !(reason instanceof RelayError) || reason.code !== 'database-unavailable';
+      !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
     const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
     if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
     return values;
@@ -312,7 +312,7 @@ export class ShardedDatabase implements Database {
         if (newestQueueId !== null && newestQueueId > (sum.newestQueueId ?? ''))
           sum.newestQueueId = newestQueueId;
       } catch (error) {
-        if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+        if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
         unreachable = error;
         shard.health.startDown(error.message);
       }
@@ -353,7 +353,7 @@ export class ShardedDatabase implements Database {
   /** How far a shard has taken over a journal, and the name of its queue. */
   async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
     const shard = this.#shards.find((one) => one.id === id);
-    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
+    if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
     return this.#on(shard, (client) => client.journalMark(journal));
   }
 

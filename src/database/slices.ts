@@ -69,7 +69,7 @@ export function operatedSlice(
   const changes = new Map<string, number>();
   for (const { destination, state } of changed) {
     const waits = state === 'PENDING' || state === 'RETRY';
-    const more = action === 'release' ? 1 : action !== 'retry' && waits ? -1 : 0;
+    const more = action === 'release' ? 1 : action !== 'flush' && waits ? -1 : 0;
     changes.set(destination, (changes.get(destination) ?? 0) + more);
   }
   return {

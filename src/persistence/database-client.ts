@@ -328,7 +328,7 @@ export class DatabaseClient implements Database {
 function threadDied(error: unknown): RelayError {
   if (error instanceof RelayError) return error;
   return new RelayError(
-    'database-unavailable',
+    'database_unavailable',
     `the persistence thread ended: ${error instanceof Error ? error.message : String(error)}`,
     error,
   );

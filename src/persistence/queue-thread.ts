@@ -116,7 +116,7 @@ export class QueueThread {
       return answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
       const fault = toFault(error);
-      if (fault.code === 'database-unavailable') this.#drop();
+      if (fault.code === 'database_unavailable') this.#drop();
       return answer(null, fault, database);
     }
   }
@@ -137,7 +137,7 @@ export class QueueThread {
   async #openServer(id: number): Promise<QueueDatabase> {
     const shard = this.#shards.find((one) => one.id === id);
     const { config, arena, owner = `${config.node_id}#0`, connections = 1 } = this.#options;
-    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
+    if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
     // The connector costs memory that a relay on sqlite has no use for.
     const { openMysql } = await import('../database/mysql/open.ts');
     const storageOf = (name: string): Storage => {

@@ -123,7 +123,7 @@ export interface Answer {
 export function toFault(error: unknown): FaultWire {
   if (error instanceof RelayError) return { code: error.code, message: error.message };
   return {
-    code: 'database-refused',
+    code: 'database_refused',
     message: error instanceof Error ? (error.stack ?? error.message) : String(error),
   };
 }

@@ -198,7 +198,7 @@ export class MysqlDatabase implements QueueDatabase {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }

@@ -29,7 +29,7 @@ const SLICE_ROWS = 1000;
 
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
-  retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
+  flush: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
   hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?),
     reason = IF(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${WHERE}`,
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,

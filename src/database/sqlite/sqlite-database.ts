@@ -250,7 +250,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }
@@ -266,7 +266,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     for (const { message } of included) if (message.client.address !== 'internal') more++;
     if (more > 0 && this.#mails + more > limit)
       throw new RelayError(
-        'database-full',
+        'database_full',
         `the in-memory queue holds ${this.#mails} messages, its limit is ${limit} (database.max_messages)`,
       );
   }
@@ -327,7 +327,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   /** @throws RelayError always: nothing is drained into a file that is as quick as a journal. */
   async journalMark(): Promise<never> {
-    throw new RelayError('database-refused', 'a sqlite queue takes nothing over from a journal');
+    throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
   }
 
   async shardsOfUsers(users: string[]): Promise<null[]> {
