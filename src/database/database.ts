@@ -3,6 +3,7 @@ import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
@@ -263,10 +264,10 @@ export interface QueueStats {
 }
 
 /**
- * retry: due now; hold: waits for release; release: due now. These are done to whole rows. delete: the waiting recipients
+ * flush: due now; hold: waits for release; release: due now. These are done to whole rows. delete: the waiting recipients
  * that are meant are removed, and the row with the last of them.
  */
-export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
+export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -337,8 +338,11 @@ export interface Database {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING, where their fence still holds. */
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
-  /** Drops settled rows past their time (keep_*_ms), at most `limit` mails a call, and sweeps content without a mail. */
-  purge(nowMs: number, limit: number): Promise<number>;
+  /**
+   * Drops settled rows past their time (keep_*_ms), and failed ones beyond `keep`, the oldest first: at most `limit` mails
+   * a call. Sweeps content without a mail.
+   */
+  purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
   show(queueId: string): Promise<MailDetail | null>;

@@ -142,11 +142,7 @@ function anyOf(patterns: string[]): (text: string) => boolean {
 }
 
 const within =
-  (
-    value: Judge extends (job: infer J) => boolean ? (job: J) => number : never,
-    least = -Infinity,
-    most = Infinity,
-  ): Judge =>
+  (value: (job: Job) => number, least = -Infinity, most = Infinity): Judge =>
   (job) => {
     const n = value(job);
     return n >= least && n <= most;
