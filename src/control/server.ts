@@ -15,6 +15,7 @@ import {
   type ControlResponse,
   type ControlTarget,
   MAX_REQUEST_BYTES,
+  type OperateTarget,
   type ReloadAnswer,
   requestSchema,
 } from './protocol.ts';
@@ -74,7 +75,7 @@ export class ControlServer {
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -137,7 +138,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -204,9 +205,7 @@ export class ControlServer {
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        this.#options.log.info('control.operated', { action, target: saidOf(rows), entries: result.rows });
         return result;
       }
     }
@@ -254,4 +253,10 @@ function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method !== 'operate') return null;
   const { target } = request.params;
   return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+}
+
+/** A target as the log names it: of ids, how many. */
+function saidOf(target: OperateTarget): object {
+  if (target === 'all') return { all: true };
+  return 'queueIds' in target ? { messages: target.queueIds.length } : target;
 }

@@ -46,7 +46,7 @@ export class Housekeeping {
       await purgeAll(database, () => this.#stopped);
       await this.#ports.also();
     } catch (error) {
-      log.warn('queue.purge-failed', { error });
+      log.warn('queue.purge_failed', { error });
     }
     this.start();
   }

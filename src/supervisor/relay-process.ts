@@ -119,7 +119,7 @@ class RelayProcess {
   async #stop(code: ExitCode): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop-failed', { error }));
+    await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop_failed', { error }));
     const { config, process: number } = this.#start;
     if (this.#removeQueue) removeQueue(processConfig(config, number, 1));
     this.#log.close();
@@ -127,7 +127,7 @@ class RelayProcess {
   }
 
   async #failed(error: unknown): Promise<void> {
-    this.#log.error('relay.start-failed', { error });
+    this.#log.error('relay.start_failed', { error });
     const known = error instanceof RelayError;
     const code = known ? error.code : 'internal';
     await new Promise<void>((sent) =>

@@ -102,7 +102,7 @@ test('PROXY: from others it is no command, and from the listed ones nothing else
   assert.equal(f.isClosed(silent), true);
   assert.equal(f.reactor.sent[silent], '');
   const why = f.logged
-    .filter(({ event }) => event === 'session.proxy-refused')
+    .filter(({ event }) => event === 'session.proxy_refused')
     .map(({ fields }) => fields.why);
   assert.deepEqual(why, ['malformed', 'malformed', 'malformed', 'timeout']);
 });

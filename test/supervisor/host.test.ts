@@ -64,7 +64,7 @@ test('reload one by one under load: not a connection is dropped or refused; a ba
   }
   const good = relay.settings;
   relay.configure({ max_mesage_size: 5 });
-  const refused = relay.logLine('relay.reload-refused');
+  const refused = relay.logLine('relay.reload_refused');
   relay.signal('SIGHUP');
   assert.match(JSON.stringify(await refused), /max_mesage_size.*max_message_size/);
   relay.writeConfig(good);
@@ -312,7 +312,7 @@ test('SIGUSR1: events of every process go on in new files', { timeout: 60_000 },
   assert.ok(names().some((name) => /^\d{4}-\d\d-\d\d-0001\.p1\.jsonl$/.test(name)));
   for (const name of names()) renameSync(join(dir, name), join(dir, `${name}.old`));
   relay.signal('SIGUSR1');
-  await relay.logLine('relay.log-reopened');
+  await relay.logLine('relay.log_reopened');
   await depositEverywhere(relay, 'after.test', 2);
   for (let i = 0; names().length < 2 && i < 20; i++) await deposit(relay, `more${i}@after.test`);
   await relay.events.until('files of both', () => names().length === 2);
