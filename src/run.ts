@@ -8,6 +8,7 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
@@ -92,6 +93,7 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
     return await serve(config, configPath, log, signals);
   } catch (error) {
     log.error('relay.start_failed', { error });
+    log.debug('relay.start_stack', { stack: inspect(error) });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
     sayAtOnce(`protorelay: ${error.message}\n`);

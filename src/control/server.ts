@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
+import type { Missing, OperateTarget } from '../database/database.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -15,7 +15,6 @@ import {
   type ControlResponse,
   type ControlTarget,
   MAX_REQUEST_BYTES,
-  type OperateTarget,
   type ReloadAnswer,
   requestSchema,
 } from './protocol.ts';

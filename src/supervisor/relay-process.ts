@@ -4,6 +4,7 @@
  */
 import { closeSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { inspect } from 'node:util';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
@@ -128,6 +129,7 @@ class RelayProcess {
 
   async #failed(error: unknown): Promise<void> {
     this.#log.error('relay.start_failed', { error });
+    this.#log.debug('relay.start_stack', { stack: inspect(error) });
     const known = error instanceof RelayError;
     const code = known ? error.code : 'internal';
     await new Promise<void>((sent) =>

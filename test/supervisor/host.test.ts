@@ -270,7 +270,7 @@ test('from three processes to one: no mail is forgotten, and the queues of the o
     delivery: { enabled: true, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const emptied = [1, 2].map((process) =>
-    relay.logLine('process.ended', (line) => line.process === process && line.code === 0, 30_000),
+    relay.logLine('process.ended', (line) => line.process === process && line.exit_code === 0, 30_000),
   );
   await relay.start();
   await Promise.all(emptied);

@@ -18,7 +18,7 @@ export const PROCESS_EVENTS = {
     'Mend what `error.message` names. With `log.level` `debug` the next line has the stack.',
     'error',
   ),
-  'relay.start_stack': event('debug', 'Where in the program the start failed.', '', 'error'),
+  'relay.start_stack': event('debug', 'Where in the program the start failed.', '', 'stack'),
   'relay.in_memory': event(
     'warn',
     'The queue is in memory only (`database.path` is `:memory:`).',
