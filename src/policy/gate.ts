@@ -130,7 +130,7 @@ export class ConnectionGate {
       network: ban.network,
       kind: ban.kind,
       times: ban.times,
-      until_at: untilText(shifted(ban, policyToDayMs()).untilMs),
+      ends_at: untilText(shifted(ban, policyToDayMs()).untilMs),
     });
   }
 

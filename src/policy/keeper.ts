@@ -91,7 +91,7 @@ export class PolicyKeeper {
     const ban = operatorBan(text, durationMs, now());
     memory.bans.put(networkOf(text), ban);
     const [shown] = this.#ofDay([ban]) as [Ban];
-    log.info('policy.ban', { network: ban.network, kind: ban.kind, until_at: untilText(shown.untilMs) });
+    log.info('policy.ban', { network: ban.network, kind: ban.kind, ends_at: untilText(shown.untilMs) });
     return shown;
   }
 
@@ -177,7 +177,7 @@ export function networkOf(text: string): Network {
   const network = parseNetwork(text);
   if (network !== null) return network;
   throw new RelayError(
-    'control-failed',
+    'control_failed',
     `"${text}" is no address or network; write 192.0.2.1 or 2001:db8::/64`,
   );
 }

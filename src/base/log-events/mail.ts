@@ -202,7 +202,7 @@ export const MAIL_EVENTS = {
     'Connections to a destination fail; it is left alone for a while.',
     '',
     'destination',
-    'until_at',
+    'ends_at',
     'reason',
   ),
   'destination.resumed': event(
@@ -210,7 +210,7 @@ export const MAIL_EVENTS = {
     'A destination is tried again.',
     '',
     'destination',
-    'until_at',
+    'ends_at',
     'reason',
   ),
   'delivery.fault': event(

@@ -124,7 +124,7 @@ export const SESSION_EVENTS = {
     'network',
     'kind',
     'times?',
-    'until_at?',
+    'ends_at?',
   ),
   'policy.ban_deleted': event('info', 'An operator ended a ban.', '', 'network'),
   'policy.bans_damaged': event(
