@@ -7,6 +7,7 @@ import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import type { Node } from './jsonc.ts';
+import { keyPath } from './key-path.ts';
 import { checkRules, type Finding } from './rules.ts';
 import { type Config, configSchema } from './schema.ts';
 import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
@@ -169,9 +170,7 @@ function otherVariant(section: z.ZodType): string {
 }
 
 function problemAt(root: Node, path: readonly PropertyKey[], message: string): Problem {
-  const name = path
-    .map((step) => (/^[\w$]+$/.test(String(step)) ? String(step) : JSON.stringify(step)))
-    .join('.');
+  const name = keyPath(path);
   return { place: nodeAt(root, path).place, message: name === '' ? message : `${name}: ${message}` };
 }
 
