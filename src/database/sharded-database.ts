@@ -32,11 +32,12 @@ import type {
   ShardDue,
   SuspectedRow,
 } from './database.ts';
+import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
 import { byQueueId, earlier, merged } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
-import { noRows } from './slices.ts';
+import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
@@ -377,8 +378,9 @@ export class ShardedDatabase implements Database {
   /**
    * Purges all shards. Also tells the others that this process still runs, and sweeps orphaned objects now and then.
    */
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const purged = await this.#onAll((client) => client.purge(nowMs, limit));
+  async purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number> {
+    const share = keep && shareOf(keep, this.#shards.length);
+    const purged = await this.#onAll((client) => client.purge(nowMs, limit, share));
     const steady = this.#steady();
     // A shard that does not answer may hold the mails of what looks like an orphan.
     if (steady >= this.#sweepAtMs && this.#usable().length === this.#shards.length) {
@@ -415,14 +417,7 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats(), true);
-    const sum: QueueStats = {
-      rows: noRows(),
-      mails: 0,
-      contentBytes: 0,
-      oldestMs: null,
-      suspectedPoison: 0,
-      destinations: [],
-    };
+    const sum: QueueStats = { ...noStats(), destinations: [] };
     for (const part of parts) {
       for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
       sum.mails += part.mails;

@@ -91,6 +91,9 @@ function serverStorage({ config, arena, spillDir, say }: QueueThreadOptions, own
   });
 }
 
+const keepsFailed = ({ keep_failed_messages, keep_failed_mb }: Config['queue']): boolean =>
+  keep_failed_messages > 0 && keep_failed_mb > 0;
+
 export class QueueThread {
   readonly #options: QueueThreadOptions;
   readonly #shards: ShardServer[];
@@ -174,7 +177,7 @@ export class QueueThread {
     return {
       routes: routeTable(config),
       keepSentMs: config.queue.keep_sent_ms,
-      keepDeadMs: config.queue.keep_dead_ms,
+      keepDeadMs: keepsFailed(config.queue) ? config.queue.keep_dead_ms : 0,
     };
   }
 
@@ -217,7 +220,9 @@ export class QueueThread {
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
       case 'purge':
-        return database.purge(task.nowMs, task.limit);
+        return database.purge(task.nowMs, task.limit, task.cut);
+      case 'failed':
+        return database.failedSlice(task.left, task.before);
       case 'list':
         return database.listSlice(task.filter);
       case 'show':

@@ -706,6 +706,37 @@ export function databaseConformance(driver: Driver): void {
     });
 
     describe('purge', () => {
+      it('keeps the newest of what failed, as many and as much as fit', async () => {
+        const fail = async (nowMs: number, lengthBytes: number): Promise<string> => {
+          const content = Buffer.alloc(lengthBytes, 'x');
+          const message = queue.message(['a@one.test'], { content });
+          await db.commit(queue.batch({ messages: [queue.plan(message, 'SENDING')] }));
+          const { queueId } = message;
+          await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] }, nowMs);
+          return queueId;
+        };
+        const ids: string[] = [];
+        for (const [nowMs, bytes] of [
+          [1000, 10],
+          [1000, 20],
+          [1000, 30],
+          [3000, 40],
+          [2000, 50],
+        ] as const)
+          ids.push(await fail(nowMs, bytes));
+        const left = async (): Promise<number[]> => {
+          const rows = await db.list({ limit: 10 });
+          return rows.map(({ queueId }) => ids.indexOf(queueId));
+        };
+        assert.equal(await db.purge(4000, 10, { messages: 5, bytes: 150 }), 0, 'all have room');
+        assert.equal(await db.purge(6000, 10, { messages: 4, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [1, 2, 3, 4], 'of those that failed at once, the older id');
+        assert.equal(await db.purge(8000, 10, { messages: 4, bytes: 119 }), 2);
+        assert.deepEqual(await left(), [3, 4]);
+        assert.equal(await db.purge(10_000, 1, { messages: 1, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [3]);
+      });
+
       it('drops at most so many mails a call', async () => {
         for (let i = 0; i < 5; i++) {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');

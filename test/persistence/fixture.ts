@@ -158,9 +158,10 @@ export class QueueFixture {
 
   async settle(
     parts: Partial<Settlement> & Pick<Settlement, 'queueId' | 'destination' | 'groups'>,
+    nowMs = 1000,
   ): Promise<boolean> {
     const settlement: Settlement = { fence: 1, attempts: 1, retryAtMs: null, delayNotified: false, ...parts };
-    const { settlements } = await this.database.commit(this.batch({ settlements: [settlement] }));
+    const { settlements } = await this.database.commit(this.batch({ settlements: [settlement], nowMs }));
     return settlements[0] as boolean;
   }
 

@@ -32,6 +32,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import {
   type ListSlice,
@@ -67,7 +68,7 @@ export interface SqliteOptions extends KeepTimes {
   maxMessages: number | null;
 }
 
-export class SqliteDatabase implements Database, QueueDatabase {
+export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #db: DatabaseSync;
   readonly #storage: Storage;
   readonly #arena: Arena;
@@ -359,8 +360,12 @@ export class SqliteDatabase implements Database, QueueDatabase {
     });
   }
 
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const purged = this.#guard(() => this.#purger.purge(nowMs, limit));
+  failedSlice(left: FailedLimits, before: FailedMark | null): FailedSlice {
+    return this.#guard(() => this.#purger.failedSlice(left, before));
+  }
+
+  async purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number> {
+    const purged = this.#guard(() => this.#purger.purge(nowMs, limit, cut));
     if (this.#options.maxMessages !== null) this.#mails -= purged;
     await this.#eraser.removeObjects();
     if (nowMs >= this.#sweepAtMs) await this.#sweep(nowMs);
