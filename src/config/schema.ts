@@ -314,11 +314,11 @@ const schema = {
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
-    keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
-    keep_dead_ms: ms(0, 365 * day).default(7 * day).describe('How long DEAD rows and their content are kept.'),
+    keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
+    keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),
     keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
     keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
-    purge_interval_ms: ms(100, day).default(60_000).describe('How often rows past that time are purged.').meta(live),
+    purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),

@@ -642,3 +642,10 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
   for (const text of ['{ "data_dir": "${NOT_SET}/x" }', '{ "data_dir": 7 }', '{ "data_dir": "" }', '{', '[]'])
     assert.throws(() => of(text), ConfigError, text);
 });
+
+test('a key that had another name before is said with the one it has now', () => {
+  assert.deepEqual(problems('{ "queue": { "keep_sent_ms": 0, "keep_dead_ms": 0 } }'), [
+    '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
+    '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
+  ]);
+});

@@ -371,16 +371,16 @@ export function databaseConformance(driver: Driver): void {
           [mail?.recipients[0]?.reason, mail?.recipients[0]?.detail],
           [bounced([0]).reason, bounced([0]).detail],
         );
-        const { keep_dead_ms } = queue.config.queue;
-        assert.equal(await db.purge(1000 + keep_dead_ms - 1, 100), 0);
-        assert.equal(await db.purge(1000 + keep_dead_ms, 100), 1);
+        const { keep_failed_ms } = queue.config.queue;
+        assert.equal(await db.purge(1000 + keep_failed_ms - 1, 100), 0);
+        assert.equal(await db.purge(1000 + keep_failed_ms, 100), 1);
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
       });
 
-      it('keeps SENT rows for keep_sent_ms when asked to', async () => {
+      it('keeps what was delivered for keep_delivered_ms when asked to', async () => {
         await queue.close();
-        use({ queue: { keep_sent_ms: 5000 } });
+        use({ queue: { keep_delivered_ms: 5000 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
         assert.deepEqual(await states(queueId), { 'one.test': 'SENT' });
@@ -391,7 +391,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('drops DEAD rows at once when they are not kept', async () => {
         await queue.close();
-        use({ queue: { keep_dead_ms: 0 } });
+        use({ queue: { keep_failed_ms: 0 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         assert.equal(await db.show(queueId), null);
@@ -742,7 +742,7 @@ export function databaseConformance(driver: Driver): void {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
           await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         }
-        const late = 1000 + queue.config.queue.keep_dead_ms;
+        const late = 1000 + queue.config.queue.keep_failed_ms;
         assert.deepEqual(
           [await db.purge(late, 3), await db.purge(late, 3), await db.purge(late, 3)],
           [3, 2, 0],
@@ -940,7 +940,7 @@ export function databaseConformance(driver: Driver): void {
           }
           assert.deepEqual(await fates(queueId), ['delivered', 'delivered', 'delivered', 'bounced']);
           assert.equal(
-            await db.purge(1000 + queue.config.queue.keep_dead_ms, 10),
+            await db.purge(1000 + queue.config.queue.keep_failed_ms, 10),
             1,
             'the mail is settled, and dead',
           );
