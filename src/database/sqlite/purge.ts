@@ -1,7 +1,7 @@
 /** Drops settled mails whose time for inspection is over. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { KeepTimes } from '../database.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 export class Purger {
   readonly #db: DatabaseSync;
@@ -14,8 +14,7 @@ export class Purger {
     this.#eraser = eraser;
     this.#keep = keep;
     this.#settled = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ? ORDER BY settled_at LIMIT ?`,
+      `SELECT ${MAIL_FACTS} FROM mails m INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ? ORDER BY settled_at LIMIT ?`,
     );
   }
 
