@@ -209,6 +209,20 @@ test('a listener is host with port, or path, or fd_name, and none stands twice',
   ]);
 });
 
+test('names of listeners are unique, those that follow from their place too', () => {
+  const text = `{ "listeners": [
+    { "name": "in", "host": "127.0.0.1", "port": 0 },
+    { "name": "in", "host": "127.0.0.1", "port": 0 },
+    { "name": "[::1]:25", "host": "127.0.0.1", "port": 26 },
+    { "host": "::1", "port": 25 }
+  ] }`;
+  assert.deepEqual(problems(text), [
+    '2: listeners.0.name: is the name of listeners[1] too',
+    '3: listeners.1.name: is the name of listeners[0] too',
+    '4: listeners.2.name: is the name of listeners[3] too',
+  ]);
+});
+
 test('networks, DNS servers and the source address must be addresses', () => {
   const text =
     '{ "relay_networks": ["10.0.0.0/8", "10.0.0.0/33", "all", "::1"], "dns": { "servers": ["127.0.0.1:53", "[::1]:53", "::1", "dns.test", "127.0.0.1:0"] }, "delivery": { "source_address": "me" } }';

@@ -81,6 +81,37 @@ export function databaseConformance(driver: Driver): void {
         ]);
       });
 
+      it('keeps what a message is selected by, and forgets it with the message', async () => {
+        const headers = [
+          { name: 'x-campaign-id', value: 'März' },
+          { name: 'subject', value: 'x'.repeat(1000) },
+        ];
+        const client = {
+          address: '192.0.2.1',
+          helo: 'c',
+          protocol: 'ESMTPA',
+          sessionId: 's',
+          user: 'ann',
+          listener: 'in',
+        };
+        const kept = queue.message(['a@one.test'], { message: { messageId: '1@c.test', headers, client } });
+        const bare = queue.message(['b@one.test']);
+        await db.commit(queue.batch({ messages: [queue.plan(kept), queue.plan(bare)] }));
+        const { jobs } = await claim('one.test');
+        assert.deepEqual(
+          jobs.map(({ messageId, user }) => [messageId, user]),
+          [
+            ['1@c.test', 'ann'],
+            [undefined, undefined],
+          ],
+        );
+        for (const { queueId } of jobs)
+          await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+        const again = queue.message(['a@one.test'], { message: { queueId: kept.queueId, headers, client } });
+        await db.commit(queue.batch({ messages: [queue.plan(again)] }));
+        assert.equal((await claim('one.test')).jobs.length, 1, 'no row of the first one stood in the way');
+      });
+
       it('leaves out a message whose session gave up before, and takes its neighbours', async () => {
         const [early, gone, late] = [1, 2, 3].map((n) => queue.message([`u${n}@one.test`]));
         assert.ok(early && gone && late);

@@ -10,7 +10,7 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 export class Purger {
   readonly #db: DatabaseSync;
@@ -24,8 +24,7 @@ export class Purger {
     this.#eraser = eraser;
     this.#keep = keep;
     this.#settled = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ?
+      `SELECT ${MAIL_FACTS} FROM mails m INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ?
          AND (settled_at < ? OR id <= ?) ORDER BY settled_at, id LIMIT ?`,
     );
     this.#newest = db.prepare(
