@@ -101,7 +101,7 @@ async function ends(one: Unsettled): Promise<void> {
 
 describe('results that no database took', () => {
   it('are kept over the end of the process, with their reports, and written before anything is recovered', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000, keep_dead_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000, keep_failed_ms: 60_000 } });
     const report = Buffer.from('Subject: failed\r\n\r\nreport\r\n'.repeat(10_000));
     const [a, b, c] = [
       await attempted(DELIVERED),
@@ -132,7 +132,7 @@ describe('results that no database took', () => {
   });
 
   it('of a row that another took over, or that was settled after all, are left alone and counted', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000 } });
     const [taken, settled, ours] = [
       await attempted(DELIVERED),
       await attempted(BOUNCED, Buffer.from('report')),
