@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
+import type { Missing, Selection } from '../database/database.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -75,7 +75,7 @@ export class ControlServer {
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -138,7 +138,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -205,9 +205,11 @@ export class ControlServer {
       case 'operate': {
         const { action, selection } = request.params;
         const result = await target.operate(action, selection);
-        const { ids, ...rest } = selection;
-        const said = ids === undefined ? rest : { ...rest, ids: ids.length };
-        this.#options.log.info('control.operated', { action, selection: said, rows: result.rows });
+        this.#options.log.info('control.operated', {
+          action,
+          target: saidOf(selection),
+          entries: result.rows,
+        });
         return result;
       }
     }
@@ -249,3 +251,13 @@ function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method !== 'list' && request.method !== 'operate') return null;
   return request.params.selection?.ids ?? null;
 }
+
+/** A selection as the log names it: of ids, how many. */
+function saidOf(selection: Selection): object {
+  const { ids, ...rest } = selection;
+  const said = Object.entries({ ...rest, ...(ids === undefined ? {} : { messages: ids.length }) });
+  if (said.length === 0) return { all: true };
+  return Object.fromEntries(said.map(([key, value]) => [snakeCase(key), value]));
+}
+
+const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -31,7 +31,7 @@ export function readPem(file: string, key: string): string {
 
 /**
  * @param keyFile absent: the key is in the certificate's file.
- * @param at key of the config with both files, 'tls' or 'tls.certificates.0'.
+ * @param at key of the config with both files, 'tls' or 'tls.certificates[0]'.
  * @throws RelayError
  */
 export function readCertificate(file: string, keyFile: string | undefined, at: string): Certificate {

@@ -6,7 +6,7 @@ import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 /**
  * How many rows one transaction looks at, all of which it may change. New mail waits for it: some 12 ms when the rows lie
@@ -57,10 +57,7 @@ export class Operator {
     this.#settled = db.prepare(
       'UPDATE mails SET settled_at = ? WHERE id = ? AND open_rows = 0 AND settled_at IS NULL',
     );
-    this.#mail = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails WHERE id = ?`,
-    );
+    this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
   }
 
