@@ -95,7 +95,7 @@ export class TlsContexts {
     const certificates = [
       readCertificate(tls.cert_file, tls.key_file, 'tls'),
       ...tls.certificates.map((one, i) =>
-        readCertificate(one.cert_file, one.key_file, `tls.certificates.${i}`),
+        readCertificate(one.cert_file, one.key_file, `tls.certificates[${i}]`),
       ),
     ];
     for (const certificate of certificates) this.#warnOfExpiry(certificate);
