@@ -1,6 +1,8 @@
 /** Problems of a config in words: what the schema found, and how a finding is written. */
 import type { z } from 'zod';
 import type { Node } from './jsonc.ts';
+import { keyPath } from './key-path.ts';
+import { nameNow } from './renamed.ts';
 import { configSchema } from './schema.ts';
 import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
 import { has, nodeAt, type Problem } from './source.ts';
@@ -39,20 +41,8 @@ export function inOrder(said: readonly Said[]): Said[] {
 }
 
 export function problemAt(root: Node, path: readonly PropertyKey[], message: string, mend?: string): Problem {
-  const key = keyName(path);
+  const key = keyPath(path);
   return { place: nodeAt(root, path).place, ...(key !== '' && { key }), message, ...(mend && { mend }) };
-}
-
-/** A key as people write it: `listeners[0].port`, `delivery.routes["example.com"].host`. */
-export function keyName(path: readonly PropertyKey[]): string {
-  return path
-    .map((step, i) => {
-      if (typeof step === 'number') return `[${step}]`;
-      const name = String(step);
-      if (!/^[A-Za-z_$][\w$]*$/.test(name)) return `[${JSON.stringify(name)}]`;
-      return i === 0 ? name : `.${name}`;
-    })
-    .join('');
 }
 
 /** The value in JSON; of a long one the beginning, which says which one is meant. */
@@ -98,6 +88,8 @@ function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
   const section = schemaAt(configSchema, path);
   const known = Object.keys((section && shapeOf(section)) ?? {});
   if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
+  const now = nameNow(keyPath(path), key);
+  if (now !== null) return problemAt(root, [...path, key], `is called "${now}" now`);
   const near = nearest(key, known);
   const [other] = near === null ? placesOf(configSchema, key) : [];
   const hint =

@@ -4,6 +4,7 @@ import { isDomainForm } from '../base/domain.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
 import { checkLimits } from './limit-rules.ts';
+import { listenerName } from './listener-name.ts';
 import { networkFault } from './networks.ts';
 import { checkOpenRelay } from './open-relay.ts';
 import { checkPolicy } from './policy-rules.ts';
@@ -88,6 +89,11 @@ function checkListeners(config: Config, problem: Say): void {
     if (earlier !== undefined && port !== 0)
       problem(['listeners', i], `listens on the same as listeners[${earlier}]`);
     seen.set(name, i);
+  }
+  const names = config.listeners.map(listenerName);
+  for (const [i, { name }] of config.listeners.entries()) {
+    const other = names.findIndex((one, at) => one === name && at !== i);
+    if (other >= 0) problem(['listeners', i, 'name'], `is the name of listeners[${other}] too`);
   }
 }
 

@@ -71,8 +71,8 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.policy.anonymous();
   session.mayRelay = relayPolicy.isRelayClient(session.client.address);
   session.state = NEW;
-  const { address, sessionId } = session.client;
-  session.client = { address, sessionId, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
+  const { user: _, ...client } = session.client;
+  session.client = { ...client, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
   session.lines.resumed();
   session.commandDeadline();
   if (session.listener.verify === TLS_VERIFY.need && !verified) {

@@ -51,14 +51,17 @@ function logged({ address, helo, protocol, login, others }: Told): Record<string
 }
 
 /** What the peer does know of its client, to be laid over what we had. */
-export function knownOf({ address, helo, protocol }: Told): {
+export function knownOf({ address, helo, protocol, others }: Told): {
   address?: string;
+  port?: number;
   helo?: string;
   protocol?: string;
 } {
   return {
-    ...(address ? { address } : {}),
+    ...(address ? { address, port: portOf(others.port) } : {}),
     ...(helo ? { helo } : {}),
     ...(protocol ? { protocol } : {}),
   };
 }
+
+const portOf = (text = ''): number => (/^\d{1,5}$/.test(text) ? Number(text) : 0);

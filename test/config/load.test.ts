@@ -20,7 +20,7 @@ function problems(files: string | Files, environment: Record<string, string> = {
     load(files, environment);
   } catch (error) {
     assert.ok(error instanceof ConfigError, String(error));
-    assert.equal(error.code, 'config-invalid');
+    assert.equal(error.code, 'config_invalid');
     return error.problems.map((text) => text.replace('/etc/relay/relay.json:', ''));
   }
   return assert.fail('no problem found');
@@ -206,6 +206,20 @@ test('a listener is host with port, or path, or fd_name, and none stands twice',
     '8: listeners[6]: listens on the same as listeners[5]',
     '11: listeners[9]: needs either "host" and "port", or "path", or "fd_name"',
     '13: listeners[11]: listens on the same as listeners[10]',
+  ]);
+});
+
+test('names of listeners are unique, those that follow from their place too', () => {
+  const text = `{ "listeners": [
+    { "name": "in", "host": "127.0.0.1", "port": 0 },
+    { "name": "in", "host": "127.0.0.1", "port": 0 },
+    { "name": "[::1]:25", "host": "127.0.0.1", "port": 26 },
+    { "host": "::1", "port": 25 }
+  ] }`;
+  assert.deepEqual(problems(text), [
+    '2: listeners[0].name: is the name of listeners[1] too',
+    '3: listeners[1].name: is the name of listeners[0] too',
+    '4: listeners[2].name: is the name of listeners[3] too',
   ]);
 });
 
@@ -641,4 +655,11 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
   assert.throws(() => find({ '/etc/relay/relay.json': including }), /cannot read .*base\.json/);
   for (const text of ['{ "data_dir": "${NOT_SET}/x" }', '{ "data_dir": 7 }', '{ "data_dir": "" }', '{', '[]'])
     assert.throws(() => of(text), ConfigError, text);
+});
+
+test('a key that had another name before is said with the one it has now', () => {
+  assert.deepEqual(problems('{ "queue": { "keep_sent_ms": 0, "keep_dead_ms": 0 } }'), [
+    '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
+    '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
+  ]);
 });
