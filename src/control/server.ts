@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
+import type { Missing, OperateTarget } from '../database/database.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -74,7 +74,7 @@ export class ControlServer {
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -137,7 +137,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -204,9 +204,7 @@ export class ControlServer {
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        this.#options.log.info('control.operated', { action, target: saidOf(rows), entries: result.rows });
         return result;
       }
     }
@@ -254,4 +252,10 @@ function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method !== 'operate') return null;
   const { target } = request.params;
   return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+}
+
+/** A target as the log names it: of ids, how many. */
+function saidOf(target: OperateTarget): object {
+  if (target === 'all') return { all: true };
+  return 'queueIds' in target ? { messages: target.queueIds.length } : target;
 }
