@@ -2,6 +2,7 @@
 import { createConnection, type Socket } from 'node:net';
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import { EXIT_OF_ERROR } from '../base/exit-codes.ts';
+import type { Counted, CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -65,6 +66,10 @@ export class ControlClient implements QueueReader {
     return this.#call('list', filter) as Promise<QueueRow[]>;
   }
 
+  count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return this.#call('count', { selection, by }) as Promise<Counted>;
+  }
+
   show(queueId: string): Promise<MailDetail | null> {
     return this.#call('show', { queueId }) as Promise<MailDetail | null>;
   }
@@ -86,8 +91,8 @@ export class ControlClient implements QueueReader {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
-  operate(action: OperateAction, selection: Selection): Promise<Operated> {
-    return this.#call('operate', { action, selection }) as Promise<Operated>;
+  operate(action: OperateAction, selection: Selection, after = ''): Promise<Operated> {
+    return this.#call('operate', { action, selection, after }) as Promise<Operated>;
   }
 
   /** Reloads the config, certificates included. */

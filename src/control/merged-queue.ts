@@ -2,6 +2,7 @@
  * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
  * added up. A message lies in exactly one of the queues.
  */
+import { type Counted, type CountKey, mergeCounts } from '../database/count-rows.ts';
 import type {
   DestinationBacklog,
   MailDetail,
@@ -9,6 +10,7 @@ import type {
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
@@ -25,6 +27,10 @@ export class MergedQueue implements QueueReader {
   async list(filter: QueueFilter): Promise<QueueRow[]> {
     const pages = await Promise.all(this.#readers().map((reader) => reader.list(filter)));
     return mergePages(pages, filter.limit);
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return mergeCounts(await Promise.all(this.#readers().map((reader) => reader.count(selection, by))));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {

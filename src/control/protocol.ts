@@ -3,6 +3,7 @@
  * requests answered in order. Whoever may open the socket (mode 0600) is the operator.
  */
 import { z } from 'zod';
+import { COUNT_KEYS, type Counted, type CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -29,6 +30,7 @@ export const QUEUE_ACTIONS = [
 export interface QueueReader {
   /** Rows in order of queue id. Those of one message are never parted, so there may be more than the limit. */
   list(filter: QueueFilter): Promise<QueueRow[]>;
+  count(selection: Selection, by: CountKey | null): Promise<Counted>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
@@ -69,6 +71,8 @@ export interface Operated {
   sending: number;
   /** Where messages were named: those of which rows were changed. */
   queueIds: string[];
+  /** Where to go on; null: all is done. */
+  next: string | null;
 }
 
 /** Bans of the host. */
@@ -82,8 +86,8 @@ export interface BanBook {
 
 /** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
-  /** Changes rows that are not on the wire. */
-  operate(action: OperateAction, selection: Selection): Promise<Operated>;
+  /** Changes rows that are not on the wire, part by part. @param after '' to begin, then `next` of the part before. */
+  operate(action: OperateAction, selection: Selection, after?: string): Promise<Operated>;
   /** The scheduler's figures, for `queue stats`. @param queue those of the queue itself; null: it was not asked. */
   schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
@@ -103,6 +107,11 @@ export const MAX_CONTENT_BYTES = 262_144;
 export const MAX_REQUEST_BYTES = 65_536;
 
 const queueId = z.string().min(1).max(64);
+/** Where an action goes on: a queue id, or one for each shard or process. */
+const cursor = z
+  .string()
+  .max(8192)
+  .refine((text) => /^(?:\w{0,64}|\{.*\})$/.test(text));
 const texts = z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_VALUES).optional();
 const count = z.int().min(0).optional();
 /** What an operator may select by. */
@@ -154,6 +163,11 @@ const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({ id, method: z.literal('list'), params: filter }),
+  z.strictObject({
+    id,
+    method: z.literal('count'),
+    params: z.strictObject({ selection, by: z.enum(COUNT_KEYS).nullable() }),
+  }),
   z.strictObject({ id, method: z.literal('show'), params: z.strictObject({ queueId }) }),
   z.strictObject({
     id,
@@ -170,7 +184,7 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), selection }),
+    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), selection, after: cursor.default('') }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({

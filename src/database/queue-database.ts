@@ -4,6 +4,7 @@
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { CountKey, CountSlice } from './count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -40,7 +41,6 @@ export interface QueueDatabase {
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
   due(nowMs: number): Promise<DestinationBacklog[]>;
   backlog(): Promise<DestinationBacklog[]>;
-  backlogOf(destinations: string[]): Awaitable<DestinationBacklog[]>;
   recover(nowMs: number): Promise<Recovered>;
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
   markSuspects(rows: SuspectMark[]): Promise<void>;
@@ -55,6 +55,7 @@ export interface QueueDatabase {
   failedSlice(left: FailedLimits, before: FailedMark | null): Awaitable<FailedSlice>;
   isReferenced(object: string): Promise<boolean>;
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;
+  countSlice(selection: Selection, by: CountKey | null, after: string): Awaitable<CountSlice>;
   show(queueId: string): Promise<MailDetail | null>;
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   statsSlice(after: string): Awaitable<StatsSlice>;

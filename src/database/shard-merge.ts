@@ -27,3 +27,7 @@ export function selectionOn(shard: number, selection: Selection): Selection {
   if (selection.ids === undefined) return selection;
   return { ...selection, ids: selection.ids.filter((id) => shardOfQueueId(id) === shard) };
 }
+
+/** Messages that are named need no shard but their own, should others be down. */
+export const concerns = (shard: number, { ids }: Selection): boolean =>
+  ids?.some((id) => shardOfQueueId(id) === shard) ?? true;

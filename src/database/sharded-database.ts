@@ -3,10 +3,12 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
+import { nextOf, PartCursor } from '../base/part-cursor.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import { type Counted, type CountKey, mergeCounts } from './count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -20,6 +22,7 @@ import type {
   Missing,
   NodeSlot,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFilter,
@@ -35,7 +38,7 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, earlier, merged, selectionOn } from './shard-merge.ts';
+import { byQueueId, concerns, earlier, merged, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
@@ -399,12 +402,26 @@ export class ShardedDatabase implements Database {
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
-    const parts = await this.#onAll((client) => client.list(filter), true);
+    const { selection = {} } = filter;
+    const parts = await this.#onAll(
+      (client, shard) => client.list({ ...filter, selection: selectionOn(shard, selection) }),
+      true,
+      ({ id }) => concerns(id, selection),
+    );
     const rows = parts.flat().sort(byQueueId);
     const last = rows[filter.limit - 1];
     if (last === undefined) return rows;
     const end = rows.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last.queueId);
     return end < 0 ? rows : rows.slice(0, end);
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    const parts = await this.#onAll(
+      (client, shard) => client.count(selectionOn(shard, selection), by),
+      true,
+      ({ id }) => concerns(id, selection),
+    );
+    return mergeCounts(parts);
   }
 
   async show(queueId: string): Promise<MailDetail | null> {
@@ -434,20 +451,25 @@ export class ShardedDatabase implements Database {
     selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
+    bounds?: OperateBounds,
   ): Promise<OperateResult> {
+    const from = new PartCursor(bounds?.after ?? '');
     const parts = await this.#onAll(
-      (client, shard) => client.operate(action, selectionOn(shard, selection), nowMs, done),
+      async (client, shard) => {
+        const own = bounds && { ...bounds, after: from.of(shard) as string };
+        return { shard, ...(await client.operate(action, selectionOn(shard, selection), nowMs, done, own)) };
+      },
       true,
-      // An action on messages of one shard does not need the shards that are down.
-      ({ id }) => selectionOn(id, selection).ids?.length !== 0,
+      ({ id }) => concerns(id, selection) && from.of(id) !== null,
     );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
       recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
       sending: parts.reduce((sum, { sending }) => sum + sending, 0),
+      sendingIds: parts.flatMap(({ sendingIds }) => sendingIds),
       queueIds: parts.flatMap(({ queueIds }) => queueIds),
-      destinations: merged(parts.map(({ destinations }) => destinations)),
       changes: parts.flatMap(({ changes }) => changes),
+      next: nextOf(parts.map(({ shard, next }) => [shard, next])),
     };
   }
 

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RelayError } from '../base/errors.ts';
+import { type Counted, type CountKey, countBySlices } from '../database/count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -19,6 +20,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFilter,
@@ -286,6 +288,10 @@ export class DatabaseClient implements Database {
     return listBySlices(filter, (part) => this.#again({ kind: 'list', filter: part }));
   }
 
+  count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return countBySlices((after) => this.#again({ kind: 'count', selection, by, after }));
+  }
+
   show(queueId: string): Promise<MailDetail | null> {
     return this.#again({ kind: 'show', queueId });
   }
@@ -306,12 +312,12 @@ export class DatabaseClient implements Database {
     selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
+    bounds?: OperateBounds,
   ): Promise<OperateResult> {
     return operateBySlices(
-      selection,
       (after) => this.#again({ kind: 'operate', action, selection, nowMs, after }),
-      (destinations) => this.#again({ kind: 'backlogOf', destinations }),
       done,
+      bounds,
     );
   }
 

@@ -1,6 +1,7 @@
 /** What the main thread asks of the persistence pool, and how faults come back. */
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
+import type { CountKey, CountSlice } from '../database/count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -50,7 +51,6 @@ export type Task =
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
-  | { kind: 'backlogOf'; destinations: string[] }
   /** fresh: the process begins, and has nothing under way yet. */
   | { kind: 'recover'; nowMs: number; fresh: boolean }
   | { kind: 'suspect'; rows: BegunRow[]; nowMs: number }
@@ -63,6 +63,7 @@ export type Task =
   | { kind: 'purge'; nowMs: number; limit: number; cut: FailedMark | null }
   | { kind: 'failed'; left: FailedLimits; before: FailedMark | null }
   | { kind: 'list'; filter: QueueFilter }
+  | { kind: 'count'; selection: Selection; by: CountKey | null; after: string }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
   | { kind: 'stats'; after: string }
@@ -89,7 +90,6 @@ export interface TaskResults {
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];
-  backlogOf: DestinationBacklog[];
   recover: Recovered;
   suspect: SuspectedRow[];
   markSuspects: null;
@@ -97,6 +97,7 @@ export interface TaskResults {
   purge: number;
   failed: FailedSlice;
   list: ListSlice;
+  count: CountSlice;
   show: MailDetail | null;
   content: Uint8Array | null;
   stats: StatsSlice;

@@ -1,6 +1,7 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
+import type { Counted, CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -34,6 +35,7 @@ export interface ProcessStart {
 /** Questions, each with its answer. */
 export interface Questions {
   list: { ask: QueueFilter; answer: QueueRow[] };
+  count: { ask: { selection: Selection; by: CountKey | null }; answer: Counted };
   show: { ask: string; answer: MailDetail | null };
   content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };
   stats: { ask: null; answer: QueueStats };
@@ -41,7 +43,7 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
-  operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  operate: { ask: { action: OperateAction; selection: Selection; after: string }; answer: Operated };
   /** The parts of the queue that the process cannot see. */
   missing: { ask: null; answer: Missing[] };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };

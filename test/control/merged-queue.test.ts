@@ -9,6 +9,7 @@ import {
   mergeStats,
 } from '../../src/control/merged-queue.ts';
 import type { QueueReader } from '../../src/control/protocol.ts';
+import { type Counted, noSums } from '../../src/database/count-rows.ts';
 import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
 
 const row = (queueId: string, destination: string): QueueRow =>
@@ -26,6 +27,10 @@ class ListedQueue implements QueueReader {
     const rows = this.#rows.filter(({ queueId }) => queueId > afterQueueId);
     const last = rows[Math.min(limit, rows.length) - 1]?.queueId ?? '';
     return rows.filter(({ queueId }) => queueId <= last);
+  }
+
+  async count(): Promise<Counted> {
+    return { ...noSums(), entries: this.#rows.length, groups: [], moreGroups: 0, forgotten: false };
   }
 
   async show(queueId: string): Promise<null> {

@@ -1,6 +1,7 @@
 /** A queue in memory behind the control socket's contract, for tests. */
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
+import { type Counted, noSums } from '../../src/database/count-rows.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
@@ -72,6 +73,12 @@ export class FakeQueue implements ControlTarget {
     return end < 0 ? found : found.slice(0, end);
   }
 
+  counted: Counted = { ...noSums(), groups: [], moreGroups: 0, forgotten: false };
+
+  async count(): Promise<Counted> {
+    return this.counted;
+  }
+
   async show(queueId: string): Promise<MailDetail | null> {
     return queueId === mail.queueId ? mail : null;
   }
@@ -110,6 +117,6 @@ export class FakeQueue implements ControlTarget {
     const { ids } = args[1];
     const queueIds = ids?.filter((queueId) => queueId !== this.unknown) ?? [];
     const rows = ids === undefined ? 2 : queueIds.length;
-    return { rows, recipients: rows, sending: 1, queueIds };
+    return { rows, recipients: rows, sending: 1, queueIds, next: null };
   }
 }

@@ -121,8 +121,9 @@ test('every method answers what the target says', async (t) => {
     recipients: 2,
     sending: 1,
     queueIds: [],
+    next: null,
   });
-  assert.deepEqual(queue.operated, [['hold', { destinations: ['b.test'] }]]);
+  assert.deepEqual(queue.operated, [['hold', { destinations: ['b.test'] }, '']]);
 });
 
 test('requests sent together are answered in order', async (t) => {

@@ -1,5 +1,6 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
+import { type CountKey, type CountSlice, countRows } from '../count-rows.ts';
 import type {
   DestinationBacklog,
   MailDetail,
@@ -7,13 +8,13 @@ import type {
   QueueFilter,
   QueueRow,
   RecipientStatus,
+  Selection,
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
-import { selectIn } from './sql.ts';
 
 /** How many mails are looked at in one go. */
 const SLICE_MAILS = 10_000;
@@ -33,6 +34,15 @@ async function sliceEnd(connection: Connection, after: string, mails: number): P
 
 export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
   return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
+}
+
+export function countSlice(
+  connection: Connection,
+  selection: Selection,
+  by: CountKey | null,
+  after: string,
+): Promise<CountSlice> {
+  return answered(connection, countRows(selection, by, DIALECT, after, SLICE_MAILS));
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
@@ -104,16 +114,4 @@ export async function statsSlice(connection: Connection, after: string): Promise
 
 export async function backlog(connection: Connection): Promise<DestinationBacklog[]> {
   return [...(await connection.query<DestinationBacklog[]>(`${BACKLOG} GROUP BY destination`))];
-}
-
-/** The backlog of these destinations; rows = 0 where nothing waits. */
-export async function backlogOf(
-  connection: Connection,
-  destinations: string[],
-): Promise<DestinationBacklog[]> {
-  const sql = `${BACKLOG} AND destination IN % GROUP BY destination`;
-  const found = new Map(
-    (await selectIn<DestinationBacklog>(connection, sql, destinations)).map((row) => [row.destination, row]),
-  );
-  return destinations.map((destination) => found.get(destination) ?? { destination, rows: 0, nextDueMs: 0 });
 }

@@ -11,6 +11,7 @@ import type { Message } from '../../mail/message.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
+import type { CountKey, CountSlice } from '../count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -36,7 +37,7 @@ import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
+import { backlog, countSlice, listSlice, showMail, statsSlice } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -272,10 +273,6 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#read(backlog);
   }
 
-  backlogOf(destinations: string[]): Promise<DestinationBacklog[]> {
-    return this.#read((connection) => backlogOf(connection, destinations));
-  }
-
   async recover(nowMs: number): Promise<Recovered> {
     const released = await this.#read((connection) => releaseOwned(connection, this.#isEarlier, nowMs));
     const rekeyed = await this.#rekey();
@@ -337,6 +334,10 @@ export class MysqlDatabase implements QueueDatabase {
 
   listSlice(filter: QueueFilter): Promise<ListSlice> {
     return this.#read((connection) => listSlice(connection, filter));
+  }
+
+  countSlice(selection: Selection, by: CountKey | null, after: string): Promise<CountSlice> {
+    return this.#read((connection) => countSlice(connection, selection, by, after));
   }
 
   show(queueId: string): Promise<MailDetail | null> {

@@ -3,6 +3,7 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { type CountKey, type CountSlice, countRows } from '../count-rows.ts';
 import type {
   DestinationBacklog,
   MailDetail,
@@ -10,6 +11,7 @@ import type {
   QueueFilter,
   QueueRow,
   RecipientStatus,
+  Selection,
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
@@ -68,6 +70,10 @@ export class Inspector {
 
   listSlice(filter: QueueFilter): ListSlice {
     return answered(this.#db, listRows(DIALECT, filter, SLICE_ROWS));
+  }
+
+  countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {
+    return answered(this.#db, countRows(selection, by, DIALECT, after, SLICE_ROWS));
   }
 
   show(queueId: string): MailDetail | null {
