@@ -9,10 +9,7 @@ import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
 
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
-const plain = (text: string): string => printable(text);
-
-export const MORE_ENTRIES =
-  '… more entries: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
+export const plain = (text: string): string => printable(text);
 
 const TITLES = [
   'QUEUE ID',
@@ -240,7 +237,7 @@ function widthsOf(rows: readonly string[][], least: readonly number[] = []): num
   return widths;
 }
 
-function columns(rows: string[][], widths = widthsOf(rows)): string {
+export function columns(rows: string[][], widths = widthsOf(rows)): string {
   return rows
     .map(
       (row) =>
