@@ -15,6 +15,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { destinationKey } from '../mail/destination.ts';
+import { isFailText, viaKey } from '../mail/operator-keys.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
@@ -24,6 +25,9 @@ export const QUEUE_ACTIONS = [
   'release',
   'delete',
 ] as const satisfies readonly OperateAction[];
+
+/** Longest next hop in a request: a name with a port. */
+const MAX_HOP = 270;
 
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
@@ -117,6 +121,19 @@ const target = z.union([
   z.literal('all'),
 ]);
 
+const action = z.union([
+  z.enum(QUEUE_ACTIONS),
+  z.strictObject({ fail: z.string().refine(isFailText) }),
+  z.strictObject({
+    reroute: z
+      .string()
+      .max(MAX_HOP)
+      .transform(viaKey)
+      .refine((key) => key !== null)
+      .nullable(),
+  }),
+]);
+
 const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
@@ -137,7 +154,7 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), target }),
+    params: z.strictObject({ action, target }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({

@@ -3,11 +3,13 @@
  * few connections, of which the one that is idle longest makes room for a new one; a request has a longest length and a
  * time limit; each connection has one request at a time; answers have a limited size.
  */
+
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing } from '../database/database.ts';
+import { nameOf } from '../mail/operator-action.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -206,7 +208,8 @@ export class ControlServer {
         const result = await target.operate(action, rows);
         const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
         const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        const how = typeof action === 'string' ? { action } : { action: nameOf(action), ...action };
+        this.#options.log.info('control.operated', { ...how, target: said, rows: result.rows });
         return result;
       }
     }

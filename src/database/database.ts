@@ -1,6 +1,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { OperateAction } from '../mail/operator-action.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 
 /** States of an outbox row (one message × one destination). */
@@ -256,8 +257,7 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
+export type { OperateAction };
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
 /** 'unread': rows that were put off or held because their content could not be read. */
 export type RowsTarget = OperateTarget | 'unread';

@@ -1,9 +1,17 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import type { OperateAction, Settlement } from './database.ts';
+import { type ActionName, nameOf, type OperateAction } from '../mail/operator-action.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
+import type { QueueRow, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+
+/** A row as operators see it. */
+export const shownRow = <Row extends QueueRow>(row: Row): Row => ({
+  ...row,
+  destination: shownDestination(row.destination),
+});
 
 /**
  * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
@@ -12,11 +20,13 @@ export const SUSPECTED_POISON = 'suspected-poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
 /** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
-export const STATES_OF: Readonly<Record<OperateAction, string>> = {
+export const STATES_OF: Readonly<Record<ActionName, string>> = {
   retry: "('PENDING','RETRY')",
   hold: "('PENDING','RETRY','SENDING')",
   release: "('HELD')",
   delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
+  fail: "('PENDING','RETRY','HELD','SENDING')",
+  reroute: "('PENDING','RETRY','HELD','SENDING')",
 };
 
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
@@ -29,7 +39,9 @@ export const UNREAD_SCAN_ROWS = 5000;
 export function unreadOf(action: OperateAction, rows: readonly ScannedRow[], nowMs: number): ScannedRow[] {
   return rows.filter(
     ({ state, reason, dueAt }) =>
-      reason === UNREAD && STATES_OF[action].includes(`'${state}'`) && (dueAt === null || dueAt > nowMs),
+      reason === UNREAD &&
+      STATES_OF[nameOf(action)].includes(`'${state}'`) &&
+      (dueAt === null || dueAt > nowMs),
   );
 }
 

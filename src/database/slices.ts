@@ -56,21 +56,16 @@ export function upToLast<Row extends OperatedRow>(rows: Row[], limit: number): S
   return { rows, next: isFull ? { queueId: last.id, destination: last.destination } : null };
 }
 
-/** The result of a slice that changed these rows. @param ids the messages, when they were named. */
+/** The result of a slice that changed these rows. @param isNamed whether messages were named. */
 export function operatedSlice(
   action: OperateAction,
   rows: readonly OperatedRow[],
   isNamed: boolean,
   removed: ReadonlyMap<string, string[]>,
   next: OperateSlice['next'],
+  changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
-  const changes = new Map<string, number>();
-  for (const { destination, state } of changed) {
-    const waits = state === 'PENDING' || state === 'RETRY';
-    const more = action === 'release' ? 1 : action !== 'retry' && waits ? -1 : 0;
-    changes.set(destination, (changes.get(destination) ?? 0) + more);
-  }
   return {
     rows: changed.length,
     sending: rows.length - changed.length,
@@ -79,6 +74,18 @@ export function operatedSlice(
     removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
     next,
   };
+}
+
+/** By how many the waiting rows of each destination grow or shrink, where rows stay at their destinations. */
+function changesOf(action: OperateAction, rows: readonly OperatedRow[]): Map<string, number> {
+  const changes = new Map<string, number>();
+  for (const { destination, state } of rows) {
+    if (state === 'SENDING') continue;
+    const waits = state === 'PENDING' || state === 'RETRY';
+    const more = action === 'release' ? 1 : action !== 'retry' && waits ? -1 : 0;
+    changes.set(destination, (changes.get(destination) ?? 0) + more);
+  }
+  return changes;
 }
 
 export const noRows = (): Record<OutboxState, number> => ({

@@ -9,6 +9,8 @@ import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
 import { meantBy } from '../mail/meant.ts';
+import { isFailKey } from '../mail/operator-keys.ts';
+import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -194,11 +196,17 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /** Whether the attempt is not begun at all: the message is too old, or there are more jobs than agreed. */
+  /**
+   * Whether the attempt is not begun at all: an operator ends it, the message is too old, or there are more jobs than agreed.
+   */
   #refuse(attempt: Attempt): boolean {
     const { job } = attempt;
     const { retry, delivery } = this.config;
-    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
+    if (isFailKey(job.destination))
+      attempt.decideRest(
+        bounced(FAILED_BY_OPERATOR, '5.7.0', job.operatorText ?? 'given up by the operator'),
+      );
+    else if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
       const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
       attempt.decideRest(bounced('expired', '5.4.7', detail));
     } else if (this.#held > delivery.max_handoff_mails) {

@@ -48,7 +48,11 @@ export type BounceReason =
   | 'needs-smtputf8'
   | 'needs-binarymime'
   | 'expired'
-  | 'retry-disabled';
+  | 'retry-disabled'
+  | typeof FAILED_BY_OPERATOR;
+
+/** Reason of recipients that an operator ended (`queue fail`). */
+export const FAILED_BY_OPERATOR = 'failed_by_operator';
 
 export type Outcome =
   | {

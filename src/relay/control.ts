@@ -4,7 +4,7 @@ import { RelayError } from '../base/errors.ts';
 import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
-import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
+import type { Database, OperateAction, OperateTarget, QueueStats, RowChange } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
@@ -39,7 +39,7 @@ export function relayControl(
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, target) {
       const parts = { database, scheduler, deliveries, events };
-      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
+      if (action === 'retry' || action === 'release') return operate(parts, action, target);
       await takeBack(target);
       const sum = await operate(parts, action, target);
       // A claim that was under way may have brought more of these rows to delivery.
@@ -70,6 +70,12 @@ interface Operated {
   events: EventLog;
 }
 
+/** Whether the action makes rows due there that are to be sent. */
+function isTriedNow(action: OperateAction, { destination, rows }: RowChange): boolean {
+  if (typeof action === 'string') return action === 'retry';
+  return 'reroute' in action && (rows > 0 || destination === action.reroute);
+}
+
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
@@ -90,11 +96,10 @@ async function operate(
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });
-  // An operator who asks for a retry means now, whatever the destination did lately.
-  if (action === 'retry') {
-    deliveries.resume(changes.map(({ destination }) => destination));
-    for (const { destination } of changes) scheduler.suspend(destination, 0);
-  }
+  // An operator who asks for a retry, or for another way, means now, whatever the destination did lately.
+  const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
+  deliveries.resume(tried);
+  for (const destination of tried) scheduler.suspend(destination, 0);
   if (typeof target === 'object' && 'queueIds' in target) scheduler.changed(changes);
   else scheduler.refresh(destinations);
   return { rows, sending, queueIds };

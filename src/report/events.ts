@@ -7,6 +7,7 @@ import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
@@ -44,7 +45,7 @@ export interface AcceptedEvent extends Common {
 interface RecipientEvent extends Common {
   recipient: string;
   sender: string;
-  /** Scheduling key: a domain or 'smarthost'. */
+  /** A domain, 'smarthost', or 'via:HOST:PORT' where an operator rerouted it. */
   destination: string;
   /** Attempts made, this one included. */
   attempt: number;
@@ -168,7 +169,7 @@ export class EventLog {
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =
       `","time":"${this.#isoTime()}","queue_id":"${result.queueId}","sender":${quote(result.reversePath)}` +
-      `,"destination":${quote(result.destination)},"attempt":${result.attempts},"size":${result.sizeBytes}` +
+      `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
@@ -185,7 +186,7 @@ export class EventLog {
   ): void {
     if (!this.#enabled) return;
     this.#file.append(
-      `{"type":"held","time":"${this.#isoTime()}","queue_id":"${queueId}","destination":${quote(destination)},"reason":${quote(reason)}}\n`,
+      `{"type":"held","time":"${this.#isoTime()}","queue_id":"${queueId}","destination":${quote(shownDestination(destination))},"reason":${quote(reason)}}\n`,
     );
   }
 

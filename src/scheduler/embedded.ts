@@ -9,6 +9,7 @@
  */
 import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
@@ -42,6 +43,8 @@ const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
   readonly destination: string;
+  /** Whether mail ends here, and is not sent (mail/operator-keys.ts). */
+  readonly ends: boolean;
   waitingRows: number;
   nextDueMs: number;
   inFlight: number;
@@ -58,7 +61,7 @@ interface Place {
 
 export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
-  /** false: nothing is ever sent (delivery.enabled). */
+  /** false: nothing is ever sent (delivery.enabled); what operators end is ended all the same. */
   enabled: boolean;
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
@@ -244,6 +247,7 @@ export class EmbeddedScheduler implements Scheduler {
     if (!place) {
       place = {
         destination,
+        ends: isFailKey(destination),
         waitingRows: 0,
         nextDueMs: NEVER,
         inFlight: 0,
@@ -358,13 +362,14 @@ export class EmbeddedScheduler implements Scheduler {
 
   #enqueue(place: Place): void {
     if (place.queued || place.claiming || place.waitingRows === 0) return;
+    if (!this.#options.enabled && !place.ends) return;
     place.queued = true;
     this.#ready.push(place);
   }
 
   /** Starts the next claim when there is room. One claim at a time, because one writer answers them. */
   #pump(): void {
-    if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
+    if (!this.#running || this.#claims > 0) return;
     const nowMs = this.#steady();
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();
@@ -384,7 +389,7 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room);
-      const granted = this.#ports.rates?.take(place.destination, wanted) ?? wanted;
+      const granted = this.#granted(place, wanted);
       if (granted === 0) {
         this.#watch(place, nowMs + RATE_PAUSE_MS);
         continue;
@@ -393,6 +398,15 @@ export class EmbeddedScheduler implements Scheduler {
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();
+  }
+
+  /** How many rows of those wanted the destination's rate allows now. Nothing is sent to one where mail ends. */
+  #granted({ destination, ends }: Place, wanted: number): number {
+    return ends ? wanted : (this.#ports.rates?.take(destination, wanted) ?? wanted);
+  }
+
+  #giveBack({ destination, ends }: Place, rows: number): void {
+    if (!ends) this.#ports.rates?.giveBack(destination, rows);
   }
 
   #takeReady(): Place {
@@ -423,7 +437,7 @@ export class EmbeddedScheduler implements Scheduler {
       place.inFlight += jobs.length;
       this.#inFlight += jobs.length;
       place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
-      this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
+      this.#giveBack(place, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
       // After a full claim there may be as many rows again that nobody has counted.
@@ -431,7 +445,7 @@ export class EmbeddedScheduler implements Scheduler {
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {
-      this.#ports.rates?.giveBack(place.destination, limit);
+      this.#giveBack(place, limit);
       this.#options.onClaimError(place.destination, error);
       this.#pause();
     } finally {

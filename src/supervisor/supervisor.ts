@@ -19,6 +19,7 @@ import type {
 import type { Missing, OperateAction, OperateTarget, QueueFilter, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { nameOf } from '../mail/operator-action.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
@@ -294,7 +295,7 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control-failed', `${action}: ${sum.rows} rows changed, but ${message}`);
+    throw new RelayError('control-failed', `${nameOf(action)}: ${sum.rows} rows changed, but ${message}`);
   }
 
   /** The queues of processes that do not answer, and the parts that the others cannot see. */

@@ -65,7 +65,7 @@ export async function leaseRows(
   const { destination, nowMs, leaseUntilMs, limit } = request;
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, lease_owner AS owner, due_at AS dueAt, attempts, fence, waiting,
-       delay_notified AS delayNotified, deaths, seqs
+       delay_notified AS delayNotified, deaths, operator_text AS operatorText, seqs
      FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
        AND (state <> 'SENDING' OR 1 = ?)
      ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,

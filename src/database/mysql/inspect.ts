@@ -8,7 +8,7 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { QUEUE_ROW, SUSPECTED_POISON, shownRow } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 import { selectIn } from './sql.ts';
@@ -52,7 +52,7 @@ export async function listSlice(connection: Connection, filter: QueueFilter): Pr
      WHERE ${where.join(' AND ')} ORDER BY o.mail_id, o.destination LIMIT ?`,
     [...values, filter.limit + 1],
   );
-  const rows = [...found];
+  const rows = found.map(shownRow);
   if (rows.length <= filter.limit) return { rows, next };
   const last = rows[filter.limit - 1] as QueueRow;
   const begun = rows.findIndex(({ queueId }) => queueId === last.queueId);
@@ -61,7 +61,7 @@ export async function listSlice(connection: Connection, filter: QueueFilter): Pr
      WHERE ${where.join(' AND ')} AND o.mail_id = ? ORDER BY o.destination`,
     [...values, last.queueId],
   );
-  return { rows: [...rows.slice(0, begun), ...rest], next: last.queueId };
+  return { rows: [...rows.slice(0, begun), ...rest.map(shownRow)], next: last.queueId };
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
@@ -86,7 +86,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
     ),
   ]);
   const destinations: string[] = [];
-  const rows = found.map(({ seqs, ...row }) => {
+  const rows = found.map(shownRow).map(({ seqs, ...row }) => {
     for (const [first, last] of parseRuns(seqs))
       for (let seq = first; seq <= last; seq++) destinations[seq] = row.destination;
     return row;

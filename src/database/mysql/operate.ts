@@ -1,6 +1,9 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
 import type { Connection } from 'mariadb';
+import type { RouteTable } from '../../mail/destination.ts';
+import { nameOf } from '../../mail/operator-action.ts';
 import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
+import { movable } from '../moving.ts';
 import {
   HELD_UNREAD,
   type OperatedRow,
@@ -13,6 +16,7 @@ import {
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import { bulk } from './insert.ts';
+import { moveRows } from './move.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 /** How many rows one transaction changes. */
@@ -33,6 +37,7 @@ export async function operateSlice(
   target: RowsTarget,
   nowMs: number,
   after: OperateSlice['next'],
+  routes: RouteTable,
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
   const { rows, next } =
     target === 'unread'
@@ -40,8 +45,10 @@ export async function operateSlice(
       : await lockRows(connection, action, target, after);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
+  let changes: Map<string, number> | undefined;
   const ours = rows.filter(({ state }) => state !== 'SENDING');
   if (action === 'delete') erased = await removeRows(connection, ours, nowMs, removed);
+  else if (typeof action === 'object') changes = await moveRows(connection, ours, action, routes, nowMs);
   else {
     const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
     await bulk(
@@ -51,7 +58,7 @@ export async function operateSlice(
     );
   }
   const isNamed = typeof target === 'object' && 'queueIds' in target;
-  return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
+  return { slice: operatedSlice(action, rows, isNamed, removed, next, changes), erased };
 }
 
 /**
@@ -69,7 +76,7 @@ async function lockRows(
   const locked = await selectIn<OperatedRow>(
     connection,
     `SELECT o.mail_id AS id, o.destination, o.state, o.seqs FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
-     WHERE o.mail_id IN % AND o.state IN ${STATES_OF[action]} FOR UPDATE SKIP LOCKED`,
+     WHERE o.mail_id IN % AND o.state IN ${STATES_OF[nameOf(action)]} FOR UPDATE SKIP LOCKED`,
     ids,
   );
   const free = new Map(locked.map((row) => [`${row.id} ${row.destination}`, row]));
@@ -88,8 +95,13 @@ async function findRows(
   const queueIds = typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
   if (queueIds?.length === 0) return [];
   const from = after ?? { queueId: '', destination: '' };
-  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[action]}`];
+  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[nameOf(action)]}`];
   const values: unknown[] = [from.queueId, from.queueId, from.destination];
+  if (typeof action === 'object') {
+    const only = movable(action);
+    where.push(only.where);
+    values.push(...only.values);
+  }
   if (queueIds !== null) {
     // These are few enough for one statement. Messages that an earlier slice has done are left out.
     const rest = queueIds.filter((queueId) => queueId >= from.queueId);

@@ -45,6 +45,7 @@ export class Claimer {
     this.#arena = arena;
     this.#due = db.prepare(
       `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths,
+         o.operator_text AS operatorText,
          ${MAIL_ROW}, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
          m.content_parts AS contentParts, m.attachments
        FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id

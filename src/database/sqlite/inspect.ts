@@ -11,7 +11,7 @@ import type {
   QueueRow,
   RecipientStatus,
 } from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { QUEUE_ROW, SUSPECTED_POISON, shownRow } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
 
@@ -93,7 +93,7 @@ export class Inspector {
     for (const row of found) {
       if (rows.length >= filter.limit && row.queueId !== rows.at(-1)?.queueId)
         return { rows, next: rows.at(-1)?.queueId ?? null };
-      rows.push({ ...row });
+      rows.push(shownRow(row));
     }
     return { rows, next };
   }
@@ -107,7 +107,7 @@ export class Inspector {
     const rows: QueueRow[] = [];
     const destinations: { first: number; last: number; destination: string }[] = [];
     for (const found of this.#rowsOf.all(queueId)) {
-      const { seqs, ...row } = found as unknown as QueueRow & { seqs: string };
+      const { seqs, ...row } = shownRow(found as unknown as QueueRow & { seqs: string });
       rows.push(row);
       for (const [first, last] of parseRuns(seqs))
         destinations.push({ first, last, destination: row.destination });

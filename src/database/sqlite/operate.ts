@@ -1,6 +1,9 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { RouteTable } from '../../mail/destination.ts';
+import { type Move, nameOf } from '../../mail/operator-action.ts';
 import type { OperateAction, RowsTarget } from '../database.ts';
+import { movable, type OutboxRow } from '../moving.ts';
 import {
   HELD_UNREAD,
   type OperatedRow,
@@ -13,21 +16,25 @@ import {
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
 import type { MailEraser, MailFacts } from './erase.ts';
+import { Mover } from './move.ts';
 
 /**
  * How many rows one transaction changes. New mail waits for it: some 12 ms when the rows lie together, several times
  * that when each has pages of its own, as rows of deleted mails mostly have.
  */
-const sliceRows = (action: OperateAction): number => (action === 'delete' ? 250 : 1000);
+const sliceRows = (action: OperateAction): number => (isHeavy(action) ? 250 : 1000);
+const ANY = { where: 'TRUE', values: [] };
+const isHeavy = (action: OperateAction): boolean => action === 'delete' || typeof action === 'object';
 
 export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
-  readonly #select = new Map<OperateAction, StatementSync>();
-  /** Statements that find the rows of one message. */
-  readonly #selectOf = new Map<OperateAction, StatementSync>();
+  readonly #mover: Mover;
+  readonly #routes: RouteTable;
+  /** Statements that find rows, by their text. */
+  readonly #selects = new Map<string, StatementSync>();
   readonly #scan: StatementSync;
-  readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
+  readonly #change: Record<Exclude<OperateAction, 'delete' | Move>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
   readonly #deleteRow: StatementSync;
@@ -36,27 +43,12 @@ export class Operator {
   readonly #mail: StatementSync;
   readonly #rowsLeft: StatementSync;
 
-  constructor(db: DatabaseSync, eraser: MailEraser) {
+  /** @param routes the config's, for mail that is put back. */
+  constructor(db: DatabaseSync, eraser: MailEraser, routes: RouteTable) {
     this.#db = db;
     this.#eraser = eraser;
-    for (const action of Object.keys(STATES_OF) as OperateAction[])
-      this.#select.set(
-        action,
-        db.prepare(
-          `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE (mail_id, destination) > ($id, $from) AND state IN ${STATES_OF[action]}
-             AND ($destination IS NULL OR destination = $destination)
-           ORDER BY mail_id, destination LIMIT ${sliceRows(action)}`,
-        ),
-      );
-    for (const action of Object.keys(STATES_OF) as OperateAction[])
-      this.#selectOf.set(
-        action,
-        db.prepare(
-          `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE mail_id = ? AND destination > ? AND state IN ${STATES_OF[action]} ORDER BY destination LIMIT ?`,
-        ),
-      );
+    this.#routes = routes;
+    this.#mover = new Mover(db);
     this.#scan = db.prepare(
       `SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox
        WHERE (mail_id, destination) > (?, ?) ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
@@ -101,12 +93,14 @@ export class Operator {
             sliceRows(action),
           );
     const removed = new Map<string, string[]>();
+    const moved = new Map<string, number>();
     this.#eraser.begin();
     this.#db.exec('BEGIN IMMEDIATE');
     try {
       for (const row of rows) {
         if (row.state === 'SENDING') continue;
         if (action === 'delete') this.#remove(row, nowMs, removed);
+        else if (typeof action === 'object') this.#move(row, action, nowMs, moved);
         else this.#change[action].run({ id: row.id, destination: row.destination, now: nowMs });
       }
       this.#db.exec('COMMIT');
@@ -114,7 +108,22 @@ export class Operator {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
-    return operatedSlice(action, rows, isNamed, removed, next);
+    return operatedSlice(
+      action,
+      rows,
+      isNamed,
+      removed,
+      next,
+      typeof action === 'object' ? moved : undefined,
+    );
+  }
+
+  /** @param changes is told by how many the rows that wait have grown. */
+  #move(found: OperatedRow, action: Move, nowMs: number, changes: Map<string, number>): void {
+    const row = this.#mover.row(found.id, found.destination) as OutboxRow;
+    const moved = this.#mover.operate(row, action, this.#routes, nowMs);
+    if (moved === null) found.state = 'SENDING';
+    else for (const [key, more] of moved) changes.set(key, (changes.get(key) ?? 0) + more);
   }
 
   #unread(action: OperateAction, nowMs: number, after: OperateSlice['next']): SliceRows {
@@ -124,21 +133,33 @@ export class Operator {
   }
 
   #rowsFrom(action: OperateAction, destination: string | null, after: OperateSlice['next']): OperatedRow[] {
-    const from = { id: after?.queueId ?? '', from: after?.destination ?? '' };
-    return this.#select.get(action)?.all({ ...from, destination }) as unknown as OperatedRow[];
+    const where = '(mail_id, destination) > (?, ?) AND (? IS NULL OR destination = ?)';
+    const from = [after?.queueId ?? '', after?.destination ?? ''];
+    return this.#find(action, where, [...from, destination, destination], sliceRows(action));
   }
 
   #rowsOf(action: OperateAction, queueIds: readonly string[], after: OperateSlice['next']): OperatedRow[] {
     const rows: OperatedRow[] = [];
     const limit = sliceRows(action);
-    const select = this.#selectOf.get(action) as StatementSync;
     for (const id of [...new Set(queueIds)].sort()) {
       if (rows.length === limit) break;
       if (after !== null && id < after.queueId) continue;
       const from = after?.queueId === id ? after.destination : '';
-      rows.push(...(select.all(id, from, limit - rows.length) as unknown as OperatedRow[]));
+      rows.push(...this.#find(action, 'mail_id = ? AND destination > ?', [id, from], limit - rows.length));
     }
     return rows;
+  }
+
+  #find(action: OperateAction, where: string, from: (string | null)[], limit: number): OperatedRow[] {
+    const { where: movableRows, values } = typeof action === 'object' ? movable(action) : ANY;
+    const sql = `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
+      WHERE ${where} AND state IN ${STATES_OF[nameOf(action)]} AND ${movableRows} ORDER BY mail_id, destination LIMIT ?`;
+    let select = this.#selects.get(sql);
+    if (select === undefined) {
+      select = this.#db.prepare(sql);
+      this.#selects.set(sql, select);
+    }
+    return select.all(...from, ...values, limit) as unknown as OperatedRow[];
   }
 
   #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {

@@ -101,7 +101,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     this.#settler = new Settler(db, this.#eraser, options);
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
-    this.#operator = new Operator(db, this.#eraser);
+    this.#operator = new Operator(db, this.#eraser, options.routes);
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);

@@ -1,0 +1,17 @@
+/** What operators do to rows of the outbox. */
+
+/**
+ * Waiting recipients of rows get another destination. fail: one at which they end, with a report that has this text; reroute:
+ * the key of a next hop, or null for what the config says.
+ */
+export type Move = { fail: string } | { reroute: string | null };
+
+/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
+export type OperateAction = 'retry' | 'hold' | 'release' | 'delete' | Move;
+
+export type ActionName = Extract<OperateAction, string> | 'fail' | 'reroute';
+
+export function nameOf(action: OperateAction): ActionName {
+  if (typeof action === 'string') return action;
+  return 'fail' in action ? 'fail' : 'reroute';
+}
