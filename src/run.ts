@@ -107,7 +107,7 @@ function openLog(config: Config): PinoLog {
     return new PinoLog(config.log);
   } catch (error) {
     const text = `the log file ${config.log.file} cannot be opened: ${(error as Error).message}`;
-    throw new RelayError('data-dir-unusable', text, error);
+    throw new RelayError('data_dir_unusable', text, error);
   }
 }
 

@@ -139,7 +139,7 @@ export async function preload(
           {
             seqs: [0],
             kind: 'deferred',
-            reason: 'peer-4xx',
+            reason: 'peer_4xx',
             detail: '451 4.7.1 try later (mx.deferred.test)',
           },
         ],

@@ -103,7 +103,7 @@ export class PinoLog implements Log {
  * errors the stack is needed.
  */
 function shownError(error: unknown): unknown {
-  if (!(error instanceof RelayError) || error.code === 'database-refused')
+  if (!(error instanceof RelayError) || error.code === 'database_refused')
     return pino.stdSerializers.err(error as Error);
   const { code, message } = error;
   return { code, message };

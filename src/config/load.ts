@@ -37,7 +37,7 @@ export class ConfigError extends RelayError {
 
   constructor(path: string, problems: string[]) {
     const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
-    super('config-invalid', `${path} has ${count}:\n${problems.map((p) => `  ${p}`).join('\n')}`);
+    super('config_invalid', `${path} has ${count}:\n${problems.map((p) => `  ${p}`).join('\n')}`);
     this.problems = problems;
   }
 }

@@ -20,7 +20,7 @@ import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export const QUEUE_ACTIONS = [
-  'retry',
+  'flush',
   'hold',
   'release',
   'delete',

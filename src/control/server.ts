@@ -50,7 +50,7 @@ export class ControlServer {
     this.#server = createServer((socket) => void this.#serve(socket));
   }
 
-  /** @throws RelayError 'control-failed' when the socket cannot be made. */
+  /** @throws RelayError 'control_failed' when the socket cannot be made. */
   static async start(options: ControlServerOptions): Promise<ControlServer> {
     const control = new ControlServer(options);
     await control.#listen();
@@ -61,7 +61,7 @@ export class ControlServer {
     const { path } = this.#options;
     if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
       const text = `the control socket ${path} has a name longer than ${MAX_PATH_BYTES} bytes; choose a shorter data_dir`;
-      return Promise.reject(new RelayError('control-failed', text));
+      return Promise.reject(new RelayError('control_failed', text));
     }
     // Only the holder of the data folder's lock gets here: a socket that lies there is a dead relay's.
     rmSync(path, { force: true });
@@ -69,7 +69,7 @@ export class ControlServer {
       this.#server.once('error', (error) => {
         reject(
           new RelayError(
-            'control-failed',
+            'control_failed',
             `the control socket ${path} cannot be made: ${error.message}`,
             error,
           ),
@@ -122,7 +122,7 @@ export class ControlServer {
         if (text.length <= MAX_REQUEST_BYTES) continue;
         await send(
           socket,
-          failure(null, 'request-too-long', `a request is at most ${MAX_REQUEST_BYTES} bytes long`),
+          failure(null, 'request_too_long', `a request is at most ${MAX_REQUEST_BYTES} bytes long`),
         );
         break;
       }
@@ -155,7 +155,7 @@ export class ControlServer {
     try {
       request = requestSchema.parse(JSON.parse(line));
     } catch (error) {
-      return failure(null, 'bad-request', (error as Error).message);
+      return failure(null, 'bad_request', (error as Error).message);
     }
     try {
       // A part that comes back meanwhile, or goes, counts as missing too.
@@ -225,7 +225,7 @@ export class ControlServer {
 
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
-  throw new RelayError('control-failed', 'this relay keeps no bans');
+  throw new RelayError('control_failed', 'this relay keeps no bans');
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {

@@ -3,6 +3,7 @@ import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
@@ -329,8 +330,11 @@ export interface Database {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING, where their fence still holds. */
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
-  /** Drops settled rows past their time (keep_*_ms), at most `limit` mails a call, and sweeps content without a mail. */
-  purge(nowMs: number, limit: number): Promise<number>;
+  /**
+   * Drops settled rows past their time (keep_*_ms), and failed ones beyond `keep`, the oldest first: at most `limit` mails
+   * a call. Sweeps content without a mail.
+   */
+  purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
   show(queueId: string): Promise<MailDetail | null>;

@@ -14,7 +14,7 @@ export interface NodeClaim {
   /** Who has it when it is not ours. */
   readonly rival: string;
   readonly clock: ServerClock;
-  /** @throws RelayError 'already-running' when another has it. */
+  /** @throws RelayError 'already_running' when another has it. */
   take(): Promise<void>;
   renew(): Promise<void>;
   release(): Promise<void>;
@@ -61,11 +61,11 @@ export class ShardClaim {
     return this.#options.claim?.state === 'lost';
   }
 
-  /** @throws RelayError 'database-unavailable' when the claim is lost. */
+  /** @throws RelayError 'database_unavailable' when the claim is lost. */
   checkNewMail(): void {
     if (this.lost)
       throw new RelayError(
-        'database-unavailable',
+        'database_unavailable',
         `shard ${this.#options.shard} takes no mail of ours: node_id ${this.#options.claim?.rival}`,
       );
   }

@@ -125,7 +125,7 @@ export class Journal<E extends { message: Message }> {
     for (const [shard, { records }] of opened.waiting)
       if (records > 0 && shards.every(({ id }) => id !== shard))
         throw new RelayError(
-          'config-invalid',
+          'config_invalid',
           `${records} messages in the journal ${folder} wait for shard ${shard}, which the config does not have: put the shard back (with "weight": 0 it gets nothing new) until they are drained`,
         );
     for (const { segment, at, bytes, records } of opened.lost)
@@ -210,7 +210,7 @@ export class Journal<E extends { message: Message }> {
     if (before === queue) return;
     if (before !== undefined && (this.#lanes.get(shard)?.depth ?? 0) > 0)
       throw new RelayError(
-        'config-invalid',
+        'config_invalid',
         `the journal ${this.#options.folder} holds mail for another queue than the one shard ${shard} has now (${before}, now ${queue}): point the shard at its old database until the journal is drained`,
       );
     const queues = { ...state.queues, [shard]: queue };
@@ -232,7 +232,7 @@ export class Journal<E extends { message: Message }> {
       ),
     );
     for (const error of errors)
-      if (error instanceof RelayError && !error.temporary && error.code !== 'schema-unknown') throw error;
+      if (error instanceof RelayError && !error.temporary && error.code !== 'schema_unknown') throw error;
     for (const lane of this.#lanes.values()) lane.start();
   }
 

@@ -74,7 +74,7 @@ export class Listener {
   /**
    * Listens on everything configured, or on nothing.
    * @param given sockets that listen already: a listener that has any uses them instead of opening one.
-   * @throws RelayError listen-failed naming the address and what to do.
+   * @throws RelayError listen_failed naming the address and what to do.
    */
   async start(given: readonly GivenSocket[] = []): Promise<ListeningAddress[]> {
     const addresses: ListeningAddress[] = [];

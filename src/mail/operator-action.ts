@@ -6,8 +6,8 @@
  */
 export type Move = { fail: string } | { reroute: string | null };
 
-/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'retry' | 'hold' | 'release' | 'delete' | Move;
+/** flush: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
+export type OperateAction = 'flush' | 'hold' | 'release' | 'delete' | Move;
 
 export type ActionName = Extract<OperateAction, string> | 'fail' | 'reroute';
 

@@ -117,7 +117,7 @@ export class Unsettled implements KeptResults {
 
   missing(): Missing[] {
     const waiting = this.#shards();
-    const detail = `holds ${waiting.length} results that are not in the queue yet: it shows their rows as SENDING`;
+    const detail = `holds ${waiting.length} results that are not in the queue yet: it shows their entries as sending`;
     return missingResults(this.#dir, waiting, detail);
   }
 

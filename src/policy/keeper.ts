@@ -177,7 +177,7 @@ export function networkOf(text: string): Network {
   const network = parseNetwork(text);
   if (network !== null) return network;
   throw new RelayError(
-    'control-failed',
+    'control_failed',
     `"${text}" is no address or network; write 192.0.2.1 or 2001:db8::/64`,
   );
 }

@@ -28,7 +28,7 @@ export class ReturnedContent {
     try {
       while (this.#again) {
         this.#again = false;
-        const rows = (await this.#make('release')) + (await this.#make('retry'));
+        const rows = (await this.#make('release')) + (await this.#make('flush'));
         if (rows > 0) log.info('queue.content-returned', { rows });
       }
     } catch (error) {
@@ -40,7 +40,7 @@ export class ReturnedContent {
     }
   }
 
-  async #make(action: 'release' | 'retry'): Promise<number> {
+  async #make(action: 'release' | 'flush'): Promise<number> {
     const { database, scheduler } = this.#ports;
     const { rows, changes } = await database.operate(action, 'unread', Date.now());
     scheduler.changed(changes);

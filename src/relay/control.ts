@@ -39,7 +39,7 @@ export function relayControl(
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, target) {
       const parts = { database, scheduler, deliveries, events };
-      if (action === 'retry' || action === 'release') return operate(parts, action, target);
+      if (action === 'flush' || action === 'release') return operate(parts, action, target);
       await takeBack(target);
       const sum = await operate(parts, action, target);
       // A claim that was under way may have brought more of these rows to delivery.
@@ -72,12 +72,12 @@ interface Operated {
 
 /** Whether the action makes rows due there that are to be sent. */
 function isTriedNow(action: OperateAction, { destination, rows }: RowChange): boolean {
-  if (typeof action === 'string') return action === 'retry';
+  if (typeof action === 'string') return action === 'flush';
   return 'reroute' in action && (rows > 0 || destination === action.reroute);
 }
 
 function unknownStats(error: unknown): QueueStats {
-  if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+  if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
 }
 
@@ -96,7 +96,7 @@ async function operate(
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });
-  // An operator who asks for a retry, or for another way, means now, whatever the destination did lately.
+  // Flush, and another way, mean now, whatever the destination did lately.
   const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
   deliveries.resume(tried);
   for (const destination of tried) scheduler.suspend(destination, 0);

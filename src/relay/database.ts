@@ -221,7 +221,7 @@ async function enroll(
     if (await shards.enroll({ slot, node, nowMs, staleBeforeMs: nowMs - staleMs(leaseMs) })) return slot;
   }
   throw new RelayError(
-    'database-refused',
+    'database_refused',
     `${PROCESS_SLOTS} relay processes share this queue already; rows of relay_nodes say which`,
   );
 }

@@ -133,6 +133,10 @@ export class Stages {
     this.housekeeping = new Housekeeping({
       database: this.database,
       intervalMs: () => this.config.queue.purge_interval_ms,
+      keep: () => {
+        const { keep_failed_messages: messages, keep_failed_mb } = this.config.queue;
+        return { messages, bytes: keep_failed_mb * MIB };
+      },
       also: () => (this.journal ?? this.queue).stayEnrolled(),
       log,
     });

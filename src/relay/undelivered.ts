@@ -30,7 +30,7 @@ export const TAKEN_BACK_MS = 10_000;
 const ANSWER_MS = 1000;
 
 /** The rows of these jobs, in the form in which the database takes them back. */
-export const rowsBack = (jobs: readonly Job[], reason = 'hand-off-released'): ReleasedRow[] =>
+export const rowsBack = (jobs: readonly Job[], reason = 'hand_off_released'): ReleasedRow[] =>
   jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
 
 async function release(
@@ -62,7 +62,7 @@ export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): 
   const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
   for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   try {
-    await release(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
+    await release(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
   } finally {
     for (const job of jobs) ports.scheduler.returned(job);
   }

@@ -76,7 +76,7 @@ export class ContentFolder {
       return loadFile(this.#arena, this.path(object), offset, lengthBytes, spillThresholdBytes);
     } catch (error) {
       const mapped = storageError(error, folder);
-      if (mapped.code === 'content-missing' || mapped.code === 'storage-unavailable')
+      if (mapped.code === 'content_missing' || mapped.code === 'storage_unavailable')
         this.#lose(object, mapped);
       throw mapped;
     }

@@ -127,7 +127,7 @@ export class Child {
     return { kind: 'process', name: `${this.process}`, detail: `is ${STATE_WORDS[this.#state]}` };
   }
 
-  /** @throws RelayError 'control-failed' naming the process when it does not answer. */
+  /** @throws RelayError 'control_failed' naming the process when it does not answer. */
   ask<K extends keyof Questions>(question: K, ask: Questions[K]['ask']): Promise<Questions[K]['answer']> {
     if (this.#state !== 'ready' && this.#state !== 'draining')
       return Promise.reject(this.#unreachable(`is ${STATE_WORDS[this.#state]}`));
@@ -295,7 +295,7 @@ export class Child {
   }
 
   #unreachable(how: string): RelayError {
-    return new RelayError('control-failed', `relay process ${this.process} ${how}`);
+    return new RelayError('control_failed', `relay process ${this.process} ${how}`);
   }
 }
 

@@ -159,7 +159,7 @@ class RelayProcess {
 
   #ask(message: Question): Promise<Questions[Question['question']]['answer']> {
     const relay = this.#relay;
-    if (relay === null) throw new RelayError('control-failed', 'the relay process is not ready');
+    if (relay === null) throw new RelayError('control_failed', 'the relay process is not ready');
     const { control } = relay;
     switch (message.question) {
       case 'list':

@@ -54,6 +54,6 @@ function checkCiphers(ciphers: string | undefined, key: string): void {
   try {
     if (ciphers !== undefined) createSecureContext({ ciphers });
   } catch (error) {
-    throw new RelayError('config-invalid', `${key}: OpenSSL knows none of "${ciphers}"`, error);
+    throw new RelayError('config_invalid', `${key}: OpenSSL knows none of "${ciphers}"`, error);
   }
 }

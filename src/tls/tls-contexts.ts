@@ -230,7 +230,7 @@ function configure(slot: number, setup: TlsSetup, at: string): void {
     configureTls(slot, setup);
   } catch (error) {
     throw new RelayError(
-      'config-invalid',
+      'config_invalid',
       `${at}: the certificates, keys or rules cannot be used: ${(error as Error).message}`,
       error,
     );

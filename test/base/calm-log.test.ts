@@ -101,7 +101,7 @@ test('what comes one a message while a shard is away is ten lines a second, and 
     ['commit.retrying', 'warn', { error: 'shard a is down' }],
     ['settlement.rejected', 'warn', { advice: 'another lease' }],
     ['scheduler.claim-failed', 'warn', { error: new Error('shard a is down') }],
-    ['destination.suspended', 'info', { reason: 'connect-failed' }],
+    ['destination.suspended', 'info', { reason: 'connect_failed' }],
   ] as const) {
     const logged: LogLine[] = [];
     const log = mailLog(recordingLog(logged));

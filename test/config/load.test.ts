@@ -20,7 +20,7 @@ function problems(files: string | Files, environment: Record<string, string> = {
     load(files, environment);
   } catch (error) {
     assert.ok(error instanceof ConfigError, String(error));
-    assert.equal(error.code, 'config-invalid');
+    assert.equal(error.code, 'config_invalid');
     return error.problems.map((text) => text.replace('/etc/relay/relay.json:', ''));
   }
   return assert.fail('no problem found');

@@ -148,7 +148,7 @@ export function databaseConformance(driver: Driver): void {
         assert.equal(await db.show(other), null, 'what its commit leased was not handed out');
         assert.equal((await db.show(queueId))?.rows[0]?.state, 'SENDING');
         const { destination, fence } = job;
-        await db.release([{ queueId, destination, fence, reason: 'hand-off-released' }], 1000);
+        await db.release([{ queueId, destination, fence, reason: 'hand_off_released' }], 1000);
         queue.arena.release(job.content);
         const again = await db.commit(queue.batch({ withdrawals: [queueId] }));
         assert.equal(again.withdrawLater, undefined);
@@ -176,7 +176,7 @@ export function databaseConformance(driver: Driver): void {
         });
         await assert.rejects(
           db.commit(batch),
-          (error: RelayError) => error.code === 'database-refused' && !error.temporary,
+          (error: RelayError) => error.code === 'database_refused' && !error.temporary,
         );
         assert.equal(await db.show(good.queueId), null);
         assert.deepEqual(await states(sending), { 'one.test': 'SENDING' });
@@ -192,7 +192,7 @@ export function databaseConformance(driver: Driver): void {
       it('refuses a message whose size is not that of its content', async () => {
         const message = queue.message(['a@one.test'], { message: { sizeBytes: 7 } });
         await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
-          code: 'database-refused',
+          code: 'database_refused',
         });
       });
 
@@ -202,7 +202,7 @@ export function databaseConformance(driver: Driver): void {
         const other = queue.message(['a@one.test'], { message: { queueId, sizeBytes: message.sizeBytes } });
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));
         await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(other)] })), {
-          code: 'database-refused',
+          code: 'database_refused',
         });
       });
 
@@ -256,7 +256,7 @@ export function databaseConformance(driver: Driver): void {
         const later = await queue.add(['l@one.test']);
         const sooner = await queue.add(['s@one.test']);
         await queue.add(['o@two.test']);
-        await db.operate('retry', { queueIds: [later] }, 5000);
+        await db.operate('flush', { queueIds: [later] }, 5000);
         const { jobs, nextDueMs, short } = await claim('one.test', 6000);
         assert.deepEqual(
           jobs.map((job) => job.queueId),
@@ -274,7 +274,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
-        await db.operate('retry', { queueIds: [queueId] }, 9000);
+        await db.operate('flush', { queueIds: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
       });
 
@@ -411,7 +411,7 @@ export function databaseConformance(driver: Driver): void {
         const [row] = mail?.rows ?? [];
         assert.deepEqual(
           [row?.state, row?.nextAttemptMs, row?.attempts, row?.waiting, row?.reason, row?.detail],
-          ['RETRY', 7000, 3, 1, 'peer-4xx', deferred([2]).detail],
+          ['RETRY', 7000, 3, 1, 'peer_4xx', deferred([2]).detail],
         );
         assert.deepEqual(await fates(queueId), ['bounced', 'delivered', 'waiting']);
         assert.deepEqual(await db.backlog(), [{ destination: 'one.test', rows: 1, nextDueMs: 7000 }]);
@@ -506,11 +506,11 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await db.release([{ queueId, destination: 'one.test', fence: 7, reason: 'shutdown' }], 2000);
         assert.deepEqual(await states(queueId), { 'one.test': 'SENDING' });
-        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'hand-off-released' }], 2000);
+        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'hand_off_released' }], 2000);
         const row = (await db.show(queueId))?.rows[0];
         assert.deepEqual(
           [row?.state, row?.nextAttemptMs, row?.reason],
-          ['PENDING', 2000, 'hand-off-released'],
+          ['PENDING', 2000, 'hand_off_released'],
         );
       });
     });
@@ -523,7 +523,7 @@ export function databaseConformance(driver: Driver): void {
           await queue.add(['c@two.test']),
         ];
         await queue.add(['d@three.test'], 'SENDING');
-        await db.operate('retry', { queueIds: [first] }, 400);
+        await db.operate('flush', { queueIds: [first] }, 400);
         assert.deepEqual(
           (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
           [
@@ -599,7 +599,7 @@ export function databaseConformance(driver: Driver): void {
           [0, 0],
         );
         assert.equal((await claim('one.test', 9000)).jobs.length, 0);
-        assert.equal((await db.operate('retry', 'all', 2000)).rows, 0, 'retry leaves held rows alone');
+        assert.equal((await db.operate('flush', 'all', 2000)).rows, 0, 'flush leaves held rows alone');
         const released = await db.operate('release', { destination: 'one.test' }, 3000);
         assert.deepEqual(released.destinations, [{ destination: 'one.test', rows: 1, nextDueMs: 3000 }]);
         assert.deepEqual(
@@ -622,15 +622,15 @@ export function databaseConformance(driver: Driver): void {
           return queueId;
         };
         const [unread, held, other] = [
-          await deferredRow('content-unavailable'),
-          await deferredRow('content-unavailable'),
-          await deferredRow('peer-4xx'),
+          await deferredRow('content_unavailable'),
+          await deferredRow('content_unavailable'),
+          await deferredRow('peer_4xx'),
         ];
         await db.operate('hold', { queueIds: [held] }, 2000);
         assert.equal((await db.operate('release', 'unread', 3000)).rows, 0, 'an operator holds it');
-        const { rows, changes } = await db.operate('retry', 'unread', 3000);
+        const { rows, changes } = await db.operate('flush', 'unread', 3000);
         assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 0 }]]);
-        assert.equal((await db.operate('retry', 'unread', 3000)).rows, 0, 'it is due');
+        assert.equal((await db.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
         assert.deepEqual(
           (await claim('one.test', 3000)).jobs.map((job) => job.queueId),
           [unread],
@@ -640,7 +640,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
-        for (const action of ['retry', 'hold', 'release', 'delete'] as const)
+        for (const action of ['flush', 'hold', 'release', 'delete'] as const)
           assert.equal((await db.operate(action, { queueIds: [queueId] }, 2000)).rows, 0, action);
         assert.equal(
           await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
@@ -694,7 +694,7 @@ export function databaseConformance(driver: Driver): void {
         const gone = await db.operate('delete', { queueIds }, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([gone.rows, gone.sending], [2, 1]);
         assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
-        assert.equal((await db.operate('retry', { queueIds: [] }, 2000)).rows, 0);
+        assert.equal((await db.operate('flush', { queueIds: [] }, 2000)).rows, 0);
       });
 
       it('goes on behind a slice that ends within a mail', async () => {
@@ -706,6 +706,37 @@ export function databaseConformance(driver: Driver): void {
     });
 
     describe('purge', () => {
+      it('keeps the newest of what failed, as many and as much as fit', async () => {
+        const fail = async (nowMs: number, lengthBytes: number): Promise<string> => {
+          const content = Buffer.alloc(lengthBytes, 'x');
+          const message = queue.message(['a@one.test'], { content });
+          await db.commit(queue.batch({ messages: [queue.plan(message, 'SENDING')] }));
+          const { queueId } = message;
+          await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] }, nowMs);
+          return queueId;
+        };
+        const ids: string[] = [];
+        for (const [nowMs, bytes] of [
+          [1000, 10],
+          [1000, 20],
+          [1000, 30],
+          [3000, 40],
+          [2000, 50],
+        ] as const)
+          ids.push(await fail(nowMs, bytes));
+        const left = async (): Promise<number[]> => {
+          const rows = await db.list({ limit: 10 });
+          return rows.map(({ queueId }) => ids.indexOf(queueId));
+        };
+        assert.equal(await db.purge(4000, 10, { messages: 5, bytes: 150 }), 0, 'all have room');
+        assert.equal(await db.purge(6000, 10, { messages: 4, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [1, 2, 3, 4], 'of those that failed at once, the older id');
+        assert.equal(await db.purge(8000, 10, { messages: 4, bytes: 119 }), 2);
+        assert.deepEqual(await left(), [3, 4]);
+        assert.equal(await db.purge(10_000, 1, { messages: 1, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [3]);
+      });
+
       it('drops at most so many mails a call', async () => {
         for (let i = 0; i < 5; i++) {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
@@ -795,7 +826,7 @@ export function databaseConformance(driver: Driver): void {
           });
           assert.deepEqual(await states(guilty), { 'one.test': 'HELD', 'two.test': 'PENDING' });
           const row = (await db.show(guilty))?.rows[0];
-          assert.equal(row?.reason, 'suspected-poison');
+          assert.equal(row?.reason, 'suspected_poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
           assert.deepEqual(await claimed(), [undefined, SUSPICION.suspect, undefined, undefined]);
           await db.operate('release', { queueIds: [guilty] }, 8000);

@@ -31,7 +31,7 @@ type Step =
   | { do: 'claim'; domain: number; limit: number }
   | { do: 'settle'; mail: number; domain: number; fate: number[]; stale: boolean; delayMs: number }
   | { do: 'release'; mail: number; domain: number; stale: boolean }
-  | { do: 'operate'; action: 'retry' | 'hold' | 'release' | 'delete'; mail: number }
+  | { do: 'operate'; action: 'flush' | 'hold' | 'release' | 'delete'; mail: number }
   | { do: 'withdraw'; mail: number }
   | { do: 'purge' }
   | { do: 'restart' }
@@ -75,7 +75,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant('operate' as const),
-      action: fc.constantFrom('retry' as const, 'hold' as const, 'release' as const, 'delete' as const),
+      action: fc.constantFrom('flush' as const, 'hold' as const, 'release' as const, 'delete' as const),
       mail: nat,
     }),
   },
@@ -282,7 +282,7 @@ class Model {
 
   async #operate(
     [queueId, mail]: [string, ModelMail],
-    action: 'retry' | 'hold' | 'release' | 'delete',
+    action: 'flush' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
     const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
@@ -300,7 +300,7 @@ class Model {
             mail.status[seq] = 'removed';
             removed.push(seq);
           }
-      } else if (action === 'retry' && waits) row.dueMs = this.#nowMs;
+      } else if (action === 'flush' && waits) row.dueMs = this.#nowMs;
       else if (action === 'hold' && waits) Object.assign(row, { state: 'HELD', dueMs: null });
       else if (action === 'release' && row.state === 'HELD')
         Object.assign(row, { state: 'PENDING', dueMs: this.#nowMs });

@@ -123,7 +123,7 @@ export function movingConformance(driver: Driver): void {
       const queueId = await queue.add(['a@one.test']);
       const [old] = await claim('one.test', 1000);
       const fence = old?.fence as number;
-      await db.release([{ queueId, destination: 'one.test', fence, reason: 'lease-lapsed' }], 1000);
+      await db.release([{ queueId, destination: 'one.test', fence, reason: 'lease_lapsed' }], 1000);
       await db.operate({ reroute: VIA }, 'all', 2000);
       await db.operate({ reroute: null }, 'all', 2000);
       const [again] = await claim('one.test');

@@ -41,12 +41,12 @@ class FakeShard {
       for (const { message: m } of batch.messages) this.taken.push(m.queueId);
       this.mark = structuredClone(mark);
     }
-    if (this.forgetful) throw new RelayError('database-unavailable', 'connection lost');
+    if (this.forgetful) throw new RelayError('database_unavailable', 'connection lost');
     return { messages: batch.messages.map(() => 'committed'), settlements: [] };
   }
 }
 
-const away = new RelayError('database-unavailable', 'away');
+const away = new RelayError('database_unavailable', 'away');
 
 describe('journal', () => {
   let f: JournalFixture;
@@ -261,7 +261,7 @@ describe('journal', () => {
     await begin();
     const ids = submit(100);
     const bad = ids[37] as string;
-    const refuse = new RelayError('database-refused', 'never that one');
+    const refuse = new RelayError('database_refused', 'never that one');
     (shards[0] as FakeShard).fault = (batch) =>
       batch?.messages.some(({ message: m }) => m.queueId === bad) ? refuse : null;
     await journal.settled();
@@ -312,7 +312,7 @@ describe('journal', () => {
     await journal.settled();
     assert.deepEqual(
       failures.map(({ code }) => code),
-      ['storage-unavailable'],
+      ['storage_unavailable'],
     );
     assert.equal(journal.failing, true);
     f.before = () => {};
@@ -350,7 +350,7 @@ describe('journal', () => {
     await journal.stop();
     f.crash();
     await assert.rejects(newJournal([0]).open(), (error: RelayError) => {
-      assert.equal(error.code, 'config-invalid');
+      assert.equal(error.code, 'config_invalid');
       assert.match(
         error.message,
         /messages in the journal .* wait for shard 1, which the config does not have/,

@@ -63,7 +63,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record(
     {
       kind: fc.constant('deferred' as const),
-      reason: fc.constantFrom('peer-4xx' as const, 'timeout' as const),
+      reason: fc.constantFrom('peer_4xx' as const, 'timeout' as const),
       reply,
       detail: text,
       retryAtMs: fc.maxSafeNat(),
@@ -73,7 +73,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record(
     {
       kind: fc.constant('bounced' as const),
-      reason: fc.constantFrom('peer-5xx' as const, 'expired' as const),
+      reason: fc.constantFrom('peer_5xx' as const, 'expired' as const),
       reply,
       status: text,
       detail: text,

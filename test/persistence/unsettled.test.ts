@@ -16,8 +16,8 @@ import { QueueFixture } from './fixture.ts';
 
 const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: 'mx.test [192.0.2.1]' };
 const DELIVERED: Outcome = { kind: 'delivered', reply: REPLY, dsnPassedOn: false };
-const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
-const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs: 5000 };
+const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
+const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer_4xx', detail: '451 later', retryAtMs: 5000 };
 
 let queue: QueueFixture;
 /** What no database took, and which of it waits no longer than usual. */
@@ -268,9 +268,9 @@ describe('results that no database took', () => {
     await ends(life());
     const next = life();
     const never = async (): Promise<CommitResult> => ({ messages: [], settlements: [null] });
-    await assert.rejects(next.replay(0, never), { code: 'database-unavailable' });
+    await assert.rejects(next.replay(0, never), { code: 'database_unavailable' });
     await assert.rejects(
-      next.replay(0, () => Promise.reject(new RelayError('database-unavailable', 'away'))),
+      next.replay(0, () => Promise.reject(new RelayError('database_unavailable', 'away'))),
     );
     assert.equal(next.waiting, 1);
     await next.replay(0, commit);
@@ -282,7 +282,7 @@ describe('results that no database took', () => {
     await ends(life());
     const refuse = async (batch: CommitBatch): Promise<CommitResult> => {
       if (batch.settlements.some(({ queueId }) => queueId === b))
-        throw new RelayError('database-refused', 'no such column');
+        throw new RelayError('database_refused', 'no such column');
       return commit(batch);
     };
     await life().replay(0, refuse);
@@ -321,7 +321,7 @@ describe('results that no database took', () => {
     const [line = Buffer.alloc(0)] = wholeLines(readFileSync(join(queue.dataDir, name))).lines;
     const newer = Buffer.from(line.toString().slice(9).replace('"version":1', '"version":2'));
     writeFileSync(join(queue.dataDir, name), withSum(newer));
-    assert.throws(() => life(), { code: 'schema-unknown', message: /unsettled-1 is of version 2/ });
+    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 2/ });
   });
 });
 

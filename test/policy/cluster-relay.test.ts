@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Ban } from '../../src/policy/ban-table.ts';
+import type { BanAnswer } from '../../src/control/ban-answer.ts';
 import { certificate } from '../services/certificate.ts';
 import { RedisServer, type RedisServerOptions, skipWithoutRedis } from '../services/redis.ts';
 import { type Ran, run } from '../support/child.ts';
@@ -75,7 +75,7 @@ const ban = (relay: RelayFixture, ...args: string[]): Promise<Ran> =>
   run(process.execPath, [MAIN, 'ban', ...args, '-c', relay.configPath], {});
 
 async function bansOf(relay: RelayFixture): Promise<string[]> {
-  const bans = JSON.parse((await ban(relay, 'list', '--json')).stdout) as Ban[];
+  const bans = JSON.parse((await ban(relay, 'list', '--json')).stdout) as BanAnswer[];
   return bans.map(({ network }) => network).sort();
 }
 

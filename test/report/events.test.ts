@@ -145,7 +145,7 @@ test('attempt: every recipient gets the line of its own outcome', async (t) => {
       seqs: [3],
       outcome: {
         kind: 'bounced',
-        reason: 'peer-5xx',
+        reason: 'peer_5xx',
         reply: { ...reply, code: 550, enhanced: '' },
         status: '5.1.1',
         detail: 'd',
@@ -186,7 +186,7 @@ test('attempt: every recipient gets the line of its own outcome', async (t) => {
     {
       type: 'bounced',
       ...shared,
-      reason: 'peer-5xx',
+      reason: 'peer_5xx',
       status: '5.1.1',
       detail: 'd',
       reply: '550 ok "1"',

@@ -94,7 +94,7 @@ describe('storage distributed', () => {
     const [ref] = await fixture.put('precious');
     for (let i = 0; i < 8; i++) await fixture.put('so that every root has something of ours');
     for (const replica of fixture.replicas(ref)) flip(replica, (ref as ContentRef).offset);
-    await assert.rejects(fixture.load(ref), { code: 'content-missing', message: /damaged/ });
+    await assert.rejects(fixture.load(ref), { code: 'content_missing', message: /damaged/ });
     assert.equal(fixture.replicas(ref).length, 2);
   });
 
@@ -104,7 +104,7 @@ describe('storage distributed', () => {
       const root = fixture.roots.find((path) => replica.startsWith(path)) as string;
       renameSync(root, `${root}.away`);
     }
-    await assert.rejects(fixture.load(ref), { code: 'storage-unavailable' });
+    await assert.rejects(fixture.load(ref), { code: 'storage_unavailable' });
     for (const root of fixture.roots)
       if (!fixture.has(join(root, 'x')))
         try {
@@ -142,7 +142,7 @@ describe('storage distributed', () => {
     const begun = performance.now();
     for (let i = 0; i < 3; i++)
       await assert.rejects(fixture.put('never'), {
-        code: 'storage-unavailable',
+        code: 'storage_unavailable',
         message: /root1: .*root2: /,
       });
     assert.ok(performance.now() - begun < 2000);
@@ -187,9 +187,9 @@ describe('storage distributed', () => {
     use({ timeoutMs: 400 });
     const held = hold(t, () => true);
     const begun = performance.now();
-    await assert.rejects(fixture.put('x'.repeat(300_000)), { code: 'storage-unavailable' });
+    await assert.rejects(fixture.put('x'.repeat(300_000)), { code: 'storage_unavailable' });
     assert.ok(performance.now() - begun < 1500);
-    await assert.rejects(fixture.put('small'), { code: 'storage-unavailable' });
+    await assert.rejects(fixture.put('small'), { code: 'storage_unavailable' });
     held.release();
     await eventually(() => assert.equal(fixture.arena.held, 0));
   });
@@ -320,7 +320,7 @@ describe('storage distributed', () => {
   it('says full, for now, when the roots of a quorum are full', { skip }, async () => {
     use({}, 2);
     for (const root of [0, 1]) fixture.mount(root, 64);
-    await assert.rejects(fixture.put('z'.repeat(200_000)), { code: 'storage-full' });
+    await assert.rejects(fixture.put('z'.repeat(200_000)), { code: 'storage_full' });
     await eventually(() =>
       assert.deepEqual([...fixture.files(0), ...fixture.files(1)], [], 'nothing half-written is left'),
     );
@@ -372,7 +372,7 @@ describe('queue with distributed storage', () => {
     });
     const message = queue.message(['a@one.test']);
     const batch = queue.batch({ messages: [queue.plan(message)] });
-    await assert.rejects(queue.database.commit(batch), { code: 'storage-unavailable', temporary: true });
+    await assert.rejects(queue.database.commit(batch), { code: 'storage_unavailable', temporary: true });
     assert.equal((await queue.database.stats()).mails, 0);
     await queue.restart({
       storage: {
@@ -392,7 +392,7 @@ describe('queue with distributed storage', () => {
     const queueId = await queue.add(['a@one.test']);
     await queue.restart({ storage: { provider: 'database' } });
     await assert.rejects(queue.cat(queueId), {
-      code: 'storage-unavailable',
+      code: 'storage_unavailable',
       message: /storage\.distributed\.roots/,
     });
     await queue.restart({ storage: { provider: 'database', distributed } });

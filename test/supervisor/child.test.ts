@@ -45,9 +45,9 @@ test('one that cannot start says why and is not started again', async () => {
   const { child, life, lives, clock } = setUp();
   const ready = child.start();
   life().says({ type: 'booted' });
-  life().says({ type: 'failed', code: 'database-corrupt', message: 'queue.db is damaged' });
+  life().says({ type: 'failed', code: 'database_corrupt', message: 'queue.db is damaged' });
   life().exits(65);
-  await assert.rejects(ready, { code: 'database-corrupt', message: 'queue.db is damaged' });
+  await assert.rejects(ready, { code: 'database_corrupt', message: 'queue.db is damaged' });
   clock.advance(60_000);
   assert.equal(lives.length, 1);
   const silent = setUp();
@@ -113,7 +113,7 @@ test('one that does not come up again is tried on', () => {
   for (let i = 0; i < 5; i++) {
     clock.advance(1000);
     life().says({ type: 'booted' });
-    life().says({ type: 'failed', code: 'database-busy', message: 'x' });
+    life().says({ type: 'failed', code: 'database_busy', message: 'x' });
     life().exits(75);
   }
   assert.equal(lives.length, 6);
@@ -177,12 +177,12 @@ test('questions are answered by number; those of a process that ends are refused
   const second = child.ask('show', 'b');
   const ids = life().sent.flatMap((message) => (message.type === 'ask' ? [message.id] : []));
   life().says({ type: 'answer', id: ids[1] as number, value: 'of b' });
-  life().says({ type: 'refusal', id: ids[0] as number, code: 'database-busy', message: 'busy' });
+  life().says({ type: 'refusal', id: ids[0] as number, code: 'database_busy', message: 'busy' });
   assert.equal(await second, 'of b');
-  await assert.rejects(first, { code: 'database-busy' });
+  await assert.rejects(first, { code: 'database_busy' });
   const third = child.ask('stats', null);
   life().exits(70);
-  await assert.rejects(third, { code: 'control-failed', message: 'relay process 1 ended with code 70' });
+  await assert.rejects(third, { code: 'control_failed', message: 'relay process 1 ended with code 70' });
   await assert.rejects(child.ask('stats', null), { message: /is down and starts again soon/ });
 });
 

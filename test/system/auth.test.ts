@@ -163,11 +163,11 @@ for (const mechanism of ['SCRAM-SHA-256', 'CRAM-MD5', 'PLAIN', 'LOGIN']) {
     const talk = await Talk.hello({ port: relay.port });
     await talk.send({ to: 'a@x.test', content: 'Subject: through\r\n\r\nx\r\n' });
     const deferred = await relay.events.one('deferred', ({ type }) => type === 'deferred');
-    assert.equal(deferred.reason, 'auth-failed');
+    assert.equal(deferred.reason, 'auth_failed');
     assert.match(String(deferred.detail), new RegExp(`^AUTH ${mechanism}: 535 5\\.7\\.8 `));
     relay.configure({ delivery: { smarthost: hop('p=,ss') } });
     await relay.reload();
-    await relay.queue('retry', '--all');
+    await relay.queue('flush', '--all');
     await sink.received(1);
     assert.match(sink.messages[0]?.content.toString() ?? '', /with ESMTPA id .*Subject: through/s);
     const kept = JSON.stringify(relay.log) + JSON.stringify(relay.events.events);

@@ -109,7 +109,7 @@ test('a session under way at SIGTERM finishes its transaction, then gets 421', {
   assert.match(await open.reply(), /^250/);
   assert.match(await open.reply(), /^421 4\.3\.2 /);
   assert.deepEqual(await relay.exited(), { code: 0, signal: null });
-  assert.match((await relay.queue('list')).stdout, /PENDING/);
+  assert.match((await relay.queue('list')).stdout, /pending/);
 });
 
 test('a second SIGTERM stops at once, although a session stays open', { timeout: 30_000 }, async (t) => {

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { SchedulerStats } from '../../src/control/protocol.ts';
+import type { SchedulerAnswer } from '../../src/control/stats-answer.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { CommitProxy } from '../services/commit-proxy.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
@@ -87,7 +87,7 @@ test('a start, a shard and Redis that go and return, a process that dies, and th
     from = relay.log.length;
   };
   const processesInRedis = async (): Promise<number | undefined> =>
-    (await relay.queueJson<{ scheduler: SchedulerStats }>('stats')).scheduler.cluster?.processes;
+    (await relay.queueJson<{ scheduler: SchedulerAnswer }>('stats')).scheduler.cluster?.processes;
 
   await relay.start();
   await until(() => count('scheduler.redis-up') === 2, 'both use Redis');

@@ -121,9 +121,9 @@ test('a lock on a file that others could open does not stop the start; one of a 
   t.after(() => holder.kill('SIGKILL'));
   await once(holder.stdout, 'data');
   const lock = lockDataDir(relay.dataDir);
-  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already-running' });
+  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already_running' });
   chmodSync(file, 0o644);
-  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already-running' });
+  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already_running' });
   assert.equal(lstatSync(file).mode & 0o777, 0o600);
   lock.release();
 });

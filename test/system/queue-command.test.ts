@@ -1,9 +1,10 @@
 /** An operator's hand on a running relay through `protorelay queue`, and what it does to the mail. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { fate } from '../support/fates.ts';
+import type { ActionAnswer } from '../../src/control/queue-answers.ts';
+import { fate, fatesOf } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
-import { ScriptedSink } from '../support/scripted-sink.ts';
+import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
 
 let sink: ScriptedSink;
@@ -23,9 +24,13 @@ after(async () => {
   await sink?.stop();
 });
 
-async function deferred(address: string): Promise<string> {
+async function deferred(address: string, from = 'sender@queue.test'): Promise<string> {
   const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
-  const queueId = await talk.accepted({ to: address, content: `Subject: ${address}\r\n\r\n.dotted\r\n` });
+  const queueId = await talk.accepted({
+    from,
+    to: address,
+    content: `Subject: ${address}\r\n\r\n.dotted\r\n`,
+  });
   await talk.quit();
   await fate(relay.events, address, 'deferred');
   return queueId;
@@ -53,7 +58,7 @@ test('list and show say why a message waits; cat prints it byte for byte', { tim
 test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+retry@queue.test';
   const queueId = await deferred(address);
-  await queue('retry', queueId);
+  await queue('flush', queueId);
   await fate(relay.events, address, 'delivered');
 });
 
@@ -72,10 +77,15 @@ test('retry sends at once although the destination is suspended', { timeout: 30_
   const address = 'a@suspended.test';
   const talk = await Talk.hello({ port: other.port, host: '127.0.0.1' });
   await talk.accepted({ to: address });
+  const given = 'b@suspended.test';
+  const givenId = await talk.accepted({ to: given });
   await talk.quit();
   await fate(other.events, address, 'deferred');
+  // Nothing waits for the destination to come back.
+  await other.queue('fail', givenId);
+  await fate(other.events, given, 'bounced');
   down.options.greeting = '220 back';
-  await other.queue('retry', '--destination', 'smarthost');
+  await other.queue('flush', '--destination', 'smarthost');
   await fate(other.events, address, 'delivered');
 });
 
@@ -83,12 +93,12 @@ test('a held message is not sent by retry; release sends it', { timeout: 30_000 
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);
   await queue('hold', queueId);
-  assert.match(await queue('show', queueId), /HELD/);
+  assert.match(await queue('show', queueId), /held/);
   const other = 'once-defer-451+other@queue.test';
   const otherId = await deferred(other);
-  await queue('retry', otherId);
+  await queue('flush', otherId);
   await fate(relay.events, other, 'delivered');
-  assert.match(await queue('show', queueId), /HELD/);
+  assert.match(await queue('show', queueId), /held/);
   await queue('release', queueId);
   // An operator's release makes it due.
   await fate(relay.events, address, 'delivered');
@@ -104,7 +114,57 @@ test('delete removes the message, its fate is logged once', { timeout: 30_000 },
   assert.notEqual((await relay.queue('show', queueId)).code, 0);
 });
 
-test('delivery.enabled false keeps everything; enabled again, it goes', { timeout: 30_000 }, async (t) => {
+test('fail ends a message with what the operator said, and a report', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+fail@queue.test';
+  const queueId = await deferred(address, 'failed@sender.test');
+  const quiet = await deferred('once-defer-451+null@queue.test', '');
+  await queue('hold', queueId);
+  assert.match(await queue('fail', '--reason', 'Kunde gekündigt', queueId, quiet), /^fail: 2 entries$/m);
+  const { destination, reason, status, detail } = await fate(relay.events, address, 'bounced');
+  assert.deepEqual(
+    [destination, reason, status, detail],
+    ['smarthost', 'failed_by_operator', '5.7.0', 'Kunde gekündigt'],
+  );
+  const isReport = ({ recipients }: SinkMessage) => recipients[0]?.address === 'failed@sender.test';
+  await sink.until(() => sink.messages.some(isReport));
+  const report = sink.messages.find(isReport)?.content.toString('latin1') ?? '';
+  assert.match(report, /^Status: 5\.7\.0\r$/m);
+  assert.match(report, /Kunde gek=C3=BCndigt/);
+  assert.match(await queue('show', queueId), /smarthost +failed/);
+  await fate(relay.events, 'once-defer-451+null@queue.test', 'bounced');
+  const told = relay.events.events.filter(({ type, sender }) => type === 'accepted' && sender === '');
+  assert.equal(told.length, 2, 'the null sender gets no report: one report, and the message itself');
+});
+
+test('reroute sends to another next hop at once, and default back', { timeout: 30_000 }, async (t) => {
+  const second = await ScriptedSink.start();
+  t.after(() => second.stop());
+  second.seen.add('once-defer-451+there@queue.test');
+  const to = `127.0.0.1:${second.port}`;
+  const [there, back] = ['once-defer-451+there@queue.test', 'once-defer-451+back@queue.test'];
+  const ids = [await deferred(there), await deferred(back)];
+  // A next hop that is this relay itself is no way out.
+  await queue('reroute', '--to', `127.0.0.1:${relay.port}`, ...ids);
+  await relay.events.one(
+    'a loop',
+    ({ recipient, detail }) => recipient === back && /itself/.test(`${detail}`),
+  );
+  await queue('reroute', '--to', to, ids[0] as string);
+  const { destination } = await fate(relay.events, there, 'delivered');
+  assert.equal(destination, `via:${to}`);
+  assert.deepEqual(
+    second.messages.map(({ recipients }) => recipients[0]?.address),
+    [there],
+  );
+  await queue('reroute', '--default', ids[1] as string);
+  assert.equal((await fate(relay.events, back, 'delivered')).destination, 'smarthost');
+  assert.notEqual((await relay.queue('reroute', '--to', 'no host', '--all')).code, 0);
+  assert.equal((await relay.queue('fail', '--reason', 'a\u001b[31m', '--all')).code, 64);
+});
+
+test('delivery.enabled false keeps everything but what is failed; enabled again, it goes', {
+  timeout: 30_000,
+}, async (t) => {
   const kept = await RelayFixture.start({
     delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
@@ -112,15 +172,33 @@ test('delivery.enabled false keeps everything; enabled again, it goes', { timeou
   const talk = await Talk.hello({ port: kept.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   const heldId = await talk.accepted({ to: 'held@queue.test' });
+  const rerouted = await talk.accepted({ to: 'rerouted@queue.test' });
+  const failing = Array.from({ length: 100 }, (_, i) => `u${i}@queue.test`);
+  const given: string[] = [];
+  for (const to of failing) given.push(await talk.accepted({ from: '', to }));
   await talk.quit();
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
+  await kept.queue('fail', '--reason', 'said before the end', ...given);
+  // Some of them may be settled, and others not.
+  await kept.kill();
+  await kept.start();
+  for (const address of failing) {
+    const { detail, destination } = await fate(kept.events, address, 'bounced');
+    assert.deepEqual([detail, destination], ['said before the end', 'smarthost']);
+  }
   await kept.stop();
   kept.configure({ delivery: { enabled: true } });
   await kept.start();
   await fate(kept.events, 'kept@queue.test', 'delivered');
-  assert.match((await kept.queue('show', heldId)).stdout, /HELD/, 'an operator held this one');
+  const { destination } = await fate(kept.events, 'rerouted@queue.test', 'delivered');
+  assert.equal(destination, `via:127.0.0.1:${sink.port}`);
+  const fates = [...fatesOf(kept.events.events).values()];
+  assert.ok(fates.every((list) => list.length === 1));
+  assert.equal(fates.length, 102);
+  assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
 test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
@@ -159,19 +237,19 @@ test('hold and delete reach what waits with delivery; what is on the wire is cou
   const ids: string[] = [];
   for (let i = 0; i < 30; i++) ids.push(await send(`waits-${i}@queue.test`));
   const some = ids.slice(0, 10);
-  const held = await busy.queueJson<{ rows: number; sending: number }>('hold', ...some);
-  assert.deepEqual([held.rows, held.sending], [10, 0]);
+  const held = await busy.queueJson<ActionAnswer>('hold', ...some);
+  assert.deepEqual([held.entries, held.sending_entries], [10, 0]);
   const removed = await busy.queue('delete', ids[10] as string, first);
   assert.equal(removed.code, 65, 'one of the two is being sent');
-  assert.match(removed.stdout, /^delete: 1 row; 1 row being sent, left alone$/m);
-  const all = await busy.queueJson<{ rows: number; sending: number }>('hold', '--all');
-  assert.deepEqual([all.rows, all.sending], [19, 1]);
-  assert.equal((await busy.queueRows('--state', 'held')).length, 29);
+  assert.match(removed.stdout, /^delete: 1 entry; 1 entry being sent, left alone$/m);
+  const all = await busy.queueJson<ActionAnswer>('hold', '--all');
+  assert.deepEqual([all.entries, all.sending_entries], [19, 1]);
+  assert.equal((await busy.queueEntries('--state', 'held')).length, 29);
   await fate(busy.events, 'slow-4000+first@queue.test', 'delivered');
   assert.equal(slow.messages.length, 1, 'nothing else went out');
-  assert.equal((await busy.queueJson<{ rows: number }>('release', ...some)).rows, 10);
+  assert.equal((await busy.queueJson<ActionAnswer>('release', ...some)).entries, 10);
   for (let i = 0; i < 10; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
-  assert.equal((await busy.queueJson<{ rows: number }>('release', '--all')).rows, 19);
+  assert.equal((await busy.queueJson<ActionAnswer>('release', '--all')).entries, 19);
   for (let i = 11; i < 30; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
   await busy.events.one('event removed', (event) => event.type === 'removed' && event.queue_id === ids[10]);
 });
@@ -187,9 +265,9 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
     ['--sender', '<>', 'f.test'],
     ['--recipient', '<c@d.test>', 'd.test'],
   ] as const) {
-    const rows = await relay.queueRows(option, address);
+    const entries = await relay.queueEntries(option, address);
     assert.deepEqual(
-      rows.map((row) => row.destination),
+      entries.map((entry) => entry.destination),
       [destination],
       `${option} ${address}`,
     );

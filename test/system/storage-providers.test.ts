@@ -150,8 +150,8 @@ async function goesOn(world: World, away: () => void, back: () => void, more: bo
   const id = await talk.accepted({ to: 'once-451-at-dot@back.test', content: content('back') });
   away();
   await eventually(async () => {
-    const [row] = (await relay.queueRows()).filter(({ queueId }) => queueId === id);
-    assert.equal(row?.reason, 'content-unavailable');
+    const [entry] = (await relay.queueEntries()).filter(({ queue_id }) => queue_id === id);
+    assert.equal(entry?.reason, 'content_unavailable');
   }, 20_000);
   back();
   let gone = false;
@@ -212,8 +212,8 @@ test('distributed: kill -9 at any time leaves every acknowledged message whole i
     await all;
     await relay.start();
   }
-  const listed = await relay.queueRows('--limit', '10000');
-  const kept = new Set(listed.map((row) => row.queueId));
+  const listed = await relay.queueEntries('--limit', '10000');
+  const kept = new Set(listed.map(({ queue_id }) => queue_id));
   assert.deepEqual(
     acknowledged.filter((id) => !kept.has(id)),
     [],

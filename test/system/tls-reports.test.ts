@@ -135,7 +135,7 @@ test('a report is sent once, by mail and HTTPS, despite what TLS there is', {
   await submit(relay, 'b@reports.test');
   assert.equal(
     (await fate(relay.events, 'b@reports.test', 'deferred')).reason,
-    'tls-failed',
+    'tls_failed',
     'all other mail is held to TLSA',
   );
   await eventually(() => assert.equal(taker.taken.length, 1));

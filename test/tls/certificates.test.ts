@@ -53,7 +53,7 @@ test('a certificate is read with its names; what is wrong names key and file', (
   const fails = (pattern: RegExp, file: string, keyFile?: string) =>
     assert.throws(
       () => readCertificate(file, keyFile, 'tls.certificates.0'),
-      (error: RelayError) => error.code === 'config-invalid' && pattern.test(error.message),
+      (error: RelayError) => error.code === 'config_invalid' && pattern.test(error.message),
     );
   fails(/^tls\.certificates\.0\.cert_file: .*none\.pem holds no certificate/, none);
   fails(/^tls\.certificates\.0\.cert_file: .*one\.crt holds no private key/, certFile);

@@ -99,7 +99,7 @@ function addOutbox(rows: Row[], { message, plan }: CommitMessage, lease: Lease):
   }
   if (planned === 0 || planned !== message.envelope.recipients.length)
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${message.queueId}: the plan covers ${planned} of ${message.envelope.recipients.length} recipients`,
     );
 }

@@ -123,7 +123,7 @@ export class Claimer {
       return await this.#storage.load(contentRef(row));
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
-      if (error.temporary && error.code !== 'storage-unavailable') throw error;
+      if (error.temporary && error.code !== 'storage_unavailable') throw error;
       missing.push({ id: row.id, detail: error.message, temporary: error.temporary });
       return null;
     }

@@ -92,7 +92,7 @@ export class MessageInserter {
     }
     if (planned === 0 || planned !== message.envelope.recipients.length)
       throw new RelayError(
-        'database-refused',
+        'database_refused',
         `message ${message.queueId}: the plan covers ${planned} of ${message.envelope.recipients.length} recipients`,
       );
   }

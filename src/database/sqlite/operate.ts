@@ -55,7 +55,7 @@ export class Operator {
     );
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
-      retry: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
+      flush: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
       hold: db.prepare(
         `UPDATE mail_outbox SET state = 'HELD', due_at = NULL,
            reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${where} AND $now = $now`,

@@ -32,6 +32,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import {
   type ListSlice,
@@ -67,7 +68,7 @@ export interface SqliteOptions extends KeepTimes {
   maxMessages: number | null;
 }
 
-export class SqliteDatabase implements Database, QueueDatabase {
+export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #db: DatabaseSync;
   readonly #storage: Storage;
   readonly #arena: Arena;
@@ -249,7 +250,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }
@@ -265,7 +266,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     for (const { message } of included) if (message.client.address !== 'internal') more++;
     if (more > 0 && this.#mails + more > limit)
       throw new RelayError(
-        'database-full',
+        'database_full',
         `the in-memory queue holds ${this.#mails} messages, its limit is ${limit} (database.max_messages)`,
       );
   }
@@ -326,7 +327,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
 
   /** @throws RelayError always: nothing is drained into a file that is as quick as a journal. */
   async journalMark(): Promise<never> {
-    throw new RelayError('database-refused', 'a sqlite queue takes nothing over from a journal');
+    throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
   }
 
   async shardsOfUsers(users: string[]): Promise<null[]> {
@@ -359,8 +360,12 @@ export class SqliteDatabase implements Database, QueueDatabase {
     });
   }
 
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const purged = this.#guard(() => this.#purger.purge(nowMs, limit));
+  failedSlice(left: FailedLimits, before: FailedMark | null): FailedSlice {
+    return this.#guard(() => this.#purger.failedSlice(left, before));
+  }
+
+  async purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number> {
+    const purged = this.#guard(() => this.#purger.purge(nowMs, limit, cut));
     if (this.#options.maxMessages !== null) this.#mails -= purged;
     await this.#eraser.removeObjects();
     if (nowMs >= this.#sweepAtMs) await this.#sweep(nowMs);
