@@ -9,8 +9,6 @@ import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
 import { meantBy } from '../mail/meant.ts';
-import { isFailKey } from '../mail/operator-keys.ts';
-import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -23,10 +21,11 @@ import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
 import type { FromDelivery } from './messages.ts';
-import { bounced, deferred, internal } from './outcome.ts';
+import { deferred, internal } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import { Settler } from './settle.ts';
+import { unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
 export interface SenderPorts {
@@ -196,20 +195,12 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /**
-   * Whether the attempt is not begun at all: an operator ends it, the message is too old, or there are more jobs than agreed.
-   */
+  /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
-    const { job } = attempt;
     const { retry, delivery } = this.config;
-    if (isFailKey(job.destination))
-      attempt.decideRest(
-        bounced(FAILED_BY_OPERATOR, '5.7.0', job.operatorText ?? 'given up by the operator'),
-      );
-    else if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
-      const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
-      attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_mails) {
+    const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
+    if (outcome !== null) attempt.decideRest(outcome);
+    else if (this.#held > delivery.max_handoff_mails) {
       const detail = 'more messages than delivery.max_handoff_mails';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
