@@ -8,8 +8,8 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
-import { nameOf } from '../mail/operator-action.ts';
+import type { Missing, OperateTarget } from '../database/database.ts';
+import { nameOf, type OperateAction } from '../mail/operator-action.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -76,7 +76,7 @@ export class ControlServer {
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -139,7 +139,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -206,10 +206,8 @@ export class ControlServer {
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        const how = typeof action === 'string' ? { action } : { action: nameOf(action), ...action };
-        this.#options.log.info('control.operated', { ...how, target: said, rows: result.rows });
+        const entries = result.rows;
+        this.#options.log.info('control.operated', { ...howOf(action), target: saidOf(rows), entries });
         return result;
       }
     }
@@ -226,6 +224,12 @@ export class ControlServer {
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
   throw new RelayError('control_failed', 'this relay keeps no bans');
+}
+
+/** An action as the log says it. */
+function howOf(action: OperateAction): { action: string; detail?: string } {
+  if (typeof action === 'string') return { action };
+  return { action: nameOf(action), detail: 'fail' in action ? action.fail : (action.reroute ?? 'default') };
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {
@@ -257,4 +261,10 @@ function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method !== 'operate') return null;
   const { target } = request.params;
   return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+}
+
+/** A target as the log names it: of ids, how many. */
+function saidOf(target: OperateTarget): object {
+  if (target === 'all') return { all: true };
+  return 'queueIds' in target ? { messages: target.queueIds.length } : target;
 }

@@ -102,8 +102,8 @@ export interface CommitResult {
 
 /** How long settled rows are kept for inspection; 0: not at all. */
 export interface KeepTimes {
-  keepSentMs: number;
-  keepDeadMs: number;
+  keepDeliveredMs: number;
+  keepFailedMs: number;
 }
 
 export interface DestinationBacklog {

@@ -29,12 +29,12 @@ export class ReturnedContent {
       while (this.#again) {
         this.#again = false;
         const rows = (await this.#make('release')) + (await this.#make('flush'));
-        if (rows > 0) log.info('queue.content-returned', { rows });
+        if (rows > 0) log.info('queue.content_returned', { entries: rows });
       }
     } catch (error) {
       // Rows that were put off become due by themselves; rows that are held wait for the next return, or for an
       // operator.
-      log.warn('queue.wake-failed', { error });
+      log.warn('queue.wake_failed', { error });
     } finally {
       this.#running = false;
     }

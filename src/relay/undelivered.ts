@@ -85,7 +85,7 @@ export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPo
       );
     },
     withdrawn(queueId, isGone) {
-      if (!isGone) ports().log.debug('message.not-withdrawn', { queue_id: queueId });
+      if (!isGone) ports().log.debug('message.not_withdrawn', { queue_id: queueId });
       ports().leases.withdrawn(queueId);
     },
   };

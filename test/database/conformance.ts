@@ -81,6 +81,37 @@ export function databaseConformance(driver: Driver): void {
         ]);
       });
 
+      it('keeps what a message is selected by, and forgets it with the message', async () => {
+        const headers = [
+          { name: 'x-campaign-id', value: 'März' },
+          { name: 'subject', value: 'x'.repeat(1000) },
+        ];
+        const client = {
+          address: '192.0.2.1',
+          helo: 'c',
+          protocol: 'ESMTPA',
+          sessionId: 's',
+          user: 'ann',
+          listener: 'in',
+        };
+        const kept = queue.message(['a@one.test'], { message: { messageId: '1@c.test', headers, client } });
+        const bare = queue.message(['b@one.test']);
+        await db.commit(queue.batch({ messages: [queue.plan(kept), queue.plan(bare)] }));
+        const { jobs } = await claim('one.test');
+        assert.deepEqual(
+          jobs.map(({ messageId, user }) => [messageId, user]),
+          [
+            ['1@c.test', 'ann'],
+            [undefined, undefined],
+          ],
+        );
+        for (const { queueId } of jobs)
+          await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+        const again = queue.message(['a@one.test'], { message: { queueId: kept.queueId, headers, client } });
+        await db.commit(queue.batch({ messages: [queue.plan(again)] }));
+        assert.equal((await claim('one.test')).jobs.length, 1, 'no row of the first one stood in the way');
+      });
+
       it('leaves out a message whose session gave up before, and takes its neighbours', async () => {
         const [early, gone, late] = [1, 2, 3].map((n) => queue.message([`u${n}@one.test`]));
         assert.ok(early && gone && late);
@@ -371,16 +402,16 @@ export function databaseConformance(driver: Driver): void {
           [mail?.recipients[0]?.reason, mail?.recipients[0]?.detail],
           [bounced([0]).reason, bounced([0]).detail],
         );
-        const { keep_dead_ms } = queue.config.queue;
-        assert.equal(await db.purge(1000 + keep_dead_ms - 1, 100), 0);
-        assert.equal(await db.purge(1000 + keep_dead_ms, 100), 1);
+        const { keep_failed_ms } = queue.config.queue;
+        assert.equal(await db.purge(1000 + keep_failed_ms - 1, 100), 0);
+        assert.equal(await db.purge(1000 + keep_failed_ms, 100), 1);
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
       });
 
-      it('keeps SENT rows for keep_sent_ms when asked to', async () => {
+      it('keeps what was delivered for keep_delivered_ms when asked to', async () => {
         await queue.close();
-        use({ queue: { keep_sent_ms: 5000 } });
+        use({ queue: { keep_delivered_ms: 5000 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
         assert.deepEqual(await states(queueId), { 'one.test': 'SENT' });
@@ -391,7 +422,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('drops DEAD rows at once when they are not kept', async () => {
         await queue.close();
-        use({ queue: { keep_dead_ms: 0 } });
+        use({ queue: { keep_failed_ms: 0 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         assert.equal(await db.show(queueId), null);
@@ -742,7 +773,7 @@ export function databaseConformance(driver: Driver): void {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
           await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         }
-        const late = 1000 + queue.config.queue.keep_dead_ms;
+        const late = 1000 + queue.config.queue.keep_failed_ms;
         assert.deepEqual(
           [await db.purge(late, 3), await db.purge(late, 3), await db.purge(late, 3)],
           [3, 2, 0],
@@ -940,7 +971,7 @@ export function databaseConformance(driver: Driver): void {
           }
           assert.deepEqual(await fates(queueId), ['delivered', 'delivered', 'delivered', 'bounced']);
           assert.equal(
-            await db.purge(1000 + queue.config.queue.keep_dead_ms, 10),
+            await db.purge(1000 + queue.config.queue.keep_failed_ms, 10),
             1,
             'the mail is settled, and dead',
           );

@@ -55,7 +55,7 @@ export function movingConformance(driver: Driver): void {
       const fence = one?.fence as number;
       await queue.settle({ queueId, destination: 'fail:one.test', fence, groups: [bounced([0, 2])] });
       await settled('fail:two.test', [bounced([1])]);
-      assert.equal(await db.purge(1000 + queue.config.queue.keep_dead_ms, 10), 1);
+      assert.equal(await db.purge(1000 + queue.config.queue.keep_failed_ms, 10), 1);
       assert.equal((await db.operate({ fail: '' }, 'all', 3000)).rows, 0);
     });
 
@@ -94,7 +94,7 @@ export function movingConformance(driver: Driver): void {
         (await db.show(queueId))?.recipients.map(({ status }) => status),
         ['bounced', 'delivered', 'delivered', 'delivered'],
       );
-      assert.equal(await db.purge(1000 + queue.config.queue.keep_dead_ms, 10), 1, 'open rows were counted');
+      assert.equal(await db.purge(1000 + queue.config.queue.keep_failed_ms, 10), 1, 'open rows were counted');
     });
 
     it('keeps held entries held when they are rerouted', async () => {

@@ -212,7 +212,7 @@ describe('sqlite on a full disk', () => {
           }
           for (const { content } of pair) queue.arena.release(content);
         }
-        assert.match(refused?.code ?? '', /^(database|storage)-full$/);
+        assert.match(refused?.code ?? '', /^(database|storage)_full$/);
         assert.equal(refused?.temporary, true);
         assert.equal(
           (await queue.database.stats()).mails,

@@ -156,7 +156,7 @@ test('a process that starts during a reload, or does not answer it, ends up with
   await settle();
   clock.advance(10_000);
   await reloading;
-  assert.ok(logged.some(({ event, fields }) => event === 'process.reload-late' && fields?.process === 0));
+  assert.ok(logged.some(({ event, fields }) => event === 'process.reload_late' && fields?.process === 0));
   assert.equal(life(2).types().includes('reload'), false);
   life(2).says({ type: 'ready', addresses: [] });
   await settle();

@@ -233,7 +233,7 @@ async function eraseEmpty(connection: Connection, ids: string[]): Promise<MailFa
 /** Drops settled mails whose time for inspection is over, at most `limit`. */
 export async function purgeMails(
   connection: Connection,
-  keep: { keepSentMs: number; keepDeadMs: number },
+  keep: { keepDeliveredMs: number; keepFailedMs: number },
   nowMs: number,
   limit: number,
   cut: FailedMark | null,
@@ -242,8 +242,8 @@ export async function purgeMails(
     ORDER BY m.settled_at, m.id LIMIT ? FOR UPDATE SKIP LOCKED`;
   const settled = (dead: 0 | 1, { settledAtMs, queueId }: FailedMark, most: number): Promise<MailFacts[]> =>
     connection.execute<MailFacts[]>(sql, [dead, settledAtMs, settledAtMs, queueId, most]);
-  const sent = await settled(0, { settledAtMs: nowMs - keep.keepSentMs, queueId: '~' }, limit);
-  const over = { settledAtMs: nowMs - keep.keepDeadMs, queueId: '~' };
+  const sent = await settled(0, { settledAtMs: nowMs - keep.keepDeliveredMs, queueId: '~' }, limit);
+  const over = { settledAtMs: nowMs - keep.keepFailedMs, queueId: '~' };
   const dead = sent.length < limit ? await settled(1, later(over, cut), limit - sent.length) : [];
   const mails = [...sent, ...dead];
   await eraseMails(connection, mails);

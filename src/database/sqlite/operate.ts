@@ -15,7 +15,7 @@ import {
 } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 import { Mover } from './move.ts';
 
 /**
@@ -73,10 +73,7 @@ export class Operator {
     this.#settled = db.prepare(
       'UPDATE mails SET settled_at = ? WHERE id = ? AND open_rows = 0 AND settled_at IS NULL',
     );
-    this.#mail = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails WHERE id = ?`,
-    );
+    this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
   }
 

@@ -43,7 +43,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
-import { contentRef, MailEraser, type MailFacts } from './erase.ts';
+import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { MessageInserter } from './insert.ts';
 import { Inspector } from './inspect.ts';
@@ -108,10 +108,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#lastCommit = new LastCommit(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
-    this.#mailFacts = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments, trace
-       FROM mails WHERE id = ?`,
-    );
+    this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
     this.#release = db.prepare(
       `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL, reason = ?, detail = ''
        WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
