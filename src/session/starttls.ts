@@ -87,7 +87,7 @@ export function notSecured(session: Session, reason: string): void {
   session.state = CLOSED;
   session.policy.share.give('handshakes', 1);
   const { id, client, context } = session;
-  context.log.info('session.tls-failed', { session: id, client: client.address, reason });
+  context.log.info('session.tls_failed', { session_id: id, client_address: client.address, reason });
 }
 
 /** Ends a handshake that takes too long, or that a drain does not wait for. */

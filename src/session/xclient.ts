@@ -27,7 +27,11 @@ export const xclient: Verb<Told> = {
   },
   apply(session, told) {
     const { log } = session.context;
-    log.info('session.xclient', { session: session.id, client: session.client.address, ...logged(told) });
+    log.info('session.xclient', {
+      session_id: session.id,
+      client_address: session.client.address,
+      told: logged(told),
+    });
     arriveAs(session, told, knownOf(told));
   },
 };
@@ -41,7 +45,7 @@ export const xforward: Verb<Told> = {
     return typeof told === 'string' ? POLICY_REPLY.xforward_syntax.with(told) : told;
   },
   apply(session, told) {
-    session.context.log.info('session.xforward', { session: session.id, ...logged(told) });
+    session.context.log.info('session.xforward', { session_id: session.id, told: logged(told) });
     session.forward(told);
   },
 };
