@@ -6,7 +6,7 @@
 import { domainKey } from '../base/domain.ts';
 import { destinationOf, type RouteTable } from '../mail/destination.ts';
 import type { Move } from '../mail/operator-action.ts';
-import { failKey } from '../mail/operator-keys.ts';
+import { failKey, hopOfKey, isFailKey } from '../mail/operator-keys.ts';
 import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
 import { parseRuns, seqsOf, seqsText } from './seq-runs.ts';
 
@@ -219,9 +219,9 @@ export function changeOf(move: Move, nowMs: number): Change {
   return ({ state }) => (state === 'HELD' ? {} : { dueAt: nowMs });
 }
 
-/** SQL: which rows a move is for, besides their states. Those that end are out of reach. */
-export function movable(move: Move): { where: string; values: string[] } {
-  if ('fail' in move) return { where: "destination NOT LIKE 'fail:%'", values: [] };
-  if (move.reroute === null) return { where: "destination LIKE 'via:%'", values: [] };
-  return { where: "destination NOT LIKE 'fail:%' AND destination <> ?", values: [move.reroute] };
+/** Whether a move is for a row of this destination. Those that end are out of reach. */
+export function isMovable(move: Move, { destination }: { destination: string }): boolean {
+  if (isFailKey(destination)) return false;
+  if ('fail' in move) return true;
+  return move.reroute === null ? hopOfKey(destination) !== null : destination !== move.reroute;
 }

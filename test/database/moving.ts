@@ -38,8 +38,8 @@ export function movingConformance(driver: Driver): void {
 
     it('ends what waits or is held, with what the operator said; the message goes with its last recipient', async () => {
       const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
-      await db.operate('hold', { destination: 'two.test' }, 1000);
-      const result = await db.operate({ fail: 'no such customer' }, 'all', 2000);
+      await db.operate('hold', { destinations: ['two.test'] }, 1000);
+      const result = await db.operate({ fail: 'no such customer' }, {}, 2000);
       assert.deepEqual([result.rows, result.sending], [2, 0]);
       const due = new Map(result.destinations.map((d) => [d.destination, d.rows]));
       assert.deepEqual([due.get('one.test'), due.get('fail:one.test'), due.get('fail:two.test')], [0, 1, 1]);
@@ -56,14 +56,14 @@ export function movingConformance(driver: Driver): void {
       await queue.settle({ queueId, destination: 'fail:one.test', fence, groups: [bounced([0, 2])] });
       await settled('fail:two.test', [bounced([1])]);
       assert.equal(await db.purge(1000 + queue.config.queue.keep_failed_ms, 10), 1);
-      assert.equal((await db.operate({ fail: '' }, 'all', 3000)).rows, 0);
+      assert.equal((await db.operate({ fail: '' }, {}, 3000)).rows, 0);
     });
 
     it('what ends is out of reach of a second command, and of a reroute', async () => {
       const queueId = await queue.add(['a@one.test']);
-      await db.operate({ fail: 'first' }, { queueIds: [queueId] }, 1000);
+      await db.operate({ fail: 'first' }, { ids: [queueId] }, 1000);
       for (const action of [{ fail: 'second' }, { reroute: VIA }, { reroute: null }])
-        assert.equal((await db.operate(action, { queueIds: [queueId] }, 1000)).rows, 0);
+        assert.equal((await db.operate(action, { ids: [queueId] }, 1000)).rows, 0);
       assert.equal((await claim('fail:one.test'))[0]?.operatorText, 'first');
     });
 
@@ -72,7 +72,7 @@ export function movingConformance(driver: Driver): void {
       const attempt = { queueId, attempts: 3, retryAtMs: 900_000 };
       await queue.settle({ ...attempt, destination: 'one.test', groups: [bounced([0]), deferred([3])] });
       await queue.settle({ ...attempt, destination: 'two.test', groups: [deferred([1])] });
-      const result = await db.operate({ reroute: VIA }, 'all', 2000);
+      const result = await db.operate({ reroute: VIA }, {}, 2000);
       assert.deepEqual([result.rows, result.sending], [2, 1]);
       assert.deepEqual(await rows(queueId), [
         ['one.test', 'DEAD', 0, 3],
@@ -80,8 +80,8 @@ export function movingConformance(driver: Driver): void {
         [VIA, 'RETRY', 2, 3],
       ]);
       await queue.settle({ queueId, destination: 'three.test', groups: [delivered([2])] });
-      assert.equal((await db.operate({ reroute: VIA }, 'all', 2000)).rows, 0, 'they are there');
-      const back = await db.operate({ reroute: null }, 'all', 2000);
+      assert.equal((await db.operate({ reroute: VIA }, {}, 2000)).rows, 0, 'they are there');
+      const back = await db.operate({ reroute: null }, {}, 2000);
       assert.equal(back.rows, 1);
       assert.deepEqual(await rows(queueId), [
         ['one.test', 'RETRY', 1, 3],
@@ -99,22 +99,22 @@ export function movingConformance(driver: Driver): void {
 
     it('keeps held entries held when they are rerouted', async () => {
       const queueId = await queue.add(['a@one.test']);
-      await db.operate('hold', 'all', 1000);
-      assert.equal((await db.operate({ reroute: VIA }, { queueIds: [queueId] }, 2000)).rows, 1);
+      await db.operate('hold', {}, 1000);
+      assert.equal((await db.operate({ reroute: VIA }, { ids: [queueId] }, 2000)).rows, 1);
       assert.deepEqual(await rows(queueId), [[VIA, 'HELD', 1, 0]]);
-      await db.operate('release', 'all', 2000);
+      await db.operate('release', {}, 2000);
       assert.deepEqual(seqs(await claim(VIA)), [[0]]);
     });
 
     it('leaves an entry alone when another of the message is being sent to the next hop', async () => {
       const queueId = await queue.add(['a@one.test', 'b@two.test']);
-      await db.operate({ reroute: VIA }, { destination: 'one.test' }, 1000);
+      await db.operate({ reroute: VIA }, { destinations: ['one.test'] }, 1000);
       const [job] = await claim(VIA);
-      const { rows: moved, sending } = await db.operate({ reroute: VIA }, { queueIds: [queueId] }, 2000);
+      const { rows: moved, sending } = await db.operate({ reroute: VIA }, { ids: [queueId] }, 2000);
       assert.deepEqual([moved, sending], [0, 1]);
       const fence = job?.fence as number;
       await queue.settle({ queueId, destination: VIA, fence, groups: [delivered([0])] });
-      assert.equal((await db.operate({ reroute: VIA }, { queueIds: [queueId] }, 2000)).rows, 1);
+      assert.equal((await db.operate({ reroute: VIA }, { ids: [queueId] }, 2000)).rows, 1);
       await settled(VIA, [delivered([1])]);
       assert.equal(await db.show(queueId), null);
     });
@@ -124,8 +124,8 @@ export function movingConformance(driver: Driver): void {
       const [old] = await claim('one.test', 1000);
       const fence = old?.fence as number;
       await db.release([{ queueId, destination: 'one.test', fence, reason: 'lease_lapsed' }], 1000);
-      await db.operate({ reroute: VIA }, 'all', 2000);
-      await db.operate({ reroute: null }, 'all', 2000);
+      await db.operate({ reroute: VIA }, {}, 2000);
+      await db.operate({ reroute: null }, {}, 2000);
       const [again] = await claim('one.test');
       assert.ok((again?.fence as number) > fence);
       const late = { queueId, destination: 'one.test', fence, groups: [delivered([0])] };
@@ -135,21 +135,50 @@ export function movingConformance(driver: Driver): void {
     it('goes on behind a slice that ends within a message', async () => {
       const many = Array.from({ length: 1200 }, (_, i) => `u@d${String(i).padStart(4, '0')}.test`);
       const [queueId, other] = [await queue.add(many), await queue.add(['a@one.test'])];
-      assert.equal((await db.operate({ reroute: VIA }, 'all', 2000)).rows, 1201);
+      assert.equal((await db.operate({ reroute: VIA }, {}, 2000)).rows, 1201);
       assert.deepEqual(await rows(queueId), [[VIA, 'PENDING', 1200, 0]]);
-      const failed = await db.operate({ fail: '' }, { queueIds: [queueId, other] }, 2000);
+      const failed = await db.operate({ fail: '' }, { ids: [queueId, other] }, 2000);
       assert.deepEqual([failed.rows, failed.queueIds.sort()], [2, [queueId, other]]);
       const back = await claim(`fail:${VIA}`);
       assert.equal(back.length, 1, 'as many recipients as a claim may have');
       assert.equal(back[0]?.recipients.length, 1200);
     });
 
+    it('moves single recipients of an entry, and those of a domain', async () => {
+      const many = Array.from({ length: 10_000 }, (_, i) => `u${i}@one.test`);
+      const queueId = await queue.add([...many, 'last@two.test']);
+      const one = await db.operate({ fail: 'left' }, { recipients: ['u7@ONE.test'] }, 2000);
+      assert.deepEqual([one.rows, one.recipients], [1, 1]);
+      assert.deepEqual(await rows(queueId), [
+        ['one.test', 'PENDING', 1, 0],
+        ['one.test', 'PENDING', 9999, 0],
+        ['two.test', 'PENDING', 1, 0],
+      ]);
+      await settled('fail:one.test', [bounced([7])]);
+      await db.operate({ reroute: VIA }, { recipients: ['u7@one.test', 'u8@one.test'] }, 2000);
+      const [rerouted] = await claim(VIA);
+      assert.deepEqual(
+        rerouted?.recipients.map(({ address }) => address),
+        ['u8@one.test'],
+      );
+      const rest = await db.operate({ reroute: VIA }, { domains: ['one.test'] }, 2000);
+      assert.deepEqual([rest.rows, rest.sending], [0, 1], 'one is being sent there');
+      const fence = rerouted?.fence as number;
+      await queue.settle({ queueId, destination: VIA, fence, groups: [delivered([8])] });
+      assert.equal((await db.operate({ fail: '' }, { destinations: ['one.test'] }, 2000)).recipients, 9998);
+      await settled('fail:one.test', [bounced(Array.from({ length: 10_000 }, (_, i) => i))]);
+      await settled('two.test', [delivered([10_000])]);
+      const fates = (await db.show(queueId))?.recipients.map(({ status }) => status) ?? [];
+      assert.equal(fates.filter((status) => status === 'bounced').length, 9999);
+      assert.equal(await db.purge(1000 + queue.config.queue.keep_failed_ms, 10), 1);
+    });
+
     if (driver.survives)
       it('keeps what was rerouted, and what ends, over a restart with other routes', async () => {
         const rerouted = await queue.add(['a@one.test', 'b@two.test']);
         const ending = await queue.add(['c@three.test']);
-        await db.operate({ reroute: VIA }, { destination: 'one.test' }, 1000);
-        await db.operate({ fail: 'said before' }, { queueIds: [ending] }, 1000);
+        await db.operate({ reroute: VIA }, { destinations: ['one.test'] }, 1000);
+        await db.operate({ fail: 'said before' }, { ids: [ending] }, 1000);
         await queue.restart(SMARTHOST);
         db = queue.database;
         assert.equal((await db.recover(1000)).rekeyed, 1);
@@ -158,7 +187,7 @@ export function movingConformance(driver: Driver): void {
           [VIA, 'PENDING', 1, 0],
         ]);
         assert.equal((await claim('fail:three.test'))[0]?.operatorText, 'said before');
-        assert.equal((await db.operate({ reroute: null }, 'all', 2000)).rows, 1);
+        assert.equal((await db.operate({ reroute: null }, {}, 2000)).rows, 1);
         assert.deepEqual(await rows(rerouted), [['smarthost', 'PENDING', 2, 0]]);
       });
   });

@@ -14,7 +14,7 @@ import {
   type OutboxRow,
   outboxValues,
 } from '../moving.ts';
-import type { OperatedRow } from '../outbox-rows.ts';
+import type { SelectedRow } from '../select-rows.ts';
 import { parseRuns, seqsOf } from '../seq-runs.ts';
 import { bulk } from './insert.ts';
 import { selectIn } from './sql.ts';
@@ -51,7 +51,7 @@ export function recipientsIn(
  */
 export async function moveRows(
   connection: Connection,
-  found: readonly OperatedRow[],
+  found: readonly SelectedRow[],
   move: Move,
   routes: RouteTable,
   nowMs: number,
@@ -79,7 +79,14 @@ export async function moveRows(
     const from = before.find(({ destination }) => destination === row.destination) as OutboxRow;
     const to = keyForAll(move, row.destination);
     const keyOf = ({ domain }: MovedRecipient): string => to ?? configuredKey(domain, routes);
-    const moved = movedOf(from, recipientsIn(from, recipientsOf.get(row.id) ?? new Map()), keyOf);
+    // Those that are meant were found without locks: only now is it known that they wait.
+    const recipients = recipientsIn(from, recipientsOf.get(row.id) ?? new Map());
+    const meant = row.some === null ? null : new Set(row.some.map(({ seq }) => seq));
+    const moved = movedOf(
+      from,
+      meant === null ? recipients : recipients.filter(({ seq }) => meant.has(seq)),
+      keyOf,
+    );
     const isTaken = (key: string): boolean =>
       !rows.has(key)
         ? (keysOf.get(row.id) ?? []).some(({ destination }) => destination === key)

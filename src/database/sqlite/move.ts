@@ -14,6 +14,7 @@ import {
   type OutboxRow,
   outboxValues,
 } from '../moving.ts';
+import type { SelectedRow } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 
 export class Mover {
@@ -46,14 +47,20 @@ export class Mover {
   }
 
   /**
-   * Does an operator's move of one row.
+   * Does an operator's move of one row, or of some of its recipients.
    * @returns by how many the rows that wait at each destination have grown; null when its recipients would join a row that is
    *   being sent.
    */
-  operate(row: OutboxRow, move: Move, routes: RouteTable, nowMs: number): Map<string, number> | null {
-    const to = keyForAll(move, row.destination);
+  operate(
+    { id, destination, some }: SelectedRow,
+    move: Move,
+    routes: RouteTable,
+    nowMs: number,
+  ): Map<string, number> | null {
+    const row = this.row(id, destination) as OutboxRow;
+    const to = keyForAll(move, destination);
     const keyOf = ({ domain }: MovedRecipient): string => to ?? configuredKey(domain, routes);
-    return this.write(row, movedOf(row, this.recipients(row), keyOf), changeOf(move, nowMs));
+    return this.write(row, movedOf(row, some ?? this.recipients(row), keyOf), changeOf(move, nowMs));
   }
 
   /** Moves recipients of a row; the result is that of `operate`. */
