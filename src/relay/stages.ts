@@ -184,7 +184,9 @@ export class Stages {
       users: (users) => this.queue.shardsOfUsers(users),
       failed: threadFailed,
     });
-    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside);
+    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
+      this.sessions.postAll({ type: 'config', config: this.logins.offering(this.config) }),
+    );
     this.tlsReports = openTlsReports(config, this.place, log);
     this.stsRefresh = openStsRefresh({
       place: this.place,
