@@ -148,7 +148,7 @@ export class LoginDesk {
     this.#serves = found;
     const offered = this.#offered(this.#mechanisms);
     const not_offered = this.#mechanisms.filter((one) => !offered.includes(one));
-    this.#log.info('auth.mechanisms', { offered, not_offered });
+    this.#log.info('auth.mechanisms_changed', { offered, not_offered });
     this.#offerChanged();
   }
 

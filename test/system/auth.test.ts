@@ -98,7 +98,7 @@ test('users added, changed and deleted by command count at once', options, async
   assert.equal(await answer('p'), '454', 'the file is not there yet');
   assert.equal(await offered(), 'SCRAM-SHA-256 PLAIN LOGIN');
   await user(['add', 'u', 'sender_policy=login', '--scheme', 'argon2id'], 'p\n');
-  const left = relay.logLine('auth.mechanisms');
+  const left = relay.logLine('auth.mechanisms_changed');
   assert.equal(await answer('p'), '235');
   assert.deepEqual((await left).not_offered, ['SCRAM-SHA-256']);
   assert.equal(await offered(), 'PLAIN LOGIN', 'nobody has a hash that SCRAM could use');
