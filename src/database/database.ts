@@ -1,5 +1,5 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
-import type { Job } from '../mail/job.ts';
+import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
@@ -129,7 +129,7 @@ export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
   /** Rows that were set aside, because the node that was sending them died of them. */
-  held?: LeasedKey[];
+  held?: EntryFacts[];
   /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
   /** Whether the arena was short of room for more. */
@@ -166,7 +166,7 @@ export interface Recovered {
 }
 
 /** A row that was being attempted when a process died. */
-export interface SuspectedRow extends LeasedKey {
+export interface SuspectedRow extends EntryFacts {
   /** true: it was being sent alone, so it is set aside. */
   held: boolean;
 }
@@ -177,7 +177,7 @@ export interface BegunRows {
   /** The shard has written the suspicion into these rows. */
   marked(shard: number, rows: SuspectedRow[]): void;
   /** These rows were set aside, because another node died of them. */
-  held(rows: LeasedKey[]): void;
+  held(rows: EntryFacts[]): void;
 }
 
 /** Results of earlier lives of this process that no database has taken. */

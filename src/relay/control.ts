@@ -83,7 +83,7 @@ async function operate(
   const touched = new Set<string>();
   const operated = database.operate(action, target, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
-    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+    for (const entry of part.removed) events.removed(entry, 'operator');
   });
   const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
     // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
