@@ -102,7 +102,7 @@ async function ends(one: Unsettled): Promise<void> {
 
 describe('results that no database took', () => {
   it('are kept over the end of the process, with their reports, and written before anything is recovered', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000, keep_dead_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000, keep_failed_ms: 60_000 } });
     const report = Buffer.from('Subject: failed\r\n\r\nreport\r\n'.repeat(10_000));
     const [a, b, c] = [
       await attempted(DELIVERED),
@@ -129,11 +129,11 @@ describe('results that no database took', () => {
     assert.equal(await stateOf(dsn), 'PENDING');
     assert.deepEqual([second.waiting, second.missing(), files()], [0, [], []]);
     assert.equal(queue.arena.held, 0);
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 3, stale: 0, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 3, stale: 0, unwritten: 0 });
   });
 
   it('of a row that another took over, or that was settled after all, are left alone and counted', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000 } });
     const [taken, settled, ours] = [
       await attempted(DELIVERED),
       await attempted(BOUNCED, Buffer.from('report')),
@@ -162,7 +162,7 @@ describe('results that no database took', () => {
     );
     assert.deepEqual(events, [ours]);
     assert.equal((await queue.database.stats()).mails, 3, 'no report about what was not written');
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 1, stale: 2, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 1, stale: 2, unwritten: 0 });
     assert.deepEqual([files(), queue.arena.held], [[], 0]);
   });
 
@@ -213,8 +213,8 @@ describe('results that no database took', () => {
     const one = life(maxBytes);
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept').length], [20, 1]);
-    assert.equal(said('results.not-kept')[0]?.fields?.results, 20);
+    assert.deepEqual([one.waiting, said('results.not_kept').length], [20, 1]);
+    assert.equal(said('results.not_kept')[0]?.fields?.results, 20);
     pending.splice(0, 18);
     await one.keep(false);
     assert.deepEqual([one.waiting, files()], [20, ['unsettled-2']], 'a new file has those left and others');
@@ -236,7 +236,7 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     const one = life(40_000);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept')[0]?.fields?.results], [1, 1]);
+    assert.deepEqual([one.waiting, said('results.not_kept')[0]?.fields?.results], [1, 1]);
   });
 
   it('that the disk does not take are said once, and kept when it does', async () => {
@@ -245,7 +245,7 @@ describe('results that no database took', () => {
     rmSync(queue.dataDir, { recursive: true });
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([said('results.not-kept').length, one.waiting], [1, 0]);
+    assert.deepEqual([said('results.not_kept').length, one.waiting], [1, 0]);
     queue = new QueueFixture({}, queue.dataDir);
     await one.keep(false);
     assert.equal(one.waiting, 1);
@@ -340,6 +340,22 @@ describe('lines of the file', () => {
     assert.notEqual(older, json);
     const { result } = decodeLine(withSum(Buffer.from(older)));
     assert.deepEqual(result.groups[0]?.outcome.reply?.peer, { ...PEER, source: '' });
+  });
+
+  it('of an earlier release have reasons with hyphens: they are read as the reasons of now', () => {
+    for (const [outcome, reason] of [
+      [DEFERRED, 'peer_4xx'],
+      [BOUNCED, 'peer_5xx'],
+    ] as const) {
+      const line = encodeLine({ ...itemOf('06dk0000000aaaa0', outcome), dsns: [] });
+      const earlier = withSum(
+        Buffer.from(line.toString().slice(9).replaceAll(reason, reason.replace('_', '-'))),
+      );
+      assert.match(earlier.toString(), /"reason":"peer-/);
+      const { settlement, result } = decodeLine(earlier);
+      assert.equal(settlement.groups[0]?.reason, reason);
+      assert.deepEqual(result.groups[0]?.outcome, outcome);
+    }
   });
 
   it('whatever is torn off or turned over costs the lines it is in, no others', () => {
