@@ -1,16 +1,9 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, mailsOf } from '../slices.ts';
 import { selectIn } from './sql.ts';
 
 /** How many mails are looked at in one go. */
@@ -100,34 +93,6 @@ export async function showMail(connection: Connection, queueId: string): Promise
       status: r.status as RecipientStatus,
     })),
     attachments: [...attachments],
-  };
-}
-
-export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
-  const next = await sliceEnd(connection, after, SLICE_MAILS);
-  const until = next ?? '~';
-  const states = await connection.execute<{ state: OutboxState; n: number; suspected: number }[]>(
-    `SELECT state, COUNT(*) AS n, CAST(SUM(reason = '${SUSPECTED_POISON}') AS SIGNED) AS suspected FROM mail_outbox
-     WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    [after, until],
-  );
-  const [sums] = await connection.execute<{ mails: number; bytes: number | null; oldest: number | null }[]>(
-    'SELECT COUNT(*) AS mails, SUM(size_bytes) AS bytes, MIN(received_at) AS oldest FROM mails WHERE id > ? AND id <= ?',
-    [after, until],
-  );
-  const rows = noRows();
-  let suspectedPoison = 0;
-  for (const { state, n, suspected } of states) {
-    rows[state] = n;
-    if (state === 'HELD') suspectedPoison = Number(suspected);
-  }
-  return {
-    rows,
-    mails: sums?.mails ?? 0,
-    contentBytes: sums?.bytes ?? 0,
-    oldestMs: sums?.oldest ?? null,
-    suspectedPoison,
-    next,
   };
 }
 

@@ -3,17 +3,10 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, mailsOf } from '../slices.ts';
 
 /** How many rows are looked at in one go; takes about 10 ms. */
 const SLICE_ROWS = 10_000;
@@ -25,8 +18,6 @@ export class Inspector {
   readonly #mail: StatementSync;
   readonly #recipients: StatementSync;
   readonly #attachments: StatementSync;
-  readonly #states: StatementSync;
-  readonly #sums: StatementSync;
   readonly #backlog: StatementSync;
   readonly #backlogOf: StatementSync;
 
@@ -54,14 +45,6 @@ export class Inspector {
     );
     this.#attachments = db.prepare(
       'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
-    );
-    this.#states = db.prepare(
-      `SELECT state, count(*) AS n, sum(reason = '${SUSPECTED_POISON}') AS suspected FROM mail_outbox
-       WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    );
-    this.#sums = db.prepare(
-      `SELECT count(*) AS mails, total(size_bytes) AS contentBytes, min(received_at) AS oldestMs
-       FROM mails WHERE id > ? AND id <= ?`,
     );
     this.#backlog = db.prepare(
       `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
@@ -132,24 +115,6 @@ export class Inspector {
       .all(queueId)
       .map((row) => ({ ...row })) as unknown as MailDetail['attachments'];
     return { ...mail, rows, recipients, attachments };
-  }
-
-  statsSlice(after: string): StatsSlice {
-    const next = this.sliceEnd(after, SLICE_ROWS);
-    const until = next ?? '~';
-    const rows = noRows();
-    let suspectedPoison = 0;
-    for (const { state, n, suspected } of this.#states.all(after, until)) {
-      rows[state as OutboxState] = n as number;
-      if (state === 'HELD') suspectedPoison = suspected as number;
-    }
-    const sums = this.#sums.get(after, until) as {
-      mails: number;
-      contentBytes: number;
-      oldestMs: number | null;
-    };
-    const { mails, contentBytes, oldestMs } = sums;
-    return { rows, mails, contentBytes, oldestMs, suspectedPoison, next };
   }
 
   backlog(): DestinationBacklog[] {
