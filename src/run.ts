@@ -8,6 +8,7 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
@@ -91,7 +92,8 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   try {
     return await serve(config, configPath, log, signals);
   } catch (error) {
-    log.error('relay.start-failed', { error });
+    log.error('relay.start_failed', { error });
+    log.debug('relay.start_stack', { stack: inspect(error) });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
     sayAtOnce(`protorelay: ${error.message}\n`);
@@ -116,9 +118,9 @@ function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
   try {
     const paths = narrowDataDir(data_dir, queue);
-    if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
+    if (paths.length > 0) log.warn('data_dir.narrowed', { paths });
   } catch (error) {
-    log.warn('data-dir.open-to-others', { error });
+    log.warn('data_dir.open_to_others', { error });
   }
 }
 
@@ -175,7 +177,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   const code = await lifecycle.ended;
   await control.close();
   await relay.policy.close();
-  log.info('relay.stopped', { code });
+  log.info('relay.stopped', { exit_code: code });
   log.close();
   lock.release();
   process.exit(code);

@@ -63,7 +63,8 @@ export class LoginDesk {
     for (const { username, client } of proofs) this.#authenticator?.proven(username, client);
     for (const request of requests) void this.#answer(thread, request);
     for (const failure of failures) {
-      this.#log.info('auth.failed', { ...failure });
+      const { session, client, mechanism } = failure;
+      this.#log.info('auth.failed', { session_id: session, client_address: client, mechanism });
       this.#authenticator?.failed(failure.client);
       this.#failed(failure);
     }

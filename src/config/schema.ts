@@ -22,6 +22,7 @@ const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domai
 const path = () => z.string().min(1);
 
 const listener = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9._:[\]/-]{1,64}$/, 'a name of letters, digits and `. _ : [ ] / -`').optional().describe('Name of the listener in events and `queue` commands. Absent: `host:port`, `path` or `fd_name`.'),
   host: z.string().min(1).optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, `path`, or `fd_name`.'),
   port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
   path: path().optional().describe('Unix socket path instead of host and port.'),
@@ -248,6 +249,7 @@ const schema = {
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
+  allow_open_relay: z.boolean().default(false).describe('Start although `relay_networks` (or `policy.xclient_networks`, `policy.proxy_protocol.networks`) cover so much of the world that everybody could send anywhere through this relay. For one that strangers cannot reach, because something before it keeps them out.').meta(live),
   postmaster: z.string().max(254).optional().describe('Address that mail to postmaster and abuse of our own names (`<postmaster>`, hostname, delivery.ehlo_name, our address literals) goes to, from whoever it comes; it is delivered like mail to any other address. Absent: such mail is refused with 550 5.7.1, unless hostname is one of relay_domains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
   inbound_ack_mode: z.enum(['after_persist', 'after_journal', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage; after it is in the journal on this node’s own disk, from where it is drained to the shards (mysql drivers); or once it is in memory (a crash can lose it). To or from after_journal takes a restart.').meta(live),
@@ -314,11 +316,12 @@ const schema = {
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
-    keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
-    keep_dead_ms: ms(0, 365 * day).default(7 * day).describe('How long DEAD rows and their content are kept.'),
+    keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
+    keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),
+    kept_headers: z.array(z.string().regex(/^[!-9;-~]{1,100}$/, 'a name of a header field').transform((name) => name.toLowerCase())).max(16).default([]).describe('Header fields of which the first 1,000 octets are kept beside a message, to select mail by: the first field of each name in the first 64 KiB.').meta(live),
     keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
     keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
-    purge_interval_ms: ms(100, day).default(60_000).describe('How often rows past that time are purged.').meta(live),
+    purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),

@@ -1,8 +1,9 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
+import type { LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { Selection } from '../mail/selection.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
@@ -36,7 +37,7 @@ export type FromDelivery =
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** A line for the log. */
-  | { type: 'warning'; event: string; fields: Record<string, unknown> }
+  | { type: 'log'; line: LogLine }
   /** Answer to 'take-back': jobs that no connection had begun. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
   /** A program error that ended a dialog. */
@@ -52,7 +53,7 @@ export type ToDelivery =
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds or removes these: jobs that no connection has begun are given back. */
-  | { type: 'take-back'; ask: number; target: OperateTarget }
+  | { type: 'take-back'; ask: number; selection: Selection }
   /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

@@ -4,11 +4,10 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { meantBy } from '../mail/meant.ts';
+import { meantBy, type Selection } from '../mail/selection.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -458,9 +457,9 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back jobs of the target that were not begun. */
-  takeBack(target: OperateTarget): Job[] {
-    const isMeant = meantBy(target);
+  /** Takes back the jobs meant that were not begun. */
+  takeBack(selection: Selection): Job[] {
+    const isMeant = meantBy(selection);
     const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
     this.#held -= taken.length;
     return taken;

@@ -31,6 +31,10 @@ export interface Job {
   envid?: string;
   /** See Envelope. */
   submitter?: string;
+  /** See Message. */
+  messageId?: string;
+  /** Who authenticated when it came in. */
+  user?: string;
   trace: string;
   content: ContentHandle;
   sizeBytes: number;

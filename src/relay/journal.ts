@@ -116,7 +116,7 @@ export class RelayJournal {
       recovered = await queue.database.recover(nowMs);
     } catch (error) {
       if (!this.acknowledges || !isAway(error) || this.#journal.slot === null) throw error;
-      log.warn('journal.no-server', {
+      log.warn('journal.no_server', {
         error: (error as Error).message,
         advice: 'mail is taken into the journal until a server answers',
       });
@@ -227,7 +227,7 @@ export class RelayJournal {
     await within(ms, this.#journal.stop());
     await this.#journal
       .close(!this.acknowledges)
-      .catch((error: unknown) => this.#setup.log.warn('journal.close-failed', { error }));
+      .catch((error: unknown) => this.#setup.log.warn('journal.close_failed', { error }));
   }
 }
 

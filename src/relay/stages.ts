@@ -11,7 +11,7 @@ import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import { type Log, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
@@ -201,7 +201,7 @@ export class Stages {
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.tlsReports.take(sessions),
-      warning: (event, fields) => log.warn(event, fields),
+      said: (line) => writeLine(log, line),
       fault: faultsTo(log),
       failed: threadFailed,
     });
@@ -231,7 +231,7 @@ export class Stages {
       this.deliveries,
       this.events,
       this.journal,
-      (target) => takeBack(this.undelivered, target),
+      (selection) => takeBack(this.undelivered, selection),
       this.gauges,
       this.unsettled,
       () => this.#holds(),

@@ -28,6 +28,8 @@ const job: fc.Arbitrary<Job> = fc.record(
     ret: fc.constantFrom('FULL' as const, 'HDRS' as const),
     envid: text,
     submitter: text,
+    messageId: text,
+    user: text,
     trace: text,
     content: count,
     sizeBytes: fc.maxSafeNat(),

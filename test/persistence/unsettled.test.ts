@@ -101,7 +101,7 @@ async function ends(one: Unsettled): Promise<void> {
 
 describe('results that no database took', () => {
   it('are kept over the end of the process, with their reports, and written before anything is recovered', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000, keep_dead_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000, keep_failed_ms: 60_000 } });
     const report = Buffer.from('Subject: failed\r\n\r\nreport\r\n'.repeat(10_000));
     const [a, b, c] = [
       await attempted(DELIVERED),
@@ -128,11 +128,11 @@ describe('results that no database took', () => {
     assert.equal(await stateOf(dsn), 'PENDING');
     assert.deepEqual([second.waiting, second.missing(), files()], [0, [], []]);
     assert.equal(queue.arena.held, 0);
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 3, stale: 0, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 3, stale: 0, unwritten: 0 });
   });
 
   it('of a row that another took over, or that was settled after all, are left alone and counted', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000 } });
     const [taken, settled, ours] = [
       await attempted(DELIVERED),
       await attempted(BOUNCED, Buffer.from('report')),
@@ -161,7 +161,7 @@ describe('results that no database took', () => {
     );
     assert.deepEqual(events, [ours]);
     assert.equal((await queue.database.stats()).mails, 3, 'no report about what was not written');
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 1, stale: 2, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 1, stale: 2, unwritten: 0 });
     assert.deepEqual([files(), queue.arena.held], [[], 0]);
   });
 
@@ -212,8 +212,8 @@ describe('results that no database took', () => {
     const one = life(maxBytes);
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept').length], [20, 1]);
-    assert.equal(said('results.not-kept')[0]?.fields?.results, 20);
+    assert.deepEqual([one.waiting, said('results.not_kept').length], [20, 1]);
+    assert.equal(said('results.not_kept')[0]?.fields?.results, 20);
     pending.splice(0, 18);
     await one.keep(false);
     assert.deepEqual([one.waiting, files()], [20, ['unsettled-2']], 'a new file has those left and others');
@@ -235,7 +235,7 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     const one = life(40_000);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept')[0]?.fields?.results], [1, 1]);
+    assert.deepEqual([one.waiting, said('results.not_kept')[0]?.fields?.results], [1, 1]);
   });
 
   it('that the disk does not take are said once, and kept when it does', async () => {
@@ -244,7 +244,7 @@ describe('results that no database took', () => {
     rmSync(queue.dataDir, { recursive: true });
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([said('results.not-kept').length, one.waiting], [1, 0]);
+    assert.deepEqual([said('results.not_kept').length, one.waiting], [1, 0]);
     queue = new QueueFixture({}, queue.dataDir);
     await one.keep(false);
     assert.equal(one.waiting, 1);

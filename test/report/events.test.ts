@@ -290,7 +290,7 @@ test('full disk: lines are dropped, said once, and counted in the log when there
   symlinkSync('/dev/full', file);
   events.removed('lost', ['x', 'y'], 'operator');
   while (said.length === 0) await new Promise((next) => setImmediate(next));
-  assert.equal(said[0]?.event, 'events.write-failed');
+  assert.equal(said[0]?.event, 'events.write_failed');
   unlinkSync(file);
   events.removed('kept', ['z'], 'operator');
   await events.close();
@@ -318,7 +318,7 @@ test('a folder that cannot be made is said once and stops nothing', async (t) =>
   await events.close();
   assert.deepEqual(
     said.map((s) => s.event),
-    ['events.write-failed'],
+    ['events.write_failed'],
   );
 });
 

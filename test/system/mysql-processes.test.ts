@@ -35,7 +35,7 @@ async function start(t: TestContext, settings: Settings): Promise<World> {
     database: { driver: 'mysql', ...access },
     lease_ms: 5000,
     scheduler: { poll_interval_ms: 100 },
-    queue: { keep_sent_ms: 0 },
+    queue: { keep_delivered_ms: 0 },
     ...settings,
   });
   t.after(() => relay.destroy());

@@ -8,7 +8,7 @@ import type { ClaimRequest, ClaimResult } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { UNREAD } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { contentRef, type MailFacts } from './erase.ts';
+import { contentRef, MAIL_FACTS, type MailFacts } from './erase.ts';
 
 interface DueRow extends MailRow, MailFacts, AttemptRow {
   seqs: string;
@@ -44,9 +44,7 @@ export class Claimer {
     this.#storage = storage;
     this.#arena = arena;
     this.#due = db.prepare(
-      `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths,
-         ${MAIL_ROW}, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
-         m.content_parts AS contentParts, m.attachments
+      `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths
        FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,
     );

@@ -10,7 +10,7 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 export class Purger {
   readonly #db: DatabaseSync;
@@ -24,8 +24,7 @@ export class Purger {
     this.#eraser = eraser;
     this.#keep = keep;
     this.#settled = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ?
+      `SELECT ${MAIL_FACTS} FROM mails m INDEXED BY mails_settled WHERE dead = ? AND settled_at <= ?
          AND (settled_at < ? OR id <= ?) ORDER BY settled_at, id LIMIT ?`,
     );
     this.#newest = db.prepare(
@@ -44,8 +43,8 @@ export class Purger {
   purge(nowMs: number, limit: number, cut: FailedMark | null): number {
     const settled = (dead: 0 | 1, { settledAtMs, queueId }: FailedMark, most: number): MailFacts[] =>
       this.#settled.all(dead, settledAtMs, settledAtMs, queueId, most) as unknown as MailFacts[];
-    const sent = settled(0, { settledAtMs: nowMs - this.#keep.keepSentMs, queueId: '~' }, limit);
-    const over = { settledAtMs: nowMs - this.#keep.keepDeadMs, queueId: '~' };
+    const sent = settled(0, { settledAtMs: nowMs - this.#keep.keepDeliveredMs, queueId: '~' }, limit);
+    const over = { settledAtMs: nowMs - this.#keep.keepFailedMs, queueId: '~' };
     const dead = settled(1, later(over, cut), limit - sent.length);
     if (sent.length + dead.length === 0) return 0;
     this.#eraser.begin();

@@ -30,7 +30,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -44,7 +44,8 @@ import {
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
 import { Counter } from './count.ts';
-import { contentRef, MailEraser, type MailFacts } from './erase.ts';
+import { addFunctions } from './dialect.ts';
+import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { MessageInserter } from './insert.ts';
 import { Inspector } from './inspect.ts';
@@ -99,6 +100,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#storage = storage;
     this.#arena = arena;
     this.#options = options;
+    addFunctions(db);
     this.#eraser = new MailEraser(db, storage);
     this.#inserter = new MessageInserter(db, options.nodeId);
     this.#settler = new Settler(db, this.#eraser, options);
@@ -111,10 +113,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#lastCommit = new LastCommit(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
-    this.#mailFacts = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments, trace
-       FROM mails WHERE id = ?`,
-    );
+    this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
     this.#release = db.prepare(
       `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL, reason = ?, detail = ''
        WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
@@ -421,11 +420,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   /** One bounded part of `operate`. */
   async operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice> {
-    const slice = this.#guard(() => this.#operator.slice(action, target, nowMs, after));
+    const slice = this.#guard(() => this.#operator.slice(action, selection, nowMs, after));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
     await this.#eraser.removeObjects();
     return slice;
@@ -437,13 +436,13 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   async operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
-      target,
-      (after) => this.operateSlice(action, target, nowMs, after),
+      selection,
+      (after) => this.operateSlice(action, selection, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
       done,
     );
