@@ -200,8 +200,8 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
       const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
       attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_mails) {
-      const detail = 'more messages than delivery.max_handoff_mails';
+    } else if (this.#held > delivery.max_handoff_messages) {
+      const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
     } else return false;
