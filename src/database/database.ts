@@ -1,6 +1,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
@@ -252,11 +253,17 @@ export interface MailDetail {
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
 export interface QueueStats {
+  /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;
+  messages: Record<OutboxState, number>;
+  recipients: Record<OutboxState, number>;
   mails: number;
   contentBytes: number;
+  /** When the oldest message that waits was received. */
   oldestMs: number | null;
-  destinations: DestinationBacklog[];
+  /** Those with most recipients, the biggest first. */
+  destinations: DestinationCounts[];
+  other: OtherCounts;
   /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
   /** Why the counts are not known: then they are all 0. */
