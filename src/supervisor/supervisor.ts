@@ -296,7 +296,7 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} rows changed, but ${message}`);
+    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`);
   }
 
   /** The queues of processes that do not answer, and the parts that the others cannot see. */
