@@ -41,6 +41,7 @@ import {
   secured,
   startTlsReply,
 } from './tls.ts';
+import { ClientTranscript, type DialogReader } from './transcript.ts';
 
 /** An attempt that was put back this often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -54,6 +55,8 @@ export class ClientSession {
   readonly host: Host;
   readonly port: ClientPort;
   readonly owner: SessionOwner;
+  /** null for most: the log has transcripts of no session. */
+  readonly transcript: ClientTranscript | null;
   /** 'mx1.example.net [192.0.2.1]' */
   readonly peer: string;
   readonly startedAtMs: number;
@@ -97,11 +100,18 @@ export class ClientSession {
   /** The state that `fail` is ending. */
   #failing: ClientState | null = null;
 
-  constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
+  constructor(
+    id: number,
+    host: Host,
+    port: ClientPort,
+    owner: SessionOwner,
+    reader: DialogReader | null = null,
+  ) {
     this.id = id;
     this.host = host;
-    this.port = port;
     this.owner = owner;
+    this.transcript = reader === null ? null : new ClientTranscript(this, reader);
+    this.port = this.transcript?.on(port) ?? port;
     this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
     this.startedAtMs = owner.now();
     this.fellBack = host.plain === true;
@@ -125,6 +135,7 @@ export class ClientSession {
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
+    this.transcript?.received(text.toString('utf8', offset, offset + length));
     if (this.wroteTurn === this.owner.turn && this.#early(text, offset, length)) return;
     if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
       const code = plainCode(text, offset, length);
@@ -356,6 +367,7 @@ export class ClientSession {
   fail(fault: Fault): void {
     const state = this.state;
     this.#failing = state;
+    this.transcript?.failed(fault);
     this.#close(true);
     switch (state.phase) {
       case 'hello':
@@ -461,11 +473,13 @@ export class ClientSession {
   #end(fault: Fault | null): void {
     const quitting = this.state.phase === 'quitting';
     this.state = CLOSED;
+    this.transcript?.closed();
     if (!quitting) this.owner.ended(this, fault);
   }
 
   #close(atOnce: boolean): void {
     this.state = CLOSED;
+    this.transcript?.closed();
     if (this.connected) this.port.close(this.id, atOnce);
   }
 }
