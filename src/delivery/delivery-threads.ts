@@ -4,10 +4,10 @@
  */
 import type { FieldsOf, LogLine } from '../base/log.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { Selection } from '../mail/selection.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
@@ -82,13 +82,13 @@ export class DeliveryThreads {
   }
 
   /** Takes back those jobs of the target that no connection has begun. */
-  async takeBack(target: OperateTarget): Promise<Job[]> {
+  async takeBack(selection: Selection): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
     const ask = ++this.#asked;
     return new Promise((resolve) => {
       this.#asks.set(ask, { left: this.#threads.count, jobs: [], resolve });
-      this.postAll({ type: 'take-back', ask, target });
+      this.postAll({ type: 'take-back', ask, selection });
     });
   }
 

@@ -1,9 +1,9 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { FieldsOf, LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { Selection } from '../mail/selection.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
@@ -53,7 +53,7 @@ export type ToDelivery =
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
   /** An operator holds or removes these: jobs that no connection has begun are given back. */
-  | { type: 'take-back'; ask: number; target: OperateTarget }
+  | { type: 'take-back'; ask: number; selection: Selection }
   /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

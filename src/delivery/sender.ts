@@ -4,10 +4,9 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { meantBy } from '../mail/meant.ts';
+import { meantBy, type Selection } from '../mail/selection.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -171,8 +170,8 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
       const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
       attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_mails) {
-      const detail = 'more messages than delivery.max_handoff_mails';
+    } else if (this.#held > delivery.max_handoff_messages) {
+      const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
     } else return false;
@@ -429,9 +428,9 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back jobs of the target that were not begun. */
-  takeBack(target: OperateTarget): Job[] {
-    const isMeant = meantBy(target);
+  /** Takes back the jobs meant that were not begun. */
+  takeBack(selection: Selection): Job[] {
+    const isMeant = meantBy(selection);
     const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
     this.#held -= taken.length;
     return taken;

@@ -187,7 +187,7 @@ port.on('message', (message: ToDelivery) => {
       port.postMessage({
         type: 'taken-back',
         ask: message.ask,
-        jobs: sender.takeBack(message.target),
+        jobs: sender.takeBack(message.selection),
       } satisfies FromDelivery);
       break;
     case 'drain':

@@ -56,10 +56,10 @@ export class BegunFiles implements BegunRows {
    */
   create(
     threads: number,
-    { max_connections, max_handoff_mails }: Config['delivery'],
+    { max_connections, max_handoff_messages }: Config['delivery'],
   ): (thread: number) => DeliveryThreadStart['begun'] {
     // Each connection has one attempt, and one more that waits behind it; others end without a connection.
-    const count = Math.min(max_handoff_mails, 2 * max_connections) + 1;
+    const count = Math.min(max_handoff_messages, 2 * max_connections) + 1;
     const slots = threads * count;
     const path = this.#create(slots);
     return (thread) => (path === null ? null : { path, slots, from: thread * count, count });

@@ -1,10 +1,10 @@
 /** Jobs that delivery gives back unbegun: at a drain, or for an operator. Part of the composition root. */
 import type { Log } from '../base/log.ts';
 import { within } from '../base/within.ts';
-import type { Database, OperateTarget, ReleasedRow } from '../database/database.ts';
+import type { Database, ReleasedRow } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Job } from '../mail/job.ts';
-import { meantBy } from '../mail/meant.ts';
+import { meantBy, type Selection } from '../mail/selection.ts';
 import type { Arena } from '../native.ts';
 import type { WithdrawalPorts } from '../persistence/withdrawals.ts';
 import type { Leases } from '../scheduler/leases.ts';
@@ -57,9 +57,9 @@ export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly
  * Takes rows back that delivery has not begun. They are due after TAKEN_BACK_MS, so that the operator's action comes
  * first.
  */
-export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
+export async function takeBack(ports: UndeliveredPorts, selection: Selection): Promise<number> {
   const { suspects, deliveries } = ports;
-  const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
+  const jobs = [...suspects.take(meantBy(selection)), ...(await deliveries.takeBack(selection))];
   for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   try {
     await release(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
@@ -81,7 +81,7 @@ export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPo
       // Rows that cannot be given back now are freed when their leases end: nobody renews these any more.
       await within(
         ANSWER_MS,
-        takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),
+        takeBack(ports(), { ids: [queueId] }).catch(() => {}),
       );
     },
     withdrawn(queueId, isGone) {

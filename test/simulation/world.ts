@@ -141,7 +141,7 @@ export class Life {
 
   constructor(world: World) {
     this.#world = world;
-    this.#config = makeConfig(world.dir, { delivery: { max_handoff_mails: 20 } });
+    this.#config = makeConfig(world.dir, { delivery: { max_handoff_messages: 20 } });
     const spillDir = join(world.dir, 'spill');
     mkdirSync(spillDir, { recursive: true });
     this.#thread = new QueueThread({ config: this.#config, arena: this.arena, spillDir });
