@@ -26,6 +26,8 @@ import { WaitingDestinations } from './waiting-destinations.ts';
 /** Most destinations without work that are remembered, for their suspension. */
 const MAX_IDLE_DESTINATIONS = 10_000;
 /** Names of reactor events, for the log of faults. */
+/** In the text of an opened connection: listener, remote IP and port, local IP and port. */
+const LOCAL_IP = 3;
 const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(EVENT).map(([name, number]) => [number, name]),
 );
@@ -356,7 +358,7 @@ export class Sender implements DestinationPorts<Destination> {
         session.sent();
         break;
       case EVENT.opened:
-        session.opened();
+        session.opened(text.toString('latin1', a, a + b).split(' ')[LOCAL_IP] ?? '');
         break;
       case EVENT.timeout:
         session.timedOut();

@@ -52,7 +52,7 @@ test('a transcript has every line of a dialog with its direction and message, bu
 
 test('long lines are cut, of long replies the middle is left out; how it failed is said once', () => {
   const { peer, shown } = dialog();
-  peer.session.opened();
+  peer.session.opened('');
   const many = Array.from({ length: 100 }, (_, i) => `554-${i}`);
   peer.say(`220-${'x'.repeat(1000)}`, ...many.map((line) => line.replace('554', '220')), '220 ready');
   const greeting = shown();
