@@ -23,11 +23,14 @@ import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import { loadWithFiles } from './load-with-files.ts';
+import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
 import { ServiceManager } from './supervisor/service-manager.ts';
+import { OrderBook } from './suspensions/order-book.ts';
+import { RuleFiles, suspensionsDir } from './suspensions/rule-files.ts';
 import { buildInfo, version } from './version.ts';
 
 const RELAY_PROCESS = fileURLToPath(new URL('./supervisor/relay-process.ts', import.meta.url));
@@ -64,6 +67,8 @@ interface Serving extends Drainable {
   control: ControlTarget;
   healthy(): boolean;
   policy: HostPolicy;
+  /** Rules of operators began or ended. @returns who could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]>;
 }
 
 interface Context {
@@ -163,7 +168,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: { ...relay.control, bans: relay.policy.keeper },
+    target: { ...relay.control, bans: relay.policy.keeper, suspensions: suspensionsOf(config, relay) },
     reload: () => lifecycle.reload(),
     log,
   });
@@ -180,6 +185,14 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   lock.release();
   process.exit(code);
 }
+
+const suspensionsOf = (config: Config, relay: Serving): OrderBook =>
+  new OrderBook({
+    files: new RuleFiles(suspensionsDir(config.data_dir)),
+    clocks: { now: Date.now, steady: steadyMs },
+    node: config.node_id,
+    tell: (rules) => relay.takeSuspensions(rules),
+  });
 
 /** The only relay process is this one: when it crashes, it is for whoever started it to start it again. */
 async function startAlone(context: Context): Promise<Serving> {

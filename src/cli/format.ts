@@ -236,7 +236,7 @@ function widthsOf(rows: readonly string[][], least: readonly number[] = []): num
   return widths;
 }
 
-function columns(rows: string[][], widths = widthsOf(rows)): string {
+export function columns(rows: string[][], widths = widthsOf(rows)): string {
   return rows
     .map(
       (row) =>

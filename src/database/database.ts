@@ -121,6 +121,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** Only rows of messages that were received before. */
+  receivedBeforeMs?: number;
   /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }
@@ -259,8 +261,12 @@ export interface QueueStats {
 /** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
 export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
-/** 'unread': rows that were put off or held because their content could not be read. */
-export type RowsTarget = OperateTarget | 'unread';
+/**
+ * 'unread': rows that were put off or held because their content could not be read. suspendedBy: rows that wait because of
+ * one of these rules.
+ */
+export type RowsTarget = OperateTarget | ScannedTarget;
+export type ScannedTarget = 'unread' | { suspendedBy: string[] };
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;

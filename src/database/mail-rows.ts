@@ -13,6 +13,7 @@ export interface MailRow {
   ret: string | null;
   envid: string | null;
   submitter: string | null;
+  user: string | null;
   trace: string;
   receivedAtMs: number;
 }
@@ -26,7 +27,7 @@ export interface AttemptRow {
 }
 
 /** Columns of a MailRow, except those that say where its content is. */
-export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
+export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.auth_user AS user, m.trace,
   m.received_at AS receivedAtMs`;
 
 /** The values of a message's row, from `id` to `session_id`. */
@@ -77,5 +78,6 @@ export function jobOf(
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
   if (mail.submitter !== null) job.submitter = mail.submitter;
+  if (mail.user !== null) job.user = mail.user;
   return job;
 }

@@ -1,5 +1,5 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import type { OperateAction, Settlement } from './database.ts';
+import type { OperateAction, RowsTarget, ScannedTarget, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
@@ -22,19 +22,41 @@ export const STATES_OF: Readonly<Record<OperateAction, string>> = {
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
 export const UNREAD = 'content-unavailable';
 export const HELD_UNREAD = 'held-by-operator';
-/** How many rows one step searches for those whose content could not be read: these are few, and have no index. */
-export const UNREAD_SCAN_ROWS = 5000;
+/** Reason of a row that waits because a rule of an operator holds recipients of it. */
+const SUSPENDED = 'suspended';
+/** How many rows one step searches for those that wait for such a reason: these are few, and have no index. */
+export const SCAN_ROWS = 5000;
 
-/** The rows among these that the action is for: their content could not be read, and they are not due anyway. */
-export function unreadOf(action: OperateAction, rows: readonly ScannedRow[], nowMs: number): ScannedRow[] {
+export const isScanned = (target: RowsTarget): target is ScannedTarget =>
+  target === 'unread' || (typeof target === 'object' && 'suspendedBy' in target);
+
+/** The rows among these that the action is for: they wait for that reason, and are not due anyway. */
+export function scannedFor(
+  target: ScannedTarget,
+  action: OperateAction,
+  rows: readonly ScannedRow[],
+  nowMs: number,
+): ScannedRow[] {
+  const isMeant = target === 'unread' ? isUnread : suspendedBy(target.suspendedBy);
   return rows.filter(
-    ({ state, reason, dueAt }) =>
-      reason === UNREAD && STATES_OF[action].includes(`'${state}'`) && (dueAt === null || dueAt > nowMs),
+    (row) =>
+      isMeant(row) &&
+      STATES_OF[action].includes(`'${row.state}'`) &&
+      (row.dueAt === null || row.dueAt > nowMs),
   );
+}
+
+const isUnread = ({ reason }: ScannedRow): boolean => reason === UNREAD;
+
+/** A row says in its detail which rule it waits for (mail/suspension.ts). */
+function suspendedBy(ids: readonly string[]): (row: ScannedRow) => boolean {
+  const rules = new Set(ids);
+  return ({ reason, detail }) => reason === SUSPENDED && rules.has(detail.split(/[ :]/, 2)[1] ?? '');
 }
 
 export interface ScannedRow extends OperatedRow {
   reason: string;
+  detail: string;
   dueAt: number | null;
 }
 

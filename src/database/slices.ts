@@ -15,7 +15,7 @@ import type {
   RowChange,
   RowsTarget,
 } from './database.ts';
-import type { OperatedRow } from './outbox-rows.ts';
+import { isScanned, type OperatedRow } from './outbox-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
@@ -147,7 +147,7 @@ export async function operateBySlices(
     if (after === null) break;
   }
   // When messages are named, counting everything else that waits at their destinations would cost too much.
-  const isNamed = target === 'unread' || (typeof target === 'object' && 'queueIds' in target);
+  const isNamed = isScanned(target) || (typeof target === 'object' && 'queueIds' in target);
   return {
     rows,
     sending,

@@ -3,9 +3,9 @@
  * limits of a destination need no lock.
  */
 import { WorkerThreads } from '../base/worker-threads.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
+import type { Meant } from '../mail/meant.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
@@ -82,7 +82,7 @@ export class DeliveryThreads {
   }
 
   /** Takes back those jobs of the target that no connection has begun. */
-  async takeBack(target: OperateTarget): Promise<Job[]> {
+  async takeBack(target: Meant): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
     const ask = ++this.#asked;

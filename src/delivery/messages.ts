@@ -1,7 +1,7 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { Job } from '../mail/job.ts';
+import type { Meant } from '../mail/meant.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
@@ -51,8 +51,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
-  /** An operator holds or removes these: jobs that no connection has begun are given back. */
-  | { type: 'take-back'; ask: number; target: OperateTarget }
+  /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */
+  | { type: 'take-back'; ask: number; target: Meant }
   /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

@@ -4,11 +4,10 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { meantBy } from '../mail/meant.ts';
+import { type Meant, meantBy } from '../mail/meant.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -458,11 +457,16 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back jobs of the target that were not begun. */
-  takeBack(target: OperateTarget): Job[] {
+  /** Takes back jobs of the target that were not begun; what rules hold is tried at no further host. */
+  takeBack(target: Meant): Job[] {
     const isMeant = meantBy(target);
-    const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
-    this.#held -= taken.length;
+    const isSuspended = typeof target === 'object' && 'rules' in target;
+    const taken: Job[] = [];
+    this.outside(() => {
+      for (const destination of this.#destinations.values())
+        taken.push(...destination.takeBack(isMeant, isSuspended));
+      this.#held -= taken.length;
+    });
     return taken;
   }
 

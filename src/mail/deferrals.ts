@@ -29,6 +29,7 @@ export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
   'tls-failed': { status: '7.5', whose: 'peer', pause: 'schedule' },
   'auth-failed': { status: '7.8', whose: 'peer', pause: 'schedule' },
   'destination-suspended': { status: '4.1', whose: 'ours', pause: 'age' },
+  suspended: { status: '3.2', whose: 'ours', pause: 'none' },
   'hand-off-released': { status: '3.2', whose: 'ours', pause: 'moment' },
   'lease-lapsed': { status: '3.2', whose: 'ours', pause: 'moment' },
   'content-unavailable': { status: '3.0', whose: 'ours', pause: 'age' },

@@ -17,6 +17,7 @@ export function writeJob(wire: Wire, job: Job): void {
     job.ret ?? null,
     job.envid ?? null,
     job.submitter ?? null,
+    job.user ?? null,
     job.trace,
     job.content,
     job.sizeBytes,
@@ -50,6 +51,8 @@ function readJob(r: WireReader): Job {
   if (envid !== null) job.envid = envid;
   const submitter = r.optional<string>();
   if (submitter !== null) job.submitter = submitter;
+  const user = r.optional<string>();
+  if (user !== null) job.user = user;
   job.trace = r.text();
   job.content = r.number();
   job.sizeBytes = r.number();

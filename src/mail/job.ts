@@ -31,6 +31,8 @@ export interface Job {
   envid?: string;
   /** See Envelope. */
   submitter?: string;
+  /** Who authenticated, if anybody did. */
+  user?: string;
   trace: string;
   content: ContentHandle;
   sizeBytes: number;

@@ -28,6 +28,8 @@ export type DeferralReason =
   | 'tls-failed'
   | 'auth-failed'
   | 'destination-suspended'
+  /** A rule of an operator holds it (mail/suspension.ts). */
+  | 'suspended'
   | 'hand-off-released'
   | 'lease-lapsed'
   | 'content-unavailable'

@@ -8,6 +8,7 @@ import type { ControlTarget } from '../control/protocol.ts';
 import { Listener } from '../listener/listener.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { listen, reactorConnections } from '../native.ts';
 import { policyMs } from '../policy/policy-time.ts';
 import type { TlsReportSender } from '../report/tls-report-sender.ts';
@@ -75,6 +76,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      suspensions,
       tls,
       unsettled,
     } = this.#stages;
@@ -119,6 +121,8 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await suspensions.rules.load();
+    suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -244,6 +248,7 @@ export class Relay {
       sessions,
       stsRefresh,
       suspects,
+      suspensions,
       tls,
       tlsReports,
       unsettled,
@@ -251,6 +256,7 @@ export class Relay {
     this.#stages.listener?.close();
     scheduler.stop();
     suspects.stop();
+    suspensions.rules.stop();
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
@@ -285,6 +291,11 @@ export class Relay {
     sessions.postAll({ type: 'config', config });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };
+  }
+
+  /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    return this.#stages.suspensions.rules.take(rules);
   }
 
   reopenLog(): void {

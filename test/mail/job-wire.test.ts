@@ -28,6 +28,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     ret: fc.constantFrom('FULL' as const, 'HDRS' as const),
     envid: text,
     submitter: text,
+    user: text,
     trace: text,
     content: count,
     sizeBytes: fc.maxSafeNat(),

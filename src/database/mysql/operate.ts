@@ -1,14 +1,15 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
 import type { Connection } from 'mariadb';
-import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
+import type { OperateAction, OperateTarget, RowsTarget, ScannedTarget } from '../database.ts';
 import {
   HELD_UNREAD,
+  isScanned,
   type OperatedRow,
+  SCAN_ROWS,
   type ScannedRow,
   STATES_OF,
+  scannedFor,
   UNREAD,
-  UNREAD_SCAN_ROWS,
-  unreadOf,
 } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
@@ -34,10 +35,9 @@ export async function operateSlice(
   nowMs: number,
   after: OperateSlice['next'],
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
-  const { rows, next } =
-    target === 'unread'
-      ? await lockUnread(connection, action, nowMs, after)
-      : await lockRows(connection, action, target, after);
+  const { rows, next } = isScanned(target)
+    ? await lockScanned(connection, target, action, nowMs, after)
+    : await lockRows(connection, action, target, after);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
   const ours = rows.filter(({ state }) => state !== 'SENDING');
@@ -111,27 +111,29 @@ async function findRows(
 /**
  * Looks for rows without locks, and then locks those it found. Rows that another transaction has locked are left out.
  */
-async function lockUnread(
+async function lockScanned(
   connection: Connection,
+  target: ScannedTarget,
   action: OperateAction,
   nowMs: number,
   after: OperateSlice['next'],
 ): Promise<SliceRows> {
-  const columns = 'SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox';
+  const columns =
+    'SELECT mail_id AS id, destination, state, seqs, reason, detail, due_at AS dueAt FROM mail_outbox';
   const from = [after?.queueId ?? '', after?.queueId ?? '', after?.destination ?? ''];
   const scanned = await connection.execute<ScannedRow[]>(
     `${columns} WHERE mail_id >= ? AND (mail_id > ? OR destination > ?)
-     ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
+     ORDER BY mail_id, destination LIMIT ${SCAN_ROWS}`,
     from,
   );
-  const { rows, next } = upToLast(scanned, UNREAD_SCAN_ROWS);
-  const ids = [...new Set(unreadOf(action, rows, nowMs).map(({ id }) => id))];
+  const { rows, next } = upToLast(scanned, SCAN_ROWS);
+  const ids = [...new Set(scannedFor(target, action, rows, nowMs).map(({ id }) => id))];
   const locked = await selectIn<ScannedRow>(
     connection,
     `${columns} WHERE mail_id IN % FOR UPDATE SKIP LOCKED`,
     ids,
   );
-  return { rows: unreadOf(action, locked, nowMs), next };
+  return { rows: scannedFor(target, action, locked, nowMs), next };
 }
 
 /** @param removed takes the addresses that waited, by queue id. @returns mails that were erased with their last row. */

@@ -1,14 +1,15 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { OperateAction, RowsTarget } from '../database.ts';
+import type { OperateAction, RowsTarget, ScannedTarget } from '../database.ts';
 import {
   HELD_UNREAD,
+  isScanned,
   type OperatedRow,
+  SCAN_ROWS,
   type ScannedRow,
   STATES_OF,
+  scannedFor,
   UNREAD,
-  UNREAD_SCAN_ROWS,
-  unreadOf,
 } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
@@ -58,8 +59,8 @@ export class Operator {
         ),
       );
     this.#scan = db.prepare(
-      `SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox
-       WHERE (mail_id, destination) > (?, ?) ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
+      `SELECT mail_id AS id, destination, state, seqs, reason, detail, due_at AS dueAt FROM mail_outbox
+       WHERE (mail_id, destination) > (?, ?) ORDER BY mail_id, destination LIMIT ${SCAN_ROWS}`,
     );
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
@@ -91,15 +92,14 @@ export class Operator {
   /** One bounded transaction of the action. */
   slice(action: OperateAction, target: RowsTarget, nowMs: number, after: OperateSlice['next']): OperateSlice {
     const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const { rows, next } =
-      target === 'unread'
-        ? this.#unread(action, nowMs, after)
-        : upToLast(
-            isNamed
-              ? this.#rowsOf(action, target.queueIds, after)
-              : this.#rowsFrom(action, target === 'all' ? null : target.destination, after),
-            sliceRows(action),
-          );
+    const { rows, next } = isScanned(target)
+      ? this.#scanned(target, action, nowMs, after)
+      : upToLast(
+          isNamed
+            ? this.#rowsOf(action, target.queueIds, after)
+            : this.#rowsFrom(action, target === 'all' ? null : target.destination, after),
+          sliceRows(action),
+        );
     const removed = new Map<string, string[]>();
     this.#eraser.begin();
     this.#db.exec('BEGIN IMMEDIATE');
@@ -117,10 +117,15 @@ export class Operator {
     return operatedSlice(action, rows, isNamed, removed, next);
   }
 
-  #unread(action: OperateAction, nowMs: number, after: OperateSlice['next']): SliceRows {
+  #scanned(
+    target: ScannedTarget,
+    action: OperateAction,
+    nowMs: number,
+    after: OperateSlice['next'],
+  ): SliceRows {
     const from = [after?.queueId ?? '', after?.destination ?? ''];
-    const { rows, next } = upToLast(this.#scan.all(...from) as unknown as ScannedRow[], UNREAD_SCAN_ROWS);
-    return { rows: unreadOf(action, rows, nowMs), next };
+    const { rows, next } = upToLast(this.#scan.all(...from) as unknown as ScannedRow[], SCAN_ROWS);
+    return { rows: scannedFor(target, action, rows, nowMs), next };
   }
 
   #rowsFrom(action: OperateAction, destination: string | null, after: OperateSlice['next']): OperatedRow[] {
