@@ -21,7 +21,9 @@ usage: ./build.sh VERB [ARGUMENT…]
   build [Debug|Release]   Node, packages, addon and build information; Release when not said
   check                   types, lint, format, boundaries of the source tree
   run [--] ARGUMENT…      build, then start the relay with these arguments
-  test [--] ARGUMENT…     build, then run the tests (all, or the files named)
+  test [--] ARGUMENT…     build, then run the tests: all, or the files and folders named
+  test --unit             those that start no relay and no server
+  test --changed [REF]    those that import what differs from REF (HEAD when not said), and their neighbours
   bench [NAME] [--] …     build, then run bench/NAME.ts (default: cl, the load generator)
   simulate [SEEDS]        build, then run the simulations with so many seeds of each scenario (1000 when not said)
   sanitize                build the addon with ASan and UBSan and run the tests that use it
@@ -278,6 +280,15 @@ test_suite() {
   local argument named=0
   build Release
   export_runtime
+  case "${1:-}" in
+    --unit | --changed)
+      local selected
+      selected=$(node test/setup/select.ts "$@") || exit 64
+      [ -n "$selected" ] || { say 'test: nothing that a test imports has changed'; return; }
+      # shellcheck disable=SC2086
+      set -- $selected
+      ;;
+  esac
   . test/setup/debian.sh
   # A folder means the tests in it; without a name, all tests.
   for argument in "$@"; do

@@ -61,7 +61,12 @@ struct BlockRecord {
   uint32_t state;
   uint32_t flags;
   uint64_t length;
-  uint64_t offset;
+  union {
+    /** Content in a file: where it begins there. */
+    uint64_t offset;
+    /** Content in memory: where the values of two header fields begin (content_scan.h); 0: not known. */
+    uint32_t fields[2];
+  };
   int32_t fd;
   uint32_t spill;
   /** Bytes of content in this block. */

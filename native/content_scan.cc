@@ -9,9 +9,21 @@
 namespace protorelay {
 namespace {
 
-constexpr char kTraceField[] = "received:";
-constexpr uint8_t kTraceLength = 9;
+/** Header fields that are looked for; no two begin with the same letter. */
+struct Field {
+  const char* name;
+  uint8_t length;
+};
+constexpr Field kFields[] = {{"message-id", 10}, {"content-type", 12}, {"received", 8}};
+constexpr uint8_t kReceived = 2;
 constexpr uint8_t kNoMatch = 255;
+
+uint8_t field_with(uint8_t letter) {
+  for (uint8_t i = 0; i <= kReceived; ++i) {
+    if (static_cast<uint8_t>(kFields[i].name[0]) == letter) return i;
+  }
+  return kNoMatch;
+}
 
 /** Finds the first CR or LF in [p, end), or end; notes NUL and eight-bit bytes before it. */
 const uint8_t* find_break(const uint8_t* p, const uint8_t* end, uint8_t* flags) {
@@ -57,24 +69,37 @@ void ContentScan::begin(bool dots, bool normalize, uint32_t max_line) {
 }
 
 /**
- * Takes text of the current line (without CR or LF) into account: for its length, and for the match with "received:".
+ * Takes text of the current line (without CR or LF) into account: for its length, and for the match with a field's name.
+ * @param at where in the content it stands.
  */
-void ContentScan::text(const uint8_t* from, size_t count) {
+void ContentScan::text(const uint8_t* from, size_t count, uint64_t at) {
   column_ += count;
   if (max_line_ != 0 && column_ + 2 > max_line_) flags_ |= kContentLineTooLong;
   if (!in_header_ || match_ == kNoMatch) return;
   for (size_t i = 0; i < count; ++i) {
     uint8_t c = from[i];
     if (c >= 'A' && c <= 'Z') c = static_cast<uint8_t>(c + 32);
-    if (c != static_cast<uint8_t>(kTraceField[match_])) {
+    if (match_ == 0) {
+      field_ = field_with(c);
+      match_ = field_ == kNoMatch ? kNoMatch : 1;
+    } else if (match_ < kFields[field_].length) {
+      match_ = c == static_cast<uint8_t>(kFields[field_].name[match_]) ? match_ + 1 : kNoMatch;
+    } else if (c == ':') {
+      found(at + i + 1);
+    } else if (c != ' ' && c != '\t') {
       match_ = kNoMatch;
-      return;
     }
-    if (++match_ == kTraceLength) {
-      ++trace_;
-      match_ = kNoMatch;
-      return;
-    }
+    if (match_ == kNoMatch) return;
+  }
+}
+
+/** A field's name and colon end at `at`. */
+void ContentScan::found(uint64_t at) {
+  match_ = kNoMatch;
+  if (field_ == kReceived) {
+    ++trace_;
+  } else if (fields_[field_] == kNoField && at <= UINT32_MAX) {
+    fields_[field_] = static_cast<uint32_t>(at);
   }
 }
 
@@ -85,6 +110,12 @@ void ContentScan::line_end() {
 }
 
 size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t* written) {
+  size_t used = scan(from, count, to, written);
+  produced_ += *written;
+  return used;
+}
+
+size_t ContentScan::scan(const uint8_t* from, size_t count, uint8_t* to, size_t* written) {
   const uint8_t* p = from;
   const uint8_t* const end = from + count;
   uint8_t* out = to;
@@ -102,7 +133,7 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
       case kText: {
         const uint8_t* q = find_break(p, end, &flags_);
         size_t length = static_cast<size_t>(q - p);
-        text(p, length);
+        text(p, length, produced_ + static_cast<size_t>(out - to));
         bool crlf = q + 1 < end && q[0] == '\r' && q[1] == '\n';
         size_t take = crlf ? length + 2 : length;
         // Before the first stuffed line out == p: the bytes lie where they belong, and nothing has to move.
@@ -144,7 +175,7 @@ size_t ContentScan::feed(const uint8_t* from, size_t count, uint8_t* to, size_t*
           line_end();
         } else {
           const uint8_t cr = '\r';
-          text(&cr, 1);
+          text(&cr, 1, produced_);
         }
         state_ = kText;
         break;
@@ -183,7 +214,7 @@ size_t ContentScan::finish(uint8_t* to) {
   if (!normalize_) {
     // The CR was written when it was read; as text it counts towards its line.
     const uint8_t cr = '\r';
-    text(&cr, 1);
+    text(&cr, 1, produced_);
     return 0;
   }
   to[0] = '\r';

@@ -1,4 +1,5 @@
-// Reads message content in one pass: unstuffs dots, finds the strict end of data, notes flags, counts trace headers.
+// Reads message content in one pass: unstuffs dots, finds the strict end of data, notes flags, counts trace headers, and
+// finds where Message-ID and Content-Type stand.
 //
 // Pure: no sockets, no memory of its own; twin of src/protocol/scan.ts. The state lives in the object, so input may
 // be split at any byte.
@@ -22,6 +23,11 @@ constexpr uint8_t kTooBig = 16;
 constexpr uint8_t kContentLineTooLong = 32;
 constexpr uint8_t kNoMemory = 64;
 constexpr uint8_t kSpillFailed = 128;
+
+/** FIELD of src/native/contract.ts. */
+constexpr uint32_t kMessageId = 0;
+constexpr uint32_t kContentType = 1;
+constexpr uint32_t kNoField = 1;
 
 class ContentScan {
  public:
@@ -48,26 +54,34 @@ class ContentScan {
   uint8_t flags() const { return flags_; }
   /** Number of `Received:` fields before the first empty line. */
   uint32_t trace_count() const { return trace_; }
+  /** Where in the content the value of the first such field begins; kNoField when there is none before the first empty line. */
+  uint32_t field_at(uint32_t field) const { return fields_[field]; }
   bool normalizes() const { return normalize_; }
 
  private:
   enum State : uint8_t { kLineStart, kDot, kDotCr, kText, kCr };
 
+  size_t scan(const uint8_t* from, size_t count, uint8_t* to, size_t* written);
   void line_end();
-  void text(const uint8_t* from, size_t count);
+  void text(const uint8_t* from, size_t count, uint64_t at);
+  void found(uint64_t at);
 
   State state_ = kLineStart;
   bool dots_ = true;
   bool normalize_ = false;
   bool in_header_ = true;
   bool ended_ = false;
-  /** How many characters of "received:" this line has matched; kNoMatch when it is another field. */
+  /** How many characters of the field's name this line has matched; kNoMatch when it is another field. */
   uint8_t match_ = 0;
+  uint8_t field_ = 0;
   uint8_t flags_ = 0;
   uint32_t max_line_ = 0;
   uint32_t trace_ = 0;
+  uint32_t fields_[2] = {kNoField, kNoField};
   /** Bytes of text on this line so far. */
   uint64_t column_ = 0;
+  /** Bytes of content written by earlier feeds. */
+  uint64_t produced_ = 0;
 };
 
 }  // namespace protorelay

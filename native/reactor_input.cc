@@ -274,6 +274,11 @@ void Reactor::end_scan(Connection* c, size_t used) {
 
 void Reactor::end_content(Connection* c) {
   uint32_t handle = c->gather.finish();
+  if (handle != kNoContent && (setup_.arena->record(handle)->flags & kInFile) == 0) {
+    uint32_t* fields = setup_.arena->record(handle)->fields;
+    fields[kMessageId] = c->scan.field_at(kMessageId);
+    fields[kContentType] = c->scan.field_at(kContentType);
+  }
   c->held = true;
   c->rate_check_at = 0;
   content_event(c, content_flags(c), handle, content_note(c));

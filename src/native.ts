@@ -72,7 +72,7 @@ export function createArena(bytes: number, spillDir: string): Arena {
     buffer = new SharedArrayBuffer(bytes);
   } catch (error) {
     const text = `content_memory_mb: this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of memory; set it lower`;
-    throw new RelayError('memory-exhausted', text, error);
+    throw new RelayError('memory_exhausted', text, error);
   }
   return new SharedArena(buffer, spillDir, true);
 }
@@ -238,7 +238,7 @@ export function pamAuthenticate(ask: {
 function noMemory(bytes: number, errno: number): RelayError {
   const why = systemError('', errno).message.slice(2);
   const text = `this machine does not give ${Math.ceil(bytes / 1_048_576)} MiB of shared memory (${why}); what is remembered for clients takes it: lower max_counters, max_entries (policy) or max_quota_users (auth)`;
-  return new RelayError('memory-exhausted', text);
+  return new RelayError('memory_exhausted', text);
 }
 
 function systemError(what: string, errno: number): Error {

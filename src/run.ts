@@ -8,6 +8,7 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
@@ -25,12 +26,11 @@ import type { ListeningAddress } from './listener/sockets.ts';
 import { loadWithFiles } from './load-with-files.ts';
 import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
+import { openBook } from './relay/suspension-book.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
 import { ServiceManager } from './supervisor/service-manager.ts';
-import { OrderBook } from './suspensions/order-book.ts';
-import { RuleFiles, suspensionsDir } from './suspensions/rule-files.ts';
 import { buildInfo, version } from './version.ts';
 
 const RELAY_PROCESS = fileURLToPath(new URL('./supervisor/relay-process.ts', import.meta.url));
@@ -96,7 +96,8 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   try {
     return await serve(config, configPath, log, signals);
   } catch (error) {
-    log.error('relay.start-failed', { error });
+    log.error('relay.start_failed', { error });
+    log.debug('relay.start_stack', { stack: inspect(error) });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
     sayAtOnce(`protorelay: ${error.message}\n`);
@@ -112,7 +113,7 @@ function openLog(config: Config): PinoLog {
     return new PinoLog(config.log);
   } catch (error) {
     const text = `the log file ${config.log.file} cannot be opened: ${(error as Error).message}`;
-    throw new RelayError('data-dir-unusable', text, error);
+    throw new RelayError('data_dir_unusable', text, error);
   }
 }
 
@@ -121,9 +122,9 @@ function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
   try {
     const paths = narrowDataDir(data_dir, queue);
-    if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
+    if (paths.length > 0) log.warn('data_dir.narrowed', { paths });
   } catch (error) {
-    log.warn('data-dir.open-to-others', { error });
+    log.warn('data_dir.open_to_others', { error });
   }
 }
 
@@ -168,7 +169,11 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: { ...relay.control, bans: relay.policy.keeper, suspensions: suspensionsOf(config, relay) },
+    target: {
+      ...relay.control,
+      bans: relay.policy.keeper,
+      suspensions: openBook(config, (rules) => relay.takeSuspensions(rules)),
+    },
     reload: () => lifecycle.reload(),
     log,
   });
@@ -180,19 +185,11 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   const code = await lifecycle.ended;
   await control.close();
   await relay.policy.close();
-  log.info('relay.stopped', { code });
+  log.info('relay.stopped', { exit_code: code });
   log.close();
   lock.release();
   process.exit(code);
 }
-
-const suspensionsOf = (config: Config, relay: Serving): OrderBook =>
-  new OrderBook({
-    files: new RuleFiles(suspensionsDir(config.data_dir)),
-    clocks: { now: Date.now, steady: steadyMs },
-    node: config.node_id,
-    tell: (rules) => relay.takeSuspensions(rules),
-  });
 
 /** The only relay process is this one: when it crashes, it is for whoever started it to start it again. */
 async function startAlone(context: Context): Promise<Serving> {

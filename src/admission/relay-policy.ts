@@ -20,14 +20,14 @@ export class RelayPolicy {
   /**
    * @param networks `192.0.2.0/24`, `2001:db8::/32`, or a single address.
    * @param domains `example.com`, or `.example.com` for its subdomains.
-   * @throws RelayError config-invalid naming the entry that is no network or no domain.
+   * @throws RelayError config_invalid naming the entry that is no network or no domain.
    */
   constructor(networks: readonly string[], domains: readonly string[]) {
     const ofV4 = (text: string): boolean => {
       const network = parseNetwork(text);
       if (network !== null) return isV4(network.ip) && network.bits >= 96;
       throw new RelayError(
-        'config-invalid',
+        'config_invalid',
         `relay_networks: "${text}" is no network; write 192.0.2.0/24 or 2001:db8::/32`,
       );
     };
@@ -37,7 +37,7 @@ export class RelayPolicy {
       const ascii = /[\s*/]/.test(entry) ? null : domainForm(entry.replace(/^\./, ''));
       if (ascii === null)
         throw new RelayError(
-          'config-invalid',
+          'config_invalid',
           `relay_domains: "${entry}" is no domain; write example.com or .example.com`,
         );
       (entry.startsWith('.') ? this.#parents : this.#domains).add(ascii);

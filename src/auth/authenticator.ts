@@ -244,7 +244,7 @@ export class Authenticator {
     this.#faultLogged.set(backend, nowMs);
     const { message, cause } = error as Error;
     const why = cause instanceof Error ? `${message}: ${cause.message}` : message;
-    this.#log.warn('auth.backend-failed', {
+    this.#log.warn('auth.backend_failed', {
       backend,
       error: why,
       advice: 'logins that it alone knows get 454',

@@ -48,9 +48,9 @@ export class FileBackend implements Backend {
     this.#users = users;
     this.#sample = users.values().next().value?.hash;
     this.#version = version;
-    this.#log.info('auth.users-loaded', { file: this.#path, users: users.size, problems: problems.length });
+    this.#log.info('auth.users_loaded', { path: this.#path, users: users.size, skipped: problems.length });
     for (const problem of problems.slice(0, MAX_PROBLEMS))
-      this.#log.warn('auth.user-skipped', { file: this.#path, problem });
+      this.#log.warn('auth.user_skipped', { path: this.#path, problem });
     return true;
   }
 

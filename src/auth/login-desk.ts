@@ -36,7 +36,7 @@ export class LoginDesk {
 
   /**
    * @param failed called once for every login that failed.
-   * @throws RelayError data-dir-unusable when the secret of the installation can neither be read nor made.
+   * @throws RelayError data_dir_unusable when the secret of the installation can neither be read nor made.
    */
   constructor(
     { auth, listeners, database }: Config,
@@ -63,7 +63,8 @@ export class LoginDesk {
     for (const { username, client } of proofs) this.#authenticator?.proven(username, client);
     for (const request of requests) void this.#answer(thread, request);
     for (const failure of failures) {
-      this.#log.info('auth.failed', { ...failure });
+      const { session, client, mechanism } = failure;
+      this.#log.info('auth.failed', { session_id: session, client_address: client, mechanism });
       this.#authenticator?.failed(failure.client);
       this.#failed(failure);
     }
@@ -95,7 +96,7 @@ function secretOf(folder: string): Buffer {
   } catch (error) {
     const reason = (error as Error).message;
     throw new RelayError(
-      'data-dir-unusable',
+      'data_dir_unusable',
       `auth.path ${folder} cannot be used: ${reason}; check its owner and its file system`,
       error,
     );

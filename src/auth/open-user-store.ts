@@ -18,7 +18,7 @@ export interface ChosenStore {
 /**
  * The store of the chosen backend, or of the first that has one.
  * @param access gives access to the server of the queue.
- * @throws RelayError config-invalid when there is none.
+ * @throws RelayError config_invalid when there is none.
  */
 export function openUserStore(
   { auth, database }: Config,
@@ -34,7 +34,7 @@ export function openUserStore(
       ? 'no backend of type "database" without a path'
       : `${path === undefined ? 'no backend' : `no backend with the path ${path}`} of type "file" or "database"`;
     throw new RelayError(
-      'config-invalid',
+      'config_invalid',
       `auth.backends has ${which}; add for example { "type": "file", "path": "users.txt" }`,
     );
   }

@@ -192,7 +192,7 @@ export function openQuotas(folder: string, users: number, now: () => number = Da
     fd = openOrCreate(path, bytes);
   } catch (error) {
     const text = `auth.max_quota_users: ${path} (${Math.ceil(bytes / 1_048_576)} MiB) cannot be written: ${(error as Error).message}`;
-    throw new RelayError('data-dir-unusable', text, error);
+    throw new RelayError('data_dir_unusable', text, error);
   }
   try {
     return new Quotas(mapSharedMemory(fd, bytes), now);

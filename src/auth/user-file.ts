@@ -131,7 +131,7 @@ function openNew(made: string, path: string): number {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     throw new RelayError(
-      'database-busy',
+      'database_busy',
       `another command is changing ${path}; when there is none, remove ${made} that it left behind`,
     );
   }

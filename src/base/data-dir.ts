@@ -21,7 +21,7 @@ export interface DataDirLock {
  * Creates the folder (mode 0700) when it is missing and takes it for this program.
  * @param name 'relay': the lock of the program that an operator starts and stops; 'queue': the lock of the one process
  *   that writes the queue of this folder, which may outlive a supervisor that was killed.
- * @throws RelayError 'data-dir-unusable' when it cannot be written; 'already-running', naming the pid of the holder.
+ * @throws RelayError 'data_dir_unusable' when it cannot be written; 'already_running', naming the pid of the holder.
  */
 export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'): DataDirLock {
   const pidFile = join(dataDir, `${name}.pid`);
@@ -50,7 +50,7 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
     const holder = readPid(pidFile);
     const who = holder === null ? 'another relay' : `another relay (pid ${holder})`;
     throw new RelayError(
-      'already-running',
+      'already_running',
       `${who} is running on ${dataDir}; stop it, or give this one a data_dir of its own`,
     );
   }
@@ -81,7 +81,7 @@ function isAlive(pid: number | null): boolean {
 function unusable(dataDir: string, cause: unknown): RelayError {
   const reason = (cause as Error).message;
   const text = `data_dir ${dataDir} cannot be used: ${reason}; check the path, its owner and its file system`;
-  return new RelayError('data-dir-unusable', text, cause);
+  return new RelayError('data_dir_unusable', text, cause);
 }
 
 /** Pid of the relay that last took this folder, for messages and signals; null when it is not known. */

@@ -1,9 +1,9 @@
 /** Parsers for commander: what an argument means as the operator wrote it, or why it means nothing. */
 import { InvalidArgumentError } from 'commander';
 import { parseNetwork } from '../base/ip.ts';
+import { STATES } from '../control/words.ts';
+import type { OutboxState } from '../database/database.ts';
 import { destinationKey } from '../mail/destination.ts';
-
-const STATES = ['pending', 'sending', 'sent', 'retry', 'dead', 'held'];
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
@@ -33,8 +33,9 @@ export function networksOf(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
 
-export function stateOf(text: string): string {
-  if (!STATES.includes(text.toLowerCase()))
-    throw new InvalidArgumentError(`It is one of ${STATES.join(', ')}.`);
-  return text.toUpperCase();
+export function stateOf(text: string): OutboxState {
+  const word = text.toLowerCase();
+  if (!Object.hasOwn(STATES, word))
+    throw new InvalidArgumentError(`It is one of ${Object.keys(STATES).join(', ')}.`);
+  return STATES[word as keyof typeof STATES];
 }

@@ -5,13 +5,11 @@ import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
+import { banAnswer } from '../control/ban-answer.ts';
 import type { BanBook } from '../control/protocol.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import { duration, networksOf } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
-
-/** Ends past this year have no date worth printing. */
-const FOREVER_YEAR = 2100;
 
 export function addBans(program: Command, line: CommandLine): void {
   const ban = program.command('ban').description('clients that are not served').helpCommand(false);
@@ -63,7 +61,7 @@ async function onBans(line: CommandLine, command: (bans: BanBook) => Promise<Exi
 
 export async function listBans(bans: BanBook, json: boolean, out: Writable): Promise<ExitCode> {
   const list = await bans.list();
-  if (json) out.write(`${printableJson(JSON.stringify(list, null, 2))}\n`);
+  if (json) out.write(`${printableJson(JSON.stringify(list.map(banAnswer), null, 2))}\n`);
   else if (list.length === 0) out.write('nobody is banned\n');
   else for (const ban of list) out.write(`${lineOf(ban)}\n`);
   return EXIT.ok;
@@ -96,9 +94,9 @@ export async function unban(
   return code;
 }
 
-function lineOf({ network, kind, sinceMs, untilMs, times }: Ban): string {
-  const until = new Date(untilMs);
-  const end = until.getUTCFullYear() >= FOREVER_YEAR ? 'until it is deleted' : `until ${until.toISOString()}`;
+function lineOf(ban: Ban): string {
+  const { network, kind, banned_at, ends_at, times } = banAnswer(ban);
+  const end = ends_at === null ? 'until it is deleted' : `until ${ends_at}`;
   const again = times > 1 ? `, the ${times}th time` : '';
-  return printable(`${network}  ${kind}  since ${new Date(sinceMs).toISOString()} ${end}${again}`);
+  return printable(`${network}  ${kind}  since ${banned_at} ${end}${again}`);
 }

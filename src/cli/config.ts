@@ -23,14 +23,16 @@ export function addConfig(program: Command, line: CommandLine): void {
     .command('reference')
     .description('print docs/configuration.md, made from the schema')
     .option('--schema', 'print config/relay.schema.json instead', false)
-    .option('--write', 'write both files', false)
+    .option('--write', 'write both files, and docs/log.md', false)
     .action(({ schema, write }) => printReference(schema, write));
 }
 
 async function printReference(schema: boolean, write: boolean): Promise<void> {
   const { configurationPage, jsonSchema } = await import('../config/reference.ts');
+  const { logPage } = await import('../base/log-page.ts');
   if (write) {
     writeFileSync(join(ROOT, 'docs/configuration.md'), configurationPage());
     writeFileSync(join(ROOT, 'config/relay.schema.json'), jsonSchema());
+    writeFileSync(join(ROOT, 'docs/log.md'), logPage());
   } else process.stdout.write(schema ? jsonSchema() : configurationPage());
 }

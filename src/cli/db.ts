@@ -6,6 +6,7 @@ import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf, loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
+import { shardAnswer } from '../control/shard-answer.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { CommandLine } from './command-line.ts';
 import { formatShards } from './format.ts';
@@ -78,7 +79,7 @@ export function showShards(
   out: Writable,
   nowMs: number,
 ): ExitCode {
-  if (json) out.write(`${printableJson(JSON.stringify(shards, null, 2))}\n`);
+  if (json) out.write(`${printableJson(JSON.stringify(shards.map(shardAnswer), null, 2))}\n`);
   else out.write(formatShards(shards, nowMs));
   return shards.every(({ up }) => up) ? EXIT.ok : EXIT.temporary;
 }

@@ -1,7 +1,9 @@
 /** The queue for people: tables and pages of plain text. Pure. */
 import { printable } from '../base/printable.ts';
 import type { ProcessStatus, SchedulerStats } from '../control/protocol.ts';
-import type { MailDetail, QueueRow, QueueStats } from '../database/database.ts';
+import { hasNextAttempt } from '../control/queue-answers.ts';
+import { fateOf, stateWord } from '../control/words.ts';
+import type { MailDetail, OutboxState, QueueRow, QueueStats } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { ClusterStats } from '../scheduler/scheduler.ts';
@@ -9,8 +11,8 @@ import type { ClusterStats } from '../scheduler/scheduler.ts';
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
 const plain = (text: string): string => printable(text);
 
-export const MORE_ROWS =
-  '… more rows: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
+export const MORE_ENTRIES =
+  '… more entries: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
 
 const TITLES = [
   'QUEUE ID',
@@ -33,7 +35,7 @@ export function formatRows(
 ): { text: string; widths: number[] } {
   const table = rows.map((row) => [
     row.queueId,
-    row.state,
+    stateWord(row.state),
     duration(nowMs - row.receivedAtMs),
     size(row.sizeBytes),
     String(row.attempts),
@@ -54,7 +56,7 @@ export function formatShards(shards: readonly ShardReport[], nowMs: number): str
     'ID',
     'WEIGHT',
     'STATE',
-    'MAILS',
+    'MESSAGES',
     'WAITING',
     'LATENCY',
     'FREE',
@@ -88,14 +90,14 @@ export function formatMail(mail: MailDetail, nowMs: number): string {
   ];
   const rows = mail.rows.map((row) => [
     `  ${plain(row.destination)}`,
-    row.state,
+    stateWord(row.state),
     `${row.attempts} tries`,
     `next ${next(row, nowMs)}`,
     reason(row),
   ]);
   const recipients = mail.recipients.map((r) => [
     `  <${plain(r.address)}>`,
-    r.status,
+    fateOf(r),
     r.class,
     plain([r.reason, r.detail].filter((text) => text !== '').join(': ')),
   ]);
@@ -119,14 +121,16 @@ export function formatStats(
   processes: readonly ProcessStatus[] = [],
   journal: JournalStats | null = null,
 ): string {
-  const states = Object.entries(queue.rows).map(([state, rows]) => `${state} ${rows}`);
+  const states = Object.entries(queue.rows).map(
+    ([state, rows]) => `${stateWord(state as OutboxState)} ${rows}`,
+  );
   const oldest = queue.oldestMs === null ? 'none' : duration(nowMs - queue.oldestMs);
   let text =
     queue.unavailable === undefined
-      ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nRows        ${states.join(', ')}\n`
+      ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), oldest ${oldest}\nEntries     ${states.join(', ')}\n`
       : `Messages    unknown: ${plain(queue.unavailable)}\n`;
   if (queue.suspectedPoison > 0)
-    text += `Poison      ${queue.suspectedPoison} rows held that ended the relay twice: see "queue list --state held"\n`;
+    text += `Poison      ${queue.suspectedPoison} entries held that ended the relay twice: see "queue list --state held"\n`;
   if (journal !== null) text += formatJournal(journal, nowMs);
   if (scheduler === null) text += 'Relay       not running\n';
   else {
@@ -192,7 +196,7 @@ function reason(row: QueueRow): string {
 }
 
 function next(row: QueueRow, nowMs: number): string {
-  return row.state === 'PENDING' || row.state === 'RETRY' ? when(row.nextAttemptMs, nowMs) : '-';
+  return hasNextAttempt(row) ? when(row.nextAttemptMs, nowMs) : '-';
 }
 
 const when = (atMs: number, nowMs: number): string =>

@@ -47,13 +47,13 @@ export async function openShards(dataDir: string, load: () => Config): Promise<S
   if (client !== null) {
     const report = async (): Promise<ShardReport[]> => {
       const shards = await client.shards();
-      if (shards.length === 0) throw new RelayError('config-invalid', none);
+      if (shards.length === 0) throw new RelayError('config_invalid', none);
       return shards;
     };
     return { report, close: async () => client.close() };
   }
   const config = load();
-  if (config.database.driver === 'sqlite') throw new RelayError('config-invalid', none);
+  if (config.database.driver === 'sqlite') throw new RelayError('config_invalid', none);
   const { openStoppedServers } = await import('../relay/database.ts');
   const queue = openStoppedServers(config);
   return { report: () => queue.report(), close: () => queue.close() };

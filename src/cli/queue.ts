@@ -11,6 +11,9 @@ import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf, loadConfig } from '../config/load.ts';
 import { concerningNamed, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
+import { type ActionAnswer, entryAnswer, messageAnswer, missingAnswer } from '../control/queue-answers.ts';
+import { statsAnswer } from '../control/stats-answer.ts';
+import { STATES } from '../control/words.ts';
 import type {
   Missing,
   OperateAction,
@@ -21,7 +24,7 @@ import type {
 } from '../database/database.ts';
 import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
-import { formatMail, formatRows, formatStats, MORE_ROWS } from './format.ts';
+import { formatMail, formatRows, formatStats, MORE_ENTRIES } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 
 export interface QueueOutput {
@@ -43,7 +46,7 @@ export interface ListOptions {
 const PAGE_ROWS = 250;
 /** Why an action may have nothing to do for a message, besides that there is no such message. */
 const NOTHING_TO_DO: Readonly<Record<OperateAction, string>> = {
-  retry: 'held, or being sent just now',
+  flush: 'held, or being sent just now',
   hold: 'held already, or being sent just now',
   release: 'or not held',
   delete: 'or being sent just now',
@@ -56,17 +59,21 @@ export function addQueue(program: Command, line: CommandLine): void {
   const queue = program.command('queue').description('look into the queue and change it').helpCommand(false);
   queue
     .command('list')
-    .description('rows of the outbox: one a message and destination')
+    .description('entries of the queue: one a message and destination')
     .addOption(
       new Option(
         '--state <state>',
-        'only rows in this state: pending, sending, sent, retry, dead, held',
+        `only entries in this state: ${Object.keys(STATES).join(', ')}`,
       ).argParser(stateOf),
     )
-    .option('--destination <name>', 'only rows of this destination (a domain, or smarthost)', destinationOf)
+    .option(
+      '--destination <name>',
+      'only entries of this destination (a domain, or smarthost)',
+      destinationOf,
+    )
     .option('--sender <address>', 'only messages of this sender; <> for the null one', addressOf)
     .option('--recipient <address>', 'only messages to this recipient', addressOf)
-    .option('--limit <rows>', 'rows shown at most', wholeNumber, 100)
+    .option('--limit <entries>', 'entries shown at most', wholeNumber, 100)
     .option('--json', 'print JSON', false)
     .action((options) => onQueue(line, (source, output) => listQueue(source, options, output)));
   queue
@@ -88,17 +95,17 @@ export function addQueue(program: Command, line: CommandLine): void {
 
 function addActions(queue: Command, line: CommandLine): void {
   const meaning = {
-    retry: 'make waiting rows due now',
-    hold: 'keep waiting rows until they are released',
-    release: 'let held rows go on',
-    delete: 'remove rows that are not being sent; no DSN goes out',
+    flush: 'make waiting entries due now',
+    hold: 'keep waiting entries until they are released',
+    release: 'let held entries go on',
+    delete: 'remove entries that are not being sent; no DSN goes out',
   };
   for (const action of QUEUE_ACTIONS) {
     queue
       .command(`${action} [ids...]`)
       .description(`${meaning[action]}: of these messages, of a destination, or all`)
-      .option('--destination <name>', 'all rows of this destination', destinationOf)
-      .option('--all', 'all rows', false)
+      .option('--destination <name>', 'all entries of this destination', destinationOf)
+      .option('--all', 'all entries', false)
       .option('--json', 'print JSON', false)
       .action((ids: string[], { destination, all, json }) => {
         const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
@@ -107,6 +114,10 @@ function addActions(queue: Command, line: CommandLine): void {
         return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
       });
   }
+  queue
+    .command('retry [ids...]', { hidden: true })
+    .allowUnknownOption()
+    .action(() => line.usage('queue retry is called queue flush'));
 }
 
 /** Runs a queue command on the running relay, or read-only on the database of a stopped one. */
@@ -140,7 +151,7 @@ export async function listQueue(
     ...(state === undefined ? {} : { state }),
     limit,
   };
-  const table = json ? new JsonRows(out) : new TextRows(out, nowMs);
+  const table = json ? new JsonEntries(out) : new TextEntries(out, nowMs);
   let left = limit;
   let more = false;
   for await (const page of pagesOf(source.reader, filter, limit + 1)) {
@@ -170,7 +181,7 @@ async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number)
   }
 }
 
-class TextRows {
+class TextEntries {
   readonly #out: Writable;
   readonly #nowMs: number;
   /** Widths of the columns; they only grow. */
@@ -189,13 +200,13 @@ class TextRows {
   }
 
   async end(more: boolean): Promise<void> {
-    if (this.#widths === null) await written(this.#out, 'no rows\n');
-    if (more) await written(this.#out, MORE_ROWS);
+    if (this.#widths === null) await written(this.#out, 'no entries\n');
+    if (more) await written(this.#out, MORE_ENTRIES);
   }
 }
 
-/** {"rows": […], "missing": […]}, a row a line. */
-class JsonRows {
+/** {"entries": […], "missing": […]}, an entry a line. */
+class JsonEntries {
   readonly #out: Writable;
   #begun = false;
 
@@ -205,14 +216,15 @@ class JsonRows {
 
   async write(rows: readonly QueueRow[]): Promise<void> {
     if (rows.length === 0) return;
-    const text = rows.map((row) => `  ${printableJson(JSON.stringify(row))}`).join(',\n');
-    await written(this.#out, `${this.#begun ? ',\n' : '{"rows": [\n'}${text}`);
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(entryAnswer(row)))}`).join(',\n');
+    await written(this.#out, `${this.#begun ? ',\n' : '{"entries": [\n'}${text}`);
     this.#begun = true;
   }
 
   async end(_more: boolean, missing: readonly Missing[]): Promise<void> {
-    const rows = this.#begun ? '\n]' : '{"rows": []';
-    await written(this.#out, `${rows}, "missing": ${printableJson(JSON.stringify(missing))}}\n`);
+    const entries = this.#begun ? '\n]' : '{"entries": []';
+    const answer = JSON.stringify(missing.map(missingAnswer));
+    await written(this.#out, `${entries}, "missing": ${printableJson(answer)}}\n`);
   }
 }
 
@@ -240,10 +252,12 @@ export async function showMail(
   if (mail === null) return unknownMail(source, queueId, err);
   const missing = concerningNamed(await missingOf(source), [queueId], []);
   out.write(
-    json ? `${printableJson(JSON.stringify({ ...mail, missing }, null, 2))}\n` : formatMail(mail, nowMs),
+    json ? jsonOf({ ...messageAnswer(mail), missing: missing.map(missingAnswer) }) : formatMail(mail, nowMs),
   );
   return told(missing, err, EXIT.ok);
 }
+
+const jsonOf = (answer: object): string => `${printableJson(JSON.stringify(answer, null, 2))}\n`;
 
 /** Prints trace and content, byte for byte; on a terminal, without what could steer it. */
 export async function catMail(
@@ -279,12 +293,12 @@ export async function queueStats(
   const running = (await source.client?.runningStats()) ?? null;
   const queue = running?.queue ?? (await source.reader.stats());
   const scheduler = running?.scheduler ?? null;
-  const processes = running?.processes;
+  const processes = running?.processes ?? [];
   const journal = running?.journal ?? null;
   const missing = await missingOf(source);
   if (json) {
-    const report = { running: running !== null, queue, scheduler, journal, processes, missing };
-    out.write(`${printableJson(JSON.stringify(report, null, 2))}\n`);
+    const answer = statsAnswer(queue, scheduler, journal, processes);
+    out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
   } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
   return told(missing, err, EXIT.ok);
 }
@@ -324,16 +338,22 @@ export async function operateQueue(
     err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
   const seen = await missingOf(source);
   const missing = named ? concerningNamed(seen, changed, unchanged) : seen;
-  if (json)
-    out.write(`${printableJson(JSON.stringify({ action, ...sum, unchanged: unchanged.length, missing }))}\n`);
-  else {
-    const sending = sum.sending === 0 ? '' : `; ${rowsText(sum.sending)} being sent, left alone`;
-    out.write(`${action}: ${rowsText(sum.rows)}${sending}\n`);
+  if (json) {
+    const answer: ActionAnswer = {
+      action,
+      entries: sum.rows,
+      sending_entries: sum.sending,
+      unchanged_messages: unchanged.length,
+    };
+    out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
+  } else {
+    const sending = sum.sending === 0 ? '' : `; ${entriesText(sum.sending)} being sent, left alone`;
+    out.write(`${action}: ${entriesText(sum.rows)}${sending}\n`);
   }
   return told(missing, err, unchanged.length > 0 ? EXIT.dataError : EXIT.ok);
 }
 
-const rowsText = (rows: number): string => `${rows} ${rows === 1 ? 'row' : 'rows'}`;
+const entriesText = (entries: number): string => `${entries} ${entries === 1 ? 'entry' : 'entries'}`;
 
 function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<OperateTarget> {
   if (target === 'all' || 'destination' in target) {

@@ -2,23 +2,26 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
-import { printableLines } from '../base/printable.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
 import { ControlClient } from '../control/client.ts';
+import { reloadAnswer } from '../control/reload-answer.ts';
 import type { CommandLine } from './command-line.ts';
 
 export function addReload(program: Command, line: CommandLine): void {
   program
     .command('reload')
     .description('make the running relay read its config and certificates again, as SIGHUP does')
-    .action(async () => {
+    .option('--json', 'print JSON', false)
+    .action(async ({ json }) => {
       const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
-      line.endsWith(await reloadRunning(controlPath, process.stdout, process.stderr));
+      line.endsWith(await reloadRunning(controlPath, json, process.stdout, process.stderr));
     });
 }
 
 export async function reloadRunning(
   controlPath: string,
+  json: boolean,
   out: NodeJS.WritableStream,
   err: NodeJS.WritableStream,
 ): Promise<ExitCode> {
@@ -28,11 +31,15 @@ export async function reloadRunning(
     return EXIT.unavailable;
   }
   try {
-    const { applied, needsRestart, problems } = await client.reload();
+    const answer = await client.reload();
+    const { applied, needsRestart, problems } = answer;
     for (const problem of problems) err.write(printableLines(`protorelay: not reloaded: ${problem}\n`));
-    if (applied.length > 0) out.write(printableLines(`changed: ${applied.join(', ')}\n`));
-    if (needsRestart.length > 0) out.write(printableLines(`takes a restart: ${needsRestart.join(', ')}\n`));
-    if (problems.length === 0) out.write('reloaded\n');
+    if (json) out.write(`${printableJson(JSON.stringify(reloadAnswer(answer), null, 2))}\n`);
+    else {
+      if (applied.length > 0) out.write(printableLines(`changed: ${applied.join(', ')}\n`));
+      if (needsRestart.length > 0) out.write(printableLines(`takes a restart: ${needsRestart.join(', ')}\n`));
+      if (problems.length === 0) out.write('reloaded\n');
+    }
     return problems.length === 0 ? EXIT.ok : EXIT.config;
   } finally {
     client.close();

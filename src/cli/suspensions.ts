@@ -118,7 +118,7 @@ async function onSuspensions(
     line.endsWith(await command(client.suspensions, output).finally(() => client.close()));
     return;
   }
-  const { openStoppedBook } = await import('../relay/stopped-suspensions.ts');
+  const { openStoppedBook } = await import('../relay/suspension-book.ts');
   const { lockDataDir } = await import('../base/data-dir.ts');
   const { config } = loadConfig(line.configPath());
   const lock = changes ? lockDataDir(dataDir) : null;

@@ -15,6 +15,7 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { loadConfig } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
+import { userAnswer } from '../control/user-answer.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
 import type { CommandLine } from './command-line.ts';
 
@@ -99,7 +100,7 @@ async function onUsers(
     const { code, message } = error as NodeJS.ErrnoException;
     if (error instanceof RelayError || typeof code !== 'string') throw error;
     throw new RelayError(
-      'data-dir-unusable',
+      'data_dir_unusable',
       `users cannot be changed: ${message}; check the file, its folder and their owner`,
       error,
     );
@@ -183,7 +184,7 @@ export async function listUsers(
 ): Promise<ExitCode> {
   const users = await store.list();
   if (json) {
-    out.write(`${printableJson(JSON.stringify(users, null, 2))}\n`);
+    out.write(`${printableJson(JSON.stringify(users.map(userAnswer), null, 2))}\n`);
     return EXIT.ok;
   }
   if (users.length === 0) out.write(printableLines(`no users in ${store.path}\n`));

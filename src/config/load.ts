@@ -7,6 +7,8 @@ import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import type { Node } from './jsonc.ts';
+import { keyPath } from './key-path.ts';
+import { nameNow } from './renamed.ts';
 import { checkRules, type Finding } from './rules.ts';
 import { type Config, configSchema } from './schema.ts';
 import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
@@ -37,7 +39,7 @@ export class ConfigError extends RelayError {
 
   constructor(path: string, problems: string[]) {
     const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
-    super('config-invalid', `${path} has ${count}:\n${problems.map((p) => `  ${p}`).join('\n')}`);
+    super('config_invalid', `${path} has ${count}:\n${problems.map((p) => `  ${p}`).join('\n')}`);
     this.problems = problems;
   }
 }
@@ -158,6 +160,8 @@ function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
   const section = schemaAt(configSchema, path);
   const known = Object.keys((section && shapeOf(section)) ?? {});
   if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
+  const now = nameNow(keyPath(path), key);
+  if (now !== null) return problemAt(root, [...path, key], `is called "${now}" now`);
   const near = nearest(key, known);
   const hint = near !== null ? `did you mean "${near}"?` : `known here: ${known.join(', ')}`;
   return problemAt(root, [...path, key], `unknown key (${hint})`);
@@ -169,9 +173,7 @@ function otherVariant(section: z.ZodType): string {
 }
 
 function problemAt(root: Node, path: readonly PropertyKey[], message: string): Problem {
-  const name = path
-    .map((step) => (/^[\w$]+$/.test(String(step)) ? String(step) : JSON.stringify(step)))
-    .join('.');
+  const name = keyPath(path);
   return { place: nodeAt(root, path).place, message: name === '' ? message : `${name}: ${message}` };
 }
 

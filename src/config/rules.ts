@@ -4,6 +4,7 @@ import ipaddr from 'ipaddr.js';
 import { isDomainForm } from '../base/domain.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
+import { listenerName } from './listener-name.ts';
 import { checkPolicy } from './policy-rules.ts';
 import { checkPostmaster } from './postmaster-rules.ts';
 import type { Config, ServerConfig } from './schema.ts';
@@ -96,8 +97,13 @@ function checkListeners(config: Config, problem: Say): void {
     const name = path ?? (fdName === undefined ? `${host} port ${port}` : `fd_name ${fdName}`);
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)
-      problem(['listeners', i], `listens on the same as listeners.${earlier}`);
+      problem(['listeners', i], `listens on the same as listeners[${earlier}]`);
     seen.set(name, i);
+  }
+  const names = config.listeners.map(listenerName);
+  for (const [i, { name }] of config.listeners.entries()) {
+    const other = names.findIndex((one, at) => one === name && at !== i);
+    if (other >= 0) problem(['listeners', i, 'name'], `is the name of listeners[${other}] too`);
   }
 }
 
@@ -340,15 +346,15 @@ function checkShards(
     if (same !== undefined)
       problem(
         ['database', 'shards', i],
-        `is the database of shards.${same} too: every shard has one of its own`,
+        `is the database of shards[${same}] too: every shard has one of its own`,
       );
     databases.set(place, i);
     if (names.has(name))
-      problem(['database', 'shards', i, 'name'], `is the name of shards.${names.get(name)} too`);
+      problem(['database', 'shards', i, 'name'], `is the name of shards[${names.get(name)}] too`);
     if (ids.has(number))
       problem(
         ['database', 'shards', i],
-        `has the number ${number}, which shards.${ids.get(number)} has too ("id")`,
+        `has the number ${number}, which shards[${ids.get(number)}] has too ("id")`,
       );
     names.set(name, i);
     ids.set(number, i);
@@ -406,7 +412,7 @@ function checkDistributed({ storage: { provider, distributed }, database }: Conf
   for (const [i, root] of roots.entries())
     for (const [j, other] of roots.slice(0, i).entries())
       if (root === other || root.startsWith(`${other}/`) || other.startsWith(`${root}/`))
-        problem([...at, 'roots', i], `is the same folder as roots.${j}, or one lies within the other`);
+        problem([...at, 'roots', i], `is the same folder as roots[${j}], or one lies within the other`);
   const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
   if (inMemory && (provider === 'distributed' || provider === 'hdfs_web'))
     problem(

@@ -22,6 +22,7 @@ const aLabels = (domain: string) => domain.startsWith('.') ? `.${domainKey(domai
 const path = () => z.string().min(1);
 
 const listener = z.strictObject({
+  name: z.string().regex(/^[A-Za-z0-9._:[\]/-]{1,64}$/, 'a name of letters, digits and `. _ : [ ] / -`').optional().describe('Name of the listener in events and `queue` commands. Absent: `host:port`, `path` or `fd_name`.'),
   host: z.string().min(1).optional().describe('Address to listen on, IPv4 or IPv6, or a name of this machine. Exactly one of `host` with `port`, `path`, or `fd_name`.'),
   port: count(0, 65535).optional().describe('TCP port; 0 takes a free one (logged).'),
   path: path().optional().describe('Unix socket path instead of host and port.'),
@@ -310,13 +311,16 @@ const schema = {
   }).prefault({}),
   dsn: z.strictObject({
     max_returned_bytes: count(0, 104_857_600).default(1_048_576).describe('RET=FULL returns the whole message up to this size, above it the header section only.').meta(live),
-    delay_after_ms: ms(0, 365 * day).default(14_400_000).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
+    delay_after_ms: ms(0, 365 * day).default(0).describe('A delay DSN goes out when a recipient has waited this long (NOTIFY=DELAY, or NOTIFY absent). 0: never. Not for mail of clients without relay rights.').meta(live),
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
-    keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
-    keep_dead_ms: ms(0, 365 * day).default(7 * day).describe('How long DEAD rows and their content are kept.'),
-    purge_interval_ms: ms(100, day).default(60_000).describe('How often rows past that time are purged.').meta(live),
+    keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
+    keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),
+    kept_headers: z.array(z.string().regex(/^[!-9;-~]{1,100}$/, 'a name of a header field').transform((name) => name.toLowerCase())).max(16).default([]).describe('Header fields of which the first 1,000 octets are kept beside a message, to select mail by: the first field of each name in the first 64 KiB.').meta(live),
+    keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
+    keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
+    purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
     level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),

@@ -44,7 +44,7 @@ export class ControlClient implements QueueReader {
     });
   }
 
-  /** Connects; null when no relay listens there. Throws RelayError 'control-failed' when one does and may not be asked. */
+  /** Connects; null when no relay listens there. Throws RelayError 'control_failed' when one does and may not be asked. */
   static connect(path: string): Promise<ControlClient | null> {
     return new Promise((resolve, reject) => {
       const socket = createConnection(path);
@@ -55,7 +55,7 @@ export class ControlClient implements QueueReader {
         else
           reject(
             new RelayError(
-              'control-failed',
+              'control_failed',
               `the control socket ${path} cannot be opened: ${error.message}`,
               error,
             ),
@@ -160,11 +160,11 @@ export class ControlClient implements QueueReader {
   }
 }
 
-const ended = (): RelayError => new RelayError('control-failed', 'the relay ended the connection');
+const ended = (): RelayError => new RelayError('control_failed', 'the relay ended the connection');
 
 /** The error's code as the relay had it, so that a full disk, say, has the same exit code here. */
 function codeOf(code: string): ErrorCode {
   // While a part of the queue is away, the same command may succeed later.
-  if (code === 'database-unavailable') return 'database-busy';
-  return Object.hasOwn(EXIT_OF_ERROR, code) ? (code as ErrorCode) : 'control-failed';
+  if (code === 'database_unavailable') return 'database_busy';
+  return Object.hasOwn(EXIT_OF_ERROR, code) ? (code as ErrorCode) : 'control_failed';
 }

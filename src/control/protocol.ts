@@ -27,7 +27,7 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 
 export const QUEUE_ACTIONS = [
-  'retry',
+  'flush',
   'hold',
   'release',
   'delete',

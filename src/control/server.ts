@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
+import type { Missing, OperateTarget } from '../database/database.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
@@ -50,7 +50,7 @@ export class ControlServer {
     this.#server = createServer((socket) => void this.#serve(socket));
   }
 
-  /** @throws RelayError 'control-failed' when the socket cannot be made. */
+  /** @throws RelayError 'control_failed' when the socket cannot be made. */
   static async start(options: ControlServerOptions): Promise<ControlServer> {
     const control = new ControlServer(options);
     await control.#listen();
@@ -61,7 +61,7 @@ export class ControlServer {
     const { path } = this.#options;
     if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
       const text = `the control socket ${path} has a name longer than ${MAX_PATH_BYTES} bytes; choose a shorter data_dir`;
-      return Promise.reject(new RelayError('control-failed', text));
+      return Promise.reject(new RelayError('control_failed', text));
     }
     // Only the holder of the data folder's lock gets here: a socket that lies there is a dead relay's.
     rmSync(path, { force: true });
@@ -69,14 +69,14 @@ export class ControlServer {
       this.#server.once('error', (error) => {
         reject(
           new RelayError(
-            'control-failed',
+            'control_failed',
             `the control socket ${path} cannot be made: ${error.message}`,
             error,
           ),
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -122,7 +122,7 @@ export class ControlServer {
         if (text.length <= MAX_REQUEST_BYTES) continue;
         await send(
           socket,
-          failure(null, 'request-too-long', `a request is at most ${MAX_REQUEST_BYTES} bytes long`),
+          failure(null, 'request_too_long', `a request is at most ${MAX_REQUEST_BYTES} bytes long`),
         );
         break;
       }
@@ -139,7 +139,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -155,7 +155,7 @@ export class ControlServer {
     try {
       request = requestSchema.parse(JSON.parse(line));
     } catch (error) {
-      return failure(null, 'bad-request', (error as Error).message);
+      return failure(null, 'bad_request', (error as Error).message);
     }
     try {
       // A part that comes back meanwhile, or goes, counts as missing too.
@@ -201,12 +201,9 @@ export class ControlServer {
       case 'suspensions':
         return suspensionsOf(target).list();
       case 'suspend':
-        return this.#logged('suspension.ordered', await suspensionsOf(target).suspend(request.params));
+        return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
       case 'resume':
-        return this.#logged(
-          'suspension.resume-ordered',
-          await suspensionsOf(target).resume(request.params.order),
-        );
+        return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'reload':
@@ -215,17 +212,15 @@ export class ControlServer {
       case 'operate': {
         const { action, target: rows } = request.params;
         const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        this.#options.log.info('control.operated', { action, target: saidOf(rows), entries: result.rows });
         return result;
       }
     }
   }
 
-  #logged(event: string, ordered: Ordered): Ordered {
+  #ordered(action: string, ordered: Ordered): Ordered {
     const { rules, unheard } = ordered;
-    this.#options.log.info(event, { ids: rules.map(({ id }) => id), unheard });
+    this.#options.log.info('suspensions.ordered', { action, rule_ids: rules.map(({ id }) => id), unheard });
     return ordered;
   }
 
@@ -239,12 +234,12 @@ export class ControlServer {
 
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
-  throw new RelayError('control-failed', 'this relay keeps no bans');
+  throw new RelayError('control_failed', 'this relay keeps no bans');
 }
 
 function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {
   if (suspensions !== undefined) return suspensions;
-  throw new RelayError('control-failed', 'this relay keeps no suspensions');
+  throw new RelayError('control_failed', 'this relay keeps no suspensions');
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {
@@ -276,4 +271,10 @@ function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method !== 'operate') return null;
   const { target } = request.params;
   return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+}
+
+/** A target as the log names it: of ids, how many. */
+function saidOf(target: OperateTarget): object {
+  if (target === 'all') return { all: true };
+  return 'queueIds' in target ? { messages: target.queueIds.length } : target;
 }

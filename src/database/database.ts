@@ -2,6 +2,7 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
+import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
@@ -100,8 +101,8 @@ export interface CommitResult {
 
 /** How long settled rows are kept for inspection; 0: not at all. */
 export interface KeepTimes {
-  keepSentMs: number;
-  keepDeadMs: number;
+  keepDeliveredMs: number;
+  keepFailedMs: number;
 }
 
 export interface DestinationBacklog {
@@ -258,8 +259,8 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/** retry: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'retry' | 'hold' | 'release' | 'delete';
+/** flush: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
+export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
 export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
 /**
  * 'unread': rows that were put off or held because their content could not be read. suspendedBy: rows that wait because of
@@ -335,8 +336,11 @@ export interface Database {
   renew(rows: LeasedKey[], leaseUntilMs: number): Promise<number>;
   /** Gives rows back (failed hand-off, shutdown): SENDING → PENDING, where their fence still holds. */
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
-  /** Drops settled rows past their time (keep_*_ms), at most `limit` mails a call, and sweeps content without a mail. */
-  purge(nowMs: number, limit: number): Promise<number>;
+  /**
+   * Drops settled rows past their time (keep_*_ms), and failed ones beyond `keep`, the oldest first: at most `limit` mails
+   * a call. Sweeps content without a mail.
+   */
+  purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
   show(queueId: string): Promise<MailDetail | null>;

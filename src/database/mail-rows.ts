@@ -13,9 +13,10 @@ export interface MailRow {
   ret: string | null;
   envid: string | null;
   submitter: string | null;
-  user: string | null;
   trace: string;
   receivedAtMs: number;
+  messageId: string;
+  user: string | null;
 }
 
 /** What a row of the outbox says of its attempts. */
@@ -27,10 +28,10 @@ export interface AttemptRow {
 }
 
 /** Columns of a MailRow, except those that say where its content is. */
-export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.auth_user AS user, m.trace,
-  m.received_at AS receivedAtMs`;
+export const MAIL_ROW = `m.reverse_path AS reversePath, m.body, m.smtp_utf8 AS smtpUtf8, m.ret, m.envid, m.submitter, m.trace,
+  m.received_at AS receivedAtMs, m.message_id AS messageId, m.auth_user AS user`;
 
-/** The values of a message's row, from `id` to `session_id`. */
+/** The values of a message's row, from `id` to `headers`. */
 export function mailValues(message: Message): (string | number | null)[] {
   const { queueId, envelope, client, trace, sizeBytes, receivedAtMs } = message;
   return [
@@ -48,6 +49,10 @@ export function mailValues(message: Message): (string | number | null)[] {
     client.helo,
     client.protocol,
     client.sessionId,
+    message.messageId ?? '',
+    client.user ?? null,
+    client.listener ?? '',
+    message.headers?.length ?? 0,
   ];
 }
 
@@ -78,6 +83,7 @@ export function jobOf(
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
   if (mail.submitter !== null) job.submitter = mail.submitter;
+  if (mail.messageId !== '') job.messageId = mail.messageId;
   if (mail.user !== null) job.user = mail.user;
   return job;
 }

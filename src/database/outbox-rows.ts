@@ -8,20 +8,20 @@ export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attemp
 /**
  * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
  */
-export const SUSPECTED_POISON = 'suspected-poison';
+export const SUSPECTED_POISON = 'suspected_poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
 /** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
 export const STATES_OF: Readonly<Record<OperateAction, string>> = {
-  retry: "('PENDING','RETRY')",
+  flush: "('PENDING','RETRY')",
   hold: "('PENDING','RETRY','SENDING')",
   release: "('HELD')",
   delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
 };
 
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
-export const UNREAD = 'content-unavailable';
-export const HELD_UNREAD = 'held-by-operator';
+export const UNREAD = 'content_unavailable';
+export const HELD_UNREAD = 'held_by_operator';
 /** Reason of a row that waits because a rule of an operator holds recipients of it. */
 const SUSPENDED = 'suspended';
 /** How many rows one step searches for those that wait for such a reason: these are few, and have no index. */

@@ -21,6 +21,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from './database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
 
 type Awaitable<T> = T | Promise<T>;
@@ -48,7 +49,10 @@ export interface QueueDatabase {
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
   /** How far this database has taken over a journal, and the name of its queue. */
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
-  purge(nowMs: number, limit: number): Promise<number>;
+  /** @param cut of the failed ones, this one and all that are older go. */
+  purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number>;
+  /** One bounded part of the walk over what failed (failedCut). */
+  failedSlice(left: FailedLimits, before: FailedMark | null): Awaitable<FailedSlice>;
   isReferenced(object: string): Promise<boolean>;
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;
   show(queueId: string): Promise<MailDetail | null>;

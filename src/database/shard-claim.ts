@@ -14,7 +14,7 @@ export interface NodeClaim {
   /** Who has it when it is not ours. */
   readonly rival: string;
   readonly clock: ServerClock;
-  /** @throws RelayError 'already-running' when another has it. */
+  /** @throws RelayError 'already_running' when another has it. */
   take(): Promise<void>;
   renew(): Promise<void>;
   release(): Promise<void>;
@@ -61,11 +61,11 @@ export class ShardClaim {
     return this.#options.claim?.state === 'lost';
   }
 
-  /** @throws RelayError 'database-unavailable' when the claim is lost. */
+  /** @throws RelayError 'database_unavailable' when the claim is lost. */
   checkNewMail(): void {
     if (this.lost)
       throw new RelayError(
-        'database-unavailable',
+        'database_unavailable',
         `shard ${this.#options.shard} takes no mail of ours: node_id ${this.#options.claim?.rival}`,
       );
   }
@@ -108,9 +108,9 @@ export class ShardClaim {
     const { claim, log, shard, changed } = this.#options;
     if (claim === null || claim.state === 'away' || claim.state === this.#said) return;
     this.#said = claim.state;
-    if (claim.state === 'held') log.info('node.id-regained', { shard });
+    if (claim.state === 'held') log.info('node.id_regained', { shard });
     else
-      log.error('node.id-lost', {
+      log.error('node.id_lost', {
         shard,
         error: `node_id ${claim.rival}`,
         advice:

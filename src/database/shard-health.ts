@@ -70,11 +70,11 @@ export class ShardHealth {
   /**
    * Does the work, unless the shard is down.
    * @param long the work may take its time (a look at the whole queue): that is no sign that the shard hangs.
-   * @throws RelayError 'database-unavailable' at once when the shard is down; else what the work throws.
+   * @throws RelayError 'database_unavailable' at once when the shard is down; else what the work throws.
    */
   async watch<T>(work: () => Promise<T>, long = false): Promise<T> {
     if (this.#down)
-      throw new RelayError('database-unavailable', `shard ${this.#options.name} is down: ${this.#lastError}`);
+      throw new RelayError('database_unavailable', `shard ${this.#options.name} is down: ${this.#lastError}`);
     const operation = { sinceMs: this.#options.now() };
     if (!long) this.#operations.add(operation);
     try {
@@ -82,7 +82,7 @@ export class ShardHealth {
       if (!long) this.#measured(this.#options.now() - operation.sinceMs);
       return value;
     } catch (error) {
-      if (error instanceof RelayError && error.code === 'database-unavailable') this.#fail(error.message);
+      if (error instanceof RelayError && error.code === 'database_unavailable') this.#fail(error.message);
       else this.#errors++;
       throw error;
     } finally {

@@ -32,11 +32,12 @@ import type {
   ShardDue,
   SuspectedRow,
 } from './database.ts';
+import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
 import { byQueueId, earlier, merged } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
-import { noRows } from './slices.ts';
+import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
@@ -170,7 +171,7 @@ export class ShardedDatabase implements Database {
     const id = shardOfQueueId(queueId);
     const shard = this.#shards.find((one) => one.id === id);
     if (shard === undefined)
-      throw new RelayError('database-refused', `message ${queueId}: no shard has the number ${id}`);
+      throw new RelayError('database_refused', `message ${queueId}: no shard has the number ${id}`);
     return shard;
   }
 
@@ -202,7 +203,7 @@ export class ShardedDatabase implements Database {
     const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
     if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
     const isOther = (reason: unknown): boolean =>
-      !(reason instanceof RelayError) || reason.code !== 'database-unavailable';
+      !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
     const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
     if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
     return values;
@@ -311,7 +312,7 @@ export class ShardedDatabase implements Database {
         if (newestQueueId !== null && newestQueueId > (sum.newestQueueId ?? ''))
           sum.newestQueueId = newestQueueId;
       } catch (error) {
-        if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+        if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
         unreachable = error;
         shard.health.startDown(error.message);
       }
@@ -352,7 +353,7 @@ export class ShardedDatabase implements Database {
   /** How far a shard has taken over a journal, and the name of its queue. */
   async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
     const shard = this.#shards.find((one) => one.id === id);
-    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
+    if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
     return this.#on(shard, (client) => client.journalMark(journal));
   }
 
@@ -377,8 +378,9 @@ export class ShardedDatabase implements Database {
   /**
    * Purges all shards. Also tells the others that this process still runs, and sweeps orphaned objects now and then.
    */
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const purged = await this.#onAll((client) => client.purge(nowMs, limit));
+  async purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number> {
+    const share = keep && shareOf(keep, this.#shards.length);
+    const purged = await this.#onAll((client) => client.purge(nowMs, limit, share));
     const steady = this.#steady();
     // A shard that does not answer may hold the mails of what looks like an orphan.
     if (steady >= this.#sweepAtMs && this.#usable().length === this.#shards.length) {
@@ -415,14 +417,7 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats(), true);
-    const sum: QueueStats = {
-      rows: noRows(),
-      mails: 0,
-      contentBytes: 0,
-      oldestMs: null,
-      suspectedPoison: 0,
-      destinations: [],
-    };
+    const sum: QueueStats = { ...noStats(), destinations: [] };
     for (const part of parts) {
       for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
       sum.mails += part.mails;

@@ -15,6 +15,7 @@ import type {
   RowChange,
   RowsTarget,
 } from './database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import { isScanned, type OperatedRow } from './outbox-rows.ts';
 
 export interface ListSlice {
@@ -68,7 +69,7 @@ export function operatedSlice(
   const changes = new Map<string, number>();
   for (const { destination, state } of changed) {
     const waits = state === 'PENDING' || state === 'RETRY';
-    const more = action === 'release' ? 1 : action !== 'retry' && waits ? -1 : 0;
+    const more = action === 'release' ? 1 : action !== 'flush' && waits ? -1 : 0;
     changes.set(destination, (changes.get(destination) ?? 0) + more);
   }
   return {
@@ -88,6 +89,14 @@ export const noRows = (): Record<OutboxState, number> => ({
   RETRY: 0,
   DEAD: 0,
   HELD: 0,
+});
+
+export const noStats = (): Omit<QueueStats, 'destinations'> => ({
+  rows: noRows(),
+  mails: 0,
+  contentBytes: 0,
+  oldestMs: null,
+  suspectedPoison: 0,
 });
 
 /** How many mails to look at for a page: without conditions no more than the rows that are asked for. */
@@ -115,7 +124,7 @@ export async function statsBySlices(
   slice: (after: string) => Promise<StatsSlice>,
   backlog: () => Promise<DestinationBacklog[]>,
 ): Promise<QueueStats> {
-  const sum = { rows: noRows(), mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0 };
+  const sum = noStats();
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
     addStats(sum, part);
@@ -155,6 +164,17 @@ export async function operateBySlices(
     destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
   };
+}
+
+/** Walks from the newest failed message to the first that has no room; null: all have. */
+export async function failedCut(
+  limits: FailedLimits,
+  slice: (left: FailedLimits, before: FailedMark | null) => Promise<FailedSlice>,
+): Promise<FailedMark | null> {
+  let part: FailedSlice = { left: limits, cut: null, next: null };
+  do part = await slice(part.left, part.next);
+  while (part.next !== null);
+  return part.cut;
 }
 
 function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {

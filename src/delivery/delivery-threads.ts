@@ -2,6 +2,7 @@
  * The main thread's side of the delivery threads: sends each job to the thread its destination belongs to, so that
  * limits of a destination need no lock.
  */
+import type { LogLine } from '../base/log.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
@@ -16,7 +17,8 @@ export interface DeliveryThreadsPorts {
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
   connections(demands: ConnectionDemand[]): void;
   tlsSessions(sessions: TlsSession[]): void;
-  warning(event: string, fields: Record<string, unknown>): void;
+  /** A line for the log. */
+  said(line: LogLine): void;
   /** A program error ended a dialog. */
   fault(fault: { destination: string; at: string; error: unknown }): void;
   /** A thread died. That is our own fault, and the process must not go on. */
@@ -60,7 +62,7 @@ export class DeliveryThreads {
     else if (message.type === 'fault') {
       const { destination, at, error } = message;
       this.#ports.fault({ destination, at, error });
-    } else if (message.type === 'warning') this.#ports.warning(message.event, message.fields);
+    } else if (message.type === 'log') this.#ports.said(message.line);
   }
 
   deliver(jobs: Job[]): void {

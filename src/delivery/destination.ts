@@ -351,7 +351,7 @@ export class Destination implements SessionOwner {
     if (session.proven) this.#recovered();
     else if (fault !== null && !this.#hosts.hasGoodBeside(session.host.address)) this.#countFailure(fault);
     // With a peer that closes between transactions, sending ahead is of no use.
-    if (fault?.reason === 'connection-lost' && session.transactions > 1) this.#looksAhead = false;
+    if (fault?.reason === 'connection_lost' && session.transactions > 1) this.#looksAhead = false;
     this.pump();
   }
 
@@ -440,7 +440,7 @@ export class Destination implements SessionOwner {
 
   #deferSuspended(attempt: Attempt): void {
     attempt.notBeforeMs = this.#suspension.untilMs;
-    this.#end(attempt, deferred('destination-suspended', null, 'its connections failed one after another'));
+    this.#end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
   #decide(attempt: Attempt, outcome: Outcome): void {

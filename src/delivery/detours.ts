@@ -162,7 +162,7 @@ export class Detours {
     attempt.settle((outcome) => {
       if (outcome.kind !== 'bounced' || !others) return outcome;
       if (unreachable !== null) return unreachable.kind === 'deferred' ? unreachable : outcome;
-      return deferred('connect-failed', null, `${outcome.detail}; other hosts are not reached`);
+      return deferred('connect_failed', null, `${outcome.detail}; other hosts are not reached`);
     });
     this.#ports.finished(attempt);
   }

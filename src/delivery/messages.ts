@@ -1,4 +1,5 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
+import type { LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { Meant } from '../mail/meant.ts';
@@ -36,7 +37,7 @@ export type FromDelivery =
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
   /** A line for the log. */
-  | { type: 'warning'; event: string; fields: Record<string, unknown> }
+  | { type: 'log'; line: LogLine }
   /** Answer to 'take-back': jobs that no connection had begun. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
   /** A program error that ended a dialog. */

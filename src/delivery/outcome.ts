@@ -38,7 +38,7 @@ export function deferred(reason: DeferralReason, reply: PeerReply | null, detail
 
 /** The outcome of a program error: no message is to blame. @param at the place, as in the log. */
 export function internal(at: string): Outcome {
-  return deferred('internal-error', null, `an error within the relay (${at}); its log has the details`);
+  return deferred('internal_error', null, `an error within the relay (${at}); its log has the details`);
 }
 
 export function bounced(reason: BounceReason, status: string, detail: string): Outcome {
@@ -62,13 +62,13 @@ export interface Standing {
  */
 export function refusalOf(reply: PeerReply, asked: Asked, standing: Standing): Outcome {
   const detail = replyLine(reply);
-  if (reply.code < 500) return { kind: 'deferred', reason: 'peer-4xx', reply, detail, retryAtMs: 0 };
+  if (reply.code < 500) return { kind: 'deferred', reason: 'peer_4xx', reply, detail, retryAtMs: 0 };
   if (insistsOnTls(reply, asked, standing)) {
     const why = standing.fellBack ? 'after TLS with it failed' : 'and it wants TLS';
-    return deferred('tls-failed', reply, `refused in the clear, ${why}: ${detail}`);
+    return deferred('tls_failed', reply, `refused in the clear, ${why}: ${detail}`);
   }
-  if (asked === 'greeting' || asked === 'hello') return deferred('peer-refused', reply, detail);
-  return { kind: 'bounced', reason: 'peer-5xx', reply, status: reply.enhanced || '5.0.0', detail };
+  if (asked === 'greeting' || asked === 'hello') return deferred('peer_refused', reply, detail);
+  return { kind: 'bounced', reason: 'peer_5xx', reply, status: reply.enhanced || '5.0.0', detail };
 }
 
 /**
@@ -91,8 +91,8 @@ export function saysOutOfSequence({ code, enhanced }: PeerReply): boolean {
  * @param bounceRefusals as delivery.greeting_refusal says; a host that answers 521 takes no mail at all (RFC 7504).
  */
 export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: boolean): Outcome {
-  if (reason === 'peer-refused' && reply !== null && (bounceRefusals || reply.code === 521))
-    return { kind: 'bounced', reason: 'peer-5xx', reply, status: reply.enhanced || '5.3.2', detail };
+  if (reason === 'peer_refused' && reply !== null && (bounceRefusals || reply.code === 521))
+    return { kind: 'bounced', reason: 'peer_5xx', reply, status: reply.enhanced || '5.3.2', detail };
   return deferred(reason, reply, detail);
 }
 

@@ -118,7 +118,7 @@ export class Router {
       else ({ addresses, dane } = found);
       if (this.#daneOfHop(hop, destination) === 'require' && !(dane !== null && dane.usable.length > 0)) {
         const detail = `next hop ${name} has no usable TLSA records, and delivery.dane requires them`;
-        return { kind: 'defer', reason: 'tls-failed', detail };
+        return { kind: 'defer', reason: 'tls_failed', detail };
       }
     }
     const hosts = addresses.map((address) => ({
@@ -181,9 +181,9 @@ export class Router {
   /** '[192.0.2.1]' or '[IPv6:2001:db8::1]' (RFC 5321 §4.1.3). */
   #literal(destination: string): Route {
     const address = destination.slice(1, -1).replace(/^ipv6:/i, '');
-    if (isIP(address) === 0) return bounce('no-such-domain', '5.1.2', `${destination} is no address we know`);
+    if (isIP(address) === 0) return bounce('no_such_domain', '5.1.2', `${destination} is no address we know`);
     const port = this.#config.delivery.mx_port;
-    if (this.#isOurselves(address)) return bounce('mail-loop', '5.4.6', `${destination} leads back to us`);
+    if (this.#isOurselves(address)) return bounce('mail_loop', '5.4.6', `${destination} leads back to us`);
     return { kind: 'hosts', hosts: [{ name: destination, address, port }] };
   }
 
@@ -196,7 +196,7 @@ export class Router {
   /** @param despiteTls ignore what the domain has published about TLS, and do not count it. */
   async #byMx(destination: string, despiteTls: boolean): Promise<Route> {
     const domain = domainForm(destination);
-    if (domain === null) return bounce('no-such-domain', '5.1.2', `${destination} is no domain name`);
+    if (domain === null) return bounce('no_such_domain', '5.1.2', `${destination} is no domain name`);
     const validated = despiteTls ? undefined : this.#validatedFor(domain);
     const [answer, policy] = await Promise.all([
       (validated ?? this.#ports.dns).mx(domain),
@@ -209,10 +209,10 @@ export class Router {
         return { kind: 'defer', reason: dnsReason(detail), detail };
       }
       case 'no-name':
-        return bounce('no-such-domain', '5.1.2', `${domain} does not exist`);
+        return bounce('no_such_domain', '5.1.2', `${domain} does not exist`);
       case 'found':
         if (isNullMx(answer.records)) {
-          return bounce('null-mx', '5.1.10', `556 ${domain} takes no mail (null MX)`);
+          return bounce('null_mx', '5.1.10', `556 ${domain} takes no mail (null MX)`);
         }
     }
     // The implicit MX of RFC 5321 §5.1: the domain's own address.
@@ -269,7 +269,7 @@ export class Router {
     if (unknown === undefined && tlsa && temporary !== undefined) this.#perhapsBogus(domain, `${temporary}`);
     if (temporary !== undefined)
       return { kind: 'defer', reason: dnsReason(`${temporary}`), detail: `${temporary}` };
-    return bounce('no-such-domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
+    return bounce('no_such_domain', '5.4.4', `no mail exchanger of ${domain} has an address`);
   }
 
   /** Looks up one exchanger. @param tlsa present where its TLSA records count. */
@@ -320,7 +320,7 @@ export class Router {
         : `no mail exchanger of ${domain} is one its MTA-STS policy names (${enforced?.mx.join(', ')})`;
       if (required) this.#failed(domain, 'no-policy-found', 'dane-required', detail);
       else this.#failed(domain, 'sts', 'validation-failure', detail, enforced);
-      return { kind: 'defer', reason: 'tls-failed', detail };
+      return { kind: 'defer', reason: 'tls_failed', detail };
     }
     const testing = sts?.mode === 'testing' ? sts : null;
     const plain = stsFacts(domain, enforced ?? testing);
@@ -354,7 +354,7 @@ function bounce(reason: BounceReason, status: string, detail: string): Route {
 }
 
 function loop(domain: string): Route {
-  return bounce('mail-loop', '5.4.6', `the best mail exchanger of ${domain} is this relay itself`);
+  return bounce('mail_loop', '5.4.6', `the best mail exchanger of ${domain} is this relay itself`);
 }
 
 async function systemLookup(name: string): Promise<string[]> {
@@ -365,8 +365,8 @@ async function systemLookup(name: string): Promise<string[]> {
  * The reason of a failed look-up. When no name server answers, the trouble is ours, and says nothing of the domain.
  * @param detail as 'MX example.com: SERVFAIL, ETIMEOUT', or the system's error, as 'EAI_AGAIN'.
  */
-function dnsReason(detail: string): 'dns-temporary' | 'dns-unavailable' {
-  return isUnanswered(detail.split(': ').at(-1) as string) ? 'dns-unavailable' : 'dns-temporary';
+function dnsReason(detail: string): 'dns_temporary' | 'dns_unavailable' {
+  return isUnanswered(detail.split(': ').at(-1) as string) ? 'dns_unavailable' : 'dns_temporary';
 }
 
 /** Looks up exchangers in order, a few at a time, until some have an address. */

@@ -203,7 +203,7 @@ export class Sender implements DestinationPorts<Destination> {
     } else if (this.#held > delivery.max_handoff_mails) {
       const detail = 'more messages than delivery.max_handoff_mails';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
-      attempt.decideRest(deferred('hand-off-released', null, detail));
+      attempt.decideRest(deferred('hand_off_released', null, detail));
     } else return false;
     this.finished(attempt);
     return true;
@@ -338,7 +338,7 @@ export class Sender implements DestinationPorts<Destination> {
     this.fault(destination?.key ?? '', at, error);
     const charged = session.breakOff(internal(at), (attempt) => this.finished(attempt));
     try {
-      destination?.broken(session, { reason: 'internal-error', reply: null, detail: at }, charged);
+      destination?.broken(session, { reason: 'internal_error', reply: null, detail: at }, charged);
     } catch (second) {
       this.fault(destination?.key ?? '', 'end', second);
     }

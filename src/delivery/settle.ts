@@ -162,7 +162,7 @@ export class Settler {
     try {
       if (!this.#store(one.result, one.drafts)) this.#waiting.push(one);
     } catch (error) {
-      this.#withoutDsns(one.result, 'internal-error', 'its DSN met an error within the relay');
+      this.#withoutDsns(one.result, 'internal_error', 'its DSN met an error within the relay');
       throw error;
     }
   }
@@ -206,7 +206,7 @@ export class Settler {
       this.#withoutDsns(result, 'shutdown', 'no memory for its DSN before the relay shut down');
   }
 
-  #withoutDsns(result: AttemptResult, reason: 'shutdown' | 'internal-error', why: string): void {
+  #withoutDsns(result: AttemptResult, reason: 'shutdown' | 'internal_error', why: string): void {
     const nowMs = this.#ports.wall();
     const retryAtMs = nowMs + this.#pauseMs(DEFERRALS[reason].pause, nowMs - result.receivedAtMs);
     for (const message of result.dsns) this.#ports.arena.release(message.content);
@@ -242,7 +242,7 @@ function givenUp(
   const base = { kind: 'bounced' as const, ...(reply === undefined ? {} : { reply }) };
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);
-    return { ...base, reason: 'retry-disabled', status, detail: `not tried again (retry.enabled); ${last}` };
+    return { ...base, reason: 'retry_disabled', status, detail: `not tried again (retry.enabled); ${last}` };
   }
   const hours = ((nowMs - result.receivedAtMs) / 3_600_000).toFixed(1);
   const tries = `${result.attempts} attempt${result.attempts === 1 ? '' : 's'} in ${hours} hours`;

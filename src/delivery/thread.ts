@@ -2,10 +2,12 @@
  * Entry of a delivery thread: builds the sender and its parts, and carries messages between it and the main
  * thread. Jobs arrive and results leave in batches; content crosses only as arena handles.
  */
+
 import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { GAUGE } from '../admission/gauges.ts';
 import { LineBudget } from '../base/calm-log.ts';
+import type { LogLine } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
@@ -60,7 +62,8 @@ const sts = start.config.delivery.mta_sts.enabled
         dir: start.stsDir,
         maxDomains: start.config.delivery.mta_sts.max_domains,
         writer: start.name,
-        warn: (event, fields) => port.postMessage({ type: 'warning', event, fields } satisfies FromDelivery),
+        warn: (event, fields) =>
+          port.postMessage({ type: 'log', line: { event, fields } as LogLine } satisfies FromDelivery),
         now: Date.now,
       }),
       maxDomains: start.config.delivery.mta_sts.max_domains,

@@ -66,11 +66,11 @@ export function journalError(error: unknown, folder: string): RelayError {
   if (error instanceof RelayError) return error;
   const { message, code } = error as NodeJS.ErrnoException;
   if (isFull(error))
-    return new RelayError('storage-full', `journal ${folder}: no space left; free disk space`, error);
+    return new RelayError('storage_full', `journal ${folder}: no space left; free disk space`, error);
   if (code === undefined)
-    return new RelayError('storage-failed', `journal ${folder}: ${(error as Error).stack ?? message}`, error);
+    return new RelayError('storage_failed', `journal ${folder}: ${(error as Error).stack ?? message}`, error);
   return new RelayError(
-    'storage-unavailable',
+    'storage_unavailable',
     `journal ${folder}: ${message}; check the disk and that the relay may write there`,
     error,
   );

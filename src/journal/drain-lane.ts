@@ -36,7 +36,7 @@ const MIN_READ = 16;
 
 /** Whether one of the messages may have caused the error. */
 const isOwnFault = ({ code }: RelayError): boolean =>
-  code === 'database-refused' || code === 'storage-failed' || code === 'content-missing';
+  code === 'database_refused' || code === 'storage_failed' || code === 'content_missing';
 
 export class DrainLane {
   readonly #ports: LanePorts;
@@ -119,7 +119,7 @@ export class DrainLane {
     const { mark, queue } = await this.#ports.mark(shard);
     if (mark.seq >= firstSeq)
       throw new RelayError(
-        'database-refused',
+        'database_refused',
         `shard ${this.#options.name} has later records of journal ${this.#options.journal} than there are: the journal's folder is an old copy; move it away and restart`,
       );
     const { records, oldestMs } = await this.#ports.begin(shard, mark, queue);
@@ -264,11 +264,11 @@ export class DrainLane {
 
   #takeBack({ entries, passed, lost, upTo, next, end, short }: ReadBack): void {
     for (const { segment, at, bytes, queueId, reversePath } of lost)
-      this.#options.log.error('journal.record-lost', {
+      this.#options.log.error('journal.record_lost', {
         queue_id: queueId,
-        reverse_path: reversePath,
+        sender: reversePath,
         segment,
-        at,
+        offset_bytes: at,
         bytes,
         advice: 'the disk gave back other bytes than were written; the segment is kept as *.damaged',
       });
@@ -312,7 +312,7 @@ export class DrainLane {
     try {
       const { messages } = await this.#ports.commit(request);
       if (messages.some((outcome) => outcome !== 'committed'))
-        throw new RelayError('database-refused', 'a message out of the journal was not taken');
+        throw new RelayError('database_refused', 'a message out of the journal was not taken');
       this.#mark = mark;
       restMs = (this.#ports.steady() - sinceMs) * this.#pace();
       this.#succeeded(entries, request.leaseUntilMs);
@@ -369,7 +369,7 @@ export class DrainLane {
       this.#ports.cancel(entry.plan);
       entry.plan = [];
     }
-    const error = thrown instanceof RelayError ? thrown : new RelayError('database-refused', String(thrown));
+    const error = thrown instanceof RelayError ? thrown : new RelayError('database_refused', String(thrown));
     if (isOwnFault(error) && entries.length > 1) {
       this.#limit = Math.ceil(entries.length / 2);
       this.#window = entries.concat(this.#window);
@@ -389,7 +389,7 @@ export class DrainLane {
 
   #setAside(entry: Draining, error: RelayError): void {
     const { queueId } = entry.message;
-    this.#options.log.error('journal.message-refused', {
+    this.#options.log.error('journal.message_refused', {
       queue_id: queueId,
       shard: this.#options.name,
       error: error.message,
@@ -449,7 +449,7 @@ export class DrainLane {
     if (this.#failingSinceMs !== null) return;
     this.#failingSinceMs = this.#ports.steady();
     const { name } = this.#options;
-    this.#options.log.warn('journal.cannot-drain', { shard: name, waiting: this.#depth, error: message });
+    this.#options.log.warn('journal.cannot_drain', { shard: name, waiting: this.#depth, error: message });
   }
 
   #recovered(): void {
@@ -458,6 +458,6 @@ export class DrainLane {
     const afterMs = this.#ports.steady() - this.#failingSinceMs;
     this.#failingSinceMs = null;
     const { name } = this.#options;
-    this.#options.log.info('journal.drains', { shard: name, waiting: this.#depth, after_ms: afterMs });
+    this.#options.log.info('journal.drains', { shard: name, waiting: this.#depth, down_ms: afterMs });
   }
 }

@@ -162,10 +162,10 @@ export class Inbound<E extends { message: Message }> {
 
   #broke(entries: E[], { withdrawals }: AppendTask, thrown: unknown): void {
     const error =
-      thrown instanceof RelayError ? thrown : new RelayError('storage-failed', String(thrown), thrown);
+      thrown instanceof RelayError ? thrown : new RelayError('storage_failed', String(thrown), thrown);
     this.#sinceMs = null;
     // A journal that is full is no sign of a fault.
-    if (error.code !== 'storage-full') this.#failedAtMs = this.#ports.now();
+    if (error.code !== 'storage_full') this.#failedAtMs = this.#ports.now();
     this.#withdrawals = withdrawals.concat(this.#withdrawals);
     if (entries.length > 0) {
       this.#next();

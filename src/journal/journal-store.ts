@@ -163,7 +163,7 @@ export class JournalStore {
     const { folder, maxBytes, segmentBytes } = this.#options;
     const bytes = blocks(FRAME_HEAD_BYTES + bodyBytesOf(records));
     if (records.length > 0 && bounded && this.bytes + bytes > maxBytes)
-      throw new RelayError('storage-full', `journal ${folder} is full (journal.max_mb)`);
+      throw new RelayError('storage_full', `journal ${folder} is full (journal.max_mb)`);
     if (this.#writer !== null && this.#writer.end > BLOCK_BYTES && this.#writer.end + bytes > segmentBytes) {
       this.#writer.close();
       this.#writer = null;

@@ -125,19 +125,19 @@ export class Journal<E extends { message: Message }> {
     for (const [shard, { records }] of opened.waiting)
       if (records > 0 && shards.every(({ id }) => id !== shard))
         throw new RelayError(
-          'config-invalid',
+          'config_invalid',
           `${records} messages in the journal ${folder} wait for shard ${shard}, which the config does not have: put the shard back (with "weight": 0 it gets nothing new) until they are drained`,
         );
     for (const { segment, at, bytes, records } of opened.lost)
       log.error('journal.damaged', {
         segment,
-        at,
+        offset_bytes: at,
         bytes,
         records,
         advice:
           'the disk gave back other bytes than were written; what can be read is drained, and the segment kept as *.damaged',
       });
-    if (opened.tailBytes > 0) log.warn('journal.tail-cut', { bytes: opened.tailBytes });
+    if (opened.tailBytes > 0) log.warn('journal.tail_cut', { bytes: opened.tailBytes });
     const waiting = new Map(opened.waiting);
     for (const { id, name } of shards) {
       const none = { records: 0, bytes: 0, oldestMs: null };
@@ -210,7 +210,7 @@ export class Journal<E extends { message: Message }> {
     if (before === queue) return;
     if (before !== undefined && (this.#lanes.get(shard)?.depth ?? 0) > 0)
       throw new RelayError(
-        'config-invalid',
+        'config_invalid',
         `the journal ${this.#options.folder} holds mail for another queue than the one shard ${shard} has now (${before}, now ${queue}): point the shard at its old database until the journal is drained`,
       );
     const queues = { ...state.queues, [shard]: queue };
@@ -232,7 +232,7 @@ export class Journal<E extends { message: Message }> {
       ),
     );
     for (const error of errors)
-      if (error instanceof RelayError && !error.temporary && error.code !== 'schema-unknown') throw error;
+      if (error instanceof RelayError && !error.temporary && error.code !== 'schema_unknown') throw error;
     for (const lane of this.#lanes.values()) lane.start();
   }
 
@@ -305,7 +305,7 @@ export class Journal<E extends { message: Message }> {
     this.#full = isFull;
     this.#ports.full(isFull);
     if (isFull) log.warn('journal.full', { bytes, waiting: this.waiting });
-    else log.info('journal.has-room', { bytes, waiting: this.waiting });
+    else log.info('journal.has_room', { bytes, waiting: this.waiting });
   }
 
   /** Tells the thread, a little later and of all marks at once, so that it deletes segments that are not needed. */
@@ -319,7 +319,7 @@ export class Journal<E extends { message: Message }> {
         return this.#passed();
       })
       .catch((error: unknown) => {
-        this.#options.log.warn('journal.cannot-tidy', { error });
+        this.#options.log.warn('journal.cannot_tidy', { error });
         this.#tellPauseMs = SAVE_MARKS_MS;
         this.#untold = true;
       })
@@ -348,7 +348,7 @@ export class Journal<E extends { message: Message }> {
         await new Promise((resolve) => setTimeout(resolve, COMPACT_PAUSE_MS).unref());
       if (!this.#stopped) await this.#passed();
     } catch (error) {
-      this.#options.log.warn('journal.cannot-tidy', { error });
+      this.#options.log.warn('journal.cannot_tidy', { error });
     }
     this.#compacting = false;
   }
@@ -387,7 +387,7 @@ export class Journal<E extends { message: Message }> {
     for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
     if (this.#state !== null)
       await this.#client.run({ kind: 'passed', marks, save: true }).catch((error: unknown) => {
-        this.#options.log.warn('journal.cannot-tidy', { error });
+        this.#options.log.warn('journal.cannot_tidy', { error });
       });
     await this.#client.close(discard && this.#state !== null && this.waiting === 0);
   }

@@ -89,7 +89,7 @@ export interface Scan {
  * Reads all segments. Damage costs the records it hit; damage at the very end is what was being written when the relay
  * was cut off.
  * @param journal name of the journal, where it is known.
- * @throws RelayError 'schema-unknown' for segments of another version, 'data-dir-unusable' for those of another
+ * @throws RelayError 'schema_unknown' for segments of another version, 'data_dir_unusable' for those of another
  *   journal.
  */
 export function scanSegments(folder: string, journal: string | null): Scan {
@@ -129,7 +129,7 @@ function checkHead(scan: Scan, path: string, head: SegmentHead | null): void {
   scan.journal ??= head.journal;
   if (head.journal !== scan.journal)
     throw new RelayError(
-      'data-dir-unusable',
+      'data_dir_unusable',
       `${path} is of journal ${head.journal}, the others are of ${scan.journal}: move what does not belong there out of the folder`,
     );
 }

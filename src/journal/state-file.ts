@@ -46,7 +46,7 @@ export function readState(folder: string): JournalState | null {
   try {
     state = JSON.parse(text) as JournalState;
   } catch (error) {
-    throw new RelayError('data-dir-unusable', `${path} is damaged: ${(error as Error).message}`, error);
+    throw new RelayError('data_dir_unusable', `${path} is damaged: ${(error as Error).message}`, error);
   }
   if (state.version !== JOURNAL_VERSION) throw unknownVersion(path, state.version);
   return state;
@@ -54,7 +54,7 @@ export function readState(folder: string): JournalState | null {
 
 export function unknownVersion(path: string, version: number): RelayError {
   return new RelayError(
-    'schema-unknown',
+    'schema_unknown',
     `${path} is of journal version ${version}, this relay knows version ${JOURNAL_VERSION}: run the relay that wrote it until its journal is empty`,
   );
 }

@@ -135,7 +135,7 @@ export type JournalAnswer =
 
 export function toFault(error: unknown): { code: ErrorCode; message: string } {
   if (error instanceof RelayError) return { code: error.code, message: error.message };
-  return { code: 'storage-failed', message: (error as Error).stack ?? String(error) };
+  return { code: 'storage_failed', message: (error as Error).stack ?? String(error) };
 }
 
 export const fromFault = ({ code, message }: { code: ErrorCode; message: string }): RelayError =>

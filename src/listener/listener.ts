@@ -74,7 +74,7 @@ export class Listener {
   /**
    * Listens on everything configured, or on nothing.
    * @param given sockets that listen already: a listener that has any uses them instead of opening one.
-   * @throws RelayError listen-failed naming the address and what to do.
+   * @throws RelayError listen_failed naming the address and what to do.
    */
   async start(given: readonly GivenSocket[] = []): Promise<ListeningAddress[]> {
     const addresses: ListeningAddress[] = [];
@@ -229,7 +229,7 @@ export class Listener {
 
   #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply, mute: boolean): void {
     acceptor.refuse(fd, mute ? '' : reply.line);
-    this.#log.debug('listener.refused', { client: peer, reason: reply.reason });
+    this.#log.debug('listener.refused', { client_address: peer, reason: reply.reason });
   }
 
   #acceptFailed(errno: number): void {
@@ -238,9 +238,9 @@ export class Listener {
     this.#lastErrorMs = nowMs;
     const error = errorName(errno);
     const files = error === 'EMFILE' || error === 'ENFILE';
-    this.#log.error('listener.accept-failed', {
+    this.#log.error('listener.accept_failed', {
       error,
-      open: this.#counts.open,
+      connections: this.#counts.open,
       advice: files
         ? 'no file descriptors left: raise the limit (ulimit -n, LimitNOFILE) or lower smtp.max_connections'
         : 'the kernel could not give a connection; accepting goes on in 100 ms',

@@ -40,7 +40,7 @@ export type NamedSockets = ReadonlyMap<string, readonly number[]>;
 /**
  * Opens the sockets of every listener for `processes` relay processes. Where the kernel spreads connections (Linux,
  * SO_REUSEPORT) each process has a TCP socket of its own; elsewhere, and for Unix sockets, all share one.
- * @throws RelayError listen-failed naming the address and what to do; nothing stays open then.
+ * @throws RelayError listen_failed naming the address and what to do; nothing stays open then.
  */
 export async function openSockets(
   listeners: readonly ListenerConfig[],
@@ -75,7 +75,7 @@ export function closeSockets(
   }
 }
 
-/** Sockets that systemd passed under this name, for a listener. @throws RelayError listen-failed when there are none. */
+/** Sockets that systemd passed under this name, for a listener. @throws RelayError listen_failed when there are none. */
 export function takeNamed(
   name: string,
   listener: number,
@@ -87,7 +87,7 @@ export function takeNamed(
   if (fds.length === 0) {
     const passed = named.size === 0 ? 'none at all' : `only ${[...named.keys()].join(', ')}`;
     throw new RelayError(
-      'listen-failed',
+      'listen_failed',
       `listeners[${listener}] wants the sockets "${name}" from systemd, which passed ${passed}; start the socket unit with FileDescriptorName=${name}, or write host and port`,
     );
   }
@@ -152,7 +152,7 @@ export function listenError(error: unknown, place: string, number: number): Rela
     EAFNOSUPPORT: 'this machine has no such address family (is IPv6 off?)',
   };
   const what = advice[code] ?? message;
-  return new RelayError('listen-failed', `cannot listen on ${place} (listeners[${number}]): ${what}`, error);
+  return new RelayError('listen_failed', `cannot listen on ${place} (listeners[${number}]): ${what}`, error);
 }
 
 /** Whether a file or folder has that path: it is not the socket of a relay that was killed. */
@@ -169,7 +169,7 @@ async function resolve(host: string, place: string, number: number): Promise<str
     return (await lookup(host)).address;
   } catch (error) {
     const text = `cannot listen on ${place} (listeners[${number}]): the name ${host} has no address; write an address`;
-    throw new RelayError('listen-failed', text, error);
+    throw new RelayError('listen_failed', text, error);
   }
 }
 

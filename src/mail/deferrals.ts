@@ -19,24 +19,24 @@ interface Deferral {
 }
 
 export const DEFERRALS: Readonly<Record<DeferralReason, Deferral>> = {
-  'peer-4xx': { status: '0.0', whose: 'peer', pause: 'schedule' },
-  'peer-refused': { status: '3.2', whose: 'peer', pause: 'schedule' },
-  'connect-failed': { status: '4.1', whose: 'peer', pause: 'schedule' },
-  'connection-lost': { status: '4.2', whose: 'peer', pause: 'schedule' },
+  peer_4xx: { status: '0.0', whose: 'peer', pause: 'schedule' },
+  peer_refused: { status: '3.2', whose: 'peer', pause: 'schedule' },
+  connect_failed: { status: '4.1', whose: 'peer', pause: 'schedule' },
+  connection_lost: { status: '4.2', whose: 'peer', pause: 'schedule' },
   timeout: { status: '4.2', whose: 'peer', pause: 'schedule' },
-  'dns-temporary': { status: '4.3', whose: 'peer', pause: 'schedule' },
-  'dns-unavailable': { status: '4.3', whose: 'ours', pause: 'age' },
-  'tls-failed': { status: '7.5', whose: 'peer', pause: 'schedule' },
-  'auth-failed': { status: '7.8', whose: 'peer', pause: 'schedule' },
-  'destination-suspended': { status: '4.1', whose: 'ours', pause: 'age' },
+  dns_temporary: { status: '4.3', whose: 'peer', pause: 'schedule' },
+  dns_unavailable: { status: '4.3', whose: 'ours', pause: 'age' },
+  tls_failed: { status: '7.5', whose: 'peer', pause: 'schedule' },
+  auth_failed: { status: '7.8', whose: 'peer', pause: 'schedule' },
+  destination_suspended: { status: '4.1', whose: 'ours', pause: 'age' },
   suspended: { status: '3.2', whose: 'ours', pause: 'none' },
-  'hand-off-released': { status: '3.2', whose: 'ours', pause: 'moment' },
-  'lease-lapsed': { status: '3.2', whose: 'ours', pause: 'moment' },
-  'content-unavailable': { status: '3.0', whose: 'ours', pause: 'age' },
-  'local-trouble': { status: '3.2', whose: 'ours', pause: 'age' },
+  hand_off_released: { status: '3.2', whose: 'ours', pause: 'moment' },
+  lease_lapsed: { status: '3.2', whose: 'ours', pause: 'moment' },
+  content_unavailable: { status: '3.0', whose: 'ours', pause: 'age' },
+  local_trouble: { status: '3.2', whose: 'ours', pause: 'age' },
   shutdown: { status: '3.2', whose: 'ours', pause: 'none' },
   internal: { status: '3.5', whose: 'ours', pause: 'age' },
-  'internal-error': { status: '3.0', whose: 'ours', pause: 'age' },
+  internal_error: { status: '3.0', whose: 'ours', pause: 'age' },
 };
 
 /** '4.4.1' while it is tried again, '5.4.1' once it is given up. */

@@ -17,6 +17,7 @@ export function writeJob(wire: Wire, job: Job): void {
     job.ret ?? null,
     job.envid ?? null,
     job.submitter ?? null,
+    job.messageId ?? null,
     job.user ?? null,
     job.trace,
     job.content,
@@ -51,6 +52,8 @@ function readJob(r: WireReader): Job {
   if (envid !== null) job.envid = envid;
   const submitter = r.optional<string>();
   if (submitter !== null) job.submitter = submitter;
+  const messageId = r.optional<string>();
+  if (messageId !== null) job.messageId = messageId;
   const user = r.optional<string>();
   if (user !== null) job.user = user;
   job.trace = r.text();

@@ -31,7 +31,9 @@ export interface Job {
   envid?: string;
   /** See Envelope. */
   submitter?: string;
-  /** Who authenticated, if anybody did. */
+  /** See Message. */
+  messageId?: string;
+  /** Who authenticated when it came in. */
   user?: string;
   trace: string;
   content: ContentHandle;

@@ -34,10 +34,13 @@ export function writeMessage(wire: Wire, message: Message): void {
   );
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
-  // Attachments are last, so that messages that older relays wrote into a journal can be read as well.
+  // What is new goes to the end: messages that older relays wrote into a journal have fewer values.
   const attachments = message.attachments ?? [];
   wire.push(envelope.submitter ?? null, attachments.length);
   for (const { name, type, sizeBytes, offset } of attachments) wire.push(name, type, sizeBytes, offset);
+  const headers = message.headers ?? [];
+  wire.push(message.messageId ?? null, client.listener ?? null, client.port ?? null, headers.length);
+  for (const { name, value } of headers) wire.push(name, value);
 }
 
 /** Takes values off a wire in the order in which they were written. The reader must know their types. */
@@ -105,6 +108,15 @@ export function readMessage(r: WireReader): Message {
   if (submitter !== null) envelope.submitter = submitter;
   const attachments = r.optional<number>() ?? 0;
   if (attachments > 0) message.attachments = Array.from({ length: attachments }, () => readAttachment(r));
+  const messageId = r.optional<string>();
+  if (messageId !== null) message.messageId = messageId;
+  const listener = r.optional<string>();
+  if (listener !== null) message.client.listener = listener;
+  const port = r.optional<number>();
+  if (port !== null) message.client.port = port;
+  const headers = r.optional<number>() ?? 0;
+  if (headers > 0)
+    message.headers = Array.from({ length: headers }, () => ({ name: r.text(), value: r.text() }));
   return message;
 }
 

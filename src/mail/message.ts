@@ -21,8 +21,20 @@ export interface Message {
   /** Milliseconds from MAIL to the end of data, for the accepted event; absent for our own DSNs. */
   receptionMs?: number;
   client: ClientInfo;
+  /** Of its Message-ID field, without angle brackets, at most 255 characters; absent when it has none. */
+  messageId?: string;
+  /** The header fields named by queue.kept_headers, in their order; absent when it has none of them. */
+  headers?: HeaderField[];
   /** The attachments in its MIME structure; absent when there are none, or they are not indexed. */
   attachments?: Attachment[];
+}
+
+/** A header field that is kept beside the content. */
+export interface HeaderField {
+  /** In lower case. */
+  name: string;
+  /** Unfolded and decoded, at most 1,000 octets of UTF-8. */
+  value: string;
 }
 
 /** One attachment in the index. */
@@ -45,6 +57,10 @@ export interface ClientInfo {
   /** 'SMTP', 'ESMTP', 'ESMTPS', 'UTF8SMTP' … as RFC 5321 §4.4.1, RFC 3848 and RFC 6531 name it. */
   protocol: string;
   sessionId: string;
+  /** Name of the listener it came in by; absent for our own reports. */
+  listener?: string;
+  /** TCP port of the client; absent or 0 where there is none, or a proxy did not tell. */
+  port?: number;
   /** Absent on a connection in the clear. */
   tls?: TlsUse;
   /** Who authenticated, if anybody did. */

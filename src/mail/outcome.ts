@@ -16,41 +16,41 @@ export interface PeerReply {
 
 /** Why a recipient goes back to the queue. It is stored, so that `queue show` can say why the recipient waits. */
 export type DeferralReason =
-  | 'peer-4xx'
+  | 'peer_4xx'
   /** The host refuses to talk to us (a 5xx to greeting or EHLO): that says nothing of the message. */
-  | 'peer-refused'
-  | 'connect-failed'
-  | 'connection-lost'
+  | 'peer_refused'
+  | 'connect_failed'
+  | 'connection_lost'
   | 'timeout'
-  | 'dns-temporary'
+  | 'dns_temporary'
   /** No name server answers. */
-  | 'dns-unavailable'
-  | 'tls-failed'
-  | 'auth-failed'
-  | 'destination-suspended'
+  | 'dns_unavailable'
+  | 'tls_failed'
+  | 'auth_failed'
+  | 'destination_suspended'
   /** A rule of an operator holds it (mail/suspension.ts). */
   | 'suspended'
-  | 'hand-off-released'
-  | 'lease-lapsed'
-  | 'content-unavailable'
+  | 'hand_off_released'
+  | 'lease_lapsed'
+  | 'content_unavailable'
   /** This machine lacks descriptors, buffers, addresses or network for a connection. */
-  | 'local-trouble'
+  | 'local_trouble'
   | 'shutdown'
   | 'internal'
   /** A program error ended the dialog; the peer has no part in it. */
-  | 'internal-error';
+  | 'internal_error';
 
 export type BounceReason =
-  | 'peer-5xx'
-  | 'no-such-domain'
-  | 'null-mx'
-  | 'mail-loop'
-  | 'message-too-big'
-  | 'needs-8bitmime'
-  | 'needs-smtputf8'
-  | 'needs-binarymime'
+  | 'peer_5xx'
+  | 'no_such_domain'
+  | 'null_mx'
+  | 'mail_loop'
+  | 'message_too_big'
+  | 'needs_8bitmime'
+  | 'needs_smtputf8'
+  | 'needs_binarymime'
   | 'expired'
-  | 'retry-disabled';
+  | 'retry_disabled';
 
 export type Outcome =
   | {

@@ -54,7 +54,15 @@ export interface Addon {
     dots: boolean,
     normalize: boolean,
     maxLineBytes: number,
-  ): { content: Buffer; consumed: number; flags: number; trace: number; ended: boolean };
+  ): {
+    content: Buffer;
+    consumed: number;
+    flags: number;
+    trace: number;
+    messageIdAt: number;
+    contentTypeAt: number;
+    ended: boolean;
+  };
   stuffContent(content: Buffer, pieceBytes: number, writtenBytes: number): Buffer;
   proxyExtent(input: Buffer): number;
   scanLine(

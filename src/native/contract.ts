@@ -11,6 +11,12 @@ export const CONTENT_UNIT_BYTES = 1024;
 /** No content: it was refused (too big, no memory) and read only to find its end. */
 export const NO_CONTENT = 0xffffffff;
 
+/** Header fields that the reactor finds, for `fieldAt`. */
+export const FIELD = { messageId: 0, contentType: 1 } as const;
+/** What `fieldAt` says instead of a place. */
+export const FIELD_UNKNOWN = 0;
+export const NO_FIELD = 1;
+
 /** Indexes of `takeHeld`: the account of a content, and the KiB that it holds there of memory, file and envelope. */
 export const HELD = { client: 0, network: 1, content: 2, spill: 3, envelope: 4 } as const;
 
@@ -64,6 +70,11 @@ export interface Arena {
   holdEnvelope(handle: number, client: number, network: number, kib: number): void;
   /** Writes what the content holds on its account, by HELD, and makes it hold nothing. False when it held nothing. */
   takeHeld(handle: number, into: Int32Array): boolean;
+  /**
+   * Where the value of the first such header field begins (FIELD); NO_FIELD where there is none; FIELD_UNKNOWN for content
+   * in a file, or that no reactor received.
+   */
+  fieldAt(handle: number, field: number): number;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }

@@ -5,7 +5,7 @@
 import { readSync } from 'node:fs';
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import { addon, type Native } from './addon.ts';
-import type { Arena } from './contract.ts';
+import { type Arena, FIELD_UNKNOWN } from './contract.ts';
 
 const UNIT_BYTES = 1024;
 const CHUNK_UNITS = 64;
@@ -24,6 +24,7 @@ const LENGTH_LOW = 4;
 const LENGTH_HIGH = 5;
 const OFFSET_LOW = 6;
 const OFFSET_HIGH = 7;
+const FIELDS = 6;
 const FD = 8;
 const SPILL = 9;
 const USED = 10;
@@ -138,6 +139,10 @@ export class SharedArena implements Arena {
     into[3] = spilled ? Math.ceil(this.lengthBytes(handle) / 1024) : 0;
     into[4] = envelope;
     return (content | envelope) !== 0;
+  }
+
+  fieldAt(handle: number, field: number): number {
+    return this.#word(handle, FLAGS) & IN_FILE ? FIELD_UNKNOWN : this.#word(handle, FIELDS + field) >>> 0;
   }
 
   head(handle: number, maxBytes: number): Buffer {

@@ -29,7 +29,8 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
-import { listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
+import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
+import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
@@ -47,6 +48,10 @@ export interface TaskPool {
  * for a checkpoint takes 8 ms with mail of 1 KB and 15 ms with 10 KB (p99); with 16 MB it takes 18–41 and 75–118 ms.
  */
 const CHECKPOINT_BYTES = 4 * 1024 * 1024;
+
+/** After a walk over what failed comes a pause of at least this, and of so many times as long as the walk took. */
+const WALK_PAUSE_MS = 1000;
+const WALK_REST = 50;
 
 /** How many tasks one thread does at the same time with servers: they wait for replies, not for the processor. */
 const TASKS_AT_ONCE = 64;
@@ -111,6 +116,9 @@ export class DatabaseClient implements Database {
   /** Names of claims whose outcome nobody learned, because their thread died. */
   readonly #unlearned: string[] = [];
   readonly #shard: number;
+  #walkAtMs = 0;
+  /** Failed messages up to this one are over the limits. */
+  #failedCut: FailedMark | null = null;
   #mails = 0;
   #logBytes = 0;
   #checkpointing = false;
@@ -261,8 +269,17 @@ export class DatabaseClient implements Database {
     await this.#again({ kind: 'release', rows, nowMs });
   }
 
-  purge(nowMs: number, limit: number): Promise<number> {
-    return this.#again({ kind: 'purge', nowMs, limit });
+  async purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number> {
+    if (keep !== undefined) await this.#walkFailed(nowMs, keep);
+    return this.#again({ kind: 'purge', nowMs, limit, cut: this.#failedCut });
+  }
+
+  /** Looks which failed messages have no room any more: so seldom that it takes a small share of the time. */
+  async #walkFailed(nowMs: number, keep: FailedLimits): Promise<void> {
+    if (nowMs < this.#walkAtMs) return;
+    const begunMs = this.#now();
+    this.#failedCut = await failedCut(keep, (left, before) => this.#again({ kind: 'failed', left, before }));
+    this.#walkAtMs = nowMs + WALK_PAUSE_MS + WALK_REST * (this.#now() - begunMs);
   }
 
   list(filter: QueueFilter): Promise<QueueRow[]> {
@@ -311,7 +328,7 @@ export class DatabaseClient implements Database {
 function threadDied(error: unknown): RelayError {
   if (error instanceof RelayError) return error;
   return new RelayError(
-    'database-unavailable',
+    'database_unavailable',
     `the persistence thread ended: ${error instanceof Error ? error.message : String(error)}`,
     error,
   );

@@ -80,7 +80,7 @@ const LATE_MS = 500;
 /** Whether the batch itself may have caused the error: then its parts are tried one by one. */
 function isOwnFault(error: RelayError): boolean {
   return (
-    error.code === 'database-refused' || error.code === 'storage-failed' || error.code === 'content-missing'
+    error.code === 'database_refused' || error.code === 'storage_failed' || error.code === 'content_missing'
   );
 }
 
@@ -413,7 +413,7 @@ export class GroupCommit {
       thrown instanceof RelayError
         ? thrown
         : new RelayError(
-            'database-refused',
+            'database_refused',
             thrown instanceof Error ? thrown.message : String(thrown),
             thrown,
           );

@@ -52,6 +52,7 @@ export function jobOf(message: Message, row: OutboxPlan): Job {
   if (envelope.ret !== undefined) job.ret = envelope.ret;
   if (envelope.envid !== undefined) job.envid = envelope.envid;
   if (envelope.submitter !== undefined) job.submitter = envelope.submitter;
+  if (message.messageId !== undefined) job.messageId = message.messageId;
   if (message.client.user !== undefined) job.user = message.client.user;
   return job;
 }

@@ -91,6 +91,9 @@ function serverStorage({ config, arena, spillDir, say }: QueueThreadOptions, own
   });
 }
 
+const keepsFailed = ({ keep_failed_messages, keep_failed_mb }: Config['queue']): boolean =>
+  keep_failed_messages > 0 && keep_failed_mb > 0;
+
 export class QueueThread {
   readonly #options: QueueThreadOptions;
   readonly #shards: ShardServer[];
@@ -113,7 +116,7 @@ export class QueueThread {
       return answer(await this.#dispatch(database, task), null, database);
     } catch (error) {
       const fault = toFault(error);
-      if (fault.code === 'database-unavailable') this.#drop();
+      if (fault.code === 'database_unavailable') this.#drop();
       return answer(null, fault, database);
     }
   }
@@ -134,7 +137,7 @@ export class QueueThread {
   async #openServer(id: number): Promise<QueueDatabase> {
     const shard = this.#shards.find((one) => one.id === id);
     const { config, arena, owner = `${config.node_id}#0`, connections = 1 } = this.#options;
-    if (shard === undefined) throw new RelayError('database-refused', `no shard has the number ${id}`);
+    if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
     // The connector costs memory that a relay on sqlite has no use for.
     const { openMysql } = await import('../database/mysql/open.ts');
     const storageOf = (name: string): Storage => {
@@ -173,8 +176,8 @@ export class QueueThread {
     const { config } = this.#options;
     return {
       routes: routeTable(config),
-      keepSentMs: config.queue.keep_sent_ms,
-      keepDeadMs: config.queue.keep_dead_ms,
+      keepDeliveredMs: config.queue.keep_delivered_ms,
+      keepFailedMs: keepsFailed(config.queue) ? config.queue.keep_failed_ms : 0,
     };
   }
 
@@ -217,7 +220,9 @@ export class QueueThread {
       case 'release':
         return database.release(task.rows, task.nowMs).then(() => null);
       case 'purge':
-        return database.purge(task.nowMs, task.limit);
+        return database.purge(task.nowMs, task.limit, task.cut);
+      case 'failed':
+        return database.failedSlice(task.left, task.before);
       case 'list':
         return database.listSlice(task.filter);
       case 'show':

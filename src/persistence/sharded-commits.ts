@@ -28,7 +28,7 @@ export class ShardedCommits {
     for (const [shard, part] of Map.groupBy(entries, ({ message }) => shardOfQueueId(message.queueId))) {
       const commits = this.#commits.get(shard);
       if (commits !== undefined) commits.submit(part);
-      else this.#ports.failed(part, new RelayError('database-refused', `no shard has the number ${shard}`));
+      else this.#ports.failed(part, new RelayError('database_refused', `no shard has the number ${shard}`));
     }
   }
 

@@ -19,7 +19,7 @@ export const noArena = new Proxy({} as Arena, {
 export function openStoppedQueue(config: Config): StoppedQueue {
   if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
     throw new RelayError(
-      'database-unavailable',
+      'database_unavailable',
       'the queue is in memory (database.path is :memory:): nothing remains of it when the relay is stopped',
     );
   return new QueueThread({ config, arena: noArena, spillDir: '', readOnly: true }).open();

@@ -17,6 +17,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database/database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-failed.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
@@ -59,7 +60,8 @@ export type Task =
       rows: ReleasedRow[];
       nowMs: number;
     }
-  | { kind: 'purge'; nowMs: number; limit: number }
+  | { kind: 'purge'; nowMs: number; limit: number; cut: FailedMark | null }
+  | { kind: 'failed'; left: FailedLimits; before: FailedMark | null }
   | { kind: 'list'; filter: QueueFilter }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
@@ -93,6 +95,7 @@ export interface TaskResults {
   markSuspects: null;
   release: null;
   purge: number;
+  failed: FailedSlice;
   list: ListSlice;
   show: MailDetail | null;
   content: Uint8Array | null;
@@ -120,7 +123,7 @@ export interface Answer {
 export function toFault(error: unknown): FaultWire {
   if (error instanceof RelayError) return { code: error.code, message: error.message };
   return {
-    code: 'database-refused',
+    code: 'database_refused',
     message: error instanceof Error ? (error.stack ?? error.message) : String(error),
   };
 }

@@ -73,7 +73,7 @@ const jsonOf = (line: Buffer): Buffer => line.subarray(CRC_DIGITS + 1, -1);
 export function decodeLine(line: Buffer): KeptResult {
   const { version, settlement, result, dsns } = JSON.parse(jsonOf(line).toString()) as Line;
   if (version !== VERSION)
-    throw new RelayError('schema-unknown', `of version ${version}, this relay knows version ${VERSION}`);
+    throw new RelayError('schema_unknown', `of version ${version}, this relay knows version ${VERSION}`);
   return {
     settlement,
     result,

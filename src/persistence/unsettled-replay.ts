@@ -52,7 +52,7 @@ export class Replay {
 
   /**
    * @param lines all of one shard; their `state` tells afterwards what became of them.
-   * @throws RelayError 'database-unavailable' when the rows cannot be had now.
+   * @throws RelayError 'database_unavailable' when the rows cannot be had now.
    */
   async run(lines: readonly EarlierLine[]): Promise<void> {
     const { pause = sleep } = this.#ports;
@@ -63,7 +63,7 @@ export class Replay {
       if (locked === 0) return;
       if (tries === LOCKED_TRIES)
         throw new RelayError(
-          'database-unavailable',
+          'database_unavailable',
           `another transaction has ${locked} rows whose results are kept here`,
         );
       await pause(LOCKED_PAUSE_MS);
@@ -77,7 +77,7 @@ export class Replay {
       const batch = this.#batch(kept, contents);
       this.#took(lines, kept, await this.#commit(batch));
     } catch (error) {
-      if (!(error instanceof RelayError) || error.code === 'database-unavailable') throw error;
+      if (!(error instanceof RelayError) || error.code === 'database_unavailable') throw error;
       // One line may be to blame for the refusal, so each is tried alone.
       if (lines.length > 1) for (const line of lines) await this.#write([line]);
       else this.#refused(lines[0] as EarlierLine, kept[0] as KeptResult, error);
@@ -101,7 +101,7 @@ export class Replay {
       for (const { message, content } of dsns) {
         message.content = this.#ports.arena.store(content);
         if (message.content === NO_CONTENT)
-          throw new RelayError('memory-exhausted', 'no room for the content of a report (content_memory_mb)');
+          throw new RelayError('memory_exhausted', 'no room for the content of a report (content_memory_mb)');
         contents.push(message.content);
         batch.messages.push({ message, plan: planWaiting(message, this.#ports.routes()), settlement });
       }

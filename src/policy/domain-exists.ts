@@ -1,7 +1,7 @@
 /** Whether a domain takes mail, by what DNS says: an MX that is not the null MX, or else an address (RFC 5321 §5.1). */
 import type { PolicyDns, Records } from './dns.ts';
 
-export type Existence = 'exists' | 'none' | 'null-mx' | 'unknown';
+export type Existence = 'exists' | 'none' | 'null_mx' | 'unknown';
 
 /** A promise only when DNS has to be asked. Address literals exist. */
 export function domainExists(
@@ -23,7 +23,7 @@ function afterMx(
   mx: Records | null,
 ): Existence | Promise<Existence> {
   if (mx === null) return 'unknown';
-  if (mx.length > 0) return mx.every((exchange) => exchange === '') ? 'null-mx' : 'exists';
+  if (mx.length > 0) return mx.every((exchange) => exchange === '') ? 'null_mx' : 'exists';
   const v4 = dns.ask('A', domain, timeoutMs);
   if (!(v4 instanceof Promise) && v4 !== null && v4.length > 0) return 'exists';
   const v6 = dns.ask('AAAA', domain, timeoutMs);

@@ -79,8 +79,9 @@ export class ConnectionGate {
   /** Logs a hit; of a flood of them, those that are left out are counted. */
   #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
     const left = this.#lines.leftOut(nowMs);
-    if (left !== null) this.#log.info('policy.hits-not-logged', { hits: left.lines, rules: left.kinds });
-    if (this.#lines.admit(rule, nowMs)) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
+    if (left !== null) this.#log.info('log.left_out', { of: 'policy.hit', ...left });
+    if (this.#lines.admit(rule, nowMs))
+      this.#log.info('policy.hit', { client_address: peer, rule, mode, detail });
   }
 
   /** Counts a connection, unless it is refused. Returns the hit that refuses it, else one that is only logged, or null. */
@@ -125,11 +126,11 @@ export class ConnectionGate {
   #tellBan(subject: Subject, ban: Ban | null): void {
     if (ban === null) return;
     this.#log.info('policy.ban', {
-      client: subject.address,
+      client_address: subject.address,
       network: ban.network,
       kind: ban.kind,
       times: ban.times,
-      until: untilText(shifted(ban, policyToDayMs()).untilMs),
+      ends_at: untilText(shifted(ban, policyToDayMs()).untilMs),
     });
   }
 

@@ -31,7 +31,7 @@ export class SenderDomain {
         return null;
       case 'none':
         return { ...hit, detail: `${domain} is not in DNS` };
-      case 'null-mx':
+      case 'null_mx':
         return { ...hit, detail: `${domain} has a null MX` };
       case 'unknown':
         return this.#config.on_failure === 'open'

@@ -14,6 +14,8 @@ const V2_START = '\r\n\r\n\0\r\nQUIT\n';
 export interface ProxyHeader {
   /** The client; null when the proxy speaks for itself (LOCAL) or does not know (UNKNOWN). */
   source: string | null;
+  /** Of that client; absent when it is not known. */
+  port?: number;
 }
 
 /** Length of the header when it is whole; 0: more is needed; -1: this is no header. Twin of native/proxy_header.cc. */
@@ -42,7 +44,7 @@ function parseV1(text: string): ProxyHeader | null {
   if (family === 'UNKNOWN') return { source: null };
   const isAddress = family === 'TCP4' ? isIPv4 : family === 'TCP6' ? isIPv6 : () => false;
   if (!isAddress(source) || !isAddress(destination) || source.includes('%')) return null;
-  return ports.length === 2 && ports.every(isPort) ? { source } : null;
+  return ports.length === 2 && ports.every(isPort) ? { source, port: Number(ports[0]) } : null;
 }
 
 const isPort = (text: string): boolean => /^(0|[1-9]\d{0,4})$/.test(text) && Number(text) <= 65_535;
@@ -55,8 +57,10 @@ function parseV2(text: string): ProxyHeader | null {
   if (command === 0) return { source: null };
   const family = text.charCodeAt(13) >> 4;
   const body = text.length - V2_FIXED;
-  if (family === 1) return body < 12 ? null : { source: octets(text, V2_FIXED, 4).join('.') };
-  if (family === 2) return body < 36 ? null : { source: ipv6(octets(text, V2_FIXED, 16)) };
+  const port = (at: number): number =>
+    (text.charCodeAt(V2_FIXED + at) << 8) | text.charCodeAt(V2_FIXED + at + 1);
+  if (family === 1) return body < 12 ? null : { source: octets(text, V2_FIXED, 4).join('.'), port: port(8) };
+  if (family === 2) return body < 36 ? null : { source: ipv6(octets(text, V2_FIXED, 16)), port: port(32) };
   return family === 0 || family === 3 ? { source: null } : null;
 }
 

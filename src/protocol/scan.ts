@@ -3,11 +3,12 @@
  * native/line_scan, native/content_scan and native/content_send, simple where C++ is fast, so that one test can run both
  * on the same input. It never decides about mail; the rules and their reasons are in native/content_scan.h.
  */
-import { CONTENT_FLAG, LINE_FLAG } from '../native.ts';
+import { CONTENT_FLAG, LINE_FLAG, NO_FIELD } from '../native.ts';
 
 const CR = 13;
 const LF = 10;
 const DOT = 46;
+const COLON = 58;
 
 export interface ScannedLine {
   /** Bytes of the line without its end, cut to the limit. */
@@ -60,6 +61,9 @@ export interface ScannedContent {
   flags: number;
   /** `Received:` fields before the first empty line. */
   trace: number;
+  /** Where their values begin; NO_FIELD where there is none before the first empty line. */
+  messageIdAt: number;
+  contentTypeAt: number;
   ended: boolean;
 }
 
@@ -69,14 +73,16 @@ export function scanContent(input: Uint8Array, rules: ScanRules): ScannedContent
   let consumed = 0;
   while (consumed < input.length && !scan.ended) scan.take(input[consumed++] as number);
   if (!rules.dots) scan.finish();
-  const { flags, trace, ended } = scan;
-  return { content: Buffer.from(scan.output), consumed, flags, trace, ended };
+  const { flags, trace, messageIdAt, contentTypeAt, ended } = scan;
+  return { content: Buffer.from(scan.output), consumed, flags, trace, messageIdAt, contentTypeAt, ended };
 }
 
 class ContentScan {
   readonly output: number[] = [];
   flags = 0;
   trace = 0;
+  messageIdAt: number = NO_FIELD;
+  contentTypeAt: number = NO_FIELD;
   ended = false;
   readonly #rules: ScanRules;
   #state: 'lineStart' | 'dot' | 'dotCr' | 'text' | 'cr' = 'lineStart';
@@ -148,8 +154,16 @@ class ContentScan {
     this.#line.push(byte);
     const { maxLineBytes } = this.#rules;
     if (maxLineBytes > 0 && this.#line.length + 2 > maxLineBytes) this.flags |= CONTENT_FLAG.lineTooLong;
-    const isTrace = this.#inHeader && this.#line.length === 9;
-    if (isTrace && /^received:$/i.test(String.fromCharCode(...this.#line))) this.trace++;
+    if (this.#inHeader && byte === COLON) this.#field();
+  }
+
+  /** The line has come to a colon: what stands before it may be the name of a field. */
+  #field(): void {
+    const name = String.fromCharCode(...this.#line).toLowerCase();
+    const at = this.output.length;
+    if (/^received[ \t]*:$/.test(name)) this.trace++;
+    if (/^message-id[ \t]*:$/.test(name) && this.messageIdAt === NO_FIELD) this.messageIdAt = at;
+    if (/^content-type[ \t]*:$/.test(name) && this.contentTypeAt === NO_FIELD) this.contentTypeAt = at;
   }
 
   #newline(...bytes: number[]): void {

@@ -76,7 +76,7 @@ export class BegunFiles implements BegunRows {
     } catch (error) {
       rmSync(path, { force: true });
       const advice = 'should mail end the process, nobody can say which it was';
-      this.#log.warn('begun.not-noted', { path, error, advice });
+      this.#log.warn('begun.not_noted', { path, error, advice });
     }
     return this.#path;
   }

@@ -28,19 +28,19 @@ export class ReturnedContent {
     try {
       while (this.#again) {
         this.#again = false;
-        const rows = (await this.#make('release')) + (await this.#make('retry'));
-        if (rows > 0) log.info('queue.content-returned', { rows });
+        const rows = (await this.#make('release')) + (await this.#make('flush'));
+        if (rows > 0) log.info('queue.content_returned', { entries: rows });
       }
     } catch (error) {
       // Rows that were put off become due by themselves; rows that are held wait for the next return, or for an
       // operator.
-      log.warn('queue.wake-failed', { error });
+      log.warn('queue.wake_failed', { error });
     } finally {
       this.#running = false;
     }
   }
 
-  async #make(action: 'release' | 'retry'): Promise<number> {
+  async #make(action: 'release' | 'flush'): Promise<number> {
     const { database, scheduler } = this.#ports;
     const { rows, changes } = await database.operate(action, 'unread', Date.now());
     scheduler.changed(changes);

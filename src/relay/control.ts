@@ -71,7 +71,7 @@ interface Operated {
 }
 
 function unknownStats(error: unknown): QueueStats {
-  if (!(error instanceof RelayError) || error.code !== 'database-unavailable') throw error;
+  if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
 }
 
@@ -90,8 +90,8 @@ async function operate(
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });
-  // An operator who asks for a retry means now, whatever the destination did lately.
-  if (action === 'retry') {
+  // Flush means now, whatever the destination did lately.
+  if (action === 'flush') {
     deliveries.resume(changes.map(({ destination }) => destination));
     for (const { destination } of changes) scheduler.suspend(destination, 0);
   }

@@ -97,7 +97,7 @@ export class RelayJournal {
     const { config, spillDir } = this.#setup;
     if (config.database.driver === 'sqlite')
       throw new RelayError(
-        'config-invalid',
+        'config_invalid',
         `the journal ${config.journal.path} holds mail for the servers of a mysql driver: start with the database they are in until "queue stats" shows an empty journal`,
       );
     const { newestQueueId } = await this.#journal.open();
@@ -116,7 +116,7 @@ export class RelayJournal {
       recovered = await queue.database.recover(nowMs);
     } catch (error) {
       if (!this.acknowledges || !isAway(error) || this.#journal.slot === null) throw error;
-      log.warn('journal.no-server', {
+      log.warn('journal.no_server', {
         error: (error as Error).message,
         advice: 'mail is taken into the journal until a server answers',
       });
@@ -141,7 +141,7 @@ export class RelayJournal {
       if (!isAway(error) || slot === null) throw error;
       if (Date.now() - slot.seenAtMs > staleMs(config.lease_ms))
         throw new RelayError(
-          'database-unavailable',
+          'database_unavailable',
           `${(error as Error).message}; and this relay was away for so long that its number may be another's by now: start it when a server answers`,
           error,
         );
@@ -227,7 +227,7 @@ export class RelayJournal {
     await within(ms, this.#journal.stop());
     await this.#journal
       .close(!this.acknowledges)
-      .catch((error: unknown) => this.#setup.log.warn('journal.close-failed', { error }));
+      .catch((error: unknown) => this.#setup.log.warn('journal.close_failed', { error }));
   }
 }
 
@@ -259,7 +259,7 @@ export function pressurePorts(
 }
 
 const isAway = (error: unknown): boolean =>
-  error instanceof RelayError && error.code === 'database-unavailable';
+  error instanceof RelayError && error.code === 'database_unavailable';
 
 function namesIn(folder: string): string[] {
   try {

@@ -87,10 +87,10 @@ export class Relay {
       await begun.mark(database);
     }
     const recovered = await (journal ?? database).recover(Date.now());
-    const { newestQueueId } = recovered;
-    log.info('relay.recovered', { ...recovered });
+    const { released, rekeyed, newestQueueId } = recovered;
+    log.info('relay.recovered', { released, rekeyed, newest_queue_id: newestQueueId });
     if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
-      log.warn('relay.in-memory', {
+      log.warn('relay.in_memory', {
         advice: 'a restart loses all mail; for throw-away relays only',
       });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
@@ -272,7 +272,7 @@ export class Relay {
     await scheduler.close();
     leases.stop();
     intake.end();
-    await database.close().catch((error) => log.warn('database.close-failed', { error }));
+    await database.close().catch((error) => log.warn('database.close_failed', { error }));
     await Promise.all([events.close(), tlsReports.close()]);
     begun.end();
     this.#lock.release();

@@ -78,7 +78,7 @@ export function openSuspects(database: Database, deliver: (jobs: Job[]) => void,
   return new Suspects({
     deliver,
     mark: (rows) => database.markSuspects(rows),
-    onMarkError: (error) => log.warn('poison.not-marked', { error }),
+    onMarkError: (error) => log.warn('poison.not_marked', { error }),
   });
 }
 
@@ -141,8 +141,8 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
       void database.release(rowsBack(jobs), Date.now() + TAKEN_BACK_MS).catch(() => {}),
     now: Date.now,
     steady: steadyMs,
-    onLapse: (held: number) => log.warn('leases.lapsed', { held }),
-    onRenewError: (error: unknown) => log.warn('leases.renew-failed', { error }),
+    onLapse: (held: number) => log.warn('leases.lapsed', { entries: held }),
+    onRenewError: (error: unknown) => log.warn('leases.renew_failed', { error }),
   };
   return new Leases(ports, gauges, config.lease_ms);
 }
@@ -180,7 +180,7 @@ function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): Embed
     maxInFlight: delivery.max_handoff_mails,
     enabled: delivery.enabled,
     ...queue.claims,
-    onClaimError: (destination, error) => log.warn('scheduler.claim-failed', { destination, error }),
+    onClaimError: (destination, error) => log.warn('scheduler.claim_failed', { destination, error }),
   };
 }
 
@@ -197,7 +197,7 @@ function createDuePoll(
   const ports = {
     due,
     discovered: (found: DestinationBacklog[]) => scheduler.discover(found),
-    onError: (error: unknown) => log.debug('scheduler.poll-failed', { error }),
+    onError: (error: unknown) => log.debug('scheduler.poll_failed', { error }),
     now: Date.now,
     steady: steadyMs,
   };

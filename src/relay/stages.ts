@@ -11,7 +11,7 @@ import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import { type Log, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
@@ -135,6 +135,10 @@ export class Stages {
     this.housekeeping = new Housekeeping({
       database: this.database,
       intervalMs: () => this.config.queue.purge_interval_ms,
+      keep: () => {
+        const { keep_failed_messages: messages, keep_failed_mb } = this.config.queue;
+        return { messages, bytes: keep_failed_mb * MIB };
+      },
       also: () => (this.journal ?? this.queue).stayEnrolled(),
       log,
     });
@@ -210,7 +214,7 @@ export class Stages {
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.tlsReports.take(sessions),
-      warning: (event, fields) => log.warn(event, fields),
+      said: (line) => writeLine(log, line),
       fault: faultsTo(log),
       failed: threadFailed,
     });

@@ -42,7 +42,7 @@ export function openStsRefresh({
       dir: stsDir(place),
       maxDomains: delivery.mta_sts.max_domains,
       writer: '0',
-      warn: (event, fields) => log.warn(event, fields),
+      warn: log.warn.bind(log),
       now: Date.now,
     }),
     dns,
@@ -53,7 +53,7 @@ export function openStsRefresh({
     steady: steadyMs,
     random: Math.random,
     failed(domain, kept, { result, detail }) {
-      log.warn('mta-sts.not-refreshed', { domain, result, detail });
+      log.warn('mta_sts.not_refreshed', { domain, result, detail });
       tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail });
     },
   });

@@ -9,7 +9,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { OutcomeGroup } from '../mail/outcome.ts';
-import { type SuspensionRule, suspendedDetail } from '../mail/suspension.ts';
+import { isWide, type SuspensionRule, suspendedDetail } from '../mail/suspension.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import { RuleFiles, suspensionsDir } from '../suspensions/rule-files.ts';
 import type { RuleChange } from '../suspensions/rule-set.ts';
@@ -168,15 +168,21 @@ export class RelaySuspensions {
   }
 
   async #changed({ begun, ended }: RuleChange): Promise<void> {
-    const { log } = this.#setup;
-    for (const { id, reason } of begun) log.info('suspension.begun', { id, reason });
-    for (const { id, reason } of ended) log.info('suspension.ended', { id, reason });
-    if (begun.length > 0) await this.#takeBack(begun);
+    const { log, queue } = this.#setup;
+    if (begun.length > 0) {
+      log.info('suspensions.begun', { rule_ids: idsOf(begun) });
+      await this.#takeBack(begun);
+    }
     if (ended.length === 0) return;
+    const ids = idsOf(ended);
+    log.info('suspensions.ended', { rule_ids: ids });
     this.#setup.undelivered().scheduler.rulesChanged();
-    const ids = ended.map(({ id }) => id);
-    await this.#wake(ids);
-    setTimeout(() => void this.#wake(ids), WAKE_AGAIN_MS).unref();
+    // What other nodes left at destinations that were held.
+    if (queue.shards !== null) this.#setup.duePoll().askNow();
+    const narrow = idsOf(ended.filter((rule) => !isWide(rule)));
+    if (narrow.length === 0) return;
+    void this.#wake(narrow);
+    setTimeout(() => void this.#wake(narrow), WAKE_AGAIN_MS).unref();
   }
 
   /** What delivery has not begun is judged again by the new rules. */
@@ -195,15 +201,17 @@ export class RelaySuspensions {
   async #wake(ids: string[]): Promise<void> {
     const { queue, log } = this.#setup;
     try {
-      const { rows, changes } = await queue.database.operate('retry', { suspendedBy: ids }, Date.now());
+      const { rows, changes } = await queue.database.operate('flush', { suspendedBy: ids }, Date.now());
       this.#setup.undelivered().scheduler.changed(changes);
-      if (rows > 0) log.info('suspension.resumed', { ids, rows });
+      if (rows > 0) log.info('suspensions.woken', { rule_ids: ids, entries: rows });
     } catch (error) {
       // They are looked at again within LONGEST_WAIT_MS anyway.
-      log.warn('suspension.wake-failed', { ids, error });
+      log.warn('suspensions.wake_failed', { rule_ids: ids, error });
     }
   }
 }
+
+const idsOf = (rules: readonly SuspensionRule[]): string[] => rules.map(({ id }) => id);
 
 const keyOf = ({ queueId, destination, fence }: Pick<Job, 'queueId' | 'destination' | 'fence'>): string =>
   `${queueId} ${fence} ${destination}`;

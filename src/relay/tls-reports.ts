@@ -10,6 +10,7 @@ import type { Message } from '../mail/message.ts';
 import type { QueueIds } from '../mail/queue-id.ts';
 import { type Arena, NO_CONTENT } from '../native.ts';
 import type { Entry } from '../persistence/entry.ts';
+import { messageIdOf } from '../protocol/header-fields.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { postReport } from '../report/tls-report-post.ts';
 import { TlsReportSender } from '../report/tls-report-sender.ts';
@@ -89,6 +90,7 @@ function queue(
     sizeBytes: bytes.length,
     receivedAtMs: Date.now(),
     client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+    messageId: messageIdOf(bytes),
     attachments: current().index_attachments ? attachmentsOf(bytes) : [],
   };
   return new Promise((durable) => submit({ message, plan: [], thread: -1, ticket: -1, durable }));

@@ -32,7 +32,7 @@ export const TAKEN_BACK_MS = 10_000;
 const ANSWER_MS = 1000;
 
 /** The rows of these jobs, in the form in which the database takes them back. */
-export const rowsBack = (jobs: readonly Job[], reason = 'hand-off-released'): ReleasedRow[] =>
+export const rowsBack = (jobs: readonly Job[], reason = 'hand_off_released'): ReleasedRow[] =>
   jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
 
 async function release(
@@ -83,7 +83,7 @@ export async function takeOut({ suspects, deliveries }: UndeliveredPorts, target
  */
 export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
   const jobs = await takeOut(ports, target);
-  await giveBack(ports, jobs, 'hand-off-released', Date.now() + TAKEN_BACK_MS);
+  await giveBack(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
   return jobs.length;
 }
 
@@ -103,7 +103,7 @@ export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPo
       );
     },
     withdrawn(queueId, isGone) {
-      if (!isGone) ports().log.debug('message.not-withdrawn', { queue_id: queueId });
+      if (!isGone) ports().log.debug('message.not_withdrawn', { queue_id: queueId });
       ports().leases.withdrawn(queueId);
     },
   };

@@ -234,6 +234,7 @@ export class DsnDraft {
       sizeBytes,
       receivedAtMs: this.#nowMs,
       client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
+      messageId: `${this.#queueId}@${this.#ports.config.hostname}`,
       ...(attachments.length > 0 ? { attachments } : {}),
     };
   }

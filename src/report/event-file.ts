@@ -118,7 +118,7 @@ export class EventFile {
       this.#failed = false;
     } catch (error) {
       this.#dropped += unwritten.length === 0 ? lines : countLines(unwritten);
-      if (!this.#failed) this.#options.log.error('events.write-failed', { dir: this.#options.dir, error });
+      if (!this.#failed) this.#options.log.error('events.write_failed', { path: this.#options.dir, error });
       this.#failed = true;
       await this.#closeFile();
     }
@@ -156,7 +156,7 @@ export class EventFile {
   async #prune(names: string[]): Promise<void> {
     for (const name of names.slice(0, Math.max(0, names.length - this.#options.keepFiles))) {
       await unlink(join(this.#options.dir, name)).catch((error: unknown) => {
-        this.#options.log.warn('events.not-removed', { file: name, error });
+        this.#options.log.warn('events.not_removed', { path: join(this.#options.dir, name), error });
       });
     }
   }

@@ -181,7 +181,7 @@ export class EventLog {
   /** The relay itself set a row aside. */
   held(
     { queueId, destination }: { queueId: string; destination: string },
-    reason = 'suspected-poison',
+    reason = 'suspected_poison',
   ): void {
     if (!this.#enabled) return;
     this.#file.append(

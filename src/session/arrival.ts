@@ -30,6 +30,7 @@ export function arriveByProxy(session: Session, header: string): void {
     return;
   }
   if (!become(session, parsed.source, 'proxy')) return;
+  if (parsed.port !== undefined) session.client.port = parsed.port;
   session.lines.expect();
   begin(session);
 }
@@ -76,6 +77,7 @@ function become(session: Session, source: string | null, by: 'proxy' | 'xclient'
   const address = ip === null ? UNKNOWN_CLIENT : formatIp(ip);
   session.mayRelay = session.context.relayPolicy.isRelayClient(address);
   session.client = { ...session.client, address };
+  if (by === 'proxy') session.client.port = 0;
   const refusal = session.policy.moved(address, session.mayRelay, by);
   if (refusal !== null) session.refuse(refusal);
   return refusal === null;
@@ -83,6 +85,6 @@ function become(session: Session, source: string | null, by: 'proxy' | 'xclient'
 
 function turnAway(session: Session, why: string): void {
   const { context, id, peer } = session;
-  context.log.info('session.proxy-refused', { session: id, client: peer, why });
+  context.log.info('session.proxy_refused', { session_id: id, client_address: peer, reason: why });
   session.close();
 }

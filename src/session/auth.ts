@@ -134,8 +134,8 @@ function succeed(session: Session, { mechanism }: Exchange, user: User): void {
   session.mayRelay = true;
   session.client = { ...client, protocol, user: user.name };
   context.log.info('auth.succeeded', {
-    session: session.id,
-    client: client.address,
+    session_id: session.id,
+    client_address: client.address,
     mechanism,
     user: user.name,
   });

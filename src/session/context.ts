@@ -50,7 +50,10 @@ export interface TurnClock {
 
 export interface SessionContext {
   readonly port: SessionPort;
-  readonly arena: Pick<Arena, 'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts'>;
+  readonly arena: Pick<
+    Arena,
+    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'fieldAt'
+  >;
   /** Books the memory of contents on the accounts of their clients. */
   readonly contentAccount: ContentAccount;
   readonly clock: TurnClock;

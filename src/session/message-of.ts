@@ -1,6 +1,7 @@
 /** From a transaction whose content is complete to the message that is stored: queue id, trace, what submission adds. */
 import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Arena } from '../native.ts';
+import { fieldsNamed, messageIdIn } from '../protocol/header-fields.ts';
 import { attachmentsIn } from '../protocol/mime/attachments.ts';
 import { receivedHeader, transmissionType } from '../protocol/trace.ts';
 import type { Told } from '../protocol/xclient.ts';
@@ -33,9 +34,14 @@ export function messageOf(
     date,
   });
   let trace = session.policy.tags() + received;
-  if (session.listener.submission)
-    trace += missingFields(content, arena, { date, messageId: `${queueId}@${settings.hostname}` });
   const parts = arena.parts(content);
+  let messageId = messageIdIn(arena, content, parts);
+  if (session.listener.submission) {
+    const ours = `${queueId}@${settings.hostname}`;
+    const added = missingFields(content, arena, { date, messageId: ours });
+    if (messageId === '' && added.includes(ours)) messageId = ours;
+    trace += added;
+  }
   if (beginsFolded(parts, content, arena)) trace += '\r\n';
   const sizeBytes = arena.lengthBytes(content);
   const receivedAtMs = clock.nowMs;
@@ -51,6 +57,8 @@ export function messageOf(
     receptionMs,
     client: told,
   };
+  if (messageId !== '') message.messageId = messageId;
+  if (settings.keptHeaders.size > 0) message.headers = fieldsNamed(arena, content, settings.keptHeaders);
   const attachments = settings.indexAttachments ? attachmentsIn(arena, content, parts) : [];
   if (attachments.length > 0) message.attachments = attachments;
   return message;

@@ -13,6 +13,7 @@ import { notSecured, secured } from './starttls.ts';
 /** Words in the text of `opened`: "listener remoteIp remotePort localIp localPort". */
 const LISTENER = 0;
 const REMOTE_IP = 1;
+const REMOTE_PORT = 2;
 
 /** For the log of faults. */
 const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
@@ -110,7 +111,11 @@ export class ReactorServer {
 
   #opened(connection: number, offset: number, length: number): void {
     const words = this.#text(offset, length, 0).split(' ');
-    const facts = { address: words[REMOTE_IP] ?? '', listener: Number(words[LISTENER]) };
+    const facts = {
+      address: words[REMOTE_IP] ?? '',
+      port: Number(words[REMOTE_PORT]),
+      listener: Number(words[LISTENER]),
+    };
     const { barrier } = this.#context;
     let session: Session;
     try {
@@ -136,7 +141,7 @@ export class ReactorServer {
     this.#context.submissions.closedPeer(session.peer);
     session.closed();
     if (reason === CLOSE_REASON.error)
-      this.#context.log.debug('session.connection-failed', { session: session.id, errno });
+      this.#context.log.debug('session.connection_failed', { session_id: session.id, errno });
   }
 
   #endTurn(): void {

@@ -27,11 +27,19 @@ import { CLOSED, isReadingLines, isTransaction, NEW, READY } from './state.ts';
 export interface ConnectionFacts {
   /** Peer address, or 'unix'. */
   address: string;
+  /** 0: there is none, as with Unix sockets. */
+  port: number;
   /** Number of the listener it came through. */
   listener: number;
 }
 
-const NO_LISTENER: ListenerFacts = { auth: 'off', submission: false, tls: 'off', verify: TLS_VERIFY.none };
+const NO_LISTENER: ListenerFacts = {
+  name: '',
+  auth: 'off',
+  submission: false,
+  tls: 'off',
+  verify: TLS_VERIFY.none,
+};
 
 export class Session {
   readonly context: SessionContext;
@@ -68,7 +76,7 @@ export class Session {
   readonly completion: Completion = new Completion(this);
   #deadlineSetMs = 0;
 
-  constructor(context: SessionContext, connection: number, { address, listener }: ConnectionFacts) {
+  constructor(context: SessionContext, connection: number, { address, port, listener }: ConnectionFacts) {
     this.context = context;
     this.connection = connection;
     this.id = `s${context.queueIds.next()}`;
@@ -76,7 +84,8 @@ export class Session {
     this.listener = context.settings.listeners[listener] ?? NO_LISTENER;
     this.mayRelay = context.relayPolicy.isRelayClient(address);
     this.policy = context.policyOf(this.id, address, this.mayRelay);
-    this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id };
+    this.client = { address, helo: '', protocol: 'SMTP', sessionId: this.id, listener: this.listener.name };
+    if (port > 0) this.client.port = port;
   }
 
   /** The connection is open. */

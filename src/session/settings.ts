@@ -1,4 +1,5 @@
 /** What sessions need of the configuration, worked out once per (re)load: constant replies encoded, rules built. */
+import { listenerName } from '../config/listener-name.ts';
 import type { Config } from '../config/schema.ts';
 import { type ContentRules, TLS_VERIFY } from '../native.ts';
 import { ehloReply, REPLY, type Reply } from '../protocol/reply.ts';
@@ -10,6 +11,7 @@ export type AuthOffer = 'none' | 'auth' | 'plus';
 
 /** What a session needs to know of the listener it came through. */
 export interface ListenerFacts {
+  readonly name: string;
   readonly auth: Config['listeners'][number]['auth'];
   /** Date and Message-ID are added where they are missing (RFC 6409 §8). */
   readonly submission: boolean;
@@ -61,6 +63,8 @@ export interface SessionSettings {
   /** Strangers may name a route within the local part. */
   readonly untrustedRouting: boolean;
   readonly indexAttachments: boolean;
+  /** Names of header fields to keep, in lower case. */
+  readonly keptHeaders: ReadonlySet<string>;
   /** The 250 waits until the message is durable. */
   readonly durableFirst: boolean;
   readonly persistWaitMs: number;
@@ -90,12 +94,7 @@ export function settingsOf(config: Config): SessionSettings {
     hello: REPLY.hello.constant(hostname),
     ehlo: ehloReplies(hostname, keywords, mechanisms),
     ehloWithStartTls: ehloReplies(hostname, ['STARTTLS', ...keywords], mechanisms),
-    listeners: config.listeners.map(({ auth, submission, tls: mode, client_certificate }) => ({
-      auth,
-      submission: submission ?? auth === 'required',
-      tls: mode,
-      verify: VERIFY[client_certificate],
-    })),
+    listeners: config.listeners.map((listener) => factsOf(listener)),
     handshakeTimeoutMs: tls.handshake_timeout_ms,
     handshakeSilenceMs: Math.min(tls.handshake_silence_ms, tls.handshake_timeout_ms),
     maxHandshakes: tls.max_handshakes,
@@ -119,6 +118,7 @@ export function settingsOf(config: Config): SessionSettings {
     refuseBareNewlines: smtp.bare_newlines === 'refuse',
     refuseNul: smtp.nul_bytes === 'refuse',
     indexAttachments: config.index_attachments,
+    keptHeaders: new Set(config.queue.kept_headers),
     vrfy: smtp.vrfy,
     strictAddresses: smtp.strict_addresses,
     untrustedRouting: smtp.untrusted_routing === 'accept',
@@ -130,6 +130,17 @@ export function settingsOf(config: Config): SessionSettings {
       normalizeNewlines: smtp.bare_newlines === 'normalize',
     },
     binaryRules: { maxBytes, maxLineBytes: smtp.max_text_line_bytes, normalizeNewlines: false },
+  };
+}
+
+function factsOf(listener: Config['listeners'][number]): ListenerFacts {
+  const { auth, submission, tls, client_certificate } = listener;
+  return {
+    name: listenerName(listener),
+    auth,
+    submission: submission ?? auth === 'required',
+    tls,
+    verify: VERIFY[client_certificate],
   };
 }
 

@@ -71,8 +71,8 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.policy.anonymous();
   session.mayRelay = relayPolicy.isRelayClient(session.client.address);
   session.state = NEW;
-  const { address, sessionId } = session.client;
-  session.client = { address, sessionId, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
+  const { user: _, ...client } = session.client;
+  session.client = { ...client, helo: '', protocol: 'SMTP', tls: { version, cipher, verified } };
   session.lines.resumed();
   session.commandDeadline();
   if (session.listener.verify === TLS_VERIFY.need && !verified) {
@@ -87,7 +87,7 @@ export function notSecured(session: Session, reason: string): void {
   session.state = CLOSED;
   session.policy.share.give('handshakes', 1);
   const { id, client, context } = session;
-  context.log.info('session.tls-failed', { session: id, client: client.address, reason });
+  context.log.info('session.tls_failed', { session_id: id, client_address: client.address, reason });
 }
 
 /** Ends a handshake that takes too long, or that a drain does not wait for. */

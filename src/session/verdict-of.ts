@@ -4,6 +4,6 @@ import { VERDICT } from './messages.ts';
 
 export function verdictOf(error: unknown): number {
   if (!(error instanceof RelayError)) return VERDICT.failed;
-  if (error.code === 'database-full' || error.code === 'storage-full') return VERDICT.full;
+  if (error.code === 'database_full' || error.code === 'storage_full') return VERDICT.full;
   return error.temporary ? VERDICT.unavailable : VERDICT.failed;
 }

@@ -27,7 +27,11 @@ export const xclient: Verb<Told> = {
   },
   apply(session, told) {
     const { log } = session.context;
-    log.info('session.xclient', { session: session.id, client: session.client.address, ...logged(told) });
+    log.info('session.xclient', {
+      session_id: session.id,
+      client_address: session.client.address,
+      told: logged(told),
+    });
     arriveAs(session, told, knownOf(told));
   },
 };
@@ -41,7 +45,7 @@ export const xforward: Verb<Told> = {
     return typeof told === 'string' ? POLICY_REPLY.xforwardSyntax.with(told) : told;
   },
   apply(session, told) {
-    session.context.log.info('session.xforward', { session: session.id, ...logged(told) });
+    session.context.log.info('session.xforward', { session_id: session.id, told: logged(told) });
     session.forward(told);
   },
 };
@@ -51,14 +55,17 @@ function logged({ address, helo, protocol, login, others }: Told): Record<string
 }
 
 /** What the peer does know of its client, to be laid over what we had. */
-export function knownOf({ address, helo, protocol }: Told): {
+export function knownOf({ address, helo, protocol, others }: Told): {
   address?: string;
+  port?: number;
   helo?: string;
   protocol?: string;
 } {
   return {
-    ...(address ? { address } : {}),
+    ...(address ? { address, port: portOf(others.port) } : {}),
     ...(helo ? { helo } : {}),
     ...(protocol ? { protocol } : {}),
   };
 }
+
+const portOf = (text = ''): number => (/^\d{1,5}$/.test(text) ? Number(text) : 0);

@@ -169,7 +169,7 @@ export function* blocksOf({ fd, offset, lengthBytes }: FileRange): Generator<Buf
   for (let done = 0; done < lengthBytes; ) {
     const count = readSync(fd, block, 0, Math.min(block.length, lengthBytes - done), offset + done);
     if (count === 0)
-      throw new RelayError('storage-failed', `spilled content ends after ${done} of ${lengthBytes} bytes`);
+      throw new RelayError('storage_failed', `spilled content ends after ${done} of ${lengthBytes} bytes`);
     yield block.subarray(0, count);
     done += count;
   }

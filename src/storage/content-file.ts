@@ -58,7 +58,7 @@ export function writeAll(fd: number, views: readonly Buffer[]): void {
  */
 export function keepSpilled(arena: Arena, content: number, path: string): void {
   const file = arena.file(content);
-  if (file === null) throw new RelayError('storage-failed', `content ${content} is not in a file`);
+  if (file === null) throw new RelayError('storage_failed', `content ${content} is not in a file`);
   unlinkIfThere(path);
   if (file.path !== null && file.offset === 0 && linked(file.path, path)) {
     fsyncSync(file.fd);
@@ -86,7 +86,7 @@ function copyRange(from: number, offset: number, lengthBytes: number, path: stri
       const count = readSync(from, block, 0, Math.min(block.length, lengthBytes - done), offset + done);
       if (count === 0)
         throw new RelayError(
-          'storage-failed',
+          'storage_failed',
           `content for ${path} ends after ${done} of ${lengthBytes} bytes`,
         );
       writeAll(to, [block.subarray(0, count)]);
@@ -145,7 +145,7 @@ function openContent(path: string): number {
     return openSync(path, 'r');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    throw new RelayError('content-missing', `content file ${path} is not there`, error);
+    throw new RelayError('content_missing', `content file ${path} is not there`, error);
   }
 }
 
@@ -155,7 +155,7 @@ function readRange(fd: number, path: string, offset: number, count: number): Buf
   while (done < count) {
     const got = readSync(fd, bytes, done, count - done, offset + done);
     if (got === 0)
-      throw new RelayError('content-missing', `content file ${path} ends before byte ${offset + count}`);
+      throw new RelayError('content_missing', `content file ${path} ends before byte ${offset + count}`);
     done += got;
   }
   return bytes;

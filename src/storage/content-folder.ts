@@ -76,15 +76,14 @@ export class ContentFolder {
       return loadFile(this.#arena, this.path(object), offset, lengthBytes, spillThresholdBytes);
     } catch (error) {
       const mapped = storageError(error, folder);
-      if (mapped.code === 'content-missing' || mapped.code === 'storage-unavailable')
+      if (mapped.code === 'content_missing' || mapped.code === 'storage_unavailable')
         this.#lose(object, mapped);
       throw mapped;
     }
   }
 
   #lose(object: string, { message }: Error): void {
-    if (this.#lost === null)
-      this.#options.say({ level: 'warn', event: 'storage.unreachable', fields: { error: message } });
+    if (this.#lost === null) this.#options.say({ event: 'storage.unreachable', fields: { error: message } });
     this.#lost = object;
     this.#lookMs = performance.now() + LOOK_MS;
   }
@@ -100,9 +99,8 @@ export class ContentFolder {
     }
     this.#lost = null;
     this.#options.say({
-      level: 'info',
       event: 'storage.reachable',
-      fields: { folder: this.#options.folder },
+      fields: { path: this.#options.folder },
     });
   }
 

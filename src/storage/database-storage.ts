@@ -116,7 +116,7 @@ export class DatabaseStorage implements Storage {
         : Buffer.concat(rows.map((row) => row.bytes as Uint8Array));
     if (rows.length !== ref.parts || bytes.length !== ref.lengthBytes)
       throw new RelayError(
-        'content-missing',
+        'content_missing',
         `content rows ${ref.offset}…${ref.offset + ref.parts - 1} hold ${bytes.length} of ${ref.lengthBytes} bytes`,
       );
     return bytes;

@@ -7,7 +7,7 @@ export function storageError(error: unknown, path: string): RelayError {
   switch (code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new RelayError('storage-full', `content folder ${path}: no space left; free disk space`, error);
+      return new RelayError('storage_full', `content folder ${path}: no space left; free disk space`, error);
     case 'EIO':
     case 'EROFS':
     case 'EACCES':
@@ -25,11 +25,11 @@ export function storageError(error: unknown, path: string): RelayError {
     case 'ENOTCONN':
     case 'EHOSTDOWN':
       return new RelayError(
-        'storage-unavailable',
+        'storage_unavailable',
         `content folder ${path}: ${message}; check the disk and that the relay may write there`,
         error,
       );
     default:
-      return new RelayError('storage-failed', `content in ${path}: ${message}`, error);
+      return new RelayError('storage_failed', `content in ${path}: ${message}`, error);
   }
 }

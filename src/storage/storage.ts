@@ -24,7 +24,7 @@ export type ReferenceCheck = (object: string) => boolean | Promise<boolean>;
 /**
  * A storage provider. One group commit calls put, then inside its transaction insert and erase, then after it
  * remove (or, when it failed, discard). Content is never changed once stored.
- * Throws RelayError 'storage-full' | 'storage-unavailable' (temporary) or 'storage-failed'.
+ * Throws RelayError 'storage_full' | 'storage_unavailable' (temporary) or 'storage_failed'.
  */
 export interface Storage {
   /**
@@ -43,7 +43,7 @@ export interface Storage {
    */
   remove(objects: string[]): Promise<void>;
   /**
-   * Loads content into the arena (or opens its file); NO_CONTENT when the arena is short. Throws 'content-missing'
+   * Loads content into the arena (or opens its file); NO_CONTENT when the arena is short. Throws 'content_missing'
    * when it is not there.
    */
   load(ref: ContentRef): Promise<ContentHandle>;

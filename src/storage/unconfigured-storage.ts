@@ -13,7 +13,7 @@ export class UnconfiguredStorage implements Storage {
 
   #missing(object: string): RelayError {
     return new RelayError(
-      'storage-unavailable',
+      'storage_unavailable',
       `content object ${object} lies in a provider that is not configured: put ${this.#section} back into the config`,
     );
   }

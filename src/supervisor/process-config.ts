@@ -58,6 +58,14 @@ export function processConfig(
     storage: ownQueue
       ? { ...storage, local: { ...storage.local, path: ofProcess(storage.local.path, process) } }
       : storage,
+    // On servers every process looks after the whole queue.
+    queue: ownQueue
+      ? {
+          ...config.queue,
+          keep_failed_messages: Math.ceil(config.queue.keep_failed_messages / processes),
+          keep_failed_mb: Math.ceil(config.queue.keep_failed_mb / processes),
+        }
+      : config.queue,
     journal: { ...config.journal, path: ofProcess(config.journal.path, process) },
     delivery: {
       ...delivery,

@@ -156,7 +156,7 @@ export class Supervisor {
       const { problems } = await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
       return problems ?? [];
     } catch (error) {
-      this.#options.log.warn('process.reload-late', { process: child.process, error: String(error) });
+      this.#options.log.warn('process.reload_late', { process: child.process, error: String(error) });
       return [];
     }
   }
@@ -297,7 +297,7 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control-failed', `${action}: ${sum.rows} rows changed, but ${message}`);
+    throw new RelayError('control_failed', `${action}: ${sum.rows} rows changed, but ${message}`);
   }
 
   /**

@@ -70,7 +70,7 @@ export class OrderBook {
     this.#read();
     if (this.#rules.active().length >= MAX_RULES)
       throw new RelayError(
-        'control-failed',
+        'control_failed',
         `there are ${MAX_RULES} suspensions already: resume some, or use patterns as *.example.com`,
       );
     const nowMs = this.#ports.clocks.now();
@@ -78,7 +78,7 @@ export class OrderBook {
     while (this.#rules.get(id) !== undefined) id = newRuleId();
     const endMs = durationMs === null ? untilMs : nowMs + durationMs;
     if (endMs !== null && endMs <= nowMs)
-      throw new RelayError('control-failed', 'the suspension would be over already');
+      throw new RelayError('control_failed', 'the suspension would be over already');
     const rule: SuspensionRule = {
       id,
       ...selectors,
@@ -150,20 +150,20 @@ function check(selectors: SuspensionSelectors): void {
     const patterns = selectors[name];
     if (patterns.length > MAX_PATTERNS)
       throw new RelayError(
-        'control-failed',
+        'control_failed',
         `a suspension has at most ${MAX_PATTERNS} ${name}; make several`,
       );
     const long = patterns.find(
       (one) => one.length > MAX_PATTERN_LENGTH || (one === '' && name !== 'senders'),
     );
     if (long !== undefined)
-      throw new RelayError('control-failed', `${name}: a pattern has 1 to ${MAX_PATTERN_LENGTH} characters`);
+      throw new RelayError('control_failed', `${name}: a pattern has 1 to ${MAX_PATTERN_LENGTH} characters`);
   }
 }
 
 function notKept(error: unknown): RelayError {
   return new RelayError(
-    'storage-failed',
+    'storage_failed',
     `the suspension cannot be kept: ${(error as Error).message}`,
     error,
   );

@@ -90,7 +90,7 @@ export class Suspensions {
       await Promise.all(this.#ports.shards.map((shard) => this.#lookAt(shard)));
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
-      this.#ports.log.error('suspensions.look-failed', { error });
+      this.#ports.log.error('suspensions.look_failed', { error });
     }
   }
 
@@ -115,7 +115,10 @@ export class Suspensions {
     this.#damaged = read.damaged;
     this.#rules.merge(read.rules);
     if (read.damaged.length > before)
-      this.#ports.log.error('suspensions.damaged', { files: read.damaged, advice: ADVICE });
+      this.#ports.log.error('suspensions.damaged', {
+        paths: read.damaged.map(({ path }) => path),
+        error: read.damaged[0]?.why,
+      });
   }
 
   /** What another node ordered is kept here too, for a start without the shards. */
@@ -125,7 +128,7 @@ export class Suspensions {
       this.#fileFault = '';
     } catch (error) {
       const { message } = error as Error;
-      if (message !== this.#fileFault) this.#ports.log.warn('suspensions.not-kept', { error });
+      if (message !== this.#fileFault) this.#ports.log.warn('suspensions.not_kept', { error });
       this.#fileFault = message;
     }
   }
@@ -152,7 +155,7 @@ export class Suspensions {
       await this.#ports.changed(change);
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
-      this.#ports.log.error('suspensions.change-failed', { error });
+      this.#ports.log.error('suspensions.look_failed', { error });
     }
   }
 
@@ -177,7 +180,6 @@ export class Suspensions {
 }
 
 const UNREAD = 'no shard has told yet which mail is suspended';
-const ADVICE = 'all mail is held: mend the files, or give them up with "protorelay resume damaged"';
 
 /** The id of the rule that holds all mail while files of rules cannot be read. */
 export const DAMAGED = 'damaged';

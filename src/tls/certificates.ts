@@ -25,13 +25,13 @@ export function readPem(file: string, key: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new RelayError('config-invalid', `${key}: ${(error as Error).message}`, error);
+    throw new RelayError('config_invalid', `${key}: ${(error as Error).message}`, error);
   }
 }
 
 /**
  * @param keyFile absent: the key is in the certificate's file.
- * @param at key of the config with both files, 'tls' or 'tls.certificates.0'.
+ * @param at key of the config with both files, 'tls' or 'tls.certificates[0]'.
  * @throws RelayError
  */
 export function readCertificate(file: string, keyFile: string | undefined, at: string): Certificate {
@@ -42,24 +42,24 @@ export function readCertificate(file: string, keyFile: string | undefined, at: s
     leaf = new X509Certificate(chain);
   } catch (error) {
     throw new RelayError(
-      'config-invalid',
+      'config_invalid',
       `${at}.cert_file: ${file} holds no certificate in PEM format`,
       error,
     );
   }
   const place = keyFile === undefined ? `${at}.cert_file: ${file}` : `${at}.key_file: ${keyFile}`;
   if (!isKeyOf(leaf, key, place))
-    throw new RelayError('config-invalid', `${place} holds the key of another certificate than ${file}`);
+    throw new RelayError('config_invalid', `${place} holds the key of another certificate than ${file}`);
   return { chain, key, leaf, names: namesOf(leaf) };
 }
 
 function isKeyOf(leaf: X509Certificate, key: string, place: string): boolean {
   const none = `${place} holds no private key in PEM format without a password`;
-  if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) throw new RelayError('config-invalid', none);
+  if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) throw new RelayError('config_invalid', none);
   try {
     return leaf.checkPrivateKey(createPrivateKey(key));
   } catch (error) {
-    throw new RelayError('config-invalid', none, error);
+    throw new RelayError('config_invalid', none, error);
   }
 }
 

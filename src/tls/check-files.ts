@@ -9,7 +9,7 @@ import { readCertificate, readPem } from './certificates.ts';
 
 interface Problem {
   /** Path of the key, from the top of the config. */
-  path: string[];
+  path: (string | number)[];
   message: string;
 }
 
@@ -22,8 +22,9 @@ export function checkTlsFiles({ tls, listeners, delivery }: Config): Problem[] {
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
       // The message begins with the key.
-      const [, key = '', message = error.message] = /^([\w.]+): ([\s\S]*)$/.exec(error.message) ?? [];
-      problems.push({ path: key.split('.'), message });
+      const [, key = '', message = error.message] = /^([\w.[\]]+): ([\s\S]*)$/.exec(error.message) ?? [];
+      const path = key.split(/[.[\]]+/).map((step) => (/^\d+$/.test(step) ? Number(step) : step));
+      problems.push({ path, message });
     }
   };
   const pem = (file: string | undefined, key: string): void => {
@@ -38,7 +39,7 @@ export function checkTlsFiles({ tls, listeners, delivery }: Config): Problem[] {
   };
   if (listeners.some((listener) => listener.tls !== 'off')) {
     certificate(tls, 'tls');
-    for (const [i, one] of tls.certificates.entries()) certificate(one, `tls.certificates.${i}`);
+    for (const [i, one] of tls.certificates.entries()) certificate(one, `tls.certificates[${i}]`);
     pem(tls.client_ca_file, 'tls.client_ca_file');
     pem(tls.client_crl_file, 'tls.client_crl_file');
     tried(() => checkCiphers(tls.ciphers, 'tls.ciphers'));
@@ -54,6 +55,6 @@ function checkCiphers(ciphers: string | undefined, key: string): void {
   try {
     if (ciphers !== undefined) createSecureContext({ ciphers });
   } catch (error) {
-    throw new RelayError('config-invalid', `${key}: OpenSSL knows none of "${ciphers}"`, error);
+    throw new RelayError('config_invalid', `${key}: OpenSSL knows none of "${ciphers}"`, error);
   }
 }

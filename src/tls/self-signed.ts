@@ -29,7 +29,7 @@ export function writeSelfSigned({ names, days, keyType, folder, force }: SelfSig
   const keyFile = resolve(folder, 'server.key');
   for (const file of [certFile, keyFile])
     if (!force && existsSync(file))
-      throw new RelayError('data-dir-unusable', `${file} is there already; --force replaces it`);
+      throw new RelayError('data_dir_unusable', `${file} is there already; --force replaces it`);
   const { certificate, key } = makeSelfSigned(names, days, keyType);
   try {
     makeFolder(folder);
@@ -38,7 +38,7 @@ export function writeSelfSigned({ names, days, keyType, folder, force }: SelfSig
     writeFileSync(certFile, certificate);
   } catch (error) {
     throw new RelayError(
-      'data-dir-unusable',
+      'data_dir_unusable',
       `the certificate cannot be written to ${folder}: ${(error as Error).message}`,
       error,
     );

@@ -48,7 +48,7 @@ test('relay domains: exact, and subdomains with a leading dot', () => {
 
 test('entries that are no network or no domain are refused by name', () => {
   const invalid = (entry: RegExp) => (error: unknown) =>
-    error instanceof RelayError && error.code === 'config-invalid' && entry.test(error.message);
+    error instanceof RelayError && error.code === 'config_invalid' && entry.test(error.message);
   assert.throws(() => new RelayPolicy(['10.0.0.0/33'], []), invalid(/10\.0\.0\.0\/33/));
   assert.throws(() => new RelayPolicy(['office'], []), invalid(/"office"/));
   assert.throws(() => new RelayPolicy([], ['a b']), invalid(/"a b"/));

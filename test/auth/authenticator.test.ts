@@ -125,7 +125,7 @@ test('file: every kind of hash, reloaded when it changes, remembered logins with
   assert.equal(await resultOf(login(one, 'bcrypt', 'new')), 'accepted');
   rmSync(path);
   assert.equal(await resultOf(login(one, 'scrypt', 'p-scrypt')), 'unavailable');
-  assert.equal(logged.filter(({ event }) => event === 'auth.backend-failed').length, 1);
+  assert.equal(logged.filter(({ event }) => event === 'auth.backend_failed').length, 1);
   write(users);
   assert.equal(await resultOf(login(one, 'scrypt', 'p-scrypt')), 'accepted');
 });
@@ -272,7 +272,7 @@ test('http: asks, believes a clear answer only, and falls through to the next ba
     assert.equal(await resultOf(login(one, 'm', 'p')), 'accepted', 'another backend knows');
   }
   assert.equal(
-    logged.filter(({ event }) => event === 'auth.backend-failed').length,
+    logged.filter(({ event }) => event === 'auth.backend_failed').length,
     1,
     'one line in ten seconds',
   );

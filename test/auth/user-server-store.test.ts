@@ -94,7 +94,7 @@ test(
       'alice  scram-sha-256  senders=alice@x.test,@y.test  messages_per_day=5\nÜnal   scram-sha-256\n',
     );
     assert.deepEqual(JSON.parse((await user(['list', '--json', '--of-queue'])).stdout)[0], {
-      username: 'alice',
+      user: 'alice',
       scheme: 'scram-sha-256',
       rules: { senders: 'alice@x.test,@y.test', messages_per_day: 5 },
     });

@@ -25,7 +25,7 @@ test('a second relay on the same folder is refused, naming the pid of the first'
   const dir = folder(t);
   const lock = lockDataDir(dir);
   assert.throws(() => lockDataDir(dir), {
-    code: 'already-running',
+    code: 'already_running',
     message: new RegExp(`pid ${process.pid}\\)`),
   });
   lock.release();
@@ -42,7 +42,7 @@ test('kill -9 of the holder frees the folder', async (t) => {
   t.after(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
   assert.throws(() => lockDataDir(dir), {
-    code: 'already-running',
+    code: 'already_running',
     message: new RegExp(`pid ${child.pid}\\)`),
   });
   child.kill('SIGKILL');
@@ -56,7 +56,7 @@ test('a path that cannot be a folder is named with its reason', (t) => {
   const file = join(dir, 'file');
   writeFileSync(file, '');
   assert.throws(() => lockDataDir(join(file, 'data')), {
-    code: 'data-dir-unusable',
+    code: 'data_dir_unusable',
     message: /file\/data cannot be used: ENOTDIR/,
   });
 });

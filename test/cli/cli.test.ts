@@ -63,10 +63,11 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     [['a.json', 'b.json'], /too many arguments/],
     [['-c', 'a.json', 'b.json'], /give the config file once/],
     [['-c'], /argument missing/],
-    [['queue', 'list', '--state', 'odd'], /one of pending, sending, sent, retry, dead, held/],
+    [['queue', 'retry', 'id'], /queue retry is called queue flush/],
+    [['queue', 'list', '--state', 'odd'], /one of pending, sending, deferred, held, failed, delivered/],
     [['queue', 'list', '--limit', '0'], /whole number from 1/],
     [['queue', 'delete'], /needs message ids, or --destination, or --all/],
-    [['queue', 'retry', 'id', '--all'], /needs message ids, or --destination, or --all/],
+    [['queue', 'flush', 'id', '--all'], /needs message ids, or --destination, or --all/],
     [['queue', 'show'], /missing required argument/],
     [['queue', 'nonsense'], /unknown command 'nonsense'/],
     [['quue'], /there is no command quue.*did you mean queue\?/],
@@ -112,7 +113,7 @@ test('a running relay is asked whatever its config lacks by now: data_dir is all
   writeFileSync(path, JSON.stringify({ nonsense: 1, ...settings }));
   const cases: [string[], number, RegExp][] = [
     [['queue', 'list'], 0, /^$/],
-    [['queue', 'retry', '--all'], 0, /^$/],
+    [['queue', 'flush', '--all'], 0, /^$/],
     [['ban', 'list'], 0, /^$/],
     [['reload'], 78, /not reloaded: .*nonsense/],
     [['db', 'shards'], 78, /it has no shards/],
@@ -321,7 +322,7 @@ test('a log file that cannot be opened ends with 73 and is named', async (t) => 
 
 test('queue commands without a relay and without a queue end with 69 and say so', async (t) => {
   const path = configFile(t, '{ "data_dir": "data" }');
-  for (const args of [['list'], ['stats'], ['show', 'x'], ['retry', '--all']]) {
+  for (const args of [['list'], ['stats'], ['show', 'x'], ['flush', '--all']]) {
     const { code, stderr } = await protorelay('queue', ...args, '-c', path);
     assert.equal(code, 69, stderr);
     assert.match(stderr, /no relay is running on .*data/);

@@ -5,6 +5,13 @@ import { duration, formatStats, size } from '../../src/cli/format.ts';
 import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/cli/queue.ts';
 import type { ControlClient } from '../../src/control/client.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
+import {
+  type EntryAnswer,
+  entryAnswer,
+  type MissingAnswer,
+  missingAnswer,
+} from '../../src/control/queue-answers.ts';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, mail, row } from '../control/queue-fixture.ts';
 
@@ -38,33 +45,50 @@ test('list: a table, with nothing in it that could steer a terminal', async () =
   assert.equal(await listQueue(source, options, output), 0);
   await flushed();
   assert.deepEqual(text('out').split('\n'), [
-    'QUEUE ID  STATE  AGE  SIZE  TRIES  NEXT   RCPTS  DESTINATION            SENDER      REASON',
-    'id1       RETRY  1m   1.5K  2      in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
-    'id22      HELD   1m   1.5K  2      -      1      long-destination.test  <a@a.test>',
+    'QUEUE ID  STATE     AGE  SIZE  TRIES  NEXT   RCPTS  DESTINATION            SENDER      REASON',
+    'id1       deferred  1m   1.5K  2      in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
+    'id22      held      1m   1.5K  2      -      1      long-destination.test  <a@a.test>',
     '',
   ]);
 });
 
-test('list: --limit cuts and says so; an empty queue says "no rows"', async () => {
+test('list: --limit cuts and says so; an empty queue says "no entries"', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = Array.from({ length: 5 }, (_, i) => row(`id${i}`));
   await listQueue(source, { ...options, limit: 3 }, output);
   queue.rows = [];
   await listQueue(source, options, output);
   await flushed();
-  assert.match(text('out'), /id2.*\n… more rows: raise --limit/);
-  assert.match(text('out'), /no rows\n$/);
+  assert.match(text('out'), /id2.*\n… more entries: raise --limit/);
+  assert.match(text('out'), /no entries\n$/);
 });
 
-test('list --json: an array of rows, filters passed on', async () => {
+test('list --json: entries in the words of docs/words.md, filters passed on', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = [row('id1'), row('id2', 'c.test'), row('id3', 'c.test', { state: 'DEAD' })];
   await listQueue(source, { limit: 10, json: true, state: 'DEAD', destination: 'c.test' }, output);
   await flushed();
-  assert.deepEqual(JSON.parse(text('out')), { rows: [queue.rows[2]], missing: [] });
+  assert.deepEqual(JSON.parse(text('out')), {
+    entries: [
+      {
+        queue_id: 'id3',
+        destination: 'c.test',
+        state: 'failed',
+        attempts: 2,
+        next_attempt_at: null,
+        sender: 'a@a.test',
+        size_bytes: 1536,
+        received_at: '1970-01-01T00:00:00.000Z',
+        waiting_recipients: 1,
+        reason: 'timeout',
+        detail: 'no \u001b[31mreply',
+      },
+    ],
+    missing: [],
+  });
 });
 
-test('list: pages neither lose nor repeat rows of a message with many destinations', async () => {
+test('list: pages neither lose nor repeat entries of a message with many destinations', async () => {
   const { queue, source, output, text, flushed } = setUp();
   for (let mail = 0; mail < 30; mail++) {
     const id = `id${String(mail).padStart(4, '0')}`;
@@ -72,20 +96,20 @@ test('list: pages neither lose nor repeat rows of a message with many destinatio
   }
   await listQueue(source, { limit: 100_000, json: true }, output);
   await flushed();
-  assert.deepEqual(JSON.parse(text('out')).rows, queue.rows);
+  assert.deepEqual(JSON.parse(text('out')).entries, queue.rows.map(entryAnswer));
 });
 
 test('--json has no characters that steer a terminal or turn what is read', async () => {
   const odd = 'a\u009b31m\u202eb\u007f';
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = [row('id1', 'b.test', { detail: odd })];
-  queue.missing_ = [{ what: 'shard', name: odd, reason: odd } as unknown as Missing];
+  queue.missing_ = [{ kind: 'shard', name: odd, detail: odd }];
   await listQueue(source, { limit: 10, json: true }, output);
   await flushed();
   assert.doesNotMatch(text('out'), /[\u007f-\u009f\u202e]/);
-  const listed = JSON.parse(text('out')) as { rows: QueueRow[]; missing: { reason: string }[] };
-  assert.equal(listed.rows[0]?.detail, odd);
-  assert.equal(listed.missing[0]?.reason, odd);
+  const listed = JSON.parse(text('out')) as { entries: EntryAnswer[]; missing: MissingAnswer[] };
+  assert.equal(listed.entries[0]?.detail, odd);
+  assert.equal(listed.missing[0]?.detail, odd);
 });
 
 test('show: envelope, destinations, recipients, attachments, trace; --json: all of it', async () => {
@@ -119,18 +143,14 @@ test('stats: of a running relay with its scheduler, of a stopped one without', a
   const on = setUp();
   await queueStats(on.source, false, on.output);
   await on.flushed();
-  assert.match(on.text('out'), /Rows {8}PENDING 1, .*RETRY 2/);
+  assert.match(on.text('out'), /Entries {5}pending 1, .*deferred 2/);
   assert.match(on.text('out'), /4 in flight, 3 waiting at 1 destinations/);
   assert.match(on.text('out'), /Suspended {3}c\.test for 30s/);
   const off = setUp(false);
   await queueStats(off.source, true, off.output);
   await off.flushed();
-  const json = JSON.parse(off.text('out')) as {
-    running: boolean;
-    scheduler: unknown;
-    queue: { mails: number };
-  };
-  assert.deepEqual([json.running, json.scheduler, json.queue.mails], [false, null, 3]);
+  const json = JSON.parse(off.text('out')) as StatsAnswer;
+  assert.deepEqual([json.running, json.scheduler, json.queue.messages], [false, null, 3]);
 });
 
 test('stats: what the journal holds, what is not drained, and a queue that cannot be asked', () => {
@@ -147,16 +167,17 @@ test('stats: what the journal holds, what is not drained, and a queue that canno
   ]);
 });
 
-test('operate: sums the rows; an id with nothing to do ends with 65', async () => {
+test('operate: sums the entries; an id with nothing to do ends with 65', async () => {
   const { queue, source, output, text, flushed } = setUp();
   assert.equal(await operateQueue(source, 'hold', 'all', true, output), 0);
-  assert.equal(await operateQueue(source, 'retry', ['id1', 'gone'], false, output), 65);
+  assert.equal(await operateQueue(source, 'flush', ['id1', 'gone'], false, output), 65);
   await flushed();
+  const hold = { action: 'hold', entries: 2, sending_entries: 1, unchanged_messages: 0, missing: [] };
   assert.equal(
     text('out'),
-    '{"action":"hold","rows":2,"sending":1,"unchanged":0,"missing":[]}\nretry: 1 row; 1 row being sent, left alone\n',
+    `${JSON.stringify(hold, null, 2)}\nflush: 1 entry; 1 entry being sent, left alone\n`,
   );
-  assert.match(text('err'), /gone: nothing to retry/);
+  assert.match(text('err'), /gone: nothing to flush/);
   assert.equal(queue.operated.length, 2);
 });
 
@@ -212,7 +233,7 @@ test('a part of the queue that cannot be seen is named by every command, in JSON
         /not seen: shard s1 is down: no route\n.*relay process 2 is down\n.*journal \/j/,
       );
       if (json && name !== 'cat' && name !== 'show')
-        assert.deepEqual(JSON.parse(setup.text('out')).missing, missing, name);
+        assert.deepEqual(JSON.parse(setup.text('out')).missing, missing.map(missingAnswer), name);
     }
 });
 
@@ -245,7 +266,7 @@ test('what is missing counts only where messages that are named may lie, and res
       return { code, said };
     };
     const name = JSON.stringify(missing);
-    const [whole, partial] = [[], [missing]];
+    const [whole, partial] = [[], [missingAnswer(missing)]];
     assert.deepEqual(
       await ask(({ source, output }) => showMail(source, found, true, output)),
       { code: forFound ? 75 : 0, said: forFound ? partial : whole },
@@ -274,7 +295,7 @@ test('operate: many ids go in requests of bounded size', async () => {
   await flushed();
   const sizes = queue.operated.map((args) => (args as [string, { queueIds: string[] }])[1].queueIds.length);
   assert.deepEqual(sizes, [1000, 1000, 500]);
-  assert.deepEqual(JSON.parse(text('out')).rows, 2470);
+  assert.deepEqual(JSON.parse(text('out')).entries, 2470);
   assert.equal(text('err').split('\n').length, 22, 'twenty by name, and how many more');
 });
 
@@ -300,7 +321,7 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
       taken += chunk
         .toString()
         .split('\n')
-        .filter((line) => line.includes('queueId')).length;
+        .filter((line) => line.includes('queue_id')).length;
       setImmediate(done);
     },
   });
@@ -311,5 +332,5 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
   );
   await new Promise((done) => out.end(done));
   assert.equal(taken, total);
-  assert.ok(ahead <= 2 * 250, `${ahead} rows at once`);
+  assert.ok(ahead <= 2 * 250, `${ahead} entries at once`);
 });

@@ -20,7 +20,7 @@ const REQUESTS: Record<string, Record<string, unknown>> = {
   stats: {},
   reload: {},
   shards: {},
-  operate: { action: 'retry', target: { queueIds: ['0000000000000000'] } },
+  operate: { action: 'flush', target: { queueIds: ['0000000000000000'] } },
   bans: {},
   ban: { network: '192.0.2.1', durationMs: 60_000 },
   unban: { network: '192.0.2.1' },
@@ -120,7 +120,7 @@ test('what is no request at all is answered, and the relay lives', { timeout: 60
     '{"id":1}',
   ];
   const answers = await ask(lines);
-  assert.ok(answers.every((answer) => /"bad-request"/.test(answer)));
+  assert.ok(answers.every((answer) => /"bad_request"/.test(answer)));
   assert.equal(answers.length, lines.length);
   assert.equal((await relay.queue('list')).code, 0);
   const { scheduler } = await relay.queueJson<{ scheduler: { faults: object } }>('stats');

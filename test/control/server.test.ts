@@ -132,7 +132,7 @@ test('requests sent together are answered in order', async (t) => {
 
 test('an error of the queue reaches the operator with its text', async (t) => {
   const { queue, client } = await setUp(t);
-  queue.show = () => Promise.reject(new RelayError('database-busy', 'the database is busy'));
+  queue.show = () => Promise.reject(new RelayError('database_busy', 'the database is busy'));
   await assert.rejects(client.show('id1'), { message: 'the database is busy' });
   assert.deepEqual(await client.stats(), stats);
 });
@@ -145,13 +145,13 @@ test('what is not a request is refused, and the connection goes on', async (t) =
     '{"id":1,"method":"drop","params":{}}',
     '{"id":1,"method":"list","params":{"limit":0}}',
   ]) {
-    assert.match(await raw(path, `${text}\n`), /"code":"bad-request"/);
+    assert.match(await raw(path, `${text}\n`), /"code":"bad_request"/);
   }
 });
 
 test('a request longer than 64 KiB is refused and the connection closed', async (t) => {
   const { path } = await setUp(t);
-  assert.match(await raw(path, 'x'.repeat(70_000)), /"code":"request-too-long"/);
+  assert.match(await raw(path, 'x'.repeat(70_000)), /"code":"request_too_long"/);
 });
 
 test('nobody listens: the client says null', async (t) => {
@@ -177,7 +177,7 @@ test('the relay ends during a request: the operator is told', async (t) => {
 test('a path too long for a socket is named with what to do', async () => {
   const path = join(tmpdir(), 'x'.repeat(120));
   await assert.rejects(ControlServer.start({ path, target: new FakeQueue(), log: silentLog }), {
-    code: 'control-failed',
+    code: 'control_failed',
     message: /longer than \d+ bytes; choose a shorter data_dir/,
   });
 });
@@ -185,15 +185,15 @@ test('a path too long for a socket is named with what to do', async () => {
 test('the code of an error is the relay’s: a full disk is one for whoever asked', async (t) => {
   const { queue, client } = await setUp(t);
   for (const [code, seen] of [
-    ['database-full', 'database-full'],
-    ['database-corrupt', 'database-corrupt'],
-    ['database-unavailable', 'database-busy'],
+    ['database_full', 'database_full'],
+    ['database_corrupt', 'database_corrupt'],
+    ['database_unavailable', 'database_busy'],
   ] as const) {
     queue.show = () => Promise.reject(new RelayError(code, 'of the disk'));
     await assert.rejects(client.show('id1'), { code: seen, message: 'of the disk' });
   }
   queue.show = () => Promise.reject(new Error('a fault'));
-  await assert.rejects(client.show('id1'), { code: 'control-failed' });
+  await assert.rejects(client.show('id1'), { code: 'control_failed' });
 });
 
 test('what `queue list` and the socket hold does not grow with the rows', async (t) => {

@@ -81,6 +81,37 @@ export function databaseConformance(driver: Driver): void {
         ]);
       });
 
+      it('keeps what a message is selected by, and forgets it with the message', async () => {
+        const headers = [
+          { name: 'x-campaign-id', value: 'März' },
+          { name: 'subject', value: 'x'.repeat(1000) },
+        ];
+        const client = {
+          address: '192.0.2.1',
+          helo: 'c',
+          protocol: 'ESMTPA',
+          sessionId: 's',
+          user: 'ann',
+          listener: 'in',
+        };
+        const kept = queue.message(['a@one.test'], { message: { messageId: '1@c.test', headers, client } });
+        const bare = queue.message(['b@one.test']);
+        await db.commit(queue.batch({ messages: [queue.plan(kept), queue.plan(bare)] }));
+        const { jobs } = await claim('one.test');
+        assert.deepEqual(
+          jobs.map(({ messageId, user }) => [messageId, user]),
+          [
+            ['1@c.test', 'ann'],
+            [undefined, undefined],
+          ],
+        );
+        for (const { queueId } of jobs)
+          await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
+        const again = queue.message(['a@one.test'], { message: { queueId: kept.queueId, headers, client } });
+        await db.commit(queue.batch({ messages: [queue.plan(again)] }));
+        assert.equal((await claim('one.test')).jobs.length, 1, 'no row of the first one stood in the way');
+      });
+
       it('leaves out a message whose session gave up before, and takes its neighbours', async () => {
         const [early, gone, late] = [1, 2, 3].map((n) => queue.message([`u${n}@one.test`]));
         assert.ok(early && gone && late);
@@ -148,7 +179,7 @@ export function databaseConformance(driver: Driver): void {
         assert.equal(await db.show(other), null, 'what its commit leased was not handed out');
         assert.equal((await db.show(queueId))?.rows[0]?.state, 'SENDING');
         const { destination, fence } = job;
-        await db.release([{ queueId, destination, fence, reason: 'hand-off-released' }], 1000);
+        await db.release([{ queueId, destination, fence, reason: 'hand_off_released' }], 1000);
         queue.arena.release(job.content);
         const again = await db.commit(queue.batch({ withdrawals: [queueId] }));
         assert.equal(again.withdrawLater, undefined);
@@ -176,7 +207,7 @@ export function databaseConformance(driver: Driver): void {
         });
         await assert.rejects(
           db.commit(batch),
-          (error: RelayError) => error.code === 'database-refused' && !error.temporary,
+          (error: RelayError) => error.code === 'database_refused' && !error.temporary,
         );
         assert.equal(await db.show(good.queueId), null);
         assert.deepEqual(await states(sending), { 'one.test': 'SENDING' });
@@ -192,7 +223,7 @@ export function databaseConformance(driver: Driver): void {
       it('refuses a message whose size is not that of its content', async () => {
         const message = queue.message(['a@one.test'], { message: { sizeBytes: 7 } });
         await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(message)] })), {
-          code: 'database-refused',
+          code: 'database_refused',
         });
       });
 
@@ -202,7 +233,7 @@ export function databaseConformance(driver: Driver): void {
         const other = queue.message(['a@one.test'], { message: { queueId, sizeBytes: message.sizeBytes } });
         await db.commit(queue.batch({ messages: [queue.plan(message)] }));
         await assert.rejects(db.commit(queue.batch({ messages: [queue.plan(other)] })), {
-          code: 'database-refused',
+          code: 'database_refused',
         });
       });
 
@@ -256,7 +287,7 @@ export function databaseConformance(driver: Driver): void {
         const later = await queue.add(['l@one.test']);
         const sooner = await queue.add(['s@one.test']);
         await queue.add(['o@two.test']);
-        await db.operate('retry', { queueIds: [later] }, 5000);
+        await db.operate('flush', { queueIds: [later] }, 5000);
         const { jobs, nextDueMs, short } = await claim('one.test', 6000);
         assert.deepEqual(
           jobs.map((job) => job.queueId),
@@ -274,7 +305,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
-        await db.operate('retry', { queueIds: [queueId] }, 9000);
+        await db.operate('flush', { queueIds: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
       });
 
@@ -371,16 +402,16 @@ export function databaseConformance(driver: Driver): void {
           [mail?.recipients[0]?.reason, mail?.recipients[0]?.detail],
           [bounced([0]).reason, bounced([0]).detail],
         );
-        const { keep_dead_ms } = queue.config.queue;
-        assert.equal(await db.purge(1000 + keep_dead_ms - 1, 100), 0);
-        assert.equal(await db.purge(1000 + keep_dead_ms, 100), 1);
+        const { keep_failed_ms } = queue.config.queue;
+        assert.equal(await db.purge(1000 + keep_failed_ms - 1, 100), 0);
+        assert.equal(await db.purge(1000 + keep_failed_ms, 100), 1);
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
       });
 
-      it('keeps SENT rows for keep_sent_ms when asked to', async () => {
+      it('keeps what was delivered for keep_delivered_ms when asked to', async () => {
         await queue.close();
-        use({ queue: { keep_sent_ms: 5000 } });
+        use({ queue: { keep_delivered_ms: 5000 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
         assert.deepEqual(await states(queueId), { 'one.test': 'SENT' });
@@ -391,7 +422,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('drops DEAD rows at once when they are not kept', async () => {
         await queue.close();
-        use({ queue: { keep_dead_ms: 0 } });
+        use({ queue: { keep_failed_ms: 0 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         assert.equal(await db.show(queueId), null);
@@ -411,7 +442,7 @@ export function databaseConformance(driver: Driver): void {
         const [row] = mail?.rows ?? [];
         assert.deepEqual(
           [row?.state, row?.nextAttemptMs, row?.attempts, row?.waiting, row?.reason, row?.detail],
-          ['RETRY', 7000, 3, 1, 'peer-4xx', deferred([2]).detail],
+          ['RETRY', 7000, 3, 1, 'peer_4xx', deferred([2]).detail],
         );
         assert.deepEqual(await fates(queueId), ['bounced', 'delivered', 'waiting']);
         assert.deepEqual(await db.backlog(), [{ destination: 'one.test', rows: 1, nextDueMs: 7000 }]);
@@ -506,11 +537,11 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await db.release([{ queueId, destination: 'one.test', fence: 7, reason: 'shutdown' }], 2000);
         assert.deepEqual(await states(queueId), { 'one.test': 'SENDING' });
-        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'hand-off-released' }], 2000);
+        await db.release([{ queueId, destination: 'one.test', fence: 1, reason: 'hand_off_released' }], 2000);
         const row = (await db.show(queueId))?.rows[0];
         assert.deepEqual(
           [row?.state, row?.nextAttemptMs, row?.reason],
-          ['PENDING', 2000, 'hand-off-released'],
+          ['PENDING', 2000, 'hand_off_released'],
         );
       });
     });
@@ -523,7 +554,7 @@ export function databaseConformance(driver: Driver): void {
           await queue.add(['c@two.test']),
         ];
         await queue.add(['d@three.test'], 'SENDING');
-        await db.operate('retry', { queueIds: [first] }, 400);
+        await db.operate('flush', { queueIds: [first] }, 400);
         assert.deepEqual(
           (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
           [
@@ -599,7 +630,7 @@ export function databaseConformance(driver: Driver): void {
           [0, 0],
         );
         assert.equal((await claim('one.test', 9000)).jobs.length, 0);
-        assert.equal((await db.operate('retry', 'all', 2000)).rows, 0, 'retry leaves held rows alone');
+        assert.equal((await db.operate('flush', 'all', 2000)).rows, 0, 'flush leaves held rows alone');
         const released = await db.operate('release', { destination: 'one.test' }, 3000);
         assert.deepEqual(released.destinations, [{ destination: 'one.test', rows: 1, nextDueMs: 3000 }]);
         assert.deepEqual(
@@ -622,15 +653,15 @@ export function databaseConformance(driver: Driver): void {
           return queueId;
         };
         const [unread, held, other] = [
-          await deferredRow('content-unavailable'),
-          await deferredRow('content-unavailable'),
-          await deferredRow('peer-4xx'),
+          await deferredRow('content_unavailable'),
+          await deferredRow('content_unavailable'),
+          await deferredRow('peer_4xx'),
         ];
         await db.operate('hold', { queueIds: [held] }, 2000);
         assert.equal((await db.operate('release', 'unread', 3000)).rows, 0, 'an operator holds it');
-        const { rows, changes } = await db.operate('retry', 'unread', 3000);
+        const { rows, changes } = await db.operate('flush', 'unread', 3000);
         assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 0 }]]);
-        assert.equal((await db.operate('retry', 'unread', 3000)).rows, 0, 'it is due');
+        assert.equal((await db.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
         assert.deepEqual(
           (await claim('one.test', 3000)).jobs.map((job) => job.queueId),
           [unread],
@@ -640,7 +671,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
-        for (const action of ['retry', 'hold', 'release', 'delete'] as const)
+        for (const action of ['flush', 'hold', 'release', 'delete'] as const)
           assert.equal((await db.operate(action, { queueIds: [queueId] }, 2000)).rows, 0, action);
         assert.equal(
           await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
@@ -694,7 +725,7 @@ export function databaseConformance(driver: Driver): void {
         const gone = await db.operate('delete', { queueIds }, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([gone.rows, gone.sending], [2, 1]);
         assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
-        assert.equal((await db.operate('retry', { queueIds: [] }, 2000)).rows, 0);
+        assert.equal((await db.operate('flush', { queueIds: [] }, 2000)).rows, 0);
       });
 
       it('goes on behind a slice that ends within a mail', async () => {
@@ -706,12 +737,43 @@ export function databaseConformance(driver: Driver): void {
     });
 
     describe('purge', () => {
+      it('keeps the newest of what failed, as many and as much as fit', async () => {
+        const fail = async (nowMs: number, lengthBytes: number): Promise<string> => {
+          const content = Buffer.alloc(lengthBytes, 'x');
+          const message = queue.message(['a@one.test'], { content });
+          await db.commit(queue.batch({ messages: [queue.plan(message, 'SENDING')] }));
+          const { queueId } = message;
+          await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] }, nowMs);
+          return queueId;
+        };
+        const ids: string[] = [];
+        for (const [nowMs, bytes] of [
+          [1000, 10],
+          [1000, 20],
+          [1000, 30],
+          [3000, 40],
+          [2000, 50],
+        ] as const)
+          ids.push(await fail(nowMs, bytes));
+        const left = async (): Promise<number[]> => {
+          const rows = await db.list({ limit: 10 });
+          return rows.map(({ queueId }) => ids.indexOf(queueId));
+        };
+        assert.equal(await db.purge(4000, 10, { messages: 5, bytes: 150 }), 0, 'all have room');
+        assert.equal(await db.purge(6000, 10, { messages: 4, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [1, 2, 3, 4], 'of those that failed at once, the older id');
+        assert.equal(await db.purge(8000, 10, { messages: 4, bytes: 119 }), 2);
+        assert.deepEqual(await left(), [3, 4]);
+        assert.equal(await db.purge(10_000, 1, { messages: 1, bytes: 1000 }), 1);
+        assert.deepEqual(await left(), [3]);
+      });
+
       it('drops at most so many mails a call', async () => {
         for (let i = 0; i < 5; i++) {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
           await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         }
-        const late = 1000 + queue.config.queue.keep_dead_ms;
+        const late = 1000 + queue.config.queue.keep_failed_ms;
         assert.deepEqual(
           [await db.purge(late, 3), await db.purge(late, 3), await db.purge(late, 3)],
           [3, 2, 0],
@@ -795,7 +857,7 @@ export function databaseConformance(driver: Driver): void {
           });
           assert.deepEqual(await states(guilty), { 'one.test': 'HELD', 'two.test': 'PENDING' });
           const row = (await db.show(guilty))?.rows[0];
-          assert.equal(row?.reason, 'suspected-poison');
+          assert.equal(row?.reason, 'suspected_poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
           assert.deepEqual(await claimed(), [undefined, SUSPICION.suspect, undefined, undefined]);
           await db.operate('release', { queueIds: [guilty] }, 8000);
@@ -909,7 +971,7 @@ export function databaseConformance(driver: Driver): void {
           }
           assert.deepEqual(await fates(queueId), ['delivered', 'delivered', 'delivered', 'bounced']);
           assert.equal(
-            await db.purge(1000 + queue.config.queue.keep_dead_ms, 10),
+            await db.purge(1000 + queue.config.queue.keep_failed_ms, 10),
             1,
             'the mail is settled, and dead',
           );

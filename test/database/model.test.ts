@@ -31,7 +31,7 @@ type Step =
   | { do: 'claim'; domain: number; limit: number }
   | { do: 'settle'; mail: number; domain: number; fate: number[]; stale: boolean; delayMs: number }
   | { do: 'release'; mail: number; domain: number; stale: boolean }
-  | { do: 'operate'; action: 'retry' | 'hold' | 'release' | 'delete'; mail: number }
+  | { do: 'operate'; action: 'flush' | 'hold' | 'release' | 'delete'; mail: number }
   | { do: 'withdraw'; mail: number }
   | { do: 'purge' }
   | { do: 'restart' }
@@ -75,7 +75,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant('operate' as const),
-      action: fc.constantFrom('retry' as const, 'hold' as const, 'release' as const, 'delete' as const),
+      action: fc.constantFrom('flush' as const, 'hold' as const, 'release' as const, 'delete' as const),
       mail: nat,
     }),
   },
@@ -85,17 +85,19 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat(100) }) },
 );
 
-const KEEP_DEAD_MS = 60;
+const KEEP_FAILED_MS = 60;
 
 class Model {
   readonly queue: QueueFixture;
   readonly mails = new Map<string, ModelMail>();
-  readonly #keepSentMs: number;
+  readonly #keepDeliveredMs: number;
   #nowMs = 1000;
 
-  constructor(keepSentMs: number) {
-    this.#keepSentMs = keepSentMs;
-    this.queue = new QueueFixture({ queue: { keep_sent_ms: keepSentMs, keep_dead_ms: KEEP_DEAD_MS } });
+  constructor(keepDeliveredMs: number) {
+    this.#keepDeliveredMs = keepDeliveredMs;
+    this.queue = new QueueFixture({
+      queue: { keep_delivered_ms: keepDeliveredMs, keep_failed_ms: KEEP_FAILED_MS },
+    });
   }
 
   async run(steps: Step[]): Promise<void> {
@@ -173,7 +175,7 @@ class Model {
   }
 
   #keepMs(mail: ModelMail): number {
-    return mail.status.includes('bounced') ? KEEP_DEAD_MS : this.#keepSentMs;
+    return mail.status.includes('bounced') ? KEEP_FAILED_MS : this.#keepDeliveredMs;
   }
 
   async #add(domains: number[], state: 'SENDING' | 'PENDING' | 'HELD'): Promise<void> {
@@ -282,7 +284,7 @@ class Model {
 
   async #operate(
     [queueId, mail]: [string, ModelMail],
-    action: 'retry' | 'hold' | 'release' | 'delete',
+    action: 'flush' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
     const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
@@ -300,7 +302,7 @@ class Model {
             mail.status[seq] = 'removed';
             removed.push(seq);
           }
-      } else if (action === 'retry' && waits) row.dueMs = this.#nowMs;
+      } else if (action === 'flush' && waits) row.dueMs = this.#nowMs;
       else if (action === 'hold' && waits) Object.assign(row, { state: 'HELD', dueMs: null });
       else if (action === 'release' && row.state === 'HELD')
         Object.assign(row, { state: 'PENDING', dueMs: this.#nowMs });
@@ -348,11 +350,11 @@ class Model {
 }
 
 describe('outbox state machine', () => {
-  for (const keepSentMs of [0, 40])
-    it(`does what the model does, whatever happens (keep_sent_ms ${keepSentMs})`, async () => {
+  for (const keepDeliveredMs of [0, 40])
+    it(`does what the model does, whatever happens (keep_delivered_ms ${keepDeliveredMs})`, async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-          const model = new Model(keepSentMs);
+          const model = new Model(keepDeliveredMs);
           try {
             await model.run(steps);
           } finally {

@@ -103,7 +103,7 @@ describe('mysql: a connection that breaks at any statement', { skip: skipWithout
         proxy.cutAll();
         // Where it is not known whether a COMMIT happened, that is the answer.
         const error = await work;
-        assert.ok(error === null || error.code === 'database-unavailable', `statement ${at}: ${error}`);
+        assert.ok(error === null || error.code === 'database_unavailable', `statement ${at}: ${error}`);
       }
       assert.ok(met > 0 && met < MOST_STATEMENTS, `${met} statements`);
     });

@@ -60,7 +60,7 @@ describe('mysql faults', { skip }, () => {
     it('refuses a database without tables, and says how to make them', async () => {
       const empty = await server.createDatabase();
       await reopen({}, empty);
-      await refusal('schema-unknown', /no tables of a relay: run "protorelay db migrate"/);
+      await refusal('schema_unknown', /no tables of a relay: run "protorelay db migrate"/);
     });
 
     it('refuses a schema from the future', async () => {
@@ -68,7 +68,7 @@ describe('mysql faults', { skip }, () => {
       await migrate(serverConfig(server.admin(future)), 0);
       await server.query(`INSERT INTO ${future.database}.relay_schema VALUES (99, 0)`);
       await reopen({}, future);
-      await refusal('schema-unknown', /version 99, this relay knows up to \d+: run the newer relay/);
+      await refusal('schema_unknown', /version 99, this relay knows up to \d+: run the newer relay/);
     });
 
     it('migrates once, and again without harm', async () => {
@@ -91,7 +91,7 @@ describe('mysql faults', { skip }, () => {
       const fresh = await server.createDatabase();
       await assert.rejects(migrate(serverConfig(fresh), 0), (error: RelayError) => {
         assert.match(error.message, /CREATE command denied/);
-        return error.code === 'database-unavailable';
+        return error.code === 'database_unavailable';
       });
     });
 
@@ -107,15 +107,15 @@ describe('mysql faults', { skip }, () => {
       const client = new DatabaseClient(queue.pool, { shard: 7 });
       await assert.rejects(client.recover(0), (error: RelayError) => {
         assert.match(error.message, /holds the mail of shard 0, the config has it as shard 7/);
-        return error.code === 'schema-unknown';
+        return error.code === 'schema_unknown';
       });
     });
 
     it('says that the password is wrong, and that nobody listens', async () => {
       await reopen({ password: 'wrong' });
-      await refusal('database-unavailable', /Access denied.*check user and password/s);
+      await refusal('database_unavailable', /Access denied.*check user and password/s);
       await reopen({ port: 1 });
-      await refusal('database-unavailable', /ECONNREFUSED/);
+      await refusal('database_unavailable', /ECONNREFUSED/);
     });
 
     it('connects over the Unix socket', async () => {
@@ -133,7 +133,7 @@ describe('mysql faults', { skip }, () => {
       const request = queue.batch({ messages: [queue.plan(message)] });
       await assert.rejects(queue.database.commit(request), (error: RelayError) => {
         assert.match(error.message, /max_allowed_packet.*; set it to 16 MiB or more/);
-        return error.code === 'database-refused';
+        return error.code === 'database_refused';
       });
       await queue.add(['u@one.test']);
     } finally {
@@ -209,7 +209,7 @@ describe('mysql faults', { skip }, () => {
         leaseUntilMs: 61_000,
       };
       (proxy as CommitProxy).cuts = ['after'];
-      await assert.rejects(queue.database.claim(request), { code: 'database-unavailable' });
+      await assert.rejects(queue.database.claim(request), { code: 'database_unavailable' });
       const until = Date.now() + 5000;
       let jobs = (await queue.database.claim(request)).jobs;
       while (jobs.length === 0 && Date.now() < until) jobs = (await queue.database.claim(request)).jobs;
@@ -231,7 +231,7 @@ describe('mysql faults', { skip }, () => {
     server.pause();
     const sinceMs = Date.now();
     await assert.rejects(queue.database.backlog(), (error: RelayError) => {
-      assert.equal(error.code, 'database-unavailable');
+      assert.equal(error.code, 'database_unavailable');
       assert.match(error.message, /no answer within 2000 ms/);
       return true;
     });
@@ -267,12 +267,12 @@ describe('mysql faults', { skip }, () => {
         try {
           await assert.rejects(
             queue.database.ping(),
-            (error: RelayError) => error.code === 'database-unavailable',
+            (error: RelayError) => error.code === 'database_unavailable',
           );
           const message = queue.message(['b@one.test']);
           const batch = queue.batch({ messages: [queue.plan(message)], withdrawals: ['none'] });
           if (!begins.includes('REVOKE DELETE'))
-            await assert.rejects(queue.database.commit(batch), { code: 'database-unavailable' });
+            await assert.rejects(queue.database.commit(batch), { code: 'database_unavailable' });
         } finally {
           await admin(ends.replace('DB', access.database));
         }

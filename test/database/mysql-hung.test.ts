@@ -223,7 +223,7 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     const left = { [company]: 2, [suspect]: 2, [unmarked]: takenOver, [waited]: takenOver };
     assert.deepEqual(await takeOver(), [left, [alone]]);
     const [row] = (await queue.database.show(alone))?.rows ?? [];
-    assert.deepEqual([row?.state, row?.reason], ['HELD', 'suspected-poison']);
+    assert.deepEqual([row?.state, row?.reason], ['HELD', 'suspected_poison']);
 
     // The first comes back from its death: what it had begun goes alone, and is held by no death but the next.
     const begun = (queueId: string, fence: number) => ({ queueId, hash: hashOf('one.test'), fence });
@@ -256,7 +256,7 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
     await other.query('START TRANSACTION');
     await other.query('SELECT * FROM mail_outbox WHERE mail_id = ? FOR UPDATE', [row]);
     await other.query('SELECT * FROM mails WHERE id = ? FOR UPDATE', [mail]);
-    for (const action of ['retry', 'hold', 'release', 'delete'] as const) {
+    for (const action of ['flush', 'hold', 'release', 'delete'] as const) {
       const { queueIds, sending } = await soon(action, queue.database.operate(action, all, 5000));
       assert.deepEqual(queueIds, [free], action);
       assert.equal(sending, action === 'release' ? 0 : 2, action);

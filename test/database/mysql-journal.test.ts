@@ -95,7 +95,7 @@ describe('mysql: taking over from a journal', { skip }, () => {
     const [a, b] = messages(2) as [Message, Message];
     await queue.database.commit(transfer([a], [1]));
     await assert.rejects(queue.database.commit(transfer([a, b], [1, 2])), (error: RelayError) => {
-      assert.equal(error.code, 'database-refused');
+      assert.equal(error.code, 'database_refused');
       assert.match(error.message, /1 of 2 messages of journal 0123456789abcdef are here already/);
       return true;
     });

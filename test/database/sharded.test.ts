@@ -21,7 +21,7 @@ class Part {
     const faulty: TaskPool = {
       run: async (task, shard) => {
         if (this.hold !== null) await this.hold;
-        if (this.away) throw new RelayError('database-unavailable', 'connection refused');
+        if (this.away) throw new RelayError('database_unavailable', 'connection refused');
         return pool.run(task, shard);
       },
       destroy: async () => {},
@@ -204,7 +204,7 @@ describe('sharded database', () => {
     const kept = {
       async replay(shard: number, commit: typeof db.commit): Promise<void> {
         await commit((parts[shard - 1] as Part).queue.batch({}));
-        if (shard === 1 && refuse) throw new RelayError('database-unavailable', 'locked');
+        if (shard === 1 && refuse) throw new RelayError('database_unavailable', 'locked');
         order.push(`replay ${shard}`);
       },
     };
@@ -220,7 +220,7 @@ describe('sharded database', () => {
     const rest = { usable() {}, close: async () => {}, sweep: async () => 0 };
     (parts[1] as Part).away = true;
     db = new ShardedDatabase(shards, { ...options, ...rest, kept, begun });
-    await assert.rejects(db.recover(nowMs), { code: 'database-unavailable' });
+    await assert.rejects(db.recover(nowMs), { code: 'database_unavailable' });
     assert.deepEqual(order, [], 'neither: what cannot be replayed is not recovered');
     refuse = false;
     await at(nowMs + 1000);
@@ -261,7 +261,7 @@ describe('sharded database', () => {
     assert.equal(asked.running, 0);
     assert.equal(db.freeConnections, 10, 'of the shard that is up');
     (parts[0] as Part).away = true;
-    await assert.rejects(db.backlog(), { code: 'database-unavailable' });
+    await assert.rejects(db.backlog(), { code: 'database_unavailable' });
     assert.deepEqual([usable, db.freeConnections], [0, 0]);
     await at(1999);
     await at(2000);
@@ -313,13 +313,13 @@ describe('sharded database', () => {
     (parts[0] as Part).away = true;
     assert.deepEqual(await db.recover(1000), { released: 0, rekeyed: 0, newestQueueId: null });
     (parts[1] as Part).away = true;
-    await assert.rejects(db.recover(1000), { code: 'database-unavailable' });
+    await assert.rejects(db.recover(1000), { code: 'database_unavailable' });
     const unknown = {
       ...(parts[0] as Part).client,
-      recover: () => Promise.reject(new RelayError('schema-unknown', 'x')),
+      recover: () => Promise.reject(new RelayError('schema_unknown', 'x')),
     };
     Object.assign((parts[0] as Part).client, unknown);
-    await assert.rejects(db.recover(1000), { code: 'schema-unknown' });
+    await assert.rejects(db.recover(1000), { code: 'schema_unknown' });
   });
 
   it('sweeps only when every shard answers', async () => {

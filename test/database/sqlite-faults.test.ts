@@ -55,7 +55,7 @@ describe('sqlite at start', () => {
     const queue = new QueueFixture();
     writeFileSync(join(queue.dataDir, 'queue.db'), Buffer.alloc(20_000, 'this is no database '));
     await assert.rejects(queue.database.recover(0), (error: RelayError) => {
-      assert.equal(error.code, 'database-corrupt');
+      assert.equal(error.code, 'database_corrupt');
       assert.equal(error.temporary, false);
       assert.ok(error.message.includes(join(queue.dataDir, 'queue.db')));
       assert.match(error.message, /restore it from a backup/);
@@ -76,7 +76,7 @@ describe('sqlite at start', () => {
       writeSync(fd, Buffer.alloc(4096, 0xff), 0, 4096, at);
     closeSync(fd);
     await queue.restart();
-    await assert.rejects(queue.database.recover(0), { code: 'database-corrupt' });
+    await assert.rejects(queue.database.recover(0), { code: 'database_corrupt' });
     copyFileSync(whole, path);
     await queue.restart();
     assert.equal((await queue.database.stats()).mails, 50);
@@ -92,7 +92,7 @@ describe('sqlite at start', () => {
     db.close();
     await queue.restart();
     await assert.rejects(queue.database.recover(0), (error: RelayError) => {
-      assert.equal(error.code, 'schema-unknown');
+      assert.equal(error.code, 'schema_unknown');
       assert.match(error.message, /version 99, this relay knows up to \d+/);
       return true;
     });
@@ -104,7 +104,7 @@ describe('sqlite at start', () => {
     const db = new DatabaseSync(join(queue.dataDir, 'queue.db'));
     db.exec('CREATE TABLE recipes (id INTEGER PRIMARY KEY)');
     db.close();
-    await assert.rejects(queue.database.recover(0), { code: 'schema-unknown' });
+    await assert.rejects(queue.database.recover(0), { code: 'schema_unknown' });
     await queue.close();
   });
 
@@ -117,7 +117,7 @@ describe('sqlite at start', () => {
     openConnection({ path, sqlDir }).close();
     writeFileSync(join(sqlDir, '002-more.sql'), 'CREATE TABLE more (a); INSERT INTO more VALUES (1);');
     writeFileSync(join(sqlDir, '003-broken.sql'), 'CREATE TABLE half (a); SELECT nonsense;');
-    assert.throws(() => openConnection({ path, sqlDir }), { code: 'database-refused' });
+    assert.throws(() => openConnection({ path, sqlDir }), { code: 'database_refused' });
     const db = new DatabaseSync(path);
     assert.equal(db.prepare("SELECT value FROM relay_state WHERE name = 'schema_version'").get()?.value, '2');
     assert.equal(db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'half'").get(), undefined);
@@ -152,7 +152,7 @@ describe('sqlite at start', () => {
     const queue = new QueueFixture();
     await queue.restart({ database: { path: join(queue.dataDir, 'nowhere', 'queue.db') } });
     await assert.rejects(queue.database.recover(0), (error: RelayError) => {
-      assert.equal(error.code, 'database-unavailable');
+      assert.equal(error.code, 'database_unavailable');
       assert.match(error.message, /nowhere.*folder exists/);
       return true;
     });
@@ -165,7 +165,7 @@ describe('sqlite at start', () => {
   it('says that it may not write there', asUser, async () => {
     const queue = new QueueFixture();
     chmodSync(queue.dataDir, 0o500);
-    await assert.rejects(queue.database.recover(0), { code: 'database-unavailable' });
+    await assert.rejects(queue.database.recover(0), { code: 'database_unavailable' });
     chmodSync(queue.dataDir, 0o700);
     await queue.close();
   });
@@ -178,7 +178,7 @@ describe('sqlite at start', () => {
     execFileSync('mount', ['-o', 'remount,ro', path]);
     await queue.restart();
     await assert.rejects(queue.database.recover(0), (error: RelayError) => {
-      assert.equal(error.code, 'database-unavailable');
+      assert.equal(error.code, 'database_unavailable');
       assert.match(error.message, /writ/);
       return true;
     });
@@ -212,7 +212,7 @@ describe('sqlite on a full disk', () => {
           }
           for (const { content } of pair) queue.arena.release(content);
         }
-        assert.match(refused?.code ?? '', /^(database|storage)-full$/);
+        assert.match(refused?.code ?? '', /^(database|storage)_full$/);
         assert.equal(refused?.temporary, true);
         assert.equal(
           (await queue.database.stats()).mails,
@@ -244,7 +244,7 @@ describe('sqlite :memory:', () => {
     await assert.rejects(
       queue.database.commit(queue.batch({ messages: pair.map((m) => queue.plan(m)) })),
       (error: RelayError) => {
-        assert.equal(error.code, 'database-full');
+        assert.equal(error.code, 'database_full');
         assert.match(error.message, /database\.max_messages/);
         return true;
       },

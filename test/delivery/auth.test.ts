@@ -136,7 +136,7 @@ class Peer {
   fault(): Fault {
     const [fault] = this.failed;
     assert.ok(fault, 'the session failed');
-    assert.equal(fault.reason, 'auth-failed');
+    assert.equal(fault.reason, 'auth_failed');
     return fault;
   }
 }

@@ -19,7 +19,7 @@ test('an address that no host can have is the fault of whoever publishes it', ()
 test('what one host says of itself outweighs what this machine lacks for another, in any order', () => {
   const fault = (reason: DeferralReason): Fault => ({ reason, reply: null, detail: reason });
   for (const reason of Object.keys(DEFERRALS) as DeferralReason[]) {
-    const local = fault('local-trouble');
+    const local = fault('local_trouble');
     const other = fault(reason);
     if (DEFERRALS[reason].whose === 'ours') continue;
     assert.equal(moreHopeful(local, other, false), other, reason);

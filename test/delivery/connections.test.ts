@@ -160,7 +160,7 @@ test('on a busy connection the next envelope follows the content, and nobody is 
     }));
     const results = await harness.attemptAll(inputs);
     results.forEach((result, i) => {
-      assert.deepEqual(fates(result), i % 7 === 3 ? ['bounced peer-5xx', 'delivered'] : ['delivered']);
+      assert.deepEqual(fates(result), i % 7 === 3 ? ['bounced peer_5xx', 'delivered'] : ['delivered']);
     });
     for (const message of sink.messages) {
       const number = /X-Number: (\d+)/.exec(message.content.toString())?.[1];
@@ -182,11 +182,11 @@ test('faults amid a busy connection strike only the message they belong to', asy
       const results = await harness.attemptAll(inputs);
       const expected: Record<string, string> = {
         ok: 'delivered',
-        '451-at-dot': 'deferred peer-4xx',
-        'drop-at-dot': 'deferred connection-lost',
-        '554-at-data': 'bounced peer-5xx',
-        'drop-at-rcpt': 'deferred connection-lost',
-        '421-at-dot': 'deferred peer-4xx',
+        '451-at-dot': 'deferred peer_4xx',
+        'drop-at-dot': 'deferred connection_lost',
+        '554-at-data': 'bounced peer_5xx',
+        'drop-at-rcpt': 'deferred connection_lost',
+        '421-at-dot': 'deferred peer_4xx',
       };
       results.forEach((result, i) => {
         const kind = kinds[i % kinds.length] as string;
@@ -206,10 +206,10 @@ test('connections that fail one after another suspend the destination, twice as 
       const started = Date.now();
       const results = await harness.attemptAll(many(10));
       const reasons = results.flatMap(fates);
-      assert.equal(reasons.filter((fate) => fate === 'deferred connection-lost').length, 3);
-      assert.equal(reasons.filter((fate) => fate === 'deferred destination-suspended').length, 7);
+      assert.equal(reasons.filter((fate) => fate === 'deferred connection_lost').length, 3);
+      assert.equal(reasons.filter((fate) => fate === 'deferred destination_suspended').length, 7);
       assert.equal(sink.connections, 3);
-      const suspended = results.find((result) => fates(result)[0] === 'deferred destination-suspended');
+      const suspended = results.find((result) => fates(result)[0] === 'deferred destination_suspended');
       assert.ok(suspended);
       const outcome = outcomeOf(suspended);
       assert.ok(outcome.kind === 'deferred');
@@ -222,14 +222,14 @@ test('connections that fail one after another suspend the destination, twice as 
 
       // While suspended nothing is tried.
       assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-        'deferred destination-suspended',
+        'deferred destination_suspended',
       ]);
       assert.equal(sink.connections, 3);
 
       // After it one try; it fails, and the time doubles.
       harness.clockOffsetMs = 61_000;
       assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-        'deferred connection-lost',
+        'deferred connection_lost',
       ]);
       assert.equal(sink.connections, 4);
       const second = harness.posted.filter((one) => one.type === 'destination').at(-1);
@@ -250,11 +250,11 @@ test('a suspended destination that is resumed is tried at once', async () => {
     { suspend_after_failures: 1, suspend_ms: 60_000 },
     async (sink, harness) => {
       assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-        'deferred connection-lost',
+        'deferred connection_lost',
       ]);
       sink.options.greeting = '220 back';
       assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), [
-        'deferred destination-suspended',
+        'deferred destination_suspended',
       ]);
       harness.sender.resume(['smarthost', 'unknown.test']);
       assert.deepEqual(fates(await harness.attempt({ recipients: ['a@x.test'] })), ['delivered']);
@@ -377,7 +377,7 @@ test('more jobs than max_handoff_mails are given back at once, uncounted', async
   await withSink({}, { max_handoff_mails: 4 }, async (_sink, harness) => {
     const results = await harness.attemptAll(many(6));
     const reasons = results.flatMap(fates);
-    assert.deepEqual(reasons.slice(4), ['deferred hand-off-released', 'deferred hand-off-released']);
+    assert.deepEqual(reasons.slice(4), ['deferred hand_off_released', 'deferred hand_off_released']);
     allDelivered(results.slice(0, 4));
     assert.deepEqual(
       results.slice(4).map(({ attempts }) => attempts),

@@ -137,7 +137,7 @@ test('a certificate that no record names gets no mail, even one that is good oth
 }, async () => {
   const good = authority.issue(['mx.one.test']);
   const seen = await attempt({ tls: good, tlsa: [[3, 1, 1, 'ab'.repeat(32)]], ca: authority.ca });
-  assert.equal(seen.fate, 'deferred tls-failed');
+  assert.equal(seen.fate, 'deferred tls_failed');
   assert.match(seen.detail, /DANE/);
   assert.equal(seen.sink.messages.length, 0);
   assert.ok(!seen.sink.commands.some((line) => line.includes('MAIL')));
@@ -158,8 +158,8 @@ test('usage 2: the authority of the record, and the name of the host or of the d
   for (const [names, over, fate] of [
     [['mx.one.test'], {}, 'delivered'],
     [['one.test'], {}, 'delivered'],
-    [['elsewhere.test'], {}, 'deferred tls-failed'],
-    [['mx.one.test'], { expired: true }, 'deferred tls-failed'],
+    [['elsewhere.test'], {}, 'deferred tls_failed'],
+    [['mx.one.test'], { expired: true }, 'deferred tls_failed'],
   ] as const) {
     const seen = await attempt({ tls: chained([...names], over), tlsa: [anchor] });
     assert.equal(seen.fate, fate, `${names} ${seen.detail}`);
@@ -171,7 +171,7 @@ test('usage 2: the authority of the record, and the name of the host or of the d
   const stranger = new Authority();
   const foreign = stranger.issue(['mx.one.test']);
   const seen = await attempt({ tls: { cert: foreign.cert + stranger.ca, key: foreign.key }, tlsa: [anchor] });
-  assert.equal(seen.fate, 'deferred tls-failed');
+  assert.equal(seen.fate, 'deferred tls_failed');
   stranger.remove();
 });
 
@@ -182,7 +182,7 @@ test('with records that are validated mail waits where STARTTLS is not offered o
   const tlsa: Tlsa[] = [[3, 1, 1, sha(keyOf(cert))]];
   for (const tls of [undefined, { hidden: true }, { reply: '454 4.7.0 no' }, { fault: 'garbage' as const }]) {
     const seen = await attempt({ tlsa, ...(tls === undefined ? {} : { tls: { cert, key, ...tls } }) });
-    assert.equal(seen.fate, 'deferred tls-failed');
+    assert.equal(seen.fate, 'deferred tls_failed');
     assert.equal(seen.sink.messages.length, 0);
     assert.equal(seen.sink.connections, 1, 'no second try without TLS');
     const result = seen.sessions[0]?.result;
@@ -203,7 +203,7 @@ test('without usable records TLS is needed and the certificate is not judged', {
     assert.equal(seen.fate, 'delivered', `${tlsa} ${seen.detail}`);
     assert.equal(seen.result.tls?.verified, false);
     const stripped = await attempt({ tls: { cert, key, hidden: true }, tlsa: [tlsa] });
-    assert.equal(stripped.fate, 'deferred tls-failed');
+    assert.equal(stripped.fate, 'deferred tls_failed');
   }
 });
 
@@ -215,7 +215,7 @@ test('records count only where MX, addresses and they themselves are validated',
     assert.equal(seen.fate, 'delivered', unsigned);
     assert.equal(seen.sessions[0]?.policy.type, 'no-policy-found');
   }
-  assert.equal((await attempt({ tls, tlsa })).fate, 'deferred tls-failed');
+  assert.equal((await attempt({ tls, tlsa })).fate, 'deferred tls_failed');
   assert.equal((await attempt({ tls, tlsa, mode: 'off' })).fate, 'delivered');
 });
 
@@ -225,7 +225,7 @@ test('what cannot be looked up is not circumvented: the mail waits', { skip }, a
     const seen = await attempt({ tls, owner: { fault } });
     assert.equal(
       seen.fate,
-      fault === 'SERVFAIL' ? 'deferred dns-temporary' : 'deferred dns-unavailable',
+      fault === 'SERVFAIL' ? 'deferred dns_temporary' : 'deferred dns_unavailable',
       fault,
     );
     assert.match(seen.detail, /^TLSA _\d+\._tcp\.mx\.one\.test: /);
@@ -234,7 +234,7 @@ test('what cannot be looked up is not circumvented: the mail waits', { skip }, a
   }
   for (const setting of [{ domain: { fault: 'SERVFAIL' } }, { host: { fault: 'SERVFAIL' } }] as Setting[]) {
     const seen = await attempt({ tls, ...setting });
-    assert.equal(seen.fate, 'deferred dns-temporary');
+    assert.equal(seen.fate, 'deferred dns_temporary');
     assert.equal(seen.sink.connections, 0);
   }
   // An answer too long for UDP is fetched over TCP.
@@ -266,14 +266,14 @@ test('require: no mail to a domain whose hosts have no usable records', { skip }
   const tls = authority.issue(['mx.one.test']);
   for (const tlsa of [[], [[1, 1, 1, 'ab'.repeat(32)]]] as Tlsa[][]) {
     const seen = await attempt({ tls, tlsa, mode: 'require', ca: authority.ca });
-    assert.equal(seen.fate, 'deferred tls-failed');
+    assert.equal(seen.fate, 'deferred tls_failed');
     assert.equal(seen.sink.connections, 0);
     assert.equal(seen.sessions[0]?.result, 'dane-required');
   }
   const good: Tlsa[] = [[3, 1, 1, sha(keyOf(tls.cert))]];
   assert.equal((await attempt({ tls, tlsa: good, mode: 'require' })).fate, 'delivered');
   const unsigned = await attempt({ tls, tlsa: good, mode: 'require', domain: { secure: false } });
-  assert.equal(unsigned.fate, 'deferred tls-failed');
+  assert.equal(unsigned.fate, 'deferred tls_failed');
 });
 
 test('a domain’s own mode wins; one with a TLS mode of its own is left to that', { skip }, async () => {
@@ -283,7 +283,7 @@ test('a domain’s own mode wins; one with a TLS mode of its own is left to that
     dane: { mode, destinations: { 'one.test': { mode: own } } },
   });
   assert.equal((await attempt({ tls, tlsa, delivery: dane('opportunistic', 'off') })).fate, 'delivered');
-  assert.equal((await attempt({ tls, tlsa, delivery: dane('off', 'opportunistic') })).fate, 'deferred tls-failed'); // biome-ignore format: one call
+  assert.equal((await attempt({ tls, tlsa, delivery: dane('off', 'opportunistic') })).fate, 'deferred tls_failed'); // biome-ignore format: one call
   const own = { tls: { destinations: { 'one.test': { mode: 'opportunistic' } } } };
   assert.equal((await attempt({ tls, tlsa, delivery: own })).fate, 'delivered');
 });
@@ -295,12 +295,12 @@ test('DANE goes before MTA-STS, in both directions', { skip }, async () => {
   const good = await attempt({ tls, sts, tlsa: [[3, 1, 1, sha(keyOf(tls.cert))]] });
   assert.equal(good.fate, 'delivered', good.detail);
   const bad = await attempt({ tls, sts: sts.replace('another', 'mx.one'), ca: authority.ca, tlsa: [[3, 1, 1, 'ab'.repeat(32)]] }); // biome-ignore format: one call
-  assert.equal(bad.fate, 'deferred tls-failed');
+  assert.equal(bad.fate, 'deferred tls_failed');
   const without = await attempt({ tls, sts: sts.replace('another', 'mx.one'), ca: authority.ca });
   assert.equal(without.fate, 'delivered');
   assert.equal(without.sessions[0]?.policy.type, 'sts');
   const named = await attempt({ tls, sts, ca: authority.ca });
-  assert.deepEqual([named.fate, named.sessions[0]?.result], ['deferred tls-failed', 'validation-failure']);
+  assert.deepEqual([named.fate, named.sessions[0]?.result], ['deferred tls_failed', 'validation-failure']);
 });
 
 test('a host whose records cannot be known, or do not match, is left out while another does', {
@@ -384,12 +384,12 @@ test('a smarthost and a route that are host names are held to their TLSA records
     assert.equal(seen.result.tls?.verified, true);
     assert.deepEqual(seen.sink.handshakes, ['TLSv1.3 mx.one.test']);
     assert.deepEqual(seen.sessions, [], 'reports are of policy domains, which a next hop of ours is none');
-    assert.equal((await attempt({ tls: cert, tlsa: wrong, hop })).fate, 'deferred tls-failed');
-    assert.equal((await attempt({ tlsa: good, hop })).fate, 'deferred tls-failed', 'no STARTTLS');
+    assert.equal((await attempt({ tls: cert, tlsa: wrong, hop })).fate, 'deferred tls_failed');
+    assert.equal((await attempt({ tlsa: good, hop })).fate, 'deferred tls_failed', 'no STARTTLS');
     const unsigned = await attempt({ tls: cert, tlsa: wrong, hop, owner: { secure: false } });
     assert.deepEqual([unsigned.fate, unsigned.result.tls?.verified], ['delivered', false]);
     const bogus = await attempt({ tls: cert, tlsa: good, hop, owner: { fault: 'SERVFAIL' } });
-    assert.equal(bogus.fate, 'deferred dns-temporary');
+    assert.equal(bogus.fate, 'deferred dns_temporary');
     assert.match(bogus.detail, /TLSA _\d+\._tcp\.mx\.one\.test: SERVFAIL/);
   }
 });
@@ -401,7 +401,7 @@ test('TLS from the first byte at a next hop, by its TLSA records', { skip }, asy
   const seen = await attempt({ tls, tlsa: [[3, 1, 1, sha(keyOf(cert.cert))]], hop });
   assert.deepEqual([seen.fate, seen.result.tls?.verified], ['delivered', true]);
   const wrong = await attempt({ tls, tlsa: [[3, 1, 1, '00'.repeat(32)]], hop });
-  assert.equal(wrong.fate, 'deferred tls-failed');
+  assert.equal(wrong.fate, 'deferred tls_failed');
 });
 
 test('a TLS mode of the next hop is the operator’s word, a DANE mode of its own another', {
@@ -412,7 +412,7 @@ test('a TLS mode of the next hop is the operator’s word, a DANE mode of its ow
   const own = { tls: { mode: 'required' } };
   assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own })).fate, 'delivered');
   const both = { dane: { mode: 'off', destinations: { 'mx.one.test': { mode: 'opportunistic' } } } };
-  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own, delivery: both })).fate, 'deferred tls-failed'); // biome-ignore format: one line
+  assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: own, delivery: both })).fate, 'deferred tls_failed'); // biome-ignore format: one line
   const off = { dane: { mode: 'opportunistic', destinations: { 'two.test': { mode: 'off' } } } };
   const routed = { destination: 'two.test' };
   assert.equal((await attempt({ tls: cert, tlsa: wrong, hop: routed, delivery: off })).fate, 'delivered');
@@ -424,7 +424,7 @@ test('require: no mail to a next hop without usable records, unless it is an add
   const cert = authority.issue(['elsewhere.test']);
   for (const setting of [{ hop: {} }, { hop: {}, tlsa: [[0, 1, 1, '00'.repeat(32)]] as Tlsa[] }]) {
     const seen = await attempt({ tls: cert, mode: 'require', ...setting });
-    assert.equal(seen.fate, 'deferred tls-failed');
+    assert.equal(seen.fate, 'deferred tls_failed');
     assert.match(seen.detail, /no usable TLSA records/);
   }
   const tlsa: Tlsa[] = [[3, 1, 1, sha(keyOf(cert.cert))]];
@@ -439,7 +439,7 @@ test('require: no mail to a next hop without usable records, unless it is an add
 test('a next hop that DNS does not know is looked up as without DANE', { skip }, async () => {
   const cert = authority.issue(['elsewhere.test']);
   const seen = await attempt({ tls: cert, hop: { host: 'nowhere.test' } });
-  assert.deepEqual([seen.fate, seen.detail], ['deferred dns-temporary', 'next hop nowhere.test: no such name or no address']); // biome-ignore format: one line
+  assert.deepEqual([seen.fate, seen.detail], ['deferred dns_temporary', 'next hop nowhere.test: no such name or no address']); // biome-ignore format: one line
   const local = await attempt({ tls: cert, hop: { host: 'localhost' } });
   assert.equal(local.fate, 'delivered');
 });
@@ -455,7 +455,7 @@ test('a report about TLS goes despite it: no policy holds it, plain if need be, 
   const delivery = { tls: { mode: 'verify', plain_retry: false } };
   const through = (setting: Setting): Promise<Seen> =>
     attempt({ mode: 'require', tlsa, sts, delivery, ...setting });
-  assert.equal((await through({ tls: cert })).fate, 'deferred tls-failed');
+  assert.equal((await through({ tls: cert })).fate, 'deferred tls_failed');
   for (const tls of [cert, { ...cert, fault: 'garbage' as const }, undefined]) {
     const seen = await through({ key, ...(tls && { tls }) });
     assert.equal(seen.fate, 'delivered', seen.detail);
@@ -479,5 +479,5 @@ test('a report that goes by a route or the smarthost keeps to what the operator 
   const cert = authority.issue(['elsewhere.test']);
   const hop = { destination: 'two.test', tls: { mode: 'verify' } };
   const seen = await attempt({ tls: cert, hop, key: 'despite-tls:two.test' });
-  assert.equal(seen.fate, 'deferred tls-failed');
+  assert.equal(seen.fate, 'deferred tls_failed');
 });

@@ -30,35 +30,35 @@ after(async () => {
 });
 
 /** Fate of one recipient when its address (or the reverse-path, for the stage mail) asks for a fault. */
-const MALFORMED = 'deferred connection-lost, or timeout where one reply is awaited';
+const MALFORMED = 'deferred connection_lost, or timeout where one reply is awaited';
 const CASES: [address: string, fate: string, detail: RegExp][] = [
-  ['451-at-mail', 'deferred peer-4xx', /^451 4\.7\.1/],
-  ['550-at-mail', 'bounced peer-5xx', /^550 5\.7\.1/],
-  ['421-at-mail', 'deferred peer-4xx', /^421 /],
-  ['drop-at-mail', 'deferred connection-lost', /closed the connection/],
+  ['451-at-mail', 'deferred peer_4xx', /^451 4\.7\.1/],
+  ['550-at-mail', 'bounced peer_5xx', /^550 5\.7\.1/],
+  ['421-at-mail', 'deferred peer_4xx', /^421 /],
+  ['drop-at-mail', 'deferred connection_lost', /closed the connection/],
   ['hang-at-mail', 'deferred timeout', /no reply to MAIL in time/],
   ['garbage-at-mail', MALFORMED, /malformed/],
-  ['354-at-mail', 'deferred connection-lost', /out of turn to MAIL/],
-  ['451-at-rcpt', 'deferred peer-4xx', /^451 4\.7\.1/],
-  ['550-at-rcpt', 'bounced peer-5xx', /^550 5\.7\.1/],
+  ['354-at-mail', 'deferred connection_lost', /out of turn to MAIL/],
+  ['451-at-rcpt', 'deferred peer_4xx', /^451 4\.7\.1/],
+  ['550-at-rcpt', 'bounced peer_5xx', /^550 5\.7\.1/],
   ['252-at-rcpt', 'delivered', /./],
-  ['421-at-rcpt', 'deferred peer-4xx', /^421 /],
-  ['drop-at-rcpt', 'deferred connection-lost', /closed the connection/],
+  ['421-at-rcpt', 'deferred peer_4xx', /^421 /],
+  ['drop-at-rcpt', 'deferred connection_lost', /closed the connection/],
   ['hang-at-rcpt', 'deferred timeout', /no reply to RCPT in time/],
   ['garbage-at-rcpt', MALFORMED, /malformed/],
   ['wide-at-rcpt', 'delivered', /./],
   ['long-at-rcpt', 'delivered', /./],
-  ['451-at-data', 'deferred peer-4xx', /^451 4\.7\.1/],
-  ['554-at-data', 'bounced peer-5xx', /^554 5\.7\.1/],
-  ['421-at-data', 'deferred peer-4xx', /^421 /],
-  ['250-at-data', 'deferred connection-lost', /out of turn to DATA/],
-  ['drop-at-data', 'deferred connection-lost', /closed the connection/],
+  ['451-at-data', 'deferred peer_4xx', /^451 4\.7\.1/],
+  ['554-at-data', 'bounced peer_5xx', /^554 5\.7\.1/],
+  ['421-at-data', 'deferred peer_4xx', /^421 /],
+  ['250-at-data', 'deferred connection_lost', /out of turn to DATA/],
+  ['drop-at-data', 'deferred connection_lost', /closed the connection/],
   ['hang-at-data', 'deferred timeout', /no reply to DATA in time/],
-  ['drop-in-content', 'deferred connection-lost', /closed the connection/],
-  ['451-at-dot', 'deferred peer-4xx', /^451 4\.7\.1/],
-  ['554-at-dot', 'bounced peer-5xx', /^554 5\.7\.1/],
-  ['421-at-dot', 'deferred peer-4xx', /^421 /],
-  ['drop-at-dot', 'deferred connection-lost', /closed the connection/],
+  ['drop-in-content', 'deferred connection_lost', /closed the connection/],
+  ['451-at-dot', 'deferred peer_4xx', /^451 4\.7\.1/],
+  ['554-at-dot', 'bounced peer_5xx', /^554 5\.7\.1/],
+  ['421-at-dot', 'deferred peer_4xx', /^421 /],
+  ['drop-at-dot', 'deferred connection_lost', /closed the connection/],
   ['hang-at-dot', 'deferred timeout', /no reply to the end of data in time/],
   ['garbage-at-dot', 'deferred timeout', /malformed/],
   ['shut-at-dot', 'delivered', /./],
@@ -72,7 +72,7 @@ for (const pipelining of [true, false]) {
   });
 
   for (const [local, listed, detail] of CASES) {
-    const ahead = pipelining ? 'deferred connection-lost' : 'deferred timeout';
+    const ahead = pipelining ? 'deferred connection_lost' : 'deferred timeout';
     const fate = listed === MALFORMED ? ahead : listed;
     test(`${local}${pipelining ? '' : ' without PIPELINING'}: ${fate}`, async () => {
       const address = `${local}+${pipelining}@x.test`;
@@ -103,10 +103,10 @@ test('recipients of one transaction each meet the fate their own reply says', as
   const result = await harness.attempt({ recipients });
   assert.deepEqual(fates(result), [
     'delivered',
-    'deferred peer-4xx',
+    'deferred peer_4xx',
     'delivered',
-    'bounced peer-5xx',
-    'deferred peer-4xx',
+    'bounced peer_5xx',
+    'deferred peer_4xx',
   ]);
   const accepted = sink.messages.at(-1)?.recipients.map(({ address }) => address);
   assert.deepEqual(accepted, ['a@x.test', 'b@x.test']);
@@ -124,7 +124,7 @@ test('when every recipient is refused and DATA is too, RSET comes before the nex
       { recipients: ['bounce-550@x.test', 'bounce-551@x.test'] },
       { recipients: ['fine@x.test'] },
     ]);
-    assert.deepEqual(results.flatMap(fates), ['bounced peer-5xx', 'bounced peer-5xx', 'delivered']);
+    assert.deepEqual(results.flatMap(fates), ['bounced peer_5xx', 'bounced peer_5xx', 'delivered']);
     const commands = sink.commands.slice(from).map((line) => line.replace(/^\d+: (\w+).*/, '$1'));
     assert.equal(commands.includes('RSET'), true);
     assert.deepEqual(sink.violations, []);
@@ -139,7 +139,7 @@ test('when every recipient is refused but DATA is taken, an empty end of data fo
     { recipients: ['bounce-550+empty@x.test'] },
     { recipients: ['fine+empty@x.test'] },
   ]);
-  assert.deepEqual(results.flatMap(fates), ['bounced peer-5xx', 'delivered']);
+  assert.deepEqual(results.flatMap(fates), ['bounced peer_5xx', 'delivered']);
   assert.equal(sink.messages.length, before + 1);
   assert.deepEqual(sink.violations, []);
   delete sink.options.emptyData;
@@ -155,29 +155,29 @@ test('a MAIL that is refused bounces every recipient, those beyond the first tra
     from: '550-at-mail+all@x.test',
     recipients: ['a@x.test', 'b@x.test', 'c@x.test', 'd@x.test', 'e@x.test'],
   });
-  assert.deepEqual(new Set(fates(result)), new Set(['bounced peer-5xx']));
+  assert.deepEqual(new Set(fates(result)), new Set(['bounced peer_5xx']));
   assert.equal(result.groups.length, 1);
   limited.stop();
 });
 
 const GREETINGS: [name: string, options: SinkOptions, fate: string, detail: RegExp][] = [
-  ['a 421 greeting', { greeting: '421 4.3.2 busy' }, 'deferred peer-4xx', /^421 4\.3\.2 busy/],
-  ['a 450 greeting', { greeting: '450 not now' }, 'deferred peer-4xx', /^450 not now/],
-  ['a 554 greeting', { greeting: '554 no mail here' }, 'deferred peer-refused', /^554 no mail here/],
-  ['a 521 greeting', { greeting: '521 no mail here ever' }, 'bounced peer-5xx', /^521 no mail here ever/],
+  ['a 421 greeting', { greeting: '421 4.3.2 busy' }, 'deferred peer_4xx', /^421 4\.3\.2 busy/],
+  ['a 450 greeting', { greeting: '450 not now' }, 'deferred peer_4xx', /^450 not now/],
+  ['a 554 greeting', { greeting: '554 no mail here' }, 'deferred peer_refused', /^554 no mail here/],
+  ['a 521 greeting', { greeting: '521 no mail here ever' }, 'bounced peer_5xx', /^521 no mail here ever/],
   ['a greeting that is none', { greeting: 'HTTP/1.1 400 Bad Request' }, 'deferred timeout', /malformed/],
   ['a 250 greeting', { greeting: '250 hello' }, 'delivered', /./],
-  ['a 354 greeting', { greeting: '354 hello' }, 'deferred connection-lost', /out of turn/],
+  ['a 354 greeting', { greeting: '354 hello' }, 'deferred connection_lost', /out of turn/],
   ['no greeting', { greeting: 'hang' }, 'deferred timeout', /no greeting in time/],
-  ['a connection closed at once', { greeting: 'drop' }, 'deferred connection-lost', /closed/],
-  ['EHLO answered 451', { ehlo: '451 4.3.0 later' }, 'deferred peer-4xx', /^451 4\.3\.0 later/],
+  ['a connection closed at once', { greeting: 'drop' }, 'deferred connection_lost', /closed/],
+  ['EHLO answered 451', { ehlo: '451 4.3.0 later' }, 'deferred peer_4xx', /^451 4\.3\.0 later/],
   [
     'EHLO and HELO refused',
     { ehlo: '502 what', helo: '550 go away' },
-    'deferred peer-refused',
+    'deferred peer_refused',
     /^550 go away/,
   ],
-  ['EHLO answered with a closed connection', { ehlo: 'drop' }, 'deferred connection-lost', /closed/],
+  ['EHLO answered with a closed connection', { ehlo: 'drop' }, 'deferred connection_lost', /closed/],
   ['no reply to EHLO', { ehlo: 'hang' }, 'deferred timeout', /no reply to EHLO in time/],
 ];
 
@@ -210,14 +210,14 @@ test('EHLO answered 5xx falls back to HELO and sends no parameters', async () =>
   await old.stop();
 });
 
-test('a port where nobody listens defers with connect-failed', async () => {
+test('a port where nobody listens defers with connect_failed', async () => {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as { port: number };
   await new Promise((resolve) => server.close(resolve));
   const other = startSender({ delivery: { smarthost: { host: '127.0.0.1', port } } });
   const result = await other.attempt({ recipients: ['a@x.test'] });
-  assert.deepEqual(fates(result), ['deferred connect-failed']);
+  assert.deepEqual(fates(result), ['deferred connect_failed']);
   const outcome = outcomeOf(result);
   assert.ok(outcome.kind === 'deferred');
   assert.match(outcome.detail, /cannot connect to \[127\.0\.0\.1\] port \d+ \(ECONNREFUSED\)/);
@@ -247,7 +247,7 @@ test('a host that does not answer is given up after connect_timeout_ms', async (
     delivery: { smarthost: { host: '127.0.0.1', port: mute.port }, connect_timeout_ms: 150 },
   });
   const result = await other.attempt({ recipients: ['a@x.test'] });
-  assert.deepEqual(fates(result), ['deferred connect-failed']);
+  assert.deepEqual(fates(result), ['deferred connect_failed']);
   const outcome = outcomeOf(result);
   assert.ok(outcome.kind === 'deferred');
   assert.match(outcome.detail, /ETIMEDOUT/);
@@ -294,7 +294,7 @@ test('under a lease that lapsed no content goes out', async () => {
       attempts: 3,
       body: '8BITMIME',
     });
-    assert.deepEqual(fates(result), ['deferred lease-lapsed', 'deferred lease-lapsed']);
+    assert.deepEqual(fates(result), ['deferred lease_lapsed', 'deferred lease_lapsed']);
     other.leasesHold = true;
     assert.deepEqual(fates(await other.attempt({ recipients: ['c@x.test'] })), ['delivered']);
     other.stop();

@@ -82,10 +82,10 @@ const SECOND = [
 function fateOf(first: Kind, second: Kind): string {
   const decided: Partial<Record<Kind, string>> = {
     ok: 'delivered',
-    no: 'bounced peer-5xx',
+    no: 'bounced peer_5xx',
     unknown: 'deferred',
   };
-  if (first === 'never' && second === 'never') return 'bounced peer-5xx';
+  if (first === 'never' && second === 'never') return 'bounced peer_5xx';
   return decided[first] ?? decided[second] ?? 'deferred';
 }
 
@@ -311,7 +311,7 @@ test('an attempt asks max_hosts_per_attempt hosts; the next one asks the others'
     for (const sink of [a, b, c]) does(sink, { faults: { mail: '450' } });
     const four = () => harness.attempt({ recipients: ['a@four.test'], destination: 'four.test' });
     const asked = () => [a, b, c, d].map(({ connections }) => connections);
-    assert.deepEqual(fates(await four()), ['deferred peer-4xx']);
+    assert.deepEqual(fates(await four()), ['deferred peer_4xx']);
     assert.deepEqual(asked(), [1, 1, 0, 0]);
     assert.deepEqual(fates(await four()), ['delivered']);
     assert.deepEqual(asked(), [1, 1, 1, 1]);
@@ -321,7 +321,7 @@ test('an attempt asks max_hosts_per_attempt hosts; the next one asks the others'
 test('an attempt that took longer than max_attempt_ms asks no further host', async () => {
   await withHosts(2, { max_attempt_ms: 0 }, async (harness, [a, b]) => {
     does(a, { faults: { mail: '450' } });
-    assert.deepEqual(fates(await harness.attempt(job())), ['deferred peer-4xx']);
+    assert.deepEqual(fates(await harness.attempt(job())), ['deferred peer_4xx']);
     assert.equal(b.connections, 0);
   });
 });
@@ -332,7 +332,7 @@ test('each recipient has its own fate: what one host defers the next one takes, 
     b.seen.add(late);
     const recipients = ['a@x.test', late, 'bounce-550@x.test', 'defer-451@x.test', 'b@x.test'];
     const result = await harness.attempt(job({ recipients }));
-    const expected = ['delivered', 'delivered', 'bounced peer-5xx', 'deferred peer-4xx', 'delivered'];
+    const expected = ['delivered', 'delivered', 'bounced peer_5xx', 'deferred peer_4xx', 'delivered'];
     assert.deepEqual(fates(result), expected);
     const got = (sink: ScriptedSink) =>
       sink.messages.map((one) => one.recipients.map(({ address }) => address));
@@ -357,10 +357,10 @@ test('one connection at a time is enough to turn from one host to the next, for 
 test('what does not fit one host goes to another that it fits; it bounces when it fits none', async () => {
   const UTF8 = { smtpUtf8: true, recipients: ['é@x.test'], content: 'Subject: é\r\n\r\nx\r\n' };
   const cases: [lacking: string[], input: Partial<JobInput>, reason: string][] = [
-    [['SIZE 100', '8BITMIME'], { content: 'x'.repeat(500) }, 'message-too-big'],
-    [['PIPELINING'], { body: '8BITMIME', content: 'Subject: x\r\n\r\nüü\r\n' }, 'needs-8bitmime'],
-    [['8BITMIME'], { ...UTF8, body: '8BITMIME' }, 'needs-smtputf8'],
-    [['CHUNKING'], { body: 'BINARYMIME' }, 'needs-binarymime'],
+    [['SIZE 100', '8BITMIME'], { content: 'x'.repeat(500) }, 'message_too_big'],
+    [['PIPELINING'], { body: '8BITMIME', content: 'Subject: x\r\n\r\nüü\r\n' }, 'needs_8bitmime'],
+    [['8BITMIME'], { ...UTF8, body: '8BITMIME' }, 'needs_smtputf8'],
+    [['CHUNKING'], { body: 'BINARYMIME' }, 'needs_binarymime'],
   ];
   const able = ['8BITMIME', 'SMTPUTF8', 'SIZE 100000', 'CHUNKING', 'BINARYMIME'];
   for (const [lacking, input, reason] of cases) {
@@ -370,7 +370,7 @@ test('what does not fit one host goes to another that it fits; it bounces when i
       assert.deepEqual(fates(await harness.attempt(job(input))), ['delivered'], reason);
       assert.equal(b.messages.length, 1);
       const away = await harness.attempt(job({ ...input, destination: 'second-away.test' }));
-      assert.deepEqual(fates(away), ['deferred connect-failed'], `${reason}: the other may come back`);
+      assert.deepEqual(fates(away), ['deferred connect_failed'], `${reason}: the other may come back`);
     });
     await withHosts(2, {}, async (harness, [a, b]) => {
       for (const sink of [a, b]) does(sink, { capabilities: lacking });
@@ -380,7 +380,7 @@ test('what does not fit one host goes to another that it fits; it bounces when i
       does(a, { faults: { mail: '450' }, capabilities: able });
       does(b, { capabilities: lacking });
       const result = await harness.attempt(job(input));
-      assert.deepEqual(fates(result), ['deferred peer-4xx'], `${reason}: the first may`);
+      assert.deepEqual(fates(result), ['deferred peer_4xx'], `${reason}: the first may`);
     });
   }
 });
@@ -389,9 +389,9 @@ test('with greeting_refusal bounce a destination whose every host refuses us bou
   for (const options of [{ greeting: '554 5.7.1 not you' }, { ehlo: '550 no', helo: '550 5.7.1 no' }]) {
     await withHosts(2, { greeting_refusal: 'bounce' }, async (harness, [a, b]) => {
       for (const sink of [a, b]) does(sink, options);
-      assert.deepEqual(fates(await harness.attempt(job())), ['bounced peer-5xx']);
+      assert.deepEqual(fates(await harness.attempt(job())), ['bounced peer_5xx']);
       for (const destination of ['first-away.test', 'second-away.test'])
-        assert.deepEqual(fates(await harness.attempt(job({ destination }))), ['deferred connect-failed']);
+        assert.deepEqual(fates(await harness.attempt(job({ destination }))), ['deferred connect_failed']);
     });
   }
 });
@@ -415,7 +415,7 @@ test('the only host suspends its destination after EHLO too, remembered or not',
         Array.from({ length: 3 }, () => job({ destination: 'one.test' })),
       );
       assert.equal(
-        results.flatMap(fates).filter((one) => one === 'deferred destination-suspended').length,
+        results.flatMap(fates).filter((one) => one === 'deferred destination_suspended').length,
         2,
       );
     });
@@ -424,7 +424,7 @@ test('the only host suspends its destination after EHLO too, remembered or not',
 test('a lease of ours that lapsed is no fault of the host it was to go to', async () => {
   await withHosts(2, { idle_connection_ms: 0 }, async (harness, [a, b]) => {
     harness.leasesHold = false;
-    assert.deepEqual(fates(await harness.attempt(job())), ['deferred lease-lapsed']);
+    assert.deepEqual(fates(await harness.attempt(job())), ['deferred lease_lapsed']);
     harness.leasesHold = true;
     assert.deepEqual(fates(await harness.attempt(job())), ['delivered']);
     assert.deepEqual([a.messages.length, b.messages.length], [1, 0]);
@@ -437,7 +437,7 @@ test('an address that no host can have is passed over, and counts as the attempt
     assert.deepEqual(fates(await to('odd-first.test')), ['delivered']);
     assert.equal(a.messages.length, 1);
     const result = await to('odd-only.test');
-    assert.deepEqual(fates(result), ['deferred connect-failed']);
+    assert.deepEqual(fates(result), ['deferred connect_failed']);
     assert.equal(result.attempts, 1);
   });
 });
@@ -451,7 +451,7 @@ for (const [how, options] of [
   }, async () => {
     await withHosts(2, { max_connections: 1, command_timeout_ms: 100 }, async (harness, [a, b]) => {
       for (const sink of [a, b]) does(sink, options);
-      assert.match(fates(await harness.attempt(job()))[0] as string, /^deferred (peer-refused|timeout)$/);
+      assert.match(fates(await harness.attempt(job()))[0] as string, /^deferred (peer_refused|timeout)$/);
       assert.deepEqual([a.connections, b.connections], [1, 1]);
     });
   });

@@ -163,7 +163,7 @@ test('a domain that enforces gets its mail from exchangers it names, with verifi
   assert.deepEqual(fates(good), ['delivered']);
   assert.equal(good.tls?.verified, true);
   const bad = await attempt('');
-  assert.deepEqual(fates(bad), ['deferred tls-failed']);
+  assert.deepEqual(fates(bad), ['deferred tls_failed']);
   const stranger = await attempt(LABEL.certificate, {}, 'two.test');
   const outcome = outcomeOf(stranger);
   assert.ok(

@@ -142,33 +142,33 @@ async function summary(route: Promise<Route>): Promise<string> {
 const CASES: [name: string, domain: string, expected: string][] = [
   ['exchangers in order of preference, IPv6 before IPv4', 'two.test', '2001:db8::1 192.0.2.1 192.0.2.2'],
   ['no MX: the implicit one', 'implicit.test', '192.0.2.3'],
-  ['a null MX bounces 5.1.10, though there is an address', 'null.test', 'bounce null-mx 5.1.10'],
-  ['twice a null MX is one', 'nulls.test', 'bounce null-mx 5.1.10'],
-  ['a domain that does not exist bounces 5.1.2', 'nowhere.test', 'bounce no-such-domain 5.1.2'],
-  ['a domain without MX and address bounces 5.4.4', 'noaddress.test', 'bounce no-such-domain 5.4.4'],
-  ['SERVFAIL defers', 'servfail.test', 'defer dns-temporary'],
-  ['REFUSED defers: it is us who are refused', 'refused.test', 'defer dns-unavailable'],
-  ['no answer in time defers', 'slow.test', 'defer dns-unavailable'],
+  ['a null MX bounces 5.1.10, though there is an address', 'null.test', 'bounce null_mx 5.1.10'],
+  ['twice a null MX is one', 'nulls.test', 'bounce null_mx 5.1.10'],
+  ['a domain that does not exist bounces 5.1.2', 'nowhere.test', 'bounce no_such_domain 5.1.2'],
+  ['a domain without MX and address bounces 5.4.4', 'noaddress.test', 'bounce no_such_domain 5.4.4'],
+  ['SERVFAIL defers', 'servfail.test', 'defer dns_temporary'],
+  ['REFUSED defers: it is us who are refused', 'refused.test', 'defer dns_unavailable'],
+  ['no answer in time defers', 'slow.test', 'defer dns_unavailable'],
   ['an alias of a domain is followed', 'alias.test', '2001:db8::1 192.0.2.1 192.0.2.2'],
   ['an alias of an exchanger is followed', 'mxalias.test', '2001:db8::1 192.0.2.1'],
   ['an exchanger that does not exist is skipped', 'partly.test', '192.0.2.2'],
-  ['no exchanger exists: bounce 5.4.4', 'unresolved.test', 'bounce no-such-domain 5.4.4'],
-  ['one exchanger might exist: defer', 'temporarily.test', 'defer dns-temporary'],
+  ['no exchanger exists: bounce 5.4.4', 'unresolved.test', 'bounce no_such_domain 5.4.4'],
+  ['one exchanger might exist: defer', 'temporarily.test', 'defer dns_temporary'],
   ['an exchanger that cannot be resolved now is passed over', 'halfbroken.test', '192.0.2.2'],
   ['one family broken: the other is used', 'family.test', '192.0.2.5'],
-  ['ourselves as best exchanger: a loop', 'selfbest.test', 'bounce mail-loop 5.4.6'],
+  ['ourselves as best exchanger: a loop', 'selfbest.test', 'bounce mail_loop 5.4.6'],
   ['ourselves in the middle: only better ones remain', 'selfmiddle.test', '2001:db8::1 192.0.2.1'],
-  ['a loopback exchanger is ourselves', 'loopback.test', 'bounce mail-loop 5.4.6'],
-  ['0.0.0.0 is ourselves', 'zero.test', 'bounce mail-loop 5.4.6'],
-  ['an address we listen on at the MX port is ourselves', 'own.test', 'bounce mail-loop 5.4.6'],
+  ['a loopback exchanger is ourselves', 'loopback.test', 'bounce mail_loop 5.4.6'],
+  ['0.0.0.0 is ourselves', 'zero.test', 'bounce mail_loop 5.4.6'],
+  ['an address we listen on at the MX port is ourselves', 'own.test', 'bounce mail_loop 5.4.6'],
   ['an internationalized domain is asked as A-labels', 'bücher.test', '192.0.2.6'],
   ['an address in an MX record is used', 'numeric.test', '192.0.2.7'],
   ['an answer too long for UDP comes over TCP', 'large.test', '192.0.2.2'],
   ['an IPv4 literal', '[192.0.2.77]', '192.0.2.77'],
   ['an IPv6 literal', '[ipv6:2001:db8::77]', '2001:db8::77'],
-  ['a literal of ourselves', '[127.0.0.1]', 'bounce mail-loop 5.4.6'],
-  ['a literal of another kind', '[x400:abc]', 'bounce no-such-domain 5.1.2'],
-  ['a name DNS cannot carry', `${'a'.repeat(64)}.test`, 'bounce no-such-domain 5.1.2'],
+  ['a literal of ourselves', '[127.0.0.1]', 'bounce mail_loop 5.4.6'],
+  ['a literal of another kind', '[x400:abc]', 'bounce no_such_domain 5.1.2'],
+  ['a name DNS cannot carry', `${'a'.repeat(64)}.test`, 'bounce no_such_domain 5.1.2'],
 ];
 
 for (const [name, domain, expected] of CASES) {
@@ -259,7 +259,7 @@ test('a route goes before the smarthost, the smarthost before MX', async () => {
 test('a next hop that cannot be resolved defers: an operator’s slip must not bounce mail', async () => {
   for (const host of ['gone.test', 'servfail.test', 'noaddress.test']) {
     const one = router({ delivery: { smarthost: { host, port: 25 } } });
-    assert.equal(await summary(one.route('smarthost')), 'defer dns-temporary');
+    assert.equal(await summary(one.route('smarthost')), 'defer dns_temporary');
   }
 });
 
@@ -339,10 +339,10 @@ test('what DNS says of a domain is the fate of all that waits for it', async () 
     { destination: 'servfail.test', recipients: ['e@servfail.test'] },
   ]);
   assert.deepEqual(results.map(fates), [
-    ['bounced no-such-domain', 'bounced no-such-domain'],
-    ['bounced no-such-domain'],
-    ['bounced null-mx'],
-    ['deferred dns-temporary'],
+    ['bounced no_such_domain', 'bounced no_such_domain'],
+    ['bounced no_such_domain'],
+    ['bounced null_mx'],
+    ['deferred dns_temporary'],
   ]);
   assert.deepEqual(
     results.map(({ attempts }) => attempts),

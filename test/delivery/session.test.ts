@@ -79,7 +79,7 @@ test('when the connection is lost after a content, what went ahead goes back unc
   assert.equal(second.counted, false);
   assert.equal(second.untouched, true);
   assert.equal(second.hasMore, true);
-  assert.equal(peer.ended[0]?.reason, 'connection-lost');
+  assert.equal(peer.ended[0]?.reason, 'connection_lost');
 });
 
 test('an attempt that is put back again and again is deferred in the end', () => {

@@ -22,7 +22,7 @@ test('a deferral names its reason, the reply and the time of the next attempt', 
   const now = Date.now();
   const { result, outcome, dsns } = await one({ initial_delay_ms: 1000, jitter_ratio: 0 }, { attempts: 2 });
   assert.ok(outcome.kind === 'deferred');
-  assert.equal(outcome.reason, 'peer-4xx');
+  assert.equal(outcome.reason, 'peer_4xx');
   assert.equal(outcome.reply?.code, 451);
   assert.equal(outcome.retryAtMs >= now + 4000 && outcome.retryAtMs < now + 6000, true);
   assert.equal(result.attempts, 3);
@@ -36,7 +36,7 @@ test('the last attempt expires with the last reply, and the sender is told', asy
   assert.equal(outcome.reason, 'expired');
   assert.equal(outcome.status, '5.4.7');
   assert.equal(outcome.reply?.code, 451);
-  assert.match(outcome.detail, /^gave up after 3 attempts in 0\.0 hours; last: peer-4xx, 451 4\.7\.1 RCPT/);
+  assert.match(outcome.detail, /^gave up after 3 attempts in 0\.0 hours; last: peer_4xx, 451 4\.7\.1 RCPT/);
   assert.equal(result.attempts, 3);
   assert.match(dsns[0] ?? '', /Action: failed\r\nStatus: 5\.4\.7\r\n/);
 });
@@ -44,7 +44,7 @@ test('the last attempt expires with the last reply, and the sender is told', asy
 test('with retry off the first deferral bounces with the code of the reply', async () => {
   const { outcome, dsns } = await one({ enabled: false }, {});
   assert.ok(outcome.kind === 'bounced');
-  assert.equal(outcome.reason, 'retry-disabled');
+  assert.equal(outcome.reason, 'retry_disabled');
   assert.equal(outcome.status, '5.7.1');
   assert.equal(dsns.length, 1);
 });
@@ -111,7 +111,7 @@ test('a result whose DSN finds no room waits for it, without the content it repo
   harness.timers.shift()?.fire();
   const [result] = harness.results;
   assert.ok(result);
-  assert.deepEqual(fates(result), ['bounced peer-5xx']);
+  assert.deepEqual(fates(result), ['bounced peer_5xx']);
   const text = arena.head(result.dsns[0]?.content as number, 100_000).toString();
   assert.match(text, /Action: failed/);
   assert.equal(text.includes('hello'), false, 'only the header section');

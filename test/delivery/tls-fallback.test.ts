@@ -46,7 +46,7 @@ for (const stage of ['mail', 'rcpt', 'data', 'dot'] as const) {
       const [sink, harness] = await start({ fault: 'drop' });
       sink.options.clearFaults = { [stage]: `=${reply}` };
       const refused = await harness.attempt(JOB);
-      assert.match(fates(refused)[0] as string, /^deferred (tls-failed|peer-4xx)$/, reply);
+      assert.match(fates(refused)[0] as string, /^deferred (tls_failed|peer_4xx)$/, reply);
       const outcome = outcomeOf(refused);
       assert.ok(outcome.kind === 'deferred');
       assert.equal(outcome.reply?.code, Number(reply.slice(0, 3)), 'queue show has what the peer said');
@@ -65,7 +65,7 @@ test('five mails at once to a host whose handshakes fail for a while: none bounc
   const [sink, harness] = await start({ fault: 'garbage' });
   sink.options.clearFaults = { mail: '=530 5.7.0 Must issue a STARTTLS command first' };
   const results = await harness.attemptAll(Array.from({ length: 5 }, () => JOB));
-  assert.deepEqual([...new Set(results.flatMap(fates))], ['deferred tls-failed']);
+  assert.deepEqual([...new Set(results.flatMap(fates))], ['deferred tls_failed']);
   delete (sink.options.tls as SinkTls).fault;
   const again = await harness.attemptAll(Array.from({ length: 5 }, () => JOB));
   assert.deepEqual([...new Set(again.flatMap(fates))], ['delivered']);
@@ -83,7 +83,7 @@ for (const afterwards of ['drop', 'reset', 'hang', 'garbage'] as const) {
     assert.equal(sink.messages.length, 2);
     await stop(sink, harness);
     const [strict, wanting] = await start({ afterwards }, 'required', { command_timeout_ms: 300 });
-    assert.match(fates(await wanting.attempt(JOB))[0] as string, /^deferred (connection-lost|timeout)$/);
+    assert.match(fates(await wanting.attempt(JOB))[0] as string, /^deferred (connection_lost|timeout)$/);
     assert.equal(strict.messages.length, 0, 'never where TLS is required');
     await stop(strict, wanting);
   });
@@ -112,7 +112,7 @@ test('STARTTLS refused, and then TLS insisted on: deferred', { skip }, async () 
   for (const reply of ['454 4.7.0 TLS not available', '502 5.5.1 no', '554 5.7.0 no']) {
     const [sink, harness] = await start({ reply });
     sink.options.clearFaults = { mail: '=550 5.7.1 must issue STARTTLS' };
-    assert.deepEqual(fates(await harness.attempt(JOB)), ['deferred tls-failed'], reply);
+    assert.deepEqual(fates(await harness.attempt(JOB)), ['deferred tls_failed'], reply);
     await stop(sink, harness);
   }
 });
@@ -121,7 +121,7 @@ test('a recipient that the host says does not exist bounces, in the clear or not
   for (const reply of ['550 5.1.1 no such user', '552 5.2.2 mailbox full']) {
     const [sink, harness] = await start({ fault: 'drop' });
     sink.options.clearFaults = { rcpt: `=${reply}` };
-    assert.deepEqual(fates(await harness.attempt(JOB)), ['bounced peer-5xx']);
+    assert.deepEqual(fates(await harness.attempt(JOB)), ['bounced peer_5xx']);
     await stop(sink, harness);
   }
 });
@@ -131,11 +131,11 @@ test('who asks for TLS and does not get it from us by config or by a stripped of
 }, async () => {
   const ask = '=530 5.7.0 Must issue a STARTTLS command first';
   const cases: [tls: Partial<SinkTls>, mode: string, reply: string, fate: string][] = [
-    [{}, 'none', ask, 'deferred tls-failed'],
-    [{ hidden: true }, 'opportunistic', ask, 'deferred tls-failed'],
-    [{}, 'none', '=530 5.7.0 Authentication required', 'bounced peer-5xx'],
-    [{}, 'none', '=550 5.7.1 not you', 'bounced peer-5xx'],
-    [{}, 'opportunistic', ask, 'bounced peer-5xx'],
+    [{}, 'none', ask, 'deferred tls_failed'],
+    [{ hidden: true }, 'opportunistic', ask, 'deferred tls_failed'],
+    [{}, 'none', '=530 5.7.0 Authentication required', 'bounced peer_5xx'],
+    [{}, 'none', '=550 5.7.1 not you', 'bounced peer_5xx'],
+    [{}, 'opportunistic', ask, 'bounced peer_5xx'],
   ];
   for (const [tls, mode, reply, fate] of cases) {
     const [sink, harness] = await start(tls, mode);

@@ -91,18 +91,18 @@ async function sessionsOf(setting: Case): Promise<{ fate: string | undefined; se
 const CASES: Record<TlsFailure, () => [Case, TlsSession['policy']['type'], string][]> = {
   'starttls-not-supported': () => [
     [{ tls: null }, 'no-policy-found', 'delivered'],
-    [{ tls: null, policy: ENFORCE }, 'sts', 'deferred tls-failed'],
+    [{ tls: null, policy: ENFORCE }, 'sts', 'deferred tls_failed'],
     [{ tls: { ...good, reply: '454 4.7.0 not now' } }, 'no-policy-found', 'delivered'],
   ],
   'certificate-host-mismatch': () => [
-    [{ tls: authority.issue(['mx.two.test']), policy: ENFORCE }, 'sts', 'deferred tls-failed'],
+    [{ tls: authority.issue(['mx.two.test']), policy: ENFORCE }, 'sts', 'deferred tls_failed'],
     [{ tls: authority.issue(['mx.two.test']), policy: TESTING }, 'sts', 'delivered'],
   ],
   'certificate-expired': () => [
     [
       { tls: authority.issue(['mx.one.test'], { expired: true }), policy: ENFORCE },
       'sts',
-      'deferred tls-failed',
+      'deferred tls_failed',
     ],
     [{ tls: authority.issue(['mx.one.test'], { expired: true }), policy: TESTING }, 'sts', 'delivered'],
   ],
@@ -111,17 +111,17 @@ const CASES: Record<TlsFailure, () => [Case, TlsSession['policy']['type'], strin
     const tls = stranger.issue(['mx.one.test']);
     stranger.remove();
     return [
-      [{ tls, policy: ENFORCE }, 'sts', 'deferred tls-failed'],
+      [{ tls, policy: ENFORCE }, 'sts', 'deferred tls_failed'],
       [{ tls, policy: TESTING }, 'sts', 'delivered'],
     ];
   },
   'validation-failure': () => [
     [{ tls: { ...good, fault: 'garbage' } }, 'no-policy-found', 'delivered'],
-    [{ policy: ENFORCE.replace('mx.one', 'other.one') }, 'sts', 'deferred tls-failed'],
+    [{ policy: ENFORCE.replace('mx.one', 'other.one') }, 'sts', 'deferred tls_failed'],
     [{ policy: TESTING.replace('mx.one', 'other.one') }, 'sts', 'delivered'],
   ],
   'tlsa-invalid': () => [
-    [{ dane: 'opportunistic', tlsa: WRONG_TLSA }, 'tlsa', 'deferred tls-failed'],
+    [{ dane: 'opportunistic', tlsa: WRONG_TLSA }, 'tlsa', 'deferred tls_failed'],
     [
       { dane: 'opportunistic', tlsa: { TLSA: [[0, 1, 1, '00'.repeat(32)]], secure: true } },
       'tlsa',
@@ -129,11 +129,11 @@ const CASES: Record<TlsFailure, () => [Case, TlsSession['policy']['type'], strin
     ],
   ],
   'dnssec-invalid': () => [
-    [{ dane: 'opportunistic', tlsa: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns-temporary'],
-    [{ dane: 'opportunistic', domain: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns-temporary'],
-    [{ dane: 'opportunistic', host: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns-temporary'],
+    [{ dane: 'opportunistic', tlsa: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns_temporary'],
+    [{ dane: 'opportunistic', domain: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns_temporary'],
+    [{ dane: 'opportunistic', host: { fault: 'SERVFAIL' } }, 'tlsa', 'deferred dns_temporary'],
   ],
-  'dane-required': () => [[{ dane: 'require' }, 'no-policy-found', 'deferred tls-failed']],
+  'dane-required': () => [[{ dane: 'require' }, 'no-policy-found', 'deferred tls_failed']],
   'sts-policy-fetch-error': () => [
     [{ policy: 404 }, 'sts', 'delivered'],
     [{ policy: ENFORCE, web: null }, 'sts', 'delivered'],

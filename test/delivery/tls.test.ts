@@ -76,7 +76,7 @@ test('required and verify defer when STARTTLS is stripped or refused', { skip },
     for (const tls of [{ hidden: true }, { reply: '454 4.7.0 not now' }, { reply: '502 5.5.1 what?' }]) {
       const { sink, harness } = await start({ mode, tls });
       const result = await harness.attempt(JOB);
-      assert.deepEqual(fates(result), ['deferred tls-failed']);
+      assert.deepEqual(fates(result), ['deferred tls_failed']);
       assert.match(detailOf(outcomeOf(result)), /STARTTLS/);
       assert.equal(sink.messages.length, 0);
       assert.ok(!sink.commands.some((line) => line.includes('MAIL')));
@@ -115,7 +115,7 @@ test('verify takes a good certificate and refuses each kind of bad one; others s
       const { sink, harness } = await start({ mode, tls: { cert, key }, setup: { crl } });
       const result = await harness.attempt(JOB);
       if (problem !== null && mode === 'verify') {
-        assert.deepEqual(fates(result), ['deferred tls-failed'], name);
+        assert.deepEqual(fates(result), ['deferred tls_failed'], name);
         assert.match(detailOf(outcomeOf(result)), problem);
         assert.equal(sink.messages.length, 0);
       } else {
@@ -172,7 +172,7 @@ test('a destination’s own mode wins over its next hop’s, that one over the g
     fates(await harness.attempt({ recipients: [`a@${domain}`], destination: domain }));
   assert.deepEqual(await fate('own.test'), ['delivered']);
   assert.deepEqual(await fate('both.test'), ['delivered']);
-  assert.deepEqual(await fate('plain.test'), ['deferred tls-failed']);
+  assert.deepEqual(await fate('plain.test'), ['deferred tls_failed']);
   assert.equal(sink.messages.length, 2);
   harness.stop();
   self.remove();
@@ -189,7 +189,7 @@ test('TLS from the first byte', { skip }, async () => {
   harness.stop();
   const plain = await start({ tls: { hidden: true }, hop: { tls: { implicit: true } } });
   const result = await plain.harness.attempt(JOB);
-  assert.deepEqual(fates(result), ['deferred tls-failed']);
+  assert.deepEqual(fates(result), ['deferred tls_failed']);
   assert.equal(plain.sink.connections, 1, 'no plain retry');
   plain.harness.stop();
 });
@@ -223,7 +223,7 @@ test('without memory every connection tries; without plain retry the mail waits'
   }
   forgetful.harness.stop();
   const strict = await start({ tls: { fault: 'drop' }, rules: { plain_retry: false } });
-  assert.deepEqual(fates(await strict.harness.attempt(JOB)), ['deferred tls-failed']);
+  assert.deepEqual(fates(await strict.harness.attempt(JOB)), ['deferred tls_failed']);
   strict.harness.stop();
 });
 
@@ -234,7 +234,7 @@ test('a peer that stands still in the handshake is left after handshake_timeout_
     rules: { handshake_timeout_ms: 100 },
   });
   const result = await harness.attempt(JOB);
-  assert.deepEqual(fates(result), ['deferred tls-failed']);
+  assert.deepEqual(fates(result), ['deferred tls_failed']);
   assert.match(detailOf(outcomeOf(result)), /no handshake in time/);
   assert.equal(sink.connections, 1);
   harness.stop();
@@ -288,7 +288,7 @@ test('a peer that speaks only what is too old gets no mail where TLS is required
     tls: { maxVersion: 'TLSv1.2' },
     setup: { minVersion: 'TLSv1.3' },
   });
-  assert.deepEqual(fates(await harness.attempt(JOB)), ['deferred tls-failed']);
+  assert.deepEqual(fates(await harness.attempt(JOB)), ['deferred tls_failed']);
   assert.equal(sink.messages.length, 0);
   harness.stop();
 });

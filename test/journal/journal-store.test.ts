@@ -158,7 +158,7 @@ describe('journal store', () => {
         throw diskError('EIO');
       }
     };
-    assert.throws(() => f.append(['lost']), refused('storage-unavailable'));
+    assert.throws(() => f.append(['lost']), refused('storage_unavailable'));
     const size = statSync(segmentPath(f.folder, 1)).size;
     f.append(['b']);
     assert.equal(statSync(segmentPath(f.folder, 1)).size, size);
@@ -176,8 +176,8 @@ describe('journal store', () => {
       if (operation === 'sync') begun = true;
       if (failing && begun) throw diskError('EIO');
     };
-    assert.throws(() => f.append(['lost']), refused('storage-unavailable'));
-    assert.throws(() => f.append(['lost too']), refused('storage-unavailable'));
+    assert.throws(() => f.append(['lost']), refused('storage_unavailable'));
+    assert.throws(() => f.append(['lost too']), refused('storage_unavailable'));
     failing = false;
     f.append(['b']);
     f.crash();
@@ -190,7 +190,7 @@ describe('journal store', () => {
     f.before = (operation) => {
       if (operation === 'write') throw diskError('ENOSPC');
     };
-    assert.throws(() => f.append(['no room']), refused('storage-full'));
+    assert.throws(() => f.append(['no room']), refused('storage_full'));
     f.before = () => {};
     f.append(['b']);
     assert.deepEqual(files(), ['0000000001.segment']);
@@ -202,7 +202,7 @@ describe('journal store', () => {
     f.before = (operation) => {
       if (operation === 'create') throw diskError('EROFS');
     };
-    assert.throws(() => f.append(['x']), refused('storage-unavailable'));
+    assert.throws(() => f.append(['x']), refused('storage_unavailable'));
     f.before = () => {};
     f.append(['a']);
     assert.deepEqual(f.ids(f.read()), ['a']);
@@ -212,7 +212,7 @@ describe('journal store', () => {
     anew({ maxBytes: 26_000, segmentBytes: 8192 });
     const { firstSeq } = f.append(['a']);
     f.append(['b']);
-    assert.throws(() => f.append(['c'.repeat(6000)]), refused('storage-full'));
+    assert.throws(() => f.append(['c'.repeat(6000)]), refused('storage_full'));
     f.append([], 0, [firstSeq, 0]);
     f.store.passed([[0, { seq: firstSeq, pending: [] }]], false);
     f.append(['d']);
@@ -284,18 +284,18 @@ describe('journal store', () => {
     assert.throws(
       () => f.crash(),
       (error: RelayError) => {
-        assert.equal(error.code, 'schema-unknown');
+        assert.equal(error.code, 'schema_unknown');
         assert.match(error.message, /journal version 9, this relay knows version 1/);
         return true;
       },
     );
     writeFileSync(path, encodeSegmentHead({ ...head, version: 1 }));
-    assert.throws(() => f.crash(), refused('data-dir-unusable'));
+    assert.throws(() => f.crash(), refused('data_dir_unusable'));
     renameSync(path, join(f.folder, 'aside'));
     writeFileSync(join(f.folder, 'journal.json'), '{"version":9}');
-    assert.throws(() => f.crash(), refused('schema-unknown'));
+    assert.throws(() => f.crash(), refused('schema_unknown'));
     writeFileSync(join(f.folder, 'journal.json'), '{"ver');
-    assert.throws(() => f.crash(), refused('data-dir-unusable'));
+    assert.throws(() => f.crash(), refused('data_dir_unusable'));
   });
 
   it('a lost journal.json is made again from the segments', () => {
@@ -368,7 +368,7 @@ describe('journal store', () => {
       f.before = (operation) => {
         if (operation === 'rename') throw diskError('EIO');
       };
-      assert.throws(() => compactAll(), refused('storage-unavailable'));
+      assert.throws(() => compactAll(), refused('storage_unavailable'));
       f.before = () => {};
       copyFileSync(segmentPath(f.folder, 1), `${segmentPath(f.folder, 1)}.compact`);
       f.crash();

@@ -41,12 +41,12 @@ class FakeShard {
       for (const { message: m } of batch.messages) this.taken.push(m.queueId);
       this.mark = structuredClone(mark);
     }
-    if (this.forgetful) throw new RelayError('database-unavailable', 'connection lost');
+    if (this.forgetful) throw new RelayError('database_unavailable', 'connection lost');
     return { messages: batch.messages.map(() => 'committed'), settlements: [] };
   }
 }
 
-const away = new RelayError('database-unavailable', 'away');
+const away = new RelayError('database_unavailable', 'away');
 
 describe('journal', () => {
   let f: JournalFixture;
@@ -187,7 +187,7 @@ describe('journal', () => {
     await until('its memory is given back', () => f.arena.held === 0);
     const { waiting, oldestMs, shards: stats } = journal.stats();
     assert.deepEqual([waiting, oldestMs, stats[1]?.error], [300, 1000, 'away']);
-    assert.ok(events.includes('journal.cannot-drain'));
+    assert.ok(events.includes('journal.cannot_drain'));
     (shards[1] as FakeShard).fault = () => null;
     await until('it is back', () => shards[1]?.taken.length === 300);
     assert.deepEqual([shards[0]?.taken, shards[1]?.taken], [here, there]);
@@ -261,7 +261,7 @@ describe('journal', () => {
     await begin();
     const ids = submit(100);
     const bad = ids[37] as string;
-    const refuse = new RelayError('database-refused', 'never that one');
+    const refuse = new RelayError('database_refused', 'never that one');
     (shards[0] as FakeShard).fault = (batch) =>
       batch?.messages.some(({ message: m }) => m.queueId === bad) ? refuse : null;
     await journal.settled();
@@ -269,7 +269,7 @@ describe('journal', () => {
     const others = ids.filter((id) => id !== bad);
     assert.deepEqual(shards[0]?.taken, others);
     assert.deepEqual([journal.stats().waiting, journal.stats().shards[0]?.aside], [1, 1]);
-    assert.ok(events.includes('journal.message-refused'));
+    assert.ok(events.includes('journal.message_refused'));
     assert.equal(shards[0]?.mark.pending.length, 1);
     (shards[0] as FakeShard).fault = () => null;
     await crash();
@@ -312,7 +312,7 @@ describe('journal', () => {
     await journal.settled();
     assert.deepEqual(
       failures.map(({ code }) => code),
-      ['storage-unavailable'],
+      ['storage_unavailable'],
     );
     assert.equal(journal.failing, true);
     f.before = () => {};
@@ -337,7 +337,7 @@ describe('journal', () => {
     await until('there is room', () => !full);
     await journal.drained();
     assert.deepEqual(shards[0]?.taken, acknowledged());
-    assert.ok(events.includes('journal.full') && events.includes('journal.has-room'));
+    assert.ok(events.includes('journal.full') && events.includes('journal.has_room'));
   });
 
   it('a shard that is gone from the config while its mail waits ends the start; when all is drained it does not', async () => {
@@ -350,7 +350,7 @@ describe('journal', () => {
     await journal.stop();
     f.crash();
     await assert.rejects(newJournal([0]).open(), (error: RelayError) => {
-      assert.equal(error.code, 'config-invalid');
+      assert.equal(error.code, 'config_invalid');
       assert.match(
         error.message,
         /messages in the journal .* wait for shard 1, which the config does not have/,

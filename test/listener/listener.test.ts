@@ -165,7 +165,7 @@ test('a full table of files is logged with advice, and not more than once in ten
   fail();
   assert.deepEqual(
     logged.map(({ event }) => event),
-    ['listener.accept-failed', 'listener.accept-failed'],
+    ['listener.accept_failed', 'listener.accept_failed'],
   );
   assert.equal(logged[0]?.fields.error, 'EMFILE');
   assert.match(String(logged[0]?.fields.advice), /LimitNOFILE/);
@@ -184,7 +184,7 @@ test('pause and resume reach every acceptor', async () => {
   assert.equal(kernel.paused, 0);
 });
 
-test('an address in use is a listen-failed that names it, and nothing stays open', async () => {
+test('an address in use is a listen_failed that names it, and nothing stays open', async () => {
   const kernel = new FakeKernel();
   kernel.fail = { code: 'EADDRINUSE' };
   const config = configOf({
@@ -196,7 +196,7 @@ test('an address in use is a listen-failed that names it, and nothing stays open
   const listener = new Listener(config, [1], createGauges(), recordingLog([]), kernel.ports);
   await assert.rejects(listener.start(), (error: unknown) => {
     assert(error instanceof RelayError);
-    assert.equal(error.code, 'listen-failed');
+    assert.equal(error.code, 'listen_failed');
     assert.equal(
       error.message,
       'cannot listen on [::1]:2525 (listeners[1]): another program listens there; stop it or choose another port',

@@ -77,7 +77,7 @@ test('an address somebody else listens on is refused, however many processes the
   const listeners = listenersOf([{ path }, { host: '127.0.0.1', port }]);
   for (const processes of [1, 3]) {
     await assert.rejects(openSockets(listeners, processes, none, ports), {
-      code: 'listen-failed',
+      code: 'listen_failed',
       message: `cannot listen on 127.0.0.1:${port} (listeners[1]): another program listens there; stop it or choose another port`,
     });
     assert.equal(existsSync(path), false, 'what was opened before is closed and removed');
@@ -89,7 +89,7 @@ test('two relays of several processes do not share a port unnoticed', async (t) 
   const sockets = await openSockets(listeners, 2, none, ports);
   t.after(() => closeSockets(sockets, listeners, ports));
   const same = listenersOf([sockets[0]?.address as object]);
-  await assert.rejects(openSockets(same, 2, none, ports), { code: 'listen-failed' });
+  await assert.rejects(openSockets(same, 2, none, ports), { code: 'listen_failed' });
 });
 
 test('a Unix socket is one for all processes; its file goes with it', async (t) => {
@@ -129,7 +129,7 @@ test('sockets by name: all that bear it, in use by whoever opened them too; a mi
   const [alone] = await openSockets(listeners, 1, named, ports);
   assert.equal(alone?.process, 0);
   await assert.rejects(openSockets(listeners, 1, new Map([['pop', [9]]]), ports), {
-    code: 'listen-failed',
+    code: 'listen_failed',
     message: /wants the sockets "smtp" from systemd, which passed only pop; .*FileDescriptorName=smtp/,
   });
   await assert.rejects(openSockets(listeners, 1, none, ports), { message: /passed none at all/ });

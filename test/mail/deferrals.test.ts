@@ -70,6 +70,6 @@ for (const [reason, { whose, pause }] of Object.entries(DEFERRALS)) {
 }
 
 test('what the peer said of one recipient makes an attempt of it, whatever we failed at for others', () => {
-  const mixed = [deferred('lease-lapsed', null, ''), deferred('peer-4xx', null, '')];
+  const mixed = [deferred('lease_lapsed', null, ''), deferred('peer_4xx', null, '')];
   assert.equal(settled(mixed, { attempts: 0, ageMs: 0 }).attempts, 1);
 });

@@ -28,6 +28,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     ret: fc.constantFrom('FULL' as const, 'HDRS' as const),
     envid: text,
     submitter: text,
+    messageId: text,
     user: text,
     trace: text,
     content: count,
@@ -63,7 +64,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record(
     {
       kind: fc.constant('deferred' as const),
-      reason: fc.constantFrom('peer-4xx' as const, 'timeout' as const),
+      reason: fc.constantFrom('peer_4xx' as const, 'timeout' as const),
       reply,
       detail: text,
       retryAtMs: fc.maxSafeNat(),
@@ -73,7 +74,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record(
     {
       kind: fc.constant('bounced' as const),
-      reason: fc.constantFrom('peer-5xx' as const, 'expired' as const),
+      reason: fc.constantFrom('peer_5xx' as const, 'expired' as const),
       reply,
       status: text,
       detail: text,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { CONTENT_FLAG, LINE_FLAG, scanContent, scanLine, stuffContent } from '../../src/native.ts';
+import { CONTENT_FLAG, LINE_FLAG, NO_FIELD, scanContent, scanLine, stuffContent } from '../../src/native.ts';
 import * as plain from '../../src/protocol/scan.ts';
 
 /** Bytes that matter to SMTP, far more often than chance would have them. */
@@ -12,7 +12,16 @@ const smtpBytes = (max: number) =>
         { weight: 4, arbitrary: fc.constantFrom('\r', '\n', '.', '\r\n', '\r\n.', '\r\n.\r\n', '.\r\n') },
         {
           weight: 1,
-          arbitrary: fc.constantFrom('\0', '\xff', 'Received: a', 'RECEIVED:', 'rec', '\r\n\r\n'),
+          arbitrary: fc.constantFrom(
+            '\0',
+            '\xff',
+            'Received: a',
+            'RECEIVED :',
+            'rec',
+            'Message-ID:',
+            'content-type\t: ',
+            '\r\n\r\n',
+          ),
         },
         { weight: 2, arbitrary: fc.string({ maxLength: 20 }).map((s) => s.replaceAll('.', 'x')) },
         { weight: 1, arbitrary: fc.constantFrom('DATA', 'data ', 'BDAT 5', 'AUTH\t', 'AUTHX', 'STARTTLS') },
@@ -147,6 +156,17 @@ test('trace fields are counted up to the empty line, whatever their case', () =>
   );
   assert.equal(count('Received: a\nreceived: b\r\n.\r\n'), 2);
   assert.equal(count('.\r\n'), 0);
+});
+
+test('the first Message-ID and Content-Type of the header are found, behind unstuffed dots too', () => {
+  const input = Buffer.from(
+    '..x: y\r\nMessage-IDs: no\r\nMESSAGE-ID : <a@b>\r\nmessage-id:<c@d>\r\n\r\nContent-Type: body\r\n.\r\n',
+  );
+  for (const pieceBytes of [0, 1, 3]) {
+    const { content, messageIdAt, contentTypeAt } = scanContent(input, pieceBytes, true, false, 0);
+    assert.equal(content.toString('latin1', messageIdAt, messageIdAt + 6), ' <a@b>');
+    assert.equal(contentTypeAt, NO_FIELD);
+  }
 });
 
 test('line flags name what was seen', () => {

@@ -114,7 +114,7 @@ describe('database client over the pool', () => {
   it('brings faults across with their code, and whether a retry helps', async () => {
     await client.commit(batch('t1', [message('06dk00000000001')]));
     await assert.rejects(client.commit(batch('t2', [message('06dk00000000001')])), (error: RelayError) => {
-      assert.deepEqual([error.name, error.code, error.temporary], ['RelayError', 'database-refused', false]);
+      assert.deepEqual([error.name, error.code, error.temporary], ['RelayError', 'database_refused', false]);
       return true;
     });
   });
@@ -140,7 +140,7 @@ describe('database client over the pool', () => {
       const { mails } = await client.stats();
       assert.equal(mails, said === 'committed' ? 600 : 0, said);
       if (said === 'committed') return;
-      assert.equal(said, 'database-unavailable');
+      assert.equal(said, 'database_unavailable');
       assert.deepEqual(
         (await client.commit(batch('t2', messages))).messages[0],
         'committed',
@@ -162,7 +162,7 @@ describe('database client over the pool', () => {
     const said = await claim;
     const { rows } = await client.stats();
     if (typeof said === 'string')
-      assert.deepEqual([said, rows.PENDING, rows.SENDING], ['database-unavailable', 200, 0]);
+      assert.deepEqual([said, rows.PENDING, rows.SENDING], ['database_unavailable', 200, 0]);
     else assert.equal(rows.SENDING, said.jobs.length);
   });
 
@@ -223,9 +223,9 @@ describe('a stopped relay’s queue', () => {
   it('is not there when it was in memory, or was never written', () => {
     const dir = mkdtempSync(join(tmpdir(), 'stopped-'));
     assert.throws(() => openStoppedQueue(makeConfig(dir, { database: { path: ':memory:' } })), {
-      code: 'database-unavailable',
+      code: 'database_unavailable',
     });
-    assert.throws(() => openStoppedQueue(makeConfig(dir)), { code: 'database-unavailable' });
+    assert.throws(() => openStoppedQueue(makeConfig(dir)), { code: 'database_unavailable' });
     assert.deepEqual(readdirSync(dir), [], 'and is not created by looking');
     rmSync(dir, { recursive: true });
   });
@@ -271,7 +271,7 @@ describe('a commit whose answer was lost', () => {
 describe('faults between threads', () => {
   it('an error that is not ours keeps where it happened', () => {
     const fault = toFault(new TypeError('x is not a function'));
-    assert.equal(fault.code, 'database-refused');
+    assert.equal(fault.code, 'database_refused');
     assert.match(fault.message, /TypeError: x is not a function\n\s+at /);
   });
 });

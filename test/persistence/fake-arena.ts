@@ -1,7 +1,14 @@
 /** An Arena in plain memory of one thread, to test what uses one without the addon. Counts references strictly. */
 import { closeSync, openSync, readSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Arena, CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES, NO_CONTENT } from '../../src/native.ts';
+import {
+  type Arena,
+  CHUNK_BYTES,
+  CONTENT_STATE,
+  CONTENT_UNIT_BYTES,
+  FIELD_UNKNOWN,
+  NO_CONTENT,
+} from '../../src/native.ts';
 
 interface Content {
   parts: Buffer[];
@@ -27,6 +34,10 @@ export class FakeArena implements Arena {
   }
 
   holdEnvelope(): void {}
+
+  fieldAt(): number {
+    return FIELD_UNKNOWN;
+  }
 
   takeHeld(): boolean {
     return false;

@@ -158,9 +158,10 @@ export class QueueFixture {
 
   async settle(
     parts: Partial<Settlement> & Pick<Settlement, 'queueId' | 'destination' | 'groups'>,
+    nowMs = 1000,
   ): Promise<boolean> {
     const settlement: Settlement = { fence: 1, attempts: 1, retryAtMs: null, delayNotified: false, ...parts };
-    const { settlements } = await this.database.commit(this.batch({ settlements: [settlement] }));
+    const { settlements } = await this.database.commit(this.batch({ settlements: [settlement], nowMs }));
     return settlements[0] as boolean;
   }
 
@@ -191,12 +192,12 @@ export const delivered = (seqs: number[]): Settlement['groups'][number] => ({
 export const deferred = (seqs: number[]): Settlement['groups'][number] => ({
   seqs,
   kind: 'deferred',
-  reason: 'peer-4xx',
+  reason: 'peer_4xx',
   detail: '451 4.7.1 try later (mx.example.test [192.0.2.1])',
 });
 export const bounced = (seqs: number[]): Settlement['groups'][number] => ({
   seqs,
   kind: 'bounced',
-  reason: 'peer-5xx',
+  reason: 'peer_5xx',
   detail: '550 5.1.1 no such user (mx.example.test [192.0.2.1])',
 });

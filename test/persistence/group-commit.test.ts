@@ -173,7 +173,7 @@ describe('group commit with lanes', () => {
     assert.deepEqual([idsOf(true), idsOf(false)], [['a', 'b'], []], 'a commit has just begun');
     bench.nowMs += 500;
     assert.deepEqual(idsOf(false), ['a', 'b'], 'and hangs');
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     assert.deepEqual(idsOf(false), ['a', 'b'], 'and failed');
     bench.commits.wake();
     await turn();
@@ -221,7 +221,7 @@ describe('group commit with lanes', () => {
       bench.batches.map(({ settlements }) => settlements.length),
       [1, 0],
     );
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     await bench.advance(1);
     assert.equal(bench.batches.length, 2, 'what failed waits, and what came since waits behind it');
     await bench.advance(50);
@@ -348,7 +348,7 @@ describe('commits of several shards', () => {
     await turn();
     assert.equal(first.inFlight, '06dk00000000a000 /  / ');
     assert.equal(second.inFlight, '06dk00000000b003 / 06dk00000000d003 / ');
-    assert.deepEqual(failed, ['database-refused'], 'a shard that is not there');
+    assert.deepEqual(failed, ['database_refused'], 'a shard that is not there');
     await second.ok();
     assert.equal(second.outcomes.get('06dk00000000b003'), 'committed');
     commits.settle([second.item('06dk00000000e003')]);
@@ -435,7 +435,7 @@ describe('group commit', () => {
       m2: 'committed',
     });
     assert.equal(bench.inFlight, ' /  / m1');
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     await bench.advance(50);
     assert.equal(bench.inFlight, ' /  / m1', 'a withdrawal is tried until it is done');
     await bench.ok();
@@ -524,17 +524,17 @@ describe('group commit', () => {
     bench.commits.submit([bench.entry()]);
     bench.commits.settle([bench.item('x', [bench.entry()])]);
     await turn();
-    await bench.fail('database-full');
-    assert.deepEqual(Object.fromEntries(bench.outcomes), { m0: 'database-full' });
+    await bench.fail('database_full');
+    assert.deepEqual(Object.fromEntries(bench.outcomes), { m0: 'database_full' });
     assert.equal(bench.inFlight, 'm1 / x / ', 'at once without the messages that may have been too many');
-    await bench.fail('database-full');
+    await bench.fail('database_full');
     for (const delay of [50, 100, 200]) {
       const before = bench.batches.length;
       await bench.advance(delay - 1);
       assert.equal(bench.batches.length, before, `not before ${delay} ms`);
       await bench.advance(1);
       assert.equal(bench.inFlight, 'm1 / x / ');
-      await bench.fail('database-unavailable');
+      await bench.fail('database_unavailable');
     }
     await bench.advance(400);
     await bench.ok();
@@ -569,7 +569,7 @@ describe('group commit', () => {
     const bench = new Bench();
     bench.commits.settle([bench.item('x')]);
     await turn();
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     bench.commits.submit([bench.entry()]);
     await turn();
     assert.equal(bench.inFlight, 'm0 /  / ');
@@ -584,16 +584,16 @@ describe('group commit', () => {
     bench.commits.submit([bench.entry(), bench.entry(), bench.entry()]);
     bench.commits.settle([bench.item('x')]);
     await turn();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     assert.equal(bench.inFlight, 'm0 /  / ');
     await bench.ok();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     await bench.ok();
     assert.equal(bench.inFlight, ' / x / ');
     await bench.ok();
     assert.deepEqual(Object.fromEntries(bench.outcomes), {
       m0: 'committed',
-      m1: 'database-refused',
+      m1: 'database_refused',
       m2: 'committed',
     });
     assert.deepEqual(Object.fromEntries(bench.accepted), { x: true });
@@ -603,7 +603,7 @@ describe('group commit', () => {
     const bench = new Bench();
     bench.commits.settle([bench.item('bad')]);
     await turn();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     bench.commits.settle([bench.item('good')]);
     await turn();
     assert.equal(bench.inFlight, ' / good / ');
@@ -620,17 +620,17 @@ describe('group commit', () => {
     const bench = new Bench();
     bench.commits.settle([bench.item('bad')]);
     await turn();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     bench.commits.submit([bench.entry(), bench.entry(), bench.entry()]);
     await turn();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     assert.equal(bench.inFlight, 'm0 /  / ', 'at once');
     await bench.ok();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     await bench.ok();
     assert.deepEqual(Object.fromEntries(bench.outcomes), {
       m0: 'committed',
-      m1: 'database-refused',
+      m1: 'database_refused',
       m2: 'committed',
     });
     assert.equal(bench.batches.length, 5);
@@ -644,8 +644,8 @@ describe('group commit', () => {
     const bench = new Bench();
     bench.commits.submit([bench.entry()]);
     await turn();
-    await bench.fail('database-corrupt');
-    assert.equal(bench.outcomes.get('m0'), 'database-corrupt');
+    await bench.fail('database_corrupt');
+    assert.equal(bench.outcomes.get('m0'), 'database_corrupt');
     await bench.commits.drain();
   });
 
@@ -655,7 +655,7 @@ describe('group commit', () => {
     await turn();
     bench.nowMs = 700;
     assert.deepEqual([bench.commits.stats().commitAgeMs, bench.commits.stats().failing], [700, false]);
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     assert.deepEqual([bench.commits.stats().commitAgeMs, bench.commits.stats().failing], [0, true]);
     bench.nowMs = 1700;
     assert.equal(bench.commits.stats().failing, false);
@@ -666,7 +666,7 @@ describe('group commit', () => {
     bench.nowMs = 10_000_000;
     bench.commits.settle([bench.item('x'), bench.item('bad')]);
     await turn();
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     const steppedBack = async (delayMs: number): Promise<void> => {
       // The delay passes while the clock is set back by an hour.
       const { fire } = bench.timers.shift() as { fire: () => void };
@@ -676,9 +676,9 @@ describe('group commit', () => {
     };
     await steppedBack(50);
     assert.equal(bench.inFlight, ' / x,bad / ');
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     await bench.ok();
-    await bench.fail('database-refused');
+    await bench.fail('database_refused');
     await steppedBack(5000);
     assert.equal(bench.inFlight, ' / bad / ');
     await bench.ok();
@@ -691,7 +691,7 @@ describe('group commit', () => {
     bench.nowMs = 10_000_000;
     bench.commits.submit([bench.entry()]);
     await turn();
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
     bench.nowMs -= 3_600_000;
     assert.equal(bench.commits.stats().failing, false);
   });
@@ -705,8 +705,8 @@ describe('group commit', () => {
       drained = true;
     });
     await turn();
-    await bench.fail('database-unavailable');
-    await bench.fail('database-unavailable');
+    await bench.fail('database_unavailable');
+    await bench.fail('database_unavailable');
     assert.equal(drained, false);
     await bench.advance(50);
     await bench.ok();

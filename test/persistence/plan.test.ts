@@ -97,7 +97,7 @@ test('a settlement without deferrals is not due again and keeps the peer’s wor
         seqs: [0],
         outcome: { kind: 'delivered', reply: { ...reply, code: 250, enhanced: '' }, dsnPassedOn: false },
       },
-      { seqs: [1, 2], outcome: { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '', reply } },
+      { seqs: [1, 2], outcome: { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '', reply } },
     ]),
   );
   assert.equal(settlement.retryAtMs, null);
@@ -106,7 +106,7 @@ test('a settlement without deferrals is not due again and keeps the peer’s wor
     {
       seqs: [1, 2],
       kind: 'bounced',
-      reason: 'peer-5xx',
+      reason: 'peer_5xx',
       detail: '550 5.1.1 no such user (mx.x.test [192.0.2.1])',
     },
   ]);

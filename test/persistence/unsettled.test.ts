@@ -16,8 +16,8 @@ import { QueueFixture } from './fixture.ts';
 
 const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: 'mx.test [192.0.2.1]' };
 const DELIVERED: Outcome = { kind: 'delivered', reply: REPLY, dsnPassedOn: false };
-const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
-const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs: 5000 };
+const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
+const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer_4xx', detail: '451 later', retryAtMs: 5000 };
 
 let queue: QueueFixture;
 /** What no database took, and which of it waits no longer than usual. */
@@ -101,7 +101,7 @@ async function ends(one: Unsettled): Promise<void> {
 
 describe('results that no database took', () => {
   it('are kept over the end of the process, with their reports, and written before anything is recovered', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000, keep_dead_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000, keep_failed_ms: 60_000 } });
     const report = Buffer.from('Subject: failed\r\n\r\nreport\r\n'.repeat(10_000));
     const [a, b, c] = [
       await attempted(DELIVERED),
@@ -128,11 +128,11 @@ describe('results that no database took', () => {
     assert.equal(await stateOf(dsn), 'PENDING');
     assert.deepEqual([second.waiting, second.missing(), files()], [0, [], []]);
     assert.equal(queue.arena.held, 0);
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 3, stale: 0, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 3, stale: 0, unwritten: 0 });
   });
 
   it('of a row that another took over, or that was settled after all, are left alone and counted', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000 } });
     const [taken, settled, ours] = [
       await attempted(DELIVERED),
       await attempted(BOUNCED, Buffer.from('report')),
@@ -161,7 +161,7 @@ describe('results that no database took', () => {
     );
     assert.deepEqual(events, [ours]);
     assert.equal((await queue.database.stats()).mails, 3, 'no report about what was not written');
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 1, stale: 2, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 1, stale: 2, unwritten: 0 });
     assert.deepEqual([files(), queue.arena.held], [[], 0]);
   });
 
@@ -212,8 +212,8 @@ describe('results that no database took', () => {
     const one = life(maxBytes);
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept').length], [20, 1]);
-    assert.equal(said('results.not-kept')[0]?.fields?.results, 20);
+    assert.deepEqual([one.waiting, said('results.not_kept').length], [20, 1]);
+    assert.equal(said('results.not_kept')[0]?.fields?.results, 20);
     pending.splice(0, 18);
     await one.keep(false);
     assert.deepEqual([one.waiting, files()], [20, ['unsettled-2']], 'a new file has those left and others');
@@ -235,7 +235,7 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     const one = life(40_000);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept')[0]?.fields?.results], [1, 1]);
+    assert.deepEqual([one.waiting, said('results.not_kept')[0]?.fields?.results], [1, 1]);
   });
 
   it('that the disk does not take are said once, and kept when it does', async () => {
@@ -244,7 +244,7 @@ describe('results that no database took', () => {
     rmSync(queue.dataDir, { recursive: true });
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([said('results.not-kept').length, one.waiting], [1, 0]);
+    assert.deepEqual([said('results.not_kept').length, one.waiting], [1, 0]);
     queue = new QueueFixture({}, queue.dataDir);
     await one.keep(false);
     assert.equal(one.waiting, 1);
@@ -268,9 +268,9 @@ describe('results that no database took', () => {
     await ends(life());
     const next = life();
     const never = async (): Promise<CommitResult> => ({ messages: [], settlements: [null] });
-    await assert.rejects(next.replay(0, never), { code: 'database-unavailable' });
+    await assert.rejects(next.replay(0, never), { code: 'database_unavailable' });
     await assert.rejects(
-      next.replay(0, () => Promise.reject(new RelayError('database-unavailable', 'away'))),
+      next.replay(0, () => Promise.reject(new RelayError('database_unavailable', 'away'))),
     );
     assert.equal(next.waiting, 1);
     await next.replay(0, commit);
@@ -282,7 +282,7 @@ describe('results that no database took', () => {
     await ends(life());
     const refuse = async (batch: CommitBatch): Promise<CommitResult> => {
       if (batch.settlements.some(({ queueId }) => queueId === b))
-        throw new RelayError('database-refused', 'no such column');
+        throw new RelayError('database_refused', 'no such column');
       return commit(batch);
     };
     await life().replay(0, refuse);
@@ -321,7 +321,7 @@ describe('results that no database took', () => {
     const [line = Buffer.alloc(0)] = wholeLines(readFileSync(join(queue.dataDir, name))).lines;
     const newer = Buffer.from(line.toString().slice(9).replace('"version":1', '"version":2'));
     writeFileSync(join(queue.dataDir, name), withSum(newer));
-    assert.throws(() => life(), { code: 'schema-unknown', message: /unsettled-1 is of version 2/ });
+    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 2/ });
   });
 });
 

@@ -102,8 +102,8 @@ test('PROXY: from others it is no command, and from the listed ones nothing else
   assert.equal(f.isClosed(silent), true);
   assert.equal(f.reactor.sent[silent], '');
   const why = f.logged
-    .filter(({ event }) => event === 'session.proxy-refused')
-    .map(({ fields }) => fields.why);
+    .filter(({ event }) => event === 'session.proxy_refused')
+    .map(({ fields }) => fields.reason);
   assert.deepEqual(why, ['malformed', 'malformed', 'malformed', 'timeout']);
 });
 
@@ -264,8 +264,8 @@ test('at accept: those to come by PROXY are not judged yet, refusals are logged 
   assert.equal(gate.accept('192.0.2.1', 2000)?.code, 421);
   assert.deepEqual(logged[20], {
     level: 'info',
-    event: 'policy.hits-not-logged',
-    fields: { hits: 80, rules: { perIp: 80 } },
+    event: 'log.left_out',
+    fields: { of: 'policy.hit', lines: 80, kinds: { perIp: 80 } },
   });
   gate.leave('192.0.2.251');
   gate.leave('192.0.2.1');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Ban } from '../../src/policy/ban-table.ts';
+import type { BanAnswer } from '../../src/control/ban-answer.ts';
 import { pidOf } from '../supervisor/processes.ts';
 import { type Ran, run } from '../support/child.ts';
 import { DnsServer } from '../support/dns-server.ts';
@@ -38,8 +38,8 @@ async function talk(relay: RelayFixture, address: string, ...lines: string[]): P
 const ban = (relay: RelayFixture, ...args: string[]): Promise<Ran> =>
   run(process.execPath, [MAIN, 'ban', ...args, '-c', relay.configPath], {});
 
-async function bansOf(relay: RelayFixture): Promise<Ban[]> {
-  return JSON.parse((await ban(relay, 'list', '--json')).stdout) as Ban[];
+async function bansOf(relay: RelayFixture): Promise<BanAnswer[]> {
+  return JSON.parse((await ban(relay, 'list', '--json')).stdout) as BanAnswer[];
 }
 
 test('DNS lists, reverse names, sender domains against a DNS server; a slow answer holds up nobody else', async (t) => {
@@ -175,7 +175,7 @@ test('bans outlive a restart and a kill -9; operators list, add and delete them,
   assert.match(await talk(relay, '127.0.0.6', 'MAIL FROM:<a@there.net>', RCPT), /^451 /);
   assert.equal((await relay.stop()).code, 0);
 
-  const listed = (list: Ban[]): string[] => list.map(({ network }) => network).sort();
+  const listed = (list: BanAnswer[]): string[] => list.map(({ network }) => network).sort();
   const all = ['127.0.0.5', '127.0.0.64/26', '2001:db8::/48'];
   assert.deepEqual(listed(await bansOf(relay)), all, 'of a stopped relay');
   assert.equal((await ban(relay, 'delete', '2001:db8::/48')).code, 0);

@@ -156,7 +156,7 @@ test('dnsbl: what a list says when it refuses us is no listing, and is said loud
       { 'A 7.2.0.192.bl.test': [answer] },
     );
   const warned = (f: PolicyFixture): unknown[] =>
-    f.logged.filter(({ event }) => event === 'policy.dnsbl-refuses').map(({ fields }) => fields.answer);
+    f.logged.filter(({ event }) => event === 'policy.dnsbl_refuses').map(({ fields }) => fields.answer);
   for (const answer of [...listed, ...refusals, ...nothing]) {
     const isListed = listed.includes(answer);
     const isRefusal = refusals.includes(answer);

@@ -27,7 +27,7 @@ const reply = (code: number, enhanced: string, text: string): PeerReply => ({
 });
 const failed: Outcome = {
   kind: 'bounced',
-  reason: 'peer-5xx',
+  reason: 'peer_5xx',
   reply: reply(550, '5.1.1', 'no such user'),
   status: '5.1.1',
   detail: '550 5.1.1 no such user (mx1.x.test [192.0.2.1])',
@@ -401,7 +401,7 @@ test('an internationalized sender gets an internationalized report', () => {
 test('nothing a peer or a client says begins a line of its own, and no line is too long', () => {
   const outcome: Outcome = {
     kind: 'bounced',
-    reason: 'peer-5xx',
+    reason: 'peer_5xx',
     reply: reply(
       550,
       '5.1.1',

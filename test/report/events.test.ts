@@ -145,7 +145,7 @@ test('attempt: every recipient gets the line of its own outcome', async (t) => {
       seqs: [3],
       outcome: {
         kind: 'bounced',
-        reason: 'peer-5xx',
+        reason: 'peer_5xx',
         reply: { ...reply, code: 550, enhanced: '' },
         status: '5.1.1',
         detail: 'd',
@@ -186,7 +186,7 @@ test('attempt: every recipient gets the line of its own outcome', async (t) => {
     {
       type: 'bounced',
       ...shared,
-      reason: 'peer-5xx',
+      reason: 'peer_5xx',
       status: '5.1.1',
       detail: 'd',
       reply: '550 ok "1"',
@@ -290,7 +290,7 @@ test('full disk: lines are dropped, said once, and counted in the log when there
   symlinkSync('/dev/full', file);
   events.removed('lost', ['x', 'y'], 'operator');
   while (said.length === 0) await new Promise((next) => setImmediate(next));
-  assert.equal(said[0]?.event, 'events.write-failed');
+  assert.equal(said[0]?.event, 'events.write_failed');
   unlinkSync(file);
   events.removed('kept', ['z'], 'operator');
   await events.close();
@@ -318,7 +318,7 @@ test('a folder that cannot be made is said once and stops nothing', async (t) =>
   await events.close();
   assert.deepEqual(
     said.map((s) => s.event),
-    ['events.write-failed'],
+    ['events.write_failed'],
   );
 });
 

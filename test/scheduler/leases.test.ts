@@ -161,8 +161,8 @@ describe('leases', () => {
   it('of a row that others had meanwhile only those recipients count that still waited when it came back', () => {
     const bench = new Bench();
     bench.hold('a');
-    const bounced = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '' } as const;
-    const deferred = { kind: 'deferred', reason: 'peer-4xx', detail: '', retryAtMs: 0 } as const;
+    const bounced = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '' } as const;
+    const deferred = { kind: 'deferred', reason: 'peer_4xx', detail: '', retryAtMs: 0 } as const;
     const result = {
       ...bench.job('a', 1),
       dsns: [{ content: 7 }],

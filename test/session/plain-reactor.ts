@@ -10,6 +10,7 @@ import {
   CONTENT_STATE,
   type ContentRules,
   EVENT,
+  FIELD_UNKNOWN,
   LINE_FLAG,
   NO_CONTENT,
   type Reactor,
@@ -23,6 +24,7 @@ type ArenaPart = Pick<
   | 'release'
   | 'moveState'
   | 'head'
+  | 'fieldAt'
   | 'parts'
   | 'totalBytes'
   | 'freeBytes'
@@ -53,6 +55,9 @@ export class PlainArena implements ArenaPart {
   }
   parts(handle: number): Buffer[] {
     return [this.#at(handle).bytes];
+  }
+  fieldAt(): number {
+    return FIELD_UNKNOWN;
   }
   head(handle: number, maxBytes: number): Buffer {
     return this.#at(handle).bytes.subarray(0, maxBytes);

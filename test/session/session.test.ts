@@ -319,8 +319,8 @@ test('transcripts are off by default; refusals for good are logged with client a
       level: 'info',
       event: 'session.refused',
       fields: {
-        session: f.logged[0]?.fields.session,
-        client: '192.0.2.9',
+        session_id: f.logged[0]?.fields.session_id,
+        client_address: '192.0.2.9',
         reason: 'relayDenied',
         reply: '550 5.7.1 Relaying denied',
       },

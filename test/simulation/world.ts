@@ -244,7 +244,7 @@ export class Life {
             world.faults++;
             const kind = world.next();
             const fault = {
-              code: kind < 0.3 ? 'database-unavailable' : 'database-full',
+              code: kind < 0.3 ? 'database_unavailable' : 'database_full',
               message: 'simulated',
             } as const;
             if (kind < 0.6) resolve({ value: null, fault, mails: 0, logBytes: 0 });
@@ -394,10 +394,10 @@ export class Life {
       let outcome: Outcome;
       if (fate < world.troubles.deferred) {
         const retryAtMs = world.nowMs + world.between(20, 2000);
-        outcome = { kind: 'deferred', reason: 'peer-4xx', detail: '451 later', retryAtMs };
+        outcome = { kind: 'deferred', reason: 'peer_4xx', detail: '451 later', retryAtMs };
       } else if (fate < world.troubles.deferred + world.troubles.bounced) {
         world.count(world.bounces, `${job.queueId} ${seq}`);
-        outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
+        outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
       } else {
         world.count(world.taken, `${job.queueId} ${seq}`);
         outcome = { kind: 'delivered', reply, dsnPassedOn: false };

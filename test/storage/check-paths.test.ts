@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { keyPath } from '../../src/config/key-path.ts';
 import type { Config } from '../../src/config/schema.ts';
 import { checkStoragePaths, type PathFindings } from '../../src/storage/check-paths.ts';
 import { makeConfig, type Overrides } from '../persistence/fixture.ts';
@@ -41,7 +42,7 @@ test('distributed: a root that cannot be written is worth a word, as it may come
   const { problems, warnings } = await check({ provider: 'distributed', distributed: { roots } });
   assert.deepEqual(problems, []);
   assert.deepEqual(
-    warnings.map(({ path }) => path.join('.')),
-    ['storage.distributed.roots.2'],
+    warnings.map(({ path }) => keyPath(path)),
+    ['storage.distributed.roots[2]'],
   );
 });

@@ -143,7 +143,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const bad = queue.plan(queue.message(['b@one.test']));
       bad.plan = [];
       const batch = queue.batch({ messages: [queue.plan(large), bad] });
-      await assert.rejects(queue.database.commit(batch), { code: 'database-refused' });
+      await assert.rejects(queue.database.commit(batch), { code: 'database_refused' });
       await eventually(async () => assert.deepEqual(await objects(), []));
       await queue.database.commit(queue.batch({ messages: [queue.plan(large)] }));
       queue.arena.release(large.content);
@@ -192,7 +192,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
         [good],
       );
       const [row] = (await queue.database.show(lost))?.rows ?? [];
-      assert.deepEqual([row?.state, row?.reason], ['HELD', 'content-unavailable']);
+      assert.deepEqual([row?.state, row?.reason], ['HELD', 'content_unavailable']);
       assert.match(row?.detail ?? '', /is not there/);
       // When the storage is back the row goes on, but not one that an operator holds.
       const { rows, changes } = await queue.database.operate('release', 'unread', 3000);
@@ -225,10 +225,10 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       );
       assert.equal(nextDueMs, 61_000);
       const [row] = (await queue.database.show(unread))?.rows ?? [];
-      assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content-unavailable']);
+      assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content_unavailable']);
       unblock();
-      assert.equal((await queue.database.operate('retry', 'unread', 3000)).rows, 1);
-      assert.equal((await queue.database.operate('retry', 'unread', 3000)).rows, 0, 'it is due');
+      assert.equal((await queue.database.operate('flush', 'unread', 3000)).rows, 1);
+      assert.equal((await queue.database.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
       assert.deepEqual(
         (await claim(3000)).jobs.map((job) => job.queueId),
         [unread],

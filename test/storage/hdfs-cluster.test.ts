@@ -60,7 +60,7 @@ describe('real HDFS', { skip, timeout: 240_000 }, () => {
     assert.match((await queue.cat(during)) ?? '', /content of/);
     assert.deepEqual(
       queue.notes.map(({ event }) => event),
-      ['storage.endpoint-changed', 'storage.endpoint-changed'],
+      ['storage.endpoint_changed', 'storage.endpoint_changed'],
     );
     await queue.close();
   });
@@ -70,7 +70,7 @@ describe('real HDFS', { skip, timeout: 240_000 }, () => {
     await cluster.command('safemode on');
     const message = queue.message(['a@one.test']);
     const commit = () => queue.database.commit(queue.batch({ messages: [queue.plan(message)] }));
-    await assert.rejects(commit(), { code: 'storage-unavailable' });
+    await assert.rejects(commit(), { code: 'storage_unavailable' });
     await cluster.command('safemode off');
     const until = Date.now() + 15_000;
     let code = '';
@@ -87,7 +87,7 @@ describe('real HDFS', { skip, timeout: 240_000 }, () => {
     const queue = makeQueue({ base_path: '/forbidden' });
     const message = queue.message(['a@one.test']);
     await assert.rejects(queue.database.commit(queue.batch({ messages: [queue.plan(message)] })), {
-      code: 'storage-failed',
+      code: 'storage_failed',
       message: /AccessControlException: Permission denied: user=hdfs/,
     });
     await queue.close();

@@ -146,15 +146,15 @@ describe('storage hdfs_web', () => {
       { status: 403, exception: 'AccessControlException', message: 'Permission denied' },
       () => true,
     );
-    await rejects(fixture.put('more'), { code: 'storage-failed', message: /Permission denied.*base_path/ });
-    await rejects(fixture.load(ref), { code: 'storage-unavailable' });
+    await rejects(fixture.put('more'), { code: 'storage_failed', message: /Permission denied.*base_path/ });
+    await rejects(fixture.load(ref), { code: 'storage_unavailable' });
   });
 
   it('passes over a standby namenode and remembers the active one, through fail-overs', async () => {
     await use({}, { namenodes: 3 });
     fixture.server.active = 2;
     const [first] = await fixture.put('first');
-    assert.equal(fixture.said('storage.endpoint-changed'), 1);
+    assert.equal(fixture.said('storage.endpoint_changed'), 1);
     const asked = fixture.server.seen.length;
     await fixture.put('second');
     assert.deepEqual(
@@ -166,7 +166,7 @@ describe('storage hdfs_web', () => {
     );
     fixture.server.active = 0;
     assert.equal(await fixture.load(first), 'first');
-    assert.equal(fixture.said('storage.endpoint-changed'), 2);
+    assert.equal(fixture.said('storage.endpoint_changed'), 2);
   });
 
   it('passes over a namenode that is dead, and one that hangs within its share of the time', async () => {
@@ -208,10 +208,10 @@ describe('storage hdfs_web', () => {
   it('fails for now when it does not pass, in time; then at once for a while; then goes on', async () => {
     await use({ timeoutMs: 500 });
     const fault = fixture.inject({ status: 503 }, () => true);
-    assert.ok((await rejects(fixture.put('a'), { code: 'storage-unavailable', message: /503/ })) < 1500);
+    assert.ok((await rejects(fixture.put('a'), { code: 'storage_unavailable', message: /503/ })) < 1500);
     assert.ok(fault.times() >= 3, `${fault.times()} tries`);
     const tries = fault.times();
-    assert.ok((await rejects(fixture.put('b'), { code: 'storage-unavailable' })) < 250);
+    assert.ok((await rejects(fixture.put('b'), { code: 'storage_unavailable' })) < 250);
     assert.equal(fault.times(), tries, 'nobody was asked');
     fixture.server.fault = () => undefined;
     await eventually(async () => void (await fixture.put('c')));
@@ -219,11 +219,11 @@ describe('storage hdfs_web', () => {
   });
 
   for (const [exception, status, code] of [
-    ['IllegalArgumentException', 400, 'storage-failed'],
-    ['UnsupportedOperationException', 400, 'storage-failed'],
-    ['FileAlreadyExistsException', 403, 'storage-failed'],
-    ['DSQuotaExceededException', 403, 'storage-full'],
-    ['NSQuotaExceededException', 403, 'storage-full'],
+    ['IllegalArgumentException', 400, 'storage_failed'],
+    ['UnsupportedOperationException', 400, 'storage_failed'],
+    ['FileAlreadyExistsException', 403, 'storage_failed'],
+    ['DSQuotaExceededException', 403, 'storage_full'],
+    ['NSQuotaExceededException', 403, 'storage_full'],
   ] as const)
     it(`does not try again after ${exception}: ${code}, with what HDFS says`, async () => {
       await use();
@@ -245,9 +245,9 @@ describe('storage hdfs_web', () => {
     const [ref] = await fixture.put('before');
     fixture.inject('hang', op('CREATE', 'datanode'));
     assert.ok(
-      (await rejects(fixture.put('a'), { code: 'storage-unavailable', message: /no answer within/ })) < 1500,
+      (await rejects(fixture.put('a'), { code: 'storage_unavailable', message: /no answer within/ })) < 1500,
     );
-    assert.ok((await rejects(fixture.put('b'), { code: 'storage-unavailable' })) < 250);
+    assert.ok((await rejects(fixture.put('b'), { code: 'storage_unavailable' })) < 250);
     assert.equal(await fixture.load(ref), 'before');
     fixture.server.fault = () => undefined;
     await eventually(async () => void (await fixture.put('c')));
@@ -257,8 +257,8 @@ describe('storage hdfs_web', () => {
     await use({ timeoutMs: 600 });
     const [ref] = await fixture.put('before');
     fixture.inject('hang', () => true);
-    assert.ok((await rejects(fixture.load(ref), { code: 'storage-unavailable' })) < 1500);
-    assert.ok((await rejects(fixture.put('a'), { code: 'storage-unavailable' })) < 250);
+    assert.ok((await rejects(fixture.load(ref), { code: 'storage_unavailable' })) < 1500);
+    assert.ok((await rejects(fixture.put('a'), { code: 'storage_unavailable' })) < 250);
   });
 
   it('asks for another datanode when the redirect leads to a dead one', async () => {
@@ -282,7 +282,7 @@ describe('storage hdfs_web', () => {
   it('a redirect that leads nowhere is an error with a name', async () => {
     await use();
     fixture.inject({ status: 307, text: '' }, op('CREATE'));
-    await rejects(fixture.put('a'), { code: 'storage-failed', message: /redirects to no datanode/ });
+    await rejects(fixture.put('a'), { code: 'storage_failed', message: /redirects to no datanode/ });
   });
 
   for (const fault of ['reset', 'reset-in-body'] as const)
@@ -305,12 +305,12 @@ describe('storage hdfs_web', () => {
       await use();
       const [ref] = await fixture.put('z'.repeat(size));
       for (const file of fixture.server.files.values()) file.bytes[400] = 0;
-      await rejects(fixture.load(ref), { code: 'content-missing', message: /checksum/ });
+      await rejects(fixture.load(ref), { code: 'content_missing', message: /checksum/ });
       for (const file of fixture.server.files.values()) file.bytes = file.bytes.subarray(0, 450);
-      await rejects(fixture.load(ref), { code: 'content-missing' });
+      await rejects(fixture.load(ref), { code: 'content_missing' });
       fixture.server.files.clear();
-      await rejects(fixture.load(ref), { code: 'content-missing', message: /is not there/ });
-      assert.equal(fixture.said('storage.content-damaged'), 2);
+      await rejects(fixture.load(ref), { code: 'content_missing', message: /is not there/ });
+      assert.equal(fixture.said('storage.content_damaged'), 2);
     });
 
   it('reads the contents of one bundle ahead: one request for many', async () => {
@@ -339,7 +339,7 @@ describe('storage hdfs_web', () => {
     fixture.server.fault = (request) =>
       op('CREATE', 'datanode')(request) && ++creates > 1 ? { status: 500 } : undefined;
     await rejects(fixture.put('x'.repeat(300_000), 'y'.repeat(300_000), 'small'), {
-      code: 'storage-unavailable',
+      code: 'storage_unavailable',
     });
     fixture.server.fault = () => undefined;
     await eventually(async () => {

@@ -140,7 +140,7 @@ describe('storage local', () => {
     writeFileSync(join(queue.dataDir, 'mail'), 'a file where the folder should be');
     const message = queue.message(['a@one.test']);
     await assert.rejects(queue.database.commit(queue.batch({ messages: [queue.plan(message)] })), {
-      code: 'storage-unavailable',
+      code: 'storage_unavailable',
     });
     rmSync(join(queue.dataDir, 'mail'));
     const { messages } = await queue.database.commit(queue.batch({ messages: [queue.plan(message)] }));

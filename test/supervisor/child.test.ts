@@ -45,9 +45,9 @@ test('one that cannot start says why and is not started again', async () => {
   const { child, life, lives, clock } = setUp();
   const ready = child.start();
   life().says({ type: 'booted' });
-  life().says({ type: 'failed', code: 'database-corrupt', message: 'queue.db is damaged' });
+  life().says({ type: 'failed', code: 'database_corrupt', message: 'queue.db is damaged' });
   life().exits(65);
-  await assert.rejects(ready, { code: 'database-corrupt', message: 'queue.db is damaged' });
+  await assert.rejects(ready, { code: 'database_corrupt', message: 'queue.db is damaged' });
   clock.advance(60_000);
   assert.equal(lives.length, 1);
   const silent = setUp();
@@ -83,7 +83,7 @@ test('a crash loop is slowed down up to the longest delay; a long good run ends 
   assert.deepEqual(said[1]?.fields, {
     process: 1,
     pid: 101,
-    code: null,
+    exit_code: null,
     signal: 'SIGKILL',
     restart_in_ms: 200,
   });
@@ -105,6 +105,33 @@ test('the next life begins without the counts of the last; one that ended as it 
   assert.deepEqual(said, ['info', 'error']);
 });
 
+test('that a process was ended by its operator, or by us, is no error; that it ended badly as it was to end, is', () => {
+  const levelOf = (code: number | null, signal: string | null, begin: (child: Child) => void): unknown => {
+    const { child, life, logged } = setUp();
+    child.start().catch(() => {});
+    life().boots();
+    begin(child);
+    life().exits(code, signal);
+    return logged.find(({ event }) => event === 'process.ended')?.level;
+  };
+  const drains = (child: Child): void => void child.end('drain').catch(() => {});
+  assert.equal(
+    levelOf(null, 'SIGTERM', () => {}),
+    'info',
+  );
+  assert.equal(levelOf(0, null, drains), 'info');
+  assert.equal(
+    levelOf(null, 'SIGKILL', (child) => child.kill()),
+    'info',
+  );
+  assert.equal(
+    levelOf(null, 'SIGKILL', () => {}),
+    'error',
+    'nobody asked us',
+  );
+  assert.equal(levelOf(70, null, drains), 'error');
+});
+
 test('one that does not come up again is tried on', () => {
   const { child, life, lives, clock } = setUp();
   child.start().catch(() => {});
@@ -113,7 +140,7 @@ test('one that does not come up again is tried on', () => {
   for (let i = 0; i < 5; i++) {
     clock.advance(1000);
     life().says({ type: 'booted' });
-    life().says({ type: 'failed', code: 'database-busy', message: 'x' });
+    life().says({ type: 'failed', code: 'database_busy', message: 'x' });
     life().exits(75);
   }
   assert.equal(lives.length, 6);
@@ -177,12 +204,12 @@ test('questions are answered by number; those of a process that ends are refused
   const second = child.ask('show', 'b');
   const ids = life().sent.flatMap((message) => (message.type === 'ask' ? [message.id] : []));
   life().says({ type: 'answer', id: ids[1] as number, value: 'of b' });
-  life().says({ type: 'refusal', id: ids[0] as number, code: 'database-busy', message: 'busy' });
+  life().says({ type: 'refusal', id: ids[0] as number, code: 'database_busy', message: 'busy' });
   assert.equal(await second, 'of b');
-  await assert.rejects(first, { code: 'database-busy' });
+  await assert.rejects(first, { code: 'database_busy' });
   const third = child.ask('stats', null);
   life().exits(70);
-  await assert.rejects(third, { code: 'control-failed', message: 'relay process 1 ended with code 70' });
+  await assert.rejects(third, { code: 'control_failed', message: 'relay process 1 ended with code 70' });
   await assert.rejects(child.ask('stats', null), { message: /is down and starts again soon/ });
 });
 

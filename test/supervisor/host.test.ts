@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadConfig } from '../../src/config/load.ts';
-import type { QueueRow } from '../../src/database/database.ts';
+import type { EntryAnswer } from '../../src/control/queue-answers.ts';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import { createArena } from '../../src/native.ts';
 import type { Resource } from '../../src/policy/accounts.ts';
 import { PolicyMemory, policySizes } from '../../src/policy/host-memory.ts';
@@ -13,7 +14,7 @@ import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
-import { Load, Prober, pidOf, probe, processesOf, type Stats, startSink } from './processes.ts';
+import { Load, Prober, pidOf, probe, processesOf, startSink } from './processes.ts';
 
 const arena = createArena(32 << 20, tmpdir());
 const local = (relay: RelayFixture) => ({ port: relay.port, host: '127.0.0.1' });
@@ -31,14 +32,14 @@ async function depositEverywhere(relay: RelayFixture, domain: string, processes:
   let count = 0;
   do {
     for (let i = 0; i < 4 * processes; i++) await deposit(relay, `r${count++}@${domain}`);
-  } while (new Set((await rowsOf(relay)).map(originOf)).size < processes);
+  } while (new Set((await entriesOf(relay)).map(originOf)).size < processes);
   return count;
 }
 
-const rowsOf = (relay: RelayFixture): Promise<QueueRow[]> => relay.queueRows('--limit', '1000');
+const entriesOf = (relay: RelayFixture): Promise<EntryAnswer[]> => relay.queueEntries('--limit', '1000');
 
 /** Which process made the id: digits 10 to 12 in base 32 (Crockford), 128 for each process. */
-function originOf({ queueId }: QueueRow): number {
+function originOf({ queue_id: queueId }: EntryAnswer): number {
   const digits = [...queueId.slice(9, 12)].map((d) => '0123456789abcdefghjkmnpqrstvwxyz'.indexOf(d));
   return Math.floor(digits.reduce((sum, digit) => sum * 32 + digit, 0) / 128);
 }
@@ -64,7 +65,7 @@ test('reload one by one under load: not a connection is dropped or refused; a ba
   }
   const good = relay.settings;
   relay.configure({ max_mesage_size: 5 });
-  const refused = relay.logLine('relay.reload-refused');
+  const refused = relay.logLine('relay.reload_refused');
   relay.signal('SIGHUP');
   assert.match(JSON.stringify(await refused), /max_mesage_size.*max_message_size/);
   relay.writeConfig(good);
@@ -73,8 +74,8 @@ test('reload one by one under load: not a connection is dropped or refused; a ba
   await prober.end();
   assert.equal(load.client.failed, 0, 'messages that failed');
   assert.deepEqual([...new Set(prober.probes.map(({ result }) => result))], ['served']);
-  const { queue } = await relay.queueJson<Stats>('stats');
-  assert.equal(queue.mails, load.accepted.length);
+  const { queue } = await relay.queueJson<StatsAnswer>('stats');
+  assert.equal(queue.messages, load.accepted.length);
   assert.equal((await relay.stop()).code, 0);
 });
 
@@ -125,7 +126,7 @@ test('a session finishes its transaction while all drain, and a second SIGTERM e
   assert.equal((await relay.exited(20_000)).code, 0);
   clearInterval(again);
   for (const talk of rest) await talk.closed();
-  assert.match((await relay.queue('list')).stdout, /PENDING/);
+  assert.match((await relay.queue('list')).stdout, /pending/);
 });
 
 test('limits of connections hold over processes; a dead process gives its own back', {
@@ -195,48 +196,48 @@ test('the queue commands see and change the queues of all processes, running and
   const relay = await RelayFixture.start(held);
   t.after(() => relay.destroy());
   const count = await depositEverywhere(relay, 'cli.test', 2);
-  const rows = await rowsOf(relay);
-  assert.equal(rows.length, count);
+  const entries = await entriesOf(relay);
+  assert.equal(entries.length, count);
   assert.deepEqual(
-    rows.map(({ queueId }) => queueId),
-    rows.map(({ queueId }) => queueId).toSorted(),
+    entries.map(({ queue_id }) => queue_id),
+    entries.map(({ queue_id }) => queue_id).toSorted(),
   );
-  assert.equal(new Set(rows.map(({ queueId }) => queueId)).size, count);
+  assert.equal(new Set(entries.map(({ queue_id }) => queue_id)).size, count);
   for (const process of [0, 1]) {
-    const { queueId } = rows.find((row) => originOf(row) === process) as QueueRow;
+    const { queue_id: queueId } = entries.find((entry) => originOf(entry) === process) as EntryAnswer;
     assert.match((await relay.queue('show', queueId)).stdout, /r\d+@cli\.test/);
     assert.match((await relay.queue('cat', queueId)).stdout, /^Received: /);
-    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 row$/m);
+    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 entry$/m);
   }
   assert.equal((await relay.queue('show', '0123456789abcde')).code, 65);
-  assert.match((await relay.queue('release', '--destination', 'cli.test')).stdout, /^release: 2 rows$/m);
-  const running = await relay.queueJson<Stats>('stats');
-  assert.equal(running.queue.rows.PENDING, count);
+  assert.match((await relay.queue('release', '--destination', 'cli.test')).stdout, /^release: 2 entries$/m);
+  const running = await relay.queueJson<StatsAnswer>('stats');
+  assert.equal(running.queue.entries.pending, count);
   assert.deepEqual(
-    running.queue.destinations.map(({ destination, rows: n }) => [destination, n]),
+    running.queue.destinations.map(({ destination, entries: n }) => [destination, n]),
     [['cli.test', count]],
   );
   const text = (await relay.queue('stats')).stdout;
   assert.match(text, new RegExp(`^Delivery +0 in flight, ${count} waiting at 1 destinations$`, 'm'));
   assert.deepEqual(
-    running.processes?.map(({ state, accepts }) => [state, accepts]),
+    running.processes.map(({ state, accepts }) => [state, accepts]),
     [
       ['ready', true],
       ['ready', true],
     ],
   );
-  const first = await relay.queueRows('--limit', '3');
+  const first = await relay.queueEntries('--limit', '3');
   assert.deepEqual(
     first,
-    rows.slice(0, 3).map((row) => ({ ...row, ...first.find((f) => f.queueId === row.queueId) })),
+    entries.slice(0, 3).map((one) => ({ ...one, ...first.find((f) => f.queue_id === one.queue_id) })),
   );
   assert.equal((await relay.stop()).code, 0);
   assert.deepEqual(
-    (await rowsOf(relay)).map(({ queueId }) => queueId),
-    rows.map(({ queueId }) => queueId),
+    (await entriesOf(relay)).map(({ queue_id }) => queue_id),
+    entries.map(({ queue_id }) => queue_id),
   );
-  assert.equal((await relay.queueJson<Stats>('stats')).queue.mails, count);
-  const { queueId } = rows.find((row) => originOf(row) === 1) as QueueRow;
+  assert.equal((await relay.queueJson<StatsAnswer>('stats')).queue.messages, count);
+  const { queue_id: queueId } = entries.find((entry) => originOf(entry) === 1) as EntryAnswer;
   assert.match((await relay.queue('cat', queueId)).stdout, /^Received: /);
 });
 
@@ -263,25 +264,25 @@ test('from three processes to one: no mail is forgotten, and the queues of the o
   t.after(() => relay.destroy());
   const count = await depositEverywhere(relay, 'shrink.test', 3);
   assert.equal((await relay.stop()).code, 0);
-  assert.equal((await rowsOf(relay)).length, count, 'seen while stopped');
+  assert.equal((await entriesOf(relay)).length, count, 'seen while stopped');
 
   relay.configure({
     accept_processes: 1,
     delivery: { enabled: true, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const emptied = [1, 2].map((process) =>
-    relay.logLine('process.ended', (line) => line.process === process && line.code === 0, 30_000),
+    relay.logLine('process.ended', (line) => line.process === process && line.exit_code === 0, 30_000),
   );
   await relay.start();
   await Promise.all(emptied);
   for (let i = 0; i < count; i++) await fate(relay.events, `r${i}@shrink.test`, 'delivered');
-  assert.deepEqual(await rowsOf(relay), []);
+  assert.deepEqual(await entriesOf(relay), []);
   await deposit(relay, 'later@shrink.test');
   await fate(relay.events, 'later@shrink.test', 'delivered');
   assert.equal((await relay.stop()).code, 0);
   // Nothing is left: from now on there is one process, and no supervisor.
   await relay.start();
-  assert.equal((await relay.queueJson<Stats>('stats')).processes, undefined);
+  assert.equal((await relay.queueJson<StatsAnswer>('stats')).processes, []);
   assert.equal((await relay.stop()).code, 0);
 });
 
@@ -312,7 +313,7 @@ test('SIGUSR1: events of every process go on in new files', { timeout: 60_000 },
   assert.ok(names().some((name) => /^\d{4}-\d\d-\d\d-0001\.p1\.jsonl$/.test(name)));
   for (const name of names()) renameSync(join(dir, name), join(dir, `${name}.old`));
   relay.signal('SIGUSR1');
-  await relay.logLine('relay.log-reopened');
+  await relay.logLine('relay.log_reopened');
   await depositEverywhere(relay, 'after.test', 2);
   for (let i = 0; names().length < 2 && i < 20; i++) await deposit(relay, `more${i}@after.test`);
   await relay.events.until('files of both', () => names().length === 2);
@@ -335,7 +336,7 @@ test('Unix socket and TCP side by side: both are served by all, and the file goe
   }
   await prober.end();
   assert.deepEqual([...new Set(prober.probes.map(({ result }) => result))], ['served']);
-  assert.equal((await rowsOf(relay)).length, 12);
+  assert.equal((await entriesOf(relay)).length, 12);
   assert.equal((await relay.stop()).code, 0);
   assert.equal(existsSync(path), false);
 });
@@ -358,6 +359,6 @@ test('SIGTERM to one relay process restarts it without a refused connection', {
   const results = new Set(prober.probes.map(({ result }) => result.replace(/^421 4\.3\.2 .*/, '421 4.3.2')));
   results.delete('421 4.3.2');
   assert.deepEqual([...results], ['served']);
-  assert.equal((await relay.queueJson<Stats>('stats')).queue.mails, load.accepted.length);
+  assert.equal((await relay.queueJson<StatsAnswer>('stats')).queue.messages, load.accepted.length);
   assert.equal((await relay.stop()).code, 0);
 });

@@ -76,10 +76,13 @@ test('limits of the host and threads by default are divided, threads that are gi
   const all = config('/d', {
     persist_max_inflight_mails: 100,
     session_threads: 5,
+    queue: { keep_failed_messages: 10, keep_failed_mb: 0 },
     delivery: { max_connections_per_destination: 2, max_messages_per_destination_per_s: 6 },
   });
   const third = processConfig(all, 2, 3, 16);
   assert.equal(third.persist_max_inflight_mails, 33);
+  const { keep_failed_messages, keep_failed_mb } = third.queue;
+  assert.deepEqual([keep_failed_messages, keep_failed_mb], [4, 0], 'none stays none');
   assert.equal(third.delivery.max_connections_per_destination, 1);
   assert.equal(third.delivery.max_messages_per_destination_per_s, 2);
   const cluster = { ...all, scheduler: { ...all.scheduler, engine: 'bullmq' as const } };

@@ -4,20 +4,14 @@ import { tmpdir } from 'node:os';
 import type { TestContext } from 'node:test';
 import { LoadClient } from '../../bench/lib/load-client.ts';
 import { Sink } from '../../bench/lib/sink-server.ts';
-import type { ProcessStatus } from '../../src/control/protocol.ts';
-import type { QueueStats } from '../../src/database/database.ts';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import type { Arena } from '../../src/native.ts';
 import { bounded, type RelayFixture } from '../support/relay-fixture.ts';
 
 const RUN = '5caff01d';
 
-export interface Stats {
-  queue: QueueStats;
-  processes?: ProcessStatus[];
-}
-
-export async function processesOf(relay: RelayFixture): Promise<ProcessStatus[]> {
-  return (await relay.queuePartJson<Stats>('stats')).answer.processes ?? [];
+export async function processesOf(relay: RelayFixture): Promise<StatsAnswer['processes']> {
+  return (await relay.queuePartJson<StatsAnswer>('stats')).answer.processes;
 }
 
 /** The pid of a relay process, as the relay's log told it last. */

@@ -118,12 +118,12 @@ test('one that cannot start ends them all, and its error is the error', async ()
   const starting = supervisor.start();
   life(0).boots();
   life(1).says({ type: 'booted' });
-  life(1).says({ type: 'failed', code: 'already-running', message: 'locked' });
+  life(1).says({ type: 'failed', code: 'already_running', message: 'locked' });
   life(1).exits(75);
   await settle();
   assert.deepEqual(life(0).types().at(-1), 'stop');
   life(0).exits(0);
-  await assert.rejects(starting, { code: 'already-running', message: 'locked' });
+  await assert.rejects(starting, { code: 'already_running', message: 'locked' });
   assert.equal(closed(), 1);
   assert.equal(lives.length, 2);
 });
@@ -156,7 +156,7 @@ test('a process that starts during a reload, or does not answer it, ends up with
   await settle();
   clock.advance(10_000);
   await reloading;
-  assert.ok(logged.some(({ event, fields }) => event === 'process.reload-late' && fields?.process === 0));
+  assert.ok(logged.some(({ event, fields }) => event === 'process.reload_late' && fields?.process === 0));
   assert.equal(life(2).types().includes('reload'), false);
   life(2).says({ type: 'ready', addresses: [] });
   await settle();
@@ -199,12 +199,12 @@ test('log files are reopened by every process', async () => {
 test('operators reach all queues; what a process that is down could not do is said', async () => {
   const { supervisor, life } = await started();
   const { control } = supervisor;
-  const both = control.operate('retry', 'all');
+  const both = control.operate('flush', 'all');
   life(0).answers('operate', { rows: 2, sending: 1, queueIds: [] });
   life(1).answers('operate', { rows: 3, sending: 1, queueIds: [] });
   assert.deepEqual(await both, { rows: 5, sending: 2, queueIds: [] });
   life(1).exits(70);
-  const partial = control.operate('retry', 'all');
+  const partial = control.operate('flush', 'all');
   life(0).answers('operate', { rows: 2, sending: 0, queueIds: [] });
   assert.deepEqual(await partial, { rows: 2, sending: 0, queueIds: [] });
   const missing = control.missing?.();

@@ -50,9 +50,9 @@ for (const processes of [1, 2]) {
         await talk.accepted({ to: `x${i}@y.test` });
         await talk.quit();
       }
-    const rows = await relay.queueRows();
-    assert.equal(rows.length, 12);
-    const { stdout } = await relay.queue('cat', rows[11]?.queueId as string);
+    const entries = await relay.queueEntries();
+    assert.equal(entries.length, 12);
+    const { stdout } = await relay.queue('cat', entries[11]?.queue_id as string);
     assert.match(stdout, /\[127\.0\.0\.1\]/);
     assert.equal((await relay.stop()).code, 0);
     // systemd keeps the file for the next start.
@@ -157,7 +157,7 @@ test('a process that hangs leaves the watchdog unfed until it is dealt with', {
     { env: { NOTIFY_SOCKET: receiver.path, WATCHDOG_USEC: '400000' } },
   );
   t.after(() => relay.destroy());
-  const unfed = relay.logLine('watchdog.not-fed');
+  const unfed = relay.logLine('watchdog.not_fed');
   const back = relay.logLine('process.ready', (line) => line.process === 1, 30_000);
   process.kill(pidOf(relay, 1), 'SIGSTOP');
   await unfed;

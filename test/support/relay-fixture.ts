@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { QueueRow } from '../../src/database/database.ts';
+import type { EntryAnswer } from '../../src/control/queue-answers.ts';
 import { type Ran, run } from './child.ts';
 import { EventTail } from './event-tail.ts';
 
@@ -252,8 +252,8 @@ export class RelayFixture {
   }
 
   /** What `queue list` shows. */
-  async queueRows(...args: string[]): Promise<QueueRow[]> {
-    return (await this.queueJson<{ rows: QueueRow[] }>('list', ...args)).rows;
+  async queueEntries(...args: string[]): Promise<EntryAnswer[]> {
+    return (await this.queueJson<{ entries: EntryAnswer[] }>('list', ...args)).entries;
   }
 
   /** Last log lines and standard error, for messages of failed tests. */

@@ -142,8 +142,8 @@ test('persist_max_inflight_mails: 452 when full, usable afterwards', { timeout: 
   );
   assert.ok(full > 0, 'two places for forty clients must fill up');
   for (const talk of talks) assert.match(await talk.send({ to: 'after@relay.test' }), /^250/);
-  const stats = await relay.queueJson<{ queue: { mails: number } }>('stats');
-  assert.equal(stats.queue.mails, accepted + talks.length);
+  const stats = await relay.queueJson<{ queue: { messages: number } }>('stats');
+  assert.equal(stats.queue.messages, accepted + talks.length);
   for (const talk of talks) talk.destroy();
 });
 
@@ -174,7 +174,7 @@ test('in memory: mail is relayed, max_messages gets 452, a restart loses what wa
   });
   t.after(() => relay.destroy());
   assert.ok(
-    relay.log.some((line) => line.event === 'relay.in-memory' && line.level === 'warn'),
+    relay.log.some((line) => line.event === 'relay.in_memory' && line.level === 'warn'),
     'the log must warn that a restart loses mail',
   );
   const talk = await Talk.hello(local(relay));
@@ -189,8 +189,8 @@ test('in memory: mail is relayed, max_messages gets 452, a restart loses what wa
   talk.destroy();
   await relay.stop();
   await relay.start();
-  const stats = await relay.queueJson<{ queue: { mails: number } }>('stats');
-  assert.equal(stats.queue.mails, 0);
+  const stats = await relay.queueJson<{ queue: { messages: number } }>('stats');
+  assert.equal(stats.queue.messages, 0);
 });
 
 test('5,000 idle connections: working ones beside them are served', { timeout: 60_000 }, async (t) => {

@@ -83,7 +83,7 @@ test('Postfix with Cyrus SASL over STARTTLS', {
       const talk = await Talk.hello({ port: relay.port });
       await talk.send({ to: 'a@x.test', content: `Subject: by ${mechanism}\r\n\r\nx\r\n` });
       const deferred = await relay.events.one('deferred', ({ type }) => type === 'deferred');
-      assert.equal(deferred.reason, 'auth-failed');
+      assert.equal(deferred.reason, 'auth_failed');
       assert.match(
         String(deferred.detail),
         new RegExp(`^AUTH ${mechanism}: 535 5\\.7\\.8 .*127\\.0\\.0\\.1`),
@@ -91,7 +91,7 @@ test('Postfix with Cyrus SASL over STARTTLS', {
       const from = sink.messages.length;
       relay.configure({ delivery: { smarthost: { auth: auth(PASSWORD) } } });
       await relay.reload();
-      await relay.queue('retry', '--all');
+      await relay.queue('flush', '--all');
       const delivered = await relay.events.one('delivered', ({ type }) => type === 'delivered', 30_000);
       assert.match(String(delivered.tls_version), /^TLSv1\.3$/);
       await sink.received(from + 1);
@@ -139,7 +139,7 @@ test('without TLS, or with that of another, a smarthost learns no password', opt
     const talk = await Talk.hello({ port: relay.port });
     await talk.send({ to: 'a@x.test' });
     const deferred = await relay.events.one('deferred', ({ type }) => type === 'deferred');
-    assert.equal(deferred.reason, 'tls-failed');
+    assert.equal(deferred.reason, 'tls_failed');
     assert.ok(!sink.commands.some((line) => line.includes('AUTH')));
   }
 });
@@ -166,7 +166,7 @@ test(
     assert.match(String(deferred.detail), /^AUTH XOAUTH2: 535 5\.7\.8 token expired/);
     relay.configure({ delivery: { smarthost: { auth: auth('t0ken-2') } } });
     await relay.reload();
-    await relay.queue('retry', '--all');
+    await relay.queue('flush', '--all');
     await sink.received(1);
     assert.deepEqual(sink.messages[0]?.fromParams, ['AUTH=<>']);
     assertNoSecret(relay, 't0ken-1', 't0ken-2', 'user=relay\x01auth=Bearer t0ken-1\x01\x01');
@@ -211,7 +211,7 @@ test('who submitted a message is passed on, from memory and from the queue', opt
   await relay.kill();
   open = true;
   await relay.start();
-  await relay.queue('retry', '--all');
+  await relay.queue('flush', '--all');
   await sink.received(4);
   const told = sink.messages.map(({ recipients, fromParams }) => [recipients[0]?.address, ...fromParams]);
   assert.deepEqual(told.sort(), [

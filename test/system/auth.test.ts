@@ -1,6 +1,7 @@
 /** Users, quotas and AUTH at a smarthost, on real relays that are killed, reloaded and run in several processes. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { run } from '../support/child.ts';
 import { MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
@@ -131,14 +132,51 @@ test('on a Unix socket AUTH needs no TLS', options, async (t) => {
   await unix.send({ to: 'a@x.test' });
 });
 
-test('the accepted event names the user', options, async (t) => {
-  const relay = await relayWith(t, { auth: users({ username: 'ü"u', password: 'p' }) });
-  const talk = await loggedIn(relay, 'ü"u');
-  await talk.send({ to: 'a@x.test' });
-  const event = await relay.events.one('accepted', ({ type }) => type === 'accepted');
-  assert.equal(event.user, 'ü"u');
-  assert.equal(event.protocol, 'ESMTPA');
-});
+test(
+  'what mail is selected by is kept: user, listener, Message-ID, chosen header fields',
+  options,
+  async (t) => {
+    const relay = await relayWith(t, {
+      listeners: [
+        { name: 'submission', host: '127.0.0.1', port: 0, auth: 'required' },
+        { host: '127.0.0.1', port: 0 },
+      ],
+      relay_networks: ['127.0.0.0/8'],
+      auth: users({ username: 'ü"u', password: 'p' }),
+      queue: { kept_headers: ['X-Campaign-ID', 'Subject'] },
+    });
+    const talk = await loggedIn(relay, 'ü"u');
+    const campaign = 'x-campaign-id: spring\r\n sale\r\n';
+    await talk.send({ to: 'a@x.test', content: `${campaign}Message-ID: <1@c.test>\r\n\r\nbody` });
+    await talk.send({
+      to: 'b@x.test',
+      content: 'Subject: =?utf-8?q?M=C3=A4rz?=\r\n\r\nMessage-ID: <no@c.test>',
+    });
+    const long = `Message-ID: <2@c.test>\r\n${campaign}\r\n${`${'x'.repeat(998)}\r\n`.repeat(300)}`;
+    await talk.send({ to: 'c@x.test', content: long });
+    const event = await relay.events.one('accepted', ({ type }) => type === 'accepted');
+    assert.equal(event.user, 'ü"u');
+    assert.equal(event.protocol, 'ESMTPA');
+    await relay.stop();
+    const db = new DatabaseSync(join(relay.dataDir, 'queue.db'), { readOnly: true });
+    t.after(() => db.close());
+    const mails = db.prepare('SELECT id, message_id, auth_user, listener FROM mails ORDER BY id').all();
+    const ids = mails.map(({ id }) => id as string);
+    assert.deepEqual(
+      mails.map((mail) => [mail.message_id, mail.auth_user, mail.listener]),
+      ['1@c.test', `${ids[1]}@relay.test`, '2@c.test'].map((id) => [id, 'ü"u', 'submission']),
+    );
+    const kept = db.prepare('SELECT mail_id, name, value FROM mail_headers ORDER BY mail_id').all();
+    assert.deepEqual(
+      kept.map(({ mail_id, name, value }) => [ids.indexOf(mail_id as string), name, value]),
+      [
+        [0, 'x-campaign-id', 'spring sale'],
+        [1, 'subject', 'März'],
+        [2, 'x-campaign-id', 'spring sale'],
+      ],
+    );
+  },
+);
 
 for (const mechanism of ['SCRAM-SHA-256', 'CRAM-MD5', 'PLAIN', 'LOGIN']) {
   test(`a smarthost with AUTH: ${mechanism}`, options, async (t) => {
@@ -163,11 +201,11 @@ for (const mechanism of ['SCRAM-SHA-256', 'CRAM-MD5', 'PLAIN', 'LOGIN']) {
     const talk = await Talk.hello({ port: relay.port });
     await talk.send({ to: 'a@x.test', content: 'Subject: through\r\n\r\nx\r\n' });
     const deferred = await relay.events.one('deferred', ({ type }) => type === 'deferred');
-    assert.equal(deferred.reason, 'auth-failed');
+    assert.equal(deferred.reason, 'auth_failed');
     assert.match(String(deferred.detail), new RegExp(`^AUTH ${mechanism}: 535 5\\.7\\.8 `));
     relay.configure({ delivery: { smarthost: hop('p=,ss') } });
     await relay.reload();
-    await relay.queue('retry', '--all');
+    await relay.queue('flush', '--all');
     await sink.received(1);
     assert.match(sink.messages[0]?.content.toString() ?? '', /with ESMTPA id .*Subject: through/s);
     const kept = JSON.stringify(relay.log) + JSON.stringify(relay.events.events);

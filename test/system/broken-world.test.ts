@@ -145,8 +145,8 @@ for (const provider of ['database', 'local'] as const) {
     assert.ok(accepted.length > 10, `${accepted.length} messages fitted`);
     assert.match(await talk.say('NOOP'), /^250/, 'the connection stays usable');
 
-    const listed = await relay.queueRows('--limit', '1000');
-    const kept = new Set(listed.map((row) => row.queueId));
+    const listed = await relay.queueEntries('--limit', '1000');
+    const kept = new Set(listed.map(({ queue_id }) => queue_id));
     assert.deepEqual(
       accepted.filter((id) => !kept.has(id)),
       [],

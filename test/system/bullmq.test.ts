@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { SchedulerStats } from '../../src/control/protocol.ts';
+import type { SchedulerAnswer } from '../../src/control/stats-answer.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { RedisServer, skipWithoutRedis } from '../services/redis.ts';
@@ -38,9 +38,9 @@ const scheduler = (redis: RedisServer, more: object = {}): Settings => ({
   redis: { url: redis.url, timeout_ms: 500, reconcile_interval_ms: 60_000, ...more },
 });
 
-const clusterOf = async (relay: RelayFixture): Promise<NonNullable<SchedulerStats['cluster']>> => {
-  const { answer } = await relay.queuePartJson<{ scheduler: SchedulerStats }>('stats');
-  assert.ok(answer.scheduler.cluster !== undefined);
+const clusterOf = async (relay: RelayFixture): Promise<NonNullable<SchedulerAnswer['cluster']>> => {
+  const { answer } = await relay.queuePartJson<{ scheduler: SchedulerAnswer }>('stats');
+  assert.ok(answer.scheduler.cluster !== null);
   return answer.scheduler.cluster;
 };
 
@@ -112,7 +112,7 @@ test('config/cluster.json: mail is spread over the shards, deferred mail comes b
   assert.deepEqual([...shards].sort(), ['0', '1']);
   await oneFateEach([relay], recipients, 8000);
   const cluster = await clusterOf(relay);
-  assert.ok(cluster.taken > 0, 'by a job');
+  assert.ok(cluster.taken_jobs > 0, 'by a job');
   assert.equal(cluster.processes, 1);
   const stats = await relay.queue('stats');
   assert.match(stats.stdout, /Redis {7}up for \S+, 1 process; jobs: \d+ announced, \d+ taken; 0 outages/);

@@ -144,9 +144,9 @@ const VERBS = [
 
 test('an error ends its dialog and is logged with its stack; of many in a second some are, the rest is counted', async () => {
   const logged = relay.logLine('session.fault');
-  const left = relay.logLine('session.faults-not-logged');
+  const left = relay.logLine('log.left_out', ({ of }) => of === 'session.fault');
   for (let i = 0; i < 10; i++) await endsAlone('check', (talk) => talk.write('NOOP\r\n'));
-  const { level, error, client, at } = await logged;
+  const { level, error, client_address: client, at } = await logged;
   assert.deepEqual([level, client, at], ['error', '127.0.0.1', 'line']);
   assert.match(String((error as { stack: string }).stack), /injected fault[\s\S]*fault-preload/);
   assert.equal((await left).level, 'error');
@@ -253,7 +253,7 @@ test('an error at any place of a delivery defers what it carried, and everything
       await talk.accepted({ to: recipient });
       const event = await fate(relay.events, recipient, kind);
       if (kind === 'deferred')
-        assert.equal(event.reason, place === 'ended' ? 'connection-lost' : 'internal-error', place);
+        assert.equal(event.reason, place === 'ended' ? 'connection_lost' : 'internal_error', place);
       await talk.accepted({ to: `beside-${place}-${round}@good.test` });
       await fate(relay.events, `beside-${place}-${round}@good.test`, 'delivered');
     }
@@ -269,9 +269,9 @@ test('after all that the relay runs, delivers, and has nothing open', async () =
   for (let i = 0; i < 80; i++) await talk.accepted({ to: `after-${i}@good.test` });
   for (let i = 0; i < 80; i++) await fate(relay.events, `after-${i}@good.test`, 'delivered');
   const { scheduler } = await relay.queueJson<{
-    scheduler: { inFlight: number; faults: { sessions: number; deliveries: number } };
+    scheduler: { sending_entries: number; faults: { sessions: number; deliveries: number } };
   }>('stats');
-  assert.equal(scheduler.inFlight, 0);
+  assert.equal(scheduler.sending_entries, 0);
   assert.ok(
     scheduler.faults.sessions >= VERBS.length && scheduler.faults.deliveries >= PLACES.length * ROUNDS,
   );

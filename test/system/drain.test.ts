@@ -3,13 +3,10 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
-
-interface Stats {
-  queue: { rows: Record<string, number> };
-}
 
 test('a client and a peer that stand still are cut within the grace, and the queue is left in order', {
   timeout: 30_000,
@@ -29,9 +26,9 @@ test('a client and a peer that stand still are cut within the grace, and the que
     await talk.say(command);
   assert.deepEqual(await relay.stop(), { code: 0, signal: null });
   const said = relay.log.map((line) => line.event ?? line.msg);
-  assert.ok(!said.includes('relay.grace-over'), relay.output());
-  const { rows } = (await relay.queueJson<Stats>('stats')).queue;
-  assert.deepEqual([rows.SENDING, rows.RETRY], [0, 1], 'nothing is left to recovery');
+  assert.ok(!said.includes('relay.grace_over'), relay.output());
+  const { entries } = (await relay.queueJson<StatsAnswer>('stats')).queue;
+  assert.deepEqual([entries.sending, entries.deferred], [0, 1], 'nothing is left to recovery');
 });
 
 test('after_enqueue: what the database refused so far is committed before the relay ends', {

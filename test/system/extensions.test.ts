@@ -73,7 +73,7 @@ test('8BITMIME content goes as it is to a peer that offers it', { timeout: 20_00
 test('SMTPUTF8 mail for a peer without SMTPUTF8 bounces with 5.6.7', { timeout: 20_000 }, async () => {
   await submit({ to: 'grün@poor.test', mailParameters: ' SMTPUTF8', content: 'Subject: ü\r\n\r\nx\r\n' });
   const bounced = await fate(relay.events, 'grün@poor.test', 'bounced');
-  assert.equal(bounced.reason, 'needs-smtputf8');
+  assert.equal(bounced.reason, 'needs_smtputf8');
   assert.equal(bounced.status, '5.6.7');
 });
 
@@ -83,7 +83,7 @@ test('a message above the SIZE of the peer bounces without being sent', { timeou
     content: `Subject: big\r\n\r\n${`${'x'.repeat(76)}\r\n`.repeat(100)}`,
   });
   const bounced = await fate(relay.events, 'big@poor.test', 'bounced');
-  assert.equal(bounced.reason, 'message-too-big');
+  assert.equal(bounced.reason, 'message_too_big');
   assert.match(String(bounced.status), /^5\.(3\.4|2\.3)$/);
   assert.ok(!poor.commands.some((line) => line.includes('big@poor.test')));
 });
@@ -119,7 +119,7 @@ test('BINARYMIME is passed on by BDAT, and bounces for a peer without it', { tim
   assert.equal(message.via, 'BDAT');
   assert.ok(message.content.subarray(-bytes.length).equals(bytes));
   const bounced = await fate(relay.events, 'bin@poor.test', 'bounced');
-  assert.equal(bounced.reason, 'needs-binarymime');
+  assert.equal(bounced.reason, 'needs_binarymime');
 });
 
 test('content of 5 MB passes byte for byte, through the spill file', { timeout: 30_000 }, async () => {

@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JournalStats } from '../../src/journal/journal.ts';
+import type { JournalAnswer, StatsAnswer } from '../../src/control/stats-answer.ts';
 import { type DatabaseAccess, type MariaDb, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { fatesOf } from '../support/fates.ts';
 import { oneShard, sharedServer, startSink } from '../support/nodes.ts';
@@ -42,15 +42,15 @@ async function startWorld(t: TestContext, settings: Settings = {}): Promise<Worl
   return { server, access, sink, relay };
 }
 
-async function journalOf(relay: RelayFixture): Promise<JournalStats> {
+async function journalOf(relay: RelayFixture): Promise<JournalAnswer> {
   // Also while its shard is away.
-  const { answer } = await relay.queuePartJson<{ journal: JournalStats }>('stats');
+  const { answer } = await relay.queuePartJson<{ journal: JournalAnswer }>('stats');
   return answer.journal;
 }
 
 async function untilDrained(relay: RelayFixture, withinMs = 30_000): Promise<void> {
   const until = Date.now() + withinMs;
-  while ((await journalOf(relay)).waiting > 0) {
+  while ((await journalOf(relay)).waiting_messages > 0) {
     if (Date.now() > until) assert.fail(`not drained:\n${relay.output()}`);
     await sleep(100);
   }
@@ -83,13 +83,13 @@ test('MariaDB stopped under load: every answer is 250, and after its restart eac
   t.after(() => load.stop());
   await bounded(load.more(200), 20_000, () => relay.output());
   for (const end of ['kill', 'pause'] as const) {
-    const failing = relay.logLine('journal.cannot-drain');
+    const failing = relay.logLine('journal.cannot_drain');
     if (end === 'kill') await server.kill();
     else server.pause();
     await bounded(load.more(500), 20_000, () => `no mail taken without the server:\n${relay.output()}`);
     await failing;
     await bounded(load.more(300), 20_000, () => `no mail taken without the server:\n${relay.output()}`);
-    const { waiting, shards } = await journalOf(relay);
+    const { waiting_messages: waiting, shards } = await journalOf(relay);
     assert.ok(waiting >= 300, `${waiting} wait`);
     assert.notEqual(shards[0]?.error, null);
     const text = (await relay.queue('stats')).stdout;
@@ -117,7 +117,7 @@ test('kill -9 again and again, with the server running and stopped: nothing ackn
   for (const stopped of [false, true, true, false]) {
     await bounded(load.more(150), 30_000, () => relay.output());
     if (stopped) {
-      const failing = relay.logLine('journal.cannot-drain');
+      const failing = relay.logLine('journal.cannot_drain');
       await server.kill();
       await bounded(load.more(200), 20_000, () => relay.output());
       await failing;
@@ -150,10 +150,10 @@ async function oneFateEachKilled(
   await untilDrained(relay, 60_000);
   const until = Date.now() + 60_000;
   for (;;) {
-    const { code, answer } = await relay.queuePartJson<{ queue: { rows: Record<string, number> } }>('stats');
-    const waiting = Object.values(answer.queue.rows).reduce((sum, rows) => sum + rows, 0);
+    const { code, answer } = await relay.queuePartJson<StatsAnswer>('stats');
+    const waiting = Object.values(answer.queue.entries).reduce((sum, entries) => sum + entries, 0);
     if (waiting === 0 && code === 0) break;
-    if (Date.now() > until) assert.fail(`${waiting} rows wait:\n${relay.output()}`);
+    if (Date.now() > until) assert.fail(`${waiting} entries wait:\n${relay.output()}`);
     await sleep(100);
   }
   relay.events.read();
@@ -197,7 +197,7 @@ test('a journal that is full refuses with 452 4.3.1, and takes mail again when i
   await full;
   assert.match(refusal, /452 4\.3\.1 Journal is full/);
   assert.ok(accepted.length >= 5, `${accepted.length} of 6 MB in 64 MB`);
-  const room = relay.logLine('journal.has-room', undefined, 30_000);
+  const room = relay.logLine('journal.has_room', undefined, 30_000);
   const ended = relay.logLine('pressure.ended', undefined, 30_000);
   await server.start();
   await room;
@@ -206,7 +206,7 @@ test('a journal that is full refuses with 452 4.3.1, and takes mail again when i
   await more.accepted({ to: 'later@one.test' });
   await oneFateEach([relay], [...accepted, 'later@one.test'], 30_000);
   await untilDrained(relay);
-  const { bytes } = await journalOf(relay);
+  const { size_bytes: bytes } = await journalOf(relay);
   assert.ok(bytes <= 3 * MIB, `${bytes} bytes stay`);
 });
 
@@ -260,7 +260,7 @@ test('with fewer processes the journal of one that is gone is drained, and its f
   await load.stop();
   assert.ok(inSecond() >= 2, 'the second process has a journal');
   const journal = await journalOf(relay);
-  assert.equal(journal.waiting, load.acknowledged.length, 'both are counted');
+  assert.equal(journal.waiting_messages, load.acknowledged.length, 'both are counted');
   await relay.kill();
   await server.start();
   relay.configure({ accept_processes: 1 });

@@ -78,7 +78,7 @@ test('what an earlier version left open is closed at the start, and said', async
   for (const name of ['events', 'policy']) chmodSync(join(relay.dataDir, name), 0o755);
   writeFileSync(join(relay.dataDir, 'mine.txt'), 'of the operator', { mode: 0o644 });
   await relay.start();
-  const said = relay.log.findLast(({ event }) => event === 'data-dir.narrowed');
+  const said = relay.log.findLast(({ event }) => event === 'data_dir.narrowed');
   assert.ok((said?.paths as string[] | undefined)?.includes(join(relay.dataDir, 'queue.db')));
   assert.deepEqual(open(relay.dataDir), ['mine.txt']);
 });
@@ -121,9 +121,9 @@ test('a lock on a file that others could open does not stop the start; one of a 
   t.after(() => holder.kill('SIGKILL'));
   await once(holder.stdout, 'data');
   const lock = lockDataDir(relay.dataDir);
-  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already-running' });
+  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already_running' });
   chmodSync(file, 0o644);
-  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already-running' });
+  assert.throws(() => lockDataDir(relay.dataDir), { code: 'already_running' });
   assert.equal(lstatSync(file).mode & 0o777, 0o600);
   lock.release();
 });

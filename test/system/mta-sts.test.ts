@@ -57,7 +57,7 @@ test('a policy holds over a restart; a damaged file is told of and fetched again
     return fate(relay.events, to, type);
   };
 
-  assert.equal((await submit('deferred')).reason, 'tls-failed', 'the certificate is nobody’s');
+  assert.equal((await submit('deferred')).reason, 'tls_failed', 'the certificate is nobody’s');
   await eventually(() => assert.deepEqual(readdirSync(folder), ['one.test.json']));
   // Whichever process took it: the folder is the host's.
   assert.ok(
@@ -68,15 +68,15 @@ test('a policy holds over a restart; a damaged file is told of and fetched again
   await web.stop();
   dns.remove('_mta-sts.one.test');
   await relay.start();
-  assert.equal((await submit('deferred')).reason, 'tls-failed', 'kept, though nothing tells of it any more');
+  assert.equal((await submit('deferred')).reason, 'tls_failed', 'kept, though nothing tells of it any more');
 
   await relay.kill();
   await relay.start();
-  assert.equal((await submit('deferred')).reason, 'tls-failed', 'also when the relay was killed');
+  assert.equal((await submit('deferred')).reason, 'tls_failed', 'also when the relay was killed');
 
   await relay.stop();
   writeFileSync(join(folder, 'one.test.json'), '{"domain":"one.te');
-  const damaged = relay.logLine('mta-sts.damaged', ({ file }) => String(file).endsWith('one.test.json'));
+  const damaged = relay.logLine('mta_sts.damaged', ({ path }) => String(path).endsWith('one.test.json'));
   await relay.start();
   assert.equal((await submit('delivered')).tls_verified, false, 'without the file nothing holds it');
   await damaged;

@@ -2,13 +2,14 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
 import { type TestContext, test } from 'node:test';
-import type { QueueRow } from '../../src/database/database.ts';
+import type { EntryAnswer } from '../../src/control/queue-answers.ts';
+import type { ShardAnswer } from '../../src/control/shard-answer.ts';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import { migrate } from '../../src/database/mysql/schema.ts';
-import type { ShardReport } from '../../src/database/shard-setup.ts';
 import { createArena } from '../../src/native.ts';
 import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.ts';
 import { filesBelow, rootsIn } from '../storage/providers.ts';
-import { Load, pidOf, processesOf, type Stats, startSink } from '../supervisor/processes.ts';
+import { Load, pidOf, processesOf, startSink } from '../supervisor/processes.ts';
 import { run } from '../support/child.ts';
 import { fatesOf } from '../support/fates.ts';
 import { MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
@@ -34,7 +35,7 @@ async function start(t: TestContext, settings: Settings): Promise<World> {
     database: { driver: 'mysql', ...access },
     lease_ms: 5000,
     scheduler: { poll_interval_ms: 100 },
-    queue: { keep_sent_ms: 0 },
+    queue: { keep_delivered_ms: 0 },
     ...settings,
   });
   t.after(() => relay.destroy());
@@ -47,7 +48,7 @@ async function start(t: TestContext, settings: Settings): Promise<World> {
 }
 
 /** Which process made the id: its slot, as in src/mail/queue-id.ts. */
-const slotOf = ({ queueId }: QueueRow): number =>
+const slotOf = ({ queue_id: queueId }: EntryAnswer): number =>
   [...queueId.slice(9, 12)].reduce((n, d) => n * 32 + '0123456789abcdefghjkmnpqrstvwxyz'.indexOf(d), 0) >> 7;
 
 test('two processes on MariaDB: one queue for operators, each message in it once', {
@@ -55,27 +56,27 @@ test('two processes on MariaDB: one queue for operators, each message in it once
   timeout: 90_000,
 }, async (t) => {
   const { relay, roots } = await start(t, { delivery: { enabled: false } });
-  const rowsOf = (): Promise<QueueRow[]> => relay.queueRows('--limit', '1000');
+  const entriesOf = (): Promise<EntryAnswer[]> => relay.queueEntries('--limit', '1000');
   const ids: string[] = [];
   do {
     const talk = await Talk.hello({ host: '127.0.0.1', port: relay.port });
     ids.push(await talk.accepted({ to: `r${ids.length}@held.test`, content: `Subject: ${ids.length}\r\n` }));
     await talk.quit();
-  } while (ids.length < 8 || new Set((await rowsOf()).map(slotOf)).size < PROCESSES);
-  assert.deepEqual((await rowsOf()).map(({ queueId }) => queueId).sort(), [...ids].sort());
-  assert.equal((await relay.queueJson<Stats>('stats')).queue.mails, ids.length);
+  } while (ids.length < 8 || new Set((await entriesOf()).map(slotOf)).size < PROCESSES);
+  assert.deepEqual((await entriesOf()).map(({ queue_id }) => queue_id).sort(), [...ids].sort());
+  assert.equal((await relay.queueJson<StatsAnswer>('stats')).queue.messages, ids.length);
   for (const [i, id] of ids.entries())
     assert.match((await relay.queue('cat', id)).stdout, new RegExp(`Subject: ${i}\\r?\\n`));
 
   const shards = await run(process.execPath, [MAIN, '-c', relay.configPath, 'db', 'shards', '--json']);
-  const [shard] = JSON.parse(shards.stdout) as ShardReport[];
-  assert.deepEqual([shard?.up, shard?.waitingRows], [true, ids.length]);
+  const [shard] = JSON.parse(shards.stdout) as ShardAnswer[];
+  assert.deepEqual([shard?.up, shard?.waiting_entries], [true, ids.length]);
 
   assert.match((await relay.queue('delete', ids[0] as string)).stdout, /\b1\b/);
   assert.match((await relay.queue('delete', '--all')).stdout, new RegExp(`\\b${ids.length - 1}\\b`));
-  assert.deepEqual(await rowsOf(), []);
+  assert.deepEqual(await entriesOf(), []);
   assert.deepEqual(await relay.stop(), { code: 0, signal: null }, relay.output());
-  assert.match((await relay.queue('list')).stdout, /no rows/);
+  assert.match((await relay.queue('list')).stdout, /no entries/);
   await eventually(() => assert.deepEqual(roots.flatMap(filesBelow), []));
 });
 
@@ -104,7 +105,9 @@ test('kill -9 of one process of two on MariaDB: what it was sending is sent, one
     (await processesOf(relay)).map(({ state, restarts }) => `${state} ${restarts}`),
     ['ready 1', 'ready 1'],
   );
-  await eventually(async () => assert.equal((await relay.queueJson<Stats>('stats')).queue.rows.SENDING, 0));
+  await eventually(async () =>
+    assert.equal((await relay.queueJson<StatsAnswer>('stats')).queue.entries.sending, 0),
+  );
   relay.events.read();
   for (const [key, fates] of fatesOf(relay.events.events)) assert.equal(fates.length, 1, `${key}: ${fates}`);
 });

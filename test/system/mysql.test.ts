@@ -73,10 +73,10 @@ test('config/mysql.json: refused before db migrate, then it runs, and db shards 
   await relay.stop();
   const stopped = JSON.parse((await cli('shards', '--json')).stdout) as {
     up: boolean;
-    waitingRows: number;
+    waiting_entries: number;
   }[];
   assert.deepEqual(
-    stopped.map(({ up, waitingRows }) => [up, waitingRows]),
+    stopped.map(({ up, waiting_entries }) => [up, waiting_entries]),
     [[true, 0]],
   );
   const stats = await run(process.execPath, [MAIN, '-c', relay.configPath, 'queue', 'stats'], { env });
@@ -132,8 +132,8 @@ test('a node stopped past its lease sends nothing when it goes on', { skip }, as
   await lapsed;
   // What it had under way is over when all its places are free again.
   const idle = async (): Promise<boolean> => {
-    const { answer } = await a.queuePartJson<{ scheduler: { inFlight: number } }>('stats');
-    return answer.scheduler.inFlight === 0;
+    const { answer } = await a.queuePartJson<{ scheduler: { sending_entries: number } }>('stats');
+    return answer.scheduler.sending_entries === 0;
   };
   while (!(await idle())) await sleep(100);
   assert.deepEqual(
@@ -271,8 +271,8 @@ test('router table: a user’s mail goes to the shard user_shards names, others 
   const others = new Set<string | undefined>();
   for (let i = 0; i < 30; i++) others.add(await shardOf(`u${i}@one.test`));
   assert.deepEqual([...others].sort(), ['0', '1']);
-  const { queue } = await relay.queueJson<{ queue: { mails: number } }>('stats');
-  assert.equal(queue.mails, 41);
+  const { queue } = await relay.queueJson<{ queue: { messages: number } }>('stats');
+  assert.equal(queue.messages, 41);
 });
 
 test('claiming and settling a backlog: at least 50 recipients a statement', { skip }, async (t) => {

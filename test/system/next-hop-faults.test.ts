@@ -85,7 +85,7 @@ for (const stage of ['rcpt', 'data', 'dot']) {
     const address = `550-at-${stage}@faults.test`;
     await submit(address);
     const bounced = await fate(relay.events, address, 'bounced');
-    assert.equal(bounced.reason, 'peer-5xx');
+    assert.equal(bounced.reason, 'peer_5xx');
     assert.match(String(bounced.reply), /^550 5\.7\.1 /);
   });
 }
@@ -166,7 +166,7 @@ test('a peer that says 554 in its greeting: deferred with its words, delivered w
   sink.dropAll();
   await submit('greeting-554@faults.test');
   const deferred = await fate(relay.events, 'greeting-554@faults.test', 'deferred');
-  assert.equal(deferred.reason, 'peer-refused');
+  assert.equal(deferred.reason, 'peer_refused');
   assert.match(String(deferred.reply), /^554 5\.3\.2 not here/);
   delete sink.options.greeting;
   await fate(relay.events, 'greeting-554@faults.test', 'delivered');

@@ -44,7 +44,7 @@ test('a shard is down: stats, list and bulk actions say so; what concerns the ot
   const [seen, unseen] = ids as unknown as [[string, string, string], [string, string]];
   // They wait for their next attempts.
   await eventually(async () => {
-    assert.equal((await relay.queueRows('--state', 'retry')).length, ids.flat().length);
+    assert.equal((await relay.queueEntries('--state', 'deferred')).length, ids.flat().length);
   });
   // The shard is away when the replies to these come: of one at least the result is kept in a file.
   sink.options.delays = { rcpt: 1500 };
@@ -99,7 +99,7 @@ test('a stopped node has mail in its journal: stats, list and show say so until 
   });
   const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
   const queued = await talk.accepted({ to: 'first@b.test' });
-  await eventually(async () => assert.equal((await relay.queueRows()).length, 1));
+  await eventually(async () => assert.equal((await relay.queueEntries()).length, 1));
   await server.kill();
   const journaled = [await talk.accepted({ to: 'b@b.test' }), await talk.accepted({ to: 'c@b.test' })];
   talk.destroy();
@@ -124,10 +124,10 @@ test('a stopped node has mail in its journal: stats, list and show say so until 
   assert.equal((await relay.queue('show', queued)).code, 0, 'what is found is whole');
 
   await relay.start();
-  await eventually(async () => assert.equal((await relay.queueRows()).length, 3));
+  await eventually(async () => assert.equal((await relay.queueEntries()).length, 3));
   await relay.queueJson('stats');
   await relay.queueJson('show', one);
   await relay.stop();
   await relay.queueJson('stats');
-  assert.equal((await relay.queueRows()).length, 3);
+  assert.equal((await relay.queueEntries()).length, 3);
 });

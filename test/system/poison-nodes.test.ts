@@ -56,8 +56,8 @@ describe('a poison message among several nodes', { skip: skipWithoutMariaDb() },
         // What a node that was killed had settled may have no event.
         await eventually(async () =>
           assert.deepEqual(
-            (await node.queueRows()).map(({ queueId, state, reason }) => [queueId, state, reason]),
-            [[poison, 'HELD', 'suspected-poison']],
+            (await node.queueEntries()).map(({ queue_id, state, reason }) => [queue_id, state, reason]),
+            [[poison, 'HELD', 'suspected_poison']],
           ),
         );
         assert.equal(tries(), deaths);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import type { QueueStats } from '../../src/database/database.ts';
+import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -53,15 +53,15 @@ test('what was under way at two deaths is held; what only was there goes on', {
   await relay.start();
   await fate(relay.events, INNOCENT, 'delivered');
   await relay.events.one('event held', (event) => event.type === 'held' && event.queue_id === poison);
-  const rows = await relay.queueRows('--state', 'held');
+  const entries = await relay.queueEntries('--state', 'held');
   assert.deepEqual(
-    rows.map(({ queueId, reason }) => [queueId, reason]),
-    [[poison, 'suspected-poison']],
+    entries.map(({ queue_id, reason }) => [queue_id, reason]),
+    [[poison, 'suspected_poison']],
   );
-  assert.match((await relay.queue('show', poison)).stdout, /suspected-poison: the relay died twice/);
-  const stats = await relay.queueJson<{ queue: QueueStats }>('stats');
-  assert.equal(stats.queue.suspectedPoison, 1);
-  assert.match((await relay.queue('stats')).stdout, /Poison {6}1 rows held/);
+  assert.match((await relay.queue('show', poison)).stdout, /suspected_poison: the relay died twice/);
+  const stats = await relay.queueJson<StatsAnswer>('stats');
+  assert.equal(stats.queue.suspected_poison_entries, 1);
+  assert.match((await relay.queue('stats')).stdout, /Poison {6}1 entries held/);
   assert.equal(tries(POISON), 2, 'not tried in the third life');
 
   assert.equal((await relay.queue('release', poison)).code, 0);

@@ -1,6 +1,7 @@
 /** An operator's hand on a running relay through `protorelay queue`, and what it does to the mail. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { ActionAnswer } from '../../src/control/queue-answers.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -53,7 +54,7 @@ test('list and show say why a message waits; cat prints it byte for byte', { tim
 test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+retry@queue.test';
   const queueId = await deferred(address);
-  await queue('retry', queueId);
+  await queue('flush', queueId);
   await fate(relay.events, address, 'delivered');
 });
 
@@ -75,7 +76,7 @@ test('retry sends at once although the destination is suspended', { timeout: 30_
   await talk.quit();
   await fate(other.events, address, 'deferred');
   down.options.greeting = '220 back';
-  await other.queue('retry', '--destination', 'smarthost');
+  await other.queue('flush', '--destination', 'smarthost');
   await fate(other.events, address, 'delivered');
 });
 
@@ -83,12 +84,12 @@ test('a held message is not sent by retry; release sends it', { timeout: 30_000 
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);
   await queue('hold', queueId);
-  assert.match(await queue('show', queueId), /HELD/);
+  assert.match(await queue('show', queueId), /held/);
   const other = 'once-defer-451+other@queue.test';
   const otherId = await deferred(other);
-  await queue('retry', otherId);
+  await queue('flush', otherId);
   await fate(relay.events, other, 'delivered');
-  assert.match(await queue('show', queueId), /HELD/);
+  assert.match(await queue('show', queueId), /held/);
   await queue('release', queueId);
   // An operator's release makes it due.
   await fate(relay.events, address, 'delivered');
@@ -120,7 +121,7 @@ test('delivery.enabled false keeps everything; enabled again, it goes', { timeou
   kept.configure({ delivery: { enabled: true } });
   await kept.start();
   await fate(kept.events, 'kept@queue.test', 'delivered');
-  assert.match((await kept.queue('show', heldId)).stdout, /HELD/, 'an operator held this one');
+  assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
 test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
@@ -159,19 +160,19 @@ test('hold and delete reach what waits with delivery; what is on the wire is cou
   const ids: string[] = [];
   for (let i = 0; i < 30; i++) ids.push(await send(`waits-${i}@queue.test`));
   const some = ids.slice(0, 10);
-  const held = await busy.queueJson<{ rows: number; sending: number }>('hold', ...some);
-  assert.deepEqual([held.rows, held.sending], [10, 0]);
+  const held = await busy.queueJson<ActionAnswer>('hold', ...some);
+  assert.deepEqual([held.entries, held.sending_entries], [10, 0]);
   const removed = await busy.queue('delete', ids[10] as string, first);
   assert.equal(removed.code, 65, 'one of the two is being sent');
-  assert.match(removed.stdout, /^delete: 1 row; 1 row being sent, left alone$/m);
-  const all = await busy.queueJson<{ rows: number; sending: number }>('hold', '--all');
-  assert.deepEqual([all.rows, all.sending], [19, 1]);
-  assert.equal((await busy.queueRows('--state', 'held')).length, 29);
+  assert.match(removed.stdout, /^delete: 1 entry; 1 entry being sent, left alone$/m);
+  const all = await busy.queueJson<ActionAnswer>('hold', '--all');
+  assert.deepEqual([all.entries, all.sending_entries], [19, 1]);
+  assert.equal((await busy.queueEntries('--state', 'held')).length, 29);
   await fate(busy.events, 'slow-4000+first@queue.test', 'delivered');
   assert.equal(slow.messages.length, 1, 'nothing else went out');
-  assert.equal((await busy.queueJson<{ rows: number }>('release', ...some)).rows, 10);
+  assert.equal((await busy.queueJson<ActionAnswer>('release', ...some)).entries, 10);
   for (let i = 0; i < 10; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
-  assert.equal((await busy.queueJson<{ rows: number }>('release', '--all')).rows, 19);
+  assert.equal((await busy.queueJson<ActionAnswer>('release', '--all')).entries, 19);
   for (let i = 11; i < 30; i++) await fate(busy.events, `waits-${i}@queue.test`, 'delivered');
   await busy.events.one('event removed', (event) => event.type === 'removed' && event.queue_id === ids[10]);
 });
@@ -187,9 +188,9 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
     ['--sender', '<>', 'f.test'],
     ['--recipient', '<c@d.test>', 'd.test'],
   ] as const) {
-    const rows = await relay.queueRows(option, address);
+    const entries = await relay.queueEntries(option, address);
     assert.deepEqual(
-      rows.map((row) => row.destination),
+      entries.map((entry) => entry.destination),
       [destination],
       `${option} ${address}`,
     );

@@ -57,8 +57,8 @@ test('a refused recipient: a DSN with null reverse-path reaches the sender', {
   assert.match(text, /Subject: original/);
   assert.match(text, /the body/, 'RET=FULL brings the whole message back');
   assert.ok(!text.includes('\n.\r\n'), 'no bare dot line');
-  const shown = await relay.queueJson<{ rows: { state: string }[] }>('show', queueId);
-  assert.equal(shown.rows[0]?.state, 'DEAD', 'a bounced message is kept for inspection');
+  const shown = await relay.queueJson<{ entries: { state: string }[] }>('show', queueId);
+  assert.equal(shown.entries[0]?.state, 'failed', 'a bounced message is kept for inspection');
 });
 
 test('RET=HDRS returns the header only; ENVID and ORCPT come back', { timeout: 20_000 }, async () => {
@@ -128,7 +128,7 @@ test('retry.enabled false: the first deferral bounces', { timeout: 20_000 }, asy
   t.after(() => impatient.destroy());
   await submit({ from: 'impatient@sender.test', to: 'defer-451+now@later.test' }, impatient);
   const bounced = await fate(impatient.events, 'defer-451+now@later.test', 'bounced');
-  assert.equal(bounced.reason, 'retry-disabled');
+  assert.equal(bounced.reason, 'retry_disabled');
 });
 
 test('retry.max_age_ms: what is too old expires, however few attempts it had', {

@@ -123,13 +123,13 @@ test('distributed: a root goes and comes back under load; below the quorum 451; 
   const accept = async (to: string): Promise<void> =>
     void ids.push(await talk.accepted({ to, content: content(to) }));
   for (let i = 0; i < 5; i++) await accept(`whole${i}@a.test`);
-  const aside = relay.logLine('storage.root-aside');
+  const aside = relay.logLine('storage.root_aside');
   renameSync(roots[0] as string, `${roots[0]}.away`);
   for (let i = 0; i < 12; i++) await accept(`without${i}@a.test`);
   assert.equal((await aside).root, roots[0]);
   renameSync(roots[1] as string, `${roots[1]}.away`);
   assert.match(await until(talk, '451', 'below@a.test'), /^451 4\.3\.0/);
-  const returned = relay.logLine('storage.root-returned');
+  const returned = relay.logLine('storage.root_returned');
   for (const root of roots.slice(0, 2)) renameSync(`${root}.away`, root);
   await returned;
   assert.match(await until(talk, '250', 'again@a.test'), /^250/);
@@ -150,8 +150,8 @@ async function goesOn(world: World, away: () => void, back: () => void, more: bo
   const id = await talk.accepted({ to: 'once-451-at-dot@back.test', content: content('back') });
   away();
   await eventually(async () => {
-    const [row] = (await relay.queueRows()).filter(({ queueId }) => queueId === id);
-    assert.equal(row?.reason, 'content-unavailable');
+    const [entry] = (await relay.queueEntries()).filter(({ queue_id }) => queue_id === id);
+    assert.equal(entry?.reason, 'content_unavailable');
   }, 20_000);
   back();
   let gone = false;
@@ -212,8 +212,8 @@ test('distributed: kill -9 at any time leaves every acknowledged message whole i
     await all;
     await relay.start();
   }
-  const listed = await relay.queueRows('--limit', '10000');
-  const kept = new Set(listed.map((row) => row.queueId));
+  const listed = await relay.queueEntries('--limit', '10000');
+  const kept = new Set(listed.map(({ queue_id }) => queue_id));
   assert.deepEqual(
     acknowledged.filter((id) => !kept.has(id)),
     [],

@@ -64,8 +64,8 @@ test('a suspended destination keeps what comes later, over a restart; resumed, a
   // A relay that does not run says it as well.
   assert.match(await command('suspensions', '--json'), new RegExp(`"id": "${id}"`));
   await relay.start();
-  assert.equal((await relay.queueRows('--destination', 'own.test')).length, held.length);
-  await relay.queue('retry', '--all');
+  assert.equal((await relay.queueEntries('--destination', 'own.test')).length, held.length);
+  await relay.queue('flush', '--all');
   await deposit('late@own.test');
   assert.deepEqual(held.filter(delivered), []);
   await command('resume', id);

@@ -132,7 +132,7 @@ test('each mode with each kind of certificate: who gets mail, and what the event
       const event = await submit(`${mode}.${sink}.test`);
       const what = `${mode} ${sink}`;
       if (mode === 'verify' && problem !== null) {
-        assert.deepEqual([event.type, event.reason], ['deferred', 'tls-failed'], what);
+        assert.deepEqual([event.type, event.reason], ['deferred', 'tls_failed'], what);
         assert.match(String(event.detail), problem, what);
         continue;
       }
@@ -163,7 +163,7 @@ test('SNI, a destination’s own rule, the general rule, our certificate', optio
   assert.deepEqual(sinkOf('named').handshakes, ['TLSv1.3 mail.elsewhere.test']);
   const own = await submit('override.test');
   assert.deepEqual([own.type, own.tls_verified], ['delivered', false], 'wins over the route’s verify');
-  assert.equal((await submit('general.test')).reason, 'tls-failed');
+  assert.equal((await submit('general.test')).reason, 'tls_failed');
   await submit('verify.asks.test');
   assert.deepEqual(sinkOf('asks').handshakes, ['TLSv1.3 localhost relay.test']);
 });
@@ -181,7 +181,7 @@ test(
     assert.equal(asked(), before, 'remembered');
     relay.configure({ delivery: { tls: { plain_retry: false } } });
     await relay.reload();
-    assert.equal((await submit('opportunistic.broken.test')).reason, 'tls-failed', 'nor from memory');
+    assert.equal((await submit('opportunistic.broken.test')).reason, 'tls_failed', 'nor from memory');
     relay.configure({ delivery: { tls: { plain_retry: true, broken_host_ttl_ms: 1 } } });
     await relay.stop();
     await relay.start();
@@ -192,7 +192,7 @@ test(
     }
     relay.configure({ delivery: { tls: { plain_retry: false } } });
     await relay.reload();
-    assert.equal((await submit('opportunistic.broken.test')).reason, 'tls-failed');
+    assert.equal((await submit('opportunistic.broken.test')).reason, 'tls_failed');
   },
 );
 
@@ -211,7 +211,7 @@ test(
     writeFileSync(crl(), list);
     await eventually(async () => {
       const event = await submit('verify.later.test');
-      assert.deepEqual([event.type, event.reason], ['deferred', 'tls-failed']);
+      assert.deepEqual([event.type, event.reason], ['deferred', 'tls_failed']);
       assert.match(String(event.detail), /revoked/);
     });
     // The list of the other authority in the same file, and none of the bundle's second: neither is held against anybody.

@@ -2,6 +2,7 @@
 ALTER TABLE mails ADD COLUMN message_id VARCHAR(255) NOT NULL DEFAULT '';
 ALTER TABLE mails ADD COLUMN auth_user VARCHAR(255);
 ALTER TABLE mails ADD COLUMN listener VARCHAR(64) NOT NULL DEFAULT '';
+ALTER TABLE mails ADD COLUMN headers INT NOT NULL DEFAULT 0;  -- rows of mail_headers
 
 -- Header fields that were kept at intake (queue.kept_headers): name in lower case, value unfolded.
 CREATE TABLE IF NOT EXISTS mail_headers (

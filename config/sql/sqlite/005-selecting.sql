@@ -2,6 +2,7 @@
 ALTER TABLE mails ADD COLUMN message_id TEXT NOT NULL DEFAULT '';
 ALTER TABLE mails ADD COLUMN auth_user TEXT;
 ALTER TABLE mails ADD COLUMN listener TEXT NOT NULL DEFAULT '';
+ALTER TABLE mails ADD COLUMN headers INTEGER NOT NULL DEFAULT 0;  -- rows of mail_headers
 
 -- Header fields that were kept at intake (queue.kept_headers): name in lower case, value unfolded.
 CREATE TABLE mail_headers (

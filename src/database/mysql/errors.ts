@@ -98,20 +98,20 @@ export function mysqlError(error: unknown, server: string): RelayError {
   const said = String(sqlMessage ?? message ?? error);
   const errno = errnoOf(error);
   if (RETRY.has(errno) || errno === LOCKED)
-    return new RelayError('database-busy', `${server}: ${said}`, error);
+    return new RelayError('database_busy', `${server}: ${said}`, error);
   if (DISK_FULL.has(errno))
-    return new RelayError('database-full', `${server}: ${said}; free disk space`, error);
+    return new RelayError('database_full', `${server}: ${said}; free disk space`, error);
   if (SCHEMA.has(errno))
-    return new RelayError('schema-unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
+    return new RelayError('schema_unknown', `${server}: ${said}; run "protorelay db migrate"`, error);
   if (errno === TOO_LONG)
-    return new RelayError('database-refused', `${server}: ${said}; set it to 16 MiB or more`, error);
+    return new RelayError('database_refused', `${server}: ${said}; set it to 16 MiB or more`, error);
   if (UNAVAILABLE.has(errno) || isLost(error)) {
     const advice = ADVICE[errno];
     return new RelayError(
-      'database-unavailable',
+      'database_unavailable',
       `${server}: ${said}${advice === undefined ? '' : `; ${advice}`}`,
       error,
     );
   }
-  return new RelayError('database-refused', `${server}: ${said} (error ${errno})`, error);
+  return new RelayError('database_refused', `${server}: ${said} (error ${errno})`, error);
 }

@@ -10,14 +10,16 @@ import { mailValues } from '../mail-rows.ts';
 import { seqsText } from '../seq-runs.ts';
 
 const MAIL = `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
-    client_address, client_helo, protocol, session_id, object, content_at, attachments, recipients, open_rows)
-  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
+    client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, object, content_at,
+    attachments, recipients, open_rows)
+  VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`;
 const RECIPIENT =
   'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES (?,?,?,?,?,?,?)';
 const OUTBOX = `INSERT INTO mail_outbox (mail_id, destination, state, due_at, attempts, fence, lease_owner, seqs, waiting)
   VALUES (?,?,?,?,0,?,?,?,?)`;
 const ATTACHMENT =
   'INSERT INTO attachments (mail_id, seq, name, type, size_bytes, content_offset) VALUES (?,?,?,?,?,?)';
+const HEADER = 'INSERT INTO mail_headers (mail_id, seq, name, value) VALUES (?,?,?,?)';
 /** Most rows in one bulk statement; bounds its memory on both sides. */
 const BULK_ROWS = 2000;
 
@@ -43,11 +45,15 @@ export async function insertMessages(
   const recipients: Row[] = [];
   const outbox: Row[] = [];
   const attachments: Row[] = [];
+  const headers: Row[] = [];
   for (const insertion of insertions) {
     mails.push(mailRow(insertion));
     addRecipients(recipients, insertion.entry);
     addOutbox(outbox, insertion.entry, lease);
-    const { queueId, attachments: found } = insertion.entry.message;
+    const { queueId, attachments: found, headers: kept } = insertion.entry.message;
+    kept?.forEach(({ name, value }, seq) => {
+      headers.push([queueId, seq, name, value]);
+    });
     found?.forEach(({ name, type, sizeBytes, offset }, seq) => {
       attachments.push([queueId, seq, name, type, sizeBytes, offset]);
     });
@@ -58,6 +64,7 @@ export async function insertMessages(
     bulk(connection, RECIPIENT, recipients),
     bulk(connection, OUTBOX, outbox),
     bulk(connection, ATTACHMENT, attachments),
+    bulk(connection, HEADER, headers),
   ]);
 }
 
@@ -99,7 +106,7 @@ function addOutbox(rows: Row[], { message, plan }: CommitMessage, lease: Lease):
   }
   if (planned === 0 || planned !== message.envelope.recipients.length)
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${message.queueId}: the plan covers ${planned} of ${message.envelope.recipients.length} recipients`,
     );
 }

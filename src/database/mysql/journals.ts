@@ -24,7 +24,7 @@ export async function journalMark(connection: Connection, journal: string): Prom
 /**
  * Whether the messages are still to be inserted; false when they were inserted before. Runs within the transaction:
  * other transfers of the journal wait until this one ends.
- * @throws RelayError 'database-refused' when only some of them were inserted before: somebody else drains the same
+ * @throws RelayError 'database_refused' when only some of them were inserted before: somebody else drains the same
  *   journal.
  */
 export async function isNewTransfer(connection: Connection, transfer: JournalTransfer): Promise<boolean> {
@@ -37,7 +37,7 @@ export async function isNewTransfer(connection: Connection, transfer: JournalTra
   const known = seqs.filter((seq) => seq <= upTo && !pending.includes(seq)).length;
   if (known !== 0 && known !== seqs.length)
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `${known} of ${seqs.length} messages of journal ${journal} are here already: another relay drains a copy of it`,
     );
   return known === 0;

@@ -64,7 +64,7 @@ export async function loadContents(
 
 /** Notes a content that cannot be read, and goes on: it must not keep everything queued behind it. */
 function note(loaded: Loaded, row: LeasedRow, error: unknown): void {
-  if (error instanceof RelayError && (!error.temporary || error.code === 'storage-unavailable'))
+  if (error instanceof RelayError && (!error.temporary || error.code === 'storage_unavailable'))
     loaded.unread.push({ row, detail: error.message, temporary: error.temporary });
   else {
     loaded.failure = error;

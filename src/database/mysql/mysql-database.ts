@@ -30,6 +30,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
@@ -41,7 +42,7 @@ import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unle
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
 import { enroll, fateOf, newestQueueId, probe, shardsOfUsers, storedRoutes, storeRoutes } from './nodes.ts';
 import { ObjectCollector } from './objects.ts';
-import { operateSlice, purgeMails, unreferenced } from './operate.ts';
+import { failedPart, operateSlice, purgeMails, unreferenced } from './operate.ts';
 import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
@@ -197,7 +198,7 @@ export class MysqlDatabase implements QueueDatabase {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }
@@ -320,8 +321,12 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#read((connection) => shardsOfUsers(connection, users));
   }
 
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const mails = await this.#run((connection) => purgeMails(connection, this.#options, nowMs, limit));
+  failedSlice(left: FailedLimits, before: FailedMark | null): Promise<FailedSlice> {
+    return this.#read((connection) => failedPart(connection, left, before));
+  }
+
+  async purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number> {
+    const mails = await this.#run((connection) => purgeMails(connection, this.#options, nowMs, limit, cut));
     this.#objects.add(mails.map(({ object }) => object));
     return mails.length;
   }

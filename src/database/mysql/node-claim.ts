@@ -61,13 +61,13 @@ export class NodeClaim {
     this.clock = new ServerClock(options.now);
   }
 
-  /** Takes the id at start. @throws RelayError 'already-running' when another life has it, or the server's error. */
+  /** Takes the id at start. @throws RelayError 'already_running' when another life has it, or the server's error. */
   async take(): Promise<void> {
     await this.#checkTables();
     await this.#hold(TAKE_WAIT_S, true);
     if (this.state !== 'held')
       throw new RelayError(
-        'already-running',
+        'already_running',
         `node_id "${this.#options.node}" ${this.rival}: give this node a node_id of its own; if that is an earlier life of this node, start it again after that time`,
       );
   }

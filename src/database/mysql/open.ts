@@ -40,7 +40,7 @@ export async function openMysql(
     const found = await transactions.read((connection) => claimShard(connection, shard.id));
     if (found !== shard.id)
       throw new RelayError(
-        'schema-unknown',
+        'schema_unknown',
         `${name} holds the mail of shard ${found}, the config has it as shard ${shard.id} ("${shard.name}"): keep the shards in their order, or give each its "id"`,
       );
     owner = await transactions.read(storageOwner);

@@ -2,6 +2,15 @@
 import type { Connection } from 'mariadb';
 import type { OperateAction, OperateTarget, RowsTarget, ScannedTarget } from '../database.ts';
 import {
+  type FailedLimits,
+  type FailedMark,
+  type FailedSlice,
+  failedSlice,
+  KEPT_FAILED_ROWS,
+  later,
+  NEWEST,
+} from '../kept-failed.ts';
+import {
   HELD_UNREAD,
   isScanned,
   type OperatedRow,
@@ -21,7 +30,7 @@ const SLICE_ROWS = 1000;
 
 const WHERE = 'WHERE mail_id = ? AND destination = ?';
 const CHANGE = {
-  retry: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
+  flush: `UPDATE mail_outbox SET due_at = ? ${WHERE}`,
   hold: `UPDATE mail_outbox SET state = 'HELD', due_at = NULLIF(?, ?),
     reason = IF(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${WHERE}`,
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
@@ -214,20 +223,36 @@ async function eraseEmpty(connection: Connection, ids: string[]): Promise<MailFa
 /** Drops settled mails whose time for inspection is over, at most `limit`. */
 export async function purgeMails(
   connection: Connection,
-  keep: { keepSentMs: number; keepDeadMs: number },
+  keep: { keepDeliveredMs: number; keepFailedMs: number },
   nowMs: number,
   limit: number,
+  cut: FailedMark | null,
 ): Promise<MailFacts[]> {
-  const settled = `SELECT ${MAIL_FACTS} FROM mails m WHERE m.dead = ? AND m.settled_at <= ?
-    ORDER BY m.settled_at LIMIT ? FOR UPDATE SKIP LOCKED`;
-  const sent = await connection.execute<MailFacts[]>(settled, [0, nowMs - keep.keepSentMs, limit]);
-  const dead =
-    sent.length < limit
-      ? await connection.execute<MailFacts[]>(settled, [1, nowMs - keep.keepDeadMs, limit - sent.length])
-      : [];
+  const sql = `SELECT ${MAIL_FACTS} FROM mails m WHERE m.dead = ? AND m.settled_at <= ? AND (m.settled_at < ? OR m.id <= ?)
+    ORDER BY m.settled_at, m.id LIMIT ? FOR UPDATE SKIP LOCKED`;
+  const settled = (dead: 0 | 1, { settledAtMs, queueId }: FailedMark, most: number): Promise<MailFacts[]> =>
+    connection.execute<MailFacts[]>(sql, [dead, settledAtMs, settledAtMs, queueId, most]);
+  const sent = await settled(0, { settledAtMs: nowMs - keep.keepDeliveredMs, queueId: '~' }, limit);
+  const over = { settledAtMs: nowMs - keep.keepFailedMs, queueId: '~' };
+  const dead = sent.length < limit ? await settled(1, later(over, cut), limit - sent.length) : [];
   const mails = [...sent, ...dead];
   await eraseMails(connection, mails);
   return mails;
+}
+
+/** One bounded part of the walk over what failed, from the newest on. */
+export async function failedPart(
+  connection: Connection,
+  left: FailedLimits,
+  before: FailedMark | null,
+): Promise<FailedSlice> {
+  const { settledAtMs, queueId } = before ?? NEWEST;
+  const rows = await connection.execute<Parameters<typeof failedSlice>[0]>(
+    `SELECT id, settled_at AS settledAtMs, size_bytes AS sizeBytes FROM mails FORCE INDEX (mails_settled)
+     WHERE dead = 1 AND settled_at <= ? AND (settled_at < ? OR id < ?) ORDER BY settled_at DESC, id DESC LIMIT ?`,
+    [settledAtMs, settledAtMs, queueId, KEPT_FAILED_ROWS],
+  );
+  return failedSlice(rows, left);
 }
 
 /** Which of these objects no mail refers to any more. */

@@ -39,7 +39,7 @@ async function storedVersion(connection: Connection): Promise<number> {
   }
 }
 
-/** @throws RelayError 'schema-unknown' unless the schema is the one this relay knows. */
+/** @throws RelayError 'schema_unknown' unless the schema is the one this relay knows. */
 export async function checkSchema(
   connection: Connection,
   server: string,
@@ -54,7 +54,7 @@ export async function checkSchema(
       : version === 0
         ? 'no tables of a relay: run "protorelay db migrate" as a user who may create tables'
         : `the older schema version ${version}: run "protorelay db migrate" (to ${newest}) as a user who may change tables`;
-  throw new RelayError('schema-unknown', `${server} has ${text}`);
+  throw new RelayError('schema_unknown', `${server} has ${text}`);
 }
 
 /**
@@ -77,7 +77,7 @@ export async function migrate(
       LOCK,
       LOCK_SECONDS,
     ]);
-    if (locked?.got !== 1) throw new RelayError('database-busy', `${name}: another migration is under way`);
+    if (locked?.got !== 1) throw new RelayError('database_busy', `${name}: another migration is under way`);
     return await applyAll(connection, name, nowMs, sqlDir);
   } catch (error) {
     throw mysqlError(error, name);
@@ -97,13 +97,13 @@ async function applyAll(
   const from = await storedVersion(connection);
   if (from > newest)
     throw new RelayError(
-      'schema-unknown',
+      'schema_unknown',
       `${name} has schema version ${from}, this relay knows up to ${newest}`,
     );
   const applied: number[] = [];
   for (let version = from + 1; version <= newest; version++) {
     const script = scripts.get(version);
-    if (script === undefined) throw new RelayError('schema-unknown', `no migration ${version} in ${sqlDir}`);
+    if (script === undefined) throw new RelayError('schema_unknown', `no migration ${version} in ${sqlDir}`);
     for (const statement of statements(readFileSync(script, 'utf8'))) await apply(connection, statement);
     await connection.query('INSERT INTO relay_schema (version, applied_at) VALUES (?, ?)', [version, nowMs]);
     applied.push(version);

@@ -55,11 +55,12 @@ export interface MailFacts {
   object: string;
   contentAt: number;
   attachments: number;
+  headers: number;
   recipients: number;
 }
 
 export const MAIL_FACTS =
-  'm.id, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt, m.attachments, m.recipients';
+  'm.id, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt, m.attachments, m.headers, m.recipients';
 
 export const contentRef = (mail: MailFacts): ContentRef => ({
   object: mail.object,
@@ -85,5 +86,7 @@ export async function eraseMails(connection: Connection, mails: readonly MailFac
   await changeIn(connection, 'DELETE FROM mail_recipients WHERE mail_id IN %', ids);
   const attached = mails.filter(({ attachments }) => attachments > 0).map(({ id }) => id);
   await changeIn(connection, 'DELETE FROM attachments WHERE mail_id IN %', attached.sort());
+  const headed = mails.filter(({ headers }) => headers > 0).map(({ id }) => id);
+  await changeIn(connection, 'DELETE FROM mail_headers WHERE mail_id IN %', headed.sort());
   await changeIn(connection, 'DELETE FROM mails WHERE id IN %', ids);
 }

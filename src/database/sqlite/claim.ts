@@ -9,7 +9,7 @@ import type { ClaimRequest, ClaimResult } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { UNREAD } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { contentRef, type MailFacts } from './erase.ts';
+import { contentRef, MAIL_FACTS, type MailFacts } from './erase.ts';
 
 interface DueRow extends MailRow, MailFacts, AttemptRow {
   seqs: string;
@@ -45,9 +45,7 @@ export class Claimer {
     this.#db = db;
     this.#storage = storage;
     this.#arena = arena;
-    const row = `SELECT o.mail_id AS id, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths,
-         ${MAIL_ROW}, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
-         m.content_parts AS contentParts, m.attachments`;
+    const row = `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths`;
     this.#due = db.prepare(
       `${row} FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,
@@ -137,7 +135,7 @@ export class Claimer {
       return await this.#storage.load(contentRef(row));
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
-      if (error.temporary && error.code !== 'storage-unavailable') throw error;
+      if (error.temporary && error.code !== 'storage_unavailable') throw error;
       missing.push({ id: row.id, detail: error.message, temporary: error.temporary });
       return null;
     }

@@ -38,7 +38,7 @@ function storedVersion(db: DatabaseSync, path: string): number {
   const version = Number(row?.value);
   if (Number.isInteger(version) && version > 0) return version;
   throw new RelayError(
-    'schema-unknown',
+    'schema_unknown',
     `database ${path} holds tables that are not a relay's queue: set database.path to another file`,
   );
 }
@@ -49,19 +49,19 @@ function migrate(db: DatabaseSync, options: ConnectionOptions): void {
   let version = storedVersion(db, options.path);
   if (version > newest)
     throw new RelayError(
-      'schema-unknown',
+      'schema_unknown',
       `database ${options.path} has schema version ${version}, this relay knows up to ${newest}: run the newer relay, or set database.path to another file`,
     );
   if (version < newest && options.readOnly)
     throw new RelayError(
-      'schema-unknown',
+      'schema_unknown',
       `database ${options.path} has the older schema version ${version}: start the relay once to upgrade it`,
     );
   while (version < newest) {
     version++;
     const script = scripts.get(version);
     if (script === undefined)
-      throw new RelayError('schema-unknown', `no migration ${version} in ${options.sqlDir}`);
+      throw new RelayError('schema_unknown', `no migration ${version} in ${options.sqlDir}`);
     db.exec('BEGIN IMMEDIATE');
     try {
       db.exec(readFileSync(script, 'utf8'));
@@ -84,8 +84,8 @@ function makeQuietly(path: string): void {
 }
 
 /**
- * Opens or creates the database. Throws RelayError 'database-corrupt', 'database-unavailable', 'database-full' or
- * 'schema-unknown'.
+ * Opens or creates the database. Throws RelayError 'database_corrupt', 'database_unavailable', 'database_full' or
+ * 'schema_unknown'.
  */
 export function openConnection(options: ConnectionOptions): DatabaseSync {
   let db: DatabaseSync | null = null;

@@ -12,7 +12,12 @@ export interface MailFacts {
   contentAt: number;
   contentParts: number;
   attachments: number;
+  headers: number;
 }
+
+/** Columns of them, of `mails m`. */
+export const MAIL_FACTS = `m.id, m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt,
+  m.content_parts AS contentParts, m.attachments, m.headers`;
 
 export function contentRef(mail: MailFacts): ContentRef {
   return {
@@ -28,6 +33,7 @@ export class MailEraser {
   readonly #outbox: StatementSync;
   readonly #recipients: StatementSync;
   readonly #attachments: StatementSync;
+  readonly #headers: StatementSync;
   readonly #mail: StatementSync;
   readonly #objectInUse: StatementSync;
   /** Objects of mails deleted in this transaction. */
@@ -39,6 +45,7 @@ export class MailEraser {
     this.#outbox = db.prepare('DELETE FROM mail_outbox WHERE mail_id = ?');
     this.#recipients = db.prepare('DELETE FROM mail_recipients WHERE mail_id = ?');
     this.#attachments = db.prepare('DELETE FROM attachments WHERE mail_id = ?');
+    this.#headers = db.prepare('DELETE FROM mail_headers WHERE mail_id = ?');
     this.#mail = db.prepare('DELETE FROM mails WHERE id = ?');
     this.#objectInUse = db.prepare('SELECT 1 FROM mails WHERE object = ? LIMIT 1');
   }
@@ -53,6 +60,7 @@ export class MailEraser {
     this.#outbox.run(mail.id);
     this.#recipients.run(mail.id);
     if (mail.attachments > 0) this.#attachments.run(mail.id);
+    if (mail.headers > 0) this.#headers.run(mail.id);
     this.#storage.erase(contentRef(mail));
     this.#mail.run(mail.id);
     if (mail.object !== null) this.#objects.add(mail.object);

@@ -18,14 +18,16 @@ export class MessageInserter {
   readonly #recipients: StatementSync;
   readonly #outbox: StatementSync;
   readonly #attachment: StatementSync;
+  readonly #header: StatementSync;
   readonly #nodeId: string;
 
   constructor(db: DatabaseSync, nodeId: string) {
     this.#nodeId = nodeId;
     this.#mail = db.prepare(
       `INSERT INTO mails (id, reverse_path, body, smtp_utf8, ret, envid, submitter, trace, size_bytes, received_at,
-         client_address, client_helo, protocol, session_id, object, content_at, content_parts, attachments, open_rows)
-       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+         client_address, client_helo, protocol, session_id, message_id, auth_user, listener, headers, object, content_at,
+         content_parts, attachments, open_rows)
+       VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
     );
     const recipient =
       'INSERT INTO mail_recipients (mail_id, seq, address, domain, class, notify, orcpt) VALUES ';
@@ -36,6 +38,7 @@ export class MessageInserter {
        VALUES (?,?,?,?,0,?,?,?,?,?)`,
     );
     this.#attachment = db.prepare('INSERT INTO attachments VALUES (?,?,?,?,?,?)');
+    this.#header = db.prepare('INSERT INTO mail_headers VALUES (?,?,?,?)');
   }
 
   insert(entry: CommitMessage, ref: ContentRef, nowMs: number, leaseUntilMs: number): void {
@@ -55,6 +58,9 @@ export class MessageInserter {
       const { name, type, sizeBytes, offset } = attachments[seq] as Attachment;
       this.#attachment.run(message.queueId, seq, name, type, sizeBytes, offset);
     }
+    message.headers?.forEach(({ name, value }, seq) => {
+      this.#header.run(message.queueId, seq, name, value);
+    });
   }
 
   #insertRecipients(queueId: string, recipients: Recipient[]): void {
@@ -92,7 +98,7 @@ export class MessageInserter {
     }
     if (planned === 0 || planned !== message.envelope.recipients.length)
       throw new RelayError(
-        'database-refused',
+        'database_refused',
         `message ${message.queueId}: the plan covers ${planned} of ${message.envelope.recipients.length} recipients`,
       );
   }

@@ -13,7 +13,7 @@ import {
 } from '../outbox-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 /**
  * How many rows one transaction changes. New mail waits for it: some 12 ms when the rows lie together, several times
@@ -64,7 +64,7 @@ export class Operator {
     );
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
-      retry: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
+      flush: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
       hold: db.prepare(
         `UPDATE mail_outbox SET state = 'HELD', due_at = NULL,
            reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${where} AND $now = $now`,
@@ -82,10 +82,7 @@ export class Operator {
     this.#settled = db.prepare(
       'UPDATE mails SET settled_at = ? WHERE id = ? AND open_rows = 0 AND settled_at IS NULL',
     );
-    this.#mail = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails WHERE id = ?`,
-    );
+    this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
   }
 

@@ -6,7 +6,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { KeepTimes, SettleGroup, Settlement } from '../database.ts';
 import { settledRow } from '../outbox-rows.ts';
 import { runsOf } from '../seq-runs.ts';
-import type { MailEraser, MailFacts } from './erase.ts';
+import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 
 /** A row and its mail. */
 interface RowFacts extends MailFacts {
@@ -18,8 +18,7 @@ interface RowFacts extends MailFacts {
   dead: number;
 }
 
-const ROW = `SELECT o.mail_id AS id, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead,
-    m.size_bytes AS sizeBytes, m.object, m.content_at AS contentAt, m.content_parts AS contentParts, m.attachments
+const ROW = `SELECT ${MAIL_FACTS}, o.fence, o.state, o.waiting, o.bounced, m.open_rows AS openRows, m.dead
   FROM mail_outbox o JOIN mails m ON m.id = o.mail_id`;
 
 export class Settler {
@@ -43,10 +42,7 @@ export class Settler {
       "SELECT 1 FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING' AND lease_owner <> ? LIMIT 1",
     );
     this.#row = db.prepare(`${ROW} WHERE o.mail_id = ? AND o.destination = ?`);
-    this.#mail = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments
-       FROM mails WHERE id = ?`,
-    );
+    this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
     this.#recipients = db.prepare(
       `UPDATE mail_recipients SET status = ?, reason = ?, detail = ?
        WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'`,
@@ -65,7 +61,7 @@ export class Settler {
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
-      this.#keep.keepSentMs === 0 &&
+      this.#keep.keepDeliveredMs === 0 &&
       row.openRows === 1 &&
       row.dead === 0 &&
       row.bounced === 0 &&
@@ -103,7 +99,7 @@ export class Settler {
       this.#closeRow.run(died ? 1 : 0, row.id);
       return;
     }
-    if ((dead ? this.#keep.keepDeadMs : this.#keep.keepSentMs) === 0) {
+    if ((dead ? this.#keep.keepFailedMs : this.#keep.keepDeliveredMs) === 0) {
       this.#eraser.erase(row);
       return;
     }

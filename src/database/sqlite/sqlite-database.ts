@@ -32,6 +32,7 @@ import type {
   RowsTarget,
   SuspectedRow,
 } from '../database.ts';
+import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
 import {
   type ListSlice,
@@ -42,7 +43,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
-import { contentRef, MailEraser, type MailFacts } from './erase.ts';
+import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { MessageInserter } from './insert.ts';
 import { Inspector } from './inspect.ts';
@@ -67,7 +68,7 @@ export interface SqliteOptions extends KeepTimes {
   maxMessages: number | null;
 }
 
-export class SqliteDatabase implements Database, QueueDatabase {
+export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #db: DatabaseSync;
   readonly #storage: Storage;
   readonly #arena: Arena;
@@ -107,10 +108,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     this.#lastCommit = new LastCommit(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
-    this.#mailFacts = db.prepare(
-      `SELECT id, size_bytes AS sizeBytes, object, content_at AS contentAt, content_parts AS contentParts, attachments, trace
-       FROM mails WHERE id = ?`,
-    );
+    this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
     this.#release = db.prepare(
       `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, lease_owner = NULL, lease_until = NULL, reason = ?, detail = ''
        WHERE mail_id = ? AND destination = ? AND fence = ? AND state = 'SENDING'`,
@@ -249,7 +247,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     const lengthBytes = this.#arena.lengthBytes(content);
     if (lengthBytes === sizeBytes) return;
     throw new RelayError(
-      'database-refused',
+      'database_refused',
       `message ${queueId}: content of ${lengthBytes} bytes, said to be ${sizeBytes}`,
     );
   }
@@ -265,7 +263,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
     for (const { message } of included) if (message.client.address !== 'internal') more++;
     if (more > 0 && this.#mails + more > limit)
       throw new RelayError(
-        'database-full',
+        'database_full',
         `the in-memory queue holds ${this.#mails} messages, its limit is ${limit} (database.max_messages)`,
       );
   }
@@ -326,7 +324,7 @@ export class SqliteDatabase implements Database, QueueDatabase {
 
   /** @throws RelayError always: nothing is drained into a file that is as quick as a journal. */
   async journalMark(): Promise<never> {
-    throw new RelayError('database-refused', 'a sqlite queue takes nothing over from a journal');
+    throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
   }
 
   async shardsOfUsers(users: string[]): Promise<null[]> {
@@ -359,8 +357,12 @@ export class SqliteDatabase implements Database, QueueDatabase {
     });
   }
 
-  async purge(nowMs: number, limit: number): Promise<number> {
-    const purged = this.#guard(() => this.#purger.purge(nowMs, limit));
+  failedSlice(left: FailedLimits, before: FailedMark | null): FailedSlice {
+    return this.#guard(() => this.#purger.failedSlice(left, before));
+  }
+
+  async purge(nowMs: number, limit: number, cut: FailedMark | null): Promise<number> {
+    const purged = this.#guard(() => this.#purger.purge(nowMs, limit, cut));
     if (this.#options.maxMessages !== null) this.#mails -= purged;
     await this.#eraser.removeObjects();
     if (nowMs >= this.#sweepAtMs) await this.#sweep(nowMs);

@@ -174,5 +174,5 @@ function respond(session: ClientSession, state: AuthState, response: Buffer | nu
 }
 
 function fail(session: ClientSession, detail: string, reply: PeerReply | null): void {
-  session.fail({ reason: 'auth-failed', reply, detail });
+  session.fail({ reason: 'auth_failed', reply, detail });
 }

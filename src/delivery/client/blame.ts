@@ -37,7 +37,7 @@ export function isOfConnection(
 ): boolean {
   const unseen = transaction.replies === 0;
   if (reason === 'shutdown') return unseen;
-  if (reason !== 'connection-lost' && reason !== 'timeout' && reply?.code !== 421) return false;
+  if (reason !== 'connection_lost' && reason !== 'timeout' && reply?.code !== 421) return false;
   const silent = reason === 'timeout';
   if (session.transactions > 1) {
     const lostAhead =

@@ -16,7 +16,7 @@ export function sendBody(session: ClientSession, transaction: Transaction): void
   const { job } = transaction.attempt;
   if (!session.owner.leaseHolds(job)) {
     const detail = 'its lease ended before it was sent: another node may have it by now';
-    session.fail({ reason: 'lease-lapsed', reply: null, detail });
+    session.fail({ reason: 'lease_lapsed', reply: null, detail });
     return;
   }
   const trace = Buffer.from(job.trace, 'utf8');
@@ -81,7 +81,7 @@ export function contentReply(session: ClientSession, state: ContentState, reply:
     // Refused half way: the peer would read the rest of the content as commands, so the connection cannot be used
     // further.
     const detail = 'refused before the end of data';
-    session.fail({ reason: 'peer-4xx', reply, detail, ofConnection: true });
+    session.fail({ reason: 'peer_4xx', reply, detail, ofConnection: true });
     return;
   }
   if (next === null) {

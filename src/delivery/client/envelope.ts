@@ -92,7 +92,7 @@ function dropUnwritable(attempt: Attempt): void {
   }
   if (unwritable.length === 0) return;
   const detail = 'internationalized address; the next hop does not offer SMTPUTF8';
-  attempt.postpone(unwritable, bounced('needs-smtputf8', '5.6.7', detail));
+  attempt.postpone(unwritable, bounced('needs_smtputf8', '5.6.7', detail));
 }
 
 /** Makes this the transaction whose replies come next. */
@@ -250,7 +250,7 @@ export function envelopeReply(
 function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolean {
   if (!saysOutOfSequence(reply) || (session.transactions === 1 && !session.offered.pipelining)) return false;
   const detail = `${session.peer} lost track at ${at}: ${replyLine(reply)}`;
-  session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+  session.fail({ reason: 'connection_lost', reply, detail, confused: true });
   return true;
 }
 
@@ -270,7 +270,7 @@ function resetReply(
   if (code >= 300) {
     const text = reply === null ? `${code}` : replyLine(reply);
     const detail = `${session.peer} replied to RSET: ${text}`;
-    session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+    session.fail({ reason: 'connection_lost', reply, detail, confused: true });
     return;
   }
   transaction.awaits = 'mail';
@@ -307,7 +307,7 @@ function rcptReply(
   if (strange(session, code, reply, 'to RCPT')) return;
   if (transaction.refused && code < 300) {
     const detail = `${session.peer} refused MAIL and took RCPT`;
-    session.fail({ reason: 'connection-lost', reply, detail, confused: true });
+    session.fail({ reason: 'connection_lost', reply, detail, confused: true });
     return;
   }
   if (reply !== null && !transaction.refused && code >= 400 && lostTrack(session, reply, 'RCPT')) return;
@@ -388,7 +388,7 @@ function recipientsKnown(session: ClientSession, transaction: Transaction): void
     if (accepted.length > 0) {
       session.owner.recipientLimit = accepted.length;
       attempt.todo.push(...tooMany);
-    } else attempt.postpone(tooMany, deferred('peer-4xx', tooManyReply, replyLine(tooManyReply)));
+    } else attempt.postpone(tooMany, deferred('peer_4xx', tooManyReply, replyLine(tooManyReply)));
   }
   transaction.awaits = 'data';
   if (transaction.dataSent) return;

@@ -28,7 +28,7 @@ export function fitOf(attempt: Attempt, offered: Capabilities, arena: Arena): Fi
   const total = job.sizeBytes + job.trace.length;
   if (offered.maxSizeBytes > 0 && total > offered.maxSizeBytes) {
     const detail = `${total} bytes; the next hop takes ${offered.maxSizeBytes}`;
-    return { kind: 'misfit', outcome: bounced('message-too-big', '5.3.4', detail) };
+    return { kind: 'misfit', outcome: bounced('message_too_big', '5.3.4', detail) };
   }
   if (job.body === '7BIT' && !job.smtpUtf8) return PLAIN;
   if (job.body === '8BITMIME' && !job.smtpUtf8 && offered.eightBitMime) return EIGHT_BIT;
@@ -36,7 +36,7 @@ export function fitOf(attempt: Attempt, offered: Capabilities, arena: Arena): Fi
     return extendedFit(attempt, offered, arena);
   } catch (error) {
     const detail = `content cannot be read: ${(error as NodeJS.ErrnoException).code ?? error}`;
-    return { kind: 'misfit', outcome: deferred('content-unavailable', null, detail) };
+    return { kind: 'misfit', outcome: deferred('content_unavailable', null, detail) };
   }
 }
 
@@ -46,7 +46,7 @@ function extendedFit(attempt: Attempt, offered: Capabilities, arena: Arena): Fit
   if (utf8 && !offered.smtpUtf8) {
     if (!isAscii(job.reversePath) || !isAscii(job.trace) || headerIsEightBit(attempt, arena)) {
       const detail = 'internationalized message; the next hop does not offer SMTPUTF8';
-      return { kind: 'misfit', outcome: bounced('needs-smtputf8', '5.6.7', detail) };
+      return { kind: 'misfit', outcome: bounced('needs_smtputf8', '5.6.7', detail) };
     }
     utf8 = false;
   }
@@ -54,14 +54,14 @@ function extendedFit(attempt: Attempt, offered: Capabilities, arena: Arena): Fit
     if (offered.binaryMime && offered.chunking)
       return { kind: 'fits', body: ' BODY=BINARYMIME', utf8, bdat: true };
     const detail = 'binary content; the next hop does not offer BINARYMIME';
-    return { kind: 'misfit', outcome: bounced('needs-binarymime', '5.6.3', detail) };
+    return { kind: 'misfit', outcome: bounced('needs_binarymime', '5.6.3', detail) };
   }
   if (job.body === '7BIT') return { kind: 'fits', body: '', utf8, bdat: false };
   if (offered.eightBitMime) return { kind: 'fits', body: ' BODY=8BITMIME', utf8, bdat: false };
   attempt.eightBit ??= contentIsEightBit(attempt, arena);
   if (!attempt.eightBit) return { kind: 'fits', body: '', utf8, bdat: false };
   const detail = '8-bit content; the next hop does not offer 8BITMIME';
-  return { kind: 'misfit', outcome: bounced('needs-8bitmime', '5.6.3', detail) };
+  return { kind: 'misfit', outcome: bounced('needs_8bitmime', '5.6.3', detail) };
 }
 
 /**

@@ -45,7 +45,7 @@ import {
 /** An attempt that was put back this often is deferred instead. */
 const MAX_RETURNS = 4;
 /** Faults of a host, after which another one may be asked. */
-const BY_HOST: ReadonlySet<string> = new Set(['peer-4xx', 'connection-lost', 'timeout']);
+const BY_HOST: ReadonlySet<string> = new Set(['peer_4xx', 'connection_lost', 'timeout']);
 /** How long to wait for the reply to QUIT. */
 const QUIT_TIMEOUT_MS = 5000;
 
@@ -145,7 +145,7 @@ export class ClientSession {
     if (reply === 'stray' || reply === 'malformed') {
       const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
       const detail = `${this.peer} sent a malformed reply: ${shown}`;
-      this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
+      this.fail({ reason: 'connection_lost', reply: null, detail, confused: true });
       return;
     }
     this.#reply(state, reply);
@@ -161,7 +161,7 @@ export class ClientSession {
       return false;
     const shown = shownLine(text.toString('utf8', offset, offset + length), this.secrets);
     const detail = `${this.peer} replied out of turn, before it was asked: ${shown}`;
-    this.fail({ reason: 'connection-lost', reply: null, detail, confused: true });
+    this.fail({ reason: 'connection_lost', reply: null, detail, confused: true });
     return true;
   }
 
@@ -171,7 +171,7 @@ export class ClientSession {
    */
   judge(reply: PeerReply, asked: Asked): Outcome {
     const outcome = refusalOf(reply, asked, this);
-    if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls-failed') {
+    if (this.fellBack && outcome.kind === 'deferred' && outcome.reason === 'tls_failed') {
       this.owner.tls.broken.delete(this.host);
       this.retiring = true;
     }
@@ -200,7 +200,7 @@ export class ClientSession {
     }
     const reply = peerReply(text, this.peer, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
-      this.fail({ reason: 'peer-4xx', reply, detail: replyLine(reply) });
+      this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply) });
       return;
     }
     switch (state.phase) {
@@ -295,7 +295,7 @@ export class ClientSession {
     } else if (reason === CLOSE_REASON.connectFailed && this.state.phase === 'connecting') {
       const detail = `cannot connect to ${this.peer} port ${this.host.port}${error}`;
       this.fail({
-        reason: isOurs(errorName(errno), this.host.address) ? 'local-trouble' : 'connect-failed',
+        reason: isOurs(errorName(errno), this.host.address) ? 'local_trouble' : 'connect_failed',
         reply: null,
         detail,
       });
@@ -303,7 +303,7 @@ export class ClientSession {
       this.#end(null);
     } else {
       this.fail({
-        reason: 'connection-lost',
+        reason: 'connection_lost',
         reply: null,
         detail: `${this.peer} closed the connection${error}`,
       });
@@ -349,7 +349,7 @@ export class ClientSession {
 
   outOfTurn(reply: PeerReply, at: string): void {
     const detail = `${this.peer} replied out of turn ${at}: ${replyLine(reply)}`;
-    this.fail({ reason: 'connection-lost', reply, detail, confused: true });
+    this.fail({ reason: 'connection_lost', reply, detail, confused: true });
   }
 
   /** Ends the connection now. Mail on its way is deferred, or given back when the peer cannot have seen it. */
@@ -380,7 +380,7 @@ export class ClientSession {
         if (next !== null && next.attempt !== transaction.attempt) this.#giveBack(next, fault);
         else if (next !== null) next.attempt.cursor = next.from;
         // After half a content, or a refusal, the peer has not taken the message. After silence it may have (I6).
-        const taken = sent && fault.reason !== 'peer-4xx';
+        const taken = sent && fault.reason !== 'peer_4xx';
         this.#abandon(transaction, fault, taken ? 'unknown' : 'content');
         break;
       }

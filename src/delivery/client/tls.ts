@@ -112,7 +112,7 @@ export function secured(session: ClientSession, facts: TlsFacts): void {
 export function notSecured(session: ClientSession, reason: string): void {
   const detail = `TLS with ${session.peer}: ${reason}`;
   report(session, tlsFailure(reason), reason);
-  session.fail({ reason: 'tls-failed', reply: null, detail, plainRetry: goesPlain(session) });
+  session.fail({ reason: 'tls_failed', reply: null, detail, plainRetry: goesPlain(session) });
 }
 
 /**
@@ -137,7 +137,7 @@ export function brokeOff(session: ClientSession, fault: Fault, attempts: number)
 }
 
 function isSilent({ reason, confused }: Fault): boolean {
-  return (reason === 'connection-lost' || reason === 'timeout') && confused !== true;
+  return (reason === 'connection_lost' || reason === 'timeout') && confused !== true;
 }
 
 /** Whether the same host may be tried again without TLS; if so, remembers that for a while. */
@@ -168,5 +168,5 @@ function reportSecured(session: ClientSession, { verifyError, fingerprint }: Tls
 }
 
 function refuse(session: ClientSession, reply: PeerReply | null, detail: string): void {
-  session.fail({ reason: 'tls-failed', reply, detail });
+  session.fail({ reason: 'tls_failed', reply, detail });
 }

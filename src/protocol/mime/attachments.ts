@@ -1,15 +1,17 @@
 /**
  * The attachments of a content in the arena. They are read by whoever makes a message (a session, the writer of DSNs),
  * never during a commit: a commit is made for many messages, and a stranger's content must not hold it up. Plain text
- * costs a look at its header section.
+ * costs a look at the Content-Type that the reactor has found, or at its header section.
  */
 import type { Attachment, ContentHandle } from '../../mail/message.ts';
-import type { Arena } from '../../native.ts';
-import { MimeScanner, mayHaveAttachments } from './structure.ts';
+import { type Arena, FIELD, FIELD_UNKNOWN, NO_FIELD } from '../../native.ts';
+import { isMoreThanText, MimeScanner, mayHaveAttachments } from './structure.ts';
 
 /** Only so much of a content is looked at; attachments that begin later are not listed. */
 const MAX_SCANNED_BYTES = 32 * 1024 * 1024;
 const HEAD_BYTES = 65_536;
+/** Of the value of Content-Type. */
+const MAX_TYPE_BYTES = 256;
 const NONE: Attachment[] = [];
 const scanner = new MimeScanner();
 
@@ -18,16 +20,20 @@ const scanner = new MimeScanner();
  * @param parts of the content, where they are at hand.
  */
 export function attachmentsIn(
-  arena: Pick<Arena, 'parts' | 'head'>,
+  arena: Pick<Arena, 'parts' | 'head' | 'fieldAt'>,
   content: ContentHandle,
   parts: readonly Buffer[] = arena.parts(content),
 ): Attachment[] {
+  const at = arena.fieldAt(content, FIELD.contentType);
+  if (at === NO_FIELD) return NONE;
   const first = parts[0];
   try {
+    if (at !== FIELD_UNKNOWN && first !== undefined) {
+      if (!isMoreThanText(first.toString('latin1', at, at + MAX_TYPE_BYTES))) return NONE;
+    } else if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
     // A content in memory mostly has one part; one in a file has none.
-    if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
     const whole = parts.length === 1 && first !== undefined ? first : arena.head(content, MAX_SCANNED_BYTES);
-    return attachmentsOf(whole);
+    return scanner.attachments(whole);
   } catch {
     return NONE;
   }

@@ -157,7 +157,7 @@ export class DistributedStorage implements Storage {
     const reasons = aside.length > 0 ? aside.map(({ message }) => message) : faults.map(String);
     const usable = this.#roots.length - aside.length;
     return new RelayError(
-      full ? 'storage-full' : 'storage-unavailable',
+      full ? 'storage_full' : 'storage_unavailable',
       `content must be written to ${writeQuorum} of ${this.#roots.length} roots and ${usable} can be written: ${reasons.join('; ')}`,
       faults[0],
     );
@@ -210,7 +210,7 @@ export class DistributedStorage implements Storage {
       if (Buffer.isBuffer(part)) return part;
       this.#proven = null;
     }
-    throw new RelayError('storage-unavailable', `content object ${ref.object} cannot be read now`);
+    throw new RelayError('storage_unavailable', `content object ${ref.object} cannot be read now`);
   }
 
   async #prove(ref: ContentRef): Promise<Root> {
@@ -230,7 +230,7 @@ export class DistributedStorage implements Storage {
   }
 
   /**
-   * Reads from the first good replica. Those found missing or damaged are repaired. Throws 'content-missing' only when
+   * Reads from the first good replica. Those found missing or damaged are repaired. Throws 'content_missing' only when
    * every root has answered and none has it: a root that does not answer may have it.
    */
   async #read<T>(
@@ -253,8 +253,7 @@ export class DistributedStorage implements Storage {
         found.push(`${root.path}: ${value}`);
         if (value === 'damaged')
           this.#options.say({
-            level: 'warn',
-            event: 'storage.replica-damaged',
+            event: 'storage.replica_damaged',
             fields: { root: root.path, object },
           });
       } else {
@@ -264,12 +263,12 @@ export class DistributedStorage implements Storage {
     }
     if (silent > 0) {
       throw new RelayError(
-        'storage-unavailable',
+        'storage_unavailable',
         `content object ${object} cannot be read now (${found.join('; ')})`,
       );
     }
     throw new RelayError(
-      'content-missing',
+      'content_missing',
       `content object ${object} is not there, or damaged, in every root (${found.join('; ')})`,
     );
   }

@@ -138,25 +138,25 @@ export function faultOfError(
 export function toRelayError(error: unknown, what: string, doing: 'write' | 'read'): RelayError {
   if (error instanceof RelayError) return error;
   if (!(error instanceof WebHdfsFault))
-    return new RelayError('storage-failed', `hdfs_web: ${what}: ${String(error)}`, error);
+    return new RelayError('storage_failed', `hdfs_web: ${what}: ${String(error)}`, error);
   const text = `hdfs_web: ${what}: ${error.message}`;
   switch (error.kind) {
     case 'standby':
     case 'unreachable':
     case 'busy':
-      return new RelayError('storage-unavailable', text, error);
+      return new RelayError('storage_unavailable', text, error);
     case 'full':
-      return new RelayError('storage-full', `${text}; free space or raise the quota`, error);
+      return new RelayError('storage_full', `${text}; free space or raise the quota`, error);
     case 'missing':
-      return new RelayError(doing === 'read' ? 'content-missing' : 'storage-failed', text, error);
+      return new RelayError(doing === 'read' ? 'content_missing' : 'storage_failed', text, error);
     case 'forbidden':
       return new RelayError(
-        doing === 'read' ? 'storage-unavailable' : 'storage-failed',
+        doing === 'read' ? 'storage_unavailable' : 'storage_failed',
         `${text}; check storage.hdfs_web.user, its token and the permissions of base_path`,
         error,
       );
     case 'refused':
-      return new RelayError('storage-failed', text, error);
+      return new RelayError('storage_failed', text, error);
     default:
       return error.kind satisfies never;
   }

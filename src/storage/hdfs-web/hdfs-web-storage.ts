@@ -78,7 +78,7 @@ export class HdfsWebStorage implements Storage {
       const untilMs = performance.now() + this.#options.timeoutMs;
       await each(bundles, WRITES_AT_ONCE, async (bundle) => {
         if (objects.length >= WRITES_AT_ONCE && performance.now() > untilMs)
-          throw new RelayError('storage-unavailable', 'hdfs_web: writing the commit took too long');
+          throw new RelayError('storage_unavailable', 'hdfs_web: writing the commit took too long');
         const object = this.#options.names.next(bundle.queueId);
         objects.push(object);
         await this.#write(object, bundle);
@@ -200,9 +200,9 @@ export class HdfsWebStorage implements Storage {
   }
 
   #damaged(object: string): RelayError {
-    this.#options.say({ level: 'warn', event: 'storage.content-damaged', fields: { object } });
+    this.#options.say({ event: 'storage.content_damaged', fields: { object } });
     return new RelayError(
-      'content-missing',
+      'content_missing',
       `hdfs_web: content in ${this.#path(object)} is not what was stored (its checksum or length is wrong)`,
     );
   }
@@ -220,8 +220,8 @@ export class HdfsWebStorage implements Storage {
   #readError(error: unknown, { object }: ContentRef): RelayError {
     const known = withErrno(error, this.#options.spillDir);
     const mapped = toRelayError(known, `content in ${this.#path(object)}`, 'read');
-    if (mapped.code !== 'content-missing' || error instanceof RelayError) return mapped;
-    return new RelayError('content-missing', `${mapped.message} (it is not there)`, error);
+    if (mapped.code !== 'content_missing' || error instanceof RelayError) return mapped;
+    return new RelayError('content_missing', `${mapped.message} (it is not there)`, error);
   }
 
   /** Sweeps from the oldest day on, for at most the time of one call; the rest is swept another time. */

@@ -213,6 +213,6 @@ function settings(hopPort: number, sinkPort: number): Record<string, unknown> {
       tls: { handshake_timeout_ms: 400, broken_host_ttl_ms: 0 },
     },
     retry: { initial_delay_ms: 20, max_delay_ms: 60, max_attempts: 3 },
-    queue: { keep_dead_ms: 0 },
+    queue: { keep_failed_ms: 0 },
   };
 }

@@ -102,7 +102,7 @@ export class Deliveries {
     const { world } = this.#process;
     if (!leaseHolds(this.#gauges as Gauges, job, Date.now())) {
       world.counts.lapsed++;
-      this.#defer(attempt, 'lease-lapsed');
+      this.#defer(attempt, 'lease_lapsed');
       return;
     }
     world.sends(this.#process, job);
@@ -118,7 +118,7 @@ export class Deliveries {
         return;
       }
       world.fault('lost reply', this.#process, null, startMs, world.clock.nowMs + 1);
-      this.#then(attempt, 1, () => this.#defer(attempt, 'connection-lost'));
+      this.#then(attempt, 1, () => this.#defer(attempt, 'connection_lost'));
     });
   }
 
@@ -132,13 +132,13 @@ export class Deliveries {
       if (fate < deferred)
         outcome = {
           kind: 'deferred',
-          reason: 'peer-4xx',
+          reason: 'peer_4xx',
           detail: '451 later',
           retryAtMs: this.#process.now() + clock.between(20, 2000),
         };
       else if (fate < deferred + bounced) {
         world.refuses(`${job.queueId} ${seq}`);
-        outcome = { kind: 'bounced', reason: 'peer-5xx', status: '5.1.1', detail: '550 no' };
+        outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
       } else {
         world.takes(`${job.queueId} ${seq}`, this.#process, startMs);
         outcome = { kind: 'delivered', reply: REPLY, dsnPassedOn: false };

@@ -259,7 +259,7 @@ export class Server {
   /** An operator lets go on what is held. @returns how many rows. */
   releaseHeld(): number {
     const release =
-      "UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 WHERE state = 'HELD' AND reason = 'suspected-poison'";
+      "UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 WHERE state = 'HELD' AND reason = 'suspected_poison'";
     return Number(this.database.prepare(release).run(this.#clock.nowMs).changes);
   }
 

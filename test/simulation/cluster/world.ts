@@ -483,7 +483,7 @@ export class Node {
       dns: { cache_max_entries: 0 },
       shutdown_grace_ms: 2000,
       delivery: { max_handoff_mails: world.troubles.places },
-      queue: { keep_sent_ms: 86_400_000, purge_interval_ms: 1000 },
+      queue: { keep_delivered_ms: 86_400_000, purge_interval_ms: 1000 },
       database: {
         driver: 'mysql_distributed',
         retry_delay_ms: 100,

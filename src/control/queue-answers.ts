@@ -1,0 +1,112 @@
+/** The queue in the words of docs/words.md, as `queue … --json` prints it. */
+import type { MailDetail, Missing, OperateAction, QueueRow } from '../database/database.ts';
+import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf } from './words.ts';
+
+export interface EntryAnswer {
+  queue_id: string;
+  destination: string;
+  state: EntryState;
+  attempts: number;
+  /** null where none will come by itself. */
+  next_attempt_at: string | null;
+  sender: string;
+  size_bytes: number;
+  received_at: string;
+  waiting_recipients: number;
+  reason: string | null;
+  /** The peer's last reply, or what we have to say. */
+  detail: string | null;
+}
+
+export interface RecipientAnswer {
+  recipient: string;
+  destination: string;
+  class: string;
+  fate: Fate;
+  reason: string | null;
+  detail: string | null;
+}
+
+export interface MessageAnswer {
+  queue_id: string;
+  sender: string;
+  size_bytes: number;
+  received_at: string;
+  client_address: string;
+  helo: string;
+  protocol: string;
+  trace: string;
+  entries: EntryAnswer[];
+  recipients: RecipientAnswer[];
+  attachments: { name: string; type: string; size_bytes: number; offset_bytes: number }[];
+}
+
+/** A part of the queue that an answer leaves out. */
+export interface MissingAnswer {
+  kind: Missing['kind'];
+  name: string;
+  detail: string;
+  /** Numbers of the shards whose queue ids are concerned; null: any may be. */
+  shards: number[] | null;
+}
+
+export interface ActionAnswer {
+  action: OperateAction;
+  /** Those that were changed. */
+  entries: number;
+  /** Those that were meant too, but were left alone because they are being sent. */
+  sending_entries: number;
+  /** Messages that were named and for which there was nothing to do. */
+  unchanged_messages: number;
+}
+
+/** Whether a next attempt comes by itself. */
+export const hasNextAttempt = ({ state }: Pick<QueueRow, 'state'>): boolean =>
+  state === 'PENDING' || state === 'RETRY';
+
+export const entryAnswer = (row: QueueRow): EntryAnswer => ({
+  queue_id: row.queueId,
+  destination: row.destination,
+  state: stateWord(row.state),
+  attempts: row.attempts,
+  next_attempt_at: hasNextAttempt(row) ? timeOf(row.nextAttemptMs) : null,
+  sender: row.reversePath,
+  size_bytes: row.sizeBytes,
+  received_at: timeOf(row.receivedAtMs),
+  waiting_recipients: row.waiting,
+  reason: textOrNull(row.reason),
+  detail: textOrNull(row.detail),
+});
+
+export const messageAnswer = (mail: MailDetail): MessageAnswer => ({
+  queue_id: mail.queueId,
+  sender: mail.reversePath,
+  size_bytes: mail.sizeBytes,
+  received_at: timeOf(mail.receivedAtMs),
+  client_address: mail.clientAddress,
+  helo: mail.clientHelo,
+  protocol: mail.protocol,
+  trace: mail.trace,
+  entries: mail.rows.map(entryAnswer),
+  recipients: mail.recipients.map((one) => ({
+    recipient: one.address,
+    destination: one.destination,
+    class: one.class,
+    fate: fateOf(one),
+    reason: textOrNull(one.reason),
+    detail: textOrNull(one.detail),
+  })),
+  attachments: mail.attachments.map(({ name, type, sizeBytes, offset }) => ({
+    name,
+    type,
+    size_bytes: sizeBytes,
+    offset_bytes: offset,
+  })),
+});
+
+export const missingAnswer = ({ kind, name, detail, shards }: Missing): MissingAnswer => ({
+  kind,
+  name,
+  detail,
+  shards: shards ?? null,
+});

@@ -1,0 +1,34 @@
+/** The words of docs/words.md for what this program keeps in another form. */
+import type { OutboxState, RecipientStatus } from '../database/database.ts';
+
+/** States of an entry, as operators read and type them. */
+export const STATES = {
+  pending: 'PENDING',
+  sending: 'SENDING',
+  deferred: 'RETRY',
+  held: 'HELD',
+  failed: 'DEAD',
+  delivered: 'SENT',
+} as const satisfies Record<string, OutboxState>;
+
+export type EntryState = keyof typeof STATES;
+
+const WORDS = Object.fromEntries(Object.entries(STATES).map(([word, state]) => [state, word])) as Readonly<
+  Record<OutboxState, EntryState>
+>;
+
+export const stateWord = (state: OutboxState): EntryState => WORDS[state];
+
+/** What became of a recipient. */
+export type Fate = RecipientStatus | 'expired';
+
+export const fateOf = ({ status, reason }: { status: RecipientStatus; reason: string }): Fate =>
+  status === 'bounced' && reason === 'expired' ? 'expired' : status;
+
+/** RFC 3339, in UTC with milliseconds. */
+export const timeOf = (ms: number): string => new Date(ms).toISOString();
+
+export const timeOrNull = (ms: number | null): string | null => (ms === null ? null : timeOf(ms));
+
+/** Text that is empty where nothing is known. */
+export const textOrNull = (text: string): string | null => (text === '' ? null : text);
