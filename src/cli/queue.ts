@@ -10,18 +10,19 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf, loadConfig } from '../config/load.ts';
 import { concerningNamed, missingText } from '../control/missing.ts';
-import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import { type ActionAnswer, entryAnswer, messageAnswer, missingAnswer } from '../control/queue-answers.ts';
 import { statsAnswer } from '../control/stats-answer.ts';
 import { STATES } from '../control/words.ts';
 import type {
   Missing,
   OperateAction,
-  OperateTarget,
   OutboxState,
   QueueFilter,
   QueueRow,
+  Selection,
 } from '../database/database.ts';
+import { MAX_IDS } from '../mail/selection.ts';
 import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { formatMail, formatRows, formatStats, MORE_ENTRIES } from './format.ts';
@@ -145,12 +146,8 @@ export async function listQueue(
   options: ListOptions,
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
-  const { limit, json, state, ...texts } = options;
-  const filter: QueueFilter = {
-    ...texts,
-    ...(state === undefined ? {} : { state }),
-    limit,
-  };
+  const { limit, json } = options;
+  const filter: QueueFilter = { selection: selectionOf(options), limit };
   const table = json ? new JsonEntries(out) : new TextEntries(out, nowMs);
   let left = limit;
   let more = false;
@@ -179,6 +176,15 @@ async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number)
     left -= page.length;
     after = page.at(-1)?.queueId;
   }
+}
+
+function selectionOf({ state, destination, sender, recipient }: ListOptions): Selection {
+  return {
+    ...(state === undefined ? {} : { states: [state] }),
+    ...(destination === undefined ? {} : { destinations: [destination] }),
+    ...(sender === undefined ? {} : { senders: [sender] }),
+    ...(recipient === undefined ? {} : { recipients: [recipient] }),
+  };
 }
 
 class TextEntries {
@@ -323,9 +329,8 @@ export async function operateQueue(
     const done = await source.client.operate(action, part);
     sum.rows += done.rows;
     sum.sending += done.sending;
-    if (typeof part === 'string' || !('queueIds' in part)) continue;
     const hit = new Set(done.queueIds);
-    for (const queueId of part.queueIds) (hit.has(queueId) ? changed : unchanged).push(queueId);
+    for (const queueId of part.ids ?? []) (hit.has(queueId) ? changed : unchanged).push(queueId);
   }
   for (const queueId of unchanged.slice(0, MAX_UNCHANGED_NAMED))
     err.write(
@@ -355,11 +360,8 @@ export async function operateQueue(
 
 const entriesText = (entries: number): string => `${entries} ${entries === 1 ? 'entry' : 'entries'}`;
 
-function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<OperateTarget> {
-  if (target === 'all' || 'destination' in target) {
-    yield target;
-    return;
-  }
-  for (let at = 0; at < target.length; at += MAX_OPERATE_IDS)
-    yield { queueIds: target.slice(at, at + MAX_OPERATE_IDS) };
+function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<Selection> {
+  if (target === 'all') yield {};
+  else if ('destination' in target) yield { destinations: [target.destination] };
+  else for (let at = 0; at < target.length; at += MAX_IDS) yield { ids: target.slice(at, at + MAX_IDS) };
 }

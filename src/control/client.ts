@@ -6,10 +6,10 @@ import type {
   MailDetail,
   Missing,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -89,8 +89,8 @@ export class ControlClient implements QueueReader {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
-  operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
-    return this.#call('operate', { action, target }) as Promise<Operated>;
+  operate(action: OperateAction, selection: Selection): Promise<Operated> {
+    return this.#call('operate', { action, selection }) as Promise<Operated>;
   }
 
   /** Reloads the config, certificates included. */

@@ -7,7 +7,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing, OperateTarget } from '../database/database.ts';
+import type { Missing, Selection } from '../database/database.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
@@ -19,6 +19,7 @@ import {
   type ReloadAnswer,
   requestSchema,
   type SuspensionBook,
+  withoutUndefined,
 } from './protocol.ts';
 
 const MAX_CONNECTIONS = 16;
@@ -210,9 +211,13 @@ export class ControlServer {
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();
       case 'operate': {
-        const { action, target: rows } = request.params;
-        const result = await target.operate(action, rows);
-        this.#options.log.info('control.operated', { action, target: saidOf(rows), entries: result.rows });
+        const { action, selection } = request.params;
+        const result = await target.operate(action, selection);
+        this.#options.log.info('control.operated', {
+          action,
+          target: saidOf(selection),
+          entries: result.rows,
+        });
         return result;
       }
     }
@@ -253,12 +258,6 @@ function send(socket: Socket, response: ControlResponse): Promise<void> {
   });
 }
 
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
-}
-
 async function statsOf(target: ControlTarget): Promise<object> {
   const queue = await target.stats();
   const scheduler = await target.schedulerStats(queue);
@@ -268,13 +267,16 @@ async function statsOf(target: ControlTarget): Promise<object> {
 /** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
-  if (request.method !== 'operate') return null;
-  const { target } = request.params;
-  return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+  if (request.method !== 'list' && request.method !== 'operate') return null;
+  return request.params.selection?.ids ?? null;
 }
 
-/** A target as the log names it: of ids, how many. */
-function saidOf(target: OperateTarget): object {
-  if (target === 'all') return { all: true };
-  return 'queueIds' in target ? { messages: target.queueIds.length } : target;
+/** A selection as the log names it: of ids, how many. */
+function saidOf(selection: Selection): object {
+  const { ids, ...rest } = selection;
+  const said = Object.entries({ ...rest, ...(ids === undefined ? {} : { messages: ids.length }) });
+  if (said.length === 0) return { all: true };
+  return Object.fromEntries(said.map(([key, value]) => [snakeCase(key), value]));
 }
+
+const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

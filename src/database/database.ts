@@ -1,11 +1,15 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
+
+/** Which rows, or recipients in them, an operator means. */
+export type Selection = SelectionOf<OutboxState>;
 
 /** Fate of a recipient. */
 export type RecipientStatus = 'waiting' | 'delivered' | 'bounced' | 'removed';
@@ -206,10 +210,8 @@ export interface NodeSlot {
  * its last mail.
  */
 export interface QueueFilter {
-  state?: OutboxState;
-  destination?: string;
-  sender?: string;
-  recipient?: string;
+  /** Absent: all rows. */
+  selection?: Selection;
   limit: number;
   afterQueueId?: string;
 }
@@ -222,6 +224,10 @@ export interface QueueRow {
   reversePath: string;
   sizeBytes: number;
   receivedAtMs: number;
+  messageId: string;
+  /** Who authenticated; null: nobody did. */
+  user: string | null;
+  listener: string;
   waiting: number;
   reason: string;
   detail: string;
@@ -259,15 +265,11 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/** flush: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
-export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
 /**
- * 'unread': rows that were put off or held because their content could not be read. suspendedBy: rows that wait because of
- * one of these rules.
+ * flush: due now; hold: waits for release; release: due now. These are done to whole rows. delete: the waiting recipients
+ * that are meant are removed, and the row with the last of them.
  */
-export type RowsTarget = OperateTarget | ScannedTarget;
-export type ScannedTarget = 'unread' | { suspendedBy: string[] };
+export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -280,7 +282,9 @@ export interface OperatePart {
 }
 export interface OperateResult {
   rows: number;
-  /** Number of rows of the target that are being sent: they are left alone. */
+  /** Recipients who were removed, or wait in these rows. */
+  recipients: number;
+  /** Number of rows meant that are being sent: they are left alone. */
   sending: number;
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
@@ -353,7 +357,7 @@ export interface Database {
    */
   operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     /** Is told of each part once it is durable. A part counts even when a later one fails. */
     done?: (part: OperatePart) => void,

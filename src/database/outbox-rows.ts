@@ -1,9 +1,10 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import type { OperateAction, RowsTarget, ScannedTarget, Settlement } from './database.ts';
+import type { OperateAction, OutboxState, Selection, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
-  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, m.message_id AS messageId,
+  m.auth_user AS user, m.listener, o.waiting, o.reason, o.detail`;
 
 /**
  * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
@@ -12,59 +13,30 @@ export const SUSPECTED_POISON = 'suspected_poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
 /** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
-export const STATES_OF: Readonly<Record<OperateAction, string>> = {
-  flush: "('PENDING','RETRY')",
-  hold: "('PENDING','RETRY','SENDING')",
-  release: "('HELD')",
-  delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
+const STATES_OF: Readonly<Record<OperateAction, readonly OutboxState[]>> = {
+  flush: ['PENDING', 'RETRY'],
+  hold: ['PENDING', 'RETRY', 'SENDING'],
+  release: ['HELD'],
+  delete: ['PENDING', 'RETRY', 'HELD', 'DEAD', 'SENT', 'SENDING'],
 };
+
+/** What an action looks at of a selection. */
+export function concernedBy(action: OperateAction, selection: Selection): Selection {
+  const states = STATES_OF[action].filter((state) => selection.states?.includes(state) ?? true);
+  return { ...selection, states };
+}
 
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
 export const UNREAD = 'content_unavailable';
 export const HELD_UNREAD = 'held_by_operator';
-/** Reason of a row that waits because a rule of an operator holds recipients of it. */
-const SUSPENDED = 'suspended';
-/** How many rows one step searches for those that wait for such a reason: these are few, and have no index. */
-export const SCAN_ROWS = 5000;
-
-export const isScanned = (target: RowsTarget): target is ScannedTarget =>
-  target === 'unread' || (typeof target === 'object' && 'suspendedBy' in target);
-
-/** The rows among these that the action is for: they wait for that reason, and are not due anyway. */
-export function scannedFor(
-  target: ScannedTarget,
-  action: OperateAction,
-  rows: readonly ScannedRow[],
-  nowMs: number,
-): ScannedRow[] {
-  const isMeant = target === 'unread' ? isUnread : suspendedBy(target.suspendedBy);
-  return rows.filter(
-    (row) =>
-      isMeant(row) &&
-      STATES_OF[action].includes(`'${row.state}'`) &&
-      (row.dueAt === null || row.dueAt > nowMs),
-  );
-}
-
-const isUnread = ({ reason }: ScannedRow): boolean => reason === UNREAD;
-
-/** A row says in its detail which rule it waits for (mail/suspension.ts). */
-function suspendedBy(ids: readonly string[]): (row: ScannedRow) => boolean {
-  const rules = new Set(ids);
-  return ({ reason, detail }) => reason === SUSPENDED && rules.has(detail.split(/[ :]/, 2)[1] ?? '');
-}
-
-export interface ScannedRow extends OperatedRow {
-  reason: string;
-  detail: string;
-  dueAt: number | null;
-}
+/** Rows that were put off, or are held, because their content could not be read. */
+export const unread = (nowMs: number): Selection => ({ reasons: [UNREAD], notDueAtMs: nowMs });
 
 /** What an operator's action needs to know of a row. */
 export interface OperatedRow {
   id: string;
   destination: string;
-  state: string;
+  state: OutboxState;
   seqs: string;
 }
 

@@ -18,7 +18,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
@@ -60,9 +60,9 @@ export interface QueueDatabase {
   statsSlice(after: string): Awaitable<StatsSlice>;
   operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice>;
   /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;

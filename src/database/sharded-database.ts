@@ -27,7 +27,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -35,7 +35,7 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, earlier, merged } from './shard-merge.ts';
+import { byQueueId, earlier, merged, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
@@ -431,22 +431,19 @@ export class ShardedDatabase implements Database {
 
   async operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
-    const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): RowsTarget =>
-      isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
-    // An action on messages of one shard does not need the shards that are down.
-    const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;
     const parts = await this.#onAll(
-      (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
+      (client, shard) => client.operate(action, selectionOn(shard, selection), nowMs, done),
       true,
-      ({ id }) => concerned?.has(id) ?? true,
+      // An action on messages of one shard does not need the shards that are down.
+      ({ id }) => selectionOn(id, selection).ids?.length !== 0,
     );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+      recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
       sending: parts.reduce((sum, { sending }) => sum + sending, 0),
       queueIds: parts.flatMap(({ queueIds }) => queueIds),
       destinations: merged(parts.map(({ destinations }) => destinations)),

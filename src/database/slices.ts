@@ -13,10 +13,10 @@ import type {
   QueueStats,
   RemovedMail,
   RowChange,
-  RowsTarget,
+  Selection,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import { isScanned, type OperatedRow } from './outbox-rows.ts';
+import { isWhole, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
@@ -36,48 +36,43 @@ export interface StatsSlice {
 
 export interface OperateSlice {
   rows: number;
-  sending: number;
+  recipients: number;
+  /** Messages of rows that are being sent. */
+  sending: string[];
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
   changes: RowChange[];
   removed: RemovedMail[];
   /** Ask again from here; null when done. */
-  next: { queueId: string; destination: string } | null;
+  next: string | null;
 }
 
-export interface SliceRows<Row extends OperatedRow = OperatedRow> {
-  rows: Row[];
-  next: OperateSlice['next'];
-}
-
-/** Rows that were asked for with a limit, and where to go on. */
-export function upToLast<Row extends OperatedRow>(rows: Row[], limit: number): SliceRows<Row> {
-  const last = rows.at(-1);
-  const isFull = last !== undefined && rows.length === limit;
-  return { rows, next: isFull ? { queueId: last.id, destination: last.destination } : null };
-}
-
-/** The result of a slice that changed these rows. @param ids the messages, when they were named. */
+/** The result of a slice that changed these rows. @param removed the addresses that waited, by message. */
 export function operatedSlice(
   action: OperateAction,
-  rows: readonly OperatedRow[],
+  { rows, next }: SelectedRows,
   isNamed: boolean,
   removed: ReadonlyMap<string, string[]>,
-  next: OperateSlice['next'],
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
   const changes = new Map<string, number>();
-  for (const { destination, state } of changed) {
+  let recipients = 0;
+  for (const row of changed) {
+    const { destination, state } = row;
     const waits = state === 'PENDING' || state === 'RETRY';
-    const more = action === 'release' ? 1 : action !== 'flush' && waits ? -1 : 0;
+    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
+    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
     changes.set(destination, (changes.get(destination) ?? 0) + more);
+    if (action !== 'delete') recipients += row.waiting;
   }
+  for (const addresses of removed.values()) recipients += addresses.length;
   return {
     rows: changed.length,
-    sending: rows.length - changed.length,
+    recipients,
+    sending: rows.filter(({ state }) => state === 'SENDING').map(({ id }) => id),
     queueIds: isNamed ? [...new Set(changed.map(({ id }) => id))] : [],
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
-    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+    removed: [...removed].map(([queueId, addresses]) => ({ queueId, recipients: addresses })),
     next,
   };
 }
@@ -98,12 +93,6 @@ export const noStats = (): Omit<QueueStats, 'destinations'> => ({
   oldestMs: null,
   suspectedPoison: 0,
 });
-
-/** How many mails to look at for a page: without conditions no more than the rows that are asked for. */
-export function mailsOf({ limit, afterQueueId: _, ...conditions }: QueueFilter, most: number): number {
-  const chosen = Object.values(conditions).some((value) => value !== undefined);
-  return chosen ? most : Math.min(most, limit);
-}
 
 /** Asks for slices until the page is full. */
 export async function listBySlices(
@@ -134,32 +123,30 @@ export async function statsBySlices(
 }
 
 export async function operateBySlices(
-  target: RowsTarget,
-  slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
+  selection: Selection,
+  slice: (after: string) => Promise<OperateSlice>,
   backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
 ): Promise<OperateResult> {
   const changes = new Map<string, number>();
   const queueIds = new Set<string>();
-  let rows = 0;
-  let sending = 0;
-  for (let after: OperateSlice['next'] = null; ; ) {
+  const sum = { rows: 0, recipients: 0, sending: 0 };
+  for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
-    rows += part.rows;
-    sending += part.sending;
+    sum.rows += part.rows;
+    sum.recipients += part.recipients;
+    sum.sending += part.sending.length;
     for (const queueId of part.queueIds) queueIds.add(queueId);
     for (const change of part.changes)
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
     after = part.next;
-    if (after === null) break;
   }
   // When messages are named, counting everything else that waits at their destinations would cost too much.
-  const isNamed = isScanned(target) || (typeof target === 'object' && 'queueIds' in target);
+  const isNamed = selection.ids !== undefined;
   return {
-    rows,
-    sending,
+    ...sum,
     queueIds: [...queueIds],
     destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),

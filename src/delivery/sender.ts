@@ -7,7 +7,7 @@ import type { Config } from '../config/schema.ts';
 import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { type Meant, meantBy } from '../mail/meant.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -457,14 +457,13 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back jobs of the target that were not begun; what rules hold is tried at no further host. */
-  takeBack(target: Meant): Job[] {
-    const isMeant = meantBy(target);
-    const isSuspended = typeof target === 'object' && 'rules' in target;
+  /** Takes back the jobs meant that were not begun; what rules hold is tried at no further host. */
+  takeBack(meant: TakenBack): Job[] {
+    const isMeant = judgeOf(meant);
     const taken: Job[] = [];
     this.outside(() => {
       for (const destination of this.#destinations.values())
-        taken.push(...destination.takeBack(isMeant, isSuspended));
+        taken.push(...destination.takeBack(isMeant, 'rules' in meant));
       this.#held -= taken.length;
     });
     return taken;

@@ -170,7 +170,7 @@ port.on('message', (message: ToDelivery) => {
       port.postMessage({
         type: 'taken-back',
         ask: message.ask,
-        jobs: sender.takeBack(message.target),
+        jobs: sender.takeBack(message.meant),
       } satisfies FromDelivery);
       break;
     case 'drain':

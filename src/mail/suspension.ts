@@ -3,12 +3,14 @@
  * src/suspensions.
  */
 import { domainKey, domainOf } from '../base/domain.ts';
-import { matcherOf } from '../base/glob.ts';
+import { globOf, literalOf } from '../base/glob.ts';
 import type { Job, JobRecipient } from './job.ts';
+import { meantBy, type Selection } from './selection.ts';
 
 /**
  * What a rule means: mail that fits all selectors; one that is empty fits everything, so four empty ones mean all mail.
- * Patterns may have stars, and have the form of selectorForm.
+ * Texts are patterns (base/glob.ts) in the
+ * form of selectorForm.
  */
 export interface SuspensionSelectors {
   destinations: string[];
@@ -131,7 +133,32 @@ export class SuspensionMatcher {
   }
 }
 
+/** null: there are no patterns, so everything fits. */
+function matcherOf(patterns: readonly string[]): Test {
+  if (patterns.length === 0) return null;
+  const literals = new Set(patterns.map(literalOf));
+  const globs = patterns.filter((pattern) => literalOf(pattern) === null).map(globOf);
+  return (text) => literals.has(text.toLowerCase()) || globs.some((matches) => matches(text));
+}
+
 const fits = (test: Test, text: string): boolean => test === null || test(text);
+
+/** What delivery is to give back, as far as it has not begun with it. */
+export type TakenBack = { selection: Selection } | { rules: SuspensionRule[] };
+
+/** Which jobs are meant; with rules those of which any recipient is held. */
+export function judgeOf(meant: TakenBack): (job: Job) => boolean {
+  if ('selection' in meant) return meantBy(meant.selection);
+  const matcher = new SuspensionMatcher(meant.rules);
+  return (job) => matcher.heldOf(job) !== null;
+}
+
+/** Entries of which these rules hold recipients, and that are not due. */
+export const suspendedBy = (ids: readonly string[], nowMs: number): Selection<never> => ({
+  reasons: ['suspended'],
+  details: ids.flatMap((id) => [`rule ${id}`, `rule ${id}:*`]),
+  notDueAtMs: nowMs,
+});
 
 /** 'rule k7q2m9xd: reason', as it is stored with an entry: its beginning tells which rule it is. */
 export const suspendedDetail = ({ id, reason }: SuspensionRule): string =>

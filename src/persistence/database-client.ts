@@ -26,7 +26,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
@@ -303,13 +303,13 @@ export class DatabaseClient implements Database {
 
   operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
-      target,
-      (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
+      selection,
+      (after) => this.#again({ kind: 'operate', action, selection, nowMs, after }),
       (destinations) => this.#again({ kind: 'backlogOf', destinations }),
       done,
     );

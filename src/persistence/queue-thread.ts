@@ -232,7 +232,7 @@ export class QueueThread {
       case 'stats':
         return database.statsSlice(task.after);
       case 'operate':
-        return database.operateSlice(task.action, task.target, task.nowMs, task.after);
+        return database.operateSlice(task.action, task.selection, task.nowMs, task.after);
       case 'checkpoint':
         database.checkpoint();
         return null;

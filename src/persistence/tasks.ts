@@ -14,7 +14,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-failed.ts';
@@ -69,9 +69,9 @@ export type Task =
   | {
       kind: 'operate';
       action: OperateAction;
-      target: RowsTarget;
+      selection: Selection;
       nowMs: number;
-      after: OperateSlice['next'];
+      after: string;
     }
   | { kind: 'checkpoint' }
   | { kind: 'close' };

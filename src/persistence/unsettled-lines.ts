@@ -69,11 +69,17 @@ const isWhole = (line: Buffer): boolean =>
 
 const jsonOf = (line: Buffer): Buffer => line.subarray(CRC_DIGITS + 1, -1);
 
+/** Release 0.1.0 wrote peer-4xx for peer_4xx. */
+const reasonNow = (reason: string): string => reason.replaceAll('-', '_');
+
 /** @throws RelayError when a newer relay wrote it. */
 export function decodeLine(line: Buffer): KeptResult {
   const { version, settlement, result, dsns } = JSON.parse(jsonOf(line).toString()) as Line;
   if (version !== VERSION)
     throw new RelayError('schema_unknown', `of version ${version}, this relay knows version ${VERSION}`);
+  for (const group of settlement.groups) group.reason = reasonNow(group.reason);
+  for (const { outcome } of result.groups)
+    if (outcome.kind !== 'delivered') Object.assign(outcome, { reason: reasonNow(outcome.reason) });
   return {
     settlement,
     result,

@@ -1,6 +1,7 @@
 /** Mail that found no copy of its content goes on as soon as the storage is back. Part of the composition root. */
 import type { Log } from '../base/log.ts';
 import type { Database } from '../database/database.ts';
+import { unread } from '../database/outbox-rows.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export interface ReturnedContentPorts {
@@ -42,7 +43,8 @@ export class ReturnedContent {
 
   async #make(action: 'release' | 'flush'): Promise<number> {
     const { database, scheduler } = this.#ports;
-    const { rows, changes } = await database.operate(action, 'unread', Date.now());
+    const nowMs = Date.now();
+    const { rows, changes } = await database.operate(action, unread(nowMs), nowMs);
     scheduler.changed(changes);
     return rows;
   }

@@ -4,7 +4,7 @@ import { RelayError } from '../base/errors.ts';
 import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
 import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
-import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
+import type { Database, OperateAction, QueueStats, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
@@ -22,7 +22,7 @@ export function relayControl(
   events: EventLog,
   journal: RelayJournal | null,
   /** Takes the rows that are meant out of delivery, unless they are on the wire. */
-  takeBack: (target: OperateTarget) => Promise<number>,
+  takeBack: (selection: Selection) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
 ): ControlTarget {
@@ -37,16 +37,17 @@ export function relayControl(
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
-    async operate(action, target) {
+    async operate(action, selection) {
       const parts = { database, scheduler, deliveries, events };
-      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
-      await takeBack(target);
-      const sum = await operate(parts, action, target);
+      if (action !== 'hold' && action !== 'delete') return operate(parts, action, selection);
+      await takeBack(selection);
+      const sum = await operate(parts, action, selection);
       // A claim that was under way may have brought more of these rows to delivery.
       for (let round = 0; round < MAX_TAKE_BACK_ROUNDS && sum.sending > 0; round++) {
-        if ((await takeBack(target)) === 0) break;
-        const { rows, sending, queueIds } = await operate(parts, action, target);
+        if ((await takeBack(selection)) === 0) break;
+        const { rows, recipients, sending, queueIds } = await operate(parts, action, selection);
         sum.rows += rows;
+        sum.recipients += recipients;
         sum.sending = sending;
         sum.queueIds.push(...queueIds);
       }
@@ -78,24 +79,26 @@ function unknownStats(error: unknown): QueueStats {
 async function operate(
   { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
-  target: OperateTarget,
+  selection: Selection,
 ): Promise<OperatedRows> {
   const touched = new Set<string>();
-  const operated = database.operate(action, target, Date.now(), (part) => {
+  const operated = database.operate(action, selection, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
     for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
   });
-  const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
-    // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
-    for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
-    throw error;
-  });
+  const { rows, recipients, sending, queueIds, destinations, changes } = await operated.catch(
+    (error: unknown) => {
+      // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
+      for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    },
+  );
   // Flush means now, whatever the destination did lately.
   if (action === 'flush') {
     deliveries.resume(changes.map(({ destination }) => destination));
     for (const { destination } of changes) scheduler.suspend(destination, 0);
   }
-  if (typeof target === 'object' && 'queueIds' in target) scheduler.changed(changes);
+  if (selection.ids !== undefined) scheduler.changed(changes);
   else scheduler.refresh(destinations);
-  return { rows, sending, queueIds };
+  return { rows, recipients, sending, queueIds };
 }

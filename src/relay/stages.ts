@@ -245,7 +245,7 @@ export class Stages {
       this.deliveries,
       this.events,
       this.journal,
-      (target) => takeBack(this.undelivered, target),
+      (selection) => takeBack(this.undelivered, selection),
       this.gauges,
       this.unsettled,
     );

@@ -9,7 +9,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { OutcomeGroup } from '../mail/outcome.ts';
-import { isWide, type SuspensionRule, suspendedDetail } from '../mail/suspension.ts';
+import { isWide, type SuspensionRule, suspendedBy, suspendedDetail } from '../mail/suspension.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import { RuleFiles, suspensionsDir } from '../suspensions/rule-files.ts';
 import type { RuleChange } from '../suspensions/rule-set.ts';
@@ -201,7 +201,8 @@ export class RelaySuspensions {
   async #wake(ids: string[]): Promise<void> {
     const { queue, log } = this.#setup;
     try {
-      const { rows, changes } = await queue.database.operate('flush', { suspendedBy: ids }, Date.now());
+      const nowMs = Date.now();
+      const { rows, changes } = await queue.database.operate('flush', suspendedBy(ids, nowMs), nowMs);
       this.#setup.undelivered().scheduler.changed(changes);
       if (rows > 0) log.info('suspensions.woken', { rule_ids: ids, entries: rows });
     } catch (error) {

@@ -1,10 +1,11 @@
 /** Jobs that delivery gives back unbegun: at a drain, or for an operator. Part of the composition root. */
 import type { Log } from '../base/log.ts';
 import { within } from '../base/within.ts';
-import type { Database, OperateTarget, ReleasedRow } from '../database/database.ts';
+import type { Database, ReleasedRow } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Job } from '../mail/job.ts';
-import { type Meant, meantBy } from '../mail/meant.ts';
+import type { Selection } from '../mail/selection.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { Arena } from '../native.ts';
 import type { WithdrawalPorts } from '../persistence/withdrawals.ts';
 import type { Leases } from '../scheduler/leases.ts';
@@ -71,8 +72,8 @@ export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly
 }
 
 /** Takes out of delivery what it has not begun. */
-export async function takeOut({ suspects, deliveries }: UndeliveredPorts, target: Meant): Promise<Job[]> {
-  const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
+export async function takeOut({ suspects, deliveries }: UndeliveredPorts, meant: TakenBack): Promise<Job[]> {
+  const jobs = [...suspects.take(judgeOf(meant)), ...(await deliveries.takeBack(meant))];
   for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
   return jobs;
 }
@@ -81,8 +82,8 @@ export async function takeOut({ suspects, deliveries }: UndeliveredPorts, target
  * Takes rows back that delivery has not begun. They are due after TAKEN_BACK_MS, so that the operator's action comes
  * first.
  */
-export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
-  const jobs = await takeOut(ports, target);
+export async function takeBack(ports: UndeliveredPorts, selection: Selection): Promise<number> {
+  const jobs = await takeOut(ports, { selection });
   await giveBack(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
   return jobs.length;
 }
@@ -99,7 +100,7 @@ export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPo
       // Rows that cannot be given back now are freed when their leases end: nobody renews these any more.
       await within(
         ANSWER_MS,
-        takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),
+        takeBack(ports(), { ids: [queueId] }).catch(() => {}),
       );
     },
     withdrawn(queueId, isGone) {

@@ -5,10 +5,10 @@ import type {
   MailDetail,
   Missing,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
@@ -42,7 +42,7 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
-  operate: { ask: { action: OperateAction; target: OperateTarget }; answer: Operated };
+  operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
   /** An operator began or ended these rules. The answer names shards that could not be told. */
   suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */

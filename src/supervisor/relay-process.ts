@@ -181,7 +181,7 @@ class RelayProcess {
       case 'missing':
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
-        return control.operate(message.ask.action, message.ask.target);
+        return control.operate(message.ask.action, message.ask.selection);
       case 'suspensions':
         return relay.takeSuspensions(message.ask);
       case 'reload':

@@ -16,7 +16,7 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
-import type { Missing, OperateAction, OperateTarget, QueueFilter, QueueStats } from '../database/database.ts';
+import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -263,7 +263,7 @@ export class Supervisor {
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
       missing: () => this.#missing(),
-      operate: (action, target) => this.#operate(action, target),
+      operate: (action, selection) => this.#operate(action, selection),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };
   }
@@ -283,14 +283,15 @@ export class Supervisor {
   }
 
   /** Does what can be done, and names processes that cannot be asked; the same command does the rest later. */
-  async #operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
+  async #operate(action: OperateAction, selection: Selection): Promise<Operated> {
     const results = await Promise.allSettled(
-      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, target })),
+      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, selection })),
     );
-    const sum: Operated = { rows: 0, sending: 0, queueIds: [] };
+    const sum: Operated = { rows: 0, recipients: 0, sending: 0, queueIds: [] };
     for (const result of results) {
       if (result.status === 'rejected') continue;
       sum.rows += result.value.rows;
+      sum.recipients += result.value.recipients;
       sum.sending += result.value.sending;
       sum.queueIds.push(...result.value.queueIds);
     }

@@ -1,8 +1,7 @@
 /** Rules as text: how selectors are written down and checked, and a rule in its file. */
 import { randomInt } from 'node:crypto';
-import { domainKey } from '../base/domain.ts';
 import { printable } from '../base/printable.ts';
-import { destinationKey } from '../mail/destination.ts';
+import { destinationPattern, domainPattern } from '../mail/selection.ts';
 import {
   MAX_NAME_LENGTH,
   MAX_PATTERN_LENGTH,
@@ -24,8 +23,8 @@ export const newRuleId = (): string =>
 export const isRuleId = (text: string): boolean => ID.test(text);
 
 const FORMS: Record<keyof SuspensionSelectors, (pattern: string) => string> = {
-  destinations: destinationKey,
-  domains: domainKey,
+  destinations: destinationPattern,
+  domains: domainPattern,
   senders: (pattern) => senderForm(pattern === '<>' ? '' : pattern),
   users: (pattern) => pattern,
 };

@@ -293,7 +293,7 @@ test('operate: many ids go in requests of bounded size', async () => {
   const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
   assert.equal(await operateQueue(source, 'delete', ids, true, output), 65);
   await flushed();
-  const sizes = queue.operated.map((args) => (args as [string, { queueIds: string[] }])[1].queueIds.length);
+  const sizes = queue.operated.map((args) => (args as [string, { ids: string[] }])[1].ids.length);
   assert.deepEqual(sizes, [1000, 1000, 500]);
   assert.deepEqual(JSON.parse(text('out')).entries, 2470);
   assert.equal(text('err').split('\n').length, 22, 'twenty by name, and how many more');

@@ -121,7 +121,7 @@ test('${NAME} takes the environment’s value; $${NAME} is the text itself', () 
 test('a missing environment variable is named with its line', () => {
   assert.match(
     problems('{\n"hostname": "${HOST_OF_RELAY}" }').join(),
-    /^2: the environment variable HOST_OF_RELAY is not set/,
+    /^2: hostname: the environment variable HOST_OF_RELAY is not set/,
   );
 });
 
@@ -217,9 +217,9 @@ test('names of listeners are unique, those that follow from their place too', ()
     { "host": "::1", "port": 25 }
   ] }`;
   assert.deepEqual(problems(text), [
-    '2: listeners.0.name: is the name of listeners[1] too',
-    '3: listeners.1.name: is the name of listeners[0] too',
-    '4: listeners.2.name: is the name of listeners[3] too',
+    '2: listeners[0].name: is the name of listeners[1] too',
+    '3: listeners[1].name: is the name of listeners[0] too',
+    '4: listeners[2].name: is the name of listeners[3] too',
   ]);
 });
 
@@ -292,8 +292,8 @@ test('what is odd and allowed is a warning', () => {
   assert.deepEqual(
     warnings.map((w) => w.replace(/^\S+ /, '')),
     [
-      'database.path: :memory: keeps the queue in memory only: a restart loses all mail in it',
       'inbound_ack_mode: after_persist cannot promise anything with a :memory: database: 250 means "in memory"',
+      'database.path: :memory: keeps the queue in memory only: a restart loses all mail in it',
       'smtp.max_connections_per_ip: has no effect: it exceeds smtp.max_connections (10)',
     ],
   );
@@ -621,7 +621,7 @@ test('a value that cannot mean anything is one problem, in words that say why', 
     ],
     [
       { hostname: '${NONE}' },
-      'the environment variable NONE is not set (${NONE} stands here; $${NONE} means the text itself)',
+      'hostname: the environment variable NONE is not set (${NONE} stands here; $${NONE} means the text itself)',
     ],
   ];
   for (const [config, problem] of cases)

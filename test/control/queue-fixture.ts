@@ -13,6 +13,9 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
     reversePath: 'a@a.test',
     sizeBytes: 1536,
     receivedAtMs: 0,
+    messageId: '<1@a.test>',
+    user: null,
+    listener: '',
     waiting: 1,
     reason: 'timeout',
     detail: 'no \u001b[31mreply',
@@ -59,9 +62,10 @@ export class FakeQueue implements ControlTarget {
   readonly operated: unknown[] = [];
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
+    const { states, destinations } = filter.selection ?? {};
     const found = this.rows
-      .filter((r) => filter.state === undefined || r.state === filter.state)
-      .filter((r) => filter.destination === undefined || r.destination === filter.destination)
+      .filter((r) => states?.includes(r.state) ?? true)
+      .filter((r) => destinations?.includes(r.destination) ?? true)
       .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId);
     const last = found[filter.limit - 1];
     const end = found.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last?.queueId);
@@ -103,9 +107,9 @@ export class FakeQueue implements ControlTarget {
 
   async operate(...args: Parameters<ControlTarget['operate']>): Promise<Operated> {
     this.operated.push(args);
-    const target = args[1];
-    const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const queueIds = isNamed ? target.queueIds.filter((queueId) => queueId !== this.unknown) : [];
-    return { rows: isNamed ? queueIds.length : 2, sending: 1, queueIds };
+    const { ids } = args[1];
+    const queueIds = ids?.filter((queueId) => queueId !== this.unknown) ?? [];
+    const rows = ids === undefined ? 2 : queueIds.length;
+    return { rows, recipients: rows, sending: 1, queueIds };
   }
 }

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
-import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
+import type { Database, OutboxPlan, QueueFilter, RemovedMail } from '../../src/database/database.ts';
+import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
@@ -287,7 +288,7 @@ export function databaseConformance(driver: Driver): void {
         const later = await queue.add(['l@one.test']);
         const sooner = await queue.add(['s@one.test']);
         await queue.add(['o@two.test']);
-        await db.operate('flush', { queueIds: [later] }, 5000);
+        await db.operate('flush', { ids: [later] }, 5000);
         const { jobs, nextDueMs, short } = await claim('one.test', 6000);
         assert.deepEqual(
           jobs.map((job) => job.queueId),
@@ -305,7 +306,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
-        await db.operate('flush', { queueIds: [queueId] }, 9000);
+        await db.operate('flush', { ids: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
       });
 
@@ -554,7 +555,7 @@ export function databaseConformance(driver: Driver): void {
           await queue.add(['c@two.test']),
         ];
         await queue.add(['d@three.test'], 'SENDING');
-        await db.operate('flush', { queueIds: [first] }, 400);
+        await db.operate('flush', { ids: [first] }, 400);
         assert.deepEqual(
           (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
           [
@@ -579,17 +580,17 @@ export function databaseConformance(driver: Driver): void {
             },
           }),
         ];
-        const names = async (filter: object): Promise<string[]> =>
+        const names = async (filter: Partial<QueueFilter>): Promise<string[]> =>
           (await db.list({ limit: 100, ...filter })).map((r) => r.queueId);
         assert.deepEqual(await names({}), [ids[0], ids[0], ids[1], ids[2]]);
         assert.deepEqual(await names({ limit: 1 }), [ids[0], ids[0]]);
-        assert.deepEqual(await names({ limit: 1, afterQueueId: ids[0] }), [ids[1]]);
-        assert.deepEqual(await names({ afterQueueId: ids[2] }), []);
-        assert.deepEqual(await names({ state: 'HELD' }), [ids[1]]);
-        assert.deepEqual(await names({ destination: 'two.test' }), [ids[0]]);
-        assert.deepEqual(await names({ sender: '' }), [ids[2]]);
-        assert.deepEqual(await names({ recipient: 'carol@ONE.test' }), [ids[1]]);
-        assert.deepEqual(await names({ recipient: 'nobody@one.test' }), []);
+        assert.deepEqual(await names({ limit: 1, afterQueueId: ids[0] ?? '' }), [ids[1]]);
+        assert.deepEqual(await names({ afterQueueId: ids[2] ?? '' }), []);
+        assert.deepEqual(await names({ selection: { states: ['HELD'] } }), [ids[1]]);
+        assert.deepEqual(await names({ selection: { destinations: ['two.test'] } }), [ids[0]]);
+        assert.deepEqual(await names({ selection: { senders: [''] } }), [ids[2]]);
+        assert.deepEqual(await names({ selection: { recipients: ['carol@ONE.test'] } }), [ids[1]]);
+        assert.deepEqual(await names({ selection: { recipients: ['nobody@one.test'] } }), []);
       });
 
       it('sums states, mails and content', async () => {
@@ -623,21 +624,21 @@ export function databaseConformance(driver: Driver): void {
     describe('operate', () => {
       it('holds, releases and retries by queue id, destination, or all', async () => {
         const [one, two] = [await queue.add(['a@one.test']), await queue.add(['b@two.test'])];
-        const held = await db.operate('hold', 'all', 2000);
+        const held = await db.operate('hold', {}, 2000);
         assert.equal(held.rows, 2);
         assert.deepEqual(
           held.destinations.map((d) => d.rows),
           [0, 0],
         );
         assert.equal((await claim('one.test', 9000)).jobs.length, 0);
-        assert.equal((await db.operate('flush', 'all', 2000)).rows, 0, 'flush leaves held rows alone');
-        const released = await db.operate('release', { destination: 'one.test' }, 3000);
+        assert.equal((await db.operate('flush', {}, 2000)).rows, 0, 'flush leaves held rows alone');
+        const released = await db.operate('release', { destinations: ['one.test'] }, 3000);
         assert.deepEqual(released.destinations, [{ destination: 'one.test', rows: 1, nextDueMs: 3000 }]);
         assert.deepEqual(
           [await states(one), await states(two)],
           [{ 'one.test': 'PENDING' }, { 'two.test': 'HELD' }],
         );
-        assert.equal((await db.operate('release', { queueIds: [two] }, 3000)).rows, 1);
+        assert.equal((await db.operate('release', { ids: [two] }, 3000)).rows, 1);
       });
 
       it('wakes rows whose content could not be read, and no others', async () => {
@@ -657,11 +658,11 @@ export function databaseConformance(driver: Driver): void {
           await deferredRow('content_unavailable'),
           await deferredRow('peer_4xx'),
         ];
-        await db.operate('hold', { queueIds: [held] }, 2000);
-        assert.equal((await db.operate('release', 'unread', 3000)).rows, 0, 'an operator holds it');
-        const { rows, changes } = await db.operate('flush', 'unread', 3000);
+        await db.operate('hold', { ids: [held] }, 2000);
+        assert.equal((await db.operate('release', unreadRows(3000), 3000)).rows, 0, 'an operator holds it');
+        const { rows, changes } = await db.operate('flush', unreadRows(3000), 3000);
         assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 0 }]]);
-        assert.equal((await db.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
+        assert.equal((await db.operate('flush', unreadRows(3000), 3000)).rows, 0, 'it is due');
         assert.deepEqual(
           (await claim('one.test', 3000)).jobs.map((job) => job.queueId),
           [unread],
@@ -672,7 +673,7 @@ export function databaseConformance(driver: Driver): void {
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         for (const action of ['flush', 'hold', 'release', 'delete'] as const)
-          assert.equal((await db.operate(action, { queueIds: [queueId] }, 2000)).rows, 0, action);
+          assert.equal((await db.operate(action, { ids: [queueId] }, 2000)).rows, 0, action);
         assert.equal(
           await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
           true,
@@ -683,7 +684,7 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
         const { jobs } = await claim('two.test');
         const removed: RemovedMail[] = [];
-        await db.operate('delete', { queueIds: [queueId] }, 2000, (part) => removed.push(...part.removed));
+        await db.operate('delete', { ids: [queueId] }, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
@@ -702,7 +703,7 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         const removed: RemovedMail[] = [];
-        const result = await db.operate('delete', 'all', 2000, (part) => removed.push(...part.removed));
+        const result = await db.operate('delete', {}, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
       });
@@ -714,24 +715,26 @@ export function databaseConformance(driver: Driver): void {
         const sending = await queue.add(['c@one.test'], 'SENDING');
         const other = await queue.add(['d@one.test']);
         const queueIds = [sending, two, '0123456789abcdef', two];
-        const held = await db.operate('hold', { queueIds }, 2000);
+        const held = await db.operate('hold', { ids: queueIds }, 2000);
         assert.deepEqual([held.rows, held.sending, held.queueIds], [2, 1, [two]]);
         assert.deepEqual(held.destinations, [], 'what else waits there is not counted');
         assert.deepEqual(new Map(held.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', -1], ['two.test', -1]])); // biome-ignore format: one line
         assert.deepEqual([await states(two), await states(other)], [{ 'one.test': 'HELD', 'two.test': 'HELD' }, { 'one.test': 'PENDING' }]); // biome-ignore format: one line
-        const released = await db.operate('release', { queueIds }, 2000);
+        const released = await db.operate('release', { ids: queueIds }, 2000);
         assert.deepEqual(new Map(released.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', 1], ['two.test', 1]])); // biome-ignore format: one line
         const removed: RemovedMail[] = [];
-        const gone = await db.operate('delete', { queueIds }, 2000, (part) => removed.push(...part.removed));
+        const gone = await db.operate('delete', { ids: queueIds }, 2000, (part) =>
+          removed.push(...part.removed),
+        );
         assert.deepEqual([gone.rows, gone.sending], [2, 1]);
         assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
-        assert.equal((await db.operate('flush', { queueIds: [] }, 2000)).rows, 0);
+        assert.equal((await db.operate('flush', { ids: [] }, 2000)).rows, 0);
       });
 
       it('goes on behind a slice that ends within a mail', async () => {
         const many = Array.from({ length: 1500 }, (_, i) => `u@d${String(i).padStart(4, '0')}.test`);
         const [first, second] = [await queue.add(many), await queue.add(['a@one.test'])];
-        const held = await db.operate('hold', { queueIds: [second, first] }, 2000);
+        const held = await db.operate('hold', { ids: [second, first] }, 2000);
         assert.deepEqual([held.rows, held.queueIds.sort()], [1501, [first, second]]);
       });
     });
@@ -860,7 +863,7 @@ export function databaseConformance(driver: Driver): void {
           assert.equal(row?.reason, 'suspected_poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
           assert.deepEqual(await claimed(), [undefined, SUSPICION.suspect, undefined, undefined]);
-          await db.operate('release', { queueIds: [guilty] }, 8000);
+          await db.operate('release', { ids: [guilty] }, 8000);
           assert.equal((await db.stats()).suspectedPoison, 0);
           const again = (await claim('one.test', 8000)).jobs.find(({ queueId }) => queueId === guilty);
           assert.equal(again?.suspicion, undefined);

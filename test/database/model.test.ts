@@ -287,7 +287,7 @@ class Model {
     action: 'flush' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
-    const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
+    const result = await this.queue.database.operate(action, { ids: [queueId] }, this.#nowMs, (part) => {
       for (const { recipients } of part.removed) told += recipients.length;
     });
     const removed: number[] = [];

@@ -332,6 +332,22 @@ function withSum(json: Buffer): Buffer {
 }
 
 describe('lines of the file', () => {
+  it('of an earlier release have reasons with hyphens: they are read as the reasons of now', () => {
+    for (const [outcome, reason] of [
+      [DEFERRED, 'peer_4xx'],
+      [BOUNCED, 'peer_5xx'],
+    ] as const) {
+      const line = encodeLine({ ...itemOf('06dk0000000aaaa0', outcome), dsns: [] });
+      const earlier = withSum(
+        Buffer.from(line.toString().slice(9).replaceAll(reason, reason.replace('_', '-'))),
+      );
+      assert.match(earlier.toString(), /"reason":"peer-/);
+      const { settlement, result } = decodeLine(earlier);
+      assert.equal(settlement.groups[0]?.reason, reason);
+      assert.deepEqual(result.groups[0]?.outcome, outcome);
+    }
+  });
+
   it('whatever is torn off or turned over costs the lines it is in, no others', () => {
     const lines = ['06dk0000000aaaa0', '06dk0000000bbbb0', '06dk0000000cccc0'].map((queueId) =>
       encodeLine({ ...itemOf(queueId, DELIVERED), dsns: [] }),

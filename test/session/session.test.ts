@@ -321,7 +321,7 @@ test('transcripts are off by default; refusals for good are logged with client a
       fields: {
         session_id: f.logged[0]?.fields.session_id,
         client_address: '192.0.2.9',
-        reason: 'relayDenied',
+        reason: 'relay_denied',
         reply: '550 5.7.1 Relaying denied',
       },
     },

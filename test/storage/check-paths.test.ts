@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { keyPath } from '../../src/config/key-path.ts';
+import type { Finding } from '../../src/config/say.ts';
 import type { Config } from '../../src/config/schema.ts';
-import { checkStoragePaths, type PathFindings } from '../../src/storage/check-paths.ts';
+import { checkStoragePaths } from '../../src/storage/check-paths.ts';
 import { makeConfig, type Overrides } from '../persistence/fixture.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'paths-'));
@@ -14,10 +15,16 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 writeFileSync(join(dir, 'file'), '');
 mkdirSync(join(dir, 'there'));
 
-const check = (storage: NonNullable<Overrides['storage']>): Promise<PathFindings> => {
+async function check(storage: NonNullable<Overrides['storage']>) {
   const config: Config = makeConfig(join(dir, 'data'), { storage });
-  return checkStoragePaths(config);
-};
+  const [problems, warnings]: [Finding[], Finding[]] = [[], []];
+  await checkStoragePaths(
+    config,
+    (path, message) => void problems.push({ path, message }),
+    (path, message) => void warnings.push({ path, message }),
+  );
+  return { problems, warnings };
+}
 
 test('local: a folder that is there or can be made is good, anything else a problem', async () => {
   for (const path of [join(dir, 'there'), join(dir, 'to/be/made'), join(dir, 'data/mail')])

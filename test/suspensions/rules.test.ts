@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { matchesGlob } from '../../src/base/glob.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../../src/mail/suspension.ts';
@@ -56,18 +55,6 @@ function folder(t: TestContext): string {
   t.after(() => rmSync(dir, { recursive: true, force: true }));
   return join(dir, 'suspensions');
 }
-
-test('a star stands for any text, and nothing else does', () => {
-  const piece = fc.string({ unit: fc.constantFrom('a', 'b', '.', '*') });
-  fc.assert(
-    fc.property(piece, fc.string({ unit: fc.constantFrom('a', 'b', '.') }), (pattern, text) => {
-      const quoted = pattern.split('*').map((part) => part.replaceAll('.', '\\.'));
-      assert.equal(matchesGlob(pattern, text), new RegExp(`^${quoted.join('.*')}$`).test(text));
-    }),
-  );
-  // A pattern of many stars takes no longer for that.
-  assert.equal(matchesGlob('*a'.repeat(150), 'a'.repeat(149)), false);
-});
 
 test('alternatives of a selector, all selectors: only what fits every one is held', () => {
   const both = rule(

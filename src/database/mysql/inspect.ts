@@ -9,8 +9,10 @@ import type {
   RecipientStatus,
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 import { selectIn } from './sql.ts';
 
 /** How many mails are looked at in one go. */
@@ -29,39 +31,8 @@ async function sliceEnd(connection: Connection, after: string, mails: number): P
   return rows[0]?.id ?? null;
 }
 
-export async function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
-  const after = filter.afterQueueId ?? '';
-  const next = await sliceEnd(connection, after, mailsOf(filter, SLICE_MAILS));
-  const where = ['o.mail_id > ?', 'o.mail_id <= ?'];
-  const values: unknown[] = [after, next ?? '~'];
-  const add = (condition: string, value: unknown): void => {
-    if (value === undefined) return;
-    where.push(condition);
-    values.push(value);
-  };
-  add('o.state = ?', filter.state);
-  add('o.destination = ?', filter.destination);
-  add('LOWER(m.reverse_path) = LOWER(?)', filter.sender);
-  add(
-    `EXISTS (SELECT 1 FROM mail_recipients r WHERE r.mail_id = o.mail_id AND LOWER(r.address) = LOWER(?))`,
-    filter.recipient,
-  );
-  // One row more than asked for tells whether the last mail is complete.
-  const found = await connection.query<QueueRow[]>(
-    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
-     WHERE ${where.join(' AND ')} ORDER BY o.mail_id, o.destination LIMIT ?`,
-    [...values, filter.limit + 1],
-  );
-  const rows = [...found];
-  if (rows.length <= filter.limit) return { rows, next };
-  const last = rows[filter.limit - 1] as QueueRow;
-  const begun = rows.findIndex(({ queueId }) => queueId === last.queueId);
-  const rest = await connection.query<QueueRow[]>(
-    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
-     WHERE ${where.join(' AND ')} AND o.mail_id = ? ORDER BY o.destination`,
-    [...values, last.queueId],
-  );
-  return { rows: [...rows.slice(0, begun), ...rest], next: last.queueId };
+export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
+  return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {

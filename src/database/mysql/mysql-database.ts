@@ -27,7 +27,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -362,14 +362,14 @@ export class MysqlDatabase implements QueueDatabase {
 
   async operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice> {
     // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
     const { slice, erased } = await this.#run(
-      (connection) => operateSlice(connection, action, target, nowMs, after),
+      (connection) => operateSlice(connection, action, selection, nowMs, after),
       this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
     );
     this.#objects.add(erased.map(({ object }) => object));

@@ -12,14 +12,16 @@ import type {
   RecipientStatus,
 } from '../database.ts';
 import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 
 /** How many rows are looked at in one go; takes about 10 ms. */
 const SLICE_ROWS = 10_000;
 
 export class Inspector {
-  readonly #list: StatementSync;
+  readonly #db: DatabaseSync;
   readonly #sliceEnd: StatementSync;
   readonly #rowsOf: StatementSync;
   readonly #mail: StatementSync;
@@ -31,17 +33,8 @@ export class Inspector {
   readonly #backlogOf: StatementSync;
 
   constructor(db: DatabaseSync) {
+    this.#db = db;
     this.#sliceEnd = db.prepare('SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?');
-    this.#list = db.prepare(
-      `SELECT ${QUEUE_ROW} FROM mail_outbox o CROSS JOIN mails m ON m.id = o.mail_id
-       WHERE o.mail_id > $after AND o.mail_id <= $until
-         AND ($state IS NULL OR o.state = $state)
-         AND ($destination IS NULL OR o.destination = $destination)
-         AND ($sender IS NULL OR m.reverse_path = $sender COLLATE NOCASE)
-         AND ($recipient IS NULL OR EXISTS (SELECT 1 FROM mail_recipients r
-                WHERE r.mail_id = o.mail_id AND r.address = $recipient COLLATE NOCASE))
-       ORDER BY o.mail_id, o.destination`,
-    );
     this.#rowsOf = db.prepare(
       `SELECT ${QUEUE_ROW}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
     );
@@ -73,29 +66,8 @@ export class Inspector {
     );
   }
 
-  /** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
-  sliceEnd(after: string, mails: number): string | null {
-    return (this.#sliceEnd.get(after, mails - 1)?.id as string | undefined) ?? null;
-  }
-
   listSlice(filter: QueueFilter): ListSlice {
-    const after = filter.afterQueueId ?? '';
-    const next = this.sliceEnd(after, mailsOf(filter, SLICE_ROWS));
-    const found = this.#list.iterate({
-      after,
-      until: next ?? '~',
-      state: filter.state ?? null,
-      destination: filter.destination ?? null,
-      sender: filter.sender ?? null,
-      recipient: filter.recipient ?? null,
-    }) as unknown as IterableIterator<QueueRow>;
-    const rows: QueueRow[] = [];
-    for (const row of found) {
-      if (rows.length >= filter.limit && row.queueId !== rows.at(-1)?.queueId)
-        return { rows, next: rows.at(-1)?.queueId ?? null };
-      rows.push({ ...row });
-    }
-    return { rows, next };
+    return answered(this.#db, listRows(DIALECT, filter, SLICE_ROWS));
   }
 
   show(queueId: string): MailDetail | null {
@@ -135,7 +107,7 @@ export class Inspector {
   }
 
   statsSlice(after: string): StatsSlice {
-    const next = this.sliceEnd(after, SLICE_ROWS);
+    const next = (this.#sliceEnd.get(after, SLICE_ROWS - 1)?.id as string | undefined) ?? null;
     const until = next ?? '~';
     const rows = noRows();
     let suspectedPoison = 0;

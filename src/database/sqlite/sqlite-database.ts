@@ -29,7 +29,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -43,6 +43,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
+import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { MessageInserter } from './insert.ts';
@@ -97,6 +98,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#storage = storage;
     this.#arena = arena;
     this.#options = options;
+    addFunctions(db);
     this.#eraser = new MailEraser(db, storage);
     this.#inserter = new MessageInserter(db, options.nodeId);
     this.#settler = new Settler(db, this.#eraser, options);
@@ -417,11 +419,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   /** One bounded part of `operate`. */
   async operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice> {
-    const slice = this.#guard(() => this.#operator.slice(action, target, nowMs, after));
+    const slice = this.#guard(() => this.#operator.slice(action, selection, nowMs, after));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
     await this.#eraser.removeObjects();
     return slice;
@@ -433,13 +435,13 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   async operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
-      target,
-      (after) => this.operateSlice(action, target, nowMs, after),
+      selection,
+      (after) => this.operateSlice(action, selection, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
       done,
     );

@@ -3,13 +3,14 @@
  * in the order of the commands. A recipient's fate is decided here when its own reply decides it.
  */
 
+import { isAscii } from '../../base/ascii.ts';
 import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
-import { addressFor, fitOf, isAscii } from './fit.ts';
+import { addressFor, fitOf } from './fit.ts';
 import type { ClientSession } from './session.ts';
 import { type ClientState, IDLE, type Transaction } from './state.ts';
 

@@ -116,7 +116,7 @@ export class DialogWorld {
     this.#alive();
     this.#hop.turnAway();
     await eventually(async () => {
-      await this.#control.operate('delete', 'all');
+      await this.#control.operate('delete', {});
       const { queue, scheduler } = await this.#control.runningStats();
       const { PENDING, SENDING, RETRY, HELD: held } = queue.rows;
       assert.deepEqual({ PENDING, SENDING, RETRY, held }, { PENDING: 0, SENDING: 0, RETRY: 0, held: 0 });
