@@ -79,6 +79,8 @@ export const LOG_FIELDS = {
   offset_bytes: ['number', 'where in the file'],
   offset_ms: ['number', 'by how much the server’s clock is ahead'],
   path: ['text', 'the file, or the folder'],
+  not_offered: ['list', 'mechanisms that no stored hash can serve'],
+  offered: ['list', 'mechanisms that clients are offered'],
   paths: ['list', 'files and folders'],
   pid: ['number', 'number of a process, as the system has it'],
   pressure: ['text', 'what is short: `disk`, `memory`, `contentMemory`, `database` …'],

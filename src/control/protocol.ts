@@ -48,7 +48,15 @@ export interface QueueReader {
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
   /** What errors of ours ended since the start: dialogs with clients, with next hops, and other work of the main thread. */
   faults?: { sessions: number; deliveries: number; others: number };
+  /** What keeps all mail in the queue. */
+  holds?: HoldsAll[];
 };
+
+/** `detail` says more where there is more to say; else ''. */
+export interface HoldsAll {
+  kind: 'delivery_disabled' | 'draining' | 'database_away';
+  detail: string;
+}
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {

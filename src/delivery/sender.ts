@@ -56,6 +56,8 @@ export interface SenderPorts {
 /** Most destinations without work that are remembered, for their suspension. */
 const MAX_IDLE_DESTINATIONS = 10_000;
 /** Names of reactor events, for the log of faults. */
+/** In the text of an opened connection: listener, remote IP and port, local IP and port. */
+const LOCAL_IP = 3;
 const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(EVENT).map(([name, number]) => [number, name]),
 );
@@ -200,8 +202,8 @@ export class Sender implements DestinationPorts<Destination> {
     if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
       const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
       attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_mails) {
-      const detail = 'more messages than delivery.max_handoff_mails';
+    } else if (this.#held > delivery.max_handoff_messages) {
+      const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
     } else return false;
@@ -385,7 +387,7 @@ export class Sender implements DestinationPorts<Destination> {
         session.sent();
         break;
       case EVENT.opened:
-        session.opened();
+        session.opened(text.toString('latin1', a, a + b).split(' ')[LOCAL_IP] ?? '');
         break;
       case EVENT.timeout:
         session.timedOut();

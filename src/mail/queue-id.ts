@@ -77,6 +77,9 @@ export function queueIdTimeMs(queueId: string): number {
   return ms;
 }
 
+/** Not later than any id that is made from then on, and later than all before. */
+export const queueIdFrom = (ms: number): string => base32(Math.max(0, ms), 9);
+
 /** Number of the shard that holds the message. */
 export function shardOfQueueId(queueId: string): number {
   return queueId.length > SHARD_AT ? Math.max(0, DIGITS.indexOf(queueId[SHARD_AT] as string)) : 0;

@@ -70,6 +70,7 @@ export class Relay {
       journal,
       leases,
       log,
+      logins,
       place,
       pressure,
       queue,
@@ -103,7 +104,8 @@ export class Relay {
       tls: slots,
     };
     const { accepts, policy } = place;
-    const session = { ...shared, policy };
+    await logins.start();
+    const session = { ...shared, config: logins.offering(config), policy };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
@@ -288,7 +290,7 @@ export class Relay {
     shares.reconfigure(config);
     logins.reconfigure(config);
     tlsReports.reconfigure(config);
-    sessions.postAll({ type: 'config', config });
+    sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };
   }

@@ -177,7 +177,7 @@ function setTimer(atMs: number, fire: () => void): { cancel(): void } {
 
 function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): EmbeddedSchedulerOptions {
   return {
-    maxInFlight: delivery.max_handoff_mails,
+    maxInFlight: delivery.max_handoff_messages,
     enabled: delivery.enabled,
     ...queue.claims,
     onClaimError: (destination, error) => log.warn('scheduler.claim_failed', { destination, error }),

@@ -13,7 +13,7 @@ import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
 import { type Log, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget } from '../control/protocol.ts';
+import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
@@ -197,7 +197,9 @@ export class Stages {
       users: (users) => this.queue.shardsOfUsers(users),
       failed: threadFailed,
     });
-    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside);
+    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
+      this.sessions.postAll({ type: 'config', config: this.logins.offering(this.config) }),
+    );
     this.tlsReports = openTlsReports(config, this.place, log);
     this.stsRefresh = openStsRefresh({
       place: this.place,
@@ -248,7 +250,19 @@ export class Stages {
       (selection) => takeBack(this.undelivered, selection),
       this.gauges,
       this.unsettled,
+      () => this.#holds(),
     );
+  }
+
+  #holds(): HoldsAll[] {
+    const holds: HoldsAll[] = [];
+    if (!this.config.delivery.enabled) holds.push({ kind: 'delivery_disabled', detail: 'delivery.enabled' });
+    if (this.draining) holds.push({ kind: 'draining', detail: '' });
+    const { shards, shardIds } = this.queue;
+    const away = shards?.missing() ?? [];
+    const none = shards === null ? this.commits.stats().failing : away.length === shardIds.length;
+    if (none) holds.push({ kind: 'database_away', detail: away[0]?.detail ?? '' });
+    return holds;
   }
 
   #deliver(jobs: Job[]): void {
@@ -314,7 +328,7 @@ export class Stages {
   }
 
   #suspended(destination: string, untilMs: number, reason: string): void {
-    this.scheduler.suspend(destination, untilMs);
+    this.scheduler.suspend(destination, untilMs, reason);
     logSuspended(this.log, destination, untilMs, reason);
   }
 }

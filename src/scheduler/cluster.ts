@@ -150,8 +150,8 @@ export class ClusterScheduler implements Scheduler {
     this.#inner.returned(job);
   }
 
-  suspend(destination: string, untilMs: number): void {
-    this.#inner.suspend(destination, untilMs);
+  suspend(destination: string, untilMs: number, reason?: string): void {
+    this.#inner.suspend(destination, untilMs, reason);
   }
 
   rulesChanged(): void {

@@ -42,6 +42,9 @@ const CLOCK_LOOK_MS = 30_000;
 /** When the clock moves against steady time by more than this, it was set. */
 const CLOCK_SET_MS = 1000;
 
+/** How many suspended destinations are named to operators. */
+const MOST_SUSPENDED = 1000;
+
 const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
@@ -50,6 +53,7 @@ interface Place {
   nextDueMs: number;
   inFlight: number;
   suspendedUntilMs: number;
+  suspendedReason: string;
   /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
   oldLookMs: number;
   claiming: boolean;
@@ -170,9 +174,10 @@ export class EmbeddedScheduler implements Scheduler {
     this.#vacate(job.destination);
   }
 
-  suspend(destination: string, untilMs: number): void {
+  suspend(destination: string, untilMs: number, reason = ''): void {
     const place = this.#place(destination);
     place.suspendedUntilMs = untilMs;
+    place.suspendedReason = reason;
     if (untilMs > this.#steady()) this.#watch(place, untilMs);
     else this.#enqueue(place);
     this.#forget(place);
@@ -225,15 +230,25 @@ export class EmbeddedScheduler implements Scheduler {
 
   stats(): ReturnType<Scheduler['stats']> {
     let waitingRows = 0;
-    const suspended: { destination: string; untilMs: number }[] = [];
+    const places: Place[] = [];
     const steadyMs = this.#steady();
     const aheadMs = this.#ports.now() - steadyMs;
     for (const place of this.#places.values()) {
       waitingRows += place.waitingRows;
-      if (place.suspendedUntilMs > steadyMs)
-        suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs + aheadMs });
+      if (place.suspendedUntilMs > steadyMs) places.push(place);
     }
-    return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
+    if (places.length > MOST_SUSPENDED) places.sort((a, b) => b.waitingRows - a.waitingRows);
+    return {
+      destinations: this.#places.size,
+      waitingRows,
+      inFlight: this.#inFlight,
+      suspended: places.slice(0, MOST_SUSPENDED).map((place) => ({
+        destination: place.destination,
+        untilMs: place.suspendedUntilMs + aheadMs,
+        reason: place.suspendedReason,
+      })),
+      suspendedDestinations: places.length,
+    };
   }
 
   /** Whether no place is free for any destination. */
@@ -259,6 +274,7 @@ export class EmbeddedScheduler implements Scheduler {
         nextDueMs: NEVER,
         inFlight: 0,
         suspendedUntilMs: 0,
+        suspendedReason: '',
         oldLookMs: NEVER,
         claiming: false,
         claimedMs: 0,

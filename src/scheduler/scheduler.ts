@@ -25,7 +25,7 @@ export interface Scheduler {
   /** A job came back unfinished (drain, dead delivery thread). */
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone. @param untilMs in steady time; 0: resume now. */
-  suspend(destination: string, untilMs: number): void;
+  suspend(destination: string, untilMs: number, reason?: string): void;
   /** Rules of operators hold other destinations than before (SchedulerPorts.held). */
   rulesChanged(): void;
   /** An operator's action changed the number of waiting rows; some of them may be due now. */
@@ -43,8 +43,10 @@ export interface Scheduler {
     destinations: number;
     waitingRows: number;
     inFlight: number;
-    /** Suspended destinations; `untilMs` is a time of day, for display. */
-    suspended: { destination: string; untilMs: number }[];
+    /** Suspended destinations, at most MOST_SUSPENDED of them: those with most entries. */
+    suspended: SuspendedDestination[];
+    /** How many are. */
+    suspendedDestinations: number;
     /** The state of what the nodes share; absent with `embedded`. */
     cluster?: ClusterStats;
   };
@@ -53,6 +55,13 @@ export interface Scheduler {
   stop(): void;
   /** To be called after `stop`, when the last rows were given back: leaves what the nodes share. */
   close(): Promise<void>;
+}
+
+/** `untilMs` is a time of day, for display. */
+export interface SuspendedDestination {
+  destination: string;
+  untilMs: number;
+  reason: string;
 }
 
 export interface ClusterStats {

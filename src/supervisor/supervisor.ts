@@ -298,7 +298,7 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${action}: ${sum.rows} rows changed, but ${message}`);
+    throw new RelayError('control_failed', `${action}: ${sum.rows} entries changed, but ${message}`);
   }
 
   /**

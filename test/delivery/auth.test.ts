@@ -103,7 +103,7 @@ class Peer {
         channelBindings: tls.bindings,
         tls: { version: 'TLSv1.3', cipher: 'x', verified: tls.verified },
       });
-    this.session.opened();
+    this.session.opened('192.0.2.8');
     this.say('220 ready');
     this.#lines.pop();
     const lines = ['mx.test', ...offers];

@@ -80,7 +80,7 @@ export class Peer {
 
   /** Up to idle or the first envelope. */
   hello(...capabilities: string[]): void {
-    this.session.opened();
+    this.session.opened('192.0.2.8');
     this.say('220-mx.test', '220 ready');
     this.say(
       ...['mx.test', ...capabilities].map((text, i, all) => `250${i === all.length - 1 ? ' ' : '-'}${text}`),

@@ -3,10 +3,10 @@
  * without a word from their owner. Rows that another node is claiming are skipped, not waited for.
  */
 import type { Connection } from 'mariadb';
-import type { Job, JobRecipient } from '../../mail/job.ts';
+import type { EntryFacts, Job, JobRecipient } from '../../mail/job.ts';
 import { queueIdAt } from '../../mail/queue-id.ts';
 import { SUSPICION } from '../../mail/suspicion.ts';
-import type { ClaimRequest, LeasedKey } from '../database.ts';
+import type { ClaimRequest } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
 import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
@@ -46,7 +46,7 @@ export interface Leased {
   /** Due time of the earliest row that still waits; null when none does. */
   nextDueMs: number | null;
   /** Rows that ended their node, and were set aside. */
-  held: LeasedKey[];
+  held: EntryFacts[];
 }
 
 const NOT_LOADED = -1;

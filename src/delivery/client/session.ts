@@ -5,13 +5,14 @@
  */
 import { getSystemErrorName } from 'node:util';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
+import { type Peer, peerText } from '../../mail/peer.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, deferredBy, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOfConnection, isOurs } from './blame.ts';
@@ -54,7 +55,8 @@ export class ClientSession {
   readonly host: Host;
   readonly port: ClientPort;
   readonly owner: SessionOwner;
-  /** 'mx1.example.net [192.0.2.1]' */
+  readonly hop: Peer;
+  /** The same for people: 'mx1.example.net [192.0.2.1]'. */
   readonly peer: string;
   readonly startedAtMs: number;
   /** How long it took until the session was ready for work. */
@@ -102,14 +104,17 @@ export class ClientSession {
     this.host = host;
     this.port = port;
     this.owner = owner;
-    this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
+    this.hop = { host: host.name, address: host.address, port: host.port, source: '' };
+    this.peer = peerText(this.hop);
     this.startedAtMs = owner.now();
     this.fellBack = host.plain === true;
     if (host.auth?.password !== undefined) this.secrets.add(host.auth.password);
     if (host.auth?.access_token !== undefined) this.secrets.add(host.auth.access_token);
   }
 
-  opened(): void {
+  /** @param source our address of the connection. */
+  opened(source: string): void {
+    this.hop.source = source;
     if (opensSecured(this)) {
       secure(this);
       return;
@@ -198,7 +203,7 @@ export class ClientSession {
       this.#close(false);
       return;
     }
-    const reply = peerReply(text, this.peer, this.secrets);
+    const reply = peerReply(text, this.hop, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply) });
       return;
@@ -355,6 +360,7 @@ export class ClientSession {
   /** Ends the connection now. Mail on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
+    fault.peer = this.hop;
     this.#failing = state;
     this.#close(true);
     switch (state.phase) {
@@ -428,7 +434,7 @@ export class ClientSession {
     brokeOff(this, fault, attempt.job.attempts);
     attempt.counted = true;
     applyRefusals(this, transaction);
-    const outcome = deferred(fault.reason, fault.reply, fault.detail);
+    const outcome = deferredBy(fault);
     const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
     const conclude = (positions: readonly number[]) =>
       elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
@@ -452,7 +458,7 @@ export class ClientSession {
   #continueElsewhere(attempt: Attempt, fault: Fault): void {
     if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
       attempt.counted = true;
-      attempt.decideRest(deferred(fault.reason, fault.reply, fault.detail));
+      attempt.decideRest(deferredBy(fault));
     }
     if (attempt.over) this.owner.finished(attempt, this);
     else this.owner.returned(attempt);

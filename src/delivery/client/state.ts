@@ -1,5 +1,7 @@
 /** The states of a client session, and what it works on in each of them. */
+
 import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
+import type { Peer } from '../../mail/peer.ts';
 import type { Attempt } from '../attempt.ts';
 import type { ClientExchange } from './sasl.ts';
 
@@ -87,6 +89,8 @@ export interface Fault {
   reason: DeferralReason;
   /** The reply that is the reason, when there is one. */
   reply: PeerReply | null;
+  /** The host, where there is no reply to say so; the session fills it in. */
+  peer?: Peer;
   detail: string;
   /** Whether the same host is to be tried again without TLS. */
   plainRetry?: boolean;
