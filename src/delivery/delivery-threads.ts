@@ -7,7 +7,7 @@ import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
 import type { Wire } from '../mail/message-wire.ts';
-import type { Selection } from '../mail/selection.ts';
+import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
@@ -81,14 +81,14 @@ export class DeliveryThreads {
     this.#threads.postAll(message);
   }
 
-  /** Takes back those jobs of the target that no connection has begun. */
-  async takeBack(selection: Selection): Promise<Job[]> {
+  /** Takes back those jobs that are meant and that no connection has begun. */
+  async takeBack(meant: TakenBack): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
     const ask = ++this.#asked;
     return new Promise((resolve) => {
       this.#asks.set(ask, { left: this.#threads.count, jobs: [], resolve });
-      this.postAll({ type: 'take-back', ask, selection });
+      this.postAll({ type: 'take-back', ask, meant });
     });
   }
 

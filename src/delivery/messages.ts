@@ -3,7 +3,7 @@ import type { FieldsOf, LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
-import type { Selection } from '../mail/selection.ts';
+import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
@@ -52,8 +52,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
-  /** An operator holds or removes these: jobs that no connection has begun are given back. */
-  | { type: 'take-back'; ask: number; selection: Selection }
+  /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */
+  | { type: 'take-back'; ask: number; meant: TakenBack }
   /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

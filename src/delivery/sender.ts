@@ -6,7 +6,7 @@ import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { meantBy, type Selection } from '../mail/selection.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
@@ -430,11 +430,15 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back the jobs meant that were not begun. */
-  takeBack(selection: Selection): Job[] {
-    const isMeant = meantBy(selection);
-    const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
-    this.#held -= taken.length;
+  /** Takes back the jobs meant that were not begun; what rules hold is tried at no further host. */
+  takeBack(meant: TakenBack): Job[] {
+    const isMeant = judgeOf(meant);
+    const taken: Job[] = [];
+    this.outside(() => {
+      for (const destination of this.#destinations.values())
+        taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      this.#held -= taken.length;
+    });
     return taken;
   }
 

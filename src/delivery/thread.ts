@@ -187,7 +187,7 @@ port.on('message', (message: ToDelivery) => {
       port.postMessage({
         type: 'taken-back',
         ask: message.ask,
-        jobs: sender.takeBack(message.selection),
+        jobs: sender.takeBack(message.meant),
       } satisfies FromDelivery);
       break;
     case 'drain':
