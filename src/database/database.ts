@@ -128,6 +128,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** Only rows of messages that were received before. */
+  receivedBeforeMs?: number;
   /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }

@@ -46,6 +46,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
       destinations?.map(destinationPattern).flatMap((one) => [one, failKey(one)]),
     ),
     ...plain('o.reason', reasons),
+    ...plain('o.detail', selection.details),
     ...(states === undefined ? [] : [isIn('o.state', states)]),
     ...between('o.attempts', selection.minAttempts, selection.maxAttempts),
     ...(notDueAtMs === undefined

@@ -28,6 +28,8 @@ export type DeferralReason =
   | 'tls_failed'
   | 'auth_failed'
   | 'destination_suspended'
+  /** A rule of an operator holds it (mail/suspension.ts). */
+  | 'suspended'
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'

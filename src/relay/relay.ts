@@ -8,6 +8,7 @@ import type { ControlTarget } from '../control/protocol.ts';
 import { Listener } from '../listener/listener.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { listen, reactorConnections } from '../native.ts';
 import { policyMs } from '../policy/policy-time.ts';
 import type { TlsReportSender } from '../report/tls-report-sender.ts';
@@ -76,6 +77,7 @@ export class Relay {
       routes,
       scheduler,
       sessions,
+      suspensions,
       tls,
       unsettled,
     } = this.#stages;
@@ -121,6 +123,8 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await suspensions.rules.load();
+    suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -246,6 +250,7 @@ export class Relay {
       sessions,
       stsRefresh,
       suspects,
+      suspensions,
       tls,
       tlsReports,
       unsettled,
@@ -253,6 +258,7 @@ export class Relay {
     this.#stages.listener?.close();
     scheduler.stop();
     suspects.stop();
+    suspensions.rules.stop();
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
@@ -287,6 +293,11 @@ export class Relay {
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };
+  }
+
+  /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    return this.#stages.suspensions.rules.take(rules);
   }
 
   reopenLog(): void {

@@ -49,6 +49,7 @@ import { onlyPlace } from './place.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
@@ -77,6 +78,7 @@ export class Stages {
   readonly duePoll: DuePoll;
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
+  readonly suspensions: RelaySuspensions;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -144,6 +146,16 @@ export class Stages {
       ...eventLogOptions(config, this.place.eventsDir, this.place.process),
       log,
     });
+    this.suspensions = new RelaySuspensions({
+      place: this.place,
+      queue: this.queue,
+      log,
+      settings: () => this.config,
+      undelivered: () => this.undelivered,
+      duePoll: () => this.duePoll,
+      deliver: (jobs) => this.suspects.deliver(jobs),
+      settle: (results) => this.#settle(results),
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -154,6 +166,7 @@ export class Stages {
       gauges: this.gauges,
       log: this.log,
       deliver: (jobs) => this.#deliver(jobs),
+      held: (destination) => this.suspensions.holds(destination),
     });
     this.leases = leases;
     this.scheduler = scheduler;
@@ -226,6 +239,7 @@ export class Stages {
       suspects: this.suspects,
       deliveries: this.deliveries,
       log,
+      forget: (job) => this.suspensions.forget(job),
     };
     this.control = relayControl(
       this.queue,
@@ -252,7 +266,7 @@ export class Stages {
   }
 
   #deliver(jobs: Job[]): void {
-    if (!this.draining) this.suspects.deliver(jobs);
+    if (!this.draining) this.suspensions.deliver(jobs);
     else this.tooLate.push(...jobs);
   }
 
@@ -302,7 +316,7 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(results).map(toSettleItem));
+    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

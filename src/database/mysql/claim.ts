@@ -4,6 +4,7 @@
  */
 import type { Connection } from 'mariadb';
 import type { EntryFacts, Job, JobRecipient } from '../../mail/job.ts';
+import { queueIdAt } from '../../mail/queue-id.ts';
 import { SUSPICION } from '../../mail/suspicion.ts';
 import type { ClaimRequest } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
@@ -62,14 +63,22 @@ export async function leaseRows(
   request: ClaimRequest,
   owner: string,
 ): Promise<Leased> {
-  const { destination, nowMs, leaseUntilMs, limit } = request;
+  const { destination, nowMs, leaseUntilMs, limit, receivedBeforeMs } = request;
+  // Old messages are found by the key: there are few, and any number of others for the destination.
+  const isOld = receivedBeforeMs !== undefined;
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, lease_owner AS owner, due_at AS dueAt, attempts, fence, waiting,
        delay_notified AS delayNotified, deaths, operator_text AS operatorText, seqs
-     FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
-       AND (state <> 'SENDING' OR 1 = ?)
-     ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-    [destination, nowMs, (request.takeOver ?? true) ? 1 : 0, limit],
+     FROM mail_outbox FORCE INDEX (${isOld ? 'PRIMARY' : 'outbox_due'}) WHERE destination = ? AND due_at <= ?
+       AND (state <> 'SENDING' OR 1 = ?) ${isOld ? 'AND mail_id < ?' : ''}
+     ORDER BY ${isOld ? 'mail_id' : 'due_at'} LIMIT ? FOR UPDATE SKIP LOCKED`,
+    [
+      destination,
+      nowMs,
+      (request.takeOver ?? true) ? 1 : 0,
+      ...(isOld ? [queueIdAt(receivedBeforeMs)] : []),
+      limit,
+    ],
   );
   const some = withinRecipients(due, request.maxRecipients);
   // A full claim says by itself that there may be more.
