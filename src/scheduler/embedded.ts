@@ -50,8 +50,6 @@ const NEVER = Number.POSITIVE_INFINITY;
 
 interface Place {
   readonly destination: string;
-  /** Whether mail ends here, and is not sent (mail/operator-keys.ts). */
-  readonly ends: boolean;
   waitingRows: number;
   nextDueMs: number;
   inFlight: number;
@@ -273,7 +271,6 @@ export class EmbeddedScheduler implements Scheduler {
     if (!place) {
       place = {
         destination,
-        ends: isFailKey(destination),
         waitingRows: 0,
         nextDueMs: NEVER,
         inFlight: 0,
@@ -390,7 +387,7 @@ export class EmbeddedScheduler implements Scheduler {
 
   #enqueue(place: Place): void {
     if (place.queued || place.claiming || place.waitingRows === 0) return;
-    if (!this.#options.enabled && !place.ends) return;
+    if (!this.#options.enabled && !isFailKey(place.destination)) return;
     place.queued = true;
     this.#ready.push(place);
   }
@@ -418,7 +415,7 @@ export class EmbeddedScheduler implements Scheduler {
         continue;
       }
       const wanted = Math.min(this.#options.claimRows ?? CLAIM_ROWS, room);
-      const granted = this.#granted(place, wanted);
+      const granted = this.#ports.rates?.take(place.destination, wanted) ?? wanted;
       if (granted === 0) {
         this.#watch(place, nowMs + RATE_PAUSE_MS);
         continue;
@@ -427,15 +424,6 @@ export class EmbeddedScheduler implements Scheduler {
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();
-  }
-
-  /** How many rows of those wanted the destination's rate allows now. Nothing is sent to one where mail ends. */
-  #granted({ destination, ends }: Place, wanted: number): number {
-    return ends ? wanted : (this.#ports.rates?.take(destination, wanted) ?? wanted);
-  }
-
-  #giveBack({ destination, ends }: Place, rows: number): void {
-    if (!ends) this.#ports.rates?.giveBack(destination, rows);
   }
 
   /** Whether a rule holds the place, and it is too early to look for rows that are too old. */
@@ -479,7 +467,7 @@ export class EmbeddedScheduler implements Scheduler {
       place.inFlight += jobs.length;
       this.#inFlight += jobs.length;
       place.waitingRows = Math.max(0, place.waitingRows - jobs.length);
-      this.#giveBack(place, limit - jobs.length);
+      this.#ports.rates?.giveBack(place.destination, limit - jobs.length);
       place.nextDueMs = Math.min(nextDueMs ?? NEVER, place.addedDueMs);
       if (place.nextDueMs === NEVER) place.waitingRows = 0;
       // After a full claim there may be as many rows again that nobody has counted.
@@ -487,7 +475,7 @@ export class EmbeddedScheduler implements Scheduler {
       if (short) this.#pause();
       if (jobs.length > 0) this.#ports.deliver(jobs);
     } catch (error) {
-      this.#giveBack(place, limit);
+      this.#ports.rates?.giveBack(place.destination, limit);
       this.#options.onClaimError(place.destination, error);
       this.#pause();
     } finally {
