@@ -127,7 +127,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.content_memory;
     return PRESSURE.none;
   }
 

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from 'commander';
 import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
+import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
@@ -14,6 +15,22 @@ export function duration(text: string): number {
   const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
+}
+
+/** What an operator says of mail that fails. */
+export function failText(text: string): string {
+  if (!isFailText(text))
+    throw new InvalidArgumentError(`It is one line of at most ${MAX_FAIL_TEXT} printable characters.`);
+  return text;
+}
+
+/** A next hop, as it is sent to the relay, which checks it again. */
+export function hopOf(text: string): string {
+  if (viaKey(text) === null)
+    throw new InvalidArgumentError(
+      'It is a host or an address, with or without port: mx.example.net:587, [2001:db8::1]:25.',
+    );
+  return text;
 }
 
 /** An address, also in angle brackets, as `queue list` shows it. */

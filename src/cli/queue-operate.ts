@@ -1,4 +1,4 @@
-/** `protorelay queue hold|release|flush|delete`: counts before anything large, then goes on part by part. */
+/** `protorelay queue hold|release|flush|delete|fail|reroute`: counts before anything large, then goes on part by part. */
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableLines } from '../base/printable.ts';
 import type { ControlClient } from '../control/client.ts';
@@ -6,6 +6,7 @@ import { concerningNamed } from '../control/missing.ts';
 import { type ActionAnswer, entryAnswer, missingAnswer } from '../control/queue-answers.ts';
 import type { OperateAction, QueueRow, Selection } from '../database/database.ts';
 import { concernedBy } from '../database/outbox-rows.ts';
+import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { meansRecipients } from '../mail/selection.ts';
 import { formatRows } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
@@ -28,15 +29,19 @@ const SAMPLES = 20;
 /** So many of the messages for which an action did nothing are named one by one. */
 const MAX_UNCHANGED_NAMED = 20;
 /** Why an action may have nothing to do for a message, besides that there is no such message. */
-const NOTHING_TO_DO: Readonly<Record<OperateAction, string>> = {
+const NOTHING_TO_DO: Readonly<Record<ActionName, string>> = {
   flush: 'held, or being sent just now',
   hold: 'held already, or being sent just now',
   release: 'or not held',
   delete: 'or being sent just now',
+  fail: 'or being sent just now',
+  reroute: 'there already, or being sent just now',
 };
 
 /** The actions that are done to just the recipients who match; the others are done to whole entries. */
-const TAKES_PARTS: ReadonlySet<OperateAction> = new Set(['delete']);
+const TAKES_PARTS: ReadonlySet<ActionName> = new Set(['delete', 'fail', 'reroute']);
+
+const takesParts = (action: OperateAction): boolean => TAKES_PARTS.has(nameOf(action));
 
 /** What an action is about, or was. */
 interface Extent {
@@ -62,7 +67,7 @@ export async function operateQueue(
   if (!options.yes && selection.ids === undefined) {
     const extent = await extentOf(source, action, selection);
     if (extent.recipients > UNASKED_RECIPIENTS) {
-      const about = `${action}: ${textOf(action, selection, extent)}`;
+      const about = `${nameOf(action)}: ${textOf(action, selection, extent)}`;
       if (!output.ask) {
         err.write(`protorelay: ${about}; nothing was done: give --yes\n`);
         return EXIT.usage;
@@ -76,7 +81,7 @@ export async function operateQueue(
 async function extentOf(source: QueueSource, action: OperateAction, selection: Selection): Promise<Extent> {
   const counted = await countOf(source, concernedBy(action, selection), 'state');
   const sending = counted.groups.find(({ key }) => key === 'SENDING');
-  const recipients = TAKES_PARTS.has(action) ? 'recipients' : 'entryRecipients';
+  const recipients = takesParts(action) ? 'recipients' : 'entryRecipients';
   return {
     entries: counted.entries - (sending?.entries ?? 0),
     recipients: counted[recipients] - (sending?.[recipients] ?? 0),
@@ -93,9 +98,9 @@ function textOf(
   selection: Selection,
   { entries, recipients, sending }: Extent,
 ): string {
-  const whole = meansRecipients(selection) && !TAKES_PARTS.has(action) ? 'whole ' : '';
+  const whole = meansRecipients(selection) && !takesParts(action) ? 'whole ' : '';
   const left = sending === 0 ? '' : `; ${entriesText(sending)} being sent, left alone`;
-  const done = TAKES_PARTS.has(action)
+  const done = takesParts(action)
     ? `${recipientsText(recipients)} in ${entriesText(entries)}`
     : `${whole}${entriesText(entries)} with ${recipientsText(recipients)}`;
   return `${done.replace(/^whole (\d+) /, '$1 whole ')}${left}`;
@@ -118,10 +123,10 @@ async function dryRun(
   const missing = await missingOf(source);
   if (json) {
     const { entries, recipients, sending } = extent;
-    const answer = { action, dry_run: true, entries, recipients, sending_entries: sending };
+    const answer = { action: nameOf(action), dry_run: true, entries, recipients, sending_entries: sending };
     out.write(jsonOf({ ...answer, samples: shown.map(entryAnswer), missing: missing.map(missingAnswer) }));
   } else {
-    out.write(`${action} would change ${textOf(action, selection, extent)}\n`);
+    out.write(`${nameOf(action)} would change ${textOf(action, selection, extent)}\n`);
     if (shown.length > 0) out.write(formatRows(shown, nowMs, null).text);
   }
   return told(missing, err, EXIT.ok);
@@ -131,6 +136,7 @@ class Operation {
   readonly #source: QueueSource;
   readonly #client: ControlClient;
   readonly #action: OperateAction;
+  readonly #name: ActionName;
   readonly #output: QueueOutput;
   readonly #sum: Extent = { entries: 0, recipients: 0, sending: 0 };
   readonly #changed = new Set<string>();
@@ -139,6 +145,7 @@ class Operation {
     this.#source = source;
     this.#client = client;
     this.#action = action;
+    this.#name = nameOf(action);
     this.#output = output;
   }
 
@@ -150,7 +157,7 @@ class Operation {
       throw error;
     });
     const unchanged = isWhole ? (selection.ids ?? []).filter((id) => !this.#changed.has(id)) : [];
-    this.#name(unchanged);
+    this.#tell(unchanged);
     const seen = await missingOf(this.#source);
     const missing = selection.ids === undefined ? seen : concerningNamed(seen, [...this.#changed], unchanged);
     this.#print(selection, unchanged.length, isWhole, json, missing);
@@ -176,20 +183,20 @@ class Operation {
 
   #progress(): void {
     const { err } = this.#output;
-    if (isTerminal(err)) err.write(`\r${this.#action}: ${recipientsText(this.#sum.recipients)} so far `);
+    if (isTerminal(err)) err.write(`\r${this.#name}: ${recipientsText(this.#sum.recipients)} so far `);
   }
 
   #said(selection: Selection): string {
-    return `${this.#action}: ${textOf(this.#action, selection, this.#sum)}`;
+    return `${this.#name}: ${textOf(this.#action, selection, this.#sum)}`;
   }
 
-  #name(unchanged: readonly string[]): void {
+  #tell(unchanged: readonly string[]): void {
     const { err } = this.#output;
-    const why = `(unknown, settled, ${NOTHING_TO_DO[this.#action]})`;
+    const why = `(unknown, settled, ${NOTHING_TO_DO[this.#name]})`;
     for (const queueId of unchanged.slice(0, MAX_UNCHANGED_NAMED))
-      err.write(printableLines(`protorelay: ${queueId}: nothing to ${this.#action} ${why}\n`));
+      err.write(printableLines(`protorelay: ${queueId}: nothing to ${this.#name} ${why}\n`));
     if (unchanged.length > MAX_UNCHANGED_NAMED)
-      err.write(`protorelay: nothing to ${this.#action} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
+      err.write(`protorelay: nothing to ${this.#name} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
   }
 
   #print(
@@ -207,7 +214,7 @@ class Operation {
       return;
     }
     const answer: ActionAnswer = {
-      action: this.#action,
+      action: this.#name,
       entries: this.#sum.entries,
       recipients: this.#sum.recipients,
       sending_entries: this.#sum.sending,

@@ -14,15 +14,19 @@ import { MAX_CONTENT_BYTES, QUEUE_ACTIONS } from '../control/protocol.ts';
 import { messageAnswer, missingAnswer } from '../control/queue-answers.ts';
 import { statsAnswer } from '../control/stats-answer.ts';
 import { COUNT_KEYS } from '../database/count-rows.ts';
-import { wholeNumber } from './arguments.ts';
+import type { OperateAction } from '../database/database.ts';
+import type { ActionName } from '../mail/operator-action.ts';
+import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
+import { failText, hopOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
-import { formatMail, formatStats } from './format.ts';
+import { formatMail } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { countQueue } from './queue-count.ts';
 import { listQueue } from './queue-list.ts';
 import { operateQueue } from './queue-operate.ts';
 import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
 import { addSelecting, isEmpty, selectionOf } from './selecting.ts';
+import { formatStats } from './stats-text.ts';
 
 export function addQueue(program: Command, line: CommandLine): void {
   const queue = program.command('queue').description('look into the queue and change it').helpCommand(false);
@@ -61,9 +65,10 @@ export function addQueue(program: Command, line: CommandLine): void {
     .action((id: string) => onQueue(line, (source, output) => catMail(source, id, output)));
   queue
     .command('stats')
-    .description('counts by state and destination')
+    .description('what waits, by state, destination and age, the biggest destinations first')
+    .option('--limit <destinations>', `destinations named, at most ${MOST_DESTINATIONS}`, wholeNumber, 20)
     .option('--json', 'print JSON', false)
-    .action(({ json }) => onQueue(line, (source, output) => queueStats(source, json, output)));
+    .action((options) => onQueue(line, (source, output) => queueStats(source, options, output)));
   addActions(queue, line);
 }
 
@@ -74,26 +79,45 @@ function addActions(queue: Command, line: CommandLine): void {
     release: 'let held entries go on',
     delete: 'remove recipients who are not being sent to; no DSN goes out',
   };
-  for (const action of QUEUE_ACTIONS)
-    addSelecting(
-      queue
-        .command(`${action} [ids...]`)
-        .description(`${meaning[action]}: of these messages, those that match, or all`)
-        .option('--all', 'everything', false)
-        .option('--dry-run', 'only say what would be done', false)
-        .option('--yes', 'do not ask, however much it is', false)
-        .option('--json', 'print JSON', false),
-    ).action((ids: string[], { all, dryRun, yes, json, ...options }) => {
-      if (all !== isEmpty(selectionOf(ids, options, 0)))
-        line.usage(`queue ${action} needs message ids, options that say what is meant, or --all`);
-      return onQueue(line, (source, output) =>
-        operateQueue(source, action, selectionOf(ids, options, output.nowMs), { dryRun, yes, json }, output),
-      );
-    });
+  for (const action of QUEUE_ACTIONS) addAction(queue, line, action, meaning[action], () => action);
+  addAction(queue, line, 'fail', 'end recipients now, with a report to the sender', ({ text }) => ({
+    fail: String(text),
+  })).option('--text <text>', 'what the report says', failText, '');
+  addAction(queue, line, 'reroute', 'send to another next hop', ({ to, default: byConfig }) => {
+    if ((to !== undefined) === byConfig) line.usage('queue reroute needs --to, or --default');
+    return { reroute: byConfig ? null : String(to) };
+  })
+    .option('--to <host>', 'this next hop: HOST, HOST:PORT, [IPv6]:PORT', hopOf)
+    .option('--default', 'where the config says', false);
   queue
     .command('retry [ids...]', { hidden: true })
     .allowUnknownOption()
     .action(() => line.usage('queue retry is called queue flush'));
+}
+
+function addAction(
+  queue: Command,
+  line: CommandLine,
+  name: ActionName,
+  meaning: string,
+  actionOf: (options: Record<string, unknown>) => OperateAction,
+): Command {
+  const command = queue
+    .command(`${name} [ids...]`)
+    .description(`${meaning}: of these messages, those that match, or all`)
+    .option('--all', 'everything', false)
+    .option('--dry-run', 'only say what would be done', false)
+    .option('--yes', 'do not ask, however much it is', false)
+    .option('--json', 'print JSON', false);
+  return addSelecting(command).action((ids: string[], options) => {
+    const { all, dryRun, yes, json } = options;
+    if (all !== isEmpty(selectionOf(ids, options, 0)))
+      line.usage(`queue ${name} needs message ids, options that say what is meant, or --all`);
+    const action = actionOf(options);
+    return onQueue(line, (source, output) =>
+      operateQueue(source, action, selectionOf(ids, options, output.nowMs), { dryRun, yes, json }, output),
+    );
+  });
 }
 
 /** Runs a queue command on the running relay, or read-only on the database of a stopped one. */
@@ -179,7 +203,7 @@ async function unknownMail(source: QueueSource, queueId: string, err: Writable):
 
 export async function queueStats(
   source: QueueSource,
-  json: boolean,
+  { json, limit }: { json: boolean; limit: number },
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const running = (await source.client?.runningStats()) ?? null;
@@ -189,8 +213,8 @@ export async function queueStats(
   const journal = running?.journal ?? null;
   const missing = await missingOf(source);
   if (json) {
-    const answer = statsAnswer(queue, scheduler, journal, processes);
+    const answer = statsAnswer(queue, scheduler, journal, processes, limit);
     out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
-  } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
+  } else out.write(formatStats({ queue, scheduler, processes, journal }, nowMs, limit));
   return told(missing, err, EXIT.ok);
 }

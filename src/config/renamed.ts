@@ -1,5 +1,6 @@
 /** Keys that had another name in an earlier release: the start stops at the old one and says the new one. */
 const RENAMED: Readonly<Record<string, string>> = {
+  'delivery.max_handoff_mails': 'max_handoff_messages',
   'queue.keep_sent_ms': 'keep_delivered_ms',
   'queue.keep_dead_ms': 'keep_failed_ms',
 };

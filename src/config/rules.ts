@@ -311,7 +311,7 @@ function checkServer(
   if (server.query_timeout_ms >= config.lease_ms && isSet([...path, 'query_timeout_ms'].map(String)))
     problem(
       [...path, 'query_timeout_ms'],
-      `must be less than lease_ms (${config.lease_ms}): else rows go to others while their result is being written`,
+      `must be less than lease_ms (${config.lease_ms}): else entries go to others while their result is being written`,
     );
   checkPorts(server.endpoints, [...path, 'endpoints'], problem);
   if (server.tls_ca_file !== null && server.tls !== 'verify')

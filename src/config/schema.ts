@@ -195,7 +195,7 @@ const redis = z.strictObject({
   password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
   tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
   timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
-  reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: rows whose node died, and what Redis forgot.'),
+  reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: entries whose node died, and what Redis forgot.'),
   min_processes: count(1, 10_000).default(1).describe('bullmq: relay processes of all nodes together, at least. Limits of destinations are divided by it where Redis never told how many there are.'),
 });
 
@@ -237,7 +237,7 @@ const delivery = z.strictObject({
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
-  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
+  max_handoff_messages: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
 });
 
 const schema = {
@@ -276,9 +276,9 @@ const schema = {
   delivery_threads: z.union([z.literal('auto'), count(1, 63)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
   persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
-  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
+  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns entries it is sending; renewed while it does. Entries of a node that stopped or hangs go to others after that time.'),
   clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
-  clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no rows of that server until its clock is right (clock.refused).'),
+  clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no entries of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
@@ -324,10 +324,13 @@ const schema = {
     purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
-    level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),
+    level: z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: ({ input }) => (input === 'trace' ? 'trace is gone, as it wrote no more than debug: write "debug"' : undefined) }).default('info').describe('Least level that is written.').meta(live),
     format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
     file: path().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
-    transcripts: z.boolean().default(false).describe('Log the commands and replies of every session (never content or credentials).').meta(live),
+    transcripts: z.strictObject({
+      inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
+      outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
+    }, { error: ({ input }) => (typeof input === 'boolean' ? `an object since transcripts of deliveries came: write "transcripts": { "inbound": ${input} }` : undefined) }).prefault({}),
   }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),

@@ -3,13 +3,12 @@
  * on the main thread as well as on persistence threads.
  */
 import { steadyMs } from '../base/steady.ts';
+import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
-  DestinationBacklog,
   OperateAction,
   OperateBounds,
   OperatePart,
   OperateResult,
-  OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -17,21 +16,11 @@ import type {
   RowChange,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import { isWhole, type SelectedRows } from './select-rows.ts';
+import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
   /** Ask again with this as afterQueueId; null at the end of the queue. */
-  next: string | null;
-}
-
-/** Sums over the mails up to `next`. */
-export interface StatsSlice {
-  rows: Record<OutboxState, number>;
-  mails: number;
-  contentBytes: number;
-  oldestMs: number | null;
-  suspectedPoison: number;
   next: string | null;
 }
 
@@ -54,18 +43,13 @@ export function operatedSlice(
   { rows, next }: SelectedRows,
   isNamed: boolean,
   removed: ReadonlyMap<string, string[]>,
+  changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
-  const changes = new Map<string, number>();
   let recipients = 0;
-  for (const row of changed) {
-    const { destination, state } = row;
-    const waits = state === 'PENDING' || state === 'RETRY';
-    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
-    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
-    changes.set(destination, (changes.get(destination) ?? 0) + more);
-    if (action !== 'delete') recipients += row.waiting;
-  }
+  for (const { waiting, some } of changed)
+    if (typeof action === 'object') recipients += some?.length ?? waiting;
+    else if (action !== 'delete') recipients += waiting;
   for (const addresses of removed.values()) recipients += addresses.length;
   return {
     rows: changed.length,
@@ -78,22 +62,19 @@ export function operatedSlice(
   };
 }
 
-export const noRows = (): Record<OutboxState, number> => ({
-  PENDING: 0,
-  SENDING: 0,
-  SENT: 0,
-  RETRY: 0,
-  DEAD: 0,
-  HELD: 0,
-});
-
-export const noStats = (): Omit<QueueStats, 'destinations'> => ({
-  rows: noRows(),
-  mails: 0,
-  contentBytes: 0,
-  oldestMs: null,
-  suspectedPoison: 0,
-});
+/** By how many the rows that wait have grown at each destination; where rows get another one, that has to be said. */
+function changesOf(action: OperateAction, rows: readonly SelectedRow[]): Map<string, number> {
+  const changes = new Map<string, number>();
+  for (const row of rows) {
+    const { destination, state } = row;
+    if (state === 'SENDING') continue;
+    const waits = state === 'PENDING' || state === 'RETRY';
+    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
+    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
+    changes.set(destination, (changes.get(destination) ?? 0) + more);
+  }
+  return changes;
+}
 
 /** Asks for slices until the page is full. */
 export async function listBySlices(
@@ -110,17 +91,14 @@ export async function listBySlices(
   }
 }
 
-export async function statsBySlices(
-  slice: (after: string) => Promise<StatsSlice>,
-  backlog: () => Promise<DestinationBacklog[]>,
-): Promise<QueueStats> {
-  const sum = noStats();
+export async function statsBySlices(slice: (after: string) => Promise<StatsSlice>): Promise<QueueStats> {
+  const sum = new StatsSum();
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
-    addStats(sum, part);
+    sum.addSlice(part);
     after = part.next;
   }
-  return { ...sum, destinations: await backlog() };
+  return sum.stats();
 }
 
 export async function operateBySlices(
@@ -166,12 +144,4 @@ export async function failedCut(
   do part = await slice(part.left, part.next);
   while (part.next !== null);
   return part.cut;
-}
-
-function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
-  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
-  sum.mails += slice.mails;
-  sum.contentBytes += slice.contentBytes;
-  sum.suspectedPoison += slice.suspectedPoison;
-  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
 }

@@ -196,9 +196,9 @@ export class Listener {
     const limits = { total: smtp.max_connections, perAddress: smtp.max_connections_per_ip };
     switch (this.#counts.enter(peer, limits)) {
       case 'total':
-        return REPLY.tooManyConnections.with(hostname);
+        return REPLY.too_many_connections.with(hostname);
       case 'address':
-        return REPLY.tooManyFromAddress.with(hostname);
+        return REPLY.too_many_from_address.with(hostname);
       case null: {
         const refusal = this.#gate?.accept(peer, this.#ports.now()) ?? null;
         if (refusal !== null) this.#counts.leave(peer);
@@ -224,7 +224,7 @@ export class Listener {
       loads[at] = -1;
     }
     this.#leave(peer);
-    return REPLY.tooManyConnections.with(this.#config.hostname);
+    return REPLY.too_many_connections.with(this.#config.hostname);
   }
 
   #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply, mute: boolean): void {

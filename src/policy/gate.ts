@@ -160,9 +160,13 @@ export class ConnectionGate {
     if (max_total > 0 && accounts.total('connections') > max_total)
       return { rule: 'total', mode, detail: `more than ${max_total} connections` };
     if (max_per_ip > 0 && accounts.of(account.client, 'connections') > max_per_ip)
-      return { rule: 'perIp', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
+      return { rule: 'per_ip', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
     if (max_per_network > 0 && accounts.of(account.network, 'connections') > max_per_network)
-      return { rule: 'perNetwork', mode, detail: tooMany(max_per_network, address, ip && neighbourhood(ip)) };
+      return {
+        rule: 'per_network',
+        mode,
+        detail: tooMany(max_per_network, address, ip && neighbourhood(ip)),
+      };
     return null;
   }
 

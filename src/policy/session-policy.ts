@@ -133,7 +133,7 @@ export class SessionPolicy implements NamedSubject {
 
   spokeEarly(): Verdict {
     const { mode } = this.#policy.earlyTalker;
-    const refusal = this.#refusal({ rule: 'earlyTalker', mode, detail: 'before the banner' });
+    const refusal = this.#refusal({ rule: 'early_talker', mode, detail: 'before the banner' });
     this.#lasting = this.#tags?.length ?? 0;
     return refusal;
   }

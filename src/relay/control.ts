@@ -1,9 +1,8 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
-import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
-import type { ControlTarget, SchedulerStats } from '../control/protocol.ts';
+import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/protocol.ts';
 import type {
   Database,
   OperateAction,
@@ -11,9 +10,11 @@ import type {
   OperatePart,
   OperateResult,
   QueueStats,
+  RowChange,
   Selection,
 } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
 import { judged } from '../mail/selection.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
@@ -36,6 +37,8 @@ export function relayControl(
   takeBack: (selection: Selection) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
+  /** What keeps all mail in the queue. */
+  holds: () => HoldsAll[],
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -45,13 +48,13 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, selection, after = '') {
       const parts = { database, scheduler, deliveries, events };
-      const takesBack = action === 'hold' || action === 'delete';
+      const takesBack = action !== 'flush' && action !== 'release';
       // Delivery is stopped before the first look at the queue, as far as it can judge what is meant.
       if (takesBack && after === '') await takeBack(selection);
       const { sendingIds, ...sum } = await operate(parts, action, selection, { after, forMs: PART_MS });
@@ -86,6 +89,12 @@ interface Operated {
   events: EventLog;
 }
 
+/** Whether the action makes rows due there that are to be sent. */
+function isTriedNow(action: OperateAction, { destination, rows }: RowChange): boolean {
+  if (typeof action === 'string') return action === 'flush';
+  return 'reroute' in action && (rows > 0 || destination === action.reroute);
+}
+
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
@@ -100,7 +109,7 @@ async function operate(
   const touched = new Set<string>();
   const done = (part: OperatePart): void => {
     for (const destination of part.destinations) touched.add(destination);
-    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+    for (const entry of part.removed) events.removed(entry, 'operator');
   };
   const operated = database.operate(action, selection, Date.now(), done, bounds);
   const { changes, ...result } = await operated.catch((error: unknown) => {
@@ -108,11 +117,10 @@ async function operate(
     for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
     throw error;
   });
-  // Flush means now, whatever the destination did lately.
-  if (action === 'flush') {
-    deliveries.resume(changes.map(({ destination }) => destination));
-    for (const { destination } of changes) scheduler.suspend(destination, 0);
-  }
+  // Flush, and another way, mean now, whatever the destination did lately.
+  const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
+  deliveries.resume(tried);
+  for (const destination of tried) scheduler.suspend(destination, 0);
   scheduler.changed(changes);
   return result;
 }

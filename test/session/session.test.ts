@@ -267,7 +267,7 @@ test('new settings hold for open sessions from the next command on', () => {
 });
 
 test('transcripts show commands and replies, never content or credentials', () => {
-  const f = new DialogFixture({ log: { transcripts: true } });
+  const f = new DialogFixture({ log: { transcripts: { inbound: true } } });
   f.converse(
     'AUTH PLAIN c2VjcmV0',
     ...MESSAGE.replace('\r\nx\r\n', '\r\nsecret text\r\n').trimEnd().split('\r\n'),
@@ -302,7 +302,7 @@ test('transcripts never show credentials, however oddly they are sent', () => {
     secret,
   ];
   for (const line of odd) {
-    const f = new DialogFixture({ log: { transcripts: true } });
+    const f = new DialogFixture({ log: { transcripts: { inbound: true } } });
     f.say(f.open(), `EHLO client.example\r\n${line}\r\nNOOP\r\n`);
     const shown = JSON.stringify(f.logged);
     assert.doesNotMatch(shown, /AHVzZXIAczNjcjN0/, line);
@@ -321,7 +321,7 @@ test('transcripts are off by default; refusals for good are logged with client a
       fields: {
         session_id: f.logged[0]?.fields.session_id,
         client_address: '192.0.2.9',
-        reason: 'relayDenied',
+        reason: 'relay_denied',
         reply: '550 5.7.1 Relaying denied',
       },
     },

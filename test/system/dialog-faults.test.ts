@@ -78,7 +78,7 @@ before(async () => {
         routes: { ...Object.fromEntries(routes), 'good.test': hop },
         max_connections: 4,
         max_connections_per_destination: 1,
-        max_handoff_mails: 6,
+        max_handoff_messages: 6,
         command_timeout_ms: 300,
         suspend_after_failures: 1000,
       },

@@ -8,6 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
@@ -33,11 +34,12 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
+import type { ListSlice, OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
+import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, countSlice, listSlice, showMail, statsSlice } from './inspect.ts';
+import { backlog, countSlice, listSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -357,8 +359,8 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#storage.read(contentRef(mail), offset - trace.length, maxBytes);
   }
 
-  statsSlice(after: string): Promise<StatsSlice> {
-    return this.#read((connection) => statsSlice(connection, after));
+  statsSlice(after: string, nowMs: number): Promise<StatsSlice> {
+    return this.#read((connection) => statsSlice(connection, after, nowMs));
   }
 
   async operateSlice(
@@ -370,7 +372,7 @@ export class MysqlDatabase implements QueueDatabase {
     // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
     const { slice, erased } = await this.#run(
-      (connection) => operateSlice(connection, action, selection, nowMs, after),
+      (connection) => operateSlice(connection, action, selection, nowMs, after, this.#options.routes),
       this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
     );
     this.#objects.add(erased.map(({ object }) => object));
