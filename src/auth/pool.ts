@@ -30,7 +30,7 @@ export class AuthPool {
   ): Promise<AuthTaskResults[Kind]> {
     const options = { signal };
     const any: AuthTask = task;
-    if (any.kind === 'shared-secret' || (any.kind === 'row' && 'server' in any.place)) {
+    if (any.kind === 'shared-secret' || ('place' in any && 'server' in any.place)) {
       this.#asking ??= this.#start(SERVER_THREADS);
       return this.#asking.run(task, options);
     }

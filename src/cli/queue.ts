@@ -22,11 +22,13 @@ import type {
   QueueRow,
   Selection,
 } from '../database/database.ts';
+import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
 import { MAX_IDS } from '../mail/selection.ts';
 import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
-import { formatMail, formatRows, formatStats, MORE_ENTRIES } from './format.ts';
+import { formatMail, formatRows, MORE_ENTRIES } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
+import { formatStats } from './stats-text.ts';
 
 export interface QueueOutput {
   out: Writable;
@@ -88,9 +90,10 @@ export function addQueue(program: Command, line: CommandLine): void {
     .action((id: string) => onQueue(line, (source, output) => catMail(source, id, output)));
   queue
     .command('stats')
-    .description('counts by state and destination')
+    .description('what waits, by state, destination and age, the biggest destinations first')
+    .option('--limit <destinations>', `destinations named, at most ${MOST_DESTINATIONS}`, wholeNumber, 20)
     .option('--json', 'print JSON', false)
-    .action(({ json }) => onQueue(line, (source, output) => queueStats(source, json, output)));
+    .action((options) => onQueue(line, (source, output) => queueStats(source, options, output)));
   addActions(queue, line);
 }
 
@@ -293,7 +296,7 @@ async function unknownMail(source: QueueSource, queueId: string, err: Writable):
 
 export async function queueStats(
   source: QueueSource,
-  json: boolean,
+  { json, limit }: { json: boolean; limit: number },
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const running = (await source.client?.runningStats()) ?? null;
@@ -303,9 +306,9 @@ export async function queueStats(
   const journal = running?.journal ?? null;
   const missing = await missingOf(source);
   if (json) {
-    const answer = statsAnswer(queue, scheduler, journal, processes);
+    const answer = statsAnswer(queue, scheduler, journal, processes, limit);
     out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
-  } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
+  } else out.write(formatStats({ queue, scheduler, processes, journal }, nowMs, limit));
   return told(missing, err, EXIT.ok);
 }
 

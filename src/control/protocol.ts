@@ -15,8 +15,16 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
+import {
+  MAX_NAME_LENGTH,
+  MAX_PATTERN_LENGTH,
+  MAX_PATTERNS,
+  MAX_REASON_LENGTH,
+  type SuspensionRule,
+} from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 
 export const QUEUE_ACTIONS = [
   'flush',
@@ -40,7 +48,15 @@ export interface QueueReader {
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
   /** What errors of ours ended since the start: dialogs with clients, with next hops, and other work of the main thread. */
   faults?: { sessions: number; deliveries: number; others: number };
+  /** What keeps all mail in the queue. */
+  holds?: HoldsAll[];
 };
+
+/** `detail` says more where there is more to say; else ''. */
+export interface HoldsAll {
+  kind: 'delivery_disabled' | 'draining' | 'database_away';
+  detail: string;
+}
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {
@@ -80,6 +96,13 @@ export interface BanBook {
   delete(network: string): boolean | Promise<boolean>;
 }
 
+/** Rules of operators that hold mail back. */
+export interface SuspensionBook {
+  list(): SuspensionRule[] | Promise<SuspensionRule[]>;
+  suspend(order: SuspendOrder): Promise<Ordered>;
+  resume(order: ResumeOrder): Promise<Ordered>;
+}
+
 /** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not on the wire. */
@@ -93,6 +116,7 @@ export interface ControlTarget extends QueueReader {
   /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
   bans?: BanBook;
+  suspensions?: SuspensionBook;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
@@ -150,6 +174,13 @@ export function withoutUndefined<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
 }
 
+const patterns = z.array(z.string().max(MAX_PATTERN_LENGTH)).max(MAX_PATTERNS);
+const selectors = z.strictObject({
+  destinations: patterns,
+  domains: patterns,
+  senders: patterns,
+  users: patterns,
+});
 const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
@@ -177,6 +208,29 @@ export const requestSchema = z.discriminatedUnion('method', [
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('suspend'),
+    params: z.strictObject({
+      ...selectors.shape,
+      reason: z.string().max(MAX_REASON_LENGTH),
+      createdBy: z.string().max(MAX_NAME_LENGTH),
+      durationMs: z.int().min(1000).nullable(),
+      untilMs: z.int().min(0).nullable(),
+    }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('resume'),
+    params: z.strictObject({
+      order: z.union([
+        z.strictObject({ ids: z.array(z.string().min(1).max(16)).min(1).max(MAX_IDS) }),
+        z.strictObject({ selectors }),
+        z.literal('all'),
+      ]),
+    }),
   }),
   z.strictObject({ id, method: z.literal('unban'), params: z.strictObject({ network }) }),
 ]);

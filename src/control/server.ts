@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing, Selection } from '../database/database.ts';
+import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -17,6 +18,7 @@ import {
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
+  type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
 
@@ -197,6 +199,12 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'suspensions':
+        return suspensionsOf(target).list();
+      case 'suspend':
+        return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
+      case 'resume':
+        return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'reload':
@@ -215,6 +223,12 @@ export class ControlServer {
     }
   }
 
+  #ordered(action: string, ordered: Ordered): Ordered {
+    const { rules, unheard } = ordered;
+    this.#options.log.info('suspensions.ordered', { action, rule_ids: rules.map(({ id }) => id), unheard });
+    return ordered;
+  }
+
   /** Stops listening, ends every connection and removes the socket. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
@@ -226,6 +240,11 @@ export class ControlServer {
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
   throw new RelayError('control_failed', 'this relay keeps no bans');
+}
+
+function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {
+  if (suspensions !== undefined) return suspensions;
+  throw new RelayError('control_failed', 'this relay keeps no suspensions');
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {

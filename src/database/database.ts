@@ -1,6 +1,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
-import type { Job } from '../mail/job.ts';
+import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
@@ -126,6 +127,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** Only rows of messages that were received before. */
+  receivedBeforeMs?: number;
   /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }
@@ -133,7 +136,7 @@ export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
   /** Rows that were set aside, because the node that was sending them died of them. */
-  held?: LeasedKey[];
+  held?: EntryFacts[];
   /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
   /** Whether the arena was short of room for more. */
@@ -170,7 +173,7 @@ export interface Recovered {
 }
 
 /** A row that was being attempted when a process died. */
-export interface SuspectedRow extends LeasedKey {
+export interface SuspectedRow extends EntryFacts {
   /** true: it was being sent alone, so it is set aside. */
   held: boolean;
 }
@@ -181,7 +184,7 @@ export interface BegunRows {
   /** The shard has written the suspicion into these rows. */
   marked(shard: number, rows: SuspectedRow[]): void;
   /** These rows were set aside, because another node died of them. */
-  held(rows: LeasedKey[]): void;
+  held(rows: EntryFacts[]): void;
 }
 
 /** Results of earlier lives of this process that no database has taken. */
@@ -252,11 +255,17 @@ export interface MailDetail {
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
 export interface QueueStats {
+  /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;
+  messages: Record<OutboxState, number>;
+  recipients: Record<OutboxState, number>;
   mails: number;
   contentBytes: number;
+  /** When the oldest message that waits was received. */
   oldestMs: number | null;
-  destinations: DestinationBacklog[];
+  /** Those with most recipients, the biggest first. */
+  destinations: DestinationCounts[];
+  other: OtherCounts;
   /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
   /** Why the counts are not known: then they are all 0. */

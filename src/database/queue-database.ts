@@ -3,6 +3,7 @@
  * parts, so that other work goes on between them. One per shard.
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -22,7 +23,7 @@ import type {
   SuspectedRow,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
+import type { ListSlice, OperateSlice } from './slices.ts';
 
 type Awaitable<T> = T | Promise<T>;
 
@@ -57,7 +58,7 @@ export interface QueueDatabase {
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;
   show(queueId: string): Promise<MailDetail | null>;
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
-  statsSlice(after: string): Awaitable<StatsSlice>;
+  statsSlice(after: string, nowMs: number): Awaitable<StatsSlice>;
   operateSlice(
     action: OperateAction,
     selection: Selection,

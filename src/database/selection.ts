@@ -42,6 +42,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
   const rows = [
     ...plain('o.destination', destinations?.map(destinationPattern)),
     ...plain('o.reason', reasons),
+    ...plain('o.detail', selection.details),
     ...(states === undefined ? [] : [isIn('o.state', states)]),
     ...between('o.attempts', selection.minAttempts, selection.maxAttempts),
     ...(notDueAtMs === undefined

@@ -6,6 +6,7 @@ import { RelayError } from '../base/errors.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -37,7 +38,6 @@ import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
 import { byQueueId, earlier, merged, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
-import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
@@ -417,16 +417,7 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats(), true);
-    const sum: QueueStats = { ...noStats(), destinations: [] };
-    for (const part of parts) {
-      for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
-      sum.mails += part.mails;
-      sum.contentBytes += part.contentBytes;
-      sum.suspectedPoison += part.suspectedPoison;
-      sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
-    }
-    sum.destinations = merged(parts.map(({ destinations }) => destinations));
-    return sum;
+    return mergeStats(parts);
   }
 
   async operate(

@@ -2,12 +2,12 @@
  * Puts together what the queue answers in bounded slices, so that the writing thread does other work between them. Runs
  * on the main thread as well as on persistence threads.
  */
+import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
   DestinationBacklog,
   OperateAction,
   OperatePart,
   OperateResult,
-  OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -21,16 +21,6 @@ import { isWhole, type SelectedRows } from './select-rows.ts';
 export interface ListSlice {
   rows: QueueRow[];
   /** Ask again with this as afterQueueId; null at the end of the queue. */
-  next: string | null;
-}
-
-/** Sums over the mails up to `next`. */
-export interface StatsSlice {
-  rows: Record<OutboxState, number>;
-  mails: number;
-  contentBytes: number;
-  oldestMs: number | null;
-  suspectedPoison: number;
   next: string | null;
 }
 
@@ -77,23 +67,6 @@ export function operatedSlice(
   };
 }
 
-export const noRows = (): Record<OutboxState, number> => ({
-  PENDING: 0,
-  SENDING: 0,
-  SENT: 0,
-  RETRY: 0,
-  DEAD: 0,
-  HELD: 0,
-});
-
-export const noStats = (): Omit<QueueStats, 'destinations'> => ({
-  rows: noRows(),
-  mails: 0,
-  contentBytes: 0,
-  oldestMs: null,
-  suspectedPoison: 0,
-});
-
 /** Asks for slices until the page is full. */
 export async function listBySlices(
   filter: QueueFilter,
@@ -109,17 +82,14 @@ export async function listBySlices(
   }
 }
 
-export async function statsBySlices(
-  slice: (after: string) => Promise<StatsSlice>,
-  backlog: () => Promise<DestinationBacklog[]>,
-): Promise<QueueStats> {
-  const sum = noStats();
+export async function statsBySlices(slice: (after: string) => Promise<StatsSlice>): Promise<QueueStats> {
+  const sum = new StatsSum();
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
-    addStats(sum, part);
+    sum.addSlice(part);
     after = part.next;
   }
-  return { ...sum, destinations: await backlog() };
+  return sum.stats();
 }
 
 export async function operateBySlices(
@@ -162,12 +132,4 @@ export async function failedCut(
   do part = await slice(part.left, part.next);
   while (part.next !== null);
   return part.cut;
-}
-
-function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
-  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
-  sum.mails += slice.mails;
-  sum.contentBytes += slice.contentBytes;
-  sum.suspectedPoison += slice.suspectedPoison;
-  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
 }

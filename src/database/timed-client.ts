@@ -121,8 +121,8 @@ export class TimedClient implements ShardClient {
     return this.#client.ping();
   }
 
-  purge(nowMs: number, limit: number): Promise<number> {
-    return this.#client.purge(this.#time.since(nowMs), limit);
+  purge(...[nowMs, limit, keep]: Parameters<ShardClient['purge']>): Promise<number> {
+    return this.#client.purge(this.#time.since(nowMs), limit, keep);
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
@@ -140,7 +140,9 @@ export class TimedClient implements ShardClient {
 
   async stats(): Promise<QueueStats> {
     const stats = await this.#client.stats();
-    return { ...stats, destinations: this.#here(stats.destinations) };
+    const here = (ms: number | null): number | null => (ms === null ? null : this.#time.here(ms));
+    const destinations = stats.destinations.map((one) => ({ ...one, nextDueMs: here(one.nextDueMs) }));
+    return { ...stats, destinations };
   }
 
   async operate(

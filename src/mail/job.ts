@@ -3,6 +3,15 @@ import type { ContentHandle, Message } from './message.ts';
 import type { OutcomeGroup } from './outcome.ts';
 import type { TlsUse } from './tls-use.ts';
 
+/** An entry of the queue, and what is told of its message. */
+export interface EntryFacts {
+  queueId: string;
+  destination: string;
+  reversePath: string;
+  /** '' when it has none. */
+  messageId: string;
+}
+
 export interface JobRecipient {
   /** Index of the recipient within its message, as stored in mail_recipients. */
   seq: number;
@@ -66,6 +75,10 @@ export interface AttemptResult {
   /** Attempts made, this one included. */
   attempts: number;
   reversePath: string;
+  /** As in the Job. */
+  messageId?: string;
+  user?: string;
+  envid?: string;
   receivedAtMs: number;
   sizeBytes: number;
   groups: OutcomeGroup[];

@@ -295,10 +295,8 @@ export class DatabaseClient implements Database {
   }
 
   stats(): Promise<QueueStats> {
-    return statsBySlices(
-      (after) => this.#again({ kind: 'stats', after }),
-      () => this.backlog(),
-    );
+    const nowMs = Date.now();
+    return statsBySlices((after) => this.#again({ kind: 'stats', after, nowMs }));
   }
 
   operate(

@@ -230,7 +230,7 @@ export class QueueThread {
       case 'content':
         return database.content(task.queueId, task.offset, task.maxBytes);
       case 'stats':
-        return database.statsSlice(task.after);
+        return database.statsSlice(task.after, task.nowMs);
       case 'operate':
         return database.operateSlice(task.action, task.selection, task.nowMs, task.after);
       case 'checkpoint':

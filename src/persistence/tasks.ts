@@ -18,9 +18,10 @@ import type {
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-failed.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
+import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';
 
@@ -65,7 +66,7 @@ export type Task =
   | { kind: 'list'; filter: QueueFilter }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
-  | { kind: 'stats'; after: string }
+  | { kind: 'stats'; after: string; nowMs: number }
   | {
       kind: 'operate';
       action: OperateAction;

@@ -1,11 +1,16 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
-import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
-import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
+import type {
+  ControlTarget,
+  HoldsAll,
+  Operated as OperatedRows,
+  SchedulerStats,
+} from '../control/protocol.ts';
 import type { Database, OperateAction, QueueStats, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -25,6 +30,8 @@ export function relayControl(
   takeBack: (selection: Selection) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
+  /** What keeps all mail in the queue. */
+  holds: () => HoldsAll[],
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -33,7 +40,7 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
@@ -84,7 +91,7 @@ async function operate(
   const touched = new Set<string>();
   const operated = database.operate(action, selection, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
-    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+    for (const entry of part.removed) events.removed(entry, 'operator');
   });
   const { rows, recipients, sending, queueIds, destinations, changes } = await operated.catch(
     (error: unknown) => {

@@ -12,6 +12,8 @@ export interface EventFileOptions {
   dir: string;
   /** Number of the relay process; default 0. Each process writes, counts and removes its own files. */
   process?: number;
+  /** Name of the node, which stands in every line. */
+  node: string;
   maxFileBytes: number;
   keepFiles: number;
   /** Most bytes of lines that wait for the disk. */
@@ -104,7 +106,7 @@ export class EventFile {
       if (this.#torn) text = `\n${text}`;
       if (this.#dropped > 0) {
         const time = new Date(this.#now()).toISOString();
-        text += `{"type":"dropped","time":"${time}","lines":${this.#dropped}}\n`;
+        text += `{"type":"dropped","time":"${time}","node":"${this.#options.node}","lines":${this.#dropped}}\n`;
         this.#options.log.warn('events.dropped', { lines: this.#dropped });
         this.#dropped = 0;
       }

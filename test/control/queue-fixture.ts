@@ -2,6 +2,7 @@
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
   return {
@@ -23,13 +24,27 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
   };
 }
 
+/** Pending ones of the last five minutes, unless said otherwise. */
+export function waiting(destination: string, change: Partial<DestinationCounts> = {}): DestinationCounts {
+  const { recipients = 1 } = change;
+  const counts = { ...noCounts(), entries: 1, states: [recipients, 0, 0, 0] };
+  counts.ages[0] = recipients;
+  return { destination, ...counts, recipients, nextDueMs: 61_000, ...change };
+}
+
 export const stats: QueueStats = {
   rows: { PENDING: 1, SENDING: 0, SENT: 0, RETRY: 2, DEAD: 0, HELD: 0 },
   mails: 3,
   contentBytes: 3000,
   oldestMs: 0,
   suspectedPoison: 0,
-  destinations: [{ destination: 'b.test', rows: 3, nextDueMs: 61_000 }],
+  messages: { PENDING: 1, SENDING: 0, SENT: 0, RETRY: 2, DEAD: 0, HELD: 0 },
+  recipients: { PENDING: 2, SENDING: 0, SENT: 0, RETRY: 5, DEAD: 0, HELD: 0 },
+  destinations: [
+    waiting('b.test', { entries: 2, recipients: 6 }),
+    waiting('c.test', { entries: 1, recipients: 1 }),
+  ],
+  other: { ...noCounts(), destinations: 0, mayLack: 0 },
 };
 
 export const mail: MailDetail = {
@@ -93,7 +108,9 @@ export class FakeQueue implements ControlTarget {
       destinations: 1,
       waitingRows: 3,
       inFlight: 4,
-      suspended: [{ destination: 'c.test', untilMs: 90_000 }],
+      suspended: [{ destination: 'c.test', untilMs: 90_000, reason: 'connect: ref\u001bused' }],
+      suspendedDestinations: 1,
+      holds: [{ kind: 'delivery_disabled', detail: 'delivery.enabled' }],
     };
   }
 

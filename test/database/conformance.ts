@@ -6,6 +6,7 @@ import type { Database, OutboxPlan, QueueFilter, RemovedMail } from '../../src/d
 import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
 import type { Job } from '../../src/mail/job.ts';
+import { QueueIds } from '../../src/mail/queue-id.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
@@ -594,17 +595,52 @@ export function databaseConformance(driver: Driver): void {
       });
 
       it('sums states, mails and content', async () => {
-        await queue.add(['a@one.test', 'b@two.test']);
-        await queue.add(['c@one.test'], 'HELD', { message: { receivedAtMs: 5 } });
+        const failed = await queue.add(['x@one.test', 'y@one.test'], 'SENDING', {
+          message: { receivedAtMs: 1 },
+        });
+        await queue.settle({ queueId: failed, destination: 'one.test', groups: [bounced([0, 1])] });
+        await queue.add(['a@one.test', 'b@two.test'], 'PENDING', { message: { receivedAtMs: 5 } });
+        await queue.add(['c@one.test', 'e@one.test'], 'HELD');
         await queue.add(['d@one.test'], 'SENDING');
         const stats = await db.stats();
-        assert.deepEqual(stats.rows, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 0, HELD: 1 });
-        assert.deepEqual([stats.mails, stats.oldestMs], [3, 5]);
+        assert.deepEqual(stats.rows, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 1, HELD: 1 });
+        assert.deepEqual(stats.messages, { PENDING: 1, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 1, HELD: 1 });
+        assert.deepEqual(stats.recipients, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 2, HELD: 2 });
+        assert.deepEqual([stats.mails, stats.oldestMs], [4, 5], 'the oldest that waits');
         assert.equal(
           stats.contentBytes,
-          3 * Buffer.byteLength('Subject: test\r\n\r\ncontent of 06dk00000000000\r\n'),
+          4 * Buffer.byteLength('Subject: test\r\n\r\ncontent of 06dk00000000000\r\n'),
         );
-        assert.equal(stats.destinations.length, 2);
+        assert.deepEqual(
+          stats.destinations.map((one) => [one.destination, one.entries, one.recipients, one.states]),
+          [
+            ['one.test', 3, 4, [1, 1, 0, 2]],
+            ['two.test', 1, 1, [1, 0, 0, 0]],
+          ],
+          'the biggest first',
+        );
+        assert.equal(stats.destinations[1]?.nextDueMs, 1000);
+      });
+
+      it('counts recipients by the age of their message, over any number of entries', async () => {
+        const ids = new QueueIds(0, 0, () => at);
+        let at = Date.now() - 3 * 86_400_000;
+        const many = Array.from({ length: 6000 }, (_, i) => `u@d${i % 5999}.test`);
+        const nowMs = Date.now();
+        for (const minutes of [2000, 1000, 30, 4, 1]) {
+          at = nowMs - minutes * 60_000;
+          const queueId = ids.next();
+          await queue.add(minutes === 30 ? many : ['a@d0.test'], 'PENDING', { message: { queueId } });
+        }
+        const stats = await db.stats();
+        const [first] = stats.destinations;
+        assert.deepEqual([first?.destination, first?.ages], ['d0.test', [2, 0, 0, 2, 0, 0, 0, 0, 1, 1]]);
+        assert.equal(stats.destinations.length, 1000);
+        assert.deepEqual(
+          [stats.other.destinations, stats.other.recipients, stats.other.ages[3], stats.other.mayLack],
+          [4999, 4999, 4999, 0],
+        );
+        assert.equal(stats.recipients.PENDING, 6004);
       });
 
       it('knows nothing of a queue id that is not there', async () => {

@@ -40,7 +40,7 @@ for (const format of ['json', 'text'])
       relay_networks: ['127.0.0.1', '192.0.2.7'],
       index_attachments: true,
       delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
-      log: { level: 'debug', format, transcripts: true },
+      log: { level: 'debug', format, transcripts: { inbound: true } },
     });
     t.after(() => relay.destroy());
     const talk = await Talk.open({ port, host: '127.0.0.1' });

@@ -1,17 +1,10 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { selectIn } from './sql.ts';
 
@@ -21,15 +14,6 @@ const SLICE_MAILS = 10_000;
 /** Counts rows that wait, by destination. Leased rows are not among them. */
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
-
-/** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
-async function sliceEnd(connection: Connection, after: string, mails: number): Promise<string | null> {
-  const rows = await connection.execute<{ id: string }[]>(
-    'SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?',
-    [after, mails - 1],
-  );
-  return rows[0]?.id ?? null;
-}
 
 export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
   return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
@@ -71,34 +55,6 @@ export async function showMail(connection: Connection, queueId: string): Promise
       status: r.status as RecipientStatus,
     })),
     attachments: [...attachments],
-  };
-}
-
-export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
-  const next = await sliceEnd(connection, after, SLICE_MAILS);
-  const until = next ?? '~';
-  const states = await connection.execute<{ state: OutboxState; n: number; suspected: number }[]>(
-    `SELECT state, COUNT(*) AS n, CAST(SUM(reason = '${SUSPECTED_POISON}') AS SIGNED) AS suspected FROM mail_outbox
-     WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    [after, until],
-  );
-  const [sums] = await connection.execute<{ mails: number; bytes: number | null; oldest: number | null }[]>(
-    'SELECT COUNT(*) AS mails, SUM(size_bytes) AS bytes, MIN(received_at) AS oldest FROM mails WHERE id > ? AND id <= ?',
-    [after, until],
-  );
-  const rows = noRows();
-  let suspectedPoison = 0;
-  for (const { state, n, suspected } of states) {
-    rows[state] = n;
-    if (state === 'HELD') suspectedPoison = Number(suspected);
-  }
-  return {
-    rows,
-    mails: sums?.mails ?? 0,
-    contentBytes: sums?.bytes ?? 0,
-    oldestMs: sums?.oldest ?? null,
-    suspectedPoison,
-    next,
   };
 }
 

@@ -8,6 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
@@ -32,11 +33,12 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
+import type { ListSlice, OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
+import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
+import { backlog, backlogOf, listSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -356,8 +358,8 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#storage.read(contentRef(mail), offset - trace.length, maxBytes);
   }
 
-  statsSlice(after: string): Promise<StatsSlice> {
-    return this.#read((connection) => statsSlice(connection, after));
+  statsSlice(after: string, nowMs: number): Promise<StatsSlice> {
+    return this.#read((connection) => statsSlice(connection, after, nowMs));
   }
 
   async operateSlice(

@@ -3,18 +3,11 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, noRows, type StatsSlice } from '../slices.ts';
+import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 
 /** How many rows are looked at in one go; takes about 10 ms. */
@@ -22,19 +15,15 @@ const SLICE_ROWS = 10_000;
 
 export class Inspector {
   readonly #db: DatabaseSync;
-  readonly #sliceEnd: StatementSync;
   readonly #rowsOf: StatementSync;
   readonly #mail: StatementSync;
   readonly #recipients: StatementSync;
   readonly #attachments: StatementSync;
-  readonly #states: StatementSync;
-  readonly #sums: StatementSync;
   readonly #backlog: StatementSync;
   readonly #backlogOf: StatementSync;
 
   constructor(db: DatabaseSync) {
     this.#db = db;
-    this.#sliceEnd = db.prepare('SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?');
     this.#rowsOf = db.prepare(
       `SELECT ${QUEUE_ROW}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
     );
@@ -47,14 +36,6 @@ export class Inspector {
     );
     this.#attachments = db.prepare(
       'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
-    );
-    this.#states = db.prepare(
-      `SELECT state, count(*) AS n, sum(reason = '${SUSPECTED_POISON}') AS suspected FROM mail_outbox
-       WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    );
-    this.#sums = db.prepare(
-      `SELECT count(*) AS mails, total(size_bytes) AS contentBytes, min(received_at) AS oldestMs
-       FROM mails WHERE id > ? AND id <= ?`,
     );
     this.#backlog = db.prepare(
       `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
@@ -104,24 +85,6 @@ export class Inspector {
       .all(queueId)
       .map((row) => ({ ...row })) as unknown as MailDetail['attachments'];
     return { ...mail, rows, recipients, attachments };
-  }
-
-  statsSlice(after: string): StatsSlice {
-    const next = (this.#sliceEnd.get(after, SLICE_ROWS - 1)?.id as string | undefined) ?? null;
-    const until = next ?? '~';
-    const rows = noRows();
-    let suspectedPoison = 0;
-    for (const { state, n, suspected } of this.#states.all(after, until)) {
-      rows[state as OutboxState] = n as number;
-      if (state === 'HELD') suspectedPoison = suspected as number;
-    }
-    const sums = this.#sums.get(after, until) as {
-      mails: number;
-      contentBytes: number;
-      oldestMs: number | null;
-    };
-    const { mails, contentBytes, oldestMs } = sums;
-    return { rows, mails, contentBytes, oldestMs, suspectedPoison, next };
   }
 
   backlog(): DestinationBacklog[] {

@@ -7,6 +7,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
@@ -39,10 +40,10 @@ import {
   listBySlices,
   type OperateSlice,
   operateBySlices,
-  type StatsSlice,
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
+import { Counter } from './count.ts';
 import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
@@ -79,6 +80,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #settler: Settler;
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
+  readonly #counter: Counter;
   readonly #operator: Operator;
   readonly #recovery: Recovery;
   readonly #purger: Purger;
@@ -104,6 +106,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#settler = new Settler(db, this.#eraser, options);
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
+    this.#counter = new Counter(db);
     this.#operator = new Operator(db, this.#eraser);
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
@@ -405,15 +408,13 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   /** One bounded part of `stats`. */
-  statsSlice(after: string): StatsSlice {
-    return this.#guard(() => this.#inspector.statsSlice(after));
+  statsSlice(after: string, nowMs: number): StatsSlice {
+    return this.#guard(() => this.#counter.slice(after, nowMs));
   }
 
   async stats(): Promise<QueueStats> {
-    return statsBySlices(
-      async (after) => this.statsSlice(after),
-      () => this.backlog(),
-    );
+    const nowMs = Date.now();
+    return statsBySlices(async (after) => this.statsSlice(after, nowMs));
   }
 
   /** One bounded part of `operate`. */
