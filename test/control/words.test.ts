@@ -6,10 +6,12 @@ import { test } from 'node:test';
 import { PRESSURE } from '../../src/admission/gauges.ts';
 import { EXIT_OF_ERROR } from '../../src/base/exit-codes.ts';
 import { banAnswer } from '../../src/control/ban-answer.ts';
+import type { HoldsAll } from '../../src/control/protocol.ts';
 import { entryAnswer, messageAnswer, missingAnswer } from '../../src/control/queue-answers.ts';
 import { reloadAnswer } from '../../src/control/reload-answer.ts';
 import { shardAnswer } from '../../src/control/shard-answer.ts';
 import { statsAnswer } from '../../src/control/stats-answer.ts';
+import { suspensionAnswer } from '../../src/control/suspension-answer.ts';
 import { userAnswer } from '../../src/control/user-answer.ts';
 import { fateOf, STATES, stateWord } from '../../src/control/words.ts';
 import type { OutboxState } from '../../src/database/database.ts';
@@ -39,7 +41,9 @@ test('answers with all there can be in them have no other names and times', () =
     destinations: 1,
     waitingRows: 1,
     inFlight: 1,
-    suspended: [{ destination: 'c.test', untilMs: NOW }],
+    suspended: [{ destination: 'c.test', untilMs: NOW, reason: 'connect_failed' }],
+    suspendedDestinations: 1,
+    holds: [{ kind: 'draining', detail: '' }] as const satisfies HoldsAll[],
     faults: { sessions: 1, deliveries: 1, others: 1 },
     cluster,
   };
@@ -68,14 +72,28 @@ test('answers with all there can be in them have no other names and times', () =
     mails: null,
     waitingRows: null,
   };
+  const rule = {
+    id: 's1',
+    destinations: ['b.test'],
+    domains: [],
+    senders: [],
+    users: [],
+    reason: 'Work on it',
+    createdBy: 'op',
+    node: '',
+    createdAtMs: NOW,
+    untilMs: NOW,
+    endedAtMs: null,
+  };
   const answers: Record<string, unknown> = {
     entry: entryAnswer(row('id1', 'b.test', { nextAttemptMs: NOW, receivedAtMs: NOW })),
     message: messageAnswer({ ...mail, receivedAtMs: NOW }),
     missing: missingAnswer({ kind: 'results', name: 'unsettled-*', detail: 'holds 3', shards: [1] }),
-    stats: statsAnswer({ ...stats, oldestMs: NOW, unavailable: 'down' }, scheduler, journal, [process]),
+    stats: statsAnswer({ ...stats, oldestMs: NOW, unavailable: 'down' }, scheduler, journal, [process], 10),
     ban: banAnswer(ban),
     shard: shardAnswer(report),
     user: userAnswer({ username: 'bob', scheme: 'bcrypt', rules: { messages_per_day: 5 } }),
+    suspension: suspensionAnswer(rule),
     reload: reloadAnswer({ applied: ['log.level'], needsRestart: ['listeners'], problems: [] }),
   };
   for (const [name, answer] of Object.entries(answers)) assert.deepEqual(wrongWords(answer, name), []);

@@ -1,5 +1,7 @@
 /** What docs/words.md says of names, as a check. */
 export const SNAKE_CASE = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
+/** Of a table by numbers, as `recipients_by_age_min`. */
+const NUMBER = /^\d+$/;
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const NAMES_TIME = /(^time|_at)$/;
@@ -16,7 +18,7 @@ export function wrongWords(value: unknown, place = ''): string[] {
     const here = `${place}.${key}`;
     const isTime = typeof one === 'string' && TIME.test(one);
     const faults: [fault: boolean, what: string][] = [
-      [!SNAKE_CASE.test(key), 'is not snake_case'],
+      [!SNAKE_CASE.test(key) && !NUMBER.test(key), 'is not snake_case'],
       [NAMES_TIME.test(key) && one !== null && !isTime, 'is no time'],
       [isTime && !NAMES_TIME.test(key), 'is a time, and its name does not say so'],
       [typeof one === 'number' && one >= MOST, 'looks like milliseconds since 1970'],
