@@ -335,7 +335,8 @@ const schema = {
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
     max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),
-    keep_files: count(1, 100_000).default(30).describe('Files kept; the oldest beyond are removed.'),
+    keep_days: count(1, 3650).default(14).describe('Days for which files are kept.'),
+    max_total_mb: count(1, 104_857_600).default(10_240).describe('Size of all files together, those of all relay processes; the oldest beyond are removed. Files that are complete are compressed to about a tenth.'),
     max_buffer_mb: count(1, 1024).default(16).describe('Lines that may wait for the disk; beyond, lines are dropped and counted.'),
   }).prefault({}),
 };

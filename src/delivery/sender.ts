@@ -16,11 +16,12 @@ import { ClientSession } from './client/session.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
-import { bounced, deferred, internal } from './outcome.ts';
+import { deferred, internal } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
 import type { SenderPorts } from './sender-ports.ts';
 import { Settler } from './settle.ts';
+import { unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
 
 /** Most destinations without work that are remembered, for their suspension. */
@@ -165,14 +166,12 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /** Whether the attempt is not begun at all: the message is too old, or there are more jobs than agreed. */
+  /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
-    const { job } = attempt;
     const { retry, delivery } = this.config;
-    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
-      const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
-      attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_messages) {
+    const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
+    if (outcome !== null) attempt.decideRest(outcome);
+    else if (this.#held > delivery.max_handoff_messages) {
       const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
