@@ -2,6 +2,7 @@
  * What `protorelay queue` and a running relay say to each other over the control socket: one JSON object a line,
  * requests answered in order. Whoever may open the socket (mode 0600) is the operator.
  */
+
 import { z } from 'zod';
 import type {
   MailDetail,
@@ -14,6 +15,7 @@ import type {
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { isFailText, viaKey } from '../mail/operator-keys.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import {
   MAX_NAME_LENGTH,
@@ -32,6 +34,9 @@ export const QUEUE_ACTIONS = [
   'release',
   'delete',
 ] as const satisfies readonly OperateAction[];
+
+/** Longest next hop in a request: a name with a port. */
+const MAX_HOP = 270;
 
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
@@ -174,6 +179,19 @@ export function withoutUndefined<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
 }
 
+const action = z.union([
+  z.enum(QUEUE_ACTIONS),
+  z.strictObject({ fail: z.string().refine(isFailText) }),
+  z.strictObject({
+    reroute: z
+      .string()
+      .max(MAX_HOP)
+      .transform(viaKey)
+      .refine((key) => key !== null)
+      .nullable(),
+  }),
+]);
+
 const patterns = z.array(z.string().max(MAX_PATTERN_LENGTH)).max(MAX_PATTERNS);
 const selectors = z.strictObject({
   destinations: patterns,
@@ -201,7 +219,7 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), selection }),
+    params: z.strictObject({ action, selection }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({

@@ -3,11 +3,13 @@
  * few connections, of which the one that is idle longest makes room for a new one; a request has a longest length and a
  * time limit; each connection has one request at a time; answers have a limited size.
  */
+
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing, Selection } from '../database/database.ts';
+import { nameOf, type OperateAction } from '../mail/operator-action.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
@@ -214,7 +216,7 @@ export class ControlServer {
         const { action, selection } = request.params;
         const result = await target.operate(action, selection);
         this.#options.log.info('control.operated', {
-          action,
+          ...howOf(action),
           target: saidOf(selection),
           entries: result.rows,
         });
@@ -240,6 +242,12 @@ export class ControlServer {
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
   throw new RelayError('control_failed', 'this relay keeps no bans');
+}
+
+/** An action as the log says it. */
+function howOf(action: OperateAction): { action: string; detail?: string } {
+  if (typeof action === 'string') return { action };
+  return { action: nameOf(action), detail: 'fail' in action ? action.fail : (action.reroute ?? 'default') };
 }
 
 function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {

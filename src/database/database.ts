@@ -1,6 +1,7 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { OperateAction } from '../mail/operator-action.ts';
 import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -273,11 +274,7 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/**
- * flush: due now; hold: waits for release; release: due now. These are done to whole rows. delete: the waiting recipients
- * that are meant are removed, and the row with the last of them.
- */
-export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
+export type { OperateAction };
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;

@@ -2,7 +2,7 @@
  * The main thread's side of the delivery threads: sends each job to the thread its destination belongs to, so that
  * limits of a destination need no lock.
  */
-import type { LogLine } from '../base/log.ts';
+import type { FieldsOf, LogLine } from '../base/log.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
@@ -20,7 +20,7 @@ export interface DeliveryThreadsPorts {
   /** A line for the log. */
   said(line: LogLine): void;
   /** A program error ended a dialog. */
-  fault(fault: { destination: string; at: string; error: unknown }): void;
+  fault(fault: FieldsOf<'delivery.fault'>): void;
   /** A thread died. That is our own fault, and the process must not go on. */
   failed(error: Error): void;
 }
@@ -59,10 +59,8 @@ export class DeliveryThreads {
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
     else if (message.type === 'taken-back') this.#taken(message.ask, message.jobs);
-    else if (message.type === 'fault') {
-      const { destination, at, error } = message;
-      this.#ports.fault({ destination, at, error });
-    } else if (message.type === 'log') this.#ports.said(message.line);
+    else if (message.type === 'fault') this.#ports.fault(message.fault);
+    else if (message.type === 'log') for (const line of message.lines) this.#ports.said(line);
   }
 
   deliver(jobs: Job[]): void {

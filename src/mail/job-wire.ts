@@ -27,6 +27,7 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
     job.leaseEpoch ?? null,
     job.suspicion ?? null,
+    job.operatorText ?? null,
   );
   writeRecipients(wire, job.recipients);
 }
@@ -66,6 +67,8 @@ function readJob(r: WireReader): Job {
   if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
   const suspicion = r.optional<number>();
   if (suspicion !== null) job.suspicion = suspicion;
+  const operatorText = r.optional<string>();
+  if (operatorText !== null) job.operatorText = operatorText;
   job.recipients = r.list(readRecipient);
   return job;
 }

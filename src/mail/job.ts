@@ -27,7 +27,7 @@ export interface JobRecipient {
  */
 export interface Job {
   queueId: string;
-  /** Scheduling key: 'smarthost', or the recipients' domain. */
+  /** Scheduling key: 'smarthost', the recipients' domain, or an operator's (operator-keys.ts). */
   destination: string;
   /** Attempts made before this one. */
   attempts: number;
@@ -54,6 +54,8 @@ export interface Job {
   leaseEpoch?: number;
   /** See suspicion.ts; absent: none. */
   suspicion?: number;
+  /** What an operator said of recipients that are to be ended (key `fail:…`); absent: nothing. */
+  operatorText?: string;
   recipients: JobRecipient[];
 }
 

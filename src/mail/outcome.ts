@@ -50,7 +50,11 @@ export type BounceReason =
   | 'needs_smtputf8'
   | 'needs_binarymime'
   | 'expired'
-  | 'retry_disabled';
+  | 'retry_disabled'
+  | typeof FAILED_BY_OPERATOR;
+
+/** Reason of recipients that an operator ended (`queue fail`). */
+export const FAILED_BY_OPERATOR = 'failed_by_operator';
 
 export type Outcome =
   | {

@@ -5,6 +5,7 @@
 import { domainKey, domainOf } from '../base/domain.ts';
 import { globOf, literalOf } from '../base/glob.ts';
 import type { Job, JobRecipient } from './job.ts';
+import { isFailKey } from './operator-keys.ts';
 import { meantBy, type Selection } from './selection.ts';
 
 /**
@@ -94,6 +95,7 @@ export class SuspensionMatcher {
 
   /** The rule that holds the whole destination; null when none does. */
   ofDestination(destination: string): SuspensionRule | null {
+    if (isFailKey(destination)) return null;
     for (const { rule, destination: test } of this.#wide) if (fits(test, destination)) return rule;
     return null;
   }
@@ -123,6 +125,8 @@ export class SuspensionMatcher {
   }
 
   #concerned({ destination, reversePath, user }: SuspendedJob): Compiled[] {
+    // An operator ends it, and nothing is sent.
+    if (isFailKey(destination)) return [];
     const sender = senderForm(reversePath);
     return [...this.#wide, ...this.#narrow].filter(
       (one) =>

@@ -7,6 +7,7 @@ import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
 import type { AttemptResult, EntryFacts } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
 import { statusOf } from '../mail/status.ts';
@@ -58,7 +59,7 @@ interface RecipientEvent extends Common {
   message_id?: string;
   user?: string;
   envid?: string;
-  /** Scheduling key: a domain or 'smarthost'. */
+  /** A domain, 'smarthost', or 'via:HOST:PORT' where an operator rerouted it. */
   destination: string;
   /** Attempts made, this one included. */
   attempt: number;
@@ -151,14 +152,15 @@ const nodeOf = (name: string): string => name.replace(/\/\d+$/, '');
 
 /** Options of the event log of a relay process as the config has them. */
 export function eventLogOptions(config: Config, dir: string, process: number): Omit<EventLogOptions, 'log'> {
-  const { enabled, max_file_mb, keep_files, max_buffer_mb } = config.events;
+  const { enabled, max_file_mb, keep_days, max_total_mb, max_buffer_mb } = config.events;
   return {
     dir,
     process,
     node: nodeOf(config.node_id),
     enabled,
     maxFileBytes: max_file_mb * 1_048_576,
-    keepFiles: keep_files,
+    keepDays: keep_days,
+    maxTotalBytes: max_total_mb * 1_048_576,
     maxBufferBytes: max_buffer_mb * 1_048_576,
   };
 }
@@ -204,7 +206,7 @@ export class EventLog {
     const shared =
       `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
       `${said(result.messageId, result.user, result.envid)}` +
-      `,"destination":${quote(result.destination)},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
+      `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
@@ -291,7 +293,7 @@ const said = (messageId: string | undefined, user: string | undefined, envid: st
 
 /** From the value of queue_id on. */
 const about = ({ queueId, reversePath = '', messageId, destination }: EntrySaid): string =>
-  `${queueId}","sender":${quote(reversePath)}${text('message_id', messageId)}${text('destination', destination)}`;
+  `${queueId}","sender":${quote(reversePath)}${text('message_id', messageId)}${text('destination', destination && shownDestination(destination))}`;
 
 function tlsUse(tls: TlsUse | undefined): string {
   if (tls === undefined) return '';

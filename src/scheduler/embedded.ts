@@ -9,6 +9,7 @@
  */
 import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
@@ -68,7 +69,7 @@ interface Place {
 
 export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
-  /** false: nothing is ever sent (delivery.enabled). */
+  /** false: nothing is ever sent (delivery.enabled); what operators end is ended all the same. */
   enabled: boolean;
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
@@ -386,13 +387,14 @@ export class EmbeddedScheduler implements Scheduler {
 
   #enqueue(place: Place): void {
     if (place.queued || place.claiming || place.waitingRows === 0) return;
+    if (!this.#options.enabled && !isFailKey(place.destination)) return;
     place.queued = true;
     this.#ready.push(place);
   }
 
   /** Starts the next claim when there is room. One claim at a time, because one writer answers them. */
   #pump(): void {
-    if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
+    if (!this.#running || this.#claims > 0) return;
     const nowMs = this.#steady();
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();

@@ -19,6 +19,7 @@ import type {
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { nameOf } from '../mail/operator-action.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
@@ -298,7 +299,7 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${action}: ${sum.rows} entries changed, but ${message}`);
+    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`);
   }
 
   /**

@@ -37,6 +37,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     delayNotified: fc.boolean(),
     leaseEpoch: count,
     suspicion: count,
+    operatorText: text,
     recipients,
   } satisfies { [key in keyof Required<Job>]: fc.Arbitrary<unknown> },
   {

@@ -68,7 +68,7 @@ export async function leaseRows(
   const isOld = receivedBeforeMs !== undefined;
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, lease_owner AS owner, due_at AS dueAt, attempts, fence, waiting,
-       delay_notified AS delayNotified, deaths, seqs
+       delay_notified AS delayNotified, deaths, operator_text AS operatorText, seqs
      FROM mail_outbox FORCE INDEX (${isOld ? 'PRIMARY' : 'outbox_due'}) WHERE destination = ? AND due_at <= ?
        AND (state <> 'SENDING' OR 1 = ?) ${isOld ? 'AND mail_id < ?' : ''}
      ORDER BY ${isOld ? 'mail_id' : 'due_at'} LIMIT ? FOR UPDATE SKIP LOCKED`,

@@ -378,7 +378,7 @@ export class MysqlDatabase implements QueueDatabase {
     // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
     const { slice, erased } = await this.#run(
-      (connection) => operateSlice(connection, action, selection, nowMs, after),
+      (connection) => operateSlice(connection, action, selection, nowMs, after, this.#options.routes),
       this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
     );
     this.#objects.add(erased.map(({ object }) => object));

@@ -45,7 +45,8 @@ export class Claimer {
     this.#db = db;
     this.#storage = storage;
     this.#arena = arena;
-    const row = `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths`;
+    const row = `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths,
+      o.operator_text AS operatorText`;
     this.#due = db.prepare(
       `${row} FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,

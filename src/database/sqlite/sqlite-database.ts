@@ -107,7 +107,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
     this.#counter = new Counter(db);
-    this.#operator = new Operator(db, this.#eraser);
+    this.#operator = new Operator(db, this.#eraser, options.routes);
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);

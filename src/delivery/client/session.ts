@@ -29,6 +29,7 @@ import {
   type Fault,
   GREETING,
   IDLE,
+  lackOf,
   QUITTING,
   type Transaction,
 } from './state.ts';
@@ -42,6 +43,7 @@ import {
   secured,
   startTlsReply,
 } from './tls.ts';
+import { ClientTranscript, type DialogReader } from './transcript.ts';
 
 /** An attempt that was put back this often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -55,6 +57,8 @@ export class ClientSession {
   readonly host: Host;
   readonly port: ClientPort;
   readonly owner: SessionOwner;
+  /** null for most: the log has transcripts of no session. */
+  readonly transcript: ClientTranscript | null;
   readonly hop: Peer;
   /** The same for people: 'mx1.example.net [192.0.2.1]'. */
   readonly peer: string;
@@ -99,11 +103,18 @@ export class ClientSession {
   /** The state that `fail` is ending. */
   #failing: ClientState | null = null;
 
-  constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
+  constructor(
+    id: number,
+    host: Host,
+    port: ClientPort,
+    owner: SessionOwner,
+    reader: DialogReader | null = null,
+  ) {
     this.id = id;
     this.host = host;
-    this.port = port;
     this.owner = owner;
+    this.transcript = reader === null ? null : new ClientTranscript(this, reader);
+    this.port = this.transcript?.on(port) ?? port;
     this.hop = { host: host.name, address: host.address, port: host.port, source: '' };
     this.peer = peerText(this.hop);
     this.startedAtMs = owner.now();
@@ -130,6 +141,7 @@ export class ClientSession {
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
+    this.transcript?.received(text.toString('utf8', offset, offset + length));
     if (this.wroteTurn === this.owner.turn && this.#early(text, offset, length)) return;
     if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
       const code = plainCode(text, offset, length);
@@ -263,30 +275,8 @@ export class ClientSession {
     else if (phase === 'securing') notSecured(this, 'no handshake in time');
     else {
       const strays = this.#parser.strays > 0 ? ', only lines that are malformed' : '';
-      const detail = `${this.peer}: ${this.#waitedFor()}${strays}`;
+      const detail = `${this.peer}: ${lackOf(this.state)}${strays}`;
       this.fail({ reason: 'timeout', reply: null, detail });
-    }
-  }
-
-  #waitedFor(): string {
-    const { state } = this;
-    switch (state.phase) {
-      case 'connecting':
-        return 'no connection in time';
-      case 'greeting':
-        return 'no greeting in time';
-      case 'hello':
-        return `no reply to ${state.verb} in time`;
-      case 'starttls':
-        return 'no reply to STARTTLS in time';
-      case 'auth':
-        return 'no reply to AUTH in time';
-      case 'envelope':
-        return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
-      case 'content':
-        return state.sent ? 'no reply to the end of data in time' : 'content was not taken in time';
-      default:
-        return 'no reply in time';
     }
   }
 
@@ -362,6 +352,7 @@ export class ClientSession {
     const state = this.state;
     fault.peer = this.hop;
     this.#failing = state;
+    this.transcript?.failed(fault);
     this.#close(true);
     switch (state.phase) {
       case 'hello':
@@ -467,11 +458,13 @@ export class ClientSession {
   #end(fault: Fault | null): void {
     const quitting = this.state.phase === 'quitting';
     this.state = CLOSED;
+    this.transcript?.closed();
     if (!quitting) this.owner.ended(this, fault);
   }
 
   #close(atOnce: boolean): void {
     this.state = CLOSED;
+    this.transcript?.closed();
     if (this.connected) this.port.close(this.id, atOnce);
   }
 }

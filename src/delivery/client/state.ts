@@ -99,3 +99,25 @@ export interface Fault {
   /** Whether the fault is this connection's and not the host's, so that a new connection may work. */
   ofConnection?: boolean;
 }
+
+/** What did not come in time. */
+export function lackOf(state: ClientState): string {
+  switch (state.phase) {
+    case 'connecting':
+      return 'no connection in time';
+    case 'greeting':
+      return 'no greeting in time';
+    case 'hello':
+      return `no reply to ${state.verb} in time`;
+    case 'starttls':
+      return 'no reply to STARTTLS in time';
+    case 'auth':
+      return 'no reply to AUTH in time';
+    case 'envelope':
+      return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
+    case 'content':
+      return state.sent ? 'no reply to the end of data in time' : 'content was not taken in time';
+    default:
+      return 'no reply in time';
+  }
+}
