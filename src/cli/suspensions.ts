@@ -123,9 +123,11 @@ async function onSuspensions(
   const { lockDataDir } = await import('../base/data-dir.ts');
   const { config } = loadConfig(line.configPath());
   const lock = changes ? lockDataDir(dataDir) : null;
+  const stopped = await openStoppedBook(config);
   try {
-    line.endsWith(await command(await openStoppedBook(config), output));
+    line.endsWith(await command(stopped.book, output));
   } finally {
+    await stopped.close();
     lock?.release();
   }
 }

@@ -62,14 +62,14 @@ test('list and show say why a message waits; cat prints it byte for byte', { tim
   await queue('delete', queueId);
 });
 
-test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
+test('flush sends at once what would have waited', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+retry@queue.test';
   const queueId = await deferred(address);
   await queue('flush', queueId);
   await fate(relay.events, address, 'delivered');
 });
 
-test('retry sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
+test('flush sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
   const down = await ScriptedSink.start({ greeting: '421 4.3.2 down' });
   t.after(() => down.stop());
   const other = await RelayFixture.start({
@@ -96,7 +96,7 @@ test('retry sends at once although the destination is suspended', { timeout: 30_
   await fate(other.events, address, 'delivered');
 });
 
-test('a held message is not sent by retry; release sends it', { timeout: 30_000 }, async () => {
+test('a held message is not sent by flush; release sends it', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);
   await queue('hold', queueId);
