@@ -2,8 +2,8 @@
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { missingAnswer } from '../control/queue-answers.ts';
 import { stateWord } from '../control/words.ts';
-import { type Counted, type CountKey, mergeCounts, type Sums } from '../database/count-rows.ts';
 import type { OutboxState, Selection } from '../database/database.ts';
+import { type Counted, type CountKey, mergeCounts, type Sums } from '../mail/queue-counts.ts';
 import { columns, plain, size } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';

@@ -2,7 +2,6 @@
 import { createConnection, type Socket } from 'node:net';
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import { EXIT_OF_ERROR } from '../base/exit-codes.ts';
-import type { Counted, CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -13,6 +12,7 @@ import type {
   Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';

@@ -2,9 +2,10 @@
  * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
  * added up. A message lies in exactly one of the queues.
  */
-import { type Counted, type CountKey, mergeCounts } from '../database/count-rows.ts';
+
 import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
 import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';

@@ -4,7 +4,6 @@
  */
 
 import { z } from 'zod';
-import { COUNT_KEYS, type Counted, type CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -17,6 +16,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { isFailText, viaKey } from '../mail/operator-keys.ts';
+import { COUNT_KEYS, type Counted, type CountKey } from '../mail/queue-counts.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import {
   MAX_NAME_LENGTH,

@@ -2,11 +2,11 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
-import type { Counted, CountKey } from './count-rows.ts';
 import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */

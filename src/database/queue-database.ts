@@ -3,10 +3,10 @@
  * parts, so that other work goes on between them. One per shard.
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
-import type { CountKey, CountSlice } from './count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,

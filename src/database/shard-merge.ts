@@ -1,6 +1,7 @@
 /** Puts together what several shards answered. */
+import { nextOf } from '../base/part-cursor.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
-import type { DestinationBacklog, QueueRow, Selection } from './database.ts';
+import type { DestinationBacklog, OperateResult, QueueRow, Selection } from './database.ts';
 
 export const earlier = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
@@ -31,3 +32,15 @@ export function selectionOn(shard: number, selection: Selection): Selection {
 /** Messages that are named need no shard but their own, should others be down. */
 export const concerns = (shard: number, { ids }: Selection): boolean =>
   ids?.some((id) => shardOfQueueId(id) === shard) ?? true;
+
+export function mergedOperation(parts: readonly (OperateResult & { shard: number })[]): OperateResult {
+  return {
+    rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+    recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
+    sending: parts.reduce((sum, { sending }) => sum + sending, 0),
+    sendingIds: parts.flatMap(({ sendingIds }) => sendingIds),
+    queueIds: parts.flatMap(({ queueIds }) => queueIds),
+    changes: parts.flatMap(({ changes }) => changes),
+    next: nextOf(parts.map(({ shard, next }) => [shard, next])),
+  };
+}

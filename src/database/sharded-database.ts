@@ -3,13 +3,13 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
-import { nextOf, PartCursor } from '../base/part-cursor.ts';
+import { PartCursor } from '../base/part-cursor.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
-import { type Counted, type CountKey, mergeCounts } from './count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -39,7 +39,7 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, concerns, earlier, merged, selectionOn } from './shard-merge.ts';
+import { byQueueId, concerns, earlier, merged, mergedOperation, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -463,15 +463,7 @@ export class ShardedDatabase implements Database {
       true,
       ({ id }) => concerns(id, selection) && from.of(id) !== null,
     );
-    return {
-      rows: parts.reduce((sum, { rows }) => sum + rows, 0),
-      recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
-      sending: parts.reduce((sum, { sending }) => sum + sending, 0),
-      sendingIds: parts.flatMap(({ sendingIds }) => sendingIds),
-      queueIds: parts.flatMap(({ queueIds }) => queueIds),
-      changes: parts.flatMap(({ changes }) => changes),
-      next: nextOf(parts.map(({ shard, next }) => [shard, next])),
-    };
+    return mergedOperation(parts);
   }
 
   /** Shards that are down. */

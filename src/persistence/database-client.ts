@@ -7,7 +7,6 @@ import { fileURLToPath } from 'node:url';
 import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { RelayError } from '../base/errors.ts';
-import { type Counted, type CountKey, countBySlices } from '../database/count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -35,6 +34,7 @@ import type {
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';

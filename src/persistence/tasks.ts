@@ -1,7 +1,6 @@
 /** What the main thread asks of the persistence pool, and how faults come back. */
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
-import type { CountKey, CountSlice } from '../database/count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
@@ -23,6 +22,7 @@ import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-fai
 import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';

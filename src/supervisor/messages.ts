@@ -1,7 +1,6 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
-import type { Counted, CountKey } from '../database/count-rows.ts';
 import type {
   MailDetail,
   Missing,
@@ -14,6 +13,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** The first message: all that a relay process needs to start. */

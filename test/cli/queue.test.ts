@@ -16,8 +16,8 @@ import {
   missingAnswer,
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
-import type { Counted, Group, Sums } from '../../src/database/count-rows.ts';
 import type { Missing, QueueFilter, QueueRow, Selection } from '../../src/database/database.ts';
+import type { Counted, Group, Sums } from '../../src/mail/queue-counts.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { FakeQueue, mail, row } from '../control/queue-fixture.ts';
 

@@ -8,8 +8,8 @@ import {
   mergeSchedulerStats,
 } from '../../src/control/merged-queue.ts';
 import type { QueueReader, SchedulerStats } from '../../src/control/protocol.ts';
-import { type Counted, noSums } from '../../src/database/count-rows.ts';
 import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
 import { mergeStats, noCounts } from '../../src/mail/queue-stats.ts';
 import { waiting } from './queue-fixture.ts';
 

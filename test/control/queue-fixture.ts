@@ -1,8 +1,8 @@
 /** A queue in memory behind the control socket's contract, for tests. */
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
-import { type Counted, noSums } from '../../src/database/count-rows.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
 import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {

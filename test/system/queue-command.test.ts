@@ -126,7 +126,10 @@ test('fail ends a message with what the operator said, and a report', { timeout:
   const queueId = await deferred(address, 'failed@sender.test');
   const quiet = await deferred('once-defer-451+null@queue.test', '');
   await queue('hold', queueId);
-  assert.match(await queue('fail', '--text', 'Kunde gekündigt', queueId, quiet), /^fail: 2 recipients in 2 entries$/m);
+  assert.match(
+    await queue('fail', '--text', 'Kunde gekündigt', queueId, quiet),
+    /^fail: 2 recipients in 2 entries$/m,
+  );
   const { destination, reason, status, detail } = await fate(relay.events, address, 'bounced');
   assert.deepEqual(
     [destination, reason, status, detail],

@@ -1,6 +1,7 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
-import { type CountKey, type CountSlice, countRows } from '../count-rows.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import { countRows } from '../count-rows.ts';
 import type {
   DestinationBacklog,
   MailDetail,

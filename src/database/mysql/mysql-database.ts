@@ -8,12 +8,12 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspensionRule } from '../../mail/suspension.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
-import type { CountKey, CountSlice } from '../count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,

@@ -3,7 +3,8 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { type CountKey, type CountSlice, countRows } from '../count-rows.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import { countRows } from '../count-rows.ts';
 import type {
   DestinationBacklog,
   MailDetail,

@@ -7,11 +7,11 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
-import { type Counted, type CountKey, type CountSlice, countBySlices } from '../count-rows.ts';
 import type {
   ClaimRequest,
   ClaimResult,
