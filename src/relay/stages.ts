@@ -200,7 +200,7 @@ export class Stages {
     this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
       this.sessions.postAll({ type: 'config', config: this.logins.offering(this.config) }),
     );
-    this.tlsReports = openTlsReports(config, this.place, log);
+    this.tlsReports = openTlsReports(() => this.config, this.place, log);
     this.stsRefresh = openStsRefresh({
       place: this.place,
       log,
@@ -226,7 +226,7 @@ export class Stages {
       arena: this.arena,
       log,
       aside,
-      ...pressurePorts(this.journal, this.queue, this.commits, config),
+      ...pressurePorts(this.journal, this.queue, this.commits, () => this.config),
       mails: () => this.queue.mails(),
       unwrittenBytes: () => this.shares.unwrittenBytes(),
       diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),

@@ -152,14 +152,15 @@ const nodeOf = (name: string): string => name.replace(/\/\d+$/, '');
 
 /** Options of the event log of a relay process as the config has them. */
 export function eventLogOptions(config: Config, dir: string, process: number): Omit<EventLogOptions, 'log'> {
-  const { enabled, max_file_mb, keep_files, max_buffer_mb } = config.events;
+  const { enabled, max_file_mb, keep_days, max_total_mb, max_buffer_mb } = config.events;
   return {
     dir,
     process,
     node: nodeOf(config.node_id),
     enabled,
     maxFileBytes: max_file_mb * 1_048_576,
-    keepFiles: keep_files,
+    keepDays: keep_days,
+    maxTotalBytes: max_total_mb * 1_048_576,
     maxBufferBytes: max_buffer_mb * 1_048_576,
   };
 }

@@ -282,7 +282,7 @@ test('from three processes to one: no mail is forgotten, and the queues of the o
   assert.equal((await relay.stop()).code, 0);
   // Nothing is left: from now on there is one process, and no supervisor.
   await relay.start();
-  assert.equal((await relay.queueJson<StatsAnswer>('stats')).processes, []);
+  assert.deepEqual((await relay.queueJson<StatsAnswer>('stats')).processes, []);
   assert.equal((await relay.stop()).code, 0);
 });
 
