@@ -39,7 +39,7 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, concerns, earlier, merged, mergedOperation, selectionOn } from './shard-merge.ts';
+import { concerns, earlier, merged, mergedOperation, mergedPage, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -418,11 +418,7 @@ export class ShardedDatabase implements Database {
       true,
       ({ id }) => concerns(id, selection),
     );
-    const rows = parts.flat().sort(byQueueId);
-    const last = rows[filter.limit - 1];
-    if (last === undefined) return rows;
-    const end = rows.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last.queueId);
-    return end < 0 ? rows : rows.slice(0, end);
+    return mergedPage(parts, filter.limit);
   }
 
   async count(selection: Selection, by: CountKey | null): Promise<Counted> {
