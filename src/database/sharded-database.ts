@@ -422,12 +422,8 @@ export class ShardedDatabase implements Database {
   }
 
   async count(selection: Selection, by: CountKey | null): Promise<Counted> {
-    const parts = await this.#onAll(
-      (client, shard) => client.count(selectionOn(shard, selection), by),
-      true,
-      ({ id }) => concerns(id, selection),
-    );
-    return mergeCounts(parts);
+    const count = (client: ShardClient, shard: number) => client.count(selectionOn(shard, selection), by);
+    return mergeCounts(await this.#onAll(count, true, ({ id }) => concerns(id, selection)));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {
