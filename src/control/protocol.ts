@@ -17,6 +17,7 @@ import type { JournalStats } from '../journal/journal.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { RelayStatus } from './status.ts';
 
 export const QUEUE_ACTIONS = [
   'flush',
@@ -100,6 +101,8 @@ export interface ControlTarget extends QueueReader {
   journal?(): JournalStats | null | Promise<JournalStats | null>;
   /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
+  /** How the relay is. @param counts whether to count the queue. */
+  status?(counts: boolean): Promise<RelayStatus>;
   bans?: BanBook;
 }
 
@@ -173,6 +176,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('status'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({

@@ -19,6 +19,7 @@ import {
   requestSchema,
   withoutUndefined,
 } from './protocol.ts';
+import type { HostFacts, HostStatus } from './status.ts';
 
 const MAX_CONNECTIONS = 16;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -30,6 +31,8 @@ const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
+  /** What `status` says of the host; absent: it is not asked. */
+  facts?: () => HostFacts;
   /** Reloads as SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
@@ -191,6 +194,8 @@ export class ControlServer {
       }
       case 'stats':
         return statsOf(target);
+      case 'status':
+        return this.#status();
       case 'bans':
         return bansOf(target).list();
       case 'ban':
@@ -213,6 +218,13 @@ export class ControlServer {
         return result;
       }
     }
+  }
+
+  async #status(): Promise<HostStatus> {
+    const { target, facts } = this.#options;
+    if (target.status === undefined || facts === undefined)
+      throw new RelayError('control_failed', 'this relay has no status');
+    return { ...(await target.status(true)), ...facts(), processes: target.processes?.() ?? [] };
   }
 
   /** Stops listening, ends every connection and removes the socket. */

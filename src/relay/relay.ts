@@ -17,6 +17,7 @@ import { gateOf, hostListeners, ownSockets, threadCount } from './place.ts';
 import { remainsOf } from './remains.ts';
 import { openAgenda } from './scheduling.ts';
 import { Stages } from './stages.ts';
+import { relayStatus } from './status.ts';
 import { stsDir } from './sts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
@@ -52,7 +53,7 @@ export class Relay {
   }
 
   get control(): ControlTarget {
-    return this.#stages.control;
+    return { ...this.#stages.control, status: (counts) => relayStatus(this.#stages, counts) };
   }
 
   async start(): Promise<void> {
@@ -128,6 +129,9 @@ export class Relay {
     duePoll.start();
     pressure.start();
     housekeeping.start();
+    this.#stages.rates.start();
+    // On servers one process of a host counts for all.
+    if (queue.shards === null || place.process === 0) this.#stages.counts.refresh();
     this.#tlsReportSender = openTlsReportSender({
       place,
       log,
@@ -254,6 +258,7 @@ export class Relay {
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
+    this.#stages.rates.stop();
     tls.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();

@@ -10,6 +10,7 @@ import type { Message } from '../mail/message.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
+import type { Counts } from './minute-rates.ts';
 
 interface Common {
   /** When the line was made, ISO 8601 in UTC. */
@@ -116,7 +117,11 @@ export type DeliveryEvent =
   | HeldEvent
   | DroppedEvent;
 
-export type EventLogOptions = EventFileOptions & { enabled: boolean };
+export type EventLogOptions = EventFileOptions & {
+  enabled: boolean;
+  /** Raised whether or not lines are written. */
+  counts?: Counts;
+};
 
 /** Options of the event log of a relay process as the config has them. */
 export function eventLogOptions(config: Config, dir: string, process: number): Omit<EventLogOptions, 'log'> {
@@ -134,6 +139,7 @@ export function eventLogOptions(config: Config, dir: string, process: number): O
 export class EventLog {
   readonly #file: EventFile;
   readonly #enabled: boolean;
+  readonly #counts: Counts | undefined;
   readonly #now: () => number;
   #timeMs = Number.NaN;
   #time = '';
@@ -143,12 +149,17 @@ export class EventLog {
 
   constructor(options: EventLogOptions) {
     this.#enabled = options.enabled;
+    this.#counts = options.counts;
     this.#now = options.now ?? Date.now;
     this.#file = new EventFile(options);
   }
 
   /** We took responsibility for the message: it is durable, or in memory with after_enqueue. */
   accepted(message: Message): void {
+    if (this.#counts !== undefined) {
+      this.#counts.acceptedMessages++;
+      this.#counts.accepted += message.envelope.recipients.length;
+    }
     if (!this.#enabled) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs } = message;
     const reception = receptionMs === undefined ? '' : `,"reception_ms":${receptionMs}`;
@@ -164,6 +175,8 @@ export class EventLog {
 
   /** An attempt whose settlement is durable: one line for every recipient of it. */
   attempt(result: AttemptResult): void {
+    if (this.#counts !== undefined)
+      for (const { seqs, outcome } of result.groups) this.#counts[outcome.kind] += seqs.length;
     if (!this.#enabled) return;
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =

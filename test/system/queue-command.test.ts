@@ -117,6 +117,15 @@ test('delivery.enabled false keeps everything; enabled again, it goes', { timeou
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  const stats = (await kept.queue('stats')).stdout;
+  assert.match(stats, /^Held back +nothing is sent: delivery\.enabled is false$/m);
+  assert.match(stats, /^smarthost +2 +2 +1 +0 +0 +1 /m);
+  const status = await kept.status();
+  assert.equal(status.code, 0, 'what is configured is no impairment');
+  assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
+  assert.match(status.stdout, /^Held back +nothing is sent/m);
+  assert.match(status.stdout, /^Waiting +2 recipients, oldest /m);
+  assert.match(status.stdout, /^Last .* 2 messages accepted \(2 recipients\)/m);
   await kept.stop();
   kept.configure({ delivery: { enabled: true } });
   await kept.start();
@@ -131,6 +140,8 @@ test('a stopped relay: list, show and stats read the database', { timeout: 30_00
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
   await stopped.stop();
+  const status = await stopped.status('--json');
+  assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
   assert.equal(listed.code, 0, listed.stderr);
   assert.match(listed.stdout, new RegExp(queueId));
