@@ -24,7 +24,9 @@ import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import { loadWithFiles } from './load-with-files.ts';
+import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
+import { openBook } from './relay/suspension-book.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -65,6 +67,8 @@ interface Serving extends Drainable {
   control: ControlTarget;
   healthy(): boolean;
   policy: HostPolicy;
+  /** Rules of operators began or ended. @returns who could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]>;
 }
 
 interface Context {
@@ -166,7 +170,11 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: { ...relay.control, bans: relay.policy.keeper },
+    target: {
+      ...relay.control,
+      bans: relay.policy.keeper,
+      suspensions: openBook(config, (rules) => relay.takeSuspensions(rules)),
+    },
     reload: () => lifecycle.reload(),
     facts: () => ({
       pid: process.pid,

@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { Backend, Login, Secrets } from './backend.ts';
+import type { Backend, Login, Secrets, Serves } from './backend.ts';
 import { parseScram } from './hashes.ts';
 import type { AuthPool } from './pool.ts';
 import type { GivenRules } from './rules.ts';
@@ -54,6 +54,11 @@ export class FileBackend implements Backend {
     return true;
   }
 
+  async serves(): Promise<Serves | null> {
+    await this.refresh();
+    return servesOf(Array.from(this.#users.values(), ({ hash }) => hash));
+  }
+
   async login({ username, password }: Login, signal: AbortSignal): Promise<GivenRules | null> {
     await this.refresh();
     const user = this.#users.get(username);
@@ -69,6 +74,15 @@ export class FileBackend implements Backend {
     if (user === undefined) return null;
     return { ...secretsOf(user.hash), rules: user.rules };
   }
+}
+
+/** What mechanisms these hashes can serve; null when there are none: users may still come. */
+export function servesOf(hashes: readonly string[]): Serves | null {
+  if (hashes.length === 0) return null;
+  return {
+    scram: hashes.some((hash) => parseScram(hash) !== null),
+    cram: hashes.some((hash) => hash.startsWith(PLAIN)),
+  };
 }
 
 /** What a stored hash gives to mechanisms that do not send the password. */

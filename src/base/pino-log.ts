@@ -12,7 +12,7 @@ import { makeFolder } from './make-folder.ts';
 import { printable, printableJson } from './printable.ts';
 
 export interface LogOptions {
-  level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  level: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   format: 'json' | 'text';
   /** Absolute path, or null for standard output. */
   file: string | null;

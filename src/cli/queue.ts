@@ -22,9 +22,10 @@ import type {
   QueueRow,
   Selection,
 } from '../database/database.ts';
+import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
 import { MAX_IDS } from '../mail/selection.ts';
-import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
+import { addressOf, destinationOf, failText, hopOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
 import { formatMail, formatRows, MORE_ENTRIES } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
@@ -48,11 +49,13 @@ export interface ListOptions {
 /** Few, because garbage of many pages adds up before it is collected: with 2,000 rows it came to 100 MB more. */
 const PAGE_ROWS = 250;
 /** Why an action may have nothing to do for a message, besides that there is no such message. */
-const NOTHING_TO_DO: Readonly<Record<OperateAction, string>> = {
+const NOTHING_TO_DO: Readonly<Record<ActionName, string>> = {
   flush: 'held, or being sent just now',
   hold: 'held already, or being sent just now',
   release: 'or not held',
   delete: 'or being sent just now',
+  fail: 'or being sent just now',
+  reroute: 'there already, or being sent just now',
 };
 
 /** So many of the messages for which an action did nothing are named one by one. */
@@ -105,23 +108,43 @@ function addActions(queue: Command, line: CommandLine): void {
     delete: 'remove entries that are not being sent; no DSN goes out',
   };
   for (const action of QUEUE_ACTIONS) {
-    queue
-      .command(`${action} [ids...]`)
-      .description(`${meaning[action]}: of these messages, of a destination, or all`)
-      .option('--destination <name>', 'all entries of this destination', destinationOf)
-      .option('--all', 'all entries', false)
-      .option('--json', 'print JSON', false)
-      .action((ids: string[], { destination, all, json }) => {
-        const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
-        if (given !== 1) line.usage(`queue ${action} needs message ids, or --destination, or --all`);
-        const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
-        return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
-      });
+    addAction(queue, line, action, meaning[action], () => action);
   }
+  addAction(queue, line, 'fail', 'end recipients now, with a report to the sender', ({ reason }) => ({
+    fail: String(reason),
+  })).option('--reason <text>', 'what the report says', failText, '');
+  addAction(queue, line, 'reroute', 'send to another next hop', ({ to, default: byConfig }) => {
+    if ((to !== undefined) === byConfig) line.usage('queue reroute needs --to, or --default');
+    return { reroute: byConfig ? null : String(to) };
+  })
+    .option('--to <host>', 'this next hop: HOST, HOST:PORT, [IPv6]:PORT', hopOf)
+    .option('--default', 'where the config says', false);
   queue
     .command('retry [ids...]', { hidden: true })
     .allowUnknownOption()
     .action(() => line.usage('queue retry is called queue flush'));
+}
+
+function addAction(
+  queue: Command,
+  line: CommandLine,
+  name: ActionName,
+  meaning: string,
+  actionOf: (options: Record<string, unknown>) => OperateAction,
+): Command {
+  return queue
+    .command(`${name} [ids...]`)
+    .description(`${meaning}: of these messages, of a destination, or all`)
+    .option('--destination <name>', 'all entries of this destination', destinationOf)
+    .option('--all', 'all entries', false)
+    .option('--json', 'print JSON', false)
+    .action((ids: string[], { destination, all, json, ...rest }) => {
+      const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
+      if (given !== 1) line.usage(`queue ${name} needs message ids, or --destination, or --all`);
+      const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
+      const action = actionOf(rest);
+      return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
+    });
 }
 
 /** Runs a queue command on the running relay, or read-only on the database of a stopped one. */
@@ -324,6 +347,7 @@ export async function operateQueue(
     err.write('protorelay: the relay is not running; the queue can be changed only through it\n');
     return EXIT.unavailable;
   }
+  const name = nameOf(action);
   const sum = { rows: 0, sending: 0 };
   const named = typeof target === 'object' && !('destination' in target);
   const changed: string[] = [];
@@ -338,17 +362,17 @@ export async function operateQueue(
   for (const queueId of unchanged.slice(0, MAX_UNCHANGED_NAMED))
     err.write(
       printableLines(
-        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${NOTHING_TO_DO[action]})
+        `protorelay: ${queueId}: nothing to ${name} (unknown, settled, ${NOTHING_TO_DO[name]})
 `,
       ),
     );
   if (unchanged.length > MAX_UNCHANGED_NAMED)
-    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
+    err.write(`protorelay: nothing to ${name} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
   const seen = await missingOf(source);
   const missing = named ? concerningNamed(seen, changed, unchanged) : seen;
   if (json) {
     const answer: ActionAnswer = {
-      action,
+      action: name,
       entries: sum.rows,
       sending_entries: sum.sending,
       unchanged_messages: unchanged.length,
@@ -356,7 +380,7 @@ export async function operateQueue(
     out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
   } else {
     const sending = sum.sending === 0 ? '' : `; ${entriesText(sum.sending)} being sent, left alone`;
-    out.write(`${action}: ${entriesText(sum.rows)}${sending}\n`);
+    out.write(`${name}: ${entriesText(sum.rows)}${sending}\n`);
   }
   return told(missing, err, unchanged.length > 0 ? EXIT.dataError : EXIT.ok);
 }

@@ -2,6 +2,7 @@
  * What `protorelay queue` and a running relay say to each other over the control socket: one JSON object a line,
  * requests answered in order. Whoever may open the socket (mode 0600) is the operator.
  */
+
 import { z } from 'zod';
 import type {
   MailDetail,
@@ -14,9 +15,18 @@ import type {
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { isFailText, viaKey } from '../mail/operator-keys.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
+import {
+  MAX_NAME_LENGTH,
+  MAX_PATTERN_LENGTH,
+  MAX_PATTERNS,
+  MAX_REASON_LENGTH,
+  type SuspensionRule,
+} from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 import type { RelayStatus } from './status.ts';
 
 export const QUEUE_ACTIONS = [
@@ -25,6 +35,9 @@ export const QUEUE_ACTIONS = [
   'release',
   'delete',
 ] as const satisfies readonly OperateAction[];
+
+/** Longest next hop in a request: a name with a port. */
+const MAX_HOP = 270;
 
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
@@ -89,6 +102,13 @@ export interface BanBook {
   delete(network: string): boolean | Promise<boolean>;
 }
 
+/** Rules of operators that hold mail back. */
+export interface SuspensionBook {
+  list(): SuspensionRule[] | Promise<SuspensionRule[]>;
+  suspend(order: SuspendOrder): Promise<Ordered>;
+  resume(order: ResumeOrder): Promise<Ordered>;
+}
+
 /** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not on the wire. */
@@ -104,6 +124,7 @@ export interface ControlTarget extends QueueReader {
   /** How the relay is. @param counts whether to count the queue. */
   status?(counts: boolean): Promise<RelayStatus>;
   bans?: BanBook;
+  suspensions?: SuspensionBook;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
@@ -161,6 +182,26 @@ export function withoutUndefined<T extends object>(value: T): Defined<T> {
   return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
 }
 
+const action = z.union([
+  z.enum(QUEUE_ACTIONS),
+  z.strictObject({ fail: z.string().refine(isFailText) }),
+  z.strictObject({
+    reroute: z
+      .string()
+      .max(MAX_HOP)
+      .transform(viaKey)
+      .refine((key) => key !== null)
+      .nullable(),
+  }),
+]);
+
+const patterns = z.array(z.string().max(MAX_PATTERN_LENGTH)).max(MAX_PATTERNS);
+const selectors = z.strictObject({
+  destinations: patterns,
+  domains: patterns,
+  senders: patterns,
+  users: patterns,
+});
 const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
@@ -182,13 +223,36 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), selection }),
+    params: z.strictObject({ action, selection }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('suspend'),
+    params: z.strictObject({
+      ...selectors.shape,
+      reason: z.string().max(MAX_REASON_LENGTH),
+      createdBy: z.string().max(MAX_NAME_LENGTH),
+      durationMs: z.int().min(1000).nullable(),
+      untilMs: z.int().min(0).nullable(),
+    }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('resume'),
+    params: z.strictObject({
+      order: z.union([
+        z.strictObject({ ids: z.array(z.string().min(1).max(16)).min(1).max(MAX_IDS) }),
+        z.strictObject({ selectors }),
+        z.literal('all'),
+      ]),
+    }),
   }),
   z.strictObject({ id, method: z.literal('unban'), params: z.strictObject({ network }) }),
 ]);

@@ -3,11 +3,14 @@
  * few connections, of which the one that is idle longest makes room for a new one; a request has a longest length and a
  * time limit; each connection has one request at a time; answers have a limited size.
  */
+
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing, Selection } from '../database/database.ts';
+import { nameOf, type OperateAction } from '../mail/operator-action.ts';
+import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -17,6 +20,7 @@ import {
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
+  type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
 import type { HostFacts, HostStatus } from './status.ts';
@@ -202,6 +206,12 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'suspensions':
+        return suspensionsOf(target).list();
+      case 'suspend':
+        return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
+      case 'resume':
+        return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'reload':
@@ -211,7 +221,7 @@ export class ControlServer {
         const { action, selection } = request.params;
         const result = await target.operate(action, selection);
         this.#options.log.info('control.operated', {
-          action,
+          ...howOf(action),
           target: saidOf(selection),
           entries: result.rows,
         });
@@ -227,6 +237,12 @@ export class ControlServer {
     return { ...(await target.status(true)), ...facts(), processes: target.processes?.() ?? [] };
   }
 
+  #ordered(action: string, ordered: Ordered): Ordered {
+    const { rules, unheard } = ordered;
+    this.#options.log.info('suspensions.ordered', { action, rule_ids: rules.map(({ id }) => id), unheard });
+    return ordered;
+  }
+
   /** Stops listening, ends every connection and removes the socket. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
@@ -238,6 +254,17 @@ export class ControlServer {
 function bansOf({ bans }: ControlTarget): BanBook {
   if (bans !== undefined) return bans;
   throw new RelayError('control_failed', 'this relay keeps no bans');
+}
+
+/** An action as the log says it. */
+function howOf(action: OperateAction): { action: string; detail?: string } {
+  if (typeof action === 'string') return { action };
+  return { action: nameOf(action), detail: 'fail' in action ? action.fail : (action.reroute ?? 'default') };
+}
+
+function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {
+  if (suspensions !== undefined) return suspensions;
+  throw new RelayError('control_failed', 'this relay keeps no suspensions');
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {

@@ -1,8 +1,10 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
-import type { Job } from '../mail/job.ts';
+import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { OperateAction } from '../mail/operator-action.ts';
 import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
 
@@ -127,6 +129,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** Only rows of messages that were received before. */
+  receivedBeforeMs?: number;
   /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }
@@ -134,7 +138,7 @@ export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
   /** Rows that were set aside, because the node that was sending them died of them. */
-  held?: LeasedKey[];
+  held?: EntryFacts[];
   /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
   /** Whether the arena was short of room for more. */
@@ -171,7 +175,7 @@ export interface Recovered {
 }
 
 /** A row that was being attempted when a process died. */
-export interface SuspectedRow extends LeasedKey {
+export interface SuspectedRow extends EntryFacts {
   /** true: it was being sent alone, so it is set aside. */
   held: boolean;
 }
@@ -182,7 +186,7 @@ export interface BegunRows {
   /** The shard has written the suspicion into these rows. */
   marked(shard: number, rows: SuspectedRow[]): void;
   /** These rows were set aside, because another node died of them. */
-  held(rows: LeasedKey[]): void;
+  held(rows: EntryFacts[]): void;
 }
 
 /** Results of earlier lives of this process that no database has taken. */
@@ -270,11 +274,7 @@ export interface QueueStats {
   unavailable?: string;
 }
 
-/**
- * flush: due now; hold: waits for release; release: due now. These are done to whole rows. delete: the waiting recipients
- * that are meant are removed, and the row with the last of them.
- */
-export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
+export type { OperateAction };
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -302,6 +302,8 @@ export interface RowChange {
   destination: string;
   rows: number;
 }
+/** The rules of a shard; null: the same as in the answer with that digest. */
+export type RulesAnswer = { digest: string; rules: SuspensionRule[] } | null;
 /** A part of the queue that an answer leaves out, because it cannot be seen. */
 export interface Missing {
   kind: 'shard' | 'process' | 'journal' | 'results';

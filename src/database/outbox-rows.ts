@@ -1,10 +1,18 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import type { OperateAction, OutboxState, Selection, Settlement } from './database.ts';
+import { type ActionName, nameOf } from '../mail/operator-action.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
+import type { OperateAction, OutboxState, QueueRow, Selection, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
   m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, m.message_id AS messageId,
   m.auth_user AS user, m.listener, o.waiting, o.reason, o.detail`;
+
+/** A row as operators see it. */
+export const shownRow = <Row extends QueueRow>(row: Row): Row => ({
+  ...row,
+  destination: shownDestination(row.destination),
+});
 
 /**
  * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
@@ -13,16 +21,18 @@ export const SUSPECTED_POISON = 'suspected_poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
 /** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
-const STATES_OF: Readonly<Record<OperateAction, readonly OutboxState[]>> = {
+const STATES_OF: Readonly<Record<ActionName, readonly OutboxState[]>> = {
   flush: ['PENDING', 'RETRY'],
   hold: ['PENDING', 'RETRY', 'SENDING'],
   release: ['HELD'],
   delete: ['PENDING', 'RETRY', 'HELD', 'DEAD', 'SENT', 'SENDING'],
+  fail: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
+  reroute: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
 };
 
 /** What an action looks at of a selection. */
 export function concernedBy(action: OperateAction, selection: Selection): Selection {
-  const states = STATES_OF[action].filter((state) => selection.states?.includes(state) ?? true);
+  const states = STATES_OF[nameOf(action)].filter((state) => selection.states?.includes(state) ?? true);
   return { ...selection, states };
 }
 

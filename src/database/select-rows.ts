@@ -4,7 +4,7 @@
  * are given rows: each engine runs them in its own way.
  */
 import type { OutboxState, QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
-import { type OperatedRow, QUEUE_ROW } from './outbox-rows.ts';
+import { type OperatedRow, QUEUE_ROW, shownRow } from './outbox-rows.ts';
 import { type Compiled, type Condition, compile, type Dialect, marksOf, type SqlValue } from './selection.ts';
 import { parseRuns, seqsOf } from './seq-runs.ts';
 import type { ListSlice } from './slices.ts';
@@ -183,6 +183,6 @@ export function* listRows(dialect: Dialect, filter: QueueFilter, most: number): 
   const rows: QueueRow[] = [];
   for (const { seqs, ...row } of found)
     if (matches === null || matchesIn({ state: row.state, seqs }, matches.get(row.queueId) ?? []).length > 0)
-      rows.push(row);
+      rows.push(shownRow(row));
   return { rows, next: cut ?? next };
 }

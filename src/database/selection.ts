@@ -1,6 +1,7 @@
 /** A selection (mail/selection.ts) as conditions of SQL, for both engines. */
 import { isAscii } from '../base/ascii.ts';
 import { likeOf, literalOf } from '../base/glob.ts';
+import { failKey } from '../mail/operator-keys.ts';
 import { addressPatterns, destinationPattern, domainPattern, meansRecipients } from '../mail/selection.ts';
 import type { Selection } from './database.ts';
 
@@ -40,8 +41,12 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
   const plain = (column: string, patterns: readonly string[] | undefined): Condition[] =>
     patterns === undefined ? [] : [oneOf(() => column, patterns)];
   const rows = [
-    ...plain('o.destination', destinations?.map(destinationPattern)),
+    ...plain(
+      'o.destination',
+      destinations?.map(destinationPattern).flatMap((one) => [one, failKey(one)]),
+    ),
     ...plain('o.reason', reasons),
+    ...plain('o.detail', selection.details),
     ...(states === undefined ? [] : [isIn('o.state', states)]),
     ...between('o.attempts', selection.minAttempts, selection.maxAttempts),
     ...(notDueAtMs === undefined

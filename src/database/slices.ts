@@ -16,7 +16,7 @@ import type {
   Selection,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import { isWhole, type SelectedRows } from './select-rows.ts';
+import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
@@ -43,18 +43,13 @@ export function operatedSlice(
   { rows, next }: SelectedRows,
   isNamed: boolean,
   removed: ReadonlyMap<string, string[]>,
+  changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
-  const changes = new Map<string, number>();
   let recipients = 0;
-  for (const row of changed) {
-    const { destination, state } = row;
-    const waits = state === 'PENDING' || state === 'RETRY';
-    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
-    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
-    changes.set(destination, (changes.get(destination) ?? 0) + more);
-    if (action !== 'delete') recipients += row.waiting;
-  }
+  for (const { waiting, some } of changed)
+    if (typeof action === 'object') recipients += some?.length ?? waiting;
+    else if (action !== 'delete') recipients += waiting;
   for (const addresses of removed.values()) recipients += addresses.length;
   return {
     rows: changed.length,
@@ -65,6 +60,20 @@ export function operatedSlice(
     removed: [...removed].map(([queueId, addresses]) => ({ queueId, recipients: addresses })),
     next,
   };
+}
+
+/** By how many the rows that wait have grown at each destination; where rows get another one, that has to be said. */
+function changesOf(action: OperateAction, rows: readonly SelectedRow[]): Map<string, number> {
+  const changes = new Map<string, number>();
+  for (const row of rows) {
+    const { destination, state } = row;
+    if (state === 'SENDING') continue;
+    const waits = state === 'PENDING' || state === 'RETRY';
+    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
+    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
+    changes.set(destination, (changes.get(destination) ?? 0) + more);
+  }
+  return changes;
 }
 
 /** Asks for slices until the page is full. */

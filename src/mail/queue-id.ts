@@ -67,6 +67,9 @@ export class QueueIds {
   }
 }
 
+/** Ids that were made before this moment come before this text, all others behind it. */
+export const queueIdAt = (ms: number): string => base32(Math.max(0, Math.floor(ms)), 9);
+
 /** Milliseconds since 1970 at which the id was made. */
 export function queueIdTimeMs(queueId: string): number {
   let ms = 0;

@@ -23,6 +23,8 @@ export interface Selection<State extends string = string> {
   listeners?: string[];
   /** Why the entry waits. */
   reasons?: string[];
+  /** What is said of why. */
+  details?: string[];
   messageIds?: string[];
   /** Of the header fields kept at intake. Values of one field are alternatives. */
   headers?: { name: string; value: string }[];

@@ -16,9 +16,10 @@ import {
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { BegunRows, Database, LeasedKey, SuspectedRow } from '../database/database.ts';
+import type { BegunRows, Database, SuspectedRow } from '../database/database.ts';
 import type { DeliveryThreadStart } from '../delivery/messages.ts';
 import { type BegunRow, clearBegun, readBegun, SLOT_BYTES } from '../mail/begun-slots.ts';
+import type { EntryFacts } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 
 const NAME = /^begun-[0-9]+$/;
@@ -28,13 +29,13 @@ const MAX_FILES = 16;
 export class BegunFiles implements BegunRows {
   readonly #dir: string;
   readonly #log: Log;
-  readonly #held: (row: LeasedKey) => void;
+  readonly #held: (entry: EntryFacts) => void;
   /** What earlier lives left. */
   #earlier: { path: string; table: Buffer }[] = [];
   #path: string | null = null;
 
   /** @param held is told of each row that is set aside. */
-  constructor(dir: string, log: Log, held: (row: LeasedKey) => void) {
+  constructor(dir: string, log: Log, held: (entry: EntryFacts) => void) {
     this.#dir = dir;
     this.#log = log;
     this.#held = held;
@@ -105,7 +106,7 @@ export class BegunFiles implements BegunRows {
     });
   }
 
-  held(rows: LeasedKey[]): void {
+  held(rows: EntryFacts[]): void {
     for (const row of rows) {
       const fields = { queue_id: row.queueId, destination: row.destination };
       this.#log.error('poison.held', { ...fields, advice: 'look at it with "queue show"' });

@@ -8,7 +8,7 @@ import type {
   Operated as OperatedRows,
   SchedulerStats,
 } from '../control/protocol.ts';
-import type { Database, OperateAction, QueueStats, Selection } from '../database/database.ts';
+import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
@@ -46,7 +46,7 @@ export function relayControl(
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
     async operate(action, selection) {
       const parts = { database, scheduler, deliveries, events };
-      if (action !== 'hold' && action !== 'delete') return operate(parts, action, selection);
+      if (action === 'flush' || action === 'release') return operate(parts, action, selection);
       await takeBack(selection);
       const sum = await operate(parts, action, selection);
       // A claim that was under way may have brought more of these rows to delivery.
@@ -78,6 +78,12 @@ interface Operated {
   events: EventLog;
 }
 
+/** Whether the action makes rows due there that are to be sent. */
+function isTriedNow(action: OperateAction, { destination, rows }: RowChange): boolean {
+  if (typeof action === 'string') return action === 'flush';
+  return 'reroute' in action && (rows > 0 || destination === action.reroute);
+}
+
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
@@ -91,7 +97,7 @@ async function operate(
   const touched = new Set<string>();
   const operated = database.operate(action, selection, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
-    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+    for (const entry of part.removed) events.removed(entry, 'operator');
   });
   const { rows, recipients, sending, queueIds, destinations, changes } = await operated.catch(
     (error: unknown) => {
@@ -100,11 +106,10 @@ async function operate(
       throw error;
     },
   );
-  // Flush means now, whatever the destination did lately.
-  if (action === 'flush') {
-    deliveries.resume(changes.map(({ destination }) => destination));
-    for (const { destination } of changes) scheduler.suspend(destination, 0);
-  }
+  // Flush, and another way, mean now, whatever the destination did lately.
+  const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
+  deliveries.resume(tried);
+  for (const destination of tried) scheduler.suspend(destination, 0);
   if (selection.ids !== undefined) scheduler.changed(changes);
   else scheduler.refresh(destinations);
   return { rows, recipients, sending, queueIds };

@@ -8,6 +8,7 @@ import type { ControlTarget } from '../control/protocol.ts';
 import { Listener } from '../listener/listener.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { listen, reactorConnections } from '../native.ts';
 import { policyMs } from '../policy/policy-time.ts';
 import type { TlsReportSender } from '../report/tls-report-sender.ts';
@@ -70,12 +71,14 @@ export class Relay {
       journal,
       leases,
       log,
+      logins,
       place,
       pressure,
       queue,
       routes,
       scheduler,
       sessions,
+      suspensions,
       tls,
       unsettled,
     } = this.#stages;
@@ -102,7 +105,8 @@ export class Relay {
       tls: slots,
     };
     const { accepts, policy } = place;
-    const session = { ...shared, policy };
+    await logins.start();
+    const session = { ...shared, config: logins.offering(config), policy };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
@@ -120,6 +124,8 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await suspensions.rules.load();
+    suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -248,6 +254,7 @@ export class Relay {
       sessions,
       stsRefresh,
       suspects,
+      suspensions,
       tls,
       tlsReports,
       unsettled,
@@ -255,6 +262,7 @@ export class Relay {
     this.#stages.listener?.close();
     scheduler.stop();
     suspects.stop();
+    suspensions.rules.stop();
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
@@ -287,9 +295,14 @@ export class Relay {
     shares.reconfigure(config);
     logins.reconfigure(config);
     tlsReports.reconfigure(config);
-    sessions.postAll({ type: 'config', config });
+    sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };
+  }
+
+  /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    return this.#stages.suspensions.rules.take(rules);
   }
 
   reopenLog(): void {

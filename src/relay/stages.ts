@@ -52,6 +52,7 @@ import { onlyPlace } from './place.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
@@ -80,6 +81,7 @@ export class Stages {
   readonly duePoll: DuePoll;
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
+  readonly suspensions: RelaySuspensions;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -155,6 +157,16 @@ export class Stages {
       now: () => timeOfDayMs(steadyMs()),
       steady: steadyMs,
     });
+    this.suspensions = new RelaySuspensions({
+      place: this.place,
+      queue: this.queue,
+      log,
+      settings: () => this.config,
+      undelivered: () => this.undelivered,
+      duePoll: () => this.duePoll,
+      deliver: (jobs) => this.suspects.deliver(jobs),
+      settle: (results) => this.#settle(results),
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -165,6 +177,7 @@ export class Stages {
       gauges: this.gauges,
       log: this.log,
       deliver: (jobs) => this.#deliver(jobs),
+      held: (destination) => this.suspensions.holds(destination),
     });
     this.leases = leases;
     this.scheduler = scheduler;
@@ -195,8 +208,10 @@ export class Stages {
       users: (users) => this.queue.shardsOfUsers(users),
       failed: threadFailed,
     });
-    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside);
-    this.tlsReports = openTlsReports(config, this.place, log);
+    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
+      this.sessions.postAll({ type: 'config', config: this.logins.offering(this.config) }),
+    );
+    this.tlsReports = openTlsReports(() => this.config, this.place, log);
     this.stsRefresh = openStsRefresh({
       place: this.place,
       log,
@@ -222,7 +237,7 @@ export class Stages {
       arena: this.arena,
       log,
       aside,
-      ...pressurePorts(this.journal, this.queue, this.commits, config),
+      ...pressurePorts(this.journal, this.queue, this.commits, () => this.config),
       mails: () => this.queue.mails(),
       unwrittenBytes: () => this.shares.unwrittenBytes(),
       diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),
@@ -235,6 +250,7 @@ export class Stages {
       suspects: this.suspects,
       deliveries: this.deliveries,
       log,
+      forget: (job) => this.suspensions.forget(job),
     };
     this.control = relayControl(
       this.queue,
@@ -261,7 +277,7 @@ export class Stages {
   }
 
   #deliver(jobs: Job[]): void {
-    if (!this.draining) this.suspects.deliver(jobs);
+    if (!this.draining) this.suspensions.deliver(jobs);
     else this.tooLate.push(...jobs);
   }
 
@@ -311,7 +327,7 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(results).map(toSettleItem));
+    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {

@@ -154,6 +154,10 @@ export class ClusterScheduler implements Scheduler {
     this.#inner.suspend(destination, untilMs, reason);
   }
 
+  rulesChanged(): void {
+    this.#inner.rulesChanged();
+  }
+
   rebuild(backlog: DestinationBacklog[]): void {
     // Rows that are due later are announced when the agenda comes up, from the queue as it is then.
     this.discover(backlog.filter(({ nextDueMs }) => nextDueMs <= this.#ports.now()));
@@ -198,7 +202,8 @@ export class ClusterScheduler implements Scheduler {
     const nowMs = this.#ports.now();
     this.#known.delete(`${shard} ${destination}`);
     const here = this.#due(destination, 1 << shard, false);
-    const untilMs = this.#inner.suspendedUntilMs(destination);
+    const untilMs =
+      this.#ports.held?.(destination) === true ? Infinity : this.#inner.suspendedUntilMs(destination);
     const claimed = new Promise<void>((resolve) => here.waiters.push(resolve));
     this.#inner.discover([{ destination, rows: 1, nextDueMs: nowMs }]);
     const steadyMs = this.#steady();

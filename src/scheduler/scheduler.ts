@@ -26,6 +26,8 @@ export interface Scheduler {
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone. @param untilMs in steady time; 0: resume now. */
   suspend(destination: string, untilMs: number, reason?: string): void;
+  /** Rules of operators hold other destinations than before (SchedulerPorts.held). */
+  rulesChanged(): void;
   /** An operator's action changed the number of waiting rows; some of them may be due now. */
   changed(changes: RowChange[]): void;
   /** Says what waits at these destinations after an operator's action; rows: 0 where nothing does. */
@@ -102,6 +104,11 @@ export interface SchedulerPorts {
   steady?(): number;
   /** @param atMs in steady time. */
   setTimer(atMs: number, fire: () => void): { cancel(): void };
+  /**
+   * Whether a rule of an operator holds the destination: then its mail is not handed over, and a claim brings only rows
+   * that are too old to be sent.
+   */
+  held?(destination: string): boolean;
   /** Absent: the rates of destinations are not limited. */
   rates?: Rates;
 }

@@ -14,6 +14,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** The first message: all that a relay process needs to start. */
 export interface ProcessStart {
@@ -45,6 +46,8 @@ export interface Questions {
   /** ask: whether to count the queue. */
   status: { ask: boolean; answer: RelayStatus };
   operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  /** An operator began or ended these rules. The answer names shards that could not be told. */
+  suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */
   missing: { ask: null; answer: Missing[] };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };

@@ -186,6 +186,8 @@ class RelayProcess {
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
         return control.operate(message.ask.action, message.ask.selection);
+      case 'suspensions':
+        return relay.takeSuspensions(message.ask);
       case 'reload':
         return Promise.resolve(this.#reload(relay, message.ask));
     }

@@ -20,12 +20,16 @@ import type { RelayStatus } from '../control/status.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { nameOf } from '../mail/operator-action.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
 const PING_MS = 1000;
 /** How long to wait for one process's answer to a reload before the next process is told. */
 const RELOAD_MS = 10_000;
+/** How long a process may take to take back mail that an operator suspends. */
+const RULES_MS = 5000;
 /** How long a process may take to stop before it gets SIGKILL; durable mail stays durable. */
 const STOP_MS = 8000;
 
@@ -302,7 +306,23 @@ export class Supervisor {
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${action}: ${sum.rows} entries changed, but ${message}`);
+    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`);
+  }
+
+  /**
+   * Tells every process of rules that operators began or ended. One that does not hear follows by itself: the rules are
+   * in the host's files.
+   * @returns who did not hear: processes, and shards of the queue.
+   */
+  async takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    const living = this.#living();
+    const answers = await Promise.allSettled(
+      living.map((child) => this.#bounded(child.ask('suspensions', rules), RULES_MS)),
+    );
+    const unheard = answers.flatMap((answer, i) =>
+      answer.status === 'fulfilled' ? answer.value : [`relay process ${living[i]?.process}`],
+    );
+    return [...new Set(unheard)];
   }
 
   /** The queues of processes that do not answer, and the parts that the others cannot see. */

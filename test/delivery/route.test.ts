@@ -320,7 +320,7 @@ test('when the first exchanger does not answer, mail goes to the next, and it is
     assert.deepEqual(fates(result), ['delivered']);
     const outcome = outcomeOf(result);
     assert.ok(outcome.kind === 'delivered');
-    assert.equal(outcome.reply.peer, 'm3.test [127.0.0.3]');
+    assert.deepEqual([outcome.reply.peer.host, outcome.reply.peer.address], ['m3.test', '127.0.0.3']);
     assert.equal(result.attempts, 1);
     await sink.until(() => sink.open.size === 0);
   }

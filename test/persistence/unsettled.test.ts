@@ -14,7 +14,8 @@ import { decodeLine, encodeLine, wholeLines } from '../../src/persistence/unsett
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 import { QueueFixture } from './fixture.ts';
 
-const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: 'mx.test [192.0.2.1]' };
+const PEER = { host: 'mx.test', address: '192.0.2.1', port: 25, source: '192.0.2.2' };
+const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: PEER };
 const DELIVERED: Outcome = { kind: 'delivered', reply: REPLY, dsnPassedOn: false };
 const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
 const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer_4xx', detail: '451 later', retryAtMs: 5000 };
@@ -319,9 +320,9 @@ describe('results that no database took', () => {
     await ends(life());
     const [name = ''] = files();
     const [line = Buffer.alloc(0)] = wholeLines(readFileSync(join(queue.dataDir, name))).lines;
-    const newer = Buffer.from(line.toString().slice(9).replace('"version":1', '"version":2'));
+    const newer = Buffer.from(line.toString().slice(9).replace('"version":2', '"version":3'));
     writeFileSync(join(queue.dataDir, name), withSum(newer));
-    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 2/ });
+    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 3/ });
   });
 });
 
@@ -332,6 +333,15 @@ function withSum(json: Buffer): Buffer {
 }
 
 describe('lines of the file', () => {
+  it('of an older relay are read: there a reply named its host as text', () => {
+    const line = encodeLine({ ...itemOf('06dk0000000aaaa0', DELIVERED), dsns: [] });
+    const json = line.toString().slice(9).replace('"version":2', '"version":1');
+    const older = json.replaceAll(JSON.stringify(PEER), '"mx.test [192.0.2.1]"');
+    assert.notEqual(older, json);
+    const { result } = decodeLine(withSum(Buffer.from(older)));
+    assert.deepEqual(result.groups[0]?.outcome.reply?.peer, { ...PEER, source: '' });
+  });
+
   it('of an earlier release have reasons with hyphens: they are read as the reasons of now', () => {
     for (const [outcome, reason] of [
       [DEFERRED, 'peer_4xx'],

@@ -36,7 +36,7 @@ const everything: Settings = {
     tls_rpt: { enabled: true },
     mta_sts: { enabled: true },
   },
-  log: { level: 'info', format: 'json', file: null, transcripts: true },
+  log: { level: 'info', format: 'json', file: null, transcripts: { inbound: true } },
 };
 
 async function used(t: TestContext, settings: Settings): Promise<RelayFixture> {

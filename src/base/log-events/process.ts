@@ -185,7 +185,15 @@ export const PROCESS_EVENTS = {
     'error',
   ),
 
-  'control.operated': event('info', 'An operator did something to mail.', '', 'action', 'target', 'entries'),
+  'control.operated': event(
+    'info',
+    'An operator did something to mail.',
+    '',
+    'action',
+    'target',
+    'entries',
+    'detail?',
+  ),
   'control.failed': event(
     'warn',
     'What an operator asked for failed.',

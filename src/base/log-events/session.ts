@@ -97,6 +97,13 @@ export const SESSION_EVENTS = {
     'error',
     'advice',
   ),
+  'auth.mechanisms_changed': event(
+    'info',
+    'What is offered of `auth.mechanisms` has changed with the hashes that are stored.',
+    '',
+    'offered',
+    'not_offered',
+  ),
   'auth.users_loaded': event('info', 'The file of users was read.', '', 'path', 'users', 'skipped'),
   'auth.user_skipped': event(
     'warn',

@@ -1,7 +1,7 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
 import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
-import { QUEUE_ROW } from '../outbox-rows.ts';
+import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { ListSlice } from '../slices.ts';
@@ -41,7 +41,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
     ),
   ]);
   const destinations: string[] = [];
-  const rows = found.map(({ seqs, ...row }) => {
+  const rows = found.map(shownRow).map(({ seqs, ...row }) => {
     for (const [first, last] of parseRuns(seqs))
       for (let seq = first; seq <= last; seq++) destinations[seq] = row.destination;
     return row;

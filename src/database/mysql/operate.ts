@@ -1,5 +1,6 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
 import type { Connection } from 'mariadb';
+import type { RouteTable } from '../../mail/destination.ts';
 import type { OperateAction, Selection } from '../database.ts';
 import {
   type FailedLimits,
@@ -10,12 +11,14 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
+import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { bulk } from './insert.ts';
+import { moveRows } from './move.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 /** How many rows one transaction changes. */
@@ -36,15 +39,19 @@ export async function operateSlice(
   selection: Selection,
   nowMs: number,
   after: string,
+  routes: RouteTable,
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
   const meant = concernedBy(action, selection);
   const found = await answered(connection, selectRows(meant, DIALECT, after, SLICE_ROWS));
   if (action === 'delete') found.rows = deletable(found.rows);
+  else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
   found.rows = await lockRows(connection, found.rows, meant.states ?? []);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
+  let changes: Map<string, number> | undefined;
   const ours = found.rows.filter(({ state }) => state !== 'SENDING');
   if (action === 'delete') erased = await removeRows(connection, ours, nowMs, removed);
+  else if (typeof action === 'object') changes = await moveRows(connection, ours, action, routes, nowMs);
   else {
     const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
     await bulk(
@@ -53,7 +60,7 @@ export async function operateSlice(
       ours.map(({ id, destination }) => [...times, id, destination]),
     );
   }
-  return { slice: operatedSlice(action, found, selection.ids !== undefined, removed), erased };
+  return { slice: operatedSlice(action, found, selection.ids !== undefined, removed, changes), erased };
 }
 
 /**

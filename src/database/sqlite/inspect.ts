@@ -4,7 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
-import { QUEUE_ROW } from '../outbox-rows.ts';
+import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { ListSlice } from '../slices.ts';
@@ -60,7 +60,7 @@ export class Inspector {
     const rows: QueueRow[] = [];
     const destinations: { first: number; last: number; destination: string }[] = [];
     for (const found of this.#rowsOf.all(queueId)) {
-      const { seqs, ...row } = found as unknown as QueueRow & { seqs: string };
+      const { seqs, ...row } = shownRow(found as unknown as QueueRow & { seqs: string });
       rows.push(row);
       for (const [first, last] of parseRuns(seqs))
         destinations.push({ first, last, destination: row.destination });

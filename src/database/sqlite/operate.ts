@@ -1,23 +1,30 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { RouteTable } from '../../mail/destination.ts';
+import type { Move } from '../../mail/operator-action.ts';
 import type { OperateAction, Selection } from '../database.ts';
+import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
+import { Mover } from './move.ts';
 
 /**
  * How many rows one transaction looks at, all of which it may change. New mail waits for it: some 12 ms when the rows lie
  * together, several times that when each has pages of its own, as rows of deleted mails mostly have.
  */
-const sliceRows = (action: OperateAction): number => (action === 'delete' ? 250 : 1000);
+const sliceRows = (action: OperateAction): number =>
+  action === 'delete' || typeof action === 'object' ? 250 : 1000;
 
 export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
-  readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
+  readonly #mover: Mover;
+  readonly #routes: RouteTable;
+  readonly #change: Record<Exclude<OperateAction, 'delete' | Move>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
   readonly #shrinkRow: StatementSync;
@@ -28,9 +35,12 @@ export class Operator {
   readonly #mail: StatementSync;
   readonly #rowsLeft: StatementSync;
 
-  constructor(db: DatabaseSync, eraser: MailEraser) {
+  /** @param routes the config's, for mail that is put back. */
+  constructor(db: DatabaseSync, eraser: MailEraser, routes: RouteTable) {
     this.#db = db;
     this.#eraser = eraser;
+    this.#mover = new Mover(db);
+    this.#routes = routes;
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
       flush: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
@@ -65,11 +75,32 @@ export class Operator {
   slice(action: OperateAction, selection: Selection, nowMs: number, after: string): OperateSlice {
     const meant = concernedBy(action, selection);
     const found = answered(this.#db, selectRows(meant, DIALECT, after, sliceRows(action)));
-    if (action === 'delete') found.rows = deletable(found.rows);
     const removed = new Map<string, string[]>();
+    let changes: Map<string, number> | undefined;
+    if (action === 'delete') found.rows = deletable(found.rows);
+    else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
     this.#eraser.begin();
-    if (found.rows.length > 0) this.#transaction(() => this.#apply(action, found.rows, nowMs, removed));
-    return operatedSlice(action, found, selection.ids !== undefined, removed);
+    if (found.rows.length > 0)
+      this.#transaction(() => {
+        if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
+        else this.#apply(action, found.rows, nowMs, removed);
+      });
+    return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
+  }
+
+  /**
+   * Rows whose recipients would join one that is being sent are left: their state becomes SENDING.
+   * @returns by how many the rows that wait have grown.
+   */
+  #move(action: Move, rows: readonly SelectedRow[], nowMs: number): Map<string, number> {
+    const changes = new Map<string, number>();
+    for (const row of rows) {
+      if (row.state === 'SENDING') continue;
+      const moved = this.#mover.operate(row, action, this.#routes, nowMs);
+      if (moved === null) row.state = 'SENDING';
+      else for (const [key, more] of moved) changes.set(key, (changes.get(key) ?? 0) + more);
+    }
+    return changes;
   }
 
   #transaction(work: () => void): void {
@@ -84,7 +115,7 @@ export class Operator {
   }
 
   #apply(
-    action: OperateAction,
+    action: Exclude<OperateAction, Move>,
     rows: readonly SelectedRow[],
     nowMs: number,
     removed: Map<string, string[]>,

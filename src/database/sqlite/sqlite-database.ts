@@ -107,7 +107,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
     this.#counter = new Counter(db);
-    this.#operator = new Operator(db, this.#eraser);
+    this.#operator = new Operator(db, this.#eraser, options.routes);
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);
@@ -330,6 +330,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   /** @throws RelayError always: nothing is drained into a file that is as quick as a journal. */
   async journalMark(): Promise<never> {
     throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
+  }
+
+  /** @throws RelayError always: its rules are in files of the host alone. */
+  async exchangeRules(): Promise<never> {
+    throw new RelayError('database_refused', 'a sqlite queue keeps no rules of operators');
   }
 
   async shardsOfUsers(users: string[]): Promise<null[]> {

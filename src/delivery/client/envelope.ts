@@ -258,7 +258,7 @@ function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolea
 /** Ends the session when the code is one that only DATA may get. */
 function strange(session: ClientSession, code: number, reply: PeerReply | null, at: string): boolean {
   if (code < 300 || code >= 400) return false;
-  session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, at);
+  session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.hop }, at);
   return true;
 }
 
@@ -417,7 +417,7 @@ function dataReply(
     return;
   }
   if (reply === null || code < 300) {
-    session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, 'to DATA');
+    session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.hop }, 'to DATA');
     return;
   }
   if (accepted.length > 0) {

@@ -20,7 +20,12 @@ interface Attempt {
   ended: boolean;
 }
 
-const REPLY: PeerReply = { code: 250, enhanced: '2.0.0', text: 'ok', peer: 'peer.test' };
+const REPLY: PeerReply = {
+  code: 250,
+  enhanced: '2.0.0',
+  text: 'ok',
+  peer: { host: 'peer.test', address: '192.0.2.1', port: 25, source: '' },
+};
 
 export class Deliveries {
   readonly #ports: DeliveryThreadsPorts;
