@@ -1,4 +1,6 @@
 /** Puts together what several shards answered. */
+
+import { RelayError } from '../base/errors.ts';
 import { nextOf } from '../base/part-cursor.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { DestinationBacklog, OperateResult, QueueRow, Selection } from './database.ts';
@@ -52,4 +54,18 @@ export function mergedPage(parts: readonly QueueRow[][], limit: number): QueueRo
   if (last === undefined) return rows;
   const end = rows.findIndex(({ queueId }, i) => i >= limit && queueId !== last.queueId);
   return end < 0 ? rows : rows.slice(0, end);
+}
+
+/**
+ * The answers of those that gave one. @throws the last error when none did.
+ * @param strict only shards that are down may be left out, which `missing` names; any other error is thrown.
+ */
+export function answered<T>(answers: readonly PromiseSettledResult<T>[], strict: boolean): T[] {
+  const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+  if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+  const isOther = (reason: unknown): boolean =>
+    !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
+  const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
+  if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
+  return values;
 }

@@ -39,7 +39,15 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { concerns, earlier, merged, mergedOperation, mergedPage, selectionOn } from './shard-merge.ts';
+import {
+  answered,
+  concerns,
+  earlier,
+  merged,
+  mergedOperation,
+  mergedPage,
+  selectionOn,
+} from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -203,13 +211,7 @@ export class ShardedDatabase implements Database {
     const answers = await Promise.allSettled(
       this.#shards.filter(concerns).map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
     );
-    const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
-    const isOther = (reason: unknown): boolean =>
-      !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
-    const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
-    if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
-    return values;
+    return answered(answers, strict);
   }
 
   async commit(batch: CommitBatch): Promise<CommitResult> {
