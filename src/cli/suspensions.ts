@@ -124,9 +124,11 @@ async function onSuspensions(
   const { QUEUE_KEYS } = await import('./open-queue.ts');
   const config = configFor(QUEUE_KEYS, line.configPath());
   const lock = changes ? lockDataDir(dataDir) : null;
+  const stopped = await openStoppedBook(config);
   try {
-    line.endsWith(await command(await openStoppedBook(config), output));
+    line.endsWith(await command(stopped.book, output));
   } finally {
+    await stopped.close();
     lock?.release();
   }
 }

@@ -12,8 +12,14 @@ import { MAIN, RelayFixture } from '../support/relay-fixture.ts';
 
 const RUNNER = join(import.meta.dirname, '../support/every-command.ts');
 
+interface Expected {
+  words: string[];
+  runs: number | number[];
+  stopped: number;
+}
+
 /** Each command with arguments, and what it ends with while the relay runs and when it is stopped. */
-const COMMANDS: Record<string, { words: string[]; runs: number; stopped: number }> = {
+const COMMANDS: Record<string, Expected> = {
   'queue list': { words: [], runs: 0, stopped: 0 },
   'queue show': { words: ['none'], runs: 65, stopped: 65 },
   'queue cat': { words: ['none'], runs: 65, stopped: 65 },
@@ -34,11 +40,13 @@ const COMMANDS: Record<string, { words: string[]; runs: number; stopped: number 
   'user delete': { words: ['u'], runs: 0, stopped: 65 },
   'db migrate': { words: [], runs: 0, stopped: 0 },
   'db shards': { words: [], runs: 78, stopped: 78 },
+  // 75: a machine that is busy may impair it.
+  status: { words: [], runs: [0, 75], stopped: 69 },
   'config reference': { words: [], runs: 0, stopped: 0 },
   'tls self-signed': { words: ['x.test', '--out', 'OUT', '--force'], runs: 0, stopped: 0 },
 };
 /** What is wrong with the config is what these are about. */
-const ABOUT_CONFIG: Record<string, { words: string[]; runs: number; stopped: number }> = {
+const ABOUT_CONFIG: Record<string, Expected> = {
   'config check': { words: [], runs: 78, stopped: 78 },
   reload: { words: [], runs: 78, stopped: 69 },
 };
@@ -81,7 +89,7 @@ test('every command does its work whatever else is wrong with the config, on a r
     assert.deepEqual(commands.sort(), [...Object.keys(all), ...OTHERS].sort());
     for (const [i, [name, expected]] of Object.entries(all).entries()) {
       const { code, said } = outcomes[i] as { code: number; said: string };
-      assert.equal(code, expected[state], `${name} (${state}): ${said}`);
+      assert.ok([expected[state]].flat().includes(code), `${name} (${state}) ended with ${code}: ${said}`);
       if (ABOUT_CONFIG[name] === undefined) assert.doesNotMatch(said, FAULTS, name);
     }
   };

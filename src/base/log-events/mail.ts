@@ -203,6 +203,13 @@ export const MAIL_EVENTS = {
     'Look at the disk.',
     'error',
   ),
+  'suspensions.shard_failed': event(
+    'warn',
+    'A shard could not be asked for suspensions; it is tried again.',
+    'Look at `error`.',
+    'shard',
+    'error',
+  ),
   'suspensions.look_failed': event(
     'error',
     'Looking for changes of suspensions failed; it is tried again.',
