@@ -33,7 +33,6 @@ import type {
   ReleasedRow,
   Selection,
   ShardBacklog,
-  ShardDue,
   SuspectedRow,
 } from './database.ts';
 import { type FailedLimits, shareOf } from './kept-failed.ts';
@@ -229,58 +228,19 @@ export class ShardedDatabase implements Database {
   }
 
   /** Asks shard after shard until it has enough; each claim begins with another shard. */
-  async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { shards: mask = -1, nowMs } = request;
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { shards: mask = -1 } = request;
     const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
-    const result: ClaimResult & { shards: ShardDue[] } = {
-      jobs: [],
-      nextDueMs: null,
-      short: false,
-      shards: [],
-    };
-    let recipients = 0;
-    let failure: unknown = null;
-    const first = this.#turn++;
-    for (let i = 0; i < asked.length; i++) {
-      const shard = asked[(first + i) % asked.length] as Shard;
-      const limit = request.limit - result.jobs.length;
-      const maxRecipients = request.maxRecipients - recipients;
-      // A shard that is not asked may have more, so look there again now.
-      let nextDueMs: number | null = nowMs;
-      if (!shard.node.held) {
-        result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
-        continue;
-      }
-      if (limit > 0 && maxRecipients > 0 && !result.short) {
-        try {
-          const part = await this.#on(shard, (client) =>
-            client.claim({
-              ...request,
-              limit,
-              maxRecipients,
-              takeOver: this.#steady() >= shard.takeOverAtMs,
-            }),
-          );
-          if (part.held !== undefined) this.#options.begun?.held(part.held);
-          for (const job of part.jobs) {
-            result.jobs.push(job);
-            recipients += job.recipients.length;
-          }
-          result.short = part.short;
-          nextDueMs = part.short ? nowMs : part.nextDueMs;
-        } catch (error) {
-          // Its rows wait, and are looked for when the shard may be back.
-          failure = error;
-          result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
-          continue;
-        }
-      }
-      result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
-      result.shards.push({ shard: shard.id, nextDueMs });
-    }
-    if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
-    if (failure !== null && result.jobs.length === 0 && this.#shards.length === 1) throw failure;
-    return result;
+    const first = this.#turn++ % Math.max(1, asked.length);
+    const inTurn = [...asked.slice(first), ...asked.slice(0, first)];
+    const retryAtMs = request.nowMs + this.#options.maxRetryDelayMs;
+    return claimInTurn(inTurn, request, retryAtMs, async (shard, part) => {
+      if (!shard.node.held) return null;
+      const takeOver = this.#steady() >= shard.takeOverAtMs;
+      const claimed = await this.#on(shard, (client) => client.claim({ ...part, takeOver }));
+      if (claimed.held !== undefined) this.#options.begun?.held(claimed.held);
+      return claimed;
+    });
   }
 
   /** Waiting work by destination and shard; a shard that does not answer is left out. */

@@ -1,0 +1,49 @@
+/** A claim from several shards as one. */
+import type { ClaimRequest, ClaimResult, ShardDue } from './database.ts';
+import { earlier } from './shard-merge.ts';
+
+/**
+ * Asks shard after shard until there is enough. @param claim null: the shard may not be asked now.
+ * @param retryAtMs when to look again at a shard that could not be asked.
+ * @throws the error of the only shard.
+ */
+export async function claimInTurn<Shard extends { id: number }>(
+  shards: readonly Shard[],
+  request: ClaimRequest,
+  retryAtMs: number,
+  claim: (shard: Shard, part: ClaimRequest) => Promise<ClaimResult | null>,
+): Promise<ClaimResult> {
+  const { nowMs } = request;
+  const due: ShardDue[] = [];
+  const result: ClaimResult = { jobs: [], nextDueMs: null, short: false, shards: due };
+  let recipients = 0;
+  let failure: unknown = null;
+  for (const shard of shards) {
+    const limit = request.limit - result.jobs.length;
+    const maxRecipients = request.maxRecipients - recipients;
+    // A shard that is not asked may have more, so look there again now.
+    let nextDueMs: number | null = nowMs;
+    if (limit > 0 && maxRecipients > 0 && !result.short) {
+      const part = await claim(shard, { ...request, limit, maxRecipients }).catch((error: unknown) => {
+        failure = error;
+        return null;
+      });
+      if (part === null) {
+        // Its rows wait, and are looked for when the shard may be back.
+        due.push({ shard: shard.id, nextDueMs: retryAtMs });
+        continue;
+      }
+      for (const job of part.jobs) {
+        result.jobs.push(job);
+        recipients += job.recipients.length;
+      }
+      result.short = part.short;
+      nextDueMs = part.short ? nowMs : part.nextDueMs;
+    }
+    result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
+    due.push({ shard: shard.id, nextDueMs });
+  }
+  if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
+  if (failure !== null && result.jobs.length === 0 && shards.length === 1) throw failure;
+  return result;
+}
