@@ -167,7 +167,7 @@ describe('sqlite at start', () => {
     }
     const twice = folder();
     for (const name of ['001-a.sql', '001-b.sql']) writeFileSync(join(twice, name), '');
-    assert.throws(() => migrations(twice), /001-b\.sql has the number of .*001-a\.sql/);
+    assert.throws(() => migrations(twice), /two scripts for version 1/);
     rmSync(twice, { recursive: true });
     assert.ok(readFileSync(join(SQL_DIR, '001-queue.sql'), 'utf8').includes('CREATE TABLE mail_outbox'));
   });
