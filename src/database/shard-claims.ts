@@ -2,16 +2,20 @@
 import type { ClaimRequest, ClaimResult, ShardDue } from './database.ts';
 import { earlier } from './shard-merge.ts';
 
-/**
- * Asks shard after shard until there is enough. @param claim null: the shard may not be asked now.
- * @param retryAtMs when to look again at a shard that could not be asked.
- * @throws the error of the only shard.
- */
+export interface ClaimPorts<Shard> {
+  /** When to look again at a shard that could not be asked. */
+  retryAtMs: number;
+  /** Whether there are others, should a shard fail. */
+  mayFail: boolean;
+  isOpen(shard: Shard): boolean;
+  claim(shard: Shard, request: ClaimRequest): Promise<ClaimResult>;
+}
+
+/** Asks shard after shard until there is enough. @throws the error of the only shard. */
 export async function claimInTurn<Shard extends { id: number }>(
   shards: readonly Shard[],
   request: ClaimRequest,
-  retryAtMs: number,
-  claim: (shard: Shard, part: ClaimRequest) => Promise<ClaimResult | null>,
+  { retryAtMs, mayFail, isOpen, claim }: ClaimPorts<Shard>,
 ): Promise<ClaimResult> {
   const { nowMs } = request;
   const due: ShardDue[] = [];
@@ -23,27 +27,30 @@ export async function claimInTurn<Shard extends { id: number }>(
     const maxRecipients = request.maxRecipients - recipients;
     // A shard that is not asked may have more, so look there again now.
     let nextDueMs: number | null = nowMs;
+    if (!isOpen(shard)) {
+      due.push({ shard: shard.id, nextDueMs: retryAtMs });
+      continue;
+    }
     if (limit > 0 && maxRecipients > 0 && !result.short) {
-      const part = await claim(shard, { ...request, limit, maxRecipients }).catch((error: unknown) => {
-        failure = error;
-        return null;
-      });
-      if (part === null) {
+      try {
+        const part = await claim(shard, { ...request, limit, maxRecipients });
+        for (const job of part.jobs) {
+          result.jobs.push(job);
+          recipients += job.recipients.length;
+        }
+        result.short = part.short;
+        nextDueMs = part.short ? nowMs : part.nextDueMs;
+      } catch (error) {
         // Its rows wait, and are looked for when the shard may be back.
+        failure = error;
         due.push({ shard: shard.id, nextDueMs: retryAtMs });
         continue;
       }
-      for (const job of part.jobs) {
-        result.jobs.push(job);
-        recipients += job.recipients.length;
-      }
-      result.short = part.short;
-      nextDueMs = part.short ? nowMs : part.nextDueMs;
     }
     result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
     due.push({ shard: shard.id, nextDueMs });
   }
   if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
-  if (failure !== null && result.jobs.length === 0 && shards.length === 1) throw failure;
+  if (failure !== null && result.jobs.length === 0 && !mayFail) throw failure;
   return result;
 }

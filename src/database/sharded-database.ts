@@ -37,16 +37,9 @@ import type {
 } from './database.ts';
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
+import { claimInTurn } from './shard-claims.ts';
 import { ShardHealth } from './shard-health.ts';
-import {
-  answered,
-  concerns,
-  earlier,
-  merged,
-  mergedOperation,
-  mergedPage,
-  selectionOn,
-} from './shard-merge.ts';
+import { answered, concerns, merged, mergedOperation, mergedPage, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -233,13 +226,16 @@ export class ShardedDatabase implements Database {
     const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
     const first = this.#turn++ % Math.max(1, asked.length);
     const inTurn = [...asked.slice(first), ...asked.slice(0, first)];
-    const retryAtMs = request.nowMs + this.#options.maxRetryDelayMs;
-    return claimInTurn(inTurn, request, retryAtMs, async (shard, part) => {
-      if (!shard.node.held) return null;
-      const takeOver = this.#steady() >= shard.takeOverAtMs;
-      const claimed = await this.#on(shard, (client) => client.claim({ ...part, takeOver }));
-      if (claimed.held !== undefined) this.#options.begun?.held(claimed.held);
-      return claimed;
+    return claimInTurn(inTurn, request, {
+      retryAtMs: request.nowMs + this.#options.maxRetryDelayMs,
+      mayFail: this.#shards.length > 1,
+      isOpen: ({ node }) => node.held,
+      claim: async (shard, part) => {
+        const takeOver = this.#steady() >= shard.takeOverAtMs;
+        const claimed = await this.#on(shard, (client) => client.claim({ ...part, takeOver }));
+        if (claimed.held !== undefined) this.#options.begun?.held(claimed.held);
+        return claimed;
+      },
     });
   }
 
