@@ -109,7 +109,7 @@ test('content that cannot be stored is refused for now, and the log says which f
   const reply = await talk.send({ to: 'a@b.test' }).catch((error: Error) => error.message);
   assert.match(reply, /451 4\.3\.0/);
   const { error, messages } = await failed;
-  assert.ok(String(error).includes(folder), String(error));
+  assert.ok(JSON.stringify(error).includes(folder), JSON.stringify(error));
   assert.equal(messages, 1);
 });
 

@@ -85,8 +85,8 @@ for (const format of ['json', 'text'])
         const ran = await relay.queue(...args, ...more);
         outputs.set(['queue', ...args, ...more].join(' '), ran.stdout + ran.stderr);
         if (args[0] === 'show' && args[1] === queueId && more.length > 0) {
-          const shown = JSON.parse(ran.stdout) as { reversePath: string; recipients: { address: string }[] };
-          assert.deepEqual([shown.reversePath, shown.recipients[0]?.address], [from, deferred]);
+          const shown = JSON.parse(ran.stdout) as { sender: string; recipients: { recipient: string }[] };
+          assert.deepEqual([shown.sender, shown.recipients[0]?.recipient], [from, deferred]);
         }
       }
     for (const args of [
