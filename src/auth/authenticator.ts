@@ -83,7 +83,7 @@ export class Authenticator {
     this.#log = log;
     this.#now = now;
     this.#auth = auth;
-    this.#pool = new AuthPool(auth.threads, auth.max_pending);
+    this.#pool = new AuthPool(auth.threads);
     this.#secret =
       server === null || shared === null
         ? fixedSecret(secret)

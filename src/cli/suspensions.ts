@@ -5,8 +5,9 @@ import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
-import { dataDirOf, loadConfig } from '../config/load.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
 import type { SuspensionBook } from '../control/protocol.ts';
+import { suspensionAnswer } from '../control/suspension-answer.ts';
 import { SELECTORS, type SuspensionRule, type SuspensionSelectors } from '../mail/suspension.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 import { duration } from './arguments.ts';
@@ -120,11 +121,14 @@ async function onSuspensions(
   }
   const { openStoppedBook } = await import('../relay/suspension-book.ts');
   const { lockDataDir } = await import('../base/data-dir.ts');
-  const { config } = loadConfig(line.configPath());
+  const { QUEUE_KEYS } = await import('./open-queue.ts');
+  const config = configFor(QUEUE_KEYS, line.configPath());
   const lock = changes ? lockDataDir(dataDir) : null;
+  const stopped = await openStoppedBook(config);
   try {
-    line.endsWith(await command(await openStoppedBook(config), output));
+    line.endsWith(await command(stopped.book, output));
   } finally {
+    await stopped.close();
     lock?.release();
   }
 }
@@ -138,7 +142,9 @@ async function suspend(
   const { rules, unheard } = await book.suspend(order);
   for (const rule of rules)
     out.write(
-      json ? jsonText(shown(rule)) : `${printable(`${rule.id}  ${meaning(rule)}, ${ending(rule)}`)}\n`,
+      json
+        ? jsonText(suspensionAnswer(rule))
+        : `${printable(`${rule.id}  ${meaning(rule)}, ${ending(rule)}`)}\n`,
     );
   return told(unheard, err, EXIT.ok);
 }
@@ -150,7 +156,7 @@ async function resume(
   { out, err }: Output,
 ): Promise<ExitCode> {
   const { rules, unknown, unheard }: Ordered = await book.resume(order);
-  if (json) out.write(jsonText({ resumed: rules.map(shown), unknown }));
+  if (json) out.write(jsonText({ resumed: rules.map(suspensionAnswer), unknown }));
   else for (const rule of rules) out.write(`${printable(`${rule.id}  resumed: ${meaning(rule)}`)}\n`);
   for (const id of unknown)
     err.write(printableLines(`protorelay: no suspension ${id}; see protorelay suspensions\n`));
@@ -169,7 +175,7 @@ function told(unheard: readonly string[], err: Writable, code: ExitCode): ExitCo
 
 async function listSuspensions(book: SuspensionBook, json: boolean, out: Writable): Promise<ExitCode> {
   const rules = await book.list();
-  if (json) out.write(jsonText({ suspensions: rules.map(shown) }));
+  if (json) out.write(jsonText({ suspensions: rules.map(suspensionAnswer) }));
   else if (rules.length === 0) out.write('nothing is suspended\n');
   else {
     const titles = ['ID', 'HOLDS', 'SINCE', 'UNTIL', 'BY', 'REASON'];
@@ -187,21 +193,6 @@ async function listSuspensions(book: SuspensionBook, json: boolean, out: Writabl
 }
 
 const jsonText = (value: object): string => `${printableJson(JSON.stringify(value, null, 2))}\n`;
-
-/** A rule as programs read it. */
-export const shown = (rule: SuspensionRule): object => ({
-  id: rule.id,
-  all: SELECTORS.every((name) => rule[name].length === 0),
-  destinations: rule.destinations,
-  domains: rule.domains,
-  senders: rule.senders,
-  users: rule.users,
-  reason: rule.reason,
-  created_by: rule.createdBy,
-  node: rule.node,
-  created_at: rule.createdAtMs === 0 ? null : new Date(rule.createdAtMs).toISOString(),
-  until_at: rule.untilMs === null ? null : new Date(rule.untilMs).toISOString(),
-});
 
 const WORDS = { destinations: 'destination', domains: 'domain', senders: 'sender', users: 'user' } as const;
 /** So many patterns of a selector are named. */

@@ -42,14 +42,18 @@ listeners, for a config of another machine; \`--json\` prints the same in fields
 /** The reference page. */
 export function configurationPage(): string {
   const parts = [INTRODUCTION];
-  const queue: { schema: z.ZodType; name: string }[] = [{ schema: configSchema, name: '' }];
+  /** live: all of it is one value that a reload replaces. */
+  const queue: { schema: z.ZodType; name: string; live: boolean }[] = [
+    { schema: configSchema, name: '', live: false },
+  ];
   for (let at = queue.shift(); at !== undefined; at = queue.shift()) {
     const rows: string[] = [];
     for (const [key, schema] of Object.entries(shapeOf(at.schema) ?? {})) {
       const name = at.name === '' ? key : `${at.name}.${key}`;
       const below = nested(schema);
-      if (below !== null) queue.push({ schema: below.schema, name: name + below.suffix });
-      if (shapeOf(schema) === null || schema.description !== undefined) rows.push(row(name, schema));
+      const live = at.live || isLive(schema);
+      if (below !== null) queue.push({ schema: below.schema, name: name + below.suffix, live });
+      if (shapeOf(schema) === null || schema.description !== undefined) rows.push(row(name, schema, live));
     }
     const title = at.name === '' ? 'Top level' : `\`${at.name}\``;
     parts.push(
@@ -70,14 +74,14 @@ function nested(schema: z.ZodType): { schema: z.ZodType; suffix: string } | null
   return null;
 }
 
-function row(name: string, schema: z.ZodType): string {
+function row(name: string, schema: z.ZodType, live: boolean): string {
   const text = schema.meta()?.default_text;
   const fallback = defaultOf(schema);
   const cells = [
     `\`${name}\``,
     text !== undefined ? String(text) : fallback === undefined ? '' : `\`${fallback}\``,
     accepts(schema),
-    isLive(schema) ? 'yes' : '',
+    live ? 'yes' : '',
     schema.description ?? '',
   ];
   return `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;

@@ -212,7 +212,7 @@ const delivery = z.strictObject({
   }).prefault({}),
   dane: dane.prefault({}),
   tls_rpt: tlsRpt.prefault({}),
-  routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
+  routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop. What is said of a hop changes live; one more domain, or one less, takes a restart.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),
   ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).').meta(live),
@@ -319,8 +319,8 @@ const schema = {
     keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
     keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),
     kept_headers: z.array(z.string().regex(/^[!-9;-~]{1,100}$/, 'a name of a header field').transform((name) => name.toLowerCase())).max(16).default([]).describe('Header fields of which the first 1,000 octets are kept beside a message, to select mail by: the first field of each name in the first 64 KiB.').meta(live),
-    keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
-    keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
+    keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none (from or to 0 takes a restart). Each relay process (sqlite) or shard has its share.').meta(live),
+    keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none (from or to 0 takes a restart). Each relay process (sqlite) or shard has its share.').meta(live),
     purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
@@ -335,7 +335,8 @@ const schema = {
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
     max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),
-    keep_files: count(1, 100_000).default(30).describe('Files kept; the oldest beyond are removed.'),
+    keep_days: count(1, 3650).default(14).describe('Days for which files are kept.'),
+    max_total_mb: count(1, 104_857_600).default(10_240).describe('Size of all files together, those of all relay processes; the oldest beyond are removed. Files that are complete are compressed to about a tenth.'),
     max_buffer_mb: count(1, 1024).default(16).describe('Lines that may wait for the disk; beyond, lines are dropped and counted.'),
   }).prefault({}),
 };

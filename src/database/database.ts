@@ -4,6 +4,7 @@ import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
 import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
 
@@ -301,6 +302,8 @@ export interface RowChange {
   destination: string;
   rows: number;
 }
+/** The rules of a shard; null: the same as in the answer with that digest. */
+export type RulesAnswer = { digest: string; rules: SuspensionRule[] } | null;
 /** A part of the queue that an answer leaves out, because it cannot be seen. */
 export interface Missing {
   kind: 'shard' | 'process' | 'journal' | 'results';

@@ -4,6 +4,7 @@
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -19,6 +20,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
   Selection,
   SuspectedRow,
 } from './database.ts';
@@ -65,6 +67,8 @@ export interface QueueDatabase {
     nowMs: number,
     after: string,
   ): Promise<OperateSlice>;
+  /** Takes rules that are news, and answers with all there are. */
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
   /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;

@@ -351,10 +351,20 @@ export class ShardedDatabase implements Database {
   }
 
   /** How far a shard has taken over a journal, and the name of its queue. */
-  async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
+  journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    return this.ask(id, (client) => client.journalMark(journal));
+  }
+
+  /** Asks the shard with this number. */
+  async ask<T>(id: number, work: (client: ShardClient) => Promise<T>): Promise<T> {
     const shard = this.#shards.find((one) => one.id === id);
     if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
-    return this.#on(shard, (client) => client.journalMark(journal));
+    return this.#on(shard, work);
+  }
+
+  /** The shards by number and name. */
+  get names(): { id: number; name: string }[] {
+    return this.#shards.map(({ id, name }) => ({ id, name }));
   }
 
   /** Keeps the number of the last life, when no shard could be asked. */
@@ -452,6 +462,14 @@ export class ShardedDatabase implements Database {
         detail: `is down: ${health.stats().lastError}`,
         shards: [id],
       }));
+  }
+
+  states(): { name: string; up: boolean; error: string }[] {
+    return this.#shards.map(({ name, health }) => ({
+      name,
+      up: health.usable,
+      error: health.stats().lastError,
+    }));
   }
 
   /** State, depth, latency and errors of each shard. */

@@ -1,4 +1,5 @@
 /** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -16,6 +17,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
 } from './database.ts';
 import type { ServerTime } from './server-clock.ts';
 import type { ShardClient } from './shard-setup.ts';
@@ -115,6 +117,19 @@ export class TimedClient implements ShardClient {
 
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
     return this.#client.journalMark(journal);
+  }
+
+  async exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    const timed = (rule: SuspensionRule, time: (ms: number) => number): SuspensionRule => ({
+      ...rule,
+      createdAtMs: time(rule.createdAtMs),
+      untilMs: rule.untilMs === null ? null : time(rule.untilMs),
+      endedAtMs: rule.endedAtMs === null ? null : time(rule.endedAtMs),
+    });
+    const there = news.map((rule) => timed(rule, (ms) => this.#time.until(ms)));
+    const answer = await this.#client.exchangeRules(there, digest);
+    if (answer === null) return null;
+    return { ...answer, rules: answer.rules.map((rule) => timed(rule, (ms) => this.#time.here(ms))) };
   }
 
   ping(): Promise<void> {

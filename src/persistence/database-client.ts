@@ -26,12 +26,14 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
   Selection,
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
@@ -254,6 +256,10 @@ export class DatabaseClient implements Database {
 
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }> {
     return this.#again({ kind: 'journalMark', journal });
+  }
+
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    return this.#again({ kind: 'exchangeRules', news, digest });
   }
 
   async ping(): Promise<void> {

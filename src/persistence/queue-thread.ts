@@ -204,6 +204,8 @@ export class QueueThread {
         return database.shardsOfUsers(task.users);
       case 'journalMark':
         return database.journalMark(task.journal);
+      case 'exchangeRules':
+        return database.exchangeRules(task.news, task.digest);
       case 'ping':
         return database.ping().then(() => null);
       case 'backlog':

@@ -14,6 +14,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
   Selection,
   SuspectedRow,
 } from '../database/database.ts';
@@ -22,6 +23,7 @@ import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';
 
@@ -48,6 +50,7 @@ export type Task =
   | { kind: 'enroll'; slot: NodeSlot }
   | { kind: 'shardsOfUsers'; users: string[] }
   | { kind: 'journalMark'; journal: string }
+  | { kind: 'exchangeRules'; news: SuspensionRule[]; digest: string }
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
@@ -87,6 +90,7 @@ export interface TaskResults {
   enroll: boolean;
   shardsOfUsers: (string | null)[];
   journalMark: { mark: JournalMark; queue: string };
+  exchangeRules: RulesAnswer;
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];

@@ -239,7 +239,7 @@ export function pressurePorts(
   journal: RelayJournal | null,
   queue: RelayDatabase,
   commits: ShardedCommits,
-  { inbound_persist_wait_timeout_ms: hangsMs }: Config,
+  current: () => Config,
 ): Pick<PressureOptions, 'commitAgeMs' | 'databaseFailing' | 'freeConnections' | 'journalFull'> {
   if (journal?.acknowledges !== true)
     return {
@@ -252,7 +252,8 @@ export function pressurePorts(
     databaseFailing: () => journal.pressure.failing,
     freeConnections() {
       const { commitAgeMs, failing } = journal.pressure;
-      return failing || commitAgeMs >= hangsMs ? 0 : Number.POSITIVE_INFINITY;
+      const hangs = commitAgeMs >= current().inbound_persist_wait_timeout_ms;
+      return failing || hangs ? 0 : Number.POSITIVE_INFINITY;
     },
     journalFull: () => journal.pressure.full,
   };

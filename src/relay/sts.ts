@@ -5,12 +5,12 @@ import type { Aside } from '../base/aside.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import { Dns } from '../delivery/names/dns.ts';
 import { stsFetcher } from '../delivery/security/sts-fetch.ts';
 import { stsFacts } from '../delivery/security/sts-policy.ts';
 import { StsRefresh } from '../delivery/security/sts-refresh.ts';
 import { StsStore } from '../delivery/security/sts-store.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import { currentDns } from './current-dns.ts';
 import type { ProcessPlace } from './place.ts';
 
 /** Policies of all processes of the host lie in one folder, beside the events. */
@@ -34,9 +34,9 @@ export function openStsRefresh({
   current,
   tlsSession,
 }: StsRefreshSetup): StsRefresh | null {
-  const { dns: rules, delivery } = current();
+  const { delivery } = current();
   if (!delivery.mta_sts.enabled || place.process !== 0) return null;
-  const dns = new Dns(rules);
+  const dns = currentDns(current);
   return new StsRefresh({
     store: new StsStore({
       dir: stsDir(place),

@@ -7,12 +7,14 @@ import { dirname } from 'node:path';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
+import type { ShardedDatabase } from '../database/sharded-database.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { OutcomeGroup } from '../mail/outcome.ts';
 import { isWide, type SuspensionRule, suspendedBy, suspendedDetail } from '../mail/suspension.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import { RuleFiles, suspensionsDir } from '../suspensions/rule-files.ts';
 import type { RuleChange } from '../suspensions/rule-set.ts';
+import { ShardRules } from '../suspensions/shard-rules.ts';
 import { Suspensions } from '../suspensions/suspensions.ts';
 import type { RelayDatabase } from './database.ts';
 import type { ProcessPlace } from './place.ts';
@@ -57,7 +59,7 @@ export class RelaySuspensions {
     this.#setup = setup;
     this.rules = new Suspensions({
       files: new RuleFiles(suspensionsDir(dirname(setup.place.eventsDir))),
-      shards: [],
+      shards: shardRules(setup.queue.shards, setup.log),
       clocks: { now: Date.now, steady: steadyMs },
       log: setup.log,
       changed: (change) => this.#changed(change),
@@ -211,6 +213,18 @@ export class RelaySuspensions {
     }
   }
 }
+
+/** How nodes tell each other; [] where the queue is a file. */
+export const shardRules = (shards: ShardedDatabase | null, log: Log): ShardRules[] =>
+  (shards?.names ?? []).map(
+    ({ id, name }) =>
+      new ShardRules({
+        name: `shard ${name}`,
+        exchange: (news, digest) =>
+          (shards as ShardedDatabase).ask(id, (client) => client.exchangeRules(news, digest)),
+        log,
+      }),
+  );
 
 const idsOf = (rules: readonly SuspensionRule[]): string[] => rules.map(({ id }) => id);
 

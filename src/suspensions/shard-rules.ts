@@ -2,16 +2,16 @@
  * What one shard of the queue knows of the rules: nodes tell each other through it. It is asked every second with a
  * digest of what it answered last, so that its answer is short while nothing changes.
  */
+import { RelayError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import type { RulesAnswer } from '../database/database.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
-
-/** The rules of a shard. null: they have that digest still. */
-export type RulesAnswer = { digest: string; rules: SuspensionRule[] } | null;
 
 export interface ShardRulesPorts {
   name: string;
-  /** @throws when the shard does not answer. */
-  read(digest: string): Promise<RulesAnswer>;
-  tell(rules: SuspensionRule[]): Promise<void>;
+  /** Tells the shard what is news, and asks for all it has. @throws when it does not answer. */
+  exchange(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
+  log: Log;
 }
 
 export class ShardRules {
@@ -23,13 +23,19 @@ export class ShardRules {
   /** The rules it has; true: it knows that they are over. */
   #there = new Map<string, boolean>();
   #asking: Promise<SuspensionRule[] | null> | null = null;
+  #fault = '';
 
   constructor(ports: ShardRulesPorts) {
     this.#ports = ports;
     this.name = ports.name;
   }
 
-  /** @param rules what is known here. @returns what the shard has; null when it did not answer. */
+  /** Whether it has not answered yet what it was asked. */
+  get busy(): boolean {
+    return this.#asking !== null;
+  }
+
+  /** @param rules what is known here. @returns what is known there, or [] as before; null when it did not answer. */
   async exchange(rules: readonly SuspensionRule[]): Promise<SuspensionRule[] | null> {
     // One that is under way may have been begun before these rules were known.
     while (this.#asking !== null) await this.#asking;
@@ -40,25 +46,32 @@ export class ShardRules {
   }
 
   async #exchange(rules: readonly SuspensionRule[]): Promise<SuspensionRule[] | null> {
+    const news = rules.filter(({ id, endedAtMs }) => {
+      const over = this.#there.get(id);
+      return over === undefined || (!over && endedAtMs !== null);
+    });
     try {
-      const answer = await this.#ports.read(this.#digest);
+      const answer = await this.#ports.exchange(news, this.#digest);
+      for (const { id, endedAtMs } of news) this.#there.set(id, endedAtMs !== null);
       if (answer !== null) {
         this.#digest = answer.digest;
         this.#there = new Map(answer.rules.map(({ id, endedAtMs }) => [id, endedAtMs !== null]));
       }
-      const news = rules.filter(({ id, endedAtMs }) => {
-        const over = this.#there.get(id);
-        return over === undefined || (!over && endedAtMs !== null);
-      });
-      if (news.length > 0) {
-        await this.#ports.tell(news);
-        for (const { id, endedAtMs } of news) this.#there.set(id, endedAtMs !== null);
-      }
       this.known = true;
+      this.#fault = '';
       return answer?.rules ?? [];
-    } catch {
-      // The health of shards is watched and logged elsewhere.
+    } catch (error) {
+      this.#failed(error);
       return null;
     }
+  }
+
+  /** The health of shards is watched and logged elsewhere; what else is wrong is said once. */
+  #failed(error: unknown): void {
+    if (error instanceof RelayError && error.temporary) return;
+    const { message } = error as Error;
+    if (message !== this.#fault)
+      this.#ports.log.warn('suspensions.shard_failed', { shard: this.name, error });
+    this.#fault = message;
   }
 }

@@ -95,6 +95,8 @@ export class Suspensions {
   }
 
   async #lookAt(shard: ShardRules): Promise<void> {
+    // One that does not answer is not asked again and again.
+    if (shard.busy) return;
     await this.#exchange(shard);
     await this.#apply();
   }

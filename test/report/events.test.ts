@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import {
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -12,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import type { Log } from '../../src/base/log.ts';
 import { configSchema } from '../../src/config/schema.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
@@ -38,7 +41,8 @@ function setUp(t: TestContext, options: Partial<EventLogOptions> = {}) {
     node: 'n1',
     enabled: true,
     maxFileBytes: 1_048_576,
-    keepFiles: 10,
+    keepDays: 10,
+    maxTotalBytes: 1_048_576,
     maxBufferBytes: 1_048_576,
     log,
     now: () => clock.ms,
@@ -292,24 +296,82 @@ test('disabled: nothing is written', async (t) => {
   assert.deepEqual(readdirSync(dir), []);
 });
 
-test('a new file begins at max_file_mb and on a new day; only keep_files are kept', async (t) => {
+/** Waits for the archive, which works beside: until the folder holds these files. */
+async function holds(dir: string, names: string[]): Promise<void> {
+  const wanted = JSON.stringify(names);
+  while (JSON.stringify(readdirSync(dir).sort()) !== wanted) await new Promise((next) => setImmediate(next));
+}
+
+const idsIn = (text: string): string[] =>
+  text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line).queue_id as string]));
+
+test('a new file begins at max_file_mb and on a new day; complete ones are compressed, and go after keep_days', async (t) => {
   const { dir, clock, options } = setUp(t);
-  const append = async (id: string): Promise<void> => {
-    const events = new EventLog({ ...options, maxFileBytes: 50, keepFiles: 3 });
-    events.removed(entry(id, ['x']), 'operator');
-    await events.close();
-  };
-  await append('first');
-  await append('second');
-  assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl', '2026-03-01-0002.jsonl']);
+  const events = new EventLog({ ...options, maxFileBytes: 50, keepDays: 2 });
+  t.after(() => events.close());
+  const append = (id: string): void => events.removed(entry(id, ['x']), 'operator');
+  append('first');
+  await holds(dir, ['2026-03-01-0001.jsonl']);
+  append('second');
+  await holds(dir, ['2026-03-01-0001.jsonl.zst', '2026-03-01-0002.jsonl']);
+  const first = zstdDecompressSync(readFileSync(join(dir, '2026-03-01-0001.jsonl.zst'))).toString();
+  assert.deepEqual(idsIn(first), ['first']);
+  assert.equal(statSync(join(dir, '2026-03-01-0001.jsonl.zst')).mode & 0o777, 0o600);
   clock.ms += 120_000;
-  await append('third');
-  await append('fourth');
-  assert.deepEqual(readdirSync(dir), [
-    '2026-03-01-0002.jsonl',
-    '2026-03-02-0001.jsonl',
-    '2026-03-02-0002.jsonl',
-  ]);
+  append('third');
+  await holds(dir, ['2026-03-01-0001.jsonl.zst', '2026-03-01-0002.jsonl.zst', '2026-03-02-0001.jsonl']);
+  clock.ms += 2 * 86_400_000;
+  append('fourth');
+  await holds(dir, ['2026-03-02-0001.jsonl.zst', '2026-03-04-0001.jsonl']);
+});
+
+test('events.max_total_mb: the oldest go, of whichever process; the newest of each stays', async (t) => {
+  const { dir, options } = setUp(t);
+  const ofOther = ['2026-02-27-0001.p1.jsonl.zst', '2026-02-28-0001.p1.jsonl'];
+  for (const name of [...ofOther, '2026-02-28-0001.jsonl.zst', '2026-03-01-0001.jsonl.zst'])
+    writeFileSync(join(dir, name), 'x'.repeat(400));
+  writeFileSync(join(dir, 'of somebody else'), 'x'.repeat(4000));
+  const events = new EventLog({ ...options, maxTotalBytes: 1000 });
+  events.removed(entry('one', ['x']), 'operator');
+  t.after(() => events.close());
+  const left = ['2026-02-28-0001.p1.jsonl', '2026-03-01-0001.jsonl.zst', '2026-03-01-0002.jsonl'];
+  await holds(dir, [...left, 'of somebody else']);
+});
+
+test('what a crash left of compressing is made again from the plain file', async (t) => {
+  const { dir, options } = setUp(t);
+  const plain = `${JSON.stringify({ queue_id: 'whole' })}\n`;
+  writeFileSync(join(dir, '2026-02-27-0001.jsonl'), plain);
+  writeFileSync(join(dir, '2026-02-27-0001.jsonl.zst.part'), 'half');
+  // Here it died between giving the compressed file its name and removing the plain one.
+  writeFileSync(join(dir, '2026-02-28-0001.jsonl'), plain);
+  writeFileSync(join(dir, '2026-02-28-0001.jsonl.zst'), zstdCompressSync(plain));
+  const events = new EventLog(options);
+  t.after(() => events.close());
+  events.removed(entry('one', ['x']), 'operator');
+  await holds(dir, ['2026-02-27-0001.jsonl.zst', '2026-02-28-0001.jsonl.zst', '2026-03-01-0001.jsonl']);
+  for (const day of ['27', '28']) {
+    const bytes = readFileSync(join(dir, `2026-02-${day}-0001.jsonl.zst`));
+    assert.equal(zstdDecompressSync(bytes).toString(), plain);
+  }
+});
+
+test('a file that cannot be compressed stays as it is, is said once, and stops nothing', async (t) => {
+  const { dir, said, options } = setUp(t);
+  writeFileSync(join(dir, '2026-02-28-0001.jsonl'), 'x');
+  mkdirSync(join(dir, '2026-02-28-0001.jsonl.zst', 'in the way'), { recursive: true });
+  const events = new EventLog({ ...options, maxFileBytes: 50 });
+  t.after(() => events.close());
+  const present = ['2026-03-01-0001.jsonl', '2026-03-01-0002.jsonl'];
+  for (const [i, name] of present.entries()) {
+    events.removed(entry(`id${i}`, ['x']), 'operator');
+    while (!readdirSync(dir).includes(name) || lines(dir, name).length === 0)
+      await new Promise((next) => setImmediate(next));
+  }
+  while (said.length === 0) await new Promise((next) => setImmediate(next));
+  assert.equal(said[0]?.event, 'events.not_archived');
+  assert.equal(readFileSync(join(dir, '2026-02-28-0001.jsonl'), 'utf8'), 'x');
+  assert.equal(readdirSync(dir).filter((name) => name.endsWith('.part')).length, 0);
 });
 
 test('a restart goes on in the newest file of the day', async (t) => {
@@ -377,9 +439,9 @@ test('a folder that cannot be made is said once and stops nothing', async (t) =>
   );
 });
 
-test('the options come from events.enabled, max_file_mb, keep_files, max_buffer_mb', () => {
+test('the options come from events.enabled, max_file_mb, keep_days, max_total_mb, max_buffer_mb', () => {
   const config = configSchema.parse({
-    events: { enabled: false, max_file_mb: 2, keep_files: 3, max_buffer_mb: 4 },
+    events: { enabled: false, max_file_mb: 2, keep_days: 3, max_total_mb: 5, max_buffer_mb: 4 },
   });
   assert.deepEqual(eventLogOptions(config, '/d', 1), {
     dir: '/d',
@@ -387,7 +449,8 @@ test('the options come from events.enabled, max_file_mb, keep_files, max_buffer_
     node: 'node',
     enabled: false,
     maxFileBytes: 2_097_152,
-    keepFiles: 3,
+    keepDays: 3,
+    maxTotalBytes: 5_242_880,
     maxBufferBytes: 4_194_304,
   });
 });

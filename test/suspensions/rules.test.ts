@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
+import { RelayError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { Job } from '../../src/mail/job.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../../src/mail/suspension.ts';
@@ -79,6 +80,9 @@ test('destinations and all mail are held as a whole; a rule for users means no m
   assert.equal(matcher.heldOf(job({}, 'a@b.test')), null);
   assert.deepEqual(matcher.of(job({ user: 'ann' }, 'a@b.test')), [users]);
   assert.equal(new SuspensionMatcher([rule()]).ofDestination('anything')?.destinations.length, 0);
+  // Not what an operator ends, which goes nowhere.
+  assert.equal(new SuspensionMatcher([rule()]).ofDestination('fail:anything'), null);
+  assert.equal(new SuspensionMatcher([rule()]).heldOf(job({ destination: 'fail:b.test' }, 'a@b.test')), null);
 });
 
 test('domains are compared in one form, senders without case, the null sender as <>', () => {
@@ -233,14 +237,14 @@ const shardState = () => ({ rules: [] as SuspensionRule[], up: true });
 const shardOf = (state: ReturnType<typeof shardState>, name: string): ShardRules =>
   new ShardRules({
     name,
-    async read(digest) {
-      if (!state.up) throw new Error('down');
+    log: silentLog,
+    async exchange(news, digest) {
+      if (!state.up) throw new RelayError('database_unavailable', 'down');
+      const there = new Map(state.rules.map((one) => [one.id, one]));
+      for (const one of news) if (there.get(one.id)?.endedAtMs == null) there.set(one.id, one);
+      state.rules = [...there.values()];
       const now = JSON.stringify(state.rules.map(({ id, endedAtMs }) => [id, endedAtMs !== null]));
       return now === digest ? null : { digest: now, rules: state.rules };
-    },
-    async tell(news) {
-      const others = state.rules.filter(({ id }) => !news.some((one) => one.id === id));
-      state.rules = [...others, ...news];
     },
   });
 

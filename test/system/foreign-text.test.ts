@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { MessageAnswer } from '../../src/control/queue-answers.ts';
 import { run } from '../support/child.ts';
 import { fate } from '../support/fates.ts';
 import { freePort } from '../support/free-port.ts';
@@ -85,7 +86,7 @@ for (const format of ['json', 'text'])
         const ran = await relay.queue(...args, ...more);
         outputs.set(['queue', ...args, ...more].join(' '), ran.stdout + ran.stderr);
         if (args[0] === 'show' && args[1] === queueId && more.length > 0) {
-          const shown = JSON.parse(ran.stdout) as { sender: string; recipients: { recipient: string }[] };
+          const shown = JSON.parse(ran.stdout) as MessageAnswer;
           assert.deepEqual([shown.sender, shown.recipients[0]?.recipient], [from, deferred]);
         }
       }

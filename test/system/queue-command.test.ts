@@ -1,11 +1,17 @@
 /** An operator's hand on a running relay through `protorelay queue`, and what it does to the mail. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ActionAnswer } from '../../src/control/queue-answers.ts';
+import { run } from '../support/child.ts';
+import { commandsWith, commandTree } from '../support/command-tree.ts';
 import { fate, fatesOf } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { wrongWords } from '../support/wrong-words.ts';
+
+const RUN_COMMANDS = join(import.meta.dirname, '../support/run-commands.ts');
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
@@ -14,6 +20,7 @@ before(async () => {
   sink = await ScriptedSink.start();
   relay = await RelayFixture.start({
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    auth: { backends: [{ type: 'file', path: 'users' }] },
     // Nothing comes back by itself within this test.
     retry: { initial_delay_ms: 600_000, max_delay_ms: 600_000 },
   });
@@ -55,14 +62,14 @@ test('list and show say why a message waits; cat prints it byte for byte', { tim
   await queue('delete', queueId);
 });
 
-test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
+test('flush sends at once what would have waited', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+retry@queue.test';
   const queueId = await deferred(address);
   await queue('flush', queueId);
   await fate(relay.events, address, 'delivered');
 });
 
-test('retry sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
+test('flush sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
   const down = await ScriptedSink.start({ greeting: '421 4.3.2 down' });
   t.after(() => down.stop());
   const other = await RelayFixture.start({
@@ -89,7 +96,7 @@ test('retry sends at once although the destination is suspended', { timeout: 30_
   await fate(other.events, address, 'delivered');
 });
 
-test('a held message is not sent by retry; release sends it', { timeout: 30_000 }, async () => {
+test('a held message is not sent by flush; release sends it', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);
   await queue('hold', queueId);
@@ -180,6 +187,15 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  const stats = (await kept.queue('stats')).stdout;
+  assert.match(stats, /^Held back +nothing is sent: delivery\.enabled is false$/m);
+  assert.match(stats, /^smarthost +103 +103 +102 +0 +0 +1 /m);
+  const status = await kept.status();
+  assert.equal(status.code, 0, 'what is configured is no impairment');
+  assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
+  assert.match(status.stdout, /^Held back +nothing is sent/m);
+  assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
+  assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
   await kept.queue('fail', '--reason', 'said before the end', ...given);
   // Some of them may be settled, and others not.
@@ -208,6 +224,8 @@ test('a stopped relay: list, show and stats read the database', { timeout: 30_00
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
   await stopped.stop();
+  const status = await stopped.status('--json');
+  assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
   assert.equal(listed.code, 0, listed.stderr);
   assert.match(listed.stdout, new RegExp(queueId));
@@ -273,4 +291,61 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
     );
   }
   await talk.quit();
+});
+
+test('every answer in JSON is in the words of docs/words.md, of a relay that runs and of a stopped one', {
+  timeout: 60_000,
+}, async () => {
+  const waiting = await deferred('defer-451+json@queue.test');
+  const failing = 'bounce-550+json@queue.test';
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  await talk.accepted({ to: failing });
+  await talk.quit();
+  await fate(relay.events, failing, 'bounced');
+  const action = ['--destination', 'smarthost'];
+  // 'db shards' has nothing to say of a queue that is a file: test/control/words.test.ts has its answer.
+  const known: Record<string, string[]> = {
+    'queue list': [],
+    'queue show': [waiting],
+    'queue stats': [],
+    'queue hold': action,
+    'queue release': action,
+    'queue flush': action,
+    'queue fail': ['--destination', 'nowhere.test'],
+    'queue reroute': ['--destination', 'nowhere.test', '--to', '127.0.0.1:1'],
+    'queue delete': [waiting],
+    suspend: ['--all', '--reason', 'Work on it', '--for', '1h'],
+    suspensions: [],
+    resume: ['--all'],
+    'ban list': [],
+    'user list': [],
+    'config check': ['--offline'],
+    reload: [],
+    'db shards': [],
+  };
+  const nowhere = { configPath: () => '', endsWith: () => {}, usage: (): never => assert.fail() };
+  const named = commandsWith('--json', await commandTree(nowhere));
+  assert.deepEqual(named.sort(), Object.keys(known).sort(), 'each command with --json has its line above');
+  const answered = async (commands: string[]): Promise<string[]> => {
+    const bans = [
+      ['ban', 'add', '192.0.2.1'],
+      ['ban', 'add', '192.0.2.2', '--for', '1h'],
+    ];
+    const args = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
+    const words = [RUN_COMMANDS, relay.configPath, JSON.stringify([...bans, ...args])];
+    const ran = await run(process.execPath, words);
+    assert.equal(ran.code, 0, ran.stderr);
+    const answers = (JSON.parse(ran.stdout) as { stdout: string }[]).slice(bans.length);
+    return commands.filter((name, i) => {
+      const { stdout } = answers[i] ?? { stdout: '' };
+      if (stdout !== '') assert.deepEqual(wrongWords(JSON.parse(stdout), name), []);
+      return stdout !== '';
+    });
+  };
+  const running = Object.keys(known).filter((name) => name !== 'db shards');
+  assert.deepEqual(await answered(running), running);
+  await deferred('defer-451+stopped@queue.test');
+  await relay.stop();
+  const stopped = ['queue list', 'queue stats', 'suspensions', 'ban list', 'user list', 'config check'];
+  assert.deepEqual(await answered(stopped), stopped);
 });

@@ -203,6 +203,13 @@ export const MAIL_EVENTS = {
     'Look at the disk.',
     'error',
   ),
+  'suspensions.shard_failed': event(
+    'warn',
+    'A shard could not be asked for suspensions; it is tried again.',
+    'Look at `error`.',
+    'shard',
+    'error',
+  ),
   'suspensions.look_failed': event(
     'error',
     'Looking for changes of suspensions failed; it is tried again.',
@@ -305,6 +312,13 @@ export const MAIL_EVENTS = {
     'error',
   ),
   'events.dropped': event('warn', 'Events were lost while they could not be written.', '', 'lines'),
+  'events.not_archived': event(
+    'warn',
+    'Event files that are complete could not be compressed; it is tried again when the next one begins.',
+    'Look at the disk of `data_dir`.',
+    'path',
+    'error',
+  ),
   'events.not_removed': event(
     'warn',
     'An old file of events cannot be removed.',

@@ -9,6 +9,7 @@ import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
+import type { SuspensionRule } from '../../mail/suspension.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
@@ -28,6 +29,7 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
   Selection,
   SuspectedRow,
 } from '../database.ts';
@@ -49,6 +51,7 @@ import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
+import { exchangeRules } from './suspensions.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 import { withdraw } from './withdraw.ts';
 
@@ -313,6 +316,10 @@ export class MysqlDatabase implements QueueDatabase {
     }
     await this.#read((connection) => storeRoutes(connection, wanted));
     return rekeyed;
+  }
+
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    return this.#run((connection) => exchangeRules(connection, news, digest));
   }
 
   enroll(slot: NodeSlot): Promise<boolean> {

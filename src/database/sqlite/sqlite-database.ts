@@ -332,6 +332,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
   }
 
+  /** @throws RelayError always: its rules are in files of the host alone. */
+  async exchangeRules(): Promise<never> {
+    throw new RelayError('database_refused', 'a sqlite queue keeps no rules of operators');
+  }
+
   async shardsOfUsers(users: string[]): Promise<null[]> {
     return users.map(() => null);
   }
