@@ -63,6 +63,9 @@ class Protorelay implements CommandLine {
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
       );
+    this.#program.hook('preAction', (program, action) => {
+      if (action !== program) process.stdout.on('error', outputFailed);
+    });
     for (const add of GROUPS) add(this.#program, this);
     // Not before: commands would inherit it. Here the first word says what was meant by several.
     this.#program.allowExcessArguments();
@@ -105,6 +108,13 @@ class Protorelay implements CommandLine {
   usage(message: string): never {
     return this.#program.error(`protorelay: ${message}`);
   }
+}
+
+/** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
+function outputFailed({ code, message }: NodeJS.ErrnoException): never {
+  if (code === 'EPIPE') process.exit(EXIT.ok);
+  process.stderr.write(printableLines(`protorelay: standard output cannot be written: ${message}\n`));
+  process.exit(EXIT.ioError);
 }
 
 async function printVersion(): Promise<void> {
