@@ -9,6 +9,7 @@ import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
+import { addEvents } from './cli/events.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addSuspensions } from './cli/suspensions.ts';
@@ -22,7 +23,17 @@ const CONFIG = new Option(
   '-c, --config <path>',
   'config file (default: config/relay.json of the installation)',
 );
-const GROUPS = [addQueue, addSuspensions, addBans, addUser, addDatabase, addConfig, addReload, addTls];
+const GROUPS = [
+  addQueue,
+  addSuspensions,
+  addEvents,
+  addBans,
+  addUser,
+  addDatabase,
+  addConfig,
+  addReload,
+  addTls,
+];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
