@@ -16,7 +16,7 @@ const TITLES = [
   'STATE',
   'AGE',
   'SIZE',
-  'TRIES',
+  'ATTEMPTS',
   'NEXT',
   'RCPTS',
   'DESTINATION',
@@ -88,7 +88,7 @@ export function formatMail(mail: MailDetail, nowMs: number): string {
   const rows = mail.rows.map((row) => [
     `  ${plain(row.destination)}`,
     stateWord(row.state),
-    `${row.attempts} tries`,
+    `${row.attempts} attempts`,
     `next ${next(row, nowMs)}`,
     reason(row),
   ]);

@@ -25,6 +25,7 @@ import type {
   RunningStats,
   SuspensionBook,
 } from './protocol.ts';
+import type { HostStatus } from './status.ts';
 
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
@@ -83,6 +84,10 @@ export class ControlClient implements QueueReader {
 
   runningStats(): Promise<RunningStats> {
     return this.#call('stats', {}) as Promise<RunningStats>;
+  }
+
+  status(): Promise<HostStatus> {
+    return this.#call('status', {}) as Promise<HostStatus>;
   }
 
   shards(): Promise<ShardReport[]> {

@@ -16,6 +16,7 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
+import type { RelayStatus } from '../control/status.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
@@ -37,6 +38,7 @@ export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
+  status(parts: readonly RelayStatus[]): RelayStatus;
 }
 
 export interface SupervisorOptions {
@@ -263,6 +265,11 @@ export class Supervisor {
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
+      status: async () => {
+        const counting = this.#askable(this.#answering());
+        const parts = this.#answering().map((child) => child.ask('status', counting.includes(child)));
+        return rollup.status(await Promise.all(parts));
+      },
       missing: () => this.#missing(),
       operate: (action, selection) => this.#operate(action, selection),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),

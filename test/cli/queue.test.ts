@@ -47,9 +47,9 @@ test('list: a table, with nothing in it that could steer a terminal', async () =
   assert.equal(await listQueue(source, options, output), 0);
   await flushed();
   assert.deepEqual(text('out').split('\n'), [
-    'QUEUE ID  STATE     AGE  SIZE  TRIES  NEXT   RCPTS  DESTINATION            SENDER      REASON',
-    'id1       deferred  1m   1.5K  2      in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
-    'id22      held      1m   1.5K  2      -      1      long-destination.test  <a@a.test>',
+    'QUEUE ID  STATE     AGE  SIZE  ATTEMPTS  NEXT   RCPTS  DESTINATION            SENDER      REASON',
+    'id1       deferred  1m   1.5K  2         in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
+    'id22      held      1m   1.5K  2         -      1      long-destination.test  <a@a.test>',
     '',
   ]);
 });
