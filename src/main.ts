@@ -9,6 +9,7 @@ import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
+import { addEvents } from './cli/events.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addStatus } from './cli/status.ts';
@@ -27,6 +28,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addEvents,
   addBans,
   addUser,
   addDatabase,
@@ -63,6 +65,9 @@ class Protorelay implements CommandLine {
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
       );
+    this.#program.hook('preAction', (program, action) => {
+      if (action !== program) process.stdout.on('error', outputFailed);
+    });
     for (const add of GROUPS) add(this.#program, this);
     // Not before: commands would inherit it. Here the first word says what was meant by several.
     this.#program.allowExcessArguments();
@@ -105,6 +110,13 @@ class Protorelay implements CommandLine {
   usage(message: string): never {
     return this.#program.error(`protorelay: ${message}`);
   }
+}
+
+/** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
+function outputFailed({ code, message }: NodeJS.ErrnoException): never {
+  if (code === 'EPIPE') process.exit(EXIT.ok);
+  process.stderr.write(printableLines(`protorelay: standard output cannot be written: ${message}\n`));
+  process.exit(EXIT.ioError);
 }
 
 async function printVersion(): Promise<void> {
