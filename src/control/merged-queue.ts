@@ -7,6 +7,7 @@ import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '.
 import type { JournalStats } from '../journal/journal.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
 import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';
 
@@ -109,6 +110,7 @@ export function mergeSchedulerStats(
       ? known.destinations.length + known.other.destinations
       : most(({ destinations }) => destinations),
     ...mergeHolds(parts.map(({ holds }) => holds ?? [])),
+    ...mergeRules(parts.map(({ rules }) => rules ?? [])),
     suspended: [...suspended.values()],
     suspendedDestinations: Math.max(
       suspended.size,
@@ -131,6 +133,12 @@ export function mergeSchedulerStats(
 function mergeHolds(parts: readonly HoldsAll[][]): { holds?: HoldsAll[] } {
   const kinds = new Map(parts.flat().map((one) => [one.kind, one]));
   return kinds.size === 0 ? {} : { holds: [...kinds.values()] };
+}
+
+/** Every process knows them all, sooner or later. */
+function mergeRules(parts: readonly SuspensionRule[][]): { rules?: SuspensionRule[] } {
+  const rules = new Map(parts.flat().map((rule) => [rule.id, rule]));
+  return rules.size === 0 ? {} : { rules: [...rules.values()] };
 }
 
 /** Processes of one host use the same Redis: when one of them cannot use it, it counts as down. */
