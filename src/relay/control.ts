@@ -2,12 +2,7 @@
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { union } from '../control/missing.ts';
-import type {
-  ControlTarget,
-  HoldsAll,
-  Operated as OperatedRows,
-  SchedulerStats,
-} from '../control/protocol.ts';
+import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
 import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
@@ -31,7 +26,7 @@ export function relayControl(
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
   /** What keeps all mail in the queue. */
-  holds: () => HoldsAll[],
+  holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -40,7 +35,7 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
