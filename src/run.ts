@@ -218,6 +218,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     './policy/host-memory.ts'
   );
   const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { mergeStandings } = await import('./control/why.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -241,6 +242,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),

@@ -27,6 +27,7 @@ import {
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
+import { MAX_STANDINGS, type Standing } from './why.ts';
 
 export const QUEUE_ACTIONS = [
   'flush',
@@ -122,6 +123,8 @@ export interface ControlTarget extends QueueReader {
   processes?(): ProcessStatus[];
   bans?: BanBook;
   suspensions?: SuspensionBook;
+  /** What keeps mail for these destinations from going, as far as the relay knows. */
+  standing?(destinations: string[]): Standing | Promise<Standing>;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
@@ -226,6 +229,11 @@ export const requestSchema = z.discriminatedUnion('method', [
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('standing'),
+    params: z.strictObject({ destinations: z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_STANDINGS) }),
   }),
   z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
   z.strictObject({

@@ -11,6 +11,7 @@ import type {
 import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -32,6 +33,8 @@ export function relayControl(
   unsettled: Pick<Unsettled, 'missing'>,
   /** What keeps all mail in the queue. */
   holds: () => HoldsAll[],
+  /** Rules of operators in force. */
+  rules: () => readonly SuspensionRule[],
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -41,6 +44,11 @@ export function relayControl(
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
+    standing: (destinations) => ({
+      holds: holds(),
+      rules: [...rules()],
+      destinations: destinations.map((destination) => scheduler.standing(destination)),
+    }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),

@@ -251,6 +251,7 @@ export class Stages {
       this.gauges,
       this.unsettled,
       () => this.#holds(),
+      () => this.suspensions.rules.active,
     );
   }
 

@@ -1,6 +1,7 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
+import type { Standing } from '../control/why.ts';
 import type {
   MailDetail,
   Missing,
@@ -43,6 +44,8 @@ export interface Questions {
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
   operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  /** What keeps mail for these destinations from going. */
+  standing: { ask: string[]; answer: Standing };
   /** An operator began or ended these rules. The answer names shards that could not be told. */
   suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */

@@ -16,6 +16,7 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
+import type { Standing } from '../control/why.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
@@ -37,6 +38,7 @@ export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
+  standing(parts: readonly Standing[]): Standing;
 }
 
 export interface SupervisorOptions {
@@ -263,6 +265,10 @@ export class Supervisor {
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
+      standing: async (destinations) =>
+        rollup.standing(
+          await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
+        ),
       missing: () => this.#missing(),
       operate: (action, selection) => this.#operate(action, selection),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
+import { mergeStandings } from '../../src/control/why.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 import { FakeClock, FakeProcess } from './fake-process.ts';
@@ -28,6 +29,7 @@ function create(leftovers: number[] = []) {
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
     },
     fork: (fds, events) => {
       const life = new FakeProcess(100 + lives.length, fds, events);
