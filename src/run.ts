@@ -154,6 +154,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     lock.release();
     throw error;
   });
+  const startedAtMs = timeOfDayMs(steadyMs());
   const controlPath = join(config.data_dir, 'control.sock');
   const lifecycle = new Lifecycle(relay, {
     log,
@@ -175,6 +176,13 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
       suspensions: openBook(config, (rules) => relay.takeSuspensions(rules)),
     },
     reload: () => lifecycle.reload(),
+    facts: () => ({
+      pid: process.pid,
+      version: version(),
+      startedAtMs,
+      listeners: relay.addresses.map(addressText),
+      reload: lifecycle.lastReload,
+    }),
     log,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
@@ -219,6 +227,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
   );
   const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
   const { mergeStandings } = await import('./control/why.ts');
+  const { mergeStatus } = await import('./control/status.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -243,6 +252,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
       standing: mergeStandings,
+      status: mergeStatus,
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
@@ -291,10 +301,13 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
   };
 }
 
+const addressText = ({ host, port, path }: ListeningAddress): string =>
+  path ?? (host?.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+
 /** Shows at a terminal that the relay listens, wherever the log goes. */
 function announce(config: Config, addresses: { host?: string; port?: number; path?: string }[]): void {
   if (!process.stderr.isTTY || (config.log.file === null && config.log.format === 'text')) return;
-  const places = addresses.map(({ host, port, path }) => path ?? `${host}:${port}`);
+  const places = addresses.map(addressText);
   sayAtOnce(
     `protorelay: listening on ${places.join(', ')}${config.log.file ? `; log: ${config.log.file}` : ''}\n`,
   );

@@ -24,7 +24,10 @@ interface ShardSource {
   close(): Promise<void>;
 }
 
-/** @param load the whole config: only a queue that no relay runs on needs it. */
+/** Keys of the config that say where a stopped relay left its queue, and what is in it. */
+export const QUEUE_KEYS = ['data_dir', 'node_id', 'database', 'storage', 'journal', 'queue'];
+
+/** @param load the config with QUEUE_KEYS: only a queue that no relay runs on needs it. */
 export async function openQueue(dataDir: string, load: () => Config): Promise<QueueSource> {
   const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(dataDir, 'control.sock'));
@@ -48,7 +51,7 @@ export async function openQueue(dataDir: string, load: () => Config): Promise<Qu
   }
 }
 
-/** Reports of the running relay, or of the servers themselves: then `load` is asked for the whole config. */
+/** Reports of the running relay, or of the servers themselves: then `load` is asked for the config with QUEUE_KEYS. */
 export async function openShards(dataDir: string, load: () => Config): Promise<ShardSource> {
   const none = 'the queue is a file (database.driver sqlite): it has no shards';
   const { ControlClient } = await import('../control/client.ts');

@@ -8,7 +8,7 @@ import type { Writable } from 'node:stream';
 import { type Command, Option } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { dataDirOf, loadConfig } from '../config/load.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
 import { concerningNamed, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import { type ActionAnswer, entryAnswer, messageAnswer, missingAnswer } from '../control/queue-answers.ts';
@@ -159,13 +159,9 @@ async function onQueue(
   line: CommandLine,
   command: (source: QueueSource, output: QueueOutput) => Promise<ExitCode>,
 ): Promise<void> {
-  const { openQueue } = await import('./open-queue.ts');
+  const { openQueue, QUEUE_KEYS } = await import('./open-queue.ts');
   const path = line.configPath();
-  const source = await openQueue(dataDirOf(path), () => loadConfig(path).config);
-  // `queue list | head` closes our standard output: that is the end, not a failure.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-    process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.ioError),
-  );
+  const source = await openQueue(dataDirOf(path), () => configFor(QUEUE_KEYS, path));
   try {
     const output = { out: process.stdout, err: process.stderr, nowMs: Date.now() };
     line.endsWith(await command(source, output));

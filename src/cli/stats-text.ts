@@ -111,7 +111,7 @@ function ageTable(
 }
 
 /** Suspended destinations; each is named with what waits there. */
-function suspendedLine({ suspended, suspendedDestinations }: SchedulerStats): string {
+export function suspendedLine({ suspended, suspendedDestinations }: SchedulerStats): string {
   if (suspendedDestinations === 0) return '';
   const names = suspended.slice(0, 5).map(({ destination }) => plain(destination));
   const more = suspendedDestinations > names.length ? ', …' : '';

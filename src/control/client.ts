@@ -25,8 +25,8 @@ import type {
   RunningStats,
   SuspensionBook,
 } from './protocol.ts';
+import type { HostStatus } from './status.ts';
 import type { Standing } from './why.ts';
-
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
   #text: string[] = [];
@@ -84,6 +84,10 @@ export class ControlClient implements QueueReader {
 
   runningStats(): Promise<RunningStats> {
     return this.#call('stats', {}) as Promise<RunningStats>;
+  }
+
+  status(): Promise<HostStatus> {
+    return this.#call('status', {}) as Promise<HostStatus>;
   }
 
   shards(): Promise<ShardReport[]> {

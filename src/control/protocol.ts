@@ -27,8 +27,8 @@ import {
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
+import type { RelayStatus } from './status.ts';
 import { MAX_STANDINGS, type Standing } from './why.ts';
-
 export const QUEUE_ACTIONS = [
   'flush',
   'hold',
@@ -121,6 +121,8 @@ export interface ControlTarget extends QueueReader {
   journal?(): JournalStats | null | Promise<JournalStats | null>;
   /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
+  /** How the relay is. @param counts whether to count the queue. */
+  status?(counts: boolean): Promise<RelayStatus>;
   bans?: BanBook;
   suspensions?: SuspensionBook;
   /** What keeps mail for these destinations from going, as far as the relay knows. */
@@ -217,6 +219,7 @@ export const requestSchema = z.discriminatedUnion('method', [
     }),
   }),
   z.strictObject({ id, method: z.literal('stats'), params: z.strictObject({}) }),
+  z.strictObject({ id, method: z.literal('status'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('reload'), params: z.strictObject({}) }),
   z.strictObject({ id, method: z.literal('shards'), params: z.strictObject({}) }),
   z.strictObject({

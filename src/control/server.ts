@@ -23,6 +23,7 @@ import {
   type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
+import type { HostFacts, HostStatus } from './status.ts';
 import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
@@ -35,6 +36,8 @@ const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
+  /** What `status` says of the host; absent: it is not asked. */
+  facts?: () => HostFacts;
   /** Reloads as SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
@@ -196,6 +199,8 @@ export class ControlServer {
       }
       case 'stats':
         return statsOf(target);
+      case 'status':
+        return this.#status();
       case 'bans':
         return bansOf(target).list();
       case 'ban':
@@ -226,6 +231,13 @@ export class ControlServer {
         return result;
       }
     }
+  }
+
+  async #status(): Promise<HostStatus> {
+    const { target, facts } = this.#options;
+    if (target.status === undefined || facts === undefined)
+      throw new RelayError('control_failed', 'this relay has no status');
+    return { ...(await target.status(true)), ...facts(), processes: target.processes?.() ?? [] };
   }
 
   #ordered(action: string, ordered: Ordered): Ordered {

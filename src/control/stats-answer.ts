@@ -170,12 +170,12 @@ const suspensionAnswer = ({
   reason: textOrNull(reason),
 });
 
-function byState(rows: QueueStats['rows']): Record<EntryState, number> {
+export function byState(rows: QueueStats['rows']): Record<EntryState, number> {
   const words = Object.keys(STATES) as EntryState[];
   return Object.fromEntries(words.map((word) => [word, rows[STATES[word]]])) as Record<EntryState, number>;
 }
 
-const schedulerAnswer = (scheduler: SchedulerStats): SchedulerAnswer => ({
+export const schedulerAnswer = (scheduler: SchedulerStats): SchedulerAnswer => ({
   destinations: scheduler.destinations,
   waiting_entries: scheduler.waitingRows,
   sending_entries: scheduler.inFlight,
@@ -199,7 +199,7 @@ const clusterAnswer = (
   outages: cluster.outages,
 });
 
-const journalAnswer = (journal: JournalStats): JournalAnswer => ({
+export const journalAnswer = (journal: JournalStats): JournalAnswer => ({
   size_bytes: journal.bytes,
   max_bytes: journal.maxBytes,
   waiting_messages: journal.waiting,
@@ -214,7 +214,7 @@ const journalAnswer = (journal: JournalStats): JournalAnswer => ({
   })),
 });
 
-const processAnswer = (one: ProcessStatus): ProcessAnswer => ({
+export const processAnswer = (one: ProcessStatus): ProcessAnswer => ({
   process: one.process,
   pid: one.pid,
   state: one.state,

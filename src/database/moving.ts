@@ -151,18 +151,22 @@ export class MovingRows {
     return [...this.#after.values()].some(({ state }) => state === 'DEAD');
   }
 
-  /** By how many the rows that wait for a time have grown or shrunk at each destination concerned. */
   get changes(): Map<string, number> {
     const { old, now } = this.changed;
-    const changes = new Map<string, number>();
-    const count = (rows: OutboxRow[], by: number): void => {
-      for (const row of rows)
-        changes.set(row.destination, (changes.get(row.destination) ?? 0) + (isDue(row) ? by : 0));
-    };
-    count(old, -1);
-    count(now, 1);
-    return changes;
+    return changesOf(old, now);
   }
+}
+
+/** By how many the rows that wait for a time have grown or shrunk at each destination concerned. */
+export function changesOf(old: readonly OutboxRow[], now: readonly OutboxRow[]): Map<string, number> {
+  const changes = new Map<string, number>();
+  const count = (rows: readonly OutboxRow[], by: number): void => {
+    for (const row of rows)
+      changes.set(row.destination, (changes.get(row.destination) ?? 0) + (isDue(row) ? by : 0));
+  };
+  count(old, -1);
+  count(now, 1);
+  return changes;
 }
 
 /** If either was held, the result is held; else it has the earlier due time and the greater number of attempts. */

@@ -464,6 +464,14 @@ export class ShardedDatabase implements Database {
       }));
   }
 
+  states(): { name: string; up: boolean; error: string }[] {
+    return this.#shards.map(({ name, health }) => ({
+      name,
+      up: health.usable,
+      error: health.stats().lastError,
+    }));
+  }
+
   /** State, depth, latency and errors of each shard. */
   report(): Promise<ShardReport[]> {
     return Promise.all(this.#shards.map((shard) => this.#reportOf(shard)));

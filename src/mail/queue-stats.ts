@@ -3,6 +3,7 @@
  * the smallest are added up as `other`.
  */
 import type { OutboxState, QueueStats } from '../database/database.ts';
+import { shownDestination } from './operator-keys.ts';
 import { queueIdFrom } from './queue-id.ts';
 
 /** Upper ends of the columns of ages, in minutes (as qshape has them); what is older is in one more. */
@@ -100,7 +101,7 @@ export function packed(rows: readonly StateRow[]): Pick<StatsSlice, 'names' | 'f
   for (const { destination, state, entries, recipients, dueMs } of rows) {
     const index = (WAITING_STATES as readonly string[]).indexOf(state);
     if (index < 0) continue;
-    names.push(destination);
+    names.push(shownDestination(destination));
     figures.push(index, Number(entries), Number(recipients), Number(dueMs ?? 0));
   }
   return { names: names.join('\n'), figures };

@@ -12,6 +12,7 @@ import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
 import { type Log, writeLine } from '../base/log.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
@@ -29,6 +30,7 @@ import { ShardedCommits } from '../persistence/sharded-commits.ts';
 import { toSettleItem } from '../persistence/to-settlement.ts';
 import { Unsettled } from '../persistence/unsettled.ts';
 import { EventLog, eventLogOptions } from '../report/events.ts';
+import { MinuteRates } from '../report/minute-rates.ts';
 import type { TlsReports } from '../report/tls-rpt.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import type { Leases } from '../scheduler/leases.ts';
@@ -40,6 +42,7 @@ import { TlsContexts } from '../tls/tls-contexts.ts';
 import { BegunFiles } from './begun.ts';
 import { ReturnedContent } from './content.ts';
 import { relayControl } from './control.ts';
+import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
@@ -84,6 +87,8 @@ export class Stages {
   readonly logins: LoginDesk;
   readonly deliveries: DeliveryThreads;
   readonly events: EventLog;
+  readonly rates = new MinuteRates(steadyMs);
+  readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
   readonly pressure: PressureGauge;
@@ -145,6 +150,12 @@ export class Stages {
     this.events = new EventLog({
       ...eventLogOptions(config, this.place.eventsDir, this.place.process),
       log,
+      counts: this.rates.counts,
+    });
+    this.counts = new QueueCounts({
+      count: () => this.database.stats(),
+      now: () => timeOfDayMs(steadyMs()),
+      steady: steadyMs,
     });
     this.suspensions = new RelaySuspensions({
       place: this.place,

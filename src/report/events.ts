@@ -14,6 +14,7 @@ import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
+import type { Counts } from './minute-rates.ts';
 
 interface Common {
   /** When the line was made, RFC 3339 in UTC. */
@@ -142,10 +143,13 @@ export type DeliveryEvent =
   | HeldEvent
   | DroppedEvent;
 
+export type EventLogOptions = EventFileOptions & {
+  enabled: boolean;
+  /** Raised whether or not lines are written. */
+  counts?: Counts;
+};
 type EntrySaid = Pick<EntryFacts, 'queueId'> & Partial<EntryFacts>;
 type RemovedEntry = EntrySaid & { recipients: readonly string[] };
-
-export type EventLogOptions = EventFileOptions & { enabled: boolean };
 
 /** The name of a node, of the name that one of its processes has ('mx1/1'). */
 const nodeOf = (name: string): string => name.replace(/\/\d+$/, '');
@@ -168,6 +172,7 @@ export function eventLogOptions(config: Config, dir: string, process: number): O
 export class EventLog {
   readonly #file: EventFile;
   readonly #enabled: boolean;
+  readonly #counts: Counts | undefined;
   readonly #now: () => number;
   readonly #node: string;
   #timeMs = Number.NaN;
@@ -178,6 +183,7 @@ export class EventLog {
 
   constructor(options: EventLogOptions) {
     this.#enabled = options.enabled;
+    this.#counts = options.counts;
     this.#now = options.now ?? Date.now;
     this.#node = options.node;
     this.#file = new EventFile(options);
@@ -185,6 +191,10 @@ export class EventLog {
 
   /** We took responsibility for the message: it is durable, or in memory with after_enqueue. */
   accepted(message: Message): void {
+    if (this.#counts !== undefined) {
+      this.#counts.acceptedMessages++;
+      this.#counts.accepted += message.envelope.recipients.length;
+    }
     if (!this.#enabled) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
@@ -201,6 +211,8 @@ export class EventLog {
 
   /** An attempt whose settlement is durable: one line for every recipient of it. */
   attempt(result: AttemptResult): void {
+    if (this.#counts !== undefined)
+      for (const { seqs, outcome } of result.groups) this.#counts[outcome.kind] += seqs.length;
     if (!this.#enabled) return;
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =

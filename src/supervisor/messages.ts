@@ -1,6 +1,7 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
+import type { RelayStatus } from '../control/status.ts';
 import type { Standing } from '../control/why.ts';
 import type {
   MailDetail,
@@ -43,6 +44,8 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
+  /** ask: whether to count the queue. */
+  status: { ask: boolean; answer: RelayStatus };
   operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
   /** What keeps mail for these destinations from going. */
   standing: { ask: string[]; answer: Standing };

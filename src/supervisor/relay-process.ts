@@ -10,6 +10,8 @@ import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
+import type { ControlTarget } from '../control/protocol.ts';
+import type { RelayStatus } from '../control/status.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
 import { openPolicyMemory, policySizes } from '../policy/host-memory.ts';
@@ -178,6 +180,8 @@ class RelayProcess {
         return Promise.resolve(control.schedulerStats(null));
       case 'journal':
         return Promise.resolve(control.journal?.() ?? null);
+      case 'status':
+        return relayStatusOf(control, message.ask);
       case 'missing':
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
@@ -196,6 +200,11 @@ class RelayProcess {
     const { process: number, processes } = this.#start;
     return relay.reload(processConfig(config, number, processes));
   }
+}
+
+function relayStatusOf({ status }: ControlTarget, counts: boolean): Promise<RelayStatus> {
+  if (status === undefined) throw new RelayError('control_failed', 'this process has no status');
+  return status(counts);
 }
 
 /** Removes an empty queue that nobody will fill again. If anything else is in its folder, it is not ours, and stays. */

@@ -16,6 +16,7 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
+import type { RelayStatus } from '../control/status.ts';
 import type { Standing } from '../control/why.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
@@ -39,6 +40,7 @@ export interface Rollup {
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
   standing(parts: readonly Standing[]): Standing;
+  status(parts: readonly RelayStatus[]): RelayStatus;
 }
 
 export interface SupervisorOptions {
@@ -269,6 +271,11 @@ export class Supervisor {
         rollup.standing(
           await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
         ),
+      status: async () => {
+        const counting = this.#askable(this.#answering());
+        const parts = this.#answering().map((child) => child.ask('status', counting.includes(child)));
+        return rollup.status(await Promise.all(parts));
+      },
       missing: () => this.#missing(),
       operate: (action, selection) => this.#operate(action, selection),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),

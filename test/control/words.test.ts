@@ -11,9 +11,9 @@ import { entryAnswer, messageAnswer, missingAnswer } from '../../src/control/que
 import { reloadAnswer } from '../../src/control/reload-answer.ts';
 import { shardAnswer } from '../../src/control/shard-answer.ts';
 import { statsAnswer } from '../../src/control/stats-answer.ts';
-import { whyAnswer } from '../../src/control/why.ts';
 import { suspensionAnswer } from '../../src/control/suspension-answer.ts';
 import { userAnswer } from '../../src/control/user-answer.ts';
+import { whyAnswer } from '../../src/control/why.ts';
 import { fateOf, STATES, stateWord } from '../../src/control/words.ts';
 import type { OutboxState } from '../../src/database/database.ts';
 import { DEFERRALS } from '../../src/mail/deferrals.ts';

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { loadConfig } from '../../src/config/load.ts';
 import type { EntryAnswer } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import type { StatusAnswer } from '../../src/control/status-answer.ts';
 import { createArena } from '../../src/native.ts';
 import type { Resource } from '../../src/policy/accounts.ts';
 import { PolicyMemory, policySizes } from '../../src/policy/host-memory.ts';
@@ -226,6 +227,10 @@ test('the queue commands see and change the queues of all processes, running and
       ['ready', true],
     ],
   );
+  const status = await relay.status('--json');
+  const answer = JSON.parse(status.stdout) as StatusAnswer;
+  assert.deepEqual([status.code, answer.healthy], [0, true], status.stdout);
+  assert.deepEqual([answer.processes.length, answer.queue?.messages.pending], [2, count]);
   const first = await relay.queueEntries('--limit', '3');
   assert.deepEqual(
     first,

@@ -224,6 +224,11 @@ export class RelayFixture {
     );
   }
 
+  /** `protorelay status`. */
+  status(...args: string[]): Promise<Ran> {
+    return run(process.execPath, [MAIN, 'status', ...args, '-c', this.configPath], { cwd: ROOT });
+  }
+
   /** The queue command of the CLI, on this relay. */
   queue(...args: string[]): Promise<Ran> {
     return this.command('queue', ...args);

@@ -80,6 +80,9 @@ test('destinations and all mail are held as a whole; a rule for users means no m
   assert.equal(matcher.heldOf(job({}, 'a@b.test')), null);
   assert.deepEqual(matcher.of(job({ user: 'ann' }, 'a@b.test')), [users]);
   assert.equal(new SuspensionMatcher([rule()]).ofDestination('anything')?.destinations.length, 0);
+  // Not what an operator ends, which goes nowhere.
+  assert.equal(new SuspensionMatcher([rule()]).ofDestination('fail:anything'), null);
+  assert.equal(new SuspensionMatcher([rule()]).heldOf(job({ destination: 'fail:b.test' }, 'a@b.test')), null);
 });
 
 test('domains are compared in one form, senders without case, the null sender as <>', () => {

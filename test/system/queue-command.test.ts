@@ -187,6 +187,15 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  const stats = (await kept.queue('stats')).stdout;
+  assert.match(stats, /^Held back +nothing is sent: delivery\.enabled is false$/m);
+  assert.match(stats, /^smarthost +103 +103 +102 +0 +0 +1 /m);
+  const status = await kept.status();
+  assert.equal(status.code, 0, 'what is configured is no impairment');
+  assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
+  assert.match(status.stdout, /^Held back +nothing is sent/m);
+  assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
+  assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
   await kept.queue('fail', '--reason', 'said before the end', ...given);
   // Some of them may be settled, and others not.
@@ -215,6 +224,8 @@ test('a stopped relay: list, show and stats read the database', { timeout: 30_00
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
   await stopped.stop();
+  const status = await stopped.status('--json');
+  assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
   assert.equal(listed.code, 0, listed.stderr);
   assert.match(listed.stdout, new RegExp(queueId));

@@ -4,6 +4,7 @@ import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
 import {
   changeOf,
+  changesOf,
   configuredKey,
   keyForAll,
   type MovedRecipient,
@@ -15,10 +16,11 @@ import {
   outboxValues,
 } from '../moving.ts';
 import type { SelectedRow } from '../select-rows.ts';
-import { parseRuns } from '../seq-runs.ts';
+import { parseRuns, seqsOf } from '../seq-runs.ts';
 
 export class Mover {
   readonly #row: StatementSync;
+  readonly #rename: StatementSync;
   readonly #recipients: StatementSync;
   readonly #delete: StatementSync;
   readonly #insert: StatementSync;
@@ -26,6 +28,10 @@ export class Mover {
 
   constructor(db: DatabaseSync) {
     this.#row = db.prepare(`SELECT ${OUTBOX_ROW} FROM mail_outbox WHERE mail_id = ? AND destination = ?`);
+    this.#rename = db.prepare(
+      `UPDATE OR IGNORE mail_outbox SET destination = ?, state = ?, due_at = ?, reason = ?, detail = ?, operator_text = ?
+       WHERE mail_id = ? AND destination = ?`,
+    );
     this.#recipients = db.prepare(
       'SELECT seq, domain, status FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ?',
     );
@@ -59,8 +65,30 @@ export class Mover {
   ): Map<string, number> | null {
     const row = this.row(id, destination) as OutboxRow;
     const to = keyForAll(move, destination);
+    const change = changeOf(move, nowMs);
+    const all = seqsOf(parseRuns(row.seqs));
+    if (to !== null && some === null && row.waiting === all.length) {
+      const renamed = this.#renamed(row, { ...row, ...change(row), destination: to });
+      return renamed ?? this.write(row, new Map([[to, all]]), change);
+    }
     const keyOf = ({ domain }: MovedRecipient): string => to ?? configuredKey(domain, routes);
-    return this.write(row, movedOf(row, some ?? this.recipients(row), keyOf), changeOf(move, nowMs));
+    return this.write(row, movedOf(row, some ?? this.recipients(row), keyOf), change);
+  }
+
+  /** Nearly always the message has no row at the new destination: then the row is that. null: it has one. */
+  #renamed(row: OutboxRow, now: OutboxRow): Map<string, number> | null {
+    const { destination, state, dueAt, reason, detail, operatorText } = now;
+    const { changes } = this.#rename.run(
+      destination,
+      state,
+      dueAt,
+      reason,
+      detail,
+      operatorText,
+      row.id,
+      row.destination,
+    );
+    return changes === 0 ? null : changesOf([row], [now]);
   }
 
   /** Moves recipients of a row; the result is that of `operate`. */

@@ -22,7 +22,7 @@ export function translated(sql: string): string[] {
       .replaceAll(/\bVALUES\((\w+)\)/g, 'excluded.$1')
       .replaceAll(/\bIF\(/g, 'iif(')
       .replaceAll(/\bGREATEST\(/g, 'max(')
-      .replaceAll(/\bLIKE \?/g, "LIKE ? ESCAPE '\\'"),
+      .replaceAll(/\bLIKE \?(?! ESCAPE)/g, "LIKE ? ESCAPE '\\'"),
   ];
 }
 
@@ -31,6 +31,8 @@ export function translatedScript(script: string): string {
   const indexes: string[] = [];
   const tables = script
     .replaceAll(/--[^\n]*/g, '')
+    // Lengths mean nothing to it.
+    .replaceAll(/ALTER TABLE \w+ MODIFY [^;]*;/g, '')
     .replaceAll(/\bENUM\([^)]*\)/g, 'TEXT')
     .replaceAll(/\)\s*ENGINE=[^;]*/g, ')')
     .replaceAll(/CREATE TABLE IF NOT EXISTS (\w+) \(([\s\S]*?)\n\)/g, (_, table: string, body: string) => {
