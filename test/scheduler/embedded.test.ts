@@ -202,7 +202,13 @@ test('a backlog waits for places and goes on as they are freed', async () => {
   }
   assert.equal(w.delivered.length, 40);
   while (settled++ < 40) w.scheduler.settled(result('a.test'), null);
-  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+  assert.deepEqual(w.scheduler.stats(), {
+    destinations: 0,
+    waitingRows: 0,
+    inFlight: 0,
+    suspended: [],
+    suspendedDestinations: 0,
+  });
 });
 
 test('a suspended destination gets nothing until its time, others go on', async () => {
@@ -330,7 +336,13 @@ test('a destination forgotten and met again keeps its places when its old time c
   await w.advance(60_000);
   assert.equal(w.scheduler.stats().destinations, 1);
   w.scheduler.settled(result('flap.test'), null);
-  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+  assert.deepEqual(w.scheduler.stats(), {
+    destinations: 0,
+    waitingRows: 0,
+    inFlight: 0,
+    suspended: [],
+    suspendedDestinations: 0,
+  });
 });
 
 test('a hundred thousand destinations that are due cost little while no place is free', async () => {
