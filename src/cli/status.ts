@@ -63,6 +63,7 @@ const CAUSES: Readonly<Record<Impairment['cause'], string>> = {
   overloaded: 'new connections are refused',
   draining: 'the relay drains',
   database_away: 'the queue cannot be reached',
+  suspensions_unknown: 'what operators suspended cannot be read, so nothing is sent',
   shard_down: 'a shard is down',
   redis_down: 'Redis cannot be used',
   journal_stuck: 'the journal cannot be drained',
@@ -79,7 +80,9 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   const health = found.length === 0 ? 'healthy' : 'impaired';
   let text = `ProtoRelay ${plain(status.version)}, ${health}, running for ${duration(nowMs - status.startedAtMs)} (pid ${status.pid})\n`;
   text += said.join('');
-  text += holdLines((scheduler.holds ?? []).filter(({ kind }) => kind === 'delivery_disabled'));
+  text += holdLines(
+    (scheduler.holds ?? []).filter(({ kind }) => kind === 'delivery_disabled' || kind === 'suspended'),
+  );
   text += `Listening   ${status.listeners.map(plain).join(', ')}\n`;
   text += `Connections ${status.connectionsIn} in, ${status.connectionsOut} out\n`;
   text += mailLines(status, nowMs);

@@ -5,6 +5,7 @@
 import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
 import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';
 
@@ -103,6 +104,7 @@ export function mergeSchedulerStats(
       ? known.destinations.length + known.other.destinations
       : most(({ destinations }) => destinations),
     ...mergeHolds(parts.map(({ holds }) => holds ?? [])),
+    ...mergeRules(parts.map(({ rules }) => rules ?? [])),
     suspended: [...suspended.values()],
     suspendedDestinations: Math.max(
       suspended.size,
@@ -125,6 +127,12 @@ export function mergeSchedulerStats(
 function mergeHolds(parts: readonly HoldsAll[][]): { holds?: HoldsAll[] } {
   const kinds = new Map(parts.flat().map((one) => [one.kind, one]));
   return kinds.size === 0 ? {} : { holds: [...kinds.values()] };
+}
+
+/** Every process knows them all, sooner or later. */
+function mergeRules(parts: readonly SuspensionRule[][]): { rules?: SuspensionRule[] } {
+  const rules = new Map(parts.flat().map((rule) => [rule.id, rule]));
+  return rules.size === 0 ? {} : { rules: [...rules.values()] };
 }
 
 /** Processes of one host use the same Redis: when one of them cannot use it, it counts as down. */

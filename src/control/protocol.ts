@@ -56,11 +56,13 @@ export type SchedulerStats = ReturnType<Scheduler['stats']> & {
   faults?: { sessions: number; deliveries: number; others: number };
   /** What keeps all mail in the queue. */
   holds?: HoldsAll[];
+  /** Rules of operators that hold mail. */
+  rules?: SuspensionRule[];
 };
 
 /** `detail` says more where there is more to say; else ''. */
 export interface HoldsAll {
-  kind: 'delivery_disabled' | 'draining' | 'database_away';
+  kind: 'delivery_disabled' | 'suspended' | 'draining' | 'database_away' | 'suspensions_unknown';
   detail: string;
 }
 

@@ -59,6 +59,7 @@ export interface Impairment {
     | 'overloaded'
     | 'draining'
     | 'database_away'
+    | 'suspensions_unknown'
     | 'shard_down'
     | 'redis_down'
     | 'journal_stuck'
@@ -129,7 +130,7 @@ export function impairments(status: HostStatus): Impairment[] {
   if (status.pressure !== null) say('pressure', status.pressure);
   if (status.overloaded) say('overloaded');
   for (const { kind, detail } of status.scheduler.holds ?? [])
-    if (kind !== 'delivery_disabled') say(kind, detail);
+    if (kind !== 'delivery_disabled' && kind !== 'suspended') say(kind, detail);
   for (const { name, up, error } of status.shards) if (!up) say('shard_down', `${name}: ${error}`);
   const { cluster } = status.scheduler;
   if (cluster !== undefined && !cluster.up) say('redis_down', cluster.lastError);

@@ -2,16 +2,10 @@
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { union } from '../control/missing.ts';
-import type {
-  ControlTarget,
-  HoldsAll,
-  Operated as OperatedRows,
-  SchedulerStats,
-} from '../control/protocol.ts';
+import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
 import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
-import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -32,9 +26,7 @@ export function relayControl(
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
   /** What keeps all mail in the queue. */
-  holds: () => HoldsAll[],
-  /** Rules of operators in force. */
-  rules: () => readonly SuspensionRule[],
+  holds: () => Required<Pick<SchedulerStats, 'holds' | 'rules'>>,
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -43,10 +35,9 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }),
     standing: (destinations) => ({
-      holds: holds(),
-      rules: [...rules()],
+      ...holds(),
       destinations: destinations.map((destination) => scheduler.standing(destination)),
     }),
     shards: async () => (await queue.shards?.report()) ?? [],

@@ -14,7 +14,7 @@ import type { RelayError } from '../base/errors.ts';
 import { type Log, writeLine } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
+import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
@@ -22,6 +22,7 @@ import type { Listener } from '../listener/listener.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import { meansAll } from '../mail/suspension.ts';
 import { type Arena, createArena } from '../native.ts';
 import type { Entry, SettleItem } from '../persistence/entry.ts';
 import { GroupCommit } from '../persistence/group-commit.ts';
@@ -262,19 +263,22 @@ export class Stages {
       this.gauges,
       this.unsettled,
       () => this.#holds(),
-      () => this.suspensions.rules.active,
     );
   }
 
-  #holds(): HoldsAll[] {
-    const holds: HoldsAll[] = [];
+  #holds(): Required<Pick<SchedulerStats, 'holds' | 'rules'>> {
+    const { active } = this.suspensions.rules;
+    const holds = active.filter(meansAll).map((rule): HoldsAll => {
+      const kind = rule.createdAtMs === 0 ? 'suspensions_unknown' : 'suspended';
+      return { kind, detail: rule.reason };
+    });
     if (!this.config.delivery.enabled) holds.push({ kind: 'delivery_disabled', detail: 'delivery.enabled' });
     if (this.draining) holds.push({ kind: 'draining', detail: '' });
     const { shards, shardIds } = this.queue;
     const away = shards?.missing() ?? [];
     const none = shards === null ? this.commits.stats().failing : away.length === shardIds.length;
     if (none) holds.push({ kind: 'database_away', detail: away[0]?.detail ?? '' });
-    return holds;
+    return { holds, rules: [...active] };
   }
 
   #deliver(jobs: Job[]): void {

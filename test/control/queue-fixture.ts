@@ -3,6 +3,7 @@
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
 import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
+import type { SuspensionRule } from '../../src/mail/suspension.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
   return {
@@ -23,6 +24,21 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
     ...change,
   };
 }
+
+export const rule = (id: string, change: Partial<SuspensionRule> = {}): SuspensionRule => ({
+  id,
+  destinations: [],
+  domains: [],
+  senders: [],
+  users: [],
+  reason: '',
+  createdBy: 'root',
+  node: 'node',
+  createdAtMs: 1,
+  untilMs: null,
+  endedAtMs: null,
+  ...change,
+});
 
 /** Pending ones of the last five minutes, unless said otherwise. */
 export function waiting(destination: string, change: Partial<DestinationCounts> = {}): DestinationCounts {
@@ -110,6 +126,7 @@ export class FakeQueue implements ControlTarget {
       inFlight: 4,
       suspended: [{ destination: 'c.test', untilMs: 90_000, reason: 'connect: ref\u001bused' }],
       suspendedDestinations: 1,
+      rules: [rule('r1', { destinations: ['b.*'], reason: 'mo\u001bve' })],
       holds: [{ kind: 'delivery_disabled', detail: 'delivery.enabled' }],
     };
   }
