@@ -87,7 +87,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
 /** As it is stored, without angle brackets. */
 const bare = (messageId: string): string => messageId.replace(/^<(.*)>$/, '$1');
 
-function allOf(conditions: readonly Condition[]): Condition {
+export function allOf(conditions: readonly Condition[]): Condition {
   if (conditions.length === 0) return { sql: '1 = 1', values: [] };
   return {
     sql: conditions.map(({ sql }) => sql).join(' AND '),
