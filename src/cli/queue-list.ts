@@ -54,6 +54,11 @@ function wholeMessages(page: readonly QueueRow[], limit: number, isFirst: boolea
   return next === -1 ? page.length : next;
 }
 
+interface Page {
+  page: QueueRow[];
+  isLast: boolean;
+}
+
 /**
  * Reads page by page, as fast as our output is taken: a queue of millions costs the memory of two pages. The next one is
  * asked for while one is printed.
@@ -65,15 +70,15 @@ async function* pagesOf(
   wanted: () => number,
 ): AsyncGenerator<QueueRow[]> {
   for (const part of partsOf(selection)) {
-    const ask = async (after: string | undefined) => {
+    const ask = async (after: string | undefined): Promise<Page> => {
       const limit = Math.min(wanted(), PAGE_ROWS);
       const place = after === undefined ? {} : { afterQueueId: after };
       const page = await reader.list({ selection: part, limit, ...place });
       return { page, isLast: page.length < limit };
     };
-    for (let asked: ReturnType<typeof ask> | null = ask(from); asked !== null; ) {
-      const { page, isLast } = await asked;
-      const next = (): ReturnType<typeof ask> | null => (isLast ? null : ask(page.at(-1)?.queueId));
+    for (let asked: Promise<Page> | null = ask(from); asked !== null; ) {
+      const { page, isLast }: Page = await asked;
+      const next = (): Promise<Page> | null => (isLast ? null : ask(page.at(-1)?.queueId));
       const isWanted = page.length < wanted();
       asked = isWanted ? next() : null;
       // Whoever waits for it learns of a failure.
