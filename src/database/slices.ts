@@ -2,20 +2,21 @@
  * Puts together what the queue answers in bounded slices, so that the writing thread does other work between them. Runs
  * on the main thread as well as on persistence threads.
  */
+import { steadyMs } from '../base/steady.ts';
 import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
-  DestinationBacklog,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFilter,
   QueueRow,
   QueueStats,
-  RemovedMail,
+  RemovedEntry,
   RowChange,
-  Selection,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
+import type { Removals } from './removals.ts';
 import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
@@ -32,17 +33,17 @@ export interface OperateSlice {
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
   changes: RowChange[];
-  removed: RemovedMail[];
+  removed: RemovedEntry[];
   /** Ask again from here; null when done. */
   next: string | null;
 }
 
-/** The result of a slice that changed these rows. @param removed the addresses that waited, by message. */
+/** The result of a slice that changed these rows. */
 export function operatedSlice(
   action: OperateAction,
   { rows, next }: SelectedRows,
   isNamed: boolean,
-  removed: ReadonlyMap<string, string[]>,
+  removed: Removals,
   changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
@@ -50,14 +51,14 @@ export function operatedSlice(
   for (const { waiting, some } of changed)
     if (typeof action === 'object') recipients += some?.length ?? waiting;
     else if (action !== 'delete') recipients += waiting;
-  for (const addresses of removed.values()) recipients += addresses.length;
+  for (const { recipients: addresses } of removed.entries()) recipients += addresses.length;
   return {
     rows: changed.length,
     recipients,
     sending: rows.filter(({ state }) => state === 'SENDING').map(({ id }) => id),
     queueIds: isNamed ? [...new Set(changed.map(({ id }) => id))] : [],
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
-    removed: [...removed].map(([queueId, addresses]) => ({ queueId, recipients: addresses })),
+    removed: removed.entries(),
     next,
   };
 }
@@ -102,33 +103,36 @@ export async function statsBySlices(slice: (after: string) => Promise<StatsSlice
 }
 
 export async function operateBySlices(
-  selection: Selection,
   slice: (after: string) => Promise<OperateSlice>,
-  backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
+  { after: from, forMs }: OperateBounds = { after: '', forMs: Number.POSITIVE_INFINITY },
 ): Promise<OperateResult> {
+  const endMs = steadyMs() + forMs;
   const changes = new Map<string, number>();
-  const queueIds = new Set<string>();
   const sum = { rows: 0, recipients: 0, sending: 0 };
-  for (let after: string | null = ''; after !== null; ) {
-    const part = await slice(after);
+  const sent: string[] = [];
+  const queueIds: string[] = [];
+  let next: string | null = from;
+  while (next !== null) {
+    const part: OperateSlice = await slice(next);
     sum.rows += part.rows;
     sum.recipients += part.recipients;
     sum.sending += part.sending.length;
-    for (const queueId of part.queueIds) queueIds.add(queueId);
+    for (const queueId of part.sending) sent.push(queueId);
+    for (const queueId of part.queueIds) queueIds.push(queueId);
     for (const change of part.changes)
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
-    after = part.next;
+    next = part.next;
+    if (steadyMs() >= endMs) break;
   }
-  // When messages are named, counting everything else that waits at their destinations would cost too much.
-  const isNamed = selection.ids !== undefined;
   return {
     ...sum,
-    queueIds: [...queueIds],
-    destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
+    sendingIds: [...new Set(sent)],
+    queueIds,
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
+    next,
   };
 }
 

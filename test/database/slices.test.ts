@@ -12,15 +12,20 @@ test('parts of an action that were done are told although a later one fails', as
       sending: [],
       queueIds: [],
       changes: [{ destination: 'one.test', rows: -1 }],
-      removed: [{ queueId: 'q1', recipients: ['a@one.test'] }],
+      removed: [
+        {
+          queueId: 'q1',
+          destination: 'one.test',
+          reversePath: '',
+          messageId: '',
+          recipients: ['a@one.test'],
+        },
+      ],
       next: 'q1',
     };
   };
-  const operated = operateBySlices(
-    {},
-    slice,
-    async () => [],
-    ({ destinations, removed }) => done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
+  const operated = operateBySlices(slice, ({ destinations, removed }) =>
+    done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
   );
   await assert.rejects(operated, /disk full/);
   assert.deepEqual(done, ['one.test', 'q1']);
