@@ -146,7 +146,7 @@ async function measureCpu(engine: 'embedded' | 'bullmq'): Promise<CpuReport> {
         storage: { provider: 'local' },
         ...shards.settings,
         scheduler: { engine, redis: { url: redis.url } },
-        ...(options.backlog ? { delivery: { max_handoff_mails: 200 } } : {}),
+        ...(options.backlog ? { delivery: { max_handoff_messages: 200 } } : {}),
       },
       deliveryTimeoutMs: 600_000,
     });

@@ -1,5 +1,5 @@
 /**
- * The operator's commands on a large queue: `queue list` of all rows (text and JSON) and each action on many named
+ * The operator's commands on a large queue: `queue list` of all entries (text and JSON) and each action on many named
  * messages, with time and peak memory of the command, while a small client goes on sending mail.
  */
 import { spawn } from 'node:child_process';
@@ -98,8 +98,8 @@ async function measure(relay: RelayFixture): Promise<void> {
   const all = overSmtp ? options.mails : options.rows;
   const named = await idsOf(relay.configPath, all);
   const tasks: [title: string, args: string[]][] = [
-    [`list, ${figure(all)} rows`, ['list', '--limit', String(all)]],
-    [`list --json, ${figure(all)} rows`, ['list', '--json', '--limit', String(all)]],
+    [`list, ${figure(all)} entries`, ['list', '--limit', String(all)]],
+    [`list --json, ${figure(all)} entries`, ['list', '--json', '--limit', String(all)]],
     ...['hold', 'release', 'delete'].map((action): [string, string[]] => [
       `${action}, ${figure(named.length)} ids`,
       [action, ...named],

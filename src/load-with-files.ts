@@ -1,32 +1,96 @@
-/** A config, and the files and folders that it names: what a start needs, and `config check` proves. */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { ConfigError, type LoadedConfig, loadConfig } from './config/load.ts';
+/** A config beside the world: what a start needs of it, and all that `config check` proves. */
+import { join, resolve } from 'node:path';
+import { parseUserFile } from './auth/user-file.ts';
+import { isAlive, readPid } from './base/data-dir.ts';
+import { steadyMs, timeOfDayMs } from './base/steady.ts';
+import { checkFolders } from './check/folders.ts';
+import { askersOf, checkHosts } from './check/hosts.ts';
+import { checkListeners } from './check/listeners.ts';
+import { checkNamedFiles } from './check/named-files.ts';
+import { checkOpenFiles, openFilesLimit } from './check/open-files.ts';
+import { ConfigError, type Examined, examineConfig, type LoadedConfig, loadConfig } from './config/load.ts';
+import { inOrder, type Said } from './config/problems.ts';
+import type { Finding, Say } from './config/say.ts';
+import type { Config } from './config/schema.ts';
+import { ifSound } from './config/unsound.ts';
 import { checkStoragePaths } from './storage/check-paths.ts';
+import { processCount } from './supervisor/process-config.ts';
 import { checkTlsFiles } from './tls/check-files.ts';
 
 /** @throws ConfigError listing every problem. */
 export async function loadWithFiles(path: string): Promise<LoadedConfig> {
   const loaded = loadConfig(path);
-  const storage = await checkStoragePaths(loaded.config);
-  const problems = [...checkTlsFiles(loaded.config), ...storage.problems];
-  if (problems.length > 0) throw new ConfigError(resolve(path), problems.map(loaded.place));
-  return {
-    ...loaded,
-    warnings: [...loaded.warnings, ...missingUsers(loaded), ...storage.warnings.map(loaded.place)],
-  };
+  const found: Record<'error' | 'warning', string[]> = { error: [], warning: [...loaded.warnings] };
+  const into =
+    (texts: string[]): Say =>
+    (key, message, mend) =>
+      void texts.push(loaded.place(findingOf(key, message, mend)));
+  const says = { problem: into(found.error), warning: into(found.warning) };
+  // A certificate whose time is over is better than no mail at all.
+  for (const check of fileChecks(loaded.config, { ...says, outOfDate: says.warning, nowMs: wallClockMs() }))
+    await check();
+  if (found.error.length > 0) throw new ConfigError(resolve(path), found.error);
+  return { ...loaded, warnings: found.warning };
 }
 
-/** A file or table of users may come later; until then nobody can log in by it, which nobody else would say. */
-function missingUsers({ config, place }: LoadedConfig): string[] {
-  return config.auth.backends.flatMap(({ type, path }, i) =>
-    (type !== 'file' && type !== 'database') || path === undefined || existsSync(path)
-      ? []
-      : [
-          place({
-            path: ['auth', 'backends', i, 'path'],
-            message: `${path} is not there yet: it has no users (protorelay user add makes it)`,
-          }),
-        ],
-  );
+/** Everything that is wrong or odd, and the files it was read from. */
+export type Checked = Pick<Examined, 'said' | 'files'>;
+
+export interface CheckOptions {
+  /** Leaves out what depends on the network: names, and addresses to listen on. */
+  offline?: boolean;
+  nowMs?: number;
+}
+
+export async function checkConfig(
+  path: string,
+  { offline = false, nowMs = wallClockMs() }: CheckOptions = {},
+): Promise<Checked> {
+  const { config, said, files, say } = examineConfig(path);
+  if (config === null) return { said, files };
+  // A key that is wrong already cannot be right in any other way.
+  const wrong = new Set(said.flatMap(({ severity, key }) => (severity === 'error' ? key : [])));
+  const into =
+    (severity: Said['severity']): Say =>
+    (path, message, mend) => {
+      const one = say(severity, findingOf(path, message, mend));
+      if (!wrong.has(one.key)) said.push(one);
+    };
+  const problem = into('error');
+  const warning = into('warning');
+  const checks = [
+    ...fileChecks(config, { problem, warning, outOfDate: problem, nowMs }),
+    () => checkFolders(config, problem),
+  ];
+  if (!offline)
+    checks.push(
+      () => checkHosts(config, askersOf(config), problem, warning),
+      () => checkListeners(config, runningRelay(config), problem, into('note')),
+    );
+  await Promise.all(checks.map(ifSound));
+  return { said: inOrder(said), files };
+}
+
+type Says = Parameters<typeof checkTlsFiles>[1];
+
+const wallClockMs = (): number => timeOfDayMs(steadyMs());
+
+/** What a start looks at too. */
+function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] {
+  const { problem, warning } = says;
+  return [
+    () => checkTlsFiles(config, says),
+    () => checkStoragePaths(config, problem, warning),
+    () => checkNamedFiles(config, (text) => parseUserFile(text).problems, problem, warning),
+    () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
+  ];
+}
+
+const findingOf = (path: Finding['path'], message: string, mend?: string): Finding =>
+  mend === undefined ? { path, message } : { path, message, mend };
+
+/** The relay that has this data folder; null when none runs. */
+function runningRelay({ data_dir }: Config): number | null {
+  const pid = readPid(join(data_dir, 'relay.pid'));
+  return isAlive(pid) ? pid : null;
 }

@@ -11,6 +11,7 @@ import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
+import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
 import { nearest } from './config/shape.ts';
@@ -21,7 +22,7 @@ const CONFIG = new Option(
   '-c, --config <path>',
   'config file (default: config/relay.json of the installation)',
 );
-const GROUPS = [addQueue, addBans, addUser, addDatabase, addConfig, addReload, addTls];
+const GROUPS = [addQueue, addSuspensions, addBans, addUser, addDatabase, addConfig, addReload, addTls];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,

@@ -8,6 +8,7 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
 import { RelayError } from './base/errors.ts';
@@ -23,7 +24,9 @@ import type { ControlTarget } from './control/protocol.ts';
 import { ControlServer } from './control/server.ts';
 import type { ListeningAddress } from './listener/sockets.ts';
 import { loadWithFiles } from './load-with-files.ts';
+import type { SuspensionRule } from './mail/suspension.ts';
 import { type HostPolicy, openHostPolicy } from './relay/host-policy.ts';
+import { openBook } from './relay/suspension-book.ts';
 import type { ForkEvents, Forked } from './supervisor/child.ts';
 import type { FromProcess } from './supervisor/messages.ts';
 import { leftoverProcesses, processCount } from './supervisor/process-config.ts';
@@ -64,6 +67,8 @@ interface Serving extends Drainable {
   control: ControlTarget;
   healthy(): boolean;
   policy: HostPolicy;
+  /** Rules of operators began or ended. @returns who could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]>;
 }
 
 interface Context {
@@ -91,7 +96,8 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   try {
     return await serve(config, configPath, log, signals);
   } catch (error) {
-    log.error('relay.start-failed', { error });
+    log.error('relay.start_failed', { error });
+    log.debug('relay.start_stack', { stack: inspect(error) });
     if (!(error instanceof RelayError)) return crash(error);
     // Threads that did start are still running: end them with the program.
     sayAtOnce(`protorelay: ${error.message}\n`);
@@ -116,9 +122,9 @@ function narrow({ data_dir, database }: Config, log: PinoLog): void {
   const queue = database.driver === 'sqlite' && database.path !== ':memory:' ? database.path : null;
   try {
     const paths = narrowDataDir(data_dir, queue);
-    if (paths.length > 0) log.warn('data-dir.narrowed', { paths });
+    if (paths.length > 0) log.warn('data_dir.narrowed', { paths });
   } catch (error) {
-    log.warn('data-dir.open-to-others', { error });
+    log.warn('data_dir.open_to_others', { error });
   }
 }
 
@@ -163,7 +169,11 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   });
   const control = await ControlServer.start({
     path: controlPath,
-    target: { ...relay.control, bans: relay.policy.keeper },
+    target: {
+      ...relay.control,
+      bans: relay.policy.keeper,
+      suspensions: openBook(config, (rules) => relay.takeSuspensions(rules)),
+    },
     reload: () => lifecycle.reload(),
     log,
   });
@@ -175,7 +185,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
   const code = await lifecycle.ended;
   await control.close();
   await relay.policy.close();
-  log.info('relay.stopped', { code });
+  log.info('relay.stopped', { exit_code: code });
   log.close();
   lock.release();
   process.exit(code);

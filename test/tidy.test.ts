@@ -253,6 +253,7 @@ const TIME_OF_DAY = new Set([
   'src/mail/queue-id.ts',
   'src/cli/ban.ts',
   'src/cli/queue.ts',
+  'src/database/sqlite/sqlite-database.ts',
   'src/persistence/database-client.ts',
   'src/persistence/group-commit.ts',
   'src/persistence/housekeeping.ts',
@@ -265,6 +266,8 @@ const TIME_OF_DAY = new Set([
   'src/relay/journal.ts',
   'src/relay/scheduling.ts',
   'src/relay/sts.ts',
+  'src/relay/suspension-book.ts',
+  'src/relay/suspensions.ts',
   'src/relay/tls-reports.ts',
   'src/relay/undelivered.ts',
   'src/relay/relay.ts',
@@ -276,6 +279,7 @@ const TIME_OF_DAY = new Set([
   'src/storage/distributed/distributed-storage.ts',
   'src/storage/hdfs-web/hdfs-web-storage.ts',
   'src/storage/local-storage.ts',
+  'src/suspensions/rule-files.ts',
   'src/tls/tls-contexts.ts',
 ]);
 

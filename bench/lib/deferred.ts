@@ -92,8 +92,8 @@ export async function preload(
     nodeId: 'node',
     routes: { smarthost: false, routed: new Set([WORK_DOMAIN]) },
     maxMessages: null,
-    keepSentMs: 0,
-    keepDeadMs: 0,
+    keepDeliveredMs: 0,
+    keepFailedMs: 0,
   });
   const ids = new QueueIds(1, 0);
   const { header, body } = createMessage({

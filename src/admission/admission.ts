@@ -43,8 +43,8 @@ export class Admission {
   transaction(): Reply | null {
     const pressure = this.#pressure();
     if (pressure !== null) return pressure;
-    if (Atomics.load(this.#gauges, GAUGE.inflightMails) >= this.#maxInflight) return REPLY.inflightFull;
-    return this.#room.freeBytes() < this.#reserveBytes ? REPLY.contentMemoryFull : null;
+    if (Atomics.load(this.#gauges, GAUGE.inflightMails) >= this.#maxInflight) return REPLY.inflight_full;
+    return this.#room.freeBytes() < this.#reserveBytes ? REPLY.content_memory_full : null;
   }
 
   /** At RCPT: null, or the refusal of this recipient. */
@@ -58,10 +58,10 @@ export class Admission {
    */
   message(): Reply | null {
     const pressure = this.#pressure();
-    if (pressure !== null && pressure !== REPLY.contentMemoryFull) return pressure;
+    if (pressure !== null && pressure !== REPLY.content_memory_full) return pressure;
     if (Atomics.add(this.#gauges, GAUGE.inflightMails, 1) < this.#maxInflight) return null;
     Atomics.sub(this.#gauges, GAUGE.inflightMails, 1);
-    return REPLY.inflightFull;
+    return REPLY.inflight_full;
   }
 
   /** Uncounts a message that was not submitted after all. */
@@ -74,17 +74,17 @@ export class Admission {
       case PRESSURE.none:
         return null;
       case PRESSURE.memory:
-        return REPLY.memoryPressure;
+        return REPLY.memory_pressure;
       case PRESSURE.disk:
-        return REPLY.diskPressure;
-      case PRESSURE.contentMemory:
-        return REPLY.contentMemoryFull;
+        return REPLY.disk_pressure;
+      case PRESSURE.content_memory:
+        return REPLY.content_memory_full;
       case PRESSURE.journal:
-        return REPLY.journalFull;
+        return REPLY.journal_full;
       case PRESSURE.messages:
-        return REPLY.queueFull;
+        return REPLY.queue_full;
       default:
-        return REPLY.databasePressure;
+        return REPLY.database_pressure;
     }
   }
 }

@@ -46,7 +46,7 @@ export const PRESSURE = {
   memory: 1,
   disk: 2,
   database: 3,
-  contentMemory: 4,
+  content_memory: 4,
   messages: 5,
   journal: 6,
 } as const;

@@ -7,7 +7,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { freemem } from 'node:os';
 import type { Aside } from '../base/aside.ts';
-import type { Log } from '../base/log.ts';
+import type { FieldsOf, Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { Arena } from '../native.ts';
@@ -114,7 +114,7 @@ export class PressureGauge {
       this.#sinceMs !== null && this.#now() - this.#sinceMs >= this.#config.smtp.overload_hold_ms;
     const was = Atomics.exchange(this.#gauges, GAUGE.overloaded, overloaded ? 1 : 0) === 1;
     if (overloaded !== was)
-      this.#log.warn(overloaded ? 'overload.began' : 'overload.ended', { pressure: NAMES.get(code) });
+      this.#log.warn(overloaded ? 'overload.began' : 'overload.ended', { pressure: NAMES.get(code) ?? null });
   }
 
   #code(): number {
@@ -127,7 +127,7 @@ export class PressureGauge {
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     const { arena } = this.#options;
-    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.contentMemory;
+    if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.content_memory;
     return PRESSURE.none;
   }
 
@@ -140,18 +140,18 @@ export class PressureGauge {
   }
 
   #tell(before: number, code: number): void {
-    if (code === PRESSURE.none) this.#log.info('pressure.ended', { pressure: NAMES.get(before) });
-    else this.#log.warn('pressure.began', { pressure: NAMES.get(code), ...this.#figures() });
+    if (code === PRESSURE.none) this.#log.info('pressure.ended', { pressure: NAMES.get(before) ?? null });
+    else this.#log.warn('pressure.began', { pressure: NAMES.get(code) ?? null, ...this.#figures() });
   }
 
-  #figures(): Record<string, unknown> {
+  #figures(): Omit<FieldsOf<'pressure.began'>, 'pressure'> {
     const { arena, commitAgeMs } = this.#options;
     return {
-      availableMemoryMb: Math.round(this.#availableMemory() / MEGABYTE),
-      freeDiskMb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
-      commitAgeMs: commitAgeMs(),
-      freeContentMb: Math.round(arena.freeBytes() / MEGABYTE),
-      contentMb: Math.round(arena.totalBytes / MEGABYTE),
+      available_memory_mb: Math.round(this.#availableMemory() / MEGABYTE),
+      free_disk_mb: Number.isFinite(this.#freeDisk) ? Math.round(this.#freeDisk / MEGABYTE) : null,
+      commit_age_ms: commitAgeMs(),
+      free_content_mb: Math.round(arena.freeBytes() / MEGABYTE),
+      content_mb: Math.round(arena.totalBytes / MEGABYTE),
     };
   }
 }

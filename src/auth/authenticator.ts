@@ -12,7 +12,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { Config, ServerConfig } from '../config/schema.ts';
 import { isCramDigest } from '../protocol/sasl/cram-md5.ts';
 import type { AuthRequest, AuthResult, Credentials, User } from './auth.ts';
-import type { Backend, Secrets } from './backend.ts';
+import type { Backend, Secrets, Serves } from './backend.ts';
 import { FileBackend } from './file-backend.ts';
 import { MemoryBackend } from './memory-backend.ts';
 import { AuthPool } from './pool.ts';
@@ -60,11 +60,13 @@ export class Authenticator {
   readonly #known = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: SUCCESS_REMEMBERED_MS });
   /** Clients whose logins failed. */
   readonly #failing = new LRUCache<string, true>({ max: MAX_REMEMBERED, ttl: FAILURE_REMEMBERED_MS });
+  readonly #changed: () => void;
   readonly #faultLogged = new Map<string, number>();
 
   /**
    * @param secret see secret.ts.
    * @param server of the queue; null where the queue is in SQLite.
+   * @param changed called when a login finds that what is stored has changed.
    * @param shared folder for the copy of the secret that all nodes share on that server; null: `secret` is used.
    */
   constructor(
@@ -74,12 +76,14 @@ export class Authenticator {
     now: () => number = steadyMs,
     server: ServerConfig | null = null,
     shared: string | null = null,
+    changed: () => void = () => {},
   ) {
+    this.#changed = changed;
     this.#server = server;
     this.#log = log;
     this.#now = now;
     this.#auth = auth;
-    this.#pool = new AuthPool(auth.threads, auth.max_pending);
+    this.#pool = new AuthPool(auth.threads);
     this.#secret =
       server === null || shared === null
         ? fixedSecret(secret)
@@ -108,6 +112,21 @@ export class Authenticator {
       this.#fault('auth', error);
       return UNAVAILABLE;
     }
+  }
+
+  /** What the backends together can serve besides PLAIN and LOGIN. What cannot be told is taken for served. */
+  async serves(): Promise<Serves> {
+    const found = await Promise.all(
+      this.#backends.map(async (backend): Promise<Serves | null> => {
+        const any = backend.secrets !== undefined;
+        if (backend.serves === undefined) return { scram: any, cram: any };
+        return backend.serves(AbortSignal.timeout(backend.timeoutMs)).catch(() => null);
+      }),
+    );
+    return {
+      scram: found.some((one) => one?.scram ?? true),
+      cram: found.some((one) => one?.cram ?? true),
+    };
   }
 
   async close(): Promise<void> {
@@ -205,7 +224,9 @@ export class Authenticator {
     const changed = await Promise.all(
       this.#backends.map((backend) => backend.refresh?.().catch(() => true) ?? false),
     );
-    if (changed.includes(true)) this.#cache?.clear();
+    if (!changed.includes(true)) return;
+    this.#cache?.clear();
+    this.#changed();
   }
 
   /** When it is the client's turn, asks one backend after the other until one answers something else than null. */
@@ -244,7 +265,7 @@ export class Authenticator {
     this.#faultLogged.set(backend, nowMs);
     const { message, cause } = error as Error;
     const why = cause instanceof Error ? `${message}: ${cause.message}` : message;
-    this.#log.warn('auth.backend-failed', {
+    this.#log.warn('auth.backend_failed', {
       backend,
       error: why,
       advice: 'logins that it alone knows get 454',

@@ -16,6 +16,12 @@ export interface Secrets {
   rules: GivenRules;
 }
 
+/** Which of the mechanisms that do not send the password the stored secrets can serve. */
+export interface Serves {
+  scram: boolean;
+  cram: boolean;
+}
+
 export interface Backend {
   /** For the log: 'file users.txt'. */
   readonly name: string;
@@ -28,4 +34,6 @@ export interface Backend {
   login(login: Login, signal: AbortSignal): Promise<GivenRules | null>;
   /** null when there is no such user. Absent where passwords can only be tried. */
   secrets?(username: string, signal: AbortSignal): Promise<Secrets | null>;
+  /** Looks at what is stored; null where that cannot be told, or nothing is. Absent: as whether there are `secrets`. */
+  serves?(signal: AbortSignal): Promise<Serves | null>;
 }

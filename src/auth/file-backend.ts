@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { Backend, Login, Secrets } from './backend.ts';
+import type { Backend, Login, Secrets, Serves } from './backend.ts';
 import { parseScram } from './hashes.ts';
 import type { AuthPool } from './pool.ts';
 import type { GivenRules } from './rules.ts';
@@ -48,10 +48,15 @@ export class FileBackend implements Backend {
     this.#users = users;
     this.#sample = users.values().next().value?.hash;
     this.#version = version;
-    this.#log.info('auth.users-loaded', { file: this.#path, users: users.size, problems: problems.length });
+    this.#log.info('auth.users_loaded', { path: this.#path, users: users.size, skipped: problems.length });
     for (const problem of problems.slice(0, MAX_PROBLEMS))
-      this.#log.warn('auth.user-skipped', { file: this.#path, problem });
+      this.#log.warn('auth.user_skipped', { path: this.#path, problem });
     return true;
+  }
+
+  async serves(): Promise<Serves | null> {
+    await this.refresh();
+    return servesOf(Array.from(this.#users.values(), ({ hash }) => hash));
   }
 
   async login({ username, password }: Login, signal: AbortSignal): Promise<GivenRules | null> {
@@ -69,6 +74,15 @@ export class FileBackend implements Backend {
     if (user === undefined) return null;
     return { ...secretsOf(user.hash), rules: user.rules };
   }
+}
+
+/** What mechanisms these hashes can serve; null when there are none: users may still come. */
+export function servesOf(hashes: readonly string[]): Serves | null {
+  if (hashes.length === 0) return null;
+  return {
+    scram: hashes.some((hash) => parseScram(hash) !== null),
+    cram: hashes.some((hash) => hash.startsWith(PLAIN)),
+  };
 }
 
 /** What a stored hash gives to mechanisms that do not send the password. */

@@ -10,17 +10,18 @@ const SERVER_THREADS = 2;
 /** PAM modules sleep and ask others over the network: their threads mostly wait. */
 const PAM_THREADS = 4;
 
+/** Tasks that wait for a thread. Whose turn it is to be answered (turns.ts) keeps them far below that. */
+const MAX_QUEUE = 1024;
+
 export class AuthPool {
   readonly #threads: number;
-  readonly #maxQueue: number;
   #hashing: Piscina | null = null;
   #waiting: Piscina | null = null;
   /** Apart from hashes, so that a server that hangs does not hold up users of other backends. */
   #asking: Piscina | null = null;
 
-  constructor(threads: number, maxQueue: number) {
+  constructor(threads: number) {
     this.#threads = threads;
-    this.#maxQueue = maxQueue;
   }
 
   /** @throws Error when too many tasks wait, or the signal ended the wait. */
@@ -30,7 +31,7 @@ export class AuthPool {
   ): Promise<AuthTaskResults[Kind]> {
     const options = { signal };
     const any: AuthTask = task;
-    if (any.kind === 'shared-secret' || (any.kind === 'row' && 'server' in any.place)) {
+    if (any.kind === 'shared-secret' || ('place' in any && 'server' in any.place)) {
       this.#asking ??= this.#start(SERVER_THREADS);
       return this.#asking.run(task, options);
     }
@@ -48,7 +49,7 @@ export class AuthPool {
       filename: fileURLToPath(new URL('./worker.ts', import.meta.url)),
       minThreads: 0,
       maxThreads: threads,
-      maxQueue: this.#maxQueue,
+      maxQueue: MAX_QUEUE,
       idleTimeout: THREAD_IDLE_MS,
       concurrentTasksPerWorker: 1,
       recordTiming: false,

@@ -1,7 +1,7 @@
 /** Backends that ask others: a table of users, PAM, a URL. */
 import type { Config, ServerConfig } from '../config/schema.ts';
-import type { Backend, Login, Secrets } from './backend.ts';
-import { secretsOf } from './file-backend.ts';
+import type { Backend, Login, Secrets, Serves } from './backend.ts';
+import { secretsOf, servesOf } from './file-backend.ts';
 import type { AuthPool } from './pool.ts';
 import { type GivenRules, readRules } from './rules.ts';
 import type { UserPlace } from './tasks.ts';
@@ -20,6 +20,7 @@ export class DatabaseBackend implements Backend {
   readonly #pool: AuthPool;
   /** Hash of the last user found on the server: a user that does not exist is compared with it, and takes as long. */
   #sample: string | undefined;
+  #serves: Serves | null = null;
 
   /** @param server of the queue; null where the queue is in SQLite, and so the backend has a path. */
   constructor({ path = '', query, timeout_ms }: BackendConfig, pool: AuthPool, server: ServerConfig | null) {
@@ -43,6 +44,13 @@ export class DatabaseBackend implements Backend {
   async secrets(username: string, signal: AbortSignal): Promise<Secrets | null> {
     const row = await this.#row(username, null, signal);
     return row === null ? null : { ...secretsOf(row.hash), rules: row.rules };
+  }
+
+  /** Looks at the first rows of the table, once; what a query of one's own would find cannot be told. */
+  async serves(signal: AbortSignal): Promise<Serves | null> {
+    if (this.#query !== undefined) return null;
+    this.#serves ??= servesOf(await this.#pool.run<'hashes'>({ kind: 'hashes', place: this.#place }, signal));
+    return this.#serves;
   }
 
   #row(username: string, password: string | null, signal: AbortSignal) {

@@ -11,6 +11,8 @@ export type AuthTask =
   | { kind: 'derive'; password: string; salt: Uint8Array; iterations: number }
   /** Reads the user's row, and compares the password where one is given. */
   | { kind: 'row'; place: UserPlace; query: string | undefined; username: string; password: string | null }
+  /** Hashes of the first users of the table. */
+  | { kind: 'hashes'; place: UserPlace }
   /** Gets the secret that all nodes share; where there is none yet, `ours` (hex) becomes it. */
   | { kind: 'shared-secret'; server: ServerConfig; ours: string }
   | {
@@ -27,6 +29,7 @@ export interface AuthTaskResults {
   derive: ScramKeys;
   /** null: there is no such user, or its password is another. */
   row: { hash: string; rules: GivenRules } | null;
+  hashes: string[];
   /** Hex. */
   'shared-secret': string;
   pam: boolean;

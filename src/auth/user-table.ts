@@ -17,6 +17,8 @@ export const USERS_TABLE = `CREATE TABLE IF NOT EXISTS users (
   recipients_per_day INTEGER
 ) WITHOUT ROWID, STRICT`;
 
+/** So many rows say which kinds of hashes there are. */
+export const SAMPLE_QUERY = 'SELECT hash FROM users LIMIT 1000';
 export const DEFAULT_QUERY = 'SELECT * FROM users WHERE username = ?';
 export const RULES =
   'sender_policy, senders, messages_per_hour, messages_per_day, recipients_per_hour, recipients_per_day';

@@ -1,5 +1,6 @@
 /** Entry of a thread of the auth pools (piscina): whatever takes time, as hashes, rows of users and PAM. */
 import { setPriority } from 'node:os';
+import { DatabaseSync } from 'node:sqlite';
 import type { Connection } from 'mariadb';
 import type { ServerConfig } from '../config/schema.ts';
 import { connect, connectionOptions } from '../database/mysql/connection.ts';
@@ -10,7 +11,7 @@ import { verifyHash } from './hashes.ts';
 import type { AuthTask, AuthTaskResults } from './tasks.ts';
 import type { Account } from './user-file.ts';
 import { agreeOnSecret, USERS_SESSION, UserServer } from './user-server.ts';
-import { UserTable } from './user-table.ts';
+import { SAMPLE_QUERY, UserTable } from './user-table.ts';
 
 /** Sessions, persistence and delivery go first: guessing passwords must not slow down mail. */
 const NICE = 10;
@@ -68,6 +69,25 @@ function usersOfFile(path: string, query: string | undefined): Users {
 
 type RowTask = Extract<AuthTask, { kind: 'row' }>;
 
+/** Asked now and then, so over a connection of its own. */
+async function hashes({ place }: Extract<AuthTask, { kind: 'hashes' }>): Promise<string[]> {
+  const texts = (rows: { hash?: unknown }[]): string[] => rows.map(({ hash }) => String(hash));
+  if ('path' in place) {
+    const database = new DatabaseSync(place.path, { readOnly: true, timeout: 1000 });
+    try {
+      return texts(database.prepare(SAMPLE_QUERY).all());
+    } finally {
+      database.close();
+    }
+  }
+  const connection = await new Endpoints(place.server, { connect: toUsers, onlyReads: true }).open();
+  try {
+    return texts(await connection.query<{ hash: unknown }[]>(SAMPLE_QUERY));
+  } finally {
+    connection.destroy();
+  }
+}
+
 async function row(task: RowTask): Promise<Account | null> {
   const { username, password } = task;
   const users = usersOf(task);
@@ -98,6 +118,8 @@ export default async function run(task: AuthTask): Promise<AuthTaskResults[AuthT
       return scramKeys(task.password, task.salt, task.iterations);
     case 'row':
       return row(task);
+    case 'hashes':
+      return hashes(task);
     case 'shared-secret':
       return sharedSecret(task);
     case 'pam':

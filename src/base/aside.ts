@@ -20,7 +20,6 @@ export class Aside {
         event: 'relay.fault',
         linesPerSecond: LINES_PER_SECOND,
         kind: 'at',
-        rest: { event: 'relay.faults-not-logged', lines: 'faults', kinds: 'at' },
       },
     ]);
     this.#counted = counted;

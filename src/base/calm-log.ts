@@ -3,7 +3,7 @@
  * lines is written each second, and one more line says how many were left out, of which kinds. Nothing goes uncounted.
  */
 
-import type { Log } from './log.ts';
+import type { AnyLog, Log, LogEvent } from './log.ts';
 import { steadyMs } from './steady.ts';
 
 const SECOND_MS = 1000;
@@ -51,12 +51,10 @@ export class LineBudget {
 
 /** An event that clients can cause at will. */
 export interface Calmed {
-  event: string;
+  event: LogEvent;
   linesPerSecond: number;
   /** Name of the field with the kind; it has few values. */
   kind: string;
-  /** The line about those left out: its event, and the names of its fields (how many, and how many of each kind). */
-  rest: { event: string; lines: string; kinds: string };
 }
 
 type Level = 'info' | 'warn' | 'error';
@@ -67,45 +65,45 @@ interface Watched extends Calmed {
   level: Level;
 }
 
-/** Passes everything on, except what is too much of the events in `calmed`. */
+/** Passes everything on, except what is too much of the events in `calmed`; `log.left_out` counts that. */
 export class CalmLog implements Log {
-  readonly #log: Log;
+  readonly #log: AnyLog;
   readonly #now: () => number;
   readonly #watched: ReadonlyMap<string, Watched>;
   /** Runs while lines were left out, so that those at the end of a flood are told too. */
   #timer: NodeJS.Timeout | null = null;
 
   constructor(log: Log, calmed: readonly Calmed[], now: () => number = steadyMs) {
-    this.#log = log;
+    this.#log = log as AnyLog;
     this.#now = now;
     this.#watched = new Map(
       calmed.map((one) => [one.event, { ...one, budget: new LineBudget(one.linesPerSecond), level: 'info' }]),
     );
   }
 
-  debug(event: string, fields?: Record<string, unknown>): void {
+  debug(event: string, fields?: object): void {
     this.#log.debug(event, fields);
   }
 
-  info(event: string, fields?: Record<string, unknown>): void {
+  info(event: string, fields?: object): void {
     if (this.#admits('info', event, fields)) this.#log.info(event, fields);
   }
 
-  warn(event: string, fields?: Record<string, unknown>): void {
+  warn(event: string, fields?: object): void {
     if (this.#admits('warn', event, fields)) this.#log.warn(event, fields);
   }
 
-  error(event: string, fields?: Record<string, unknown>): void {
+  error(event: string, fields?: object): void {
     if (this.#admits('error', event, fields)) this.#log.error(event, fields);
   }
 
-  #admits(level: Level, event: string, fields?: Record<string, unknown>): boolean {
+  #admits(level: Level, event: string, fields?: object): boolean {
     const watched = this.#watched.get(event);
     if (watched === undefined) return true;
     const nowMs = this.#now();
     watched.level = level;
     this.#tell(watched, nowMs);
-    if (watched.budget.admit(String(fields?.[watched.kind]), nowMs)) return true;
+    if (watched.budget.admit(String((fields as Record<string, unknown>)?.[watched.kind]), nowMs)) return true;
     this.#tellLater();
     return false;
   }
@@ -120,10 +118,9 @@ export class CalmLog implements Log {
     this.#timer.unref();
   }
 
-  #tell({ budget, rest, level }: Watched, nowMs: number): void {
+  #tell({ event, budget, level }: Watched, nowMs: number): void {
     const leftOut = budget.leftOut(nowMs);
-    if (leftOut !== null)
-      this.#log[level](rest.event, { [rest.lines]: leftOut.lines, [rest.kinds]: leftOut.kinds });
+    if (leftOut !== null) this.#log[level]('log.left_out', { of: event, ...leftOut });
     if (budget.hasLeftOut) this.#tellLater();
   }
 }

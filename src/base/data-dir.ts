@@ -68,7 +68,8 @@ export function lockDataDir(dataDir: string, name: 'relay' | 'queue' = 'relay'):
   };
 }
 
-function isAlive(pid: number | null): boolean {
+/** Whether there is such a process, of whichever user. */
+export function isAlive(pid: number | null): boolean {
   if (pid === null) return false;
   try {
     process.kill(pid, 0);

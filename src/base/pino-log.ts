@@ -12,7 +12,7 @@ import { makeFolder } from './make-folder.ts';
 import { printable, printableJson } from './printable.ts';
 
 export interface LogOptions {
-  level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+  level: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   format: 'json' | 'text';
   /** Absolute path, or null for standard output. */
   file: string | null;
@@ -37,7 +37,7 @@ export class PinoLog implements Log {
     this.#sink = new LogSink({
       file: options.file,
       maxWaitingBytes: MAX_WAITING_BYTES,
-      flowsAgain: (lines) => this.#pino.warn({ lines }, 'log.lines-dropped'),
+      flowsAgain: (lines) => this.#pino.warn({ lines }, 'log.lines_dropped'),
     });
     const { format } = options;
     const stream = {
@@ -56,19 +56,19 @@ export class PinoLog implements Log {
     );
   }
 
-  debug(event: string, fields?: Record<string, unknown>): void {
+  debug(event: string, fields?: object): void {
     this.#pino.debug(fields ?? {}, event);
   }
 
-  info(event: string, fields?: Record<string, unknown>): void {
+  info(event: string, fields?: object): void {
     this.#write('info', event, fields);
   }
 
-  warn(event: string, fields?: Record<string, unknown>): void {
+  warn(event: string, fields?: object): void {
     this.#write('warn', event, fields);
   }
 
-  error(event: string, fields?: Record<string, unknown>): void {
+  error(event: string, fields?: object): void {
     this.#write('error', event, fields);
   }
 
@@ -85,7 +85,7 @@ export class PinoLog implements Log {
     try {
       this.#sink.reopen();
     } catch (error) {
-      this.error('log.not-reopened', { error });
+      this.error('log.not_reopened', { error });
     }
   }
 
@@ -93,7 +93,7 @@ export class PinoLog implements Log {
     this.#sink.close();
   }
 
-  #write(level: 'info' | 'warn' | 'error', event: string, fields: Record<string, unknown> = {}): void {
+  #write(level: 'info' | 'warn' | 'error', event: string, fields: object = {}): void {
     this.#pino[level](fields, event);
   }
 }

@@ -4,6 +4,7 @@ import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
 import { destinationKey } from '../mail/destination.ts';
+import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
@@ -21,6 +22,22 @@ export function duration(text: string): number {
 export function destinationOf(text: string): string {
   if (text === '') throw new InvalidArgumentError('It must not be empty.');
   return destinationKey(text);
+}
+
+/** What an operator says of mail that fails. */
+export function failText(text: string): string {
+  if (!isFailText(text))
+    throw new InvalidArgumentError(`It is one line of at most ${MAX_FAIL_TEXT} printable characters.`);
+  return text;
+}
+
+/** A next hop, as it is sent to the relay, which checks it again. */
+export function hopOf(text: string): string {
+  if (viaKey(text) === null)
+    throw new InvalidArgumentError(
+      'It is a host or an address, with or without port: mx.example.net:587, [2001:db8::1]:25.',
+    );
+  return text;
 }
 
 /** An address, also in angle brackets, as `queue list` shows it. */

@@ -10,22 +10,26 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf, loadConfig } from '../config/load.ts';
 import { concerningNamed, missingText } from '../control/missing.ts';
-import { MAX_CONTENT_BYTES, MAX_OPERATE_IDS, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import { type ActionAnswer, entryAnswer, messageAnswer, missingAnswer } from '../control/queue-answers.ts';
 import { statsAnswer } from '../control/stats-answer.ts';
 import { STATES } from '../control/words.ts';
 import type {
   Missing,
   OperateAction,
-  OperateTarget,
   OutboxState,
   QueueFilter,
   QueueRow,
+  Selection,
 } from '../database/database.ts';
-import { addressOf, destinationOf, stateOf, wholeNumber } from './arguments.ts';
+import { type ActionName, nameOf } from '../mail/operator-action.ts';
+import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
+import { MAX_IDS } from '../mail/selection.ts';
+import { addressOf, destinationOf, failText, hopOf, stateOf, wholeNumber } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';
-import { formatMail, formatRows, formatStats, MORE_ENTRIES } from './format.ts';
+import { formatMail, formatRows, MORE_ENTRIES } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
+import { formatStats } from './stats-text.ts';
 
 export interface QueueOutput {
   out: Writable;
@@ -45,11 +49,13 @@ export interface ListOptions {
 /** Few, because garbage of many pages adds up before it is collected: with 2,000 rows it came to 100 MB more. */
 const PAGE_ROWS = 250;
 /** Why an action may have nothing to do for a message, besides that there is no such message. */
-const NOTHING_TO_DO: Readonly<Record<OperateAction, string>> = {
+const NOTHING_TO_DO: Readonly<Record<ActionName, string>> = {
   flush: 'held, or being sent just now',
   hold: 'held already, or being sent just now',
   release: 'or not held',
   delete: 'or being sent just now',
+  fail: 'or being sent just now',
+  reroute: 'there already, or being sent just now',
 };
 
 /** So many of the messages for which an action did nothing are named one by one. */
@@ -87,9 +93,10 @@ export function addQueue(program: Command, line: CommandLine): void {
     .action((id: string) => onQueue(line, (source, output) => catMail(source, id, output)));
   queue
     .command('stats')
-    .description('counts by state and destination')
+    .description('what waits, by state, destination and age, the biggest destinations first')
+    .option('--limit <destinations>', `destinations named, at most ${MOST_DESTINATIONS}`, wholeNumber, 20)
     .option('--json', 'print JSON', false)
-    .action(({ json }) => onQueue(line, (source, output) => queueStats(source, json, output)));
+    .action((options) => onQueue(line, (source, output) => queueStats(source, options, output)));
   addActions(queue, line);
 }
 
@@ -101,23 +108,43 @@ function addActions(queue: Command, line: CommandLine): void {
     delete: 'remove entries that are not being sent; no DSN goes out',
   };
   for (const action of QUEUE_ACTIONS) {
-    queue
-      .command(`${action} [ids...]`)
-      .description(`${meaning[action]}: of these messages, of a destination, or all`)
-      .option('--destination <name>', 'all entries of this destination', destinationOf)
-      .option('--all', 'all entries', false)
-      .option('--json', 'print JSON', false)
-      .action((ids: string[], { destination, all, json }) => {
-        const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
-        if (given !== 1) line.usage(`queue ${action} needs message ids, or --destination, or --all`);
-        const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
-        return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
-      });
+    addAction(queue, line, action, meaning[action], () => action);
   }
+  addAction(queue, line, 'fail', 'end recipients now, with a report to the sender', ({ reason }) => ({
+    fail: String(reason),
+  })).option('--reason <text>', 'what the report says', failText, '');
+  addAction(queue, line, 'reroute', 'send to another next hop', ({ to, default: byConfig }) => {
+    if ((to !== undefined) === byConfig) line.usage('queue reroute needs --to, or --default');
+    return { reroute: byConfig ? null : String(to) };
+  })
+    .option('--to <host>', 'this next hop: HOST, HOST:PORT, [IPv6]:PORT', hopOf)
+    .option('--default', 'where the config says', false);
   queue
     .command('retry [ids...]', { hidden: true })
     .allowUnknownOption()
     .action(() => line.usage('queue retry is called queue flush'));
+}
+
+function addAction(
+  queue: Command,
+  line: CommandLine,
+  name: ActionName,
+  meaning: string,
+  actionOf: (options: Record<string, unknown>) => OperateAction,
+): Command {
+  return queue
+    .command(`${name} [ids...]`)
+    .description(`${meaning}: of these messages, of a destination, or all`)
+    .option('--destination <name>', 'all entries of this destination', destinationOf)
+    .option('--all', 'all entries', false)
+    .option('--json', 'print JSON', false)
+    .action((ids: string[], { destination, all, json, ...rest }) => {
+      const given = [ids.length > 0, destination !== undefined, all].filter(Boolean).length;
+      if (given !== 1) line.usage(`queue ${name} needs message ids, or --destination, or --all`);
+      const target = all ? 'all' : destination === undefined ? ids : { destination: String(destination) };
+      const action = actionOf(rest);
+      return onQueue(line, (source, output) => operateQueue(source, action, target, json, output));
+    });
 }
 
 /** Runs a queue command on the running relay, or read-only on the database of a stopped one. */
@@ -145,12 +172,8 @@ export async function listQueue(
   options: ListOptions,
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
-  const { limit, json, state, ...texts } = options;
-  const filter: QueueFilter = {
-    ...texts,
-    ...(state === undefined ? {} : { state }),
-    limit,
-  };
+  const { limit, json } = options;
+  const filter: QueueFilter = { selection: selectionOf(options), limit };
   const table = json ? new JsonEntries(out) : new TextEntries(out, nowMs);
   let left = limit;
   let more = false;
@@ -179,6 +202,15 @@ async function* pagesOf(reader: QueueReader, filter: QueueFilter, limit: number)
     left -= page.length;
     after = page.at(-1)?.queueId;
   }
+}
+
+function selectionOf({ state, destination, sender, recipient }: ListOptions): Selection {
+  return {
+    ...(state === undefined ? {} : { states: [state] }),
+    ...(destination === undefined ? {} : { destinations: [destination] }),
+    ...(sender === undefined ? {} : { senders: [sender] }),
+    ...(recipient === undefined ? {} : { recipients: [recipient] }),
+  };
 }
 
 class TextEntries {
@@ -287,7 +319,7 @@ async function unknownMail(source: QueueSource, queueId: string, err: Writable):
 
 export async function queueStats(
   source: QueueSource,
-  json: boolean,
+  { json, limit }: { json: boolean; limit: number },
   { out, err, nowMs }: QueueOutput,
 ): Promise<ExitCode> {
   const running = (await source.client?.runningStats()) ?? null;
@@ -297,9 +329,9 @@ export async function queueStats(
   const journal = running?.journal ?? null;
   const missing = await missingOf(source);
   if (json) {
-    const answer = statsAnswer(queue, scheduler, journal, processes);
+    const answer = statsAnswer(queue, scheduler, journal, processes, limit);
     out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
-  } else out.write(formatStats(queue, scheduler, nowMs, processes, journal));
+  } else out.write(formatStats({ queue, scheduler, processes, journal }, nowMs, limit));
   return told(missing, err, EXIT.ok);
 }
 
@@ -315,6 +347,7 @@ export async function operateQueue(
     err.write('protorelay: the relay is not running; the queue can be changed only through it\n');
     return EXIT.unavailable;
   }
+  const name = nameOf(action);
   const sum = { rows: 0, sending: 0 };
   const named = typeof target === 'object' && !('destination' in target);
   const changed: string[] = [];
@@ -323,24 +356,23 @@ export async function operateQueue(
     const done = await source.client.operate(action, part);
     sum.rows += done.rows;
     sum.sending += done.sending;
-    if (typeof part === 'string' || !('queueIds' in part)) continue;
     const hit = new Set(done.queueIds);
-    for (const queueId of part.queueIds) (hit.has(queueId) ? changed : unchanged).push(queueId);
+    for (const queueId of part.ids ?? []) (hit.has(queueId) ? changed : unchanged).push(queueId);
   }
   for (const queueId of unchanged.slice(0, MAX_UNCHANGED_NAMED))
     err.write(
       printableLines(
-        `protorelay: ${queueId}: nothing to ${action} (unknown, settled, ${NOTHING_TO_DO[action]})
+        `protorelay: ${queueId}: nothing to ${name} (unknown, settled, ${NOTHING_TO_DO[name]})
 `,
       ),
     );
   if (unchanged.length > MAX_UNCHANGED_NAMED)
-    err.write(`protorelay: nothing to ${action} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
+    err.write(`protorelay: nothing to ${name} of ${unchanged.length - MAX_UNCHANGED_NAMED} more\n`);
   const seen = await missingOf(source);
   const missing = named ? concerningNamed(seen, changed, unchanged) : seen;
   if (json) {
     const answer: ActionAnswer = {
-      action,
+      action: name,
       entries: sum.rows,
       sending_entries: sum.sending,
       unchanged_messages: unchanged.length,
@@ -348,18 +380,15 @@ export async function operateQueue(
     out.write(jsonOf({ ...answer, missing: missing.map(missingAnswer) }));
   } else {
     const sending = sum.sending === 0 ? '' : `; ${entriesText(sum.sending)} being sent, left alone`;
-    out.write(`${action}: ${entriesText(sum.rows)}${sending}\n`);
+    out.write(`${name}: ${entriesText(sum.rows)}${sending}\n`);
   }
   return told(missing, err, unchanged.length > 0 ? EXIT.dataError : EXIT.ok);
 }
 
 const entriesText = (entries: number): string => `${entries} ${entries === 1 ? 'entry' : 'entries'}`;
 
-function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<OperateTarget> {
-  if (target === 'all' || 'destination' in target) {
-    yield target;
-    return;
-  }
-  for (let at = 0; at < target.length; at += MAX_OPERATE_IDS)
-    yield { queueIds: target.slice(at, at + MAX_OPERATE_IDS) };
+function* partsOf(target: readonly string[] | { destination: string } | 'all'): Generator<Selection> {
+  if (target === 'all') yield {};
+  else if ('destination' in target) yield { destinations: [target.destination] };
+  else for (let at = 0; at < target.length; at += MAX_IDS) yield { ids: target.slice(at, at + MAX_IDS) };
 }

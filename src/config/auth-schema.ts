@@ -45,7 +45,7 @@ export const CLIENT_MECHANISMS = ['SCRAM-SHA-256', 'CRAM-MD5', 'PLAIN', 'LOGIN',
 
 export const auth = z.strictObject({
   backends: z.array(backend).default([]).describe('Asked in order; the first that knows user and password wins.').meta(live),
-  mechanisms: z.array(z.enum(MECHANISMS)).min(1).default([...MECHANISMS]).describe('Offered in this order, as far as a backend can serve them: pam and http know PLAIN and LOGIN only, CRAM-MD5 needs the password itself, so with a backend of type file or database name it here. SCRAM-SHA-256 stands for its -PLUS too, where TLS gives channel binding.').meta({ ...live, default_text: 'SCRAM-SHA-256, PLAIN, LOGIN; CRAM-MD5 where no backend is a file or a table' }),
+  mechanisms: z.array(z.enum(MECHANISMS)).min(1).default([...MECHANISMS]).describe('Offered in this order, as far as a backend can serve them: pam and http know PLAIN and LOGIN only; of a file or table SCRAM-SHA-256 needs a hash of that kind, and CRAM-MD5, which has to be named here then, the password itself: while no user has one, neither is offered (docs/auth.md). SCRAM-SHA-256 stands for its -PLUS too, where TLS gives channel binding.').meta({ ...live, default_text: 'SCRAM-SHA-256, PLAIN, LOGIN; CRAM-MD5 where no backend is a file or a table' }),
   allow_without_tls: z.boolean().default(false).describe('Offer AUTH on connections without TLS. Otherwise they get 538 5.7.11. Unix sockets count as safe.').meta(live),
   max_auth_attempts: count(1, 1000).default(3).describe('Failed AUTH commands on one connection; the last one gets 421 4.7.0.').meta(live),
   failure_delay_ms: count(0, 60_000).default(1000).describe('A wrong user name or password is answered no sooner than this after the client’s last word.').meta(live),

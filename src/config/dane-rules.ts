@@ -1,11 +1,9 @@
 /** What the schema cannot say of DANE and TLS reports. Pure. */
+import type { Say } from './say.ts';
 import type { Config } from './schema.ts';
 
 /** DANE is only as safe as the way to the resolver, whose word on validation is not signed. */
-export function checkDane(
-  { dns, delivery: { dane } }: Config,
-  warning: (path: (string | number)[], message: string) => void,
-): void {
+export function checkDane({ dns, delivery: { dane } }: Config, warning: Say): void {
   const modes = [dane.mode, ...Object.values(dane.destinations).map(({ mode }) => mode)];
   if (modes.every((mode) => mode === 'off')) return;
   for (const [i, server] of dns.servers.entries()) {
@@ -16,10 +14,7 @@ export function checkDane(
 }
 
 /** Reports are sent only with somebody to ask about them (RFC 8460 §4.4). */
-export function checkTlsReports(
-  { delivery: { tls_rpt } }: Config,
-  problem: (path: (string | number)[], message: string) => void,
-): void {
+export function checkTlsReports({ delivery: { tls_rpt } }: Config, problem: Say): void {
   const at = ['delivery', 'tls_rpt'];
   const { send, enabled, contact_info, from_address } = tls_rpt;
   if (send && !enabled)

@@ -6,6 +6,8 @@
 export interface Place {
   file: string;
   line: number;
+  /** From 1. */
+  column: number;
 }
 
 /** A value, with the place of its key; in an array or at the top, with its own place. */
@@ -16,12 +18,10 @@ export type Node =
 
 export class SyntaxProblem extends Error {
   readonly place: Place;
-  readonly column: number;
 
-  constructor(place: Place, column: number, message: string) {
+  constructor(place: Place, message: string) {
     super(message);
     this.place = place;
-    this.column = column;
   }
 }
 
@@ -52,7 +52,7 @@ class Parser {
   }
 
   #place(): Place {
-    return { file: this.#file, line: this.#line };
+    return { file: this.#file, line: this.#line, column: this.#at - this.#lineStart + 1 };
   }
 
   #value(depth: number, place: Place): Node {
@@ -149,7 +149,7 @@ class Parser {
   }
 
   #fail(message: string): never {
-    throw new SyntaxProblem(this.#place(), this.#at - this.#lineStart + 1, message);
+    throw new SyntaxProblem(this.#place(), message);
   }
 }
 

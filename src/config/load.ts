@@ -7,29 +7,45 @@ import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import type { Node } from './jsonc.ts';
-import { checkRules, type Finding } from './rules.ts';
+import { inOrder, problemAt, problemsOf, type Said, saidOf, textOf } from './problems.ts';
+import { checkRules } from './rules.ts';
+import type { Finding } from './say.ts';
 import { type Config, configSchema } from './schema.ts';
-import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
 import {
   type Environment,
+  has,
   nodeAt,
   type Problem,
+  pathsOf,
   type ReadFile,
   readSource,
   type Source,
   toValue,
 } from './source.ts';
-
-const MAX_SHOWN = 100;
+import { markFaulty, withoutFaults } from './unsound.ts';
 
 export interface LoadedConfig {
   config: Config;
   /** 'file:line: key: what is odd' */
   warnings: string[];
   files: string[];
-  /** Puts a problem of a key in words, with file and line. */
+  /** Puts a finding about a key in words, with file and line. */
   place(finding: Finding): string;
 }
+
+/** All that can be said of a config without looking at anything else. */
+export interface Examined {
+  /** What is sound of it, other values throw for `ifSound`; null when the rest cannot be judged by itself. */
+  config: Config | null;
+  /** Errors and warnings. */
+  said: Said[];
+  files: string[];
+  isSet: IsSet;
+  say(severity: Said['severity'], finding: Finding): Said;
+}
+
+/** Whether a key stands in the config: a default is not the operator's doing. */
+export type IsSet = (path: readonly string[]) => boolean;
 
 /** All that is wrong with a config, one line each. */
 export class ConfigError extends RelayError {
@@ -42,6 +58,35 @@ export class ConfigError extends RelayError {
   }
 }
 
+interface LoadOptions {
+  read?: ReadFile;
+  machineName?: string;
+}
+
+/** Reads and validates; whatever is wrong is said, in the order of the files. */
+export function examineConfig(
+  path: string,
+  environment: Environment = process.env,
+  options: LoadOptions = {},
+): Examined {
+  const file = resolve(path);
+  const source = readSource(file, environment, options.read);
+  const { root, files, complete } = source;
+  const isSet: IsSet = (key) => has(root, key);
+  const say: Examined['say'] = (severity, { path: key, message, mend }) =>
+    saidOf(severity, problemAt(root, key, message, mend));
+  const { value, issues, faulty } = validate(source);
+  const said = [...source.problems, ...issues].map((problem) => saidOf('error', problem));
+  // What a file that cannot be read says may be what the rules would miss.
+  if (value === null || !complete) return { config: null, said: inOrder(said), files, isSet, say };
+  const named = withHostname(value, isSet, options.machineName ?? machineName());
+  const config = resolvePaths(withServableMechanisms(named, isSet), root, file);
+  markFaulty(config, faulty);
+  const { problems, warnings } = checkRules(config, isSet);
+  said.push(...problems.map((one) => say('error', one)), ...warnings.map((one) => say('warning', one)));
+  return { config, said: inOrder(said), files, isSet, say };
+}
+
 /**
  * Loads and validates; paths in the result are absolute.
  * @throws ConfigError listing every problem.
@@ -49,24 +94,15 @@ export class ConfigError extends RelayError {
 export function loadConfig(
   path: string,
   environment: Environment = process.env,
-  options: { read?: ReadFile; machineName?: string } = {},
+  options: LoadOptions = {},
 ): LoadedConfig {
-  const file = resolve(path);
-  const source = readSource(file, environment, options.read);
-  const { value, issues } = validate(source);
-  const problems = [...source.problems, ...issues];
-  // Rules between keys need keys that are sound: before, they would only repeat the same problems.
-  if (value === null || problems.length > 0) throw new ConfigError(file, problems.map(line));
-  const isSet = (key: string[]): boolean => has(source.root, key);
-  const config = resolvePaths(
-    withServableMechanisms(withHostname(value, isSet, options.machineName ?? machineName()), isSet),
-    source.root,
-    file,
-  );
-  const { problems: ruled, warnings } = checkRules(config, isSet);
-  const place = (finding: Finding): string => line(problemAt(source.root, finding.path, finding.message));
-  if (ruled.length > 0) throw new ConfigError(file, ruled.map(place));
-  return { config: withinLease(config), warnings: warnings.map(place), files: source.files, place };
+  const { config, said, files, say } = examineConfig(path, environment, options);
+  const of = (severity: Said['severity']): string[] =>
+    said.filter((one) => one.severity === severity).map(textOf);
+  const problems = of('error');
+  if (config === null || problems.length > 0) throw new ConfigError(resolve(path), problems);
+  const place = (finding: Finding): string => textOf(say('warning', finding));
+  return { config: withinLease(config), warnings: of('warning'), files, place };
 }
 
 /**
@@ -86,11 +122,19 @@ export function dataDirOf(path: string, environment: Environment = process.env, 
   return dataDirPath(data, root, file);
 }
 
-function validate(source: Source): { value: Config | null; issues: Problem[] } {
+function validate(source: Source): {
+  value: Config | null;
+  issues: Problem[];
+  faulty: (readonly PropertyKey[])[];
+} {
+  const unset = pathsOf(source.root, source.unset);
+  const unsetProblems = unset.map((path) =>
+    problemAt(source.root, path, source.unset.get(nodeAt(source.root, path)) ?? ''),
+  );
   // A variable that looks like a number may stand where text is wanted (node_id "7"): then it is turned back into text.
   for (;;) {
     const result = configSchema.safeParse(toValue(source.root));
-    if (result.success) return { value: result.data, issues: [] };
+    if (result.success) return { value: result.data, issues: unsetProblems, faulty: unset };
     let retry = false;
     for (const issue of result.error.issues) {
       const node = nodeAt(source.root, issue.path);
@@ -101,7 +145,10 @@ function validate(source: Source): { value: Config | null; issues: Problem[] } {
       source.variables.delete(node);
       retry = true;
     }
-    if (!retry) return { value: null, issues: firstOfEach(result.error.issues, source) };
+    if (retry) continue;
+    const { value, faulty } = withoutFaults(configSchema, toValue(source.root));
+    const issues = [...unsetProblems, ...firstOfEach(result.error.issues, source)];
+    return { value, issues, faulty: [...unset, ...faulty] };
   }
 }
 
@@ -112,92 +159,18 @@ function firstOfEach(issues: readonly z.core.$ZodIssue[], source: Source): Probl
     const key = JSON.stringify(issue.path);
     const again = issue.code !== 'unrecognized_keys' && seen.has(key);
     seen.add(key);
-    return again || source.unset.has(nodeAt(source.root, issue.path)) ? [] : toProblems(issue, source.root);
+    return again || source.unset.has(nodeAt(source.root, issue.path)) ? [] : problemsOf(issue, source.root);
   });
 }
 
-/** The value in JSON; of a long one the beginning, which says which one is meant. */
-function shown(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}… (${text.length} characters)` : text;
-}
-
-function toProblems(issue: z.core.$ZodIssue, root: Node): Problem[] {
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => unknownKey(issue.path, key, root));
-  const schema = schemaAt(configSchema, issue.path);
-  const wanted = schema === null ? issue.message : accepts(schema);
-  if (!has(root, issue.path.map(String))) {
-    const key = issue.path.at(-1);
-    return [problemAt(root, issue.path.slice(0, -1), `"${String(key)}" is missing: ${wanted}`)];
-  }
-  const node = nodeAt(root, issue.path);
-  const scalar =
-    node.kind === 'scalar' && (isSecret(configSchema, issue.path) ? 'something else' : shown(node.value));
-  const given = scalar || (node.kind === 'array' ? 'a list' : 'an object');
-  if (issue.code === 'invalid_format') {
-    const pattern = 'pattern' in issue ? `text that matches ${issue.pattern}` : wanted;
-    const format = issue.message.startsWith('Invalid') ? pattern : issue.message;
-    return [problemAt(root, issue.path, `must be ${format}, is ${given}`)];
-  }
-  if (issue.code === 'too_small' && issue.origin === 'array') {
-    return [problemAt(root, issue.path, `must have at least ${issue.minimum} entry`)];
-  }
-  if (issue.code === 'too_small' && issue.origin === 'string') {
-    return [problemAt(root, issue.path, 'must not be empty')];
-  }
-  if (issue.code === 'too_big' && issue.origin === 'string') {
-    return [problemAt(root, issue.path, `must have at most ${issue.maximum} characters, is ${given}`)];
-  }
-  if (issue.code === 'too_big' && issue.origin === 'array') {
-    return [problemAt(root, issue.path, `must have at most ${issue.maximum} entries`)];
-  }
-  return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`)];
-}
-
-function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
-  const section = schemaAt(configSchema, path);
-  const known = Object.keys((section && shapeOf(section)) ?? {});
-  if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
-  const near = nearest(key, known);
-  const hint = near !== null ? `did you mean "${near}"?` : `known here: ${known.join(', ')}`;
-  return problemAt(root, [...path, key], `unknown key (${hint})`);
-}
-
-/** The problem of a key in a section whose keys depend on one of them, such as database.driver. */
-function otherVariant(section: z.ZodType): string {
-  return `is not a key of this ${discriminatorOf(section) ?? 'kind'}`;
-}
-
-function problemAt(root: Node, path: readonly PropertyKey[], message: string): Problem {
-  const name = path
-    .map((step) => (/^[\w$]+$/.test(String(step)) ? String(step) : JSON.stringify(step)))
-    .join('.');
-  return { place: nodeAt(root, path).place, message: name === '' ? message : `${name}: ${message}` };
-}
-
-const line = ({ place, message }: Problem): string => `${place.file}:${place.line}: ${message}`;
-
-function has(root: Node, path: readonly string[]): boolean {
-  let at: Node | undefined = root;
-  for (const step of path) {
-    at =
-      at?.kind === 'object'
-        ? at.entries.get(step)
-        : at?.kind === 'array'
-          ? at.items[Number(step)]
-          : undefined;
-  }
-  return at !== undefined;
-}
-
-function withHostname(config: Config, isSet: (path: string[]) => boolean, machine: string): Config {
+function withHostname(config: Config, isSet: IsSet, machine: string): Config {
   return isSet(['hostname']) || !/^[A-Za-z0-9._-]{1,255}$/.test(machine)
     ? config
     : { ...config, hostname: machine };
 }
 
 /** CRAM-MD5 needs the password itself, and files and tables mostly hold hashes: clients that prefer it would be refused. */
-function withServableMechanisms(config: Config, isSet: (path: string[]) => boolean): Config {
+function withServableMechanisms(config: Config, isSet: IsSet): Config {
   const { auth } = config;
   const hashes = auth.backends.some(({ type }) => type === 'file' || type === 'database');
   if (!hashes || isSet(['auth', 'mechanisms'])) return config;

@@ -1,9 +1,9 @@
 /** What the schema cannot say about `policy`. Pure; part of rules.ts. */
 import { domainForm } from '../base/domain.ts';
 import { isV4, masked, NetworkSet, parseIp, parseNetwork } from '../base/ip.ts';
+import { networkFault } from './networks.ts';
 import type { PolicyConfig } from './policy-schema.ts';
-
-type Say = (path: (string | number)[], message: string) => void;
+import type { Say } from './say.ts';
 
 export function checkPolicy(
   {
@@ -16,12 +16,15 @@ export function checkPolicy(
 ): void {
   for (const [name, part] of Object.entries(policy)) {
     if (typeof part !== 'object' || Array.isArray(part) || !('exempt' in part)) continue;
-    for (const [i, entry] of part.exempt.entries())
-      if (!isExemption(entry))
+    for (const [i, entry] of part.exempt.entries()) {
+      const fault = parseNetwork(entry) === null ? null : networkFault(entry);
+      if (fault !== null) problem(['policy', name, 'exempt', i], fault.message, fault.mend);
+      else if (!isExemption(entry))
         problem(
           ['policy', name, 'exempt', i],
           `must be a network, a domain, "relay_networks" or "authenticated", is "${entry}"`,
         );
+    }
   }
   const lists = {
     'proxy_protocol.networks': policy.proxy_protocol.networks,
@@ -29,12 +32,10 @@ export function checkPolicy(
     xforward_networks: policy.xforward_networks,
   };
   for (const [key, networks] of Object.entries(lists))
-    for (const [i, network] of networks.entries())
-      if (parseNetwork(network) === null)
-        problem(
-          ['policy', ...key.split('.'), i],
-          `must be a network such as 10.0.0.0/8 or an address, is "${network}"`,
-        );
+    for (const [i, network] of networks.entries()) {
+      const fault = networkFault(network);
+      if (fault !== null) problem(['policy', ...key.split('.'), i], fault.message, fault.mend);
+    }
   checkProxies(policy, relay_networks, warning);
   checkZones(policy, problem);
   checkResolvers(policy, dns.servers, warning);

@@ -1,18 +1,17 @@
 /** What the schema cannot say: rules between keys, and values that are well formed but make no sense. Pure. */
 import { isIP } from 'node:net';
-import ipaddr from 'ipaddr.js';
 import { isDomainForm } from '../base/domain.ts';
 import { checkAuth } from './auth-rules.ts';
 import { checkDane, checkTlsReports } from './dane-rules.ts';
+import { checkLimits } from './limit-rules.ts';
 import { listenerName } from './listener-name.ts';
+import { networkFault } from './networks.ts';
+import { checkOpenRelay } from './open-relay.ts';
 import { checkPolicy } from './policy-rules.ts';
 import { checkPostmaster } from './postmaster-rules.ts';
+import type { Finding, Say } from './say.ts';
 import type { Config, ServerConfig } from './schema.ts';
-
-export interface Finding {
-  path: (string | number)[];
-  message: string;
-}
+import { ifSoundNow } from './unsound.ts';
 
 export interface Findings {
   problems: Finding[];
@@ -24,63 +23,54 @@ export interface Findings {
 export function checkRules(config: Config, isSet: (path: string[]) => boolean): Findings {
   const problems: Finding[] = [];
   const warnings: Finding[] = [];
-  const problem = (path: Finding['path'], message: string): void => void problems.push({ path, message });
-  const warning = (path: Finding['path'], message: string): void => void warnings.push({ path, message });
+  const problem: Say = (path, message, mend) => void problems.push({ path, message, ...(mend && { mend }) });
+  const warning: Say = (path, message, mend) => void warnings.push({ path, message, ...(mend && { mend }) });
+  const checks = [
+    () => checkListeners(config, problem),
+    () => checkTls(config, isSet, problem, warning),
+    () => checkHostname(config, warning),
+    () => checkNetworks(config, problem),
+    () => checkOpenRelay(config, problem, warning),
+    () => checkServers(config, problem),
+    () => checkSource(config, problem),
+    () => checkHosts(config, problem),
+    () => checkDomains(config, problem),
+    () => checkPostmaster(config, problem, warning),
+    () => checkDatabase(config, isSet, problem, warning),
+    () => checkScheduler(config, isSet, problem, warning),
+    () => checkDistributed(config, problem),
+    () => checkHdfsWeb(config, problem, warning),
+    () => checkJournal(config, isSet, problem, warning),
+    () => checkAuth(config, problem, warning),
+    () => checkPolicy(config, problem, warning),
+    () => checkDane(config, warning),
+    () => checkTlsReports(config, problem),
+    ...checkLimits(config, isSet, problem, warning),
+    () => checkAckMode(config, warning),
+  ];
+  for (const check of checks) ifSoundNow(check);
+  return { problems, warnings };
+}
 
-  checkListeners(config, problem);
-  checkTls(config, isSet, problem, warning);
-  checkAddresses(config, problem);
-  checkHosts(config, problem);
-  checkDomains(config, problem);
-  checkPostmaster(config, problem, warning);
-  checkDatabase(config, isSet, problem, warning);
-  checkScheduler(config, isSet, problem, warning);
-  checkDistributed(config, problem);
-  checkHdfsWeb(config, problem, warning);
-  checkJournal(config, isSet, problem, warning);
-  checkAuth(config, problem, warning);
-  checkPolicy(config, problem, warning);
-  checkDane(config, warning);
-  checkTlsReports(config, problem);
-
-  const memoryBytes = config.content_memory_mb * 1_048_576;
-  if (config.spill_threshold_bytes > memoryBytes / 4) {
-    problem(
-      ['spill_threshold_bytes'],
-      `must be at most a quarter of content_memory_mb (${memoryBytes / 4}), so that one message cannot fill the memory`,
-    );
-  }
-  if (config.retry.initial_delay_ms > config.retry.max_delay_ms) {
-    problem(
-      ['retry', 'initial_delay_ms'],
-      `must not exceed retry.max_delay_ms (${config.retry.max_delay_ms})`,
-    );
-  }
-  if (config.supervisor.restart_delay_ms > config.supervisor.max_restart_delay_ms) {
-    problem(
-      ['supervisor', 'restart_delay_ms'],
-      `must not exceed supervisor.max_restart_delay_ms (${config.supervisor.max_restart_delay_ms})`,
-    );
-  }
-  if (
-    config.smtp.max_connections_per_ip > config.smtp.max_connections &&
-    isSet(['smtp', 'max_connections_per_ip'])
-  ) {
-    warning(
-      ['smtp', 'max_connections_per_ip'],
-      `has no effect: it exceeds smtp.max_connections (${config.smtp.max_connections})`,
-    );
-  }
-  if (config.inbound_ack_mode === 'after_enqueue') {
+function checkAckMode({ inbound_ack_mode: mode }: Config, warning: Say): void {
+  if (mode === 'after_enqueue')
     warning(
       ['inbound_ack_mode'],
       'after_enqueue answers 250 before the message is on disk: a crash can lose it',
     );
-  }
-  return { problems, warnings };
 }
 
-export type Say = (path: Finding['path'], message: string) => void;
+/** Many hosts refuse the EHLO of a name without a domain, and no reply to a report finds the way to it. */
+function checkHostname({ hostname }: Config, warning: Say): void {
+  if (hostname.replace(/\.$/, '').includes('.') || isHostAddress(hostname)) return;
+  warning(
+    ['hostname'],
+    `"${hostname}" is not fully qualified, and many hosts refuse mail from such a name`,
+    'write the name that this host has in DNS, such as mx1.example.com',
+  );
+}
+
+const isHostAddress = (name: string): boolean => isIP(name) !== 0 || name.startsWith('[');
 
 function checkListeners(config: Config, problem: Say): void {
   const seen = new Map<string, number>();
@@ -97,7 +87,7 @@ function checkListeners(config: Config, problem: Say): void {
     const name = path ?? (fdName === undefined ? `${host} port ${port}` : `fd_name ${fdName}`);
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)
-      problem(['listeners', i], `listens on the same as listeners.${earlier}`);
+      problem(['listeners', i], `listens on the same as listeners[${earlier}]`);
     seen.set(name, i);
   }
   const names = config.listeners.map(listenerName);
@@ -149,17 +139,22 @@ function checkTls(
   }
 }
 
-function checkAddresses(config: Config, problem: Say): void {
+function checkNetworks(config: Config, problem: Say): void {
   for (const [i, network] of config.relay_networks.entries()) {
-    if (!isNetwork(network)) {
-      problem(['relay_networks', i], `must be a network such as 10.0.0.0/8 or an address, is "${network}"`);
-    }
+    const fault = networkFault(network);
+    if (fault !== null) problem(['relay_networks', i], fault.message, fault.mend);
   }
+}
+
+function checkServers(config: Config, problem: Say): void {
   for (const [i, server] of config.dns.servers.entries()) {
     if (!isServer(server)) {
       problem(['dns', 'servers', i], `must be an address, address:port or [IPv6]:port, is "${server}"`);
     }
   }
+}
+
+function checkSource(config: Config, problem: Say): void {
   const { source_address: source, ip_family: family } = config.delivery;
   if (source !== undefined && isIP(source) === 0)
     problem(['delivery', 'source_address'], `must be an IPv4 or IPv6 address, is "${source}"`);
@@ -220,13 +215,6 @@ function checkDomains(config: Config, problem: Say): void {
       problem(['delivery', 'routes'], `must be keyed by domains such as example.com, has "${domain}"`);
     }
   }
-}
-
-export function isNetwork(text: string): boolean {
-  return (
-    isIP(text) !== 0 ||
-    (text.includes('/') && isIP(text.split('/')[0] ?? '') !== 0 && ipaddr.isValidCIDR(text))
-  );
 }
 
 function isServer(text: string): boolean {
@@ -323,7 +311,7 @@ function checkServer(
   if (server.query_timeout_ms >= config.lease_ms && isSet([...path, 'query_timeout_ms'].map(String)))
     problem(
       [...path, 'query_timeout_ms'],
-      `must be less than lease_ms (${config.lease_ms}): else rows go to others while their result is being written`,
+      `must be less than lease_ms (${config.lease_ms}): else entries go to others while their result is being written`,
     );
   checkPorts(server.endpoints, [...path, 'endpoints'], problem);
   if (server.tls_ca_file !== null && server.tls !== 'verify')
@@ -346,15 +334,15 @@ function checkShards(
     if (same !== undefined)
       problem(
         ['database', 'shards', i],
-        `is the database of shards.${same} too: every shard has one of its own`,
+        `is the database of shards[${same}] too: every shard has one of its own`,
       );
     databases.set(place, i);
     if (names.has(name))
-      problem(['database', 'shards', i, 'name'], `is the name of shards.${names.get(name)} too`);
+      problem(['database', 'shards', i, 'name'], `is the name of shards[${names.get(name)}] too`);
     if (ids.has(number))
       problem(
         ['database', 'shards', i],
-        `has the number ${number}, which shards.${ids.get(number)} has too ("id")`,
+        `has the number ${number}, which shards[${ids.get(number)}] has too ("id")`,
       );
     names.set(name, i);
     ids.set(number, i);
@@ -412,7 +400,7 @@ function checkDistributed({ storage: { provider, distributed }, database }: Conf
   for (const [i, root] of roots.entries())
     for (const [j, other] of roots.slice(0, i).entries())
       if (root === other || root.startsWith(`${other}/`) || other.startsWith(`${root}/`))
-        problem([...at, 'roots', i], `is the same folder as roots.${j}, or one lies within the other`);
+        problem([...at, 'roots', i], `is the same folder as roots[${j}], or one lies within the other`);
   const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
   if (inMemory && (provider === 'distributed' || provider === 'hdfs_web'))
     problem(

@@ -195,7 +195,7 @@ const redis = z.strictObject({
   password: z.string().min(1).max(256).nullable().default(null).describe('Password of Redis; `${NAME}` takes it from the environment. null: what the URL says.'),
   tls_ca_file: z.string().min(1).nullable().default(null).describe('Certificates (PEM) that may have signed that of Redis, relative to data_dir; null: those of Node.'),
   timeout_ms: ms(10, 60_000).default(2000).describe('Time for one command; then Redis is given up until it answers again, and the queue is polled.'),
-  reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: rows whose node died, and what Redis forgot.'),
+  reconcile_interval_ms: ms(100, 3_600_000).default(15_000).describe('bullmq: how often the queue is asked for due work nevertheless: entries whose node died, and what Redis forgot.'),
   min_processes: count(1, 10_000).default(1).describe('bullmq: relay processes of all nodes together, at least. Limits of destinations are divided by it where Redis never told how many there are.'),
 });
 
@@ -212,7 +212,7 @@ const delivery = z.strictObject({
   }).prefault({}),
   dane: dane.prefault({}),
   tls_rpt: tlsRpt.prefault({}),
-  routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop.'),
+  routes: z.record(z.string().transform(aLabels), nextHop).default({}).describe('Domain → next hop. What is said of a hop changes live; one more domain, or one less, takes a restart.'),
   ehlo_name: hostName.optional().describe('Name in EHLO; default: hostname.').meta(live),
   source_address: z.string().optional().describe('Local address of outgoing connections.').meta(live),
   ip_family: z.enum(['any', 'ipv4', 'ipv6']).default('any').describe('Address family of outgoing connections; any: both, IPv6 first (RFC 6724 order).').meta(live),
@@ -237,7 +237,7 @@ const delivery = z.strictObject({
   idle_connection_ms: ms(0, 3_600_000).default(5000).describe('How long a connection without work is kept for reuse.').meta(live),
   suspend_after_failures: count(1, 1000).default(3).describe('Connections that fail one after another before the destination is suspended.').meta(live),
   suspend_ms: ms(100, day).default(60_000).describe('How long; doubled while it goes on, up to retry.max_delay_ms.').meta(live),
-  max_handoff_mails: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
+  max_handoff_messages: count(1, 1_000_000).default(2000).describe('Messages with delivery threads of a relay process at once, as far as content_memory_mb has room for them; beyond that they wait in the database.'),
 });
 
 const schema = {
@@ -249,6 +249,7 @@ const schema = {
   listeners: z.array(listener).min(1).default([{ host: '127.0.0.1', port: 2525, backlog: 1024, tls: 'off', client_certificate: 'off', auth: 'off' }]).describe('Where we accept SMTP.'),
   relay_networks: z.array(z.string()).default(['127.0.0.0/8', '::1/128']).describe('Clients in these networks may send to any domain. Unix sockets always may.').meta(live),
   relay_domains: z.array(z.string().transform(aLabels)).default([]).describe('Any client may send to these domains; `.example.com` covers subdomains.').meta(live),
+  allow_open_relay: z.boolean().default(false).describe('Start although `relay_networks` (or `policy.xclient_networks`, `policy.proxy_protocol.networks`) cover so much of the world that everybody could send anywhere through this relay. For one that strangers cannot reach, because something before it keeps them out.').meta(live),
   postmaster: z.string().max(254).optional().describe('Address that mail to postmaster and abuse of our own names (`<postmaster>`, hostname, delivery.ehlo_name, our address literals) goes to, from whoever it comes; it is delivered like mail to any other address. Absent: such mail is refused with 550 5.7.1, unless hostname is one of relay_domains.').meta(live),
   max_message_size: count(1024, 1_099_511_627_776).default(26_214_400).describe('Longest content in bytes (SIZE).').meta(live),
   inbound_ack_mode: z.enum(['after_persist', 'after_journal', 'after_enqueue']).default('after_persist').describe('When 250 is sent: after the message is on stable storage; after it is in the journal on this node’s own disk, from where it is drained to the shards (mysql drivers); or once it is in memory (a crash can lose it). To or from after_journal takes a restart.').meta(live),
@@ -275,9 +276,9 @@ const schema = {
   delivery_threads: z.union([z.literal('auto'), count(1, 63)]).default('auto').describe('Threads of a relay process that deliver; auto: half the cores over all processes, at least 1.'),
   persist_threads: z.union([z.literal('auto'), count(1, 64)]).default('auto').describe('Persistence pool of a relay process; auto: 1 with sqlite, which has one writer; with mysql 2, where there are two cores.'),
   shutdown_grace_ms: ms(0, 3_600_000).default(10_000).describe('How long SIGTERM waits for open transactions and deliveries.').meta(live),
-  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns rows it is sending; renewed while it does. Rows of a node that stopped or hangs go to others after that time.'),
+  lease_ms: ms(1000, day).default(120_000).describe('How long this node owns entries it is sending; renewed while it does. Entries of a node that stopped or hangs go to others after that time.'),
   clock_warn_offset_ms: ms(10, day).default(2000).describe('With the mysql drivers the servers’ clocks rule leases and due times. A clock of this machine that differs by more is logged (clock.differs).'),
-  clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no rows of that server until its clock is right (clock.refused).'),
+  clock_max_offset_ms: ms(100, 365 * day).default(60_000).describe('By more: this node claims no entries of that server until its clock is right (clock.refused).'),
   index_attachments: z.boolean().default(true).describe('Record name, type, size and offset of attachments: of those that begin in the first 32 MiB, up to 200 of a message.').meta(live),
   tls: tls.prefault({}),
   smtp: smtp.prefault({}),
@@ -315,23 +316,27 @@ const schema = {
     max_reports_per_stranger_per_h: count(0, 1_000_000).default(20).describe('Failure DSNs that one sender address gets in an hour (its domain: 25 times as many), from each delivery thread, for mail that clients without relay rights brought (to relay_domains); such a sender may be forged. Failures beyond are in the event log and in `protorelay queue` only. 0: such mail never makes a DSN.').meta(live),
   }).prefault({}),
   queue: z.strictObject({
-    keep_sent_ms: ms(0, 365 * day).default(0).describe('How long SENT rows are kept for inspection; 0: purged when settled.'),
-    keep_dead_ms: ms(0, 365 * day).default(7 * day).describe('How long DEAD rows and their content are kept.'),
+    keep_delivered_ms: ms(0, 365 * day).default(0).describe('How long what was delivered is kept for inspection; 0: not at all.'),
+    keep_failed_ms: ms(0, 365 * day).default(7 * day).describe('How long failed messages and their content are kept.'),
     kept_headers: z.array(z.string().regex(/^[!-9;-~]{1,100}$/, 'a name of a header field').transform((name) => name.toLowerCase())).max(16).default([]).describe('Header fields of which the first 1,000 octets are kept beside a message, to select mail by: the first field of each name in the first 64 KiB.').meta(live),
-    keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
-    keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none. Each relay process (sqlite) or shard has its share.').meta(live),
-    purge_interval_ms: ms(100, day).default(60_000).describe('How often rows past that time are purged.').meta(live),
+    keep_failed_messages: count(0, 10_000_000).default(100_000).describe('Failed messages kept at most; the oldest go first. 0: none (from or to 0 takes a restart). Each relay process (sqlite) or shard has its share.').meta(live),
+    keep_failed_mb: count(0, 1_048_576).default(1024).describe('Content of failed messages kept at most; the oldest go first. 0: none (from or to 0 takes a restart). Each relay process (sqlite) or shard has its share.').meta(live),
+    purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
-    level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),
+    level: z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: ({ input }) => (input === 'trace' ? 'trace is gone, as it wrote no more than debug: write "debug"' : undefined) }).default('info').describe('Least level that is written.').meta(live),
     format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
     file: path().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
-    transcripts: z.boolean().default(false).describe('Log the commands and replies of every session (never content or credentials).').meta(live),
+    transcripts: z.strictObject({
+      inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
+      outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
+    }, { error: ({ input }) => (typeof input === 'boolean' ? `an object since transcripts of deliveries came: write "transcripts": { "inbound": ${input} }` : undefined) }).prefault({}),
   }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),
     max_file_mb: count(1, 1_048_576).default(256).describe('Size at which a new file begins.'),
-    keep_files: count(1, 100_000).default(30).describe('Files kept; the oldest beyond are removed.'),
+    keep_days: count(1, 3650).default(14).describe('Days for which files are kept.'),
+    max_total_mb: count(1, 104_857_600).default(10_240).describe('Size of all files together, those of all relay processes; the oldest beyond are removed. Files that are complete are compressed to about a tenth.'),
     max_buffer_mb: count(1, 1024).default(16).describe('Lines that may wait for the disk; beyond, lines are dropped and counted.'),
   }).prefault({}),
 };

@@ -43,6 +43,11 @@ export function shapeOf(schema: Any): Record<string, Any> | null {
   return merged;
 }
 
+/** The schema of the values of an object whose keys are the operator's choice; null when it is none. */
+export function entryOf(schema: Any): Any | null {
+  return defOf(inner(schema)).valueType ?? null;
+}
+
 /** The key that tells the objects of a union apart; null when the schema is no such union. */
 export function discriminatorOf(schema: Any): string | null {
   return defOf(inner(schema)).discriminator ?? null;

@@ -8,7 +8,10 @@ import { type Node, type Place, parseJsonc, SyntaxProblem } from './jsonc.ts';
 
 export interface Problem {
   place: Place;
+  /** The key, where it is about one. */
+  key?: string;
   message: string;
+  mend?: string;
 }
 
 type Scalar = Extract<Node, { kind: 'scalar' }>;
@@ -25,13 +28,14 @@ export interface Source {
    * wants a string, they are turned back into the text kept here.
    */
   variables: Map<Scalar, string>;
-  /** Scalars with a variable that is not set: they are reported already, so what is left of their text is not checked. */
-  unset: Set<Node>;
+  /** Scalars with a variable that is not set, and what to say of it: what is left of their text is not checked. */
+  unset: Map<Node, string>;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 export type ReadFile = (path: string) => string;
 
+const topOf = (file: string): Place => ({ file, line: 1, column: 1 });
 const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
 
 class Reader {
@@ -40,7 +44,7 @@ class Reader {
     complete: true,
     problems: [],
     variables: new Map(),
-    unset: new Set(),
+    unset: new Map(),
   };
   readonly #environment: Environment;
   readonly #read: ReadFile;
@@ -55,7 +59,7 @@ class Reader {
     const unusable = (place: Place, message: string): Node => {
       this.source.complete = false;
       this.source.problems.push({ place, message });
-      return { kind: 'object', place: { file: path, line: 1 }, entries: new Map() };
+      return { kind: 'object', place: topOf(path), entries: new Map() };
     };
     if (chain.includes(path)) return unusable(from, `include: cycle: ${[...chain, path].join(' → ')}`);
     let root: Node;
@@ -65,7 +69,7 @@ class Reader {
       root = parseJsonc(text, path);
     } catch (error) {
       return error instanceof SyntaxProblem
-        ? unusable(error.place, `column ${error.column}: ${error.message}`)
+        ? unusable(error.place, `column ${error.place.column}: ${error.message}`)
         : unusable(from, `cannot read ${path}: ${(error as Error).message}`);
     }
     if (root.kind !== 'object') return unusable(root.place, 'the file must hold one object: { … }');
@@ -96,9 +100,10 @@ class Reader {
       if (whole.startsWith('$$')) return whole.slice(1);
       const value = this.#environment[name];
       if (value !== undefined) return value;
-      const message = `the environment variable ${name} is not set (\${${name}} stands here; $\${${name}} means the text itself)`;
-      this.source.problems.push({ place: node.place, message });
-      this.source.unset.add(node);
+      this.source.unset.set(
+        node,
+        `the environment variable ${name} is not set (\${${name}} stands here; $\${${name}} means the text itself)`,
+      );
       return '';
     });
     node.value = filled;
@@ -121,7 +126,7 @@ function merge(under: Node, over: Node): Node {
 
 export function readSource(path: string, environment: Environment, read: ReadFile = readUtf8): Source {
   const reader = new Reader(environment, read);
-  const root = reader.file(path, [], { file: path, line: 1 });
+  const root = reader.file(path, [], topOf(path));
   return { root, ...reader.source };
 }
 
@@ -148,4 +153,30 @@ export function nodeAt(root: Node, path: readonly PropertyKey[]): Node {
     at = next;
   }
   return at;
+}
+
+/** Whether something stands in the file at this path. */
+export function has(root: Node, path: readonly string[]): boolean {
+  let at: Node | undefined = root;
+  for (const step of path) {
+    at =
+      at?.kind === 'object'
+        ? at.entries.get(step)
+        : at?.kind === 'array'
+          ? at.items[Number(step)]
+          : undefined;
+  }
+  return at !== undefined;
+}
+
+/** Where in the tree these nodes are. */
+export function pathsOf(root: Node, wanted: Pick<ReadonlySet<Node>, 'has'>): (string | number)[][] {
+  if (wanted.has(root)) return [[]];
+  const below: [string | number, Node][] =
+    root.kind === 'object'
+      ? [...root.entries]
+      : root.kind === 'array'
+        ? root.items.map((item, i): [number, Node] => [i, item])
+        : [];
+  return below.flatMap(([step, node]) => pathsOf(node, wanted).map((path) => [step, ...path]));
 }

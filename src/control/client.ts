@@ -6,13 +6,15 @@ import type {
   MailDetail,
   Missing,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
+import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
 import type {
   BanBook,
@@ -21,6 +23,7 @@ import type {
   QueueReader,
   ReloadAnswer,
   RunningStats,
+  SuspensionBook,
 } from './protocol.ts';
 
 export class ControlClient implements QueueReader {
@@ -86,8 +89,8 @@ export class ControlClient implements QueueReader {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
-  operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
-    return this.#call('operate', { action, target }) as Promise<Operated>;
+  operate(action: OperateAction, selection: Selection): Promise<Operated> {
+    return this.#call('operate', { action, selection }) as Promise<Operated>;
   }
 
   /** Reloads the config, certificates included. */
@@ -100,6 +103,14 @@ export class ControlClient implements QueueReader {
       list: () => this.#call('bans', {}) as Promise<Ban[]>,
       add: (network, durationMs) => this.#call('ban', { network, durationMs }) as Promise<Ban>,
       delete: (network) => this.#call('unban', { network }) as Promise<boolean>,
+    };
+  }
+
+  get suspensions(): SuspensionBook {
+    return {
+      list: () => this.#call('suspensions', {}) as Promise<SuspensionRule[]>,
+      suspend: (order) => this.#call('suspend', order) as Promise<Ordered>,
+      resume: (order) => this.#call('resume', { order }) as Promise<Ordered>,
     };
   }
 

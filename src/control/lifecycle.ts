@@ -75,7 +75,7 @@ export class Lifecycle {
       log.info('relay.draining', { signal, grace_ms: this.#ports.graceMs() });
       void this.#shutDown();
     } else if (now() - this.#firstSignalMs >= SAME_SIGNAL_MS) {
-      log.warn('relay.stopping-now', { signal });
+      log.warn('relay.stopping_now', { signal });
       this.#stopNow();
     }
   }
@@ -91,22 +91,22 @@ export class Lifecycle {
     const drained = this.#relay.drain().then(
       () => 'drained',
       (error: unknown) => {
-        log.error('relay.drain-failed', { error });
+        log.error('relay.drain_failed', { error });
         return 'failed';
       },
     );
     const how = await Promise.race([drained, second, after(this.#ports.graceMs(), 'grace-over')]);
-    if (how === 'grace-over') log.warn('relay.grace-over', { grace_ms: this.#ports.graceMs() });
+    if (how === 'grace-over') log.warn('relay.grace_over', { grace_ms: this.#ports.graceMs() });
     const stopped = this.#relay.stop().then(
       () => 'stopped',
       (error: unknown) => {
-        log.error('relay.stop-failed', { error });
+        log.error('relay.stop_failed', { error });
         return 'failed';
       },
     );
     const ending = await Promise.race([stopped, after(STOP_TIMEOUT_MS, 'late')]);
     for (const timer of timers) clearTimeout(timer);
-    if (ending === 'late') log.error('relay.stop-late', { waited_ms: STOP_TIMEOUT_MS });
+    if (ending === 'late') log.error('relay.stop_late', { waited_ms: STOP_TIMEOUT_MS });
     this.#end(ending === 'stopped' && how !== 'failed' ? EXIT.ok : EXIT.software);
   }
 
@@ -121,7 +121,7 @@ export class Lifecycle {
       loaded = this.#ports.load();
     } catch (error) {
       const problems = (error as Partial<ConfigError>).problems ?? [(error as Error).message];
-      log.error('relay.reload-refused', { problems });
+      log.error('relay.reload_refused', { problems });
       tell('ready');
       return { applied: [], needsRestart: [], problems };
     }
@@ -131,7 +131,7 @@ export class Lifecycle {
       reloaded = await this.#relay.reload(loaded.config);
     } catch (error) {
       if (error instanceof BrokenInvariant) throw error;
-      log.error('relay.reload-failed', { error });
+      log.error('relay.reload_failed', { error });
       if (this.#firstSignalMs === null) tell('ready');
       return { applied: [], needsRestart: [], problems: [(error as Error).message] };
     }
@@ -146,6 +146,6 @@ export class Lifecycle {
   reopenLog(): void {
     this.#ports.reopenLog();
     this.#relay.reopenLog();
-    this.#ports.log.info('relay.log-reopened');
+    this.#ports.log.info('relay.log_reopened', {});
   }
 }

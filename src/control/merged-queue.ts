@@ -2,17 +2,11 @@
  * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
  * added up. A message lies in exactly one of the queues.
  */
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  QueueStats,
-} from '../database/database.ts';
+import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
-import type { ClusterStats } from '../scheduler/scheduler.ts';
-import type { QueueReader, SchedulerStats } from './protocol.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
+import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
+import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';
 
 export class MergedQueue implements QueueReader {
   readonly #readers: () => readonly QueueReader[];
@@ -57,42 +51,6 @@ export function mergePages(pages: readonly QueueRow[][], limit: number): QueueRo
   return rows.slice(0, end);
 }
 
-export function mergeStats(parts: readonly QueueStats[]): QueueStats {
-  const rows: Record<OutboxState, number> = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  const sum: QueueStats = {
-    rows,
-    mails: 0,
-    contentBytes: 0,
-    oldestMs: null,
-    suspectedPoison: 0,
-    destinations: [],
-  };
-  for (const part of parts) {
-    for (const state of Object.keys(rows) as OutboxState[]) rows[state] += part.rows[state];
-    sum.mails += part.mails;
-    sum.contentBytes += part.contentBytes;
-    sum.suspectedPoison += part.suspectedPoison;
-    if (part.unavailable !== undefined) sum.unavailable = part.unavailable;
-    if (part.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? part.oldestMs, part.oldestMs);
-  }
-  sum.destinations = mergeBacklogs(parts.map(({ destinations }) => destinations));
-  return sum;
-}
-
-function mergeBacklogs(parts: readonly DestinationBacklog[][]): DestinationBacklog[] {
-  if (parts.length === 1) return parts[0] as DestinationBacklog[];
-  const all = new Map<string, DestinationBacklog>();
-  for (const backlog of parts.flat()) {
-    const known = all.get(backlog.destination);
-    if (known === undefined) all.set(backlog.destination, { ...backlog });
-    else {
-      known.rows += backlog.rows;
-      known.nextDueMs = Math.min(known.nextDueMs, backlog.nextDueMs);
-    }
-  }
-  return [...all.values()].sort((a, b) => (a.destination < b.destination ? -1 : 1));
-}
-
 /** null when no process has a journal. A shard to which several processes cannot drain is listed once. */
 export function mergeJournals(parts: readonly (JournalStats | null)[]): JournalStats | null {
   const journals = parts.filter((part) => part !== null);
@@ -131,19 +89,25 @@ export function mergeSchedulerStats(
   parts: readonly SchedulerStats[],
   queue: QueueStats | null,
 ): SchedulerStats {
-  const suspended = new Map<string, number>();
-  for (const { destination, untilMs } of parts.flatMap((part) => part.suspended))
-    suspended.set(destination, Math.max(suspended.get(destination) ?? 0, untilMs));
+  const suspended = new Map<string, SuspendedDestination>();
+  for (const one of parts.flatMap((part) => part.suspended))
+    if (one.untilMs >= (suspended.get(one.destination)?.untilMs ?? 0)) suspended.set(one.destination, one);
   const sum = (figure: (part: SchedulerStats) => number): number =>
     parts.reduce((total, part) => total + figure(part), 0);
   const most = (figure: (part: SchedulerStats) => number): number => Math.max(0, ...parts.map(figure));
-  const known = queue !== null && queue.unavailable === undefined ? queue.destinations : null;
+  const known = queue !== null && queue.unavailable === undefined ? queue : null;
   return {
     inFlight: sum((part) => part.inFlight),
-    waitingRows:
-      known?.reduce((total, { rows }) => total + rows, 0) ?? most(({ waitingRows }) => waitingRows),
-    destinations: known?.length ?? most(({ destinations }) => destinations),
-    suspended: [...suspended].map(([destination, untilMs]) => ({ destination, untilMs })),
+    waitingRows: known ? known.rows.PENDING + known.rows.RETRY : most(({ waitingRows }) => waitingRows),
+    destinations: known
+      ? known.destinations.length + known.other.destinations
+      : most(({ destinations }) => destinations),
+    ...mergeHolds(parts.map(({ holds }) => holds ?? [])),
+    suspended: [...suspended.values()],
+    suspendedDestinations: Math.max(
+      suspended.size,
+      most((part) => part.suspendedDestinations),
+    ),
     ...(parts.some(({ faults }) => faults !== undefined)
       ? {
           faults: {
@@ -155,6 +119,12 @@ export function mergeSchedulerStats(
       : {}),
     ...mergeClusterStats(parts.flatMap(({ cluster }) => cluster ?? [])),
   };
+}
+
+/** What keeps the mail of every process, or of some. */
+function mergeHolds(parts: readonly HoldsAll[][]): { holds?: HoldsAll[] } {
+  const kinds = new Map(parts.flat().map((one) => [one.kind, one]));
+  return kinds.size === 0 ? {} : { holds: [...kinds.values()] };
 }
 
 /** Processes of one host use the same Redis: when one of them cannot use it, it counts as down. */

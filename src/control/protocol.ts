@@ -2,21 +2,31 @@
  * What `protorelay queue` and a running relay say to each other over the control socket: one JSON object a line,
  * requests answered in order. Whoever may open the socket (mode 0600) is the operator.
  */
+
 import { z } from 'zod';
 import type {
   MailDetail,
   Missing,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
-import { destinationKey } from '../mail/destination.ts';
+import { isFailText, viaKey } from '../mail/operator-keys.ts';
+import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
+import {
+  MAX_NAME_LENGTH,
+  MAX_PATTERN_LENGTH,
+  MAX_PATTERNS,
+  MAX_REASON_LENGTH,
+  type SuspensionRule,
+} from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 
 export const QUEUE_ACTIONS = [
   'flush',
@@ -24,6 +34,9 @@ export const QUEUE_ACTIONS = [
   'release',
   'delete',
 ] as const satisfies readonly OperateAction[];
+
+/** Longest next hop in a request: a name with a port. */
+const MAX_HOP = 270;
 
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
@@ -40,7 +53,15 @@ export interface QueueReader {
 export type SchedulerStats = ReturnType<Scheduler['stats']> & {
   /** What errors of ours ended since the start: dialogs with clients, with next hops, and other work of the main thread. */
   faults?: { sessions: number; deliveries: number; others: number };
+  /** What keeps all mail in the queue. */
+  holds?: HoldsAll[];
 };
+
+/** `detail` says more where there is more to say; else ''. */
+export interface HoldsAll {
+  kind: 'delivery_disabled' | 'draining' | 'database_away';
+  detail: string;
+}
 
 /** One relay process under the supervisor. */
 export interface ProcessStatus {
@@ -63,6 +84,8 @@ export interface ProcessStatus {
 export interface Operated {
   /** Rows that were changed. */
   rows: number;
+  /** Recipients who were removed, or wait in these rows. */
+  recipients: number;
   /** Rows that were meant too, but were left alone because they are being sent. */
   sending: number;
   /** Where messages were named: those of which rows were changed. */
@@ -78,10 +101,17 @@ export interface BanBook {
   delete(network: string): boolean | Promise<boolean>;
 }
 
+/** Rules of operators that hold mail back. */
+export interface SuspensionBook {
+  list(): SuspensionRule[] | Promise<SuspensionRule[]>;
+  suspend(order: SuspendOrder): Promise<Ordered>;
+  resume(order: ResumeOrder): Promise<Ordered>;
+}
+
 /** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
   /** Changes rows that are not on the wire. */
-  operate(action: OperateAction, target: OperateTarget): Promise<Operated>;
+  operate(action: OperateAction, selection: Selection): Promise<Operated>;
   /** The scheduler's figures, for `queue stats`. @param queue those of the queue itself; null: it was not asked. */
   schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
@@ -91,32 +121,84 @@ export interface ControlTarget extends QueueReader {
   /** How each process is, for a relay of several. */
   processes?(): ProcessStatus[];
   bans?: BanBook;
+  suspensions?: SuspensionBook;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
 export const MAX_LIST_ROWS = 20_000;
-/** Most messages named in one `operate`; the client asks again for the rest. */
-export const MAX_OPERATE_IDS = 1000;
 /** Most content bytes of one `content` answer. */
 export const MAX_CONTENT_BYTES = 262_144;
 /** Longest request line. */
 export const MAX_REQUEST_BYTES = 65_536;
 
 const queueId = z.string().min(1).max(64);
+const texts = z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_VALUES).optional();
+const count = z.int().min(0).optional();
+/** What an operator may select by. */
+const selection = z
+  .strictObject({
+    ids: z.array(queueId).max(MAX_IDS).optional(),
+    states: z
+      .array(z.enum(['PENDING', 'SENDING', 'SENT', 'RETRY', 'DEAD', 'HELD']))
+      .max(MAX_VALUES)
+      .optional(),
+    destinations: texts,
+    domains: texts,
+    recipients: texts,
+    senders: texts,
+    users: texts,
+    listeners: texts,
+    reasons: texts,
+    messageIds: texts,
+    headers: z
+      .array(
+        z.strictObject({
+          name: z.string().min(1).max(MAX_VALUE_LENGTH),
+          value: z.string().max(MAX_VALUE_LENGTH),
+        }),
+      )
+      .max(MAX_VALUES)
+      .optional(),
+    receivedBeforeMs: count,
+    receivedAfterMs: count,
+    minAttempts: count,
+    maxAttempts: count,
+    minBytes: count,
+    maxBytes: count,
+  })
+  .transform((given) => withoutUndefined(given) satisfies Selection);
 const filter = z.strictObject({
-  state: z.enum(['PENDING', 'SENDING', 'SENT', 'RETRY', 'DEAD', 'HELD']).optional(),
-  destination: z.string().max(1000).transform(destinationKey).optional(),
-  sender: z.string().max(1000).optional(),
-  recipient: z.string().max(1000).optional(),
+  selection: selection.optional(),
   limit: z.int().min(1).max(MAX_LIST_ROWS),
   afterQueueId: queueId.optional(),
 });
-const target = z.union([
-  z.strictObject({ queueIds: z.array(queueId).min(1).max(MAX_OPERATE_IDS) }),
-  z.strictObject({ destination: z.string().min(1).max(1000).transform(destinationKey) }),
-  z.literal('all'),
+
+type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+
+export function withoutUndefined<T extends object>(value: T): Defined<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
+}
+
+const action = z.union([
+  z.enum(QUEUE_ACTIONS),
+  z.strictObject({ fail: z.string().refine(isFailText) }),
+  z.strictObject({
+    reroute: z
+      .string()
+      .max(MAX_HOP)
+      .transform(viaKey)
+      .refine((key) => key !== null)
+      .nullable(),
+  }),
 ]);
 
+const patterns = z.array(z.string().max(MAX_PATTERN_LENGTH)).max(MAX_PATTERNS);
+const selectors = z.strictObject({
+  destinations: patterns,
+  domains: patterns,
+  senders: patterns,
+  users: patterns,
+});
 const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
@@ -137,13 +219,36 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action: z.enum(QUEUE_ACTIONS), target }),
+    params: z.strictObject({ action, selection }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
+  z.strictObject({
+    id,
+    method: z.literal('suspend'),
+    params: z.strictObject({
+      ...selectors.shape,
+      reason: z.string().max(MAX_REASON_LENGTH),
+      createdBy: z.string().max(MAX_NAME_LENGTH),
+      durationMs: z.int().min(1000).nullable(),
+      untilMs: z.int().min(0).nullable(),
+    }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('resume'),
+    params: z.strictObject({
+      order: z.union([
+        z.strictObject({ ids: z.array(z.string().min(1).max(16)).min(1).max(MAX_IDS) }),
+        z.strictObject({ selectors }),
+        z.literal('all'),
+      ]),
+    }),
   }),
   z.strictObject({ id, method: z.literal('unban'), params: z.strictObject({ network }) }),
 ]);

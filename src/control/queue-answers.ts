@@ -1,5 +1,7 @@
 /** The queue in the words of docs/words.md, as `queue … --json` prints it. */
-import type { MailDetail, Missing, OperateAction, QueueRow } from '../database/database.ts';
+
+import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
+import type { ActionName } from '../mail/operator-action.ts';
 import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf } from './words.ts';
 
 export interface EntryAnswer {
@@ -51,7 +53,7 @@ export interface MissingAnswer {
 }
 
 export interface ActionAnswer {
-  action: OperateAction;
+  action: ActionName;
   /** Those that were changed. */
   entries: number;
   /** Those that were meant too, but were left alone because they are being sent. */

@@ -3,11 +3,14 @@
  * few connections, of which the one that is idle longest makes room for a new one; a request has a longest length and a
  * time limit; each connection has one request at a time; answers have a limited size.
  */
+
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { Missing } from '../database/database.ts';
+import type { Missing, Selection } from '../database/database.ts';
+import { nameOf, type OperateAction } from '../mail/operator-action.ts';
+import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
   type BanBook,
@@ -17,6 +20,8 @@ import {
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
+  type SuspensionBook,
+  withoutUndefined,
 } from './protocol.ts';
 
 const MAX_CONNECTIONS = 16;
@@ -74,7 +79,7 @@ export class ControlServer {
         );
       });
       // A connection that cannot be accepted is no reason to end: the next one may be.
-      this.#server.on('error', (error) => this.#options.log.warn('control.accept-failed', { error }));
+      this.#server.on('error', (error) => this.#options.log.warn('control.accept_failed', { error }));
       // bind happens within listen(), so that with this umask nobody else can open the socket even for a moment.
       const umask = process.umask(0o177);
       this.#server.listen(path, resolve);
@@ -137,7 +142,7 @@ export class ControlServer {
     if (leaves === undefined) return;
     this.#forget(leaves);
     leaves.destroy();
-    this.#options.log.warn('control.connection-dropped', {
+    this.#options.log.warn('control.connection_dropped', {
       connections: MAX_CONNECTIONS,
       idle: oldest !== undefined,
     });
@@ -196,20 +201,34 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'suspensions':
+        return suspensionsOf(target).list();
+      case 'suspend':
+        return this.#ordered('suspend', await suspensionsOf(target).suspend(request.params));
+      case 'resume':
+        return this.#ordered('resume', await suspensionsOf(target).resume(request.params.order));
       case 'shards':
         return (await target.shards?.()) ?? [];
       case 'reload':
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();
       case 'operate': {
-        const { action, target: rows } = request.params;
-        const result = await target.operate(action, rows);
-        const named = typeof rows === 'object' && 'queueIds' in rows ? rows.queueIds.length : undefined;
-        const said = named === undefined ? rows : { messages: named };
-        this.#options.log.info('control.operated', { action, target: said, rows: result.rows });
+        const { action, selection } = request.params;
+        const result = await target.operate(action, selection);
+        this.#options.log.info('control.operated', {
+          ...howOf(action),
+          target: saidOf(selection),
+          entries: result.rows,
+        });
         return result;
       }
     }
+  }
+
+  #ordered(action: string, ordered: Ordered): Ordered {
+    const { rules, unheard } = ordered;
+    this.#options.log.info('suspensions.ordered', { action, rule_ids: rules.map(({ id }) => id), unheard });
+    return ordered;
   }
 
   /** Stops listening, ends every connection and removes the socket. */
@@ -225,6 +244,17 @@ function bansOf({ bans }: ControlTarget): BanBook {
   throw new RelayError('control_failed', 'this relay keeps no bans');
 }
 
+/** An action as the log says it. */
+function howOf(action: OperateAction): { action: string; detail?: string } {
+  if (typeof action === 'string') return { action };
+  return { action: nameOf(action), detail: 'fail' in action ? action.fail : (action.reroute ?? 'default') };
+}
+
+function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {
+  if (suspensions !== undefined) return suspensions;
+  throw new RelayError('control_failed', 'this relay keeps no suspensions');
+}
+
 function failure(id: number | null, code: string, message: string): ControlResponse {
   return { id, error: { code, message } };
 }
@@ -236,12 +266,6 @@ function send(socket: Socket, response: ControlResponse): Promise<void> {
   });
 }
 
-type Defined<T> = { [K in keyof T]: Exclude<T[K], undefined> };
-
-function withoutUndefined<T extends object>(value: T): Defined<T> {
-  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as Defined<T>;
-}
-
 async function statsOf(target: ControlTarget): Promise<object> {
   const queue = await target.stats();
   const scheduler = await target.schedulerStats(queue);
@@ -251,7 +275,16 @@ async function statsOf(target: ControlTarget): Promise<object> {
 /** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
-  if (request.method !== 'operate') return null;
-  const { target } = request.params;
-  return typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
+  if (request.method !== 'list' && request.method !== 'operate') return null;
+  return request.params.selection?.ids ?? null;
 }
+
+/** A selection as the log names it: of ids, how many. */
+function saidOf(selection: Selection): object {
+  const { ids, ...rest } = selection;
+  const said = Object.entries({ ...rest, ...(ids === undefined ? {} : { messages: ids.length }) });
+  if (said.length === 0) return { all: true };
+  return Object.fromEntries(said.map(([key, value]) => [snakeCase(key), value]));
+}
+
+const snakeCase = (key: string): string => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -1,8 +1,10 @@
 /** `queue stats` in the words of docs/words.md, as --json prints it. */
 import type { QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
-import type { ProcessStatus, SchedulerStats } from './protocol.ts';
-import { type EntryState, STATES, timeOf, timeOrNull } from './words.ts';
+import { AGE_MINUTES, addCounts, biggest, noCounts, type WaitingCounts } from '../mail/queue-stats.ts';
+import type { SuspendedDestination } from '../scheduler/scheduler.ts';
+import type { HoldsAll, ProcessStatus, SchedulerStats } from './protocol.ts';
+import { type EntryState, STATES, textOrNull, timeOf, timeOrNull } from './words.ts';
 
 export interface StatsAnswer {
   running: boolean;
@@ -11,10 +13,21 @@ export interface StatsAnswer {
     content_bytes: number;
     oldest_at: string | null;
     entries: Record<EntryState, number>;
+    messages_by_state: Record<EntryState, number>;
+    /** Those that were delivered are not counted: null. */
+    recipients: Record<Exclude<EntryState, 'delivered'>, number> & { delivered: null };
     suspected_poison_entries: number;
     /** Why the counts are not known: then they are all 0. */
     unavailable: string | null;
-    destinations: { destination: string; entries: number; next_attempt_at: string }[];
+    /** The biggest first. */
+    destinations: DestinationAnswer[];
+    /** The others together. */
+    other: WaitingAnswer & {
+      destinations: number;
+      /** Any destination named may lack so many recipients, which are counted here. */
+      may_lack_recipients: number;
+    };
+    total: WaitingAnswer;
   };
   /** null: the relay does not run. */
   scheduler: SchedulerAnswer | null;
@@ -24,11 +37,30 @@ export interface StatsAnswer {
   processes: ProcessAnswer[];
 }
 
+/** What waits: pending, sending, deferred or held. */
+export interface WaitingAnswer {
+  entries: number;
+  recipients: number;
+  recipients_by_state: Record<'pending' | 'sending' | 'deferred' | 'held', number>;
+  /** By the age of the message: up to so many minutes, and beyond the last. */
+  recipients_by_age_min: Record<string, number>;
+}
+
+export interface DestinationAnswer extends WaitingAnswer {
+  destination: string;
+  next_attempt_at: string | null;
+  /** null: it is not suspended. */
+  suspended: { ends_at: string; reason: string | null } | null;
+}
+
 export interface SchedulerAnswer {
   destinations: number;
   waiting_entries: number;
   sending_entries: number;
-  suspended: { destination: string; ends_at: string }[];
+  suspended: { destination: string; ends_at: string; reason: string | null }[];
+  suspended_destinations: number;
+  /** What keeps all mail in the queue. */
+  holds: { kind: HoldsAll['kind']; detail: string | null }[];
   /** What errors of the relay itself ended. */
   faults: { sessions: number; deliveries: number; others: number } | null;
   /** What the nodes share over Redis. */
@@ -72,21 +104,73 @@ export interface ProcessAnswer {
   memory_mb: number;
 }
 
-const queueAnswer = (queue: QueueStats): StatsAnswer['queue'] => ({
-  messages: queue.mails,
-  content_bytes: queue.contentBytes,
-  oldest_at: timeOrNull(queue.oldestMs),
-  entries: entriesByState(queue.rows),
-  suspected_poison_entries: queue.suspectedPoison,
-  unavailable: queue.unavailable ?? null,
-  destinations: queue.destinations.map(({ destination, rows, nextDueMs }) => ({
-    destination,
-    entries: rows,
-    next_attempt_at: timeOf(nextDueMs),
-  })),
+function queueAnswer(
+  queue: QueueStats,
+  suspended: readonly SuspendedDestination[],
+  limit: number,
+): StatsAnswer['queue'] {
+  const { named, other, total } = limited(queue, limit);
+  const suspensions = new Map(suspended.map((one) => [one.destination, one]));
+  return {
+    messages: queue.mails,
+    content_bytes: queue.contentBytes,
+    oldest_at: timeOrNull(queue.oldestMs),
+    entries: byState(queue.rows),
+    messages_by_state: byState(queue.messages),
+    recipients: { ...byState(queue.recipients), delivered: null },
+    suspected_poison_entries: queue.suspectedPoison,
+    unavailable: queue.unavailable ?? null,
+    destinations: named.map((one) => {
+      const suspension = suspensions.get(one.destination);
+      return {
+        destination: one.destination,
+        ...waitingAnswer(one),
+        next_attempt_at: timeOrNull(one.nextDueMs),
+        suspended: suspension === undefined ? null : suspensionAnswer(suspension),
+      };
+    }),
+    other: {
+      ...waitingAnswer(other),
+      destinations: other.destinations,
+      may_lack_recipients: other.mayLack,
+    },
+    total: waitingAnswer(total),
+  };
+}
+
+/** The biggest `limit` destinations, the others together, and all. */
+export function limited(
+  queue: QueueStats,
+  limit: number,
+): { named: QueueStats['destinations']; other: QueueStats['other']; total: WaitingCounts } {
+  const other = { ...queue.other, ...noCounts() };
+  addCounts(other, queue.other);
+  const named = biggest([...queue.destinations], other, limit);
+  const total = noCounts();
+  for (const counts of [...named, other]) addCounts(total, counts);
+  return { named, other, total };
+}
+
+function waitingAnswer({ entries, recipients, states, ages }: WaitingCounts): WaitingAnswer {
+  const [pending = 0, sending = 0, deferred = 0, held = 0] = states;
+  const columns = [...AGE_MINUTES.map(String), 'older'].map((name, i) => [name, ages[i] ?? 0]);
+  return {
+    entries,
+    recipients,
+    recipients_by_state: { pending, sending, deferred, held },
+    recipients_by_age_min: Object.fromEntries(columns) as Record<string, number>,
+  };
+}
+
+const suspensionAnswer = ({
+  untilMs,
+  reason,
+}: SuspendedDestination): { ends_at: string; reason: string | null } => ({
+  ends_at: timeOf(untilMs),
+  reason: textOrNull(reason),
 });
 
-function entriesByState(rows: QueueStats['rows']): Record<EntryState, number> {
+function byState(rows: QueueStats['rows']): Record<EntryState, number> {
   const words = Object.keys(STATES) as EntryState[];
   return Object.fromEntries(words.map((word) => [word, rows[STATES[word]]])) as Record<EntryState, number>;
 }
@@ -95,10 +179,9 @@ const schedulerAnswer = (scheduler: SchedulerStats): SchedulerAnswer => ({
   destinations: scheduler.destinations,
   waiting_entries: scheduler.waitingRows,
   sending_entries: scheduler.inFlight,
-  suspended: scheduler.suspended.map(({ destination, untilMs }) => ({
-    destination,
-    ends_at: timeOf(untilMs),
-  })),
+  suspended: scheduler.suspended.map((one) => ({ destination: one.destination, ...suspensionAnswer(one) })),
+  suspended_destinations: scheduler.suspendedDestinations,
+  holds: (scheduler.holds ?? []).map(({ kind, detail }) => ({ kind, detail: textOrNull(detail) })),
   faults: scheduler.faults ?? null,
   cluster: scheduler.cluster === undefined ? null : clusterAnswer(scheduler.cluster),
 });
@@ -147,9 +230,11 @@ export const statsAnswer = (
   scheduler: SchedulerStats | null,
   journal: JournalStats | null,
   processes: readonly ProcessStatus[],
+  /** Destinations that are named at most. */
+  limit: number,
 ): StatsAnswer => ({
   running: scheduler !== null,
-  queue: queueAnswer(queue),
+  queue: queueAnswer(queue, scheduler?.suspended ?? [], limit),
   scheduler: scheduler === null ? null : schedulerAnswer(scheduler),
   journal: journal === null ? null : journalAnswer(journal),
   processes: processes.map(processAnswer),

@@ -1,11 +1,18 @@
 import type { BegunRow } from '../mail/begun-slots.ts';
-import type { Job } from '../mail/job.ts';
+import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import type { OperateAction } from '../mail/operator-action.ts';
+import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
+import type { Selection as SelectionOf } from '../mail/selection.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
 
 /** States of an outbox row (one message × one destination). */
 export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
+
+/** Which rows, or recipients in them, an operator means. */
+export type Selection = SelectionOf<OutboxState>;
 
 /** Fate of a recipient. */
 export type RecipientStatus = 'waiting' | 'delivered' | 'bounced' | 'removed';
@@ -101,8 +108,8 @@ export interface CommitResult {
 
 /** How long settled rows are kept for inspection; 0: not at all. */
 export interface KeepTimes {
-  keepSentMs: number;
-  keepDeadMs: number;
+  keepDeliveredMs: number;
+  keepFailedMs: number;
 }
 
 export interface DestinationBacklog {
@@ -122,6 +129,8 @@ export interface ClaimRequest {
   leaseUntilMs: number;
   /** One bit for each shard to ask; absent: all. */
   shards?: number;
+  /** Only rows of messages that were received before. */
+  receivedBeforeMs?: number;
   /** false: leave rows whose lease has ended to their owners for now. */
   takeOver?: boolean;
 }
@@ -129,7 +138,7 @@ export interface ClaimResult {
   /** Content already loaded into the arena. Fewer than asked when nothing more is due or the arena is short of room. */
   jobs: Job[];
   /** Rows that were set aside, because the node that was sending them died of them. */
-  held?: LeasedKey[];
+  held?: EntryFacts[];
   /** Due time of the next waiting row of the destination; null when there is none. */
   nextDueMs: number | null;
   /** Whether the arena was short of room for more. */
@@ -166,7 +175,7 @@ export interface Recovered {
 }
 
 /** A row that was being attempted when a process died. */
-export interface SuspectedRow extends LeasedKey {
+export interface SuspectedRow extends EntryFacts {
   /** true: it was being sent alone, so it is set aside. */
   held: boolean;
 }
@@ -177,7 +186,7 @@ export interface BegunRows {
   /** The shard has written the suspicion into these rows. */
   marked(shard: number, rows: SuspectedRow[]): void;
   /** These rows were set aside, because another node died of them. */
-  held(rows: LeasedKey[]): void;
+  held(rows: EntryFacts[]): void;
 }
 
 /** Results of earlier lives of this process that no database has taken. */
@@ -204,10 +213,8 @@ export interface NodeSlot {
  * its last mail.
  */
 export interface QueueFilter {
-  state?: OutboxState;
-  destination?: string;
-  sender?: string;
-  recipient?: string;
+  /** Absent: all rows. */
+  selection?: Selection;
   limit: number;
   afterQueueId?: string;
 }
@@ -220,6 +227,10 @@ export interface QueueRow {
   reversePath: string;
   sizeBytes: number;
   receivedAtMs: number;
+  messageId: string;
+  /** Who authenticated; null: nobody did. */
+  user: string | null;
+  listener: string;
   waiting: number;
   reason: string;
   detail: string;
@@ -246,22 +257,24 @@ export interface MailDetail {
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
 export interface QueueStats {
+  /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;
+  messages: Record<OutboxState, number>;
+  recipients: Record<OutboxState, number>;
   mails: number;
   contentBytes: number;
+  /** When the oldest message that waits was received. */
   oldestMs: number | null;
-  destinations: DestinationBacklog[];
+  /** Those with most recipients, the biggest first. */
+  destinations: DestinationCounts[];
+  other: OtherCounts;
   /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
   /** Why the counts are not known: then they are all 0. */
   unavailable?: string;
 }
 
-/** flush: due now; hold: waits for release; release: due now; delete: its waiting recipients are removed. */
-export type OperateAction = 'flush' | 'hold' | 'release' | 'delete';
-export type OperateTarget = { queueIds: string[] } | { destination: string } | 'all';
-/** 'unread': rows that were put off or held because their content could not be read. */
-export type RowsTarget = OperateTarget | 'unread';
+export type { OperateAction };
 /** Waiting recipients of a mail that were removed; each gets one event (I2). */
 export interface RemovedMail {
   queueId: string;
@@ -274,7 +287,9 @@ export interface OperatePart {
 }
 export interface OperateResult {
   rows: number;
-  /** Number of rows of the target that are being sent: they are left alone. */
+  /** Recipients who were removed, or wait in these rows. */
+  recipients: number;
+  /** Number of rows meant that are being sent: they are left alone. */
   sending: number;
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
@@ -287,6 +302,8 @@ export interface RowChange {
   destination: string;
   rows: number;
 }
+/** The rules of a shard; null: the same as in the answer with that digest. */
+export type RulesAnswer = { digest: string; rules: SuspensionRule[] } | null;
 /** A part of the queue that an answer leaves out, because it cannot be seen. */
 export interface Missing {
   kind: 'shard' | 'process' | 'journal' | 'results';
@@ -347,7 +364,7 @@ export interface Database {
    */
   operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     /** Is told of each part once it is durable. A part counts even when a later one fails. */
     done?: (part: OperatePart) => void,

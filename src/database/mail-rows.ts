@@ -25,6 +25,7 @@ export interface AttemptRow {
   fence: number;
   delayNotified: number;
   deaths: number;
+  operatorText: string;
 }
 
 /** Columns of a MailRow, except those that say where its content is. */
@@ -80,6 +81,7 @@ export function jobOf(
     recipients,
   };
   if (row.deaths > 0) job.suspicion = row.deaths;
+  if (row.operatorText !== '') job.operatorText = row.operatorText;
   if (mail.ret !== null) job.ret = mail.ret as ReturnType;
   if (mail.envid !== null) job.envid = mail.envid;
   if (mail.submitter !== null) job.submitter = mail.submitter;

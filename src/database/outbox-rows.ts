@@ -1,9 +1,18 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
-import type { OperateAction, Settlement } from './database.ts';
+import { type ActionName, nameOf } from '../mail/operator-action.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
+import type { OperateAction, OutboxState, QueueRow, Selection, Settlement } from './database.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
-  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, o.waiting, o.reason, o.detail`;
+  m.reverse_path AS reversePath, m.size_bytes AS sizeBytes, m.received_at AS receivedAtMs, m.message_id AS messageId,
+  m.auth_user AS user, m.listener, o.waiting, o.reason, o.detail`;
+
+/** A row as operators see it. */
+export const shownRow = <Row extends QueueRow>(row: Row): Row => ({
+  ...row,
+  destination: shownDestination(row.destination),
+});
 
 /**
  * The reason of a row that was set aside because the process died while it was being sent alone (mail/suspicion.ts).
@@ -12,37 +21,32 @@ export const SUSPECTED_POISON = 'suspected_poison';
 export const POISON_DETAIL = 'the relay died twice while it was being sent; "queue release" lets it go on';
 
 /** The states of rows that each action looks at. Rows being sent are counted, but not changed. */
-export const STATES_OF: Readonly<Record<OperateAction, string>> = {
-  flush: "('PENDING','RETRY')",
-  hold: "('PENDING','RETRY','SENDING')",
-  release: "('HELD')",
-  delete: "('PENDING','RETRY','HELD','DEAD','SENT','SENDING')",
+const STATES_OF: Readonly<Record<ActionName, readonly OutboxState[]>> = {
+  flush: ['PENDING', 'RETRY'],
+  hold: ['PENDING', 'RETRY', 'SENDING'],
+  release: ['HELD'],
+  delete: ['PENDING', 'RETRY', 'HELD', 'DEAD', 'SENT', 'SENDING'],
+  fail: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
+  reroute: ['PENDING', 'RETRY', 'HELD', 'SENDING'],
 };
+
+/** What an action looks at of a selection. */
+export function concernedBy(action: OperateAction, selection: Selection): Selection {
+  const states = STATES_OF[nameOf(action)].filter((state) => selection.states?.includes(state) ?? true);
+  return { ...selection, states };
+}
 
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */
 export const UNREAD = 'content_unavailable';
 export const HELD_UNREAD = 'held_by_operator';
-/** How many rows one step searches for those whose content could not be read: these are few, and have no index. */
-export const UNREAD_SCAN_ROWS = 5000;
-
-/** The rows among these that the action is for: their content could not be read, and they are not due anyway. */
-export function unreadOf(action: OperateAction, rows: readonly ScannedRow[], nowMs: number): ScannedRow[] {
-  return rows.filter(
-    ({ state, reason, dueAt }) =>
-      reason === UNREAD && STATES_OF[action].includes(`'${state}'`) && (dueAt === null || dueAt > nowMs),
-  );
-}
-
-export interface ScannedRow extends OperatedRow {
-  reason: string;
-  dueAt: number | null;
-}
+/** Rows that were put off, or are held, because their content could not be read. */
+export const unread = (nowMs: number): Selection => ({ reasons: [UNREAD], notDueAtMs: nowMs });
 
 /** What an operator's action needs to know of a row. */
 export interface OperatedRow {
   id: string;
   destination: string;
-  state: string;
+  state: OutboxState;
   seqs: string;
 }
 

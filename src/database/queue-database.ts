@@ -3,6 +3,8 @@
  * parts, so that other work goes on between them. One per shard.
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -18,11 +20,12 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  RulesAnswer,
+  Selection,
   SuspectedRow,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from './slices.ts';
+import type { ListSlice, OperateSlice } from './slices.ts';
 
 type Awaitable<T> = T | Promise<T>;
 
@@ -57,13 +60,15 @@ export interface QueueDatabase {
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;
   show(queueId: string): Promise<MailDetail | null>;
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
-  statsSlice(after: string): Awaitable<StatsSlice>;
+  statsSlice(after: string, nowMs: number): Awaitable<StatsSlice>;
   operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice>;
+  /** Takes rules that are news, and answers with all there are. */
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
   /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;

@@ -108,9 +108,9 @@ export class ShardClaim {
     const { claim, log, shard, changed } = this.#options;
     if (claim === null || claim.state === 'away' || claim.state === this.#said) return;
     this.#said = claim.state;
-    if (claim.state === 'held') log.info('node.id-regained', { shard });
+    if (claim.state === 'held') log.info('node.id_regained', { shard });
     else
-      log.error('node.id-lost', {
+      log.error('node.id_lost', {
         shard,
         error: `node_id ${claim.rival}`,
         advice:

@@ -1,5 +1,6 @@
 /** Puts together what several shards answered. */
-import type { DestinationBacklog, QueueRow } from './database.ts';
+import { shardOfQueueId } from '../mail/queue-id.ts';
+import type { DestinationBacklog, QueueRow, Selection } from './database.ts';
 
 export const earlier = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
@@ -19,4 +20,10 @@ export function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
       }
     }
   return [...sums.values()];
+}
+
+/** The selection for one shard: without the ids of messages that lie in others. */
+export function selectionOn(shard: number, selection: Selection): Selection {
+  if (selection.ids === undefined) return selection;
+  return { ...selection, ids: selection.ids.filter((id) => shardOfQueueId(id) === shard) };
 }

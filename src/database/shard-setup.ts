@@ -1,6 +1,15 @@
 /** What ShardedDatabase, several queue databases as one, is made of. */
 import type { Log } from '../base/log.ts';
-import type { BegunRows, Database, JournalMark, KeptResults, NodeSlot, Recovered } from './database.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
+import type {
+  BegunRows,
+  Database,
+  JournalMark,
+  KeptResults,
+  NodeSlot,
+  Recovered,
+  RulesAnswer,
+} from './database.ts';
 import type { NodeClaim } from './shard-claim.ts';
 
 /** One shard, whose work the persistence pool does. */
@@ -11,6 +20,7 @@ export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
   enroll(slot: NodeSlot): Promise<boolean>;
   shardsOfUsers(users: string[]): Promise<(string | null)[]>;
   journalMark(journal: string): Promise<{ mark: JournalMark; queue: string }>;
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer>;
   ping(): Promise<void>;
 }
 

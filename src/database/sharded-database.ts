@@ -6,6 +6,7 @@ import { RelayError } from '../base/errors.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -27,7 +28,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   ShardBacklog,
   ShardDue,
   SuspectedRow,
@@ -35,9 +36,8 @@ import type {
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, earlier, merged } from './shard-merge.ts';
+import { byQueueId, earlier, merged, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
-import { noStats } from './slices.ts';
 import { TimedClient } from './timed-client.ts';
 
 interface Shard extends ShardSetup {
@@ -351,10 +351,20 @@ export class ShardedDatabase implements Database {
   }
 
   /** How far a shard has taken over a journal, and the name of its queue. */
-  async journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
+  journalMark(id: number, journal: string): Promise<{ mark: JournalMark; queue: string }> {
+    return this.ask(id, (client) => client.journalMark(journal));
+  }
+
+  /** Asks the shard with this number. */
+  async ask<T>(id: number, work: (client: ShardClient) => Promise<T>): Promise<T> {
     const shard = this.#shards.find((one) => one.id === id);
     if (shard === undefined) throw new RelayError('database_refused', `no shard has the number ${id}`);
-    return this.#on(shard, (client) => client.journalMark(journal));
+    return this.#on(shard, work);
+  }
+
+  /** The shards by number and name. */
+  get names(): { id: number; name: string }[] {
+    return this.#shards.map(({ id, name }) => ({ id, name }));
   }
 
   /** Keeps the number of the last life, when no shard could be asked. */
@@ -417,36 +427,24 @@ export class ShardedDatabase implements Database {
 
   async stats(): Promise<QueueStats> {
     const parts = await this.#onAll((client) => client.stats(), true);
-    const sum: QueueStats = { ...noStats(), destinations: [] };
-    for (const part of parts) {
-      for (const [state, n] of Object.entries(part.rows)) sum.rows[state as keyof typeof sum.rows] += n;
-      sum.mails += part.mails;
-      sum.contentBytes += part.contentBytes;
-      sum.suspectedPoison += part.suspectedPoison;
-      sum.oldestMs = earlier(sum.oldestMs, part.oldestMs);
-    }
-    sum.destinations = merged(parts.map(({ destinations }) => destinations));
-    return sum;
+    return mergeStats(parts);
   }
 
   async operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
-    const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const idsOf = (shard: number): RowsTarget =>
-      isNamed ? { queueIds: target.queueIds.filter((id) => shardOfQueueId(id) === shard) } : target;
-    // An action on messages of one shard does not need the shards that are down.
-    const concerned = isNamed ? new Set(target.queueIds.map(shardOfQueueId)) : null;
     const parts = await this.#onAll(
-      (client, shard) => client.operate(action, idsOf(shard), nowMs, done),
+      (client, shard) => client.operate(action, selectionOn(shard, selection), nowMs, done),
       true,
-      ({ id }) => concerned?.has(id) ?? true,
+      // An action on messages of one shard does not need the shards that are down.
+      ({ id }) => selectionOn(id, selection).ids?.length !== 0,
     );
     return {
       rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+      recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
       sending: parts.reduce((sum, { sending }) => sum + sending, 0),
       queueIds: parts.flatMap(({ queueIds }) => queueIds),
       destinations: merged(parts.map(({ destinations }) => destinations)),

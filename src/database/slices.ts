@@ -2,21 +2,21 @@
  * Puts together what the queue answers in bounded slices, so that the writing thread does other work between them. Runs
  * on the main thread as well as on persistence threads.
  */
+import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
   DestinationBacklog,
   OperateAction,
   OperatePart,
   OperateResult,
-  OutboxState,
   QueueFilter,
   QueueRow,
   QueueStats,
   RemovedMail,
   RowChange,
-  RowsTarget,
+  Selection,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
-import type { OperatedRow } from './outbox-rows.ts';
+import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
   rows: QueueRow[];
@@ -24,85 +24,56 @@ export interface ListSlice {
   next: string | null;
 }
 
-/** Sums over the mails up to `next`. */
-export interface StatsSlice {
-  rows: Record<OutboxState, number>;
-  mails: number;
-  contentBytes: number;
-  oldestMs: number | null;
-  suspectedPoison: number;
-  next: string | null;
-}
-
 export interface OperateSlice {
   rows: number;
-  sending: number;
+  recipients: number;
+  /** Messages of rows that are being sent. */
+  sending: string[];
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
   changes: RowChange[];
   removed: RemovedMail[];
   /** Ask again from here; null when done. */
-  next: { queueId: string; destination: string } | null;
+  next: string | null;
 }
 
-export interface SliceRows<Row extends OperatedRow = OperatedRow> {
-  rows: Row[];
-  next: OperateSlice['next'];
-}
-
-/** Rows that were asked for with a limit, and where to go on. */
-export function upToLast<Row extends OperatedRow>(rows: Row[], limit: number): SliceRows<Row> {
-  const last = rows.at(-1);
-  const isFull = last !== undefined && rows.length === limit;
-  return { rows, next: isFull ? { queueId: last.id, destination: last.destination } : null };
-}
-
-/** The result of a slice that changed these rows. @param ids the messages, when they were named. */
+/** The result of a slice that changed these rows. @param removed the addresses that waited, by message. */
 export function operatedSlice(
   action: OperateAction,
-  rows: readonly OperatedRow[],
+  { rows, next }: SelectedRows,
   isNamed: boolean,
   removed: ReadonlyMap<string, string[]>,
-  next: OperateSlice['next'],
+  changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
-  const changes = new Map<string, number>();
-  for (const { destination, state } of changed) {
-    const waits = state === 'PENDING' || state === 'RETRY';
-    const more = action === 'release' ? 1 : action !== 'flush' && waits ? -1 : 0;
-    changes.set(destination, (changes.get(destination) ?? 0) + more);
-  }
+  let recipients = 0;
+  for (const { waiting, some } of changed)
+    if (typeof action === 'object') recipients += some?.length ?? waiting;
+    else if (action !== 'delete') recipients += waiting;
+  for (const addresses of removed.values()) recipients += addresses.length;
   return {
     rows: changed.length,
-    sending: rows.length - changed.length,
+    recipients,
+    sending: rows.filter(({ state }) => state === 'SENDING').map(({ id }) => id),
     queueIds: isNamed ? [...new Set(changed.map(({ id }) => id))] : [],
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
-    removed: [...removed].map(([queueId, recipients]) => ({ queueId, recipients })),
+    removed: [...removed].map(([queueId, addresses]) => ({ queueId, recipients: addresses })),
     next,
   };
 }
 
-export const noRows = (): Record<OutboxState, number> => ({
-  PENDING: 0,
-  SENDING: 0,
-  SENT: 0,
-  RETRY: 0,
-  DEAD: 0,
-  HELD: 0,
-});
-
-export const noStats = (): Omit<QueueStats, 'destinations'> => ({
-  rows: noRows(),
-  mails: 0,
-  contentBytes: 0,
-  oldestMs: null,
-  suspectedPoison: 0,
-});
-
-/** How many mails to look at for a page: without conditions no more than the rows that are asked for. */
-export function mailsOf({ limit, afterQueueId: _, ...conditions }: QueueFilter, most: number): number {
-  const chosen = Object.values(conditions).some((value) => value !== undefined);
-  return chosen ? most : Math.min(most, limit);
+/** By how many the rows that wait have grown at each destination; where rows get another one, that has to be said. */
+function changesOf(action: OperateAction, rows: readonly SelectedRow[]): Map<string, number> {
+  const changes = new Map<string, number>();
+  for (const row of rows) {
+    const { destination, state } = row;
+    if (state === 'SENDING') continue;
+    const waits = state === 'PENDING' || state === 'RETRY';
+    const leaves = action === 'hold' || (action === 'delete' && isWhole(row));
+    const more = action === 'release' ? 1 : leaves && waits ? -1 : 0;
+    changes.set(destination, (changes.get(destination) ?? 0) + more);
+  }
+  return changes;
 }
 
 /** Asks for slices until the page is full. */
@@ -120,46 +91,41 @@ export async function listBySlices(
   }
 }
 
-export async function statsBySlices(
-  slice: (after: string) => Promise<StatsSlice>,
-  backlog: () => Promise<DestinationBacklog[]>,
-): Promise<QueueStats> {
-  const sum = noStats();
+export async function statsBySlices(slice: (after: string) => Promise<StatsSlice>): Promise<QueueStats> {
+  const sum = new StatsSum();
   for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
-    addStats(sum, part);
+    sum.addSlice(part);
     after = part.next;
   }
-  return { ...sum, destinations: await backlog() };
+  return sum.stats();
 }
 
 export async function operateBySlices(
-  target: RowsTarget,
-  slice: (after: OperateSlice['next']) => Promise<OperateSlice>,
+  selection: Selection,
+  slice: (after: string) => Promise<OperateSlice>,
   backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
 ): Promise<OperateResult> {
   const changes = new Map<string, number>();
   const queueIds = new Set<string>();
-  let rows = 0;
-  let sending = 0;
-  for (let after: OperateSlice['next'] = null; ; ) {
+  const sum = { rows: 0, recipients: 0, sending: 0 };
+  for (let after: string | null = ''; after !== null; ) {
     const part = await slice(after);
-    rows += part.rows;
-    sending += part.sending;
+    sum.rows += part.rows;
+    sum.recipients += part.recipients;
+    sum.sending += part.sending.length;
     for (const queueId of part.queueIds) queueIds.add(queueId);
     for (const change of part.changes)
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
     after = part.next;
-    if (after === null) break;
   }
   // When messages are named, counting everything else that waits at their destinations would cost too much.
-  const isNamed = target === 'unread' || (typeof target === 'object' && 'queueIds' in target);
+  const isNamed = selection.ids !== undefined;
   return {
-    rows,
-    sending,
+    ...sum,
     queueIds: [...queueIds],
     destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
@@ -175,12 +141,4 @@ export async function failedCut(
   do part = await slice(part.left, part.next);
   while (part.next !== null);
   return part.cut;
-}
-
-function addStats(sum: Omit<QueueStats, 'destinations'>, slice: StatsSlice): void {
-  for (const state of Object.keys(slice.rows) as OutboxState[]) sum.rows[state] += slice.rows[state];
-  sum.mails += slice.mails;
-  sum.contentBytes += slice.contentBytes;
-  sum.suspectedPoison += slice.suspectedPoison;
-  if (slice.oldestMs !== null) sum.oldestMs = Math.min(sum.oldestMs ?? slice.oldestMs, slice.oldestMs);
 }

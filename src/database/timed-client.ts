@@ -1,4 +1,5 @@
 /** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
   ClaimRequest,
@@ -16,6 +17,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
+  RulesAnswer,
 } from './database.ts';
 import type { ServerTime } from './server-clock.ts';
 import type { ShardClient } from './shard-setup.ts';
@@ -117,12 +119,25 @@ export class TimedClient implements ShardClient {
     return this.#client.journalMark(journal);
   }
 
+  async exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    const timed = (rule: SuspensionRule, time: (ms: number) => number): SuspensionRule => ({
+      ...rule,
+      createdAtMs: time(rule.createdAtMs),
+      untilMs: rule.untilMs === null ? null : time(rule.untilMs),
+      endedAtMs: rule.endedAtMs === null ? null : time(rule.endedAtMs),
+    });
+    const there = news.map((rule) => timed(rule, (ms) => this.#time.until(ms)));
+    const answer = await this.#client.exchangeRules(there, digest);
+    if (answer === null) return null;
+    return { ...answer, rules: answer.rules.map((rule) => timed(rule, (ms) => this.#time.here(ms))) };
+  }
+
   ping(): Promise<void> {
     return this.#client.ping();
   }
 
-  purge(nowMs: number, limit: number): Promise<number> {
-    return this.#client.purge(this.#time.since(nowMs), limit);
+  purge(...[nowMs, limit, keep]: Parameters<ShardClient['purge']>): Promise<number> {
+    return this.#client.purge(this.#time.since(nowMs), limit, keep);
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
@@ -140,7 +155,9 @@ export class TimedClient implements ShardClient {
 
   async stats(): Promise<QueueStats> {
     const stats = await this.#client.stats();
-    return { ...stats, destinations: this.#here(stats.destinations) };
+    const here = (ms: number | null): number | null => (ms === null ? null : this.#time.here(ms));
+    const destinations = stats.destinations.map((one) => ({ ...one, nextDueMs: here(one.nextDueMs) }));
+    return { ...stats, destinations };
   }
 
   async operate(

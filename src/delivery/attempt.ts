@@ -175,7 +175,7 @@ export class Attempt {
    */
   applyByReply(position: number, reply: PeerReply, make: (reply: PeerReply) => Outcome): void {
     this.#byReply ??= new Map();
-    const key = `${reply.peer} ${reply.code} ${reply.enhanced} ${reply.text}`;
+    const key = `${reply.peer.address} ${reply.code} ${reply.enhanced} ${reply.text}`;
     let same = this.#byReply.get(key);
     if (same === undefined) {
       same = { outcome: make(reply), group: null };

@@ -2,11 +2,12 @@
  * The main thread's side of the delivery threads: sends each job to the thread its destination belongs to, so that
  * limits of a destination need no lock.
  */
+import type { FieldsOf, LogLine } from '../base/log.ts';
 import { WorkerThreads } from '../base/worker-threads.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { readResults, writeJob } from '../mail/job-wire.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 import type { DeliveryThreadStart, FromDelivery, ToDelivery } from './messages.ts';
@@ -16,9 +17,10 @@ export interface DeliveryThreadsPorts {
   destination(destination: string, suspendedUntilMs: number, reason: string): void;
   connections(demands: ConnectionDemand[]): void;
   tlsSessions(sessions: TlsSession[]): void;
-  warning(event: string, fields: Record<string, unknown>): void;
+  /** A line for the log. */
+  said(line: LogLine): void;
   /** A program error ended a dialog. */
-  fault(fault: { destination: string; at: string; error: unknown }): void;
+  fault(fault: FieldsOf<'delivery.fault'>): void;
   /** A thread died. That is our own fault, and the process must not go on. */
   failed(error: Error): void;
 }
@@ -57,10 +59,8 @@ export class DeliveryThreads {
     else if (message.type === 'connections') this.#ports.connections(message.demands);
     else if (message.type === 'tls-sessions') this.#ports.tlsSessions(message.sessions);
     else if (message.type === 'taken-back') this.#taken(message.ask, message.jobs);
-    else if (message.type === 'fault') {
-      const { destination, at, error } = message;
-      this.#ports.fault({ destination, at, error });
-    } else if (message.type === 'warning') this.#ports.warning(message.event, message.fields);
+    else if (message.type === 'fault') this.#ports.fault(message.fault);
+    else if (message.type === 'log') for (const line of message.lines) this.#ports.said(line);
   }
 
   deliver(jobs: Job[]): void {
@@ -81,14 +81,14 @@ export class DeliveryThreads {
     this.#threads.postAll(message);
   }
 
-  /** Takes back those jobs of the target that no connection has begun. */
-  async takeBack(target: OperateTarget): Promise<Job[]> {
+  /** Takes back those jobs that are meant and that no connection has begun. */
+  async takeBack(meant: TakenBack): Promise<Job[]> {
     // Let jobs that were handed over in this turn reach the threads first.
     await new Promise((resolve) => setImmediate(resolve));
     const ask = ++this.#asked;
     return new Promise((resolve) => {
       this.#asks.set(ask, { left: this.#threads.count, jobs: [], resolve });
-      this.postAll({ type: 'take-back', ask, target });
+      this.postAll({ type: 'take-back', ask, meant });
     });
   }
 

@@ -391,10 +391,7 @@ export class Destination implements SessionOwner {
   }
 
   #deferReady(at: string): void {
-    for (const attempt of this.#ready.clear()) {
-      attempt.decideRest(internal(at));
-      this.#ports.finished(attempt);
-    }
+    for (const attempt of this.#ready.clear()) this.#end(attempt, internal(at));
     this.#detours.finishAll();
   }
 
@@ -443,12 +440,15 @@ export class Destination implements SessionOwner {
 
   #deferSuspended(attempt: Attempt): void {
     attempt.notBeforeMs = this.#suspension.untilMs;
-    attempt.decideRest(deferred('destination_suspended', null, 'its connections failed one after another'));
-    this.#ports.finished(attempt);
+    this.#end(attempt, deferred('destination_suspended', null, 'its connections failed one after another'));
   }
 
   #decide(attempt: Attempt, outcome: Outcome): void {
     attempt.counted = true;
+    this.#end(attempt, outcome);
+  }
+
+  #end(attempt: Attempt, outcome: Outcome): void {
     attempt.decideRest(outcome);
     this.#ports.finished(attempt);
   }
@@ -466,12 +466,14 @@ export class Destination implements SessionOwner {
     for (const session of [...this.#idle]) session.quit();
   }
 
-  /** Takes out jobs that no connection has begun, and of which nothing is decided. */
-  takeBack(isMeant: (job: Job) => boolean): Job[] {
+  /** Takes out jobs that no connection has begun. @param alsoBegun ends others, unless they are on a connection. */
+  takeBack(isMeant: (job: Job) => boolean, alsoBegun: boolean): Job[] {
     const taken: Job[] = [];
     for (const attempt of this.#ready.clear())
-      if (attempt.untouched && isMeant(attempt.job)) taken.push(attempt.job);
-      else this.#ready.push(attempt);
+      if (!isMeant(attempt.job) || !(attempt.untouched || alsoBegun)) this.#ready.push(attempt);
+      else if (attempt.untouched) taken.push(attempt.job);
+      else this.#end(attempt, deferred('suspended', null, 'taken back'));
+    if (alsoBegun) this.#detours.finishAll(isMeant);
     return taken;
   }
 
@@ -490,11 +492,7 @@ export class Destination implements SessionOwner {
   }
 
   #handBack(attempt: Attempt): void {
-    if (attempt.untouched) {
-      this.#ports.handBack(attempt);
-      return;
-    }
-    attempt.decideRest(deferred('shutdown', null, 'the relay shut down'));
-    this.#ports.finished(attempt);
+    if (attempt.untouched) this.#ports.handBack(attempt);
+    else this.#end(attempt, deferred('shutdown', null, 'the relay shut down'));
   }
 }

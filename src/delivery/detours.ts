@@ -4,6 +4,7 @@
  * takes them, and sees to it that there is one. Bounded by what the scheduler hands over.
  */
 import type { Config } from '../config/schema.ts';
+import type { Job } from '../mail/job.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import type { Attempt } from './attempt.ts';
 import type { ClientSession } from './client/session.ts';
@@ -138,9 +139,11 @@ export class Detours {
     }
   }
 
-  /** Finishes all of them: no other host is tried. */
-  finishAll(): void {
-    for (const attempt of this.#waiting.splice(0)) this.#settle(attempt, null);
+  /** Finishes all of them that are meant: no other host is tried. */
+  finishAll(isMeant: (job: Job) => boolean = () => true): void {
+    for (const attempt of this.#waiting.splice(0))
+      if (isMeant(attempt.job)) this.#settle(attempt, null);
+      else this.#waiting.push(attempt);
   }
 
   #isWorthwhile(attempt: Attempt): boolean {

@@ -1,8 +1,9 @@
 /** What crosses between the main thread and a delivery thread: batches, one postMessage per loop turn and direction. */
+import type { FieldsOf, LogLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import type { ConnectionDemand, ConnectionGrant } from '../scheduler/connections.ts';
 
@@ -35,12 +36,12 @@ export type FromDelivery =
   | { type: 'connections'; demands: ConnectionDemand[] }
   /** Results of TLS sessions, for the reports. */
   | { type: 'tls-sessions'; sessions: TlsSession[] }
-  /** A line for the log. */
-  | { type: 'warning'; event: string; fields: Record<string, unknown> }
+  /** Lines for the log. */
+  | { type: 'log'; lines: LogLine[] }
   /** Answer to 'take-back': jobs that no connection had begun. */
   | { type: 'taken-back'; ask: number; jobs: Job[] }
   /** A program error that ended a dialog. */
-  | { type: 'fault'; destination: string; at: string; error: unknown }
+  | { type: 'fault'; fault: FieldsOf<'delivery.fault'> }
   /** Answer to 'drain': jobs that were never begun, to be released. */
   | { type: 'drained'; unfinished: Job[] };
 
@@ -51,8 +52,8 @@ export type ToDelivery =
   | { type: 'connections'; grants: ConnectionGrant[] }
   /** Destinations that an operator wants tried now, suspended or not. */
   | { type: 'resume'; destinations: string[] }
-  /** An operator holds or removes these: jobs that no connection has begun are given back. */
-  | { type: 'take-back'; ask: number; target: OperateTarget }
+  /** An operator holds, suspends or removes these: jobs that no connection has begun are given back. */
+  | { type: 'take-back'; ask: number; meant: TakenBack }
   /** Finish jobs on the wire within graceMs, then answer 'drained'. */
   | { type: 'drain'; graceMs: number }
   | { type: 'reopen-log' };

@@ -2,15 +2,18 @@
 import { printable } from '../base/printable.ts';
 import { DEFERRALS } from '../mail/deferrals.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
+import { type Peer, peerText } from '../mail/peer.ts';
 import type { PeerReplyText } from '../protocol/reply-parser.ts';
 import type { Secrets } from './client/secrets.ts';
 import type { Fault } from './client/state.ts';
 
+type Deferred = Outcome & { kind: 'deferred' };
+
 const MAX_TEXT = 1000;
 const MAX_SHOWN = 80;
 
-/** @param peer as 'mx1.example.net [192.0.2.1]'. @param secrets are hidden in the reply. */
-export function peerReply(reply: PeerReplyText, peer: string, secrets: Secrets): PeerReply {
+/** @param secrets are hidden in the reply. */
+export function peerReply(reply: PeerReplyText, peer: Peer, secrets: Secrets): PeerReply {
   const { lines } = reply;
   const joined =
     lines.length === 1
@@ -30,10 +33,17 @@ export function delivered(reply: PeerReply, dsnPassedOn: boolean): Outcome {
 }
 
 /** A deferral. Its retryAtMs is filled in when the attempt is settled. */
-export function deferred(reason: DeferralReason, reply: PeerReply | null, detail: string): Outcome {
+export function deferred(reason: DeferralReason, reply: PeerReply | null, detail: string): Deferred {
   return reply === null
     ? { kind: 'deferred', reason, detail, retryAtMs: 0 }
     : { kind: 'deferred', reason, reply, detail, retryAtMs: 0 };
+}
+
+/** The deferral that a fault means. */
+export function deferredBy({ reason, reply, detail, peer }: Fault): Outcome {
+  const outcome = deferred(reason, reply, detail);
+  if (reply === null && peer !== undefined) outcome.peer = peer;
+  return outcome;
 }
 
 /** The outcome of a program error: no message is to blame. @param at the place, as in the log. */
@@ -90,10 +100,11 @@ export function saysOutOfSequence({ code, enhanced }: PeerReply): boolean {
  * @param fault the one, of all hosts' faults, that leaves most hope.
  * @param bounceRefusals as delivery.greeting_refusal says; a host that answers 521 takes no mail at all (RFC 7504).
  */
-export function outcomeOf({ reason, reply, detail }: Fault, bounceRefusals: boolean): Outcome {
+export function outcomeOf(fault: Fault, bounceRefusals: boolean): Outcome {
+  const { reason, reply, detail } = fault;
   if (reason === 'peer_refused' && reply !== null && (bounceRefusals || reply.code === 521))
     return { kind: 'bounced', reason: 'peer_5xx', reply, status: reply.enhanced || '5.3.2', detail };
-  return deferred(reason, reply, detail);
+  return deferredBy(fault);
 }
 
 /**
@@ -112,5 +123,5 @@ export function moreHopeful(before: Fault | null, fault: Fault, bounceRefusals: 
 /** '451 4.7.1 try later (mx1.example.net [192.0.2.1])' on one line. */
 export function replyLine(reply: PeerReply): string {
   const enhanced = reply.enhanced === '' ? '' : ` ${reply.enhanced}`;
-  return `${reply.code}${enhanced} ${reply.text.replaceAll('\n', ' ')} (${reply.peer})`;
+  return `${reply.code}${enhanced} ${reply.text.replaceAll('\n', ' ')} (${peerText(reply.peer)})`;
 }

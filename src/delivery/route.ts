@@ -9,6 +9,7 @@ import { domainForm, domainKey } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
 import { isUnanswered } from '../dns/resolvers.ts';
 import { domainOfReport, SMARTHOST } from '../mail/destination.ts';
+import { hopOfKey } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason } from '../mail/outcome.ts';
 import type { TlsFailure, TlsPolicyFacts, TlsSession } from '../mail/tls-session.ts';
 import type { Dns, DnsAnswer, MxRecord } from './names/dns.ts';
@@ -18,6 +19,7 @@ import type { ValidatedDns } from './names/validated-dns.ts';
 import { type DaneMode, daneModeOf, daneModeOfHop, daneOf, type HostDane } from './security/dane.ts';
 import type { MtaSts, StsFailure } from './security/mta-sts.ts';
 import { allowsExchanger, type StsPolicy, stsFacts } from './security/sts-policy.ts';
+import { reroutedHop } from './security/tls-policy.ts';
 
 export interface Host {
   /** The name in the config or MX record; the address itself when there is no name. */
@@ -48,6 +50,7 @@ export type Route =
   | { kind: 'bounce'; reason: BounceReason; status: string; detail: string }
   | { kind: 'defer'; reason: DeferralReason; detail: string };
 
+const REROUTE = 'an operator rerouted it here: reroute it again';
 /** Most exchangers tried. RFC 5321 §5.1 asks for at least two; more than this never help. */
 const MAX_EXCHANGERS = 16;
 /** Most exchangers looked up, when earlier ones have no address. */
@@ -87,8 +90,13 @@ export class Router {
     this.#ports = ports;
   }
 
-  /** @param key the scheduling key: 'smarthost', a domain in lower case, or the key of a report to that. Never rejects. */
+  /**
+   * @param key the scheduling key: 'smarthost', a domain in lower case, the key of a report to that, or one that an operator
+   *   gave. Never rejects.
+   */
   route(key: string): Promise<Route> {
+    const named = reroutedHop(this.#config.delivery, key);
+    if (named !== undefined) return this.#nextHop(named, key);
     const reported = domainOfReport(key);
     const destination = domainKey(reported ?? key);
     const { routes, smarthost } = this.#config.delivery;
@@ -130,7 +138,8 @@ export class Router {
     }));
     const others = hosts.filter((one) => !this.#ports.own.isListener(one.address, port));
     if (others.length > 0) return { kind: 'hosts', hosts: others };
-    const detail = `next hop ${host}:${port} is this relay itself; correct delivery.smarthost or delivery.routes`;
+    const remedy = hopOfKey(destination) === null ? 'correct delivery.smarthost or delivery.routes' : REROUTE;
+    const detail = `next hop ${host}:${port} is this relay itself; ${remedy}`;
     return { kind: 'defer', reason: 'internal', detail };
   }
 

@@ -4,59 +4,31 @@
  */
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import type { Config } from '../config/schema.ts';
-import type { OperateTarget } from '../database/database.ts';
-import type { BegunSlots } from '../mail/begun-slots.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { ResultBatch } from '../mail/job-wire.ts';
-import { meantBy } from '../mail/meant.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
 import { type Arena, EVENT, EVENT_WORDS, type Reactor } from '../native.ts';
 import { readTlsFacts } from '../protocol/tls-facts.ts';
-import type { DsnWriter } from '../report/dsn.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
-import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
 import { Attempt } from './attempt.ts';
 import { ClientSession } from './client/session.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
-import type { FromDelivery } from './messages.ts';
-import { bounced, deferred, internal } from './outcome.ts';
+import { deferred, internal } from './outcome.ts';
 import { RememberedHosts } from './remembered-hosts.ts';
 import type { Host, Route, Router } from './route.ts';
+import type { SenderPorts } from './sender-ports.ts';
 import { Settler } from './settle.ts';
+import { unbegun } from './unbegun.ts';
 import { WaitingDestinations } from './waiting-destinations.ts';
-
-export interface SenderPorts {
-  config: Config;
-  arena: Arena;
-  /** Slot of the client's TLS context. */
-  tlsSlot: number;
-  /** Is told the results of TLS sessions; absent: nobody counts them. */
-  tlsSession?: (session: TlsSession) => void;
-  /** Makes the reactor with the given callback, for at most `maxConnections`. */
-  createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
-  createRouter(config: Config): Router;
-  dsn: DsnWriter;
-  /** Where attempts are noted while they are under way; absent: nowhere. */
-  begun?: BegunSlots;
-  retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
-  post(message: FromDelivery): void;
-  /** Steady time (base/steady.ts). */
-  now(): number;
-  /** The time of day; default: `now`. */
-  wall?(): number;
-  leaseHolds(job: Job): boolean;
-  random(): number;
-  /** Is told program errors that ended a dialog; absent: nobody counts them. */
-  fault?: (fault: { destination: string; at: string; error: unknown }) => void;
-  /** Calls `fire` once, ms later. */
-  setTimer(ms: number, fire: () => void): void;
-}
 
 /** Most destinations without work that are remembered, for their suspension. */
 const MAX_IDLE_DESTINATIONS = 10_000;
 /** Names of reactor events, for the log of faults. */
+/** In the text of an opened connection: listener, remote IP and port, local IP and port. */
+const LOCAL_IP = 3;
 const EVENT_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
   Object.entries(EVENT).map(([name, number]) => [number, name]),
 );
@@ -194,15 +166,13 @@ export class Sender implements DestinationPorts<Destination> {
     }
   }
 
-  /** Whether the attempt is not begun at all: the message is too old, or there are more jobs than agreed. */
+  /** Whether the attempt is not begun at all: it is over, or there are more jobs than agreed. */
   #refuse(attempt: Attempt): boolean {
-    const { job } = attempt;
     const { retry, delivery } = this.config;
-    if (this.#ports.retry.isTooOld(retry, job.receivedAtMs, this.#wallMs)) {
-      const detail = `too old after ${job.attempts} attempts (retry.max_age_ms)`;
-      attempt.decideRest(bounced('expired', '5.4.7', detail));
-    } else if (this.#held > delivery.max_handoff_mails) {
-      const detail = 'more messages than delivery.max_handoff_mails';
+    const outcome = unbegun(attempt.job, retry, this.#ports.retry.isTooOld, this.#wallMs);
+    if (outcome !== null) attempt.decideRest(outcome);
+    else if (this.#held > delivery.max_handoff_messages) {
+      const detail = 'more messages than delivery.max_handoff_messages';
       attempt.notBeforeMs = this.#nowMs + Math.min(1000, retry.initial_delay_ms);
       attempt.decideRest(deferred('hand_off_released', null, detail));
     } else return false;
@@ -250,7 +220,8 @@ export class Sender implements DestinationPorts<Destination> {
       }
       return null;
     }
-    const session = new ClientSession(id, host, this.#reactor, destination);
+    const reader = this.#ports.transcript?.(id, destination.key) ?? null;
+    const session = new ClientSession(id, host, this.#reactor, destination, reader);
     this.#sessions.set(id, session);
     this.#destinationOf.set(session, destination);
     return session;
@@ -316,9 +287,9 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   /** Counts a program error that belongs to no session. @throws the error if it is a BrokenInvariant. */
-  fault(destination: string, at: string, error: unknown): void {
+  fault(destination: string, at: string, error: unknown, connection?: number): void {
     if (error instanceof BrokenInvariant) throw error;
-    this.#ports.fault?.({ destination, at, error });
+    this.#ports.fault?.({ connection, destination, at, error });
   }
 
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
@@ -336,12 +307,12 @@ export class Sender implements DestinationPorts<Destination> {
     error: unknown,
     destination = this.#destinationOf.get(session),
   ): void {
-    this.fault(destination?.key ?? '', at, error);
+    this.fault(destination?.key ?? '', at, error, session.id);
     const charged = session.breakOff(internal(at), (attempt) => this.finished(attempt));
     try {
       destination?.broken(session, { reason: 'internal_error', reply: null, detail: at }, charged);
     } catch (second) {
-      this.fault(destination?.key ?? '', 'end', second);
+      this.fault(destination?.key ?? '', 'end', second, session.id);
     }
   }
 
@@ -386,7 +357,7 @@ export class Sender implements DestinationPorts<Destination> {
         session.sent();
         break;
       case EVENT.opened:
-        session.opened();
+        session.opened(text.toString('latin1', a, a + b).split(' ')[LOCAL_IP] ?? '');
         break;
       case EVENT.timeout:
         session.timedOut();
@@ -458,11 +429,15 @@ export class Sender implements DestinationPorts<Destination> {
     });
   }
 
-  /** Takes back jobs of the target that were not begun. */
-  takeBack(target: OperateTarget): Job[] {
-    const isMeant = meantBy(target);
-    const taken = [...this.#destinations.values()].flatMap((destination) => destination.takeBack(isMeant));
-    this.#held -= taken.length;
+  /** Takes back the jobs meant that were not begun; what rules hold is tried at no further host. */
+  takeBack(meant: TakenBack): Job[] {
+    const isMeant = judgeOf(meant);
+    const taken: Job[] = [];
+    this.outside(() => {
+      for (const destination of this.#destinations.values())
+        taken.push(...destination.takeBack(isMeant, 'rules' in meant));
+      this.#held -= taken.length;
+    });
     return taken;
   }
 

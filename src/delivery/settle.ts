@@ -102,6 +102,9 @@ export class Settler {
       dsns: [],
       delayNotified: job.delayNotified,
     };
+    if (job.messageId !== undefined) result.messageId = job.messageId;
+    if (job.user !== undefined) result.user = job.user;
+    if (job.envid !== undefined) result.envid = job.envid;
     if (attempt.tls !== null) result.tls = attempt.tls;
     return result;
   }
@@ -237,9 +240,13 @@ function givenUp(
   result: AttemptResult,
   nowMs: number,
 ): OutcomeGroup['outcome'] {
-  const { reply, reason, detail } = outcome;
+  const { reply, peer, reason, detail } = outcome;
   const last = `last: ${reason}, ${detail}`;
-  const base = { kind: 'bounced' as const, ...(reply === undefined ? {} : { reply }) };
+  const base = {
+    kind: 'bounced' as const,
+    ...(reply === undefined ? {} : { reply }),
+    ...(peer === undefined ? {} : { peer }),
+  };
   if (decision.kind === 'disabled') {
     const status = reply?.enhanced ? reply.enhanced.replace(/^4/, '5') : deferralStatus(reason, true);
     return { ...base, reason: 'retry_disabled', status, detail: `not tried again (retry.enabled); ${last}` };

@@ -2,10 +2,12 @@
  * Entry of a delivery thread: builds the sender and its parts, and carries messages between it and the main
  * thread. Jobs arrive and results leave in batches; content crosses only as arena handles.
  */
+
 import { closeSync, openSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { GAUGE } from '../admission/gauges.ts';
 import { LineBudget } from '../base/calm-log.ts';
+import type { Log, LogEvent, LogLine } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import { BegunSlots, SLOT_BYTES } from '../mail/begun-slots.ts';
@@ -27,6 +29,7 @@ import { stsFetcher } from './security/sts-fetch.ts';
 import { stsFacts } from './security/sts-policy.ts';
 import { StsStore } from './security/sts-store.ts';
 import { Sender } from './sender.ts';
+import { sessionIdOf, Transcripts } from './transcripts.ts';
 
 /** Longest reply line; RFC 5321 §4.5.3.1.5 asks for 512. A longer one is cut. */
 const MAX_REPLY_LINE_BYTES = 4096;
@@ -47,6 +50,18 @@ const ids = new QueueIds(start.origin, start.notBeforeMs);
 /** Limits how many stacks a second go to the main thread, which has its own limit for the log. */
 const faultLines = new LineBudget(MAX_FAULT_LINES);
 
+/** Lines for the log of the main thread, gathered for one message per turn. */
+let lines: LogLine[] = [];
+const say = (event: LogEvent, fields: object): void => {
+  if (lines.push({ event, fields } as LogLine) > 1) return;
+  setImmediate(() => {
+    port.postMessage({ type: 'log', lines } satisfies FromDelivery);
+    lines = [];
+  });
+};
+const log: Log = { debug: say, info: say, warn: say, error: say };
+const transcripts = new Transcripts(start.name, log, start.config);
+
 /** Kept, with its cache, over a reload that does not change the dns section. */
 let dns = new Dns(start.config.dns);
 let dnsRules = JSON.stringify(start.config.dns);
@@ -60,7 +75,7 @@ const sts = start.config.delivery.mta_sts.enabled
         dir: start.stsDir,
         maxDomains: start.config.delivery.mta_sts.max_domains,
         writer: start.name,
-        warn: (event, fields) => port.postMessage({ type: 'warning', event, fields } satisfies FromDelivery),
+        warn: log.warn,
         now: Date.now,
       }),
       maxDomains: start.config.delivery.mta_sts.max_domains,
@@ -139,10 +154,14 @@ const sender: Sender = new Sender({
   // Not by the time of the loop turn, because the process may have stood still since then.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
-  fault: ({ destination, at, error }) => {
+  fault: ({ connection, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
-    if (faultLines.admit(at, steadyMs())) port.postMessage({ type: 'fault', destination, at, error });
+    if (!faultLines.admit(at, steadyMs())) return;
+    const id = connection === undefined ? {} : { session_id: sessionIdOf(start.name, connection) };
+    const fault = { ...id, destination, at, error };
+    port.postMessage({ type: 'fault', fault } satisfies FromDelivery);
   },
+  transcript: (connection, destination) => transcripts.of(connection, destination),
   setTimer: (ms, fire) => void setTimeout(fire, ms),
 });
 
@@ -158,6 +177,7 @@ port.on('message', (message: ToDelivery) => {
       sender.grantConnections(message.grants);
       break;
     case 'config':
+      transcripts.reconfigure(message.config);
       sender.reconfigure(message.config);
       break;
     case 'resume':
@@ -167,7 +187,7 @@ port.on('message', (message: ToDelivery) => {
       port.postMessage({
         type: 'taken-back',
         ask: message.ask,
-        jobs: sender.takeBack(message.target),
+        jobs: sender.takeBack(message.meant),
       } satisfies FromDelivery);
       break;
     case 'drain':

@@ -264,11 +264,11 @@ export class DrainLane {
 
   #takeBack({ entries, passed, lost, upTo, next, end, short }: ReadBack): void {
     for (const { segment, at, bytes, queueId, reversePath } of lost)
-      this.#options.log.error('journal.record-lost', {
+      this.#options.log.error('journal.record_lost', {
         queue_id: queueId,
-        reverse_path: reversePath,
+        sender: reversePath,
         segment,
-        at,
+        offset_bytes: at,
         bytes,
         advice: 'the disk gave back other bytes than were written; the segment is kept as *.damaged',
       });
@@ -389,7 +389,7 @@ export class DrainLane {
 
   #setAside(entry: Draining, error: RelayError): void {
     const { queueId } = entry.message;
-    this.#options.log.error('journal.message-refused', {
+    this.#options.log.error('journal.message_refused', {
       queue_id: queueId,
       shard: this.#options.name,
       error: error.message,
@@ -449,7 +449,7 @@ export class DrainLane {
     if (this.#failingSinceMs !== null) return;
     this.#failingSinceMs = this.#ports.steady();
     const { name } = this.#options;
-    this.#options.log.warn('journal.cannot-drain', { shard: name, waiting: this.#depth, error: message });
+    this.#options.log.warn('journal.cannot_drain', { shard: name, waiting: this.#depth, error: message });
   }
 
   #recovered(): void {
@@ -458,6 +458,6 @@ export class DrainLane {
     const afterMs = this.#ports.steady() - this.#failingSinceMs;
     this.#failingSinceMs = null;
     const { name } = this.#options;
-    this.#options.log.info('journal.drains', { shard: name, waiting: this.#depth, after_ms: afterMs });
+    this.#options.log.info('journal.drains', { shard: name, waiting: this.#depth, down_ms: afterMs });
   }
 }

@@ -131,13 +131,13 @@ export class Journal<E extends { message: Message }> {
     for (const { segment, at, bytes, records } of opened.lost)
       log.error('journal.damaged', {
         segment,
-        at,
+        offset_bytes: at,
         bytes,
         records,
         advice:
           'the disk gave back other bytes than were written; what can be read is drained, and the segment kept as *.damaged',
       });
-    if (opened.tailBytes > 0) log.warn('journal.tail-cut', { bytes: opened.tailBytes });
+    if (opened.tailBytes > 0) log.warn('journal.tail_cut', { bytes: opened.tailBytes });
     const waiting = new Map(opened.waiting);
     for (const { id, name } of shards) {
       const none = { records: 0, bytes: 0, oldestMs: null };
@@ -305,7 +305,7 @@ export class Journal<E extends { message: Message }> {
     this.#full = isFull;
     this.#ports.full(isFull);
     if (isFull) log.warn('journal.full', { bytes, waiting: this.waiting });
-    else log.info('journal.has-room', { bytes, waiting: this.waiting });
+    else log.info('journal.has_room', { bytes, waiting: this.waiting });
   }
 
   /** Tells the thread, a little later and of all marks at once, so that it deletes segments that are not needed. */
@@ -319,7 +319,7 @@ export class Journal<E extends { message: Message }> {
         return this.#passed();
       })
       .catch((error: unknown) => {
-        this.#options.log.warn('journal.cannot-tidy', { error });
+        this.#options.log.warn('journal.cannot_tidy', { error });
         this.#tellPauseMs = SAVE_MARKS_MS;
         this.#untold = true;
       })
@@ -348,7 +348,7 @@ export class Journal<E extends { message: Message }> {
         await new Promise((resolve) => setTimeout(resolve, COMPACT_PAUSE_MS).unref());
       if (!this.#stopped) await this.#passed();
     } catch (error) {
-      this.#options.log.warn('journal.cannot-tidy', { error });
+      this.#options.log.warn('journal.cannot_tidy', { error });
     }
     this.#compacting = false;
   }
@@ -387,7 +387,7 @@ export class Journal<E extends { message: Message }> {
     for (const { shard, mark } of this.#lanes.values()) if (mark !== null) marks.push([shard, mark]);
     if (this.#state !== null)
       await this.#client.run({ kind: 'passed', marks, save: true }).catch((error: unknown) => {
-        this.#options.log.warn('journal.cannot-tidy', { error });
+        this.#options.log.warn('journal.cannot_tidy', { error });
       });
     await this.#client.close(discard && this.#state !== null && this.waiting === 0);
   }

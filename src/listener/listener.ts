@@ -196,9 +196,9 @@ export class Listener {
     const limits = { total: smtp.max_connections, perAddress: smtp.max_connections_per_ip };
     switch (this.#counts.enter(peer, limits)) {
       case 'total':
-        return REPLY.tooManyConnections.with(hostname);
+        return REPLY.too_many_connections.with(hostname);
       case 'address':
-        return REPLY.tooManyFromAddress.with(hostname);
+        return REPLY.too_many_from_address.with(hostname);
       case null: {
         const refusal = this.#gate?.accept(peer, this.#ports.now()) ?? null;
         if (refusal !== null) this.#counts.leave(peer);
@@ -224,12 +224,12 @@ export class Listener {
       loads[at] = -1;
     }
     this.#leave(peer);
-    return REPLY.tooManyConnections.with(this.#config.hostname);
+    return REPLY.too_many_connections.with(this.#config.hostname);
   }
 
   #refuse(acceptor: Acceptor, fd: number, peer: string, reply: Reply, mute: boolean): void {
     acceptor.refuse(fd, mute ? '' : reply.line);
-    this.#log.debug('listener.refused', { client: peer, reason: reply.reason });
+    this.#log.debug('listener.refused', { client_address: peer, reason: reply.reason });
   }
 
   #acceptFailed(errno: number): void {
@@ -238,9 +238,9 @@ export class Listener {
     this.#lastErrorMs = nowMs;
     const error = errorName(errno);
     const files = error === 'EMFILE' || error === 'ENFILE';
-    this.#log.error('listener.accept-failed', {
+    this.#log.error('listener.accept_failed', {
       error,
-      open: this.#counts.open,
+      connections: this.#counts.open,
       advice: files
         ? 'no file descriptors left: raise the limit (ulimit -n, LimitNOFILE) or lower smtp.max_connections'
         : 'the kernel could not give a connection; accepting goes on in 100 ms',

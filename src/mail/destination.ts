@@ -1,5 +1,6 @@
 import { domainKey } from '../base/domain.ts';
 import { parseIp } from '../base/ip.ts';
+import { isOperatorKey, viaKey } from './operator-keys.ts';
 
 /**
  * The scheduling key of a recipient: what its next hop depends on. With a smarthost all mail without a static
@@ -31,7 +32,9 @@ export interface RouteTable {
 
 export function destinationOf(domain: string, table: RouteTable): string {
   if (table.routed.has(domain)) return domain;
-  return table.smarthost ? SMARTHOST : domain;
+  if (table.smarthost) return SMARTHOST;
+  // The grammar of addresses lets no such domain in: if one came all the same, it would be a literal that nobody knows.
+  return isOperatorKey(domain) ? `[${domain}]` : domain;
 }
 
 /** The key for a domain or key that an older version stored: some stored domains as they were written. */
@@ -41,6 +44,8 @@ export function storedDestination(stored: string, table: RouteTable): string {
 
 /** The key for a destination as an operator writes it; an address stands for its literal. */
 export function destinationKey(written: string): string {
+  const via = written.startsWith('via:') ? viaKey(written.slice('via:'.length)) : null;
+  if (via !== null) return via;
   const prefix = written.startsWith(DESPITE_TLS) ? DESPITE_TLS : '';
   const domain = written.slice(prefix.length);
   const literal = parseIp(domain.replace(/^ipv6:/i, '')) === null ? domain : `[${domain}]`;

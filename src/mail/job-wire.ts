@@ -3,6 +3,7 @@ import type { BodyType, ReturnType } from './envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from './job.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from './message-wire.ts';
 import type { BounceReason, DeferralReason, Outcome, OutcomeGroup, PeerReply } from './outcome.ts';
+import type { Peer } from './peer.ts';
 
 /** Appends the job; `readJobs` takes it off again. */
 export function writeJob(wire: Wire, job: Job): void {
@@ -26,6 +27,7 @@ export function writeJob(wire: Wire, job: Job): void {
     job.delayNotified ? 1 : 0,
     job.leaseEpoch ?? null,
     job.suspicion ?? null,
+    job.operatorText ?? null,
   );
   writeRecipients(wire, job.recipients);
 }
@@ -65,6 +67,8 @@ function readJob(r: WireReader): Job {
   if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
   const suspicion = r.optional<number>();
   if (suspicion !== null) job.suspicion = suspicion;
+  const operatorText = r.optional<string>();
+  if (operatorText !== null) job.operatorText = operatorText;
   job.recipients = r.list(readRecipient);
   return job;
 }
@@ -84,6 +88,9 @@ function writeResult(wire: Wire, result: AttemptResult): void {
     result.fence,
     result.attempts,
     result.reversePath,
+    result.messageId ?? null,
+    result.user ?? null,
+    result.envid ?? null,
     result.receivedAtMs,
     result.sizeBytes,
     times.queueMs,
@@ -108,6 +115,7 @@ function readResult(r: WireReader): AttemptResult {
     fence: r.number(),
     attempts: r.number(),
     reversePath: r.text(),
+    ...readSaid(r),
     receivedAtMs: r.number(),
     sizeBytes: r.number(),
     times: { queueMs: r.number(), connectMs: r.number(), transferMs: r.number() },
@@ -170,16 +178,21 @@ function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
   for (const seq of seqs) wire.push(seq);
   const { reply } = outcome;
   if (reply === undefined) wire.push(null);
-  else wire.push(reply.code, reply.enhanced, reply.text, reply.peer);
+  else {
+    wire.push(reply.code, reply.enhanced, reply.text);
+    writePeer(wire, reply.peer);
+  }
   switch (outcome.kind) {
     case 'delivered':
       wire.push(outcome.dsnPassedOn ? 1 : 0);
       break;
     case 'deferred':
       wire.push(outcome.reason, outcome.detail, outcome.retryAtMs);
+      writePeer(wire, outcome.peer);
       break;
     case 'bounced':
       wire.push(outcome.reason, outcome.detail, outcome.status);
+      writePeer(wire, outcome.peer);
       break;
     default:
       outcome satisfies never;
@@ -197,6 +210,8 @@ function readGroup(r: WireReader): OutcomeGroup {
     kind === 'deferred'
       ? { kind, reason: r.text() as DeferralReason, detail: r.text(), retryAtMs: r.number() }
       : { kind, reason: r.text() as BounceReason, detail: r.text(), status: r.text() };
+  const peer = readPeer(r);
+  if (peer !== null) outcome.peer = peer;
   if (reply !== null) outcome.reply = reply;
   return { seqs, outcome };
 }
@@ -205,5 +220,27 @@ const readReply = (r: WireReader, code: number): PeerReply => ({
   code,
   enhanced: r.text(),
   text: r.text(),
-  peer: r.text(),
+  peer: readPeer(r) as Peer,
 });
+
+function writePeer(wire: Wire, peer: Peer | undefined): void {
+  if (peer === undefined) wire.push(null);
+  else wire.push(peer.host, peer.address, peer.port, peer.source);
+}
+
+function readPeer(r: WireReader): Peer | null {
+  const host = r.optional<string>();
+  return host === null ? null : { host, address: r.text(), port: r.number(), source: r.text() };
+}
+
+/** What a result has of its job for events. */
+function readSaid(r: WireReader): Pick<AttemptResult, 'messageId' | 'user' | 'envid'> {
+  const said: Pick<AttemptResult, 'messageId' | 'user' | 'envid'> = {};
+  const messageId = r.optional<string>();
+  if (messageId !== null) said.messageId = messageId;
+  const user = r.optional<string>();
+  if (user !== null) said.user = user;
+  const envid = r.optional<string>();
+  if (envid !== null) said.envid = envid;
+  return said;
+}

@@ -3,6 +3,15 @@ import type { ContentHandle, Message } from './message.ts';
 import type { OutcomeGroup } from './outcome.ts';
 import type { TlsUse } from './tls-use.ts';
 
+/** An entry of the queue, and what is told of its message. */
+export interface EntryFacts {
+  queueId: string;
+  destination: string;
+  reversePath: string;
+  /** '' when it has none. */
+  messageId: string;
+}
+
 export interface JobRecipient {
   /** Index of the recipient within its message, as stored in mail_recipients. */
   seq: number;
@@ -18,7 +27,7 @@ export interface JobRecipient {
  */
 export interface Job {
   queueId: string;
-  /** Scheduling key: 'smarthost', or the recipients' domain. */
+  /** Scheduling key: 'smarthost', the recipients' domain, or an operator's (operator-keys.ts). */
   destination: string;
   /** Attempts made before this one. */
   attempts: number;
@@ -45,6 +54,8 @@ export interface Job {
   leaseEpoch?: number;
   /** See suspicion.ts; absent: none. */
   suspicion?: number;
+  /** What an operator said of recipients that are to be ended (key `fail:…`); absent: nothing. */
+  operatorText?: string;
   recipients: JobRecipient[];
 }
 
@@ -66,6 +77,10 @@ export interface AttemptResult {
   /** Attempts made, this one included. */
   attempts: number;
   reversePath: string;
+  /** As in the Job. */
+  messageId?: string;
+  user?: string;
+  envid?: string;
   receivedAtMs: number;
   sizeBytes: number;
   groups: OutcomeGroup[];

@@ -41,6 +41,7 @@ export function writeMessage(wire: Wire, message: Message): void {
   const headers = message.headers ?? [];
   wire.push(message.messageId ?? null, client.listener ?? null, client.port ?? null, headers.length);
   for (const { name, value } of headers) wire.push(name, value);
+  wire.push(message.originalQueueId ?? null);
 }
 
 /** Takes values off a wire in the order in which they were written. The reader must know their types. */
@@ -117,6 +118,8 @@ export function readMessage(r: WireReader): Message {
   const headers = r.optional<number>() ?? 0;
   if (headers > 0)
     message.headers = Array.from({ length: headers }, () => ({ name: r.text(), value: r.text() }));
+  const originalQueueId = r.optional<string>();
+  if (originalQueueId !== null) message.originalQueueId = originalQueueId;
   return message;
 }
 

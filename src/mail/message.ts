@@ -23,6 +23,8 @@ export interface Message {
   client: ClientInfo;
   /** Of its Message-ID field, without angle brackets, at most 255 characters; absent when it has none. */
   messageId?: string;
+  /** A report of ours: the message it is about. */
+  originalQueueId?: string;
   /** The header fields named by queue.kept_headers, in their order; absent when it has none of them. */
   headers?: HeaderField[];
   /** The attachments in its MIME structure; absent when there are none, or they are not indexed. */

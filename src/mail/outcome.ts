@@ -2,6 +2,7 @@
  * What became of a recipient in one attempt. It is settled in one place (persistence/to-settlement.ts), and logged
  * once (I2).
  */
+import type { Peer } from './peer.ts';
 
 export interface PeerReply {
   /** 250, 451 … */
@@ -10,8 +11,7 @@ export interface PeerReply {
   enhanced: string;
   /** Text lines joined by '\n', without codes; at most 1,000 characters. */
   text: string;
-  /** 'mx1.example.net [192.0.2.1]' */
-  peer: string;
+  peer: Peer;
 }
 
 /** Why a recipient goes back to the queue. It is stored, so that `queue show` can say why the recipient waits. */
@@ -28,6 +28,8 @@ export type DeferralReason =
   | 'tls_failed'
   | 'auth_failed'
   | 'destination_suspended'
+  /** A rule of an operator holds it (mail/suspension.ts). */
+  | 'suspended'
   | 'hand_off_released'
   | 'lease_lapsed'
   | 'content_unavailable'
@@ -48,7 +50,11 @@ export type BounceReason =
   | 'needs_smtputf8'
   | 'needs_binarymime'
   | 'expired'
-  | 'retry_disabled';
+  | 'retry_disabled'
+  | typeof FAILED_BY_OPERATOR;
+
+/** Reason of recipients that an operator ended (`queue fail`). */
+export const FAILED_BY_OPERATOR = 'failed_by_operator';
 
 export type Outcome =
   | {
@@ -57,11 +63,20 @@ export type Outcome =
       /** Whether the next hop took over the duty to send DSNs (RFC 3461 §5.2.2). */
       dsnPassedOn: boolean;
     }
-  | { kind: 'deferred'; reason: DeferralReason; reply?: PeerReply; detail: string; retryAtMs: number }
+  | {
+      kind: 'deferred';
+      reason: DeferralReason;
+      reply?: PeerReply;
+      /** Who was asked, where there is no reply to say so. */
+      peer?: Peer;
+      detail: string;
+      retryAtMs: number;
+    }
   | {
       kind: 'bounced';
       reason: BounceReason;
       reply?: PeerReply;
+      peer?: Peer;
       /** Enhanced status for the DSN, '5.1.2'. */
       status: string;
       detail: string;

@@ -67,12 +67,18 @@ export class QueueIds {
   }
 }
 
+/** Ids that were made before this moment come before this text, all others behind it. */
+export const queueIdAt = (ms: number): string => base32(Math.max(0, Math.floor(ms)), 9);
+
 /** Milliseconds since 1970 at which the id was made. */
 export function queueIdTimeMs(queueId: string): number {
   let ms = 0;
   for (let i = 0; i < 9; i++) ms = ms * 32 + Math.max(0, DIGITS.indexOf(queueId[i] ?? '0'));
   return ms;
 }
+
+/** Not later than any id that is made from then on, and later than all before. */
+export const queueIdFrom = (ms: number): string => base32(Math.max(0, ms), 9);
 
 /** Number of the shard that holds the message. */
 export function shardOfQueueId(queueId: string): number {

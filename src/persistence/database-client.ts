@@ -26,12 +26,14 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  RulesAnswer,
+  Selection,
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
 import { decodeResult, encodeBatch } from './batch-wire.ts';
@@ -256,6 +258,10 @@ export class DatabaseClient implements Database {
     return this.#again({ kind: 'journalMark', journal });
   }
 
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    return this.#again({ kind: 'exchangeRules', news, digest });
+  }
+
   async ping(): Promise<void> {
     await this.#again({ kind: 'ping' });
   }
@@ -295,21 +301,19 @@ export class DatabaseClient implements Database {
   }
 
   stats(): Promise<QueueStats> {
-    return statsBySlices(
-      (after) => this.#again({ kind: 'stats', after }),
-      () => this.backlog(),
-    );
+    const nowMs = Date.now();
+    return statsBySlices((after) => this.#again({ kind: 'stats', after, nowMs }));
   }
 
   operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
-      target,
-      (after) => this.#again({ kind: 'operate', action, target, nowMs, after }),
+      selection,
+      (after) => this.#again({ kind: 'operate', action, selection, nowMs, after }),
       (destinations) => this.#again({ kind: 'backlogOf', destinations }),
       done,
     );

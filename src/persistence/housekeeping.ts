@@ -50,7 +50,7 @@ export class Housekeeping {
       await purgeAll(database, () => this.#stopped, this.#ports.keep());
       await this.#ports.also();
     } catch (error) {
-      log.warn('queue.purge-failed', { error });
+      log.warn('queue.purge_failed', { error });
     }
     this.start();
   }

@@ -176,8 +176,8 @@ export class QueueThread {
     const { config } = this.#options;
     return {
       routes: routeTable(config),
-      keepSentMs: config.queue.keep_sent_ms,
-      keepDeadMs: keepsFailed(config.queue) ? config.queue.keep_dead_ms : 0,
+      keepDeliveredMs: config.queue.keep_delivered_ms,
+      keepFailedMs: keepsFailed(config.queue) ? config.queue.keep_failed_ms : 0,
     };
   }
 
@@ -204,6 +204,8 @@ export class QueueThread {
         return database.shardsOfUsers(task.users);
       case 'journalMark':
         return database.journalMark(task.journal);
+      case 'exchangeRules':
+        return database.exchangeRules(task.news, task.digest);
       case 'ping':
         return database.ping().then(() => null);
       case 'backlog':
@@ -230,9 +232,9 @@ export class QueueThread {
       case 'content':
         return database.content(task.queueId, task.offset, task.maxBytes);
       case 'stats':
-        return database.statsSlice(task.after);
+        return database.statsSlice(task.after, task.nowMs);
       case 'operate':
-        return database.operateSlice(task.action, task.target, task.nowMs, task.after);
+        return database.operateSlice(task.action, task.selection, task.nowMs, task.after);
       case 'checkpoint':
         database.checkpoint();
         return null;

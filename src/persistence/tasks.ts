@@ -14,13 +14,16 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  RulesAnswer,
+  Selection,
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-failed.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from '../database/slices.ts';
+import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';
 
@@ -47,6 +50,7 @@ export type Task =
   | { kind: 'enroll'; slot: NodeSlot }
   | { kind: 'shardsOfUsers'; users: string[] }
   | { kind: 'journalMark'; journal: string }
+  | { kind: 'exchangeRules'; news: SuspensionRule[]; digest: string }
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
@@ -65,13 +69,13 @@ export type Task =
   | { kind: 'list'; filter: QueueFilter }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
-  | { kind: 'stats'; after: string }
+  | { kind: 'stats'; after: string; nowMs: number }
   | {
       kind: 'operate';
       action: OperateAction;
-      target: RowsTarget;
+      selection: Selection;
       nowMs: number;
-      after: OperateSlice['next'];
+      after: string;
     }
   | { kind: 'checkpoint' }
   | { kind: 'close' };
@@ -86,6 +90,7 @@ export interface TaskResults {
   enroll: boolean;
   shardsOfUsers: (string | null)[];
   journalMark: { mark: JournalMark; queue: string };
+  exchangeRules: RulesAnswer;
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];

@@ -2,6 +2,7 @@
 import type { SettleGroup, Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Outcome, PeerReply } from '../mail/outcome.ts';
+import { peerText } from '../mail/peer.ts';
 import type { SettleItem } from './entry.ts';
 
 const MAX_DETAIL = 500;
@@ -9,7 +10,7 @@ const MAX_DETAIL = 500;
 /** '451 4.7.1 try later (mx1.example.net [192.0.2.1])' */
 export function replyText(reply: PeerReply): string {
   const enhanced = reply.enhanced === '' ? '' : `${reply.enhanced} `;
-  return `${reply.code} ${enhanced}${reply.text} (${reply.peer})`.slice(0, MAX_DETAIL);
+  return `${reply.code} ${enhanced}${reply.text} (${peerText(reply.peer)})`.slice(0, MAX_DETAIL);
 }
 
 function groupOf(seqs: number[], outcome: Outcome): SettleGroup {

@@ -9,7 +9,8 @@ import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
 
-const VERSION = 1;
+/** 1: replies named their host as text. */
+const VERSION = 2;
 const CRC_DIGITS = 8;
 
 /** One result, as it lies on disk. */
@@ -69,11 +70,18 @@ const isWhole = (line: Buffer): boolean =>
 
 const jsonOf = (line: Buffer): Buffer => line.subarray(CRC_DIGITS + 1, -1);
 
+/** Release 0.1.0 wrote peer-4xx for peer_4xx. */
+const reasonNow = (reason: string): string => reason.replaceAll('-', '_');
+
 /** @throws RelayError when a newer relay wrote it. */
 export function decodeLine(line: Buffer): KeptResult {
   const { version, settlement, result, dsns } = JSON.parse(jsonOf(line).toString()) as Line;
-  if (version !== VERSION)
+  if (version === 1) nameHosts(result);
+  else if (version !== VERSION)
     throw new RelayError('schema_unknown', `of version ${version}, this relay knows version ${VERSION}`);
+  for (const group of settlement.groups) group.reason = reasonNow(group.reason);
+  for (const { outcome } of result.groups)
+    if (outcome.kind !== 'delivered') Object.assign(outcome, { reason: reasonNow(outcome.reason) });
   return {
     settlement,
     result,
@@ -82,4 +90,15 @@ export function decodeLine(line: Buffer): KeptResult {
       content: Buffer.from(content, 'base64'),
     })),
   };
+}
+
+/** From 'mx1.example.net [192.0.2.1]'; the port was not written down. */
+function nameHosts({ groups }: AttemptResult): void {
+  for (const { outcome } of groups) {
+    const { reply } = outcome;
+    if (reply === undefined) continue;
+    const text = reply.peer as unknown as string;
+    const [, name = '', address = ''] = /^(?:(.*) )?\[(.*)\]$/.exec(text) ?? [];
+    reply.peer = { host: name || address, address, port: 25, source: '' };
+  }
 }

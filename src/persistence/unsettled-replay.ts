@@ -64,7 +64,7 @@ export class Replay {
       if (tries === LOCKED_TRIES)
         throw new RelayError(
           'database_unavailable',
-          `another transaction has ${locked} rows whose results are kept here`,
+          `another transaction has ${locked} entries whose results are kept here`,
         );
       await pause(LOCKED_PAUSE_MS);
     }

@@ -142,7 +142,7 @@ export class Unsettled implements KeptResults {
     this.#say();
     if (this.#notKept === 0 || this.#saidNotKept) return;
     this.#saidNotKept = true;
-    this.#log.error('results.not-kept', {
+    this.#log.error('results.not_kept', {
       results: this.#notKept,
       max_mb: this.#maxBytes / 1_048_576,
       advice: 'what of them is not in the database when the relay ends is sent again',
@@ -256,7 +256,7 @@ export class Unsettled implements KeptResults {
     this.#saidNotKept = true;
     const advice =
       'check the disk of data_dir; results the database has not taken when the relay ends are lost';
-    this.#log.error('results.not-kept', { results: this.#ports.unwritten(false).length, error, advice });
+    this.#log.error('results.not_kept', { results: this.#ports.unwritten(false).length, error, advice });
   }
 
   async replay(shard: number, commit: Commit): Promise<void> {
@@ -268,7 +268,7 @@ export class Unsettled implements KeptResults {
     } finally {
       const { written, stale } = replay;
       const left = lines.filter(({ state }) => state !== 'done').length;
-      this.#log.info('results.replayed', { shard, written, stale, left });
+      this.#log.info('results.replayed', { shard: `${shard}`, written, stale, unwritten: left });
       this.#tidy();
     }
   }
@@ -279,7 +279,7 @@ export class Unsettled implements KeptResults {
         file.tidy();
       } catch (error) {
         // The next start replays them, and finds them settled.
-        this.#log.warn('results.not-removed', { path: file.path, error });
+        this.#log.warn('results.not_removed', { path: file.path, error });
       }
     }
     this.#earlier = this.#earlier.filter(({ lines }) => lines.length > 0);

@@ -52,7 +52,7 @@ export class AddressValidation {
   }
 
   #hit(role: Role, detail: string): Hit {
-    const rule = role === 'sender' ? 'senderAddress' : 'recipientAddress';
+    const rule = role === 'sender' ? 'sender_address' : 'recipient_address';
     return { rule, mode: this.part.mode, detail };
   }
 }

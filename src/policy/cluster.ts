@@ -159,7 +159,7 @@ export class PolicyCluster {
     await this.#exchange('join');
     this.#up = true;
     // After an outage the others come back just as we do: how many there are is not known yet.
-    log.info('policy.redis-up', this.#saidLost ? {} : { nodes: this.#others.size + 1 });
+    log.info('policy.redis_up', this.#saidLost ? {} : { nodes: this.#others.size + 1 });
     this.#saidLost = false;
   }
 
@@ -286,7 +286,7 @@ export class PolicyCluster {
     this.#saidLost = true;
     this.#others.clear();
     this.#options.ledger.nodes = 1;
-    this.#options.log.warn('policy.redis-lost', {
+    this.#options.log.warn('policy.redis_lost', {
       error: error.message || ((error as NodeJS.ErrnoException).code ?? error.name),
       advice: 'nobody waits for it: this host counts for itself until Redis can be used again',
     });

@@ -101,10 +101,11 @@ export class Dnsbl {
     const nowMs = performance.now();
     if (nowMs - zone.toldAtMs < REFUSAL_LOG_INTERVAL_MS) return;
     zone.toldAtMs = nowMs;
-    this.#log.warn('policy.dnsbl-refuses', {
+    this.#log.warn('policy.dnsbl_refuses', {
       zone: zone.zone,
       answer,
-      hint: 'no listing: the list refuses our resolver (dns.servers), has limits, or is asked for the wrong thing (zones[].lists)',
+      advice:
+        'no listing: the list refuses our resolver (dns.servers), has limits, or is asked for the wrong thing (zones[].lists)',
     });
   }
 }

@@ -79,8 +79,9 @@ export class ConnectionGate {
   /** Logs a hit; of a flood of them, those that are left out are counted. */
   #tell(peer: string, { rule, mode, detail }: Hit, nowMs: number): void {
     const left = this.#lines.leftOut(nowMs);
-    if (left !== null) this.#log.info('policy.hits-not-logged', { hits: left.lines, rules: left.kinds });
-    if (this.#lines.admit(rule, nowMs)) this.#log.info('policy.hit', { client: peer, rule, mode, detail });
+    if (left !== null) this.#log.info('log.left_out', { of: 'policy.hit', ...left });
+    if (this.#lines.admit(rule, nowMs))
+      this.#log.info('policy.hit', { client_address: peer, rule, mode, detail });
   }
 
   /** Counts a connection, unless it is refused. Returns the hit that refuses it, else one that is only logged, or null. */
@@ -125,11 +126,11 @@ export class ConnectionGate {
   #tellBan(subject: Subject, ban: Ban | null): void {
     if (ban === null) return;
     this.#log.info('policy.ban', {
-      client: subject.address,
+      client_address: subject.address,
       network: ban.network,
       kind: ban.kind,
       times: ban.times,
-      until: untilText(shifted(ban, policyToDayMs()).untilMs),
+      ends_at: untilText(shifted(ban, policyToDayMs()).untilMs),
     });
   }
 
@@ -159,9 +160,13 @@ export class ConnectionGate {
     if (max_total > 0 && accounts.total('connections') > max_total)
       return { rule: 'total', mode, detail: `more than ${max_total} connections` };
     if (max_per_ip > 0 && accounts.of(account.client, 'connections') > max_per_ip)
-      return { rule: 'perIp', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
+      return { rule: 'per_ip', mode, detail: tooMany(max_per_ip, address, ip && clientNetwork(ip)) };
     if (max_per_network > 0 && accounts.of(account.network, 'connections') > max_per_network)
-      return { rule: 'perNetwork', mode, detail: tooMany(max_per_network, address, ip && neighbourhood(ip)) };
+      return {
+        rule: 'per_network',
+        mode,
+        detail: tooMany(max_per_network, address, ip && neighbourhood(ip)),
+      };
     return null;
   }
 

@@ -63,9 +63,9 @@ export class PolicyKeeper {
         memory.bans,
         bans.map((ban) => shifted(ban, -toDayMs())),
       );
-      if (bad > 0) log.warn('policy.bans-damaged', { file: bansPath(dataDir), lines: bad });
+      if (bad > 0) log.warn('policy.bans_damaged', { path: bansPath(dataDir), lines: bad });
     } catch (error) {
-      log.error('policy.bans-unreadable', { file: bansPath(dataDir), error });
+      log.error('policy.bans_unreadable', { path: bansPath(dataDir), error });
     }
     try {
       const bytes = readFileSync(greylistPath(dataDir));
@@ -76,7 +76,7 @@ export class PolicyKeeper {
       }
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-        log.error('policy.greylist-unreadable', { file: greylistPath(dataDir), error });
+        log.error('policy.greylist_unreadable', { path: greylistPath(dataDir), error });
     }
   }
 
@@ -91,7 +91,7 @@ export class PolicyKeeper {
     const ban = operatorBan(text, durationMs, now());
     memory.bans.put(networkOf(text), ban);
     const [shown] = this.#ofDay([ban]) as [Ban];
-    log.info('policy.ban', { network: ban.network, kind: ban.kind, until: untilText(shown.untilMs) });
+    log.info('policy.ban', { network: ban.network, kind: ban.kind, ends_at: untilText(shown.untilMs) });
     return shown;
   }
 
@@ -102,7 +102,7 @@ export class PolicyKeeper {
     const held = (memory.bans.get(network)?.untilMs ?? 0) > now();
     memory.bans.remove(network);
     this.#options.deleted(formatNetwork(network));
-    if (held) log.info('policy.ban-deleted', { network: formatNetwork(network) });
+    if (held) log.info('policy.ban_deleted', { network: formatNetwork(network) });
     return held;
   }
 
@@ -133,7 +133,7 @@ export class PolicyKeeper {
   }
 
   #saveFailed(error: unknown): void {
-    if (!this.#failed) this.#options.log.error('policy.save-failed', { dir: this.#options.dataDir, error });
+    if (!this.#failed) this.#options.log.error('policy.save_failed', { path: this.#options.dataDir, error });
     this.#failed = true;
   }
 

@@ -8,10 +8,10 @@ type Limit = Config['policy']['rates']['limits'][number];
 export type Counted = Limit['count'];
 
 const RULE = {
-  connections: 'connectionRate',
-  messages: 'messageRate',
-  recipients: 'recipientRate',
-  commands: 'commandRate',
+  connections: 'connection_rate',
+  messages: 'message_rate',
+  recipients: 'recipient_rate',
+  commands: 'command_rate',
 } as const satisfies Record<Counted, Rule>;
 
 interface Rate {

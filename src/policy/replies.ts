@@ -7,28 +7,28 @@ import type { Hit, Rule } from './part.ts';
 const CLOSES_CONNECTION: ReadonlySet<Rule> = new Set([
   'ban',
   'total',
-  'perIp',
-  'perNetwork',
-  'connectionRate',
-  'commandRate',
-  'earlyTalker',
+  'per_ip',
+  'per_network',
+  'connection_rate',
+  'command_rate',
+  'early_talker',
   'tarpit',
 ]);
 
 const WHEN_UNKNOWN: Partial<Record<Rule, PolicyReason>> = {
-  reverseDns: 'reverseDnsUnknown',
-  helo: 'heloUnknown',
-  dnsbl: 'dnsblUnknown',
-  senderDomain: 'senderDomainUnknown',
-  senderAddress: 'addressUnknown',
-  recipientAddress: 'addressUnknown',
+  reverse_dns: 'reverse_dns_unknown',
+  helo: 'helo_unknown',
+  dnsbl: 'dnsbl_unknown',
+  sender_domain: 'sender_domain_unknown',
+  sender_address: 'address_unknown',
+  recipient_address: 'address_unknown',
 };
 
 /** null when the hit is only logged or tagged. */
 export function policyReply(hit: Hit, hostname: string): Reply | null {
   if (hit.mode !== 'defer' && hit.mode !== 'reject') return null;
   const unknown = hit.unknown === true ? WHEN_UNKNOWN[hit.rule] : undefined;
-  const reply = POLICY_REPLY[unknown ?? `${hit.rule}${hit.mode === 'defer' ? 'Defer' : 'Reject'}`];
+  const reply = POLICY_REPLY[unknown ?? `${hit.rule}_${hit.mode}`];
   if (reply instanceof Reply) return reply;
   return reply.with(CLOSES_CONNECTION.has(hit.rule) ? hostname : (hit.text ?? hit.detail));
 }

@@ -61,11 +61,11 @@ export class ReverseDns {
 
   #unknown(address: string): Hit | null {
     if (this.#config.on_failure === 'open') return null;
-    return { rule: 'reverseDns', mode: this.part.mode, detail: `no answer about ${address}`, unknown: true };
+    return { rule: 'reverse_dns', mode: this.part.mode, detail: `no answer about ${address}`, unknown: true };
   }
 
   #hit(detail: string): Hit {
-    return { rule: 'reverseDns', mode: this.part.mode, detail };
+    return { rule: 'reverse_dns', mode: this.part.mode, detail };
   }
 }
 

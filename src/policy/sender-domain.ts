@@ -25,7 +25,7 @@ export class SenderDomain {
   }
 
   #judge(domain: string, existence: Existence): Hit | null {
-    const hit = { rule: 'senderDomain', mode: this.part.mode } as const;
+    const hit = { rule: 'sender_domain', mode: this.part.mode } as const;
     switch (existence) {
       case 'exists':
         return null;

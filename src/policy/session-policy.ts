@@ -133,7 +133,7 @@ export class SessionPolicy implements NamedSubject {
 
   spokeEarly(): Verdict {
     const { mode } = this.#policy.earlyTalker;
-    const refusal = this.#refusal({ rule: 'earlyTalker', mode, detail: 'before the banner' });
+    const refusal = this.#refusal({ rule: 'early_talker', mode, detail: 'before the banner' });
     this.#lasting = this.#tags?.length ?? 0;
     return refusal;
   }
@@ -237,7 +237,7 @@ export class SessionPolicy implements NamedSubject {
     if (reply !== null || !this.#said.has(key)) {
       if (this.#said.size < 100) this.#said.add(key);
       const { rule, mode, detail } = hit;
-      log.info('policy.hit', { session: this.#session, client: this.address, rule, mode, detail });
+      log.info('policy.hit', { session_id: this.#session, client_address: this.address, rule, mode, detail });
     }
     if (reply !== null) return { reply, ends: endsConnection(hit.rule) };
     if (hit.mode === 'tag') this.#tag(hit.rule, hit.detail);

@@ -71,18 +71,18 @@ const NO_RCPT_PARAMETERS: Readonly<RcptParameters> = Object.freeze({ notify: 0, 
 /** MAIL FROM:<reverse-path> [SP parameters] (RFC 5321 §4.1.1.2). @param strict of the grammar of addresses. */
 export function parseMail(line: string, strict = false): MailCommand | Reply {
   const start = pathStart(line, 'FROM:');
-  if (start < 0) return REPLY.mailSyntax;
+  if (start < 0) return REPLY.mail_syntax;
   const path = parsePath(line, start, strict);
-  if (path === null || (path.domain === '' && path.address !== '')) return REPLY.senderSyntax;
+  if (path === null || (path.domain === '' && path.address !== '')) return REPLY.sender_syntax;
   let parameters = NO_MAIL_PARAMETERS;
   if (path.end < line.length) {
-    if (line.charCodeAt(path.end) !== 0x20) return REPLY.senderSyntax;
+    if (line.charCodeAt(path.end) !== 0x20) return REPLY.sender_syntax;
     const given = { ...NO_MAIL_PARAMETERS };
     const bad = parseParameters(line, path.end, MAIL_PARAMETERS, given);
-    if (bad !== null) return REPLY.badParameter.with(bad);
+    if (bad !== null) return REPLY.bad_parameter.with(bad);
     parameters = given;
   }
-  if (path.nonAscii && !parameters.smtpUtf8) return REPLY.needsSmtpUtf8;
+  if (path.nonAscii && !parameters.smtpUtf8) return REPLY.needs_smtputf8;
   return { path, parameters };
 }
 
@@ -93,32 +93,32 @@ export function parseMail(line: string, strict = false): MailCommand | Reply {
  */
 export function parseRcpt(line: string, smtpUtf8: boolean, strict = false): RcptCommand | Reply {
   const start = pathStart(line, 'TO:');
-  if (start < 0) return REPLY.rcptSyntax;
+  if (start < 0) return REPLY.rcpt_syntax;
   const path = parsePath(line, start, strict);
-  if (path === null || path.address === '') return REPLY.recipientSyntax;
+  if (path === null || path.address === '') return REPLY.recipient_syntax;
   let parameters = NO_RCPT_PARAMETERS;
   if (path.end < line.length) {
-    if (line.charCodeAt(path.end) !== 0x20) return REPLY.recipientSyntax;
+    if (line.charCodeAt(path.end) !== 0x20) return REPLY.recipient_syntax;
     const given = { ...NO_RCPT_PARAMETERS };
     const bad = parseParameters(line, path.end, RCPT_PARAMETERS, given);
-    if (bad !== null) return REPLY.badParameter.with(bad);
+    if (bad !== null) return REPLY.bad_parameter.with(bad);
     parameters = given;
   }
-  if (!smtpUtf8 && (path.nonAscii || isUtf8Orcpt(parameters.orcpt))) return REPLY.needsSmtpUtf8;
+  if (!smtpUtf8 && (path.nonAscii || isUtf8Orcpt(parameters.orcpt))) return REPLY.needs_smtputf8;
   return { path, parameters };
 }
 
 /** BDAT SP octets [SP LAST] (RFC 3030 §2). */
 export function parseBdat(line: string): BdatCommand | Reply {
   let at = 5;
-  if (line.charCodeAt(4) !== 0x20) return REPLY.bdatSyntax;
+  if (line.charCodeAt(4) !== 0x20) return REPLY.bdat_syntax;
   while (isClass(line.charCodeAt(at), CHAR.digit)) at++;
-  if (at === 5 || at > 25) return REPLY.bdatSyntax;
+  if (at === 5 || at > 25) return REPLY.bdat_syntax;
   const octets = Number(line.slice(5, at));
   const end = argumentEnd(line);
   if (end === at) return { octets, last: false };
   if (line.charCodeAt(at) !== 0x20 || line.slice(at + 1, end).toUpperCase() !== 'LAST')
-    return REPLY.bdatSyntax;
+    return REPLY.bdat_syntax;
   return { octets, last: true };
 }
 

@@ -16,9 +16,10 @@ import {
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { BegunRows, Database, LeasedKey, SuspectedRow } from '../database/database.ts';
+import type { BegunRows, Database, SuspectedRow } from '../database/database.ts';
 import type { DeliveryThreadStart } from '../delivery/messages.ts';
 import { type BegunRow, clearBegun, readBegun, SLOT_BYTES } from '../mail/begun-slots.ts';
+import type { EntryFacts } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 
 const NAME = /^begun-[0-9]+$/;
@@ -28,13 +29,13 @@ const MAX_FILES = 16;
 export class BegunFiles implements BegunRows {
   readonly #dir: string;
   readonly #log: Log;
-  readonly #held: (row: LeasedKey) => void;
+  readonly #held: (entry: EntryFacts) => void;
   /** What earlier lives left. */
   #earlier: { path: string; table: Buffer }[] = [];
   #path: string | null = null;
 
   /** @param held is told of each row that is set aside. */
-  constructor(dir: string, log: Log, held: (row: LeasedKey) => void) {
+  constructor(dir: string, log: Log, held: (entry: EntryFacts) => void) {
     this.#dir = dir;
     this.#log = log;
     this.#held = held;
@@ -56,10 +57,10 @@ export class BegunFiles implements BegunRows {
    */
   create(
     threads: number,
-    { max_connections, max_handoff_mails }: Config['delivery'],
+    { max_connections, max_handoff_messages }: Config['delivery'],
   ): (thread: number) => DeliveryThreadStart['begun'] {
     // Each connection has one attempt, and one more that waits behind it; others end without a connection.
-    const count = Math.min(max_handoff_mails, 2 * max_connections) + 1;
+    const count = Math.min(max_handoff_messages, 2 * max_connections) + 1;
     const slots = threads * count;
     const path = this.#create(slots);
     return (thread) => (path === null ? null : { path, slots, from: thread * count, count });
@@ -76,7 +77,7 @@ export class BegunFiles implements BegunRows {
     } catch (error) {
       rmSync(path, { force: true });
       const advice = 'should mail end the process, nobody can say which it was';
-      this.#log.warn('begun.not-noted', { path, error, advice });
+      this.#log.warn('begun.not_noted', { path, error, advice });
     }
     return this.#path;
   }
@@ -105,7 +106,7 @@ export class BegunFiles implements BegunRows {
     });
   }
 
-  held(rows: LeasedKey[]): void {
+  held(rows: EntryFacts[]): void {
     for (const row of rows) {
       const fields = { queue_id: row.queueId, destination: row.destination };
       this.#log.error('poison.held', { ...fields, advice: 'look at it with "queue show"' });

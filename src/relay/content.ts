@@ -1,6 +1,7 @@
 /** Mail that found no copy of its content goes on as soon as the storage is back. Part of the composition root. */
 import type { Log } from '../base/log.ts';
 import type { Database } from '../database/database.ts';
+import { unread } from '../database/outbox-rows.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 
 export interface ReturnedContentPorts {
@@ -29,12 +30,12 @@ export class ReturnedContent {
       while (this.#again) {
         this.#again = false;
         const rows = (await this.#make('release')) + (await this.#make('flush'));
-        if (rows > 0) log.info('queue.content-returned', { rows });
+        if (rows > 0) log.info('queue.content_returned', { entries: rows });
       }
     } catch (error) {
       // Rows that were put off become due by themselves; rows that are held wait for the next return, or for an
       // operator.
-      log.warn('queue.wake-failed', { error });
+      log.warn('queue.wake_failed', { error });
     } finally {
       this.#running = false;
     }
@@ -42,7 +43,8 @@ export class ReturnedContent {
 
   async #make(action: 'release' | 'flush'): Promise<number> {
     const { database, scheduler } = this.#ports;
-    const { rows, changes } = await database.operate(action, 'unread', Date.now());
+    const nowMs = Date.now();
+    const { rows, changes } = await database.operate(action, unread(nowMs), nowMs);
     scheduler.changed(changes);
     return rows;
   }

@@ -1,11 +1,16 @@
 /** What a relay process offers to operators. Part of the composition root. */
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
-import { mergeStats } from '../control/merged-queue.ts';
 import { union } from '../control/missing.ts';
-import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
-import type { Database, OperateAction, OperateTarget, QueueStats } from '../database/database.ts';
+import type {
+  ControlTarget,
+  HoldsAll,
+  Operated as OperatedRows,
+  SchedulerStats,
+} from '../control/protocol.ts';
+import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import { mergeStats } from '../mail/queue-stats.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -22,9 +27,11 @@ export function relayControl(
   events: EventLog,
   journal: RelayJournal | null,
   /** Takes the rows that are meant out of delivery, unless they are on the wire. */
-  takeBack: (target: OperateTarget) => Promise<number>,
+  takeBack: (selection: Selection) => Promise<number>,
   gauges: Gauges,
   unsettled: Pick<Unsettled, 'missing'>,
+  /** What keeps all mail in the queue. */
+  holds: () => HoldsAll[],
 ): ControlTarget {
   const { database } = queue;
   return {
@@ -33,20 +40,21 @@ export function relayControl(
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
-    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges) }),
+    schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), holds: holds() }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
-    async operate(action, target) {
+    async operate(action, selection) {
       const parts = { database, scheduler, deliveries, events };
-      if (action !== 'hold' && action !== 'delete') return operate(parts, action, target);
-      await takeBack(target);
-      const sum = await operate(parts, action, target);
+      if (action === 'flush' || action === 'release') return operate(parts, action, selection);
+      await takeBack(selection);
+      const sum = await operate(parts, action, selection);
       // A claim that was under way may have brought more of these rows to delivery.
       for (let round = 0; round < MAX_TAKE_BACK_ROUNDS && sum.sending > 0; round++) {
-        if ((await takeBack(target)) === 0) break;
-        const { rows, sending, queueIds } = await operate(parts, action, target);
+        if ((await takeBack(selection)) === 0) break;
+        const { rows, recipients, sending, queueIds } = await operate(parts, action, selection);
         sum.rows += rows;
+        sum.recipients += recipients;
         sum.sending = sending;
         sum.queueIds.push(...queueIds);
       }
@@ -70,6 +78,12 @@ interface Operated {
   events: EventLog;
 }
 
+/** Whether the action makes rows due there that are to be sent. */
+function isTriedNow(action: OperateAction, { destination, rows }: RowChange): boolean {
+  if (typeof action === 'string') return action === 'flush';
+  return 'reroute' in action && (rows > 0 || destination === action.reroute);
+}
+
 function unknownStats(error: unknown): QueueStats {
   if (!(error instanceof RelayError) || error.code !== 'database_unavailable') throw error;
   return { ...mergeStats([]), unavailable: error.message };
@@ -78,24 +92,25 @@ function unknownStats(error: unknown): QueueStats {
 async function operate(
   { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
-  target: OperateTarget,
+  selection: Selection,
 ): Promise<OperatedRows> {
   const touched = new Set<string>();
-  const operated = database.operate(action, target, Date.now(), (part) => {
+  const operated = database.operate(action, selection, Date.now(), (part) => {
     for (const destination of part.destinations) touched.add(destination);
-    for (const { queueId, recipients } of part.removed) events.removed(queueId, recipients, 'operator');
+    for (const entry of part.removed) events.removed(entry, 'operator');
   });
-  const { rows, sending, queueIds, destinations, changes } = await operated.catch((error: unknown) => {
-    // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
-    for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
-    throw error;
-  });
-  // Flush means now, whatever the destination did lately.
-  if (action === 'flush') {
-    deliveries.resume(changes.map(({ destination }) => destination));
-    for (const { destination } of changes) scheduler.suspend(destination, 0);
-  }
-  if (typeof target === 'object' && 'queueIds' in target) scheduler.changed(changes);
+  const { rows, recipients, sending, queueIds, destinations, changes } = await operated.catch(
+    (error: unknown) => {
+      // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
+      for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
+      throw error;
+    },
+  );
+  // Flush, and another way, mean now, whatever the destination did lately.
+  const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
+  deliveries.resume(tried);
+  for (const destination of tried) scheduler.suspend(destination, 0);
+  if (selection.ids !== undefined) scheduler.changed(changes);
   else scheduler.refresh(destinations);
-  return { rows, sending, queueIds };
+  return { rows, recipients, sending, queueIds };
 }

@@ -6,7 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { availableParallelism, hostname } from 'node:os';
 import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
-import { type Log, silentLog } from '../base/log.ts';
+import { type Log, silentLog, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { BegunRows, Database, KeptResults } from '../database/database.ts';
 import { NodeClaim } from '../database/mysql/node-claim.ts';
@@ -143,7 +143,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     async stayEnrolled() {
       const nowMs = Date.now();
       const isOurs = await shards.stillEnrolled(nowMs, nowMs - staleMs(config.lease_ms));
-      if (!isOurs) log.error('relay.number-lost', { advice: 'another process took it: restart this relay' });
+      if (!isOurs) log.error('relay.number_lost', { advice: 'another process took it: restart this relay' });
       return isOurs;
     },
   };
@@ -204,9 +204,9 @@ function persistThreads({ persist_threads: configured, storage: { distributed, h
 
 const sayTo =
   ({ log, contentReturned }: RelayDatabaseOptions) =>
-  ({ level, event, fields }: StorageNote): void => {
-    log[level](event, fields);
-    if (RETURNED.has(event)) contentReturned();
+  (note: StorageNote): void => {
+    writeLine(log, note);
+    if (RETURNED.has(note.event)) contentReturned();
   };
 
 /** Takes the slot that the hash of the node's name points at, or the next one that is free. */

@@ -110,7 +110,7 @@ export class Intake {
     const fields = { messages: entries.length, code, error: message };
     // At the end of a relay this is no error: clients that have no answer yet will send their mail again.
     if (this.#ending && entries.every(({ ticket }) => ticket >= 0))
-      this.#setup.log.info('commit.broken-off', fields);
+      this.#setup.log.info('commit.broken_off', fields);
     else this.#setup.log.error('commit.failed', fields);
     for (const entry of entries) this.#failed(entry, error);
   }

@@ -116,7 +116,7 @@ export class RelayJournal {
       recovered = await queue.database.recover(nowMs);
     } catch (error) {
       if (!this.acknowledges || !isAway(error) || this.#journal.slot === null) throw error;
-      log.warn('journal.no-server', {
+      log.warn('journal.no_server', {
         error: (error as Error).message,
         advice: 'mail is taken into the journal until a server answers',
       });
@@ -227,7 +227,7 @@ export class RelayJournal {
     await within(ms, this.#journal.stop());
     await this.#journal
       .close(!this.acknowledges)
-      .catch((error: unknown) => this.#setup.log.warn('journal.close-failed', { error }));
+      .catch((error: unknown) => this.#setup.log.warn('journal.close_failed', { error }));
   }
 }
 
@@ -239,7 +239,7 @@ export function pressurePorts(
   journal: RelayJournal | null,
   queue: RelayDatabase,
   commits: ShardedCommits,
-  { inbound_persist_wait_timeout_ms: hangsMs }: Config,
+  current: () => Config,
 ): Pick<PressureOptions, 'commitAgeMs' | 'databaseFailing' | 'freeConnections' | 'journalFull'> {
   if (journal?.acknowledges !== true)
     return {
@@ -252,7 +252,8 @@ export function pressurePorts(
     databaseFailing: () => journal.pressure.failing,
     freeConnections() {
       const { commitAgeMs, failing } = journal.pressure;
-      return failing || commitAgeMs >= hangsMs ? 0 : Number.POSITIVE_INFINITY;
+      const hangs = commitAgeMs >= current().inbound_persist_wait_timeout_ms;
+      return failing || hangs ? 0 : Number.POSITIVE_INFINITY;
     },
     journalFull: () => journal.pressure.full,
   };

@@ -10,9 +10,9 @@ export function logRejected(log: Log, { queueId, destination, fence }: AttemptRe
 
 /** @param untilMs when the suspension ends, in steady time. */
 export function logSuspended(log: Log, destination: string, untilMs: number, reason: string): void {
-  const until = new Date(timeOfDayMs(untilMs)).toISOString();
+  const untilAt = new Date(timeOfDayMs(untilMs)).toISOString();
   const event = untilMs > steadyMs() ? 'destination.suspended' : 'destination.resumed';
-  log.info(event, { destination, until, reason });
+  log.info(event, { destination, ends_at: untilAt, reason });
 }
 
 /** Our own fault: what the thread had open is unknown, so the process ends and recovery sorts it out. */

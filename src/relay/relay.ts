@@ -8,6 +8,7 @@ import type { ControlTarget } from '../control/protocol.ts';
 import { Listener } from '../listener/listener.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { listen, reactorConnections } from '../native.ts';
 import { policyMs } from '../policy/policy-time.ts';
 import type { TlsReportSender } from '../report/tls-report-sender.ts';
@@ -69,12 +70,14 @@ export class Relay {
       journal,
       leases,
       log,
+      logins,
       place,
       pressure,
       queue,
       routes,
       scheduler,
       sessions,
+      suspensions,
       tls,
       unsettled,
     } = this.#stages;
@@ -85,10 +88,10 @@ export class Relay {
       await begun.mark(database);
     }
     const recovered = await (journal ?? database).recover(Date.now());
-    const { newestQueueId } = recovered;
-    log.info('relay.recovered', { ...recovered });
+    const { released, rekeyed, newestQueueId } = recovered;
+    log.info('relay.recovered', { released, rekeyed, newest_queue_id: newestQueueId });
     if (config.database.driver === 'sqlite' && config.database.path === ':memory:')
-      log.warn('relay.in-memory', {
+      log.warn('relay.in_memory', {
         advice: 'a restart loses all mail; for throw-away relays only',
       });
     const notBeforeMs = newestQueueId === null ? 0 : queueIdTimeMs(newestQueueId) + 1;
@@ -101,7 +104,8 @@ export class Relay {
       tls: slots,
     };
     const { accepts, policy } = place;
-    const session = { ...shared, policy };
+    await logins.start();
+    const session = { ...shared, config: logins.offering(config), policy };
     const sessionThreads = accepts ? threadCount(config.session_threads) : 0;
     await sessions.start(
       Array.from({ length: sessionThreads }, (_, thread) => ({ ...session, origin: originOf(slot, thread) })),
@@ -119,6 +123,8 @@ export class Relay {
         name: `${place.process}.${thread}`,
       })),
     );
+    await suspensions.rules.load();
+    suspensions.rules.start();
     scheduler.rebuild(await (journal ?? database).backlog());
     queue.shards?.start();
     leases.start();
@@ -244,6 +250,7 @@ export class Relay {
       sessions,
       stsRefresh,
       suspects,
+      suspensions,
       tls,
       tlsReports,
       unsettled,
@@ -251,6 +258,7 @@ export class Relay {
     this.#stages.listener?.close();
     scheduler.stop();
     suspects.stop();
+    suspensions.rules.stop();
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
@@ -266,7 +274,7 @@ export class Relay {
     await scheduler.close();
     leases.stop();
     intake.end();
-    await database.close().catch((error) => log.warn('database.close-failed', { error }));
+    await database.close().catch((error) => log.warn('database.close_failed', { error }));
     await Promise.all([events.close(), tlsReports.close()]);
     begun.end();
     this.#lock.release();
@@ -282,9 +290,14 @@ export class Relay {
     shares.reconfigure(config);
     logins.reconfigure(config);
     tlsReports.reconfigure(config);
-    sessions.postAll({ type: 'config', config });
+    sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };
+  }
+
+  /** Rules of operators began or ended, as the host's files have them. @returns shards that could not be told. */
+  takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    return this.#stages.suspensions.rules.take(rules);
   }
 
   reopenLog(): void {

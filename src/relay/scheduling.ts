@@ -7,7 +7,7 @@ import type { Log } from '../base/log.ts';
 import { accessOf } from '../base/redis-options.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { Database, DestinationBacklog, LeasedKey } from '../database/database.ts';
+import type { ClaimRequest, Database, DestinationBacklog, LeasedKey } from '../database/database.ts';
 import type { ShardedDatabase } from '../database/sharded-database.ts';
 import type { Job } from '../mail/job.ts';
 import type { Arena } from '../native.ts';
@@ -21,6 +21,7 @@ import { DestinationRates, type SharedRates } from '../scheduler/rates.ts';
 import type { Scheduler, SchedulerPorts } from '../scheduler/scheduler.ts';
 import { Suspects } from '../scheduler/suspects.ts';
 import type { RelayDatabase } from './database.ts';
+import { AGE_MARGIN_MS } from './suspensions.ts';
 import { rowsBack, TAKEN_BACK_MS } from './undelivered.ts';
 
 export interface SchedulingSetup {
@@ -34,6 +35,8 @@ export interface SchedulingSetup {
   gauges: Gauges;
   log: Log;
   deliver(jobs: Job[]): void;
+  /** Whether a rule of an operator holds the destination. */
+  held(destination: string): boolean;
   grantConnections(grants: ConnectionGrant[]): void;
 }
 
@@ -75,7 +78,7 @@ export function openSuspects(database: Database, deliver: (jobs: Job[]) => void,
   return new Suspects({
     deliver,
     mark: (rows) => database.markSuspects(rows),
-    onMarkError: (error) => log.warn('poison.not-marked', { error }),
+    onMarkError: (error) => log.warn('poison.not_marked', { error }),
   });
 }
 
@@ -85,7 +88,7 @@ function embedded(setup: SchedulingSetup, leases: Leases): Scheduling {
     {
       ...portsOf(setup),
       claim: (destination, limit) =>
-        leases.claim(destination, limit, (request) => queue.database.claim(request)),
+        leases.claim(destination, limit, (request) => queue.database.claim(claimOf(setup, request))),
     },
     optionsOf(setup),
   );
@@ -107,7 +110,9 @@ function cluster(setup: SchedulingSetup, agenda: ClusterAgenda, leases: Leases):
     {
       ...portsOf(setup),
       claim: (destination, limit, mask) =>
-        leases.claim(destination, limit, (request) => shards.claim({ ...request, shards: mask })),
+        leases.claim(destination, limit, (request) =>
+          shards.claim({ ...claimOf(setup, request), shards: mask }),
+        ),
       backlogByShard: () => shards.backlogByShard(),
     },
     {
@@ -136,15 +141,22 @@ function createLeases({ config, queue: { database }, arena, gauges, log }: Sched
       void database.release(rowsBack(jobs), Date.now() + TAKEN_BACK_MS).catch(() => {}),
     now: Date.now,
     steady: steadyMs,
-    onLapse: (held: number) => log.warn('leases.lapsed', { held }),
-    onRenewError: (error: unknown) => log.warn('leases.renew-failed', { error }),
+    onLapse: (held: number) => log.warn('leases.lapsed', { entries: held }),
+    onRenewError: (error: unknown) => log.warn('leases.renew_failed', { error }),
   };
   return new Leases(ports, gauges, config.lease_ms);
 }
 
-function portsOf({ settings, agenda, arena, deliver }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
+/** Of a destination that a rule holds only messages are claimed that are too old to be sent, so that they come to their end. */
+function claimOf({ held, settings }: SchedulingSetup, request: ClaimRequest): ClaimRequest {
+  if (!held(request.destination)) return request;
+  return { ...request, receivedBeforeMs: request.nowMs - settings().retry.max_age_ms - AGE_MARGIN_MS };
+}
+
+function portsOf({ settings, agenda, arena, deliver, held }: SchedulingSetup): Omit<SchedulerPorts, 'claim'> {
   return {
     deliver,
+    held,
     contentBytes: arena.totalBytes,
     freeContentBytes: () => arena.freeBytes(),
     now: Date.now,
@@ -165,10 +177,10 @@ function setTimer(atMs: number, fire: () => void): { cancel(): void } {
 
 function optionsOf({ config: { delivery }, queue, log }: SchedulingSetup): EmbeddedSchedulerOptions {
   return {
-    maxInFlight: delivery.max_handoff_mails,
+    maxInFlight: delivery.max_handoff_messages,
     enabled: delivery.enabled,
     ...queue.claims,
-    onClaimError: (destination, error) => log.warn('scheduler.claim-failed', { destination, error }),
+    onClaimError: (destination, error) => log.warn('scheduler.claim_failed', { destination, error }),
   };
 }
 
@@ -185,7 +197,7 @@ function createDuePoll(
   const ports = {
     due,
     discovered: (found: DestinationBacklog[]) => scheduler.discover(found),
-    onError: (error: unknown) => log.debug('scheduler.poll-failed', { error }),
+    onError: (error: unknown) => log.debug('scheduler.poll_failed', { error }),
     now: Date.now,
     steady: steadyMs,
   };

@@ -11,9 +11,9 @@ import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import { type Log, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget } from '../control/protocol.ts';
+import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
@@ -49,6 +49,7 @@ import { onlyPlace } from './place.ts';
 import { type ClusterAgenda, openScheduling, openSuspects } from './scheduling.ts';
 import { RelayShares } from './shares.ts';
 import { openStsRefresh } from './sts.ts';
+import { RelaySuspensions } from './suspensions.ts';
 import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
@@ -77,6 +78,7 @@ export class Stages {
   readonly duePoll: DuePoll;
   readonly returnedContent: ReturnedContent;
   readonly scheduler: Scheduler;
+  readonly suspensions: RelaySuspensions;
   readonly tls: TlsContexts;
   readonly sessions: SessionThreads;
   readonly logins: LoginDesk;
@@ -144,6 +146,16 @@ export class Stages {
       ...eventLogOptions(config, this.place.eventsDir, this.place.process),
       log,
     });
+    this.suspensions = new RelaySuspensions({
+      place: this.place,
+      queue: this.queue,
+      log,
+      settings: () => this.config,
+      undelivered: () => this.undelivered,
+      duePoll: () => this.duePoll,
+      deliver: (jobs) => this.suspects.deliver(jobs),
+      settle: (results) => this.#settle(results),
+    });
     const { leases, scheduler, duePoll, connections } = openScheduling({
       grantConnections: (grants) => this.deliveries.grantConnections(grants),
       agenda,
@@ -154,6 +166,7 @@ export class Stages {
       gauges: this.gauges,
       log: this.log,
       deliver: (jobs) => this.#deliver(jobs),
+      held: (destination) => this.suspensions.holds(destination),
     });
     this.leases = leases;
     this.scheduler = scheduler;
@@ -184,8 +197,10 @@ export class Stages {
       users: (users) => this.queue.shardsOfUsers(users),
       failed: threadFailed,
     });
-    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside);
-    this.tlsReports = openTlsReports(config, this.place, log);
+    this.logins = new LoginDesk(config, loginLog(log), this.sessions, aside, undefined, () =>
+      this.sessions.postAll({ type: 'config', config: this.logins.offering(this.config) }),
+    );
+    this.tlsReports = openTlsReports(() => this.config, this.place, log);
     this.stsRefresh = openStsRefresh({
       place: this.place,
       log,
@@ -201,7 +216,7 @@ export class Stages {
       destination: (destination, untilMs, reason) => this.#suspended(destination, untilMs, reason),
       connections: (demands) => connections?.demand(demands),
       tlsSessions: (sessions) => this.tlsReports.take(sessions),
-      warning: (event, fields) => log.warn(event, fields),
+      said: (line) => writeLine(log, line),
       fault: faultsTo(log),
       failed: threadFailed,
     });
@@ -211,7 +226,7 @@ export class Stages {
       arena: this.arena,
       log,
       aside,
-      ...pressurePorts(this.journal, this.queue, this.commits, config),
+      ...pressurePorts(this.journal, this.queue, this.commits, () => this.config),
       mails: () => this.queue.mails(),
       unwrittenBytes: () => this.shares.unwrittenBytes(),
       diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),
@@ -224,6 +239,7 @@ export class Stages {
       suspects: this.suspects,
       deliveries: this.deliveries,
       log,
+      forget: (job) => this.suspensions.forget(job),
     };
     this.control = relayControl(
       this.queue,
@@ -231,14 +247,26 @@ export class Stages {
       this.deliveries,
       this.events,
       this.journal,
-      (target) => takeBack(this.undelivered, target),
+      (selection) => takeBack(this.undelivered, selection),
       this.gauges,
       this.unsettled,
+      () => this.#holds(),
     );
   }
 
+  #holds(): HoldsAll[] {
+    const holds: HoldsAll[] = [];
+    if (!this.config.delivery.enabled) holds.push({ kind: 'delivery_disabled', detail: 'delivery.enabled' });
+    if (this.draining) holds.push({ kind: 'draining', detail: '' });
+    const { shards, shardIds } = this.queue;
+    const away = shards?.missing() ?? [];
+    const none = shards === null ? this.commits.stats().failing : away.length === shardIds.length;
+    if (none) holds.push({ kind: 'database_away', detail: away[0]?.detail ?? '' });
+    return holds;
+  }
+
   #deliver(jobs: Job[]): void {
-    if (!this.draining) this.suspects.deliver(jobs);
+    if (!this.draining) this.suspensions.deliver(jobs);
     else this.tooLate.push(...jobs);
   }
 
@@ -288,7 +316,7 @@ export class Stages {
 
   /** Puts results of attempts into the next commit, with the DSNs they call for. */
   #settle(results: AttemptResult[]): void {
-    this.commits.settle(this.leases.over(results).map(toSettleItem));
+    this.commits.settle(this.leases.over(this.suspensions.complete(results)).map(toSettleItem));
   }
 
   #settled({ settlement, result }: SettleItem, accepted: boolean): void {
@@ -300,7 +328,7 @@ export class Stages {
   }
 
   #suspended(destination: string, untilMs: number, reason: string): void {
-    this.scheduler.suspend(destination, untilMs);
+    this.scheduler.suspend(destination, untilMs, reason);
     logSuspended(this.log, destination, untilMs, reason);
   }
 }

@@ -5,12 +5,12 @@ import type { Aside } from '../base/aside.ts';
 import type { Log } from '../base/log.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import { Dns } from '../delivery/names/dns.ts';
 import { stsFetcher } from '../delivery/security/sts-fetch.ts';
 import { stsFacts } from '../delivery/security/sts-policy.ts';
 import { StsRefresh } from '../delivery/security/sts-refresh.ts';
 import { StsStore } from '../delivery/security/sts-store.ts';
 import type { TlsSession } from '../mail/tls-session.ts';
+import { currentDns } from './current-dns.ts';
 import type { ProcessPlace } from './place.ts';
 
 /** Policies of all processes of the host lie in one folder, beside the events. */
@@ -34,15 +34,15 @@ export function openStsRefresh({
   current,
   tlsSession,
 }: StsRefreshSetup): StsRefresh | null {
-  const { dns: rules, delivery } = current();
+  const { delivery } = current();
   if (!delivery.mta_sts.enabled || place.process !== 0) return null;
-  const dns = new Dns(rules);
+  const dns = currentDns(current);
   return new StsRefresh({
     store: new StsStore({
       dir: stsDir(place),
       maxDomains: delivery.mta_sts.max_domains,
       writer: '0',
-      warn: (event, fields) => log.warn(event, fields),
+      warn: log.warn.bind(log),
       now: Date.now,
     }),
     dns,
@@ -53,7 +53,7 @@ export function openStsRefresh({
     steady: steadyMs,
     random: Math.random,
     failed(domain, kept, { result, detail }) {
-      log.warn('mta-sts.not-refreshed', { domain, result, detail });
+      log.warn('mta_sts.not_refreshed', { domain, result, detail });
       tlsSession({ policy: stsFacts(domain, kept), result, mx: '', address: '', detail });
     },
   });

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import ipaddr from 'ipaddr.js';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import { Dns } from '../delivery/names/dns.ts';
+import type { Dns } from '../delivery/names/dns.ts';
 import { type RouteTable, reportDestination } from '../mail/destination.ts';
 import { NOTIFY } from '../mail/envelope.ts';
 import type { Message } from '../mail/message.ts';
@@ -15,18 +15,21 @@ import { attachmentsOf } from '../protocol/mime/attachments.ts';
 import { postReport } from '../report/tls-report-post.ts';
 import { TlsReportSender } from '../report/tls-report-sender.ts';
 import { TlsReports } from '../report/tls-rpt.ts';
+import { currentDns } from './current-dns.ts';
 import type { ProcessPlace } from './place.ts';
 
 /** Reports of all processes of the host lie in one folder, beside the events. */
 const reportsDir = ({ eventsDir }: ProcessPlace): string => join(dirname(eventsDir), 'tls-rpt');
 
-export function openTlsReports(config: Config, place: ProcessPlace, log: Log): TlsReports {
-  const dns = new Dns(config.dns);
+export function openTlsReports(current: () => Config, place: ProcessPlace, log: Log): TlsReports {
+  const dns = currentDns(current);
   const txt = async (name: string): Promise<string[]> => (await recordsOf(dns, name)) ?? [];
-  return new TlsReports({ dir: reportsDir(place), process: place.process, config, log, txt });
+  return new TlsReports({ dir: reportsDir(place), process: place.process, config: current(), log, txt });
 }
 
-async function recordsOf(dns: Dns, name: string): Promise<string[] | null> {
+type Names = Pick<Dns, 'txt' | 'addresses'>;
+
+async function recordsOf(dns: Names, name: string): Promise<string[] | null> {
   const answer = await dns.txt(name);
   if (answer.kind === 'temporary') return null;
   return answer.kind === 'found' ? answer.records : [];
@@ -50,7 +53,7 @@ export interface TlsReportSenderSetup {
 export function openTlsReportSender(setup: TlsReportSenderSetup): TlsReportSender | null {
   const { place, log, current } = setup;
   if (place.process !== 0) return null;
-  const dns = new Dns(current().dns);
+  const dns = currentDns(current);
   const addressOf = (host: string): Promise<string> => publicAddress(dns, host, current());
   return new TlsReportSender({
     dir: reportsDir(place),
@@ -100,7 +103,7 @@ function queue(
  * The address of a host, a public one (unless refuse_loopback_mx is off): nobody's DNS record is to make us talk to
  * our own network.
  */
-async function publicAddress(dns: Dns, host: string, { delivery }: Config): Promise<string> {
+async function publicAddress(dns: Names, host: string, { delivery }: Config): Promise<string> {
   const found: string[] = [];
   if (ipaddr.isValid(host)) found.push(host);
   else

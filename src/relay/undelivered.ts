@@ -1,10 +1,11 @@
 /** Jobs that delivery gives back unbegun: at a drain, or for an operator. Part of the composition root. */
 import type { Log } from '../base/log.ts';
 import { within } from '../base/within.ts';
-import type { Database, OperateTarget, ReleasedRow } from '../database/database.ts';
+import type { Database, ReleasedRow } from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { Job } from '../mail/job.ts';
-import { meantBy } from '../mail/meant.ts';
+import type { Selection } from '../mail/selection.ts';
+import { judgeOf, type TakenBack } from '../mail/suspension.ts';
 import type { Arena } from '../native.ts';
 import type { WithdrawalPorts } from '../persistence/withdrawals.ts';
 import type { Leases } from '../scheduler/leases.ts';
@@ -19,6 +20,8 @@ export interface UndeliveredPorts {
   suspects: Suspects;
   deliveries: DeliveryThreads;
   log: Log;
+  /** Recipients that a rule holds apart from the job are of its entry again. */
+  forget(job: Job): void;
 }
 
 /**
@@ -34,7 +37,7 @@ export const rowsBack = (jobs: readonly Job[], reason = 'hand_off_released'): Re
   jobs.map(({ queueId, destination, fence }) => ({ queueId, destination, fence, reason }));
 
 async function release(
-  { arena, leases, database }: UndeliveredPorts,
+  { arena, leases, database, forget }: UndeliveredPorts,
   jobs: readonly Job[],
   reason: string,
   dueMs: number,
@@ -43,8 +46,23 @@ async function release(
   for (const job of jobs) {
     arena.release(job.content);
     leases.drop(job);
+    forget(job);
   }
   await database.release(rowsBack(jobs, reason), dueMs);
+}
+
+/** Gives the rows of jobs back that delivery does not have. */
+export async function giveBack(
+  ports: UndeliveredPorts,
+  jobs: readonly Job[],
+  reason: string,
+  dueMs: number,
+): Promise<void> {
+  try {
+    await release(ports, jobs, reason, dueMs);
+  } finally {
+    for (const job of jobs) ports.scheduler.returned(job);
+  }
 }
 
 /** Gives the rows of these jobs back; they are due at once. */
@@ -53,19 +71,20 @@ export async function releaseUndelivered(ports: UndeliveredPorts, jobs: readonly
   for (const { queueId, destination } of jobs) ports.scheduler.waiting(destination, 1, Date.now(), queueId);
 }
 
+/** Takes out of delivery what it has not begun. */
+export async function takeOut({ suspects, deliveries }: UndeliveredPorts, meant: TakenBack): Promise<Job[]> {
+  const jobs = [...suspects.take(judgeOf(meant)), ...(await deliveries.takeBack(meant))];
+  for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
+  return jobs;
+}
+
 /**
  * Takes rows back that delivery has not begun. They are due after TAKEN_BACK_MS, so that the operator's action comes
  * first.
  */
-export async function takeBack(ports: UndeliveredPorts, target: OperateTarget): Promise<number> {
-  const { suspects, deliveries } = ports;
-  const jobs = [...suspects.take(meantBy(target)), ...(await deliveries.takeBack(target))];
-  for (const { queueId, destination } of jobs) suspects.over(queueId, destination);
-  try {
-    await release(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
-  } finally {
-    for (const job of jobs) ports.scheduler.returned(job);
-  }
+export async function takeBack(ports: UndeliveredPorts, selection: Selection): Promise<number> {
+  const jobs = await takeOut(ports, { selection });
+  await giveBack(ports, jobs, 'hand_off_released', Date.now() + TAKEN_BACK_MS);
   return jobs.length;
 }
 
@@ -81,11 +100,11 @@ export function withdrawal(ports: () => UndeliveredPorts): Required<WithdrawalPo
       // Rows that cannot be given back now are freed when their leases end: nobody renews these any more.
       await within(
         ANSWER_MS,
-        takeBack(ports(), { queueIds: [queueId] }).catch(() => {}),
+        takeBack(ports(), { ids: [queueId] }).catch(() => {}),
       );
     },
     withdrawn(queueId, isGone) {
-      if (!isGone) ports().log.debug('message.not-withdrawn', { queue_id: queueId });
+      if (!isGone) ports().log.debug('message.not_withdrawn', { queue_id: queueId });
       ports().leases.withdrawn(queueId);
     },
   };

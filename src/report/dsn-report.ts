@@ -7,6 +7,7 @@
 import { domainOf } from '../base/domain.ts';
 import { onOneLine } from '../base/printable.ts';
 import type { BodyType } from '../mail/envelope.ts';
+import type { Peer } from '../mail/peer.ts';
 import { formatDate } from '../protocol/date.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { writeText } from './dsn-text.ts';
@@ -119,7 +120,7 @@ function recipientFields(recipient: DsnRecipient, utf8: boolean): string[] {
   lines.push(`Final-Recipient: ${typedAddress(recipient.address, utf8)}`);
   lines.push(`Action: ${recipient.action}`, `Status: ${recipient.status}`);
   if (reply !== undefined) {
-    lines.push(`Remote-MTA: dns; ${field(reply.peer.split(' ')[0] as string, utf8)}`);
+    lines.push(`Remote-MTA: dns; ${field(hostName(reply.peer), utf8)}`);
     const enhanced = reply.enhanced === '' ? '' : `${reply.enhanced} `;
     const said = `${reply.code} ${enhanced}${reply.text}`;
     lines.push(`Diagnostic-Code: smtp; ${field(said, utf8)}`);
@@ -130,6 +131,9 @@ function recipientFields(recipient: DsnRecipient, utf8: boolean): string[] {
     lines.push(`Will-Retry-Until: ${formatDate(recipient.willRetryUntilMs)}`);
   return lines;
 }
+
+/** A host without a name is named by its address, as in RFC 5321 §4.1.3. */
+const hostName = ({ host, address }: Peer): string => (host === address ? `[${address}]` : host);
 
 /** 'rfc822; user@example.com', 'utf-8; …' (RFC 6533 §3: \x{…} where the report is ASCII). */
 function typedAddress(address: string, utf8: boolean): string {

@@ -1,5 +1,6 @@
 /** The part of a DSN that people read. */
 import { onOneLine } from '../base/printable.ts';
+import { peerText } from '../mail/peer.ts';
 import { formatDate } from '../protocol/date.ts';
 import type { DsnRecipient, ReportInput } from './report-input.ts';
 
@@ -41,6 +42,6 @@ function recipientLines({ address, reply, detail, status }: DsnRecipient): strin
   const lines = [`  <${onOneLine(address)}>`];
   if (detail !== undefined && detail !== '') lines.push(`    ${onOneLine(detail)} (${status})`);
   else if (reply !== undefined)
-    lines.push(`    ${onOneLine(`${reply.peer} said: ${reply.code} ${reply.text}`)}`);
+    lines.push(`    ${onOneLine(`${peerText(reply.peer)} said: ${reply.code} ${reply.text}`)}`);
   return lines;
 }

@@ -6,12 +6,12 @@
 import { LRUCache } from 'lru-cache';
 import { domainOf } from '../base/domain.ts';
 import type { Config } from '../config/schema.ts';
-import { deferralStatus } from '../mail/deferrals.ts';
 import { NOTIFY } from '../mail/envelope.ts';
 import type { AttemptResult, Job, JobRecipient } from '../mail/job.ts';
 import type { ContentHandle, Message } from '../mail/message.ts';
 import type { Outcome } from '../mail/outcome.ts';
 import { type QueueIds, shardOfQueueId } from '../mail/queue-id.ts';
+import { statusOf } from '../mail/status.ts';
 import type { Arena } from '../native.ts';
 import { oneSpelling } from '../protocol/address.ts';
 import { attachmentsOf } from '../protocol/mime/attachments.ts';
@@ -166,17 +166,6 @@ function isWanted(given: number, action: DsnRecipient['action']): boolean {
   }
 }
 
-function statusOf(outcome: Outcome): string {
-  switch (outcome.kind) {
-    case 'delivered':
-      return outcome.reply.enhanced || '2.0.0';
-    case 'deferred':
-      return outcome.reply?.enhanced || deferralStatus(outcome.reason, false);
-    case 'bounced':
-      return outcome.status;
-  }
-}
-
 /** One DSN before it has its content in the arena. */
 export class DsnDraft {
   /** Whether it reports a delay. */
@@ -235,6 +224,7 @@ export class DsnDraft {
       receivedAtMs: this.#nowMs,
       client: { address: 'internal', helo: '', protocol: '', sessionId: '' },
       messageId: `${this.#queueId}@${this.#ports.config.hostname}`,
+      originalQueueId: this.#job.queueId,
       ...(attachments.length > 0 ? { attachments } : {}),
     };
   }

@@ -1,19 +1,25 @@
 /**
- * Appends lines to `<dir>/<UTC date>-<n>.jsonl` (`….p1.jsonl` for relay process 1). Lines are gathered, written off the
- * main path, and files are rotated by size and day. This never holds up mail: when the disk does not take lines, or not
+ * Appends lines to the event files (event-names.ts) of a relay process. Lines are gathered, written off the main path,
+ * and a new file begins by size and day; what becomes of the others is for event-archive.ts. This never holds up mail: when the disk does not take lines, or not
  * fast enough, lines are dropped and counted, and the count is written into the file as soon as it can be.
  */
-import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import { within } from '../base/within.ts';
+import { EventArchive } from './event-archive.ts';
+import { eventFileName, eventFiles } from './event-names.ts';
 
 export interface EventFileOptions {
   dir: string;
   /** Number of the relay process; default 0. Each process writes, counts and removes its own files. */
   process?: number;
+  /** Name of the node, which stands in every line. */
+  node: string;
   maxFileBytes: number;
-  keepFiles: number;
+  /** How long complete files are kept, and how much in all. */
+  keepDays: number;
+  maxTotalBytes: number;
   /** Most bytes of lines that wait for the disk. */
   maxBufferBytes: number;
   log: Log;
@@ -25,12 +31,15 @@ const FLUSH_MS = 25;
 const FLUSH_BYTES = 262_144;
 /** How long `close` waits for the disk. */
 const CLOSE_MS = 5000;
+/** How soon the end of a day is noticed when no line comes. */
+const LOOK_MS = 3_600_000;
 
 export class EventFile {
   readonly #options: EventFileOptions;
   readonly #now: () => number;
-  readonly #suffix: string;
-  readonly #pattern: RegExp;
+  readonly #process: number;
+  readonly #archive: EventArchive;
+  readonly #daily: NodeJS.Timeout;
   #waiting = '';
   #lines = 0;
   #dropped = 0;
@@ -49,9 +58,9 @@ export class EventFile {
   constructor(options: EventFileOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
-    const { process = 0 } = options;
-    this.#suffix = process === 0 ? '.jsonl' : `.p${process}.jsonl`;
-    this.#pattern = new RegExp(`^(\\d{4}-\\d\\d-\\d\\d)-(\\d{4,})${this.#suffix.replaceAll('.', '\\.')}$`);
+    this.#process = options.process ?? 0;
+    this.#archive = new EventArchive({ ...options, process: this.#process, now: this.#now });
+    this.#daily = setInterval(() => this.#endDay(), LOOK_MS).unref();
   }
 
   /** Appends one line (with its newline). Never waits, never throws. */
@@ -104,7 +113,7 @@ export class EventFile {
       if (this.#torn) text = `\n${text}`;
       if (this.#dropped > 0) {
         const time = new Date(this.#now()).toISOString();
-        text += `{"type":"dropped","time":"${time}","lines":${this.#dropped}}\n`;
+        text += `{"type":"dropped","time":"${time}","node":"${this.#options.node}","lines":${this.#dropped}}\n`;
         this.#options.log.warn('events.dropped', { lines: this.#dropped });
         this.#dropped = 0;
       }
@@ -118,7 +127,7 @@ export class EventFile {
       this.#failed = false;
     } catch (error) {
       this.#dropped += unwritten.length === 0 ? lines : countLines(unwritten);
-      if (!this.#failed) this.#options.log.error('events.write-failed', { dir: this.#options.dir, error });
+      if (!this.#failed) this.#options.log.error('events.write_failed', { path: this.#options.dir, error });
       this.#failed = true;
       await this.#closeFile();
     }
@@ -133,11 +142,11 @@ export class EventFile {
     if (this.#file !== null && !full && this.#name.startsWith(day)) return this.#file;
     await this.#closeFile();
     await mkdir(this.#options.dir, { recursive: true, mode: 0o700 });
-    const names = (await readdir(this.#options.dir)).filter((name) => this.#pattern.test(name)).sort();
-    const newest = names.findLast((name) => name.startsWith(day));
-    let number = newest === undefined ? 1 : Number(this.#pattern.exec(newest)?.[2]);
+    const files = eventFiles(await readdir(this.#options.dir));
+    const newest = files.findLast((file) => file.process === this.#process && file.day === day);
+    let number = (newest?.number ?? 1) + (newest?.compressed ? 1 : 0);
     for (;;) {
-      this.#name = `${day}-${String(number).padStart(4, '0')}${this.#suffix}`;
+      this.#name = eventFileName(day, number, this.#process);
       const file = await open(join(this.#options.dir, this.#name), 'a', 0o600);
       const { size } = await file.stat();
       if (size < this.#options.maxFileBytes) {
@@ -148,17 +157,16 @@ export class EventFile {
       await file.close();
       number++;
     }
-    if (!names.includes(this.#name)) names.push(this.#name);
-    await this.#prune(names);
+    this.#archive.tidy(this.#name);
     return this.#file;
   }
 
-  async #prune(names: string[]): Promise<void> {
-    for (const name of names.slice(0, Math.max(0, names.length - this.#options.keepFiles))) {
-      await unlink(join(this.#options.dir, name)).catch((error: unknown) => {
-        this.#options.log.warn('events.not-removed', { file: name, error });
-      });
-    }
+  /** Where nothing is written, the files of days that are over are looked after all the same. */
+  #endDay(): void {
+    if (this.#name === '' || this.#writing !== null) return;
+    const isOver = !this.#name.startsWith(new Date(this.#now()).toISOString().slice(0, 10));
+    if (isOver) void this.#closeFile();
+    this.#archive.tidy(isOver ? '' : this.#name);
   }
 
   async #closeFile(): Promise<void> {
@@ -179,6 +187,8 @@ export class EventFile {
   }
 
   async #close(): Promise<void> {
+    clearInterval(this.#daily);
+    this.#archive.close();
     this.#disarm();
     await this.#writing;
     this.#disarm();

@@ -5,36 +5,47 @@
  */
 import { printableJson } from '../base/printable.ts';
 import type { Config } from '../config/schema.ts';
-import type { AttemptResult } from '../mail/job.ts';
+import type { AttemptResult, EntryFacts } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import { shownDestination } from '../mail/operator-keys.ts';
 import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
+import type { Peer } from '../mail/peer.ts';
+import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
+import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
 
 interface Common {
-  /** When the line was made, ISO 8601 in UTC. */
+  /** When the line was made, RFC 3339 in UTC. */
   time: string;
-  queue_id: string;
+  node: string;
 }
 
-/** We took responsibility for a message; one line per message. For our own DSNs the client is "internal". */
+/** We took responsibility for a message; one line per message. For our own reports the client is "internal". */
 export interface AcceptedEvent extends Common {
   type: 'accepted';
+  queue_id: string;
   /** Reverse-path; '' for the null one. */
   sender: string;
+  message_id?: string;
   recipients: number;
   /** Bytes of content, our trace header excluded. */
-  size: number;
-  client: string;
+  size_bytes: number;
+  client_address: string;
+  client_port?: number;
   helo: string;
   protocol: string;
-  session: string;
+  session_id: string;
+  listener?: string;
+  /** Who authenticated. */
+  user?: string;
+  envid?: string;
+  /** On a report of ours: the message it is about. */
+  original_queue_id?: string;
   /** With TLS only: version, cipher, and whether the client's certificate was verified. */
   tls_version?: string;
   tls_cipher?: string;
   tls_verified?: boolean;
-  /** Who authenticated. */
-  user?: string;
   /** From MAIL to the end of data. */
   reception_ms?: number;
   /** From the end of data until the message was durable and this line was made. */
@@ -42,16 +53,27 @@ export interface AcceptedEvent extends Common {
 }
 
 interface RecipientEvent extends Common {
+  queue_id: string;
   recipient: string;
   sender: string;
-  /** Scheduling key: a domain or 'smarthost'. */
+  message_id?: string;
+  user?: string;
+  envid?: string;
+  /** A domain, 'smarthost', or 'via:HOST:PORT' where an operator rerouted it. */
   destination: string;
   /** Attempts made, this one included. */
   attempt: number;
-  size: number;
-  /** The peer's last reply, '250 2.0.0 queued', and who gave it, 'mx.example.net [192.0.2.1]'. */
+  size_bytes: number;
+  /** Enhanced status code: 2.x.x delivered, 4.x.x deferred, 5.x.x bounced and expired. */
+  status: string;
+  /** The peer's last reply, '250 2.0.0 queued'. */
   reply?: string;
-  peer?: string;
+  /** Who gave it, or was asked last. */
+  peer_host?: string;
+  peer_address?: string;
+  peer_port?: number;
+  /** Our address of that connection. */
+  source_address?: string;
   /** From acceptance to the start of this attempt. */
   queue_ms: number;
   /** Until the connection was ready; 0 when an open one was used. */
@@ -81,29 +103,33 @@ export interface DeferredEvent extends RecipientEvent {
 export interface BouncedEvent extends RecipientEvent {
   type: 'bounced' | 'expired';
   reason: BounceReason;
-  /** Enhanced status code as in the DSN, '5.1.1'. */
-  status: string;
   detail: string;
 }
 
-/** The row waits for an operator: "queue release" lets it go on. One line a row. */
-export interface HeldEvent extends Common {
-  type: 'held';
+/** What a line about an entry of the queue says of its message. */
+interface EntryEvent extends Common {
+  queue_id: string;
   destination: string;
+  sender: string;
+  message_id?: string;
+}
+
+/** The entry waits for an operator: "queue release" lets it go on. One line an entry. */
+export interface HeldEvent extends EntryEvent {
+  type: 'held';
   reason: string;
 }
 
 /** An operator took the recipient out of the queue. Final. */
-export interface RemovedEvent extends Common {
+export interface RemovedEvent extends EntryEvent {
   type: 'removed';
   recipient: string;
   by: string;
 }
 
 /** Lines that could not be written (disk full). */
-export interface DroppedEvent {
+export interface DroppedEvent extends Common {
   type: 'dropped';
-  time: string;
   lines: number;
 }
 
@@ -116,17 +142,25 @@ export type DeliveryEvent =
   | HeldEvent
   | DroppedEvent;
 
+type EntrySaid = Pick<EntryFacts, 'queueId'> & Partial<EntryFacts>;
+type RemovedEntry = EntrySaid & { recipients: readonly string[] };
+
 export type EventLogOptions = EventFileOptions & { enabled: boolean };
+
+/** The name of a node, of the name that one of its processes has ('mx1/1'). */
+const nodeOf = (name: string): string => name.replace(/\/\d+$/, '');
 
 /** Options of the event log of a relay process as the config has them. */
 export function eventLogOptions(config: Config, dir: string, process: number): Omit<EventLogOptions, 'log'> {
-  const { enabled, max_file_mb, keep_files, max_buffer_mb } = config.events;
+  const { enabled, max_file_mb, keep_days, max_total_mb, max_buffer_mb } = config.events;
   return {
     dir,
     process,
+    node: nodeOf(config.node_id),
     enabled,
     maxFileBytes: max_file_mb * 1_048_576,
-    keepFiles: keep_files,
+    keepDays: keep_days,
+    maxTotalBytes: max_total_mb * 1_048_576,
     maxBufferBytes: max_buffer_mb * 1_048_576,
   };
 }
@@ -135,8 +169,9 @@ export class EventLog {
   readonly #file: EventFile;
   readonly #enabled: boolean;
   readonly #now: () => number;
+  readonly #node: string;
   #timeMs = Number.NaN;
-  #time = '';
+  #stamped = '';
   #second = Number.NaN;
   /** The text '2026-03-01T12:00:00.' of the present second, kept because toISOString is slow. */
   #toSecond = '';
@@ -144,21 +179,23 @@ export class EventLog {
   constructor(options: EventLogOptions) {
     this.#enabled = options.enabled;
     this.#now = options.now ?? Date.now;
+    this.#node = options.node;
     this.#file = new EventFile(options);
   }
 
   /** We took responsibility for the message: it is durable, or in memory with after_enqueue. */
   accepted(message: Message): void {
     if (!this.#enabled) return;
-    const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs } = message;
-    const reception = receptionMs === undefined ? '' : `,"reception_ms":${receptionMs}`;
-    const user = client.user === undefined ? '' : `,"user":${quote(client.user)}`;
+    const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
     this.#file.append(
-      `{"type":"accepted","time":"${this.#isoTime()}","queue_id":"${queueId}","sender":${quote(envelope.reversePath)}` +
-        `,"recipients":${envelope.recipients.length},"size":${sizeBytes},"client":${quote(client.address)}` +
-        `,"helo":${quote(client.helo)},"protocol":"${client.protocol}","session":"${client.sessionId}"` +
-        `${user}${tlsUse(client.tls)}${reception},"persist_ms":${persistMs}}\n`,
+      `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
+        `${said(message.messageId, client.user, envelope.envid)},"recipients":${envelope.recipients.length}` +
+        `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
+        `${client.port ? `,"client_port":${client.port}` : ''},"helo":${quote(client.helo)}` +
+        `,"protocol":"${client.protocol}","session_id":"${client.sessionId}"${text('listener', client.listener)}` +
+        `${text('original_queue_id', originalQueueId)}${tlsUse(client.tls)}` +
+        `${receptionMs === undefined ? '' : `,"reception_ms":${receptionMs}`},"persist_ms":${persistMs}}\n`,
     );
   }
 
@@ -167,8 +204,9 @@ export class EventLog {
     if (!this.#enabled) return;
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =
-      `","time":"${this.#isoTime()}","queue_id":"${result.queueId}","sender":${quote(result.reversePath)}` +
-      `,"destination":${quote(result.destination)},"attempt":${result.attempts},"size":${result.sizeBytes}` +
+      `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
+      `${said(result.messageId, result.user, result.envid)}` +
+      `,"destination":${quote(shownDestination(result.destination))},"attempt":${result.attempts},"size_bytes":${result.sizeBytes}` +
       `,"queue_ms":${ms(queueMs)},"connect_ms":${ms(connectMs)},"transfer_ms":${ms(transferMs)}${tlsUse(result.tls)}`;
     const addresses = new Map<number, string>();
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
@@ -178,22 +216,17 @@ export class EventLog {
     }
   }
 
-  /** The relay itself set a row aside. */
-  held(
-    { queueId, destination }: { queueId: string; destination: string },
-    reason = 'suspected_poison',
-  ): void {
+  /** The relay itself set an entry aside. */
+  held(entry: EntryFacts, reason = 'suspected_poison'): void {
     if (!this.#enabled) return;
-    this.#file.append(
-      `{"type":"held","time":"${this.#isoTime()}","queue_id":"${queueId}","destination":${quote(destination)},"reason":${quote(reason)}}\n`,
-    );
+    this.#file.append(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
   }
 
-  /** An operator removed these recipients. */
-  removed(queueId: string, recipients: readonly string[], by: string): void {
+  /** An operator removed these recipients of an entry. */
+  removed(entry: RemovedEntry, by: string): void {
     if (!this.#enabled) return;
-    const head = `{"type":"removed","time":"${this.#isoTime()}","queue_id":"${queueId}","by":${quote(by)},"recipient":`;
-    for (const recipient of recipients) this.#file.append(`${head}${quote(recipient)}}\n`);
+    const head = `{"type":"removed${this.#stamp()}${about(entry)},"by":${quote(by)},"recipient":`;
+    for (const recipient of entry.recipients) this.#file.append(`${head}${quote(recipient)}}\n`);
   }
 
   /** Writes to newly opened files from now on (SIGUSR1). */
@@ -206,17 +239,19 @@ export class EventLog {
     return this.#file.close();
   }
 
-  #isoTime(): string {
+  /** What every line about mail has between its type and the value of queue_id. */
+  #stamp(): string {
     const now = this.#now();
-    if (now === this.#timeMs) return this.#time;
+    if (now === this.#timeMs) return this.#stamped;
     const second = Math.floor(now / 1000);
     if (second !== this.#second) {
       this.#second = second;
       this.#toSecond = new Date(second * 1000).toISOString().slice(0, -4);
     }
     this.#timeMs = now;
-    this.#time = `${this.#toSecond}${String(Math.floor(now - second * 1000)).padStart(3, '0')}Z`;
-    return this.#time;
+    const millisecond = String(Math.floor(now - second * 1000)).padStart(3, '0');
+    this.#stamped = `","time":"${this.#toSecond}${millisecond}Z","node":"${this.#node}","queue_id":"`;
+    return this.#stamped;
   }
 }
 
@@ -235,26 +270,42 @@ function typeOf(outcome: Outcome): DeliveryEvent['type'] {
 }
 
 function describe(outcome: Outcome): string {
+  const status = `,"status":"${statusOf(outcome)}"`;
   switch (outcome.kind) {
     case 'delivered':
-      return reply(outcome.reply);
+      return status + reply(outcome.reply);
     case 'deferred':
       return (
-        `,"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
-        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply)}`
+        `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}` +
+        `,"retry_at":"${new Date(outcome.retryAtMs).toISOString()}"${reply(outcome.reply, outcome.peer)}`
       );
     case 'bounced':
-      return `,"reason":"${outcome.reason}","status":"${outcome.status}","detail":${quote(outcome.detail)}${reply(outcome.reply)}`;
+      return `${status},"reason":"${outcome.reason}","detail":${quote(outcome.detail)}${reply(outcome.reply, outcome.peer)}`;
   }
 }
+
+/** A field that is left out where there is nothing to say. */
+const text = (name: string, value: string | undefined): string => (value ? `,"${name}":${quote(value)}` : '');
+
+/** @param envid as received (xtext). */
+const said = (messageId: string | undefined, user: string | undefined, envid: string | undefined): string =>
+  text('message_id', messageId) + text('user', user) + (envid ? text('envid', decodeXtext(envid)) : '');
+
+/** From the value of queue_id on. */
+const about = ({ queueId, reversePath = '', messageId, destination }: EntrySaid): string =>
+  `${queueId}","sender":${quote(reversePath)}${text('message_id', messageId)}${text('destination', destination && shownDestination(destination))}`;
 
 function tlsUse(tls: TlsUse | undefined): string {
   if (tls === undefined) return '';
   return `,"tls_version":${quote(tls.version)},"tls_cipher":${quote(tls.cipher)},"tls_verified":${tls.verified}`;
 }
 
-function reply(peer: PeerReply | undefined): string {
-  if (peer === undefined) return '';
-  const enhanced = peer.enhanced === '' ? '' : ` ${peer.enhanced}`;
-  return `,"reply":${quote(`${peer.code}${enhanced} ${peer.text}`)},"peer":${quote(peer.peer)}`;
+function reply(given: PeerReply | undefined, asked?: Peer): string {
+  if (given === undefined) return asked === undefined ? '' : peerFields(asked);
+  const enhanced = given.enhanced === '' ? '' : ` ${given.enhanced}`;
+  return `,"reply":${quote(`${given.code}${enhanced} ${given.text}`)}${peerFields(given.peer)}`;
+}
+
+function peerFields({ host, address, port, source }: Peer): string {
+  return `,"peer_host":${quote(host)},"peer_address":"${address}","peer_port":${port}${text('source_address', source)}`;
 }

@@ -74,7 +74,7 @@ export class TlsReportSender {
   /** Sends the reports that are due. Never rejects. */
   round(): Promise<void> {
     this.#round ??= this.#sendDue()
-      .catch((error) => this.#options.log.warn('tls-rpt.unreadable', { error, dir: this.#options.dir }))
+      .catch((error) => this.#options.log.warn('tls_rpt.unreadable', { error, path: this.#options.dir }))
       .finally(() => {
         this.#round = null;
       });
@@ -132,7 +132,7 @@ export class TlsReportSender {
     const sending = await this.#sendingOf(day, domain);
     const reports = await Promise.all(counted.map((file) => readReport(join(dir, day, file))));
     const whole = reports.filter((report) => report !== null);
-    if (whole.length < reports.length) log.warn('tls-rpt.damaged', { day, domain });
+    if (whole.length < reports.length) log.warn('tls_rpt.damaged', { day, domain });
     const places = await this.#placesOf(domain, whole);
     const { hostname, node_id, delivery } = config();
     const { organization_name = hostname, contact_info = '' } = delivery.tls_rpt;
@@ -154,23 +154,23 @@ export class TlsReportSender {
         if (/^mailto:/i.test(place)) await this.#mail(place, { domain, day, reportId, report });
         else await this.#options.post(place, report, this.#abort.signal);
         sending.sent.push(place);
-        log.info('tls-rpt.sent', { day, domain, to: place });
+        log.info('tls_rpt.sent', { day, domain, to: place });
       } catch (error) {
         if (this.#abort.signal.aborted) return;
         sending.done &&= sending.tries >= MAX_TRIES;
-        const again = sending.done ? 'no more' : new Date(now() + RETRY_MS).toISOString();
-        log.warn('tls-rpt.not-sent', {
+        const retryAt = sending.done ? null : new Date(now() + RETRY_MS).toISOString();
+        log.warn('tls_rpt.not_sent', {
           day,
           domain,
           to: place,
           error: String((error as Error).message),
-          again,
+          retry_at: retryAt,
         });
       }
     }
     sending.nextAtMs = now() + RETRY_MS;
     await writeSending(this.#fileOf(day, domain), sending).catch((error) =>
-      log.warn('tls-rpt.not-written', { error, day, domain }),
+      log.warn('tls_rpt.not_written', { error, day, domain }),
     );
   }
 

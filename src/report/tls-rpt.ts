@@ -141,11 +141,11 @@ export class TlsReports {
       if (this.#purgedOn !== today && this.#config.delivery.tls_rpt.enabled) await this.#purge();
       this.#purgedOn = today;
     } catch (error) {
-      this.#options.log.warn('tls-rpt.not-written', { error, dir: this.#options.dir });
+      this.#options.log.warn('tls_rpt.not_written', { error, path: this.#options.dir });
     }
     if (this.#uncounted === 0) return;
     const advice = 'raise delivery.tls_rpt.max_domains';
-    this.#options.log.warn('tls-rpt.not-counted', { sessions: this.#uncounted, advice });
+    this.#options.log.warn('tls_rpt.not_counted', { sessions: this.#uncounted, advice });
     this.#uncounted = 0;
   }
 

@@ -382,7 +382,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
     // This also covers a Redis that could not be used from the start.
     if (this.#saidLost) return;
     this.#saidLost = true;
-    this.#options.log.warn('scheduler.redis-lost', {
+    this.#options.log.warn('scheduler.redis_lost', {
       error: this.#lastError,
       advice:
         'no mail waits for it: due work is looked for in the queue itself until Redis can be used again',
@@ -397,7 +397,7 @@ export class BullmqAgenda implements Agenda, SharedRates, SharedConnections {
       // After an outage the other processes return as we do, so their number is not known yet.
       const count = this.#saidLost ? {} : { processes: this.#members.all };
       this.#saidLost = false;
-      this.#options.log.info('scheduler.redis-up', count);
+      this.#options.log.info('scheduler.redis_up', count);
     }
     this.#owner?.changed(up);
   }

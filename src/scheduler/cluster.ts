@@ -150,8 +150,12 @@ export class ClusterScheduler implements Scheduler {
     this.#inner.returned(job);
   }
 
-  suspend(destination: string, untilMs: number): void {
-    this.#inner.suspend(destination, untilMs);
+  suspend(destination: string, untilMs: number, reason?: string): void {
+    this.#inner.suspend(destination, untilMs, reason);
+  }
+
+  rulesChanged(): void {
+    this.#inner.rulesChanged();
   }
 
   rebuild(backlog: DestinationBacklog[]): void {
@@ -198,7 +202,8 @@ export class ClusterScheduler implements Scheduler {
     const nowMs = this.#ports.now();
     this.#known.delete(`${shard} ${destination}`);
     const here = this.#due(destination, 1 << shard, false);
-    const untilMs = this.#inner.suspendedUntilMs(destination);
+    const untilMs =
+      this.#ports.held?.(destination) === true ? Infinity : this.#inner.suspendedUntilMs(destination);
     const claimed = new Promise<void>((resolve) => here.waiters.push(resolve));
     this.#inner.discover([{ destination, rows: 1, nextDueMs: nowMs }]);
     const steadyMs = this.#steady();

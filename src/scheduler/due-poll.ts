@@ -22,6 +22,7 @@ export class DuePoll {
   readonly #intervalMs: () => number;
   #timer: NodeJS.Timeout | null = null;
   #running = false;
+  #again = false;
 
   /** @param intervalMs asked before each pause. */
   constructor(ports: DuePollPorts, intervalMs: () => number) {
@@ -39,6 +40,16 @@ export class DuePoll {
     if (!this.#running || this.#timer === null) return;
     clearTimeout(this.#timer);
     this.#later(this.#intervalMs());
+  }
+
+  /** Asks at once; where it is asking already, right after that. */
+  askNow(): void {
+    if (!this.#running) return;
+    if (this.#timer === null) this.#again = true;
+    else {
+      clearTimeout(this.#timer);
+      this.#later(0);
+    }
   }
 
   stop(): void {
@@ -70,6 +81,7 @@ export class DuePoll {
     // At most ten intervals, however long the answer took: the process, or a server, may have stood still.
     const intervalMs = this.#intervalMs();
     const restMs = Math.min(tookMs, intervalMs) * REST_FACTOR;
-    if (this.#running) this.#later(Math.max(intervalMs, restMs));
+    if (this.#running) this.#later(this.#again ? 0 : Math.max(intervalMs, restMs));
+    this.#again = false;
   }
 }

@@ -9,6 +9,7 @@
  */
 import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
+import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
 import type { Scheduler, SchedulerPorts } from './scheduler.ts';
 
@@ -33,10 +34,17 @@ const WORTH_SHARE = 8;
 /** A claim that is too small waits at most this long for more free places: the rows being sent may take minutes. */
 const CLAIM_GATHER_MS = 500;
 
+/** How soon rows of a held destination that have become too old are looked for; later where there are many destinations. */
+const OLD_LOOK_MS = 300_000;
+const OLD_LOOK_MS_PER_DESTINATION = 50;
+
 /** How often the clock is checked when nothing else is due. */
 const CLOCK_LOOK_MS = 30_000;
 /** When the clock moves against steady time by more than this, it was set. */
 const CLOCK_SET_MS = 1000;
+
+/** How many suspended destinations are named to operators. */
+const MOST_SUSPENDED = 1000;
 
 const NEVER = Number.POSITIVE_INFINITY;
 
@@ -46,6 +54,9 @@ interface Place {
   nextDueMs: number;
   inFlight: number;
   suspendedUntilMs: number;
+  suspendedReason: string;
+  /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
+  oldLookMs: number;
   claiming: boolean;
   claimedMs: number;
   /** Whether it is in `ready`. */
@@ -58,7 +69,7 @@ interface Place {
 
 export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
-  /** false: nothing is ever sent (delivery.enabled). */
+  /** false: nothing is ever sent (delivery.enabled); what operators end is ended all the same. */
   enabled: boolean;
   onClaimError(destination: string, error: unknown): void;
   /** Rows per claim. */
@@ -118,7 +129,7 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   reserve(destination: string, _recipients: number): boolean {
-    if (!this.#running || !this.#options.enabled) return false;
+    if (!this.#running || !this.#options.enabled || this.#ports.held?.(destination) === true) return false;
     const place = this.#place(destination);
     const room = this.#room(place);
     // While older rows are due, new mail gets only half of the room, so that it does not overtake them for ever.
@@ -164,12 +175,18 @@ export class EmbeddedScheduler implements Scheduler {
     this.#vacate(job.destination);
   }
 
-  suspend(destination: string, untilMs: number): void {
+  suspend(destination: string, untilMs: number, reason = ''): void {
     const place = this.#place(destination);
     place.suspendedUntilMs = untilMs;
+    place.suspendedReason = reason;
     if (untilMs > this.#steady()) this.#watch(place, untilMs);
     else this.#enqueue(place);
     this.#forget(place);
+    this.#pump();
+  }
+
+  rulesChanged(): void {
+    for (const place of this.#places.values()) if (place.nextDueMs <= this.#ports.now()) this.#enqueue(place);
     this.#pump();
   }
 
@@ -214,15 +231,25 @@ export class EmbeddedScheduler implements Scheduler {
 
   stats(): ReturnType<Scheduler['stats']> {
     let waitingRows = 0;
-    const suspended: { destination: string; untilMs: number }[] = [];
+    const places: Place[] = [];
     const steadyMs = this.#steady();
     const aheadMs = this.#ports.now() - steadyMs;
     for (const place of this.#places.values()) {
       waitingRows += place.waitingRows;
-      if (place.suspendedUntilMs > steadyMs)
-        suspended.push({ destination: place.destination, untilMs: place.suspendedUntilMs + aheadMs });
+      if (place.suspendedUntilMs > steadyMs) places.push(place);
     }
-    return { destinations: this.#places.size, waitingRows, inFlight: this.#inFlight, suspended };
+    if (places.length > MOST_SUSPENDED) places.sort((a, b) => b.waitingRows - a.waitingRows);
+    return {
+      destinations: this.#places.size,
+      waitingRows,
+      inFlight: this.#inFlight,
+      suspended: places.slice(0, MOST_SUSPENDED).map((place) => ({
+        destination: place.destination,
+        untilMs: place.suspendedUntilMs + aheadMs,
+        reason: place.suspendedReason,
+      })),
+      suspendedDestinations: places.length,
+    };
   }
 
   /** Whether no place is free for any destination. */
@@ -248,6 +275,8 @@ export class EmbeddedScheduler implements Scheduler {
         nextDueMs: NEVER,
         inFlight: 0,
         suspendedUntilMs: 0,
+        suspendedReason: '',
+        oldLookMs: NEVER,
         claiming: false,
         claimedMs: 0,
         queued: false,
@@ -358,19 +387,21 @@ export class EmbeddedScheduler implements Scheduler {
 
   #enqueue(place: Place): void {
     if (place.queued || place.claiming || place.waitingRows === 0) return;
+    if (!this.#options.enabled && !isFailKey(place.destination)) return;
     place.queued = true;
     this.#ready.push(place);
   }
 
   /** Starts the next claim when there is room. One claim at a time, because one writer answers them. */
   #pump(): void {
-    if (!this.#running || !this.#options.enabled || this.#claims > 0) return;
+    if (!this.#running || this.#claims > 0) return;
     const nowMs = this.#steady();
     if (nowMs < this.#pausedUntilMs) return;
     const free = this.#free();
     // If nothing is free, none of them is looked at, however many there are.
     for (let looked = free > 0 ? this.#ready.length - this.#readyFrom : 0; looked > 0; looked--) {
       const place = this.#takeReady();
+      if (this.#waitsForRule(place, nowMs)) continue;
       if (place.suspendedUntilMs > nowMs) {
         this.#watch(place, place.suspendedUntilMs);
         continue;
@@ -393,6 +424,19 @@ export class EmbeddedScheduler implements Scheduler {
       return;
     }
     if (this.#ready.length > this.#readyFrom) this.#watchMemory();
+  }
+
+  /** Whether a rule holds the place, and it is too early to look for rows that are too old. */
+  #waitsForRule(place: Place, nowMs: number): boolean {
+    if (this.#ports.held?.(place.destination) !== true) {
+      place.oldLookMs = NEVER;
+      return false;
+    }
+    const isTime = place.oldLookMs <= nowMs;
+    if (isTime || place.oldLookMs === NEVER)
+      place.oldLookMs = nowMs + Math.max(OLD_LOOK_MS, this.#places.size * OLD_LOOK_MS_PER_DESTINATION);
+    this.#watch(place, place.oldLookMs);
+    return !isTime;
   }
 
   #takeReady(): Place {

@@ -3,6 +3,7 @@
  * share, a block at a time, and spent here without asking. While the agenda cannot be reached, this process keeps to
  * its equal share of the rate. Without an agenda, it has the whole rate.
  */
+import { isFailKey } from '../mail/operator-keys.ts';
 import type { Rates } from './scheduler.ts';
 
 /** The part of the agenda from which all nodes lease tokens. */
@@ -56,7 +57,8 @@ export class DestinationRates implements Rates {
 
   take(destination: string, wanted: number): number {
     const rate = this.#ports.perSecond();
-    if (rate === 0) return wanted;
+    // Nothing is sent to where an operator ends mail.
+    if (rate === 0 || isFailKey(destination)) return wanted;
     const { shared } = this.#ports;
     const nowMs = this.#ports.now();
     const bucket = this.#bucket(destination, nowMs);

@@ -25,7 +25,9 @@ export interface Scheduler {
   /** A job came back unfinished (drain, dead delivery thread). */
   returned(job: Job): void;
   /** A delivery thread asks to leave this destination alone. @param untilMs in steady time; 0: resume now. */
-  suspend(destination: string, untilMs: number): void;
+  suspend(destination: string, untilMs: number, reason?: string): void;
+  /** Rules of operators hold other destinations than before (SchedulerPorts.held). */
+  rulesChanged(): void;
   /** An operator's action changed the number of waiting rows; some of them may be due now. */
   changed(changes: RowChange[]): void;
   /** Says what waits at these destinations after an operator's action; rows: 0 where nothing does. */
@@ -41,8 +43,10 @@ export interface Scheduler {
     destinations: number;
     waitingRows: number;
     inFlight: number;
-    /** Suspended destinations; `untilMs` is a time of day, for display. */
-    suspended: { destination: string; untilMs: number }[];
+    /** Suspended destinations, at most MOST_SUSPENDED of them: those with most entries. */
+    suspended: SuspendedDestination[];
+    /** How many are. */
+    suspendedDestinations: number;
     /** The state of what the nodes share; absent with `embedded`. */
     cluster?: ClusterStats;
   };
@@ -51,6 +55,13 @@ export interface Scheduler {
   stop(): void;
   /** To be called after `stop`, when the last rows were given back: leaves what the nodes share. */
   close(): Promise<void>;
+}
+
+/** `untilMs` is a time of day, for display. */
+export interface SuspendedDestination {
+  destination: string;
+  untilMs: number;
+  reason: string;
 }
 
 export interface ClusterStats {
@@ -93,6 +104,11 @@ export interface SchedulerPorts {
   steady?(): number;
   /** @param atMs in steady time. */
   setTimer(atMs: number, fire: () => void): { cancel(): void };
+  /**
+   * Whether a rule of an operator holds the destination: then its mail is not handed over, and a claim brings only rows
+   * that are too old to be sent.
+   */
+  held?(destination: string): boolean;
   /** Absent: the rates of destinations are not limited. */
   rates?: Rates;
 }

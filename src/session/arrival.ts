@@ -85,6 +85,6 @@ function become(session: Session, source: string | null, by: 'proxy' | 'xclient'
 
 function turnAway(session: Session, why: string): void {
   const { context, id, peer } = session;
-  context.log.info('session.proxy-refused', { session: id, client: peer, why });
+  context.log.info('session.proxy_refused', { session_id: id, client_address: peer, reason: why });
   session.close();
 }

@@ -44,33 +44,33 @@ export const auth: Verb<AuthCommand> = {
 
 /** null, or why there can be no AUTH now. */
 function misplaced(session: SessionView): Reply | null {
-  if (session.state.phase === 'new') return REPLY.helloFirst;
-  if (session.listener.auth === 'off') return REPLY.notImplemented;
-  if (session.user !== null) return REPLY.authTwice;
-  if (session.state.phase !== 'ready') return REPLY.authInTransaction;
-  return isSafeForAuth(session) ? null : REPLY.authNeedsTls;
+  if (session.state.phase === 'new') return REPLY.hello_first;
+  if (session.listener.auth === 'off') return REPLY.not_implemented;
+  if (session.user !== null) return REPLY.auth_twice;
+  if (session.state.phase !== 'ready') return REPLY.auth_in_transaction;
+  return isSafeForAuth(session) ? null : REPLY.auth_needs_tls;
 }
 
 /** `mechanism [SP initial-response]`, where '=' is a response of no octets. */
 function parseAuth(session: SessionView, argument: string): AuthCommand | Reply {
   const [name = '', response, ...more] = argument.split(' ');
-  if (!/^[A-Za-z0-9_-]{1,20}$/.test(name) || more.length > 0) return REPLY.authSyntax;
+  if (!/^[A-Za-z0-9_-]{1,20}$/.test(name) || more.length > 0) return REPLY.auth_syntax;
   const wanted = name.toUpperCase();
   const mechanism = session.context.settings.mechanisms[authOffer(session)].find((one) => one === wanted);
-  if (mechanism === undefined) return REPLY.authMechanism;
+  if (mechanism === undefined) return REPLY.auth_mechanism;
   if (response === undefined) return { mechanism, initial: null };
-  if (isServerFirst(mechanism)) return REPLY.authNoInitial;
+  if (isServerFirst(mechanism)) return REPLY.auth_no_initial;
   const initial = response === '=' ? Buffer.alloc(0) : response === '' ? null : decodeBase64(response);
-  return initial === null ? REPLY.authMalformed : { mechanism, initial };
+  return initial === null ? REPLY.auth_malformed : { mechanism, initial };
 }
 
 /** A line of the client within an exchange. */
 export function exchangeLine(session: Session, exchange: Exchange, text: string, flags: number): void {
-  if ((flags & LINE_FLAG.tooLong) !== 0) fail(session, exchange, REPLY.authLineTooLong);
-  else if (text === '*') fail(session, exchange, REPLY.authCancelled);
+  if ((flags & LINE_FLAG.tooLong) !== 0) fail(session, exchange, REPLY.auth_line_too_long);
+  else if (text === '*') fail(session, exchange, REPLY.auth_cancelled);
   else {
     const response = flags === 0 ? decodeBase64(text) : null;
-    if (response === null) fail(session, exchange, REPLY.authMalformed);
+    if (response === null) fail(session, exchange, REPLY.auth_malformed);
     else respond(session, exchange, response);
   }
 }
@@ -107,7 +107,7 @@ function take(
       const request = logins.ask(step.credentials, session);
       session.state = { phase: 'login', exchange, request, sinceMs };
       session.holding.begin(settings.commandTimeoutMs, () =>
-        session.reply(REPLY.timedOut.with(settings.hostname)),
+        session.reply(REPLY.timed_out.with(settings.hostname)),
       );
       break;
     }
@@ -118,10 +118,10 @@ function take(
       reject(session, exchange, sinceMs);
       break;
     case 'malformed':
-      fail(session, exchange, REPLY.authMalformed);
+      fail(session, exchange, REPLY.auth_malformed);
       break;
     case 'unavailable':
-      finish(session, REPLY.authUnavailable);
+      finish(session, REPLY.auth_unavailable);
       break;
   }
 }
@@ -134,19 +134,19 @@ function succeed(session: Session, { mechanism }: Exchange, user: User): void {
   session.mayRelay = true;
   session.client = { ...client, protocol, user: user.name };
   context.log.info('auth.succeeded', {
-    session: session.id,
-    client: client.address,
+    session_id: session.id,
+    client_address: client.address,
     mechanism,
     user: user.name,
   });
-  finish(session, REPLY.authOk);
+  finish(session, REPLY.auth_ok);
 }
 
 /** Wrong name or password: answered after a delay that hides how long it took to find out. */
 function reject(session: Session, exchange: Exchange, sinceMs: number): void {
   const { settings, clock } = session.context;
   report(session, exchange);
-  const reply = oneMore(session, REPLY.authInvalid);
+  const reply = oneMore(session, REPLY.auth_invalid);
   const leftMs = settings.authFailureDelayMs - (clock.steadyMs - sinceMs);
   session.state = READY;
   if (leftMs <= 0) session.reply(reply);
@@ -162,7 +162,7 @@ function finish(session: Session, reply: Reply): void {
 /** The exchange ends before there was a login to check; it counts as a failed AUTH of this connection nevertheless. */
 function fail(session: Session, exchange: Exchange, reply: Reply): void {
   // The policy counts a malformed exchange like a wrong password; a cancelled one it does not count.
-  if (reply !== REPLY.authCancelled) report(session, exchange);
+  if (reply !== REPLY.auth_cancelled) report(session, exchange);
   finish(session, oneMore(session, reply));
 }
 
@@ -175,5 +175,5 @@ function report(session: Session, { mechanism }: Exchange): void {
 /** The reply to a failed AUTH, or the last one of the connection when it was one too many. */
 function oneMore(session: Session, reply: Reply): Reply {
   const { hostname, maxAuthAttempts } = session.context.settings;
-  return ++session.failedLogins >= maxAuthAttempts ? REPLY.tooManyAuthFailures.with(hostname) : reply;
+  return ++session.failedLogins >= maxAuthAttempts ? REPLY.too_many_auth_failures.with(hostname) : reply;
 }

@@ -41,6 +41,6 @@ export class Barrier {
   report(session: string, client: string, at: string, error: unknown): void {
     if (error instanceof BrokenInvariant) throw error;
     Atomics.add(this.#gauges, GAUGE.sessionFaults, 1);
-    this.#log.error('session.fault', { session, client, at, error });
+    this.#log.error('session.fault', { session_id: session, client_address: client, at, error });
   }
 }

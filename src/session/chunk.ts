@@ -22,10 +22,10 @@ export function chunkRead(
     session.reply(refusal);
     session.proceed(READY);
   } else if (isTooSlow(settings, octets, clock.steadyMs - sinceMs)) {
-    session.reply(REPLY.tooSlow.with(settings.hostname));
+    session.reply(REPLY.too_slow.with(settings.hostname));
   } else {
     if (chunkOctets > 0) session.movedOn();
-    session.reply(REPLY.chunkOk.with(chunkOctets));
+    session.reply(REPLY.chunk_ok.with(chunkOctets));
     const untilMs = clock.steadyMs + settings.dataTimeoutMs;
     session.proceed({ phase: 'chunks', transaction, octets, sinceMs, untilMs });
   }

@@ -44,11 +44,11 @@ export class CommandLines {
       return;
     }
     if (++this.#idleCommands > this.#idleLimit()) {
-      session.reply(REPLY.tooManyIdleCommands.with(context.settings.hostname));
+      session.reply(REPLY.too_many_idle_commands.with(context.settings.hostname));
       return;
     }
     if (state.phase === 'new' && isOtherProtocol(text)) {
-      session.reply(REPLY.otherProtocol.with(context.settings.hostname));
+      session.reply(REPLY.other_protocol.with(context.settings.hostname));
       return;
     }
     session.lineBytes = (flags & LINE_FLAG.eightBit) === 0 ? text.length : text.length * 2;
@@ -121,7 +121,7 @@ export class CommandLines {
     if ((flags & BAD_LINE) === 0) this.#command(text, code);
     else
       this.#unreadable(
-        (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.commandTooLong : REPLY.commandBadBytes,
+        (flags & LINE_FLAG.tooLong) !== 0 ? REPLY.command_too_long : REPLY.command_bad_bytes,
         code,
       );
   }
@@ -130,7 +130,7 @@ export class CommandLines {
     const session = this.#session;
     const verb = session.context.verbs.find(text, code);
     if (verb === undefined) {
-      this.#unreadable(REPLY.unknownCommand, code);
+      this.#unreadable(REPLY.unknown_command, code);
       return;
     }
     if (!session.inTransaction() && verb.name !== 'QUIT' && session.context.admission.draining()) {
@@ -145,7 +145,7 @@ export class CommandLines {
 
   #execute(verb: Verb<unknown>, text: string): void {
     const session = this.#session;
-    const command = lacksTls(session, verb) ? REPLY.startTlsFirst : verb.check(session, text);
+    const command = lacksTls(session, verb) ? REPLY.starttls_first : verb.check(session, text);
     if (command instanceof Reply) {
       session.reply(command);
       return;
@@ -153,7 +153,7 @@ export class CommandLines {
     const refusal = verb.admit?.(session, command) ?? null;
     if (refusal !== null) {
       // The client offered mail; that we have no room for it now is not its fault.
-      if (refusal.code < 500 && refusal !== REPLY.tooManyRecipients) session.movedOn();
+      if (refusal.code < 500 && refusal !== REPLY.too_many_recipients) session.movedOn();
       session.reply(refusal);
       return;
     }
@@ -165,8 +165,8 @@ export class CommandLines {
   /** Refuses a line that is no command. After BDAT it closes: octets follow, which would be taken for commands. */
   #unreadable(reply: Reply, code: number): void {
     const session = this.#session;
-    if (code === AUTH && reply === REPLY.commandTooLong) session.reply(REPLY.authLineTooLong);
-    else session.reply(code === BDAT ? REPLY.bdatSyntax : reply);
+    if (code === AUTH && reply === REPLY.command_too_long) session.reply(REPLY.auth_line_too_long);
+    else session.reply(code === BDAT ? REPLY.bdat_syntax : reply);
     if (code === BDAT) session.close();
   }
 }

@@ -64,7 +64,7 @@ export class Completion {
     session.movedOn();
     const refusal =
       contentRefusal(settings, transaction.envelope.body, flags, detail) ??
-      (content === NO_CONTENT ? REPLY.contentMemoryFull : null) ??
+      (content === NO_CONTENT ? REPLY.content_memory_full : null) ??
       admitMessage(session, recipients);
     if (refusal !== null) {
       this.putDown();
@@ -80,7 +80,7 @@ export class Completion {
     if (!settings.durableFirst) {
       submissions.add(message);
       this.#handOver();
-      session.reply(REPLY.inMemory.with(message.queueId));
+      session.reply(REPLY.in_memory.with(message.queueId));
       session.proceed(READY);
       return;
     }
@@ -107,7 +107,7 @@ export class Completion {
     if (verdict === VERDICT.committed) session.reply(REPLY.queued.with(queueId));
     else {
       giveQuotaBack(session, recipients);
-      session.reply(verdict === VERDICT.full ? REPLY.queueFull : REPLY.persistFailed);
+      session.reply(verdict === VERDICT.full ? REPLY.queue_full : REPLY.persist_failed);
     }
     session.proceed(READY);
   }
@@ -129,7 +129,7 @@ export class Completion {
     submissions.forget(ticket);
     arena.release(content);
     giveQuotaBack(session, recipients);
-    session.reply(REPLY.persistTimeout);
+    session.reply(REPLY.persist_timeout);
     session.proceed(READY);
   }
 

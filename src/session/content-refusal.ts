@@ -18,17 +18,17 @@ export function contentRefusal(
   detail: number,
 ): Reply | null {
   if (flags !== 0) {
-    if ((flags & CONTENT_FLAG.tooBig) !== 0) return REPLY.tooBig;
+    if ((flags & CONTENT_FLAG.tooBig) !== 0) return REPLY.too_big;
     if ((flags & CONTENT_FLAG.spillFailed) !== 0)
-      return NO_SPACE.includes(detail) ? REPLY.spillFull : REPLY.spillFailed;
-    if ((flags & CONTENT_FLAG.noMemory) !== 0) return REPLY.contentMemoryFull;
+      return NO_SPACE.includes(detail) ? REPLY.spill_full : REPLY.spill_failed;
+    if ((flags & CONTENT_FLAG.noMemory) !== 0) return REPLY.content_memory_full;
     // Octets of BINARYMIME have no lines (RFC 3030 §3).
     if (body !== 'BINARYMIME') {
       if ((flags & (CONTENT_FLAG.bareLf | CONTENT_FLAG.bareCr)) !== 0 && settings.refuseBareNewlines)
-        return REPLY.bareNewline;
-      if ((flags & CONTENT_FLAG.nul) !== 0 && settings.refuseNul) return REPLY.nulContent;
-      if ((flags & CONTENT_FLAG.lineTooLong) !== 0) return REPLY.contentLineTooLong;
+        return REPLY.bare_newline;
+      if ((flags & CONTENT_FLAG.nul) !== 0 && settings.refuseNul) return REPLY.nul_content;
+      if ((flags & CONTENT_FLAG.lineTooLong) !== 0) return REPLY.content_line_too_long;
     }
   }
-  return detail > settings.maxHops ? REPLY.mailLoop : null;
+  return detail > settings.maxHops ? REPLY.mail_loop : null;
 }

@@ -15,17 +15,17 @@ export const data: Verb<true> = {
 
   check(session, line) {
     const { state } = session;
-    if (argumentOf(line, 4) !== '') return REPLY.noArgument;
+    if (argumentOf(line, 4) !== '') return REPLY.no_argument;
     switch (state.phase) {
       case 'envelope': {
         const { recipients, body } = state.transaction.envelope;
-        if (body === 'BINARYMIME') return REPLY.binaryNeedsBdat;
-        return recipients.length === 0 ? REPLY.noRecipients : true;
+        if (body === 'BINARYMIME') return REPLY.binary_needs_bdat;
+        return recipients.length === 0 ? REPLY.no_recipients : true;
       }
       case 'new':
-        return REPLY.helloFirst;
+        return REPLY.hello_first;
       case 'chunks':
-        return REPLY.chunksOpen;
+        return REPLY.chunks_open;
       default:
         return outOfTransaction(session);
     }
@@ -34,7 +34,7 @@ export const data: Verb<true> = {
   apply(session) {
     const { state, context, connection } = session;
     if (state.phase !== 'envelope') return;
-    session.reply(REPLY.startData);
+    session.reply(REPLY.start_data);
     book(session);
     context.port.expectData(connection, context.settings.textRules);
     session.readContent({ phase: 'data', transaction: state.transaction });
@@ -91,10 +91,10 @@ function judge(session: SessionView, octets: number): { refusal: Reply | null; n
   const { state, context } = session;
   switch (state.phase) {
     case 'new':
-      return { refusal: REPLY.helloFirst, next: state };
+      return { refusal: REPLY.hello_first, next: state };
     case 'envelope':
       if (state.transaction.envelope.recipients.length === 0)
-        return { refusal: REPLY.noRecipients, next: state };
+        return { refusal: REPLY.no_recipients, next: state };
       break;
     case 'chunks':
       break;
@@ -103,7 +103,7 @@ function judge(session: SessionView, octets: number): { refusal: Reply | null; n
   }
   const before = state.phase === 'chunks' ? state.octets : 0;
   const tooBig = before + octets > context.settings.maxMessageSize;
-  return { refusal: tooBig ? REPLY.tooBig : null, next: READY };
+  return { refusal: tooBig ? REPLY.too_big : null, next: READY };
 }
 
 /**
@@ -113,7 +113,7 @@ function judge(session: SessionView, octets: number): { refusal: Reply | null; n
 function discard(session: Session, octets: number, refusal: Reply, next: SessionState): void {
   const { port, settings } = session.context;
   if (octets > MAX_DISCARDED_OCTETS) {
-    session.reply(refusal === REPLY.bdatSyntax ? refusal : REPLY.chunkTooBig);
+    session.reply(refusal === REPLY.bdat_syntax ? refusal : REPLY.chunk_too_big);
     session.close();
     return;
   }

@@ -3,10 +3,10 @@ import type { FailureKind } from '../policy/ban-table.ts';
 import { REPLY, type Reply } from '../protocol/reply.ts';
 
 /** Refusals of recipients: sessions that guess addresses get many of them. */
-const RECIPIENT: ReadonlySet<string> = new Set(['relayDenied']);
+const RECIPIENT: ReadonlySet<string> = new Set(['relay_denied']);
 
 /** Refusals of commands that were sent ahead, behind one that was refused (RFC 2920): no errors, nothing to ban for. */
-const ECHOES: ReadonlySet<string> = new Set(['offerRefused', 'noRecipients']);
+const ECHOES: ReadonlySet<string> = new Set(['offer_refused', 'no_recipients']);
 
 export const isEcho = ({ reason }: Reply): boolean => ECHOES.has(reason);
 
@@ -19,5 +19,5 @@ export function failureOf({ code, reason }: Reply): FailureKind | null {
 
 /** The reply to RCPT, DATA or BDAT without a transaction: MAIL is missing, was refused, or a chunk after it was. */
 export function outOfTransaction({ offerRefused }: { offerRefused: boolean }): Reply {
-  return offerRefused ? REPLY.offerRefused : REPLY.mailFirst;
+  return offerRefused ? REPLY.offer_refused : REPLY.mail_first;
 }

@@ -3,7 +3,7 @@
  * Composition roots wrap their logs in these.
  */
 import { type Calmed, CalmLog } from '../base/calm-log.ts';
-import type { Log } from '../base/log.ts';
+import type { FieldsOf, Log } from '../base/log.ts';
 
 const LINES_PER_SECOND = 100;
 /** Lines that come once a message: the first of them says what is wrong. */
@@ -12,53 +12,21 @@ const MAIL_LINES_PER_SECOND = 10;
 const FAULTS_PER_SECOND = 5;
 
 const OF_SESSIONS: Calmed[] = [
-  {
-    event: 'policy.hit',
-    linesPerSecond: LINES_PER_SECOND,
-    kind: 'rule',
-    rest: { event: 'policy.hits-not-logged', lines: 'hits', kinds: 'rules' },
-  },
-  {
-    event: 'session.refused',
-    linesPerSecond: LINES_PER_SECOND,
-    kind: 'reason',
-    rest: { event: 'session.refusals-not-logged', lines: 'refusals', kinds: 'reasons' },
-  },
-  {
-    event: 'session.tls-failed',
-    linesPerSecond: LINES_PER_SECOND,
-    kind: 'reason',
-    rest: { event: 'session.tls-failures-not-logged', lines: 'failures', kinds: 'reasons' },
-  },
-  {
-    event: 'session.proxy-refused',
-    linesPerSecond: LINES_PER_SECOND,
-    kind: 'why',
-    rest: { event: 'session.proxies-not-logged', lines: 'refusals', kinds: 'why' },
-  },
-  {
-    event: 'session.fault',
-    linesPerSecond: FAULTS_PER_SECOND,
-    kind: 'at',
-    rest: { event: 'session.faults-not-logged', lines: 'faults', kinds: 'at' },
-  },
+  { event: 'policy.hit', linesPerSecond: LINES_PER_SECOND, kind: 'rule' },
+  { event: 'session.refused', linesPerSecond: LINES_PER_SECOND, kind: 'reason' },
+  { event: 'session.tls_failed', linesPerSecond: LINES_PER_SECOND, kind: 'reason' },
+  { event: 'session.proxy_refused', linesPerSecond: LINES_PER_SECOND, kind: 'reason' },
+  { event: 'session.fault', linesPerSecond: FAULTS_PER_SECOND, kind: 'at' },
 ];
 
-const OF_DELIVERY: Calmed[] = [
-  {
-    event: 'delivery.fault',
-    linesPerSecond: FAULTS_PER_SECOND,
-    kind: 'at',
-    rest: { event: 'delivery.faults-not-logged', lines: 'faults', kinds: 'at' },
-  },
-];
+const OF_DELIVERY: Calmed[] = [{ event: 'delivery.fault', linesPerSecond: FAULTS_PER_SECOND, kind: 'at' }];
 
 /** Lines that come with every message, commit or claim while a server or a shard is away. */
 const OF_MAIL: Calmed[] = (
   [
     ['commit.retrying', 'error'],
     ['settlement.rejected', 'advice'],
-    ['scheduler.claim-failed', 'error'],
+    ['scheduler.claim_failed', 'error'],
     ['destination.suspended', 'reason'],
     ['destination.resumed', 'reason'],
   ] as const
@@ -70,30 +38,16 @@ const OF_MAIL: Calmed[] = (
 }));
 
 /** While the disk is full, every message that clients offer becomes a commit that fails. */
-const OF_COMMITS: Calmed[] = [
-  {
-    event: 'commit.failed',
-    linesPerSecond: FAULTS_PER_SECOND,
-    kind: 'code',
-    rest: { event: 'commit.failures-not-logged', lines: 'commits', kinds: 'codes' },
-  },
-];
+const OF_COMMITS: Calmed[] = [{ event: 'commit.failed', linesPerSecond: FAULTS_PER_SECOND, kind: 'code' }];
 
-const OF_LOGINS: Calmed[] = [
-  {
-    event: 'auth.failed',
-    linesPerSecond: LINES_PER_SECOND,
-    kind: 'mechanism',
-    rest: { event: 'auth.failures-not-logged', lines: 'failures', kinds: 'mechanisms' },
-  },
-];
+const OF_LOGINS: Calmed[] = [{ event: 'auth.failed', linesPerSecond: LINES_PER_SECOND, kind: 'mechanism' }];
 
 /** For the sessions of one thread. */
 export const sessionLog = (log: Log): Log => new CalmLog(log, OF_SESSIONS);
 
 /** For our own errors in the delivery threads of one process. */
-export function faultsTo(log: Log): (fault: Record<string, unknown>) => void {
-  const calm = new CalmLog(log, OF_DELIVERY);
+export function faultsTo(log: Log): (fault: FieldsOf<'delivery.fault'>) => void {
+  const calm: Log = new CalmLog(log, OF_DELIVERY);
   return (fault) => calm.error('delivery.fault', fault);
 }
 

@@ -11,7 +11,7 @@ import { toldKeywords } from './xclient.ts';
 
 function checkName({ context }: SessionView, line: string): string | Reply {
   const name = argumentOf(line, 4);
-  return isHeloName(name, context.settings.strictAddresses) ? name : REPLY.heloSyntax;
+  return isHeloName(name, context.settings.strictAddresses) ? name : REPLY.helo_syntax;
 }
 
 function greet(session: Session, helo: string, esmtp: boolean): void {

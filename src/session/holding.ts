@@ -62,7 +62,7 @@ export class Holding {
     }
     const bytes = LINE_OVERHEAD_BYTES + text.length;
     if (!this.#session.policy.share.takeEnvelope(bytes)) {
-      this.#session.reply(REPLY.tooMuchAhead.with(this.#session.context.settings.hostname));
+      this.#session.reply(REPLY.too_much_ahead.with(this.#session.context.settings.hostname));
       return;
     }
     held.bytes += bytes;

@@ -16,28 +16,28 @@ export const mail: Verb<MailCommand> = {
   check(session, line) {
     switch (session.state.phase) {
       case 'new':
-        return REPLY.helloFirst;
+        return REPLY.hello_first;
       case 'ready':
         break;
       case 'chunks':
-        return REPLY.chunksOpen;
+        return REPLY.chunks_open;
       default:
-        return REPLY.nestedMail;
+        return REPLY.nested_mail;
     }
     const missing = authMissing(session);
     if (missing !== null) return missing;
     const command = parseMail(line, session.context.settings.strictAddresses);
     if (!('path' in command)) return command;
-    if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.tooBig;
+    if (command.parameters.size > session.context.settings.maxMessageSize) return REPLY.too_big;
     if (command.parameters.auth !== undefined && session.listener.auth === 'off')
-      return REPLY.badParameter.with('AUTH');
+      return REPLY.bad_parameter.with('AUTH');
     return command;
   },
 
   admit(session, { path, parameters }): Reply | null {
     const { settings, admission } = session.context;
     if (session.transactions >= settings.maxTransactions)
-      return REPLY.tooManyTransactions.with(settings.hostname);
+      return REPLY.too_many_transactions.with(settings.hostname);
     return (
       senderRefusal(session, path) ??
       quotaRefusal(session, 1, 0) ??
@@ -50,7 +50,7 @@ export const mail: Verb<MailCommand> = {
 
   apply(session, { path, parameters }) {
     if (!session.policy.share.takeEnvelope(ENVELOPE_OVERHEAD_BYTES + session.lineBytes)) {
-      session.reply(REPLY.envelopesFull);
+      session.reply(REPLY.envelopes_full);
       return;
     }
     const { body, smtpUtf8, ret, envid } = parameters;
@@ -68,14 +68,14 @@ export const mail: Verb<MailCommand> = {
       phase: 'envelope',
       transaction: { envelope, seen: null, startedAtMs: session.context.clock.steadyMs },
     };
-    session.reply(REPLY.mailOk);
+    session.reply(REPLY.mail_ok);
   },
 };
 
 /** The refusal when what this client has open leaves no room. Reserves nothing. @param sizeBytes -1: not declared. */
 function shareRefusal({ policy, context }: SessionView, sizeBytes: number): Reply | null {
   const { share } = policy;
-  if (!share.fits('content', LEAST_CONTENT_KIB)) return REPLY.contentMemoryFull;
+  if (!share.fits('content', LEAST_CONTENT_KIB)) return REPLY.content_memory_full;
   const spills = sizeBytes > context.settings.spillThresholdBytes;
-  return spills && !share.fits('spill', Math.ceil(sizeBytes / 1024)) ? REPLY.diskPressure : null;
+  return spills && !share.fits('spill', Math.ceil(sizeBytes / 1024)) ? REPLY.disk_pressure : null;
 }

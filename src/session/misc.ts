@@ -7,7 +7,7 @@ import { authMissing } from './rights.ts';
 import type { SessionView, Verb } from './verb.ts';
 
 function withoutArgument(_session: unknown, line: string): true | Reply {
-  return argumentOf(line, 4) === '' ? true : REPLY.noArgument;
+  return argumentOf(line, 4) === '' ? true : REPLY.no_argument;
 }
 
 export const rset: Verb<true> = {
@@ -53,25 +53,25 @@ export const vrfy: Verb<never> = {
 };
 
 function verify(session: SessionView, argument: string): Reply {
-  if (argument === '') return REPLY.vrfySyntax;
-  if (!session.context.settings.vrfy) return REPLY.vrfyAny;
+  if (argument === '') return REPLY.vrfy_syntax;
+  if (!session.context.settings.vrfy) return REPLY.vrfy_any;
   const address = argument.replace(/ SMTPUTF8$/i, '').replace(/^<(.*)>$/, '$1');
   const mailbox = parseMailbox(address, session.context.settings.strictAddresses);
-  if (mailbox === null || mailbox.address === '') return REPLY.recipientSyntax;
-  return isTaken(session, mailbox) ? REPLY.vrfyRelayed : REPLY.relayDenied;
+  if (mailbox === null || mailbox.address === '') return REPLY.recipient_syntax;
+  return isTaken(session, mailbox) ? REPLY.vrfy_relayed : REPLY.relay_denied;
 }
 
 /** There are no lists here to expand. */
 export const expn: Verb<never> = {
   name: 'EXPN',
   check: (session, line) =>
-    authMissing(session) ?? (argumentOf(line, 4) === '' ? REPLY.expnSyntax : REPLY.notImplemented),
+    authMissing(session) ?? (argumentOf(line, 4) === '' ? REPLY.expn_syntax : REPLY.not_implemented),
   apply() {},
 };
 
 /** Commands of other documents that are known and not offered (502 rather than 500, RFC 5321 §4.2.4). */
 export const notOffered: Verb<never>[] = ['TURN', 'ETRN', 'ATRN', 'SEND', 'SOML', 'SAML'].map((name) => ({
   name,
-  check: () => REPLY.notImplemented,
+  check: () => REPLY.not_implemented,
   apply() {},
 }));

@@ -19,11 +19,11 @@ export const rcpt: Verb<RcptCommand> = {
     const { state } = session;
     switch (state.phase) {
       case 'new':
-        return REPLY.helloFirst;
+        return REPLY.hello_first;
       case 'envelope':
         return parseRcpt(line, state.transaction.envelope.smtpUtf8, session.context.settings.strictAddresses);
       case 'chunks':
-        return REPLY.chunksOpen;
+        return REPLY.chunks_open;
       default:
         return outOfTransaction(session);
     }
@@ -31,10 +31,10 @@ export const rcpt: Verb<RcptCommand> = {
 
   admit(session, { path }): Reply | null {
     const { admission, settings } = session.context;
-    if (!isTaken(session, path)) return REPLY.relayDenied;
+    if (!isTaken(session, path)) return REPLY.relay_denied;
     if (!session.mayRelay && !settings.untrustedRouting && localPart(path).startsWith('-'))
-      return REPLY.recipientSyntax;
-    if (recipientsOf(session) >= settings.maxRecipients) return REPLY.tooManyRecipients;
+      return REPLY.recipient_syntax;
+    if (recipientsOf(session) >= settings.maxRecipients) return REPLY.too_many_recipients;
     return quotaRefusal(session, 0, recipientsOf(session) + 1) ?? admission.recipient();
   },
 
@@ -49,7 +49,7 @@ export const rcpt: Verb<RcptCommand> = {
     if (state.phase !== 'envelope') return;
     const { address, domain } = placeOf(path, session);
     if (!session.policy.share.takeEnvelope(RECIPIENT_OVERHEAD_BYTES + session.lineBytes)) {
-      session.reply(REPLY.envelopesFull);
+      session.reply(REPLY.envelopes_full);
       return;
     }
     if (isNew(state.transaction, address, domain)) {
@@ -63,7 +63,7 @@ export const rcpt: Verb<RcptCommand> = {
       state.transaction.envelope.recipients.push(recipient);
       session.movedOn();
     }
-    session.reply(REPLY.rcptOk);
+    session.reply(REPLY.rcpt_ok);
   },
 };
 

@@ -141,7 +141,7 @@ export class ReactorServer {
     this.#context.submissions.closedPeer(session.peer);
     session.closed();
     if (reason === CLOSE_REASON.error)
-      this.#context.log.debug('session.connection-failed', { session: session.id, errno });
+      this.#context.log.debug('session.connection_failed', { session_id: session.id, errno });
   }
 
   #endTurn(): void {

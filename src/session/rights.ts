@@ -12,7 +12,7 @@ import type { SessionView } from './verb.ts';
 /** RFC 6409 §4.3, RFC 4954 §6: 530 where the listener wants AUTH and nobody has authenticated. */
 export function authMissing({ listener, user, state }: SessionView): Reply | null {
   if (listener.auth !== 'required' || user !== null) return null;
-  return state.phase === 'new' ? REPLY.helloFirst : REPLY.authRequired;
+  return state.phase === 'new' ? REPLY.hello_first : REPLY.auth_required;
 }
 
 /** Whether a password may travel here: over TLS, on a Unix socket, or where the config has it so. */
@@ -32,7 +32,7 @@ export function authOffer(session: SessionView): AuthOffer {
 /** null, or the refusal of a reverse-path that is not the user's. */
 export function senderRefusal({ user }: SessionView, path: Path): Reply | null {
   if (user === null || path.address === '' || isOwnSender(user, path)) return null;
-  return REPLY.senderNotOwned;
+  return REPLY.sender_not_owned;
 }
 
 /**
@@ -105,5 +105,5 @@ const WORDS: Record<Exclude<QuotaRefusal, null>, string> = {
 };
 
 function quotaReply(refusal: QuotaRefusal): Reply | null {
-  return refusal === null ? null : REPLY.quotaUsedUp.with(WORDS[refusal]);
+  return refusal === null ? null : REPLY.quota_used_up.with(WORDS[refusal]);
 }

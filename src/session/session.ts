@@ -167,7 +167,7 @@ export class Session {
       return;
     }
     if (state.phase === 'securing') abandonTls(this, 'no handshake in time');
-    else this.reply((tooSlow ? REPLY.tooSlow : REPLY.timedOut).with(this.context.settings.hostname));
+    else this.reply((tooSlow ? REPLY.too_slow : REPLY.timed_out).with(this.context.settings.hostname));
   }
 
   /** The main thread says what became of the message this session waits with. */
@@ -196,7 +196,7 @@ export class Session {
     this.holding.end();
     this.#letGo();
     const mute = phase === 'closed' || phase === 'securing';
-    if (!mute) this.#send(REPLY.internalError.with(context.settings.hostname));
+    if (!mute) this.#send(REPLY.internal_error.with(context.settings.hostname));
     context.port.close(connection, mute);
   }
 
@@ -238,7 +238,8 @@ export class Session {
     let sent = reply;
     const isError = reply.code >= 500 && !isEcho(reply);
     if (reply.code >= 421) {
-      if (isError && ++this.#errors > settings.maxErrors) sent = REPLY.tooManyErrors.with(settings.hostname);
+      if (isError && ++this.#errors > settings.maxErrors)
+        sent = REPLY.too_many_errors.with(settings.hostname);
       logRefusal(this, sent);
     }
     this.#send(sent);

@@ -16,21 +16,21 @@ export const startTls: Verb<true> = {
   beforeTls: true,
 
   check(session, line): true | Reply {
-    if (session.secure) return REPLY.alreadySecure;
-    if (session.listener.tls === 'off') return REPLY.notImplemented;
-    if (argumentOf(line, 8) !== '') return REPLY.noArgument;
-    return session.state.phase === 'new' ? REPLY.helloFirst : true;
+    if (session.secure) return REPLY.already_secure;
+    if (session.listener.tls === 'off') return REPLY.not_implemented;
+    if (argumentOf(line, 8) !== '') return REPLY.no_argument;
+    return session.state.phase === 'new' ? REPLY.hello_first : true;
   },
 
   admit({ context, policy }): Reply | null {
     const { tlsSlot, settings, port } = context;
     const full = port.handshakes() >= settings.maxHandshakes || !policy.share.fits('handshakes', 1);
-    return tlsSlot < 0 || full ? REPLY.tlsUnavailable : null;
+    return tlsSlot < 0 || full ? REPLY.tls_unavailable : null;
   },
 
   apply(session) {
     session.reset();
-    session.reply(REPLY.startTls);
+    session.reply(REPLY.starttls);
     beginTls(session);
   },
 };
@@ -76,7 +76,7 @@ export function secured(session: Session, facts: TlsFacts): void {
   session.lines.resumed();
   session.commandDeadline();
   if (session.listener.verify === TLS_VERIFY.need && !verified) {
-    session.reply(REPLY.clientCertificateRefused);
+    session.reply(REPLY.client_certificate_refused);
     session.close();
   } else if (session.listener.tls === 'implicit') welcome(session);
 }
@@ -87,7 +87,7 @@ export function notSecured(session: Session, reason: string): void {
   session.state = CLOSED;
   session.policy.share.give('handshakes', 1);
   const { id, client, context } = session;
-  context.log.info('session.tls-failed', { session: id, client: client.address, reason });
+  context.log.info('session.tls_failed', { session_id: id, client_address: client.address, reason });
 }
 
 /** Ends a handshake that takes too long, or that a drain does not wait for. */

@@ -113,7 +113,7 @@ function reloadable(
     postmaster: new Postmaster(from),
     classes: new RelayClasses(relayPolicy),
     policyOf: (session, address, mayRelay) => new SessionPolicy(policy, session, address, mayRelay),
-    transcript: from.log.transcripts ? new Transcript(log) : null,
+    transcript: from.log.transcripts.inbound ? new Transcript(log) : null,
   };
 }
 

@@ -14,13 +14,13 @@ export class Transcript {
   }
 
   opened(session: string, client: string): void {
-    this.#log.info('session.opened', { session, client });
+    this.#log.info('session.opened', { session_id: session, client_address: client });
   }
 
   command(session: string, line: string): void {
     // AUTH= of MAIL names a mailbox; whatever else stands behind the word may be a credential.
     const shown = line.slice(0, MAX_LINE).replace(/(?<![a-z0-9])AUTH(?!=).*/is, 'AUTH …');
-    this.#log.info('session.command', { session, line: shown });
+    this.#log.info('session.command', { session_id: session, line: shown });
   }
 
   /**
@@ -30,14 +30,17 @@ export class Transcript {
   hidden(session: string, line = ''): void {
     const verb = /^[A-Za-z]{1,10}(?=[ \t]|$)/.exec(line)?.[0] ?? '';
     const shown = verb === '' || /auth/i.test(verb) ? '…' : verb === line ? verb : `${verb} …`;
-    this.#log.info('session.command', { session, line: shown });
+    this.#log.info('session.command', { session_id: session, line: shown });
   }
 
   reply(session: string, line: string): void {
-    this.#log.info('session.reply', { session, line: line.startsWith('334 ') ? '334 …' : line.trimEnd() });
+    this.#log.info('session.reply', {
+      session_id: session,
+      line: line.startsWith('334 ') ? '334 …' : line.trimEnd(),
+    });
   }
 
   closed(session: string): void {
-    this.#log.info('session.closed', { session });
+    this.#log.info('session.closed', { session_id: session });
   }
 }

@@ -20,14 +20,18 @@ const betweenTransactions = ({ state }: SessionView): boolean =>
 export const xclient: Verb<Told> = {
   name: 'XCLIENT',
   check(session, line) {
-    if (!session.policy.mayXclient) return POLICY_REPLY.xclientDenied;
-    if (!betweenTransactions(session)) return POLICY_REPLY.xclientLate;
+    if (!session.policy.mayXclient) return POLICY_REPLY.xclient_denied;
+    if (!betweenTransactions(session)) return POLICY_REPLY.xclient_late;
     const told = parseTold(line, XCLIENT_ATTRIBUTES);
-    return typeof told === 'string' ? POLICY_REPLY.xclientSyntax.with(told) : told;
+    return typeof told === 'string' ? POLICY_REPLY.xclient_syntax.with(told) : told;
   },
   apply(session, told) {
     const { log } = session.context;
-    log.info('session.xclient', { session: session.id, client: session.client.address, ...logged(told) });
+    log.info('session.xclient', {
+      session_id: session.id,
+      client_address: session.client.address,
+      told: logged(told),
+    });
     arriveAs(session, told, knownOf(told));
   },
 };
@@ -35,13 +39,13 @@ export const xclient: Verb<Told> = {
 export const xforward: Verb<Told> = {
   name: 'XFORWARD',
   check(session, line) {
-    if (!session.policy.mayXforward) return POLICY_REPLY.xforwardDenied;
-    if (!betweenTransactions(session)) return POLICY_REPLY.xforwardLate;
+    if (!session.policy.mayXforward) return POLICY_REPLY.xforward_denied;
+    if (!betweenTransactions(session)) return POLICY_REPLY.xforward_late;
     const told = parseTold(line, XFORWARD_ATTRIBUTES);
-    return typeof told === 'string' ? POLICY_REPLY.xforwardSyntax.with(told) : told;
+    return typeof told === 'string' ? POLICY_REPLY.xforward_syntax.with(told) : told;
   },
   apply(session, told) {
-    session.context.log.info('session.xforward', { session: session.id, ...logged(told) });
+    session.context.log.info('session.xforward', { session_id: session.id, told: logged(told) });
     session.forward(told);
   },
 };

@@ -5,28 +5,21 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { dirname, sep } from 'node:path';
+import type { Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
 
-interface Finding {
-  /** Path of the key from the top of the config. */
-  path: (string | number)[];
-  message: string;
-}
-
-export interface PathFindings {
-  problems: Finding[];
-  warnings: Finding[];
-}
-
-/** Findings about the provider that takes new content. A root may come back, so a bad one is only warned of. */
-export async function checkStoragePaths({ storage, data_dir }: Config): Promise<PathFindings> {
+/** Looks at the provider that takes new content. A root may come back, so a bad one is only warned of. */
+export async function checkStoragePaths(
+  { storage, data_dir }: Config,
+  problem: Say,
+  warning: Say,
+): Promise<void> {
   const { provider, local, distributed } = storage;
   if (provider === 'local') {
     const fault = await faultOf(local.path, data_dir);
-    const problems = fault === null ? [] : [{ path: ['storage', 'local', 'path'], message: fault }];
-    return { problems, warnings: [] };
+    if (fault !== null) problem(['storage', 'local', 'path'], fault);
   }
-  if (provider !== 'distributed') return { problems: [], warnings: [] };
+  if (provider !== 'distributed') return;
   const { roots, timeout_ms } = distributed;
   const faults = await Promise.all(
     roots.map((root) =>
@@ -38,10 +31,8 @@ export async function checkStoragePaths({ storage, data_dir }: Config): Promise<
       ]),
     ),
   );
-  const warnings = faults.flatMap((message, i) =>
-    message === null ? [] : [{ path: ['storage', 'distributed', 'roots', i], message }],
-  );
-  return { problems: [], warnings };
+  for (const [i, fault] of faults.entries())
+    if (fault !== null) warning(['storage', 'distributed', 'roots', i], fault);
 }
 
 /** Why no file can be made in the folder, or the folder itself cannot be made; null when all is well. */

@@ -83,8 +83,7 @@ export class ContentFolder {
   }
 
   #lose(object: string, { message }: Error): void {
-    if (this.#lost === null)
-      this.#options.say({ level: 'warn', event: 'storage.unreachable', fields: { error: message } });
+    if (this.#lost === null) this.#options.say({ event: 'storage.unreachable', fields: { error: message } });
     this.#lost = object;
     this.#lookMs = performance.now() + LOOK_MS;
   }
@@ -100,9 +99,8 @@ export class ContentFolder {
     }
     this.#lost = null;
     this.#options.say({
-      level: 'info',
       event: 'storage.reachable',
-      fields: { folder: this.#options.folder },
+      fields: { path: this.#options.folder },
     });
   }
 

@@ -1,23 +1,12 @@
 /** What a storage provider tells the operator: a line that the main thread logs. */
-export interface StorageNote {
-  level: 'info' | 'warn';
-  event:
-    | 'storage.root-aside'
-    | 'storage.root-returned'
-    | 'storage.replica-repaired'
-    | 'storage.replica-damaged'
-    | 'storage.content-damaged'
-    | 'storage.scrubbed'
-    | 'storage.endpoint-changed'
-    | 'storage.unreachable'
-    | 'storage.reachable';
-  fields: Record<string, unknown>;
-}
+import type { LogEvent, LogLine } from '../base/log.ts';
+
+export type StorageNote = LogLine<Extract<LogEvent, `storage.${string}`>>;
 
 /** After these events, content that could not be read may be readable again. */
 export const RETURNED: ReadonlySet<StorageNote['event']> = new Set([
-  'storage.root-returned',
+  'storage.root_returned',
   'storage.reachable',
-]);
+] as const);
 
 export type SayNote = (note: StorageNote) => void;

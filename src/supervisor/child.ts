@@ -3,7 +3,7 @@
  * after a crash, each time after a longer delay; kills it when it hangs. Decides nothing about the other processes.
  */
 import { type ErrorCode, RelayError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import type { FieldsOf, Log } from '../base/log.ts';
 import type { ProcessStatus } from '../control/protocol.ts';
 import type { Missing } from '../database/database.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
@@ -62,6 +62,7 @@ export class Child {
   /** Number of crashes in a row; the delay grows with it. */
   #crashes = 0;
   #wanted = true;
+  #killed = false;
   #readySinceMs: number | null = null;
   /** It answers since it booted. */
   #answers = false;
@@ -173,6 +174,7 @@ export class Child {
 
   kill(): void {
     this.#wanted = false;
+    this.#killed = true;
     this.#forked?.kill('SIGKILL');
   }
 
@@ -253,8 +255,7 @@ export class Child {
   }
 
   #exited(code: number | null, signal: string | null): void {
-    const { log } = this.#ports;
-    const pid = this.#forked?.pid;
+    const ended = { process: this.process, pid: this.#forked?.pid, exit_code: code, signal };
     const ranMs = this.#readySinceMs === null ? 0 : this.#ports.now() - this.#readySinceMs;
     this.#forked = null;
     this.#readySinceMs = null;
@@ -267,25 +268,31 @@ export class Child {
     const finished = !this.accepts && code === 0;
     if (!this.#wanted || finished) {
       this.#wanted = false;
-      log.info('process.ended', { process: this.process, pid, code, signal });
+      this.#sayEnded(ended);
       this.#become('ended');
-    } else this.#restartLater(ranMs, { pid, code, signal });
+    } else this.#restartLater(ranMs, ended);
     this.#onGone();
   }
 
-  #restartLater(ranMs: number, how: Record<string, unknown>): void {
+  #restartLater(ranMs: number, ended: FieldsOf<'process.ended'>): void {
     const { restartDelayMs, maxRestartDelayMs } = this.#ports.timing();
     if (ranMs >= maxRestartDelayMs) this.#crashes = 0;
     const delayMs = Math.min(maxRestartDelayMs, restartDelayMs * 2 ** Math.min(30, this.#crashes));
     this.#crashes++;
-    // A process that ended because somebody sent it a signal to end is no fault.
-    const level = how.code === 0 ? 'info' : 'error';
-    this.#ports.log[level]('process.ended', { process: this.process, ...how, restart_in_ms: delayMs });
+    this.#sayEnded({ ...ended, restart_in_ms: delayMs });
     this.#become('waiting');
     this.#timer = this.#ports.setTimer(delayMs, () => {
       this.#restarts++;
       this.#fork();
     });
+  }
+
+  /** That somebody ended it, or we did, is no fault. */
+  #sayEnded(ended: FieldsOf<'process.ended'>): void {
+    const { exit_code: code, signal } = ended;
+    const onPurpose = code === 0 || this.#killed || signal === 'SIGTERM' || signal === 'SIGINT';
+    if (onPurpose) this.#ports.log.info('process.ended', ended);
+    else this.#ports.log.error('process.ended', ended);
   }
 
   #become(state: ProcessStatus['state']): void {

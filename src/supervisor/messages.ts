@@ -5,14 +5,15 @@ import type {
   MailDetail,
   Missing,
   OperateAction,
-  OperateTarget,
   QueueFilter,
   QueueRow,
   QueueStats,
+  Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** The first message: all that a relay process needs to start. */
 export interface ProcessStart {
@@ -41,7 +42,9 @@ export interface Questions {
   shards: { ask: null; answer: ShardReport[] };
   scheduler: { ask: null; answer: SchedulerStats };
   journal: { ask: null; answer: JournalStats | null };
-  operate: { ask: { action: OperateAction; target: OperateTarget }; answer: Operated };
+  operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  /** An operator began or ended these rules. The answer names shards that could not be told. */
+  suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */
   missing: { ask: null; answer: Missing[] };
   reload: { ask: Config; answer: { applied: string[]; needsRestart: string[]; problems?: string[] } };

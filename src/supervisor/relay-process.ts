@@ -4,6 +4,7 @@
  */
 import { closeSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { inspect } from 'node:util';
 import { crashOnFaults } from '../base/crash.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
@@ -119,7 +120,7 @@ class RelayProcess {
   async #stop(code: ExitCode): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop-failed', { error }));
+    await this.#relay?.stop().catch((error: unknown) => this.#log.error('relay.stop_failed', { error }));
     const { config, process: number } = this.#start;
     if (this.#removeQueue) removeQueue(processConfig(config, number, 1));
     this.#log.close();
@@ -127,7 +128,8 @@ class RelayProcess {
   }
 
   async #failed(error: unknown): Promise<void> {
-    this.#log.error('relay.start-failed', { error });
+    this.#log.error('relay.start_failed', { error });
+    this.#log.debug('relay.start_stack', { stack: inspect(error) });
     const known = error instanceof RelayError;
     const code = known ? error.code : 'internal';
     await new Promise<void>((sent) =>
@@ -179,7 +181,9 @@ class RelayProcess {
       case 'missing':
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
-        return control.operate(message.ask.action, message.ask.target);
+        return control.operate(message.ask.action, message.ask.selection);
+      case 'suspensions':
+        return relay.takeSuspensions(message.ask);
       case 'reload':
         return Promise.resolve(this.#reload(relay, message.ask));
     }

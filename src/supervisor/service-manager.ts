@@ -74,7 +74,7 @@ export class ServiceManager {
     this.#watchdog = this.#ports.setInterval(this.#watchdogMs / 2, () => {
       if (healthy()) this.#send('WATCHDOG=1');
       else
-        this.#ports.log.warn('watchdog.not-fed', {
+        this.#ports.log.warn('watchdog.not_fed', {
           advice: 'a relay process does not answer, or none serves',
         });
     });
@@ -86,7 +86,7 @@ export class ServiceManager {
       this.#ports.sendDatagram(this.#notifySocket, text);
       this.#failed = false;
     } catch (error) {
-      if (!this.#failed) this.#ports.log.warn('service-manager.unreachable', { error: String(error) });
+      if (!this.#failed) this.#ports.log.warn('service_manager.unreachable', { error: String(error) });
       this.#failed = true;
     }
   }

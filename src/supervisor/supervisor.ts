@@ -16,15 +16,19 @@ import type {
   QueueReader,
   SchedulerStats,
 } from '../control/protocol.ts';
-import type { Missing, OperateAction, OperateTarget, QueueFilter, QueueStats } from '../database/database.ts';
+import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import { nameOf } from '../mail/operator-action.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';
 
 const PING_MS = 1000;
 /** How long to wait for one process's answer to a reload before the next process is told. */
 const RELOAD_MS = 10_000;
+/** How long a process may take to take back mail that an operator suspends. */
+const RULES_MS = 5000;
 /** How long a process may take to stop before it gets SIGKILL; durable mail stays durable. */
 const STOP_MS = 8000;
 
@@ -153,7 +157,7 @@ export class Supervisor {
       const { problems } = await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
       return problems ?? [];
     } catch (error) {
-      this.#options.log.warn('process.reload-late', { process: child.process, error: String(error) });
+      this.#options.log.warn('process.reload_late', { process: child.process, error: String(error) });
       return [];
     }
   }
@@ -260,7 +264,7 @@ export class Supervisor {
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
       missing: () => this.#missing(),
-      operate: (action, target) => this.#operate(action, target),
+      operate: (action, selection) => this.#operate(action, selection),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };
   }
@@ -280,21 +284,38 @@ export class Supervisor {
   }
 
   /** Does what can be done, and names processes that cannot be asked; the same command does the rest later. */
-  async #operate(action: OperateAction, target: OperateTarget): Promise<Operated> {
+  async #operate(action: OperateAction, selection: Selection): Promise<Operated> {
     const results = await Promise.allSettled(
-      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, target })),
+      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, selection })),
     );
-    const sum: Operated = { rows: 0, sending: 0, queueIds: [] };
+    const sum: Operated = { rows: 0, recipients: 0, sending: 0, queueIds: [] };
     for (const result of results) {
       if (result.status === 'rejected') continue;
       sum.rows += result.value.rows;
+      sum.recipients += result.value.recipients;
       sum.sending += result.value.sending;
       sum.queueIds.push(...result.value.queueIds);
     }
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return sum;
     const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${action}: ${sum.rows} rows changed, but ${message}`);
+    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`);
+  }
+
+  /**
+   * Tells every process of rules that operators began or ended. One that does not hear follows by itself: the rules are
+   * in the host's files.
+   * @returns who did not hear: processes, and shards of the queue.
+   */
+  async takeSuspensions(rules: SuspensionRule[]): Promise<string[]> {
+    const living = this.#living();
+    const answers = await Promise.allSettled(
+      living.map((child) => this.#bounded(child.ask('suspensions', rules), RULES_MS)),
+    );
+    const unheard = answers.flatMap((answer, i) =>
+      answer.status === 'fulfilled' ? answer.value : [`relay process ${living[i]?.process}`],
+    );
+    return [...new Set(unheard)];
   }
 
   /** The queues of processes that do not answer, and the parts that the others cannot see. */

@@ -5,6 +5,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { RelayError } from '../base/errors.ts';
+import { fileFault } from '../base/file-fault.ts';
 
 export interface Certificate {
   /** PEM of the certificate and its chain, and PEM of its key. */
@@ -25,13 +26,13 @@ export function readPem(file: string, key: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new RelayError('config_invalid', `${key}: ${(error as Error).message}`, error);
+    throw new RelayError('config_invalid', `${key}: ${fileFault(file, error)}`, error);
   }
 }
 
 /**
  * @param keyFile absent: the key is in the certificate's file.
- * @param at key of the config with both files, 'tls' or 'tls.certificates.0'.
+ * @param at key of the config with both files, 'tls' or 'tls.certificates[0]'.
  * @throws RelayError
  */
 export function readCertificate(file: string, keyFile: string | undefined, at: string): Certificate {
@@ -55,6 +56,8 @@ export function readCertificate(file: string, keyFile: string | undefined, at: s
 
 function isKeyOf(leaf: X509Certificate, key: string, place: string): boolean {
   const none = `${place} holds no private key in PEM format without a password`;
+  if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(key))
+    throw new RelayError('config_invalid', `${place} is encrypted, and nobody is there to type its password`);
   if (!/-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----/.test(key)) throw new RelayError('config_invalid', none);
   try {
     return leaf.checkPrivateKey(createPrivateKey(key));

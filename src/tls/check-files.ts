@@ -4,41 +4,55 @@
  */
 import { createSecureContext } from 'node:tls';
 import { RelayError } from '../base/errors.ts';
+import type { Finding, Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
-import { readCertificate, readPem } from './certificates.ts';
+import { type Certificate, readCertificate, readPem } from './certificates.ts';
 
-interface Problem {
-  /** Path of the key, from the top of the config. */
-  path: string[];
-  message: string;
+interface Says {
+  problem: Say;
+  warning: Say;
+  /** Of a certificate whose time is over, or has not begun. A relay that runs goes on with it. */
+  outOfDate: Say;
+  /** Milliseconds since 1970. */
+  nowMs: number;
 }
 
+/** Certificates that end within so long are worth a warning. */
+const SOON_MS = 14 * 86_400_000;
+const NEW_KEY = 'openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY must print the same';
+
 /** What is wrong with the files for TLS that this config makes a relay read. */
-export function checkTlsFiles({ tls, listeners, delivery }: Config): Problem[] {
-  const problems: Problem[] = [];
-  const tried = (what: () => void): void => {
+export function checkTlsFiles({ tls, listeners, delivery, hostname }: Config, says: Says): void {
+  const { problem, warning } = says;
+  const tried = <T>(what: () => T): T | null => {
     try {
-      what();
+      return what();
     } catch (error) {
       if (!(error instanceof RelayError)) throw error;
       // The message begins with the key.
-      const [, key = '', message = error.message] = /^([\w.]+): ([\s\S]*)$/.exec(error.message) ?? [];
-      problems.push({ path: key.split('.'), message });
+      const [, key = '', message = error.message] = /^([\w.[\]]+): ([\s\S]*)$/.exec(error.message) ?? [];
+      problem(pathOf(key), message, mendOf(message));
+      return null;
     }
   };
-  const pem = (file: string | undefined, key: string): void => {
-    if (file !== undefined) tried(() => readPem(file, key));
-  };
+  /** Whether the file can be read. None is as good. */
+  const pem = (file: string | undefined, key: string): boolean =>
+    file === undefined || tried(() => readPem(file, key)) !== null;
   const certificate = (
     of: { cert_file?: string | undefined; key_file?: string | undefined },
     at: string,
-  ): void => {
-    const { cert_file: file } = of;
-    if (file !== undefined) tried(() => readCertificate(file, of.key_file, at));
+  ): Certificate | null => {
+    const { cert_file: file, key_file: keyFile } = of;
+    const readable = [pem(file, `${at}.cert_file`), pem(keyFile, `${at}.key_file`)];
+    if (file === undefined || readable.includes(false)) return null;
+    const read = tried(() => readCertificate(file, keyFile, at));
+    if (read !== null) checkDates(read, [...pathOf(at), 'cert_file'], says);
+    return read;
   };
   if (listeners.some((listener) => listener.tls !== 'off')) {
-    certificate(tls, 'tls');
-    for (const [i, one] of tls.certificates.entries()) certificate(one, `tls.certificates.${i}`);
+    const first = certificate(tls, 'tls');
+    const others = tls.certificates.map((one, i) => certificate(one, `tls.certificates[${i}]`));
+    if (first !== null) checkName([first, ...others.filter((one) => one !== null)], hostname, warning);
     pem(tls.client_ca_file, 'tls.client_ca_file');
     pem(tls.client_crl_file, 'tls.client_crl_file');
     tried(() => checkCiphers(tls.ciphers, 'tls.ciphers'));
@@ -47,7 +61,38 @@ export function checkTlsFiles({ tls, listeners, delivery }: Config): Problem[] {
   pem(delivery.tls.ca_file, 'delivery.tls.ca_file');
   pem(delivery.tls.crl_file, 'delivery.tls.crl_file');
   tried(() => checkCiphers(delivery.tls.ciphers, 'delivery.tls.ciphers'));
-  return problems;
+}
+
+const pathOf = (key: string): Finding['path'] =>
+  key
+    .split(/[.[\]]+/)
+    .filter((step) => step !== '')
+    .map((step) => (/^\d+$/.test(step) ? Number(step) : step));
+
+function mendOf(message: string): string | undefined {
+  if (message.includes('is encrypted')) return 'write it without its password: openssl pkey -in KEY -out NEW';
+  return message.includes('of another certificate') ? NEW_KEY : undefined;
+}
+
+function checkDates({ leaf }: Certificate, path: Finding['path'], { warning, outOfDate, nowMs }: Says): void {
+  const [from, to] = [Date.parse(leaf.validFrom), Date.parse(leaf.validTo)];
+  const shown = (ms: number): string => new Date(ms).toISOString();
+  if (nowMs < from)
+    outOfDate(path, `is not valid before ${shown(from)}`, 'look at the clock of this machine');
+  else if (nowMs > to) outOfDate(path, `expired at ${shown(to)}`, 'renew it');
+  else if (nowMs > to - SOON_MS) warning(path, `expires at ${shown(to)}`, 'renew it');
+}
+
+/** Clients that verify look for the name they connected to, mostly the one that MX and operators know. */
+function checkName(certificates: readonly Certificate[], hostname: string, warning: Say): void {
+  if (certificates.some(({ leaf }) => leaf.checkHost(hostname) !== undefined)) return;
+  const names = [...new Set(certificates.flatMap((one) => one.names))];
+  const text = names.length === 0 ? 'it names no host' : `it is for ${names.slice(0, 5).join(', ')}`;
+  warning(
+    ['tls', 'cert_file'],
+    `is not for ${hostname}, and clients that verify it refuse it: ${text}`,
+    'set hostname to one of its names, or get one for it',
+  );
 }
 
 function checkCiphers(ciphers: string | undefined, key: string): void {

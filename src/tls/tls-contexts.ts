@@ -70,7 +70,7 @@ export class TlsContexts {
         delivery: { ...config.delivery, tls: before.delivery.tls },
       };
       problems.push((error as Error).message);
-      this.#log.error('tls.reload-refused', { error: (error as Error).message });
+      this.#log.error('tls.reload_refused', { error: (error as Error).message });
     }
     this.#watch();
     return problems;
@@ -95,7 +95,7 @@ export class TlsContexts {
     const certificates = [
       readCertificate(tls.cert_file, tls.key_file, 'tls'),
       ...tls.certificates.map((one, i) =>
-        readCertificate(one.cert_file, one.key_file, `tls.certificates.${i}`),
+        readCertificate(one.cert_file, one.key_file, `tls.certificates[${i}]`),
       ),
     ];
     for (const certificate of certificates) this.#warnOfExpiry(certificate);
@@ -107,7 +107,7 @@ export class TlsContexts {
       certificates: certificates.map(({ names, leaf }) => ({
         names,
         key: leaf.publicKey.asymmetricKeyType,
-        expires: new Date(leaf.validTo).toISOString(),
+        expires_at: new Date(leaf.validTo).toISOString(),
         fingerprint: leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
       })),
     });
@@ -129,9 +129,9 @@ export class TlsContexts {
     const expires = Date.parse(leaf.validTo);
     if (expires > this.#now() + EXPIRY_WARNING_MS) return;
     const advice = 'renew it; the file is read again when it changes, and on reload';
-    this.#log.warn(expires < this.#now() ? 'tls.certificate-expired' : 'tls.certificate-expires', {
+    this.#log.warn(expires < this.#now() ? 'tls.certificate_expired' : 'tls.certificate_expires', {
       names,
-      expires: new Date(expires).toISOString(),
+      expires_at: new Date(expires).toISOString(),
       advice,
     });
   }
@@ -165,7 +165,7 @@ export class TlsContexts {
         this.#apply(this.#config);
       } catch (error) {
         // Perhaps only one file of a pair was written so far: the other one will change the signature again.
-        this.#log.error('tls.reload-refused', { error: (error as Error).message });
+        this.#log.error('tls.reload_refused', { error: (error as Error).message });
       }
     }
     this.#lookLater();

@@ -10,9 +10,9 @@ test('a message is taken while fewer than the limit are in flight, and counts fr
   const admission = new Admission(gauges, room, 2);
   assert.equal(admission.message(), null);
   assert.equal(admission.message(), null);
-  assert.equal(admission.message()?.reason, 'inflightFull');
+  assert.equal(admission.message()?.reason, 'inflight_full');
   assert.equal(Atomics.load(gauges, GAUGE.inflightMails), 2, 'the refused one does not count');
-  assert.equal(admission.transaction()?.reason, 'inflightFull');
+  assert.equal(admission.transaction()?.reason, 'inflight_full');
   assert.equal(admission.recipient(), null, 'recipients of an open transaction are not refused for it');
   Atomics.sub(gauges, GAUGE.inflightMails, 1);
   assert.equal(admission.transaction(), null);
@@ -30,17 +30,17 @@ test('each kind of pressure has its refusal at MAIL, RCPT and end of data', () =
   const gauges = createGauges();
   const admission = new Admission(gauges, room, 10);
   const expected = {
-    memory: 'memoryPressure',
-    disk: 'diskPressure',
-    database: 'databasePressure',
-    contentMemory: 'contentMemoryFull',
-    messages: 'queueFull',
+    memory: 'memory_pressure',
+    disk: 'disk_pressure',
+    database: 'database_pressure',
+    content_memory: 'content_memory_full',
+    messages: 'queue_full',
   };
   for (const [name, reason] of Object.entries(expected)) {
     Atomics.store(gauges, GAUGE.pressure, PRESSURE[name as keyof typeof PRESSURE]);
     assert.equal(admission.transaction()?.reason, reason);
     assert.equal(admission.recipient()?.reason, reason);
-    if (name !== 'contentMemory') assert.equal(admission.message()?.reason, reason);
+    if (name !== 'content_memory') assert.equal(admission.message()?.reason, reason);
   }
   assert.equal(Atomics.load(gauges, GAUGE.inflightMails), 0);
 });
@@ -50,7 +50,7 @@ test('a sixteenth of the content memory is kept for transactions that are open',
   room.free = 10;
   assert.equal(admission.transaction(), null);
   room.free = 9;
-  assert.equal(admission.transaction()?.reason, 'contentMemoryFull');
+  assert.equal(admission.transaction()?.reason, 'content_memory_full');
   assert.equal(admission.message(), null, 'content that is complete needs no more room');
 });
 
@@ -65,7 +65,7 @@ test('draining is what the gauge says', () => {
 test('content that is complete is taken while room for content is short: its commit gives the room back', () => {
   const gauges = createGauges();
   const admission = new Admission(gauges, { totalBytes: 64, freeBytes: () => 0 }, 1);
-  Atomics.store(gauges, GAUGE.pressure, PRESSURE.contentMemory);
+  Atomics.store(gauges, GAUGE.pressure, PRESSURE.content_memory);
   assert.equal(admission.message(), null);
-  assert.equal(admission.message()?.reason, 'inflightFull', 'other limits still hold');
+  assert.equal(admission.message()?.reason, 'inflight_full', 'other limits still hold');
 });

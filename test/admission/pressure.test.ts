@@ -120,7 +120,7 @@ describe('pressure', () => {
   it('is content memory when the arena is nearly full', async () => {
     const bench = new Bench();
     bench.chunks = 1;
-    assert.equal(await bench.measure(), PRESSURE.contentMemory);
+    assert.equal(await bench.measure(), PRESSURE.content_memory);
     bench.chunks = 2;
     assert.equal(await bench.measure(), PRESSURE.none);
   });

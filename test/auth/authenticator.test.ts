@@ -125,7 +125,7 @@ test('file: every kind of hash, reloaded when it changes, remembered logins with
   assert.equal(await resultOf(login(one, 'bcrypt', 'new')), 'accepted');
   rmSync(path);
   assert.equal(await resultOf(login(one, 'scrypt', 'p-scrypt')), 'unavailable');
-  assert.equal(logged.filter(({ event }) => event === 'auth.backend-failed').length, 1);
+  assert.equal(logged.filter(({ event }) => event === 'auth.backend_failed').length, 1);
   write(users);
   assert.equal(await resultOf(login(one, 'scrypt', 'p-scrypt')), 'accepted');
 });
@@ -164,6 +164,35 @@ test('an unknown user takes as long as a wrong password', async () => {
     }
   // A hash takes some hundred times as long as everything else; a busy machine does not blur that.
   assert.ok(least.nobody > least.a / 4 && least.a > least.nobody / 4, JSON.stringify(least));
+});
+
+test('what the stored hashes can serve: of files and tables, as they are now; nothing stored is as all', async () => {
+  const file = join(dir, 'kinds.txt');
+  const table = join(dir, 'kinds.db');
+  const both = [
+    { type: 'file', path: file },
+    { type: 'database', path: table },
+    { type: 'http', url: 'http://127.0.0.1:9/' },
+  ];
+  const all = { scram: true, cram: true };
+  const none = { scram: false, cram: false };
+  const one = start({ backends: both });
+  assert.deepEqual(await one.serves(), all, 'neither is there yet');
+  writeFileSync(file, `a:${makeHash('p', 'bcrypt')}\n`);
+  const store = openUserStore(configSchema.parse({ auth: { backends: [both[1]] } }), {}, () => assert.fail());
+  assert.deepEqual(await one.serves(), all, 'the table is empty');
+  await store.add('b', makeHash('p', 'argon2id'), {});
+  assert.deepEqual(await one.serves(), none);
+  writeFileSync(file, `a:${makeHash('p', 'bcrypt')}\nc:{PLAIN}p\n`);
+  assert.deepEqual(await one.serves(), { scram: false, cram: true });
+  await store.add('d', makeHash('p', 'scram-sha-256'), {});
+  await store.close();
+  assert.deepEqual(await one.serves(), { scram: false, cram: true }, 'a table is looked at once');
+  one.reconfigure(configSchema.parse({ auth: { backends: both } }).auth);
+  assert.deepEqual(await one.serves(), all);
+  assert.deepEqual(await start({ backends: [both[2]] }).serves(), none);
+  const query = 'SELECT hash FROM users WHERE username = ?';
+  assert.deepEqual(await start({ backends: [{ ...both[1], query }] }).serves(), all);
 });
 
 test('database: the table of protorelay user, and a query of one’s own', async () => {
@@ -272,7 +301,7 @@ test('http: asks, believes a clear answer only, and falls through to the next ba
     assert.equal(await resultOf(login(one, 'm', 'p')), 'accepted', 'another backend knows');
   }
   assert.equal(
-    logged.filter(({ event }) => event === 'auth.backend-failed').length,
+    logged.filter(({ event }) => event === 'auth.backend_failed').length,
     1,
     'one line in ten seconds',
   );

@@ -21,11 +21,14 @@ test('users of MariaDB', { skip: skipWithoutMariaDb(), timeout: 120_000 }, async
   const add = (name: string, hash: string): Promise<unknown> =>
     maria.query(`INSERT INTO ${table} (username, hash, messages_per_day) VALUES (?, ?, 5)`, [name, hash]);
   await add('ü', makeHash('p', 'argon2id'));
-  await add('s', makeHash('p', 'scram-sha-256'));
   const logged: LogLine[] = [];
   const { auth } = configSchema.parse({ auth: { backends: [{ type: 'database' }], cache_ttl_ms: 0 } });
   const one = new Authenticator(auth, Buffer.alloc(32), recordingLog(logged), Date.now, serverConfig(access));
   t.after(() => one.close());
+  assert.deepEqual(await one.serves(), { scram: false, cram: false }, 'argon2id is all there is');
+  await add('s', makeHash('p', 'scram-sha-256'));
+  one.reconfigure(auth);
+  assert.deepEqual(await one.serves(), { scram: true, cram: false });
   const login = (username: string, password: string) =>
     one.answer({ id: 1, credentials: { kind: 'password', username, password }, client: '192.0.2.1' });
   const accepted = await login('ü', 'p');

@@ -98,7 +98,7 @@ test('reopen where no file can be made: the lines go on where they went, and the
   log.info('two');
   assert.deepEqual(
     lines(join(moved, 'relay.log')).map((line) => (JSON.parse(line) as { event: string }).event),
-    ['one', 'log.not-reopened', 'two'],
+    ['one', 'log.not_reopened', 'two'],
   );
   log.close();
 });
@@ -133,7 +133,7 @@ test('full disk for long: lines beyond the bound are dropped and counted', (t) =
   log.info('last');
   const events = lines().map((line) => JSON.parse(line) as { event: string; lines?: number });
   const dropped = events
-    .filter((e) => e.event === 'log.lines-dropped')
+    .filter((e) => e.event === 'log.lines_dropped')
     .reduce((sum, e) => sum + (e.lines ?? 0), 0);
   assert.ok(dropped > 0);
   assert.equal(events.filter((e) => e.event === 'big').length + dropped, 12);

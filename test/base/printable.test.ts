@@ -22,11 +22,13 @@ const ODD = [
   '\u2069',
 ];
 
+const PEER = { host: 'mx.test', address: '192.0.2.1', port: 25, source: '' };
+
 test('text of others keeps nothing that steers a terminal or turns what is read', () => {
   for (const odd of ODD) {
     assert.equal(printable(`a${odd}b`), 'a?b');
     const reply = { code: 550, enhanced: '', lines: [`a${odd}b`, 'c'] };
-    assert.equal(peerReply(reply, 'mx.test', new Secrets()).text, 'a b\nc');
+    assert.equal(peerReply(reply, PEER, new Secrets()).text, 'a b\nc');
   }
   assert.equal(printable('Grüße, 你好 👋\u200d'), 'Grüße, 你好 👋\u200d');
 });

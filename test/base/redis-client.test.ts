@@ -48,7 +48,7 @@ test('one with a name only is refused, and the log says why, once', { skip }, as
   assert.equal(agenda.up, false);
   assert.equal(said.length, 1);
   const [event, fields] = said[0] ?? assert.fail();
-  assert.equal(event, 'scheduler.redis-lost');
+  assert.equal(event, 'scheduler.redis_lost');
   assert.match(
     String(fields?.error),
     /does not match certificate's altnames: IP: 127\.0\.0\.1 is not in the cert's list/,

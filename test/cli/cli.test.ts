@@ -139,10 +139,11 @@ test('a bad config ends with 78 and lists every problem, for the relay and for c
     ['config', 'check', path],
     ['queue', 'list', '-c', path],
   ]) {
-    const { code, stderr } = await protorelay(...args);
+    const { code, stdout, stderr } = await protorelay(...args);
+    const said = args[0] === 'config' ? stdout : stderr;
     assert.equal(code, 78, args.join(' '));
-    assert.ok(stderr.includes(`${path}:2: hostnam: unknown key (did you mean "hostname"?)`), stderr);
-    assert.ok(stderr.includes(`${path}:3: max_message_size: must be a whole number from 1024`), stderr);
+    assert.ok(said.includes(`${path}:2: hostnam: unknown key (did you mean "hostname"?)`), said);
+    assert.ok(said.includes(`${path}:3: max_message_size: must be a whole number from 1024`), said);
   }
 });
 
@@ -170,10 +171,10 @@ test('a folder for content that cannot be written is said at the start and by co
     ['config', 'check', path],
     ['-c', path],
   ]) {
-    const { code, stderr } = await protorelay(...args);
+    const { code, stdout, stderr } = await protorelay(...args);
     assert.equal(code, 78, stderr);
     assert.match(
-      stderr,
+      args[0] === 'config' ? stdout : stderr,
       /relay\.json:\d+: storage\.local\.path: .*file cannot be written: .* is not a folder/,
     );
   }
@@ -201,8 +202,8 @@ test('files for TLS that cannot be used are problems with file, line and key, fo
     key_file: join(dir, key, 'server.key'),
   });
   const cases: [object, RegExp][] = [
-    [{ tls: { cert_file: '/no/such.crt' } }, /:3: tls\.cert_file: ENOENT.*\/no\/such\.crt/],
-    [{ tls: { cert_file: dir } }, /:3: tls\.cert_file: EISDIR/],
+    [{ tls: { cert_file: '/no/such.crt' } }, /:3: tls\.cert_file: \/no\/such\.crt is not there/],
+    [{ tls: { cert_file: dir } }, /:3: tls\.cert_file: .* is a folder/],
     [{ tls: { cert_file: join(dir, 'text') } }, /:3: tls\.cert_file: .*text holds no certificate/],
     [
       { tls: { ...own('a', 'a'), key_file: join(dir, 'text') } },
@@ -210,12 +211,12 @@ test('files for TLS that cannot be used are problems with file, line and key, fo
     ],
     [{ tls: own('a', 'b') }, /:4: tls\.key_file: .* holds the key of another certificate/],
     [{ tls: { ...own('a', 'a'), ciphers: 'NOSUCH' } }, /:5: tls\.ciphers: OpenSSL knows none of "NOSUCH"/],
-    [{ tls: { ...own('a', 'a'), client_ca_file: '/no/ca' } }, /:5: tls\.client_ca_file: ENOENT/],
+    [{ tls: { ...own('a', 'a'), client_ca_file: '/no/ca' } }, /:5: tls\.client_ca_file: .*not there/],
     [
       { tls: { ...own('a', 'a'), certificates: [own('b', 'a')] } },
-      /tls\.certificates\.0\.key_file: .* another certificate/,
+      /tls\.certificates\[0\]\.key_file: .* another certificate/,
     ],
-    [{ tls: own('a', 'a'), delivery: { tls: { ca_file: '/no/ca' } } }, /delivery\.tls\.ca_file: ENOENT/],
+    [{ tls: own('a', 'a'), delivery: { tls: { ca_file: '/no/ca' } } }, /delivery\.tls\.ca_file: .*not there/],
   ];
   const listeners = [{ host: '127.0.0.1', port: 0, tls: 'required' }];
   const all = await Promise.all(
@@ -224,9 +225,9 @@ test('files for TLS that cannot be used are problems with file, line and key, fo
       return protorelay('config', 'check', path);
     }),
   );
-  for (const [i, { code, stderr }] of all.entries()) {
-    assert.equal(code, 78, stderr);
-    assert.match(stderr, (cases[i] as [object, RegExp])[1]);
+  for (const [i, { code, stdout }] of all.entries()) {
+    assert.equal(code, 78, stdout);
+    assert.match(stdout, (cases[i] as [object, RegExp])[1]);
   }
   const path = configFile(t, JSON.stringify({ tls: own('a', 'b'), listeners, data_dir: 'data' }));
   const { code, stdout, stderr } = await protorelay(path);
@@ -242,7 +243,7 @@ test('config check warns of a file of users that is not there', async (t) => {
   const path = configFile(t, JSON.stringify({ data_dir: '.', auth }));
   const before = await protorelay('config', 'check', path);
   assert.equal(before.code, 0);
-  assert.match(before.stdout, /warning: .*:1: auth\.backends\.0\.path: .*users\.txt is not there yet/);
+  assert.match(before.stdout, /warning: .*:1: auth\.backends\[0\]\.path: .*users\.txt is not there yet/);
   writeFileSync(join(path, '../users.txt'), '');
   assert.doesNotMatch((await protorelay('config', 'check', path)).stdout, /users\.txt/);
 });

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
-import { duration, formatStats, size } from '../../src/cli/format.ts';
+import { duration, size } from '../../src/cli/format.ts';
 import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/cli/queue.ts';
+import { formatStats } from '../../src/cli/stats-text.ts';
 import type { ControlClient } from '../../src/control/client.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
 import {
@@ -13,6 +14,7 @@ import {
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
 import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
+import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { FakeQueue, mail, row } from '../control/queue-fixture.ts';
 
 function setUp(running = true) {
@@ -45,9 +47,9 @@ test('list: a table, with nothing in it that could steer a terminal', async () =
   assert.equal(await listQueue(source, options, output), 0);
   await flushed();
   assert.deepEqual(text('out').split('\n'), [
-    'QUEUE ID  STATE     AGE  SIZE  TRIES  NEXT   RCPTS  DESTINATION            SENDER      REASON',
-    'id1       deferred  1m   1.5K  2      in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
-    'id22      held      1m   1.5K  2      -      1      long-destination.test  <a@a.test>',
+    'QUEUE ID  STATE     AGE  SIZE  ATTEMPTS  NEXT   RCPTS  DESTINATION            SENDER      REASON',
+    'id1       deferred  1m   1.5K  2         in 1s  1      b.test                 <a@a.test>  timeout: no ?[31mreply',
+    'id22      held      1m   1.5K  2         -      1      long-destination.test  <a@a.test>',
     '',
   ]);
 });
@@ -141,24 +143,66 @@ test('cat: every byte, in parts, waiting for a slow reader', async () => {
 
 test('stats: of a running relay with its scheduler, of a stopped one without', async () => {
   const on = setUp();
-  await queueStats(on.source, false, on.output);
+  await queueStats(on.source, { json: false, limit: 20 }, on.output);
   await on.flushed();
-  assert.match(on.text('out'), /Entries {5}pending 1, .*deferred 2/);
-  assert.match(on.text('out'), /4 in flight, 3 waiting at 1 destinations/);
-  assert.match(on.text('out'), /Suspended {3}c\.test for 30s/);
+  assert.deepEqual(
+    on
+      .text('out')
+      .split('\n')
+      .map((line) => line.replaceAll(/ {2,}/g, '  ')),
+    [
+      'Messages  3 (2.9K), oldest 1m',
+      'Delivery  4 in flight, 3 waiting at 1 destinations',
+      'Held back  nothing is sent: delivery.enabled is false',
+      'Suspended  1 destinations: c.test',
+      '',
+      'STATE  MESSAGES  ENTRIES  RECIPIENTS',
+      'pending  1  1  2',
+      'sending  0  0  0',
+      'deferred  2  2  5',
+      'held  0  0  0',
+      'failed  0  0  0',
+      'delivered  0  0  -',
+      '',
+      'DESTINATION  MESSAGES  RECIPIENTS  PENDING  SENDING  DEFERRED  HELD  NEXT',
+      'b.test  2  6  6  0  0  0  in 1s',
+      'c.test  1  1  1  0  0  0  in 1s  suspended for 30s: connect: ref?used',
+      'TOTAL  3  7  7  0  0  0',
+      '',
+      'Recipients by age of their message, in minutes',
+      'DESTINATION  T  5  10  20  40  80  160  320  640  1280  1280+',
+      'b.test  6  6  0  0  0  0  0  0  0  0  0',
+      'c.test  1  1  0  0  0  0  0  0  0  0  0',
+      'TOTAL  7  7  0  0  0  0  0  0  0  0  0',
+      '',
+    ],
+  );
   const off = setUp(false);
-  await queueStats(off.source, true, off.output);
+  await queueStats(off.source, { json: true, limit: 1 }, off.output);
   await off.flushed();
   const json = JSON.parse(off.text('out')) as StatsAnswer;
   assert.deepEqual([json.running, json.scheduler, json.queue.messages], [false, null, 3]);
+  const { destinations, other, total } = json.queue;
+  assert.deepEqual(
+    [
+      destinations.map(({ destination }) => destination),
+      other.destinations,
+      other.recipients,
+      total.recipients,
+    ],
+    [['b.test'], 1, 1, 7],
+    'what is not named is in "other"',
+  );
 });
 
 test('stats: what the journal holds, what is not drained, and a queue that cannot be asked', () => {
-  const rows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
-  const none = { rows, mails: 0, contentBytes: 0, oldestMs: null, suspectedPoison: 0, destinations: [] };
   const shard = { shard: 1, name: 's1', waiting: 3, aside: 2, oldestMs: 1000, error: 'a\u001bway' };
   const journal = { bytes: 2048, maxBytes: 2 ** 30, waiting: 5, oldestMs: 1000, shards: [shard] };
-  const text = formatStats({ ...none, unavailable: 'all down' }, null, 61_000, [], journal);
+  const text = formatStats(
+    { queue: { ...mergeStats([]), unavailable: 'all down' }, scheduler: null, journal },
+    61_000,
+    20,
+  );
   assert.deepEqual(text.split('\n').slice(0, 4), [
     'Messages    unknown: all down',
     'Journal     5 messages to drain (2.0K of 1.0G), oldest 1m',
@@ -210,7 +254,7 @@ test('a part of the queue that cannot be seen is named by every command, in JSON
   const commands: [name: string, run: (setup: ReturnType<typeof setUp>, json: boolean) => Promise<number>][] =
     [
       ['list', ({ source, output }, json) => listQueue(source, { limit: 10, json }, output)],
-      ['stats', ({ source, output }, json) => queueStats(source, json, output)],
+      ['stats', ({ source, output }, json) => queueStats(source, { json, limit: 20 }, output)],
       ['show', ({ source, output }, json) => showMail(source, 'nowhere', json, output)],
       ['cat', ({ source, output }) => catMail(source, 'nowhere', output)],
       ...QUEUE_ACTIONS.flatMap((action): typeof commands => [
@@ -293,7 +337,7 @@ test('operate: many ids go in requests of bounded size', async () => {
   const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
   assert.equal(await operateQueue(source, 'delete', ids, true, output), 65);
   await flushed();
-  const sizes = queue.operated.map((args) => (args as [string, { queueIds: string[] }])[1].queueIds.length);
+  const sizes = queue.operated.map((args) => (args as [string, { ids: string[] }])[1].ids.length);
   assert.deepEqual(sizes, [1000, 1000, 500]);
   assert.deepEqual(JSON.parse(text('out')).entries, 2470);
   assert.equal(text('err').split('\n').length, 22, 'twenty by name, and how many more');

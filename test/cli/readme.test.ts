@@ -97,7 +97,7 @@ test('README, a first message: from nothing to a message that is read back, and 
   });
   assert.equal(code, 0, stderr);
   assert.equal(stderr, '');
-  assert.match(stdout, /^\S+ +PENDING .* example\.com +<me@example\.com>$/m);
+  assert.match(stdout, /^\S+ +pending .* example\.com +<me@example\.com>$/m);
   assert.match(stdout, /Subject: hello\r?\n\r?\nFirst message\.\r?\n$/);
   const log = readFileSync(join(dir, 'relay.log'), 'utf8');
   assert.match(log, /relay\.stopped code=0/);

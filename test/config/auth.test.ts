@@ -67,14 +67,14 @@ test('each type of backend has its keys', () => {
     },
   });
   assert.deepEqual(found, [
-    'auth.backends.0: "users" is missing: a memory backend needs it',
-    'auth.backends.1: "path" is missing: a file backend needs it',
-    'auth.backends.1.url: has no meaning with a file backend',
-    'auth.backends.2.query: must have exactly one "?", for the user name',
-    'auth.backends.3: "url" is missing: a http backend needs it',
-    'auth.backends.4: "path" is missing: with the sqlite queue a database backend needs it',
-    'auth.backends.5.users: has no meaning with a pam backend',
-    'auth.backends.6.users.1: names "test" again',
+    'auth.backends[0]: "users" is missing: a memory backend needs it',
+    'auth.backends[1]: "path" is missing: a file backend needs it',
+    'auth.backends[1].url: has no meaning with a file backend',
+    'auth.backends[2].query: must have exactly one "?", for the user name',
+    'auth.backends[3]: "url" is missing: a http backend needs it',
+    'auth.backends[4]: "path" is missing: with the sqlite queue a database backend needs it',
+    'auth.backends[5].users: has no meaning with a pam backend',
+    'auth.backends[6].users[1]: names "test" again',
   ]);
 });
 
@@ -92,7 +92,7 @@ test('AUTH where nobody could log in is refused', () => {
   const listeners = [{ host: '127.0.0.1', port: 25, auth: 'optional' }];
   assert.match(
     problems({ listeners })[0] as string,
-    /^listeners\.0\.auth: must be "off" while auth\.backends is empty/,
+    /^listeners\[0\]\.auth: must be "off" while auth\.backends is empty/,
   );
   const auth = { backends: [{ type: 'pam' }], mechanisms: ['CRAM-MD5'] };
   assert.match(problems({ listeners, auth })[0] as string, /^auth\.mechanisms: must have PLAIN or LOGIN/);

@@ -11,7 +11,7 @@ const problem = (text: string): string => {
     parseJsonc(text, 'x.json');
   } catch (error) {
     assert.ok(error instanceof SyntaxProblem);
-    return `${error.place.line}:${error.column}: ${error.message}`;
+    return `${error.place.line}:${error.place.column}: ${error.message}`;
   }
   return assert.fail(`no problem in ${text}`);
 };
@@ -35,7 +35,7 @@ test('a value knows the line of its key', () => {
   const root = parseJsonc('{\n  "a": 1,\n  /* two\n lines */ "b":\n [\n 5 ]\n}', 'x.json');
   assert.equal(root.kind, 'object');
   if (root.kind !== 'object') return;
-  assert.deepEqual(root.entries.get('a')?.place, { file: 'x.json', line: 2 });
+  assert.deepEqual(root.entries.get('a')?.place, { file: 'x.json', line: 2, column: 3 });
   const b = root.entries.get('b');
   assert.equal(b?.place.line, 4);
   assert.equal(b?.kind === 'array' && b.items[0]?.place.line, 6);

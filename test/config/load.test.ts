@@ -58,13 +58,13 @@ test('all problems are listed at once, each with line, key and what would be rig
   "relay_domains": ["ok.test", 7]
 }`;
   assert.deepEqual(problems(text).sort(), [
-    '10: listeners.0.port: must be a whole number from 0 to 65535, is 99999',
+    '10: listeners[0].port: must be a whole number from 0 to 65535, is 99999',
     '11: delivery.ip_family: must be "any" or "ipv4" or "ipv6", is "ipx"',
-    '11: delivery.routes."slow.test".prot: unknown key (did you mean "port"?)',
-    '11: delivery.routes."slow.test": "host" is missing: a string',
+    '11: delivery.routes["slow.test"].prot: unknown key (did you mean "port"?)',
+    '11: delivery.routes["slow.test"]: "host" is missing: a string',
     '12: retry.backoff_multiplier: must be a number from 1 to 100, is 0.5',
     '13: hostname: must be a host name or address, is "a b"',
-    '14: relay_domains.1: must be a string, is 7',
+    '14: relay_domains[1]: must be a string, is 7',
     '2: lisnteners: unknown key (did you mean "listeners"?)',
     '3: max_message_size: must be a whole number from 1024 to 1099511627776, is "big"',
     '5: smtp.max_recipient: unknown key (did you mean "max_recipients"?)',
@@ -121,7 +121,7 @@ test('${NAME} takes the environment’s value; $${NAME} is the text itself', () 
 test('a missing environment variable is named with its line', () => {
   assert.match(
     problems('{\n"hostname": "${HOST_OF_RELAY}" }').join(),
-    /^2: the environment variable HOST_OF_RELAY is not set/,
+    /^2: hostname: the environment variable HOST_OF_RELAY is not set/,
   );
 });
 
@@ -199,13 +199,13 @@ test('a listener is host with port, or path, or fd_name, and none stands twice',
     { "fd_name": "smtp" }
   ] }`;
   assert.deepEqual(problems(text), [
-    '2: listeners.0: "port" is missing',
-    '3: listeners.1: "host" is missing',
-    '4: listeners.2: needs either "host" and "port", or "path", or "fd_name"',
-    '5: listeners.3: needs either "host" and "port", or "path", or "fd_name"',
-    '8: listeners.6: listens on the same as listeners.5',
-    '11: listeners.9: needs either "host" and "port", or "path", or "fd_name"',
-    '13: listeners.11: listens on the same as listeners.10',
+    '2: listeners[0]: "port" is missing',
+    '3: listeners[1]: "host" is missing',
+    '4: listeners[2]: needs either "host" and "port", or "path", or "fd_name"',
+    '5: listeners[3]: needs either "host" and "port", or "path", or "fd_name"',
+    '8: listeners[6]: listens on the same as listeners[5]',
+    '11: listeners[9]: needs either "host" and "port", or "path", or "fd_name"',
+    '13: listeners[11]: listens on the same as listeners[10]',
   ]);
 });
 
@@ -217,9 +217,9 @@ test('names of listeners are unique, those that follow from their place too', ()
     { "host": "::1", "port": 25 }
   ] }`;
   assert.deepEqual(problems(text), [
-    '2: listeners.0.name: is the name of listeners[1] too',
-    '3: listeners.1.name: is the name of listeners[0] too',
-    '4: listeners.2.name: is the name of listeners[3] too',
+    '2: listeners[0].name: is the name of listeners[1] too',
+    '3: listeners[1].name: is the name of listeners[0] too',
+    '4: listeners[2].name: is the name of listeners[3] too',
   ]);
 });
 
@@ -229,10 +229,10 @@ test('networks, DNS servers and the source address must be addresses', () => {
   assert.deepEqual(
     problems(text).map((p) => p.replace(/: must.*/, '')),
     [
-      '1: relay_networks.1',
-      '1: relay_networks.2',
-      '1: dns.servers.3',
-      '1: dns.servers.4',
+      '1: relay_networks[1]',
+      '1: relay_networks[2]',
+      '1: dns.servers[3]',
+      '1: dns.servers[4]',
       '1: delivery.source_address',
     ],
   );
@@ -246,10 +246,10 @@ test('domains that no address can have are refused, in relay_domains and as keys
   assert.deepEqual(
     problems(text).map((p) => p.replace(/ such as.*(?=, (?:is|has) )/, '')),
     [
-      '2: relay_domains.3: must be a domain, is "a b"',
-      '2: relay_domains.4: must be a domain, is "*.example.com"',
-      '2: relay_domains.5: must be a domain, is ""',
-      '2: relay_domains.6: must be a domain, is "x..y"',
+      '2: relay_domains[3]: must be a domain, is "a b"',
+      '2: relay_domains[4]: must be a domain, is "*.example.com"',
+      '2: relay_domains[5]: must be a domain, is ""',
+      '2: relay_domains[6]: must be a domain, is "x..y"',
       '3: delivery.routes: must be keyed by domains, has "a b"',
     ],
   );
@@ -268,7 +268,7 @@ test('an empty path is refused: it would name the folder it is relative to', () 
     '{ "data_dir": "", "database": { "path": "" }, "storage": { "local": { "path": "" } }, "log": { "file": "" }, "listeners": [{ "path": "" }] }';
   assert.deepEqual(
     problems(text).sort(),
-    ['data_dir', 'database.path', 'listeners.0.path', 'log.file', 'storage.local.path'].map(
+    ['data_dir', 'database.path', 'listeners[0].path', 'log.file', 'storage.local.path'].map(
       (key) => `1: ${key}: must not be empty`,
     ),
   );
@@ -292,8 +292,8 @@ test('what is odd and allowed is a warning', () => {
   assert.deepEqual(
     warnings.map((w) => w.replace(/^\S+ /, '')),
     [
-      'database.path: :memory: keeps the queue in memory only: a restart loses all mail in it',
       'inbound_ack_mode: after_persist cannot promise anything with a :memory: database: 250 means "in memory"',
+      'database.path: :memory: keeps the queue in memory only: a restart loses all mail in it',
       'smtp.max_connections_per_ip: has no effect: it exceeds smtp.max_connections (10)',
     ],
   );
@@ -301,7 +301,7 @@ test('what is odd and allowed is a warning', () => {
     const text = `{ "delivery": { "dane": ${dane} }, "dns": { "servers": ["127.0.0.1:53", "192.0.2.1"] } }`;
     assert.match(
       load(text).warnings.join(),
-      /^\S+ dns\.servers\.1: delivery\.dane believes what 192\.0\.2\.1 says/,
+      /^\S+ dns\.servers\[1\]: delivery\.dane believes what 192\.0\.2\.1 says/,
     );
     assert.deepEqual(load(text.replaceAll('require', 'off')).warnings, []);
   }
@@ -346,8 +346,8 @@ test('servers: what cannot work together is said', () => {
   const shards = said(`{ "driver": "mysql_distributed",
     "router": { "type": "table", "table_shard": "s9", "domains": { "a.test": "s8" } },
     "shards": [{ "name": "s0", "weight": 0 }, { "name": "s0", "id": 0, "weight": 0 }] }`);
-  assert.match(shards, /database\.shards\.1\.name: is the name of shards\.0 too/);
-  assert.match(shards, /database\.shards\.1: has the number 0/);
+  assert.match(shards, /database\.shards\[1\]\.name: is the name of shards\[0\] too/);
+  assert.match(shards, /database\.shards\[1\]: has the number 0/);
   assert.match(shards, /at least one must have a weight above 0/);
   assert.match(shards, /no shard has the name "s8"/);
   assert.match(shards, /no shard has the name "s9"/);
@@ -395,9 +395,9 @@ test('distributed storage: roots, replica_count and write_quorum fit each other'
   assert.deepEqual(
     said({ roots: ['/srv/a', '/srv/b/../a', '/srv/a/b'], replica_count: 1, write_quorum: 1 }),
     [
-      'distributed.roots.1: is the same folder as roots.0, or one lies within the other',
-      'distributed.roots.2: is the same folder as roots.0, or one lies within the other',
-      'distributed.roots.2: is the same folder as roots.1, or one lies within the other',
+      'distributed.roots[1]: is the same folder as roots[0], or one lies within the other',
+      'distributed.roots[2]: is the same folder as roots[0], or one lies within the other',
+      'distributed.roots[2]: is the same folder as roots[1], or one lies within the other',
     ],
   );
   assert.match(
@@ -422,7 +422,7 @@ test('hdfs_web: endpoints are http addresses, base_path is absolute', () => {
     }),
     [0, 1, 2].map(
       (i) =>
-        `endpoints.${i}: must be http://host:port or https://host:port, is "${['hdfs://nn:8020', 'http://nn:9870/webhdfs', 'http://me:secret@nn:9870'][i]}"`,
+        `endpoints[${i}]: must be http://host:port or https://host:port, is "${['hdfs://nn:8020', 'http://nn:9870/webhdfs', 'http://me:secret@nn:9870'][i]}"`,
     ),
   );
   assert.deepEqual(said({ endpoints: ['http://nn:9870'], base_path: 'mail' }), [
@@ -451,7 +451,7 @@ test('senders of users are addresses or domains', () => {
     const said = problems(JSON.stringify({ auth: { backends: [backend], users: { bob: { senders } } } }));
     assert.deepEqual(
       said.map((line) => line.replace(/: must be an address such as .*/, '')),
-      ['1: auth.backends.0.users.0.senders.4', '1: auth.users.bob.senders.4'],
+      ['1: auth.backends[0].users[0].senders[4]', '1: auth.users.bob.senders[4]'],
     );
   }
 });
@@ -461,15 +461,15 @@ test('tls: listeners need a certificate, client certificates something that vouc
     problems(JSON.stringify(text)).map((line) => line.replace('1: ', ''));
   const at = { host: '127.0.0.1', port: 0 };
   assert.deepEqual(said({ listeners: [{ ...at, tls: 'optional' }] }), [
-    'listeners.0.tls: "optional" needs tls.cert_file (to try it: protorelay tls self-signed)',
+    'listeners[0].tls: "optional" needs tls.cert_file (to try it: protorelay tls self-signed)',
   ]);
   assert.deepEqual(said({ listeners: [{ ...at, client_certificate: 'optional' }] }), [
-    'listeners.0.client_certificate: needs "tls" other than "off"',
+    'listeners[0].client_certificate: needs "tls" other than "off"',
   ]);
   const mutual = { ...at, tls: 'implicit', client_certificate: 'required' };
   const tls = { cert_file: 'a.crt' };
   assert.deepEqual(said({ listeners: [mutual], tls }), [
-    'listeners.0.client_certificate: "required" needs tls.client_ca_file or tls.client_fingerprints, else every client is refused',
+    'listeners[0].client_certificate: "required" needs tls.client_ca_file or tls.client_fingerprints, else every client is refused',
   ]);
   assert.match(
     said({ tls: { ...tls, client_fingerprints: ['abc'] } }).join(),
@@ -500,7 +500,7 @@ test('delivery.tls: keys that contradict each other, and a port that speaks TLS 
     'smarthost.tls.implicit: means TLS, and "mode" none',
   ]);
   const { warnings } = load('{ "delivery": { "routes": { "x.test": { "host": "a.test", "port": 465 } } } }');
-  assert.match(warnings.join(), /routes\."x\.test"\.port: 465 speaks TLS from the first byte/);
+  assert.match(warnings.join(), /routes\["x\.test"\]\.port: 465 speaks TLS from the first byte/);
 });
 
 test('the scheduler bullmq: what it cannot work with is named', () => {
@@ -590,22 +590,22 @@ test('a value that cannot mean anything is one problem, in words that say why', 
     [next('127.0.0.1:25'), `delivery.smarthost.host: ${noHost} "127.0.0.1:25"`],
     [
       { delivery: { routes: { 'a.test': { host: 'b.test:25' } } } },
-      `delivery.routes."a.test".host: ${noHost} "b.test:25"`,
+      `delivery.routes["a.test"].host: ${noHost} "b.test:25"`,
     ],
-    [{ listeners: [{ host: '*', port: 25 }] }, `listeners.0.host: ${noHost} "*"`],
-    [{ listeners: [{ host: 'smtp://a', port: 25 }] }, `listeners.0.host: ${noHost} "smtp://a"`],
+    [{ listeners: [{ host: '*', port: 25 }] }, `listeners[0].host: ${noHost} "*"`],
+    [{ listeners: [{ host: 'smtp://a', port: 25 }] }, `listeners[0].host: ${noHost} "smtp://a"`],
     [{ ...mysql, database: { driver: 'mysql', host: 'db:3306' } }, `database.host: ${noHost} "db:3306"`],
-    [distributed({ ...shard, host: 'db:1' }), `database.shards.0.host: ${noHost} "db:1"`],
+    [distributed({ ...shard, host: 'db:1' }), `database.shards[0].host: ${noHost} "db:1"`],
     [
       distributed(shard, { name: 's1', host: 'DB' }),
-      'database.shards.1: is the database of shards.0 too: every shard has one of its own',
+      'database.shards[1]: is the database of shards[0] too: every shard has one of its own',
     ],
     [
       distributed({ ...shard, endpoints: ['db2:70000'] }),
-      'database.shards.0.endpoints.0: must have a port from 1 to 65535, is "db2:70000"',
+      'database.shards[0].endpoints[0]: must have a port from 1 to 65535, is "db2:70000"',
     ],
-    [redis('r1:99999'), 'scheduler.redis.nodes.0: must have a port from 1 to 65535, is "r1:99999"'],
-    [redis('[::1]:0'), 'scheduler.redis.nodes.0: must have a port from 1 to 65535, is "[::1]:0"'],
+    [redis('r1:99999'), 'scheduler.redis.nodes[0]: must have a port from 1 to 65535, is "r1:99999"'],
+    [redis('[::1]:0'), 'scheduler.redis.nodes[0]: must have a port from 1 to 65535, is "[::1]:0"'],
     [
       { delivery: { source_address: '192.0.2.1', ip_family: 'ipv6' } },
       'delivery.source_address: must be an address of delivery.ip_family (ipv6)',
@@ -621,7 +621,7 @@ test('a value that cannot mean anything is one problem, in words that say why', 
     ],
     [
       { hostname: '${NONE}' },
-      'the environment variable NONE is not set (${NONE} stands here; $${NONE} means the text itself)',
+      'hostname: the environment variable NONE is not set (${NONE} stands here; $${NONE} means the text itself)',
     ],
   ];
   for (const [config, problem] of cases)
@@ -655,4 +655,11 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
   assert.throws(() => find({ '/etc/relay/relay.json': including }), /cannot read .*base\.json/);
   for (const text of ['{ "data_dir": "${NOT_SET}/x" }', '{ "data_dir": 7 }', '{ "data_dir": "" }', '{', '[]'])
     assert.throws(() => of(text), ConfigError, text);
+});
+
+test('a key that had another name before is said with the one it has now', () => {
+  assert.deepEqual(problems('{ "queue": { "keep_sent_ms": 0, "keep_dead_ms": 0 } }'), [
+    '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
+    '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
+  ]);
 });

@@ -49,7 +49,7 @@ test('Redis: one server, sentinels or a cluster; nothing that would end the star
     saidOf(t, redis({ topology: 'cluster', nodes, url: 'redis://x/1' })),
     /url: must name no database/,
   );
-  assert.match(saidOf(t, redis({ topology: 'cluster', nodes: ['a,b:1'] })), /nodes\.0/);
+  assert.match(saidOf(t, redis({ topology: 'cluster', nodes: ['a,b:1'] })), /nodes\[0\]/);
 });
 
 test('a transaction may not take longer than a lease', (t) => {

@@ -58,7 +58,7 @@ test('a drain longer than shutdown_grace_ms is cut short, says so and still ends
   t.mock.timers.tick(1);
   assert.equal(await lifecycle.ended, 0);
   assert.deepEqual(calls, ['stop']);
-  assert.deepEqual(events(), ['relay.draining', 'relay.grace-over']);
+  assert.deepEqual(events(), ['relay.draining', 'relay.grace_over']);
 });
 
 test('a second signal stops now', async (t) => {
@@ -68,7 +68,7 @@ test('a second signal stops now', async (t) => {
   lifecycle.terminate('SIGTERM');
   assert.equal(await lifecycle.ended, 0);
   assert.deepEqual(calls, ['stop']);
-  assert.deepEqual(events(), ['relay.draining', 'relay.stopping-now']);
+  assert.deepEqual(events(), ['relay.draining', 'relay.stopping_now']);
 });
 
 test('a signal within 300 ms of the first is the same one (npm may repeat Ctrl-C)', async (t) => {
@@ -84,14 +84,14 @@ test('a relay that cannot drain or stop ends with 70, after 10 s at the latest',
   const broken = setUp(t, { drain: () => Promise.reject(new Error('broken')) });
   broken.lifecycle.terminate('SIGTERM');
   assert.equal(await broken.lifecycle.ended, 70);
-  assert.deepEqual(broken.events(), ['relay.draining', 'relay.drain-failed']);
+  assert.deepEqual(broken.events(), ['relay.draining', 'relay.drain_failed']);
   t.mock.timers.reset();
   const stuck = setUp(t, { stop: () => new Promise(() => {}) });
   stuck.lifecycle.terminate('SIGTERM');
   await settle();
   t.mock.timers.tick(10_000);
   assert.equal(await stuck.lifecycle.ended, 70);
-  assert.deepEqual(stuck.events(), ['relay.draining', 'relay.stop-late']);
+  assert.deepEqual(stuck.events(), ['relay.draining', 'relay.stop_late']);
 });
 
 test('SIGHUP: a good config is applied, and the log says what needs a restart', async (t) => {
@@ -113,7 +113,7 @@ test('SIGHUP: a bad config changes nothing and its problems are logged', async (
   await lifecycle.reload();
   assert.equal(reloads.length, 0);
   assert.deepEqual(said, [
-    { event: 'relay.reload-refused', fields: { problems: ['relay.json:3: hostnam: unknown key'] } },
+    { event: 'relay.reload_refused', fields: { problems: ['relay.json:3: hostnam: unknown key'] } },
   ]);
   assert.deepEqual(told, ['reloading', 'ready']);
 });
@@ -131,5 +131,5 @@ test('SIGUSR1 reopens the log first, then everything else, and says so in the ne
   const { lifecycle, calls, events } = setUp(t);
   lifecycle.reopenLog();
   assert.deepEqual(calls, ['log reopened', 'relay reopened']);
-  assert.deepEqual(events(), ['relay.log-reopened']);
+  assert.deepEqual(events(), ['relay.log_reopened']);
 });

@@ -6,10 +6,11 @@ import {
   mergeJournals,
   mergePages,
   mergeSchedulerStats,
-  mergeStats,
 } from '../../src/control/merged-queue.ts';
-import type { QueueReader } from '../../src/control/protocol.ts';
+import type { QueueReader, SchedulerStats } from '../../src/control/protocol.ts';
 import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { mergeStats, noCounts } from '../../src/mail/queue-stats.ts';
+import { waiting } from './queue-fixture.ts';
 
 const row = (queueId: string, destination: string): QueueRow =>
   ({ queueId, destination, state: 'PENDING' }) as QueueRow;
@@ -44,11 +45,14 @@ class ListedQueue implements QueueReader {
 const noRows = { PENDING: 0, SENDING: 0, SENT: 0, RETRY: 0, DEAD: 0, HELD: 0 };
 const stats = (part: Partial<QueueStats>): QueueStats => ({
   rows: noRows,
+  messages: noRows,
+  recipients: noRows,
   mails: 0,
   contentBytes: 0,
   oldestMs: null,
   suspectedPoison: 0,
   destinations: [],
+  other: { ...noCounts(), destinations: 0, mayLack: 0 },
   ...part,
 });
 
@@ -95,11 +99,6 @@ test('a message is found in whichever queue has it', async () => {
 });
 
 test('counts are summed, the oldest and the next due are the earliest', () => {
-  const backlog = (destination: string, rows: number, nextDueMs: number) => ({
-    destination,
-    rows,
-    nextDueMs,
-  });
   const parts = [
     stats({
       rows: { ...noRows, RETRY: 2 },
@@ -107,33 +106,46 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
       contentBytes: 10,
       oldestMs: 50,
       suspectedPoison: 1,
-      destinations: [backlog('b', 2, 9)],
+      destinations: [waiting('b', { entries: 2, recipients: 2, nextDueMs: 9 })],
     }),
     stats({
       rows: { ...noRows, RETRY: 1, HELD: 1 },
       mails: 2,
       contentBytes: 5,
       oldestMs: 40,
-      destinations: [backlog('a', 1, 7), backlog('b', 1, 8)],
+      destinations: [waiting('a', { nextDueMs: 7 }), waiting('b', { nextDueMs: 8 })],
     }),
     stats({}),
   ];
-  assert.deepEqual(mergeStats(parts), {
+  const merged = mergeStats(parts);
+  assert.deepEqual(merged, {
+    ...stats({}),
     rows: { ...noRows, RETRY: 3, HELD: 1 },
     mails: 4,
     contentBytes: 15,
     oldestMs: 40,
     suspectedPoison: 1,
-    destinations: [backlog('a', 1, 7), backlog('b', 3, 8)],
+    destinations: [waiting('b', { entries: 3, recipients: 3, nextDueMs: 8 }), waiting('a', { nextDueMs: 7 })],
   });
-  const schedulers = [
-    { inFlight: 1, waitingRows: 2, destinations: 1, suspended: [{ destination: 'b', untilMs: 5 }] },
-    { inFlight: 3, waitingRows: 5, destinations: 3, suspended: [{ destination: 'b', untilMs: 6 }] },
+  const suspended = (untilMs: number) => ({
+    suspended: [{ destination: 'b', untilMs, reason: 'connect' }],
+    suspendedDestinations: 1,
+  });
+  const schedulers: SchedulerStats[] = [
+    { inFlight: 1, waitingRows: 2, destinations: 1, ...suspended(5) },
+    {
+      inFlight: 3,
+      waitingRows: 5,
+      destinations: 3,
+      ...suspended(6),
+      holds: [{ kind: 'draining', detail: '' }],
+    },
   ];
-  const sum = { inFlight: 4, suspended: [{ destination: 'b', untilMs: 6 }] };
+  const holds = [{ kind: 'draining', detail: '' }];
+  const sum = { inFlight: 4, ...suspended(6), holds };
   assert.deepEqual(mergeSchedulerStats(schedulers, mergeStats(parts)), {
     ...sum,
-    waitingRows: 4,
+    waitingRows: 3,
     destinations: 2,
   });
   for (const unknown of [null, stats({ unavailable: 'its server is away' })])
@@ -153,7 +165,7 @@ test('counts are summed, the oldest and the next due are the earliest', () => {
 });
 
 test('processes that share Redis are summed up; one that cannot use it says why', () => {
-  const none = { inFlight: 0, waitingRows: 0, destinations: 0, suspended: [] };
+  const none = { inFlight: 0, waitingRows: 0, destinations: 0, suspended: [], suspendedDestinations: 0 };
   const up = {
     up: true,
     sinceMs: 1,

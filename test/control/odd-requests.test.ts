@@ -12,15 +12,35 @@ before(async () => {
 });
 after(() => relay.destroy());
 
+const SELECTION = {
+  ids: ['0000000000000000'],
+  states: ['DEAD'],
+  destinations: ['a.test'],
+  domains: ['*.a.test'],
+  recipients: ['b@b.test'],
+  senders: ['a*@a.test'],
+  users: ['u'],
+  listeners: ['l'],
+  reasons: ['timeout'],
+  messageIds: ['<1@a.test>'],
+  headers: [{ name: 'X-Campaign', value: 'spring*' }],
+  receivedBeforeMs: 1,
+  receivedAfterMs: 0,
+  minAttempts: 1,
+  maxAttempts: 2,
+  minBytes: 1,
+  maxBytes: 2,
+};
+
 /** Each method with parameters it takes; reload and delete are harmless on an empty relay. */
 const REQUESTS: Record<string, Record<string, unknown>> = {
-  list: { limit: 5, destination: 'a.test', sender: 'a@a.test', recipient: 'b@b.test', afterQueueId: 'x' },
+  list: { limit: 5, selection: SELECTION, afterQueueId: 'x' },
   show: { queueId: '0000000000000000' },
   content: { queueId: '0000000000000000', offset: 0, maxBytes: 10 },
   stats: {},
   reload: {},
   shards: {},
-  operate: { action: 'flush', target: { queueIds: ['0000000000000000'] } },
+  operate: { action: 'flush', selection: { ids: ['0000000000000000'] } },
   bans: {},
   ban: { network: '192.0.2.1', durationMs: 60_000 },
   unban: { network: '192.0.2.1' },
@@ -47,8 +67,10 @@ const ODD = [
   '{"__proto__":{"a":1}}',
   '{"constructor":{"prototype":1},"toString":2}',
   nested(30_000),
-  `{"queueIds":${nested(1000)}}`,
-  '{"destination":"\\u0000"}',
+  `{"ids":${nested(1000)}}`,
+  '{"destinations":["\\u0000"]}',
+  `["${'*a'.repeat(450)}"]`,
+  '[{"name":"\\u0000","value":"\\\\"}]',
 ];
 
 function* linesOf(method: string, params: Record<string, unknown>): Generator<string> {
@@ -61,6 +83,9 @@ function* linesOf(method: string, params: Record<string, unknown>): Generator<st
       const rest = JSON.stringify({ ...params, [field]: undefined }).slice(1);
       yield `{"id":1,"method":"${method}","params":{"${field}":${odd}${rest === '}' ? '' : ','}${rest}}`;
     }
+    if (method === 'list')
+      for (const field of Object.keys(SELECTION))
+        yield `{"id":1,"method":"list","params":{"limit":5,"selection":{"${field}":${odd}}}}`;
   }
 }
 

@@ -2,6 +2,7 @@
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
   return {
@@ -13,11 +14,22 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
     reversePath: 'a@a.test',
     sizeBytes: 1536,
     receivedAtMs: 0,
+    messageId: '<1@a.test>',
+    user: null,
+    listener: '',
     waiting: 1,
     reason: 'timeout',
     detail: 'no \u001b[31mreply',
     ...change,
   };
+}
+
+/** Pending ones of the last five minutes, unless said otherwise. */
+export function waiting(destination: string, change: Partial<DestinationCounts> = {}): DestinationCounts {
+  const { recipients = 1 } = change;
+  const counts = { ...noCounts(), entries: 1, states: [recipients, 0, 0, 0] };
+  counts.ages[0] = recipients;
+  return { destination, ...counts, recipients, nextDueMs: 61_000, ...change };
 }
 
 export const stats: QueueStats = {
@@ -26,7 +38,13 @@ export const stats: QueueStats = {
   contentBytes: 3000,
   oldestMs: 0,
   suspectedPoison: 0,
-  destinations: [{ destination: 'b.test', rows: 3, nextDueMs: 61_000 }],
+  messages: { PENDING: 1, SENDING: 0, SENT: 0, RETRY: 2, DEAD: 0, HELD: 0 },
+  recipients: { PENDING: 2, SENDING: 0, SENT: 0, RETRY: 5, DEAD: 0, HELD: 0 },
+  destinations: [
+    waiting('b.test', { entries: 2, recipients: 6 }),
+    waiting('c.test', { entries: 1, recipients: 1 }),
+  ],
+  other: { ...noCounts(), destinations: 0, mayLack: 0 },
 };
 
 export const mail: MailDetail = {
@@ -59,9 +77,10 @@ export class FakeQueue implements ControlTarget {
   readonly operated: unknown[] = [];
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
+    const { states, destinations } = filter.selection ?? {};
     const found = this.rows
-      .filter((r) => filter.state === undefined || r.state === filter.state)
-      .filter((r) => filter.destination === undefined || r.destination === filter.destination)
+      .filter((r) => states?.includes(r.state) ?? true)
+      .filter((r) => destinations?.includes(r.destination) ?? true)
       .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId);
     const last = found[filter.limit - 1];
     const end = found.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last?.queueId);
@@ -89,7 +108,9 @@ export class FakeQueue implements ControlTarget {
       destinations: 1,
       waitingRows: 3,
       inFlight: 4,
-      suspended: [{ destination: 'c.test', untilMs: 90_000 }],
+      suspended: [{ destination: 'c.test', untilMs: 90_000, reason: 'connect: ref\u001bused' }],
+      suspendedDestinations: 1,
+      holds: [{ kind: 'delivery_disabled', detail: 'delivery.enabled' }],
     };
   }
 
@@ -103,9 +124,9 @@ export class FakeQueue implements ControlTarget {
 
   async operate(...args: Parameters<ControlTarget['operate']>): Promise<Operated> {
     this.operated.push(args);
-    const target = args[1];
-    const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const queueIds = isNamed ? target.queueIds.filter((queueId) => queueId !== this.unknown) : [];
-    return { rows: isNamed ? queueIds.length : 2, sending: 1, queueIds };
+    const { ids } = args[1];
+    const queueIds = ids?.filter((queueId) => queueId !== this.unknown) ?? [];
+    const rows = ids === undefined ? 2 : queueIds.length;
+    return { rows, recipients: rows, sending: 1, queueIds };
   }
 }

@@ -80,12 +80,12 @@ test('idle connections and halves of requests keep nobody out: the longest idle 
 
 test('what takes longer than a connection may be idle is answered; then the connection is idle', async (t) => {
   const { queue, client } = await setUp(t, { idleMs: 40 });
-  const done = await queue.operate('hold', 'all');
+  const done = await queue.operate('hold', {});
   queue.operate = async () => {
     await sleep(150);
     return done;
   };
-  assert.deepEqual(await client.operate('hold', 'all'), done);
+  assert.deepEqual(await client.operate('hold', {}), done);
   await sleep(150);
   await assert.rejects(client.show('none'), /ended the connection/);
 });
@@ -109,19 +109,20 @@ test('every method answers what the target says', async (t) => {
   const { queue, client } = await setUp(t);
   queue.rows = [row('id1'), row('id2', 'c.test', { state: 'DEAD' })];
   queue.content_ = Buffer.from([0, 255, 13, 10]);
-  assert.deepEqual(await client.list({ state: 'DEAD', limit: 10 }), [queue.rows[1]]);
+  assert.deepEqual(await client.list({ selection: { states: ['DEAD'] }, limit: 10 }), [queue.rows[1]]);
   assert.deepEqual(await client.list({ afterQueueId: 'id1', limit: 10 }), [queue.rows[1]]);
   assert.deepEqual(await client.show('id1'), mail);
   assert.equal(await client.show('other'), null);
   assert.deepEqual(await client.content('id1', 1, 2), Buffer.from([255, 13]));
   assert.equal(await client.content('other', 0, 2), null);
   assert.deepEqual(await client.runningStats(), { queue: stats, scheduler: queue.schedulerStats() });
-  assert.deepEqual(await client.operate('hold', { destination: 'b.test' }), {
+  assert.deepEqual(await client.operate('hold', { destinations: ['b.test'] }), {
     rows: 2,
+    recipients: 2,
     sending: 1,
     queueIds: [],
   });
-  assert.deepEqual(queue.operated, [['hold', { destination: 'b.test' }]]);
+  assert.deepEqual(queue.operated, [['hold', { destinations: ['b.test'] }]]);
 });
 
 test('requests sent together are answered in order', async (t) => {

@@ -114,7 +114,7 @@ async function survive(t: TestContext, provider: 'database' | 'local'): Promise<
     storage: { provider },
     delivery: {
       smarthost: { host: '127.0.0.1', port: sink.port },
-      max_handoff_mails: IN_FLIGHT,
+      max_handoff_messages: IN_FLIGHT,
       suspend_after_failures: 1000,
     },
     retry: { initial_delay_ms: 50, max_delay_ms: 200, max_attempts: 1000 },

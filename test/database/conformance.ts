@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
-import type { Database, OutboxPlan, RemovedMail } from '../../src/database/database.ts';
+import type { Database, OutboxPlan, QueueFilter, RemovedMail } from '../../src/database/database.ts';
+import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
 import type { Job } from '../../src/mail/job.ts';
+import { QueueIds } from '../../src/mail/queue-id.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
@@ -287,7 +289,7 @@ export function databaseConformance(driver: Driver): void {
         const later = await queue.add(['l@one.test']);
         const sooner = await queue.add(['s@one.test']);
         await queue.add(['o@two.test']);
-        await db.operate('flush', { queueIds: [later] }, 5000);
+        await db.operate('flush', { ids: [later] }, 5000);
         const { jobs, nextDueMs, short } = await claim('one.test', 6000);
         assert.deepEqual(
           jobs.map((job) => job.queueId),
@@ -305,7 +307,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('leaves rows that are not due, and says when the next one is', async () => {
         const queueId = await queue.add(['a@one.test']);
-        await db.operate('flush', { queueIds: [queueId] }, 9000);
+        await db.operate('flush', { ids: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
       });
 
@@ -402,16 +404,16 @@ export function databaseConformance(driver: Driver): void {
           [mail?.recipients[0]?.reason, mail?.recipients[0]?.detail],
           [bounced([0]).reason, bounced([0]).detail],
         );
-        const { keep_dead_ms } = queue.config.queue;
-        assert.equal(await db.purge(1000 + keep_dead_ms - 1, 100), 0);
-        assert.equal(await db.purge(1000 + keep_dead_ms, 100), 1);
+        const { keep_failed_ms } = queue.config.queue;
+        assert.equal(await db.purge(1000 + keep_failed_ms - 1, 100), 0);
+        assert.equal(await db.purge(1000 + keep_failed_ms, 100), 1);
         assert.equal(await db.show(queueId), null);
         assert.equal(await queue.cat(queueId), null);
       });
 
-      it('keeps SENT rows for keep_sent_ms when asked to', async () => {
+      it('keeps what was delivered for keep_delivered_ms when asked to', async () => {
         await queue.close();
-        use({ queue: { keep_sent_ms: 5000 } });
+        use({ queue: { keep_delivered_ms: 5000 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] });
         assert.deepEqual(await states(queueId), { 'one.test': 'SENT' });
@@ -422,7 +424,7 @@ export function databaseConformance(driver: Driver): void {
 
       it('drops DEAD rows at once when they are not kept', async () => {
         await queue.close();
-        use({ queue: { keep_dead_ms: 0 } });
+        use({ queue: { keep_failed_ms: 0 } });
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         assert.equal(await db.show(queueId), null);
@@ -554,7 +556,7 @@ export function databaseConformance(driver: Driver): void {
           await queue.add(['c@two.test']),
         ];
         await queue.add(['d@three.test'], 'SENDING');
-        await db.operate('flush', { queueIds: [first] }, 400);
+        await db.operate('flush', { ids: [first] }, 400);
         assert.deepEqual(
           (await db.backlog()).sort((a, b) => a.destination.localeCompare(b.destination)),
           [
@@ -579,31 +581,66 @@ export function databaseConformance(driver: Driver): void {
             },
           }),
         ];
-        const names = async (filter: object): Promise<string[]> =>
+        const names = async (filter: Partial<QueueFilter>): Promise<string[]> =>
           (await db.list({ limit: 100, ...filter })).map((r) => r.queueId);
         assert.deepEqual(await names({}), [ids[0], ids[0], ids[1], ids[2]]);
         assert.deepEqual(await names({ limit: 1 }), [ids[0], ids[0]]);
-        assert.deepEqual(await names({ limit: 1, afterQueueId: ids[0] }), [ids[1]]);
-        assert.deepEqual(await names({ afterQueueId: ids[2] }), []);
-        assert.deepEqual(await names({ state: 'HELD' }), [ids[1]]);
-        assert.deepEqual(await names({ destination: 'two.test' }), [ids[0]]);
-        assert.deepEqual(await names({ sender: '' }), [ids[2]]);
-        assert.deepEqual(await names({ recipient: 'carol@ONE.test' }), [ids[1]]);
-        assert.deepEqual(await names({ recipient: 'nobody@one.test' }), []);
+        assert.deepEqual(await names({ limit: 1, afterQueueId: ids[0] ?? '' }), [ids[1]]);
+        assert.deepEqual(await names({ afterQueueId: ids[2] ?? '' }), []);
+        assert.deepEqual(await names({ selection: { states: ['HELD'] } }), [ids[1]]);
+        assert.deepEqual(await names({ selection: { destinations: ['two.test'] } }), [ids[0]]);
+        assert.deepEqual(await names({ selection: { senders: [''] } }), [ids[2]]);
+        assert.deepEqual(await names({ selection: { recipients: ['carol@ONE.test'] } }), [ids[1]]);
+        assert.deepEqual(await names({ selection: { recipients: ['nobody@one.test'] } }), []);
       });
 
       it('sums states, mails and content', async () => {
-        await queue.add(['a@one.test', 'b@two.test']);
-        await queue.add(['c@one.test'], 'HELD', { message: { receivedAtMs: 5 } });
+        const failed = await queue.add(['x@one.test', 'y@one.test'], 'SENDING', {
+          message: { receivedAtMs: 1 },
+        });
+        await queue.settle({ queueId: failed, destination: 'one.test', groups: [bounced([0, 1])] });
+        await queue.add(['a@one.test', 'b@two.test'], 'PENDING', { message: { receivedAtMs: 5 } });
+        await queue.add(['c@one.test', 'e@one.test'], 'HELD');
         await queue.add(['d@one.test'], 'SENDING');
         const stats = await db.stats();
-        assert.deepEqual(stats.rows, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 0, HELD: 1 });
-        assert.deepEqual([stats.mails, stats.oldestMs], [3, 5]);
+        assert.deepEqual(stats.rows, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 1, HELD: 1 });
+        assert.deepEqual(stats.messages, { PENDING: 1, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 1, HELD: 1 });
+        assert.deepEqual(stats.recipients, { PENDING: 2, SENDING: 1, SENT: 0, RETRY: 0, DEAD: 2, HELD: 2 });
+        assert.deepEqual([stats.mails, stats.oldestMs], [4, 5], 'the oldest that waits');
         assert.equal(
           stats.contentBytes,
-          3 * Buffer.byteLength('Subject: test\r\n\r\ncontent of 06dk00000000000\r\n'),
+          4 * Buffer.byteLength('Subject: test\r\n\r\ncontent of 06dk00000000000\r\n'),
         );
-        assert.equal(stats.destinations.length, 2);
+        assert.deepEqual(
+          stats.destinations.map((one) => [one.destination, one.entries, one.recipients, one.states]),
+          [
+            ['one.test', 3, 4, [1, 1, 0, 2]],
+            ['two.test', 1, 1, [1, 0, 0, 0]],
+          ],
+          'the biggest first',
+        );
+        assert.equal(stats.destinations[1]?.nextDueMs, 1000);
+      });
+
+      it('counts recipients by the age of their message, over any number of entries', async () => {
+        const ids = new QueueIds(0, 0, () => at);
+        let at = Date.now() - 3 * 86_400_000;
+        const many = Array.from({ length: 6000 }, (_, i) => `u@d${i % 5999}.test`);
+        const nowMs = Date.now();
+        for (const minutes of [2000, 1000, 30, 4, 1]) {
+          at = nowMs - minutes * 60_000;
+          const queueId = ids.next();
+          await queue.add(minutes === 30 ? many : ['a@d0.test'], 'PENDING', { message: { queueId } });
+        }
+        const stats = await db.stats();
+        const [first] = stats.destinations;
+        assert.deepEqual([first?.destination, first?.ages], ['d0.test', [2, 0, 0, 2, 0, 0, 0, 0, 1, 1]]);
+        assert.equal(stats.destinations.length, 1000);
+        assert.deepEqual(
+          [stats.other.destinations, stats.other.recipients, stats.other.ages[3], stats.other.mayLack],
+          [4999, 4999, 4999, 0],
+        );
+        assert.equal(stats.recipients.PENDING, 6004);
       });
 
       it('knows nothing of a queue id that is not there', async () => {
@@ -623,21 +660,21 @@ export function databaseConformance(driver: Driver): void {
     describe('operate', () => {
       it('holds, releases and retries by queue id, destination, or all', async () => {
         const [one, two] = [await queue.add(['a@one.test']), await queue.add(['b@two.test'])];
-        const held = await db.operate('hold', 'all', 2000);
+        const held = await db.operate('hold', {}, 2000);
         assert.equal(held.rows, 2);
         assert.deepEqual(
           held.destinations.map((d) => d.rows),
           [0, 0],
         );
         assert.equal((await claim('one.test', 9000)).jobs.length, 0);
-        assert.equal((await db.operate('flush', 'all', 2000)).rows, 0, 'flush leaves held rows alone');
-        const released = await db.operate('release', { destination: 'one.test' }, 3000);
+        assert.equal((await db.operate('flush', {}, 2000)).rows, 0, 'flush leaves held rows alone');
+        const released = await db.operate('release', { destinations: ['one.test'] }, 3000);
         assert.deepEqual(released.destinations, [{ destination: 'one.test', rows: 1, nextDueMs: 3000 }]);
         assert.deepEqual(
           [await states(one), await states(two)],
           [{ 'one.test': 'PENDING' }, { 'two.test': 'HELD' }],
         );
-        assert.equal((await db.operate('release', { queueIds: [two] }, 3000)).rows, 1);
+        assert.equal((await db.operate('release', { ids: [two] }, 3000)).rows, 1);
       });
 
       it('wakes rows whose content could not be read, and no others', async () => {
@@ -657,11 +694,11 @@ export function databaseConformance(driver: Driver): void {
           await deferredRow('content_unavailable'),
           await deferredRow('peer_4xx'),
         ];
-        await db.operate('hold', { queueIds: [held] }, 2000);
-        assert.equal((await db.operate('release', 'unread', 3000)).rows, 0, 'an operator holds it');
-        const { rows, changes } = await db.operate('flush', 'unread', 3000);
+        await db.operate('hold', { ids: [held] }, 2000);
+        assert.equal((await db.operate('release', unreadRows(3000), 3000)).rows, 0, 'an operator holds it');
+        const { rows, changes } = await db.operate('flush', unreadRows(3000), 3000);
         assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 0 }]]);
-        assert.equal((await db.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
+        assert.equal((await db.operate('flush', unreadRows(3000), 3000)).rows, 0, 'it is due');
         assert.deepEqual(
           (await claim('one.test', 3000)).jobs.map((job) => job.queueId),
           [unread],
@@ -672,7 +709,7 @@ export function databaseConformance(driver: Driver): void {
       it('leaves rows that are being sent alone', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         for (const action of ['flush', 'hold', 'release', 'delete'] as const)
-          assert.equal((await db.operate(action, { queueIds: [queueId] }, 2000)).rows, 0, action);
+          assert.equal((await db.operate(action, { ids: [queueId] }, 2000)).rows, 0, action);
         assert.equal(
           await queue.settle({ queueId, destination: 'one.test', groups: [delivered([0])] }),
           true,
@@ -683,7 +720,7 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
         const { jobs } = await claim('two.test');
         const removed: RemovedMail[] = [];
-        await db.operate('delete', { queueIds: [queueId] }, 2000, (part) => removed.push(...part.removed));
+        await db.operate('delete', { ids: [queueId] }, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
@@ -702,7 +739,7 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         const removed: RemovedMail[] = [];
-        const result = await db.operate('delete', 'all', 2000, (part) => removed.push(...part.removed));
+        const result = await db.operate('delete', {}, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
       });
@@ -714,24 +751,26 @@ export function databaseConformance(driver: Driver): void {
         const sending = await queue.add(['c@one.test'], 'SENDING');
         const other = await queue.add(['d@one.test']);
         const queueIds = [sending, two, '0123456789abcdef', two];
-        const held = await db.operate('hold', { queueIds }, 2000);
+        const held = await db.operate('hold', { ids: queueIds }, 2000);
         assert.deepEqual([held.rows, held.sending, held.queueIds], [2, 1, [two]]);
         assert.deepEqual(held.destinations, [], 'what else waits there is not counted');
         assert.deepEqual(new Map(held.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', -1], ['two.test', -1]])); // biome-ignore format: one line
         assert.deepEqual([await states(two), await states(other)], [{ 'one.test': 'HELD', 'two.test': 'HELD' }, { 'one.test': 'PENDING' }]); // biome-ignore format: one line
-        const released = await db.operate('release', { queueIds }, 2000);
+        const released = await db.operate('release', { ids: queueIds }, 2000);
         assert.deepEqual(new Map(released.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', 1], ['two.test', 1]])); // biome-ignore format: one line
         const removed: RemovedMail[] = [];
-        const gone = await db.operate('delete', { queueIds }, 2000, (part) => removed.push(...part.removed));
+        const gone = await db.operate('delete', { ids: queueIds }, 2000, (part) =>
+          removed.push(...part.removed),
+        );
         assert.deepEqual([gone.rows, gone.sending], [2, 1]);
         assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
-        assert.equal((await db.operate('flush', { queueIds: [] }, 2000)).rows, 0);
+        assert.equal((await db.operate('flush', { ids: [] }, 2000)).rows, 0);
       });
 
       it('goes on behind a slice that ends within a mail', async () => {
         const many = Array.from({ length: 1500 }, (_, i) => `u@d${String(i).padStart(4, '0')}.test`);
         const [first, second] = [await queue.add(many), await queue.add(['a@one.test'])];
-        const held = await db.operate('hold', { queueIds: [second, first] }, 2000);
+        const held = await db.operate('hold', { ids: [second, first] }, 2000);
         assert.deepEqual([held.rows, held.queueIds.sort()], [1501, [first, second]]);
       });
     });
@@ -773,7 +812,7 @@ export function databaseConformance(driver: Driver): void {
           const queueId = await queue.add([`a${i}@one.test`], 'SENDING');
           await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
         }
-        const late = 1000 + queue.config.queue.keep_dead_ms;
+        const late = 1000 + queue.config.queue.keep_failed_ms;
         assert.deepEqual(
           [await db.purge(late, 3), await db.purge(late, 3), await db.purge(late, 3)],
           [3, 2, 0],
@@ -860,7 +899,7 @@ export function databaseConformance(driver: Driver): void {
           assert.equal(row?.reason, 'suspected_poison');
           assert.equal((await db.stats()).suspectedPoison, 1);
           assert.deepEqual(await claimed(), [undefined, SUSPICION.suspect, undefined, undefined]);
-          await db.operate('release', { queueIds: [guilty] }, 8000);
+          await db.operate('release', { ids: [guilty] }, 8000);
           assert.equal((await db.stats()).suspectedPoison, 0);
           const again = (await claim('one.test', 8000)).jobs.find(({ queueId }) => queueId === guilty);
           assert.equal(again?.suspicion, undefined);
@@ -971,7 +1010,7 @@ export function databaseConformance(driver: Driver): void {
           }
           assert.deepEqual(await fates(queueId), ['delivered', 'delivered', 'delivered', 'bounced']);
           assert.equal(
-            await db.purge(1000 + queue.config.queue.keep_dead_ms, 10),
+            await db.purge(1000 + queue.config.queue.keep_failed_ms, 10),
             1,
             'the mail is settled, and dead',
           );

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import type { OutboxState, RecipientStatus, SettleGroup } from '../../src/database/database.ts';
+import type { Move } from '../../src/mail/operator-action.ts';
 import { QueueFixture } from '../persistence/fixture.ts';
 
 /**
@@ -10,6 +11,10 @@ import { QueueFixture } from '../persistence/fixture.ts';
  */
 
 const DOMAINS = ['one.test', 'two.test', 'three.test'];
+const VIA = 'via:mx.test:25';
+/** Keys that mail has by its domain, and those that operators give. */
+const KEYS = [...DOMAINS, VIA, ...[...DOMAINS, VIA].map((key) => `fail:${key}`)];
+const MOVES: Move[] = [{ fail: 'said' }, { reroute: VIA }, { reroute: null }];
 
 interface ModelRow {
   state: OutboxState;
@@ -22,6 +27,8 @@ interface ModelRow {
 }
 interface ModelMail {
   status: RecipientStatus[];
+  /** Of the recipients. */
+  domains: string[];
   rows: Map<string, ModelRow>;
   settledAtMs: number | null;
 }
@@ -32,6 +39,7 @@ type Step =
   | { do: 'settle'; mail: number; domain: number; fate: number[]; stale: boolean; delayMs: number }
   | { do: 'release'; mail: number; domain: number; stale: boolean }
   | { do: 'operate'; action: 'flush' | 'hold' | 'release' | 'delete'; mail: number }
+  | { do: 'move'; move: number; mail: number; some: number }
   | { do: 'withdraw'; mail: number }
   | { do: 'purge' }
   | { do: 'restart' }
@@ -39,6 +47,7 @@ type Step =
 
 const nat = fc.nat(30);
 const domain = fc.nat(DOMAINS.length - 1);
+const key = fc.nat(KEYS.length - 1);
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
@@ -52,7 +61,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       do: fc.constant('claim' as const),
-      domain,
+      domain: key,
       limit: fc.integer({ min: 1, max: 3 }),
     }),
   },
@@ -61,7 +70,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('settle' as const),
       mail: nat,
-      domain,
+      domain: key,
       fate: fc.array(fc.nat(2), { minLength: 1, maxLength: 5 }),
       stale: fc.boolean(),
       delayMs: fc.nat(50),
@@ -69,7 +78,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({ do: fc.constant('release' as const), mail: nat, domain, stale: fc.boolean() }),
+    arbitrary: fc.record({
+      do: fc.constant('release' as const),
+      mail: nat,
+      domain: key,
+      stale: fc.boolean(),
+    }),
   },
   {
     weight: 2,
@@ -79,23 +93,34 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       mail: nat,
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant('move' as const),
+      move: fc.nat(MOVES.length - 1),
+      mail: nat,
+      some: fc.nat(9),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('withdraw' as const), mail: nat }) },
   { weight: 1, arbitrary: fc.constant({ do: 'purge' as const }) },
   { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat(100) }) },
 );
 
-const KEEP_DEAD_MS = 60;
+const KEEP_FAILED_MS = 60;
 
 class Model {
   readonly queue: QueueFixture;
   readonly mails = new Map<string, ModelMail>();
-  readonly #keepSentMs: number;
+  readonly #keepDeliveredMs: number;
   #nowMs = 1000;
 
-  constructor(keepSentMs: number) {
-    this.#keepSentMs = keepSentMs;
-    this.queue = new QueueFixture({ queue: { keep_sent_ms: keepSentMs, keep_dead_ms: KEEP_DEAD_MS } });
+  constructor(keepDeliveredMs: number) {
+    this.#keepDeliveredMs = keepDeliveredMs;
+    this.queue = new QueueFixture({
+      queue: { keep_delivered_ms: keepDeliveredMs, keep_failed_ms: KEEP_FAILED_MS },
+    });
   }
 
   async run(steps: Step[]): Promise<void> {
@@ -118,15 +143,15 @@ class Model {
       case 'add':
         return this.#add(one.domains, one.state);
       case 'claim':
-        return this.#claim(DOMAINS[one.domain] as string, one.limit);
+        return this.#claim(KEYS[one.domain] as string, one.limit);
       case 'settle': {
         const mail = this.#pick(one.mail);
-        if (mail !== null) await this.#settle(mail, DOMAINS[one.domain] as string, one);
+        if (mail !== null) await this.#settle(mail, KEYS[one.domain] as string, one);
         return;
       }
       case 'release': {
         const mail = this.#pick(one.mail);
-        const destination = DOMAINS[one.domain] as string;
+        const destination = KEYS[one.domain] as string;
         const row = mail?.[1].rows.get(destination);
         if (mail === null || row === undefined) return;
         const fence = row.fence + (one.stale ? 1 : 0);
@@ -138,6 +163,11 @@ class Model {
       case 'operate': {
         const mail = this.#pick(one.mail);
         if (mail !== null) await this.#operate(mail, one.action);
+        return;
+      }
+      case 'move': {
+        const mail = this.#pick(one.mail);
+        if (mail !== null) await this.#move(mail, MOVES[one.move] as Move, one.some);
         return;
       }
       case 'withdraw': {
@@ -173,7 +203,7 @@ class Model {
   }
 
   #keepMs(mail: ModelMail): number {
-    return mail.status.includes('bounced') ? KEEP_DEAD_MS : this.#keepSentMs;
+    return mail.status.includes('bounced') ? KEEP_FAILED_MS : this.#keepDeliveredMs;
   }
 
   async #add(domains: number[], state: 'SENDING' | 'PENDING' | 'HELD'): Promise<void> {
@@ -194,7 +224,12 @@ class Model {
         },
       ]),
     );
-    this.mails.set(message.queueId, { status: domains.map(() => 'waiting'), rows, settledAtMs: null });
+    this.mails.set(message.queueId, {
+      status: domains.map(() => 'waiting'),
+      domains: domains.map((d) => DOMAINS[d] as string),
+      rows,
+      settledAtMs: null,
+    });
   }
 
   async #claim(destination: string, limit: number): Promise<void> {
@@ -285,7 +320,7 @@ class Model {
     action: 'flush' | 'hold' | 'release' | 'delete',
   ): Promise<void> {
     let told = 0;
-    const result = await this.queue.database.operate(action, { queueIds: [queueId] }, this.#nowMs, (part) => {
+    const result = await this.queue.database.operate(action, { ids: [queueId] }, this.#nowMs, (part) => {
       for (const { recipients } of part.removed) told += recipients.length;
     });
     const removed: number[] = [];
@@ -312,6 +347,46 @@ class Model {
     if (action === 'delete' && changed > 0) this.#closeDeleted(queueId, mail);
   }
 
+  /** @param some number of the one recipient that is meant; a number that the message does not have: all are. */
+  async #move([queueId, mail]: [string, ModelMail], move: Move, some: number): Promise<void> {
+    const one = some < mail.status.length;
+    const selection = one ? { ids: [queueId], recipients: [`u${some}@*`] } : { ids: [queueId] };
+    const result = await this.queue.database.operate(move, selection, this.#nowMs);
+    let changed = 0;
+    let left = 0;
+    for (const from of [...mail.rows.keys()].sort()) {
+      const row = mail.rows.get(from) as ModelRow;
+      const isMeant = 'fail' in move || (move.reroute === null ? from === VIA : from !== move.reroute);
+      const seqs = row.seqs.filter((seq) => mail.status[seq] === 'waiting' && (!one || seq === some));
+      if (from.startsWith('fail:') || !isMeant || seqs.length === 0) continue;
+      const keyOf = (seq: number): string =>
+        'fail' in move ? `fail:${from}` : (move.reroute ?? (mail.domains[seq] as string));
+      const parts = Map.groupBy(seqs, keyOf);
+      const isSending = [from, ...parts.keys()].some((to) => mail.rows.get(to)?.state === 'SENDING');
+      if (isSending) left++;
+      else {
+        changed++;
+        for (const [to, part] of parts) this.#join(mail, from, to, part, 'fail' in move);
+      }
+    }
+    assert.deepEqual([result.rows, result.sending], [changed, left]);
+  }
+
+  #join(mail: ModelMail, from: string, to: string, seqs: number[], ends: boolean): void {
+    const row = mail.rows.get(from) as ModelRow;
+    const held = row.state === 'HELD' && !ends;
+    const moved = { ...row, state: ends ? 'PENDING' : row.state, dueMs: held ? null : this.#nowMs, seqs };
+    row.seqs = row.seqs.filter((seq) => !seqs.includes(seq));
+    if (row.seqs.length === 0) mail.rows.delete(from);
+    else if (!row.seqs.some((seq) => mail.status[seq] === 'waiting'))
+      Object.assign(row, {
+        state: row.seqs.some((seq) => mail.status[seq] === 'bounced') ? 'DEAD' : 'SENT',
+        dueMs: null,
+      });
+    const there = mail.rows.get(to);
+    mail.rows.set(to, there === undefined ? (moved as ModelRow) : joined(there, moved as ModelRow));
+  }
+
   /** Deleting never drops what is kept for inspection beside the deleted rows; purge does that in its time. */
   #closeDeleted(queueId: string, mail: ModelMail): void {
     if (mail.rows.size === 0) this.mails.delete(queueId);
@@ -330,7 +405,7 @@ class Model {
     const wanted = [...this.mails].flatMap(([queueId, mail]) =>
       [...mail.rows]
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .map(([destination, row]) => [queueId, destination, row.state, row.dueMs ?? 0]),
+        .map(([destination, row]) => [queueId, destination.replace('fail:', ''), row.state, row.dueMs ?? 0]),
     );
     assert.deepEqual(shown, wanted);
     const stats = await database.stats();
@@ -347,12 +422,26 @@ class Model {
   }
 }
 
+function joined(there: ModelRow, moved: ModelRow): ModelRow {
+  const open = there.state !== 'SENT' && there.state !== 'DEAD';
+  const held = moved.state === 'HELD' || there.state === 'HELD';
+  const dueMs = Math.min(moved.dueMs ?? Infinity, open ? (there.dueMs ?? Infinity) : Infinity);
+  return {
+    state: held ? 'HELD' : open && there.state === 'RETRY' ? 'RETRY' : moved.state,
+    dueMs: held ? null : dueMs,
+    fence: Math.max(there.fence, moved.fence),
+    attempts: Math.max(there.attempts, moved.attempts),
+    claimed: false,
+    seqs: [...there.seqs, ...moved.seqs].sort((a, b) => a - b),
+  };
+}
+
 describe('outbox state machine', () => {
-  for (const keepSentMs of [0, 40])
-    it(`does what the model does, whatever happens (keep_sent_ms ${keepSentMs})`, async () => {
+  for (const keepDeliveredMs of [0, 40])
+    it(`does what the model does, whatever happens (keep_delivered_ms ${keepDeliveredMs})`, async () => {
       await fc.assert(
         fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-          const model = new Model(keepSentMs);
+          const model = new Model(keepDeliveredMs);
           try {
             await model.run(steps);
           } finally {

@@ -73,7 +73,7 @@ describe('mysql: a connection that breaks at any statement', { skip: skipWithout
     list: () => queue.database.list({ limit: 100 }),
     show: (queueId) => queue.database.show(queueId),
     stats: () => queue.database.stats(),
-    hold: (queueId) => queue.database.operate('hold', { queueIds: [queueId] }, 5000),
+    hold: (queueId) => queue.database.operate('hold', { ids: [queueId] }, 5000),
     purge: () => queue.database.purge(5000, 100),
   };
 

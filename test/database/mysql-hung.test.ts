@@ -252,7 +252,7 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
       await queue.add(['b@one.test']),
       await queue.add(['c@one.test']),
     ];
-    const all = { queueIds: [row, mail, free] };
+    const all = { ids: [row, mail, free] };
     await other.query('START TRANSACTION');
     await other.query('SELECT * FROM mail_outbox WHERE mail_id = ? FOR UPDATE', [row]);
     await other.query('SELECT * FROM mails WHERE id = ? FOR UPDATE', [mail]);
@@ -262,7 +262,7 @@ describe('mysql: a node that hangs in a transaction', { skip: skipWithoutMariaDb
       assert.equal(sending, action === 'release' ? 0 : 2, action);
     }
     await other.query('ROLLBACK');
-    const { rows, sending } = await queue.database.operate('delete', 'all', 5000);
+    const { rows, sending } = await queue.database.operate('delete', {}, 5000);
     assert.deepEqual([rows, sending], [2, 0]);
   });
 

@@ -8,7 +8,8 @@ import {
   skipWithoutMariaDb,
   skipWithoutMysql,
 } from '../services/mariadb.ts';
-import { databaseConformance } from './conformance.ts';
+import { type Driver, databaseConformance } from './conformance.ts';
+import { movingConformance } from './moving.ts';
 
 function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string | false): void {
   let server: MariaDb;
@@ -22,7 +23,7 @@ function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string 
   });
   after(() => server?.close());
 
-  databaseConformance({
+  const driver: Driver = {
     name,
     survives: true,
     skip,
@@ -33,7 +34,9 @@ function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string 
         database: { driver: 'mysql', ...access },
         storage: { provider: 'local' },
       }),
-  });
+  };
+  databaseConformance(driver);
+  movingConformance(driver);
 }
 
 conformance('mysql', 'mariadbd', skipWithoutMariaDb());

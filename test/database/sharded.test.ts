@@ -110,13 +110,13 @@ describe('sharded database', () => {
       (await listed({})).at(2),
     ]);
     assert.deepEqual([(await db.stats()).mails, (await db.stats()).rows.PENDING], [3, 3]);
-    const held = await db.operate('hold', 'all', 1500);
+    const held = await db.operate('hold', {}, 1500);
     assert.equal(held.rows, 3);
     assert.deepEqual(
       held.destinations.map(({ rows }) => rows),
       [0, 0],
     );
-    assert.equal((await db.operate('release', { queueIds: [ids[1] as string] }, 1500)).rows, 1);
+    assert.equal((await db.operate('release', { ids: [ids[1] as string] }, 1500)).rows, 1);
   });
 
   it('claims of one destination come from all shards, each first in its turn', async () => {

@@ -5,18 +5,19 @@ import { operateBySlices } from '../../src/database/slices.ts';
 test('parts of an action that were done are told although a later one fails', async () => {
   const done: string[] = [];
   const slice = async (after: unknown) => {
-    if (after !== null) throw new Error('disk full');
+    if (after !== '') throw new Error('disk full');
     return {
       rows: 1000,
-      sending: 0,
+      recipients: 1000,
+      sending: [],
       queueIds: [],
       changes: [{ destination: 'one.test', rows: -1 }],
       removed: [{ queueId: 'q1', recipients: ['a@one.test'] }],
-      next: { queueId: 'q1', destination: 'one.test' },
+      next: 'q1',
     };
   };
   const operated = operateBySlices(
-    'all',
+    {},
     slice,
     async () => [],
     ({ destinations, removed }) => done.push(...destinations, ...removed.map(({ queueId }) => queueId)),

@@ -212,7 +212,7 @@ describe('sqlite on a full disk', () => {
           }
           for (const { content } of pair) queue.arena.release(content);
         }
-        assert.match(refused?.code ?? '', /^(database|storage)-full$/);
+        assert.match(refused?.code ?? '', /^(database|storage)_full$/);
         assert.equal(refused?.temporary, true);
         assert.equal(
           (await queue.database.stats()).mails,
@@ -296,7 +296,7 @@ describe('sqlite :memory:', () => {
       await queue.add(['c@one.test']),
     ];
     await queue.database.commit(queue.batch({ withdrawals: [a as string] }));
-    await queue.database.operate('delete', { queueIds: [b as string] }, 0);
+    await queue.database.operate('delete', { ids: [b as string] }, 0);
     assert.equal(queue.database.mails, 1);
     assert.equal((await queue.database.stats()).mails, 1);
     await queue.close();

@@ -1,7 +1,10 @@
 import { QueueFixture } from '../persistence/fixture.ts';
-import { databaseConformance } from './conformance.ts';
+import { type Driver, databaseConformance } from './conformance.ts';
+import { movingConformance } from './moving.ts';
 
-databaseConformance({ name: 'sqlite', survives: true, open: (overrides) => new QueueFixture(overrides) });
+const sqlite: Driver = { name: 'sqlite', survives: true, open: (overrides) => new QueueFixture(overrides) };
+databaseConformance(sqlite);
+movingConformance(sqlite);
 databaseConformance({
   name: 'sqlite :memory:',
   survives: false,

@@ -9,6 +9,7 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
+import type { DialogLine } from '../../src/delivery/client/transcript.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
@@ -33,6 +34,8 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 const base64 = (text: string | Buffer): string => Buffer.from(text).toString('base64');
 const decoded = (text: string): Buffer => Buffer.from(text, 'base64');
 
+const peers: Peer[] = [];
+
 interface PeerAuth {
   tls?: { bindings: ChannelBinding[]; verified: boolean };
   [key: string]: unknown;
@@ -44,6 +47,10 @@ class Peer {
   readonly session: ClientSession;
   readonly failed: Fault[] = [];
   turn = 0;
+  /** What the log says of the dialog. */
+  readonly transcript: DialogLine[] = [];
+  /** What went over the wire in exchanges of AUTH, but for the name of the mechanism and codes. */
+  readonly exchanged: string[] = [];
   readonly #lines: string[] = [];
   #wake: () => void = () => {};
 
@@ -51,7 +58,10 @@ class Peer {
   constructor({ tls, ...auth }: PeerAuth, ...offers: string[]) {
     const smarthost = { host: 'mx.test', auth: { username: 'user', ...auth } };
     const rules: Config['delivery'] = configSchema.parse({ delivery: { smarthost } }).delivery;
+    peers.push(this);
     const take = (_: number, text: string): void => {
+      if (this.session?.state.phase === 'auth')
+        this.exchanged.push(text.trim().replace(/^AUTH [A-Z0-9-]+ ?/, ''));
       this.#lines.push(...text.split('\r\n').slice(0, -1));
       this.#wake();
     };
@@ -96,14 +106,18 @@ class Peer {
       ended: () => {},
     };
     const host = { name: 'mx.test', address: '192.0.2.1', port: 25, auth: rules.smarthost?.auth };
-    this.session = new ClientSession(7, host as never, port, owner);
+    this.session = new ClientSession(7, host as never, port, owner, {
+      sessionId: 'd0.0-7',
+      destination: 'x.test',
+      take: (line) => void this.transcript.push(line),
+    });
     if (tls !== undefined)
       Object.assign(this.session, {
         secure: true,
         channelBindings: tls.bindings,
         tls: { version: 'TLSv1.3', cipher: 'x', verified: tls.verified },
       });
-    this.session.opened();
+    this.session.opened('192.0.2.8');
     this.say('220 ready');
     this.#lines.pop();
     const lines = ['mx.test', ...offers];
@@ -113,6 +127,7 @@ class Peer {
   say(...lines: string[]): void {
     for (const line of lines) {
       this.turn++;
+      if (/^(334|235)/.test(line)) this.exchanged.push(line.slice(4));
       const text = Buffer.from(line);
       this.session.line(text, 0, text.length, 0);
     }
@@ -394,4 +409,19 @@ test('after a -PLUS that fails the password is told to a verified server only', 
   await plain.heard();
   plain.say('535 5.7.8 no');
   assert.match(await plain.heard(), /^AUTH PLAIN /, 'another proof would fail as well');
+});
+
+test('transcripts of all these dialogs show mechanisms and codes, and nothing of an exchange', () => {
+  let hidden = 0;
+  for (const { transcript, exchanged } of peers) {
+    const shown = JSON.stringify(transcript);
+    for (const text of exchanged.filter((one) => one.length > 3)) {
+      hidden++;
+      assert.ok(!shown.includes(JSON.stringify(text).slice(1, -1)), `${text} in ${shown}`);
+    }
+  }
+  assert.ok(hidden > 20, `${hidden} lines`);
+  const all = JSON.stringify(peers.map(({ transcript }) => transcript));
+  for (const line of ['AUTH PLAIN …', 'AUTH LOGIN', 'AUTH SCRAM-SHA-256 …', '334 …', '235 …', '…'])
+    assert.ok(all.includes(`"line":"${line}"`), line);
 });

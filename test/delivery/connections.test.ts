@@ -373,8 +373,8 @@ for (const [what, options, delivery] of GREEDY)
     await greedy.stop();
   });
 
-test('more jobs than max_handoff_mails are given back at once, uncounted', async () => {
-  await withSink({}, { max_handoff_mails: 4 }, async (_sink, harness) => {
+test('more jobs than max_handoff_messages are given back at once, uncounted', async () => {
+  await withSink({}, { max_handoff_messages: 4 }, async (_sink, harness) => {
     const results = await harness.attemptAll(many(6));
     const reasons = results.flatMap(fates);
     assert.deepEqual(reasons.slice(4), ['deferred hand_off_released', 'deferred hand_off_released']);

@@ -3,6 +3,7 @@ import { Attempt } from '../../src/delivery/attempt.ts';
 import type { ClientPort, SessionOwner } from '../../src/delivery/client/owner.ts';
 import { ClientSession } from '../../src/delivery/client/session.ts';
 import type { Fault } from '../../src/delivery/client/state.ts';
+import type { DialogReader } from '../../src/delivery/client/transcript.ts';
 import { RememberedHosts } from '../../src/delivery/remembered-hosts.ts';
 import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import type { Job } from '../../src/mail/job.ts';
@@ -24,7 +25,7 @@ export class Peer {
   turn = 0;
   /** Lines of one `say` come in one turn of the loop. */
   atOnce = false;
-  constructor(delivery: object = {}) {
+  constructor(delivery: object = {}, reader: DialogReader | null = null) {
     const { rules } = { rules: configSchema.parse({ delivery }).delivery };
     const port: ClientPort = {
       sendLatin1: (_, text) => void this.log.push(...text.split('\r\n').slice(0, -1)),
@@ -66,7 +67,7 @@ export class Peer {
       ended: (_, fault) => void this.ended.push(fault),
     };
     const host = { name: 'mx.test', address: '192.0.2.1', port: 25 };
-    this.session = new ClientSession(7, host, port, owner);
+    this.session = new ClientSession(7, host, port, owner, reader);
   }
 
   say(...lines: string[]): void {
@@ -80,7 +81,7 @@ export class Peer {
 
   /** Up to idle or the first envelope. */
   hello(...capabilities: string[]): void {
-    this.session.opened();
+    this.session.opened('192.0.2.8');
     this.say('220-mx.test', '220 ready');
     this.say(
       ...['mx.test', ...capabilities].map((text, i, all) => `250${i === all.length - 1 ? ' ' : '-'}${text}`),

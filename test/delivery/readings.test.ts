@@ -132,7 +132,7 @@ const BEFORE: Record<string, string[]> = {
 function readingOf(command: string, lines: string[]): Reading {
   const peer = new Peer();
   const attempt = peer.attempt(1, 'a@x.test');
-  peer.session.opened();
+  peer.session.opened('192.0.2.8');
   for (const line of BEFORE[command] as string[]) {
     peer.say(line);
     if (line.startsWith('354')) peer.session.sent();

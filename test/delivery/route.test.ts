@@ -4,6 +4,7 @@ import { type Config, configSchema } from '../../src/config/schema.ts';
 import { Dns } from '../../src/delivery/names/dns.ts';
 import { ownAddresses } from '../../src/delivery/names/own-addresses.ts';
 import { type Route, Router } from '../../src/delivery/route.ts';
+import { tlsPolicyOf } from '../../src/delivery/security/tls-policy.ts';
 import { DnsServer } from '../support/dns-server.ts';
 import { fates, outcomeOf, startSender, startSink } from './harness.ts';
 
@@ -290,6 +291,36 @@ test('a next hop that is ourselves, or a smarthost that is gone from the config,
   assert.equal(await summary(router().route('smarthost')), 'defer internal');
 });
 
+test('mail that was rerouted goes to that next hop, with the login and TLS rules that the config has for it', async () => {
+  const hop = {
+    host: '192.0.2.50',
+    port: 587,
+    auth: { username: 'u', password: 'p' },
+    tls: { mode: 'verify' },
+  };
+  const { delivery } = configSchema.parse({
+    delivery: { smarthost: { host: '192.0.2.51', port: 25 }, routes: { 'two.test': hop } },
+  });
+  const one = router({ delivery });
+  const hosts = async (key: string) => {
+    const route = await one.route(key);
+    return route.kind === 'hosts' ? route.hosts : [];
+  };
+  assert.deepEqual(await hosts('via:192.0.2.60:2525'), [
+    { name: '192.0.2.60', address: '192.0.2.60', port: 2525 },
+  ]);
+  assert.deepEqual(await hosts('via:[2001:db8::1]:25'), [
+    { name: '2001:db8::1', address: '2001:db8::1', port: 25 },
+  ]);
+  assert.equal((await hosts('via:192.0.2.50:587'))[0]?.auth?.username, 'u');
+  assert.equal((await hosts('via:192.0.2.50:25'))[0]?.auth, undefined);
+  assert.equal(tlsPolicyOf(delivery, 'via:192.0.2.50:587').mode, 'verify');
+  assert.equal(tlsPolicyOf(delivery, 'via:192.0.2.60:587').mode, 'opportunistic');
+  assert.equal(await summary(one.route('via:192.0.2.99:25')), 'defer internal', 'this relay itself');
+  assert.equal(await summary(router().route('via:b.two.test:25')), '192.0.2.2', 'by its address, not by MX');
+  assert.equal(await summary(router().route('via:gone.test:25')), 'defer dns_temporary');
+});
+
 test('listeners on all addresses make every address of the machine ours', () => {
   const own = ownAddresses([{ address: '::', port: 25 }], () => ['192.0.2.200', 'fe80::1']);
   assert.equal(own.isListener('192.0.2.200', 25), true);
@@ -320,7 +351,7 @@ test('when the first exchanger does not answer, mail goes to the next, and it is
     assert.deepEqual(fates(result), ['delivered']);
     const outcome = outcomeOf(result);
     assert.ok(outcome.kind === 'delivered');
-    assert.equal(outcome.reply.peer, 'm3.test [127.0.0.3]');
+    assert.deepEqual([outcome.reply.peer.host, outcome.reply.peer.address], ['m3.test', '127.0.0.3']);
     assert.equal(result.attempts, 1);
     await sink.until(() => sink.open.size === 0);
   }

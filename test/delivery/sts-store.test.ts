@@ -156,7 +156,7 @@ test('a damaged file is told of, and its policy fetched again', async () => {
     host.record = found('2');
     assert.equal(await modeOf(host.thread()), 'enforce');
     assert.equal(host.fetched.length, 2);
-    assert.deepEqual(host.warned, ['mta-sts.damaged']);
+    assert.deepEqual(host.warned, ['mta_sts.damaged']);
     await eventually(() => assert.match(readFileSync(join(host.dir, 'one.test.json'), 'utf8'), /"id": "2"/));
   }
 });
@@ -168,7 +168,7 @@ test('the file of another domain is not one’s own', async () => {
   writeFileSync(join(host.dir, 'two.test.json'), readFileSync(join(host.dir, 'one.test.json')));
   host.record = { kind: 'no-name' };
   assert.equal(await modeOf(host.thread(), 'two.test'), undefined);
-  assert.deepEqual(host.warned, ['mta-sts.damaged']);
+  assert.deepEqual(host.warned, ['mta_sts.damaged']);
 });
 
 test('many write at once: who reads has a whole policy, and nothing half written stays', async () => {
@@ -203,7 +203,7 @@ test('max_domains bounds the files; those there are kept up to date', async () =
   for (const domain of ['one.test', 'two.test']) assert.equal(await modeOf(sts, domain), 'enforce');
   await host.written('one.test.json', 'two.test.json');
   assert.equal(await modeOf(sts, 'three.test'), 'enforce', 'in memory');
-  await eventually(() => assert.deepEqual(host.warned, ['mta-sts.not-kept']));
+  await eventually(() => assert.deepEqual(host.warned, ['mta_sts.not_kept']));
   host.record = found('2');
   host.text = policyText('testing');
   assert.equal(await modeOf(sts, 'two.test'), 'testing');
@@ -229,7 +229,7 @@ test('a folder that cannot be written keeps no mail from its policy', async () =
   writeFileSync(host.dir, 'in the way');
   const sts = host.thread();
   assert.equal(await modeOf(sts), 'enforce');
-  await eventually(() => assert.ok(host.warned.includes('mta-sts.not-written')));
+  await eventually(() => assert.ok(host.warned.includes('mta_sts.not_written')));
   host.record = { kind: 'no-name' };
   assert.equal(await modeOf(sts), 'enforce', 'in memory');
 });

@@ -162,7 +162,7 @@ test('after any replies each recipient has exactly one fate, or its attempt is b
           const bytes = Buffer.from(text);
           session.line(bytes, 0, bytes.length, 0);
         };
-        session.opened();
+        session.opened('192.0.2.8');
         if (greets) {
           say('220 hello');
           for (const [i, text] of ['m', ...capabilities].entries())

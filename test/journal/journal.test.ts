@@ -187,7 +187,7 @@ describe('journal', () => {
     await until('its memory is given back', () => f.arena.held === 0);
     const { waiting, oldestMs, shards: stats } = journal.stats();
     assert.deepEqual([waiting, oldestMs, stats[1]?.error], [300, 1000, 'away']);
-    assert.ok(events.includes('journal.cannot-drain'));
+    assert.ok(events.includes('journal.cannot_drain'));
     (shards[1] as FakeShard).fault = () => null;
     await until('it is back', () => shards[1]?.taken.length === 300);
     assert.deepEqual([shards[0]?.taken, shards[1]?.taken], [here, there]);
@@ -269,7 +269,7 @@ describe('journal', () => {
     const others = ids.filter((id) => id !== bad);
     assert.deepEqual(shards[0]?.taken, others);
     assert.deepEqual([journal.stats().waiting, journal.stats().shards[0]?.aside], [1, 1]);
-    assert.ok(events.includes('journal.message-refused'));
+    assert.ok(events.includes('journal.message_refused'));
     assert.equal(shards[0]?.mark.pending.length, 1);
     (shards[0] as FakeShard).fault = () => null;
     await crash();
@@ -337,7 +337,7 @@ describe('journal', () => {
     await until('there is room', () => !full);
     await journal.drained();
     assert.deepEqual(shards[0]?.taken, acknowledged());
-    assert.ok(events.includes('journal.full') && events.includes('journal.has-room'));
+    assert.ok(events.includes('journal.full') && events.includes('journal.has_room'));
   });
 
   it('a shard that is gone from the config while its mail waits ends the start; when all is drained it does not', async () => {

@@ -165,7 +165,7 @@ test('a full table of files is logged with advice, and not more than once in ten
   fail();
   assert.deepEqual(
     logged.map(({ event }) => event),
-    ['listener.accept-failed', 'listener.accept-failed'],
+    ['listener.accept_failed', 'listener.accept_failed'],
   );
   assert.equal(logged[0]?.fields.error, 'EMFILE');
   assert.match(String(logged[0]?.fields.advice), /LimitNOFILE/);

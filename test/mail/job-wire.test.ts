@@ -37,6 +37,7 @@ const job: fc.Arbitrary<Job> = fc.record(
     delayNotified: fc.boolean(),
     leaseEpoch: count,
     suspicion: count,
+    operatorText: text,
     recipients,
   } satisfies { [key in keyof Required<Job>]: fc.Arbitrary<unknown> },
   {
@@ -58,7 +59,8 @@ const job: fc.Arbitrary<Job> = fc.record(
   },
 );
 
-const reply: fc.Arbitrary<PeerReply> = fc.record({ code: count, enhanced: text, text, peer: text });
+const peer = fc.record({ host: text, address: text, port: count, source: text });
+const reply: fc.Arbitrary<PeerReply> = fc.record({ code: count, enhanced: text, text, peer });
 const outcome: fc.Arbitrary<Outcome> = fc.oneof(
   fc.record({ kind: fc.constant('delivered' as const), reply, dsnPassedOn: fc.boolean() }),
   fc.record(
@@ -66,6 +68,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
       kind: fc.constant('deferred' as const),
       reason: fc.constantFrom('peer_4xx' as const, 'timeout' as const),
       reply,
+      peer,
       detail: text,
       retryAtMs: fc.maxSafeNat(),
     },
@@ -76,6 +79,7 @@ const outcome: fc.Arbitrary<Outcome> = fc.oneof(
       kind: fc.constant('bounced' as const),
       reason: fc.constantFrom('peer_5xx' as const, 'expired' as const),
       reply,
+      peer,
       status: text,
       detail: text,
     },
@@ -105,6 +109,9 @@ const result: fc.Arbitrary<AttemptResult> = fc.record(
     fence: fc.maxSafeNat(),
     attempts: count,
     reversePath: text,
+    messageId: text,
+    user: text,
+    envid: text,
     receivedAtMs: fc.maxSafeNat(),
     sizeBytes: fc.maxSafeNat(),
     groups: fc.array(group, { maxLength: 3 }),

@@ -21,7 +21,7 @@ describe('attachments of a committed message', () => {
   it('go with the message', async () => {
     const queue = new QueueFixture();
     const queueId = await queue.add(['a@one.test'], 'PENDING', { message: { attachments } });
-    await queue.database.operate('delete', { queueIds: [queueId] }, 0);
+    await queue.database.operate('delete', { ids: [queueId] }, 0);
     await queue.add(['b@one.test'], 'PENDING', { message: { queueId } });
     assert.deepEqual((await queue.database.show(queueId))?.attachments, []);
     await queue.close();

@@ -90,7 +90,12 @@ test('a settlement is due again when its earliest deferral is', () => {
 });
 
 test('a settlement without deferrals is not due again and keeps the peer’s words', () => {
-  const reply = { code: 550, enhanced: '5.1.1', text: 'no such user', peer: 'mx.x.test [192.0.2.1]' };
+  const reply = {
+    code: 550,
+    enhanced: '5.1.1',
+    text: 'no such user',
+    peer: { host: 'mx.x.test', address: '192.0.2.1', port: 25, source: '' },
+  };
   const settlement = toSettlement(
     result([
       {

@@ -14,7 +14,8 @@ import { decodeLine, encodeLine, wholeLines } from '../../src/persistence/unsett
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
 import { QueueFixture } from './fixture.ts';
 
-const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: 'mx.test [192.0.2.1]' };
+const PEER = { host: 'mx.test', address: '192.0.2.1', port: 25, source: '192.0.2.2' };
+const REPLY = { code: 250, enhanced: '2.0.0', text: 'Ok', peer: PEER };
 const DELIVERED: Outcome = { kind: 'delivered', reply: REPLY, dsnPassedOn: false };
 const BOUNCED: Outcome = { kind: 'bounced', reason: 'peer_5xx', status: '5.1.1', detail: '550 no' };
 const DEFERRED: Outcome = { kind: 'deferred', reason: 'peer_4xx', detail: '451 later', retryAtMs: 5000 };
@@ -101,7 +102,7 @@ async function ends(one: Unsettled): Promise<void> {
 
 describe('results that no database took', () => {
   it('are kept over the end of the process, with their reports, and written before anything is recovered', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000, keep_dead_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000, keep_failed_ms: 60_000 } });
     const report = Buffer.from('Subject: failed\r\n\r\nreport\r\n'.repeat(10_000));
     const [a, b, c] = [
       await attempted(DELIVERED),
@@ -128,11 +129,11 @@ describe('results that no database took', () => {
     assert.equal(await stateOf(dsn), 'PENDING');
     assert.deepEqual([second.waiting, second.missing(), files()], [0, [], []]);
     assert.equal(queue.arena.held, 0);
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 3, stale: 0, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 3, stale: 0, unwritten: 0 });
   });
 
   it('of a row that another took over, or that was settled after all, are left alone and counted', async () => {
-    await queue.restart({ queue: { keep_sent_ms: 60_000 } });
+    await queue.restart({ queue: { keep_delivered_ms: 60_000 } });
     const [taken, settled, ours] = [
       await attempted(DELIVERED),
       await attempted(BOUNCED, Buffer.from('report')),
@@ -161,7 +162,7 @@ describe('results that no database took', () => {
     );
     assert.deepEqual(events, [ours]);
     assert.equal((await queue.database.stats()).mails, 3, 'no report about what was not written');
-    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: 0, written: 1, stale: 2, left: 0 });
+    assert.deepEqual(said('results.replayed')[0]?.fields, { shard: '0', written: 1, stale: 2, unwritten: 0 });
     assert.deepEqual([files(), queue.arena.held], [[], 0]);
   });
 
@@ -212,8 +213,8 @@ describe('results that no database took', () => {
     const one = life(maxBytes);
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept').length], [20, 1]);
-    assert.equal(said('results.not-kept')[0]?.fields?.results, 20);
+    assert.deepEqual([one.waiting, said('results.not_kept').length], [20, 1]);
+    assert.equal(said('results.not_kept')[0]?.fields?.results, 20);
     pending.splice(0, 18);
     await one.keep(false);
     assert.deepEqual([one.waiting, files()], [20, ['unsettled-2']], 'a new file has those left and others');
@@ -235,7 +236,7 @@ describe('results that no database took', () => {
     await attempted(DELIVERED);
     const one = life(40_000);
     await one.keep(false);
-    assert.deepEqual([one.waiting, said('results.not-kept')[0]?.fields?.results], [1, 1]);
+    assert.deepEqual([one.waiting, said('results.not_kept')[0]?.fields?.results], [1, 1]);
   });
 
   it('that the disk does not take are said once, and kept when it does', async () => {
@@ -244,7 +245,7 @@ describe('results that no database took', () => {
     rmSync(queue.dataDir, { recursive: true });
     await one.keep(false);
     await one.keep(false);
-    assert.deepEqual([said('results.not-kept').length, one.waiting], [1, 0]);
+    assert.deepEqual([said('results.not_kept').length, one.waiting], [1, 0]);
     queue = new QueueFixture({}, queue.dataDir);
     await one.keep(false);
     assert.equal(one.waiting, 1);
@@ -319,9 +320,9 @@ describe('results that no database took', () => {
     await ends(life());
     const [name = ''] = files();
     const [line = Buffer.alloc(0)] = wholeLines(readFileSync(join(queue.dataDir, name))).lines;
-    const newer = Buffer.from(line.toString().slice(9).replace('"version":1', '"version":2'));
+    const newer = Buffer.from(line.toString().slice(9).replace('"version":2', '"version":3'));
     writeFileSync(join(queue.dataDir, name), withSum(newer));
-    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 2/ });
+    assert.throws(() => life(), { code: 'schema_unknown', message: /unsettled-1 is of version 3/ });
   });
 });
 
@@ -332,6 +333,31 @@ function withSum(json: Buffer): Buffer {
 }
 
 describe('lines of the file', () => {
+  it('of an older relay are read: there a reply named its host as text', () => {
+    const line = encodeLine({ ...itemOf('06dk0000000aaaa0', DELIVERED), dsns: [] });
+    const json = line.toString().slice(9).replace('"version":2', '"version":1');
+    const older = json.replaceAll(JSON.stringify(PEER), '"mx.test [192.0.2.1]"');
+    assert.notEqual(older, json);
+    const { result } = decodeLine(withSum(Buffer.from(older)));
+    assert.deepEqual(result.groups[0]?.outcome.reply?.peer, { ...PEER, source: '' });
+  });
+
+  it('of an earlier release have reasons with hyphens: they are read as the reasons of now', () => {
+    for (const [outcome, reason] of [
+      [DEFERRED, 'peer_4xx'],
+      [BOUNCED, 'peer_5xx'],
+    ] as const) {
+      const line = encodeLine({ ...itemOf('06dk0000000aaaa0', outcome), dsns: [] });
+      const earlier = withSum(
+        Buffer.from(line.toString().slice(9).replaceAll(reason, reason.replace('_', '-'))),
+      );
+      assert.match(earlier.toString(), /"reason":"peer-/);
+      const { settlement, result } = decodeLine(earlier);
+      assert.equal(settlement.groups[0]?.reason, reason);
+      assert.deepEqual(result.groups[0]?.outcome, outcome);
+    }
+  });
+
   it('whatever is torn off or turned over costs the lines it is in, no others', () => {
     const lines = ['06dk0000000aaaa0', '06dk0000000bbbb0', '06dk0000000cccc0'].map((queueId) =>
       encodeLine({ ...itemOf(queueId, DELIVERED), dsns: [] }),

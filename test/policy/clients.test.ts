@@ -30,7 +30,7 @@ function fixture(policy: object, settings: object = {}): PolicyFixture {
 
 after(() => {
   const reasons = POLICY_REASONS.filter((reason) =>
-    /^(ban|total|perIp|perNetwork|connectionRate|x)/.test(reason),
+    /^(ban|total|per_ip|per_network|connection_rate|x)/.test(reason),
   );
   assert.deepEqual(unseen(fixtures, reasons), [], 'every reply of these is seen');
 });
@@ -102,8 +102,8 @@ test('PROXY: from others it is no command, and from the listed ones nothing else
   assert.equal(f.isClosed(silent), true);
   assert.equal(f.reactor.sent[silent], '');
   const why = f.logged
-    .filter(({ event }) => event === 'session.proxy-refused')
-    .map(({ fields }) => fields.why);
+    .filter(({ event }) => event === 'session.proxy_refused')
+    .map(({ fields }) => fields.reason);
   assert.deepEqual(why, ['malformed', 'malformed', 'malformed', 'timeout']);
 });
 
@@ -158,7 +158,7 @@ test('the rate of connections, and bans of operators, which hold for everybody',
   await arrive(tagged, '198.51.100.1');
   const { c } = await arrive(tagged, '198.51.100.1');
   await tagged.talk(c, 'EHLO a.b', MAIL, RCPT, 'DATA', 'x\r\n.');
-  assert.match(tagged.submitted[0]?.message.trace ?? '', /^X-ProtoRelay-Policy: connectionRate \(/);
+  assert.match(tagged.submitted[0]?.message.trace ?? '', /^X-ProtoRelay-Policy: connection_rate \(/);
   const f = fixture({ bans: { exempt: ['198.51.100.0/24'] } });
   const ban = { kind: 'operator', sinceMs: f.nowMs, untilMs: f.nowMs + 60_000, times: 1 } as const;
   f.memory.bans.put({ ip: [0, 0, 0xffff, 0xc6336400], bits: 120 }, ban);
@@ -215,7 +215,7 @@ test('XCLIENT: the session begins anew as that client’s; LOGIN counts per user
   );
   await f.talk(c, 'RSET');
   assert.match(await f.talk(c, MAIL), /^450 4\.7\.0 Too many messages/);
-  assert.deepEqual(f.hits(), ['messageRate defer: more than 1 messages in 60 s per user al+ice']);
+  assert.deepEqual(f.hits(), ['message_rate defer: more than 1 messages in 60 s per user al+ice']);
   assert.match(await f.talk(c, 'XCLIENT ADDR=203.0.113.5 LOGIN=[UNAVAILABLE]'), /^220 /);
   assert.match(await f.talk(c, 'EHLO a.b', MAIL, 'RCPT TO:<x@far.net>'), /^250 2\.1\.5/);
   await f.talk(c, 'DATA', 'x\r\n.', 'QUIT');
@@ -259,13 +259,13 @@ test('at accept: those to come by PROXY are not judged yet, refusals are logged 
   for (let i = 0; i < 5; i++) assert.equal(gate.accept('192.0.2.251', 1000), null);
   assert.equal(gate.accept('unix', 1000), null);
   assert.equal(gate.accept('192.0.2.1', 1000), null);
-  for (let i = 0; i < 100; i++) assert.equal(gate.accept('192.0.2.1', 1000)?.reason, 'perIpDefer');
+  for (let i = 0; i < 100; i++) assert.equal(gate.accept('192.0.2.1', 1000)?.reason, 'per_ip_defer');
   assert.equal(logged.length, 20);
   assert.equal(gate.accept('192.0.2.1', 2000)?.code, 421);
   assert.deepEqual(logged[20], {
     level: 'info',
-    event: 'policy.hits-not-logged',
-    fields: { hits: 80, rules: { perIp: 80 } },
+    event: 'log.left_out',
+    fields: { of: 'policy.hit', lines: 80, kinds: { per_ip: 80 } },
   });
   gate.leave('192.0.2.251');
   gate.leave('192.0.2.1');

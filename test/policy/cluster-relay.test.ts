@@ -42,7 +42,7 @@ async function start(
       policy: { scope: 'cluster', sync_interval_ms: 50, ...policy },
     });
     t.after(() => relay.destroy());
-    if (!logged(relay, 'policy.redis-up')) await relay.logLine('policy.redis-up');
+    if (!logged(relay, 'policy.redis_up')) await relay.logLine('policy.redis_up');
     return relay;
   };
   const a = await node('a');
@@ -204,7 +204,7 @@ test(
       for (let i = 0; i < 8; i++) if ((await talk(relay, address, MAIL)).startsWith('250')) count++;
       return count;
     };
-    const lost = [a.logLine('policy.redis-lost'), b.logLine('policy.redis-lost')];
+    const lost = [a.logLine('policy.redis_lost'), b.logLine('policy.redis_lost')];
     await redis.stop();
     await Promise.all(lost);
     const beganMs = Date.now();
@@ -214,7 +214,7 @@ test(
     assert.doesNotMatch(await talk(b, '127.0.0.5'), /^554 /);
     assert.ok(Date.now() - beganMs < 5000, 'nothing waits');
     const up = (): Promise<unknown> =>
-      Promise.all([a.logLine('policy.redis-up'), b.logLine('policy.redis-up')]);
+      Promise.all([a.logLine('policy.redis_up'), b.logLine('policy.redis_up')]);
     const back = up();
     await redis.start();
     await back;
@@ -239,7 +239,7 @@ test(
       [() => redis.fill(), () => redis.unfill()],
       [async () => redis.pause(), async () => redis.resume()],
     ] as const) {
-      const gone = [a.logLine('policy.redis-lost'), b.logLine('policy.redis-lost')];
+      const gone = [a.logLine('policy.redis_lost'), b.logLine('policy.redis_lost')];
       await harm();
       await Promise.all(gone);
       const address = harm.toString().includes('fill') ? '127.0.0.6' : '127.0.0.7';
@@ -263,12 +263,12 @@ test('a relay starts without Redis, says so once, and its limits hold', options,
     policy: { scope: 'cluster', rates: { enabled: true, limits: [{ count: 'messages', limit: 2 }] } },
   });
   t.after(() => relay.destroy());
-  if (!logged(relay, 'policy.redis-lost')) await relay.logLine('policy.redis-lost');
+  if (!logged(relay, 'policy.redis_lost')) await relay.logLine('policy.redis_lost');
   const replies: string[] = [];
   for (let i = 0; i < 3; i++) replies.push((await talk(relay, '127.0.0.2', MAIL)).slice(0, 3));
   assert.deepEqual(replies, ['250', '250', '450']);
   await sleep(1500);
-  assert.equal(relay.log.filter(({ event }) => event === 'policy.redis-lost').length, 1);
+  assert.equal(relay.log.filter(({ event }) => event === 'policy.redis_lost').length, 1);
   const beganMs = Date.now();
   assert.equal((await relay.stop()).code, 0);
   assert.ok(Date.now() - beganMs < 5000);
@@ -305,13 +305,13 @@ test(
     await send(a, 5);
     await send(b, 5);
     await sleep(1500);
-    const lost = [a.logLine('policy.redis-lost'), b.logLine('policy.redis-lost')];
+    const lost = [a.logLine('policy.redis_lost'), b.logLine('policy.redis_lost')];
     await redis.stop();
     await Promise.all(lost);
     await send(a, 4);
     await send(b, 5);
     assert.match(await asks(a), /^250/);
-    const up = [a.logLine('policy.redis-up'), b.logLine('policy.redis-up')];
+    const up = [a.logLine('policy.redis_up'), b.logLine('policy.redis_up')];
     await redis.start();
     await Promise.all(up);
     await sleep(2000);

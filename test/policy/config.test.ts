@@ -6,7 +6,7 @@ import { policyMemoryBytes, policySizes } from '../../src/policy/host-memory.ts'
 import { configOf, policyMemory } from '../session/dialog-fixture.ts';
 
 function load(policy: object): { problems: string[]; warnings: string[] } {
-  const read = (): string => JSON.stringify({ policy });
+  const read = (): string => JSON.stringify({ hostname: 'mx1.test', policy });
   try {
     return { problems: [], warnings: loadConfig('/etc/relay.json', {}, { read }).warnings };
   } catch (error) {
@@ -17,18 +17,18 @@ function load(policy: object): { problems: string[]; warnings: string[] } {
 
 test('what a config cannot mean is named with its key', () => {
   for (const [policy, message] of [
-    [{ dnsbl: { exempt: ['nonsense'] } }, /policy\.dnsbl\.exempt\.0: must be a network, a domain/],
+    [{ dnsbl: { exempt: ['nonsense'] } }, /policy\.dnsbl\.exempt\[0\]: must be a network, a domain/],
     [{ dnsbl: { enabled: true } }, /policy\.dnsbl\.zones: needs at least one list/],
-    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['127.0.0.2-x'] }] } }, /answers\.0: must be an address/],
-    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['192.0.2.1'] }] } }, /answers\.0: must lie within 127/],
-    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['0.0.0.0/0'] }] } }, /answers\.0: must lie within 127/],
+    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['127.0.0.2-x'] }] } }, /answers\[0\]: must be an address/],
+    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['192.0.2.1'] }] } }, /answers\[0\]: must lie within 127/],
+    [{ dnsbl: { zones: [{ zone: 'a.b', answers: ['0.0.0.0/0'] }] } }, /answers\[0\]: must lie within 127/],
     [
       { dnsbl: { zones: [{ zone: 'a.b', answers: ['127.0.0.2-128.0.0.1'] }] } },
-      /answers\.0: must lie within/,
+      /answers\[0\]: must lie within/,
     ],
     [
       { rates: { limits: [{ count: 'connections', per: 'user', limit: 1 }] } },
-      /limits\.0\.per: connections cannot/,
+      /limits\[0\]\.per: connections cannot/,
     ],
     [
       { rates: { limits: [{ count: 'commands', per: 'sender_domain', limit: 1 }] } },
@@ -37,9 +37,9 @@ test('what a config cannot mean is named with its key', () => {
     [{ bans: { duration_ms: 5000, max_duration_ms: 2000 } }, /bans\.duration_ms: must not exceed/],
     [{ tarpit: { delay_ms: 5000, max_delay_ms: 2000 } }, /tarpit\.delay_ms: must not exceed/],
     [{ greylist: { delay_ms: 5000, retry_window_ms: 2000 } }, /greylist\.delay_ms: must be less/],
-    [{ proxy_protocol: { networks: ['host'] } }, /proxy_protocol\.networks\.0: must be a network/],
-    [{ xclient_networks: ['10.0.0.0/33'] }, /xclient_networks\.0: must be a network/],
-    [{ xforward_networks: ['*'] }, /xforward_networks\.0: must be a network/],
+    [{ proxy_protocol: { networks: ['host'] } }, /proxy_protocol\.networks\[0\]: must be a network/],
+    [{ xclient_networks: ['10.0.0.0/33'] }, /xclient_networks\[0\]: must be a network/],
+    [{ xforward_networks: ['*'] }, /xforward_networks\[0\]: must be a network/],
   ] as const)
     assert.match(load(policy).problems.join('\n'), message);
   assert.match(load({ rates: { enabled: true, limits: [] } }).warnings.join(), /rates\.limits: is empty/);

@@ -37,7 +37,7 @@ test('garbage, slow octets, early talkers and guesses beside good clients: not o
   assert.ok(hostile.connections > 200, `${hostile.connections} hostile connections`);
   assert.ok(hostile.turnedAway > hostile.connections / 4, `${hostile.turnedAway} of ${hostile.connections}`);
   const rules = new Set(relay.log.filter((line) => line.event === 'policy.hit').map((line) => line.rule));
-  for (const rule of ['ban', 'earlyTalker', 'tarpit'])
+  for (const rule of ['ban', 'early_talker', 'tarpit'])
     assert.ok(rules.has(rule), `${rule} was hit: ${[...rules]}`);
   const kinds = new Set(relay.log.filter((line) => line.event === 'policy.ban').map((line) => line.kind));
   assert.deepEqual([...kinds].sort(), ['protocol', 'unknown_user']);

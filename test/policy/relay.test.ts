@@ -87,7 +87,7 @@ test('DNS lists, reverse names, sender domains against a DNS server; a slow answ
   );
   tagged.destroy();
   const hits = relay.log.filter((line) => line.event === 'policy.hit').map((line) => line.rule);
-  assert.deepEqual([...new Set(hits)].sort(), ['dnsbl', 'helo', 'reverseDns', 'senderDomain']);
+  assert.deepEqual([...new Set(hits)].sort(), ['dnsbl', 'helo', 'reverse_dns', 'sender_domain']);
 });
 
 test('a reload switches parts on and off', async (t) => {

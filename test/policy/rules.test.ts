@@ -23,7 +23,7 @@ function policy(parts: Record<string, object>, names: FakeNames = {}, settings: 
 }
 
 after(() => {
-  const elsewhere = /^(ban|total|perIp|perNetwork|connectionRate|x)/; // clients.test.ts
+  const elsewhere = /^(ban|total|per_ip|per_network|connection_rate|x)/; // clients.test.ts
   const reasons = POLICY_REASONS.filter((reason) => !elsewhere.test(reason));
   assert.deepEqual(unseen(fixtures, reasons), [], 'every reply of these rules is seen');
 });
@@ -44,8 +44,8 @@ test('reverse_dns: a name that has the address again passes, others are deferred
   assert.match(await f.dialog('192.0.2.6', MAIL), /^450 4\.7\.25 .*192\.0\.2\.6 has no name/);
   assert.equal(await f.dialog('192.0.2.9', MAIL), '250 2.1.0 Ok', 'DNS fails: open');
   assert.deepEqual(f.hits(), [
-    'reverseDns defer: 192.0.2.8 is not an address of mail.there.net',
-    'reverseDns defer: 192.0.2.6 has no name',
+    'reverse_dns defer: 192.0.2.8 is not an address of mail.there.net',
+    'reverse_dns defer: 192.0.2.6 has no name',
   ]);
   const closed = policy({ reverse_dns: { mode: 'reject', on_failure: 'closed', require: 'name' } }, names);
   assert.match(await closed.dialog('192.0.2.9', MAIL), /^451 4\.4\.3 The name of your address/);
@@ -156,7 +156,7 @@ test('dnsbl: what a list says when it refuses us is no listing, and is said loud
       { 'A 7.2.0.192.bl.test': [answer] },
     );
   const warned = (f: PolicyFixture): unknown[] =>
-    f.logged.filter(({ event }) => event === 'policy.dnsbl-refuses').map(({ fields }) => fields.answer);
+    f.logged.filter(({ event }) => event === 'policy.dnsbl_refuses').map(({ fields }) => fields.answer);
   for (const answer of [...listed, ...refusals, ...nothing]) {
     const isListed = listed.includes(answer);
     const isRefusal = refusals.includes(answer);
@@ -450,7 +450,7 @@ test('early talkers: those who wait are greeted, those who do not are turned awa
   assert.match(tag.say(c, 'x\r\n.\r\n'), /^250 /);
   assert.match(
     tag.submitted[0]?.message.trace ?? '',
-    /^X-ProtoRelay-Policy: earlyTalker \(before the banner\)\r\n/,
+    /^X-ProtoRelay-Policy: early_talker \(before the banner\)\r\n/,
   );
 });
 

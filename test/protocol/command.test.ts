@@ -103,7 +103,7 @@ test('ORCPT of type utf-8: escapes always, UTF-8 itself only with SMTPUTF8', () 
   assert(!(parse('utf-8;j\\x{F6}rg@d.example', false) instanceof Reply));
   assert(!(parse('utf-8;jörg@d.example', true) instanceof Reply));
   const refused = parse('utf-8;jörg@d.example', false);
-  assert(refused instanceof Reply && refused.reason === 'needsSmtpUtf8');
+  assert(refused instanceof Reply && refused.reason === 'needs_smtputf8');
   assert(parse('rfc822;jörg@d.example', true) instanceof Reply);
 });
 

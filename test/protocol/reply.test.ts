@@ -21,14 +21,14 @@ test('every reply is one CRLF-terminated line of at most 512 octets that our own
 });
 
 test('constant replies are encoded once, templates are not', () => {
-  assert.equal(REPLY.mailOk.bytes?.toString('latin1'), REPLY.mailOk.line);
+  assert.equal(REPLY.mail_ok.bytes?.toString('latin1'), REPLY.mail_ok.line);
   assert.equal(REPLY.queued.with('id').bytes, null);
   assert.equal(REPLY.banner.constant('relay').bytes?.toString('latin1'), '220 relay ESMTP ProtoRelay\r\n');
 });
 
 test('run-time text cannot break out of its line', () => {
-  assert.equal(REPLY.badParameter.with('A\r\n250 OK\0\x7fé').line.match(/\r\n/g)?.length, 1);
-  assert.match(REPLY.badParameter.with('A\r\nB').line, /: A\?\?B\r\n$/);
+  assert.equal(REPLY.bad_parameter.with('A\r\n250 OK\0\x7fé').line.match(/\r\n/g)?.length, 1);
+  assert.match(REPLY.bad_parameter.with('A\r\nB').line, /: A\?\?B\r\n$/);
 });
 
 test('the reply to EHLO marks its last line', () => {

@@ -23,7 +23,7 @@ const reply = (code: number, enhanced: string, text: string): PeerReply => ({
   code,
   enhanced,
   text,
-  peer: 'mx1.x.test [192.0.2.1]',
+  peer: { host: 'mx1.x.test', address: '192.0.2.1', port: 25, source: '' },
 });
 const failed: Outcome = {
   kind: 'bounced',

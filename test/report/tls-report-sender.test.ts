@@ -178,7 +178,7 @@ test('a day that is over is one report, of all processes, to each place the doma
   await sender.round();
   await host.sender().round();
   assert.equal(host.sent.length, 2, 'once, also after a restart');
-  assert.deepEqual(host.told, ['tls-rpt.sent one.test tls@one.test', 'tls-rpt.sent one.test https://one.test/rpt'].map((line) => line.replace(' tls@', ' mailto:tls@'))); // biome-ignore format: one line
+  assert.deepEqual(host.told, ['tls_rpt.sent one.test tls@one.test', 'tls_rpt.sent one.test https://one.test/rpt'].map((line) => line.replace(' tls@', ' mailto:tls@'))); // biome-ignore format: one line
 });
 
 test('reports leave at times of their own within the delay, the same after a restart', async () => {
@@ -210,7 +210,7 @@ test('what is not taken is tried again each hour, alone, for a day', async () =>
   await host.sender().round();
   host.nowMs += HOUR;
   await host.sender().round();
-  const failures = (): number => host.told.filter((line) => line.startsWith('tls-rpt.not-sent')).length;
+  const failures = (): number => host.told.filter((line) => line.startsWith('tls_rpt.not_sent')).length;
   assert.equal(failures(), 2, 'not again at once');
   host.refuses = null;
   host.nowMs += HOUR;
@@ -279,7 +279,7 @@ test('a damaged report of one process is told of, and that of the other is sent'
   mkdirSync(join(host.dir, 'notes'));
   host.nowMs = MIDNIGHT + HOUR;
   await host.sender().round();
-  assert.equal(host.told[0], 'tls-rpt.damaged one.test');
+  assert.equal(host.told[0], 'tls_rpt.damaged one.test');
   const post = host.sent.find(({ report }) => report !== undefined);
   assert.equal(post?.report?.policies[0]?.summary['total-successful-session-count'], 1);
   assert.match(readFileSync(join(host.dir, '2026-01-15', 'one.test.sent'), 'utf8'), /"done":true/);

@@ -149,7 +149,7 @@ test('keep_days, max_domains and write_interval_ms bound what is kept', async ()
   await reports.write();
   assert.deepEqual(readdirSync(dir).sort(), ['2026-01-13', '2026-01-14', '2026-01-15', 'notes']);
   assert.deepEqual(readdirSync(join(dir, '2026-01-15')), ['one.test.json']);
-  assert.ok(warned.includes('tls-rpt.not-counted'));
+  assert.ok(warned.includes('tls_rpt.not_counted'));
   for (let i = 0; i < 200; i++) {
     reports.take([failed(`reason ${i}`)]);
     reports.take([session({ policy: { ...policy, strings: [`3 1 1 ${i}`] } })]);
@@ -179,7 +179,7 @@ test('a folder that cannot be written is told of, and nothing is lost meanwhile'
   writeFileSync(dir, 'in the way');
   reports.take([session()]);
   await reports.write();
-  assert.ok(warned.includes('tls-rpt.not-written'));
+  assert.ok(warned.includes('tls_rpt.not_written'));
   rmSync(dir);
   reports.take([session()]);
   await reports.close();

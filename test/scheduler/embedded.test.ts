@@ -259,6 +259,13 @@ test('with delivery disabled nothing is reserved or claimed', async () => {
   await w.advance(100_000);
   assert.equal(w.scheduler.reserve('a.test', 1), false);
   assert.equal(w.delivered.length, 0);
+  // What an operator ends is not sent.
+  w.add('fail:a.test', 1000);
+  await w.advance(100);
+  assert.deepEqual(
+    w.delivered.map(({ destination }) => destination),
+    ['fail:a.test'],
+  );
 });
 
 test('rows deferred come back at their retry time', async () => {

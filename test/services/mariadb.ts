@@ -65,6 +65,7 @@ const TABLES = [
   'relay_nodes',
   'relay_journals',
   'relay_lives',
+  'relay_suspensions',
   'user_shards',
 ];
 

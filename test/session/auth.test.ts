@@ -167,7 +167,7 @@ test('a bare LF ends no line of an exchange', () => {
 });
 
 test('neither transcript nor log has a name of a failed login, a password or a response', () => {
-  const { fixture, say } = dialog({ log: { transcripts: true } });
+  const { fixture, say } = dialog({ log: { transcripts: { inbound: true } } });
   say('AUTH PLAIN AHVzZXIAc2VjcmV0\r\n');
   say('AUTH LOGIN\r\n');
   say('dXNlcg==\r\n');

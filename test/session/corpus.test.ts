@@ -96,13 +96,13 @@ for (const dialog of corpus) {
 
 test('every reply of the table is given in some dialog, or at accept', () => {
   // The listener gives these before there is a session: test/listener/listener.test.ts.
-  const atAccept: ReplyReason[] = ['overloaded', 'tooManyConnections', 'tooManyFromAddress'];
+  const atAccept: ReplyReason[] = ['overloaded', 'too_many_connections', 'too_many_from_address'];
   // Its line of 12 KB would be played at every octet: test/session/auth.test.ts.
-  const tooLong: ReplyReason[] = ['authLineTooLong'];
+  const tooLong: ReplyReason[] = ['auth_line_too_long'];
   // Nothing a client says leads to it: test/system/dialog-faults.test.ts.
-  const ours: ReplyReason[] = ['internalError'];
+  const ours: ReplyReason[] = ['internal_error'];
   // What one client holds of what all share: test/session/shares.test.ts.
-  const shares: ReplyReason[] = ['envelopesFull', 'tooMuchAhead'];
+  const shares: ReplyReason[] = ['envelopes_full', 'too_much_ahead'];
   const unseen = REPLY_REASONS.filter((reason) => {
     const reply = REPLY[reason];
     const line = (reply instanceof ReplyTemplate ? reply.with('*') : reply).line.trimEnd();

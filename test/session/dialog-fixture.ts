@@ -150,7 +150,7 @@ export function contextOf(
     relayPolicy,
     postmaster: new Postmaster(config),
     classes: new RelayClasses(relayPolicy),
-    transcript: config.log.transcripts ? new Transcript(log) : null,
+    transcript: config.log.transcripts.inbound ? new Transcript(log) : null,
   };
 }
 

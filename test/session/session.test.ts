@@ -267,7 +267,7 @@ test('new settings hold for open sessions from the next command on', () => {
 });
 
 test('transcripts show commands and replies, never content or credentials', () => {
-  const f = new DialogFixture({ log: { transcripts: true } });
+  const f = new DialogFixture({ log: { transcripts: { inbound: true } } });
   f.converse(
     'AUTH PLAIN c2VjcmV0',
     ...MESSAGE.replace('\r\nx\r\n', '\r\nsecret text\r\n').trimEnd().split('\r\n'),
@@ -302,7 +302,7 @@ test('transcripts never show credentials, however oddly they are sent', () => {
     secret,
   ];
   for (const line of odd) {
-    const f = new DialogFixture({ log: { transcripts: true } });
+    const f = new DialogFixture({ log: { transcripts: { inbound: true } } });
     f.say(f.open(), `EHLO client.example\r\n${line}\r\nNOOP\r\n`);
     const shown = JSON.stringify(f.logged);
     assert.doesNotMatch(shown, /AHVzZXIAczNjcjN0/, line);
@@ -319,9 +319,9 @@ test('transcripts are off by default; refusals for good are logged with client a
       level: 'info',
       event: 'session.refused',
       fields: {
-        session: f.logged[0]?.fields.session,
-        client: '192.0.2.9',
-        reason: 'relayDenied',
+        session_id: f.logged[0]?.fields.session_id,
+        client_address: '192.0.2.9',
+        reason: 'relay_denied',
         reply: '550 5.7.1 Relaying denied',
       },
     },

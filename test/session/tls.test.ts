@@ -185,7 +185,7 @@ test('a handshake that comes to nothing ends after its timeout, without a word',
   });
   await new Promise((done) => socket.once('close', done));
   assert.equal(heard, '');
-  const line = fixture.logged.find(({ event }) => event === 'session.tls-failed');
+  const line = fixture.logged.find(({ event }) => event === 'session.tls_failed');
   assert.equal(line?.fields.reason, 'no handshake in time');
 });
 
@@ -199,7 +199,7 @@ test('clear text where TLS is expected gets no answer in the clear, and is logge
   socket.destroy();
   assert.equal(Buffer.concat(heard).toString('latin1'), '');
   assert.match(
-    String(fixture.logged.find(({ event }) => event === 'session.tls-failed')?.fields.reason),
+    String(fixture.logged.find(({ event }) => event === 'session.tls_failed')?.fields.reason),
     /wrong version number|unexpected|http request/i,
   );
 });

@@ -141,7 +141,7 @@ export class Life {
 
   constructor(world: World) {
     this.#world = world;
-    this.#config = makeConfig(world.dir, { delivery: { max_handoff_mails: 20 } });
+    this.#config = makeConfig(world.dir, { delivery: { max_handoff_messages: 20 } });
     const spillDir = join(world.dir, 'spill');
     mkdirSync(spillDir, { recursive: true });
     this.#thread = new QueueThread({ config: this.#config, arena: this.arena, spillDir });
@@ -388,7 +388,12 @@ export class Life {
     const world = this.#world;
     const content = Buffer.concat(this.arena.parts(job.content)).toString();
     if (!content.endsWith(`content of ${job.queueId}\r\n`)) world.damaged.push(job.queueId);
-    const reply: PeerReply = { code: 250, enhanced: '2.0.0', text: 'ok', peer: 'peer.test' };
+    const reply: PeerReply = {
+      code: 250,
+      enhanced: '2.0.0',
+      text: 'ok',
+      peer: { host: 'peer.test', address: '192.0.2.1', port: 25, source: '' },
+    };
     return job.recipients.map(({ seq }) => {
       const fate = world.next();
       let outcome: Outcome;

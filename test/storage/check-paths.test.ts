@@ -4,8 +4,10 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { keyPath } from '../../src/config/key-path.ts';
+import type { Finding } from '../../src/config/say.ts';
 import type { Config } from '../../src/config/schema.ts';
-import { checkStoragePaths, type PathFindings } from '../../src/storage/check-paths.ts';
+import { checkStoragePaths } from '../../src/storage/check-paths.ts';
 import { makeConfig, type Overrides } from '../persistence/fixture.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'paths-'));
@@ -13,10 +15,16 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 writeFileSync(join(dir, 'file'), '');
 mkdirSync(join(dir, 'there'));
 
-const check = (storage: NonNullable<Overrides['storage']>): Promise<PathFindings> => {
+async function check(storage: NonNullable<Overrides['storage']>) {
   const config: Config = makeConfig(join(dir, 'data'), { storage });
-  return checkStoragePaths(config);
-};
+  const [problems, warnings]: [Finding[], Finding[]] = [[], []];
+  await checkStoragePaths(
+    config,
+    (path, message) => void problems.push({ path, message }),
+    (path, message) => void warnings.push({ path, message }),
+  );
+  return { problems, warnings };
+}
 
 test('local: a folder that is there or can be made is good, anything else a problem', async () => {
   for (const path of [join(dir, 'there'), join(dir, 'to/be/made'), join(dir, 'data/mail')])
@@ -41,7 +49,7 @@ test('distributed: a root that cannot be written is worth a word, as it may come
   const { problems, warnings } = await check({ provider: 'distributed', distributed: { roots } });
   assert.deepEqual(problems, []);
   assert.deepEqual(
-    warnings.map(({ path }) => path.join('.')),
-    ['storage.distributed.roots.2'],
+    warnings.map(({ path }) => keyPath(path)),
+    ['storage.distributed.roots[2]'],
   );
 });

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import type { Config } from '../../src/config/schema.ts';
+import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { CHUNK_BYTES } from '../../src/native.ts';
 import { delivered, type Overrides, QueueFixture } from '../persistence/fixture.ts';
 import { eventually } from '../support/wait.ts';
@@ -132,7 +133,7 @@ export function storageConformance(provider: Provider, options: { skip?: string 
             reason: '',
           }));
           await queue.database.release(rows, 1000);
-          await queue.database.operate('delete', 'all', 1000);
+          await queue.database.operate('delete', {}, 1000);
         }
         assert.equal((await queue.database.stats()).mails, 0);
         await eventually(async () => assert.deepEqual(await objects(), []), 20_000);
@@ -195,10 +196,10 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       assert.deepEqual([row?.state, row?.reason], ['HELD', 'content_unavailable']);
       assert.match(row?.detail ?? '', /is not there/);
       // When the storage is back the row goes on, but not one that an operator holds.
-      const { rows, changes } = await queue.database.operate('release', 'unread', 3000);
+      const { rows, changes } = await queue.database.operate('release', unreadRows(3000), 3000);
       assert.deepEqual([rows, changes], [1, [{ destination: 'one.test', rows: 1 }]]);
-      assert.equal((await queue.database.operate('hold', { queueIds: [lost] }, 3000)).rows, 1);
-      assert.equal((await queue.database.operate('release', 'unread', 3000)).rows, 0);
+      assert.equal((await queue.database.operate('hold', { ids: [lost] }, 3000)).rows, 1);
+      assert.equal((await queue.database.operate('release', unreadRows(3000), 3000)).rows, 0);
     });
 
     it('puts a message off when its content cannot be read now, and delivers the others', async (t) => {
@@ -227,8 +228,8 @@ export function storageConformance(provider: Provider, options: { skip?: string 
       const [row] = (await queue.database.show(unread))?.rows ?? [];
       assert.deepEqual([row?.state, row?.reason], ['PENDING', 'content_unavailable']);
       unblock();
-      assert.equal((await queue.database.operate('flush', 'unread', 3000)).rows, 1);
-      assert.equal((await queue.database.operate('flush', 'unread', 3000)).rows, 0, 'it is due');
+      assert.equal((await queue.database.operate('flush', unreadRows(3000), 3000)).rows, 1);
+      assert.equal((await queue.database.operate('flush', unreadRows(3000), 3000)).rows, 0, 'it is due');
       assert.deepEqual(
         (await claim(3000)).jobs.map((job) => job.queueId),
         [unread],

@@ -1,6 +1,7 @@
 /** The distributed provider alone, over roots in a temporary folder and an arena in plain memory. */
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { FieldsOf } from '../../src/base/log.ts';
 import {
   DistributedStorage,
   type DistributedStorageOptions,
@@ -60,8 +61,8 @@ export class DistributedFixture extends ProviderFixture {
     return filesBelow(this.roots[root] as string);
   }
 
-  said(event: StorageNote['event']): StorageNote['fields'][] {
-    return this.notes.filter((note) => note.event === event).map(({ fields }) => fields);
+  said<E extends StorageNote['event']>(event: E): FieldsOf<E>[] {
+    return this.notes.flatMap((note) => (note.event === event ? [note.fields as FieldsOf<E>] : []));
   }
 
   /** A small disk of its own in place of a root. */

@@ -86,7 +86,7 @@ describe('storage distributed', () => {
         assert.equal(Buffer.from(part).toString(), 'x'.repeat(10));
         await eventually(() => assert.ok(readFileSync(replica).equals(good)));
         assert.equal(fixture.replicas(ref).length, 2);
-        await eventually(() => assert.equal(fixture.said('storage.replica-repaired').length, 1));
+        await eventually(() => assert.equal(fixture.said('storage.replica_repaired').length, 1));
         assert.equal(fixture.arena.held, 0);
       });
 
@@ -122,13 +122,13 @@ describe('storage distributed', () => {
     rmSync(root, { recursive: true });
     const during: ContentRef[] = [];
     for (let i = 0; i < 8; i++) during.push(...(await fixture.put(`during ${i}`)));
-    assert.equal(fixture.said('storage.root-aside')[0]?.root, root);
+    assert.equal(fixture.said('storage.root_aside')[0]?.root, root);
     for (const [i, ref] of during.entries()) {
       assert.equal(fixture.replicas(ref).length, 2);
       assert.equal(await fixture.load(ref), `during ${i}`);
     }
     mkdirSync(root);
-    await eventually(() => assert.deepEqual(fixture.said('storage.root-returned'), [{ root }]));
+    await eventually(() => assert.deepEqual(fixture.said('storage.root_returned'), [{ root }]));
     await eventually(() => assert.equal(fixture.replicas(before[0]).length, 2));
     assert.ok(fixture.has(gone));
   });
@@ -151,7 +151,7 @@ describe('storage distributed', () => {
       rmSync(root);
       mkdirSync(root);
     }
-    await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 2));
+    await eventually(() => assert.equal(fixture.said('storage.root_returned').length, 2));
     const [ref] = await fixture.put('at last');
     assert.equal(await fixture.load(ref), 'at last');
   });
@@ -166,7 +166,7 @@ describe('storage distributed', () => {
     await eventually(() => {
       for (const ref of refs) assert.equal(fixture.replicas(ref).length, 2);
     });
-    assert.deepEqual(fixture.said('storage.root-aside'), []);
+    assert.deepEqual(fixture.said('storage.root_aside'), []);
   });
 
   it('takes another root for one that hangs, within the time, and the hanging one returns', async (t) => {
@@ -178,9 +178,9 @@ describe('storage distributed', () => {
     assert.equal(held.waiting(), 1, 'what hangs is asked once');
     assert.ok(performance.now() - begun < 1500, 'and costs its time once');
     for (const [i, ref] of refs.entries()) assert.equal(await fixture.load(ref), `content ${i}`);
-    assert.equal(fixture.said('storage.root-aside')[0]?.code, 'ETIMEDOUT');
+    assert.equal(fixture.said('storage.root_aside')[0]?.code, 'ETIMEDOUT');
     held.release();
-    await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
+    await eventually(() => assert.equal(fixture.said('storage.root_returned').length, 1));
   });
 
   it('fails in time when all roots hang, and lets go of spilled content once they end', async (t) => {
@@ -231,7 +231,7 @@ describe('storage distributed', () => {
         new Set(kept.map(({ object }) => pathOf(object))),
       ),
     );
-    assert.deepEqual(fixture.said('storage.root-aside'), []);
+    assert.deepEqual(fixture.said('storage.root_aside'), []);
   });
 
   for (const known of [true, false])
@@ -241,12 +241,12 @@ describe('storage distributed', () => {
       const root = fixture.roots.find((path) => away.startsWith(path)) as string;
       renameSync(root, `${root}.away`);
       if (known)
-        for (let i = 0; fixture.said('storage.root-aside').length === 0; i++) await fixture.put(`more ${i}`);
+        for (let i = 0; fixture.said('storage.root_aside').length === 0; i++) await fixture.put(`more ${i}`);
       await fixture.storage.remove([(ref as ContentRef).object]);
       await eventually(() => assert.deepEqual(fixture.replicas(ref), []));
-      await eventually(() => assert.equal(fixture.said('storage.root-aside').length, 1));
+      await eventually(() => assert.equal(fixture.said('storage.root_aside').length, 1));
       renameSync(`${root}.away`, root);
-      await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
+      await eventually(() => assert.equal(fixture.said('storage.root_returned').length, 1));
       await eventually(() => assert.ok(fixture.said('storage.scrubbed').length > 0));
       await eventually(() => assert.deepEqual(fixture.replicas(ref), []));
     });
@@ -281,7 +281,7 @@ describe('storage distributed', () => {
     await eventually(() => assert.equal(fixture.replicas(other).length, 2));
     mayDelete.resolve();
     await eventually(() => assert.deepEqual(fixture.replicas(deleted), []));
-    assert.equal(fixture.said('storage.replica-repaired').length, 1);
+    assert.equal(fixture.said('storage.replica_repaired').length, 1);
   });
 
   it('sweeps its own folder and no other queue’s, and young objects only when it is alone', async () => {
@@ -306,11 +306,11 @@ describe('storage distributed', () => {
     const refs: ContentRef[] = [];
     const text = 'y'.repeat(50_000);
     for (let i = 0; i < 20; i++) refs.push(...(await fixture.put(text)));
-    assert.equal(fixture.said('storage.root-aside')[0]?.code, 'ENOSPC');
+    assert.equal(fixture.said('storage.root_aside')[0]?.code, 'ENOSPC');
     for (const ref of refs) assert.equal(await fixture.load(ref), text);
     await fixture.storage.remove(refs.map(({ object }) => object));
     for (const file of fixture.files(0)) rmSync(join(fixture.roots[0] as string, file));
-    await eventually(() => assert.ok(fixture.said('storage.root-returned').length > 0));
+    await eventually(() => assert.ok(fixture.said('storage.root_returned').length > 0));
     await eventually(async () => {
       await fixture.put('small again');
       assert.ok(fixture.files(0).length > 0);
@@ -332,7 +332,7 @@ describe('storage distributed', () => {
     for (let i = 0; i < 6; i++) before.push(...(await fixture.put(`before ${i}`)));
     disk.makeReadOnly(true);
     for (let i = 0; i < 6; i++) await fixture.put(`during ${i}`);
-    assert.equal(fixture.said('storage.root-aside')[0]?.code, 'EROFS');
+    assert.equal(fixture.said('storage.root_aside')[0]?.code, 'EROFS');
     for (const [i, ref] of before.entries()) {
       const replicas = fixture.replicas(ref);
       if (!replicas.some((replica) => replica.startsWith(disk.path))) continue;
@@ -340,7 +340,7 @@ describe('storage distributed', () => {
       assert.equal(await fixture.load(ref), `before ${i}`);
     }
     disk.makeReadOnly(false);
-    await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
+    await eventually(() => assert.equal(fixture.said('storage.root_returned').length, 1));
   });
 
   it('writes nothing into the empty mount point of a disk that is gone', { skip }, async () => {
@@ -350,9 +350,9 @@ describe('storage distributed', () => {
     disk.unmount();
     for (let i = 0; i < 6; i++) await fixture.put(`during ${i}`);
     assert.deepEqual(fixture.files(0), []);
-    assert.equal(fixture.said('storage.root-aside')[0]?.code, 'ENODEV');
+    assert.equal(fixture.said('storage.root_aside')[0]?.code, 'ENODEV');
     disk.mount(4096);
-    await eventually(() => assert.equal(fixture.said('storage.root-returned').length, 1));
+    await eventually(() => assert.equal(fixture.said('storage.root_returned').length, 1));
     await eventually(() => assert.ok(fixture.files(0).length > 0));
   });
 });

@@ -60,7 +60,7 @@ describe('real HDFS', { skip, timeout: 240_000 }, () => {
     assert.match((await queue.cat(during)) ?? '', /content of/);
     assert.deepEqual(
       queue.notes.map(({ event }) => event),
-      ['storage.endpoint-changed', 'storage.endpoint-changed'],
+      ['storage.endpoint_changed', 'storage.endpoint_changed'],
     );
     await queue.close();
   });

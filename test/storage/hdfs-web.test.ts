@@ -154,7 +154,7 @@ describe('storage hdfs_web', () => {
     await use({}, { namenodes: 3 });
     fixture.server.active = 2;
     const [first] = await fixture.put('first');
-    assert.equal(fixture.said('storage.endpoint-changed'), 1);
+    assert.equal(fixture.said('storage.endpoint_changed'), 1);
     const asked = fixture.server.seen.length;
     await fixture.put('second');
     assert.deepEqual(
@@ -166,7 +166,7 @@ describe('storage hdfs_web', () => {
     );
     fixture.server.active = 0;
     assert.equal(await fixture.load(first), 'first');
-    assert.equal(fixture.said('storage.endpoint-changed'), 2);
+    assert.equal(fixture.said('storage.endpoint_changed'), 2);
   });
 
   it('passes over a namenode that is dead, and one that hangs within its share of the time', async () => {
@@ -310,7 +310,7 @@ describe('storage hdfs_web', () => {
       await rejects(fixture.load(ref), { code: 'content_missing' });
       fixture.server.files.clear();
       await rejects(fixture.load(ref), { code: 'content_missing', message: /is not there/ });
-      assert.equal(fixture.said('storage.content-damaged'), 2);
+      assert.equal(fixture.said('storage.content_damaged'), 2);
     });
 
   it('reads the contents of one bundle ahead: one request for many', async () => {

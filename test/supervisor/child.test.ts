@@ -83,7 +83,7 @@ test('a crash loop is slowed down up to the longest delay; a long good run ends 
   assert.deepEqual(said[1]?.fields, {
     process: 1,
     pid: 101,
-    code: null,
+    exit_code: null,
     signal: 'SIGKILL',
     restart_in_ms: 200,
   });
@@ -103,6 +103,33 @@ test('the next life begins without the counts of the last; one that ended as it 
   life().exits(70);
   const said = logged.filter(({ event }) => event === 'process.ended').map(({ level }) => level);
   assert.deepEqual(said, ['info', 'error']);
+});
+
+test('that a process was ended by its operator, or by us, is no error; that it ended badly as it was to end, is', () => {
+  const levelOf = (code: number | null, signal: string | null, begin: (child: Child) => void): unknown => {
+    const { child, life, logged } = setUp();
+    child.start().catch(() => {});
+    life().boots();
+    begin(child);
+    life().exits(code, signal);
+    return logged.find(({ event }) => event === 'process.ended')?.level;
+  };
+  const drains = (child: Child): void => void child.end('drain').catch(() => {});
+  assert.equal(
+    levelOf(null, 'SIGTERM', () => {}),
+    'info',
+  );
+  assert.equal(levelOf(0, null, drains), 'info');
+  assert.equal(
+    levelOf(null, 'SIGKILL', (child) => child.kill()),
+    'info',
+  );
+  assert.equal(
+    levelOf(null, 'SIGKILL', () => {}),
+    'error',
+    'nobody asked us',
+  );
+  assert.equal(levelOf(70, null, drains), 'error');
 });
 
 test('one that does not come up again is tried on', () => {

@@ -18,7 +18,7 @@ test('kill -9 of one process of two under load: no connection refused, nothing a
   const { sink, arrived } = startSink(t, arena);
   const relay = await RelayFixture.start({
     accept_processes: 2,
-    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_handoff_mails: 50 },
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_handoff_messages: 50 },
     supervisor: { restart_delay_ms: 700 },
   });
   t.after(() => relay.destroy());

@@ -65,7 +65,7 @@ test('reload one by one under load: not a connection is dropped or refused; a ba
   }
   const good = relay.settings;
   relay.configure({ max_mesage_size: 5 });
-  const refused = relay.logLine('relay.reload-refused');
+  const refused = relay.logLine('relay.reload_refused');
   relay.signal('SIGHUP');
   assert.match(JSON.stringify(await refused), /max_mesage_size.*max_message_size/);
   relay.writeConfig(good);
@@ -271,7 +271,7 @@ test('from three processes to one: no mail is forgotten, and the queues of the o
     delivery: { enabled: true, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
   const emptied = [1, 2].map((process) =>
-    relay.logLine('process.ended', (line) => line.process === process && line.code === 0, 30_000),
+    relay.logLine('process.ended', (line) => line.process === process && line.exit_code === 0, 30_000),
   );
   await relay.start();
   await Promise.all(emptied);
@@ -282,7 +282,7 @@ test('from three processes to one: no mail is forgotten, and the queues of the o
   assert.equal((await relay.stop()).code, 0);
   // Nothing is left: from now on there is one process, and no supervisor.
   await relay.start();
-  assert.equal((await relay.queueJson<StatsAnswer>('stats')).processes, []);
+  assert.deepEqual((await relay.queueJson<StatsAnswer>('stats')).processes, []);
   assert.equal((await relay.stop()).code, 0);
 });
 
@@ -313,7 +313,7 @@ test('SIGUSR1: events of every process go on in new files', { timeout: 60_000 },
   assert.ok(names().some((name) => /^\d{4}-\d\d-\d\d-0001\.p1\.jsonl$/.test(name)));
   for (const name of names()) renameSync(join(dir, name), join(dir, `${name}.old`));
   relay.signal('SIGUSR1');
-  await relay.logLine('relay.log-reopened');
+  await relay.logLine('relay.log_reopened');
   await depositEverywhere(relay, 'after.test', 2);
   for (let i = 0; names().length < 2 && i < 20; i++) await deposit(relay, `more${i}@after.test`);
   await relay.events.until('files of both', () => names().length === 2);

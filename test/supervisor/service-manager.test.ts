@@ -69,7 +69,7 @@ test('the watchdog is fed twice in its time, only while all is well, and no more
   healthy = false;
   timer?.fire();
   assert.deepEqual(sent, ['@n WATCHDOG=1']);
-  assert.equal(logged.at(-1)?.event, 'watchdog.not-fed');
+  assert.equal(logged.at(-1)?.event, 'watchdog.not_fed');
   manager.tell('stopping');
   assert.equal(timer?.on, false);
   const other = setUp({ NOTIFY_SOCKET: '@n', WATCHDOG_USEC: '4000000', WATCHDOG_PID: '78' });
@@ -83,7 +83,7 @@ test('a service manager that cannot be reached is said once, and nothing stops',
   manager.tell('reloading');
   assert.deepEqual(
     logged.map(({ event }) => event),
-    ['service-manager.unreachable'],
+    ['service_manager.unreachable'],
   );
 });
 

@@ -156,7 +156,7 @@ test('a process that starts during a reload, or does not answer it, ends up with
   await settle();
   clock.advance(10_000);
   await reloading;
-  assert.ok(logged.some(({ event, fields }) => event === 'process.reload-late' && fields?.process === 0));
+  assert.ok(logged.some(({ event, fields }) => event === 'process.reload_late' && fields?.process === 0));
   assert.equal(life(2).types().includes('reload'), false);
   life(2).says({ type: 'ready', addresses: [] });
   await settle();
@@ -199,14 +199,14 @@ test('log files are reopened by every process', async () => {
 test('operators reach all queues; what a process that is down could not do is said', async () => {
   const { supervisor, life } = await started();
   const { control } = supervisor;
-  const both = control.operate('flush', 'all');
-  life(0).answers('operate', { rows: 2, sending: 1, queueIds: [] });
-  life(1).answers('operate', { rows: 3, sending: 1, queueIds: [] });
-  assert.deepEqual(await both, { rows: 5, sending: 2, queueIds: [] });
+  const both = control.operate('flush', {});
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 1, queueIds: [] });
+  life(1).answers('operate', { rows: 3, recipients: 3, sending: 1, queueIds: [] });
+  assert.deepEqual(await both, { rows: 5, recipients: 5, sending: 2, queueIds: [] });
   life(1).exits(70);
-  const partial = control.operate('flush', 'all');
-  life(0).answers('operate', { rows: 2, sending: 0, queueIds: [] });
-  assert.deepEqual(await partial, { rows: 2, sending: 0, queueIds: [] });
+  const partial = control.operate('flush', {});
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 0, queueIds: [] });
+  assert.deepEqual(await partial, { rows: 2, recipients: 2, sending: 0, queueIds: [] });
   const missing = control.missing?.();
   life(0).answers('missing', []);
   assert.deepEqual(await missing, [

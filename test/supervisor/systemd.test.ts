@@ -157,7 +157,7 @@ test('a process that hangs leaves the watchdog unfed until it is dealt with', {
     { env: { NOTIFY_SOCKET: receiver.path, WATCHDOG_USEC: '400000' } },
   );
   t.after(() => relay.destroy());
-  const unfed = relay.logLine('watchdog.not-fed');
+  const unfed = relay.logLine('watchdog.not_fed');
   const back = relay.logLine('process.ready', (line) => line.process === 1, 30_000);
   process.kill(pidOf(relay, 1), 'SIGSTOP');
   await unfed;

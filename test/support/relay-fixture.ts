@@ -226,7 +226,12 @@ export class RelayFixture {
 
   /** The queue command of the CLI, on this relay. */
   queue(...args: string[]): Promise<Ran> {
-    return run(process.execPath, [MAIN, 'queue', ...args, '-c', this.configPath], { cwd: ROOT });
+    return this.command('queue', ...args);
+  }
+
+  /** A command of the CLI, on this relay. */
+  command(...args: string[]): Promise<Ran> {
+    return run(process.execPath, [MAIN, ...args, '-c', this.configPath], { cwd: ROOT });
   }
 
   /** The same with --json, its output read; throws when the command failed, or says that something is missing. */

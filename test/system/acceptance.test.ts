@@ -174,7 +174,7 @@ test('in memory: mail is relayed, max_messages gets 452, a restart loses what wa
   });
   t.after(() => relay.destroy());
   assert.ok(
-    relay.log.some((line) => line.event === 'relay.in-memory' && line.level === 'warn'),
+    relay.log.some((line) => line.event === 'relay.in_memory' && line.level === 'warn'),
     'the log must warn that a restart loses mail',
   );
   const talk = await Talk.hello(local(relay));

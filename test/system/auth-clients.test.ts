@@ -32,7 +32,7 @@ before(async () => {
       failure_delay_ms: 100,
       max_auth_attempts: 10,
     },
-    log: { level: 'info', transcripts: true },
+    log: { level: 'info', transcripts: { inbound: true } },
   });
 });
 

@@ -42,15 +42,25 @@ async function relayTo(
       tls: { ca_file: authority.caFile },
       smarthost: { host: '127.0.0.1', port, tls: { mode: 'verify' }, auth },
     },
-    log: { transcripts: true },
+    log: { transcripts: { inbound: true, outbound: ['smart*'] } },
     ...more,
   });
   t.after(() => relay.destroy());
   return relay;
 }
 
-/** Nothing that is kept has one of the secrets in it, plain or encoded. */
+/** Nothing that is kept has one of the secrets in it, plain or encoded; nor has it what else an exchange of AUTH says. */
 function assertNoSecret(relay: RelayFixture, ...secrets: string[]): void {
+  const said = relay.log.filter(({ event }) => event === 'delivery.transcript');
+  assert.ok(
+    said.some(({ line }) => /^AUTH [A-Z0-9-]+( …)?$/.test(String(line))),
+    'the dialog is in the log',
+  );
+  for (const { line } of said)
+    assert.doesNotMatch(
+      String(line),
+      /^(334 .|235 .|AUTH \S+ .)(?<!…)|^[\w+/]+=*$(?<!^(DATA|QUIT|STARTTLS|RSET)$)/,
+    );
   const kept = JSON.stringify(relay.log) + JSON.stringify(relay.events.events) + relay.stderr;
   for (const secret of secrets)
     for (const form of [
@@ -244,10 +254,38 @@ test('our own server: SCRAM-SHA-256-PLUS before SCRAM-SHA-256', options, async (
   const server = await ownServer(t, sink.port);
   const login = server.logLine('auth.succeeded', undefined, 60_000);
   const relay = await relayTo(t, server.port, { username: 'relay', password: PASSWORD });
+  const taken = relay.logLine('delivery.transcript', ({ line }) => /queued as/.test(String(line)), 30_000);
   const talk = await Talk.hello({ port: relay.port });
   await talk.send({ to: 'a@x.test' });
   await sink.received(1);
   const { mechanism, user } = await login;
+  await taken;
+  const said = relay.log.filter(({ event }) => event === 'delivery.transcript');
+  const dialog = said.map(({ direction, line }) => `${direction} ${line}`);
+  assert.deepEqual(dialog.slice(dialog.indexOf('sent AUTH SCRAM-SHA-256-PLUS …')).slice(0, 6), [
+    'sent AUTH SCRAM-SHA-256-PLUS …',
+    'received 334 …',
+    'sent …',
+    'received 334 …',
+    'received 235 …',
+    'sent MAIL FROM:<sender@client.test> SIZE=165 AUTH=<>',
+  ]);
+  const { queue_id: queueId } = await relay.events.one('delivered', ({ type }) => type === 'delivered');
+  for (const { line, queue_id, session_id, peer_address } of said) {
+    assert.equal(
+      queue_id,
+      /^(MAIL|RCPT|DATA|BDAT|\(content)/.test(String(line)) ? queueId : queue_id,
+      `${line}`,
+    );
+    assert.deepEqual([session_id, peer_address], [said[0]?.session_id, '127.0.0.1']);
+  }
+  const closed = relay.logLine('delivery.closed');
+  relay.configure({ log: { transcripts: { outbound: ['other.test'] } } });
+  await relay.reload();
+  await closed;
+  await talk.send({ to: 'a@x.test' });
+  await sink.received(2);
+  assert.equal(relay.log.filter(({ event }) => event === 'delivery.opened').length, 1);
   assert.deepEqual([mechanism, user], ['SCRAM-SHA-256-PLUS', 'relay']);
   assert.match(sink.messages[0]?.content.toString() ?? '', /with ESMTPSA id/);
 });

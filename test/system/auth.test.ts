@@ -89,12 +89,22 @@ test('users added, changed and deleted by command count at once', options, async
     talk.socket.destroy();
     return reply.slice(0, 3);
   };
+  const offered = async (): Promise<string | undefined> => {
+    const talk = await Talk.open({ port: relay.port });
+    const reply = await talk.say('EHLO c.test');
+    talk.socket.destroy();
+    return /AUTH (.*)/.exec(reply)?.[1];
+  };
   assert.equal(await answer('p'), '454', 'the file is not there yet');
+  assert.equal(await offered(), 'SCRAM-SHA-256 PLAIN LOGIN');
   await user(['add', 'u', 'sender_policy=login', '--scheme', 'argon2id'], 'p\n');
+  const left = relay.logLine('auth.mechanisms_changed');
   assert.equal(await answer('p'), '235');
+  assert.deepEqual((await left).not_offered, ['SCRAM-SHA-256']);
+  assert.equal(await offered(), 'PLAIN LOGIN', 'nobody has a hash that SCRAM could use');
   const failed = relay.logLine('auth.failed');
   assert.equal(await answer('q'), '535');
-  const { client, mechanism, ...rest } = await failed;
+  const { client_address: client, mechanism, ...rest } = await failed;
   assert.deepEqual([client, mechanism], ['127.0.0.1', 'PLAIN']);
   assert.ok(!JSON.stringify(rest).includes('"u"'));
   await user(['passwd', 'u'], 'q\n');

@@ -166,7 +166,7 @@ test('two nodes under load while Redis stops, is flushed, stands still and is fu
       smarthost: { host: '127.0.0.1', port: sink.port },
       suspend_after_failures: 1000,
       // Part of what comes in has to wait for a place.
-      max_handoff_mails: 40,
+      max_handoff_messages: 40,
     },
   };
   const mail = sharedFolder(t);

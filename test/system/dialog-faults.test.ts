@@ -78,7 +78,7 @@ before(async () => {
         routes: { ...Object.fromEntries(routes), 'good.test': hop },
         max_connections: 4,
         max_connections_per_destination: 1,
-        max_handoff_mails: 6,
+        max_handoff_messages: 6,
         command_timeout_ms: 300,
         suspend_after_failures: 1000,
       },
@@ -144,9 +144,9 @@ const VERBS = [
 
 test('an error ends its dialog and is logged with its stack; of many in a second some are, the rest is counted', async () => {
   const logged = relay.logLine('session.fault');
-  const left = relay.logLine('session.faults-not-logged');
+  const left = relay.logLine('log.left_out', ({ of }) => of === 'session.fault');
   for (let i = 0; i < 10; i++) await endsAlone('check', (talk) => talk.write('NOOP\r\n'));
-  const { level, error, client, at } = await logged;
+  const { level, error, client_address: client, at } = await logged;
   assert.deepEqual([level, client, at], ['error', '127.0.0.1', 'line']);
   assert.match(String((error as { stack: string }).stack), /injected fault[\s\S]*fault-preload/);
   assert.equal((await left).level, 'error');

@@ -26,7 +26,7 @@ test('a client and a peer that stand still are cut within the grace, and the que
     await talk.say(command);
   assert.deepEqual(await relay.stop(), { code: 0, signal: null });
   const said = relay.log.map((line) => line.event ?? line.msg);
-  assert.ok(!said.includes('relay.grace-over'), relay.output());
+  assert.ok(!said.includes('relay.grace_over'), relay.output());
   const { entries } = (await relay.queueJson<StatsAnswer>('stats')).queue;
   assert.deepEqual([entries.sending, entries.deferred], [0, 1], 'nothing is left to recovery');
 });

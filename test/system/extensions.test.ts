@@ -58,7 +58,9 @@ test('DSN parameters are passed on to a next hop that offers DSN', { timeout: 20
   assert.match(params, /ORCPT=rfc822;orig\+3D@x\.test/);
   assert.match(params, /NOTIFY=SUCCESS,DELAY/);
   await fate(relay.events, 'dsn@rich.test', 'delivered');
-  const own = relay.events.events.filter((event) => event.type === 'accepted' && event.client === 'internal');
+  const own = relay.events.events.filter(
+    (event) => event.type === 'accepted' && event.client_address === 'internal',
+  );
   assert.equal(own.length, 0, 'the duty was passed on: no DSN of our own');
 });
 

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import type { MessageAnswer } from '../../src/control/queue-answers.ts';
 import { run } from '../support/child.ts';
 import { fate } from '../support/fates.ts';
 import { freePort } from '../support/free-port.ts';
@@ -39,7 +40,7 @@ for (const format of ['json', 'text'])
       relay_networks: ['127.0.0.1', '192.0.2.7'],
       index_attachments: true,
       delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
-      log: { level: 'debug', format, transcripts: true },
+      log: { level: 'debug', format, transcripts: { inbound: true } },
     });
     t.after(() => relay.destroy());
     const talk = await Talk.open({ port, host: '127.0.0.1' });
@@ -85,8 +86,8 @@ for (const format of ['json', 'text'])
         const ran = await relay.queue(...args, ...more);
         outputs.set(['queue', ...args, ...more].join(' '), ran.stdout + ran.stderr);
         if (args[0] === 'show' && args[1] === queueId && more.length > 0) {
-          const shown = JSON.parse(ran.stdout) as { reversePath: string; recipients: { address: string }[] };
-          assert.deepEqual([shown.reversePath, shown.recipients[0]?.address], [from, deferred]);
+          const shown = JSON.parse(ran.stdout) as MessageAnswer;
+          assert.deepEqual([shown.sender, shown.recipients[0]?.recipient], [from, deferred]);
         }
       }
     for (const args of [

@@ -83,7 +83,7 @@ test('MariaDB stopped under load: every answer is 250, and after its restart eac
   t.after(() => load.stop());
   await bounded(load.more(200), 20_000, () => relay.output());
   for (const end of ['kill', 'pause'] as const) {
-    const failing = relay.logLine('journal.cannot-drain');
+    const failing = relay.logLine('journal.cannot_drain');
     if (end === 'kill') await server.kill();
     else server.pause();
     await bounded(load.more(500), 20_000, () => `no mail taken without the server:\n${relay.output()}`);
@@ -117,7 +117,7 @@ test('kill -9 again and again, with the server running and stopped: nothing ackn
   for (const stopped of [false, true, true, false]) {
     await bounded(load.more(150), 30_000, () => relay.output());
     if (stopped) {
-      const failing = relay.logLine('journal.cannot-drain');
+      const failing = relay.logLine('journal.cannot_drain');
       await server.kill();
       await bounded(load.more(200), 20_000, () => relay.output());
       await failing;
@@ -197,7 +197,7 @@ test('a journal that is full refuses with 452 4.3.1, and takes mail again when i
   await full;
   assert.match(refusal, /452 4\.3\.1 Journal is full/);
   assert.ok(accepted.length >= 5, `${accepted.length} of 6 MB in 64 MB`);
-  const room = relay.logLine('journal.has-room', undefined, 30_000);
+  const room = relay.logLine('journal.has_room', undefined, 30_000);
   const ended = relay.logLine('pressure.ended', undefined, 30_000);
   await server.start();
   await room;

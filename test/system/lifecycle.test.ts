@@ -153,7 +153,7 @@ test('SIGHUP: live keys apply, others are named; a bad file changes nothing', {
   assert.match(await later.say('RCPT TO:<x@anywhere.test>'), /^550 5\.7\.1 /);
 
   relay.configure({ relay_networks: ['127.0.0.0/8'], max_mesage_size: 5 });
-  const refused = relay.logLine('relay.reload-refused');
+  const refused = relay.logLine('relay.reload_refused');
   relay.signal('SIGHUP');
   assert.match(JSON.stringify(await refused), /max_mesage_size.*max_message_size/);
   assert.match(await later.say('RCPT TO:<x@anywhere.test>'), /^550 5\.7\.1 /);
@@ -169,7 +169,7 @@ test('SIGUSR1 after a rotation: events and log go on in new files', { timeout: 3
   await fate(relay.events, 'before@rotate.test', 'delivered');
   const dir = join(relay.dataDir, 'events');
   for (const name of readdirSync(dir)) renameSync(join(dir, name), join(dir, `${name}.old`));
-  const reopened = relay.logLine('relay.log-reopened');
+  const reopened = relay.logLine('relay.log_reopened');
   relay.signal('SIGUSR1');
   await reopened;
   await talk.accepted({ to: 'after@rotate.test' });

@@ -90,13 +90,13 @@ test('a start, a shard and Redis that go and return, a process that dies, and th
     (await relay.queueJson<{ scheduler: SchedulerAnswer }>('stats')).scheduler.cluster?.processes;
 
   await relay.start();
-  await until(() => count('scheduler.redis-up') === 2, 'both use Redis');
+  await until(() => count('scheduler.redis_up') === 2, 'both use Redis');
   over({
     'info relay.starting': 1,
     'info supervisor.starting': 1,
-    'info policy.redis-up': 1,
+    'info policy.redis_up': 1,
     'info relay.ready': 1,
-    ...ofBoth('info relay.recovered', 'info process.ready', 'info scheduler.redis-up'),
+    ...ofBoth('info relay.recovered', 'info process.ready', 'info scheduler.redis_up'),
   });
   const load = new SteadyLoad(() => [relay.port], 8, 'one.test', 1);
   t.after(() => load.stop());
@@ -107,7 +107,7 @@ test('a start, a shard and Redis that go and return, a process that dies, and th
   const outage = Object.fromEntries(
     [0, 1].flatMap((process) => [
       [`error commit.failed ${process}`, 3],
-      [`error scheduler.claim-failed ${process}`, 1],
+      [`error scheduler.claim_failed ${process}`, 1],
       [`warn results.kept ${process}`, 1],
       [`info results.written ${process}`, 1],
     ]),
@@ -122,24 +122,24 @@ test('a start, a shard and Redis that go and return, a process that dies, and th
   over(ofBoth('info shard.up'), outage, /redis/i);
 
   await redis.stop();
-  await until(() => count('scheduler.redis-lost') + count('policy.redis-lost') === 3, 'all miss Redis');
+  await until(() => count('scheduler.redis_lost') + count('policy.redis_lost') === 3, 'all miss Redis');
   await load.more(100);
-  over({ 'warn policy.redis-lost': 1, ...ofBoth('warn scheduler.redis-lost') }, {}, /shard/);
+  over({ 'warn policy.redis_lost': 1, ...ofBoth('warn scheduler.redis_lost') }, {}, /shard/);
   await redis.start();
-  await until(() => count('scheduler.redis-up') + count('policy.redis-up') === 3, 'all use Redis');
-  over({ 'info policy.redis-up': 1, ...ofBoth('info scheduler.redis-up') }, {}, /shard/);
+  await until(() => count('scheduler.redis_up') + count('policy.redis_up') === 3, 'all use Redis');
+  over({ 'info policy.redis_up': 1, ...ofBoth('info scheduler.redis_up') }, {}, /shard/);
   await eventually(async () => assert.equal(await processesInRedis(), 2));
 
   const { processes } = await relay.queueJson<{ processes: { process: number; pid: number }[] }>('stats');
   process.kill(processes.find((one) => one.process === 1)?.pid ?? assert.fail(), 'SIGKILL');
-  await until(() => count('scheduler.redis-up') === 1, 'its next life uses Redis');
-  assert.equal(lines().find(({ event }) => event === 'scheduler.redis-up')?.processes, 2);
+  await until(() => count('scheduler.redis_up') === 1, 'its next life uses Redis');
+  assert.equal(lines().find(({ event }) => event === 'scheduler.redis_up')?.processes, 2);
   over(
     {
       'error process.ended 1': 1,
       'info relay.recovered 1': 1,
       'info process.ready 1': 1,
-      'info scheduler.redis-up 1': 1,
+      'info scheduler.redis_up 1': 1,
     },
     // Each row that a connection had begun with.
     { 'warn poison.suspected 1': 20 },

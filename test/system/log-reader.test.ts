@@ -17,7 +17,7 @@ async function unread(t: TestContext, kind: 'pipe' | 'socket', settings: Setting
   const place = new RelayFixture({
     listeners: [{ host: '127.0.0.1', port }],
     delivery: { enabled: false },
-    log: { level: 'info', format: 'json', file: null, transcripts: true },
+    log: { level: 'info', format: 'json', file: null, transcripts: { inbound: true } },
     shutdown_grace_ms: 1000,
     ...settings,
   });

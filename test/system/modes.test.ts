@@ -36,7 +36,7 @@ const everything: Settings = {
     tls_rpt: { enabled: true },
     mta_sts: { enabled: true },
   },
-  log: { level: 'info', format: 'json', file: null, transcripts: true },
+  log: { level: 'info', format: 'json', file: null, transcripts: { inbound: true } },
 };
 
 async function used(t: TestContext, settings: Settings): Promise<RelayFixture> {
@@ -78,7 +78,7 @@ test('what an earlier version left open is closed at the start, and said', async
   for (const name of ['events', 'policy']) chmodSync(join(relay.dataDir, name), 0o755);
   writeFileSync(join(relay.dataDir, 'mine.txt'), 'of the operator', { mode: 0o644 });
   await relay.start();
-  const said = relay.log.findLast(({ event }) => event === 'data-dir.narrowed');
+  const said = relay.log.findLast(({ event }) => event === 'data_dir.narrowed');
   assert.ok((said?.paths as string[] | undefined)?.includes(join(relay.dataDir, 'queue.db')));
   assert.deepEqual(open(relay.dataDir), ['mine.txt']);
 });

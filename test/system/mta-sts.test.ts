@@ -76,7 +76,7 @@ test('a policy holds over a restart; a damaged file is told of and fetched again
 
   await relay.stop();
   writeFileSync(join(folder, 'one.test.json'), '{"domain":"one.te');
-  const damaged = relay.logLine('mta-sts.damaged', ({ file }) => String(file).endsWith('one.test.json'));
+  const damaged = relay.logLine('mta_sts.damaged', ({ path }) => String(path).endsWith('one.test.json'));
   await relay.start();
   assert.equal((await submit('delivered')).tls_verified, false, 'without the file nothing holds it');
   await damaged;

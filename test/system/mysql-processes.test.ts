@@ -35,7 +35,7 @@ async function start(t: TestContext, settings: Settings): Promise<World> {
     database: { driver: 'mysql', ...access },
     lease_ms: 5000,
     scheduler: { poll_interval_ms: 100 },
-    queue: { keep_sent_ms: 0 },
+    queue: { keep_delivered_ms: 0 },
     ...settings,
   });
   t.after(() => relay.destroy());
@@ -87,7 +87,7 @@ test('kill -9 of one process of two on MariaDB: what it was sending is sent, one
   const arena = createArena(32 << 20, tmpdir());
   const { sink, arrived } = startSink(t, arena);
   const { relay } = await start(t, {
-    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_handoff_mails: 50 },
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, max_handoff_messages: 50 },
     supervisor: { restart_delay_ms: 500 },
   });
   const load = new Load(t, relay.port, arena, { perConnection: true, rate: 300 });

@@ -32,7 +32,7 @@ test('one clock is 120 s ahead, then set back by 240 s: nothing is sent twice, a
         delivery: {
           smarthost: { host: '127.0.0.1', port: sink.port },
           max_connections_per_destination: 8,
-          max_handoff_mails: 40,
+          max_handoff_messages: 40,
         },
         retry: { initial_delay_ms: 300, max_delay_ms: 500 },
         ...more,

@@ -57,7 +57,7 @@ test('who stood still for longer than its lease, and finds its node_id taken, ta
     assert.ok(Date.now() < untilMs, second.output());
     await second.start().catch(() => {});
   }
-  const lost = first.logLine('node.id-lost');
+  const lost = first.logLine('node.id_lost');
   first.signal('SIGCONT');
   const { error } = await lost;
   assert.match(String(error), new RegExp(`node_id is in use .* by pid ${second.pid} on `));
@@ -65,7 +65,7 @@ test('who stood still for longer than its lease, and finds its node_id taken, ta
   assert.match(await talk.send({ to: 'a@one.test' }), REFUSED);
   const other = await Talk.hello({ port: second.port });
   assert.match(await other.send({ to: 'b@one.test' }), /^250/);
-  const regained = first.logLine('node.id-regained');
+  const regained = first.logLine('node.id_regained');
   await second.stop();
   await bounded(regained, 10_000, () => first.output());
   // A commit that failed is remembered for a second.

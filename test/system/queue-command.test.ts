@@ -1,11 +1,17 @@
 /** An operator's hand on a running relay through `protorelay queue`, and what it does to the mail. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ActionAnswer } from '../../src/control/queue-answers.ts';
-import { fate } from '../support/fates.ts';
+import { run } from '../support/child.ts';
+import { commandsWith, commandTree } from '../support/command-tree.ts';
+import { fate, fatesOf } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
-import { ScriptedSink } from '../support/scripted-sink.ts';
+import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
+import { wrongWords } from '../support/wrong-words.ts';
+
+const RUN_COMMANDS = join(import.meta.dirname, '../support/run-commands.ts');
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
@@ -14,6 +20,7 @@ before(async () => {
   sink = await ScriptedSink.start();
   relay = await RelayFixture.start({
     delivery: { smarthost: { host: '127.0.0.1', port: sink.port }, suspend_after_failures: 1000 },
+    auth: { backends: [{ type: 'file', path: 'users' }] },
     // Nothing comes back by itself within this test.
     retry: { initial_delay_ms: 600_000, max_delay_ms: 600_000 },
   });
@@ -24,9 +31,13 @@ after(async () => {
   await sink?.stop();
 });
 
-async function deferred(address: string): Promise<string> {
+async function deferred(address: string, from = 'sender@queue.test'): Promise<string> {
   const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
-  const queueId = await talk.accepted({ to: address, content: `Subject: ${address}\r\n\r\n.dotted\r\n` });
+  const queueId = await talk.accepted({
+    from,
+    to: address,
+    content: `Subject: ${address}\r\n\r\n.dotted\r\n`,
+  });
   await talk.quit();
   await fate(relay.events, address, 'deferred');
   return queueId;
@@ -51,14 +62,14 @@ test('list and show say why a message waits; cat prints it byte for byte', { tim
   await queue('delete', queueId);
 });
 
-test('retry sends at once what would have waited', { timeout: 30_000 }, async () => {
+test('flush sends at once what would have waited', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+retry@queue.test';
   const queueId = await deferred(address);
   await queue('flush', queueId);
   await fate(relay.events, address, 'delivered');
 });
 
-test('retry sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
+test('flush sends at once although the destination is suspended', { timeout: 30_000 }, async (t) => {
   const down = await ScriptedSink.start({ greeting: '421 4.3.2 down' });
   t.after(() => down.stop());
   const other = await RelayFixture.start({
@@ -73,14 +84,19 @@ test('retry sends at once although the destination is suspended', { timeout: 30_
   const address = 'a@suspended.test';
   const talk = await Talk.hello({ port: other.port, host: '127.0.0.1' });
   await talk.accepted({ to: address });
+  const given = 'b@suspended.test';
+  const givenId = await talk.accepted({ to: given });
   await talk.quit();
   await fate(other.events, address, 'deferred');
+  // Nothing waits for the destination to come back.
+  await other.queue('fail', givenId);
+  await fate(other.events, given, 'bounced');
   down.options.greeting = '220 back';
   await other.queue('flush', '--destination', 'smarthost');
   await fate(other.events, address, 'delivered');
 });
 
-test('a held message is not sent by retry; release sends it', { timeout: 30_000 }, async () => {
+test('a held message is not sent by flush; release sends it', { timeout: 30_000 }, async () => {
   const address = 'once-defer-451+hold@queue.test';
   const queueId = await deferred(address);
   await queue('hold', queueId);
@@ -105,7 +121,57 @@ test('delete removes the message, its fate is logged once', { timeout: 30_000 },
   assert.notEqual((await relay.queue('show', queueId)).code, 0);
 });
 
-test('delivery.enabled false keeps everything; enabled again, it goes', { timeout: 30_000 }, async (t) => {
+test('fail ends a message with what the operator said, and a report', { timeout: 30_000 }, async () => {
+  const address = 'once-defer-451+fail@queue.test';
+  const queueId = await deferred(address, 'failed@sender.test');
+  const quiet = await deferred('once-defer-451+null@queue.test', '');
+  await queue('hold', queueId);
+  assert.match(await queue('fail', '--reason', 'Kunde gekündigt', queueId, quiet), /^fail: 2 entries$/m);
+  const { destination, reason, status, detail } = await fate(relay.events, address, 'bounced');
+  assert.deepEqual(
+    [destination, reason, status, detail],
+    ['smarthost', 'failed_by_operator', '5.7.0', 'Kunde gekündigt'],
+  );
+  const isReport = ({ recipients }: SinkMessage) => recipients[0]?.address === 'failed@sender.test';
+  await sink.until(() => sink.messages.some(isReport));
+  const report = sink.messages.find(isReport)?.content.toString('latin1') ?? '';
+  assert.match(report, /^Status: 5\.7\.0\r$/m);
+  assert.match(report, /Kunde gek=C3=BCndigt/);
+  assert.match(await queue('show', queueId), /smarthost +failed/);
+  await fate(relay.events, 'once-defer-451+null@queue.test', 'bounced');
+  const told = relay.events.events.filter(({ type, sender }) => type === 'accepted' && sender === '');
+  assert.equal(told.length, 2, 'the null sender gets no report: one report, and the message itself');
+});
+
+test('reroute sends to another next hop at once, and default back', { timeout: 30_000 }, async (t) => {
+  const second = await ScriptedSink.start();
+  t.after(() => second.stop());
+  second.seen.add('once-defer-451+there@queue.test');
+  const to = `127.0.0.1:${second.port}`;
+  const [there, back] = ['once-defer-451+there@queue.test', 'once-defer-451+back@queue.test'];
+  const ids = [await deferred(there), await deferred(back)];
+  // A next hop that is this relay itself is no way out.
+  await queue('reroute', '--to', `127.0.0.1:${relay.port}`, ...ids);
+  await relay.events.one(
+    'a loop',
+    ({ recipient, detail }) => recipient === back && /itself/.test(`${detail}`),
+  );
+  await queue('reroute', '--to', to, ids[0] as string);
+  const { destination } = await fate(relay.events, there, 'delivered');
+  assert.equal(destination, `via:${to}`);
+  assert.deepEqual(
+    second.messages.map(({ recipients }) => recipients[0]?.address),
+    [there],
+  );
+  await queue('reroute', '--default', ids[1] as string);
+  assert.equal((await fate(relay.events, back, 'delivered')).destination, 'smarthost');
+  assert.notEqual((await relay.queue('reroute', '--to', 'no host', '--all')).code, 0);
+  assert.equal((await relay.queue('fail', '--reason', 'a\u001b[31m', '--all')).code, 64);
+});
+
+test('delivery.enabled false keeps everything but what is failed; enabled again, it goes', {
+  timeout: 30_000,
+}, async (t) => {
   const kept = await RelayFixture.start({
     delivery: { enabled: false, smarthost: { host: '127.0.0.1', port: sink.port } },
   });
@@ -113,14 +179,32 @@ test('delivery.enabled false keeps everything; enabled again, it goes', { timeou
   const talk = await Talk.hello({ port: kept.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   const heldId = await talk.accepted({ to: 'held@queue.test' });
+  const rerouted = await talk.accepted({ to: 'rerouted@queue.test' });
+  const failing = Array.from({ length: 100 }, (_, i) => `u${i}@queue.test`);
+  const given: string[] = [];
+  for (const to of failing) given.push(await talk.accepted({ from: '', to }));
   await talk.quit();
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
+  await kept.queue('fail', '--reason', 'said before the end', ...given);
+  // Some of them may be settled, and others not.
+  await kept.kill();
+  await kept.start();
+  for (const address of failing) {
+    const { detail, destination } = await fate(kept.events, address, 'bounced');
+    assert.deepEqual([detail, destination], ['said before the end', 'smarthost']);
+  }
   await kept.stop();
   kept.configure({ delivery: { enabled: true } });
   await kept.start();
   await fate(kept.events, 'kept@queue.test', 'delivered');
+  const { destination } = await fate(kept.events, 'rerouted@queue.test', 'delivered');
+  assert.equal(destination, `via:127.0.0.1:${sink.port}`);
+  const fates = [...fatesOf(kept.events.events).values()];
+  assert.ok(fates.every((list) => list.length === 1));
+  assert.equal(fates.length, 102);
   assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
@@ -196,4 +280,61 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
     );
   }
   await talk.quit();
+});
+
+test('every answer in JSON is in the words of docs/words.md, of a relay that runs and of a stopped one', {
+  timeout: 60_000,
+}, async () => {
+  const waiting = await deferred('defer-451+json@queue.test');
+  const failing = 'bounce-550+json@queue.test';
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  await talk.accepted({ to: failing });
+  await talk.quit();
+  await fate(relay.events, failing, 'bounced');
+  const action = ['--destination', 'smarthost'];
+  // 'db shards' has nothing to say of a queue that is a file: test/control/words.test.ts has its answer.
+  const known: Record<string, string[]> = {
+    'queue list': [],
+    'queue show': [waiting],
+    'queue stats': [],
+    'queue hold': action,
+    'queue release': action,
+    'queue flush': action,
+    'queue fail': ['--destination', 'nowhere.test'],
+    'queue reroute': ['--destination', 'nowhere.test', '--to', '127.0.0.1:1'],
+    'queue delete': [waiting],
+    suspend: ['--all', '--reason', 'Work on it', '--for', '1h'],
+    suspensions: [],
+    resume: ['--all'],
+    'ban list': [],
+    'user list': [],
+    'config check': ['--offline'],
+    reload: [],
+    'db shards': [],
+  };
+  const nowhere = { configPath: () => '', endsWith: () => {}, usage: (): never => assert.fail() };
+  const named = commandsWith('--json', await commandTree(nowhere));
+  assert.deepEqual(named.sort(), Object.keys(known).sort(), 'each command with --json has its line above');
+  const answered = async (commands: string[]): Promise<string[]> => {
+    const bans = [
+      ['ban', 'add', '192.0.2.1'],
+      ['ban', 'add', '192.0.2.2', '--for', '1h'],
+    ];
+    const args = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
+    const words = [RUN_COMMANDS, relay.configPath, JSON.stringify([...bans, ...args])];
+    const ran = await run(process.execPath, words);
+    assert.equal(ran.code, 0, ran.stderr);
+    const answers = (JSON.parse(ran.stdout) as { stdout: string }[]).slice(bans.length);
+    return commands.filter((name, i) => {
+      const { stdout } = answers[i] ?? { stdout: '' };
+      if (stdout !== '') assert.deepEqual(wrongWords(JSON.parse(stdout), name), []);
+      return stdout !== '';
+    });
+  };
+  const running = Object.keys(known).filter((name) => name !== 'db shards');
+  assert.deepEqual(await answered(running), running);
+  await deferred('defer-451+stopped@queue.test');
+  await relay.stop();
+  const stopped = ['queue list', 'queue stats', 'suspensions', 'ban list', 'user list', 'config check'];
+  assert.deepEqual(await answered(stopped), stopped);
 });

@@ -94,7 +94,7 @@ test('the null reverse-path never gets a DSN (I4)', { timeout: 20_000 }, async (
   await submit({ from: 'after-null@sender.test', to: 'bounce-550+after2@gone.test' });
   await report('after-null@sender.test');
   const dsns = relay.events.events.filter(
-    (event) => event.type === 'accepted' && event.client === 'internal',
+    (event) => event.type === 'accepted' && event.client_address === 'internal',
   );
   assert.ok(dsns.every((event) => event.sender === ''));
   assert.ok(!sink.messages.some((message) => message.recipients[0]?.address === ''));

@@ -68,20 +68,23 @@ test('a row being sent is leased for lease_ms', async (t) => {
   assert.ok(row.until >= before + 3_600_000 && row.until <= Date.now() + 3_600_000);
 });
 
-test('queue.keep_dead_ms keeps a bounced message, queue.purge_interval_ms later it is gone', {
+test('queue.keep_failed_ms keeps a bounced message, queue.purge_interval_ms later it is gone', {
   timeout: 30_000,
 }, async (t) => {
   const settings = {
     delivery: { smarthost: await nextHop(t, '554 5.3.2 no service\r\n') },
     retry: { enabled: false },
   };
-  const relay = await started(t, { ...settings, queue: { keep_dead_ms: 3_600_000, purge_interval_ms: 100 } });
+  const relay = await started(t, {
+    ...settings,
+    queue: { keep_failed_ms: 3_600_000, purge_interval_ms: 100 },
+  });
   await send(relay);
   await relay.events.one('bounce', (event) => event.type === 'bounced' && event.recipient === 'b@b.test');
   const dead = "SELECT 1 FROM mail_outbox WHERE state = 'DEAD'";
   assert.ok(ask(relay, dead).length > 0, 'kept for inspection');
   await relay.stop();
-  relay.configure({ queue: { keep_dead_ms: 0, purge_interval_ms: 100 } });
+  relay.configure({ queue: { keep_failed_ms: 0, purge_interval_ms: 100 } });
   await relay.start();
   // Bounded by the limit of the test; every round asks the relay, no sleep.
   while (ask(relay, dead).length > 0) await relay.queue('stats');

@@ -123,13 +123,13 @@ test('distributed: a root goes and comes back under load; below the quorum 451; 
   const accept = async (to: string): Promise<void> =>
     void ids.push(await talk.accepted({ to, content: content(to) }));
   for (let i = 0; i < 5; i++) await accept(`whole${i}@a.test`);
-  const aside = relay.logLine('storage.root-aside');
+  const aside = relay.logLine('storage.root_aside');
   renameSync(roots[0] as string, `${roots[0]}.away`);
   for (let i = 0; i < 12; i++) await accept(`without${i}@a.test`);
   assert.equal((await aside).root, roots[0]);
   renameSync(roots[1] as string, `${roots[1]}.away`);
   assert.match(await until(talk, '451', 'below@a.test'), /^451 4\.3\.0/);
-  const returned = relay.logLine('storage.root-returned');
+  const returned = relay.logLine('storage.root_returned');
   for (const root of roots.slice(0, 2)) renameSync(`${root}.away`, root);
   await returned;
   assert.match(await until(talk, '250', 'again@a.test'), /^250/);

@@ -52,7 +52,7 @@ test('three nodes, two shards: one node is killed, one stands still, a shard die
       delivery: {
         smarthost: { host: '127.0.0.1', port: sink.port },
         max_connections_per_destination: 4,
-        max_handoff_mails: 50,
+        max_handoff_messages: 50,
         suspend_after_failures: 1000,
       },
       database: {
@@ -130,7 +130,7 @@ test('three nodes, two shards: one node is killed, one stands still, a shard die
   // Settled by the node that was killed, which did not get to write the line.
   assert.ok(untold.length <= 50, `${untold.length} fates were not logged`);
   const extra = load.acknowledged.reduce((sum, recipient) => sum + (taken.get(recipient) ?? 1) - 1, 0);
-  // In delivery at a node that died or stood still, or at any when the shard did: max_handoff_mails of each.
+  // In delivery at a node that died or stood still, or at any when the shard did: max_handoff_messages of each.
   assert.ok(extra <= 150, `${extra} duplicates`);
   t.diagnostic(`${load.acknowledged.length} acknowledged, ${extra} twice, ${untold.length} not logged`);
 });

@@ -52,13 +52,13 @@ test('a certificate is read with its names; what is wrong names key and file', (
   assert.deepEqual(readCertificate(both, undefined, 'tls').names, ['mail.example.test']);
   const fails = (pattern: RegExp, file: string, keyFile?: string) =>
     assert.throws(
-      () => readCertificate(file, keyFile, 'tls.certificates.0'),
+      () => readCertificate(file, keyFile, 'tls.certificates[0]'),
       (error: RelayError) => error.code === 'config_invalid' && pattern.test(error.message),
     );
-  fails(/^tls\.certificates\.0\.cert_file: .*none\.pem holds no certificate/, none);
-  fails(/^tls\.certificates\.0\.cert_file: .*one\.crt holds no private key/, certFile);
-  fails(/^tls\.certificates\.0\.key_file: .*none\.pem holds no private key/, certFile, none);
-  fails(/^tls\.certificates\.0\.key_file: ENOENT.*gone\.key/, certFile, join(folder, 'gone.key'));
+  fails(/^tls\.certificates\[0\]\.cert_file: .*none\.pem holds no certificate/, none);
+  fails(/^tls\.certificates\[0\]\.cert_file: .*one\.crt holds no private key/, certFile);
+  fails(/^tls\.certificates\[0\]\.key_file: .*none\.pem holds no private key/, certFile, none);
+  fails(/^tls\.certificates\[0\]\.key_file: .*gone\.key is not there/, certFile, join(folder, 'gone.key'));
 });
 
 test('self-signed writes a pair that belongs together, the key for its owner only, and spares what is there', () => {

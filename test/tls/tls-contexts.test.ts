@@ -60,7 +60,7 @@ test('a reload brings the new certificate; connections stay; a bad one changes n
   writeFileSync(keyFile, makeSelfSigned(['x'], 1, 'ecdsa').key);
   const [problem] = contexts.reconfigure(config());
   assert.match(problem ?? '', /^tls\.key_file: .* key of another certificate/);
-  assert.equal(said.at(-1)?.event, 'tls.reload-refused');
+  assert.equal(said.at(-1)?.event, 'tls.reload_refused');
   assert.equal(await subject(server), 'CN=two.test');
   rig.reactor.sendLatin1(old.client, 'still here\r\n');
   rig.reactor.flush();
@@ -106,7 +106,7 @@ test('certificates that end soon, or have ended, are warned of', () => {
   contexts.load();
   assert.deepEqual(
     said.filter(({ level }) => level === 'warn').map(({ event }) => event),
-    ['tls.certificate-expires', 'tls.certificate-expired'],
+    ['tls.certificate_expires', 'tls.certificate_expired'],
   );
 });
 

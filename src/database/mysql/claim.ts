@@ -3,9 +3,10 @@
  * without a word from their owner. Rows that another node is claiming are skipped, not waited for.
  */
 import type { Connection } from 'mariadb';
-import type { Job, JobRecipient } from '../../mail/job.ts';
+import type { EntryFacts, Job, JobRecipient } from '../../mail/job.ts';
+import { queueIdAt } from '../../mail/queue-id.ts';
 import { SUSPICION } from '../../mail/suspicion.ts';
-import type { ClaimRequest, LeasedKey } from '../database.ts';
+import type { ClaimRequest } from '../database.ts';
 import { type AttemptRow, jobOf, MAIL_ROW, type MailRow } from '../mail-rows.ts';
 import { parseRuns, type Run } from '../seq-runs.ts';
 import { FEW_RECIPIENTS, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
@@ -45,7 +46,7 @@ export interface Leased {
   /** Due time of the earliest row that still waits; null when none does. */
   nextDueMs: number | null;
   /** Rows that ended their node, and were set aside. */
-  held: LeasedKey[];
+  held: EntryFacts[];
 }
 
 const NOT_LOADED = -1;
@@ -62,14 +63,22 @@ export async function leaseRows(
   request: ClaimRequest,
   owner: string,
 ): Promise<Leased> {
-  const { destination, nowMs, leaseUntilMs, limit } = request;
+  const { destination, nowMs, leaseUntilMs, limit, receivedBeforeMs } = request;
+  // Old messages are found by the key: there are few, and any number of others for the destination.
+  const isOld = receivedBeforeMs !== undefined;
   const due = await connection.execute<DueRow[]>(
     `SELECT mail_id AS id, state, lease_owner AS owner, due_at AS dueAt, attempts, fence, waiting,
-       delay_notified AS delayNotified, deaths, seqs
-     FROM mail_outbox FORCE INDEX (outbox_due) WHERE destination = ? AND due_at <= ?
-       AND (state <> 'SENDING' OR 1 = ?)
-     ORDER BY due_at LIMIT ? FOR UPDATE SKIP LOCKED`,
-    [destination, nowMs, (request.takeOver ?? true) ? 1 : 0, limit],
+       delay_notified AS delayNotified, deaths, operator_text AS operatorText, seqs
+     FROM mail_outbox FORCE INDEX (${isOld ? 'PRIMARY' : 'outbox_due'}) WHERE destination = ? AND due_at <= ?
+       AND (state <> 'SENDING' OR 1 = ?) ${isOld ? 'AND mail_id < ?' : ''}
+     ORDER BY ${isOld ? 'mail_id' : 'due_at'} LIMIT ? FOR UPDATE SKIP LOCKED`,
+    [
+      destination,
+      nowMs,
+      (request.takeOver ?? true) ? 1 : 0,
+      ...(isOld ? [queueIdAt(receivedBeforeMs)] : []),
+      limit,
+    ],
   );
   const some = withinRecipients(due, request.maxRecipients);
   // A full claim says by itself that there may be more.

@@ -1,16 +1,11 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
+import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import type { ListSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 import { selectIn } from './sql.ts';
 
 /** How many mails are looked at in one go. */
@@ -20,48 +15,8 @@ const SLICE_MAILS = 10_000;
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
 
-/** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
-async function sliceEnd(connection: Connection, after: string, mails: number): Promise<string | null> {
-  const rows = await connection.execute<{ id: string }[]>(
-    'SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?',
-    [after, mails - 1],
-  );
-  return rows[0]?.id ?? null;
-}
-
-export async function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
-  const after = filter.afterQueueId ?? '';
-  const next = await sliceEnd(connection, after, mailsOf(filter, SLICE_MAILS));
-  const where = ['o.mail_id > ?', 'o.mail_id <= ?'];
-  const values: unknown[] = [after, next ?? '~'];
-  const add = (condition: string, value: unknown): void => {
-    if (value === undefined) return;
-    where.push(condition);
-    values.push(value);
-  };
-  add('o.state = ?', filter.state);
-  add('o.destination = ?', filter.destination);
-  add('LOWER(m.reverse_path) = LOWER(?)', filter.sender);
-  add(
-    `EXISTS (SELECT 1 FROM mail_recipients r WHERE r.mail_id = o.mail_id AND LOWER(r.address) = LOWER(?))`,
-    filter.recipient,
-  );
-  // One row more than asked for tells whether the last mail is complete.
-  const found = await connection.query<QueueRow[]>(
-    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
-     WHERE ${where.join(' AND ')} ORDER BY o.mail_id, o.destination LIMIT ?`,
-    [...values, filter.limit + 1],
-  );
-  const rows = [...found];
-  if (rows.length <= filter.limit) return { rows, next };
-  const last = rows[filter.limit - 1] as QueueRow;
-  const begun = rows.findIndex(({ queueId }) => queueId === last.queueId);
-  const rest = await connection.query<QueueRow[]>(
-    `SELECT ${QUEUE_ROW} FROM mail_outbox o JOIN mails m ON m.id = o.mail_id
-     WHERE ${where.join(' AND ')} AND o.mail_id = ? ORDER BY o.destination`,
-    [...values, last.queueId],
-  );
-  return { rows: [...rows.slice(0, begun), ...rest], next: last.queueId };
+export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
+  return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
@@ -86,7 +41,7 @@ export async function showMail(connection: Connection, queueId: string): Promise
     ),
   ]);
   const destinations: string[] = [];
-  const rows = found.map(({ seqs, ...row }) => {
+  const rows = found.map(shownRow).map(({ seqs, ...row }) => {
     for (const [first, last] of parseRuns(seqs))
       for (let seq = first; seq <= last; seq++) destinations[seq] = row.destination;
     return row;
@@ -100,34 +55,6 @@ export async function showMail(connection: Connection, queueId: string): Promise
       status: r.status as RecipientStatus,
     })),
     attachments: [...attachments],
-  };
-}
-
-export async function statsSlice(connection: Connection, after: string): Promise<StatsSlice> {
-  const next = await sliceEnd(connection, after, SLICE_MAILS);
-  const until = next ?? '~';
-  const states = await connection.execute<{ state: OutboxState; n: number; suspected: number }[]>(
-    `SELECT state, COUNT(*) AS n, CAST(SUM(reason = '${SUSPECTED_POISON}') AS SIGNED) AS suspected FROM mail_outbox
-     WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    [after, until],
-  );
-  const [sums] = await connection.execute<{ mails: number; bytes: number | null; oldest: number | null }[]>(
-    'SELECT COUNT(*) AS mails, SUM(size_bytes) AS bytes, MIN(received_at) AS oldest FROM mails WHERE id > ? AND id <= ?',
-    [after, until],
-  );
-  const rows = noRows();
-  let suspectedPoison = 0;
-  for (const { state, n, suspected } of states) {
-    rows[state] = n;
-    if (state === 'HELD') suspectedPoison = Number(suspected);
-  }
-  return {
-    rows,
-    mails: sums?.mails ?? 0,
-    contentBytes: sums?.bytes ?? 0,
-    oldestMs: sums?.oldest ?? null,
-    suspectedPoison,
-    next,
   };
 }
 

@@ -8,6 +8,8 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { StatsSlice } from '../../mail/queue-stats.ts';
+import type { SuspensionRule } from '../../mail/suspension.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CHUNK_BYTES, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage } from '../../storage/storage.ts';
@@ -27,16 +29,18 @@ import type {
   QueueFilter,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  RulesAnswer,
+  Selection,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import type { ListSlice, OperateSlice, StatsSlice } from '../slices.ts';
+import type { ListSlice, OperateSlice } from '../slices.ts';
 import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
+import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, backlogOf, listSlice, showMail, statsSlice } from './inspect.ts';
+import { backlog, backlogOf, listSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -47,6 +51,7 @@ import { rekeySlice } from './rekey.ts';
 import { SettleBatch } from './settle.ts';
 import { contentRef, MAIL_FACTS, type MailFacts } from './sql.ts';
 import { markSuspects, suspectRows } from './suspect.ts';
+import { exchangeRules } from './suspensions.ts';
 import { CommitInDoubt, type CommitName, type Transactions } from './transaction.ts';
 import { withdraw } from './withdraw.ts';
 
@@ -313,6 +318,10 @@ export class MysqlDatabase implements QueueDatabase {
     return rekeyed;
   }
 
+  exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
+    return this.#run((connection) => exchangeRules(connection, news, digest));
+  }
+
   enroll(slot: NodeSlot): Promise<boolean> {
     return this.#read((connection) => enroll(connection, slot));
   }
@@ -356,20 +365,20 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#storage.read(contentRef(mail), offset - trace.length, maxBytes);
   }
 
-  statsSlice(after: string): Promise<StatsSlice> {
-    return this.#read((connection) => statsSlice(connection, after));
+  statsSlice(after: string, nowMs: number): Promise<StatsSlice> {
+    return this.#read((connection) => statsSlice(connection, after, nowMs));
   }
 
   async operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice> {
     // The transaction has a name, so that its fate can be found out: only its result says who was removed.
     const number = ++this.#operations;
     const { slice, erased } = await this.#run(
-      (connection) => operateSlice(connection, action, target, nowMs, after),
+      (connection) => operateSlice(connection, action, selection, nowMs, after, this.#options.routes),
       this.#name(`operate-${number}`, `${number}`, nowMs, () => null),
     );
     this.#objects.add(erased.map(({ object }) => object));

@@ -1,6 +1,7 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
 import type { Connection } from 'mariadb';
-import type { OperateAction, OperateTarget, RowsTarget } from '../database.ts';
+import type { RouteTable } from '../../mail/destination.ts';
+import type { OperateAction, Selection } from '../database.ts';
 import {
   type FailedLimits,
   type FailedMark,
@@ -10,18 +11,14 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
-import {
-  HELD_UNREAD,
-  type OperatedRow,
-  type ScannedRow,
-  STATES_OF,
-  UNREAD,
-  UNREAD_SCAN_ROWS,
-  unreadOf,
-} from '../outbox-rows.ts';
-import { parseRuns } from '../seq-runs.ts';
-import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
+import { isMovable } from '../moving.ts';
+import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
+import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
+import { parseRuns, runsOf } from '../seq-runs.ts';
+import { type OperateSlice, operatedSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 import { bulk } from './insert.ts';
+import { moveRows } from './move.ts';
 import { eraseMails, MAIL_FACTS, type MailFacts, marks, selectIn } from './sql.ts';
 
 /** How many rows one transaction changes. */
@@ -35,22 +32,26 @@ const CHANGE = {
   release: `UPDATE mail_outbox SET state = 'PENDING', due_at = ?, deaths = 0 ${WHERE}`,
 } as const;
 
-/** One bounded part of the action, within the caller's transaction. */
+/** One bounded part of the action, on messages after `after`, within the caller's transaction. */
 export async function operateSlice(
   connection: Connection,
   action: OperateAction,
-  target: RowsTarget,
+  selection: Selection,
   nowMs: number,
-  after: OperateSlice['next'],
+  after: string,
+  routes: RouteTable,
 ): Promise<{ slice: OperateSlice; erased: MailFacts[] }> {
-  const { rows, next } =
-    target === 'unread'
-      ? await lockUnread(connection, action, nowMs, after)
-      : await lockRows(connection, action, target, after);
+  const meant = concernedBy(action, selection);
+  const found = await answered(connection, selectRows(meant, DIALECT, after, SLICE_ROWS));
+  if (action === 'delete') found.rows = deletable(found.rows);
+  else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
+  found.rows = await lockRows(connection, found.rows, meant.states ?? []);
   const removed = new Map<string, string[]>();
   let erased: MailFacts[] = [];
-  const ours = rows.filter(({ state }) => state !== 'SENDING');
+  let changes: Map<string, number> | undefined;
+  const ours = found.rows.filter(({ state }) => state !== 'SENDING');
   if (action === 'delete') erased = await removeRows(connection, ours, nowMs, removed);
+  else if (typeof action === 'object') changes = await moveRows(connection, ours, action, routes, nowMs);
   else {
     const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
     await bulk(
@@ -59,111 +60,83 @@ export async function operateSlice(
       ours.map(({ id, destination }) => [...times, id, destination]),
     );
   }
-  const isNamed = typeof target === 'object' && 'queueIds' in target;
-  return { slice: operatedSlice(action, rows, isNamed, removed, next), erased };
+  return { slice: operatedSlice(action, found, selection.ids !== undefined, removed, changes), erased };
 }
 
 /**
- * Looks for rows without locks, and then locks those it found, with their mails. Rows that another transaction has
- * locked are being claimed or settled, and count as being sent: should that node hang, nobody waits for it.
+ * Locks rows that were found without locks, with their mails. Rows that another transaction has locked are being claimed
+ * or settled, and count as being sent: should that node hang, nobody waits for it.
  */
 async function lockRows(
   connection: Connection,
-  action: OperateAction,
-  target: OperateTarget,
-  after: OperateSlice['next'],
-): Promise<SliceRows> {
-  const { rows, next } = upToLast(await findRows(connection, action, target, after), SLICE_ROWS);
+  rows: readonly SelectedRow[],
+  states: readonly string[],
+): Promise<SelectedRow[]> {
   const ids = [...new Set(rows.filter(({ state }) => state !== 'SENDING').map(({ id }) => id))];
-  const locked = await selectIn<OperatedRow>(
+  const locked = await selectIn<Omit<SelectedRow, 'some'>>(
     connection,
-    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
-     WHERE o.mail_id IN % AND o.state IN ${STATES_OF[action]} FOR UPDATE SKIP LOCKED`,
+    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
+     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     WHERE o.mail_id IN % AND o.state IN ${marks(states.length)} FOR UPDATE SKIP LOCKED`,
     ids,
+    states,
   );
   const free = new Map(locked.map((row) => [`${row.id} ${row.destination}`, row]));
-  return {
-    rows: rows.map((row) => free.get(`${row.id} ${row.destination}`) ?? { ...row, state: 'SENDING' }),
-    next,
-  };
+  return rows.map((row) => ({
+    ...row,
+    ...(free.get(`${row.id} ${row.destination}`) ?? { state: 'SENDING' }),
+  }));
 }
 
-async function findRows(
-  connection: Connection,
-  action: OperateAction,
-  target: OperateTarget,
-  after: OperateSlice['next'],
-): Promise<OperatedRow[]> {
-  const queueIds = typeof target === 'object' && 'queueIds' in target ? target.queueIds : null;
-  if (queueIds?.length === 0) return [];
-  const from = after ?? { queueId: '', destination: '' };
-  const where = ['mail_id >= ?', '(mail_id > ? OR destination > ?)', `state IN ${STATES_OF[action]}`];
-  const values: unknown[] = [from.queueId, from.queueId, from.destination];
-  if (queueIds !== null) {
-    // These are few enough for one statement. Messages that an earlier slice has done are left out.
-    const rest = queueIds.filter((queueId) => queueId >= from.queueId);
-    if (rest.length === 0) return [];
-    where.push(`mail_id IN ${marks(rest.length)}`);
-    values.push(...rest);
-  }
-  if (typeof target === 'object' && 'destination' in target) {
-    where.push('destination = ?');
-    values.push(target.destination);
-  }
-  return connection.query<OperatedRow[]>(
-    `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox WHERE ${where.join(' AND ')}
-     ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
-    values,
-  );
-}
+const SHRINK = 'UPDATE mail_outbox SET waiting = waiting - ? WHERE mail_id = ? AND destination = ?';
+const FAIL = `UPDATE mail_outbox SET state = 'DEAD', due_at = NULL, waiting = 0 WHERE mail_id = ? AND destination = ?`;
+const CLOSE = `UPDATE mails SET open_rows = open_rows - 1, dead = dead | ?,
+  settled_at = IF(open_rows = 0 AND settled_at IS NULL, ?, settled_at) WHERE id = ?`;
 
 /**
- * Looks for rows without locks, and then locks those it found. Rows that another transaction has locked are left out.
+ * Removes the recipients who are meant, and rows in which none waits then.
+ * @param removed takes the addresses that waited, by queue id. @returns mails that were erased with their last row.
  */
-async function lockUnread(
-  connection: Connection,
-  action: OperateAction,
-  nowMs: number,
-  after: OperateSlice['next'],
-): Promise<SliceRows> {
-  const columns = 'SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox';
-  const from = [after?.queueId ?? '', after?.queueId ?? '', after?.destination ?? ''];
-  const scanned = await connection.execute<ScannedRow[]>(
-    `${columns} WHERE mail_id >= ? AND (mail_id > ? OR destination > ?)
-     ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
-    from,
-  );
-  const { rows, next } = upToLast(scanned, UNREAD_SCAN_ROWS);
-  const ids = [...new Set(unreadOf(action, rows, nowMs).map(({ id }) => id))];
-  const locked = await selectIn<ScannedRow>(
-    connection,
-    `${columns} WHERE mail_id IN % FOR UPDATE SKIP LOCKED`,
-    ids,
-  );
-  return { rows: unreadOf(action, locked, nowMs), next };
-}
-
-/** @param removed takes the addresses that waited, by queue id. @returns mails that were erased with their last row. */
 export async function removeRows(
   connection: Connection,
-  rows: readonly OperatedRow[],
+  rows: readonly SelectedRow[],
   nowMs: number,
   removed: Map<string, string[]>,
 ): Promise<MailFacts[]> {
-  const runs = rows.flatMap(({ id, seqs }) => parseRuns(seqs).map((run) => ({ id, run })));
+  const isPart = (row: SelectedRow): boolean => row.some !== null && (!isWhole(row) || row.bounced > 0);
+  const [whole, parts] = [rows.filter((row) => !isPart(row)), rows.filter(isPart)];
+  const runs = rows.flatMap((row) =>
+    (isPart(row) ? runsOf((row.some ?? []).map(({ seq }) => seq)) : parseRuns(row.seqs)).map((run) => ({
+      id: row.id,
+      run,
+    })),
+  );
   await readWaiting(connection, runs, removed);
   await bulk(
     connection,
     'DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?',
-    rows.map(({ id, destination }) => [id, destination]),
+    whole.map(({ id, destination }) => [id, destination]),
   );
   await bulk(
     connection,
-    `UPDATE mails SET open_rows = open_rows - 1, settled_at = IF(open_rows = 0 AND settled_at IS NULL, ?, settled_at)
-     WHERE id = ?`,
-    rows.filter(({ state }) => state !== 'DEAD' && state !== 'SENT').map(({ id }) => [nowMs, id]),
+    SHRINK,
+    parts
+      .filter((row) => !isWhole(row))
+      .map(({ id, destination, some }) => [some?.length ?? 0, id, destination]),
   );
-  const erased = await eraseEmpty(connection, [...new Set(rows.map(({ id }) => id))]);
+  // Others of the row bounced: it stays for them.
+  const failed = parts.filter(isWhole);
+  await bulk(
+    connection,
+    FAIL,
+    failed.map(({ id, destination }) => [id, destination]),
+  );
+  const settled = whole.filter(({ state }) => state !== 'DEAD' && state !== 'SENT');
+  await bulk(connection, CLOSE, [
+    ...settled.map(({ id }) => [0, nowMs, id]),
+    ...failed.map(({ id }) => [1, nowMs, id]),
+  ]);
+  const erased = await eraseEmpty(connection, [...new Set(whole.map(({ id }) => id))]);
   // Rows of erased mails are gone, and need no last state.
   const gone = new Set(erased.map(({ id }) => id));
   await bulk(
@@ -221,7 +194,7 @@ async function eraseEmpty(connection: Connection, ids: string[]): Promise<MailFa
 /** Drops settled mails whose time for inspection is over, at most `limit`. */
 export async function purgeMails(
   connection: Connection,
-  keep: { keepSentMs: number; keepDeadMs: number },
+  keep: { keepDeliveredMs: number; keepFailedMs: number },
   nowMs: number,
   limit: number,
   cut: FailedMark | null,
@@ -230,8 +203,8 @@ export async function purgeMails(
     ORDER BY m.settled_at, m.id LIMIT ? FOR UPDATE SKIP LOCKED`;
   const settled = (dead: 0 | 1, { settledAtMs, queueId }: FailedMark, most: number): Promise<MailFacts[]> =>
     connection.execute<MailFacts[]>(sql, [dead, settledAtMs, settledAtMs, queueId, most]);
-  const sent = await settled(0, { settledAtMs: nowMs - keep.keepSentMs, queueId: '~' }, limit);
-  const over = { settledAtMs: nowMs - keep.keepDeadMs, queueId: '~' };
+  const sent = await settled(0, { settledAtMs: nowMs - keep.keepDeliveredMs, queueId: '~' }, limit);
+  const over = { settledAtMs: nowMs - keep.keepFailedMs, queueId: '~' };
   const dead = sent.length < limit ? await settled(1, later(over, cut), limit - sent.length) : [];
   const mails = [...sent, ...dead];
   await eraseMails(connection, mails);

@@ -181,7 +181,7 @@ export class SettleBatch {
     if (died) mail.dead = 1;
     mail.changed = true;
     if (mail.openRows > 0) return;
-    if ((mail.dead === 1 ? this.#keep.keepDeadMs : this.#keep.keepSentMs) === 0) mail.erased = true;
+    if ((mail.dead === 1 ? this.#keep.keepFailedMs : this.#keep.keepDeliveredMs) === 0) mail.erased = true;
     else mail.settledAtMs = this.#nowMs;
   }
 }

@@ -1,6 +1,7 @@
 /** Marks rows that may have ended a process, and sets aside those that did so alone (mail/suspicion.ts). */
 import type { Connection } from 'mariadb';
 import { type BegunRow, hashOf } from '../../mail/begun-slots.ts';
+import type { EntryFacts } from '../../mail/job.ts';
 import { SUSPICION, type SuspectMark } from '../../mail/suspicion.ts';
 import type { LeasedKey, SuspectedRow } from '../database.ts';
 import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
@@ -8,9 +9,7 @@ import { bulk } from './insert.ts';
 import { livesThatDied } from './node-lock.ts';
 import { selectIn } from './sql.ts';
 
-interface Row {
-  queueId: string;
-  destination: string;
+interface Row extends EntryFacts {
   state: string;
   fence: number;
   deaths: number;
@@ -39,17 +38,20 @@ export async function suspectRows(
   const ids = [...new Set(begun.map(({ queueId }) => queueId))].sort();
   const found = await selectIn<Row>(
     connection,
-    `SELECT mail_id AS queueId, destination, state, fence, deaths, lease_owner AS owner FROM mail_outbox
-     WHERE mail_id IN % AND state IN ('SENDING','PENDING') ORDER BY mail_id FOR UPDATE`,
+    `SELECT o.mail_id AS queueId, o.destination, o.state, o.fence, o.deaths, o.lease_owner AS owner,
+       m.reverse_path AS reversePath, m.message_id AS messageId
+     FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
+     WHERE o.mail_id IN % AND o.state IN ('SENDING','PENDING') ORDER BY o.mail_id FOR UPDATE`,
     ids,
   );
   const fences = new Map(begun.map(({ queueId, hash, fence }) => [`${queueId} ${hash}`, fence]));
   const suspected: SuspectedRow[] = [];
-  for (const { queueId, destination, state, fence, deaths, owner } of found) {
+  for (const { state, fence, deaths, owner, ...entry } of found) {
+    const { queueId, destination } = entry;
     const begunFence = fences.get(`${queueId} ${hashOf(destination)}`);
     if (begunFence === undefined || fence < begunFence) continue;
     const ours = fence === begunFence && (state === 'PENDING' || isOver(owner ?? ''));
-    suspected.push({ queueId, destination, held: ours && deaths >= SUSPICION.alone });
+    suspected.push({ ...entry, held: ours && deaths >= SUSPICION.alone });
   }
   await bulk(
     connection,
@@ -73,7 +75,7 @@ export async function judgeTakenOver(
   database: string,
   destination: string,
   rows: readonly ClaimedRow[],
-): Promise<LeasedKey[]> {
+): Promise<EntryFacts[]> {
   const marked = rows.filter(
     ({ state, deaths }) =>
       state === 'SENDING' && (deaths === SUSPICION.inCompany || deaths >= SUSPICION.alone),
@@ -91,9 +93,13 @@ export async function judgeTakenOver(
     'UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?',
     inCompany.map(({ id, deaths }) => [deaths, id, destination]),
   );
-  const held = guilty
-    .filter(({ deaths }) => deaths >= SUSPICION.alone)
-    .map(({ id }) => ({ queueId: id, destination }));
+  const alone = guilty.filter(({ deaths }) => deaths >= SUSPICION.alone).map(({ id }) => id);
+  const mails = await selectIn<Omit<EntryFacts, 'destination'>>(
+    connection,
+    'SELECT id AS queueId, reverse_path AS reversePath, message_id AS messageId FROM mails WHERE id IN %',
+    alone,
+  );
+  const held = mails.map((mail) => ({ ...mail, destination }));
   await hold(connection, held);
   return held;
 }

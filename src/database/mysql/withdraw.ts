@@ -3,11 +3,11 @@
  * meanwhile may be on the wire, so it is never removed during its attempt.
  */
 import type { Connection } from 'mariadb';
-import type { OperatedRow } from '../outbox-rows.ts';
+import type { SelectedRow } from '../select-rows.ts';
 import { removeRows } from './operate.ts';
 import { type MailFacts, selectIn } from './sql.ts';
 
-interface Row extends OperatedRow {
+interface Row extends Omit<SelectedRow, 'some'> {
   owner: string | null;
 }
 
@@ -31,7 +31,7 @@ export async function withdraw(
   if (queueIds.length === 0) return { erased: [], later: [] };
   const locked = await selectIn<Row>(
     connection,
-    `SELECT m.id, o.destination, o.state, o.seqs, o.lease_owner AS owner
+    `SELECT m.id, o.destination, o.state, o.seqs, o.waiting, o.bounced, o.lease_owner AS owner
      FROM mail_outbox o STRAIGHT_JOIN mails m ON m.id = o.mail_id
      WHERE o.mail_id IN % ORDER BY o.mail_id FOR UPDATE SKIP LOCKED`,
     queueIds,
@@ -50,5 +50,6 @@ export async function withdraw(
     })
     .map(({ id }) => id);
   const free = locked.filter((row) => row.state !== 'SENT' && row.state !== 'DEAD' && !isClaimed(row));
-  return { erased: await removeRows(connection, free, nowMs, new Map()), later };
+  const whole = free.map((row) => ({ ...row, some: null }));
+  return { erased: await removeRows(connection, whole, nowMs, new Map()), later };
 }

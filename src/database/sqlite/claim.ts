@@ -2,6 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { RelayError } from '../../base/errors.ts';
 import type { Job, JobRecipient } from '../../mail/job.ts';
+import { queueIdAt } from '../../mail/queue-id.ts';
 import { type Arena, NO_CONTENT } from '../../native.ts';
 import type { Storage } from '../../storage/storage.ts';
 import type { ClaimRequest, ClaimResult } from '../database.ts';
@@ -33,6 +34,7 @@ export class Claimer {
   readonly #storage: Storage;
   readonly #arena: Arena;
   readonly #due: StatementSync;
+  readonly #old: StatementSync;
   readonly #recipients: StatementSync;
   readonly #lease: StatementSync;
   readonly #setAside: StatementSync;
@@ -43,10 +45,16 @@ export class Claimer {
     this.#db = db;
     this.#storage = storage;
     this.#arena = arena;
+    const row = `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths,
+      o.operator_text AS operatorText`;
     this.#due = db.prepare(
-      `SELECT ${MAIL_FACTS}, ${MAIL_ROW}, o.seqs, o.attempts, o.fence, o.waiting, o.delay_notified AS delayNotified, o.deaths
-       FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
+      `${row} FROM mail_outbox o INDEXED BY outbox_due CROSS JOIN mails m ON m.id = o.mail_id
        WHERE o.destination = ? AND o.due_at <= ? ORDER BY o.due_at LIMIT ?`,
+    );
+    // By the key: there are few messages that are so old, and any number for the destination.
+    this.#old = db.prepare(
+      `${row} FROM mail_outbox o NOT INDEXED CROSS JOIN mails m ON m.id = o.mail_id
+       WHERE o.mail_id < ? AND o.destination = ? AND o.due_at <= ? ORDER BY o.mail_id LIMIT ?`,
     );
     this.#recipients = db.prepare(
       `SELECT seq, address, notify, orcpt FROM mail_recipients
@@ -71,8 +79,8 @@ export class Claimer {
 
   /** @param owner written to the leases, so that those of an interrupted claim can be found again. */
   async claim(request: ClaimRequest, owner: string): Promise<ClaimResult> {
-    const { destination, nowMs } = request;
-    const rows = this.#due.all(destination, nowMs, request.limit) as unknown as DueRow[];
+    const { destination } = request;
+    const rows = this.#dueRows(request);
     const jobs: Job[] = [];
     const missing: Unread[] = [];
     let short = false;
@@ -105,6 +113,14 @@ export class Claimer {
       for (const job of jobs) this.#arena.release(job.content);
       throw error;
     }
+  }
+
+  #dueRows({ destination, nowMs, limit, receivedBeforeMs }: ClaimRequest): DueRow[] {
+    const rows =
+      receivedBeforeMs === undefined
+        ? this.#due.all(destination, nowMs, limit)
+        : this.#old.all(queueIdAt(receivedBeforeMs), destination, nowMs, limit);
+    return rows as unknown as DueRow[];
   }
 
   #nextDueMs(destination: string): number | null {

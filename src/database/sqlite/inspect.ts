@@ -3,45 +3,27 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type {
-  DestinationBacklog,
-  MailDetail,
-  OutboxState,
-  QueueFilter,
-  QueueRow,
-  RecipientStatus,
-} from '../database.ts';
-import { QUEUE_ROW, SUSPECTED_POISON } from '../outbox-rows.ts';
+import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
+import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
-import { type ListSlice, mailsOf, noRows, type StatsSlice } from '../slices.ts';
+import type { ListSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 
 /** How many rows are looked at in one go; takes about 10 ms. */
 const SLICE_ROWS = 10_000;
 
 export class Inspector {
-  readonly #list: StatementSync;
-  readonly #sliceEnd: StatementSync;
+  readonly #db: DatabaseSync;
   readonly #rowsOf: StatementSync;
   readonly #mail: StatementSync;
   readonly #recipients: StatementSync;
   readonly #attachments: StatementSync;
-  readonly #states: StatementSync;
-  readonly #sums: StatementSync;
   readonly #backlog: StatementSync;
   readonly #backlogOf: StatementSync;
 
   constructor(db: DatabaseSync) {
-    this.#sliceEnd = db.prepare('SELECT id FROM mails WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?');
-    this.#list = db.prepare(
-      `SELECT ${QUEUE_ROW} FROM mail_outbox o CROSS JOIN mails m ON m.id = o.mail_id
-       WHERE o.mail_id > $after AND o.mail_id <= $until
-         AND ($state IS NULL OR o.state = $state)
-         AND ($destination IS NULL OR o.destination = $destination)
-         AND ($sender IS NULL OR m.reverse_path = $sender COLLATE NOCASE)
-         AND ($recipient IS NULL OR EXISTS (SELECT 1 FROM mail_recipients r
-                WHERE r.mail_id = o.mail_id AND r.address = $recipient COLLATE NOCASE))
-       ORDER BY o.mail_id, o.destination`,
-    );
+    this.#db = db;
     this.#rowsOf = db.prepare(
       `SELECT ${QUEUE_ROW}, o.seqs FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? ORDER BY o.destination`,
     );
@@ -55,14 +37,6 @@ export class Inspector {
     this.#attachments = db.prepare(
       'SELECT seq, name, type, size_bytes AS sizeBytes, offset FROM attachments WHERE mail_id = ? ORDER BY seq',
     );
-    this.#states = db.prepare(
-      `SELECT state, count(*) AS n, sum(reason = '${SUSPECTED_POISON}') AS suspected FROM mail_outbox
-       WHERE mail_id > ? AND mail_id <= ? GROUP BY state`,
-    );
-    this.#sums = db.prepare(
-      `SELECT count(*) AS mails, total(size_bytes) AS contentBytes, min(received_at) AS oldestMs
-       FROM mails WHERE id > ? AND id <= ?`,
-    );
     this.#backlog = db.prepare(
       `SELECT destination, count(*) AS rows, min(due_at) AS nextDueMs FROM mail_outbox INDEXED BY outbox_due
        WHERE due_at IS NOT NULL GROUP BY destination`,
@@ -73,29 +47,8 @@ export class Inspector {
     );
   }
 
-  /** The queue id at which a slice of `mails` mails after `after` ends; null when it reaches the end of the queue. */
-  sliceEnd(after: string, mails: number): string | null {
-    return (this.#sliceEnd.get(after, mails - 1)?.id as string | undefined) ?? null;
-  }
-
   listSlice(filter: QueueFilter): ListSlice {
-    const after = filter.afterQueueId ?? '';
-    const next = this.sliceEnd(after, mailsOf(filter, SLICE_ROWS));
-    const found = this.#list.iterate({
-      after,
-      until: next ?? '~',
-      state: filter.state ?? null,
-      destination: filter.destination ?? null,
-      sender: filter.sender ?? null,
-      recipient: filter.recipient ?? null,
-    }) as unknown as IterableIterator<QueueRow>;
-    const rows: QueueRow[] = [];
-    for (const row of found) {
-      if (rows.length >= filter.limit && row.queueId !== rows.at(-1)?.queueId)
-        return { rows, next: rows.at(-1)?.queueId ?? null };
-      rows.push({ ...row });
-    }
-    return { rows, next };
+    return answered(this.#db, listRows(DIALECT, filter, SLICE_ROWS));
   }
 
   show(queueId: string): MailDetail | null {
@@ -107,7 +60,7 @@ export class Inspector {
     const rows: QueueRow[] = [];
     const destinations: { first: number; last: number; destination: string }[] = [];
     for (const found of this.#rowsOf.all(queueId)) {
-      const { seqs, ...row } = found as unknown as QueueRow & { seqs: string };
+      const { seqs, ...row } = shownRow(found as unknown as QueueRow & { seqs: string });
       rows.push(row);
       for (const [first, last] of parseRuns(seqs))
         destinations.push({ first, last, destination: row.destination });
@@ -132,24 +85,6 @@ export class Inspector {
       .all(queueId)
       .map((row) => ({ ...row })) as unknown as MailDetail['attachments'];
     return { ...mail, rows, recipients, attachments };
-  }
-
-  statsSlice(after: string): StatsSlice {
-    const next = this.sliceEnd(after, SLICE_ROWS);
-    const until = next ?? '~';
-    const rows = noRows();
-    let suspectedPoison = 0;
-    for (const { state, n, suspected } of this.#states.all(after, until)) {
-      rows[state as OutboxState] = n as number;
-      if (state === 'HELD') suspectedPoison = suspected as number;
-    }
-    const sums = this.#sums.get(after, until) as {
-      mails: number;
-      contentBytes: number;
-      oldestMs: number | null;
-    };
-    const { mails, contentBytes, oldestMs } = sums;
-    return { rows, mails, contentBytes, oldestMs, suspectedPoison, next };
   }
 
   backlog(): DestinationBacklog[] {

@@ -1,66 +1,46 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { OperateAction, RowsTarget } from '../database.ts';
-import {
-  HELD_UNREAD,
-  type OperatedRow,
-  type ScannedRow,
-  STATES_OF,
-  UNREAD,
-  UNREAD_SCAN_ROWS,
-  unreadOf,
-} from '../outbox-rows.ts';
-import { parseRuns } from '../seq-runs.ts';
-import { type OperateSlice, operatedSlice, type SliceRows, upToLast } from '../slices.ts';
+import type { RouteTable } from '../../mail/destination.ts';
+import type { Move } from '../../mail/operator-action.ts';
+import type { OperateAction, Selection } from '../database.ts';
+import { isMovable } from '../moving.ts';
+import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
+import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
+import { parseRuns, runsOf } from '../seq-runs.ts';
+import { type OperateSlice, operatedSlice } from '../slices.ts';
+import { answered, DIALECT } from './dialect.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
+import { Mover } from './move.ts';
 
 /**
- * How many rows one transaction changes. New mail waits for it: some 12 ms when the rows lie together, several times
- * that when each has pages of its own, as rows of deleted mails mostly have.
+ * How many rows one transaction looks at, all of which it may change. New mail waits for it: some 12 ms when the rows lie
+ * together, several times that when each has pages of its own, as rows of deleted mails mostly have.
  */
-const sliceRows = (action: OperateAction): number => (action === 'delete' ? 250 : 1000);
+const sliceRows = (action: OperateAction): number =>
+  action === 'delete' || typeof action === 'object' ? 250 : 1000;
 
 export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
-  readonly #select = new Map<OperateAction, StatementSync>();
-  /** Statements that find the rows of one message. */
-  readonly #selectOf = new Map<OperateAction, StatementSync>();
-  readonly #scan: StatementSync;
-  readonly #change: Record<Exclude<OperateAction, 'delete'>, StatementSync>;
+  readonly #mover: Mover;
+  readonly #routes: RouteTable;
+  readonly #change: Record<Exclude<OperateAction, 'delete' | Move>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
+  readonly #shrinkRow: StatementSync;
+  readonly #failRow: StatementSync;
   readonly #deleteRow: StatementSync;
   readonly #closeRow: StatementSync;
   readonly #settled: StatementSync;
   readonly #mail: StatementSync;
   readonly #rowsLeft: StatementSync;
 
-  constructor(db: DatabaseSync, eraser: MailEraser) {
+  /** @param routes the config's, for mail that is put back. */
+  constructor(db: DatabaseSync, eraser: MailEraser, routes: RouteTable) {
     this.#db = db;
     this.#eraser = eraser;
-    for (const action of Object.keys(STATES_OF) as OperateAction[])
-      this.#select.set(
-        action,
-        db.prepare(
-          `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE (mail_id, destination) > ($id, $from) AND state IN ${STATES_OF[action]}
-             AND ($destination IS NULL OR destination = $destination)
-           ORDER BY mail_id, destination LIMIT ${sliceRows(action)}`,
-        ),
-      );
-    for (const action of Object.keys(STATES_OF) as OperateAction[])
-      this.#selectOf.set(
-        action,
-        db.prepare(
-          `SELECT mail_id AS id, destination, state, seqs FROM mail_outbox
-           WHERE mail_id = ? AND destination > ? AND state IN ${STATES_OF[action]} ORDER BY destination LIMIT ?`,
-        ),
-      );
-    this.#scan = db.prepare(
-      `SELECT mail_id AS id, destination, state, seqs, reason, due_at AS dueAt FROM mail_outbox
-       WHERE (mail_id, destination) > (?, ?) ORDER BY mail_id, destination LIMIT ${UNREAD_SCAN_ROWS}`,
-    );
+    this.#mover = new Mover(db);
+    this.#routes = routes;
     const where = 'WHERE mail_id = $id AND destination = $destination';
     this.#change = {
       flush: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
@@ -76,8 +56,14 @@ export class Operator {
     this.#removeRecipients = db.prepare(
       "UPDATE mail_recipients SET status = 'removed' WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",
     );
+    this.#shrinkRow = db.prepare(
+      'UPDATE mail_outbox SET waiting = waiting - ? WHERE mail_id = ? AND destination = ?',
+    );
+    this.#failRow = db.prepare(
+      "UPDATE mail_outbox SET state = 'DEAD', due_at = NULL, waiting = 0 WHERE mail_id = ? AND destination = ?",
+    );
     this.#deleteRow = db.prepare('DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?');
-    this.#closeRow = db.prepare('UPDATE mails SET open_rows = open_rows - 1 WHERE id = ?');
+    this.#closeRow = db.prepare('UPDATE mails SET open_rows = open_rows - 1, dead = dead | ? WHERE id = ?');
     this.#settled = db.prepare(
       'UPDATE mails SET settled_at = ? WHERE id = ? AND open_rows = 0 AND settled_at IS NULL',
     );
@@ -85,76 +71,112 @@ export class Operator {
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
   }
 
-  /** One bounded transaction of the action. */
-  slice(action: OperateAction, target: RowsTarget, nowMs: number, after: OperateSlice['next']): OperateSlice {
-    const isNamed = typeof target === 'object' && 'queueIds' in target;
-    const { rows, next } =
-      target === 'unread'
-        ? this.#unread(action, nowMs, after)
-        : upToLast(
-            isNamed
-              ? this.#rowsOf(action, target.queueIds, after)
-              : this.#rowsFrom(action, target === 'all' ? null : target.destination, after),
-            sliceRows(action),
-          );
+  /** One bounded transaction of the action, on messages after `after`. */
+  slice(action: OperateAction, selection: Selection, nowMs: number, after: string): OperateSlice {
+    const meant = concernedBy(action, selection);
+    const found = answered(this.#db, selectRows(meant, DIALECT, after, sliceRows(action)));
     const removed = new Map<string, string[]>();
+    let changes: Map<string, number> | undefined;
+    if (action === 'delete') found.rows = deletable(found.rows);
+    else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
     this.#eraser.begin();
+    if (found.rows.length > 0)
+      this.#transaction(() => {
+        if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
+        else this.#apply(action, found.rows, nowMs, removed);
+      });
+    return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
+  }
+
+  /**
+   * Rows whose recipients would join one that is being sent are left: their state becomes SENDING.
+   * @returns by how many the rows that wait have grown.
+   */
+  #move(action: Move, rows: readonly SelectedRow[], nowMs: number): Map<string, number> {
+    const changes = new Map<string, number>();
+    for (const row of rows) {
+      if (row.state === 'SENDING') continue;
+      const moved = this.#mover.operate(row, action, this.#routes, nowMs);
+      if (moved === null) row.state = 'SENDING';
+      else for (const [key, more] of moved) changes.set(key, (changes.get(key) ?? 0) + more);
+    }
+    return changes;
+  }
+
+  #transaction(work: () => void): void {
     this.#db.exec('BEGIN IMMEDIATE');
     try {
-      for (const row of rows) {
-        if (row.state === 'SENDING') continue;
-        if (action === 'delete') this.#remove(row, nowMs, removed);
-        else this.#change[action].run({ id: row.id, destination: row.destination, now: nowMs });
-      }
+      work();
       this.#db.exec('COMMIT');
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw error;
     }
-    return operatedSlice(action, rows, isNamed, removed, next);
   }
 
-  #unread(action: OperateAction, nowMs: number, after: OperateSlice['next']): SliceRows {
-    const from = [after?.queueId ?? '', after?.destination ?? ''];
-    const { rows, next } = upToLast(this.#scan.all(...from) as unknown as ScannedRow[], UNREAD_SCAN_ROWS);
-    return { rows: unreadOf(action, rows, nowMs), next };
-  }
-
-  #rowsFrom(action: OperateAction, destination: string | null, after: OperateSlice['next']): OperatedRow[] {
-    const from = { id: after?.queueId ?? '', from: after?.destination ?? '' };
-    return this.#select.get(action)?.all({ ...from, destination }) as unknown as OperatedRow[];
-  }
-
-  #rowsOf(action: OperateAction, queueIds: readonly string[], after: OperateSlice['next']): OperatedRow[] {
-    const rows: OperatedRow[] = [];
-    const limit = sliceRows(action);
-    const select = this.#selectOf.get(action) as StatementSync;
-    for (const id of [...new Set(queueIds)].sort()) {
-      if (rows.length === limit) break;
-      if (after !== null && id < after.queueId) continue;
-      const from = after?.queueId === id ? after.destination : '';
-      rows.push(...(select.all(id, from, limit - rows.length) as unknown as OperatedRow[]));
+  #apply(
+    action: Exclude<OperateAction, Move>,
+    rows: readonly SelectedRow[],
+    nowMs: number,
+    removed: Map<string, string[]>,
+  ): void {
+    for (const row of rows) {
+      if (row.state === 'SENDING') continue;
+      if (action !== 'delete')
+        this.#change[action].run({ id: row.id, destination: row.destination, now: nowMs });
+      else if (row.some === null || (isWhole(row) && row.bounced === 0)) this.#remove(row, nowMs, removed);
+      else
+        this.#removeSome(
+          row,
+          row.some.map(({ seq }) => seq),
+          nowMs,
+          removed,
+        );
     }
-    return rows;
   }
 
-  #remove(row: OperatedRow, nowMs: number, removed: Map<string, string[]>): void {
+  /** Removes recipients who wait. The row stays with the others, or with those who bounced. */
+  #removeSome(row: SelectedRow, seqs: number[], nowMs: number, removed: Map<string, string[]>): void {
+    let count = 0;
+    for (const [first, last] of runsOf(seqs)) {
+      add(removed, row.id, this.#addressesOf(row.id, first, last));
+      count += Number(this.#removeRecipients.run(row.id, first, last).changes);
+    }
+    if (count < row.waiting) this.#shrinkRow.run(count, row.id, row.destination);
+    else {
+      this.#failRow.run(row.id, row.destination);
+      this.#close(row.id, true, nowMs);
+    }
+  }
+
+  #addressesOf(id: string, first: number, last: number): string[] {
+    return this.#waitingOf.all(id, first, last).map((found) => found.address as string);
+  }
+
+  #remove(row: SelectedRow, nowMs: number, removed: Map<string, string[]>): void {
     this.#deleteRow.run(row.id, row.destination);
     // The mail is erased with its last row; rows that are being sent or kept for inspection keep it.
     const isLast = this.#rowsLeft.get(row.id) === undefined;
     for (const [first, last] of parseRuns(row.seqs)) {
-      const waiting = this.#waitingOf.all(row.id, first, last).map((found) => found.address as string);
+      const waiting = this.#addressesOf(row.id, first, last);
       if (waiting.length === 0) continue;
       if (!isLast) this.#removeRecipients.run(row.id, first, last);
-      const addresses = removed.get(row.id);
-      if (addresses === undefined) removed.set(row.id, waiting);
-      else for (const address of waiting) addresses.push(address);
+      add(removed, row.id, waiting);
     }
     // A row that is erased at once needs no last state.
     if (isLast) this.#eraser.erase(this.#mail.get(row.id) as unknown as MailFacts);
-    else if (row.state !== 'DEAD' && row.state !== 'SENT') {
-      this.#closeRow.run(row.id);
-      this.#settled.run(nowMs, row.id);
-    }
+    else if (row.state !== 'DEAD' && row.state !== 'SENT') this.#close(row.id, false, nowMs);
   }
+
+  #close(id: string, bounced: boolean, nowMs: number): void {
+    this.#closeRow.run(bounced ? 1 : 0, id);
+    this.#settled.run(nowMs, id);
+  }
+}
+
+function add(removed: Map<string, string[]>, id: string, addresses: readonly string[]): void {
+  if (addresses.length === 0) return;
+  const known = removed.get(id);
+  if (known === undefined) removed.set(id, [...addresses]);
+  else for (const address of addresses) known.push(address);
 }

@@ -43,8 +43,8 @@ export class Purger {
   purge(nowMs: number, limit: number, cut: FailedMark | null): number {
     const settled = (dead: 0 | 1, { settledAtMs, queueId }: FailedMark, most: number): MailFacts[] =>
       this.#settled.all(dead, settledAtMs, settledAtMs, queueId, most) as unknown as MailFacts[];
-    const sent = settled(0, { settledAtMs: nowMs - this.#keep.keepSentMs, queueId: '~' }, limit);
-    const over = { settledAtMs: nowMs - this.#keep.keepDeadMs, queueId: '~' };
+    const sent = settled(0, { settledAtMs: nowMs - this.#keep.keepDeliveredMs, queueId: '~' }, limit);
+    const over = { settledAtMs: nowMs - this.#keep.keepFailedMs, queueId: '~' };
     const dead = settled(1, later(over, cut), limit - sent.length);
     if (sent.length + dead.length === 0) return 0;
     this.#eraser.begin();

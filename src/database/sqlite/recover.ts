@@ -1,8 +1,10 @@
 /** What start-up does to the rows of the life before: it gives back leases, and keys rows by today's route table. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { fingerprint, type RouteTable, SMARTHOST, storedDestination } from '../../mail/destination.ts';
+import { isOperatorKey } from '../../mail/operator-keys.ts';
 import type { LeasedKey } from '../database.ts';
-import { parseRuns, type Run, runsOf, seqsText } from '../seq-runs.ts';
+import { configuredKey, movedOf } from '../moving.ts';
+import { Mover } from './move.ts';
 
 const SLICE_ROWS = 5000;
 const EXPIRED_ROWS = 1000;
@@ -10,19 +12,9 @@ const EXPIRED_ROWS = 1000;
 /** States of rows that are keyed anew; settled rows keep the destination they were sent to. */
 const OPEN = "('PENDING','RETRY','HELD')";
 
-interface Row {
+interface Key {
   id: string;
   destination: string;
-  state: string;
-  dueAt: number | null;
-  attempts: number;
-  fence: number;
-  seqs: string;
-  waiting: number;
-  bounced: number;
-  delayNotified: number;
-  reason: string;
-  detail: string;
 }
 
 export class Recovery {
@@ -31,13 +23,7 @@ export class Recovery {
   readonly #setState: StatementSync;
   readonly #open: StatementSync;
   readonly #rename: StatementSync;
-  readonly #row: StatementSync;
-  readonly #recipients: StatementSync;
-  readonly #insert: StatementSync;
-  readonly #merge: StatementSync;
-  readonly #keepSettled: StatementSync;
-  readonly #delete: StatementSync;
-  readonly #openRows: StatementSync;
+  readonly #mover: Mover;
   readonly #expired: StatementSync;
   readonly #expire: StatementSync;
   readonly #renew: StatementSync;
@@ -48,38 +34,14 @@ export class Recovery {
     this.#setState = db.prepare(
       "INSERT INTO relay_state VALUES ('routes', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
     );
-    const columns = `mail_id AS id, destination, state, due_at AS dueAt, attempts, fence, seqs, waiting, bounced,
-      delay_notified AS delayNotified, reason, detail`;
     this.#open = db.prepare(
-      `SELECT ${columns} FROM mail_outbox WHERE (mail_id, destination) > (?, ?) AND state IN ${OPEN}
+      `SELECT mail_id AS id, destination FROM mail_outbox WHERE (mail_id, destination) > (?, ?) AND state IN ${OPEN}
        ORDER BY mail_id, destination LIMIT ${SLICE_ROWS}`,
     );
     this.#rename = db.prepare(
       'UPDATE OR IGNORE mail_outbox SET destination = ? WHERE mail_id = ? AND destination = ?',
     );
-    this.#row = db.prepare(`SELECT ${columns} FROM mail_outbox WHERE mail_id = ? AND destination = ?`);
-    this.#recipients = db.prepare(
-      'SELECT seq, domain, status FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ?',
-    );
-    this.#insert = db.prepare(
-      `INSERT INTO mail_outbox (mail_id, destination, state, due_at, attempts, fence, seqs, waiting, bounced, delay_notified, reason, detail)
-       VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
-    );
-    this.#merge = db.prepare(
-      `UPDATE mail_outbox SET state = ?, due_at = ?, attempts = ?, fence = ?, seqs = ?, waiting = ?, bounced = ?, delay_notified = ?
-       WHERE mail_id = ? AND destination = ?`,
-    );
-    this.#keepSettled = db.prepare(
-      `UPDATE mail_outbox SET state = iif(bounced > 0, 'DEAD', 'SENT'), due_at = NULL, seqs = ?, waiting = 0
-       WHERE mail_id = ? AND destination = ?`,
-    );
-    this.#delete = db.prepare('DELETE FROM mail_outbox WHERE mail_id = ? AND destination = ?');
-    this.#openRows = db.prepare(
-      `UPDATE mails SET open_rows = (SELECT count(*) FROM mail_outbox WHERE mail_id = mails.id
-         AND state NOT IN ('SENT', 'DEAD')),
-         dead = max(dead, (SELECT coalesce(max(bounced > 0), 0) FROM mail_outbox WHERE mail_id = mails.id))
-       WHERE id = ?`,
-    );
+    this.#mover = new Mover(db);
     this.#expired = db.prepare(
       `SELECT mail_id AS id, destination FROM mail_outbox INDEXED BY outbox_leases
        WHERE lease_until <= ? LIMIT ${EXPIRED_ROWS}`,
@@ -133,7 +95,7 @@ export class Recovery {
     let rekeyed = 0;
     let after = { id: '', destination: '' };
     for (;;) {
-      const rows = this.#open.all(after.id, after.destination) as unknown as Row[];
+      const rows = this.#open.all(after.id, after.destination) as unknown as Key[];
       this.#db.exec('BEGIN IMMEDIATE');
       try {
         for (const row of rows) if (this.#rekeyRow(row, routes)) rekeyed++;
@@ -144,107 +106,26 @@ export class Recovery {
         throw error;
       }
       if (rows.length < SLICE_ROWS) return rekeyed;
-      after = rows.at(-1) as Row;
+      after = rows.at(-1) as Key;
     }
   }
 
-  #rekeyRow(found: Row, routes: RouteTable): boolean {
+  #rekeyRow({ id, destination }: Key, routes: RouteTable): boolean {
+    // What an operator rerouted, or is ending, keeps its key.
+    if (isOperatorKey(destination)) return false;
     // All recipients of a domain's row go the same way, and nearly always the mail has no row at the new destination.
-    if (found.destination !== SMARTHOST) {
-      const destination = storedDestination(found.destination, routes);
-      if (destination === found.destination) return false;
-      if (this.#rename.run(destination, found.id, found.destination).changes === 1) return true;
+    if (destination !== SMARTHOST) {
+      const key = storedDestination(destination, routes);
+      if (key === destination) return false;
+      if (this.#rename.run(key, id, destination).changes === 1) return true;
     }
     // Another row of this mail may have been merged into this one since it was read.
-    const row = this.#row.get(found.id, found.destination) as unknown as Row | undefined;
+    const row = this.#mover.row(id, destination);
     if (row === undefined) return false;
-    const byDestination = new Map<string, number[]>();
-    const settled: number[] = [];
-    for (const run of parseRuns(row.seqs)) this.#sort(row.id, run, routes, byDestination, settled);
-    if (byDestination.size === 1 && byDestination.has(row.destination)) return false;
-    const stays = byDestination.get(row.destination);
-    byDestination.delete(row.destination);
-    if (stays !== undefined)
-      this.#merge.run(
-        row.state,
-        row.dueAt,
-        row.attempts,
-        row.fence,
-        seqsText([...stays, ...settled]),
-        stays.length,
-        row.bounced,
-        row.delayNotified,
-        row.id,
-        row.destination,
-      );
-    else if (settled.length > 0) this.#keepSettled.run(seqsText(settled), row.id, row.destination);
-    else this.#delete.run(row.id, row.destination);
-    for (const [destination, seqs] of byDestination) this.#add(row, destination, seqs);
-    this.#openRows.run(row.id);
+    const keyOf = ({ domain }: { domain: string }): string => configuredKey(domain, routes);
+    const moved = movedOf(row, this.#mover.recipients(row), keyOf);
+    if (moved.size === 0) return false;
+    this.#mover.write(row, moved);
     return true;
   }
-
-  #sort(
-    id: string,
-    run: Run,
-    routes: RouteTable,
-    byDestination: Map<string, number[]>,
-    settled: number[],
-  ): void {
-    for (const { seq, domain, status } of this.#recipients.all(id, run[0], run[1])) {
-      if (status !== 'waiting') {
-        settled.push(seq as number);
-        continue;
-      }
-      const destination = storedDestination(domain as string, routes);
-      const seqs = byDestination.get(destination);
-      if (seqs) seqs.push(seq as number);
-      else byDestination.set(destination, [seq as number]);
-    }
-  }
-
-  /** Moves recipients to a destination: into a new row, or into the row that the mail has there. */
-  #add(from: Row, destination: string, seqs: number[]): void {
-    const there = this.#row.get(from.id, destination) as unknown as Row | undefined;
-    if (there === undefined) {
-      this.#insert.run(
-        from.id,
-        destination,
-        from.state,
-        from.dueAt,
-        from.attempts,
-        from.fence,
-        seqsText(seqs),
-        seqs.length,
-        0,
-        from.delayNotified,
-        from.reason,
-        from.detail,
-      );
-      return;
-    }
-    const all = runsOf([...seqs, ...parseRuns(there.seqs).flatMap(([first, last]) => range(first, last))]);
-    const open = there.waiting > 0;
-    // If either row was held, the result is held; else it has the earlier due time and the greater number of attempts.
-    const held = from.state === 'HELD' || (open && there.state === 'HELD');
-    const dueAt = Math.min(
-      from.dueAt ?? Number.MAX_SAFE_INTEGER,
-      (open ? there.dueAt : null) ?? Number.MAX_SAFE_INTEGER,
-    );
-    this.#merge.run(
-      held ? 'HELD' : open && there.state === 'RETRY' ? 'RETRY' : from.state,
-      held ? null : dueAt,
-      Math.max(from.attempts, there.attempts),
-      Math.max(from.fence, there.fence),
-      all.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(','),
-      there.waiting + seqs.length,
-      there.bounced,
-      Math.max(from.delayNotified, there.delayNotified),
-      from.id,
-      destination,
-    );
-  }
 }
-
-const range = (first: number, last: number): number[] =>
-  Array.from({ length: last - first + 1 }, (_, i) => first + i);

@@ -61,7 +61,7 @@ export class Settler {
     if (row === undefined || row.state !== 'SENDING' || row.fence !== settlement.fence) return false;
     // The usual fate: all delivered, and nothing is kept. Whatever we wrote now would be deleted at once.
     if (
-      this.#keep.keepSentMs === 0 &&
+      this.#keep.keepDeliveredMs === 0 &&
       row.openRows === 1 &&
       row.dead === 0 &&
       row.bounced === 0 &&
@@ -99,7 +99,7 @@ export class Settler {
       this.#closeRow.run(died ? 1 : 0, row.id);
       return;
     }
-    if ((dead ? this.#keep.keepDeadMs : this.#keep.keepSentMs) === 0) {
+    if ((dead ? this.#keep.keepFailedMs : this.#keep.keepDeliveredMs) === 0) {
       this.#eraser.erase(row);
       return;
     }

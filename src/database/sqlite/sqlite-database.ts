@@ -7,6 +7,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
@@ -29,7 +30,7 @@ import type {
   QueueStats,
   Recovered,
   ReleasedRow,
-  RowsTarget,
+  Selection,
   SuspectedRow,
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
@@ -39,10 +40,11 @@ import {
   listBySlices,
   type OperateSlice,
   operateBySlices,
-  type StatsSlice,
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
+import { Counter } from './count.ts';
+import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
 import { sqliteError } from './errors.ts';
 import { MessageInserter } from './insert.ts';
@@ -78,6 +80,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #settler: Settler;
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
+  readonly #counter: Counter;
   readonly #operator: Operator;
   readonly #recovery: Recovery;
   readonly #purger: Purger;
@@ -97,12 +100,14 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#storage = storage;
     this.#arena = arena;
     this.#options = options;
+    addFunctions(db);
     this.#eraser = new MailEraser(db, storage);
     this.#inserter = new MessageInserter(db, options.nodeId);
     this.#settler = new Settler(db, this.#eraser, options);
     this.#claimer = new Claimer(db, storage, arena);
     this.#inspector = new Inspector(db);
-    this.#operator = new Operator(db, this.#eraser);
+    this.#counter = new Counter(db);
+    this.#operator = new Operator(db, this.#eraser, options.routes);
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);
@@ -327,6 +332,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     throw new RelayError('database_refused', 'a sqlite queue takes nothing over from a journal');
   }
 
+  /** @throws RelayError always: its rules are in files of the host alone. */
+  async exchangeRules(): Promise<never> {
+    throw new RelayError('database_refused', 'a sqlite queue keeps no rules of operators');
+  }
+
   async shardsOfUsers(users: string[]): Promise<null[]> {
     return users.map(() => null);
   }
@@ -403,25 +413,23 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   /** One bounded part of `stats`. */
-  statsSlice(after: string): StatsSlice {
-    return this.#guard(() => this.#inspector.statsSlice(after));
+  statsSlice(after: string, nowMs: number): StatsSlice {
+    return this.#guard(() => this.#counter.slice(after, nowMs));
   }
 
   async stats(): Promise<QueueStats> {
-    return statsBySlices(
-      async (after) => this.statsSlice(after),
-      () => this.backlog(),
-    );
+    const nowMs = Date.now();
+    return statsBySlices(async (after) => this.statsSlice(after, nowMs));
   }
 
   /** One bounded part of `operate`. */
   async operateSlice(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
-    after: OperateSlice['next'],
+    after: string,
   ): Promise<OperateSlice> {
-    const slice = this.#guard(() => this.#operator.slice(action, target, nowMs, after));
+    const slice = this.#guard(() => this.#operator.slice(action, selection, nowMs, after));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
     await this.#eraser.removeObjects();
     return slice;
@@ -433,13 +441,13 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   async operate(
     action: OperateAction,
-    target: RowsTarget,
+    selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
   ): Promise<OperateResult> {
     return operateBySlices(
-      target,
-      (after) => this.operateSlice(action, target, nowMs, after),
+      selection,
+      (after) => this.operateSlice(action, selection, nowMs, after),
       async (destinations) => this.backlogOf(destinations),
       done,
     );

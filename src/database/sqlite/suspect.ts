@@ -8,7 +8,8 @@ import { POISON_DETAIL, SUSPECTED_POISON } from '../outbox-rows.ts';
 /** Runs within the caller's transaction, before leases are given back: a row that is not SENDING was settled since. */
 export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): SuspectedRow[] {
   const sending = db.prepare(
-    "SELECT destination, fence, deaths FROM mail_outbox WHERE mail_id = ? AND state = 'SENDING'",
+    `SELECT o.destination, o.fence, o.deaths, m.reverse_path AS reversePath, m.message_id AS messageId
+     FROM mail_outbox o JOIN mails m ON m.id = o.mail_id WHERE o.mail_id = ? AND o.state = 'SENDING'`,
   );
   const mark = db.prepare('UPDATE mail_outbox SET deaths = ? WHERE mail_id = ? AND destination = ?');
   const hold = db.prepare(
@@ -23,7 +24,8 @@ export function suspectRows(db: DatabaseSync, begun: readonly BegunRow[]): Suspe
       const held = (row.deaths as number) >= SUSPICION.alone;
       if (held) hold.run(POISON_DETAIL, queueId, destination);
       else mark.run(SUSPICION.suspect, queueId, destination);
-      suspected.push({ queueId, destination, held });
+      const { reversePath, messageId } = row as { reversePath: string; messageId: string };
+      suspected.push({ queueId, destination, reversePath, messageId, held });
     }
   return suspected;
 }

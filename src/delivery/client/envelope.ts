@@ -3,13 +3,14 @@
  * in the order of the commands. A recipient's fate is decided here when its own reply decides it.
  */
 
+import { isAscii } from '../../base/ascii.ts';
 import { NOTIFY } from '../../mail/envelope.ts';
 import type { JobRecipient } from '../../mail/job.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import type { Attempt } from '../attempt.ts';
 import { bounced, deferred, replyLine, saysOutOfSequence } from '../outcome.ts';
 import { sendBody, sendEmptyBody } from './content.ts';
-import { addressFor, fitOf, isAscii } from './fit.ts';
+import { addressFor, fitOf } from './fit.ts';
 import type { ClientSession } from './session.ts';
 import { type ClientState, IDLE, type Transaction } from './state.ts';
 
@@ -257,7 +258,7 @@ function lostTrack(session: ClientSession, reply: PeerReply, at: string): boolea
 /** Ends the session when the code is one that only DATA may get. */
 function strange(session: ClientSession, code: number, reply: PeerReply | null, at: string): boolean {
   if (code < 300 || code >= 400) return false;
-  session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, at);
+  session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.hop }, at);
   return true;
 }
 
@@ -416,7 +417,7 @@ function dataReply(
     return;
   }
   if (reply === null || code < 300) {
-    session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.peer }, 'to DATA');
+    session.outOfTurn(reply ?? { code, enhanced: '', text: '', peer: session.hop }, 'to DATA');
     return;
   }
   if (accepted.length > 0) {

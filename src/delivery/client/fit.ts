@@ -3,7 +3,9 @@
  * content travels byte for byte, so where an RFC says 'convert or bounce', the message bounces. A parameter that the
  * content does not need is dropped.
  */
+
 import { readSync } from 'node:fs';
+import { isAscii } from '../../base/ascii.ts';
 import { domainForm } from '../../base/domain.ts';
 import type { Outcome } from '../../mail/outcome.ts';
 import type { Arena } from '../../native.ts';
@@ -74,11 +76,6 @@ export function addressFor(address: string, utf8: boolean): string | null {
   const local = address.slice(0, at);
   const domain = domainForm(address.slice(at + 1));
   return at > 0 && domain !== null && isAscii(local) ? `${local}@${domain}` : null;
-}
-
-export function isAscii(text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 127) return false;
-  return true;
 }
 
 function headerIsEightBit(attempt: Attempt, arena: Arena): boolean {

@@ -5,13 +5,14 @@
  */
 import { getSystemErrorName } from 'node:util';
 import type { Outcome, PeerReply } from '../../mail/outcome.ts';
+import { type Peer, peerText } from '../../mail/peer.ts';
 import type { TlsUse } from '../../mail/tls-use.ts';
 import { CLOSE_REASON } from '../../native.ts';
 import { type PeerReplyText, plainCode, ReplyParser } from '../../protocol/reply-parser.ts';
 import type { ChannelBinding } from '../../protocol/sasl/scram.ts';
 import type { TlsFacts } from '../../protocol/tls-facts.ts';
 import type { Attempt } from '../attempt.ts';
-import { type Asked, deferred, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
+import { type Asked, deferredBy, peerReply, refusalOf, replyLine, shownLine } from '../outcome.ts';
 import type { Host } from '../route.ts';
 import { authReply } from './auth.ts';
 import { isCareful, isOfConnection, isOurs } from './blame.ts';
@@ -28,6 +29,7 @@ import {
   type Fault,
   GREETING,
   IDLE,
+  lackOf,
   QUITTING,
   type Transaction,
 } from './state.ts';
@@ -41,6 +43,7 @@ import {
   secured,
   startTlsReply,
 } from './tls.ts';
+import { ClientTranscript, type DialogReader } from './transcript.ts';
 
 /** An attempt that was put back this often is deferred instead. */
 const MAX_RETURNS = 4;
@@ -54,7 +57,10 @@ export class ClientSession {
   readonly host: Host;
   readonly port: ClientPort;
   readonly owner: SessionOwner;
-  /** 'mx1.example.net [192.0.2.1]' */
+  /** null for most: the log has transcripts of no session. */
+  readonly transcript: ClientTranscript | null;
+  readonly hop: Peer;
+  /** The same for people: 'mx1.example.net [192.0.2.1]'. */
   readonly peer: string;
   readonly startedAtMs: number;
   /** How long it took until the session was ready for work. */
@@ -97,19 +103,29 @@ export class ClientSession {
   /** The state that `fail` is ending. */
   #failing: ClientState | null = null;
 
-  constructor(id: number, host: Host, port: ClientPort, owner: SessionOwner) {
+  constructor(
+    id: number,
+    host: Host,
+    port: ClientPort,
+    owner: SessionOwner,
+    reader: DialogReader | null = null,
+  ) {
     this.id = id;
     this.host = host;
-    this.port = port;
     this.owner = owner;
-    this.peer = host.name === host.address ? `[${host.address}]` : `${host.name} [${host.address}]`;
+    this.transcript = reader === null ? null : new ClientTranscript(this, reader);
+    this.port = this.transcript?.on(port) ?? port;
+    this.hop = { host: host.name, address: host.address, port: host.port, source: '' };
+    this.peer = peerText(this.hop);
     this.startedAtMs = owner.now();
     this.fellBack = host.plain === true;
     if (host.auth?.password !== undefined) this.secrets.add(host.auth.password);
     if (host.auth?.access_token !== undefined) this.secrets.add(host.auth.access_token);
   }
 
-  opened(): void {
+  /** @param source our address of the connection. */
+  opened(source: string): void {
+    this.hop.source = source;
     if (opensSecured(this)) {
       secure(this);
       return;
@@ -125,6 +141,7 @@ export class ClientSession {
    */
   line(text: Buffer, offset: number, length: number, flags: number): void {
     const state = this.state;
+    this.transcript?.received(text.toString('utf8', offset, offset + length));
     if (this.wroteTurn === this.owner.turn && this.#early(text, offset, length)) return;
     if (state.phase === 'envelope' && flags === 0 && !this.#parser.partial) {
       const code = plainCode(text, offset, length);
@@ -198,7 +215,7 @@ export class ClientSession {
       this.#close(false);
       return;
     }
-    const reply = peerReply(text, this.peer, this.secrets);
+    const reply = peerReply(text, this.hop, this.secrets);
     if (text.code === 421 && state.phase !== 'auth') {
       this.fail({ reason: 'peer_4xx', reply, detail: replyLine(reply) });
       return;
@@ -258,30 +275,8 @@ export class ClientSession {
     else if (phase === 'securing') notSecured(this, 'no handshake in time');
     else {
       const strays = this.#parser.strays > 0 ? ', only lines that are malformed' : '';
-      const detail = `${this.peer}: ${this.#waitedFor()}${strays}`;
+      const detail = `${this.peer}: ${lackOf(this.state)}${strays}`;
       this.fail({ reason: 'timeout', reply: null, detail });
-    }
-  }
-
-  #waitedFor(): string {
-    const { state } = this;
-    switch (state.phase) {
-      case 'connecting':
-        return 'no connection in time';
-      case 'greeting':
-        return 'no greeting in time';
-      case 'hello':
-        return `no reply to ${state.verb} in time`;
-      case 'starttls':
-        return 'no reply to STARTTLS in time';
-      case 'auth':
-        return 'no reply to AUTH in time';
-      case 'envelope':
-        return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
-      case 'content':
-        return state.sent ? 'no reply to the end of data in time' : 'content was not taken in time';
-      default:
-        return 'no reply in time';
     }
   }
 
@@ -355,7 +350,9 @@ export class ClientSession {
   /** Ends the connection now. Mail on its way is deferred, or given back when the peer cannot have seen it. */
   fail(fault: Fault): void {
     const state = this.state;
+    fault.peer = this.hop;
     this.#failing = state;
+    this.transcript?.failed(fault);
     this.#close(true);
     switch (state.phase) {
       case 'hello':
@@ -428,7 +425,7 @@ export class ClientSession {
     brokeOff(this, fault, attempt.job.attempts);
     attempt.counted = true;
     applyRefusals(this, transaction);
-    const outcome = deferred(fault.reason, fault.reply, fault.detail);
+    const outcome = deferredBy(fault);
     const elsewhere = at !== 'unknown' && BY_HOST.has(fault.reason);
     const conclude = (positions: readonly number[]) =>
       elsewhere ? attempt.postpone(positions, outcome) : attempt.decide(positions, outcome);
@@ -452,7 +449,7 @@ export class ClientSession {
   #continueElsewhere(attempt: Attempt, fault: Fault): void {
     if (!attempt.over && attempt.returns++ >= MAX_RETURNS) {
       attempt.counted = true;
-      attempt.decideRest(deferred(fault.reason, fault.reply, fault.detail));
+      attempt.decideRest(deferredBy(fault));
     }
     if (attempt.over) this.owner.finished(attempt, this);
     else this.owner.returned(attempt);
@@ -461,11 +458,13 @@ export class ClientSession {
   #end(fault: Fault | null): void {
     const quitting = this.state.phase === 'quitting';
     this.state = CLOSED;
+    this.transcript?.closed();
     if (!quitting) this.owner.ended(this, fault);
   }
 
   #close(atOnce: boolean): void {
     this.state = CLOSED;
+    this.transcript?.closed();
     if (this.connected) this.port.close(this.id, atOnce);
   }
 }

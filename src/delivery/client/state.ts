@@ -1,5 +1,7 @@
 /** The states of a client session, and what it works on in each of them. */
+
 import type { DeferralReason, PeerReply } from '../../mail/outcome.ts';
+import type { Peer } from '../../mail/peer.ts';
 import type { Attempt } from '../attempt.ts';
 import type { ClientExchange } from './sasl.ts';
 
@@ -87,6 +89,8 @@ export interface Fault {
   reason: DeferralReason;
   /** The reply that is the reason, when there is one. */
   reply: PeerReply | null;
+  /** The host, where there is no reply to say so; the session fills it in. */
+  peer?: Peer;
   detail: string;
   /** Whether the same host is to be tried again without TLS. */
   plainRetry?: boolean;
@@ -94,4 +98,26 @@ export interface Fault {
   confused?: boolean;
   /** Whether the fault is this connection's and not the host's, so that a new connection may work. */
   ofConnection?: boolean;
+}
+
+/** What did not come in time. */
+export function lackOf(state: ClientState): string {
+  switch (state.phase) {
+    case 'connecting':
+      return 'no connection in time';
+    case 'greeting':
+      return 'no greeting in time';
+    case 'hello':
+      return `no reply to ${state.verb} in time`;
+    case 'starttls':
+      return 'no reply to STARTTLS in time';
+    case 'auth':
+      return 'no reply to AUTH in time';
+    case 'envelope':
+      return `no reply to ${state.transaction.awaits.toUpperCase()} in time`;
+    case 'content':
+      return state.sent ? 'no reply to the end of data in time' : 'content was not taken in time';
+    default:
+      return 'no reply in time';
+  }
 }

@@ -3,9 +3,11 @@
  * shared by all threads and processes of the host. Files are replaced as a whole, so readers see the old or the new
  * one. A file that cannot be read counts as missing, and is reported. There are at most about `maxDomains` files.
  */
+
 import { createHash } from 'node:crypto';
 import { access, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Log } from '../../base/log.ts';
 import { makeFolder } from '../../base/make-folder.ts';
 import { parsePolicy, type StsPolicy } from './sts-policy.ts';
 
@@ -25,7 +27,7 @@ export interface StsStoreOptions {
   maxDomains: number;
   /** Name of this writer, unique on the host. */
   writer: string;
-  warn(event: string, fields: Record<string, unknown>): void;
+  warn: Log['warn'];
   now(): number;
 }
 
@@ -60,13 +62,14 @@ export class StsStore {
       const stored = bytes.length > MAX_BYTES ? null : decode(bytes.toString('utf8'), this.#options.now());
       if (stored !== null && fileOf(stored.domain) === name && (domain ?? stored.domain) === stored.domain)
         return stored.untilMs > this.#options.now() ? stored : null;
-      this.#options.warn('mta-sts.damaged', {
-        file,
+      this.#options.warn('mta_sts.damaged', {
+        path: file,
         advice: 'with the next mail the policy is fetched again',
       });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'ENOENT') this.#options.warn('mta-sts.unreadable', { file, error: code ?? String(error) });
+      if (code !== 'ENOENT')
+        this.#options.warn('mta_sts.unreadable', { path: file, error: code ?? String(error) });
     }
     return null;
   }
@@ -79,7 +82,7 @@ export class StsStore {
     try {
       makeFolder(dir, 0o700);
       if (!(await this.#hasRoom(stored.domain))) {
-        warn('mta-sts.not-kept', { domain: stored.domain, max_domains: maxDomains });
+        warn('mta_sts.not_kept', { domain: stored.domain, max_domains: maxDomains });
         return;
       }
       const handle = await open(temporary, 'wx', 0o600);
@@ -92,7 +95,10 @@ export class StsStore {
       }
       await rename(temporary, file);
     } catch (error) {
-      warn('mta-sts.not-written', { file, error: (error as NodeJS.ErrnoException).code ?? String(error) });
+      warn('mta_sts.not_written', {
+        path: file,
+        error: (error as NodeJS.ErrnoException).code ?? String(error),
+      });
       await rm(temporary, { force: true }).catch(() => {}); // the disk failed, and that was reported
     }
   }

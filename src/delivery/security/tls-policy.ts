@@ -2,7 +2,9 @@
 import { domainKey } from '../../base/domain.ts';
 import type { Config } from '../../config/schema.ts';
 import { domainOfReport, SMARTHOST } from '../../mail/destination.ts';
+import { hopOfKey, viaKey } from '../../mail/operator-keys.ts';
 
+type NextHop = NonNullable<Config['delivery']['smarthost']>;
 export type TlsMode = Config['delivery']['tls']['mode'];
 
 export interface TlsPolicy {
@@ -17,6 +19,17 @@ export interface TlsPolicy {
   despite?: true;
 }
 
+/**
+ * The next hop that an operator gave to mail of this key; undefined when none did. One that the config names is meant with
+ * the login and the TLS rules that it has there.
+ */
+export function reroutedHop({ smarthost, routes }: Config['delivery'], key: string): NextHop | undefined {
+  const named = hopOfKey(key);
+  if (named === null) return undefined;
+  const same = ({ host, port }: NextHop): boolean => viaKey(`${host}:${port}`) === key;
+  return [...(smarthost === undefined ? [] : [smarthost]), ...Object.values(routes)].find(same) ?? named;
+}
+
 /** The destination's own rules win over those of its next hop, and these over the general ones. */
 export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolicy {
   const destination = domainKey(key);
@@ -28,7 +41,7 @@ export function tlsPolicyOf(delivery: Config['delivery'], key: string): TlsPolic
     return { ...policy, mode: 'opportunistic', own: true, despite: true };
   }
   const routed = Object.hasOwn(routes, destination) ? routes[destination] : undefined;
-  const hop = routed ?? smarthost;
+  const hop = reroutedHop(delivery, key) ?? routed ?? smarthost;
   const own =
     destination !== SMARTHOST && Object.hasOwn(tls.destinations, destination)
       ? tls.destinations[destination]

@@ -253,8 +253,7 @@ export class DistributedStorage implements Storage {
         found.push(`${root.path}: ${value}`);
         if (value === 'damaged')
           this.#options.say({
-            level: 'warn',
-            event: 'storage.replica-damaged',
+            event: 'storage.replica_damaged',
             fields: { root: root.path, object },
           });
       } else {

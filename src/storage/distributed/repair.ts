@@ -119,8 +119,7 @@ export class Repairer {
       // Without any replica the object was deleted. Damaged ones are kept: a root that returns may have a good one.
       if (damaged.length > 0)
         say({
-          level: 'warn',
-          event: 'storage.content-damaged',
+          event: 'storage.content_damaged',
           fields: { object, roots: damaged.map((r) => r.path) },
         });
       return;
@@ -162,9 +161,8 @@ export class Repairer {
       return;
     }
     this.#options.say({
-      level: 'info',
-      event: 'storage.replica-repaired',
-      fields: { object, root: target.path, from: source.path },
+      event: 'storage.replica_repaired',
+      fields: { object, root: target.path, source_root: source.path },
     });
   }
 
@@ -187,7 +185,7 @@ export class Repairer {
         }
       }
     }
-    say({ level: 'info', event: 'storage.scrubbed', fields: { replicas, wrong } });
+    say({ event: 'storage.scrubbed', fields: { replicas, wrong } });
   }
 
   /** Whether this replica is good, and enough others exist. */

@@ -128,9 +128,8 @@ export class Root {
     const said = error instanceof Error ? error.message : String(error);
     this.#fault = { code, message: said.includes(this.path) ? said : `${this.path}: ${said}` };
     this.#options.say({
-      level: 'warn',
-      event: 'storage.root-aside',
-      fields: { root: this.path, code, error: this.#fault.message, retryMs: this.#delayMs },
+      event: 'storage.root_aside',
+      fields: { root: this.path, code, error: this.#fault.message, retry_ms: this.#delayMs },
     });
     this.#probeLater();
   }
@@ -156,7 +155,7 @@ export class Root {
     }
     if (this.#closed) return;
     this.#fault = null;
-    this.#options.say({ level: 'info', event: 'storage.root-returned', fields: { root: this.path } });
+    this.#options.say({ event: 'storage.root_returned', fields: { root: this.path } });
     this.#options.returned(this);
   }
 

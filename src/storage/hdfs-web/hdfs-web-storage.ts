@@ -200,7 +200,7 @@ export class HdfsWebStorage implements Storage {
   }
 
   #damaged(object: string): RelayError {
-    this.#options.say({ level: 'warn', event: 'storage.content-damaged', fields: { object } });
+    this.#options.say({ event: 'storage.content_damaged', fields: { object } });
     return new RelayError(
       'content_missing',
       `hdfs_web: content in ${this.#path(object)} is not what was stored (its checksum or length is wrong)`,

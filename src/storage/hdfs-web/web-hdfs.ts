@@ -236,16 +236,16 @@ export class WebHdfs {
   #answered(index: number): void {
     const { endpoints, say } = this.#options;
     const fields = { endpoint: hostOf(endpoints[index] as string) };
-    if (this.#rest.end()) say({ level: 'info', event: 'storage.reachable', fields });
+    if (this.#rest.end()) say({ event: 'storage.reachable', fields });
     if (index === this.#active) return;
     this.#active = index;
-    say({ level: 'info', event: 'storage.endpoint-changed', fields });
+    say({ event: 'storage.endpoint_changed', fields });
   }
 
   #failed(fault: WebHdfsFault, purpose: Purpose): WebHdfsFault {
     const rest = fault.isOfOneFile ? (purpose === 'write' ? this.#writeRest : null) : this.#rest;
     if (rest?.begin(fault))
-      this.#options.say({ level: 'warn', event: 'storage.unreachable', fields: { error: fault.message } });
+      this.#options.say({ event: 'storage.unreachable', fields: { error: fault.message } });
     return fault;
   }
 

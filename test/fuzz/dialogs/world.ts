@@ -116,7 +116,7 @@ export class DialogWorld {
     this.#alive();
     this.#hop.turnAway();
     await eventually(async () => {
-      await this.#control.operate('delete', 'all');
+      await this.#control.operate('delete', {});
       const { queue, scheduler } = await this.#control.runningStats();
       const { PENDING, SENDING, RETRY, HELD: held } = queue.rows;
       assert.deepEqual({ PENDING, SENDING, RETRY, held }, { PENDING: 0, SENDING: 0, RETRY: 0, held: 0 });
@@ -213,6 +213,6 @@ function settings(hopPort: number, sinkPort: number): Record<string, unknown> {
       tls: { handshake_timeout_ms: 400, broken_host_ttl_ms: 0 },
     },
     retry: { initial_delay_ms: 20, max_delay_ms: 60, max_attempts: 3 },
-    queue: { keep_dead_ms: 0 },
+    queue: { keep_failed_ms: 0 },
   };
 }

@@ -3,13 +3,12 @@
  * after they accepted. As in delivery/client/content.ts, content goes out only while the lease holds.
  */
 import type { Gauges } from '../../../src/admission/gauges.ts';
-import type { OperateTarget } from '../../../src/database/database.ts';
 import type { DeliveryThreadsPorts } from '../../../src/delivery/delivery-threads.ts';
 import type { DeliveryThreadStart } from '../../../src/delivery/messages.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
-import { meantBy } from '../../../src/mail/meant.ts';
 import type { DeferralReason, Outcome, OutcomeGroup, PeerReply } from '../../../src/mail/outcome.ts';
 import { QueueIds, shardOfQueueId } from '../../../src/mail/queue-id.ts';
+import { meantBy, type Selection } from '../../../src/mail/selection.ts';
 import { leaseHolds } from '../../../src/scheduler/leases.ts';
 import { Actor, actor } from './clock.ts';
 import { makeMessage } from './parts.ts';
@@ -21,7 +20,12 @@ interface Attempt {
   ended: boolean;
 }
 
-const REPLY: PeerReply = { code: 250, enhanced: '2.0.0', text: 'ok', peer: 'peer.test' };
+const REPLY: PeerReply = {
+  code: 250,
+  enhanced: '2.0.0',
+  text: 'ok',
+  peer: { host: 'peer.test', address: '192.0.2.1', port: 25, source: '' },
+};
 
 export class Deliveries {
   readonly #ports: DeliveryThreadsPorts;
@@ -187,8 +191,8 @@ export class Deliveries {
   resume(): void {}
 
   /** Attempts that did not begin. */
-  async takeBack(target: OperateTarget): Promise<Job[]> {
-    const isMeant = meantBy(target);
+  async takeBack(selection: Selection): Promise<Job[]> {
+    const isMeant = meantBy(selection);
     const taken = [...this.#attempts].filter(({ begun, job }) => !begun && isMeant(job));
     this.#process.world.counts.takenBack += taken.length;
     for (const attempt of taken) {

@@ -34,7 +34,7 @@ export class Process extends Actor {
     if (event === 'message.withdrawing') {
       this.withdrawn.add(queueId);
       counts.withdrawn++;
-    } else if (event === 'message.not-withdrawn') {
+    } else if (event === 'message.not_withdrawn') {
       this.withdrawn.delete(queueId);
       counts.notWithdrawn++;
     }

@@ -482,8 +482,8 @@ export class Node {
       persist_threads: 1,
       dns: { cache_max_entries: 0 },
       shutdown_grace_ms: 2000,
-      delivery: { max_handoff_mails: world.troubles.places },
-      queue: { keep_sent_ms: 86_400_000, purge_interval_ms: 1000 },
+      delivery: { max_handoff_messages: world.troubles.places },
+      queue: { keep_delivered_ms: 86_400_000, purge_interval_ms: 1000 },
       database: {
         driver: 'mysql_distributed',
         retry_delay_ms: 100,
@@ -642,7 +642,7 @@ export class Node {
     const { destinations, inFlight } = statsOf(this.#relay);
     // Those of a claim under way come on top of those of new mail, which has as many places.
     const { delivery } = this.#config;
-    const most = 2 * delivery.max_handoff_mails;
+    const most = 2 * delivery.max_handoff_messages;
     if (inFlight < 0 || inFlight > most)
       this.#world.violation(`${this.process.id} has ${inFlight} in flight`);
     if (destinations > DESTINATIONS.length)

@@ -1,0 +1,12 @@
+/** Keys that had another name in an earlier release: the start stops at the old one and says the new one. */
+const RENAMED: Readonly<Record<string, string>> = {
+  'delivery.max_handoff_mails': 'max_handoff_messages',
+  'queue.keep_sent_ms': 'keep_delivered_ms',
+  'queue.keep_dead_ms': 'keep_failed_ms',
+};
+
+/** @param at key of the section, as keyPath writes it. @returns the key's name now; null when it never had another. */
+export function nameNow(at: string, key: string): string | null {
+  const old = `${at}.${key}`;
+  return Object.hasOwn(RENAMED, old) ? (RENAMED[old] as string) : null;
+}

@@ -1,0 +1,188 @@
+/**
+ * How the entries that an operator means are found, in slices of which each looks at a bounded number of rows, so that
+ * the thread or server does other work between them. A slice is made of whole messages. The functions yield queries and
+ * are given rows: each engine runs them in its own way.
+ */
+import type { OutboxState, QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
+import { type OperatedRow, QUEUE_ROW, shownRow } from './outbox-rows.ts';
+import { type Compiled, type Condition, compile, type Dialect, marksOf, type SqlValue } from './selection.ts';
+import { parseRuns, seqsOf } from './seq-runs.ts';
+import type { ListSlice } from './slices.ts';
+
+export interface Query {
+  sql: string;
+  values: SqlValue[];
+}
+
+export type Asking<T> = Generator<Query, T, unknown[]>;
+
+export function* ask<Row>(sql: string, values: SqlValue[]): Asking<Row[]> {
+  return (yield { sql, values }) as Row[];
+}
+
+/** Up to so many messages with matching recipients are asked for by their ids. */
+const FEW_MAILS = 500;
+/** Above every queue id. */
+const END = '~';
+
+/** A recipient that matches. */
+export interface Match {
+  seq: number;
+  status: RecipientStatus;
+  address: string;
+  domain: string;
+}
+
+export interface Slice {
+  /** On `o`: the messages of the slice. */
+  range: Condition;
+  /** By message; null: whole entries are meant. */
+  matches: Map<string, Match[]> | null;
+  /** The message to go on after; null: the slice is the last one. */
+  next: string | null;
+}
+
+/** The fate of the recipients for whom an entry of this state stands. */
+const FATE: Readonly<Record<OutboxState, RecipientStatus>> = {
+  PENDING: 'waiting',
+  SENDING: 'waiting',
+  RETRY: 'waiting',
+  HELD: 'waiting',
+  DEAD: 'bounced',
+  SENT: 'delivered',
+};
+
+/** The entries after `after`. @param most rows to look at, but for the rest of the last message. */
+export function* sliceAfter(chosen: Compiled, dialect: Dialect, after: string, most: number): Asking<Slice> {
+  const { range, next } = yield* rangeAfter(chosen, dialect, after, most);
+  if (chosen.recipient === null) return { range: range('o.mail_id'), matches: null, next };
+  const within = range('r.mail_id');
+  const found = yield* ask<Match & { id: string }>(
+    `SELECT r.mail_id AS id, r.seq, r.status, r.address, r.domain FROM mail_recipients r
+     WHERE ${within.sql} AND ${chosen.recipient.sql} ORDER BY r.mail_id, r.seq`,
+    [...within.values, ...chosen.recipient.values],
+  );
+  const matches = Map.groupBy(found, ({ id }) => id);
+  const ids = [...matches.keys()];
+  return { range: ids.length <= FEW_MAILS ? among('o.mail_id', ids) : range('o.mail_id'), matches, next };
+}
+
+const among = (column: string, ids: readonly string[]): Condition =>
+  ids.length === 0
+    ? { sql: '1 = 0', values: [] }
+    : { sql: `${column} IN (${marksOf(ids)})`, values: [...ids] };
+
+function* rangeAfter(
+  { ids, recipient }: Compiled,
+  { outbox }: Dialect,
+  after: string,
+  most: number,
+): Asking<{ range(column: string): Condition; next: string | null }> {
+  if (ids !== null) {
+    const rest = ids.filter((id) => id > after);
+    const part = rest.slice(0, FEW_MAILS);
+    const next = part.length < rest.length ? (part.at(-1) as string) : null;
+    return { range: (column) => among(column, part), next };
+  }
+  // Where recipients are looked at, it is their number that must be bounded.
+  const [table, column] = recipient === null ? [outbox, 'o.mail_id'] : ['mail_recipients r', 'r.mail_id'];
+  const [end] = yield* ask<{ id: string }>(
+    `SELECT ${column} AS id FROM ${table} WHERE ${column} > ? ORDER BY ${column} LIMIT 1 OFFSET ${most - 1}`,
+    [after],
+  );
+  const values = [after, end?.id ?? END];
+  return { range: (of) => ({ sql: `${of} > ? AND ${of} <= ?`, values }), next: end?.id ?? null };
+}
+
+/** The recipients among `matches` (ascending) for whom the entry stands. */
+export function matchesIn(row: { state: OutboxState; seqs: string }, matches: readonly Match[]): Match[] {
+  const fate = FATE[row.state];
+  const runs = parseRuns(row.seqs);
+  let at = 0;
+  return matches.filter(({ seq, status }) => {
+    while (at < runs.length && (runs[at] as [number, number])[1] < seq) at++;
+    return status === fate && at < runs.length && (runs[at] as [number, number])[0] <= seq;
+  });
+}
+
+/** What an action needs of an entry. */
+export interface SelectedRow extends OperatedRow {
+  /** Recipients that wait. */
+  waiting: number;
+  bounced: number;
+  /** Those that are meant, ascending; null: all of them. */
+  some: Match[] | null;
+}
+
+/** Whether all recipients are meant for whom the entry stands. */
+export function isWhole({ state, some, waiting, bounced, seqs }: SelectedRow): boolean {
+  if (some === null) return true;
+  const all = state === 'SENT' ? seqsOf(parseRuns(seqs)).length : state === 'DEAD' ? bounced : waiting;
+  return some.length >= all;
+}
+
+/** Without those of which only a part is meant and nothing waits any more: what is over is not taken apart. */
+export const deletable = (rows: readonly SelectedRow[]): SelectedRow[] =>
+  rows.filter((row) => (row.state !== 'DEAD' && row.state !== 'SENT') || isWhole(row));
+
+export interface SelectedRows {
+  rows: SelectedRow[];
+  next: string | null;
+}
+
+/** The entries of a slice that are meant. @param most rows to look at. */
+export function* selectRows(
+  selection: Selection,
+  dialect: Dialect,
+  after: string,
+  most: number,
+): Asking<SelectedRows> {
+  const chosen = compile(selection, dialect);
+  const { range, matches, next } = yield* sliceAfter(chosen, dialect, after, most);
+  if (matches?.size === 0) return { rows: [], next };
+  const found = yield* ask<Omit<SelectedRow, 'some'>>(
+    `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
+     FROM ${dialect.outbox}${chosen.ofMails ? MAILS : ''}
+     WHERE ${range.sql} AND ${chosen.entry.sql} ORDER BY o.mail_id, o.destination`,
+    [...range.values, ...chosen.entry.values],
+  );
+  const rows: SelectedRow[] = [];
+  for (const row of found) {
+    const some = matches === null ? null : matchesIn(row, matches.get(row.id) ?? []);
+    if (some === null || some.length > 0) rows.push({ ...row, some });
+  }
+  return { rows, next };
+}
+
+/** In this order also where the optimizer of SQLite would choose another. */
+export const MAILS = ' CROSS JOIN mails m ON m.id = o.mail_id';
+
+/** A page of entries in order of queue id; those of one message are never parted. */
+export function* listRows(dialect: Dialect, filter: QueueFilter, most: number): Asking<ListSlice> {
+  const { selection = {}, limit, afterQueueId = '' } = filter;
+  const chosen = compile(selection, dialect);
+  const { range, matches, next } = yield* sliceAfter(chosen, dialect, afterQueueId, most);
+  if (matches?.size === 0) return { rows: [], next };
+  const columns = matches === null ? QUEUE_ROW : `${QUEUE_ROW}, o.seqs`;
+  const from = `SELECT ${columns} FROM ${dialect.outbox}${MAILS} WHERE`;
+  // One row more than asked for tells whether the last message is complete.
+  let found = yield* ask<QueueRow & { seqs: string }>(
+    `${from} ${range.sql} AND ${chosen.entry.sql} ORDER BY o.mail_id, o.destination LIMIT ${limit + 1}`,
+    [...range.values, ...chosen.entry.values],
+  );
+  let cut: string | null = null;
+  if (found.length > limit) {
+    cut = (found[limit - 1] as QueueRow).queueId;
+    const begun = found.findIndex(({ queueId }) => queueId === cut);
+    const whole = yield* ask<QueueRow & { seqs: string }>(
+      `${from} o.mail_id = ? AND ${chosen.entry.sql} ORDER BY o.destination`,
+      [cut, ...chosen.entry.values],
+    );
+    found = [...found.slice(0, begun), ...whole];
+  }
+  const rows: QueueRow[] = [];
+  for (const { seqs, ...row } of found)
+    if (matches === null || matchesIn({ state: row.state, seqs }, matches.get(row.queueId) ?? []).length > 0)
+      rows.push(shownRow(row));
+  return { rows, next: cut ?? next };
+}

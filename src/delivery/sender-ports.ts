@@ -1,0 +1,49 @@
+/** What the sender of a delivery thread asks of its thread, and tells it. */
+import type { Config } from '../config/schema.ts';
+import type { BegunSlots } from '../mail/begun-slots.ts';
+import type { Job } from '../mail/job.ts';
+import type { TlsSession } from '../mail/tls-session.ts';
+import type { Arena, Reactor } from '../native.ts';
+import type { DsnWriter } from '../report/dsn.ts';
+import type { isTooOld, nextAttempt } from '../scheduler/retry.ts';
+import type { DialogReader } from './client/transcript.ts';
+import type { FromDelivery } from './messages.ts';
+import type { Router } from './route.ts';
+
+/** A program error. */
+export interface DialogFault {
+  /** Of the dialog that it ended, if it was one. */
+  connection?: number | undefined;
+  destination: string;
+  at: string;
+  error: unknown;
+}
+
+export interface SenderPorts {
+  config: Config;
+  arena: Arena;
+  /** Slot of the client's TLS context. */
+  tlsSlot: number;
+  /** Is told the results of TLS sessions; absent: nobody counts them. */
+  tlsSession?: (session: TlsSession) => void;
+  /** Makes the reactor with the given callback, for at most `maxConnections`. */
+  createReactor(onTurn: (count: number) => void, maxConnections: number): Reactor;
+  createRouter(config: Config): Router;
+  dsn: DsnWriter;
+  /** Where attempts are noted while they are under way; absent: nowhere. */
+  begun?: BegunSlots;
+  retry: { nextAttempt: typeof nextAttempt; isTooOld: typeof isTooOld };
+  post(message: FromDelivery): void;
+  /** Steady time (base/steady.ts). */
+  now(): number;
+  /** The time of day; default: `now`. */
+  wall?(): number;
+  leaseHolds(job: Job): boolean;
+  random(): number;
+  /** Is told program errors that ended a dialog; absent: nobody counts them. */
+  fault?: (fault: DialogFault) => void;
+  /** Who reads the dialog of this connection; absent, or null: nobody. */
+  transcript?: (connection: number, destination: string) => DialogReader | null;
+  /** Calls `fire` once, ms later. */
+  setTimer(ms: number, fire: () => void): void;
+}

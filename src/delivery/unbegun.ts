@@ -1,0 +1,20 @@
+/** Jobs that end without an attempt. */
+import type { Config } from '../config/schema.ts';
+import type { Job } from '../mail/job.ts';
+import { isFailKey } from '../mail/operator-keys.ts';
+import { FAILED_BY_OPERATOR, type Outcome } from '../mail/outcome.ts';
+import type { isTooOld } from '../scheduler/retry.ts';
+import { bounced } from './outcome.ts';
+
+/** The outcome of a job that an operator ends, or whose message is too old; null for one that is to be sent. */
+export function unbegun(
+  job: Job,
+  retry: Config['retry'],
+  tooOld: typeof isTooOld,
+  wallMs: number,
+): Outcome | null {
+  if (isFailKey(job.destination))
+    return bounced(FAILED_BY_OPERATOR, '5.7.0', job.operatorText ?? 'given up by the operator');
+  if (!tooOld(retry, job.receivedAtMs, wallMs)) return null;
+  return bounced('expired', '5.4.7', `too old after ${job.attempts} attempts (retry.max_age_ms)`);
+}

@@ -1,0 +1,151 @@
+/**
+ * What an operator means of the queue. Values of one key are alternatives; an entry must satisfy every key that is given.
+ * Texts are patterns (base/glob.ts). With `domains` or `recipients`, single recipients of an entry are meant.
+ */
+import { domainToUnicode } from 'node:url';
+import { domainForm, domainKey } from '../base/domain.ts';
+import { globOf, literalOf } from '../base/glob.ts';
+import { destinationKey } from './destination.ts';
+import type { Job } from './job.ts';
+
+export interface Selection<State extends string = string> {
+  /** Queue ids. */
+  ids?: string[];
+  states?: State[];
+  destinations?: string[];
+  /** Of recipients. */
+  domains?: string[];
+  recipients?: string[];
+  /** Reverse-paths; '' is the null one. */
+  senders?: string[];
+  /** Who authenticated. */
+  users?: string[];
+  listeners?: string[];
+  /** Why the entry waits. */
+  reasons?: string[];
+  /** What is said of why. */
+  details?: string[];
+  messageIds?: string[];
+  /** Of the header fields kept at intake. Values of one field are alternatives. */
+  headers?: { name: string; value: string }[];
+  receivedBeforeMs?: number;
+  receivedAfterMs?: number;
+  minAttempts?: number;
+  maxAttempts?: number;
+  minBytes?: number;
+  maxBytes?: number;
+  /** Only entries that are not due at this time. */
+  notDueAtMs?: number;
+}
+
+/** Most values of a key, and of `ids`. */
+export const MAX_VALUES = 100;
+export const MAX_IDS = 1000;
+/** Longest value. */
+export const MAX_VALUE_LENGTH = 1000;
+
+/** Whether single recipients are meant. */
+export const meansRecipients = ({ domains, recipients }: Selection): boolean =>
+  domains !== undefined || recipients !== undefined;
+
+/** A pattern for domains as they are stored, from one in any spelling. Labels with wildcards are taken as they are. */
+export function domainPattern(written: string): string {
+  if (literalOf(written) !== null || written.startsWith('[')) return domainKey(written);
+  const labels = written
+    .replace(/[\u3002\uff0e\uff61]/g, '.')
+    .replace(/\.$/, '')
+    .split('.');
+  return labels
+    .map((label) => (literalOf(label) === null ? label.toLowerCase() : labelForm(label)))
+    .join('.');
+}
+
+const labelForm = (label: string): string => domainForm(label) ?? label.toLowerCase();
+
+/** A pattern for destinations as they are stored. */
+export const destinationPattern = (written: string): string =>
+  literalOf(written) === null ? domainPattern(written) : destinationKey(written);
+
+/** Patterns for addresses, which are stored as they were written: the domain in A-labels and in U-labels. */
+export function addressPatterns(written: string): string[] {
+  const at = written.lastIndexOf('@') + 1;
+  if (at === 0) return [written];
+  const domain = domainPattern(written.slice(at));
+  const unicode = domain
+    .split('.')
+    .map((label) => (label.startsWith('xn--') ? domainToUnicode(label) || label : label))
+    .join('.');
+  return [...new Set([domain, unicode])].map((one) => written.slice(0, at) + one);
+}
+
+/** The keys that `meantBy` can judge by what delivery knows of an entry. */
+const JUDGED = new Set<keyof Selection>([
+  'ids',
+  'destinations',
+  'domains',
+  'recipients',
+  'senders',
+  'receivedBeforeMs',
+  'receivedAfterMs',
+  'minAttempts',
+  'maxAttempts',
+  'minBytes',
+  'maxBytes',
+]);
+
+/** Whether a selection can be judged by what delivery knows. */
+export const isJudged = (selection: Selection): boolean =>
+  (Object.keys(selection) as (keyof Selection)[]).every(
+    (key) => JUDGED.has(key) || selection[key] === undefined,
+  );
+
+type Judge = (job: Job) => boolean;
+
+/** Which entries in delivery a selection means; none when it cannot be judged there. */
+export function meantBy(selection: Selection): Judge {
+  if (!isJudged(selection)) return () => false;
+  const { ids, destinations, domains, recipients, senders } = selection;
+  const { receivedBeforeMs, receivedAfterMs, minAttempts, maxAttempts, minBytes, maxBytes } = selection;
+  const judges: Judge[] = [];
+  if (ids !== undefined) {
+    const known = new Set(ids);
+    judges.push(({ queueId }) => known.has(queueId));
+  }
+  if (destinations !== undefined) {
+    const isOne = anyOf(destinations.map(destinationPattern));
+    judges.push(({ destination }) => isOne(destination));
+  }
+  if (senders !== undefined) {
+    const isOne = anyOf(senders.flatMap(addressPatterns));
+    judges.push(({ reversePath }) => isOne(reversePath));
+  }
+  if (domains !== undefined || recipients !== undefined) {
+    const isDomain = domains === undefined ? () => true : anyOf(domains.map(domainPattern));
+    const isAddress = recipients === undefined ? () => true : anyOf(recipients.flatMap(addressPatterns));
+    judges.push((job) =>
+      job.recipients.some(
+        ({ address }) =>
+          isAddress(address) && isDomain(domainKey(address.slice(address.lastIndexOf('@') + 1))),
+      ),
+    );
+  }
+  judges.push(
+    within(({ receivedAtMs }) => receivedAtMs, receivedAfterMs, receivedBeforeMs),
+    within(({ attempts }) => attempts, minAttempts, maxAttempts),
+    within(({ sizeBytes }) => sizeBytes, minBytes, maxBytes),
+  );
+  return (job) => judges.every((judge) => judge(job));
+}
+
+function anyOf(patterns: string[]): (text: string) => boolean {
+  const literals = new Set(patterns.map(literalOf));
+  const globs = patterns.filter((pattern) => literalOf(pattern) === null).map(globOf);
+  return (text) => literals.has(text.toLowerCase()) || globs.some((matches) => matches(text));
+}
+
+const within =
+  (value: (job: Job) => number, least = -Infinity, most = Infinity): Judge =>
+  (job) => {
+    const n = value(job);
+    return n >= least && n <= most;
+  };
