@@ -9,8 +9,10 @@ import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
+import { addEvents } from './cli/events.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
+import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
 import { addUser } from './cli/user.ts';
@@ -22,7 +24,18 @@ const CONFIG = new Option(
   '-c, --config <path>',
   'config file (default: config/relay.json of the installation)',
 );
-const GROUPS = [addQueue, addSuspensions, addBans, addUser, addDatabase, addConfig, addReload, addTls];
+const GROUPS = [
+  addStatus,
+  addQueue,
+  addSuspensions,
+  addEvents,
+  addBans,
+  addUser,
+  addDatabase,
+  addConfig,
+  addReload,
+  addTls,
+];
 const EPILOGUE = `
 Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
 Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
@@ -52,6 +65,9 @@ class Protorelay implements CommandLine {
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
       );
+    this.#program.hook('preAction', (program, action) => {
+      if (action !== program) process.stdout.on('error', outputFailed);
+    });
     for (const add of GROUPS) add(this.#program, this);
     // Not before: commands would inherit it. Here the first word says what was meant by several.
     this.#program.allowExcessArguments();
@@ -94,6 +110,13 @@ class Protorelay implements CommandLine {
   usage(message: string): never {
     return this.#program.error(`protorelay: ${message}`);
   }
+}
+
+/** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
+function outputFailed({ code, message }: NodeJS.ErrnoException): never {
+  if (code === 'EPIPE') process.exit(EXIT.ok);
+  process.stderr.write(printableLines(`protorelay: standard output cannot be written: ${message}\n`));
+  process.exit(EXIT.ioError);
 }
 
 async function printVersion(): Promise<void> {

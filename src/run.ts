@@ -8,10 +8,9 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
-import { RelayError } from './base/errors.ts';
+import { RelayError, startFault } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { sayAtOnce } from './base/log-sink.ts';
 import { PinoLog } from './base/pino-log.ts';
@@ -96,13 +95,13 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   try {
     return await serve(config, configPath, log, signals);
   } catch (error) {
-    log.error('relay.start_failed', { error });
-    log.debug('relay.start_stack', { stack: inspect(error) });
-    if (!(error instanceof RelayError)) return crash(error);
+    const fault = startFault(error);
+    if (fault === null) return crash(error);
+    log.error('relay.start_failed', { error: fault });
     // Threads that did start are still running: end them with the program.
-    sayAtOnce(`protorelay: ${error.message}\n`);
+    sayAtOnce(`protorelay: ${fault.message}\n`);
     log.close();
-    process.exit(EXIT_OF_ERROR[error.code]);
+    process.exit(EXIT_OF_ERROR[fault.code]);
   } finally {
     log.close();
   }
@@ -154,6 +153,7 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
     lock.release();
     throw error;
   });
+  const startedAtMs = timeOfDayMs(steadyMs());
   const controlPath = join(config.data_dir, 'control.sock');
   const lifecycle = new Lifecycle(relay, {
     log,
@@ -175,6 +175,13 @@ async function serve(first: Config, configPath: string, log: PinoLog, signals: S
       suspensions: openBook(config, (rules) => relay.takeSuspensions(rules)),
     },
     reload: () => lifecycle.reload(),
+    facts: () => ({
+      pid: process.pid,
+      version: version(),
+      startedAtMs,
+      listeners: relay.addresses.map(addressText),
+      reload: lifecycle.lastReload,
+    }),
     log,
   });
   log.info('relay.ready', { addresses: relay.addresses, hostname: config.hostname });
@@ -218,6 +225,8 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     './policy/host-memory.ts'
   );
   const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { mergeStandings } = await import('./control/why.ts');
+  const { mergeStatus } = await import('./control/status.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
   const ports = { openSocket, socketPlace, close: closeSync };
@@ -241,6 +250,8 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
+      status: mergeStatus,
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),
     closeSockets: () => closeSockets(sockets, config.listeners, ports),
@@ -289,10 +300,13 @@ function forkRelayProcess(cluster: Cluster, fds: readonly number[], events: Fork
   };
 }
 
+const addressText = ({ host, port, path }: ListeningAddress): string =>
+  path ?? (host?.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+
 /** Shows at a terminal that the relay listens, wherever the log goes. */
 function announce(config: Config, addresses: { host?: string; port?: number; path?: string }[]): void {
   if (!process.stderr.isTTY || (config.log.file === null && config.log.format === 'text')) return;
-  const places = addresses.map(({ host, port, path }) => path ?? `${host}:${port}`);
+  const places = addresses.map(addressText);
   sayAtOnce(
     `protorelay: listening on ${places.join(', ')}${config.log.file ? `; log: ${config.log.file}` : ''}\n`,
   );

@@ -117,6 +117,16 @@ export class PressureGauge {
       this.#log.warn(overloaded ? 'overload.began' : 'overload.ended', { pressure: NAMES.get(code) ?? null });
   }
 
+  /** For `protorelay status`. */
+  figures(): { pressure: string | null; overloaded: boolean; freeDiskBytes: number | null } {
+    const code = Atomics.load(this.#gauges, GAUGE.pressure);
+    return {
+      pressure: code === PRESSURE.none ? null : (NAMES.get(code) ?? null),
+      overloaded: Atomics.load(this.#gauges, GAUGE.overloaded) === 1,
+      freeDiskBytes: Number.isFinite(this.#freeDisk) ? this.#freeDisk : null,
+    };
+  }
+
   #code(): number {
     const config = this.#config;
     if (this.#availableConnections() < config.persist_min_db_available_connections) return PRESSURE.database;

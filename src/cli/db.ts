@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
-import { dataDirOf, loadConfig } from '../config/load.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
 import { shardAnswer } from '../control/shard-answer.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
@@ -23,7 +23,7 @@ export function addDatabase(program: Command, line: CommandLine): void {
       const password = process.env[passwordEnv];
       if (user !== undefined && password === undefined)
         line.usage(`set the environment variable ${passwordEnv} to the password of ${user}`);
-      const { database } = loadConfig(line.configPath()).config;
+      const { database } = configFor(['database'], line.configPath());
       const { shardServers } = await import('../database/shard-servers.ts');
       const { migrate } = await import('../database/mysql/schema.ts');
       const servers = shardServers(database).map(({ name, server }) => ({
@@ -36,9 +36,9 @@ export function addDatabase(program: Command, line: CommandLine): void {
     .description('state, depth, latency and errors of every shard')
     .option('--json', 'print JSON', false)
     .action(async ({ json }: { json: boolean }) => {
-      const { openShards } = await import('./open-queue.ts');
+      const { openShards, QUEUE_KEYS } = await import('./open-queue.ts');
       const path = line.configPath();
-      const source = await openShards(dataDirOf(path), () => loadConfig(path).config);
+      const source = await openShards(dataDirOf(path), () => configFor(QUEUE_KEYS, path));
       try {
         line.endsWith(showShards(await source.report(), json, process.stdout, Date.now()));
       } finally {

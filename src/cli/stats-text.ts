@@ -5,6 +5,7 @@ import { STATES } from '../control/words.ts';
 import type { QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { AGE_MINUTES, type DestinationCounts, type WaitingCounts } from '../mail/queue-stats.ts';
+import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
 import { columns, duration, plain, size, when } from './format.ts';
 
@@ -44,7 +45,7 @@ export function formatStats(
   const { named, other, total } = limited(queue, limit);
   if (total.entries === 0) return text;
   const others = other.destinations === 0 ? [] : [other];
-  text += `\n${destinationTable(named, others, total, scheduler?.suspended ?? [], nowMs)}`;
+  text += `\n${destinationTable(named, others, total, scheduler, nowMs)}`;
   text += `\nRecipients by age of their message, in minutes\n${ageTable(named, others, total)}`;
   if (other.mayLack > 0)
     text += `Too many destinations to count each: any of these may have up to ${other.mayLack} recipients more, which are under "other".\n`;
@@ -65,9 +66,11 @@ function destinationTable(
   named: readonly DestinationCounts[],
   others: readonly (WaitingCounts & { destinations: number })[],
   total: WaitingCounts,
-  suspended: readonly SuspendedDestination[],
+  scheduler: SchedulerStats | null,
   nowMs: number,
 ): string {
+  const { suspended = [], rules = [] } = scheduler ?? {};
+  const matcher = new SuspensionMatcher(rules);
   const suspensions = new Map(suspended.map((one) => [one.destination, one]));
   const figures = ({ entries, recipients, states }: WaitingCounts): string[] =>
     [entries, recipients, ...states].map(String);
@@ -79,7 +82,7 @@ function destinationTable(
         plain(one.destination),
         ...figures(one),
         next,
-        suspension(suspensions.get(one.destination), nowMs),
+        suspension(suspensions.get(one.destination), matcher.ofDestination(one.destination), nowMs),
       ];
     }),
     ...others.map((other) => [`other (${other.destinations})`, ...figures(other)]),
@@ -87,7 +90,12 @@ function destinationTable(
   ]);
 }
 
-function suspension(one: SuspendedDestination | undefined, nowMs: number): string {
+function suspension(
+  one: SuspendedDestination | undefined,
+  rule: SuspensionRule | null,
+  nowMs: number,
+): string {
+  if (rule !== null) return `suspended by ${rule.id}${rule.reason === '' ? '' : `: ${plain(rule.reason)}`}`;
   if (one === undefined) return '';
   const reason = one.reason === '' ? '' : `: ${plain(one.reason)}`;
   return `suspended for ${duration(one.untilMs - nowMs)}${reason}`;
@@ -111,15 +119,19 @@ function ageTable(
 }
 
 /** Suspended destinations; each is named with what waits there. */
-function suspendedLine({ suspended, suspendedDestinations }: SchedulerStats): string {
-  if (suspendedDestinations === 0) return '';
+export function suspendedLine({ suspended, suspendedDestinations, rules = [] }: SchedulerStats): string {
+  const ordered =
+    rules.length === 0 ? '' : `Rules       ${rules.length} of operators hold mail: see "suspensions"\n`;
+  if (suspendedDestinations === 0) return ordered;
   const names = suspended.slice(0, 5).map(({ destination }) => plain(destination));
   const more = suspendedDestinations > names.length ? ', …' : '';
-  return `Suspended   ${suspendedDestinations} destinations: ${names.join(', ')}${more}\n`;
+  return `${ordered}Suspended   ${suspendedDestinations} destinations: ${names.join(', ')}${more}\n`;
 }
 
 const HOLDS: Readonly<Record<HoldsAll['kind'], string>> = {
   delivery_disabled: 'nothing is sent: delivery.enabled is false',
+  suspended: 'nothing is sent: all mail is suspended',
+  suspensions_unknown: 'nothing is sent: what operators suspended cannot be read',
   draining: 'nothing more is sent: the relay drains',
   database_away: 'nothing is sent: the queue cannot be reached',
 };
@@ -128,7 +140,7 @@ const HOLDS: Readonly<Record<HoldsAll['kind'], string>> = {
 export const holdLines = (holds: readonly HoldsAll[]): string =>
   holds
     .map(({ kind, detail }) => {
-      const more = kind === 'database_away' && detail !== '' ? ` (${plain(detail)})` : '';
+      const more = kind !== 'delivery_disabled' && detail !== '' ? ` (${plain(detail)})` : '';
       return `Held back   ${HOLDS[kind]}${more}\n`;
     })
     .join('');

@@ -5,7 +5,7 @@ import type { Writable } from 'node:stream';
 import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
-import { dataDirOf, loadConfig } from '../config/load.ts';
+import { configFor, dataDirOf } from '../config/load.ts';
 import type { SuspensionBook } from '../control/protocol.ts';
 import { suspensionAnswer } from '../control/suspension-answer.ts';
 import { SELECTORS, type SuspensionRule, type SuspensionSelectors } from '../mail/suspension.ts';
@@ -121,7 +121,8 @@ async function onSuspensions(
   }
   const { openStoppedBook } = await import('../relay/suspension-book.ts');
   const { lockDataDir } = await import('../base/data-dir.ts');
-  const { config } = loadConfig(line.configPath());
+  const { QUEUE_KEYS } = await import('./open-queue.ts');
+  const config = configFor(QUEUE_KEYS, line.configPath());
   const lock = changes ? lockDataDir(dataDir) : null;
   const stopped = await openStoppedBook(config);
   try {

@@ -13,7 +13,7 @@ import { isSenderRule } from '../base/domain.ts';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
-import { loadConfig } from '../config/load.ts';
+import { configFor } from '../config/load.ts';
 import type { ServerConfig } from '../config/schema.ts';
 import { userAnswer } from '../control/user-answer.ts';
 import { saslPrepare } from '../protocol/sasl/prepare.ts';
@@ -88,7 +88,7 @@ async function onUsers(
   { path, ofQueue }: { path?: string; ofQueue?: boolean },
   command: (store: UserStore, ports: UserCommandPorts) => Promise<ExitCode>,
 ): Promise<void> {
-  const { config } = loadConfig(line.configPath());
+  const config = configFor(['data_dir', 'auth.backends', 'database'], line.configPath());
   const { openUserStore } = await import('../auth/open-user-store.ts');
   let store: UserStore | null = null;
   try {

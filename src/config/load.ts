@@ -37,6 +37,8 @@ export interface LoadedConfig {
 export interface Examined {
   /** What is sound of it, other values throw for `ifSound`; null when the rest cannot be judged by itself. */
   config: Config | null;
+  /** The same with defaults in place of what is faulty. */
+  rest: Config | null;
   /** Errors and warnings. */
   said: Said[];
   files: string[];
@@ -78,13 +80,15 @@ export function examineConfig(
   const { value, issues, faulty } = validate(source);
   const said = [...source.problems, ...issues].map((problem) => saidOf('error', problem));
   // What a file that cannot be read says may be what the rules would miss.
-  if (value === null || !complete) return { config: null, said: inOrder(said), files, isSet, say };
+  if (value === null || !complete)
+    return { config: null, rest: null, said: inOrder(said), files, isSet, say };
   const named = withHostname(value, isSet, options.machineName ?? machineName());
   const config = resolvePaths(withServableMechanisms(named, isSet), root, file);
+  const rest = withinLease(structuredClone(config));
   markFaulty(config, faulty);
   const { problems, warnings } = checkRules(config, isSet);
   said.push(...problems.map((one) => say('error', one)), ...warnings.map((one) => say('warning', one)));
-  return { config, said: inOrder(said), files, isSet, say };
+  return { config, rest, said: inOrder(said), files, isSet, say };
 }
 
 /**
@@ -103,6 +107,25 @@ export function loadConfig(
   if (config === null || problems.length > 0) throw new ConfigError(resolve(path), problems);
   const place = (finding: Finding): string => textOf(say('warning', finding));
   return { config: withinLease(config), warnings: of('warning'), files, place };
+}
+
+/**
+ * The config for a command that goes by these keys alone: faults elsewhere, and secrets that are not set here, are no
+ * concern of its.
+ * @throws ConfigError listing every problem, when one of them is about these keys, or may be.
+ */
+export function configFor(
+  keys: readonly string[],
+  path: string,
+  environment: Environment = process.env,
+): Config {
+  const { rest, said } = examineConfig(path, environment);
+  const problems = said.filter(({ severity }) => severity === 'error');
+  const concerns = ({ key }: Said): boolean =>
+    key === null ||
+    keys.some((needed) => key === needed || key.startsWith(`${needed}.`) || key.startsWith(`${needed}[`));
+  if (rest !== null && !problems.some(concerns)) return rest;
+  throw new ConfigError(resolve(path), problems.map(textOf));
 }
 
 /**

@@ -5,9 +5,11 @@
 import { BrokenInvariant } from '../base/broken-invariant.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import type { Log } from '../base/log.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { ConfigError, LoadedConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import type { ReloadAnswer } from './protocol.ts';
+import type { HostFacts } from './status.ts';
 
 interface Reloaded {
   applied: string[];
@@ -48,6 +50,7 @@ const STOP_TIMEOUT_MS = 10_000;
 export class Lifecycle {
   readonly #ports: LifecyclePorts;
   readonly #relay: Drainable;
+  lastReload: HostFacts['reload'] = null;
   #firstSignalMs: number | null = null;
   #stopNow: () => void = () => {};
   readonly #ended: Promise<ExitCode>;
@@ -112,6 +115,13 @@ export class Lifecycle {
 
   /** SIGHUP: of a good config, what can change live is applied; a bad one changes nothing. */
   async reload(): Promise<ReloadAnswer> {
+    const answer = await this.#reload();
+    const { needsRestart, problems } = answer;
+    this.lastReload = { atMs: timeOfDayMs(steadyMs()), needsRestart, problems };
+    return answer;
+  }
+
+  async #reload(): Promise<ReloadAnswer> {
     const { log, tell } = this.#ports;
     if (this.#firstSignalMs !== null)
       return { applied: [], needsRestart: [], problems: ['the relay is shutting down'] };

@@ -2,9 +2,12 @@
  * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
  * added up. A message lies in exactly one of the queues.
  */
-import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../database/database.ts';
+
+import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
 import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';
 
@@ -19,6 +22,10 @@ export class MergedQueue implements QueueReader {
   async list(filter: QueueFilter): Promise<QueueRow[]> {
     const pages = await Promise.all(this.#readers().map((reader) => reader.list(filter)));
     return mergePages(pages, filter.limit);
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return mergeCounts(await Promise.all(this.#readers().map((reader) => reader.count(selection, by))));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {
@@ -103,6 +110,7 @@ export function mergeSchedulerStats(
       ? known.destinations.length + known.other.destinations
       : most(({ destinations }) => destinations),
     ...mergeHolds(parts.map(({ holds }) => holds ?? [])),
+    ...mergeRules(parts.map(({ rules }) => rules ?? [])),
     suspended: [...suspended.values()],
     suspendedDestinations: Math.max(
       suspended.size,
@@ -125,6 +133,12 @@ export function mergeSchedulerStats(
 function mergeHolds(parts: readonly HoldsAll[][]): { holds?: HoldsAll[] } {
   const kinds = new Map(parts.flat().map((one) => [one.kind, one]));
   return kinds.size === 0 ? {} : { holds: [...kinds.values()] };
+}
+
+/** Every process knows them all, sooner or later. */
+function mergeRules(parts: readonly SuspensionRule[][]): { rules?: SuspensionRule[] } {
+  const rules = new Map(parts.flat().map((rule) => [rule.id, rule]));
+  return rules.size === 0 ? {} : { rules: [...rules.values()] };
 }
 
 /** Processes of one host use the same Redis: when one of them cannot use it, it counts as down. */

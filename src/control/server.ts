@@ -23,6 +23,8 @@ import {
   type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
+import type { HostFacts, HostStatus } from './status.ts';
+import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -34,6 +36,8 @@ const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 export interface ControlServerOptions {
   path: string;
   target: ControlTarget;
+  /** What `status` says of the host; absent: it is not asked. */
+  facts?: () => HostFacts;
   /** Reloads as SIGHUP does. */
   reload?: () => Promise<ReloadAnswer>;
   log: Log;
@@ -184,6 +188,8 @@ export class ControlServer {
     switch (request.method) {
       case 'list':
         return target.list(withoutUndefined(request.params));
+      case 'count':
+        return target.count(request.params.selection, request.params.by);
       case 'show':
         return target.show(request.params.queueId);
       case 'content': {
@@ -195,12 +201,16 @@ export class ControlServer {
       }
       case 'stats':
         return statsOf(target);
+      case 'status':
+        return this.#status();
       case 'bans':
         return bansOf(target).list();
       case 'ban':
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'standing':
+        return (await target.standing?.(request.params.destinations)) ?? mergeStandings([]);
       case 'suspensions':
         return suspensionsOf(target).list();
       case 'suspend':
@@ -213,8 +223,8 @@ export class ControlServer {
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();
       case 'operate': {
-        const { action, selection } = request.params;
-        const result = await target.operate(action, selection);
+        const { action, selection, after } = request.params;
+        const result = await target.operate(action, selection, after);
         this.#options.log.info('control.operated', {
           ...howOf(action),
           target: saidOf(selection),
@@ -223,6 +233,13 @@ export class ControlServer {
         return result;
       }
     }
+  }
+
+  async #status(): Promise<HostStatus> {
+    const { target, facts } = this.#options;
+    if (target.status === undefined || facts === undefined)
+      throw new RelayError('control_failed', 'this relay has no status');
+    return { ...(await target.status(true)), ...facts(), processes: target.processes?.() ?? [] };
   }
 
   #ordered(action: string, ordered: Ordered): Ordered {
@@ -275,8 +292,7 @@ async function statsOf(target: ControlTarget): Promise<object> {
 /** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
-  if (request.method !== 'list' && request.method !== 'operate') return null;
-  return request.params.selection?.ids ?? null;
+  return 'selection' in request.params ? (request.params.selection?.ids ?? null) : null;
 }
 
 /** A selection as the log names it: of ids, how many. */

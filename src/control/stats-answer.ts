@@ -2,6 +2,7 @@
 import type { QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { AGE_MINUTES, addCounts, biggest, noCounts, type WaitingCounts } from '../mail/queue-stats.ts';
+import { SuspensionMatcher } from '../mail/suspension.ts';
 import type { SuspendedDestination } from '../scheduler/scheduler.ts';
 import type { HoldsAll, ProcessStatus, SchedulerStats } from './protocol.ts';
 import { type EntryState, STATES, textOrNull, timeOf, timeOrNull } from './words.ts';
@@ -49,8 +50,10 @@ export interface WaitingAnswer {
 export interface DestinationAnswer extends WaitingAnswer {
   destination: string;
   next_attempt_at: string | null;
-  /** null: it is not suspended. */
+  /** By failing connections; null: it is not. */
   suspended: { ends_at: string; reason: string | null } | null;
+  /** The rule of an operator that holds all its mail; null: there is none. */
+  suspended_by: string | null;
 }
 
 export interface SchedulerAnswer {
@@ -59,6 +62,8 @@ export interface SchedulerAnswer {
   sending_entries: number;
   suspended: { destination: string; ends_at: string; reason: string | null }[];
   suspended_destinations: number;
+  /** Rules of operators that hold mail. */
+  suspension_rules: number;
   /** What keeps all mail in the queue. */
   holds: { kind: HoldsAll['kind']; detail: string | null }[];
   /** What errors of the relay itself ended. */
@@ -106,10 +111,11 @@ export interface ProcessAnswer {
 
 function queueAnswer(
   queue: QueueStats,
-  suspended: readonly SuspendedDestination[],
+  { suspended, rules }: Required<Pick<SchedulerStats, 'suspended' | 'rules'>>,
   limit: number,
 ): StatsAnswer['queue'] {
   const { named, other, total } = limited(queue, limit);
+  const matcher = new SuspensionMatcher(rules);
   const suspensions = new Map(suspended.map((one) => [one.destination, one]));
   return {
     messages: queue.mails,
@@ -127,6 +133,7 @@ function queueAnswer(
         ...waitingAnswer(one),
         next_attempt_at: timeOrNull(one.nextDueMs),
         suspended: suspension === undefined ? null : suspensionAnswer(suspension),
+        suspended_by: matcher.ofDestination(one.destination)?.id ?? null,
       };
     }),
     other: {
@@ -170,17 +177,18 @@ const suspensionAnswer = ({
   reason: textOrNull(reason),
 });
 
-function byState(rows: QueueStats['rows']): Record<EntryState, number> {
+export function byState(rows: QueueStats['rows']): Record<EntryState, number> {
   const words = Object.keys(STATES) as EntryState[];
   return Object.fromEntries(words.map((word) => [word, rows[STATES[word]]])) as Record<EntryState, number>;
 }
 
-const schedulerAnswer = (scheduler: SchedulerStats): SchedulerAnswer => ({
+export const schedulerAnswer = (scheduler: SchedulerStats): SchedulerAnswer => ({
   destinations: scheduler.destinations,
   waiting_entries: scheduler.waitingRows,
   sending_entries: scheduler.inFlight,
   suspended: scheduler.suspended.map((one) => ({ destination: one.destination, ...suspensionAnswer(one) })),
   suspended_destinations: scheduler.suspendedDestinations,
+  suspension_rules: scheduler.rules?.length ?? 0,
   holds: (scheduler.holds ?? []).map(({ kind, detail }) => ({ kind, detail: textOrNull(detail) })),
   faults: scheduler.faults ?? null,
   cluster: scheduler.cluster === undefined ? null : clusterAnswer(scheduler.cluster),
@@ -199,7 +207,7 @@ const clusterAnswer = (
   outages: cluster.outages,
 });
 
-const journalAnswer = (journal: JournalStats): JournalAnswer => ({
+export const journalAnswer = (journal: JournalStats): JournalAnswer => ({
   size_bytes: journal.bytes,
   max_bytes: journal.maxBytes,
   waiting_messages: journal.waiting,
@@ -214,7 +222,7 @@ const journalAnswer = (journal: JournalStats): JournalAnswer => ({
   })),
 });
 
-const processAnswer = (one: ProcessStatus): ProcessAnswer => ({
+export const processAnswer = (one: ProcessStatus): ProcessAnswer => ({
   process: one.process,
   pid: one.pid,
   state: one.state,
@@ -234,7 +242,7 @@ export const statsAnswer = (
   limit: number,
 ): StatsAnswer => ({
   running: scheduler !== null,
-  queue: queueAnswer(queue, scheduler?.suspended ?? [], limit),
+  queue: queueAnswer(queue, { suspended: [], rules: [], ...scheduler }, limit),
   scheduler: scheduler === null ? null : schedulerAnswer(scheduler),
   journal: journal === null ? null : journalAnswer(journal),
   processes: processes.map(processAnswer),

@@ -28,6 +28,7 @@ export interface DeliveryThreadsPorts {
 export class DeliveryThreads {
   readonly #ports: DeliveryThreadsPorts;
   readonly #threads: WorkerThreads<Job, ToDelivery, FromDelivery>;
+  readonly reactorIds: number[] = [];
 
   #asked = 0;
   /** Questions to all threads that not all have answered yet. */
@@ -43,7 +44,7 @@ export class DeliveryThreads {
         for (const job of jobs) writeJob(wire, job);
         return { type: 'jobs', wire, count: jobs.length };
       },
-      message: (_thread, message) => this.#message(message),
+      message: (thread, message) => this.#message(thread, message),
       failed: (error) => ports.failed(error),
     });
   }
@@ -52,8 +53,9 @@ export class DeliveryThreads {
     return this.#threads.start(starts);
   }
 
-  #message(message: FromDelivery): void {
-    if (message.type === 'results') this.#ports.results(readResults(message.wire, message.count));
+  #message(thread: number, message: FromDelivery): void {
+    if (message.type === 'ready') this.reactorIds[thread] = message.reactorId;
+    else if (message.type === 'results') this.#ports.results(readResults(message.wire, message.count));
     else if (message.type === 'destination')
       this.#ports.destination(message.destination, message.suspendedUntilMs, message.reason);
     else if (message.type === 'connections') this.#ports.connections(message.demands);

@@ -27,7 +27,7 @@ export interface DeliveryThreadStart {
 }
 
 export type FromDelivery =
-  | { type: 'ready' }
+  | { type: 'ready'; reactorId: number }
   /** AttemptResults, as written by mail/job-wire. */
   | { type: 'results'; wire: Wire; count: number }
   /** Destinations that were suspended or resumed; the scheduler stops or starts handing over their work. */

@@ -123,13 +123,14 @@ function tlsSession(session: TlsSession): void {
   });
 }
 
+let reactorId = -1;
 const sender: Sender = new Sender({
   config: start.config,
   arena,
   tlsSlot: start.tls.client,
   tlsSession,
-  createReactor: (onTurn, maxConnections) =>
-    createReactor({
+  createReactor: (onTurn, maxConnections) => {
+    const reactor = createReactor({
       arena,
       spillDir,
       spillThresholdBytes: start.config.spill_threshold_bytes,
@@ -137,7 +138,10 @@ const sender: Sender = new Sender({
       maxLineBytes: MAX_REPLY_LINE_BYTES,
       holdAfterVerbs: false,
       onTurn,
-    }),
+    });
+    reactorId = reactor.id;
+    return reactor;
+  },
   createRouter,
   dsn: new DsnWriter({
     arena,
@@ -201,4 +205,4 @@ port.on('message', (message: ToDelivery) => {
   }
 });
 
-port.postMessage({ type: 'ready' } satisfies FromDelivery);
+port.postMessage({ type: 'ready', reactorId } satisfies FromDelivery);

@@ -139,8 +139,12 @@ const noOther = (): OtherCounts => ({ ...noCounts(), destinations: 0, mayLack: 0
 export function addCounts(sum: WaitingCounts, part: WaitingCounts): void {
   sum.entries += part.entries;
   sum.recipients += part.recipients;
-  for (const [i, n] of part.states.entries()) sum.states[i] = (sum.states[i] ?? 0) + n;
-  for (const [i, n] of part.ages.entries()) sum.ages[i] = (sum.ages[i] ?? 0) + n;
+  addEach(sum.states, part.states);
+  addEach(sum.ages, part.ages);
+}
+
+function addEach(sums: number[], more: readonly number[]): void {
+  for (let i = 0; i < more.length; i++) sums[i] = (sums[i] ?? 0) + (more[i] as number);
 }
 
 /** Leaves the `most` biggest in the list and adds the others up, in `other`. */
@@ -175,13 +179,15 @@ export class StatsSum {
     this.#addFigures(slice);
     const { names, figures, age } = slice;
     if (names === '') return;
-    for (const [line, destination] of names.split('\n').entries()) {
-      const [state, entries, recipients, due] = figures.slice(line * FIGURES, (line + 1) * FIGURES) as [
-        number,
-        number,
-        number,
-        number,
-      ];
+    let at = 0;
+    for (const destination of names.split('\n')) {
+      const [state, entries, recipients, due] = [
+        figures[at],
+        figures[at + 1],
+        figures[at + 2],
+        figures[at + 3],
+      ] as [number, number, number, number];
+      at += FIGURES;
       const one = this.#of(destination);
       one.entries += entries;
       one.recipients += recipients;
@@ -241,12 +247,27 @@ export class StatsSum {
     return one;
   }
 
+  /** Adds the smaller half up, when there are too many. */
   #bound(): void {
     if (this.#destinations.size <= MOST_KEPT) return;
-    const all = [...this.#destinations.values()];
-    const kept = biggest(all, this.#other, MOST_KEPT / 2);
-    this.#other.mayLack += all[MOST_KEPT / 2]?.recipients ?? 0;
-    this.#destinations = new Map(kept.map((one) => [one.destination, one]));
+    const sizes = Float64Array.from(this.#destinations.values(), ({ recipients }) => recipients).sort();
+    const least = sizes[sizes.length - MOST_KEPT / 2] as number;
+    const kept = new Map<string, DestinationCounts>();
+    for (const one of this.#destinations.values()) if (one.recipients > least) kept.set(one.destination, one);
+    // Of those as small as the smallest that stay, some stay.
+    let equal = MOST_KEPT / 2 - kept.size;
+    for (const one of this.#destinations.values()) {
+      if (one.recipients > least) continue;
+      if (one.recipients === least && equal > 0) {
+        equal--;
+        kept.set(one.destination, one);
+      } else {
+        addCounts(this.#other, one);
+        this.#other.destinations++;
+      }
+    }
+    this.#other.mayLack += least;
+    this.#destinations = kept;
   }
 }
 

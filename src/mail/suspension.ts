@@ -57,6 +57,10 @@ export function senderForm(address: string): string {
 export const isWide = ({ domains, senders, users }: SuspensionSelectors): boolean =>
   domains.length + senders.length + users.length === 0;
 
+/** Whether the rule holds all mail. */
+export const meansAll = (rule: SuspensionSelectors): boolean =>
+  isWide(rule) && rule.destinations.length === 0;
+
 type Test = ((text: string) => boolean) | null;
 
 interface Compiled {

@@ -20,6 +20,7 @@ import { QueueThread } from '../persistence/queue-thread.ts';
 import { noArena } from '../persistence/stopped-queue.ts';
 import { RETURNED, type StorageNote } from '../storage/notes.ts';
 import type { ProcessPlace } from './place.ts';
+import { StorageFaults } from './storage-faults.ts';
 
 /** A process that was not seen for this many leases has lost its slot; never sooner than after MIN_STALE_MS. */
 const STALE_LEASES = 10;
@@ -39,6 +40,7 @@ export interface RelayDatabase {
   database: Database;
   /** null with sqlite. */
   shards: ShardedDatabase | null;
+  storageFaults: StorageFaults;
   /** Numbers of the shards; [0] with sqlite. */
   shardIds: number[];
   /** Options for the group commit of each shard. */
@@ -78,10 +80,13 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
   const { config, arena, spillDir, place } = options;
   const { database } = config;
   if (database.driver !== 'sqlite') return openServers(options);
-  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say: sayTo(options) }));
+  const storageFaults = new StorageFaults();
+  const say = sayTo(options, storageFaults);
+  const client = new DatabaseClient(startPool({ config, arena, spillDir }, { say }));
   return {
     database: client,
     shards: null,
+    storageFaults,
     shardIds: [0],
     committing: {},
     claims: {},
@@ -95,6 +100,7 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
 
 function openServers(options: RelayDatabaseOptions): RelayDatabase {
   const { config, arena, spillDir, gauges, log, begun, kept, returned } = options;
+  const storageFaults = new StorageFaults();
   const servers = shardServers(config.database);
   const threads = persistThreads(config);
   const owner = `${config.node_id}#${randomBytes(4).toString('hex')}`;
@@ -103,7 +109,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
   const largest = Math.max(...servers.map(({ server }) => server.max_pool_size));
   const pool = startPool(
     { config, arena, spillDir, owner, connections: Math.ceil(largest / threads) },
-    { threads, say: sayTo(options) },
+    { threads, say: sayTo(options, storageFaults) },
   );
   const clients = servers.map(({ id }) => new DatabaseClient(pool, { shard: id }));
   const { retry_delay_ms: retryDelayMs, max_retry_delay_ms: maxRetryDelayMs } = pausesOf(config.database);
@@ -133,6 +139,7 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
   return {
     database: shards,
     shards,
+    storageFaults,
     shardIds: servers.map(({ id }) => id),
     committing: { lanes: SERVER_LANES, settleLingerMs: SETTLE_LINGER_MS, settleApart: true },
     claims: CLAIMS,
@@ -203,8 +210,9 @@ function persistThreads({ persist_threads: configured, storage: { distributed, h
 }
 
 const sayTo =
-  ({ log, contentReturned }: RelayDatabaseOptions) =>
+  ({ log, contentReturned }: RelayDatabaseOptions, faults: StorageFaults) =>
   (note: StorageNote): void => {
+    faults.take(note);
     writeLine(log, note);
     if (RETURNED.has(note.event)) contentReturned();
   };

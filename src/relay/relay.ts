@@ -18,6 +18,7 @@ import { gateOf, hostListeners, ownSockets, threadCount } from './place.ts';
 import { remainsOf } from './remains.ts';
 import { openAgenda } from './scheduling.ts';
 import { Stages } from './stages.ts';
+import { relayStatus } from './status.ts';
 import { stsDir } from './sts.ts';
 import { openTlsReportSender } from './tls-reports.ts';
 import { releaseUndelivered } from './undelivered.ts';
@@ -53,7 +54,7 @@ export class Relay {
   }
 
   get control(): ControlTarget {
-    return this.#stages.control;
+    return { ...this.#stages.control, status: (counts) => relayStatus(this.#stages, counts) };
   }
 
   async start(): Promise<void> {
@@ -134,6 +135,9 @@ export class Relay {
     duePoll.start();
     pressure.start();
     housekeeping.start();
+    this.#stages.rates.start();
+    // On servers one process of a host counts for all.
+    if (queue.shards === null || place.process === 0) this.#stages.counts.refresh();
     this.#tlsReportSender = openTlsReportSender({
       place,
       log,
@@ -262,6 +266,7 @@ export class Relay {
     duePoll.stop();
     pressure.stop();
     housekeeping.stop();
+    this.#stages.rates.stop();
     tls.stop();
     stsRefresh?.stop();
     this.#tlsReportSender?.stop();
@@ -281,7 +286,7 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = tls.reconfigure(config);
@@ -290,6 +295,7 @@ export class Relay {
     shares.reconfigure(config);
     logins.reconfigure(config);
     tlsReports.reconfigure(config);
+    events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };

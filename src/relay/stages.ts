@@ -12,8 +12,9 @@ import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
 import type { RelayError } from '../base/errors.ts';
 import { type Log, writeLine } from '../base/log.ts';
+import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget, HoldsAll } from '../control/protocol.ts';
+import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/protocol.ts';
 import type { Database } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
@@ -21,6 +22,7 @@ import type { Listener } from '../listener/listener.ts';
 import type { RouteTable } from '../mail/destination.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
+import { meansAll } from '../mail/suspension.ts';
 import { type Arena, createArena } from '../native.ts';
 import type { Entry, SettleItem } from '../persistence/entry.ts';
 import { GroupCommit } from '../persistence/group-commit.ts';
@@ -29,6 +31,7 @@ import { ShardedCommits } from '../persistence/sharded-commits.ts';
 import { toSettleItem } from '../persistence/to-settlement.ts';
 import { Unsettled } from '../persistence/unsettled.ts';
 import { EventLog, eventLogOptions } from '../report/events.ts';
+import { MinuteRates } from '../report/minute-rates.ts';
 import type { TlsReports } from '../report/tls-rpt.ts';
 import type { DuePoll } from '../scheduler/due-poll.ts';
 import type { Leases } from '../scheduler/leases.ts';
@@ -40,6 +43,7 @@ import { TlsContexts } from '../tls/tls-contexts.ts';
 import { BegunFiles } from './begun.ts';
 import { ReturnedContent } from './content.ts';
 import { relayControl } from './control.ts';
+import { QueueCounts } from './counts.ts';
 import { openRelayDatabase, type RelayDatabase } from './database.ts';
 import { Intake } from './intake.ts';
 import { openRelayJournal, pressurePorts, type RelayJournal } from './journal.ts';
@@ -84,6 +88,8 @@ export class Stages {
   readonly logins: LoginDesk;
   readonly deliveries: DeliveryThreads;
   readonly events: EventLog;
+  readonly rates = new MinuteRates(steadyMs);
+  readonly counts: QueueCounts;
   readonly tlsReports: TlsReports;
   readonly stsRefresh: StsRefresh | null;
   readonly pressure: PressureGauge;
@@ -145,6 +151,12 @@ export class Stages {
     this.events = new EventLog({
       ...eventLogOptions(config, this.place.eventsDir, this.place.process),
       log,
+      counts: this.rates.counts,
+    });
+    this.counts = new QueueCounts({
+      count: () => this.database.stats(),
+      now: () => timeOfDayMs(steadyMs()),
+      steady: steadyMs,
     });
     this.suspensions = new RelaySuspensions({
       place: this.place,
@@ -254,15 +266,19 @@ export class Stages {
     );
   }
 
-  #holds(): HoldsAll[] {
-    const holds: HoldsAll[] = [];
+  #holds(): Required<Pick<SchedulerStats, 'holds' | 'rules'>> {
+    const { active } = this.suspensions.rules;
+    const holds = active.filter(meansAll).map((rule): HoldsAll => {
+      const kind = rule.createdAtMs === 0 ? 'suspensions_unknown' : 'suspended';
+      return { kind, detail: rule.reason };
+    });
     if (!this.config.delivery.enabled) holds.push({ kind: 'delivery_disabled', detail: 'delivery.enabled' });
     if (this.draining) holds.push({ kind: 'draining', detail: '' });
     const { shards, shardIds } = this.queue;
     const away = shards?.missing() ?? [];
     const none = shards === null ? this.commits.stats().failing : away.length === shardIds.length;
     if (none) holds.push({ kind: 'database_away', detail: away[0]?.detail ?? '' });
-    return holds;
+    return { holds, rules: [...active] };
   }
 
   #deliver(jobs: Job[]): void {

@@ -4,12 +4,13 @@
  */
 import { closeSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { inspect } from 'node:util';
 import { crashOnFaults } from '../base/crash.ts';
-import { RelayError } from '../base/errors.ts';
+import { RelayError, startFault } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
+import type { ControlTarget } from '../control/protocol.ts';
+import type { RelayStatus } from '../control/status.ts';
 import { LocalCounts, SharedCounts } from '../listener/connection-counts.ts';
 import { mapSharedMemory } from '../native.ts';
 import { openPolicyMemory, policySizes } from '../policy/host-memory.ts';
@@ -128,14 +129,12 @@ class RelayProcess {
   }
 
   async #failed(error: unknown): Promise<void> {
-    this.#log.error('relay.start_failed', { error });
-    this.#log.debug('relay.start_stack', { stack: inspect(error) });
-    const known = error instanceof RelayError;
-    const code = known ? error.code : 'internal';
-    await new Promise<void>((sent) =>
-      send({ type: 'failed', code, message: known ? error.message : String((error as Error)?.stack) }, sent),
-    );
-    process.exit(known ? EXIT_OF_ERROR[error.code] : EXIT.software);
+    const fault = startFault(error);
+    this.#log.error('relay.start_failed', { error: fault ?? error });
+    const code = fault?.code ?? 'internal';
+    const message = fault?.message ?? String((error as Error)?.stack);
+    await new Promise<void>((sent) => send({ type: 'failed', code, message }, sent));
+    process.exit(fault === null ? EXIT.software : EXIT_OF_ERROR[fault.code]);
   }
 
   /** Nobody brings mail to this process any more: ends it once no mail waits. */
@@ -166,6 +165,8 @@ class RelayProcess {
     switch (message.question) {
       case 'list':
         return control.list(message.ask);
+      case 'count':
+        return control.count(message.ask.selection, message.ask.by);
       case 'show':
         return control.show(message.ask);
       case 'content':
@@ -178,10 +179,14 @@ class RelayProcess {
         return Promise.resolve(control.schedulerStats(null));
       case 'journal':
         return Promise.resolve(control.journal?.() ?? null);
+      case 'status':
+        return relayStatusOf(control, message.ask);
       case 'missing':
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
-        return control.operate(message.ask.action, message.ask.selection);
+        return control.operate(message.ask.action, message.ask.selection, message.ask.after);
+      case 'standing':
+        return Promise.resolve(control.standing?.(message.ask) ?? { holds: [], rules: [], destinations: [] });
       case 'suspensions':
         return relay.takeSuspensions(message.ask);
       case 'reload':
@@ -194,6 +199,11 @@ class RelayProcess {
     const { process: number, processes } = this.#start;
     return relay.reload(processConfig(config, number, processes));
   }
+}
+
+function relayStatusOf({ status }: ControlTarget, counts: boolean): Promise<RelayStatus> {
+  if (status === undefined) throw new RelayError('control_failed', 'this process has no status');
+  return status(counts);
 }
 
 /** Removes an empty queue that nobody will fill again. If anything else is in its folder, it is not ours, and stays. */

@@ -1,11 +1,19 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
 import { isCertificateName } from '../../src/tls/self-signed.ts';
@@ -14,8 +22,13 @@ import { type Ran, run } from '../support/child.ts';
 const root = resolve(import.meta.dirname, '../..');
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
 
-function protorelay(...args: string[]): Promise<Ran> {
-  return run(process.execPath, [join(root, 'src/main.ts'), ...args], { cwd: root });
+/** Exit codes that commands of this file have ended with. */
+const provoked = new Set<number | null>();
+
+async function protorelay(...args: string[]): Promise<Ran> {
+  const ran = await run(process.execPath, [join(root, 'src/main.ts'), ...args], { cwd: root });
+  provoked.add(ran.code);
+  return ran;
 }
 
 function folder(t: TestContext): string {
@@ -66,8 +79,8 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     [['queue', 'retry', 'id'], /queue retry is called queue flush/],
     [['queue', 'list', '--state', 'odd'], /one of pending, sending, deferred, held, failed, delivered/],
     [['queue', 'list', '--limit', '0'], /whole number from 1/],
-    [['queue', 'delete'], /needs message ids, or --destination, or --all/],
-    [['queue', 'flush', 'id', '--all'], /needs message ids, or --destination, or --all/],
+    [['queue', 'delete'], /needs message ids, options that say what is meant, or --all/],
+    [['queue', 'flush', 'id', '--all'], /needs message ids, options that say what is meant, or --all/],
     [['queue', 'show'], /missing required argument/],
     [['queue', 'nonsense'], /unknown command 'nonsense'/],
     [['quue'], /there is no command quue.*did you mean queue\?/],
@@ -76,6 +89,11 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
     [['help'], /there is no command help.*protorelay --help/],
     [['queue', 'list', '--destination', ''], /must not be empty/],
     [['queue', 'delete', '--destination', ''], /must not be empty/],
+    [['queue', 'delete', '--sender', ''], /must not be empty/],
+    [['queue', 'count', '--by', 'size'], /Allowed choices are destination, domain, state/],
+    [['queue', 'list', '--older-than', '2'], /number and s, m, h or d/],
+    [['queue', 'list', '--min-size', '1T'], /K, M or G/],
+    [['queue', 'list', '--header', ': x'], /a field and a value/],
     [['ban', 'add', '192.0.2.1', 'foo'], /'foo' is invalid.*write 192\.0\.2\.1/],
     [['ban', 'add', '10.0.0.0/33'], /no address or network/],
     [['ban', 'delete', 'foo'], /no address or network/],
@@ -94,51 +112,9 @@ test('the help of commands names --config', async () => {
     assert.match(stdout, /^ {2}-c, --config <path> /m, commands[i]?.join(' '));
 });
 
-test('a running relay is asked whatever its config lacks by now: data_dir is all that the commands need', {
-  timeout: 60_000,
-}, async (t) => {
-  const smarthost = { host: 'x.test', auth: { username: 'u', password: '${CLI_TEST_SECRET}' } };
-  const settings = {
-    data_dir: 'data',
-    listeners: [{ host: '127.0.0.1', port: 0 }],
-    delivery: { enabled: false, smarthost },
-  };
-  const path = configFile(t, JSON.stringify(settings));
-  const relay = spawn(process.execPath, [join(root, 'src/main.ts'), path], {
-    env: { ...process.env, CLI_TEST_SECRET: 'secret' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  t.after(() => relay.kill('SIGKILL'));
-  for await (const line of createInterface({ input: relay.stdout })) if (line.includes('relay.ready')) break;
-  writeFileSync(path, JSON.stringify({ nonsense: 1, ...settings }));
-  const cases: [string[], number, RegExp][] = [
-    [['queue', 'list'], 0, /^$/],
-    [['queue', 'flush', '--all'], 0, /^$/],
-    [['ban', 'list'], 0, /^$/],
-    [['reload'], 78, /not reloaded: .*nonsense/],
-    [['db', 'shards'], 78, /it has no shards/],
-  ];
-  const ran = await Promise.all(cases.map(([args]) => protorelay(...args, '-c', path)));
-  for (const [i, { code, stderr }] of ran.entries()) {
-    assert.equal(code, cases[i]?.[1], stderr);
-    assert.match(stderr, cases[i]?.[2] as RegExp);
-  }
-  const ended = once(relay, 'exit');
-  relay.kill('SIGTERM');
-  await ended;
-  assert.equal((await protorelay('queue', 'list', '-c', path)).code, 78);
-  assert.equal((await protorelay('ban', 'list', '-c', path)).code, 0);
-});
-
 test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {
   const path = configFile(t, '{\n  "hostnam": "x",\n  "max_message_size": 1\n}');
-  for (const args of [
-    ['-c', path],
-    [path],
-    ['--config', path],
-    ['config', 'check', path],
-    ['queue', 'list', '-c', path],
-  ]) {
+  for (const args of [['-c', path], [path], ['--config', path], ['config', 'check', path]]) {
     const { code, stdout, stderr } = await protorelay(...args);
     const said = args[0] === 'config' ? stdout : stderr;
     assert.equal(code, 78, args.join(' '));
@@ -328,4 +304,31 @@ test('queue commands without a relay and without a queue end with 69 and say so'
     assert.equal(code, 69, stderr);
     assert.match(stderr, /no relay is running on .*data/);
   }
+});
+
+test('a fault of the program itself ends with 70, a disk that is full with 74', async (t) => {
+  const path = configFile(t, '{ "data_dir": "data" }');
+  const fault = 'process.stdout.write = () => { throw new TypeError("injected") }';
+  const main = join(root, 'src/main.ts');
+  const broken = await run(
+    process.execPath,
+    ['--import', `data:text/javascript,${encodeURIComponent(fault)}`, main, 'config', 'reference'],
+    { cwd: root },
+  );
+  assert.match(broken.stderr, /^protorelay: internal fault: TypeError: injected/);
+  assert.equal(broken.code, 70);
+  const full = openSync('/dev/full', 'w');
+  t.after(() => closeSync(full));
+  const listing = spawn(process.execPath, [main, 'config', 'check', '--offline', path], {
+    stdio: ['ignore', full, 'ignore'],
+  });
+  const [code] = await once(listing, 'exit');
+  assert.equal(code, 74, 'where what it prints cannot be written');
+  for (const one of [70, 74]) provoked.add(one);
+});
+
+test('every exit code of docs/exit-codes.md was provoked above, and no other', () => {
+  const page = readFileSync(join(root, 'docs/exit-codes.md'), 'utf8');
+  const documented = [...page.matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
+  assert.deepEqual([...provoked].sort(), documented);
 });

@@ -6,10 +6,11 @@ import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
+import { openFilesLimit } from '../../src/check/machine.ts';
 import { reportOf } from '../../src/cli/config.ts';
 import { checkConfig } from '../../src/load-with-files.ts';
 import { makeSelfSigned } from '../../src/native.ts';
@@ -248,6 +249,44 @@ FILE: an error
     `error: FILE:6: listeners[1]: listens on the same as listeners[0]
 error: FILE:7: listeners[2]: "port" is missing
 FILE: 2 errors
+`,
+  ],
+  [
+    'a listener on every address beside one on a single address',
+    `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "postmaster": "ops@people.test",
+  "listeners": [
+    { "host": "0.0.0.0", "port": 2600 },
+    { "host": "127.0.0.1", "port": 2600 },
+    { "host": "::1", "port": 2601 }
+  ]
+}
+`,
+    `error: FILE:7: listeners[1]: cannot have port 2600 beside listeners[0]: one of them is on every address of this machine (leave one of them out, or write another port)
+FILE: an error
+`,
+  ],
+  [
+    'files of TLS that hold something else, and suites that there are not',
+    `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "listeners": [{ "host": "127.0.0.1", "port": 0, "tls": "optional" }],
+  "tls": {
+    "cert_file": "DIR/mx1.test.crt",
+    "key_file": "DIR/mx1.test.key",
+    "client_ca_file": "DIR/users",
+    "client_crl_file": "DIR/mx1.test.crt",
+    "ciphersuites": "TLS_AES_128_GCM_SHA256:AES256-SHA"
+  }
+}
+`,
+    `error: FILE:8: tls.client_ca_file: DIR/users holds no certificate in PEM format
+error: FILE:9: tls.client_crl_file: DIR/mx1.test.crt holds no revocation list in PEM format
+error: FILE:10: tls.ciphersuites: TLS 1.3 has no "AES256-SHA" (it has TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_CCM_SHA256, TLS_AES_128_CCM_8_SHA256)
+FILE: 3 errors
 `,
   ],
   [
@@ -505,6 +544,25 @@ FILE: 8 errors
 
 for (const [mistake, config, said] of CASES)
   test(mistake, async () => assert.equal(await check(config), said));
+
+test('more than this machine has: open files and memory', async () => {
+  const config = `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "accept_processes": 1,
+  "content_memory_mb": 65536,
+  "smtp": { "max_connections": 1000000 }
+}`;
+  const said = (await check(config, { offline: true }))
+    .replace(/ the \d+ it/, ' the LIMIT it')
+    .replace(/has \(\d+\)/, 'has (MB)');
+  const files = `warning: FILE:6: smtp.max_connections: 1000000 connections of a process need more open files than the LIMIT it may have here (raise the limit (ulimit -n, LimitNOFILE= of the unit), or lower it)\n`;
+  const memory =
+    'warning: FILE:5: content_memory_mb: 65536 MB are more than this machine has (MB) (lower it)\n';
+  const [limit, bytes] = [openFilesLimit(), totalmem()];
+  const few = limit !== null && limit < 1_000_000 ? files : '';
+  assert.equal(said, `${bytes < 65_536 * 1_048_576 ? memory : ''}${few}FILE: good\n`);
+});
 
 const WITH_TLS = `{
   "hostname": "mx1.test",

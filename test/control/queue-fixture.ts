@@ -2,7 +2,9 @@
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
 import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
+import type { SuspensionRule } from '../../src/mail/suspension.ts';
 
 export function row(queueId: string, destination = 'b.test', change: Partial<QueueRow> = {}): QueueRow {
   return {
@@ -23,6 +25,21 @@ export function row(queueId: string, destination = 'b.test', change: Partial<Que
     ...change,
   };
 }
+
+export const rule = (id: string, change: Partial<SuspensionRule> = {}): SuspensionRule => ({
+  id,
+  destinations: [],
+  domains: [],
+  senders: [],
+  users: [],
+  reason: '',
+  createdBy: 'root',
+  node: 'node',
+  createdAtMs: 1,
+  untilMs: null,
+  endedAtMs: null,
+  ...change,
+});
 
 /** Pending ones of the last five minutes, unless said otherwise. */
 export function waiting(destination: string, change: Partial<DestinationCounts> = {}): DestinationCounts {
@@ -87,6 +104,12 @@ export class FakeQueue implements ControlTarget {
     return end < 0 ? found : found.slice(0, end);
   }
 
+  counted: Counted = { ...noSums(), groups: [], moreGroups: 0, forgotten: false };
+
+  async count(): Promise<Counted> {
+    return this.counted;
+  }
+
   async show(queueId: string): Promise<MailDetail | null> {
     return queueId === mail.queueId ? mail : null;
   }
@@ -110,6 +133,7 @@ export class FakeQueue implements ControlTarget {
       inFlight: 4,
       suspended: [{ destination: 'c.test', untilMs: 90_000, reason: 'connect: ref\u001bused' }],
       suspendedDestinations: 1,
+      rules: [rule('r1', { destinations: ['b.*'], reason: 'mo\u001bve' })],
       holds: [{ kind: 'delivery_disabled', detail: 'delivery.enabled' }],
     };
   }
@@ -127,6 +151,6 @@ export class FakeQueue implements ControlTarget {
     const { ids } = args[1];
     const queueIds = ids?.filter((queueId) => queueId !== this.unknown) ?? [];
     const rows = ids === undefined ? 2 : queueIds.length;
-    return { rows, recipients: rows, sending: 1, queueIds };
+    return { rows, recipients: rows, sending: 1, queueIds, next: null };
   }
 }

@@ -20,6 +20,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { RelayError } from '../../src/base/errors.ts';
+import { migrations } from '../../src/database/migrations.ts';
 import { openConnection } from '../../src/database/sqlite/connection.ts';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
 
@@ -139,12 +140,35 @@ describe('sqlite at start', () => {
     db.close();
   });
 
-  it('migrations are numbered without gaps', () => {
-    const numbers = readdirSync(SQL_DIR).map((name) => Number(name.slice(0, 3)));
-    assert.deepEqual(
-      numbers.sort(),
-      numbers.map((_, i) => i + 1),
-    );
+  it('reasons that an earlier release wrote with hyphens are rewritten by the upgrade', () => {
+    const dir = folder();
+    const sqlDir = join(dir, 'sql');
+    mkdirSync(sqlDir);
+    for (const name of readdirSync(SQL_DIR).filter((name) => name < '005'))
+      copyFileSync(join(SQL_DIR, name), join(sqlDir, name));
+    const path = join(dir, 'queue.db');
+    const before = openConnection({ path, sqlDir });
+    before.exec(`INSERT INTO mail_outbox (mail_id, destination, state, attempts, fence, seqs, waiting, reason)
+      VALUES ('a', 'one.test', 'HELD', 2, 1, '0', 1, 'suspected-poison')`);
+    before.close();
+    const after = openConnection({ path, sqlDir: SQL_DIR });
+    assert.equal(after.prepare('SELECT reason FROM mail_outbox').get()?.reason, 'suspected_poison');
+    after.close();
+    rmSync(dir, { recursive: true });
+  });
+
+  it('migrations are numbered without gaps, each number once', () => {
+    for (const dir of [SQL_DIR, join(SQL_DIR, '../mysql')]) {
+      const numbers = readdirSync(dir).map((name) => Number(name.slice(0, 3)));
+      assert.deepEqual(
+        numbers.sort((a, b) => a - b),
+        numbers.map((_, i) => i + 1),
+      );
+    }
+    const twice = folder();
+    for (const name of ['001-a.sql', '001-b.sql']) writeFileSync(join(twice, name), '');
+    assert.throws(() => migrations(twice), /two scripts for version 1/);
+    rmSync(twice, { recursive: true });
     assert.ok(readFileSync(join(SQL_DIR, '001-queue.sql'), 'utf8').includes('CREATE TABLE mail_outbox'));
   });
 

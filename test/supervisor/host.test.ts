@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { loadConfig } from '../../src/config/load.ts';
 import type { EntryAnswer } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import type { StatusAnswer } from '../../src/control/status-answer.ts';
 import { createArena } from '../../src/native.ts';
 import type { Resource } from '../../src/policy/accounts.ts';
 import { PolicyMemory, policySizes } from '../../src/policy/host-memory.ts';
@@ -207,10 +208,13 @@ test('the queue commands see and change the queues of all processes, running and
     const { queue_id: queueId } = entries.find((entry) => originOf(entry) === process) as EntryAnswer;
     assert.match((await relay.queue('show', queueId)).stdout, /r\d+@cli\.test/);
     assert.match((await relay.queue('cat', queueId)).stdout, /^Received: /);
-    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 entry$/m);
+    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 entry with 1 recipient$/m);
   }
   assert.equal((await relay.queue('show', '0123456789abcde')).code, 65);
-  assert.match((await relay.queue('release', '--destination', 'cli.test')).stdout, /^release: 2 entries$/m);
+  assert.match(
+    (await relay.queue('release', '--destination', 'cli.test')).stdout,
+    /^release: 2 entries with 2 recipients$/m,
+  );
   const running = await relay.queueJson<StatsAnswer>('stats');
   assert.equal(running.queue.entries.pending, count);
   assert.deepEqual(
@@ -226,6 +230,10 @@ test('the queue commands see and change the queues of all processes, running and
       ['ready', true],
     ],
   );
+  const status = await relay.status('--json');
+  const answer = JSON.parse(status.stdout) as StatusAnswer;
+  assert.deepEqual([status.code, answer.healthy], [0, true], status.stdout);
+  assert.deepEqual([answer.processes.length, answer.queue?.messages.pending], [2, count]);
   const first = await relay.queueEntries('--limit', '3');
   assert.deepEqual(
     first,

@@ -56,6 +56,10 @@ test('a shard is down: stats, list and bulk actions say so; what concerns the ot
   await servers[1]?.server.kill();
   await Promise.all([down, kept]);
 
+  const status = await relay.status();
+  assert.equal(status.code, 75);
+  assert.match(status.stdout, /^Impaired +a shard is down: s1: /m);
+
   const results = `results ${join(relay.dataDir, 'unsettled-*')}`;
   const partial = async (args: string[], expected = ['shard s1', results]): Promise<void> => {
     const ran = await relay.queue(...args, '--json');

@@ -126,7 +126,10 @@ test('fail ends a message with what the operator said, and a report', { timeout:
   const queueId = await deferred(address, 'failed@sender.test');
   const quiet = await deferred('once-defer-451+null@queue.test', '');
   await queue('hold', queueId);
-  assert.match(await queue('fail', '--reason', 'Kunde gekündigt', queueId, quiet), /^fail: 2 entries$/m);
+  assert.match(
+    await queue('fail', '--text', 'Kunde gekündigt', queueId, quiet),
+    /^fail: 2 recipients in 2 entries$/m,
+  );
   const { destination, reason, status, detail } = await fate(relay.events, address, 'bounced');
   assert.deepEqual(
     [destination, reason, status, detail],
@@ -166,7 +169,7 @@ test('reroute sends to another next hop at once, and default back', { timeout: 3
   await queue('reroute', '--default', ids[1] as string);
   assert.equal((await fate(relay.events, back, 'delivered')).destination, 'smarthost');
   assert.notEqual((await relay.queue('reroute', '--to', 'no host', '--all')).code, 0);
-  assert.equal((await relay.queue('fail', '--reason', 'a\u001b[31m', '--all')).code, 64);
+  assert.equal((await relay.queue('fail', '--text', 'a\u001b[31m', '--all')).code, 64);
 });
 
 test('delivery.enabled false keeps everything but what is failed; enabled again, it goes', {
@@ -187,8 +190,17 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   const hold = await kept.queue('hold', heldId);
   assert.equal(hold.code, 0, hold.stderr);
   assert.match((await kept.queue('list')).stdout, new RegExp(queueId));
+  const stats = (await kept.queue('stats')).stdout;
+  assert.match(stats, /^Held back +nothing is sent: delivery\.enabled is false$/m);
+  assert.match(stats, /^smarthost +103 +103 +102 +0 +0 +1 /m);
+  const status = await kept.status();
+  assert.equal(status.code, 0, 'what is configured is no impairment');
+  assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
+  assert.match(status.stdout, /^Held back +nothing is sent/m);
+  assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
+  assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
-  await kept.queue('fail', '--reason', 'said before the end', ...given);
+  await kept.queue('fail', '--text', 'said before the end', ...given);
   // Some of them may be settled, and others not.
   await kept.kill();
   await kept.start();
@@ -215,6 +227,8 @@ test('a stopped relay: list, show and stats read the database', { timeout: 30_00
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
   await stopped.stop();
+  const status = await stopped.status('--json');
+  assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
   assert.equal(listed.code, 0, listed.stderr);
   assert.match(listed.stdout, new RegExp(queueId));
@@ -248,7 +262,7 @@ test('hold and delete reach what waits with delivery; what is on the wire is cou
   assert.deepEqual([held.entries, held.sending_entries], [10, 0]);
   const removed = await busy.queue('delete', ids[10] as string, first);
   assert.equal(removed.code, 65, 'one of the two is being sent');
-  assert.match(removed.stdout, /^delete: 1 entry; 1 entry being sent, left alone$/m);
+  assert.match(removed.stdout, /^delete: 1 recipient in 1 entry; 1 entry being sent, left alone$/m);
   const all = await busy.queueJson<ActionAnswer>('hold', '--all');
   assert.deepEqual([all.entries, all.sending_entries], [19, 1]);
   assert.equal((await busy.queueEntries('--state', 'held')).length, 29);
@@ -297,6 +311,7 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     'queue list': [],
     'queue show': [waiting],
     'queue stats': [],
+    status: [],
     'queue hold': action,
     'queue release': action,
     'queue flush': action,
@@ -335,6 +350,14 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
   assert.deepEqual(await answered(running), running);
   await deferred('defer-451+stopped@queue.test');
   await relay.stop();
-  const stopped = ['queue list', 'queue stats', 'suspensions', 'ban list', 'user list', 'config check'];
+  const stopped = [
+    'queue list',
+    'queue stats',
+    'status',
+    'suspensions',
+    'ban list',
+    'user list',
+    'config check',
+  ];
   assert.deepEqual(await answered(stopped), stopped);
 });

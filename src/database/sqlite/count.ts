@@ -1,26 +1,28 @@
 /** Counts what is in the queue, in bounded parts, because it shares its thread with the writer. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import {
-  addStates,
-  ageColumn,
-  noSlice,
-  packed,
-  type StateRow,
-  type StateSums,
-  type StatsSlice,
-} from '../../mail/queue-stats.ts';
+import { ageColumn, noSlice, packed, type StateRow, type StatsSlice } from '../../mail/queue-stats.ts';
+import type { OutboxState } from '../database.ts';
 import { SUSPECTED_POISON } from '../outbox-rows.ts';
 
 /** How many entries are looked at in one go, with the rest of those of the last message; takes some milliseconds. */
 const SLICE_ROWS = 5000;
 
+type Row = [
+  mailId: string,
+  destination: string,
+  state: OutboxState,
+  waiting: number,
+  bounced: number,
+  dueMs: number | null,
+  isSuspected: number,
+];
+
 export class Counter {
   readonly #first: StatementSync;
   readonly #end: StatementSync;
-  readonly #states: StatementSync;
-  readonly #destinations: StatementSync;
+  readonly #rows: StatementSync;
   readonly #mails: StatementSync;
-  readonly #oldest: StatementSync;
+  readonly #received: StatementSync;
 
   constructor(db: DatabaseSync) {
     const range = 'mail_id > ? AND mail_id <= ?';
@@ -30,22 +32,16 @@ export class Counter {
     this.#end = db.prepare(
       `SELECT mail_id AS id FROM mail_outbox WHERE ${range} ORDER BY mail_id LIMIT 1 OFFSET ${SLICE_ROWS}`,
     );
-    this.#states = db.prepare(
-      `SELECT state, count(*) AS entries, count(DISTINCT mail_id) AS messages, sum(waiting) AS waiting,
-         sum(bounced) AS bounced, sum(reason = '${SUSPECTED_POISON}') AS suspected
-       FROM mail_outbox WHERE ${range} GROUP BY state`,
+    // Measured: to group 5,000 rows by destination and state takes sqlite 9 ms, to hand them over and group them here 5.
+    this.#rows = db.prepare(
+      `SELECT mail_id, destination, state, waiting, bounced, due_at, reason = '${SUSPECTED_POISON}'
+       FROM mail_outbox WHERE ${range} ORDER BY mail_id`,
     );
-    this.#destinations = db.prepare(
-      `SELECT destination, state, count(*) AS entries, sum(waiting) AS recipients, min(due_at) AS dueMs
-       FROM mail_outbox WHERE ${range} AND waiting > 0 GROUP BY destination, state`,
-    );
+    this.#rows.setReturnArrays(true);
     this.#mails = db.prepare(
       'SELECT count(*) AS mails, total(size_bytes) AS contentBytes FROM mails WHERE id > ? AND id <= ?',
     );
-    this.#oldest = db.prepare(
-      `SELECT received_at AS ms FROM mails WHERE id =
-         (SELECT mail_id FROM mail_outbox WHERE ${range} AND waiting > 0 ORDER BY mail_id LIMIT 1)`,
-    );
+    this.#received = db.prepare('SELECT received_at AS ms FROM mails WHERE id = ?');
   }
 
   slice(after: string, nowMs: number): StatsSlice {
@@ -54,11 +50,40 @@ export class Counter {
     const { age, until: columnEnd } = ageColumn(first, nowMs);
     const next = (this.#end.get(after, columnEnd ?? '~')?.id as string | undefined) ?? columnEnd;
     const range = [after, next ?? '~'] as const;
-    const slice = { ...noSlice(), age, next };
-    addStates(slice, this.#states.all(...range) as unknown as StateSums[]);
+    const rows = this.#rows.all(...range) as unknown as Row[];
     const { mails, contentBytes } = this.#mails.get(...range) as { mails: number; contentBytes: number };
-    const oldestMs = (this.#oldest.get(...range)?.ms as number | undefined) ?? null;
-    const rows = this.#destinations.all(...range) as unknown as StateRow[];
-    return { ...slice, mails, contentBytes, oldestMs, ...packed(rows) };
+    const oldest = rows.find((row) => row[3] > 0)?.[0];
+    const oldestMs = oldest === undefined ? null : (this.#received.get(oldest)?.ms as number);
+    return { ...noSlice(), age, next, mails, contentBytes, oldestMs, ...summed(rows) };
   }
+}
+
+function summed(
+  rows: readonly Row[],
+): Pick<StatsSlice, 'rows' | 'messages' | 'recipients' | 'suspectedPoison' | 'names' | 'figures'> {
+  const sums = noSlice();
+  const newest = new Map<OutboxState, string>();
+  const waiting = new Map<string, StateRow[]>();
+  for (const [mailId, destination, state, recipients, bounced, dueMs, isSuspected] of rows) {
+    sums.rows[state]++;
+    sums.recipients[state] += state === 'DEAD' ? bounced : recipients;
+    if (state === 'HELD') sums.suspectedPoison += isSuspected;
+    if (newest.get(state) !== mailId) sums.messages[state]++;
+    newest.set(state, mailId);
+    if (recipients === 0) continue;
+    const of = waiting.get(destination);
+    const sum = of?.find((one) => one.state === state);
+    if (sum === undefined) {
+      const one = { destination, state, entries: 1, recipients, dueMs };
+      if (of === undefined) waiting.set(destination, [one]);
+      else of.push(one);
+    } else {
+      sum.entries++;
+      sum.recipients += recipients;
+      if (dueMs !== null && (sum.dueMs === null || dueMs < sum.dueMs)) sum.dueMs = dueMs;
+    }
+  }
+  const { rows: entries, messages, recipients, suspectedPoison } = sums;
+  const packedRows = packed([...waiting.values()].flat());
+  return { rows: entries, messages, recipients, suspectedPoison, ...packedRows };
 }

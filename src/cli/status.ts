@@ -1,0 +1,124 @@
+/** `protorelay status`: how the relay of this host is, on one screen, with an exit code by its health. */
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import type { Command } from 'commander';
+import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson, printableLines } from '../base/printable.ts';
+import { dataDirOf } from '../config/load.ts';
+import { ControlClient } from '../control/client.ts';
+import { type HostStatus, type Impairment, impairments } from '../control/status.ts';
+import { statusAnswer } from '../control/status-answer.ts';
+import { STATES } from '../control/words.ts';
+import type { OutboxState } from '../database/database.ts';
+import { WAITING_STATES } from '../mail/queue-stats.ts';
+import type { CommandLine } from './command-line.ts';
+import { duration, plain, size } from './format.ts';
+import {
+  clusterLine,
+  faultsLine,
+  formatJournal,
+  formatProcesses,
+  holdLines,
+  suspendedLine,
+} from './stats-text.ts';
+
+export function addStatus(program: Command, line: CommandLine): void {
+  program
+    .command('status')
+    .description(
+      'how the relay of this host is; ends with 0 when it is healthy, 75 when not, 69 when it does not run',
+    )
+    .option('--json', 'print JSON', false)
+    .action(async ({ json }: { json: boolean }) => {
+      const controlPath = join(dataDirOf(line.configPath()), 'control.sock');
+      line.endsWith(await showStatus(controlPath, json, process.stdout, process.stderr, Date.now()));
+    });
+}
+
+export async function showStatus(
+  controlPath: string,
+  json: boolean,
+  out: Writable,
+  err: Writable,
+  nowMs: number,
+): Promise<ExitCode> {
+  const client = await ControlClient.connect(controlPath);
+  if (client === null) {
+    if (json) out.write(`${JSON.stringify({ running: false, healthy: false }, null, 2)}\n`);
+    err.write(printableLines(`protorelay: no relay is running (${controlPath})\n`));
+    return EXIT.unavailable;
+  }
+  try {
+    const status = await client.status();
+    if (json) out.write(`${printableJson(JSON.stringify(statusAnswer(status), null, 2))}\n`);
+    else out.write(formatStatus(status, nowMs));
+    return impairments(status).length === 0 ? EXIT.ok : EXIT.temporary;
+  } finally {
+    client.close();
+  }
+}
+
+const CAUSES: Readonly<Record<Impairment['cause'], string>> = {
+  pressure: 'new mail is refused',
+  overloaded: 'new connections are refused',
+  draining: 'the relay drains',
+  database_away: 'the queue cannot be reached',
+  suspensions_unknown: 'what operators suspended cannot be read, so nothing is sent',
+  shard_down: 'a shard is down',
+  redis_down: 'Redis cannot be used',
+  journal_stuck: 'the journal cannot be drained',
+  storage_fault: 'a storage cannot be used',
+  process_down: 'a relay process is not ready',
+};
+
+export function formatStatus(status: HostStatus, nowMs: number): string {
+  const { rates, scheduler, journal, processes } = status;
+  const found = impairments(status);
+  const said = found.map(
+    ({ cause, detail }) => `Impaired    ${CAUSES[cause]}${detail === '' ? '' : `: ${plain(detail)}`}\n`,
+  );
+  const health = found.length === 0 ? 'healthy' : 'impaired';
+  let text = `ProtoRelay ${plain(status.version)}, ${health}, running for ${duration(nowMs - status.startedAtMs)} (pid ${status.pid})\n`;
+  text += said.join('');
+  text += holdLines(
+    (scheduler.holds ?? []).filter(({ kind }) => kind === 'delivery_disabled' || kind === 'suspended'),
+  );
+  text += `Listening   ${status.listeners.map(plain).join(', ')}\n`;
+  text += `Connections ${status.connectionsIn} in, ${status.connectionsOut} out\n`;
+  text += mailLines(status, nowMs);
+  text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} ${rates.acceptedMessages} messages accepted (${rates.accepted} recipients); recipients: ${rates.delivered} delivered, ${rates.deferred} deferred, ${rates.bounced} bounced\n`;
+  if (status.freeDiskBytes !== null) text += `Free disk   ${size(status.freeDiskBytes)}\n`;
+  if (status.shards.length > 0)
+    text += `Shards      ${status.shards.filter(({ up }) => up).length} of ${status.shards.length} up\n`;
+  if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);
+  if (journal !== null) text += formatJournal(journal, nowMs);
+  text += suspendedLine(scheduler);
+  if (scheduler.faults !== undefined) text += faultsLine(scheduler.faults);
+  text += reloadLine(status, nowMs);
+  if (processes.length > 0) text += `\n${formatProcesses(processes, nowMs)}`;
+  return text;
+}
+
+/** Counts from the queue, with their age; until there are some, what the scheduler knows. */
+function mailLines({ counts, scheduler }: HostStatus, nowMs: number): string {
+  const flow = `Delivery    ${scheduler.inFlight} entries in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
+  if (counts === null) return `${flow}Mail        is being counted\n`;
+  const sum = (by: Record<OutboxState, number>): number =>
+    WAITING_STATES.reduce((total, state) => total + by[state], 0);
+  const oldest = counts.oldestMs === null ? '' : `, oldest ${duration(nowMs - counts.oldestMs)}`;
+  const both = (state: OutboxState): string => `${counts.messages[state]} (${counts.recipients[state]})`;
+  return (
+    `${flow}Waiting     ${sum(counts.recipients)} recipients${oldest}; counted ${duration(nowMs - counts.countedAtMs)} ago\n` +
+    `Messages    (recipients) deferred ${both(STATES.deferred)}, held ${both(STATES.held)}, failed ${both(STATES.failed)}\n`
+  );
+}
+
+function reloadLine({ reload }: HostStatus, nowMs: number): string {
+  if (reload === null) return '';
+  const ago = `${duration(nowMs - reload.atMs)} ago`;
+  if (reload.problems.length > 0)
+    return `Reload      refused ${ago}: ${reload.problems.map(plain).join('; ')}\n`;
+  const restart =
+    reload.needsRestart.length === 0 ? '' : `; a restart is needed for ${reload.needsRestart.join(', ')}`;
+  return `Reload      ${ago}${restart}\n`;
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatStatus } from '../../src/cli/status.ts';
+import { type HostStatus, impairments, mergeStatus, type RelayStatus } from '../../src/control/status.ts';
+import { statusAnswer } from '../../src/control/status-answer.ts';
+import { noStates } from '../../src/mail/queue-stats.ts';
+import { MinuteRates } from '../../src/report/minute-rates.ts';
+
+const MINUTE = 60_000;
+const NOW = 10 * MINUTE;
+
+const part = (change: Partial<RelayStatus> = {}): RelayStatus => ({
+  connectionsIn: 2,
+  connectionsOut: 3,
+  rates: { ms: MINUTE, acceptedMessages: 1, accepted: 2, delivered: 3, deferred: 4, bounced: 5 },
+  pressure: null,
+  overloaded: false,
+  freeDiskBytes: 2 ** 30,
+  counts: null,
+  scheduler: { inFlight: 1, waitingRows: 2, destinations: 3, suspended: [], suspendedDestinations: 0 },
+  journal: null,
+  shards: [],
+  storageFaults: [],
+  ...change,
+});
+
+const host = (change: Partial<HostStatus> = {}): HostStatus => ({
+  ...part(),
+  pid: 7,
+  version: '1.2.3',
+  startedAtMs: 0,
+  listeners: ['127.0.0.1:25'],
+  reload: null,
+  processes: [],
+  ...change,
+});
+
+test('what several processes say is one status: figures added, the worst of states, the oldest count', () => {
+  const counts = (countedAtMs: number, oldestMs: number | null) => ({
+    countedAtMs,
+    oldestMs,
+    rows: { ...noStates(), RETRY: 1 },
+    messages: { ...noStates(), RETRY: 1 },
+    recipients: { ...noStates(), RETRY: 5 },
+  });
+  const merged = mergeStatus([
+    part({ counts: counts(90, 40), shards: [{ name: 's', up: true, error: 'old' }] }),
+    part({
+      counts: counts(80, null),
+      pressure: 'disk',
+      freeDiskBytes: 10,
+      shards: [{ name: 's', up: false, error: 'gone' }],
+      storageFaults: ['/r1: EIO'],
+    }),
+    part({ freeDiskBytes: null }),
+  ]);
+  assert.deepEqual([merged.connectionsIn, merged.connectionsOut, merged.pressure], [6, 9, 'disk']);
+  assert.deepEqual(merged.rates, {
+    ms: MINUTE,
+    acceptedMessages: 3,
+    accepted: 6,
+    delivered: 9,
+    deferred: 12,
+    bounced: 15,
+  });
+  assert.deepEqual([merged.freeDiskBytes, merged.shards], [10, [{ name: 's', up: false, error: 'gone' }]]);
+  const { countedAtMs, oldestMs, recipients } = merged.counts ?? counts(0, 0);
+  assert.deepEqual([countedAtMs, oldestMs, recipients.RETRY], [80, 40, 10]);
+  assert.deepEqual(mergeStatus([]).counts, null);
+});
+
+test('each cause impairs; what an operator ordered does not', () => {
+  const causes = (change: Partial<HostStatus>) => impairments(host(change)).map(({ cause }) => cause);
+  const { scheduler } = part();
+  const ordered = { ...scheduler, holds: [{ kind: 'delivery_disabled' as const, detail: '' }] };
+  assert.deepEqual(causes({ scheduler: ordered }), []);
+  assert.deepEqual(causes({ pressure: 'disk', overloaded: true }), ['pressure', 'overloaded']);
+  const draining = { ...scheduler, holds: [{ kind: 'draining' as const, detail: '' }] };
+  assert.deepEqual(causes({ scheduler: draining }), ['draining']);
+  assert.deepEqual(causes({ shards: [{ name: 's', up: false, error: '' }] }), ['shard_down']);
+  assert.deepEqual(causes({ storageFaults: ['/r: EIO'] }), ['storage_fault']);
+  const shard = { shard: 0, name: 's', waiting: 1, aside: 0, oldestMs: 7, error: 'away' };
+  const journal = { bytes: 1, maxBytes: 2, waiting: 1, oldestMs: 7, shards: [shard] };
+  assert.deepEqual(causes({ journal }), ['journal_stuck']);
+  const process = {
+    process: 1,
+    pid: 5,
+    accepts: true,
+    restarts: 0,
+    readySinceMs: 5,
+    connections: 0,
+    rssMb: 1,
+  };
+  assert.deepEqual(causes({ processes: [{ ...process, state: 'ready' }] }), []);
+  assert.deepEqual(causes({ processes: [{ ...process, state: 'silent' }] }), ['process_down']);
+  const down = { sinceMs: 0, lastError: 'gone', processes: 1, silent: 0, announced: 0, taken: 0, outages: 1 };
+  assert.deepEqual(causes({ scheduler: { ...scheduler, cluster: { up: false, ...down } } }), ['redis_down']);
+});
+
+test('the screen says what is impaired, with nothing that steers a terminal', () => {
+  const counts = {
+    countedAtMs: NOW - 4000,
+    oldestMs: NOW - MINUTE,
+    rows: noStates(),
+    messages: { ...noStates(), RETRY: 2, DEAD: 1 },
+    recipients: { ...noStates(), RETRY: 7, DEAD: 1, PENDING: 1 },
+  };
+  const status = host({
+    counts,
+    pressure: 'disk',
+    storageFaults: ['/r\u001b: EIO'],
+    reload: { atMs: NOW - 1000, needsRestart: ['data_dir'], problems: [] },
+  });
+  assert.deepEqual(formatStatus(status, NOW).split('\n'), [
+    'ProtoRelay 1.2.3, impaired, running for 10m (pid 7)',
+    'Impaired    new mail is refused: disk',
+    'Impaired    a storage cannot be used: /r?: EIO',
+    'Listening   127.0.0.1:25',
+    'Connections 2 in, 3 out',
+    'Delivery    1 entries in flight, 2 waiting at 3 destinations',
+    'Waiting     8 recipients, oldest 1m; counted 4s ago',
+    'Messages    (recipients) deferred 2 (7), held 0 (0), failed 1 (1)',
+    'Last minute 1 messages accepted (2 recipients); recipients: 3 delivered, 4 deferred, 5 bounced',
+    'Free disk   1.0G',
+    'Reload      1s ago; a restart is needed for data_dir',
+    '',
+  ]);
+  const { healthy, impaired, queue } = statusAnswer(status);
+  assert.deepEqual(
+    [healthy, impaired[0], queue?.recipients.deferred],
+    [false, { cause: 'pressure', detail: 'disk' }, 7],
+  );
+  assert.match(formatStatus(host({}), NOW), /^Mail {8}is being counted$/m);
+});
+
+test('rates are those of the last minute', () => {
+  let steady = 0;
+  const rates = new MinuteRates(() => steady);
+  rates.counts.delivered = 5;
+  assert.deepEqual([rates.lastMinute().delivered, rates.lastMinute().ms], [5, 0]);
+  for (let i = 0; i < 20; i++) {
+    steady += 5000;
+    rates.sample();
+  }
+  steady += 2000;
+  rates.counts.delivered += 3;
+  const { ms, delivered } = rates.lastMinute();
+  assert.deepEqual([ms, delivered], [57_000, 3]);
+});
