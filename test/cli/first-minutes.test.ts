@@ -48,7 +48,7 @@ function clone(): string {
   for (const name of names.split('\n').filter(Boolean))
     cpSync(join(root, name), join(folder, name), { force: true, verbatimSymlinks: true });
   if (process.env.PROTORELAY_FRESH === undefined)
-    for (const built of ['node_modules', 'build', '.toolchain/node'])
+    for (const built of ['node_modules', 'build'])
       cpSync(join(root, built), join(folder, built), { recursive: true, verbatimSymlinks: true });
   return folder;
 }
@@ -81,11 +81,13 @@ test('docs/first-minutes.md: each command prints what the page shows', { timeout
     });
   shell.stdin.write('exec 2>&1\n');
   for (const { command, prints } of steps) {
-    shell.stdin.write(`${command}\necho '${END}'\n`);
+    // The next command may ask for the exit code of this one.
+    shell.stdin.write(`${command}\ncode=$?; echo '${END}'; (exit $code)\n`);
     while (!printed.includes(`${END}\n`)) await new Promise<void>((more) => (heard = more));
     const at = printed.indexOf(`${END}\n`);
     const output = printed.slice(0, at);
     printed = printed.slice(at + END.length + 1);
-    assert.match(output, patternOf(prints), `$ ${command}`);
+    if (process.env.SHOW) console.log(`$ ${command}\n${output}`);
+    else assert.match(output, patternOf(prints), `$ ${command}`);
   }
 });
