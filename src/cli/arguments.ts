@@ -3,7 +3,6 @@ import { InvalidArgumentError } from 'commander';
 import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
-import { destinationKey } from '../mail/destination.ts';
 import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
 
 export function wholeNumber(text: string): number {
@@ -16,12 +15,6 @@ export function duration(text: string): number {
   const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
-}
-
-/** The key of a destination as an operator writes it. It must not be empty, as an unset variable of a script would be. */
-export function destinationOf(text: string): string {
-  if (text === '') throw new InvalidArgumentError('It must not be empty.');
-  return destinationKey(text);
 }
 
 /** What an operator says of mail that fails. */
@@ -56,3 +49,25 @@ export function stateOf(text: string): OutboxState {
     throw new InvalidArgumentError(`It is one of ${Object.keys(STATES).join(', ')}.`);
   return STATES[word as keyof typeof STATES];
 }
+
+export function countFrom0(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(text);
+}
+
+/** '1500', '10K', '10M' or '1G', in bytes. */
+export function bytesOf(text: string): number {
+  const [, count = '', unit = ''] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? [];
+  if (count === '') throw new InvalidArgumentError('It is a number of bytes, or with K, M or G, as 10M.');
+  return Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+}
+
+/** 'X-Campaign: spring*'; without a value, any. */
+export function headerOf(text: string): { name: string; value: string } {
+  const [, name = '', value = ''] = /^([!-9;-~]+) *(?:: *(.*))?$/.exec(text) ?? [];
+  if (name === '') throw new InvalidArgumentError("It is a field and a value, as 'X-Campaign: spring*'.");
+  return { name: name.toLowerCase(), value: value === '' ? '*' : value };
+}
+
+/** Reasons have underscores; hyphens are taken for them. */
+export const reasonOf = (text: string): string => text.replaceAll('-', '_');
