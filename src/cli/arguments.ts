@@ -3,6 +3,7 @@ import { InvalidArgumentError } from 'commander';
 import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
+import { destinationKey } from '../mail/destination.ts';
 import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
 
 export function wholeNumber(text: string): number {
@@ -15,6 +16,12 @@ export function duration(text: string): number {
   const [, count = '', unit = ''] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number and s, m, h or d, as 12h.');
   return Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
+}
+
+/** The key of a destination as an operator writes it. It must not be empty, as an unset variable of a script would be. */
+export function destinationOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must not be empty.');
+  return destinationKey(text);
 }
 
 /** What an operator says of mail that fails. */
