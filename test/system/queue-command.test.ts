@@ -326,6 +326,7 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
   const known: Record<string, string[]> = {
     'queue list': [],
     'queue show': [waiting],
+    'queue why': [waiting],
     'queue stats': [],
     status: [],
     'queue hold': action,
