@@ -13,6 +13,7 @@ import { concerningNamed, missingText } from '../control/missing.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../control/protocol.ts';
 import { type ActionAnswer, entryAnswer, messageAnswer, missingAnswer } from '../control/queue-answers.ts';
 import { statsAnswer } from '../control/stats-answer.ts';
+import { suspensionsOn } from '../control/why.ts';
 import { STATES } from '../control/words.ts';
 import type {
   Missing,
@@ -30,6 +31,7 @@ import type { CommandLine } from './command-line.ts';
 import { formatMail, formatRows, MORE_ENTRIES } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { formatStats } from './stats-text.ts';
+import { whyMail, whyText } from './why.ts';
 
 export interface QueueOutput {
   out: Writable;
@@ -87,6 +89,11 @@ export function addQueue(program: Command, line: CommandLine): void {
     .description('envelope, destinations, recipients and why they wait')
     .option('--json', 'print JSON', false)
     .action((id: string, { json }) => onQueue(line, (source, output) => showMail(source, id, json, output)));
+  queue
+    .command('why <id>')
+    .description('what keeps each entry of a message in the queue')
+    .option('--json', 'print JSON', false)
+    .action((id: string, { json }) => onQueue(line, (source, output) => sayWhy(source, id, json, output)));
   queue
     .command('cat <id>')
     .description('trace and content, byte for byte')
@@ -279,9 +286,26 @@ export async function showMail(
   const mail = await source.reader.show(queueId);
   if (mail === null) return unknownMail(source, queueId, err);
   const missing = concerningNamed(await missingOf(source), [queueId], []);
+  const suspensions = suspensionsOn(mail, await source.rules());
   out.write(
-    json ? jsonOf({ ...messageAnswer(mail), missing: missing.map(missingAnswer) }) : formatMail(mail, nowMs),
+    json
+      ? jsonOf({ ...messageAnswer(mail, suspensions), missing: missing.map(missingAnswer) })
+      : formatMail(mail, suspensions, nowMs),
   );
+  return told(missing, err, EXIT.ok);
+}
+
+async function sayWhy(
+  source: QueueSource,
+  queueId: string,
+  json: boolean,
+  { out, err, nowMs }: QueueOutput,
+): Promise<ExitCode> {
+  const mail = await source.reader.show(queueId);
+  if (mail === null) return unknownMail(source, queueId, err);
+  const missing = concerningNamed(await missingOf(source), [queueId], []);
+  const answer = await whyMail(source, mail, missing, nowMs);
+  out.write(json ? jsonOf({ ...answer, missing: missing.map(missingAnswer) }) : whyText(answer));
   return told(missing, err, EXIT.ok);
 }
 

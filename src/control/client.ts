@@ -26,7 +26,7 @@ import type {
   SuspensionBook,
 } from './protocol.ts';
 import type { HostStatus } from './status.ts';
-
+import type { Standing } from './why.ts';
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
   #text: string[] = [];
@@ -109,6 +109,10 @@ export class ControlClient implements QueueReader {
       add: (network, durationMs) => this.#call('ban', { network, durationMs }) as Promise<Ban>,
       delete: (network) => this.#call('unban', { network }) as Promise<boolean>,
     };
+  }
+
+  standing(destinations: string[]): Promise<Standing> {
+    return this.#call('standing', { destinations }) as Promise<Standing>;
   }
 
   get suspensions(): SuspensionBook {

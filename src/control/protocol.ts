@@ -28,7 +28,7 @@ import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 import type { RelayStatus } from './status.ts';
-
+import { MAX_STANDINGS, type Standing } from './why.ts';
 export const QUEUE_ACTIONS = [
   'flush',
   'hold',
@@ -127,6 +127,8 @@ export interface ControlTarget extends QueueReader {
   status?(counts: boolean): Promise<RelayStatus>;
   bans?: BanBook;
   suspensions?: SuspensionBook;
+  /** What keeps mail for these destinations from going, as far as the relay knows. */
+  standing?(destinations: string[]): Standing | Promise<Standing>;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
@@ -232,6 +234,11 @@ export const requestSchema = z.discriminatedUnion('method', [
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('standing'),
+    params: z.strictObject({ destinations: z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_STANDINGS) }),
   }),
   z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
   z.strictObject({

@@ -2,7 +2,8 @@
 
 import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import type { ActionName } from '../mail/operator-action.ts';
-import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf } from './words.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
+import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf, timeOrNull } from './words.ts';
 
 export interface EntryAnswer {
   queue_id: string;
@@ -38,7 +39,10 @@ export interface MessageAnswer {
   helo: string;
   protocol: string;
   trace: string;
-  entries: EntryAnswer[];
+  entries: (EntryAnswer & {
+    /** Rules of operators that hold recipients of it. */
+    suspensions: { id: string; reason: string | null; ends_at: string | null }[];
+  })[];
   recipients: RecipientAnswer[];
   attachments: { name: string; type: string; size_bytes: number; offset_bytes: number }[];
 }
@@ -80,7 +84,11 @@ export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   detail: textOrNull(row.detail),
 });
 
-export const messageAnswer = (mail: MailDetail): MessageAnswer => ({
+/** @param suspensions the rules that hold each entry. */
+export const messageAnswer = (
+  mail: MailDetail,
+  suspensions: readonly (readonly SuspensionRule[])[],
+): MessageAnswer => ({
   queue_id: mail.queueId,
   sender: mail.reversePath,
   size_bytes: mail.sizeBytes,
@@ -89,7 +97,14 @@ export const messageAnswer = (mail: MailDetail): MessageAnswer => ({
   helo: mail.clientHelo,
   protocol: mail.protocol,
   trace: mail.trace,
-  entries: mail.rows.map(entryAnswer),
+  entries: mail.rows.map((row, i) => ({
+    ...entryAnswer(row),
+    suspensions: (suspensions[i] ?? []).map(({ id, reason, untilMs }) => ({
+      id,
+      reason: textOrNull(reason),
+      ends_at: timeOrNull(untilMs),
+    })),
+  })),
   recipients: mail.recipients.map((one) => ({
     recipient: one.address,
     destination: one.destination,

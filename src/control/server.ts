@@ -24,6 +24,7 @@ import {
   withoutUndefined,
 } from './protocol.ts';
 import type { HostFacts, HostStatus } from './status.ts';
+import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -206,6 +207,8 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'standing':
+        return (await target.standing?.(request.params.destinations)) ?? mergeStandings([]);
       case 'suspensions':
         return suspensionsOf(target).list();
       case 'suspend':

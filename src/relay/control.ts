@@ -36,6 +36,10 @@ export function relayControl(
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }),
+    standing: (destinations) => ({
+      ...holds(),
+      destinations: destinations.map((destination) => scheduler.standing(destination)),
+    }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),

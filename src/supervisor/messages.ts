@@ -2,6 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
 import type { RelayStatus } from '../control/status.ts';
+import type { Standing } from '../control/why.ts';
 import type {
   MailDetail,
   Missing,
@@ -46,6 +47,8 @@ export interface Questions {
   /** ask: whether to count the queue. */
   status: { ask: boolean; answer: RelayStatus };
   operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  /** What keeps mail for these destinations from going. */
+  standing: { ask: string[]; answer: Standing };
   /** An operator began or ended these rules. The answer names shards that could not be told. */
   suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */

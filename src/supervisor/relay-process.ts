@@ -183,6 +183,8 @@ class RelayProcess {
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
         return control.operate(message.ask.action, message.ask.selection);
+      case 'standing':
+        return Promise.resolve(control.standing?.(message.ask) ?? { holds: [], rules: [], destinations: [] });
       case 'suspensions':
         return relay.takeSuspensions(message.ask);
       case 'reload':

@@ -17,6 +17,7 @@ import type {
   SchedulerStats,
 } from '../control/protocol.ts';
 import type { RelayStatus } from '../control/status.ts';
+import type { Standing } from '../control/why.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
@@ -38,6 +39,7 @@ export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
+  standing(parts: readonly Standing[]): Standing;
   status(parts: readonly RelayStatus[]): RelayStatus;
 }
 
@@ -265,6 +267,10 @@ export class Supervisor {
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
+      standing: async (destinations) =>
+        rollup.standing(
+          await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
+        ),
       status: async () => {
         const counting = this.#askable(this.#answering());
         const parts = this.#answering().map((child) => child.ask('status', counting.includes(child)));

@@ -30,7 +30,7 @@ function setUp(running = true) {
   const client = Object.assign(queue, {
     runningStats: async () => ({ queue: await queue.stats(), scheduler: queue.schedulerStats() }),
   }) as unknown as ControlClient;
-  const source = { reader: queue, client: running ? client : null, close: () => {} };
+  const source = { reader: queue, client: running ? client : null, rules: async () => [], close: () => {} };
   const output = { out: into(chunks.out), err: into(chunks.err), nowMs: 60_000 };
   const text = (of: 'out' | 'err'): string => Buffer.concat(chunks[of]).toString();
   /** Waits for what is still on its way to the stream. */
@@ -372,7 +372,11 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
   });
   const output = { out, err: out, nowMs: 0 };
   assert.equal(
-    await listQueue({ reader, client: null, close() {} }, { limit: total, json: true }, output),
+    await listQueue(
+      { reader, client: null, rules: async () => [], close() {} },
+      { limit: total, json: true },
+      output,
+    ),
     0,
   );
   await new Promise((done) => out.end(done));

@@ -216,7 +216,7 @@ test('what `queue list` and the socket hold does not grow with the rows', async 
     const out = new Writable({ write: (_chunk, _encoding, done) => setImmediate(done) });
     live = [];
     await listQueue(
-      { reader: client, client, close() {} },
+      { reader: client, client, rules: async () => [], close() {} },
       { limit: total, json },
       { out, err: out, nowMs: 0 },
     );

@@ -6,7 +6,7 @@ import type { Database, OutboxPlan, QueueFilter, RemovedMail } from '../../src/d
 import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
 import type { Job } from '../../src/mail/job.ts';
-import { QueueIds } from '../../src/mail/queue-id.ts';
+import { QueueIds, queueIdAt } from '../../src/mail/queue-id.ts';
 import { SUSPICION } from '../../src/mail/suspicion.ts';
 import { CHUNK_BYTES, CONTENT_STATE, CONTENT_UNIT_BYTES } from '../../src/native.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
@@ -309,6 +309,30 @@ export function databaseConformance(driver: Driver): void {
         const queueId = await queue.add(['a@one.test']);
         await db.operate('flush', { ids: [queueId] }, 9000);
         assert.deepEqual(await claim('one.test', 8999), { jobs: [], nextDueMs: 9000, short: false });
+      });
+
+      it('brings of a destination only what was received before a time, where that is asked', async () => {
+        const messages = [1_000_000, 2_000_000].map((ms) => {
+          const message = queue.message(['a@one.test']);
+          message.queueId = `${queueIdAt(ms)}0000000`;
+          return message;
+        });
+        await db.commit(queue.batch({ messages: messages.map((message) => queue.plan(message)) }));
+        const ask = {
+          destination: 'one.test',
+          limit: 10,
+          maxRecipients: 10,
+          nowMs: 1000,
+          leaseUntilMs: 61_000,
+        };
+        const before = await db.claim({ ...ask, receivedBeforeMs: 2_000_000 });
+        assert.deepEqual(
+          before.jobs.map(({ queueId }) => queueId),
+          [messages[0]?.queueId],
+        );
+        assert.deepEqual((await db.claim({ ...ask, receivedBeforeMs: 2_000_000 })).jobs, []);
+        assert.equal((await db.claim({ ...ask, receivedBeforeMs: 2_000_001 })).jobs.length, 1);
+        assert.equal(messages[0]?.queueId.length, 16);
       });
 
       it('keeps to the limits of rows and recipients, but claims one row however large', async () => {

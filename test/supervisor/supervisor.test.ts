@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
 import { mergeStatus } from '../../src/control/status.ts';
+import { mergeStandings } from '../../src/control/why.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
@@ -30,6 +31,7 @@ function create(leftovers: number[] = []) {
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
       status: mergeStatus,
     },
     fork: (fds, events) => {
