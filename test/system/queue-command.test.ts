@@ -306,6 +306,7 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
   const known: Record<string, string[]> = {
     'queue list': [],
     'queue show': [waiting],
+    'queue why': [waiting],
     'queue stats': [],
     status: [],
     'queue hold': action,
