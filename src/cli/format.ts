@@ -9,9 +9,6 @@ import type { SuspensionRule } from '../mail/suspension.ts';
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
 export const plain = (text: string): string => printable(text);
 
-export const MORE_ENTRIES =
-  '… more entries: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
-
 const TITLES = [
   'QUEUE ID',
   'STATE',

@@ -92,6 +92,7 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
       );
     const reader: QueueReader = {
       list: (filter) => servers.list(filter),
+      count: (selection, by) => servers.count(selection, by),
       show: (queueId) => servers.show(queueId),
       content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
       stats: () => servers.stats(),

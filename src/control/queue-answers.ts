@@ -15,6 +15,10 @@ export interface EntryAnswer {
   sender: string;
   size_bytes: number;
   received_at: string;
+  message_id: string | null;
+  /** Who authenticated. */
+  user: string | null;
+  listener: string | null;
   waiting_recipients: number;
   reason: string | null;
   /** The peer's last reply, or what we have to say. */
@@ -60,10 +64,14 @@ export interface ActionAnswer {
   action: ActionName;
   /** Those that were changed. */
   entries: number;
+  /** Those who were removed, or wait in these entries. */
+  recipients: number;
   /** Those that were meant too, but were left alone because they are being sent. */
   sending_entries: number;
   /** Messages that were named and for which there was nothing to do. */
   unchanged_messages: number;
+  /** It was ended before all was done. */
+  interrupted: boolean;
 }
 
 /** Whether a next attempt comes by itself. */
@@ -79,6 +87,9 @@ export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   sender: row.reversePath,
   size_bytes: row.sizeBytes,
   received_at: timeOf(row.receivedAtMs),
+  message_id: textOrNull(row.messageId),
+  user: row.user,
+  listener: textOrNull(row.listener),
   waiting_recipients: row.waiting,
   reason: textOrNull(row.reason),
   detail: textOrNull(row.detail),

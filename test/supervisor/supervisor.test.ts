@@ -205,13 +205,13 @@ test('operators reach all queues; what a process that is down could not do is sa
   const { supervisor, life } = await started();
   const { control } = supervisor;
   const both = control.operate('flush', {});
-  life(0).answers('operate', { rows: 2, recipients: 2, sending: 1, queueIds: [] });
-  life(1).answers('operate', { rows: 3, recipients: 3, sending: 1, queueIds: [] });
-  assert.deepEqual(await both, { rows: 5, recipients: 5, sending: 2, queueIds: [] });
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 1, queueIds: [], next: null });
+  life(1).answers('operate', { rows: 3, recipients: 3, sending: 1, queueIds: [], next: null });
+  assert.deepEqual(await both, { rows: 5, recipients: 5, sending: 2, queueIds: [], next: null });
   life(1).exits(70);
   const partial = control.operate('flush', {});
-  life(0).answers('operate', { rows: 2, recipients: 2, sending: 0, queueIds: [] });
-  assert.deepEqual(await partial, { rows: 2, recipients: 2, sending: 0, queueIds: [] });
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 0, queueIds: [], next: null });
+  assert.deepEqual(await partial, { rows: 2, recipients: 2, sending: 0, queueIds: [], next: null });
   const missing = control.missing?.();
   life(0).answers('missing', []);
   assert.deepEqual(await missing, [
