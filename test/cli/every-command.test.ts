@@ -24,6 +24,7 @@ const COMMANDS: Record<string, Expected> = {
   'queue show': { words: ['none'], runs: 65, stopped: 65 },
   'queue why': { words: ['none'], runs: 65, stopped: 65 },
   'queue cat': { words: ['none'], runs: 65, stopped: 65 },
+  'queue count': { words: [], runs: 0, stopped: 0 },
   'queue stats': { words: [], runs: 0, stopped: 0 },
   'queue flush': { words: ['--all'], runs: 0, stopped: 69 },
   'queue hold': { words: ['--all'], runs: 0, stopped: 69 },

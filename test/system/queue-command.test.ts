@@ -310,6 +310,7 @@ test('answers in JSON, events and log are in the words of docs/words.md, of a re
     'queue list': [],
     'queue show': [waiting],
     'queue why': [waiting],
+    'queue count': ['--by', 'state'],
     'queue stats': [],
     status: [],
     'queue hold': action,
