@@ -15,7 +15,7 @@ import { type Log, writeLine } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/protocol.ts';
-import type { Database } from '../database/database.ts';
+import type { Database, QueueFile } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
 import type { Listener } from '../listener/listener.ts';
@@ -58,6 +58,8 @@ import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
 const MIB = 1_048_576;
+
+const usedBytes = (file: QueueFile | null): number => (file === null ? 0 : file.bytes - file.freeBytes);
 
 export class Stages {
   readonly control: ControlTarget;
@@ -145,7 +147,11 @@ export class Stages {
         const { keep_failed_messages: messages, keep_failed_mb } = this.config.queue;
         return { messages, bytes: keep_failed_mb * MIB };
       },
-      also: () => (this.journal ?? this.queue).stayEnrolled(),
+      also: async () => {
+        await (this.journal ?? this.queue).stayEnrolled();
+        if (await this.queue.compact())
+          log.info('queue.compacted', { file_bytes: this.queue.file()?.bytes ?? 0 });
+      },
       log,
     });
     this.events = new EventLog({
@@ -240,6 +246,7 @@ export class Stages {
       aside,
       ...pressurePorts(this.journal, this.queue, this.commits, () => this.config),
       mails: () => this.queue.mails(),
+      queueFileBytes: () => usedBytes(this.queue.file()),
       unwrittenBytes: () => this.shares.unwrittenBytes(),
       diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),
     });

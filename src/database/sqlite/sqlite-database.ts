@@ -25,6 +25,7 @@ import type {
   OperateAction,
   OperatePart,
   OperateResult,
+  QueueFile,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -43,6 +44,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
+import { isWorthwhile, measured } from './compact.ts';
 import { Counter } from './count.ts';
 import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
@@ -92,6 +94,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #newest: StatementSync;
   #mails = 0;
   #logBytes = 0;
+  #file: QueueFile;
   #sweepAtMs = 0;
 
   /** @param db from openConnection; is closed with this database. */
@@ -111,6 +114,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);
+    this.#file = measured(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
     this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
@@ -419,7 +423,8 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   async stats(): Promise<QueueStats> {
     const nowMs = Date.now();
-    return statsBySlices(async (after) => this.statsSlice(after, nowMs));
+    const stats = await statsBySlices(async (after) => this.statsSlice(after, nowMs));
+    return { ...stats, file: this.#file };
   }
 
   /** One bounded part of `operate`. */
@@ -453,10 +458,32 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     );
   }
 
+  /** Measured when the log is written back and after a purge: a figure for people and for pressure. */
+  get file(): QueueFile {
+    return this.#file;
+  }
+
+  /**
+   * Gives free space back, where that is quick: when most of the file is free and what is left is small. Otherwise mail
+   * would wait for as long as it takes to copy what is left.
+   */
+  compact(): boolean {
+    this.#measure();
+    if (!isWorthwhile(this.#file)) return false;
+    this.#guard(() => this.#db.exec('VACUUM; PRAGMA wal_checkpoint(PASSIVE);'));
+    this.#measure();
+    return true;
+  }
+
+  #measure(): void {
+    this.#file = measured(this.#db);
+  }
+
   /** Copies the write-ahead log into the database file, as far as no reader needs it, so that the log starts anew. */
   checkpoint(): void {
     this.#logBytes = 0;
     this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
+    this.#measure();
   }
 
   async close(): Promise<void> {
