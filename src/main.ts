@@ -9,6 +9,7 @@ import { addBans } from './cli/ban.ts';
 import type { CommandLine } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
+import { addEvents } from './cli/events.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
 import { addStatus } from './cli/status.ts';
@@ -27,6 +28,7 @@ const GROUPS = [
   addStatus,
   addQueue,
   addSuspensions,
+  addEvents,
   addBans,
   addUser,
   addDatabase,

@@ -8,10 +8,9 @@ import { randomInt } from 'node:crypto';
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { inspect } from 'node:util';
 import { crashOnFaults } from './base/crash.ts';
 import { lockDataDir } from './base/data-dir.ts';
-import { RelayError } from './base/errors.ts';
+import { RelayError, startFault } from './base/errors.ts';
 import { EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { sayAtOnce } from './base/log-sink.ts';
 import { PinoLog } from './base/pino-log.ts';
@@ -96,13 +95,13 @@ export async function runRelay(configPath: string): Promise<ExitCode> {
   try {
     return await serve(config, configPath, log, signals);
   } catch (error) {
-    log.error('relay.start_failed', { error });
-    log.debug('relay.start_stack', { stack: inspect(error) });
-    if (!(error instanceof RelayError)) return crash(error);
+    const fault = startFault(error);
+    if (fault === null) return crash(error);
+    log.error('relay.start_failed', { error: fault });
     // Threads that did start are still running: end them with the program.
-    sayAtOnce(`protorelay: ${error.message}\n`);
+    sayAtOnce(`protorelay: ${fault.message}\n`);
     log.close();
-    process.exit(EXIT_OF_ERROR[error.code]);
+    process.exit(EXIT_OF_ERROR[fault.code]);
   } finally {
     log.close();
   }

@@ -247,6 +247,7 @@ const TIME_OF_DAY = new Set([
   'src/admission/gauges.ts',
   'src/auth/quotas.ts',
   'src/cli/db.ts',
+  'src/cli/events.ts',
   'src/cli/status.ts',
   'src/database/sharded-database.ts',
   'src/delivery/thread.ts',

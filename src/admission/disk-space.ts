@@ -62,7 +62,7 @@ export class DiskSpace {
       (error: unknown) => {
         folder.asked = false;
         // Not to know the free space is no reason to refuse mail: the commit will say what is wrong.
-        if (!folder.failed) this.#log.warn('pressure.free_disk_unknown', { error: String(error) });
+        if (!folder.failed) this.#log.warn('pressure.free_disk_unknown', { error });
         folder.failed = true;
       },
     );

@@ -32,3 +32,16 @@ export class RelayError extends Error {
     this.temporary = ERRORS[code].temporary;
   }
 }
+
+/** Whether the system refused something: a file, a socket, a process. */
+export function isOfSystem(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string';
+}
+
+/** What ended the start, where the world is to blame; null when the program is. */
+export function startFault(error: unknown): RelayError | null {
+  if (error instanceof RelayError) return error;
+  if (!isOfSystem(error)) return null;
+  const text = `cannot start: ${error.message}; check the path, its owner and its file system`;
+  return new RelayError('data_dir_unusable', text, error);
+}

@@ -11,7 +11,7 @@ const INTRODUCTION = `# The log
 Generated from \`src/base/log-events/\` by \`protorelay config reference --write\`; do not edit.
 
 Every line is one event. As JSON it is an object with \`level\`, \`time\`, \`event\` and the fields of the event; as text
-(\`log.format\`) it is \`TIME LEVEL event field=value …\`, values with blanks in quotes, lists and objects as JSON. With several relay
+(\`log.format\`) it is \`TIME LEVEL event field=value …\`, values with blanks in quotes, lists as JSON, of an object each value (\`error.code=…\`). With several relay
 processes a line has \`process\`, and a line of a thread \`thread\`. Names follow [docs/words.md](words.md): times end in \`_at\`
 and are RFC 3339 in UTC, units stand last, keys of the config are written as a path.
 

@@ -4,8 +4,9 @@
  * to a bound; beyond it they are dropped, and their number is logged when lines flow again.
  */
 import { dirname } from 'node:path';
+import { inspect } from 'node:util';
 import pino from 'pino';
-import { RelayError } from './errors.ts';
+import { isOfSystem, RelayError } from './errors.ts';
 import type { Log } from './log.ts';
 import { LogSink } from './log-sink.ts';
 import { makeFolder } from './make-folder.ts';
@@ -50,7 +51,7 @@ export class PinoLog implements Log {
         messageKey: 'event',
         timestamp: () => `,"time":"${new Date().toISOString()}"`,
         formatters: { level: (label) => ({ level: label }) },
-        serializers: { error: shownError, err: shownError },
+        serializers: { error: (error: unknown) => shownError(error, this.#pino.level === 'debug') },
       },
       stream,
     );
@@ -99,14 +100,15 @@ export class PinoLog implements Log {
 }
 
 /**
- * An error as the log shows it. The message of a RelayError says what to mend, and its stack would not help; of all other
- * errors the stack is needed.
+ * An error as the log shows it, always an object. The message of a RelayError, or of the system, says what to mend, and the
+ * stack would not help but who mends the program; of all other errors the stack is needed.
  */
-function shownError(error: unknown): unknown {
-  if (!(error instanceof RelayError) || error.code === 'database_refused')
-    return pino.stdSerializers.err(error as Error);
-  const { code, message } = error;
-  return { code, message };
+function shownError(error: unknown, withStack: boolean): unknown {
+  if (!(error instanceof Error)) return { message: String(error) };
+  const ofWorld = (error instanceof RelayError && error.code !== 'database_refused') || isOfSystem(error);
+  if (!ofWorld) return pino.stdSerializers.err(error);
+  const { code, message } = error as NodeJS.ErrnoException;
+  return { code, message, ...(withStack && { stack: inspect(error) }) };
 }
 
 /** What every line of this thread carries. */
@@ -119,14 +121,16 @@ function baseOf({ process, thread }: LogOptions): Record<string, unknown> | null
 function toText(line: string): string {
   const { time, level, event, ...fields } = JSON.parse(line) as Record<string, unknown>;
   let text = `${String(time)} ${String(level).toUpperCase().padEnd(5)} ${String(event)}`;
-  for (const [key, value] of Object.entries(fields)) {
-    const shown =
-      typeof value === 'string'
-        ? /^[^\s"=]+$/.test(value)
-          ? value
-          : JSON.stringify(value)
-        : JSON.stringify(value);
-    text += ` ${key}=${shown}`;
-  }
+  for (const [key, value] of Object.entries(fields)) text += textOf(key, value);
   return `${printable(text)}\n`;
+}
+
+/** ` key=value`; of an object each value by itself: ` error.code=ENOENT error.message="no such file"`. */
+function textOf(key: string, value: unknown): string {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return Object.entries(value)
+      .map(([below, one]) => textOf(`${key}.${below}`, one))
+      .join('');
+  const isPlain = typeof value === 'string' && /^[^\s"=]+$/.test(value);
+  return ` ${key}=${isPlain ? value : JSON.stringify(value)}`;
 }

@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { Node } from './jsonc.ts';
 import { keyPath } from './key-path.ts';
-import { nameNow } from './renamed.ts';
+import { nameNow, valueNow } from './renamed.ts';
 import { configSchema } from './schema.ts';
 import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
 import { has, nodeAt, type Problem } from './source.ts';
@@ -81,7 +81,8 @@ export function problemsOf(issue: z.core.$ZodIssue, root: Node): Problem[] {
   if (issue.code === 'too_big' && issue.origin === 'array') {
     return [problemAt(root, issue.path, `must have at most ${issue.maximum} entries`)];
   }
-  return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`)];
+  const now = node.kind === 'scalar' ? valueNow(keyPath(issue.path), node.value) : null;
+  return [problemAt(root, issue.path, `must be ${wanted}, is ${given}`, now ?? undefined)];
 }
 
 function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {

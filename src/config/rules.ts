@@ -84,6 +84,13 @@ function checkListeners(config: Config, problem: Say): void {
       problem(['listeners', i], `"${host === undefined ? 'host' : 'port'}" is missing`);
       continue;
     }
+    const covered = config.listeners.slice(0, i).findIndex((other) => covers(other, { host, port }));
+    if (covered >= 0)
+      problem(
+        ['listeners', i],
+        `cannot have port ${port} beside listeners[${covered}]: one of them is on every address of this machine`,
+        'leave one of them out, or write another port',
+      );
     const name = path ?? (fdName === undefined ? `${host} port ${port}` : `fd_name ${fdName}`);
     const earlier = seen.get(name);
     if (earlier !== undefined && port !== 0)
@@ -95,6 +102,13 @@ function checkListeners(config: Config, problem: Say): void {
     const other = names.findIndex((one, at) => one === name && at !== i);
     if (other >= 0) problem(['listeners', i, 'name'], `is the name of listeners[${other}] too`);
   }
+}
+
+/** Whether one of two addresses, of the same port and family, stands for all. */
+function covers(one: Pick<Config['listeners'][number], 'host' | 'port'>, other: typeof one): boolean {
+  const [a, b] = [one.host ?? '', other.host ?? ''];
+  if (one.port !== other.port || one.port === 0 || a === b || isIP(a) !== isIP(b)) return false;
+  return [a, b].some((host) => host === '0.0.0.0' || host === '::');
 }
 
 function checkTls(

@@ -325,13 +325,13 @@ const schema = {
     purge_interval_ms: ms(100, day).default(60_000).describe('How often what is past that time is purged.').meta(live),
   }).prefault({}),
   log: z.strictObject({
-    level: z.enum(['debug', 'info', 'warn', 'error', 'silent'], { error: ({ input }) => (input === 'trace' ? 'trace is gone, as it wrote no more than debug: write "debug"' : undefined) }).default('info').describe('Least level that is written.').meta(live),
+    level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),
     format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
     file: path().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
     transcripts: z.strictObject({
       inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
       outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),
-    }, { error: ({ input }) => (typeof input === 'boolean' ? `an object since transcripts of deliveries came: write "transcripts": { "inbound": ${input} }` : undefined) }).prefault({}),
+    }).prefault({}),
   }).prefault({}),
   events: z.strictObject({
     enabled: z.boolean().default(true).describe('Write delivery events to <data_dir>/events/*.jsonl.'),

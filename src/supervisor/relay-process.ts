@@ -4,9 +4,8 @@
  */
 import { closeSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { inspect } from 'node:util';
 import { crashOnFaults } from '../base/crash.ts';
-import { RelayError } from '../base/errors.ts';
+import { RelayError, startFault } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { PinoLog } from '../base/pino-log.ts';
@@ -130,14 +129,12 @@ class RelayProcess {
   }
 
   async #failed(error: unknown): Promise<void> {
-    this.#log.error('relay.start_failed', { error });
-    this.#log.debug('relay.start_stack', { stack: inspect(error) });
-    const known = error instanceof RelayError;
-    const code = known ? error.code : 'internal';
-    await new Promise<void>((sent) =>
-      send({ type: 'failed', code, message: known ? error.message : String((error as Error)?.stack) }, sent),
-    );
-    process.exit(known ? EXIT_OF_ERROR[error.code] : EXIT.software);
+    const fault = startFault(error);
+    this.#log.error('relay.start_failed', { error: fault ?? error });
+    const code = fault?.code ?? 'internal';
+    const message = fault?.message ?? String((error as Error)?.stack);
+    await new Promise<void>((sent) => send({ type: 'failed', code, message }, sent));
+    process.exit(fault === null ? EXIT.software : EXIT_OF_ERROR[fault.code]);
   }
 
   /** Nobody brings mail to this process any more: ends it once no mail waits. */

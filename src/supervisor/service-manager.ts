@@ -86,7 +86,7 @@ export class ServiceManager {
       this.#ports.sendDatagram(this.#notifySocket, text);
       this.#failed = false;
     } catch (error) {
-      if (!this.#failed) this.#ports.log.warn('service_manager.unreachable', { error: String(error) });
+      if (!this.#failed) this.#ports.log.warn('service_manager.unreachable', { error });
       this.#failed = true;
     }
   }

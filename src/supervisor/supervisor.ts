@@ -159,7 +159,7 @@ export class Supervisor {
       const { problems } = await this.#bounded(child.ask('reload', this.#config), RELOAD_MS);
       return problems ?? [];
     } catch (error) {
-      this.#options.log.warn('process.reload_late', { process: child.process, error: String(error) });
+      this.#options.log.warn('process.reload_late', { process: child.process, error });
       return [];
     }
   }

@@ -19,6 +19,17 @@ interface Says {
 
 /** Certificates that end within so long are worth a warning. */
 const SOON_MS = 14 * 86_400_000;
+const ANY = /(?:)/;
+const CERTIFICATE = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/;
+const REVOKED = /-----BEGIN X509 CRL-----/;
+/** RFC 8446, B.4. */
+const SUITES = new Set([
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'TLS_AES_128_CCM_SHA256',
+  'TLS_AES_128_CCM_8_SHA256',
+]);
 const NEW_KEY = 'openssl x509 -noout -pubkey -in CERT and openssl pkey -pubout -in KEY must print the same';
 
 /** What is wrong with the files for TLS that this config makes a relay read. */
@@ -35,32 +46,63 @@ export function checkTlsFiles({ tls, listeners, delivery, hostname }: Config, sa
       return null;
     }
   };
-  /** Whether the file can be read. None is as good. */
-  const pem = (file: string | undefined, key: string): boolean =>
-    file === undefined || tried(() => readPem(file, key)) !== null;
+  /** Whether the file can be read, and holds what it should. None is as good. */
+  const pem = (file: string | undefined, key: string, holds: RegExp, what: string): boolean => {
+    if (file === undefined) return true;
+    const text = tried(() => readPem(file, key));
+    if (text === null || holds.test(text)) return text !== null;
+    problem(pathOf(key), `${file} holds no ${what} in PEM format`);
+    return false;
+  };
+  const issuers = (file: string | undefined, key: string) => pem(file, key, CERTIFICATE, 'certificate');
+  const revoked = (file: string | undefined, key: string) => pem(file, key, REVOKED, 'revocation list');
+  const rules = (
+    of: { ciphers?: string | undefined; ciphersuites?: string | undefined },
+    at: string,
+  ): void => {
+    tried(() => checkCiphers(of.ciphers, `${at}.ciphers`));
+    const unknown = (of.ciphersuites ?? '').split(':').find((suite) => suite !== '' && !SUITES.has(suite));
+    if (unknown !== undefined)
+      problem(
+        [...pathOf(at), 'ciphersuites'],
+        `TLS 1.3 has no "${unknown}"`,
+        `it has ${[...SUITES].join(', ')}`,
+      );
+  };
   const certificate = (
     of: { cert_file?: string | undefined; key_file?: string | undefined },
     at: string,
   ): Certificate | null => {
     const { cert_file: file, key_file: keyFile } = of;
-    const readable = [pem(file, `${at}.cert_file`), pem(keyFile, `${at}.key_file`)];
+    // Both are looked at: either of them may be missing.
+    const readable = [
+      pem(file, `${at}.cert_file`, ANY, 'certificate'),
+      pem(keyFile, `${at}.key_file`, ANY, 'key'),
+    ];
     if (file === undefined || readable.includes(false)) return null;
     const read = tried(() => readCertificate(file, keyFile, at));
-    if (read !== null) checkDates(read, [...pathOf(at), 'cert_file'], says);
+    if (read === null) return null;
+    const key = [...pathOf(at), 'cert_file'];
+    try {
+      createSecureContext({ cert: read.chain, key: read.key });
+    } catch (error) {
+      problem(key, `OpenSSL refuses ${file}: ${(error as Error).message.replace(/^error:.*:/, '')}`);
+    }
+    checkDates(read, key, says);
     return read;
   };
   if (listeners.some((listener) => listener.tls !== 'off')) {
     const first = certificate(tls, 'tls');
     const others = tls.certificates.map((one, i) => certificate(one, `tls.certificates[${i}]`));
     if (first !== null) checkName([first, ...others.filter((one) => one !== null)], hostname, warning);
-    pem(tls.client_ca_file, 'tls.client_ca_file');
-    pem(tls.client_crl_file, 'tls.client_crl_file');
-    tried(() => checkCiphers(tls.ciphers, 'tls.ciphers'));
+    issuers(tls.client_ca_file, 'tls.client_ca_file');
+    revoked(tls.client_crl_file, 'tls.client_crl_file');
+    rules(tls, 'tls');
   }
   certificate(delivery.tls, 'delivery.tls');
-  pem(delivery.tls.ca_file, 'delivery.tls.ca_file');
-  pem(delivery.tls.crl_file, 'delivery.tls.crl_file');
-  tried(() => checkCiphers(delivery.tls.ciphers, 'delivery.tls.ciphers'));
+  issuers(delivery.tls.ca_file, 'delivery.tls.ca_file');
+  revoked(delivery.tls.crl_file, 'delivery.tls.crl_file');
+  rules(delivery.tls, 'delivery.tls');
 }
 
 const pathOf = (key: string): Finding['path'] =>

@@ -70,7 +70,7 @@ export class TlsContexts {
         delivery: { ...config.delivery, tls: before.delivery.tls },
       };
       problems.push((error as Error).message);
-      this.#log.error('tls.reload_refused', { error: (error as Error).message });
+      this.#log.error('tls.reload_refused', { error });
     }
     this.#watch();
     return problems;
@@ -165,7 +165,7 @@ export class TlsContexts {
         this.#apply(this.#config);
       } catch (error) {
         // Perhaps only one file of a pair was written so far: the other one will change the signature again.
-        this.#log.error('tls.reload_refused', { error: (error as Error).message });
+        this.#log.error('tls.reload_refused', { error });
       }
     }
     this.#lookLater();

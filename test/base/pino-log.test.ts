@@ -34,6 +34,11 @@ test('text: one readable line, values with blanks quoted', (t) => {
   const { log, lines } = setUp(t, { format: 'text' });
   log.error('disk.full', { path: '/var/lib', text: 'no space', free: 0 });
   assert.match(lines()[0] as string, /^\S+Z ERROR disk\.full path=\/var\/lib text="no space" free=0$/);
+  log.warn('shard.down', { error: new RelayError('database_busy', 'shard a is busy'), paths: ['/a b'] });
+  assert.match(
+    lines()[1] as string,
+    /WARN {2}shard\.down error\.code=database_busy error\.message="shard a is busy" paths=\["\/a b"\]$/,
+  );
   log.close();
 });
 
@@ -61,6 +66,18 @@ test('a fault of the world’s is its words, said once; one of ours has its stac
     else assert.deepEqual(error, { code, message: 'no room on /var' });
   }
   assert.match(String(shown(new Error('a fault')).stack), /pino-log\.test/);
+  assert.deepEqual(shown('gone'), { message: 'gone' }, 'always an object');
+  const ofSystem = (): unknown => {
+    try {
+      return readFileSync('/nowhere');
+    } catch (error) {
+      return error;
+    }
+  };
+  const message = "ENOENT: no such file or directory, open '/nowhere'";
+  assert.deepEqual(shown(ofSystem()), { code: 'ENOENT', message });
+  log.setLevel('debug');
+  assert.match(String(shown(ofSystem()).stack), /pino-log\.test/, 'for who looks into it');
   log.close();
 });
 

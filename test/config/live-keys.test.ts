@@ -209,6 +209,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^policy\.bans\.forget_ms$/, 'src/policy/bans.ts', 'src/relay/host-policy.ts'],
   [/^policy\./, ...POLICY],
   [/^retry\./, 'src/scheduler/retry.ts', 'src/delivery/settle.ts', 'src/delivery/sender.ts'],
+  [/^log\.transcripts\./, 'src/session/thread.ts', 'src/delivery/transcripts.ts'],
   [/^log\.level$/, 'src/run.ts', 'src/session/thread.ts', 'src/supervisor/relay-process.ts'],
   [/^postmaster$/, 'src/admission/postmaster.ts'],
   // To and from after_journal takes a restart, and nothing else tells the others apart.
@@ -252,10 +253,15 @@ const textOf = (file: string): string => texts.get(file) ?? readFileSync(join(RO
 const code = new Map(sources.map((file) => [file, textOf(file).replaceAll(/^ *(\*|\/\/|\/\*\*).*$/gm, '')]));
 const known = new Map<string, string[]>();
 
-/** Files that read a property of that name. */
+/** Files that read a property of that name; where it is one plain word, of those that have the config in hands. */
 function readersOf(key: string): string[] {
   const read = new RegExp(`[\\s{.,(]${key.replace('$', '\\$')}\\b(?!')`);
-  const found = known.get(key) ?? sources.filter((file) => read.test(code.get(file) ?? ''));
+  const reads = (file: string): boolean => {
+    const text = code.get(file) ?? '';
+    if (!read.test(text)) return false;
+    return key.includes('_') || REACHED[file] !== undefined || text.includes("config/schema.ts'");
+  };
+  const found = known.get(key) ?? sources.filter(reads);
   known.set(key, found);
   return found;
 }

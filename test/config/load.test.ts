@@ -657,9 +657,13 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
     assert.throws(() => of(text), ConfigError, text);
 });
 
-test('a key that had another name before is said with the one it has now', () => {
+test('a key or value of an earlier release is said with what to write now', () => {
   assert.deepEqual(problems('{ "queue": { "keep_sent_ms": 0, "keep_dead_ms": 0 } }'), [
     '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
     '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
+  ]);
+  assert.deepEqual(problems('{ "log": { "level": "trace", "transcripts": true } }'), [
+    '1: log.level: must be "debug" or "info" or "warn" or "error" or "silent", is "trace" (write "debug": trace wrote no more)',
+    '1: log.transcripts: must be an object, is true (write { "inbound": true })',
   ]);
 });

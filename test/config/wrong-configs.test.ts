@@ -251,6 +251,44 @@ FILE: 2 errors
 `,
   ],
   [
+    'a listener on every address beside one on a single address',
+    `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "postmaster": "ops@people.test",
+  "listeners": [
+    { "host": "0.0.0.0", "port": 2600 },
+    { "host": "127.0.0.1", "port": 2600 },
+    { "host": "::1", "port": 2601 }
+  ]
+}
+`,
+    `error: FILE:7: listeners[1]: cannot have port 2600 beside listeners[0]: one of them is on every address of this machine (leave one of them out, or write another port)
+FILE: an error
+`,
+  ],
+  [
+    'files of TLS that hold something else, and suites that there are not',
+    `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "listeners": [{ "host": "127.0.0.1", "port": 0, "tls": "optional" }],
+  "tls": {
+    "cert_file": "DIR/mx1.test.crt",
+    "key_file": "DIR/mx1.test.key",
+    "client_ca_file": "DIR/users",
+    "client_crl_file": "DIR/mx1.test.crt",
+    "ciphersuites": "TLS_AES_128_GCM_SHA256:AES256-SHA"
+  }
+}
+`,
+    `error: FILE:8: tls.client_ca_file: DIR/users holds no certificate in PEM format
+error: FILE:9: tls.client_crl_file: DIR/mx1.test.crt holds no revocation list in PEM format
+error: FILE:10: tls.ciphersuites: TLS 1.3 has no "AES256-SHA" (it has TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_CCM_SHA256, TLS_AES_128_CCM_8_SHA256)
+FILE: 3 errors
+`,
+  ],
+  [
     'a socket path that is a file',
     `{
   "hostname": "mx1.test",

@@ -29,6 +29,7 @@ const HAPPENS: (keyof Awaited<ReturnType<typeof simulate>>['counts'])[][] = [
   ['cut', 'lost'],
   ['serverKill', 'serverPause'],
   ['hang', 'lost', 'withdrawn'],
+  ['failed', 'rerouted', 'crash', 'hang', 'lost'],
   ['crash', 'drain', 'threadDeath', 'hang', 'cut', 'lost', 'serverKill', 'serverPause', 'rejected'],
 ];
 

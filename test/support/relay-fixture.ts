@@ -10,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { EntryAnswer } from '../../src/control/queue-answers.ts';
 import { type Ran, run } from './child.ts';
+import { assertDeclared } from './declared-line.ts';
 import { EventTail } from './event-tail.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -275,6 +276,7 @@ export class RelayFixture {
       // The text form: `TIME LEVEL event …`.
       line = { text, event: /^\S+ [A-Z]+ +(\S+)/.exec(text)?.[1] };
     }
+    if (!('text' in line)) assertDeclared(line);
     this.rawLog.push(text);
     if (this.rawLog.length > 10_000) this.rawLog.splice(0, 5000);
     this.log.push(line);

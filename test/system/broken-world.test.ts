@@ -72,6 +72,31 @@ test('a data folder that cannot be made stops the start, and soon', { timeout: 3
   }
 });
 
+test('what lies in the way of the start is said in one line, without a stack', {
+  timeout: 60_000,
+}, async (t) => {
+  const relay = new RelayFixture();
+  t.after(() => relay.destroy());
+  mkdirSync(join(relay.dataDir, 'control.sock', 'x'), { recursive: true });
+  writeFileSync(join(relay.dataDir, 'spill'), '');
+  for (const [inTheWay, processes] of [
+    ['spill', 1],
+    ['spill', 2],
+    ['control.sock', 1],
+  ] as const) {
+    relay.configure({ accept_processes: processes, session_threads: 1, delivery_threads: 1 });
+    relay.launch();
+    assert.equal((await relay.exited()).code, 73, relay.output());
+    assert.match(
+      relay.stderr,
+      new RegExp(`^protorelay: cannot start: .*/${inTheWay}.*; check the path.*\n$`),
+    );
+    relay.stderr = '';
+    assert.doesNotMatch(JSON.stringify(relay.log.splice(0)), /"stack"/);
+    if (processes === 2) rmSync(join(relay.dataDir, inTheWay));
+  }
+});
+
 test('content that cannot be stored is refused for now, and the log says which folder and why', {
   timeout: 30_000,
 }, async (t) => {
@@ -84,7 +109,7 @@ test('content that cannot be stored is refused for now, and the log says which f
   const reply = await talk.send({ to: 'a@b.test' }).catch((error: Error) => error.message);
   assert.match(reply, /451 4\.3\.0/);
   const { error, messages } = await failed;
-  assert.ok(String(error).includes(folder), String(error));
+  assert.ok(JSON.stringify(error).includes(folder), JSON.stringify(error));
   assert.equal(messages, 1);
 });
 

@@ -141,10 +141,14 @@ test('what a node that only accepts takes in is sent by the others at once', {
     ...settings,
     delivery: { ...settings.delivery, enabled: false },
   });
-  const b = await startNode(t, 'b', mail, settings);
   await untilRedis(a, true);
-  await untilRedis(b, true);
   const talk = await Talk.hello({ host: '127.0.0.1', port: a.port });
+  // What an operator ends is not sent: it needs none of the others.
+  const ended = await talk.accepted({ to: 'ended@one.test' });
+  assert.equal((await a.queue('fail', ended)).code, 0);
+  await fate(a.events, 'ended@one.test', 'bounced');
+  const b = await startNode(t, 'b', mail, settings);
+  await untilRedis(b, true);
   const to = 'x@one.test';
   await talk.accepted({ to });
   await fate(b.events, to, 'delivered');

@@ -11,7 +11,7 @@ import { MariaDb, serverConfig, skipWithoutMariaDb } from '../services/mariadb.t
 import { filesBelow, rootsIn } from '../storage/providers.ts';
 import { Load, pidOf, processesOf, startSink } from '../supervisor/processes.ts';
 import { run } from '../support/child.ts';
-import { fatesOf } from '../support/fates.ts';
+import { fate, fatesOf } from '../support/fates.ts';
 import { MAIN, RelayFixture, type Settings } from '../support/relay-fixture.ts';
 import { Talk } from '../support/talk.ts';
 import { eventually } from '../support/wait.ts';
@@ -72,7 +72,14 @@ test('two processes on MariaDB: one queue for operators, each message in it once
   const [shard] = JSON.parse(shards.stdout) as ShardAnswer[];
   assert.deepEqual([shard?.up, shard?.waiting_entries], [true, ids.length]);
 
-  assert.match((await relay.queue('delete', ids[0] as string)).stdout, /\b1\b/);
+  const [first, failed, rerouted] = ids as [string, string, string];
+  await relay.queue('reroute', '--to', '127.0.0.1:1', rerouted);
+  await relay.queue('fail', failed);
+  await fate(relay.events, 'r1@held.test', 'bounced');
+  const destinations = new Map((await entriesOf()).map((entry) => [entry.queue_id, entry.destination]));
+  assert.deepEqual([destinations.get(first), destinations.get(rerouted)], ['held.test', 'via:127.0.0.1:1']);
+  assert.match((await relay.queue('delete', first, failed)).stdout, /\b2\b/);
+  // The report is among the others.
   assert.match((await relay.queue('delete', '--all')).stdout, new RegExp(`\\b${ids.length - 1}\\b`));
   assert.deepEqual(await entriesOf(), []);
   assert.deepEqual(await relay.stop(), { code: 0, signal: null }, relay.output());

@@ -60,7 +60,7 @@ test('who stood still for longer than its lease, and finds its node_id taken, ta
   const lost = first.logLine('node.id_lost');
   first.signal('SIGCONT');
   const { error } = await lost;
-  assert.match(String(error), new RegExp(`node_id is in use .* by pid ${second.pid} on `));
+  assert.match(JSON.stringify(error), new RegExp(`node_id is in use .* by pid ${second.pid} on `));
   const talk = await Talk.hello({ port: first.port });
   assert.match(await talk.send({ to: 'a@one.test' }), REFUSED);
   const other = await Talk.hello({ port: second.port });

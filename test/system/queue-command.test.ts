@@ -308,6 +308,7 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     'queue list': [],
     'queue show': [waiting],
     'queue stats': [],
+    status: [],
     'queue hold': action,
     'queue release': action,
     'queue flush': action,
@@ -346,6 +347,14 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
   assert.deepEqual(await answered(running), running);
   await deferred('defer-451+stopped@queue.test');
   await relay.stop();
-  const stopped = ['queue list', 'queue stats', 'suspensions', 'ban list', 'user list', 'config check'];
+  const stopped = [
+    'queue list',
+    'queue stats',
+    'status',
+    'suspensions',
+    'ban list',
+    'user list',
+    'config check',
+  ];
   assert.deepEqual(await answered(stopped), stopped);
 });

@@ -209,7 +209,7 @@ test('no report goes to an address behind our walls', { skip, timeout: 60_000 },
   const tls_rpt = { send: true, contact_info: 'a@relay.test', max_send_delay_ms: 0, send_timeout_ms: 5000 };
   relay.configure({ delivery: { refuse_loopback_mx: true, tls_rpt } });
   const refused = (what: RegExp) =>
-    relay.logLine('tls_rpt.not_sent', ({ error }) => what.test(String(error)));
+    relay.logLine('tls_rpt.not_sent', ({ error }) => what.test((error as Error).message));
   const all = [refused(/^reports\.test has no public address/), refused(/^::1 has no public address/), refused(/^nowhere\.test has no address/)]; // biome-ignore format: one line
   await relay.start();
   await Promise.all(all);

@@ -15,10 +15,9 @@ export const PROCESS_EVENTS = {
   'relay.start_failed': event(
     'error',
     'The relay cannot start, and ends.',
-    'Mend what `error.message` names. With `log.level` `debug` the next line has the stack.',
+    'Mend what `error.message` names.',
     'error',
   ),
-  'relay.start_stack': event('debug', 'Where in the program the start failed.', '', 'stack'),
   'relay.in_memory': event(
     'warn',
     'The queue is in memory only (`database.path` is `:memory:`).',

@@ -3,13 +3,16 @@
  * after they accepted. As in delivery/client/content.ts, content goes out only while the lease holds.
  */
 import type { Gauges } from '../../../src/admission/gauges.ts';
+import { configSchema } from '../../../src/config/schema.ts';
 import type { DeliveryThreadsPorts } from '../../../src/delivery/delivery-threads.ts';
 import type { DeliveryThreadStart } from '../../../src/delivery/messages.ts';
+import { unbegun } from '../../../src/delivery/unbegun.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
 import type { DeferralReason, Outcome, OutcomeGroup, PeerReply } from '../../../src/mail/outcome.ts';
 import { QueueIds, shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { meantBy, type Selection } from '../../../src/mail/selection.ts';
 import { leaseHolds } from '../../../src/scheduler/leases.ts';
+import { isTooOld } from '../../../src/scheduler/retry.ts';
 import { Actor, actor } from './clock.ts';
 import { makeMessage } from './parts.ts';
 import { type Process, processOf } from './process.ts';
@@ -20,6 +23,7 @@ interface Attempt {
   ended: boolean;
 }
 
+const RETRY = configSchema.parse({}).retry;
 const REPLY: PeerReply = {
   code: 250,
   enhanced: '2.0.0',
@@ -67,8 +71,17 @@ export class Deliveries {
           );
       const attempt = { job, begun: false, ended: false };
       this.#attempts.add(attempt);
-      this.#then(attempt, this.#connectMs(), () => this.#envelope(attempt));
+      const outcome = unbegun(job, RETRY, isTooOld, this.#process.now());
+      if (outcome !== null) this.#fail(attempt, outcome);
+      else this.#then(attempt, this.#connectMs(), () => this.#envelope(attempt));
     }
+  }
+
+  /** Without a peer. */
+  #fail(attempt: Attempt, outcome: Outcome): void {
+    const { queueId, recipients } = attempt.job;
+    for (const { seq } of recipients) this.#process.world.refuses(`${queueId} ${seq}`);
+    this.#then(attempt, 1, () => this.#end(attempt, [{ seqs: recipients.map(({ seq }) => seq), outcome }]));
   }
 
   #then(attempt: Attempt, delayMs: number, next: () => void): void {

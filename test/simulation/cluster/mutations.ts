@@ -144,4 +144,10 @@ export const MUTATIONS: Record<string, Mutation> = {
     line: '      await within(',
     becomes: '      if (queueId === "") await within(',
   },
+  'an operator ends and reroutes what is being sent': {
+    scenario: 6,
+    file: 'database/mysql/operate.ts',
+    line: "  const ours = found.rows.filter(({ state }) => state !== 'SENDING');",
+    becomes: '  const ours = found.rows;',
+  },
 };

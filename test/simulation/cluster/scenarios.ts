@@ -46,12 +46,25 @@ export const SCENARIOS: Scenario[] = [
     messages: 120,
   },
   {
+    name: 'operators that end and reroute mail, while nodes die and commits are in doubt',
+    troubles: {
+      ...PEERS,
+      deferred: 0.5,
+      operateEveryMs: 100,
+      crashEveryMs: 1500,
+      hangEveryMs: 1500,
+      losses: 0.01,
+      deadlocks: 0.01,
+    },
+  },
+  {
     name: 'everything at once',
     troubles: {
       ...PEERS,
       crashEveryMs: 1500,
       drainEveryMs: 4000,
       threadDeathEveryMs: 4000,
+      operateEveryMs: 1000,
       hangEveryMs: 1500,
       cutEveryMs: 1500,
       serverKillEveryMs: 3000,

@@ -7,7 +7,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../../../src/config/schema.ts';
 import { configSchema } from '../../../src/config/schema.ts';
+import type { Selection } from '../../../src/database/database.ts';
 import type { AttemptResult, Job } from '../../../src/mail/job.ts';
+import type { Move } from '../../../src/mail/operator-action.ts';
 import { shardOfQueueId } from '../../../src/mail/queue-id.ts';
 import { type Relay, startRelay } from '../../../src/relay/relay.ts';
 import type { Scheduler } from '../../../src/scheduler/scheduler.ts';
@@ -25,6 +27,8 @@ export interface Troubles extends LinkTroubles {
   serverKillEveryMs: number;
   serverPauseEveryMs: number;
   threadDeathEveryMs: number;
+  /** An operator ends or reroutes mail that waits. */
+  operateEveryMs: number;
   /** Shares. */
   deadlocks: number;
   slowPeers: number;
@@ -47,6 +51,7 @@ export const HEALED: Troubles = {
   serverKillEveryMs: 0,
   serverPauseEveryMs: 0,
   threadDeathEveryMs: 0,
+  operateEveryMs: 0,
   losses: 0,
   deadlocks: 0,
   slowPeers: 0,
@@ -91,6 +96,7 @@ const FORGETS = new Set([
   'hang',
   'held up',
 ]);
+const VIA = 'via:other.test:25';
 export const DESTINATIONS = ['a.test', 'b.test', 'c.test', 'd.test', 'back.test'];
 const LEASE_MS = 2000;
 /** Of clocks that differ; two may differ by twice as much. Within the margin that leases have (5 %). */
@@ -126,6 +132,8 @@ export class World {
     serverKill: 0,
     serverPause: 0,
     threadDeath: 0,
+    failed: 0,
+    rerouted: 0,
     lost: 0,
     lapsed: 0,
     leasesLapsed: 0,
@@ -259,6 +267,7 @@ export class World {
     this.#trouble(troubles.serverKillEveryMs, untilMs, () => this.#killServer());
     this.#trouble(troubles.serverPauseEveryMs, untilMs, () => this.#pauseServer());
     this.#trouble(troubles.threadDeathEveryMs, untilMs, () => clock.pick(this.nodes).threadDies());
+    this.#trouble(troubles.operateEveryMs, untilMs, () => this.#operate());
     await clock.run(untilMs);
     this.#heal();
   }
@@ -310,6 +319,24 @@ export class World {
       : clock.between(50, LEASE_MS * 3);
     if (clock.chance(0.75)) clock.pick(this.nodes).hang(forMs);
     else for (const node of this.nodes) node.hang(forMs);
+  }
+
+  #operate(): void {
+    const { clock } = this;
+    const action = clock.pick<Move>([
+      { fail: 'said' },
+      { reroute: VIA },
+      { reroute: VIA },
+      { reroute: null },
+    ]);
+    const ids = [...this.acknowledged.keys()];
+    const selection = clock.pick<Selection>([
+      {},
+      { destinations: [clock.pick(DESTINATIONS)] },
+      { recipients: ['r1@a.test', 'r0@b.test'] },
+      { ids: ids.slice(-10) },
+    ]);
+    clock.pick(this.nodes).operate(action, selection);
   }
 
   #cut(): void {
@@ -616,6 +643,23 @@ export class Node {
     process.threadDies();
   }
 
+  /** `protorelay queue fail`, `queue reroute`. */
+  operate(action: Move, selection: Selection): void {
+    const { process } = this;
+    const relay = this.#relay;
+    const { counts } = this.#world;
+    if (process === null || relay === null || process.stopped) return;
+    process.enter(() =>
+      relay.control.operate(action, selection).then(
+        ({ recipients }) => {
+          counts['fail' in action ? 'failed' : 'rerouted'] += recipients;
+        },
+        // A shard is away: what was done there stays done.
+        () => {},
+      ),
+    );
+  }
+
   /** It dies and is not started again. */
   leave(): void {
     this.crash();
@@ -645,7 +689,7 @@ export class Node {
     const most = 2 * delivery.max_handoff_messages;
     if (inFlight < 0 || inFlight > most)
       this.#world.violation(`${this.process.id} has ${inFlight} in flight`);
-    if (destinations > DESTINATIONS.length)
+    if (destinations > 2 * (DESTINATIONS.length + 1))
       this.#world.violation(`${this.process.id} keeps ${destinations} destinations`);
     if ((this.process.deliveries?.size ?? 0) > most)
       this.#world.violation(`${this.process.id} delivers more than it may`);

@@ -1,0 +1,86 @@
+/**
+ * `protorelay events`: prints delivery events from their files, those of a stopped relay too, as JSON lines or as the lines
+ * of a mail log.
+ */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import { EXIT } from '../base/exit-codes.ts';
+import { dataDirOf } from '../config/load.ts';
+import { addressOf, destinationOf, wholeNumber } from './arguments.ts';
+import type { CommandLine } from './command-line.ts';
+import { type EventsOptions, printEvents } from './event-printer.ts';
+
+const MAX_LAST = 100_000;
+
+export function addEvents(program: Command, line: CommandLine): void {
+  const gather = (parse: (text: string) => string) => (text: string, before: string[] | undefined) => [
+    ...(before ?? []),
+    parse(text),
+  ];
+  const same = gather((text) => text);
+  program
+    .command('events')
+    .description('what became of mail: prints the event files, of all processes, in order of time')
+    .option('--follow', 'go on with what is written from now on', false)
+    .option('--text', 'one line of a mail log for each event, instead of JSON', false)
+    .option('--id <id>', 'only of this message, and reports about it', same)
+    .option(
+      '--type <type>',
+      'only accepted, delivered, deferred, bounced, expired, removed, held or dropped',
+      same,
+    )
+    .option('--sender <address>', 'only of this sender; <> for the null one', gather(addressOf))
+    .option('--recipient <address>', 'only to this recipient', gather(addressOf))
+    .option(
+      '--destination <name>',
+      'only of this destination (a domain, or smarthost)',
+      gather(destinationOf),
+    )
+    .option('--domain <name>', 'only to recipients in this domain', same)
+    .option('--status <code>', "only with this enhanced status code, as 5.1.1 or '4.*'", same)
+    .option('--since <time>', 'not before: RFC 3339, a date, or how long ago, as 2h', pointInTime)
+    .option('--until <time>', 'not after', pointInTime)
+    .option('--limit <events>', 'the first events only', wholeNumber)
+    .option('--last <events>', 'the last events only', lastNumber)
+    .addHelpText(
+      'after',
+      "\nOptions that choose events may be given several times, and take * and ? as wildcards: --recipient '*@example.com'.",
+    )
+    .action(async (options: EventsOptions) => {
+      const dir = join(dataDirOf(line.configPath()), 'events');
+      const ending = new AbortController();
+      const end = (): void => ending.abort();
+      process.once('SIGINT', end).once('SIGTERM', end);
+      // `protorelay events | head` closes our standard output: that is the end, not a failure.
+      process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+        if (error.code !== 'EPIPE') line.endsWith(EXIT.ioError);
+        end();
+      });
+      line.endsWith(
+        await printEvents(dir, options, {
+          out: process.stdout,
+          err: process.stderr,
+          signal: ending.signal,
+        }),
+      );
+    });
+}
+
+/** Since 2026-03-01, 2026-03-01T12:00:00Z or 2h ago; as events have it. */
+function pointInTime(text: string): string {
+  const [, count, unit] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
+  const ms =
+    count === undefined
+      ? Date.parse(text)
+      : Date.now() - Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
+  if (Number.isNaN(ms) || !/^\d/.test(text))
+    throw new InvalidArgumentError('It is a time as 2026-03-01T12:00:00Z, a date, or how long ago, as 2h.');
+  return new Date(ms).toISOString();
+}
+
+function lastNumber(text: string): number {
+  const number = wholeNumber(text);
+  if (number > MAX_LAST) throw new InvalidArgumentError(`It is at most ${MAX_LAST}.`);
+  return number;
+}

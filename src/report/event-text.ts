@@ -1,0 +1,70 @@
+/**
+ * An event as the line that mail operators search for: time, queue id, and what a mail log says in the order it is used
+ * to (`to=`, `from=`, `relay=`, `delay=`, `delays=`, `dsn=`, `status=`), with the words of docs/words.md as status.
+ */
+import { printable } from '../base/printable.ts';
+
+/** An event as it was read; nothing is taken for granted. */
+export type ReadEvent = Readonly<Record<string, unknown>>;
+
+export function eventText(event: ReadEvent): string {
+  const { time, queue_id: id = '-', type } = event;
+  return printable(`${time} ${id}: ${partsOf(event).join(', ')}, status=${type}${said(event)}`);
+}
+
+function partsOf(event: ReadEvent): string[] {
+  const to = event.recipient === undefined ? [] : [`to=<${event.recipient}>`];
+  const from = event.sender === undefined ? [] : [`from=<${event.sender}>`];
+  const messageId = event.message_id === undefined ? [] : [`message-id=<${event.message_id}>`];
+  switch (event.type) {
+    case 'accepted':
+      return [
+        ...from,
+        `client=${place(event.client_address, event.client_port)}`,
+        ...named(event, 'helo', 'listener', 'user'),
+        `size=${event.size_bytes}`,
+        ...named(event, 'recipients'),
+        ...messageId,
+        ...named(event, 'original_queue_id'),
+        `delay=${seconds(numberOf(event.reception_ms) + numberOf(event.persist_ms))}`,
+      ];
+    case 'delivered':
+    case 'deferred':
+    case 'bounced':
+    case 'expired':
+      return [...to, ...from, ...sent(event), ...named(event, 'reason', 'retry_at')];
+    case 'dropped':
+      return named(event, 'lines');
+    default:
+      return [...to, ...from, ...messageId, ...named(event, 'destination', 'reason', 'by')];
+  }
+}
+
+function sent(event: ReadEvent): string[] {
+  const { peer_host: host, peer_address: address, peer_port: port } = event;
+  const parts = [event.queue_ms, event.connect_ms, event.transfer_ms].map(numberOf);
+  const name = host === address ? '' : host;
+  return [
+    `relay=${address === undefined ? 'none' : `${name}${place(address, port)}`}`,
+    `delay=${seconds(parts.reduce((sum, part) => sum + part, 0))}`,
+    `delays=${parts.map(seconds).join('/')}`,
+    `dsn=${event.status}`,
+  ];
+}
+
+const place = (address: unknown, port: unknown): string =>
+  port === undefined ? String(address) : `[${address}]:${port}`;
+
+const named = (event: ReadEvent, ...names: string[]): string[] =>
+  names.flatMap((name) => (event[name] === undefined ? [] : [`${name}=${event[name]}`]));
+
+/** What the peer replied, or what we say ourselves. */
+function said({ type, reply, detail }: ReadEvent): string {
+  const text = type === 'expired' ? (detail ?? reply) : (reply ?? detail);
+  return text === undefined ? '' : ` (${String(text).replaceAll('\n', ' ')})`;
+}
+
+const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0);
+
+/** Milliseconds as seconds with two places, without zeros at the end. */
+const seconds = (ms: number): string => String(Number((ms / 1000).toFixed(2)));
