@@ -140,7 +140,7 @@ export class PressureGauge {
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
     if (database.driver === 'sqlite' && database.max_mb > 0) {
       const used = this.#options.queueFileBytes?.() ?? 0;
-      if (used >= database.max_mb * MEGABYTE) return PRESSURE.queueFile;
+      if (used >= database.max_mb * MEGABYTE) return PRESSURE.queue_file;
     }
     const { arena } = this.#options;
     if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.content_memory;

@@ -6,7 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { ASIDE_FAULTS, createGauges, type Gauges } from '../admission/gauges.ts';
+import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
@@ -149,7 +149,8 @@ export class Stages {
       },
       also: async () => {
         await (this.journal ?? this.queue).stayEnrolled();
-        if (await this.queue.compact())
+        const isQuiet = Atomics.load(this.gauges, GAUGE.inflightMails) === 0;
+        if (isQuiet && (await this.queue.compact()))
           log.info('queue.compacted', { file_bytes: this.queue.file()?.bytes ?? 0 });
       },
       log,

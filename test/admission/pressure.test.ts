@@ -146,10 +146,10 @@ describe('pressure', () => {
     assert.equal(await file.measure(), PRESSURE.none);
   });
 
-  it('is queueFile while as much of the file is in use as database.max_mb', async () => {
+  it('is queue_file while as much of the file is in use as database.max_mb', async () => {
     const bench = new Bench({ database: { driver: 'sqlite', path: 'queue.db', max_mb: 10 } });
     bench.fileBytes = 10 * MEGABYTE;
-    assert.equal(await bench.measure(), PRESSURE.queueFile);
+    assert.equal(await bench.measure(), PRESSURE.queue_file);
     bench.fileBytes--;
     assert.equal(await bench.measure(), PRESSURE.none);
     const unlimited = new Bench({ database: { driver: 'sqlite', path: 'queue.db', max_mb: 0 } });

@@ -12,15 +12,40 @@ const QUICK_BYTES = 16 * MIB;
 /** Less is not worth it: the next mail will use it. */
 const WORTH_BYTES = 64 * MIB;
 
-export function measured(db: DatabaseSync): QueueFile {
+function measured(db: DatabaseSync): QueueFile {
   const of = (pragma: string): number =>
     Object.values(db.prepare(`PRAGMA ${pragma}`).get() ?? {})[0] as number;
   const pageBytes = of('page_size');
   return { bytes: of('page_count') * pageBytes, freeBytes: of('freelist_count') * pageBytes };
 }
 
-export const isWorthwhile = ({ bytes, freeBytes }: QueueFile): boolean =>
-  freeBytes >= WORTH_BYTES && bytes - freeBytes <= QUICK_BYTES;
+export class Compactor {
+  readonly #db: DatabaseSync;
+  /** As it was measured last: often enough for people and for pressure. */
+  file: QueueFile;
+
+  constructor(db: DatabaseSync) {
+    this.#db = db;
+    this.file = measured(db);
+  }
+
+  measure(): void {
+    this.file = measured(this.#db);
+  }
+
+  /**
+   * Gives free space back when most of the file is free and little is left; otherwise mail would wait for as long as it
+   * takes to copy what is left. @returns whether it did.
+   */
+  compact(): boolean {
+    this.measure();
+    const { bytes, freeBytes } = this.file;
+    if (freeBytes < WORTH_BYTES || bytes - freeBytes > QUICK_BYTES) return false;
+    this.#db.exec('VACUUM; PRAGMA wal_checkpoint(PASSIVE);');
+    this.measure();
+    return true;
+  }
+}
 
 /**
  * Of a relay that does not run: however much is in use. Needs as much free space on the disk meanwhile. Nothing is lost

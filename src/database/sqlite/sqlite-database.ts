@@ -44,7 +44,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
-import { isWorthwhile, measured } from './compact.ts';
+import { Compactor } from './compact.ts';
 import { Counter } from './count.ts';
 import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
@@ -83,6 +83,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
   readonly #counter: Counter;
+  readonly #compactor: Compactor;
   readonly #operator: Operator;
   readonly #recovery: Recovery;
   readonly #purger: Purger;
@@ -94,7 +95,6 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #newest: StatementSync;
   #mails = 0;
   #logBytes = 0;
-  #file: QueueFile;
   #sweepAtMs = 0;
 
   /** @param db from openConnection; is closed with this database. */
@@ -114,7 +114,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);
-    this.#file = measured(db);
+    this.#compactor = new Compactor(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
     this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
@@ -424,7 +424,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   async stats(): Promise<QueueStats> {
     const nowMs = Date.now();
     const stats = await statsBySlices(async (after) => this.statsSlice(after, nowMs));
-    return { ...stats, file: this.#file };
+    return { ...stats, file: this.file };
   }
 
   /** One bounded part of `operate`. */
@@ -458,32 +458,19 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     );
   }
 
-  /** Measured when the log is written back and after a purge: a figure for people and for pressure. */
   get file(): QueueFile {
-    return this.#file;
+    return this.#compactor.file;
   }
 
-  /**
-   * Gives free space back, where that is quick: when most of the file is free and what is left is small. Otherwise mail
-   * would wait for as long as it takes to copy what is left.
-   */
   compact(): boolean {
-    this.#measure();
-    if (!isWorthwhile(this.#file)) return false;
-    this.#guard(() => this.#db.exec('VACUUM; PRAGMA wal_checkpoint(PASSIVE);'));
-    this.#measure();
-    return true;
-  }
-
-  #measure(): void {
-    this.#file = measured(this.#db);
+    return this.#guard(() => this.#compactor.compact());
   }
 
   /** Copies the write-ahead log into the database file, as far as no reader needs it, so that the log starts anew. */
   checkpoint(): void {
     this.#logBytes = 0;
     this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
-    this.#measure();
+    this.#compactor.measure();
   }
 
   async close(): Promise<void> {
