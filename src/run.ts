@@ -225,6 +225,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
     './policy/host-memory.ts'
   );
   const { MergedQueue, mergeJournals, mergeSchedulerStats } = await import('./control/merged-queue.ts');
+  const { mergeStandings } = await import('./control/why.ts');
   const { mergeStatus } = await import('./control/status.ts');
   const { Supervisor } = await import('./supervisor/supervisor.ts');
   const { default: cluster } = await import('node:cluster');
@@ -249,6 +250,7 @@ async function startSupervisor(context: Context, processes: number, leftovers: n
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
       status: mergeStatus,
     },
     fork: (fds, events) => forkRelayProcess(cluster, fds, events),

@@ -56,3 +56,25 @@ export function stateOf(text: string): OutboxState {
     throw new InvalidArgumentError(`It is one of ${Object.keys(STATES).join(', ')}.`);
   return STATES[word as keyof typeof STATES];
 }
+
+export function countFrom0(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(text);
+}
+
+/** '1500', '10K', '10M' or '1G', in bytes. */
+export function bytesOf(text: string): number {
+  const [, count = '', unit = ''] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? [];
+  if (count === '') throw new InvalidArgumentError('It is a number of bytes, or with K, M or G, as 10M.');
+  return Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+}
+
+/** 'X-Campaign: spring*'; without a value, any. */
+export function headerOf(text: string): { name: string; value: string } {
+  const [, name = '', value = ''] = /^([!-9;-~]+) *(?:: *(.*))?$/.exec(text) ?? [];
+  if (name === '') throw new InvalidArgumentError("It is a field and a value, as 'X-Campaign: spring*'.");
+  return { name: name.toLowerCase(), value: value === '' ? '*' : value };
+}
+
+/** Reasons have underscores; hyphens are taken for them. */
+export const reasonOf = (text: string): string => text.replaceAll('-', '_');

@@ -4,12 +4,10 @@ import { hasNextAttempt } from '../control/queue-answers.ts';
 import { fateOf, stateWord } from '../control/words.ts';
 import type { MailDetail, QueueRow } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** Text from outside (addresses, peer replies) without what could steer a terminal. */
 export const plain = (text: string): string => printable(text);
-
-export const MORE_ENTRIES =
-  '… more entries: raise --limit or narrow the list with --state, --destination, --sender, --recipient\n';
 
 const TITLES = [
   'QUEUE ID',
@@ -75,7 +73,12 @@ export function formatShards(shards: readonly ShardReport[], nowMs: number): str
   return columns([titles, ...rows]);
 }
 
-export function formatMail(mail: MailDetail, nowMs: number): string {
+/** @param suspensions the rules that hold each entry. */
+export function formatMail(
+  mail: MailDetail,
+  suspensions: readonly (readonly SuspensionRule[])[],
+  nowMs: number,
+): string {
   const lines = [
     `Queue id    ${mail.queueId}`,
     `Sender      <${plain(mail.reversePath)}>`,
@@ -85,11 +88,13 @@ export function formatMail(mail: MailDetail, nowMs: number): string {
     '',
     'Destinations',
   ];
-  const rows = mail.rows.map((row) => [
+  const rows = mail.rows.map((row, i) => [
     `  ${plain(row.destination)}`,
     stateWord(row.state),
     `${row.attempts} attempts`,
-    `next ${next(row, nowMs)}`,
+    suspensions[i]?.length
+      ? `suspended by ${suspensions[i].map(({ id }) => id).join(', ')}`
+      : `next ${next(row, nowMs)}`,
     reason(row),
   ]);
   const recipients = mail.recipients.map((r) => [

@@ -8,11 +8,14 @@ import type { QueueReader } from '../control/protocol.ts';
 import type { Missing } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { AskMark } from '../journal/left.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
 
 export interface QueueSource {
   reader: QueueReader;
   /** Present when a relay is running. */
   client: ControlClient | null;
+  /** Rules of operators that hold mail. */
+  rules(): Promise<SuspensionRule[]>;
   close(): void;
 }
 
@@ -28,7 +31,13 @@ export const QUEUE_KEYS = ['data_dir', 'node_id', 'database', 'storage', 'journa
 export async function openQueue(dataDir: string, load: () => Config): Promise<QueueSource> {
   const { ControlClient } = await import('../control/client.ts');
   const client = await ControlClient.connect(join(dataDir, 'control.sock'));
-  if (client !== null) return { reader: client, client, close: () => client.close() };
+  if (client !== null)
+    return {
+      reader: client,
+      client,
+      rules: async () => client.suspensions.list(),
+      close: () => client.close(),
+    };
   const config = load();
   try {
     return await openStoppedQueues(config);
@@ -62,6 +71,16 @@ export async function openShards(dataDir: string, load: () => Config): Promise<S
   return { report: () => queue.report(), close: () => queue.close() };
 }
 
+async function stoppedRules(config: Config): Promise<SuspensionRule[]> {
+  const { openStoppedBook } = await import('../relay/suspension-book.ts');
+  const { book, close } = await openStoppedBook(config);
+  try {
+    return book.list();
+  } finally {
+    await close();
+  }
+}
+
 /** The queues of all relay processes that left one; or the servers, where the queue lies on servers. */
 async function openStoppedQueues(config: Config): Promise<QueueSource> {
   if (config.database.driver !== 'sqlite') {
@@ -73,12 +92,13 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
       );
     const reader: QueueReader = {
       list: (filter) => servers.list(filter),
+      count: (selection, by) => servers.count(selection, by),
       show: (queueId) => servers.show(queueId),
       content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),
       stats: () => servers.stats(),
       missing: async () => union([await leftBehind(config, askMark), servers.missing()]),
     };
-    return { reader, client: null, close: () => void servers.close() };
+    return { reader, client: null, rules: () => stoppedRules(config), close: () => void servers.close() };
   }
   const { openStoppedQueue } = await import('../persistence/stopped-queue.ts');
   const { processConfig, queueProcesses } = await import('../supervisor/process-config.ts');
@@ -90,7 +110,7 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
   const reader = Object.assign(new MergedQueue(() => queues), {
     missing: () => leftBehind(config, async () => null),
   });
-  return { reader, client: null, close };
+  return { reader, client: null, rules: () => stoppedRules(config), close };
 }
 
 /** What stopped processes left that is in no queue: journals that still hold mail, and results of deliveries. */

@@ -328,6 +328,7 @@ const schema = {
     level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Least level that is written.').meta(live),
     format: z.enum(['json', 'text']).default('json').describe('One JSON object or one readable line each.'),
     file: path().nullable().default(null).describe('File, relative to data_dir; null: standard output. SIGUSR1 reopens it.'),
+    mail: z.boolean().default(false).describe('Log every event of mail as `protorelay events --text` prints it (`mail.delivered` …, level info), at most 5,000 lines a second of each relay process.').meta(live),
     transcripts: z.strictObject({
       inbound: z.boolean().default(false).describe('Log the commands of clients and our replies (never content or credentials).').meta(live),
       outbound: z.array(z.string().min(1).max(320)).max(100).default([]).describe('Log the dialogs with the hosts of these destinations (never content or credentials): domains, `smarthost`, `via:HOST:PORT`; `*` stands for any text. At most 1,000 lines a second of each delivery thread.').meta(live),

@@ -12,6 +12,7 @@ import type {
   Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
@@ -26,7 +27,7 @@ import type {
   SuspensionBook,
 } from './protocol.ts';
 import type { HostStatus } from './status.ts';
-
+import type { Standing } from './why.ts';
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
   #text: string[] = [];
@@ -69,6 +70,10 @@ export class ControlClient implements QueueReader {
     return this.#call('list', filter) as Promise<QueueRow[]>;
   }
 
+  count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return this.#call('count', { selection, by }) as Promise<Counted>;
+  }
+
   show(queueId: string): Promise<MailDetail | null> {
     return this.#call('show', { queueId }) as Promise<MailDetail | null>;
   }
@@ -94,8 +99,8 @@ export class ControlClient implements QueueReader {
     return this.#call('shards', {}) as Promise<ShardReport[]>;
   }
 
-  operate(action: OperateAction, selection: Selection): Promise<Operated> {
-    return this.#call('operate', { action, selection }) as Promise<Operated>;
+  operate(action: OperateAction, selection: Selection, after = ''): Promise<Operated> {
+    return this.#call('operate', { action, selection, after }) as Promise<Operated>;
   }
 
   /** Reloads the config, certificates included. */
@@ -109,6 +114,10 @@ export class ControlClient implements QueueReader {
       add: (network, durationMs) => this.#call('ban', { network, durationMs }) as Promise<Ban>,
       delete: (network) => this.#call('unban', { network }) as Promise<boolean>,
     };
+  }
+
+  standing(destinations: string[]): Promise<Standing> {
+    return this.#call('standing', { destinations }) as Promise<Standing>;
   }
 
   get suspensions(): SuspensionBook {

@@ -2,8 +2,10 @@
  * The queues of several relay processes as one: rows in order of queue id, pages as complete as those of one queue, counts
  * added up. A message lies in exactly one of the queues.
  */
-import type { MailDetail, QueueFilter, QueueRow, QueueStats } from '../database/database.ts';
+
+import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
@@ -20,6 +22,10 @@ export class MergedQueue implements QueueReader {
   async list(filter: QueueFilter): Promise<QueueRow[]> {
     const pages = await Promise.all(this.#readers().map((reader) => reader.list(filter)));
     return mergePages(pages, filter.limit);
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return mergeCounts(await Promise.all(this.#readers().map((reader) => reader.count(selection, by))));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {

@@ -16,6 +16,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { isFailText, viaKey } from '../mail/operator-keys.ts';
+import { COUNT_KEYS, type Counted, type CountKey } from '../mail/queue-counts.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import {
   MAX_NAME_LENGTH,
@@ -28,7 +29,7 @@ import type { Ban } from '../policy/ban-table.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 import type { RelayStatus } from './status.ts';
-
+import { MAX_STANDINGS, type Standing } from './why.ts';
 export const QUEUE_ACTIONS = [
   'flush',
   'hold',
@@ -43,6 +44,7 @@ const MAX_HOP = 270;
 export interface QueueReader {
   /** Rows in order of queue id. Those of one message are never parted, so there may be more than the limit. */
   list(filter: QueueFilter): Promise<QueueRow[]>;
+  count(selection: Selection, by: CountKey | null): Promise<Counted>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
@@ -93,6 +95,8 @@ export interface Operated {
   sending: number;
   /** Where messages were named: those of which rows were changed. */
   queueIds: string[];
+  /** Where to go on; null: all is done. */
+  next: string | null;
 }
 
 /** Bans of the host. */
@@ -113,8 +117,8 @@ export interface SuspensionBook {
 
 /** What a running relay offers to operators. */
 export interface ControlTarget extends QueueReader {
-  /** Changes rows that are not on the wire. */
-  operate(action: OperateAction, selection: Selection): Promise<Operated>;
+  /** Changes rows that are not on the wire, part by part. @param after '' to begin, then `next` of the part before. */
+  operate(action: OperateAction, selection: Selection, after?: string): Promise<Operated>;
   /** The scheduler's figures, for `queue stats`. @param queue those of the queue itself; null: it was not asked. */
   schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
   /** State of each shard, where the queue lies on servers. */
@@ -127,6 +131,8 @@ export interface ControlTarget extends QueueReader {
   status?(counts: boolean): Promise<RelayStatus>;
   bans?: BanBook;
   suspensions?: SuspensionBook;
+  /** What keeps mail for these destinations from going, as far as the relay knows. */
+  standing?(destinations: string[]): Standing | Promise<Standing>;
 }
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
@@ -137,6 +143,11 @@ export const MAX_CONTENT_BYTES = 262_144;
 export const MAX_REQUEST_BYTES = 65_536;
 
 const queueId = z.string().min(1).max(64);
+/** Where an action goes on: a queue id, or one for each shard or process. */
+const cursor = z
+  .string()
+  .max(8192)
+  .refine((text) => /^(?:\w{0,64}|\{.*\})$/.test(text));
 const texts = z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_VALUES).optional();
 const count = z.int().min(0).optional();
 /** What an operator may select by. */
@@ -208,6 +219,11 @@ const network = z.string().min(1).max(64);
 const id = z.int();
 export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({ id, method: z.literal('list'), params: filter }),
+  z.strictObject({
+    id,
+    method: z.literal('count'),
+    params: z.strictObject({ selection, by: z.enum(COUNT_KEYS).nullable() }),
+  }),
   z.strictObject({ id, method: z.literal('show'), params: z.strictObject({ queueId }) }),
   z.strictObject({
     id,
@@ -225,13 +241,18 @@ export const requestSchema = z.discriminatedUnion('method', [
   z.strictObject({
     id,
     method: z.literal('operate'),
-    params: z.strictObject({ action, selection }),
+    params: z.strictObject({ action, selection, after: cursor.default('') }),
   }),
   z.strictObject({ id, method: z.literal('bans'), params: z.strictObject({}) }),
   z.strictObject({
     id,
     method: z.literal('ban'),
     params: z.strictObject({ network, durationMs: z.int().min(1000).nullable() }),
+  }),
+  z.strictObject({
+    id,
+    method: z.literal('standing'),
+    params: z.strictObject({ destinations: z.array(z.string().max(MAX_VALUE_LENGTH)).max(MAX_STANDINGS) }),
   }),
   z.strictObject({ id, method: z.literal('suspensions'), params: z.strictObject({}) }),
   z.strictObject({

@@ -2,7 +2,8 @@
 
 import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import type { ActionName } from '../mail/operator-action.ts';
-import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf } from './words.ts';
+import type { SuspensionRule } from '../mail/suspension.ts';
+import { type EntryState, type Fate, fateOf, stateWord, textOrNull, timeOf, timeOrNull } from './words.ts';
 
 export interface EntryAnswer {
   queue_id: string;
@@ -14,6 +15,10 @@ export interface EntryAnswer {
   sender: string;
   size_bytes: number;
   received_at: string;
+  message_id: string | null;
+  /** Who authenticated. */
+  user: string | null;
+  listener: string | null;
   waiting_recipients: number;
   reason: string | null;
   /** The peer's last reply, or what we have to say. */
@@ -38,7 +43,10 @@ export interface MessageAnswer {
   helo: string;
   protocol: string;
   trace: string;
-  entries: EntryAnswer[];
+  entries: (EntryAnswer & {
+    /** Rules of operators that hold recipients of it. */
+    suspensions: { id: string; reason: string | null; ends_at: string | null }[];
+  })[];
   recipients: RecipientAnswer[];
   attachments: { name: string; type: string; size_bytes: number; offset_bytes: number }[];
 }
@@ -56,10 +64,14 @@ export interface ActionAnswer {
   action: ActionName;
   /** Those that were changed. */
   entries: number;
+  /** Those who were removed, or wait in these entries. */
+  recipients: number;
   /** Those that were meant too, but were left alone because they are being sent. */
   sending_entries: number;
   /** Messages that were named and for which there was nothing to do. */
   unchanged_messages: number;
+  /** It was ended before all was done. */
+  interrupted: boolean;
 }
 
 /** Whether a next attempt comes by itself. */
@@ -75,12 +87,19 @@ export const entryAnswer = (row: QueueRow): EntryAnswer => ({
   sender: row.reversePath,
   size_bytes: row.sizeBytes,
   received_at: timeOf(row.receivedAtMs),
+  message_id: textOrNull(row.messageId),
+  user: row.user,
+  listener: textOrNull(row.listener),
   waiting_recipients: row.waiting,
   reason: textOrNull(row.reason),
   detail: textOrNull(row.detail),
 });
 
-export const messageAnswer = (mail: MailDetail): MessageAnswer => ({
+/** @param suspensions the rules that hold each entry. */
+export const messageAnswer = (
+  mail: MailDetail,
+  suspensions: readonly (readonly SuspensionRule[])[],
+): MessageAnswer => ({
   queue_id: mail.queueId,
   sender: mail.reversePath,
   size_bytes: mail.sizeBytes,
@@ -89,7 +108,14 @@ export const messageAnswer = (mail: MailDetail): MessageAnswer => ({
   helo: mail.clientHelo,
   protocol: mail.protocol,
   trace: mail.trace,
-  entries: mail.rows.map(entryAnswer),
+  entries: mail.rows.map((row, i) => ({
+    ...entryAnswer(row),
+    suspensions: (suspensions[i] ?? []).map(({ id, reason, untilMs }) => ({
+      id,
+      reason: textOrNull(reason),
+      ends_at: timeOrNull(untilMs),
+    })),
+  })),
   recipients: mail.recipients.map((one) => ({
     recipient: one.address,
     destination: one.destination,

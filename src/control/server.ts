@@ -24,6 +24,7 @@ import {
   withoutUndefined,
 } from './protocol.ts';
 import type { HostFacts, HostStatus } from './status.ts';
+import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -187,6 +188,8 @@ export class ControlServer {
     switch (request.method) {
       case 'list':
         return target.list(withoutUndefined(request.params));
+      case 'count':
+        return target.count(request.params.selection, request.params.by);
       case 'show':
         return target.show(request.params.queueId);
       case 'content': {
@@ -206,6 +209,8 @@ export class ControlServer {
         return bansOf(target).add(request.params.network, request.params.durationMs);
       case 'unban':
         return bansOf(target).delete(request.params.network);
+      case 'standing':
+        return (await target.standing?.(request.params.destinations)) ?? mergeStandings([]);
       case 'suspensions':
         return suspensionsOf(target).list();
       case 'suspend':
@@ -218,8 +223,8 @@ export class ControlServer {
         if (this.#options.reload === undefined) throw new Error('this process cannot be reloaded by itself');
         return this.#options.reload();
       case 'operate': {
-        const { action, selection } = request.params;
-        const result = await target.operate(action, selection);
+        const { action, selection, after } = request.params;
+        const result = await target.operate(action, selection, after);
         this.#options.log.info('control.operated', {
           ...howOf(action),
           target: saidOf(selection),
@@ -287,8 +292,7 @@ async function statsOf(target: ControlTarget): Promise<object> {
 /** Ids of the messages that the request names; null: it is about all messages. */
 function namedIn(request: ControlRequest): readonly string[] | null {
   if (request.method === 'show' || request.method === 'content') return [request.params.queueId];
-  if (request.method !== 'list' && request.method !== 'operate') return null;
-  return request.params.selection?.ids ?? null;
+  return 'selection' in request.params ? (request.params.selection?.ids ?? null) : null;
 }
 
 /** A selection as the log names it: of ids, how many. */

@@ -2,6 +2,7 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
@@ -300,12 +301,21 @@ export interface OperateResult {
   recipients: number;
   /** Number of rows meant that are being sent: they are left alone. */
   sending: number;
+  /** Their messages. */
+  sendingIds: string[];
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
-  /** What waits at the destinations now; not counted when messages were named. rows = 0: nothing waits any more. */
-  destinations: DestinationBacklog[];
   /** By how many the waiting rows of each destination have grown or shrunk. */
   changes: RowChange[];
+  /** Where to go on; null: all is done. */
+  next: string | null;
+}
+/** A part of an action. */
+export interface OperateBounds {
+  /** '' to begin, else `next` of the part before. */
+  after: string;
+  /** The part ends at the first opportunity after this time. */
+  forMs: number;
 }
 export interface RowChange {
   destination: string;
@@ -363,20 +373,21 @@ export interface Database {
   purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
+  /** How much a selection means; with `by` also for each value of that key. */
+  count(selection: Selection, by: CountKey | null): Promise<Counted>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Trace and content as one stream of parts, for `queue cat`. */
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   stats(): Promise<QueueStats>;
-  /**
-   * An operator's action on rows that are not SENDING. Returns the rows changed, and what then waits at their
-   * destinations.
-   */
+  /** An operator's action on rows that are not SENDING. */
   operate(
     action: OperateAction,
     selection: Selection,
     nowMs: number,
     /** Is told of each part once it is durable. A part counts even when a later one fails. */
     done?: (part: OperatePart) => void,
+    /** Absent: all of it. */
+    bounds?: OperateBounds,
   ): Promise<OperateResult>;
 
   /** The parts of the queue that cannot be seen now, which answers leave out. Absent where the queue has no parts. */

@@ -3,6 +3,7 @@
  * parts, so that other work goes on between them. One per shard.
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
+import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
@@ -44,7 +45,6 @@ export interface QueueDatabase {
   release(rows: ReleasedRow[], nowMs: number): Promise<void>;
   due(nowMs: number): Promise<DestinationBacklog[]>;
   backlog(): Promise<DestinationBacklog[]>;
-  backlogOf(destinations: string[]): Awaitable<DestinationBacklog[]>;
   recover(nowMs: number): Promise<Recovered>;
   suspect(rows: BegunRow[], nowMs: number): Promise<SuspectedRow[]>;
   markSuspects(rows: SuspectMark[]): Promise<void>;
@@ -59,6 +59,7 @@ export interface QueueDatabase {
   failedSlice(left: FailedLimits, before: FailedMark | null): Awaitable<FailedSlice>;
   isReferenced(object: string): Promise<boolean>;
   listSlice(filter: QueueFilter): Awaitable<ListSlice>;
+  countSlice(selection: Selection, by: CountKey | null, after: string): Awaitable<CountSlice>;
   show(queueId: string): Promise<MailDetail | null>;
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
   statsSlice(after: string, nowMs: number): Awaitable<StatsSlice>;

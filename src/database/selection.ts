@@ -57,7 +57,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
     ...folded('m.reverse_path', senders?.flatMap(addressPatterns)),
     ...folded('m.auth_user', users),
     ...folded('m.listener', listeners),
-    ...folded('m.message_id', messageIds),
+    ...folded('m.message_id', messageIds?.flatMap(bracketed)),
     ...between('m.received_at', selection.receivedAfterMs, selection.receivedBeforeMs),
     ...between('m.size_bytes', selection.minBytes, selection.maxBytes),
   ];
@@ -82,6 +82,12 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
       : null,
     ofMails: mails.length > 0,
   };
+}
+
+/** With angle brackets and without. */
+function bracketed(messageId: string): string[] {
+  const bare = messageId.replace(/^<(.*)>$/, '$1');
+  return [bare, `<${bare}>`];
 }
 
 function allOf(conditions: readonly Condition[]): Condition {

@@ -1,11 +1,14 @@
 /** Puts together what several shards answered. */
+
+import { RelayError } from '../base/errors.ts';
+import { nextOf } from '../base/part-cursor.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
-import type { DestinationBacklog, QueueRow, Selection } from './database.ts';
+import type { DestinationBacklog, OperateResult, QueueRow, Selection } from './database.ts';
 
 export const earlier = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
 
-export const byQueueId = (a: QueueRow, b: QueueRow): number =>
+const byQueueId = (a: QueueRow, b: QueueRow): number =>
   a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
 
 export function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
@@ -26,4 +29,43 @@ export function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
 export function selectionOn(shard: number, selection: Selection): Selection {
   if (selection.ids === undefined) return selection;
   return { ...selection, ids: selection.ids.filter((id) => shardOfQueueId(id) === shard) };
+}
+
+/** Messages that are named need no shard but their own, should others be down. */
+export const concerns = (shard: number, { ids }: Selection): boolean =>
+  ids?.some((id) => shardOfQueueId(id) === shard) ?? true;
+
+export function mergedOperation(parts: readonly (OperateResult & { shard: number })[]): OperateResult {
+  return {
+    rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+    recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
+    sending: parts.reduce((sum, { sending }) => sum + sending, 0),
+    sendingIds: parts.flatMap(({ sendingIds }) => sendingIds),
+    queueIds: parts.flatMap(({ queueIds }) => queueIds),
+    changes: parts.flatMap(({ changes }) => changes),
+    next: nextOf(parts.map(({ shard, next }) => [shard, next])),
+  };
+}
+
+/** A page of all shards from one of each; the rows of a message are not parted. */
+export function mergedPage(parts: readonly QueueRow[][], limit: number): QueueRow[] {
+  const rows = parts.flat().sort(byQueueId);
+  const last = rows[limit - 1];
+  if (last === undefined) return rows;
+  const end = rows.findIndex(({ queueId }, i) => i >= limit && queueId !== last.queueId);
+  return end < 0 ? rows : rows.slice(0, end);
+}
+
+/**
+ * The answers of those that gave one. @throws the last error when none did.
+ * @param strict only shards that are down may be left out, which `missing` names; any other error is thrown.
+ */
+export function answered<T>(answers: readonly PromiseSettledResult<T>[], strict: boolean): T[] {
+  const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
+  if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
+  const isOther = (reason: unknown): boolean =>
+    !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
+  const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
+  if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
+  return values;
 }

@@ -3,8 +3,10 @@
  * asked of every shard. A shard that is down keeps its rows waiting and holds up nothing else.
  */
 import { RelayError } from '../base/errors.ts';
+import { PartCursor } from '../base/part-cursor.ts';
 import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
@@ -21,6 +23,7 @@ import type {
   Missing,
   NodeSlot,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFilter,
@@ -30,13 +33,13 @@ import type {
   ReleasedRow,
   Selection,
   ShardBacklog,
-  ShardDue,
   SuspectedRow,
 } from './database.ts';
 import { type FailedLimits, shareOf } from './kept-failed.ts';
 import { ShardClaim } from './shard-claim.ts';
+import { claimInTurn } from './shard-claims.ts';
 import { ShardHealth } from './shard-health.ts';
-import { byQueueId, earlier, merged, selectionOn } from './shard-merge.ts';
+import { answered, concerns, merged, mergedOperation, mergedPage, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -200,13 +203,7 @@ export class ShardedDatabase implements Database {
     const answers = await Promise.allSettled(
       this.#shards.filter(concerns).map((shard) => this.#onLong(shard, (client) => work(client, shard.id))),
     );
-    const values = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
-    if (values.length === 0 && answers.length > 0) throw (answers.at(-1) as PromiseRejectedResult).reason;
-    const isOther = (reason: unknown): boolean =>
-      !(reason instanceof RelayError) || reason.code !== 'database_unavailable';
-    const other = answers.find((answer) => answer.status === 'rejected' && isOther(answer.reason));
-    if (strict && other !== undefined) throw (other as PromiseRejectedResult).reason;
-    return values;
+    return answered(answers, strict);
   }
 
   async commit(batch: CommitBatch): Promise<CommitResult> {
@@ -224,58 +221,22 @@ export class ShardedDatabase implements Database {
   }
 
   /** Asks shard after shard until it has enough; each claim begins with another shard. */
-  async claim(request: ClaimRequest): Promise<ClaimResult> {
-    const { shards: mask = -1, nowMs } = request;
+  claim(request: ClaimRequest): Promise<ClaimResult> {
+    const { shards: mask = -1 } = request;
     const asked = this.#shards.filter(({ id }) => (mask & (1 << id)) !== 0);
-    const result: ClaimResult & { shards: ShardDue[] } = {
-      jobs: [],
-      nextDueMs: null,
-      short: false,
-      shards: [],
-    };
-    let recipients = 0;
-    let failure: unknown = null;
-    const first = this.#turn++;
-    for (let i = 0; i < asked.length; i++) {
-      const shard = asked[(first + i) % asked.length] as Shard;
-      const limit = request.limit - result.jobs.length;
-      const maxRecipients = request.maxRecipients - recipients;
-      // A shard that is not asked may have more, so look there again now.
-      let nextDueMs: number | null = nowMs;
-      if (!shard.node.held) {
-        result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
-        continue;
-      }
-      if (limit > 0 && maxRecipients > 0 && !result.short) {
-        try {
-          const part = await this.#on(shard, (client) =>
-            client.claim({
-              ...request,
-              limit,
-              maxRecipients,
-              takeOver: this.#steady() >= shard.takeOverAtMs,
-            }),
-          );
-          if (part.held !== undefined) this.#options.begun?.held(part.held);
-          for (const job of part.jobs) {
-            result.jobs.push(job);
-            recipients += job.recipients.length;
-          }
-          result.short = part.short;
-          nextDueMs = part.short ? nowMs : part.nextDueMs;
-        } catch (error) {
-          // Its rows wait, and are looked for when the shard may be back.
-          failure = error;
-          result.shards.push({ shard: shard.id, nextDueMs: nowMs + this.#options.maxRetryDelayMs });
-          continue;
-        }
-      }
-      result.nextDueMs = earlier(result.nextDueMs, nextDueMs);
-      result.shards.push({ shard: shard.id, nextDueMs });
-    }
-    if (result.nextDueMs !== null && result.nextDueMs < nowMs) result.nextDueMs = nowMs;
-    if (failure !== null && result.jobs.length === 0 && this.#shards.length === 1) throw failure;
-    return result;
+    const first = this.#turn++ % Math.max(1, asked.length);
+    const inTurn = [...asked.slice(first), ...asked.slice(0, first)];
+    return claimInTurn(inTurn, request, {
+      retryAtMs: request.nowMs + this.#options.maxRetryDelayMs,
+      mayFail: this.#shards.length > 1,
+      isOpen: ({ node }) => node.held,
+      claim: async (shard, part) => {
+        const takeOver = this.#steady() >= shard.takeOverAtMs;
+        const claimed = await this.#on(shard, (client) => client.claim({ ...part, takeOver }));
+        if (claimed.held !== undefined) this.#options.begun?.held(claimed.held);
+        return claimed;
+      },
+    });
   }
 
   /** Waiting work by destination and shard; a shard that does not answer is left out. */
@@ -409,12 +370,18 @@ export class ShardedDatabase implements Database {
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
-    const parts = await this.#onAll((client) => client.list(filter), true);
-    const rows = parts.flat().sort(byQueueId);
-    const last = rows[filter.limit - 1];
-    if (last === undefined) return rows;
-    const end = rows.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last.queueId);
-    return end < 0 ? rows : rows.slice(0, end);
+    const { selection = {} } = filter;
+    const parts = await this.#onAll(
+      (client, shard) => client.list({ ...filter, selection: selectionOn(shard, selection) }),
+      true,
+      ({ id }) => concerns(id, selection),
+    );
+    return mergedPage(parts, filter.limit);
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    const count = (client: ShardClient, shard: number) => client.count(selectionOn(shard, selection), by);
+    return mergeCounts(await this.#onAll(count, true, ({ id }) => concerns(id, selection)));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {
@@ -435,21 +402,18 @@ export class ShardedDatabase implements Database {
     selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
+    bounds?: OperateBounds,
   ): Promise<OperateResult> {
+    const from = new PartCursor(bounds?.after ?? '');
     const parts = await this.#onAll(
-      (client, shard) => client.operate(action, selectionOn(shard, selection), nowMs, done),
+      async (client, shard) => {
+        const own = bounds && { ...bounds, after: from.of(shard) as string };
+        return { shard, ...(await client.operate(action, selectionOn(shard, selection), nowMs, done, own)) };
+      },
       true,
-      // An action on messages of one shard does not need the shards that are down.
-      ({ id }) => selectionOn(id, selection).ids?.length !== 0,
+      ({ id }) => concerns(id, selection) && from.of(id) !== null,
     );
-    return {
-      rows: parts.reduce((sum, { rows }) => sum + rows, 0),
-      recipients: parts.reduce((sum, { recipients }) => sum + recipients, 0),
-      sending: parts.reduce((sum, { sending }) => sum + sending, 0),
-      queueIds: parts.flatMap(({ queueIds }) => queueIds),
-      destinations: merged(parts.map(({ destinations }) => destinations)),
-      changes: parts.flatMap(({ changes }) => changes),
-    };
+    return mergedOperation(parts);
   }
 
   /** Shards that are down. */

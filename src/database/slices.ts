@@ -2,10 +2,11 @@
  * Puts together what the queue answers in bounded slices, so that the writing thread does other work between them. Runs
  * on the main thread as well as on persistence threads.
  */
+import { steadyMs } from '../base/steady.ts';
 import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
-  DestinationBacklog,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFilter,
@@ -13,7 +14,6 @@ import type {
   QueueStats,
   RemovedMail,
   RowChange,
-  Selection,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
@@ -102,33 +102,36 @@ export async function statsBySlices(slice: (after: string) => Promise<StatsSlice
 }
 
 export async function operateBySlices(
-  selection: Selection,
   slice: (after: string) => Promise<OperateSlice>,
-  backlogOf: (destinations: string[]) => Promise<DestinationBacklog[]>,
   done: (part: OperatePart) => void = () => {},
+  { after: from, forMs }: OperateBounds = { after: '', forMs: Number.POSITIVE_INFINITY },
 ): Promise<OperateResult> {
+  const endMs = steadyMs() + forMs;
   const changes = new Map<string, number>();
-  const queueIds = new Set<string>();
   const sum = { rows: 0, recipients: 0, sending: 0 };
-  for (let after: string | null = ''; after !== null; ) {
-    const part = await slice(after);
+  const sent: string[] = [];
+  const queueIds: string[] = [];
+  let next: string | null = from;
+  while (next !== null) {
+    const part: OperateSlice = await slice(next);
     sum.rows += part.rows;
     sum.recipients += part.recipients;
     sum.sending += part.sending.length;
-    for (const queueId of part.queueIds) queueIds.add(queueId);
+    for (const queueId of part.sending) sent.push(queueId);
+    for (const queueId of part.queueIds) queueIds.push(queueId);
     for (const change of part.changes)
       changes.set(change.destination, (changes.get(change.destination) ?? 0) + change.rows);
     if (part.rows > 0)
       done({ destinations: part.changes.map(({ destination }) => destination), removed: part.removed });
-    after = part.next;
+    next = part.next;
+    if (steadyMs() >= endMs) break;
   }
-  // When messages are named, counting everything else that waits at their destinations would cost too much.
-  const isNamed = selection.ids !== undefined;
   return {
     ...sum,
-    queueIds: [...queueIds],
-    destinations: isNamed ? [] : await backlogOf([...changes.keys()]),
+    sendingIds: [...new Set(sent)],
+    queueIds,
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
+    next,
   };
 }
 

@@ -144,6 +144,10 @@ export class TimedClient implements ShardClient {
     return (await this.#client.list(filter)).map((row) => this.#rowHere(row));
   }
 
+  count(...args: Parameters<ShardClient['count']>): ReturnType<ShardClient['count']> {
+    return this.#client.count(...args);
+  }
+
   async show(queueId: string): Promise<MailDetail | null> {
     const mail = await this.#client.show(queueId);
     return mail === null ? null : { ...mail, rows: mail.rows.map((row) => this.#rowHere(row)) };
@@ -160,10 +164,9 @@ export class TimedClient implements ShardClient {
     return { ...stats, destinations };
   }
 
-  async operate(
-    ...[action, target, nowMs, done]: Parameters<ShardClient['operate']>
+  operate(
+    ...[action, selection, nowMs, ...rest]: Parameters<ShardClient['operate']>
   ): Promise<OperateResult> {
-    const result = await this.#client.operate(action, target, this.#time.since(nowMs), done);
-    return { ...result, destinations: this.#here(result.destinations) };
+    return this.#client.operate(action, selection, this.#time.since(nowMs), ...rest);
   }
 }

@@ -93,17 +93,15 @@ const JUDGED = new Set<keyof Selection>([
   'maxBytes',
 ]);
 
-/** Whether a selection can be judged by what delivery knows. */
-export const isJudged = (selection: Selection): boolean =>
-  (Object.keys(selection) as (keyof Selection)[]).every(
-    (key) => JUDGED.has(key) || selection[key] === undefined,
-  );
+/** What `meantBy` can judge of a selection. */
+export const judged = (selection: Selection): Omit<Selection, 'states'> =>
+  Object.fromEntries(Object.entries(selection).filter(([key]) => JUDGED.has(key as keyof Selection)));
 
 type Judge = (job: Job) => boolean;
 
 /** Which entries in delivery a selection means; none when it cannot be judged there. */
 export function meantBy(selection: Selection): Judge {
-  if (!isJudged(selection)) return () => false;
+  if (Object.keys(judged(selection)).length < Object.keys(selection).length) return () => false;
   const { ids, destinations, domains, recipients, senders } = selection;
   const { receivedBeforeMs, receivedAfterMs, minAttempts, maxAttempts, minBytes, maxBytes } = selection;
   const judges: Judge[] = [];

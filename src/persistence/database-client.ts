@@ -19,6 +19,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFile,
@@ -34,6 +35,7 @@ import type {
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
+import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';
@@ -295,6 +297,10 @@ export class DatabaseClient implements Database {
     return listBySlices(filter, (part) => this.#again({ kind: 'list', filter: part }));
   }
 
+  count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return countBySlices((after) => this.#again({ kind: 'count', selection, by, after }));
+  }
+
   show(queueId: string): Promise<MailDetail | null> {
     return this.#again({ kind: 'show', queueId });
   }
@@ -324,12 +330,12 @@ export class DatabaseClient implements Database {
     selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
+    bounds?: OperateBounds,
   ): Promise<OperateResult> {
     return operateBySlices(
-      selection,
       (after) => this.#again({ kind: 'operate', action, selection, nowMs, after }),
-      (destinations) => this.#again({ kind: 'backlogOf', destinations }),
       done,
+      bounds,
     );
   }
 

@@ -210,8 +210,6 @@ export class QueueThread {
         return database.ping().then(() => null);
       case 'backlog':
         return database.backlog();
-      case 'backlogOf':
-        return database.backlogOf(task.destinations);
       case 'recover':
         if (task.fresh) this.#wipeSpill();
         return database.recover(task.nowMs);
@@ -227,6 +225,8 @@ export class QueueThread {
         return database.failedSlice(task.left, task.before);
       case 'list':
         return database.listSlice(task.filter);
+      case 'count':
+        return database.countSlice(task.selection, task.by, task.after);
       case 'show':
         return database.show(task.queueId);
       case 'content':

@@ -23,6 +23,7 @@ import type { FailedLimits, FailedMark, FailedSlice } from '../database/kept-fai
 import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
+import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
 import type { StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
@@ -55,7 +56,6 @@ export type Task =
   | { kind: 'ping' }
   | { kind: 'sweep' }
   | { kind: 'backlog' }
-  | { kind: 'backlogOf'; destinations: string[] }
   /** fresh: the process begins, and has nothing under way yet. */
   | { kind: 'recover'; nowMs: number; fresh: boolean }
   | { kind: 'suspect'; rows: BegunRow[]; nowMs: number }
@@ -68,6 +68,7 @@ export type Task =
   | { kind: 'purge'; nowMs: number; limit: number; cut: FailedMark | null }
   | { kind: 'failed'; left: FailedLimits; before: FailedMark | null }
   | { kind: 'list'; filter: QueueFilter }
+  | { kind: 'count'; selection: Selection; by: CountKey | null; after: string }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
   | { kind: 'stats'; after: string; nowMs: number }
@@ -96,7 +97,6 @@ export interface TaskResults {
   ping: null;
   sweep: number;
   backlog: DestinationBacklog[];
-  backlogOf: DestinationBacklog[];
   recover: Recovered;
   suspect: SuspectedRow[];
   markSuspects: null;
@@ -104,6 +104,7 @@ export interface TaskResults {
   purge: number;
   failed: FailedSlice;
   list: ListSlice;
+  count: CountSlice;
   show: MailDetail | null;
   content: Uint8Array | null;
   stats: StatsSlice;

@@ -2,16 +2,28 @@
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { union } from '../control/missing.ts';
-import type { ControlTarget, Operated as OperatedRows, SchedulerStats } from '../control/protocol.ts';
-import type { Database, OperateAction, QueueStats, RowChange, Selection } from '../database/database.ts';
+import type { ControlTarget, SchedulerStats } from '../control/protocol.ts';
+import type {
+  Database,
+  OperateAction,
+  OperateBounds,
+  OperatePart,
+  OperateResult,
+  QueueStats,
+  RowChange,
+  Selection,
+} from '../database/database.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
+import { judged } from '../mail/selection.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';
 import type { EventLog } from '../report/events.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { RelayDatabase } from './database.ts';
 import type { RelayJournal } from './journal.ts';
 
+/** The operator's command asks for part after part, each about so long. */
+const PART_MS = 400;
 /** A claim may bring more rows to delivery while rows are being taken back; they are taken back at most this often. */
 const MAX_TAKE_BACK_ROUNDS = 4;
 
@@ -31,27 +43,35 @@ export function relayControl(
   const { database } = queue;
   return {
     list: (filter) => database.list(filter),
+    count: (selection, by) => database.count(selection, by),
     show: (queueId) => database.show(queueId),
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),
     // A relay with a journal can answer while its servers are away.
     stats: () => (journal === null ? database.stats() : database.stats().catch(unknownStats)),
     schedulerStats: () => ({ ...scheduler.stats(), faults: faultsOf(gauges), ...holds() }),
+    standing: (destinations) => ({
+      ...holds(),
+      destinations: destinations.map((destination) => scheduler.standing(destination)),
+    }),
     shards: async () => (await queue.shards?.report()) ?? [],
     journal: () => journal?.stats() ?? null,
     missing: () => union([database.missing?.() ?? [], journal?.missing() ?? [], unsettled.missing()]),
-    async operate(action, selection) {
+    async operate(action, selection, after = '') {
       const parts = { database, scheduler, deliveries, events };
-      if (action === 'flush' || action === 'release') return operate(parts, action, selection);
-      await takeBack(selection);
-      const sum = await operate(parts, action, selection);
+      const takesBack = action !== 'flush' && action !== 'release';
+      // Delivery is stopped before the first look at the queue, as far as it can judge what is meant.
+      if (takesBack && after === '') await takeBack(selection);
+      const { sendingIds, ...sum } = await operate(parts, action, selection, { after, forMs: PART_MS });
       // A claim that was under way may have brought more of these rows to delivery.
-      for (let round = 0; round < MAX_TAKE_BACK_ROUNDS && sum.sending > 0; round++) {
-        if ((await takeBack(selection)) === 0) break;
-        const { rows, recipients, sending, queueIds } = await operate(parts, action, selection);
-        sum.rows += rows;
-        sum.recipients += recipients;
-        sum.sending = sending;
-        sum.queueIds.push(...queueIds);
+      let ids = sendingIds;
+      for (let round = 0; takesBack && round < MAX_TAKE_BACK_ROUNDS && ids.length > 0; round++) {
+        if ((await takeBack({ ...judged(selection), ids })) === 0) break;
+        const more = await operate(parts, action, { ...selection, ids });
+        sum.rows += more.rows;
+        sum.recipients += more.recipients;
+        sum.sending += more.sending - ids.length;
+        if (selection.ids !== undefined) sum.queueIds.push(...more.queueIds);
+        ids = more.sendingIds;
       }
       return sum;
     },
@@ -88,24 +108,23 @@ async function operate(
   { database, scheduler, deliveries, events }: Operated,
   action: OperateAction,
   selection: Selection,
-): Promise<OperatedRows> {
+  bounds?: OperateBounds,
+): Promise<Omit<OperateResult, 'changes'>> {
   const touched = new Set<string>();
-  const operated = database.operate(action, selection, Date.now(), (part) => {
+  const done = (part: OperatePart): void => {
     for (const destination of part.destinations) touched.add(destination);
     for (const entry of part.removed) events.removed(entry, 'operator');
+  };
+  const operated = database.operate(action, selection, Date.now(), done, bounds);
+  const { changes, ...result } = await operated.catch((error: unknown) => {
+    // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
+    for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
+    throw error;
   });
-  const { rows, recipients, sending, queueIds, destinations, changes } = await operated.catch(
-    (error: unknown) => {
-      // What was changed before the fault stays changed: the scheduler looks for rows that became due by it.
-      for (const destination of touched) scheduler.waiting(destination, 1, Date.now());
-      throw error;
-    },
-  );
   // Flush, and another way, mean now, whatever the destination did lately.
   const tried = changes.filter((change) => isTriedNow(action, change)).map(({ destination }) => destination);
   deliveries.resume(tried);
   for (const destination of tried) scheduler.suspend(destination, 0);
-  if (selection.ids !== undefined) scheduler.changed(changes);
-  else scheduler.refresh(destinations);
-  return { rows, recipients, sending, queueIds };
+  scheduler.changed(changes);
+  return result;
 }

@@ -286,7 +286,7 @@ export class Relay {
   }
 
   reload(next: Config): { applied: string[]; needsRestart: string[]; problems: string[] } {
-    const { deliveries, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
+    const { deliveries, events, logins, pressure, sessions, shares, tls, tlsReports } = this.#stages;
     const { config, applied, needsRestart } = planReload(this.#stages.config, next);
     this.#stages.config = config;
     const problems = tls.reconfigure(config);
@@ -295,6 +295,7 @@ export class Relay {
     shares.reconfigure(config);
     logins.reconfigure(config);
     tlsReports.reconfigure(config);
+    events.reconfigure(config);
     sessions.postAll({ type: 'config', config: logins.offering(config) });
     deliveries.postAll({ type: 'config', config });
     return { applied, needsRestart, problems };

@@ -14,6 +14,7 @@ import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
+import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
 
 interface Common {
@@ -145,9 +146,12 @@ export type DeliveryEvent =
 
 export type EventLogOptions = EventFileOptions & {
   enabled: boolean;
+  /** Lines are copied to the log. */
+  copied: boolean;
   /** Raised whether or not lines are written. */
   counts?: Counts;
 };
+
 type EntrySaid = Pick<EntryFacts, 'queueId'> & Partial<EntryFacts>;
 type RemovedEntry = EntrySaid & { recipients: readonly string[] };
 
@@ -162,6 +166,7 @@ export function eventLogOptions(config: Config, dir: string, process: number): O
     process,
     node: nodeOf(config.node_id),
     enabled,
+    copied: config.log.mail,
     maxFileBytes: max_file_mb * 1_048_576,
     keepDays: keep_days,
     maxTotalBytes: max_total_mb * 1_048_576,
@@ -171,7 +176,11 @@ export function eventLogOptions(config: Config, dir: string, process: number): O
 
 export class EventLog {
   readonly #file: EventFile;
-  readonly #enabled: boolean;
+  /** Whether lines are written to files, copied to the log, or either. */
+  readonly #written: boolean;
+  #copied: boolean;
+  #told: boolean;
+  readonly #mail: MailLines;
   readonly #counts: Counts | undefined;
   readonly #now: () => number;
   readonly #node: string;
@@ -182,9 +191,12 @@ export class EventLog {
   #toSecond = '';
 
   constructor(options: EventLogOptions) {
-    this.#enabled = options.enabled;
-    this.#counts = options.counts;
     this.#now = options.now ?? Date.now;
+    this.#written = options.enabled;
+    this.#copied = options.copied;
+    this.#told = this.#written || this.#copied;
+    this.#mail = new MailLines(options.log, this.#now);
+    this.#counts = options.counts;
     this.#node = options.node;
     this.#file = new EventFile(options);
   }
@@ -195,10 +207,10 @@ export class EventLog {
       this.#counts.acceptedMessages++;
       this.#counts.accepted += message.envelope.recipients.length;
     }
-    if (!this.#enabled) return;
+    if (!this.#told) return;
     const { queueId, envelope, client, sizeBytes, receivedAtMs, receptionMs, originalQueueId } = message;
     const persistMs = Math.max(0, this.#now() - receivedAtMs);
-    this.#file.append(
+    this.#tell(
       `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
         `${said(message.messageId, client.user, envelope.envid)},"recipients":${envelope.recipients.length}` +
         `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
@@ -213,7 +225,7 @@ export class EventLog {
   attempt(result: AttemptResult): void {
     if (this.#counts !== undefined)
       for (const { seqs, outcome } of result.groups) this.#counts[outcome.kind] += seqs.length;
-    if (!this.#enabled) return;
+    if (!this.#told) return;
     const { queueMs, connectMs, transferMs } = result.times;
     const shared =
       `${this.#stamp()}${result.queueId}","sender":${quote(result.reversePath)}` +
@@ -224,21 +236,32 @@ export class EventLog {
     for (const { seq, address } of result.recipients) addresses.set(seq, address);
     for (const { seqs, outcome } of result.groups) {
       const head = `{"type":"${typeOf(outcome)}${shared}${describe(outcome)},"recipient":`;
-      for (const seq of seqs) this.#file.append(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
+      for (const seq of seqs) this.#tell(`${head}${quote(addresses.get(seq) ?? '')}}\n`);
     }
   }
 
   /** The relay itself set an entry aside. */
   held(entry: EntryFacts, reason = 'suspected_poison'): void {
-    if (!this.#enabled) return;
-    this.#file.append(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
+    if (!this.#told) return;
+    this.#tell(`{"type":"held${this.#stamp()}${about(entry)},"reason":${quote(reason)}}\n`);
   }
 
   /** An operator removed these recipients of an entry. */
   removed(entry: RemovedEntry, by: string): void {
-    if (!this.#enabled) return;
+    if (!this.#told) return;
     const head = `{"type":"removed${this.#stamp()}${about(entry)},"by":${quote(by)},"recipient":`;
-    for (const recipient of entry.recipients) this.#file.append(`${head}${quote(recipient)}}\n`);
+    for (const recipient of entry.recipients) this.#tell(`${head}${quote(recipient)}}\n`);
+  }
+
+  #tell(line: string): void {
+    if (this.#written) this.#file.append(line);
+    if (this.#copied) this.#mail.copy(line);
+  }
+
+  /** Takes what can change live: log.mail. */
+  reconfigure({ log }: Config): void {
+    this.#copied = log.mail;
+    this.#told = this.#written || this.#copied;
   }
 
   /** Writes to newly opened files from now on (SIGUSR1). */
@@ -248,6 +271,7 @@ export class EventLog {
 
   /** Writes the lines that wait, and closes; later events are lost. */
   close(): Promise<void> {
+    this.#mail.end();
     return this.#file.close();
   }
 

@@ -11,7 +11,7 @@ import type { AttemptResult, Job } from '../mail/job.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import type { Agenda, Due } from './agenda.ts';
 import { EmbeddedScheduler, type EmbeddedSchedulerOptions } from './embedded.ts';
-import type { Scheduler, SchedulerPorts } from './scheduler.ts';
+import type { DestinationStanding, Scheduler, SchedulerPorts } from './scheduler.ts';
 
 export interface ClusterSchedulerPorts extends Omit<SchedulerPorts, 'claim'> {
   claim(destination: string, limit: number, shards: number): Promise<ClaimResult>;
@@ -184,6 +184,10 @@ export class ClusterScheduler implements Scheduler {
     // The other processes find these rows themselves, so they are not told.
     for (const { destination } of found) this.#due(destination, this.#allShards, false);
     this.#inner.discover(found);
+  }
+
+  standing(destination: string): DestinationStanding {
+    return this.#inner.standing(destination);
   }
 
   stats(): ReturnType<Scheduler['stats']> {

@@ -11,7 +11,8 @@ import type { DestinationBacklog, RowChange } from '../database/database.ts';
 import type { AttemptResult, Job } from '../mail/job.ts';
 import { isFailKey } from '../mail/operator-keys.ts';
 import { DueHeap } from './due-heap.ts';
-import type { Scheduler, SchedulerPorts } from './scheduler.ts';
+import { countsOf, NEVER, newPlace, type Place } from './place.ts';
+import type { DestinationStanding, Scheduler, SchedulerPorts } from './scheduler.ts';
 
 /** Default rows per claim: enough that many share one transaction, few enough that it does not hold the writer for long. */
 const CLAIM_ROWS = 200;
@@ -42,30 +43,6 @@ const OLD_LOOK_MS_PER_DESTINATION = 50;
 const CLOCK_LOOK_MS = 30_000;
 /** When the clock moves against steady time by more than this, it was set. */
 const CLOCK_SET_MS = 1000;
-
-/** How many suspended destinations are named to operators. */
-const MOST_SUSPENDED = 1000;
-
-const NEVER = Number.POSITIVE_INFINITY;
-
-interface Place {
-  readonly destination: string;
-  waitingRows: number;
-  nextDueMs: number;
-  inFlight: number;
-  suspendedUntilMs: number;
-  suspendedReason: string;
-  /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
-  oldLookMs: number;
-  claiming: boolean;
-  claimedMs: number;
-  /** Whether it is in `ready`. */
-  queued: boolean;
-  /** The time under which it is in the heap; NEVER when it is not. */
-  heapMs: number;
-  /** Earliest due time of rows that were added during a claim: the claim's answer may not know them. */
-  addedDueMs: number;
-}
 
 export interface EmbeddedSchedulerOptions {
   maxInFlight: number;
@@ -230,25 +207,24 @@ export class EmbeddedScheduler implements Scheduler {
   }
 
   stats(): ReturnType<Scheduler['stats']> {
-    let waitingRows = 0;
-    const places: Place[] = [];
     const steadyMs = this.#steady();
-    const aheadMs = this.#ports.now() - steadyMs;
-    for (const place of this.#places.values()) {
-      waitingRows += place.waitingRows;
-      if (place.suspendedUntilMs > steadyMs) places.push(place);
-    }
-    if (places.length > MOST_SUSPENDED) places.sort((a, b) => b.waitingRows - a.waitingRows);
+    const { size } = this.#places;
+    const counts = countsOf(this.#places.values(), steadyMs, this.#ports.now() - steadyMs);
+    return { destinations: size, inFlight: this.#inFlight, ...counts };
+  }
+
+  standing(destination: string): DestinationStanding {
+    const { rates, now } = this.#ports;
+    const place = this.#places.get(destination) ?? newPlace(destination);
+    const leftMs = place.suspendedUntilMs - this.#steady();
+    const hasRate = rates === undefined || rates.take(destination, 1) === 1;
+    if (hasRate) rates?.giveBack(destination, 1);
     return {
-      destinations: this.#places.size,
-      waitingRows,
-      inFlight: this.#inFlight,
-      suspended: places.slice(0, MOST_SUSPENDED).map((place) => ({
-        destination: place.destination,
-        untilMs: place.suspendedUntilMs + aheadMs,
-        reason: place.suspendedReason,
-      })),
-      suspendedDestinations: places.length,
+      destination,
+      sending: place.inFlight,
+      suspendedUntilMs: leftMs > 0 ? now() + leftMs : null,
+      suspendedReason: leftMs > 0 ? place.suspendedReason : '',
+      limit: this.#room(place) <= 0 ? 'places' : hasRate ? null : 'rate',
     };
   }
 
@@ -269,20 +245,7 @@ export class EmbeddedScheduler implements Scheduler {
   #place(destination: string): Place {
     let place = this.#places.get(destination);
     if (!place) {
-      place = {
-        destination,
-        waitingRows: 0,
-        nextDueMs: NEVER,
-        inFlight: 0,
-        suspendedUntilMs: 0,
-        suspendedReason: '',
-        oldLookMs: NEVER,
-        claiming: false,
-        claimedMs: 0,
-        queued: false,
-        heapMs: NEVER,
-        addedDueMs: NEVER,
-      };
+      place = newPlace(destination);
       this.#places.set(destination, place);
     }
     return place;

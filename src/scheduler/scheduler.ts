@@ -50,6 +50,8 @@ export interface Scheduler {
     /** The state of what the nodes share; absent with `embedded`. */
     cluster?: ClusterStats;
   };
+  /** What keeps mail from this destination now. */
+  standing(destination: string): DestinationStanding;
   start(): void;
   /** Stops claiming and handing over. */
   stop(): void;
@@ -62,6 +64,18 @@ export interface SuspendedDestination {
   destination: string;
   untilMs: number;
   reason: string;
+}
+
+/** What a process knows of a destination, for `queue why`. */
+export interface DestinationStanding {
+  destination: string;
+  /** Entries that are with delivery. */
+  sending: number;
+  /** Until when failing connections keep it from being tried, as a time of day; null: they do not. */
+  suspendedUntilMs: number | null;
+  suspendedReason: string;
+  /** What is used up: places with delivery (or memory for their content), or the destination's rate. */
+  limit: 'places' | 'rate' | null;
 }
 
 export interface ClusterStats {

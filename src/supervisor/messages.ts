@@ -2,6 +2,7 @@
 import type { Config } from '../config/schema.ts';
 import type { Operated, SchedulerStats } from '../control/protocol.ts';
 import type { RelayStatus } from '../control/status.ts';
+import type { Standing } from '../control/why.ts';
 import type {
   MailDetail,
   Missing,
@@ -14,6 +15,7 @@ import type {
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
+import type { Counted, CountKey } from '../mail/queue-counts.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** The first message: all that a relay process needs to start. */
@@ -36,6 +38,7 @@ export interface ProcessStart {
 /** Questions, each with its answer. */
 export interface Questions {
   list: { ask: QueueFilter; answer: QueueRow[] };
+  count: { ask: { selection: Selection; by: CountKey | null }; answer: Counted };
   show: { ask: string; answer: MailDetail | null };
   content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };
   stats: { ask: null; answer: QueueStats };
@@ -45,7 +48,9 @@ export interface Questions {
   journal: { ask: null; answer: JournalStats | null };
   /** ask: whether to count the queue. */
   status: { ask: boolean; answer: RelayStatus };
-  operate: { ask: { action: OperateAction; selection: Selection }; answer: Operated };
+  operate: { ask: { action: OperateAction; selection: Selection; after: string }; answer: Operated };
+  /** What keeps mail for these destinations from going. */
+  standing: { ask: string[]; answer: Standing };
   /** An operator began or ended these rules. The answer names shards that could not be told. */
   suspensions: { ask: SuspensionRule[]; answer: string[] };
   /** The parts of the queue that the process cannot see. */

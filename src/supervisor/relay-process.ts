@@ -165,6 +165,8 @@ class RelayProcess {
     switch (message.question) {
       case 'list':
         return control.list(message.ask);
+      case 'count':
+        return control.count(message.ask.selection, message.ask.by);
       case 'show':
         return control.show(message.ask);
       case 'content':
@@ -182,7 +184,9 @@ class RelayProcess {
       case 'missing':
         return Promise.resolve(control.missing?.() ?? []);
       case 'operate':
-        return control.operate(message.ask.action, message.ask.selection);
+        return control.operate(message.ask.action, message.ask.selection, message.ask.after);
+      case 'standing':
+        return Promise.resolve(control.standing?.(message.ask) ?? { holds: [], rules: [], destinations: [] });
       case 'suspensions':
         return relay.takeSuspensions(message.ask);
       case 'reload':

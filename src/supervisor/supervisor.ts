@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { nextOf, PartCursor } from '../base/part-cursor.ts';
 import { planReload } from '../config/reload.ts';
 import type { Config } from '../config/schema.ts';
 import type {
@@ -17,6 +18,7 @@ import type {
   SchedulerStats,
 } from '../control/protocol.ts';
 import type { RelayStatus } from '../control/status.ts';
+import type { Standing } from '../control/why.ts';
 import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
@@ -38,6 +40,7 @@ export interface Rollup {
   queue(readers: () => readonly QueueReader[]): QueueReader;
   scheduler(parts: readonly SchedulerStats[], queue: QueueStats | null): SchedulerStats;
   journal(parts: readonly (JournalStats | null)[]): JournalStats | null;
+  standing(parts: readonly Standing[]): Standing;
   status(parts: readonly RelayStatus[]): RelayStatus;
 }
 
@@ -254,6 +257,7 @@ export class Supervisor {
     const queue = rollup.queue(() => this.#askable(this.#answering()).map(readerOf));
     return {
       list: (filter) => queue.list(filter),
+      count: (selection, by) => queue.count(selection, by),
       show: (queueId) => queue.show(queueId),
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
       // The counts are of processes that answer; `processes` says which do.
@@ -265,13 +269,17 @@ export class Supervisor {
       shards: async () => (await this.#askable(this.#answering())[0]?.ask('shards', null)) ?? [],
       journal: async () =>
         rollup.journal(await Promise.all(this.#answering().map((child) => child.ask('journal', null)))),
+      standing: async (destinations) =>
+        rollup.standing(
+          await Promise.all(this.#answering().map((child) => child.ask('standing', destinations))),
+        ),
       status: async () => {
         const counting = this.#askable(this.#answering());
         const parts = this.#answering().map((child) => child.ask('status', counting.includes(child)));
         return rollup.status(await Promise.all(parts));
       },
       missing: () => this.#missing(),
-      operate: (action, selection) => this.#operate(action, selection),
+      operate: (action, selection, after = '') => this.#operate(action, selection, after),
       processes: (): ProcessStatus[] => this.#children.map((child) => child.status()),
     };
   }
@@ -291,22 +299,38 @@ export class Supervisor {
   }
 
   /** Does what can be done, and names processes that cannot be asked; the same command does the rest later. */
-  async #operate(action: OperateAction, selection: Selection): Promise<Operated> {
+  async #operate(action: OperateAction, selection: Selection, after: string): Promise<Operated> {
+    const children = this.#askable(this.#answering());
+    const onServers = this.#config.database.driver !== 'sqlite';
+    // On servers any process can go on with what another began.
+    const from = new PartCursor(onServers ? '' : after);
+    const placeOf = ({ process }: Child): string | null => (onServers ? after : from.of(process));
     const results = await Promise.allSettled(
-      this.#askable(this.#answering()).map((child) => child.ask('operate', { action, selection })),
+      children.map(async (child): Promise<Operated & { process: number }> => {
+        const place = placeOf(child);
+        const done =
+          place === null ? nothing() : await child.ask('operate', { action, selection, after: place });
+        return { process: child.process, ...done };
+      }),
     );
-    const sum: Operated = { rows: 0, recipients: 0, sending: 0, queueIds: [] };
-    for (const result of results) {
-      if (result.status === 'rejected') continue;
-      sum.rows += result.value.rows;
-      sum.recipients += result.value.recipients;
-      sum.sending += result.value.sending;
-      sum.queueIds.push(...result.value.queueIds);
+    const sum = nothing();
+    const done = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+    for (const { rows, recipients, sending, queueIds } of done) {
+      sum.rows += rows;
+      sum.recipients += recipients;
+      sum.sending += sending;
+      sum.queueIds.push(...queueIds);
     }
     const failed = results.find((result) => result.status === 'rejected');
-    if (failed === undefined) return sum;
-    const { message } = failed.reason as Error;
-    throw new RelayError('control_failed', `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`);
+    if (failed !== undefined) {
+      const { message } = failed.reason as Error;
+      throw new RelayError(
+        'control_failed',
+        `${nameOf(action)}: ${sum.rows} entries changed, but ${message}`,
+      );
+    }
+    sum.next = onServers ? (done[0]?.next ?? null) : nextOf(done.map(({ process, next }) => [process, next]));
+    return sum;
   }
 
   /**
@@ -337,9 +361,12 @@ export class Supervisor {
   }
 }
 
+const nothing = (): Operated => ({ rows: 0, recipients: 0, sending: 0, queueIds: [], next: null });
+
 function readerOf(child: Child): QueueReader {
   return {
     list: (filter: QueueFilter) => child.ask('list', filter),
+    count: (selection, by) => child.ask('count', { selection, by }),
     show: (queueId) => child.ask('show', queueId),
     content: (queueId, offset, maxBytes) => child.ask('content', { queueId, offset, maxBytes }),
     stats: () => child.ask('stats', null),

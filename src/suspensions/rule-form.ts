@@ -59,7 +59,7 @@ export function ruleText(rule: SuspensionRule): string {
     created_by: createdBy,
     node,
     created_at: timeText(rule.createdAtMs),
-    until_at: timeText(rule.untilMs),
+    ends_at: timeText(rule.untilMs),
     ended_at: timeText(rule.endedAtMs),
   };
   return `${JSON.stringify(fields, null, 2)}\n`;
@@ -110,7 +110,7 @@ export function readRule(text: string): SuspensionRule {
     createdBy: printable(textOf('created_by', MAX_NAME_LENGTH)),
     node: printable(textOf('node', MAX_NAME_LENGTH)),
     createdAtMs: time('created_at') ?? 0,
-    untilMs: time('until_at'),
+    untilMs: time('ends_at'),
     endedAtMs: time('ended_at'),
   };
 }

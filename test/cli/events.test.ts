@@ -214,6 +214,7 @@ test(
         process,
         node: 'n1',
         enabled: true,
+        copied: false,
         maxFileBytes: 100,
         keepDays: 1,
         maxTotalBytes: 1_048_576,

@@ -2,7 +2,10 @@ import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import { duration, size } from '../../src/cli/format.ts';
-import { catMail, listQueue, operateQueue, queueStats, showMail } from '../../src/cli/queue.ts';
+import { catMail, queueStats, showMail } from '../../src/cli/queue.ts';
+import { countQueue } from '../../src/cli/queue-count.ts';
+import { listQueue } from '../../src/cli/queue-list.ts';
+import { operateQueue } from '../../src/cli/queue-operate.ts';
 import { formatStats } from '../../src/cli/stats-text.ts';
 import type { ControlClient } from '../../src/control/client.ts';
 import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
@@ -13,7 +16,8 @@ import {
   missingAnswer,
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
-import type { Missing, QueueFilter, QueueRow } from '../../src/database/database.ts';
+import type { Missing, QueueFilter, QueueRow, Selection } from '../../src/database/database.ts';
+import type { Counted, Group, Sums } from '../../src/mail/queue-counts.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { FakeQueue, mail, row } from '../control/queue-fixture.ts';
 
@@ -30,7 +34,7 @@ function setUp(running = true) {
   const client = Object.assign(queue, {
     runningStats: async () => ({ queue: await queue.stats(), scheduler: queue.schedulerStats() }),
   }) as unknown as ControlClient;
-  const source = { reader: queue, client: running ? client : null, close: () => {} };
+  const source = { reader: queue, client: running ? client : null, rules: async () => [], close: () => {} };
   const output = { out: into(chunks.out), err: into(chunks.err), nowMs: 60_000 };
   const text = (of: 'out' | 'err'): string => Buffer.concat(chunks[of]).toString();
   /** Waits for what is still on its way to the stream. */
@@ -40,11 +44,12 @@ function setUp(running = true) {
 }
 
 const options = { limit: 100, json: false };
+const go = { dryRun: false, yes: true };
 
 test('list: a table, with nothing in it that could steer a terminal', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = [row('id1'), row('id22', 'long-destination.test', { state: 'HELD', reason: '', detail: '' })];
-  assert.equal(await listQueue(source, options, output), 0);
+  assert.equal(await listQueue(source, {}, options, output), 0);
   await flushed();
   assert.deepEqual(text('out').split('\n'), [
     'QUEUE ID  STATE     AGE  SIZE  ATTEMPTS  NEXT   RCPTS  DESTINATION            SENDER      REASON',
@@ -57,18 +62,18 @@ test('list: a table, with nothing in it that could steer a terminal', async () =
 test('list: --limit cuts and says so; an empty queue says "no entries"', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = Array.from({ length: 5 }, (_, i) => row(`id${i}`));
-  await listQueue(source, { ...options, limit: 3 }, output);
+  await listQueue(source, {}, { ...options, limit: 3 }, output);
   queue.rows = [];
-  await listQueue(source, options, output);
+  await listQueue(source, {}, options, output);
   await flushed();
-  assert.match(text('out'), /id2.*\n… more entries: raise --limit/);
+  assert.match(text('out'), /id2.*\n… there are more: go on with --after id2\n/);
   assert.match(text('out'), /no entries\n$/);
 });
 
 test('list --json: entries in the words of docs/words.md, filters passed on', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = [row('id1'), row('id2', 'c.test'), row('id3', 'c.test', { state: 'DEAD' })];
-  await listQueue(source, { limit: 10, json: true, state: 'DEAD', destination: 'c.test' }, output);
+  await listQueue(source, { states: ['DEAD'], destinations: ['c.test'] }, { limit: 10, json: true }, output);
   await flushed();
   assert.deepEqual(JSON.parse(text('out')), {
     entries: [
@@ -81,11 +86,15 @@ test('list --json: entries in the words of docs/words.md, filters passed on', as
         sender: 'a@a.test',
         size_bytes: 1536,
         received_at: '1970-01-01T00:00:00.000Z',
+        message_id: '<1@a.test>',
+        user: null,
+        listener: null,
         waiting_recipients: 1,
         reason: 'timeout',
         detail: 'no \u001b[31mreply',
       },
     ],
+    more_after: null,
     missing: [],
   });
 });
@@ -96,7 +105,7 @@ test('list: pages neither lose nor repeat entries of a message with many destina
     const id = `id${String(mail).padStart(4, '0')}`;
     for (let d = 0; d < (mail === 7 ? 2500 : 97); d++) queue.rows.push(row(id, `d${d}.test`));
   }
-  await listQueue(source, { limit: 100_000, json: true }, output);
+  await listQueue(source, {}, { limit: 100_000, json: true }, output);
   await flushed();
   assert.deepEqual(JSON.parse(text('out')).entries, queue.rows.map(entryAnswer));
 });
@@ -106,7 +115,7 @@ test('--json has no characters that steer a terminal or turn what is read', asyn
   const { queue, source, output, text, flushed } = setUp();
   queue.rows = [row('id1', 'b.test', { detail: odd })];
   queue.missing_ = [{ kind: 'shard', name: odd, detail: odd }];
-  await listQueue(source, { limit: 10, json: true }, output);
+  await listQueue(source, {}, { limit: 10, json: true }, output);
   await flushed();
   assert.doesNotMatch(text('out'), /[\u007f-\u009f\u202e]/);
   const listed = JSON.parse(text('out')) as { entries: EntryAnswer[]; missing: MissingAnswer[] };
@@ -214,13 +223,24 @@ test('stats: what the journal holds, what is not drained, and a queue that canno
 
 test('operate: sums the entries; an id with nothing to do ends with 65', async () => {
   const { queue, source, output, text, flushed } = setUp();
-  assert.equal(await operateQueue(source, 'hold', 'all', true, output), 0);
-  assert.equal(await operateQueue(source, 'flush', ['id1', 'gone'], false, output), 65);
+  assert.equal(await operateQueue(source, 'hold', {}, { json: true, ...go }, output), 0);
+  assert.equal(
+    await operateQueue(source, 'flush', { ids: ['id1', 'gone'] }, { json: false, ...go }, output),
+    65,
+  );
   await flushed();
-  const hold = { action: 'hold', entries: 2, sending_entries: 1, unchanged_messages: 0, missing: [] };
+  const hold = {
+    action: 'hold',
+    entries: 2,
+    recipients: 2,
+    sending_entries: 1,
+    unchanged_messages: 0,
+    interrupted: false,
+    missing: [],
+  };
   assert.equal(
     text('out'),
-    `${JSON.stringify(hold, null, 2)}\nflush: 1 entry; 1 entry being sent, left alone\n`,
+    `${JSON.stringify(hold, null, 2)}\nflush: 1 entry with 1 recipient; 1 entry being sent, left alone\n`,
   );
   assert.match(text('err'), /gone: nothing to flush/);
   assert.equal(queue.operated.length, 2);
@@ -228,10 +248,141 @@ test('operate: sums the entries; an id with nothing to do ends with 65', async (
 
 test('operate: without a running relay nothing is changed, 69', async () => {
   const { queue, source, output, text, flushed } = setUp(false);
-  assert.equal(await operateQueue(source, 'delete', 'all', false, output), 69);
+  assert.equal(await operateQueue(source, 'delete', {}, { json: false, ...go }, output), 69);
   await flushed();
   assert.match(text('err'), /the relay is not running/);
   assert.equal(queue.operated.length, 0);
+});
+
+const sums = (recipients: number, entries = recipients): Sums => ({
+  entries,
+  messages: entries,
+  recipients,
+  entryRecipients: recipients * 10,
+  bytes: entries * 1024,
+});
+const counted = (recipients: number, groups: Group[] = []): Counted => ({
+  ...sums(recipients),
+  groups,
+  moreGroups: 0,
+  forgotten: false,
+});
+
+test('more than 1,000 recipients that are not named: asked on a terminal, else refused with the count', async () => {
+  const cases: [
+    options: Partial<typeof go>,
+    answer: boolean | null,
+    selection: Selection,
+    code: number,
+    done: number,
+  ][] = [
+    [{ yes: false }, null, {}, 64, 0],
+    [{ yes: false }, false, {}, 0, 0],
+    [{ yes: false }, true, {}, 0, 1],
+    [{ yes: true }, null, {}, 0, 1],
+    [{ yes: false }, null, { ids: ['id1'] }, 0, 1],
+  ];
+  for (const [options, answer, selection, code, done] of cases) {
+    const { queue, source, output, text, flushed } = setUp();
+    queue.counted = counted(1007, [{ key: 'SENDING', ...sums(6) }]);
+    const asked: string[] = [];
+    const ask = answer === null ? null : async (question: string) => asked.push(question) > 0 && answer;
+    const ran = operateQueue(
+      source,
+      'delete',
+      selection,
+      { json: false, ...go, ...options },
+      { ...output, ask },
+    );
+    assert.equal(await ran, code);
+    await flushed();
+    assert.equal(queue.operated.length, done);
+    const about = 'delete: 1001 recipients in 1001 entries; 6 entries being sent, left alone';
+    if (code === 64) assert.equal(text('err'), `protorelay: ${about}; nothing was done: give --yes\n`);
+    assert.deepEqual(asked, answer === null ? [] : [`${about}. Go on? [y/N] `]);
+  }
+});
+
+test('--dry-run counts, shows samples, and changes nothing; what is done to whole entries is said', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.rows = Array.from({ length: 30 }, (_, i) => row(`id${i + 10}`));
+  queue.counted = counted(30);
+  const dry = { json: false, dryRun: true, yes: false };
+  assert.equal(await operateQueue(source, 'hold', { domains: ['b.test'] }, dry, output), 0);
+  await flushed();
+  assert.match(text('out'), /^hold would change 30 whole entries with 300 recipients\nQUEUE ID/);
+  assert.equal(text('out').split('\n').length, 23);
+  assert.equal(queue.operated.length, 0);
+});
+
+test('an action goes on part by part; an interrupt ends it after a part and says what was done', async () => {
+  for (const stop of [false, true]) {
+    const { queue, source, output, text, flushed } = setUp();
+    const interrupted = new AbortController();
+    const asked: unknown[] = [];
+    queue.operate = async (...[, , after]) => {
+      asked.push(after);
+      if (stop && asked.length === 2) interrupted.abort();
+      const part = { rows: 500, recipients: 600, sending: 0, queueIds: [] };
+      return { ...part, next: asked.length === 3 ? null : `place${asked.length}` };
+    };
+    const ran = operateQueue(
+      source,
+      'delete',
+      {},
+      { json: false, ...go },
+      { ...output, interrupted: interrupted.signal },
+    );
+    assert.equal(await ran, stop ? 75 : 0);
+    await flushed();
+    assert.deepEqual(asked, stop ? ['', 'place1'] : ['', 'place1', 'place2']);
+    assert.equal(text('out'), `delete: ${stop ? 1200 : 1800} recipients in ${stop ? 1000 : 1500} entries\n`);
+    assert.equal(text('err'), stop ? 'protorelay: interrupted; the same command does the rest\n' : '');
+  }
+});
+
+test('count: in all and by a key, the largest first', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.counted = counted(5, [
+    { key: 'odd\u001b[31m', ...sums(2, 1) },
+    { key: '', ...sums(3, 2) },
+  ]);
+  assert.equal(await countQueue(source, {}, 'user', false, output), 0);
+  assert.equal(await countQueue(source, {}, null, true, output), 0);
+  await flushed();
+  const [table, json] = text('out').split('{');
+  assert.deepEqual(table?.split('\n').slice(0, 4), [
+    'RECIPIENTS  ENTRIES  MESSAGES  SIZE  USER',
+    '3           2        2         2.0K  -',
+    '2           1        1         1.0K  odd?[31m',
+    '5           5        5         5.0K  all',
+  ]);
+  assert.deepEqual(JSON.parse(`{${json}`), {
+    entries: 5,
+    messages: 5,
+    recipients: 5,
+    bytes: 5120,
+    missing: [],
+  });
+});
+
+test('list: the entries of a message are never parted by the limit', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  const more = ['a.test', 'b.test', 'c.test'];
+  queue.rows = ['id1', 'id2', 'id3'].flatMap((id) => more.map((destination) => row(id, destination)));
+  await listQueue(source, {}, { limit: 4, json: true }, output);
+  await listQueue(source, {}, { limit: 1, json: true, after: 'id1' }, output);
+  await flushed();
+  const pages = text('out')
+    .split('\n{')
+    .map((page, i) => JSON.parse(i === 0 ? page : `{${page}`));
+  assert.deepEqual(
+    pages.map((page) => [page.entries.length, page.entries[0].queue_id, page.more_after]),
+    [
+      [3, 'id1', 'id1'],
+      [3, 'id2', 'id2'],
+    ],
+  );
 });
 
 test('durations and sizes for people', () => {
@@ -254,15 +405,19 @@ test('a part of the queue that cannot be seen is named by every command, in JSON
   ];
   const commands: [name: string, run: (setup: ReturnType<typeof setUp>, json: boolean) => Promise<number>][] =
     [
-      ['list', ({ source, output }, json) => listQueue(source, { limit: 10, json }, output)],
+      ['list', ({ source, output }, json) => listQueue(source, {}, { limit: 10, json }, output)],
       ['stats', ({ source, output }, json) => queueStats(source, { json, limit: 20 }, output)],
       ['show', ({ source, output }, json) => showMail(source, 'nowhere', json, output)],
       ['cat', ({ source, output }) => catMail(source, 'nowhere', output)],
       ...QUEUE_ACTIONS.flatMap((action): typeof commands => [
-        [action, ({ source, output }, json) => operateQueue(source, action, 'all', json, output)],
+        [
+          action,
+          ({ source, output }, json) => operateQueue(source, action, {}, { json: json, ...go }, output),
+        ],
         [
           `${action} ids`,
-          ({ source, output }, json) => operateQueue(source, action, ['id1', 'gone'], json, output),
+          ({ source, output }, json) =>
+            operateQueue(source, action, { ids: ['id1', 'gone'] }, { json: json, ...go }, output),
         ],
       ]),
     ];
@@ -321,7 +476,7 @@ test('what is missing counts only where messages that are named may lie, and res
     assert.equal(unknown.code, forLost ? 75 : 65, `show of an unknown one ${name}`);
     for (const action of QUEUE_ACTIONS) {
       const ran = (ids: string[]) =>
-        ask(({ source, output }) => operateQueue(source, action, ids, true, output));
+        ask(({ source, output }) => operateQueue(source, action, { ids }, { json: true, ...go }, output));
       assert.deepEqual(
         await ran([found]),
         { code: forFound ? 75 : 0, said: forFound ? partial : whole },
@@ -336,7 +491,7 @@ test('what is missing counts only where messages that are named may lie, and res
 test('operate: many ids go in requests of bounded size', async () => {
   const { queue, source, output, text, flushed } = setUp();
   const ids = Array.from({ length: 2500 }, (_, i) => (i < 30 ? 'gone' : `id${i}`));
-  assert.equal(await operateQueue(source, 'delete', ids, true, output), 65);
+  assert.equal(await operateQueue(source, 'delete', { ids }, { json: true, ...go }, output), 65);
   await flushed();
   const sizes = queue.operated.map((args) => (args as [string, { ids: string[] }])[1].ids.length);
   assert.deepEqual(sizes, [1000, 1000, 500]);
@@ -372,7 +527,12 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
   });
   const output = { out, err: out, nowMs: 0 };
   assert.equal(
-    await listQueue({ reader, client: null, close() {} }, { limit: total, json: true }, output),
+    await listQueue(
+      { reader, client: null, rules: async () => [], close() {} },
+      {},
+      { limit: total, json: true },
+      output,
+    ),
     0,
   );
   await new Promise((done) => out.end(done));

@@ -9,6 +9,7 @@ import {
 } from '../../src/control/merged-queue.ts';
 import type { QueueReader, SchedulerStats } from '../../src/control/protocol.ts';
 import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
 import { mergeStats, noCounts } from '../../src/mail/queue-stats.ts';
 import { waiting } from './queue-fixture.ts';
 
@@ -27,6 +28,10 @@ class ListedQueue implements QueueReader {
     const rows = this.#rows.filter(({ queueId }) => queueId > afterQueueId);
     const last = rows[Math.min(limit, rows.length) - 1]?.queueId ?? '';
     return rows.filter(({ queueId }) => queueId <= last);
+  }
+
+  async count(): Promise<Counted> {
+    return { ...noSums(), entries: this.#rows.length, groups: [], moreGroups: 0, forgotten: false };
   }
 
   async show(queueId: string): Promise<null> {

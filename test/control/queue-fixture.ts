@@ -2,6 +2,7 @@
 
 import type { ControlTarget, Operated } from '../../src/control/protocol.ts';
 import type { MailDetail, Missing, QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
 import { type DestinationCounts, noCounts } from '../../src/mail/queue-stats.ts';
 import type { SuspensionRule } from '../../src/mail/suspension.ts';
 
@@ -103,6 +104,12 @@ export class FakeQueue implements ControlTarget {
     return end < 0 ? found : found.slice(0, end);
   }
 
+  counted: Counted = { ...noSums(), groups: [], moreGroups: 0, forgotten: false };
+
+  async count(): Promise<Counted> {
+    return this.counted;
+  }
+
   async show(queueId: string): Promise<MailDetail | null> {
     return queueId === mail.queueId ? mail : null;
   }
@@ -144,6 +151,6 @@ export class FakeQueue implements ControlTarget {
     const { ids } = args[1];
     const queueIds = ids?.filter((queueId) => queueId !== this.unknown) ?? [];
     const rows = ids === undefined ? 2 : queueIds.length;
-    return { rows, recipients: rows, sending: 1, queueIds };
+    return { rows, recipients: rows, sending: 1, queueIds, next: null };
   }
 }

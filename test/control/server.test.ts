@@ -11,7 +11,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { RelayError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
-import { listQueue } from '../../src/cli/queue.ts';
+import { listQueue } from '../../src/cli/queue-list.ts';
 import { ControlClient } from '../../src/control/client.ts';
 import { ControlServer } from '../../src/control/server.ts';
 import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
@@ -121,8 +121,9 @@ test('every method answers what the target says', async (t) => {
     recipients: 2,
     sending: 1,
     queueIds: [],
+    next: null,
   });
-  assert.deepEqual(queue.operated, [['hold', { destinations: ['b.test'] }]]);
+  assert.deepEqual(queue.operated, [['hold', { destinations: ['b.test'] }, '']]);
 });
 
 test('requests sent together are answered in order', async (t) => {
@@ -216,7 +217,8 @@ test('what `queue list` and the socket hold does not grow with the rows', async 
     const out = new Writable({ write: (_chunk, _encoding, done) => setImmediate(done) });
     live = [];
     await listQueue(
-      { reader: client, client, close() {} },
+      { reader: client, client, rules: async () => [], close() {} },
+      {},
       { limit: total, json },
       { out, err: out, nowMs: 0 },
     );

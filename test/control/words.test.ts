@@ -13,6 +13,7 @@ import { shardAnswer } from '../../src/control/shard-answer.ts';
 import { statsAnswer } from '../../src/control/stats-answer.ts';
 import { suspensionAnswer } from '../../src/control/suspension-answer.ts';
 import { userAnswer } from '../../src/control/user-answer.ts';
+import { whyAnswer } from '../../src/control/why.ts';
 import { fateOf, STATES, stateWord } from '../../src/control/words.ts';
 import type { OutboxState } from '../../src/database/database.ts';
 import { DEFERRALS } from '../../src/mail/deferrals.ts';
@@ -87,7 +88,8 @@ test('answers with all there can be in them have no other names and times', () =
   };
   const answers: Record<string, unknown> = {
     entry: entryAnswer(row('id1', 'b.test', { nextAttemptMs: NOW, receivedAtMs: NOW })),
-    message: messageAnswer({ ...mail, receivedAtMs: NOW }),
+    message: messageAnswer({ ...mail, receivedAtMs: NOW }, [[rule]]),
+    why: whyAnswer({ ...mail, receivedAtMs: NOW }, null, [rule], [], NOW),
     missing: missingAnswer({ kind: 'results', name: 'unsettled-*', detail: 'holds 3', shards: [1] }),
     stats: statsAnswer({ ...stats, oldestMs: NOW, unavailable: 'down' }, scheduler, journal, [process], 10),
     ban: banAnswer(ban),

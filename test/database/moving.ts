@@ -41,8 +41,8 @@ export function movingConformance(driver: Driver): void {
       await db.operate('hold', { destinations: ['two.test'] }, 1000);
       const result = await db.operate({ fail: 'no such customer' }, {}, 2000);
       assert.deepEqual([result.rows, result.sending], [2, 0]);
-      const due = new Map(result.destinations.map((d) => [d.destination, d.rows]));
-      assert.deepEqual([due.get('one.test'), due.get('fail:one.test'), due.get('fail:two.test')], [0, 1, 1]);
+      const due = new Map(result.changes.map((change) => [change.destination, change.rows]));
+      assert.deepEqual([due.get('one.test'), due.get('fail:one.test'), due.get('fail:two.test')], [-1, 1, 1]);
       const shown = (await db.show(queueId))?.rows.map((r) => [r.destination, r.state, r.reason, r.detail]);
       assert.deepEqual(shown, [
         ['one.test', 'PENDING', 'failed_by_operator', 'no such customer'],

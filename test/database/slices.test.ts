@@ -16,11 +16,8 @@ test('parts of an action that were done are told although a later one fails', as
       next: 'q1',
     };
   };
-  const operated = operateBySlices(
-    {},
-    slice,
-    async () => [],
-    ({ destinations, removed }) => done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
+  const operated = operateBySlices(slice, ({ destinations, removed }) =>
+    done.push(...destinations, ...removed.map(({ queueId }) => queueId)),
   );
   await assert.rejects(operated, /disk full/);
   assert.deepEqual(done, ['one.test', 'q1']);

@@ -26,6 +26,7 @@ import {
   type EventLogOptions,
   eventLogOptions,
 } from '../../src/report/events.ts';
+import { MAX_LINES_PER_SECOND } from '../../src/report/mail-lines.ts';
 
 const START = Date.parse('2026-03-01T23:59:00.000Z');
 
@@ -40,6 +41,7 @@ function setUp(t: TestContext, options: Partial<EventLogOptions> = {}) {
     dir,
     node: 'n1',
     enabled: true,
+    copied: false,
     maxFileBytes: 1_048_576,
     keepDays: 10,
     maxTotalBytes: 1_048_576,
@@ -305,6 +307,36 @@ async function holds(dir: string, names: string[]): Promise<void> {
 const idsIn = (text: string): string[] =>
   text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line).queue_id as string]));
 
+test('log.mail: lines of a mail log, also without event files; beyond the limit of a second they are counted', async (t) => {
+  const { dir, said, clock, events } = setUp(t, { enabled: false, copied: true });
+  events.accepted(message());
+  events.attempt(result([{ seqs: [0], outcome: { kind: 'delivered', reply, dsnPassedOn: false } }]));
+  assert.deepEqual(
+    said.map(({ event }) => event),
+    ['mail.accepted', 'mail.delivered'],
+  );
+  assert.deepEqual(said[1]?.fields, {
+    queue_id: '01kabc000000001',
+    line: '2026-03-01T23:59:00.000Z 01kabc000000001: to=<b@b.test>, from=<a@a.test>, relay=mx.b.test[192.0.2.9]:25, delay=0.01, delays=0/0/0, dsn=2.0.0, status=delivered (250 2.0.0 ok "1")',
+  });
+  for (let i = 0; i < MAX_LINES_PER_SECOND; i++) events.held(entry(`id${i}`, []));
+  assert.equal(said.length, MAX_LINES_PER_SECOND);
+  clock.ms += 1000;
+  events.held(entry('later', []));
+  assert.deepEqual(
+    said.slice(-2).map(({ event, fields }) => [event, fields?.lines]),
+    [
+      ['mail.not_logged', 2],
+      ['mail.held', undefined],
+    ],
+  );
+  events.reconfigure(configSchema.parse({}));
+  events.held(entry('off', []));
+  await events.close();
+  assert.equal(said.length, MAX_LINES_PER_SECOND + 2);
+  assert.deepEqual(readdirSync(dir), []);
+});
+
 test('a new file begins at max_file_mb and on a new day; complete ones are compressed, and go after keep_days', async (t) => {
   const { dir, clock, options } = setUp(t);
   const events = new EventLog({ ...options, maxFileBytes: 50, keepDays: 2 });
@@ -441,6 +473,7 @@ test('a folder that cannot be made is said once and stops nothing', async (t) =>
 
 test('the options come from events.enabled, max_file_mb, keep_days, max_total_mb, max_buffer_mb', () => {
   const config = configSchema.parse({
+    log: { mail: true },
     events: { enabled: false, max_file_mb: 2, keep_days: 3, max_total_mb: 5, max_buffer_mb: 4 },
   });
   assert.deepEqual(eventLogOptions(config, '/d', 1), {
@@ -448,6 +481,7 @@ test('the options come from events.enabled, max_file_mb, keep_days, max_total_mb
     process: 1,
     node: 'node',
     enabled: false,
+    copied: true,
     maxFileBytes: 2_097_152,
     keepDays: 3,
     maxTotalBytes: 5_242_880,

@@ -20,6 +20,9 @@ function world(
   const rows = new Map<string, number[]>();
   const delivered: Job[] = [];
   const errors: unknown[] = [];
+  /** Destinations that a rule of an operator holds: a claim brings only what is too old, and here nothing is. */
+  const held = new Set<string>();
+  const claims: string[] = [];
   const { chunkCount = 1000 } = options;
   const state = { failClaims: 0, short: false, serial: 0, freeChunks: chunkCount };
   // Between two readings of a clock a thread may stand still for as long as it likes.
@@ -34,7 +37,11 @@ function world(
   };
   const scheduler = new EmbeddedScheduler(
     {
+      held: (destination) => held.has(destination),
       async claim(destination, limit) {
+        claims.push(destination);
+        if (held.has(destination))
+          return { jobs: [], nextDueMs: rows.get(destination)?.[0] ?? null, short: false };
         if (state.failClaims > 0) {
           state.failClaims--;
           throw new Error('database gone');
@@ -75,6 +82,8 @@ function world(
     scheduler,
     delivered,
     errors,
+    held,
+    claims,
     state,
     rows,
     settle,
@@ -193,7 +202,13 @@ test('a backlog waits for places and goes on as they are freed', async () => {
   }
   assert.equal(w.delivered.length, 40);
   while (settled++ < 40) w.scheduler.settled(result('a.test'), null);
-  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+  assert.deepEqual(w.scheduler.stats(), {
+    destinations: 0,
+    waitingRows: 0,
+    inFlight: 0,
+    suspended: [],
+    suspendedDestinations: 0,
+  });
 });
 
 test('a suspended destination gets nothing until its time, others go on', async () => {
@@ -321,7 +336,13 @@ test('a destination forgotten and met again keeps its places when its old time c
   await w.advance(60_000);
   assert.equal(w.scheduler.stats().destinations, 1);
   w.scheduler.settled(result('flap.test'), null);
-  assert.deepEqual(w.scheduler.stats(), { destinations: 0, waitingRows: 0, inFlight: 0, suspended: [] });
+  assert.deepEqual(w.scheduler.stats(), {
+    destinations: 0,
+    waitingRows: 0,
+    inFlight: 0,
+    suspended: [],
+    suspendedDestinations: 0,
+  });
 });
 
 test('a hundred thousand destinations that are due cost little while no place is free', async () => {
@@ -465,4 +486,52 @@ test('rows are due by the clock that was set forward, without a long wait for a 
     w.delivered.map(({ destination }) => destination),
     ['a.test'],
   );
+});
+
+test('a destination that a rule holds is neither claimed nor handed over; then all goes at once', async () => {
+  const w = world();
+  w.held.add('a.test');
+  w.scheduler.start();
+  w.add('a.test', w.now(), w.now());
+  w.add('b.test', w.now());
+  await w.advance(1000);
+  assert.equal(w.scheduler.reserve('a.test', 1), false);
+  assert.equal(w.scheduler.reserve('b.test', 1), true);
+  assert.deepEqual(w.claims, ['b.test']);
+  // A retry that an operator asks for lifts a suspension by failing connections, and no rule.
+  w.scheduler.suspend('a.test', 0);
+  await w.settle();
+  assert.deepEqual(w.claims, ['b.test']);
+  w.held.clear();
+  w.scheduler.rulesChanged();
+  await w.settle();
+  assert.equal(w.delivered.filter(({ destination }) => destination === 'a.test').length, 2);
+});
+
+test('of a held destination what is too old is looked for, every five minutes and no more', async () => {
+  const w = world();
+  w.held.add('a.test');
+  w.scheduler.start();
+  w.add('a.test', w.now());
+  for (let i = 0; i < 60; i++) {
+    await w.advance(20_000);
+    w.scheduler.waiting('a.test', 1, w.now());
+  }
+  assert.ok(w.claims.length >= 3 && w.claims.length <= 4, `${w.claims.length} looks in 20 minutes`);
+  assert.deepEqual(w.delivered, []);
+});
+
+test('what keeps a destination is told: failing connections, and places that are used up', () => {
+  const w = world({ maxInFlight: 2 });
+  w.scheduler.start();
+  w.scheduler.suspend('a.test', w.steady() + 5000, 'no route');
+  assert.deepEqual(w.scheduler.standing('a.test'), {
+    destination: 'a.test',
+    sending: 0,
+    suspendedUntilMs: w.now() + 5000,
+    suspendedReason: 'no route',
+    limit: null,
+  });
+  assert.equal(w.scheduler.reserve('b.test', 1), true);
+  assert.equal(w.scheduler.standing('b.test').limit, 'places');
 });

@@ -208,10 +208,13 @@ test('the queue commands see and change the queues of all processes, running and
     const { queue_id: queueId } = entries.find((entry) => originOf(entry) === process) as EntryAnswer;
     assert.match((await relay.queue('show', queueId)).stdout, /r\d+@cli\.test/);
     assert.match((await relay.queue('cat', queueId)).stdout, /^Received: /);
-    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 entry$/m);
+    assert.match((await relay.queue('hold', queueId)).stdout, /^hold: 1 entry with 1 recipient$/m);
   }
   assert.equal((await relay.queue('show', '0123456789abcde')).code, 65);
-  assert.match((await relay.queue('release', '--destination', 'cli.test')).stdout, /^release: 2 entries$/m);
+  assert.match(
+    (await relay.queue('release', '--destination', 'cli.test')).stdout,
+    /^release: 2 entries with 2 recipients$/m,
+  );
   const running = await relay.queueJson<StatsAnswer>('stats');
   assert.equal(running.queue.entries.pending, count);
   assert.deepEqual(

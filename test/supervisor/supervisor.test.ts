@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { type Config, configSchema } from '../../src/config/schema.ts';
 import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
 import { mergeStatus } from '../../src/control/status.ts';
+import { mergeStandings } from '../../src/control/why.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
 import { Supervisor } from '../../src/supervisor/supervisor.ts';
 import { type LogLine, recordingLog } from '../session/dialog-fixture.ts';
@@ -30,6 +31,7 @@ function create(leftovers: number[] = []) {
       queue: (readers) => new MergedQueue(readers),
       scheduler: mergeSchedulerStats,
       journal: mergeJournals,
+      standing: mergeStandings,
       status: mergeStatus,
     },
     fork: (fds, events) => {
@@ -203,13 +205,13 @@ test('operators reach all queues; what a process that is down could not do is sa
   const { supervisor, life } = await started();
   const { control } = supervisor;
   const both = control.operate('flush', {});
-  life(0).answers('operate', { rows: 2, recipients: 2, sending: 1, queueIds: [] });
-  life(1).answers('operate', { rows: 3, recipients: 3, sending: 1, queueIds: [] });
-  assert.deepEqual(await both, { rows: 5, recipients: 5, sending: 2, queueIds: [] });
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 1, queueIds: [], next: null });
+  life(1).answers('operate', { rows: 3, recipients: 3, sending: 1, queueIds: [], next: null });
+  assert.deepEqual(await both, { rows: 5, recipients: 5, sending: 2, queueIds: [], next: null });
   life(1).exits(70);
   const partial = control.operate('flush', {});
-  life(0).answers('operate', { rows: 2, recipients: 2, sending: 0, queueIds: [] });
-  assert.deepEqual(await partial, { rows: 2, recipients: 2, sending: 0, queueIds: [] });
+  life(0).answers('operate', { rows: 2, recipients: 2, sending: 0, queueIds: [], next: null });
+  assert.deepEqual(await partial, { rows: 2, recipients: 2, sending: 0, queueIds: [], next: null });
   const missing = control.missing?.();
   life(0).answers('missing', []);
   assert.deepEqual(await missing, [

@@ -126,7 +126,10 @@ test('fail ends a message with what the operator said, and a report', { timeout:
   const queueId = await deferred(address, 'failed@sender.test');
   const quiet = await deferred('once-defer-451+null@queue.test', '');
   await queue('hold', queueId);
-  assert.match(await queue('fail', '--reason', 'Kunde gekündigt', queueId, quiet), /^fail: 2 entries$/m);
+  assert.match(
+    await queue('fail', '--text', 'Kunde gekündigt', queueId, quiet),
+    /^fail: 2 recipients in 2 entries$/m,
+  );
   const { destination, reason, status, detail } = await fate(relay.events, address, 'bounced');
   assert.deepEqual(
     [destination, reason, status, detail],
@@ -166,7 +169,7 @@ test('reroute sends to another next hop at once, and default back', { timeout: 3
   await queue('reroute', '--default', ids[1] as string);
   assert.equal((await fate(relay.events, back, 'delivered')).destination, 'smarthost');
   assert.notEqual((await relay.queue('reroute', '--to', 'no host', '--all')).code, 0);
-  assert.equal((await relay.queue('fail', '--reason', 'a\u001b[31m', '--all')).code, 64);
+  assert.equal((await relay.queue('fail', '--text', 'a\u001b[31m', '--all')).code, 64);
 });
 
 test('delivery.enabled false keeps everything but what is failed; enabled again, it goes', {
@@ -197,7 +200,7 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
   assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
-  await kept.queue('fail', '--reason', 'said before the end', ...given);
+  await kept.queue('fail', '--text', 'said before the end', ...given);
   // Some of them may be settled, and others not.
   await kept.kill();
   await kept.start();
@@ -259,7 +262,7 @@ test('hold and delete reach what waits with delivery; what is on the wire is cou
   assert.deepEqual([held.entries, held.sending_entries], [10, 0]);
   const removed = await busy.queue('delete', ids[10] as string, first);
   assert.equal(removed.code, 65, 'one of the two is being sent');
-  assert.match(removed.stdout, /^delete: 1 entry; 1 entry being sent, left alone$/m);
+  assert.match(removed.stdout, /^delete: 1 recipient in 1 entry; 1 entry being sent, left alone$/m);
   const all = await busy.queueJson<ActionAnswer>('hold', '--all');
   assert.deepEqual([all.entries, all.sending_entries], [19, 1]);
   assert.equal((await busy.queueEntries('--state', 'held')).length, 29);

@@ -1,6 +1,7 @@
 /** Rules of operators on a relay of two processes: `protorelay suspend`, `resume` and `suspensions`. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type { WhyAnswer } from '../../src/control/why.ts';
 import { fate } from '../support/fates.ts';
 import { oneFateEach } from '../support/one-fate.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
@@ -55,13 +56,23 @@ test('a suspended destination keeps what comes later, over a restart; resumed, a
 }, async () => {
   const id = await suspend('--destination', 'OWN.test', '--reason', 'they asked');
   const held = Array.from({ length: 8 }, (_, i) => `r${i}@own.test`);
-  await deposit(...held);
+  const queueIds = await deposit(...held);
   // Other destinations go on.
   await deposit('free@else.test');
   await fate(relay.events, 'free@else.test', 'delivered');
   assert.match(await command('suspensions'), new RegExp(`${id} +destination own\\.test .* they asked`));
+  const cause = async (queueId: string): Promise<unknown[]> => {
+    const { entries } = await relay.queueJson<WhyAnswer>('why', queueId);
+    return (entries[0]?.causes ?? []).map((one) => [one.cause, one.detail]);
+  };
+  assert.deepEqual(await cause(queueIds[0] as string), [['suspended', `${id}: they asked`]]);
+  assert.match((await relay.queue('show', queueIds[0] as string)).stdout, new RegExp(`suspended by ${id}`));
   await relay.stop();
   // A relay that does not run says it as well.
+  assert.deepEqual(await cause(queueIds[0] as string), [
+    ['relay_not_running', null],
+    ['suspended', `${id}: they asked`],
+  ]);
   assert.match(await command('suspensions', '--json'), new RegExp(`"id": "${id}"`));
   await relay.start();
   assert.equal((await relay.queueEntries('--destination', 'own.test')).length, held.length);

@@ -304,6 +304,32 @@ export const MAIL_EVENTS = {
     'error',
   ),
 
+  'mail.accepted': event('info', 'With `log.mail`: a message was taken in.', '', 'queue_id', 'line'),
+  'mail.delivered': event('info', 'With `log.mail`: a recipient was delivered.', '', 'queue_id', 'line'),
+  'mail.deferred': event(
+    'info',
+    'With `log.mail`: a recipient waits for its next attempt.',
+    '',
+    'queue_id',
+    'line',
+  ),
+  'mail.bounced': event('info', 'With `log.mail`: a recipient failed.', '', 'queue_id', 'line'),
+  'mail.expired': event(
+    'info',
+    'With `log.mail`: a recipient failed, because it waited too long.',
+    '',
+    'queue_id',
+    'line',
+  ),
+  'mail.removed': event('info', 'With `log.mail`: an operator deleted a recipient.', '', 'queue_id', 'line'),
+  'mail.held': event('info', 'With `log.mail`: the relay set an entry aside.', '', 'queue_id', 'line'),
+  'mail.not_logged': event(
+    'warn',
+    'Mail came faster than `log.mail` logs it: lines were left out.',
+    'Read them with `protorelay events`, or turn `log.mail` off.',
+    'lines',
+  ),
+
   'events.write_failed': event(
     'error',
     'Events cannot be written; mail goes on.',

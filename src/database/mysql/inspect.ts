@@ -1,12 +1,20 @@
 /** What operators read of the queue, in bounded parts: the caller asks again from `next` on. */
 import type { Connection } from 'mariadb';
-import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import { countRows } from '../count-rows.ts';
+import type {
+  DestinationBacklog,
+  MailDetail,
+  QueueFilter,
+  QueueRow,
+  RecipientStatus,
+  Selection,
+} from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
-import { selectIn } from './sql.ts';
 
 /** How many mails are looked at in one go. */
 const SLICE_MAILS = 10_000;
@@ -17,6 +25,15 @@ const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDu
 
 export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
   return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
+}
+
+export function countSlice(
+  connection: Connection,
+  selection: Selection,
+  by: CountKey | null,
+  after: string,
+): Promise<CountSlice> {
+  return answered(connection, countRows(selection, by, DIALECT, after, SLICE_MAILS));
 }
 
 export async function showMail(connection: Connection, queueId: string): Promise<MailDetail | null> {
@@ -60,16 +77,4 @@ export async function showMail(connection: Connection, queueId: string): Promise
 
 export async function backlog(connection: Connection): Promise<DestinationBacklog[]> {
   return [...(await connection.query<DestinationBacklog[]>(`${BACKLOG} GROUP BY destination`))];
-}
-
-/** The backlog of these destinations; rows = 0 where nothing waits. */
-export async function backlogOf(
-  connection: Connection,
-  destinations: string[],
-): Promise<DestinationBacklog[]> {
-  const sql = `${BACKLOG} AND destination IN % GROUP BY destination`;
-  const found = new Map(
-    (await selectIn<DestinationBacklog>(connection, sql, destinations)).map((row) => [row.destination, row]),
-  );
-  return destinations.map((destination) => found.get(destination) ?? { destination, rows: 0, nextDueMs: 0 });
 }

@@ -8,6 +8,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import { fingerprint, type RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspensionRule } from '../../mail/suspension.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
@@ -40,7 +41,7 @@ import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, backlogOf, listSlice, showMail } from './inspect.ts';
+import { backlog, countSlice, listSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -277,10 +278,6 @@ export class MysqlDatabase implements QueueDatabase {
     return this.#read(backlog);
   }
 
-  backlogOf(destinations: string[]): Promise<DestinationBacklog[]> {
-    return this.#read((connection) => backlogOf(connection, destinations));
-  }
-
   async recover(nowMs: number): Promise<Recovered> {
     const released = await this.#read((connection) => releaseOwned(connection, this.#isEarlier, nowMs));
     const rekeyed = await this.#rekey();
@@ -346,6 +343,10 @@ export class MysqlDatabase implements QueueDatabase {
 
   listSlice(filter: QueueFilter): Promise<ListSlice> {
     return this.#read((connection) => listSlice(connection, filter));
+  }
+
+  countSlice(selection: Selection, by: CountKey | null, after: string): Promise<CountSlice> {
+    return this.#read((connection) => countSlice(connection, selection, by, after));
   }
 
   show(queueId: string): Promise<MailDetail | null> {

@@ -3,7 +3,16 @@
  * thread with the writer: the caller asks again from `next` on.
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import type { DestinationBacklog, MailDetail, QueueFilter, QueueRow, RecipientStatus } from '../database.ts';
+import type { CountKey, CountSlice } from '../../mail/queue-counts.ts';
+import { countRows } from '../count-rows.ts';
+import type {
+  DestinationBacklog,
+  MailDetail,
+  QueueFilter,
+  QueueRow,
+  RecipientStatus,
+  Selection,
+} from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
 import { listRows } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
@@ -49,6 +58,10 @@ export class Inspector {
 
   listSlice(filter: QueueFilter): ListSlice {
     return answered(this.#db, listRows(DIALECT, filter, SLICE_ROWS));
+  }
+
+  countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {
+    return answered(this.#db, countRows(selection, by, DIALECT, after, SLICE_ROWS));
   }
 
   show(queueId: string): MailDetail | null {

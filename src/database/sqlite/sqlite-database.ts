@@ -7,6 +7,7 @@ import { RelayError } from '../../base/errors.ts';
 import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
+import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
 import type { StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
@@ -23,6 +24,7 @@ import type {
   LeasedKey,
   MailDetail,
   OperateAction,
+  OperateBounds,
   OperatePart,
   OperateResult,
   QueueFile,
@@ -394,6 +396,15 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return this.#guard(() => this.#inspector.listSlice(filter));
   }
 
+  /** One bounded part of `count`. */
+  countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {
+    return this.#guard(() => this.#inspector.countSlice(selection, by, after));
+  }
+
+  async count(selection: Selection, by: CountKey | null): Promise<Counted> {
+    return countBySlices(async (after) => this.countSlice(selection, by, after));
+  }
+
   async list(filter: QueueFilter): Promise<QueueRow[]> {
     return listBySlices(filter, async (part) => this.listSlice(part));
   }
@@ -440,22 +451,14 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return slice;
   }
 
-  backlogOf(destinations: string[]): DestinationBacklog[] {
-    return this.#guard(() => destinations.map((destination) => this.#inspector.backlogOf(destination)));
-  }
-
   async operate(
     action: OperateAction,
     selection: Selection,
     nowMs: number,
     done?: (part: OperatePart) => void,
+    bounds?: OperateBounds,
   ): Promise<OperateResult> {
-    return operateBySlices(
-      selection,
-      (after) => this.operateSlice(action, selection, nowMs, after),
-      async (destinations) => this.backlogOf(destinations),
-      done,
-    );
+    return operateBySlices((after) => this.operateSlice(action, selection, nowMs, after), done, bounds);
   }
 
   get file(): QueueFile {

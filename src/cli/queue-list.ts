@@ -1,0 +1,120 @@
+/** `protorelay queue list` */
+import type { Writable } from 'node:stream';
+import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { printableJson } from '../base/printable.ts';
+import type { QueueReader } from '../control/protocol.ts';
+import { entryAnswer, missingAnswer } from '../control/queue-answers.ts';
+import type { Missing, QueueRow, Selection } from '../database/database.ts';
+import { formatRows } from './format.ts';
+import type { QueueSource } from './open-queue.ts';
+import { missingOf, type QueueOutput, told, written } from './queue-output.ts';
+import { partsOf } from './selecting.ts';
+
+export interface ListOptions {
+  /** Absent: all. */
+  limit?: number | undefined;
+  /** Goes on after this message. */
+  after?: string | undefined;
+  json: boolean;
+}
+
+/** Few, because garbage of many pages adds up before it is collected: with 2,000 rows it came to 100 MB more. */
+const PAGE_ROWS = 250;
+
+export async function listQueue(
+  source: QueueSource,
+  selection: Selection,
+  { limit = Number.POSITIVE_INFINITY, after, json }: ListOptions,
+  { out, err, nowMs }: QueueOutput,
+): Promise<ExitCode> {
+  const table = json ? new JsonEntries(out) : new TextEntries(out, nowMs);
+  let left = limit;
+  let last = after;
+  let more = false;
+  // One more than is wanted tells whether there are more.
+  for await (const page of pagesOf(source.reader, selection, after, () => Math.max(0, left) + 1)) {
+    const fits = page.length <= left ? page : page.slice(0, wholeMessages(page, left, left === limit));
+    await table.write(fits);
+    last = fits.at(-1)?.queueId ?? last;
+    left -= fits.length;
+    more = fits.length < page.length;
+    if (more) break;
+  }
+  const missing = await missingOf(source);
+  await table.end(more ? (last ?? null) : null, missing);
+  return told(missing, err, EXIT.ok);
+}
+
+/** How many rows of a page come to `limit` at most without parting a message; all of the first one at least, if `isFirst`. */
+function wholeMessages(page: readonly QueueRow[], limit: number, isFirst: boolean): number {
+  let end = Math.max(0, limit);
+  while (end > 0 && page[end]?.queueId === page[end - 1]?.queueId) end--;
+  if (end > 0 || !isFirst) return end;
+  const next = page.findIndex(({ queueId }) => queueId !== page[0]?.queueId);
+  return next === -1 ? page.length : next;
+}
+
+/** Reads page by page, as fast as our output is taken: a queue of millions costs the memory of a page. */
+async function* pagesOf(
+  reader: QueueReader,
+  selection: Selection,
+  from: string | undefined,
+  wanted: () => number,
+): AsyncGenerator<QueueRow[]> {
+  for (const part of partsOf(selection))
+    for (let after = from, isLast = false; !isLast; ) {
+      const limit = Math.min(wanted(), PAGE_ROWS);
+      const place = after === undefined ? {} : { afterQueueId: after };
+      const page = await reader.list({ selection: part, limit, ...place });
+      if (page.length > 0) yield page;
+      after = page.at(-1)?.queueId;
+      isLast = page.length < limit;
+    }
+}
+
+class TextEntries {
+  readonly #out: Writable;
+  readonly #nowMs: number;
+  /** Widths of the columns; they only grow. */
+  #widths: number[] | null = null;
+
+  constructor(out: Writable, nowMs: number) {
+    this.#out = out;
+    this.#nowMs = nowMs;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const { text, widths } = formatRows(rows, this.#nowMs, this.#widths);
+    this.#widths = widths;
+    await written(this.#out, text);
+  }
+
+  async end(moreAfter: string | null): Promise<void> {
+    if (this.#widths === null) await written(this.#out, 'no entries\n');
+    if (moreAfter !== null) await written(this.#out, `… there are more: go on with --after ${moreAfter}\n`);
+  }
+}
+
+/** {"entries": […], "more_after": …, "missing": […]}, an entry a line. */
+class JsonEntries {
+  readonly #out: Writable;
+  #begun = false;
+
+  constructor(out: Writable) {
+    this.#out = out;
+  }
+
+  async write(rows: readonly QueueRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    const text = rows.map((row) => `  ${printableJson(JSON.stringify(entryAnswer(row)))}`).join(',\n');
+    await written(this.#out, `${this.#begun ? ',\n' : '{"entries": [\n'}${text}`);
+    this.#begun = true;
+  }
+
+  async end(moreAfter: string | null, missing: readonly Missing[]): Promise<void> {
+    const entries = this.#begun ? '\n]' : '{"entries": []';
+    const rest = JSON.stringify({ more_after: moreAfter, missing: missing.map(missingAnswer) });
+    await written(this.#out, `${entries}, ${printableJson(rest.slice(1))}\n`);
+  }
+}

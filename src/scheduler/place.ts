@@ -1,0 +1,65 @@
+/** What the embedded scheduler keeps of a destination. */
+import type { Scheduler } from './scheduler.ts';
+
+/** How many suspended destinations are named to operators. */
+const MOST_SUSPENDED = 1000;
+
+export const NEVER = Number.POSITIVE_INFINITY;
+
+export interface Place {
+  readonly destination: string;
+  waitingRows: number;
+  nextDueMs: number;
+  inFlight: number;
+  suspendedUntilMs: number;
+  suspendedReason: string;
+  /** While a rule holds it: when rows that are too old are looked for; NEVER else. */
+  oldLookMs: number;
+  claiming: boolean;
+  claimedMs: number;
+  /** Whether it is in `ready`. */
+  queued: boolean;
+  /** The time under which it is in the heap; NEVER when it is not. */
+  heapMs: number;
+  /** Earliest due time of rows that were added during a claim: the claim's answer may not know them. */
+  addedDueMs: number;
+}
+
+export const newPlace = (destination: string): Place => ({
+  destination,
+  waitingRows: 0,
+  nextDueMs: NEVER,
+  inFlight: 0,
+  suspendedUntilMs: 0,
+  suspendedReason: '',
+  oldLookMs: NEVER,
+  claiming: false,
+  claimedMs: 0,
+  queued: false,
+  heapMs: NEVER,
+  addedDueMs: NEVER,
+});
+
+/** What operators are told. @param aheadMs the time of day minus steady time. */
+export function countsOf(
+  all: Iterable<Place>,
+  steadyMs: number,
+  aheadMs: number,
+): Pick<ReturnType<Scheduler['stats']>, 'waitingRows' | 'suspended' | 'suspendedDestinations'> {
+  let waitingRows = 0;
+  const places: Place[] = [];
+  for (const place of all) {
+    waitingRows += place.waitingRows;
+    if (place.suspendedUntilMs > steadyMs) places.push(place);
+  }
+  if (places.length > MOST_SUSPENDED) places.sort((a, b) => b.waitingRows - a.waitingRows);
+  return {
+    waitingRows,
+    suspended: places.slice(0, MOST_SUSPENDED).map((place) => ({
+      destination: place.destination,
+      untilMs: place.suspendedUntilMs + aheadMs,
+      reason: place.suspendedReason,
+    })),
+    suspendedDestinations: places.length,
+  };
+}
