@@ -29,7 +29,8 @@ export class Compactor {
     this.file = measured(db);
   }
 
-  measure(): void {
+  checkpoint(): void {
+    this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)');
     this.file = measured(this.#db);
   }
 
@@ -38,11 +39,11 @@ export class Compactor {
    * takes to copy what is left. @returns whether it did.
    */
   compact(): boolean {
-    this.measure();
+    this.file = measured(this.#db);
     const { bytes, freeBytes } = this.file;
     if (freeBytes < WORTH_BYTES || bytes - freeBytes > QUICK_BYTES) return false;
-    this.#db.exec('VACUUM; PRAGMA wal_checkpoint(PASSIVE);');
-    this.measure();
+    this.#db.exec('VACUUM');
+    this.checkpoint();
     return true;
   }
 }

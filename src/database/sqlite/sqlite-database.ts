@@ -472,8 +472,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   /** Copies the write-ahead log into the database file, as far as no reader needs it, so that the log starts anew. */
   checkpoint(): void {
     this.#logBytes = 0;
-    this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
-    this.#compactor.measure();
+    this.#guard(() => this.#compactor.checkpoint());
   }
 
   async close(): Promise<void> {
