@@ -91,7 +91,7 @@ export const LOG_FIELDS = {
   peer_host: ['text', 'name of the peer'],
   peer_port: ['number', 'port of the peer'],
   pid: ['number', 'number of a process, as the system has it'],
-  pressure: ['text', 'what is short: `disk`, `memory`, `contentMemory`, `database` …'],
+  pressure: ['text', 'what is short: `disk`, `memory`, `content_memory`, `database` …'],
   problem: ['text', 'what is wrong'],
   problems: ['list', 'what is wrong, one text each'],
   process: ['number', 'which relay process'],

@@ -285,15 +285,14 @@ export interface QueueStats {
 }
 
 export type { OperateAction };
-/** Waiting recipients of a mail that were removed; each gets one event (I2). */
-export interface RemovedMail {
-  queueId: string;
+/** Waiting recipients of an entry that were removed; each gets one event (I2). */
+export interface RemovedEntry extends EntryFacts {
   recipients: string[];
 }
 /** What one transaction of an action changed. */
 export interface OperatePart {
   destinations: string[];
-  removed: RemovedMail[];
+  removed: RemovedEntry[];
 }
 export interface OperateResult {
   rows: number;
