@@ -22,9 +22,7 @@ interface Expected {
 const COMMANDS: Record<string, Expected> = {
   'queue list': { words: [], runs: 0, stopped: 0 },
   'queue show': { words: ['none'], runs: 65, stopped: 65 },
-  'queue why': { words: ['none'], runs: 65, stopped: 65 },
   'queue cat': { words: ['none'], runs: 65, stopped: 65 },
-  'queue count': { words: [], runs: 0, stopped: 0 },
   'queue stats': { words: [], runs: 0, stopped: 0 },
   'queue flush': { words: ['--all'], runs: 0, stopped: 69 },
   'queue hold': { words: ['--all'], runs: 0, stopped: 69 },
@@ -38,7 +36,6 @@ const COMMANDS: Record<string, Expected> = {
   suspend: { words: ['--destination', 'a.test'], runs: 0, stopped: 0 },
   resume: { words: ['--destination', 'a.test'], runs: 0, stopped: 0 },
   suspensions: { words: [], runs: 0, stopped: 0 },
-  events: { words: [], runs: 0, stopped: 0 },
   'ban list': { words: [], runs: 0, stopped: 0 },
   'ban add': { words: ['192.0.2.1'], runs: 0, stopped: 0 },
   'ban delete': { words: ['192.0.2.1'], runs: 0, stopped: 0 },
