@@ -17,7 +17,8 @@ const groups: Add[] = [];
 for (const file of readdirSync(CLI)) {
   const exported = (await import(join(CLI, file))) as Record<string, unknown>;
   for (const [name, value] of Object.entries(exported))
-    if (/^add[A-Z]/.test(name) && typeof value === 'function') groups.push(value as Add);
+    if (/^add[A-Z]/.test(name) && typeof value === 'function' && value.length === 2)
+      groups.push(value as Add);
 }
 
 function build(line: CommandLine): Command {
