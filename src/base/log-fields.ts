@@ -56,6 +56,7 @@ export const LOG_FIELDS = {
   expires_at: ['time', 'when the certificate ends'],
   fence: ['number', 'which lease of the entry it was'],
   free_content_mb: ['number', 'what is free of the memory for contents'],
+  file_bytes: ['number', 'size of the file'],
   free_disk_mb: ['number', 'free space where it is least'],
   grace_ms: ['number', '`shutdown_grace_ms`'],
   hostname: ['text', 'the relay’s name'],

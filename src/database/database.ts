@@ -257,6 +257,13 @@ export interface MailDetail {
   }[];
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
+/** The file of a queue. */
+export interface QueueFile {
+  bytes: number;
+  /** Of these: free, to be used again. */
+  freeBytes: number;
+}
+
 export interface QueueStats {
   /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;
@@ -269,6 +276,8 @@ export interface QueueStats {
   /** Those with most recipients, the biggest first. */
   destinations: DestinationCounts[];
   other: OtherCounts;
+  /** Absent: it is on servers. */
+  file?: QueueFile;
   /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
   /** Why the counts are not known: then they are all 0. */

@@ -393,6 +393,12 @@ export class MysqlDatabase implements QueueDatabase {
 
   checkpoint(): void {}
 
+  readonly file = null;
+
+  compact(): boolean {
+    return false;
+  }
+
   async close(): Promise<void> {
     await this.#objects.flush().catch(() => {}); // what stays is swept later
     await this.#transactions.close();
