@@ -6,8 +6,8 @@ import { steadyMs, timeOfDayMs } from './base/steady.ts';
 import { checkFolders } from './check/folders.ts';
 import { askersOf, checkHosts } from './check/hosts.ts';
 import { checkListeners } from './check/listeners.ts';
+import { checkMemory, checkOpenFiles, openFilesLimit } from './check/machine.ts';
 import { checkNamedFiles } from './check/named-files.ts';
-import { checkOpenFiles, openFilesLimit } from './check/open-files.ts';
 import { ConfigError, type Examined, examineConfig, type LoadedConfig, loadConfig } from './config/load.ts';
 import { inOrder, type Said } from './config/problems.ts';
 import type { Finding, Say } from './config/say.ts';
@@ -83,6 +83,7 @@ function fileChecks(config: Config, says: Says): (() => void | Promise<void>)[] 
     () => checkStoragePaths(config, problem, warning),
     () => checkNamedFiles(config, (text) => parseUserFile(text).problems, problem, warning),
     () => checkOpenFiles(config, processCount(config), openFilesLimit(), warning),
+    () => checkMemory(config, processCount(config), warning),
   ];
 }
 

@@ -82,6 +82,7 @@ export class Admission {
       case PRESSURE.journal:
         return REPLY.journal_full;
       case PRESSURE.messages:
+      case PRESSURE.queue_file:
         return REPLY.queue_full;
       default:
         return REPLY.database_pressure;

@@ -49,6 +49,7 @@ export const PRESSURE = {
   content_memory: 4,
   messages: 5,
   journal: 6,
+  queue_file: 7,
 } as const;
 
 export type Gauges = Int32Array<SharedArrayBuffer>;

@@ -45,6 +45,8 @@ export interface PressureOptions {
   freeConnections?(): number | null;
   /** The journal has no room for more mail; absent: there is no journal. */
   journalFull?(): boolean;
+  /** Bytes of the queue's file that are in use; absent: 0. */
+  queueFileBytes?(): number;
   /** Messages in an in-memory queue. */
   mails(): number;
   /** Bytes taken in that are still to be written; absent: 0. */
@@ -136,6 +138,10 @@ export class PressureGauge {
     const { database } = config;
     const inMemory = database.driver === 'sqlite' && database.path === ':memory:';
     if (inMemory && this.#options.mails() >= database.max_messages) return PRESSURE.messages;
+    if (database.driver === 'sqlite' && database.max_mb > 0) {
+      const used = this.#options.queueFileBytes?.() ?? 0;
+      if (used >= database.max_mb * MEGABYTE) return PRESSURE.queue_file;
+    }
     const { arena } = this.#options;
     if (arena.freeBytes() < arena.totalBytes * CONTENT_RESERVE_SHARE) return PRESSURE.content_memory;
     return PRESSURE.none;

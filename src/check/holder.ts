@@ -1,5 +1,6 @@
 /** Who listens on a TCP port of this machine, as Linux tells it in /proc. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 
 export interface Holder {
   pid: number;
@@ -15,9 +16,15 @@ export function holderOf(port: number): Holder | null {
   for (const pid of names('/proc').filter((name) => /^\d+$/.test(name)))
     for (const fd of names(`/proc/${pid}/fd`)) {
       const [, inode = ''] = /^socket:\[(\d+)\]$/.exec(linkOf(`/proc/${pid}/fd/${fd}`)) ?? [];
-      if (inodes.has(inode)) return { pid: Number(pid), name: textOf(`/proc/${pid}/comm`).trim() };
+      if (inodes.has(inode)) return { pid: Number(pid), name: nameOf(pid) };
     }
   return null;
+}
+
+/** The program as it was started; threads of Node rename the process. */
+function nameOf(pid: string): string {
+  const [program = ''] = textOf(`/proc/${pid}/cmdline`).split('\0');
+  return basename(program) || textOf(`/proc/${pid}/comm`).trim();
 }
 
 /** Pids of a process and those it descends from. */

@@ -12,7 +12,7 @@ const MAX_PATH = 107;
 
 /** @param relayPid the relay that runs on this data folder; null when none does. */
 export async function checkListeners(
-  { listeners }: Config,
+  { listeners, data_dir }: Config,
   relayPid: number | null,
   problem: Say,
   note: Say,
@@ -20,7 +20,8 @@ export async function checkListeners(
   for (const [i, listener] of listeners.entries())
     await ifSound(async () => {
       const { host, port, path } = listener;
-      if (path !== undefined) await checkPath(['listeners', i, 'path'], path, relayPid, problem, note);
+      if (path !== undefined)
+        await checkPath(['listeners', i, 'path'], path, { relayPid, data_dir }, problem, note);
       else if (host !== undefined && port !== undefined)
         await checkPort(['listeners', i], host, port, relayPid, problem, note);
     });
@@ -69,7 +70,7 @@ async function checkPort(
 async function checkPath(
   at: Finding['path'],
   path: string,
-  relayPid: number | null,
+  { relayPid, data_dir }: { relayPid: number | null; data_dir: string },
   problem: Say,
   note: Say,
 ): Promise<void> {
@@ -85,6 +86,7 @@ async function checkPath(
     else problem(at, `somebody listens on ${path} already`, 'stop it, or write another path');
   } catch {
     const folder = dirname(path);
+    if (folder === data_dir) return; // which a start makes
     try {
       lstatSync(folder);
     } catch {

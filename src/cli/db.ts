@@ -1,15 +1,16 @@
 /** `protorelay db …`: the servers that hold the queue. */
+import { existsSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { RelayError } from '../base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
-import type { ServerConfig } from '../config/schema.ts';
+import type { Config, ServerConfig } from '../config/schema.ts';
 import { shardAnswer } from '../control/shard-answer.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { CommandLine } from './command-line.ts';
-import { formatShards } from './format.ts';
+import { formatShards, size } from './format.ts';
 
 export function addDatabase(program: Command, line: CommandLine): void {
   const db = program.command('db').description('MariaDB and MySQL databases of the queue').helpCommand(false);
@@ -32,6 +33,13 @@ export function addDatabase(program: Command, line: CommandLine): void {
       }));
       line.endsWith(await migrateShards(servers, migrate, process.stdout, process.stderr));
     });
+  db.command('compact')
+    .description('give free space of the queue’s file back to the disk; only while no relay runs')
+    .action(async () =>
+      line.endsWith(
+        await compactQueues(configFor(['database', 'journal'], line.configPath()), process.stdout),
+      ),
+    );
   db.command('shards')
     .description('state, depth, latency and errors of every shard')
     .option('--json', 'print JSON', false)
@@ -45,6 +53,31 @@ export function addDatabase(program: Command, line: CommandLine): void {
         await source.close();
       }
     });
+}
+
+/** @throws RelayError 'already_running' while a relay runs; 'database_full' when the disk has no room for a copy. */
+export async function compactQueues(config: Config, out: Writable): Promise<ExitCode> {
+  const { compactFile } = await import('../database/sqlite/compact.ts');
+  const { lockDataDir } = await import('../base/data-dir.ts');
+  const { processConfig, queueFile, queueProcesses } = await import('../supervisor/process-config.ts');
+  const lock = lockDataDir(config.data_dir);
+  try {
+    for (const process of queueProcesses(config)) {
+      const own = processConfig(config, process, 1);
+      const file = queueFile(own);
+      if (file === null || !existsSync(file)) continue;
+      const queueLock = lockDataDir(own.data_dir, 'queue');
+      try {
+        const { before, after } = compactFile(file);
+        out.write(printableLines(`${file}: ${size(before.bytes)} before, ${size(after.bytes)} now\n`));
+      } finally {
+        queueLock.release();
+      }
+    }
+  } finally {
+    lock.release();
+  }
+  return EXIT.ok;
 }
 
 /** Migrates all servers, also when one of them fails. */

@@ -77,9 +77,10 @@ async function* pagesOf(
       return { page, isLast: page.length < limit };
     };
     for (let asked: Promise<Page> | null = ask(from); asked !== null; ) {
-      const { page, isLast }: Page = await asked;
+      const answer: Page = await asked;
+      const { page, isLast } = answer;
       const next = (): Promise<Page> | null => (isLast ? null : ask(page.at(-1)?.queueId));
-      const isWanted = page.length < wanted();
+      const isWanted: boolean = page.length < wanted();
       asked = isWanted ? next() : null;
       // Whoever waits for it learns of a failure.
       asked?.catch(() => {});

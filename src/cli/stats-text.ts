@@ -2,7 +2,7 @@
 import type { HoldsAll, ProcessStatus, SchedulerStats } from '../control/protocol.ts';
 import { limited } from '../control/stats-answer.ts';
 import { STATES } from '../control/words.ts';
-import type { QueueStats } from '../database/database.ts';
+import type { QueueFile, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { AGE_MINUTES, type DestinationCounts, type WaitingCounts } from '../mail/queue-stats.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
@@ -28,6 +28,7 @@ export function formatStats(
     queue.unavailable === undefined
       ? `Messages    ${queue.mails} (${size(queue.contentBytes)}), ${oldest}\n`
       : `Messages    unknown: ${plain(queue.unavailable)}\n`;
+  if (queue.file !== undefined) text += fileLine(queue.file);
   if (queue.suspectedPoison > 0)
     text += `Poison      ${queue.suspectedPoison} entries held that ended the relay twice: see "queue list --state held"\n`;
   if (journal !== null) text += formatJournal(journal, nowMs);
@@ -51,6 +52,9 @@ export function formatStats(
     text += `Too many destinations to count each: any of these may have up to ${other.mayLack} recipients more, which are under "other".\n`;
   return text;
 }
+
+export const fileLine = ({ bytes, freeBytes }: QueueFile): string =>
+  `Queue file  ${size(bytes)}, ${size(freeBytes)} of it free\n`;
 
 function stateTable(queue: QueueStats): string {
   const rows = Object.entries(STATES).map(([word, state]) => [

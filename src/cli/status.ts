@@ -16,6 +16,7 @@ import { duration, plain, size } from './format.ts';
 import {
   clusterLine,
   faultsLine,
+  fileLine,
   formatJournal,
   formatProcesses,
   holdLines,
@@ -88,6 +89,7 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   text += mailLines(status, nowMs);
   text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} ${rates.acceptedMessages} messages accepted (${rates.accepted} recipients); recipients: ${rates.delivered} delivered, ${rates.deferred} deferred, ${rates.bounced} bounced\n`;
   if (status.freeDiskBytes !== null) text += `Free disk   ${size(status.freeDiskBytes)}\n`;
+  if (status.file !== null) text += fileLine(status.file);
   if (status.shards.length > 0)
     text += `Shards      ${status.shards.filter(({ up }) => up).length} of ${status.shards.length} up\n`;
   if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);

@@ -100,6 +100,7 @@ const sqlite = z.literal('sqlite').optional().default('sqlite');
 const sqliteDatabase = z.strictObject({
   driver: sqlite.describe('Queue database: sqlite (embedded), mysql (MariaDB or MySQL), mysql_distributed (several of them).'),
   path: path().default('queue.db').describe('sqlite: file, relative to data_dir; `:memory:` keeps nothing over a restart.'),
+  max_mb: count(0, 1_073_741_824).default(0).describe('sqlite: size of the file of a relay process that is in use at most; then new mail gets 452 4.3.1, while mail goes out. About a quarter of a second of mail may come on top, and the write-ahead log. 0: no limit but the disk’s (persist_min_free_disk_mb).').meta(live),
   max_messages: count(1, 10_000_000).default(100_000).describe('sqlite with `:memory:`: messages held at most; then 452 4.3.1.'),
 });
 

@@ -1,5 +1,5 @@
 /** `queue stats` in the words of docs/words.md, as --json prints it. */
-import type { QueueStats } from '../database/database.ts';
+import type { QueueFile, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { AGE_MINUTES, addCounts, biggest, noCounts, type WaitingCounts } from '../mail/queue-stats.ts';
 import { SuspensionMatcher } from '../mail/suspension.ts';
@@ -29,6 +29,8 @@ export interface StatsAnswer {
       may_lack_recipients: number;
     };
     total: WaitingAnswer;
+    /** null: the queue is on servers. */
+    file: FileAnswer | null;
   };
   /** null: the relay does not run. */
   scheduler: SchedulerAnswer | null;
@@ -37,6 +39,17 @@ export interface StatsAnswer {
   /** Of a relay of several; else empty. */
   processes: ProcessAnswer[];
 }
+
+/** Bytes of the file, and those of them that are free, to be used again. */
+export interface FileAnswer {
+  size_bytes: number;
+  free_bytes: number;
+}
+
+export const fileAnswer = ({ bytes, freeBytes }: QueueFile): FileAnswer => ({
+  size_bytes: bytes,
+  free_bytes: freeBytes,
+});
 
 /** What waits: pending, sending, deferred or held. */
 export interface WaitingAnswer {
@@ -142,6 +155,7 @@ function queueAnswer(
       may_lack_recipients: other.mayLack,
     },
     total: waitingAnswer(total),
+    file: queue.file === undefined ? null : fileAnswer(queue.file),
   };
 }
 

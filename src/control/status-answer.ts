@@ -1,6 +1,8 @@
 /** `status` in the words of docs/words.md, as --json prints it. */
 import {
   byState,
+  type FileAnswer,
+  fileAnswer,
   type JournalAnswer,
   journalAnswer,
   type ProcessAnswer,
@@ -43,6 +45,8 @@ export interface StatusAnswer {
   pressure: string | null;
   overloaded: boolean;
   free_disk_bytes: number | null;
+  /** The file of the queue, of all processes together; null: it is on servers. */
+  file: FileAnswer | null;
   shards: { name: string; up: boolean; error: string | null }[];
   journal: JournalAnswer | null;
   storage_faults: string[];
@@ -86,6 +90,7 @@ export const statusAnswer = (status: HostStatus): StatusAnswer => {
     pressure: status.pressure,
     overloaded: status.overloaded,
     free_disk_bytes: status.freeDiskBytes,
+    file: status.file === null ? null : fileAnswer(status.file),
     shards: status.shards.map(({ name, up, error }) => ({ name, up, error: up ? null : error })),
     journal: journal === null ? null : journalAnswer(journal),
     storage_faults: status.storageFaults,

@@ -2,7 +2,7 @@
  * How a relay is, from figures that are at hand: what `protorelay status` shows. Those of several processes are put
  * together here, and judged.
  */
-import type { OutboxState } from '../database/database.ts';
+import type { OutboxState, QueueFile } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { noStates } from '../mail/queue-stats.ts';
 import type { Rates } from '../report/minute-rates.ts';
@@ -33,6 +33,8 @@ export interface RelayStatus {
   scheduler: SchedulerStats;
   journal: JournalStats | null;
   shards: { name: string; up: boolean; error: string }[];
+  /** null: the queue is on servers. */
+  file: QueueFile | null;
   /** What the storage of contents cannot use. */
   storageFaults: string[];
 }
@@ -75,6 +77,8 @@ export function mergeStatus(parts: readonly RelayStatus[]): RelayStatus {
   const shards = new Map<string, RelayStatus['shards'][number]>();
   for (const shard of parts.flatMap((part) => part.shards))
     if (!shard.up || !shards.has(shard.name)) shards.set(shard.name, shard);
+  const files = parts.flatMap(({ file }) => file ?? []);
+  const bytesOf = (name: keyof QueueFile): number => files.reduce((total, file) => total + file[name], 0);
   const disks = parts.flatMap(({ freeDiskBytes }) => freeDiskBytes ?? []);
   return {
     connectionsIn: sum(({ connectionsIn }) => connectionsIn),
@@ -97,6 +101,7 @@ export function mergeStatus(parts: readonly RelayStatus[]): RelayStatus {
     ),
     journal: mergeJournals(parts.map(({ journal }) => journal)),
     shards: [...shards.values()],
+    file: files.length === 0 ? null : { bytes: bytesOf('bytes'), freeBytes: bytesOf('freeBytes') },
     storageFaults: [...new Set(parts.flatMap(({ storageFaults }) => storageFaults))],
   };
 }

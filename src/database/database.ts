@@ -257,6 +257,13 @@ export interface MailDetail {
   }[];
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
+/** The file of a queue. */
+export interface QueueFile {
+  bytes: number;
+  /** Of these: free, to be used again. */
+  freeBytes: number;
+}
+
 export interface QueueStats {
   /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
   rows: Record<OutboxState, number>;
@@ -269,6 +276,8 @@ export interface QueueStats {
   /** Those with most recipients, the biggest first. */
   destinations: DestinationCounts[];
   other: OtherCounts;
+  /** Absent: it is on servers. */
+  file?: QueueFile;
   /** Number of held rows that are suspected of ending the process. */
   suspectedPoison: number;
   /** Why the counts are not known: then they are all 0. */
@@ -276,15 +285,14 @@ export interface QueueStats {
 }
 
 export type { OperateAction };
-/** Waiting recipients of a mail that were removed; each gets one event (I2). */
-export interface RemovedMail {
-  queueId: string;
+/** Waiting recipients of an entry that were removed; each gets one event (I2). */
+export interface RemovedEntry extends EntryFacts {
   recipients: string[];
 }
 /** What one transaction of an action changed. */
 export interface OperatePart {
   destinations: string[];
-  removed: RemovedMail[];
+  removed: RemovedEntry[];
 }
 export interface OperateResult {
   rows: number;

@@ -18,6 +18,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  QueueFile,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -73,5 +74,9 @@ export interface QueueDatabase {
   /** Checks, without changing anything, that rows can be inserted, changed and deleted. */
   ping(): Promise<void>;
   checkpoint(): void;
+  /** The file of the queue; null: it is on a server. */
+  readonly file: QueueFile | null;
+  /** Gives free space of the file back, where mail need not wait long for it. @returns whether it did. */
+  compact(): boolean;
   close(): Promise<void>;
 }

@@ -45,6 +45,8 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
       'o.destination',
       destinations?.map(destinationPattern).flatMap((one) => [one, failKey(one)]),
     ),
+    ...plain('o.destination', selection.notDestinations).map(not),
+    ...(selection.rerouted ? plain('o.destination', ['via:*']) : []),
     ...plain('o.reason', reasons),
     ...plain('o.detail', selection.details),
     ...(states === undefined ? [] : [isIn('o.state', states)]),
@@ -86,6 +88,8 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
 
 /** As it is stored, without angle brackets. */
 const bare = (messageId: string): string => messageId.replace(/^<(.*)>$/, '$1');
+
+const not = ({ sql, values }: Condition): Condition => ({ sql: `NOT ${sql}`, values });
 
 export function allOf(conditions: readonly Condition[]): Condition {
   if (conditions.length === 0) return { sql: '1 = 1', values: [] };

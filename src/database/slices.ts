@@ -12,10 +12,11 @@ import type {
   QueueFilter,
   QueueRow,
   QueueStats,
-  RemovedMail,
+  RemovedEntry,
   RowChange,
 } from './database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
+import type { Removals } from './removals.ts';
 import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
 export interface ListSlice {
@@ -32,17 +33,17 @@ export interface OperateSlice {
   /** When messages were named: those of which rows were changed. */
   queueIds: string[];
   changes: RowChange[];
-  removed: RemovedMail[];
+  removed: RemovedEntry[];
   /** Ask again from here; null when done. */
   next: string | null;
 }
 
-/** The result of a slice that changed these rows. @param removed the addresses that waited, by message. */
+/** The result of a slice that changed these rows. */
 export function operatedSlice(
   action: OperateAction,
   { rows, next }: SelectedRows,
   isNamed: boolean,
-  removed: ReadonlyMap<string, string[]>,
+  removed: Removals,
   changes: ReadonlyMap<string, number> = changesOf(action, rows),
 ): OperateSlice {
   const changed = rows.filter(({ state }) => state !== 'SENDING');
@@ -50,14 +51,14 @@ export function operatedSlice(
   for (const { waiting, some } of changed)
     if (typeof action === 'object') recipients += some?.length ?? waiting;
     else if (action !== 'delete') recipients += waiting;
-  for (const addresses of removed.values()) recipients += addresses.length;
+  for (const { recipients: addresses } of removed.entries()) recipients += addresses.length;
   return {
     rows: changed.length,
     recipients,
     sending: rows.filter(({ state }) => state === 'SENDING').map(({ id }) => id),
     queueIds: isNamed ? [...new Set(changed.map(({ id }) => id))] : [],
     changes: [...changes].map(([destination, more]) => ({ destination, rows: more })),
-    removed: [...removed].map(([queueId, addresses]) => ({ queueId, recipients: addresses })),
+    removed: removed.entries(),
     next,
   };
 }

@@ -13,7 +13,9 @@ import type { Router } from './route.ts';
 /** A program error. */
 export interface DialogFault {
   /** Of the dialog that it ended, if it was one. */
-  connection?: number | undefined;
+  connection?: number;
+  /** Of the message under way in it. */
+  queueId?: string | undefined;
   destination: string;
   at: string;
   error: unknown;

@@ -13,6 +13,7 @@ import { readTlsFacts } from '../protocol/tls-facts.ts';
 import type { ConnectionGrant } from '../scheduler/connections.ts';
 import { Attempt } from './attempt.ts';
 import { ClientSession } from './client/session.ts';
+import { transactionIn } from './client/state.ts';
 import { Destination } from './destination.ts';
 import type { DestinationPorts } from './destination-ports.ts';
 import { GrantedConnections } from './granted-connections.ts';
@@ -287,9 +288,11 @@ export class Sender implements DestinationPorts<Destination> {
   }
 
   /** Counts a program error that belongs to no session. @throws the error if it is a BrokenInvariant. */
-  fault(destination: string, at: string, error: unknown, connection?: number): void {
+  fault(destination: string, at: string, error: unknown, session?: ClientSession): void {
     if (error instanceof BrokenInvariant) throw error;
-    this.#ports.fault?.({ connection, destination, at, error });
+    const attempt = session && (session.inHand ?? transactionIn(session.state)?.attempt);
+    const whose = session && { connection: session.id, queueId: attempt?.job.queueId };
+    this.#ports.fault?.({ ...whose, destination, at, error });
   }
 
   guard(session: ClientSession, at: string, work: (session: ClientSession) => void): void {
@@ -307,12 +310,12 @@ export class Sender implements DestinationPorts<Destination> {
     error: unknown,
     destination = this.#destinationOf.get(session),
   ): void {
-    this.fault(destination?.key ?? '', at, error, session.id);
+    this.fault(destination?.key ?? '', at, error, session);
     const charged = session.breakOff(internal(at), (attempt) => this.finished(attempt));
     try {
       destination?.broken(session, { reason: 'internal_error', reply: null, detail: at }, charged);
     } catch (second) {
-      this.fault(destination?.key ?? '', 'end', second, session.id);
+      this.fault(destination?.key ?? '', 'end', second, session);
     }
   }
 

@@ -158,11 +158,11 @@ const sender: Sender = new Sender({
   // Not by the time of the loop turn, because the process may have stood still since then.
   leaseHolds: (job) => leaseHolds(gauges, job, Date.now(), steadyMs()),
   random: Math.random,
-  fault: ({ connection, destination, at, error }) => {
+  fault: ({ connection, queueId, destination, at, error }) => {
     Atomics.add(gauges, GAUGE.deliveryFaults, 1);
     if (!faultLines.admit(at, steadyMs())) return;
-    const id = connection === undefined ? {} : { session_id: sessionIdOf(start.name, connection) };
-    const fault = { ...id, destination, at, error };
+    const session_id = connection === undefined ? undefined : sessionIdOf(start.name, connection);
+    const fault = { queue_id: queueId, session_id, destination, at, error };
     port.postMessage({ type: 'fault', fault } satisfies FromDelivery);
   },
   transcript: (connection, destination) => transcripts.of(connection, destination),

@@ -2,7 +2,7 @@
  * What waits in a queue, by destination and age. Memory stays bounded whatever the number of destinations: beyond MOST_KEPT
  * the smallest are added up as `other`.
  */
-import type { OutboxState, QueueStats } from '../database/database.ts';
+import type { OutboxState, QueueFile, QueueStats } from '../database/database.ts';
 import { shownDestination } from './operator-keys.ts';
 import { queueIdFrom } from './queue-id.ts';
 
@@ -173,6 +173,7 @@ export class StatsSum {
     suspectedPoison: 0,
   };
   readonly #other = noOther();
+  #file: QueueFile | undefined;
   #destinations = new Map<string, DestinationCounts>();
 
   addSlice(slice: StatsSlice): void {
@@ -207,6 +208,11 @@ export class StatsSum {
   add(part: QueueStats): void {
     this.#addFigures(part);
     if (part.unavailable !== undefined) this.#sum.unavailable = part.unavailable;
+    if (part.file !== undefined)
+      this.#file = {
+        bytes: (this.#file?.bytes ?? 0) + part.file.bytes,
+        freeBytes: (this.#file?.freeBytes ?? 0) + part.file.freeBytes,
+      };
     for (const counts of part.destinations) {
       const one = this.#of(counts.destination);
       addCounts(one, counts);
@@ -222,7 +228,8 @@ export class StatsSum {
   stats(): QueueStats {
     const other = { ...this.#other, states: [...this.#other.states], ages: [...this.#other.ages] };
     const all = [...this.#destinations.values()];
-    return { ...this.#sum, destinations: biggest(all, other, MOST_DESTINATIONS), other };
+    const file = this.#file === undefined ? {} : { file: this.#file };
+    return { ...this.#sum, destinations: biggest(all, other, MOST_DESTINATIONS), other, ...file };
   }
 
   #addFigures(part: Omit<QueueStats, 'destinations' | 'other'>): void {

@@ -22,6 +22,7 @@ import type {
   OperateBounds,
   OperatePart,
   OperateResult,
+  QueueFile,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -125,6 +126,7 @@ export class DatabaseClient implements Database {
   #failedCut: FailedMark | null = null;
   #mails = 0;
   #logBytes = 0;
+  #file: QueueFile | null = null;
   #checkpointing = false;
   #running = 0;
 
@@ -154,6 +156,7 @@ export class DatabaseClient implements Database {
     }
     this.#mails = answer.mails;
     this.#logBytes = answer.logBytes;
+    this.#file = answer.file ?? this.#file;
     if (answer.fault !== null) throw fromFault(answer.fault);
     return answer.value as TaskResults[K];
   }
@@ -306,9 +309,20 @@ export class DatabaseClient implements Database {
     return this.#again({ kind: 'content', queueId, offset, maxBytes });
   }
 
-  stats(): Promise<QueueStats> {
+  /** The file of the queue as it was measured last; null: it is on a server. */
+  get file(): QueueFile | null {
+    return this.#file;
+  }
+
+  /** Gives free space of the file back, where mail need not wait long for it. */
+  compact(): Promise<boolean> {
+    return this.#again({ kind: 'compact' });
+  }
+
+  async stats(): Promise<QueueStats> {
     const nowMs = Date.now();
-    return statsBySlices((after) => this.#again({ kind: 'stats', after, nowMs }));
+    const stats = await statsBySlices((after) => this.#again({ kind: 'stats', after, nowMs }));
+    return this.#file === null ? stats : { ...stats, file: this.#file };
   }
 
   operate(

@@ -235,6 +235,8 @@ export class QueueThread {
         return database.statsSlice(task.after, task.nowMs);
       case 'operate':
         return database.operateSlice(task.action, task.selection, task.nowMs, task.after);
+      case 'compact':
+        return database.compact();
       case 'checkpoint':
         database.checkpoint();
         return null;
@@ -292,5 +294,11 @@ export class QueueThread {
 }
 
 function answer(value: unknown, fault: Answer['fault'], database: QueueDatabase | null): Answer {
-  return { value, fault, mails: database?.mails ?? 0, logBytes: database?.logBytes ?? 0 };
+  return {
+    value,
+    fault,
+    mails: database?.mails ?? 0,
+    logBytes: database?.logBytes ?? 0,
+    file: database?.file ?? null,
+  };
 }

@@ -11,6 +11,7 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
+  QueueFile,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -79,6 +80,7 @@ export type Task =
       after: string;
     }
   | { kind: 'checkpoint' }
+  | { kind: 'compact' }
   | { kind: 'close' };
 
 export interface TaskResults {
@@ -108,6 +110,7 @@ export interface TaskResults {
   stats: StatsSlice;
   operate: OperateSlice;
   checkpoint: null;
+  compact: boolean;
   close: null;
 }
 
@@ -124,6 +127,8 @@ export interface Answer {
   mails: number;
   /** About how many bytes were written to the database's log since the last checkpoint. */
   logBytes: number;
+  /** null: the queue is on a server, or not open. */
+  file: QueueFile | null;
 }
 
 export function toFault(error: unknown): FaultWire {

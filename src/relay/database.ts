@@ -8,7 +8,7 @@ import { GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { type Log, silentLog, writeLine } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
-import type { BegunRows, Database, KeptResults } from '../database/database.ts';
+import type { BegunRows, Database, KeptResults, QueueFile } from '../database/database.ts';
 import { NodeClaim } from '../database/mysql/node-claim.ts';
 import { type ShardServer, shardServers } from '../database/shard-servers.ts';
 import type { ShardSetup } from '../database/shard-setup.ts';
@@ -49,6 +49,10 @@ export interface RelayDatabase {
   claims: { claimRows?: number; minClaimRows?: number };
   /** Number of messages held; counted only where a limit is set, else 0. */
   mails(): number;
+  /** The file of the queue; null: it is on servers. */
+  file(): QueueFile | null;
+  /** Gives free space of the file back, where mail need not wait long for it. */
+  compact(): Promise<boolean>;
   /**
    * Connections that nobody uses; null with sqlite, whose one writer counts as free unless a commit hangs or failed.
    */
@@ -91,6 +95,8 @@ export function openRelayDatabase(options: RelayDatabaseOptions): RelayDatabase 
     committing: {},
     claims: {},
     mails: () => client.mails,
+    file: () => client.file,
+    compact: () => client.compact(),
     freeConnections: () => null,
     shardsOfUsers: async (users) => users.map(() => null),
     enroll: async () => place.process,
@@ -144,6 +150,8 @@ function openServers(options: RelayDatabaseOptions): RelayDatabase {
     committing: { lanes: SERVER_LANES, settleLingerMs: SETTLE_LINGER_MS, settleApart: true },
     claims: CLAIMS,
     mails: () => 0,
+    file: () => null,
+    compact: async () => false,
     freeConnections: () => shards.freeConnections,
     shardsOfUsers: (users) => shards.shardsOfUsers(users, tableShard),
     enroll: () => enroll(shards, config),

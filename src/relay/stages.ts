@@ -6,7 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { ASIDE_FAULTS, createGauges, type Gauges } from '../admission/gauges.ts';
+import { ASIDE_FAULTS, createGauges, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { PressureGauge } from '../admission/pressure.ts';
 import { LoginDesk } from '../auth/login-desk.ts';
 import { Aside } from '../base/aside.ts';
@@ -15,7 +15,7 @@ import { type Log, writeLine } from '../base/log.ts';
 import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlTarget, HoldsAll, SchedulerStats } from '../control/protocol.ts';
-import type { Database } from '../database/database.ts';
+import type { Database, QueueFile } from '../database/database.ts';
 import { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import type { StsRefresh } from '../delivery/security/sts-refresh.ts';
 import type { Listener } from '../listener/listener.ts';
@@ -58,6 +58,8 @@ import { openTlsReports } from './tls-reports.ts';
 import { takeBack, type UndeliveredPorts, withdrawal } from './undelivered.ts';
 
 const MIB = 1_048_576;
+
+const usedBytes = (file: QueueFile | null): number => (file === null ? 0 : file.bytes - file.freeBytes);
 
 export class Stages {
   readonly control: ControlTarget;
@@ -145,7 +147,12 @@ export class Stages {
         const { keep_failed_messages: messages, keep_failed_mb } = this.config.queue;
         return { messages, bytes: keep_failed_mb * MIB };
       },
-      also: () => (this.journal ?? this.queue).stayEnrolled(),
+      also: async () => {
+        await (this.journal ?? this.queue).stayEnrolled();
+        const isQuiet = Atomics.load(this.gauges, GAUGE.inflightMails) === 0;
+        if (isQuiet && (await this.queue.compact()))
+          log.info('queue.compacted', { file_bytes: this.queue.file()?.bytes ?? 0 });
+      },
       log,
     });
     this.events = new EventLog({
@@ -240,6 +247,7 @@ export class Stages {
       aside,
       ...pressurePorts(this.journal, this.queue, this.commits, () => this.config),
       mails: () => this.queue.mails(),
+      queueFileBytes: () => usedBytes(this.queue.file()),
       unwrittenBytes: () => this.shares.unwrittenBytes(),
       diskRoom: (bytes) => this.shares.diskRoom(bytes, this.config),
     });

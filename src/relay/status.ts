@@ -16,6 +16,7 @@ export async function relayStatus(stages: Stages, counts: boolean): Promise<Rela
     scheduler: await control.schedulerStats(null),
     journal: journal?.stats() ?? null,
     shards: shards?.states() ?? [],
+    file: queue.file(),
     storageFaults: queue.storageFaults.list(),
   };
 }

@@ -152,8 +152,7 @@ export type EventLogOptions = EventFileOptions & {
   counts?: Counts;
 };
 
-type EntrySaid = Pick<EntryFacts, 'queueId'> & Partial<EntryFacts>;
-type RemovedEntry = EntrySaid & { recipients: readonly string[] };
+type RemovedEntry = EntryFacts & { recipients: readonly string[] };
 
 /** The name of a node, of the name that one of its processes has ('mx1/1'). */
 const nodeOf = (name: string): string => name.replace(/\/\d+$/, '');
@@ -328,8 +327,9 @@ const said = (messageId: string | undefined, user: string | undefined, envid: st
   text('message_id', messageId) + text('user', user) + (envid ? text('envid', decodeXtext(envid)) : '');
 
 /** From the value of queue_id on. */
-const about = ({ queueId, reversePath = '', messageId, destination }: EntrySaid): string =>
-  `${queueId}","sender":${quote(reversePath)}${text('message_id', messageId)}${text('destination', destination && shownDestination(destination))}`;
+const about = ({ queueId, reversePath, messageId, destination }: EntryFacts): string =>
+  `${queueId}","sender":${quote(reversePath)}${text('message_id', messageId)}` +
+  `,"destination":${quote(shownDestination(destination))}`;
 
 function tlsUse(tls: TlsUse | undefined): string {
   if (tls === undefined) return '';

@@ -21,6 +21,7 @@ class Bench {
   commitAgeMs = 0;
   failing = false;
   mails = 0;
+  fileBytes = 0;
   journalFull = false;
   chunks = 64;
   free: number | null = null;
@@ -41,6 +42,7 @@ class Bench {
       databaseFailing: () => this.failing,
       freeConnections: () => this.free,
       mails: () => this.mails,
+      queueFileBytes: () => this.fileBytes,
       journalFull: () => this.journalFull,
       now: () => this.nowMs,
       availableMemory: () => this.memory,
@@ -142,6 +144,17 @@ describe('pressure', () => {
     const file = new Bench({ database: { driver: 'sqlite', path: 'queue.db', max_messages: 10 } });
     file.mails = 99;
     assert.equal(await file.measure(), PRESSURE.none);
+  });
+
+  it('is queue_file while as much of the file is in use as database.max_mb', async () => {
+    const bench = new Bench({ database: { driver: 'sqlite', path: 'queue.db', max_mb: 10 } });
+    bench.fileBytes = 10 * MEGABYTE;
+    assert.equal(await bench.measure(), PRESSURE.queue_file);
+    bench.fileBytes--;
+    assert.equal(await bench.measure(), PRESSURE.none);
+    const unlimited = new Bench({ database: { driver: 'sqlite', path: 'queue.db', max_mb: 0 } });
+    unlimited.fileBytes = 10 * MEGABYTE;
+    assert.equal(await unlimited.measure(), PRESSURE.none);
   });
 
   it('becomes overload when it lasts for overload_hold_ms, whatever is short, and ends with it', async () => {

@@ -167,7 +167,7 @@ for (const type of ['file', 'database'] as const) {
     assert.match(out, /^alice {2}scram-sha-256 {2}senders=@x\.test {2}messages_per_day=5\n$/);
     out = '';
     await listUsers(store, true, ports);
-    assert.equal(JSON.parse(out)[0].username, 'alice');
+    assert.equal(JSON.parse(out)[0].user, 'alice');
     assert.ok(!out.includes('SCRAM-SHA-256$'), 'no hash is shown');
     const found =
       type === 'file'

@@ -100,7 +100,7 @@ test('README, a first message: from nothing to a message that is read back, and 
   assert.match(stdout, /^\S+ +pending .* example\.com +<me@example\.com>$/m);
   assert.match(stdout, /Subject: hello\r?\n\r?\nFirst message\.\r?\n$/);
   const log = readFileSync(join(dir, 'relay.log'), 'utf8');
-  assert.match(log, /relay\.stopped code=0/);
+  assert.match(log, /relay\.stopped exit_code=0/);
 });
 
 test('docs/auth.md: a user is added before the first start', async (t) => {

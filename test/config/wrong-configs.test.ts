@@ -6,10 +6,11 @@ import assert from 'node:assert/strict';
 import { createPrivateKey } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { lockDataDir } from '../../src/base/data-dir.ts';
+import { openFilesLimit } from '../../src/check/machine.ts';
 import { reportOf } from '../../src/cli/config.ts';
 import { checkConfig } from '../../src/load-with-files.ts';
 import { makeSelfSigned } from '../../src/native.ts';
@@ -543,6 +544,25 @@ FILE: 8 errors
 
 for (const [mistake, config, said] of CASES)
   test(mistake, async () => assert.equal(await check(config), said));
+
+test('more than this machine has: open files and memory', async () => {
+  const config = `{
+  "hostname": "mx1.test",
+  "data_dir": "data",
+  "accept_processes": 1,
+  "content_memory_mb": 65536,
+  "smtp": { "max_connections": 1000000 }
+}`;
+  const said = (await check(config, { offline: true }))
+    .replace(/ the \d+ it/, ' the LIMIT it')
+    .replace(/has \(\d+\)/, 'has (MB)');
+  const files = `warning: FILE:6: smtp.max_connections: 1000000 connections of a process need more open files than the LIMIT it may have here (raise the limit (ulimit -n, LimitNOFILE= of the unit), or lower it)\n`;
+  const memory =
+    'warning: FILE:5: content_memory_mb: 65536 MB are more than this machine has (MB) (lower it)\n';
+  const [limit, bytes] = [openFilesLimit(), totalmem()];
+  const few = limit !== null && limit < 1_000_000 ? files : '';
+  assert.equal(said, `${bytes < 65_536 * 1_048_576 ? memory : ''}${few}FILE: good\n`);
+});
 
 const WITH_TLS = `{
   "hostname": "mx1.test",

@@ -21,6 +21,7 @@ const part = (change: Partial<RelayStatus> = {}): RelayStatus => ({
   journal: null,
   shards: [],
   storageFaults: [],
+  file: { bytes: 2 ** 31, freeBytes: 2 ** 30 },
   ...change,
 });
 
@@ -122,6 +123,7 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     'Messages    (recipients) deferred 2 (7), held 0 (0), failed 1 (1)',
     'Last minute 1 messages accepted (2 recipients); recipients: 3 delivered, 4 deferred, 5 bounced',
     'Free disk   1.0G',
+    'Queue file  2.0G, 1.0G of it free',
     'Reload      1s ago; a restart is needed for data_dir',
     '',
   ]);

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { RelayError } from '../../src/base/errors.ts';
-import type { Database, OutboxPlan, QueueFilter, RemovedMail } from '../../src/database/database.ts';
+import type { Database, OutboxPlan, QueueFilter, RemovedEntry } from '../../src/database/database.ts';
 import { unread as unreadRows } from '../../src/database/outbox-rows.ts';
 import { hashOf } from '../../src/mail/begun-slots.ts';
 import type { Job } from '../../src/mail/job.ts';
@@ -741,11 +741,16 @@ export function databaseConformance(driver: Driver): void {
       });
 
       it('deletes a row: its waiting recipients are removed, the mail goes with the last row', async () => {
-        const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test']);
+        const message = { messageId: '1@c.test' };
+        const queueId = await queue.add(['a@one.test', 'b@two.test', 'c@one.test'], 'PENDING', { message });
         const { jobs } = await claim('two.test');
-        const removed: RemovedMail[] = [];
+        const removed: RemovedEntry[] = [];
         await db.operate('delete', { ids: [queueId] }, 2000, (part) => removed.push(...part.removed));
-        assert.deepEqual(removed, [{ queueId, recipients: ['a@one.test', 'c@one.test'] }]);
+        const reversePath = 'sender@example.test';
+        const recipients = ['a@one.test', 'c@one.test'];
+        assert.deepEqual(removed, [
+          { queueId, destination: 'one.test', reversePath, messageId: '1@c.test', recipients },
+        ]);
         assert.deepEqual(await fates(queueId), ['removed', 'waiting', 'removed']);
         assert.equal(
           await queue.settle({
@@ -762,7 +767,7 @@ export function databaseConformance(driver: Driver): void {
       it('deletes DEAD rows without removing anybody twice', async () => {
         const queueId = await queue.add(['a@one.test'], 'SENDING');
         await queue.settle({ queueId, destination: 'one.test', groups: [bounced([0])] });
-        const removed: RemovedMail[] = [];
+        const removed: RemovedEntry[] = [];
         const result = await db.operate('delete', {}, 2000, (part) => removed.push(...part.removed));
         assert.deepEqual([result.rows, removed], [1, []]);
         assert.equal((await db.stats()).mails, 0);
@@ -781,12 +786,18 @@ export function databaseConformance(driver: Driver): void {
         assert.deepEqual([await states(two), await states(other)], [{ 'one.test': 'HELD', 'two.test': 'HELD' }, { 'one.test': 'PENDING' }]); // biome-ignore format: one line
         const released = await db.operate('release', { ids: queueIds }, 2000);
         assert.deepEqual(new Map(released.changes.map((c) => [c.destination, c.rows])), new Map([['one.test', 1], ['two.test', 1]])); // biome-ignore format: one line
-        const removed: RemovedMail[] = [];
+        const removed: RemovedEntry[] = [];
         const gone = await db.operate('delete', { ids: queueIds }, 2000, (part) =>
           removed.push(...part.removed),
         );
         assert.deepEqual([gone.rows, gone.sending], [2, 1]);
-        assert.deepEqual(removed, [{ queueId: two, recipients: ['a@one.test', 'b@two.test'] }]);
+        assert.deepEqual(
+          removed.map(({ queueId, destination, recipients }) => [queueId, destination, recipients]),
+          [
+            [two, 'one.test', ['a@one.test']],
+            [two, 'two.test', ['b@two.test']],
+          ],
+        );
         assert.equal((await db.operate('flush', { ids: [] }, 2000)).rows, 0);
       });
 

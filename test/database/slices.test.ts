@@ -12,7 +12,15 @@ test('parts of an action that were done are told although a later one fails', as
       sending: [],
       queueIds: [],
       changes: [{ destination: 'one.test', rows: -1 }],
-      removed: [{ queueId: 'q1', recipients: ['a@one.test'] }],
+      removed: [
+        {
+          queueId: 'q1',
+          destination: 'one.test',
+          reversePath: '',
+          messageId: '',
+          recipients: ['a@one.test'],
+        },
+      ],
       next: 'q1',
     };
   };

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
@@ -21,6 +22,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { RelayError } from '../../src/base/errors.ts';
 import { migrations } from '../../src/database/migrations.ts';
+import { compactFile } from '../../src/database/sqlite/compact.ts';
 import { openConnection } from '../../src/database/sqlite/connection.ts';
 import { delivered, QueueFixture } from '../persistence/fixture.ts';
 
@@ -324,5 +326,86 @@ describe('sqlite :memory:', () => {
     assert.equal(queue.database.mails, 1);
     assert.equal((await queue.database.stats()).mails, 1);
     await queue.close();
+  });
+});
+
+describe('the file of a queue', () => {
+  const MIB = 1_048_576;
+
+  /** A queue that had much mail, of which one message and this much are left. */
+  async function emptied(queue: QueueFixture, keptMib: number): Promise<string> {
+    const path = join(queue.dataDir, 'queue.db');
+    await queue.add(['a@one.test']);
+    const db = new DatabaseSync(path);
+    db.exec('BEGIN');
+    const insert = db.prepare('INSERT INTO content (id, bytes) VALUES (?, zeroblob(1048576))');
+    for (let id = 1; id <= 80; id++) insert.run(id + 1000);
+    db.exec('COMMIT');
+    db.exec(`DELETE FROM content WHERE id > ${1000 + keptMib}; PRAGMA wal_checkpoint(TRUNCATE)`);
+    db.close();
+    return path;
+  }
+
+  it('gives free space back once most is free and little is left, without losing what is', async () => {
+    const queue = new QueueFixture();
+    const path = await emptied(queue, 2);
+    assert.equal(await queue.database.compact(), true);
+    const { mails, file } = await queue.database.stats();
+    assert.equal(mails, 1);
+    assert.ok(file !== undefined && file.bytes < 4 * MIB && file.freeBytes === 0, JSON.stringify(file));
+    assert.equal(statSync(path).size, file.bytes);
+    assert.equal(await queue.database.compact(), false, 'there is nothing to give back');
+    await queue.add(['b@one.test']);
+    await queue.close();
+  });
+
+  it('is left alone while more is in use than can be copied quickly; of a stopped relay it is compacted', async () => {
+    const queue = new QueueFixture();
+    const path = await emptied(queue, 20);
+    assert.equal(await queue.database.compact(), false);
+    await queue.database.close();
+    const { before, after } = compactFile(path);
+    assert.ok(before.freeBytes > 50 * MIB && after.freeBytes === 0, JSON.stringify({ before, after }));
+    assert.equal(statSync(path).size, after.bytes);
+    await queue.restart();
+    assert.equal((await queue.database.stats()).mails, 1);
+    await queue.close();
+  });
+
+  it('is whole when what compacts it is killed', { timeout: 30_000 }, async () => {
+    const queue = new QueueFixture();
+    const path = await emptied(queue, 40);
+    await queue.database.close();
+    const module = new URL('../../src/database/sqlite/compact.ts', import.meta.url).href;
+    const script = `(await import(${JSON.stringify(module)})).compactFile(${JSON.stringify(path)})`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' });
+    const ended = once(child, 'exit');
+    while (child.exitCode === null && !(statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0))
+      await new Promise((resolve) => setImmediate(resolve));
+    child.kill('SIGKILL');
+    await ended;
+    const db = new DatabaseSync(path);
+    assert.equal(db.prepare('PRAGMA integrity_check').get()?.integrity_check, 'ok');
+    db.close();
+    await queue.restart();
+    assert.equal((await queue.database.stats()).mails, 1);
+    await queue.close();
+  });
+
+  it('stays as it was when the disk has no room to compact it, and says so', needsMount, async () => {
+    const mount = mountSmall('180m') as string;
+    const queue = new QueueFixture({}, mount);
+    await emptied(queue, 79);
+    await queue.database.close();
+    writeFileSync(join(mount, 'other'), Buffer.alloc(60 * MIB));
+    assert.throws(
+      () => compactFile(join(mount, 'queue.db')),
+      (error: RelayError) => error.code === 'database_full',
+    );
+    rmSync(join(mount, 'other'));
+    await queue.restart();
+    assert.equal((await queue.database.stats()).mails, 1);
+    await queue.database.close();
+    unmount(mount);
   });
 });

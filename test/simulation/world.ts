@@ -247,7 +247,7 @@ export class Life {
               code: kind < 0.3 ? 'database_unavailable' : 'database_full',
               message: 'simulated',
             } as const;
-            if (kind < 0.6) resolve({ value: null, fault, mails: 0, logBytes: 0 });
+            if (kind < 0.6) resolve({ value: null, fault, mails: 0, logBytes: 0, file: null });
             else if (kind < 0.8) reject(new Error('the thread died before its work'));
             else void work().then((answer) => reject(this.#died(task, answer)), reject);
           });

@@ -114,17 +114,46 @@ test('users added, changed and deleted by command count at once', options, async
   assert.equal(await answer('q'), '535');
 });
 
-test('a reload takes other users; who is logged in stays it', options, async (t) => {
-  const relay = await relayWith(t, { auth: users({ username: 'u', password: 'p' }) });
-  const talk = await loggedIn(relay);
-  relay.configure({ auth: users({ username: 'v', password: 'w' }) });
-  const { applied } = (await relay.reload()) as { applied: string[] };
-  assert.deepEqual(applied, ['auth.backends']);
-  await loggedIn(relay, 'v', 'w');
-  const old = await Talk.hello({ port: relay.port });
-  assert.match(await old.say(plain('u', 'p')), /^535/);
-  await talk.send({ to: 'a@elsewhere.test' });
-});
+test(
+  'a reload takes other users, another name and other limits; who is logged in stays it',
+  options,
+  async (t) => {
+    const relay = await relayWith(t, { auth: users({ username: 'u', password: 'p' }) });
+    const talk = await loggedIn(relay);
+    relay.configure({
+      auth: { ...users({ username: 'v', password: 'w' }), mechanisms: ['LOGIN', 'PLAIN'] },
+      hostname: 'other.test',
+      max_message_size: 4096,
+      smtp: { max_recipients: 1, vrfy: true },
+      database: { path: 'other.db' },
+    });
+    const { applied, needs_restart } = (await relay.reload()) as Record<string, string[]>;
+    assert.deepEqual(applied?.sort(), [
+      'auth.backends',
+      'auth.mechanisms',
+      'hostname',
+      'max_message_size',
+      'smtp.max_recipients',
+      'smtp.vrfy',
+    ]);
+    assert.deepEqual(needs_restart, ['database.path']);
+    const fresh = await Talk.open({ port: relay.port });
+    assert.match(fresh.greeting, /^220 other\.test /);
+    assert.match(await fresh.say('EHLO c.test'), /SIZE 4096\r?\n[\s\S]*AUTH LOGIN PLAIN/);
+    assert.match(await fresh.say(plain('v', 'w')), /^235/);
+    for (const [line, reply] of [
+      ['MAIL FROM:<a@x.test>', /^250/],
+      ['RCPT TO:<b@x.test>', /^250/],
+      ['RCPT TO:<c@x.test>', /^452/],
+    ] as const)
+      assert.match(await fresh.say(line), reply);
+    fresh.socket.destroy();
+    await loggedIn(relay, 'v', 'w');
+    const old = await Talk.hello({ port: relay.port });
+    assert.match(await old.say(plain('u', 'p')), /^535/);
+    await talk.send({ to: 'a@elsewhere.test' });
+  },
+);
 
 test('on a Unix socket AUTH needs no TLS', options, async (t) => {
   const relay = await relayWith(t, {

@@ -258,7 +258,9 @@ test('an error at any place of a delivery defers what it carried, and everything
       await fate(relay.events, `beside-${place}-${round}@good.test`, 'delivered');
     }
   }
-  const { level, error, destination } = await logged;
+  const { level, error, destination, queue_id: queueId, session_id: sessionId } = await logged;
+  assert.match(String(sessionId), /^d0\.\d+-/);
+  assert.match(String(queueId), /^[0-9A-Za-z]{15}$/);
   assert.deepEqual([level, destination], ['error', 'opened.fault.test']);
   assert.match(String((error as { stack: string }).stack), /injected fault[\s\S]*fault-preload/);
   talk.destroy();

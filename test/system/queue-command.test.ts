@@ -4,14 +4,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ActionAnswer } from '../../src/control/queue-answers.ts';
 import { run } from '../support/child.ts';
-import { commandsWith, commandTree } from '../support/command-tree.ts';
 import { fate, fatesOf } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
 import { wrongWords } from '../support/wrong-words.ts';
 
-const RUN_COMMANDS = join(import.meta.dirname, '../support/run-commands.ts');
+const EVERY_COMMAND = join(import.meta.dirname, '../support/every-command.ts');
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
@@ -144,6 +143,22 @@ test('fail ends a message with what the operator said, and a report', { timeout:
   await fate(relay.events, 'once-defer-451+null@queue.test', 'bounced');
   const told = relay.events.events.filter(({ type, sender }) => type === 'accepted' && sender === '');
   assert.equal(told.length, 2, 'the null sender gets no report: one report, and the message itself');
+});
+
+test('fail ends one recipient of an entry, the others go on', { timeout: 30_000 }, async () => {
+  const [gone, stays] = ['once-defer-451+gone@queue.test', 'once-defer-451+stays@queue.test'];
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  await talk.accepted({ from: '', to: [gone, stays] });
+  await talk.quit();
+  await fate(relay.events, stays, 'deferred');
+  assert.match(await queue('fail', '--recipient', gone), /^fail: 1 recipient in 1 entry$/m);
+  await fate(relay.events, gone, 'bounced');
+  await queue('flush', '--recipient', stays);
+  await fate(relay.events, stays, 'delivered');
+  assert.match(
+    await queue('reroute', '--default', '--all', '--dry-run'),
+    /would change 0 recipients in 0 entries/,
+  );
 });
 
 test('reroute sends to another next hop at once, and default back', { timeout: 30_000 }, async (t) => {
@@ -296,7 +311,7 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
   await talk.quit();
 });
 
-test('every answer in JSON is in the words of docs/words.md, of a relay that runs and of a stopped one', {
+test('answers in JSON, events and log are in the words of docs/words.md, of a relay that runs and of a stopped one', {
   timeout: 60_000,
 }, async () => {
   const waiting = await deferred('defer-451+json@queue.test');
@@ -310,6 +325,8 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
   const known: Record<string, string[]> = {
     'queue list': [],
     'queue show': [waiting],
+    'queue why': [waiting],
+    'queue count': ['--by', 'state'],
     'queue stats': [],
     status: [],
     'queue hold': action,
@@ -327,19 +344,25 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     reload: [],
     'db shards': [],
   };
-  const nowhere = { configPath: () => '', endsWith: () => {}, usage: (): never => assert.fail() };
-  const named = commandsWith('--json', await commandTree(nowhere));
-  assert.deepEqual(named.sort(), Object.keys(known).sort(), 'each command with --json has its line above');
   const answered = async (commands: string[]): Promise<string[]> => {
     const bans = [
       ['ban', 'add', '192.0.2.1'],
       ['ban', 'add', '192.0.2.2', '--for', '1h'],
     ];
-    const args = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
-    const words = [RUN_COMMANDS, relay.configPath, JSON.stringify([...bans, ...args])];
-    const ran = await run(process.execPath, words);
+    const lines = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
+    const input = JSON.stringify([...bans, ...lines]);
+    const ran = await run(process.execPath, [EVERY_COMMAND, relay.configPath], { input });
     assert.equal(ran.code, 0, ran.stderr);
-    const answers = (JSON.parse(ran.stdout) as { stdout: string }[]).slice(bans.length);
+    const { withJson, outcomes } = JSON.parse(ran.stdout) as {
+      withJson: string[];
+      outcomes: { stdout: string }[];
+    };
+    assert.deepEqual(
+      withJson.sort(),
+      Object.keys(known).sort(),
+      'each command with --json has its line above',
+    );
+    const answers = outcomes.slice(bans.length);
     return commands.filter((name, i) => {
       const { stdout } = answers[i] ?? { stdout: '' };
       if (stdout !== '') assert.deepEqual(wrongWords(JSON.parse(stdout), name), []);
@@ -360,4 +383,6 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     'config check',
   ];
   assert.deepEqual(await answered(stopped), stopped);
+  assert.deepEqual(wrongWords(relay.events.events, 'event'), []);
+  assert.deepEqual(wrongWords(relay.log, 'log'), []);
 });

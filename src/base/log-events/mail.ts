@@ -298,6 +298,7 @@ export const MAIL_EVENTS = {
     'error',
     'An error of the program ended an attempt; its mail is deferred.',
     'Report it.',
+    'queue_id?',
     'session_id?',
     'destination',
     'at',

@@ -157,6 +157,13 @@ export const SERVER_EVENTS = {
     'error',
   ),
 
+  'queue.compacted': event(
+    'info',
+    'Free space of the queue’s file was given back to the disk.',
+    '',
+    'file_bytes',
+  ),
+
   'storage.unreachable': event(
     'warn',
     'Contents can neither be read nor written.',

@@ -316,7 +316,8 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
-    return this.#run((connection) => exchangeRules(connection, news, digest));
+    const exchange = (connection: Connection) => exchangeRules(connection, news, digest);
+    return news.length === 0 ? this.#read(exchange) : this.#run(exchange);
   }
 
   enroll(slot: NodeSlot): Promise<boolean> {
@@ -391,6 +392,12 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   checkpoint(): void {}
+
+  readonly file = null;
+
+  compact(): boolean {
+    return false;
+  }
 
   async close(): Promise<void> {
     await this.#objects.flush().catch(() => {}); // what stays is swept later

@@ -1,4 +1,5 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread of some node decides their fate. */
+
 import type { Connection } from 'mariadb';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { OperateAction, Selection } from '../database.ts';
@@ -11,8 +12,8 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
-import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
+import { Removals } from '../removals.ts';
 import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
@@ -44,14 +45,15 @@ export async function operateSlice(
   const meant = concernedBy(action, selection);
   const found = await answered(connection, selectRows(meant, DIALECT, after, SLICE_ROWS));
   if (action === 'delete') found.rows = deletable(found.rows);
-  else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
   found.rows = await lockRows(connection, found.rows, meant.states ?? []);
-  const removed = new Map<string, string[]>();
+  const removed = new Removals();
   let erased: MailFacts[] = [];
   let changes: Map<string, number> | undefined;
   const ours = found.rows.filter(({ state }) => state !== 'SENDING');
-  if (action === 'delete') erased = await removeRows(connection, ours, nowMs, removed);
-  else if (typeof action === 'object') changes = await moveRows(connection, ours, action, routes, nowMs);
+  if (action === 'delete') {
+    await tellOf(connection, ours, removed);
+    erased = await removeRows(connection, ours, nowMs, removed);
+  } else if (typeof action === 'object') changes = await moveRows(connection, ours, action, routes, nowMs);
   else {
     const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
     await bulk(
@@ -95,19 +97,20 @@ const CLOSE = `UPDATE mails SET open_rows = open_rows - 1, dead = dead | ?,
 
 /**
  * Removes the recipients who are meant, and rows in which none waits then.
- * @param removed takes the addresses that waited, by queue id. @returns mails that were erased with their last row.
+ * @param removed takes the addresses that waited. @returns mails that were erased with their last row.
  */
 export async function removeRows(
   connection: Connection,
   rows: readonly SelectedRow[],
   nowMs: number,
-  removed: Map<string, string[]>,
+  removed: Removals,
 ): Promise<MailFacts[]> {
   const isPart = (row: SelectedRow): boolean => row.some !== null && (!isWhole(row) || row.bounced > 0);
   const [whole, parts] = [rows.filter((row) => !isPart(row)), rows.filter(isPart)];
   const runs = rows.flatMap((row) =>
     (isPart(row) ? runsOf((row.some ?? []).map(({ seq }) => seq)) : parseRuns(row.seqs)).map((run) => ({
       id: row.id,
+      destination: row.destination,
       run,
     })),
   );
@@ -148,29 +151,45 @@ export async function removeRows(
   return erased;
 }
 
+interface Run {
+  id: string;
+  destination: string;
+  run: readonly [number, number];
+}
+
 /** Recipients are read for this many mails at once. */
 const READ_MAILS = 500;
 
 /** Reads the waiting recipients with a few statements: one statement per row would mean one round trip per row. */
-async function readWaiting(
-  connection: Connection,
-  runs: readonly { id: string; run: readonly [number, number] }[],
-  removed: Map<string, string[]>,
-): Promise<void> {
+async function readWaiting(connection: Connection, runs: readonly Run[], removed: Removals): Promise<void> {
   for (let at = 0; at < runs.length; at += READ_MAILS) {
     const part = runs.slice(at, at + READ_MAILS);
-    const waiting = await connection.query<{ id: string; address: string }[]>(
-      `SELECT mail_id AS id, address FROM mail_recipients
+    const waiting = await connection.query<{ id: string; seq: number; address: string }[]>(
+      `SELECT mail_id AS id, seq, address FROM mail_recipients
        WHERE status = 'waiting' AND (${part.map(() => '(mail_id = ? AND seq BETWEEN ? AND ?)').join(' OR ')})
        ORDER BY mail_id, seq`,
       part.flatMap(({ id, run }) => [id, ...run]),
     );
-    for (const { id, address } of waiting) {
-      const addresses = removed.get(id);
-      if (addresses === undefined) removed.set(id, [address]);
-      else addresses.push(address);
+    const runsOfMail = Map.groupBy(part, ({ id }) => id);
+    for (const { id, seq, address } of waiting) {
+      const run = runsOfMail.get(id)?.find(({ run: [first, last] }) => seq >= first && seq <= last);
+      if (run !== undefined) removed.add(id, run.destination, [address]);
     }
   }
+}
+
+/** Notes what events say of these messages, which may be erased with their rows. */
+async function tellOf(
+  connection: Connection,
+  rows: readonly SelectedRow[],
+  removed: Removals,
+): Promise<void> {
+  const mails = await selectIn<{ id: string; reversePath: string; messageId: string }>(
+    connection,
+    'SELECT id, reverse_path AS reversePath, message_id AS messageId FROM mails WHERE id IN %',
+    [...new Set(rows.map(({ id }) => id))],
+  );
+  for (const { id, ...said } of mails) removed.tell(id, said);
 }
 
 /** Erases mails that have no row left. Rows that are being sent or kept for inspection keep their mail. */

@@ -2,7 +2,9 @@
  * Takes back messages whose session answered 451 while they were being committed. A row that somebody has claimed
  * meanwhile may be on the wire, so it is never removed during its attempt.
  */
+
 import type { Connection } from 'mariadb';
+import { Removals } from '../removals.ts';
 import type { SelectedRow } from '../select-rows.ts';
 import { removeRows } from './operate.ts';
 import { type MailFacts, selectIn } from './sql.ts';
@@ -51,5 +53,5 @@ export async function withdraw(
     .map(({ id }) => id);
   const free = locked.filter((row) => row.state !== 'SENT' && row.state !== 'DEAD' && !isClaimed(row));
   const whole = free.map((row) => ({ ...row, some: null }));
-  return { erased: await removeRows(connection, whole, nowMs, new Map()), later };
+  return { erased: await removeRows(connection, whole, nowMs, new Removals()), later };
 }

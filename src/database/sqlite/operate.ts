@@ -1,10 +1,11 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
+
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
 import type { OperateAction, Selection } from '../database.ts';
-import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
+import { Removals } from '../removals.ts';
 import { deletable, isWhole, type SelectedRow, type SelectedRows, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
@@ -40,6 +41,7 @@ export class Operator {
   readonly #closeRow: StatementSync;
   readonly #settled: StatementSync;
   readonly #mail: StatementSync;
+  readonly #said: StatementSync;
   readonly #rowsLeft: StatementSync;
 
   /** @param routes the config's, for mail that is put back. */
@@ -66,6 +68,9 @@ export class Operator {
       'UPDATE mails SET settled_at = ? WHERE id = ? AND open_rows = 0 AND settled_at IS NULL',
     );
     this.#mail = db.prepare(`SELECT ${MAIL_FACTS} FROM mails m WHERE id = ?`);
+    this.#said = db.prepare(
+      'SELECT reverse_path AS reversePath, message_id AS messageId FROM mails WHERE id = ?',
+    );
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
   }
 
@@ -73,15 +78,14 @@ export class Operator {
   slice(action: OperateAction, selection: Selection, nowMs: number, after: string): OperateSlice {
     const meant = concernedBy(action, selection);
     const found = answered(this.#db, selectRows(meant, DIALECT, after, sliceRows(action)));
-    const removed = new Map<string, string[]>();
+    const removed = new Removals();
     let changes: Map<string, number> | undefined;
     if (action === 'delete') found.rows = deletable(found.rows);
-    else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
     this.#eraser.begin();
     if (found.rows.length > 0)
       this.#transaction(() => {
         if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
-        else if (action === 'delete') this.#delete(found.rows, nowMs, removed);
+        else if (action === 'delete') this.#deleteAll(found.rows, nowMs, removed);
         else this.#set(action, found, nowMs);
       });
     return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
@@ -127,20 +131,28 @@ export class Operator {
       if (state !== 'SENDING') change.run(...times, id, destination);
   }
 
-  #delete(rows: readonly SelectedRow[], nowMs: number, removed: Map<string, string[]>): void {
-    for (const row of rows) {
-      if (row.state === 'SENDING') continue;
-      const { some } = row;
-      if (some === null || (isWhole(row) && row.bounced === 0)) this.#remove(row, nowMs, removed);
-      else this.#removeSome(row, some.map(({ seq }) => seq), nowMs, removed); // biome-ignore format: one line
-    }
+  #deleteAll(rows: readonly SelectedRow[], nowMs: number, removed: Removals): void {
+    for (const row of rows) if (row.state !== 'SENDING') this.#delete(row, nowMs, removed);
+  }
+
+  #delete(row: SelectedRow, nowMs: number, removed: Removals): void {
+    if (!removed.knows(row.id))
+      removed.tell(row.id, this.#said.get(row.id) as { reversePath: string; messageId: string });
+    if (row.some === null || (isWhole(row) && row.bounced === 0)) this.#remove(row, nowMs, removed);
+    else
+      this.#removeSome(
+        row,
+        row.some.map(({ seq }) => seq),
+        nowMs,
+        removed,
+      );
   }
 
   /** Removes recipients who wait. The row stays with the others, or with those who bounced. */
-  #removeSome(row: SelectedRow, seqs: number[], nowMs: number, removed: Map<string, string[]>): void {
+  #removeSome(row: SelectedRow, seqs: number[], nowMs: number, removed: Removals): void {
     let count = 0;
     for (const [first, last] of runsOf(seqs)) {
-      add(removed, row.id, this.#addressesOf(row.id, first, last));
+      removed.add(row.id, row.destination, this.#addressesOf(row.id, first, last));
       count += Number(this.#removeRecipients.run(row.id, first, last).changes);
     }
     if (count < row.waiting) this.#shrinkRow.run(count, row.id, row.destination);
@@ -154,7 +166,7 @@ export class Operator {
     return this.#waitingOf.all(id, first, last).map((found) => found.address as string);
   }
 
-  #remove(row: SelectedRow, nowMs: number, removed: Map<string, string[]>): void {
+  #remove(row: SelectedRow, nowMs: number, removed: Removals): void {
     this.#deleteRow.run(row.id, row.destination);
     // The mail is erased with its last row; rows that are being sent or kept for inspection keep it.
     const isLast = this.#rowsLeft.get(row.id) === undefined;
@@ -162,7 +174,7 @@ export class Operator {
       const waiting = this.#addressesOf(row.id, first, last);
       if (waiting.length === 0) continue;
       if (!isLast) this.#removeRecipients.run(row.id, first, last);
-      add(removed, row.id, waiting);
+      removed.add(row.id, row.destination, waiting);
     }
     // A row that is erased at once needs no last state.
     if (isLast) this.#eraser.erase(this.#mail.get(row.id) as unknown as MailFacts);
@@ -173,11 +185,4 @@ export class Operator {
     this.#closeRow.run(bounced ? 1 : 0, id);
     this.#settled.run(nowMs, id);
   }
-}
-
-function add(removed: Map<string, string[]>, id: string, addresses: readonly string[]): void {
-  if (addresses.length === 0) return;
-  const known = removed.get(id);
-  if (known === undefined) removed.set(id, [...addresses]);
-  else for (const address of addresses) known.push(address);
 }

@@ -27,6 +27,7 @@ import type {
   OperateBounds,
   OperatePart,
   OperateResult,
+  QueueFile,
   QueueFilter,
   QueueRow,
   QueueStats,
@@ -45,6 +46,7 @@ import {
   statsBySlices,
 } from '../slices.ts';
 import { Claimer } from './claim.ts';
+import { Compactor } from './compact.ts';
 import { Counter } from './count.ts';
 import { addFunctions } from './dialect.ts';
 import { contentRef, MAIL_FACTS, MailEraser, type MailFacts } from './erase.ts';
@@ -83,6 +85,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   readonly #claimer: Claimer;
   readonly #inspector: Inspector;
   readonly #counter: Counter;
+  readonly #compactor: Compactor;
   readonly #operator: Operator;
   readonly #recovery: Recovery;
   readonly #purger: Purger;
@@ -113,6 +116,7 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     this.#recovery = new Recovery(db);
     this.#purger = new Purger(db, this.#eraser, options);
     this.#lastCommit = new LastCommit(db);
+    this.#compactor = new Compactor(db);
     this.#begin = db.prepare('BEGIN IMMEDIATE');
     this.#commit = db.prepare('COMMIT');
     this.#mailFacts = db.prepare(`SELECT ${MAIL_FACTS}, m.trace FROM mails m WHERE id = ?`);
@@ -430,7 +434,8 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
 
   async stats(): Promise<QueueStats> {
     const nowMs = Date.now();
-    return statsBySlices(async (after) => this.statsSlice(after, nowMs));
+    const stats = await statsBySlices(async (after) => this.statsSlice(after, nowMs));
+    return { ...stats, file: this.file };
   }
 
   /** One bounded part of `operate`. */
@@ -456,10 +461,18 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     return operateBySlices((after) => this.operateSlice(action, selection, nowMs, after), done, bounds);
   }
 
+  get file(): QueueFile {
+    return this.#compactor.file;
+  }
+
+  compact(): boolean {
+    return this.#guard(() => this.#compactor.compact());
+  }
+
   /** Copies the write-ahead log into the database file, as far as no reader needs it, so that the log starts anew. */
   checkpoint(): void {
     this.#logBytes = 0;
-    this.#guard(() => this.#db.exec('PRAGMA wal_checkpoint(PASSIVE)'));
+    this.#guard(() => this.#compactor.checkpoint());
   }
 
   async close(): Promise<void> {

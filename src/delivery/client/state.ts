@@ -100,6 +100,10 @@ export interface Fault {
   ofConnection?: boolean;
 }
 
+/** The transaction whose replies come next. */
+export const transactionIn = (state: ClientState): Transaction | null =>
+  state.phase === 'envelope' || state.phase === 'content' ? state.transaction : null;
+
 /** What did not come in time. */
 export function lackOf(state: ClientState): string {
   switch (state.phase) {

@@ -6,7 +6,7 @@
 import type { LogLine } from '../../base/log.ts';
 import type { ClientPort } from './owner.ts';
 import type { ClientSession } from './session.ts';
-import type { Fault, Transaction } from './state.ts';
+import { type Fault, type Transaction, transactionIn } from './state.ts';
 
 export type DialogLine = LogLine<'delivery.opened' | 'delivery.transcript' | 'delivery.closed'>;
 
@@ -112,7 +112,6 @@ const withoutSecret = (line: string): string => {
 
 /** The transaction of a line: what is sent while a content is under way belongs to the next one. */
 function transactionOf({ state }: ClientSession, direction: 'sent' | 'received'): Transaction | null {
-  if (state.phase === 'envelope') return state.transaction;
-  if (state.phase !== 'content') return null;
-  return direction === 'sent' ? (state.next ?? state.transaction) : state.transaction;
+  const next = direction === 'sent' && state.phase === 'content' ? state.next : null;
+  return next ?? transactionIn(state);
 }

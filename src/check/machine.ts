@@ -1,5 +1,6 @@
-/** The limit of open files of a process, beside what the config wants to have open. */
+/** What this machine lets a process have, beside what the config wants. */
 import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import type { Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
 
@@ -27,4 +28,13 @@ export function checkOpenFiles(
     `${wanted} connections of a process need more open files than the ${limit} it may have here`,
     `raise the limit (ulimit -n, LimitNOFILE= of the unit), or lower it`,
   );
+}
+
+/** Memory is touched only as it is used: too much of it is no error until it is needed. */
+export function checkMemory({ content_memory_mb: mb }: Config, processes: number, warning: Say): void {
+  const machineMb = Math.floor(totalmem() / 1_048_576);
+  const wantedMb = mb * processes;
+  if (wantedMb <= machineMb) return;
+  const of = processes === 1 ? '' : ` of each of ${processes} processes`;
+  warning(['content_memory_mb'], `${mb} MB${of} are more than this machine has (${machineMb})`, 'lower it');
 }
