@@ -31,13 +31,14 @@ export function failText(text: string): string {
   return text;
 }
 
-/** A next hop, as it is sent to the relay, which checks it again. */
+/** The key for a next hop. */
 export function hopOf(text: string): string {
-  if (viaKey(text) === null)
+  const key = viaKey(text);
+  if (key === null)
     throw new InvalidArgumentError(
       'It is a host or an address, with or without port: mx.example.net:587, [2001:db8::1]:25.',
     );
-  return text;
+  return key;
 }
 
 /** An address, also in angle brackets, as `queue list` shows it. */

@@ -181,6 +181,8 @@ const selection = z
     maxAttempts: count,
     minBytes: count,
     maxBytes: count,
+    notDestinations: texts,
+    rerouted: z.boolean().optional(),
   })
   .transform((given) => withoutUndefined(given) satisfies Selection);
 const filter = z.strictObject({

@@ -6,8 +6,9 @@
 import { domainKey } from '../base/domain.ts';
 import { destinationOf, type RouteTable } from '../mail/destination.ts';
 import type { Move } from '../mail/operator-action.ts';
-import { failKey, hopOfKey, isFailKey } from '../mail/operator-keys.ts';
+import { failKey } from '../mail/operator-keys.ts';
 import { FAILED_BY_OPERATOR } from '../mail/outcome.ts';
+import type { Selection } from './database.ts';
 import { parseRuns, seqsOf, seqsText } from './seq-runs.ts';
 
 /** A row of the outbox with all that its recipients take along. */
@@ -223,9 +224,9 @@ export function changeOf(move: Move, nowMs: number): Change {
   return ({ state }) => (state === 'HELD' ? {} : { dueAt: nowMs });
 }
 
-/** Whether a move is for a row of this destination. Those that end are out of reach. */
-export function isMovable(move: Move, { destination }: { destination: string }): boolean {
-  if (isFailKey(destination)) return false;
-  if ('fail' in move) return true;
-  return move.reroute === null ? hopOfKey(destination) !== null : destination !== move.reroute;
+/** What a move is for among all that waits. Mail that ends is out of reach. */
+export function movableBy(move: Move): Pick<Selection, 'notDestinations' | 'rerouted'> {
+  if ('reroute' in move && move.reroute === null) return { rerouted: true };
+  const there = 'fail' in move ? [] : [move.reroute as string];
+  return { notDestinations: [`${failKey('')}*`, ...there] };
 }

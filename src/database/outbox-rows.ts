@@ -2,6 +2,7 @@
 import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
 import type { OperateAction, OutboxState, QueueRow, Selection, Settlement } from './database.ts';
+import { movableBy } from './moving.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */
 export const QUEUE_ROW = `o.mail_id AS queueId, o.destination, o.state, o.attempts, coalesce(o.due_at, 0) AS nextAttemptMs,
@@ -33,7 +34,7 @@ const STATES_OF: Readonly<Record<ActionName, readonly OutboxState[]>> = {
 /** What an action looks at of a selection. */
 export function concernedBy(action: OperateAction, selection: Selection): Selection {
   const states = STATES_OF[nameOf(action)].filter((state) => selection.states?.includes(state) ?? true);
-  return { ...selection, states };
+  return { ...selection, states, ...(typeof action === 'string' ? {} : movableBy(action)) };
 }
 
 /** Reason of a row that waits, or is held, because its content could not be read; HELD_UNREAD once an operator holds it. */

@@ -45,6 +45,8 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
       'o.destination',
       destinations?.map(destinationPattern).flatMap((one) => [one, failKey(one)]),
     ),
+    ...plain('o.destination', selection.notDestinations).map(not),
+    ...(selection.rerouted ? plain('o.destination', ['via:*']) : []),
     ...plain('o.reason', reasons),
     ...plain('o.detail', selection.details),
     ...(states === undefined ? [] : [isIn('o.state', states)]),
@@ -89,6 +91,8 @@ function bracketed(messageId: string): string[] {
   const bare = messageId.replace(/^<(.*)>$/, '$1');
   return [bare, `<${bare}>`];
 }
+
+const not = ({ sql, values }: Condition): Condition => ({ sql: `NOT ${sql}`, values });
 
 function allOf(conditions: readonly Condition[]): Condition {
   if (conditions.length === 0) return { sql: '1 = 1', values: [] };

@@ -36,8 +36,9 @@ export interface NamedHop {
   port: number;
 }
 
-/** The key for a next hop as an operator writes it: host or address, with a port or without; null when it is none. */
-export function viaKey(written: string): string | null {
+/** The key for a next hop as an operator writes it: host or address, with a port or without, or the key; null when it is none. */
+export function viaKey(text: string): string | null {
+  const written = text.replace(/^via:(?=.*:)/, '');
   const [, bracketed, plain, digits] = /^(?:\[([^[\]]*)\]|([^[\]:]*))(?::(\d{1,5}))?$/.exec(written) ?? [];
   const port = digits === undefined ? SMTP_PORT : Number(digits);
   const host = hostForm(bracketed ?? plain ?? written, bracketed !== undefined);

@@ -36,6 +36,10 @@ export interface Selection<State extends string = string> {
   maxBytes?: number;
   /** Only entries that are not due at this time. */
   notDueAtMs?: number;
+  /** Not those of these destinations; patterns for keys as they are stored. */
+  notDestinations?: string[];
+  /** Only what an operator has rerouted. */
+  rerouted?: boolean;
 }
 
 /** Most values of a key, and of `ids`. */

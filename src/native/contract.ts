@@ -75,6 +75,11 @@ export interface Arena {
    * in a file, or that no reactor received.
    */
   fieldAt(handle: number, field: number): number;
+  /**
+   * Octets of the first block of a content in memory as Latin-1, from `from` to `to` or its end; '' for content in a file.
+   * Costs less than `parts`, which makes a view.
+   */
+  textAt(handle: number, from: number, to: number): string;
   /** First `maxBytes` of the content, copied, wherever it lies (header parsing, DSN). */
   head(handle: number, maxBytes: number): Buffer;
 }

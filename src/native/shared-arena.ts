@@ -42,6 +42,7 @@ export class SharedArena implements Arena {
   readonly totalBytes: number;
   readonly native: Native;
   readonly #header: Int32Array;
+  readonly #bytes: Buffer;
   /** Records of all blocks, by the number of their first unit. */
   readonly #words: Int32Array;
   readonly #chunksAt: number;
@@ -49,6 +50,7 @@ export class SharedArena implements Arena {
 
   constructor(buffer: SharedArrayBuffer, spillDir: string, fresh: boolean) {
     const memory = Buffer.from(buffer);
+    this.#bytes = memory;
     this.native = fresh ? addon.arenaCreate(memory, spillDir) : addon.arenaAttach(memory, spillDir);
     this.buffer = buffer;
     this.#spillDir = spillDir;
@@ -143,6 +145,12 @@ export class SharedArena implements Arena {
 
   fieldAt(handle: number, field: number): number {
     return this.#word(handle, FLAGS) & IN_FILE ? FIELD_UNKNOWN : this.#word(handle, FIELDS + field) >>> 0;
+  }
+
+  textAt(handle: number, from: number, to: number): string {
+    if (this.#word(handle, FLAGS) & IN_FILE) return '';
+    const start = this.#chunksAt + handle * UNIT_BYTES;
+    return this.#bytes.toString('latin1', start + from, start + Math.min(to, this.#word(handle, USED)));
   }
 
   head(handle: number, maxBytes: number): Buffer {

@@ -16,19 +16,21 @@ const LF = 0x0a;
 const CR = 0x0d;
 const SPACE = 0x20;
 const TAB = 0x09;
-const LESS = 0x3c;
-const GREATER = 0x3e;
 
-/** Without its angle brackets; '' when there is none, or the content cannot be read. @param parts of the content. */
+/** The usual form, on one line and in ASCII. */
+const PLAIN_ID = /^[ \t]*<([!-;=?-~]{1,255})>/;
+
+/** Without its angle brackets; '' when there is none, or the content cannot be read. */
 export function messageIdIn(
-  arena: Pick<Arena, 'fieldAt' | 'head'>,
+  arena: Pick<Arena, 'fieldAt' | 'textAt' | 'head'>,
   content: ContentHandle,
-  parts: readonly Buffer[],
 ): string {
   const at = arena.fieldAt(content, FIELD.messageId);
   if (at === NO_FIELD) return '';
-  const first = parts[0];
-  if (at !== FIELD_UNKNOWN && first !== undefined) return messageIdAt(first, at);
+  if (at !== FIELD_UNKNOWN) {
+    const plain = PLAIN_ID.exec(arena.textAt(content, at, at + MAX_MESSAGE_ID));
+    if (plain !== null) return plain[1] as string;
+  }
   try {
     return messageIdOf(arena.head(content, HEAD_BYTES));
   } catch {
@@ -61,23 +63,7 @@ export function fieldsNamed(
   return [...found.values()];
 }
 
-/** The usual form, `<id>` on one line, is read as it stands; any other is unfolded first. */
 function messageIdAt(content: Buffer, at: number): string {
-  let from = at;
-  while (content[from] === SPACE || content[from] === TAB) from++;
-  if (content[from] === LESS) {
-    let octets = 0;
-    const last = Math.min(content.length, from + 1 + MAX_MESSAGE_ID);
-    for (let end = from + 1; end < last; end++) {
-      const octet = content[end] as number;
-      if (octet === GREATER)
-        return octets < 0x80
-          ? content.toString('latin1', from + 1, end)
-          : content.toString('utf8', from + 1, end);
-      if (octet <= SPACE) break;
-      octets |= octet;
-    }
-  }
   const value = unfolded(content, at);
   return (/<([^>]*)>/.exec(value)?.[1] ?? value).trim().slice(0, MAX_MESSAGE_ID);
 }

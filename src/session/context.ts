@@ -52,7 +52,7 @@ export interface SessionContext {
   readonly port: SessionPort;
   readonly arena: Pick<
     Arena,
-    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'fieldAt'
+    'lengthBytes' | 'retain' | 'release' | 'moveState' | 'head' | 'parts' | 'fieldAt' | 'textAt'
   >;
   /** Books the memory of contents on the accounts of their clients. */
   readonly contentAccount: ContentAccount;

@@ -34,15 +34,14 @@ export function messageOf(
     date,
   });
   let trace = session.policy.tags() + received;
-  const parts = arena.parts(content);
-  let messageId = messageIdIn(arena, content, parts);
+  let messageId = messageIdIn(arena, content);
   if (session.listener.submission) {
     const ours = `${queueId}@${settings.hostname}`;
     const added = missingFields(content, arena, { date, messageId: ours });
     if (messageId === '' && added.includes(ours)) messageId = ours;
     trace += added;
   }
-  if (beginsFolded(parts, content, arena)) trace += '\r\n';
+  if (beginsFolded(content, arena)) trace += '\r\n';
   const sizeBytes = arena.lengthBytes(content);
   const receivedAtMs = clock.nowMs;
   const receptionMs = clock.steadyMs - startedAtMs;
@@ -59,20 +58,20 @@ export function messageOf(
   };
   if (messageId !== '') message.messageId = messageId;
   if (settings.keptHeaders.size > 0) message.headers = fieldsNamed(arena, content, settings.keptHeaders);
-  const attachments = settings.indexAttachments ? attachmentsIn(arena, content, parts) : [];
+  const attachments = settings.indexAttachments ? attachmentsIn(arena, content) : [];
   if (attachments.length > 0) message.attachments = attachments;
   return message;
 }
 
 /**
  * Content that begins with a space or tab would be read as the rest of our last header field, and could have it say what we
- * did not; with an empty line between them it is a body. A content in a file has no parts; one that cannot be read is found
- * out by whoever needs its octets.
+ * did not; with an empty line between them it is a body. A content that cannot be read is found out by whoever needs its
+ * octets.
  */
-function beginsFolded(parts: readonly Buffer[], content: ContentHandle, arena: Pick<Arena, 'head'>): boolean {
+function beginsFolded(content: ContentHandle, arena: Pick<Arena, 'head' | 'textAt'>): boolean {
   try {
-    const first = (parts[0] ?? arena.head(content, 1))[0];
-    return first === 0x20 || first === 0x09;
+    const first = arena.textAt(content, 0, 1) || arena.head(content, 1).toString('latin1');
+    return first === ' ' || first === '\t';
   } catch {
     return false;
   }

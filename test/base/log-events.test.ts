@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { LOG_EVENTS } from '../../src/base/log.ts';
+import { LOG_EVENTS, silentLog } from '../../src/base/log.ts';
 import { LOG_FIELDS } from '../../src/base/log-fields.ts';
 import { logPage } from '../../src/base/log-page.ts';
 
@@ -38,4 +38,17 @@ test('names are those of docs/words.md: snake_case within dots, times as _at, un
     if (/(^|_)(ms|s|bytes|mb)$/.test(field)) assert.equal(is, 'number', field);
     assert.doesNotMatch(field, /_(ms|bytes|mb)_/, field);
   }
+});
+
+test('the compiler holds every call to the tables', () => {
+  // @ts-expect-error: there is no such event
+  silentLog.info('shard.sideways', {});
+  // @ts-expect-error: it has another level
+  silentLog.error('shard.up', { shard: 'a', down_ms: 1 });
+  // @ts-expect-error: it has no such field
+  silentLog.info('shard.up', { shard: 'a', down_ms: 1, upMs: 1 });
+  // @ts-expect-error: a field is missing
+  silentLog.info('shard.up', { shard: 'a' });
+  // @ts-expect-error: a field is of another kind
+  silentLog.info('shard.up', { shard: 'a', down_ms: '1 s' });
 });

@@ -39,6 +39,10 @@ export class FakeArena implements Arena {
     return FIELD_UNKNOWN;
   }
 
+  textAt(): string {
+    return '';
+  }
+
   takeHeld(): boolean {
     return false;
   }

@@ -25,6 +25,7 @@ type ArenaPart = Pick<
   | 'moveState'
   | 'head'
   | 'fieldAt'
+  | 'textAt'
   | 'parts'
   | 'totalBytes'
   | 'freeBytes'
@@ -58,6 +59,9 @@ export class PlainArena implements ArenaPart {
   }
   fieldAt(): number {
     return FIELD_UNKNOWN;
+  }
+  textAt(handle: number, from: number, to: number): string {
+    return this.#at(handle).bytes.toString('latin1', from, to);
   }
   head(handle: number, maxBytes: number): Buffer {
     return this.#at(handle).bytes.subarray(0, maxBytes);

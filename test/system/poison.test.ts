@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import { documentedFields, undocumented } from '../support/documented-events.ts';
 import { fate } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink } from '../support/scripted-sink.ts';
@@ -52,7 +53,13 @@ test('what was under way at two deaths is held; what only was there goes on', {
   await relay.kill();
   await relay.start();
   await fate(relay.events, INNOCENT, 'delivered');
-  await relay.events.one('event held', (event) => event.type === 'held' && event.queue_id === poison);
+  const held = await relay.events.one(
+    'event held',
+    ({ type, queue_id }) => type === 'held' && queue_id === poison,
+  );
+  assert.deepEqual(undocumented([held]), []);
+  for (const name of documentedFields().get('held') ?? [])
+    if (name !== 'message_id') assert.notEqual(held[name], undefined, name);
   const entries = await relay.queueEntries('--state', 'held');
   assert.deepEqual(
     entries.map(({ queue_id, reason }) => [queue_id, reason]),

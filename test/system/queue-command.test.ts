@@ -146,6 +146,22 @@ test('fail ends a message with what the operator said, and a report', { timeout:
   assert.equal(told.length, 2, 'the null sender gets no report: one report, and the message itself');
 });
 
+test('fail ends one recipient of an entry, the others go on', { timeout: 30_000 }, async () => {
+  const [gone, stays] = ['once-defer-451+gone@queue.test', 'once-defer-451+stays@queue.test'];
+  const talk = await Talk.hello({ port: relay.port, host: '127.0.0.1' });
+  await talk.accepted({ from: '', to: [gone, stays] });
+  await talk.quit();
+  await fate(relay.events, stays, 'deferred');
+  assert.match(await queue('fail', '--recipient', gone), /^fail: 1 recipient in 1 entry$/m);
+  await fate(relay.events, gone, 'bounced');
+  await queue('flush', '--recipient', stays);
+  await fate(relay.events, stays, 'delivered');
+  assert.match(
+    await queue('reroute', '--default', '--all', '--dry-run'),
+    /would change 0 recipients in 0 entries/,
+  );
+});
+
 test('reroute sends to another next hop at once, and default back', { timeout: 30_000 }, async (t) => {
   const second = await ScriptedSink.start();
   t.after(() => second.stop());
@@ -314,6 +330,7 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
   const known: Record<string, string[]> = {
     'queue list': [],
     'queue show': [waiting],
+    'queue why': [waiting],
     'queue stats': [],
     status: [],
     'queue hold': action,

@@ -70,14 +70,26 @@ export const SESSION_EVENTS = {
   ),
   'session.opened': event(
     'info',
-    'With `log.transcripts`: a session begins.',
+    'With `log.transcripts.inbound`: a session begins.',
     '',
     'session_id',
     'client_address',
   ),
-  'session.command': event('info', 'With `log.transcripts`: a line of the client.', '', 'session_id', 'line'),
-  'session.reply': event('info', 'With `log.transcripts`: a line of our reply.', '', 'session_id', 'line'),
-  'session.closed': event('info', 'With `log.transcripts`: the session is over.', '', 'session_id'),
+  'session.command': event(
+    'info',
+    'With `log.transcripts.inbound`: a line of the client.',
+    '',
+    'session_id',
+    'line',
+  ),
+  'session.reply': event(
+    'info',
+    'With `log.transcripts.inbound`: a line of our reply.',
+    '',
+    'session_id',
+    'line',
+  ),
+  'session.closed': event('info', 'With `log.transcripts.inbound`: the session is over.', '', 'session_id'),
 
   'auth.succeeded': event(
     'info',

@@ -12,7 +12,6 @@ import {
   later,
   NEWEST,
 } from '../kept-failed.ts';
-import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Removals } from '../removals.ts';
 import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
@@ -46,7 +45,6 @@ export async function operateSlice(
   const meant = concernedBy(action, selection);
   const found = await answered(connection, selectRows(meant, DIALECT, after, SLICE_ROWS));
   if (action === 'delete') found.rows = deletable(found.rows);
-  else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
   found.rows = await lockRows(connection, found.rows, meant.states ?? []);
   const removed = new Removals();
   let erased: MailFacts[] = [];

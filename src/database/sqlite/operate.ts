@@ -4,7 +4,6 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
 import type { OperateAction, Selection } from '../database.ts';
-import { isMovable } from '../moving.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Removals } from '../removals.ts';
 import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
@@ -84,7 +83,6 @@ export class Operator {
     const removed = new Removals();
     let changes: Map<string, number> | undefined;
     if (action === 'delete') found.rows = deletable(found.rows);
-    else if (typeof action === 'object') found.rows = found.rows.filter((row) => isMovable(action, row));
     this.#eraser.begin();
     if (found.rows.length > 0)
       this.#transaction(() => {

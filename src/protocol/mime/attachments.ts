@@ -5,7 +5,7 @@
  */
 import type { Attachment, ContentHandle } from '../../mail/message.ts';
 import { type Arena, FIELD, FIELD_UNKNOWN, NO_FIELD } from '../../native.ts';
-import { isMoreThanText, MimeScanner, mayHaveAttachments } from './structure.ts';
+import { MimeScanner, mayHaveAttachments } from './structure.ts';
 
 /** Only so much of a content is looked at; attachments that begin later are not listed. */
 const MAX_SCANNED_BYTES = 32 * 1024 * 1024;
@@ -15,29 +15,29 @@ const MAX_TYPE_BYTES = 256;
 const NONE: Attachment[] = [];
 const scanner = new MimeScanner();
 
-/**
- * [] also for a content that cannot be read: whoever needs its octets will say so.
- * @param parts of the content, where they are at hand.
- */
+/** [] also for a content that cannot be read: whoever needs its octets will say so. */
 export function attachmentsIn(
-  arena: Pick<Arena, 'parts' | 'head' | 'fieldAt'>,
+  arena: Pick<Arena, 'parts' | 'head' | 'fieldAt' | 'textAt'>,
   content: ContentHandle,
-  parts: readonly Buffer[] = arena.parts(content),
 ): Attachment[] {
   const at = arena.fieldAt(content, FIELD.contentType);
   if (at === NO_FIELD) return NONE;
-  const first = parts[0];
+  const isKnown = at !== FIELD_UNKNOWN;
+  if (isKnown && isText(arena.textAt(content, at, at + MAX_TYPE_BYTES))) return NONE;
   try {
-    if (at !== FIELD_UNKNOWN && first !== undefined) {
-      if (!isMoreThanText(first.toString('latin1', at, at + MAX_TYPE_BYTES))) return NONE;
-    } else if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
     // A content in memory mostly has one part; one in a file has none.
+    const parts = arena.parts(content);
+    const first = parts[0];
+    if (!mayHaveAttachments(first ?? arena.head(content, HEAD_BYTES))) return NONE;
     const whole = parts.length === 1 && first !== undefined ? first : arena.head(content, MAX_SCANNED_BYTES);
     return scanner.attachments(whole);
   } catch {
     return NONE;
   }
 }
+
+/** The value declares no other type than text, on its first line. */
+const isText = (value: string): boolean => /^[ \t]*text[/; \t\r\n]/i.test(value);
 
 /** The same for a content at hand. */
 export function attachmentsOf(content: Buffer): Attachment[] {

@@ -69,14 +69,8 @@ interface Budget {
 export function mayHaveAttachments(head: Buffer): boolean {
   const end = bodyOffset(head, 0);
   const header = head.toString('latin1', 0, end < 0 ? head.length : end);
-  const found = /(?:^|\n)content-type[ \t]*:/i.exec(header);
-  return found !== null && isMoreThanText(header.slice(found.index + found[0].length));
-}
-
-/** Whether the value of a Content-Type declares another type than text. @param value from behind the colon, or longer. */
-export function isMoreThanText(value: string): boolean {
-  const type = /^[ \t\r\n]*([^\s;]*)/.exec(value)?.[1] ?? '';
-  return type !== '' && !/^text(?:\/|$)/i.test(type);
+  const found = /(?:^|\n)content-type[ \t]*:[ \t\r\n]*([^\s;]*)/i.exec(header);
+  return found !== null && found[1] !== '' && !/^text(?:\/|$)/i.test(found[1] as string);
 }
 
 /** Offset of the body after the empty line that ends the header section at `from`; -1 when it does not end. */
