@@ -235,13 +235,17 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
-test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
+test('a stopped relay: list, show and stats read the database', { timeout: 60_000 }, async (t) => {
   const stopped = await RelayFixture.start({ delivery: { enabled: false } });
   t.after(() => stopped.destroy());
   const talk = await Talk.hello({ port: stopped.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
+  assert.equal((await stopped.compact()).code, 75, 'not beside a relay that runs');
   await stopped.stop();
+  const compacted = await stopped.compact();
+  assert.deepEqual([compacted.code, compacted.stderr], [0, '']);
+  assert.match(compacted.stdout, /queue\.db: .* before, .* now$/m);
   const status = await stopped.status('--json');
   assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
