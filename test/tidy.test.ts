@@ -255,6 +255,7 @@ const TIME_OF_DAY = new Set([
   'src/mail/queue-id.ts',
   'src/cli/ban.ts',
   'src/cli/queue.ts',
+  'src/cli/suspensions.ts',
   'src/database/sqlite/sqlite-database.ts',
   'src/persistence/database-client.ts',
   'src/persistence/group-commit.ts',

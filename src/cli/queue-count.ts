@@ -1,16 +1,13 @@
 /** `protorelay queue count` */
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
+import { countAnswer, groupWord, MOST_GROUPS } from '../control/count-answer.ts';
 import { missingAnswer } from '../control/queue-answers.ts';
-import { stateWord } from '../control/words.ts';
-import type { OutboxState, Selection } from '../database/database.ts';
-import { type Counted, type CountKey, mergeCounts, type Sums } from '../mail/queue-counts.ts';
+import type { Selection } from '../database/database.ts';
+import { type Counted, type CountKey, type Group, mergeCounts, type Sums } from '../mail/queue-counts.ts';
 import { columns, plain, size } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
 import { partsOf } from './selecting.ts';
-
-/** So many groups are printed. */
-const SHOWN_GROUPS = 50;
 
 export async function countOf(
   source: QueueSource,
@@ -36,27 +33,6 @@ export async function countQueue(
   return told(missing, err, EXIT.ok);
 }
 
-const sumsAnswer = ({ entries, messages, recipients, bytes }: Sums) => ({
-  entries,
-  messages,
-  recipients,
-  bytes,
-});
-
-function countAnswer(counted: Counted, by: CountKey | null): object {
-  if (by === null) return sumsAnswer(counted);
-  const groups = counted.groups.slice(0, SHOWN_GROUPS);
-  return {
-    ...sumsAnswer(counted),
-    by,
-    groups: groups.map((group) => ({ [by]: wordOf(by, group.key), ...sumsAnswer(group) })),
-    more_groups: counted.groups.length - groups.length + counted.moreGroups,
-    exact: !counted.forgotten,
-  };
-}
-
-const wordOf = (by: CountKey, key: string): string => (by === 'state' ? stateWord(key as OutboxState) : key);
-
 function formatCount(counted: Counted, by: CountKey | null): string {
   const titles = ['RECIPIENTS', 'ENTRIES', 'MESSAGES', 'SIZE'];
   const cells = ({ recipients, entries, messages, bytes }: Sums): string[] => [
@@ -66,15 +42,15 @@ function formatCount(counted: Counted, by: CountKey | null): string {
     size(bytes),
   ];
   if (by === null) return columns([titles, cells(counted)]);
-  const shown = counted.groups.slice(0, SHOWN_GROUPS);
-  const nameOf = (key: string): string => {
-    if (by === 'sender') return `<${plain(key)}>`;
-    return key === '' ? '-' : plain(wordOf(by, key));
+  const shown = counted.groups.slice(0, MOST_GROUPS);
+  const nameOf = (group: Group): string => {
+    if (by === 'sender') return `<${plain(group.key)}>`;
+    return group.key === '' ? '-' : plain(groupWord(by, group));
   };
   const more = counted.groups.length - shown.length + counted.moreGroups;
   const text = columns([
     [...titles, by.toUpperCase()],
-    ...shown.map((group) => [...cells(group), nameOf(group.key)]),
+    ...shown.map((group) => [...cells(group), nameOf(group)]),
     [...cells(counted), 'all'],
   ]);
   if (more === 0) return text;

@@ -86,6 +86,7 @@ function timeOf(text: string): number {
     : Number.NaN;
   if (Number.isNaN(ms))
     throw new InvalidArgumentError('It is a time with its zone, as 2026-03-01T12:00:00Z.');
+  if (ms <= Date.now()) throw new InvalidArgumentError('It is over already.');
   return ms;
 }
 

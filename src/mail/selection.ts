@@ -7,6 +7,7 @@ import { domainForm, domainKey } from '../base/domain.ts';
 import { globOf, literalOf } from '../base/glob.ts';
 import { destinationKey } from './destination.ts';
 import type { Job } from './job.ts';
+import { hopOfKey } from './operator-keys.ts';
 
 export interface Selection<State extends string = string> {
   /** Queue ids. */
@@ -86,6 +87,8 @@ export function addressPatterns(written: string): string[] {
 const JUDGED = new Set<keyof Selection>([
   'ids',
   'destinations',
+  'notDestinations',
+  'rerouted',
   'domains',
   'recipients',
   'senders',
@@ -106,7 +109,7 @@ type Judge = (job: Job) => boolean;
 /** Which entries in delivery a selection means; none when it cannot be judged there. */
 export function meantBy(selection: Selection): Judge {
   if (Object.keys(judged(selection)).length < Object.keys(selection).length) return () => false;
-  const { ids, destinations, domains, recipients, senders } = selection;
+  const { ids, destinations, notDestinations, rerouted, domains, recipients, senders } = selection;
   const { receivedBeforeMs, receivedAfterMs, minAttempts, maxAttempts, minBytes, maxBytes } = selection;
   const judges: Judge[] = [];
   if (ids !== undefined) {
@@ -117,6 +120,11 @@ export function meantBy(selection: Selection): Judge {
     const isOne = anyOf(destinations.map(destinationPattern));
     judges.push(({ destination }) => isOne(destination));
   }
+  if (notDestinations !== undefined) {
+    const isOne = anyOf(notDestinations);
+    judges.push(({ destination }) => !isOne(destination));
+  }
+  if (rerouted === true) judges.push(({ destination }) => hopOfKey(destination) !== null);
   if (senders !== undefined) {
     const isOne = anyOf(senders.flatMap(addressPatterns));
     judges.push(({ reversePath }) => isOne(reversePath));

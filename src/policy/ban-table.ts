@@ -29,8 +29,9 @@ export function shifted<T extends Pick<Ban, 'sinceMs' | 'untilMs'>>(ban: T, byMs
   return { ...ban, sinceMs: Math.max(0, Math.round(sinceMs + byMs)), untilMs: until };
 }
 
-export const untilText = (untilMs: number): string =>
-  untilMs >= FOREVER_MS ? 'deleted' : new Date(untilMs).toISOString();
+/** The field of the log; a ban that ends when it is deleted has none. */
+export const endOf = ({ untilMs }: Pick<Ban, 'untilMs'>): { ends_at?: string } =>
+  untilMs >= FOREVER_MS ? {} : { ends_at: new Date(untilMs).toISOString() };
 
 const SLOT_WORDS = 12;
 const AT = { state: 0, ip: 1, bits: 5, untilS: 6, sinceS: 7, times: 8, kind: 9 } as const;

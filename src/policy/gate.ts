@@ -16,7 +16,7 @@ import {
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/schema.ts';
 import type { Reply } from '../protocol/reply.ts';
-import { type Ban, type FailureKind, shifted, untilText } from './ban-table.ts';
+import { type Ban, endOf, type FailureKind, shifted } from './ban-table.ts';
 import { Bans } from './bans.ts';
 import type { PolicyMemory } from './host-memory.ts';
 import { type Hit, nameless, Part, type Subject } from './part.ts';
@@ -130,7 +130,7 @@ export class ConnectionGate {
       network: ban.network,
       kind: ban.kind,
       times: ban.times,
-      ends_at: untilText(shifted(ban, policyToDayMs()).untilMs),
+      ...endOf(shifted(ban, policyToDayMs())),
     });
   }
 

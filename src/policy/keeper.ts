@@ -11,7 +11,7 @@ import { formatNetwork, type Network, parseNetwork } from '../base/ip.ts';
 import type { Log } from '../base/log.ts';
 import { makeFolder } from '../base/make-folder.ts';
 import { putBans, readBans, writeBans, writeBansSync } from './ban-file.ts';
-import { type Ban, FOREVER_MS, shifted, untilText } from './ban-table.ts';
+import { type Ban, endOf, FOREVER_MS, shifted } from './ban-table.ts';
 import { shiftSeen } from './greylist.ts';
 import type { PolicyMemory } from './host-memory.ts';
 
@@ -91,7 +91,7 @@ export class PolicyKeeper {
     const ban = operatorBan(text, durationMs, now());
     memory.bans.put(networkOf(text), ban);
     const [shown] = this.#ofDay([ban]) as [Ban];
-    log.info('policy.ban', { network: ban.network, kind: ban.kind, ends_at: untilText(shown.untilMs) });
+    log.info('policy.ban', { network: ban.network, kind: ban.kind, ...endOf(shown) });
     return shown;
   }
 

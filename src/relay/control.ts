@@ -13,6 +13,7 @@ import type {
   RowChange,
   Selection,
 } from '../database/database.ts';
+import { movableBy } from '../database/moving.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import { judged } from '../mail/selection.ts';
@@ -59,13 +60,14 @@ export function relayControl(
     async operate(action, selection, after = '') {
       const parts = { database, scheduler, deliveries, events };
       const takesBack = action !== 'flush' && action !== 'release';
+      const meant = typeof action === 'object' ? { ...selection, ...movableBy(action) } : selection;
       // Delivery is stopped before the first look at the queue, as far as it can judge what is meant.
-      if (takesBack && after === '') await takeBack(selection);
+      if (takesBack && after === '') await takeBack(meant);
       const { sendingIds, ...sum } = await operate(parts, action, selection, { after, forMs: PART_MS });
       // A claim that was under way may have brought more of these rows to delivery.
       let ids = sendingIds;
       for (let round = 0; takesBack && round < MAX_TAKE_BACK_ROUNDS && ids.length > 0; round++) {
-        if ((await takeBack({ ...judged(selection), ids })) === 0) break;
+        if ((await takeBack({ ...judged(meant), ids })) === 0) break;
         const more = await operate(parts, action, { ...selection, ids });
         sum.rows += more.rows;
         sum.recipients += more.recipients;

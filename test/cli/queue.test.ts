@@ -361,7 +361,7 @@ test('count: in all and by a key, the largest first', async () => {
     entries: 5,
     messages: 5,
     recipients: 5,
-    bytes: 5120,
+    size_bytes: 5120,
     missing: [],
   });
 });

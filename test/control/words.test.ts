@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { PRESSURE } from '../../src/admission/gauges.ts';
 import { EXIT_OF_ERROR } from '../../src/base/exit-codes.ts';
 import { banAnswer } from '../../src/control/ban-answer.ts';
+import { countAnswer } from '../../src/control/count-answer.ts';
 import type { HoldsAll } from '../../src/control/protocol.ts';
 import { entryAnswer, messageAnswer, missingAnswer } from '../../src/control/queue-answers.ts';
 import { reloadAnswer } from '../../src/control/reload-answer.ts';
@@ -73,6 +74,7 @@ test('answers with all there can be in them have no other names and times', () =
     mails: null,
     waitingRows: null,
   };
+  const sums = { entries: 1, messages: 1, recipients: 1, entryRecipients: 1, bytes: 5 };
   const rule = {
     id: 's1',
     destinations: ['b.test'],
@@ -90,6 +92,10 @@ test('answers with all there can be in them have no other names and times', () =
     entry: entryAnswer(row('id1', 'b.test', { nextAttemptMs: NOW, receivedAtMs: NOW })),
     message: messageAnswer({ ...mail, receivedAtMs: NOW }, [[rule]]),
     why: whyAnswer({ ...mail, receivedAtMs: NOW }, null, [rule], [], NOW),
+    count: countAnswer(
+      { ...sums, groups: [{ ...sums, key: 'RETRY' }], moreGroups: 1, forgotten: true },
+      'state',
+    ),
     missing: missingAnswer({ kind: 'results', name: 'unsettled-*', detail: 'holds 3', shards: [1] }),
     stats: statsAnswer({ ...stats, oldestMs: NOW, unavailable: 'down' }, scheduler, journal, [process], 10),
     ban: banAnswer(ban),

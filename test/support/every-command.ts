@@ -1,6 +1,6 @@
 /**
- * Runs operator commands one after the other in one process, for every-command.test.ts: `node every-command.ts CONFIG`, the
- * command lines as JSON on standard input. Prints as JSON which commands there are, and what each line came to.
+ * Runs operator commands one after the other in one process: `node every-command.ts CONFIG`, the command lines as JSON on
+ * standard input. Prints as JSON which commands there are, which of them have --json, and what each line came to.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,14 +34,26 @@ function namesOf(command: Command, prefix = ''): string[] {
   });
 }
 
-async function outcome(words: string[]): Promise<{ code: number; said: string }> {
-  let [code, said] = [0, ''];
+/** Commands that have --json. */
+function jsonOf({ commands }: Command, prefix = ''): string[] {
+  return commands.flatMap((one) => {
+    const name = `${prefix}${one.name()}`;
+    return [...(one.options.some(({ long }) => long === '--json') ? [name] : []), ...jsonOf(one, `${name} `)];
+  });
+}
+
+async function outcome(words: string[]): Promise<{ code: number; said: string; stdout: string }> {
+  let [code, said, stdout] = [0, '', ''];
   const write = (text: unknown): boolean => {
     said += String(text);
     return true;
   };
   const [out, err] = [process.stdout.write, process.stderr.write];
-  process.stdout.write = process.stderr.write = write as typeof out;
+  process.stdout.write = (text: unknown): boolean => {
+    stdout += String(text);
+    return write(text);
+  };
+  process.stderr.write = write as typeof out;
   try {
     const line = {
       configPath: (positional?: string) => positional ?? config,
@@ -61,10 +73,11 @@ async function outcome(words: string[]): Promise<{ code: number; said: string }>
     process.stdout.write = out;
     process.stderr.write = err;
   }
-  return { code, said };
+  return { code, said, stdout };
 }
 
 const lines = JSON.parse(readFileSync(0, 'utf8')) as string[][];
 const outcomes = [];
 for (const words of lines) outcomes.push(await outcome(words));
-process.stdout.write(JSON.stringify({ commands: namesOf(build({} as CommandLine)), outcomes }));
+const program = build({} as CommandLine);
+process.stdout.write(JSON.stringify({ commands: namesOf(program), withJson: jsonOf(program), outcomes }));

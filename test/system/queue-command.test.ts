@@ -4,14 +4,13 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ActionAnswer } from '../../src/control/queue-answers.ts';
 import { run } from '../support/child.ts';
-import { commandsWith, commandTree } from '../support/command-tree.ts';
 import { fate, fatesOf } from '../support/fates.ts';
 import { RelayFixture } from '../support/relay-fixture.ts';
 import { ScriptedSink, type SinkMessage } from '../support/scripted-sink.ts';
 import { Talk } from '../support/talk.ts';
 import { wrongWords } from '../support/wrong-words.ts';
 
-const RUN_COMMANDS = join(import.meta.dirname, '../support/run-commands.ts');
+const EVERY_COMMAND = join(import.meta.dirname, '../support/every-command.ts');
 
 let sink: ScriptedSink;
 let relay: RelayFixture;
@@ -236,13 +235,17 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
-test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
+test('a stopped relay: list, show and stats read the database', { timeout: 60_000 }, async (t) => {
   const stopped = await RelayFixture.start({ delivery: { enabled: false } });
   t.after(() => stopped.destroy());
   const talk = await Talk.hello({ port: stopped.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
+  assert.equal((await stopped.compact()).code, 75, 'not beside a relay that runs');
   await stopped.stop();
+  const compacted = await stopped.compact();
+  assert.deepEqual([compacted.code, compacted.stderr], [0, '']);
+  assert.match(compacted.stdout, /queue\.db: .* before, .* now$/m);
   const status = await stopped.status('--json');
   assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
@@ -312,7 +315,7 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
   await talk.quit();
 });
 
-test('every answer in JSON is in the words of docs/words.md, of a relay that runs and of a stopped one', {
+test('answers in JSON, events and log are in the words of docs/words.md, of a relay that runs and of a stopped one', {
   timeout: 60_000,
 }, async () => {
   const waiting = await deferred('defer-451+json@queue.test');
@@ -327,6 +330,7 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     'queue list': [],
     'queue show': [waiting],
     'queue why': [waiting],
+    'queue count': ['--by', 'state'],
     'queue stats': [],
     status: [],
     'queue hold': action,
@@ -344,19 +348,25 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     reload: [],
     'db shards': [],
   };
-  const nowhere = { configPath: () => '', endsWith: () => {}, usage: (): never => assert.fail() };
-  const named = commandsWith('--json', await commandTree(nowhere));
-  assert.deepEqual(named.sort(), Object.keys(known).sort(), 'each command with --json has its line above');
   const answered = async (commands: string[]): Promise<string[]> => {
     const bans = [
       ['ban', 'add', '192.0.2.1'],
       ['ban', 'add', '192.0.2.2', '--for', '1h'],
     ];
-    const args = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
-    const words = [RUN_COMMANDS, relay.configPath, JSON.stringify([...bans, ...args])];
-    const ran = await run(process.execPath, words);
+    const lines = commands.map((name) => [...name.split(' '), ...(known[name] ?? []), '--json']);
+    const input = JSON.stringify([...bans, ...lines]);
+    const ran = await run(process.execPath, [EVERY_COMMAND, relay.configPath], { input });
     assert.equal(ran.code, 0, ran.stderr);
-    const answers = (JSON.parse(ran.stdout) as { stdout: string }[]).slice(bans.length);
+    const { withJson, outcomes } = JSON.parse(ran.stdout) as {
+      withJson: string[];
+      outcomes: { stdout: string }[];
+    };
+    assert.deepEqual(
+      withJson.sort(),
+      Object.keys(known).sort(),
+      'each command with --json has its line above',
+    );
+    const answers = outcomes.slice(bans.length);
     return commands.filter((name, i) => {
       const { stdout } = answers[i] ?? { stdout: '' };
       if (stdout !== '') assert.deepEqual(wrongWords(JSON.parse(stdout), name), []);
@@ -377,4 +387,6 @@ test('every answer in JSON is in the words of docs/words.md, of a relay that run
     'config check',
   ];
   assert.deepEqual(await answered(stopped), stopped);
+  assert.deepEqual(wrongWords(relay.events.events, 'event'), []);
+  assert.deepEqual(wrongWords(relay.log, 'log'), []);
 });

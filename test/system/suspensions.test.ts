@@ -139,6 +139,7 @@ test('what makes no sense is refused', { timeout: 30_000 }, async () => {
     [64, 'suspend'],
     [64, 'suspend', '--all', '--domain', 'a.test'],
     [64, 'suspend', '--all', '--until', 'tomorrow'],
+    [64, 'suspend', '--all', '--until', '2020-01-01T00:00:00Z'],
     [65, 'resume', 'nosuchid'],
     [65, 'resume', '--domain', 'a.test'],
     [64, 'resume'],

@@ -316,7 +316,8 @@ export class MysqlDatabase implements QueueDatabase {
   }
 
   exchangeRules(news: SuspensionRule[], digest: string): Promise<RulesAnswer> {
-    return this.#run((connection) => exchangeRules(connection, news, digest));
+    const exchange = (connection: Connection) => exchangeRules(connection, news, digest);
+    return news.length === 0 ? this.#read(exchange) : this.#run(exchange);
   }
 
   enroll(slot: NodeSlot): Promise<boolean> {
