@@ -54,40 +54,22 @@ function wholeMessages(page: readonly QueueRow[], limit: number, isFirst: boolea
   return next === -1 ? page.length : next;
 }
 
-interface Page {
-  page: QueueRow[];
-  isLast: boolean;
-}
-
-/**
- * Reads page by page, as fast as our output is taken: a queue of millions costs the memory of two pages. The next one is
- * asked for while one is printed.
- */
+/** Reads page by page, as fast as our output is taken: a queue of millions costs the memory of a page. */
 async function* pagesOf(
   reader: QueueReader,
   selection: Selection,
   from: string | undefined,
   wanted: () => number,
 ): AsyncGenerator<QueueRow[]> {
-  for (const part of partsOf(selection)) {
-    const ask = async (after: string | undefined): Promise<Page> => {
+  for (const part of partsOf(selection))
+    for (let after = from, isLast = false; !isLast; ) {
       const limit = Math.min(wanted(), PAGE_ROWS);
       const place = after === undefined ? {} : { afterQueueId: after };
       const page = await reader.list({ selection: part, limit, ...place });
-      return { page, isLast: page.length < limit };
-    };
-    for (let asked: Promise<Page> | null = ask(from); asked !== null; ) {
-      const answer: Page = await asked;
-      const { page, isLast } = answer;
-      const next = (): Promise<Page> | null => (isLast ? null : ask(page.at(-1)?.queueId));
-      const isWanted: boolean = page.length < wanted();
-      asked = isWanted ? next() : null;
-      // Whoever waits for it learns of a failure.
-      asked?.catch(() => {});
       if (page.length > 0) yield page;
-      if (!isWanted) asked = next();
+      after = page.at(-1)?.queueId;
+      isLast = page.length < limit;
     }
-  }
 }
 
 class TextEntries {

@@ -312,6 +312,25 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
       `${option} ${address}`,
     );
   }
+  // The other commands select alike, and what they change are just the recipients who match.
+  const both = await talk.accepted({ from: 'a@b.test', to: ['one@c.test', 'two@c.test', 'one@other.test'] });
+  const count = async (...args: string[]): Promise<number> =>
+    (await relay.queueJson<{ recipients: number }>('count', ...args)).recipients;
+  assert.equal(await count('--domain', 'C.test.'), 2);
+  assert.equal(await count('--recipient', 'one@*', '--max-attempts', '0', '--younger-than', '1h'), 2);
+  assert.match((await relay.queue('count', '--by', 'domain', both)).stdout, /^2 +1 +1 .* c\.test$/m);
+  const dry = await relay.queue('delete', '--dry-run', '--recipient', 'one@c.test');
+  assert.match(dry.stdout, /^delete would change 1 recipient in 1 entry$/m);
+  assert.match(
+    (await relay.queue('hold', '--recipient', 'one@c.test')).stdout,
+    /^hold: 1 whole entry with 2 recipients$/m,
+  );
+  assert.match(
+    (await relay.queue('delete', '--recipient', 'one@c.test')).stdout,
+    /^delete: 1 recipient in 1 entry$/m,
+  );
+  await fate(relay.events, 'one@c.test', 'removed');
+  assert.deepEqual([await count('--domain', 'c.test'), await count(both)], [1, 2]);
   await talk.quit();
 });
 
