@@ -2,6 +2,8 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Move } from '../../mail/operator-action.ts';
+import { failKey } from '../../mail/operator-keys.ts';
+import { FAILED_BY_OPERATOR } from '../../mail/outcome.ts';
 import {
   changeOf,
   changesOf,
@@ -16,9 +18,18 @@ import {
   outboxValues,
 } from '../moving.ts';
 import type { SelectedRow } from '../select-rows.ts';
+import type { Condition } from '../selection.ts';
 import { parseRuns, seqsOf } from '../seq-runs.ts';
 
+const FAIL_SET =
+  "destination = ? || o.destination, state = 'PENDING', due_at = ?, reason = ?, detail = ?, operator_text = ?";
+const REROUTE_SET = "destination = ?, due_at = iif(o.state = 'HELD', o.due_at, ?)";
+
+/** One recipient. */
+const SINGLE = /^\d+$/;
+
 export class Mover {
+  readonly #db: DatabaseSync;
   readonly #row: StatementSync;
   readonly #rename: StatementSync;
   readonly #recipients: StatementSync;
@@ -27,6 +38,7 @@ export class Mover {
   readonly #mail: StatementSync;
 
   constructor(db: DatabaseSync) {
+    this.#db = db;
     this.#row = db.prepare(`SELECT ${OUTBOX_ROW} FROM mail_outbox WHERE mail_id = ? AND destination = ?`);
     this.#rename = db.prepare(
       `UPDATE OR IGNORE mail_outbox SET destination = ?, state = ?, due_at = ?, reason = ?, detail = ?, operator_text = ?
@@ -75,6 +87,31 @@ export class Mover {
     return this.write(row, movedOf(row, some ?? this.recipients(row), keyOf), change);
   }
 
+  /**
+   * Does the move of all these rows with one statement, where none has more than one recipient, and none of their messages a
+   * row at the new destination. @param condition on `o`: means these rows. @returns as `operate`; null: nothing was done.
+   */
+  operateAll(
+    rows: readonly SelectedRow[],
+    move: Move,
+    condition: Condition,
+    nowMs: number,
+  ): Map<string, number> | null {
+    const to = 'fail' in move ? null : move.reroute;
+    if (!('fail' in move) && to === null) return null;
+    if (rows.some(({ seqs, waiting }) => waiting !== 1 || !SINGLE.test(seqs))) return null;
+    const set = 'fail' in move ? FAIL_SET : REROUTE_SET;
+    const values =
+      'fail' in move ? [failKey(''), nowMs, FAILED_BY_OPERATOR, move.fail, move.fail] : [to, nowMs];
+    this.#db.exec('SAVEPOINT together');
+    const { changes } = this.#db
+      .prepare(`UPDATE OR IGNORE mail_outbox AS o SET ${set} WHERE ${condition.sql} AND o.state <> 'SENDING'`)
+      .run(...values, ...condition.values);
+    if (changes !== rows.length) this.#db.exec('ROLLBACK TO together');
+    this.#db.exec('RELEASE together');
+    return changes === rows.length ? changesTogether(rows, move) : null;
+  }
+
   /** Nearly always the message has no row at the new destination: then the row is that. null: it has one. */
   #renamed(row: OutboxRow, now: OutboxRow): Map<string, number> | null {
     const { destination, state, dueAt, reason, detail, operatorText } = now;
@@ -112,4 +149,15 @@ export class Mover {
     if (opened !== 0 || failed) this.#mail.run(opened, failed ? 1 : 0, row.id);
     return rows.changes;
   }
+}
+
+/** By how many the rows that wait have grown, when all of these have moved. */
+function changesTogether(rows: readonly SelectedRow[], move: Move): Map<string, number> {
+  const changes = new Map<string, number>();
+  const add = (key: string, more: number): void => void changes.set(key, (changes.get(key) ?? 0) + more);
+  for (const { destination, state } of rows) {
+    if (state !== 'HELD') add(destination, -1);
+    if (state !== 'HELD' || 'fail' in move) add(keyForAll(move, destination) as string, 1);
+  }
+  return changes;
 }

@@ -1,10 +1,12 @@
 /** Operators' actions on rows. Rows being sent are left alone: a delivery thread decides their fate. */
 
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import { steadyMs } from '../../base/steady.ts';
 import type { RouteTable } from '../../mail/destination.ts';
-import type { Move } from '../../mail/operator-action.ts';
+import { type ActionName, type Move, nameOf } from '../../mail/operator-action.ts';
 import type { OperateAction, Selection } from '../database.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
+import { Pace } from '../pace.ts';
 import { Removals } from '../removals.ts';
 import { deletable, isWhole, type SelectedRow, type SelectedRows, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
@@ -12,14 +14,6 @@ import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
 import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 import { Mover } from './move.ts';
-
-/**
- * How many rows one transaction looks at, all of which it may change. New mail waits for it. Rows that wait lie in an
- * index by destination, of which a transaction writes as many pages as there are destinations, however many rows it
- * changes: the larger the transactions, the fewer times a page is written.
- */
-const sliceRows = (action: OperateAction): number =>
-  action === 'delete' || typeof action === 'object' ? 1000 : 2500;
 
 /** What an action sets in rows; values are `now`, where there is one. */
 const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
@@ -44,6 +38,7 @@ export class Operator {
   readonly #eraser: MailEraser;
   readonly #mover: Mover;
   readonly #routes: RouteTable;
+  readonly #paces = new Map<ActionName, Pace>();
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
   readonly #shrinkRow: StatementSync;
@@ -100,28 +95,39 @@ export class Operator {
   /** One bounded transaction of the action, on messages after `after`. */
   slice(action: OperateAction, selection: Selection, nowMs: number, after: string): OperateSlice {
     const meant = concernedBy(action, selection);
-    const found = answered(this.#db, selectRows(meant, DIALECT, after, sliceRows(action)));
+    const pace = this.#paceOf(nameOf(action));
+    const began = steadyMs();
+    const found = answered(this.#db, selectRows(meant, DIALECT, after, pace.rows));
     const removed = new Removals();
     let changes: Map<string, number> | undefined;
     if (action === 'delete') found.rows = deletable(found.rows);
     this.#eraser.begin();
     if (found.rows.length > 0)
       this.#transaction(() => {
-        if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
+        if (typeof action === 'object') changes = this.#move(action, found, nowMs);
         else if (action === 'delete') this.#deleteAll(found, nowMs, removed);
         else this.#set(action, found, nowMs);
       });
+    if (found.next !== null) pace.took(steadyMs() - began);
     return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
+  }
+
+  #paceOf(name: ActionName): Pace {
+    const pace = this.#paces.get(name) ?? new Pace();
+    this.#paces.set(name, pace);
+    return pace;
   }
 
   /**
    * Rows whose recipients would join one that is being sent are left: their state becomes SENDING.
    * @returns by how many the rows that wait have grown.
    */
-  #move(action: Move, rows: readonly SelectedRow[], nowMs: number): Map<string, number> {
+  #move(action: Move, { rows, condition }: SelectedRows, nowMs: number): Map<string, number> {
+    const left = rows.filter(({ state }) => state !== 'SENDING');
+    const together = condition === null ? null : this.#mover.operateAll(left, action, condition, nowMs);
+    if (together !== null) return together;
     const changes = new Map<string, number>();
-    for (const row of rows) {
-      if (row.state === 'SENDING') continue;
+    for (const row of left) {
       const moved = this.#mover.operate(row, action, this.#routes, nowMs);
       if (moved === null) row.state = 'SENDING';
       else for (const [key, more] of moved) changes.set(key, (changes.get(key) ?? 0) + more);
