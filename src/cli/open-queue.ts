@@ -91,7 +91,7 @@ async function openStoppedQueues(config: Config): Promise<QueueSource> {
         () => null,
       );
     const reader: QueueReader = {
-      list: (filter) => servers.list(filter),
+      lines: (filter) => servers.lines(filter),
       count: (selection, by) => servers.count(selection, by),
       show: (queueId) => servers.show(queueId),
       content: (queueId, offset, maxBytes) => servers.content(queueId, offset, maxBytes),

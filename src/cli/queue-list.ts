@@ -5,6 +5,7 @@ import { printableJson } from '../base/printable.ts';
 import type { QueueReader } from '../control/protocol.ts';
 import { entryAnswer, missingAnswer } from '../control/queue-answers.ts';
 import type { Missing, QueueRow, Selection } from '../database/database.ts';
+import { idOfLine, rowsOfLines } from '../database/queue-lines.ts';
 import { formatRows } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { missingOf, type QueueOutput, told, written } from './queue-output.ts';
@@ -18,8 +19,10 @@ export interface ListOptions {
   json: boolean;
 }
 
-/** Few, because garbage of many pages adds up before it is collected: with 2,000 rows it came to 100 MB more. */
-const PAGE_ROWS = 250;
+/** A page has about so many characters, by what the lines of the one before had. */
+const PAGE_CHARACTERS = 500_000;
+const FIRST_PAGE_ROWS = 250;
+const MOST_PAGE_ROWS = 2500;
 
 export async function listQueue(
   source: QueueSource,
@@ -61,14 +64,17 @@ async function* pagesOf(
   from: string | undefined,
   wanted: () => number,
 ): AsyncGenerator<QueueRow[]> {
+  let most = FIRST_PAGE_ROWS;
   for (const part of partsOf(selection))
     for (let after = from, isLast = false; !isLast; ) {
-      const limit = Math.min(wanted(), PAGE_ROWS);
+      const limit = Math.min(wanted(), most);
       const place = after === undefined ? {} : { afterQueueId: after };
-      const page = await reader.list({ selection: part, limit, ...place });
-      if (page.length > 0) yield page;
-      after = page.at(-1)?.queueId;
+      const page = await reader.lines({ selection: part, limit, ...place });
+      const characters = page.reduce((sum, { length }) => sum + length, 0);
+      if (page.length > 0) yield rowsOfLines(page);
+      after = page.length > 0 ? idOfLine(page.at(-1) as string) : undefined;
       isLast = page.length < limit;
+      most = Math.max(1, Math.min(MOST_PAGE_ROWS, Math.floor((PAGE_CHARACTERS * page.length) / characters)));
     }
 }
 

@@ -6,6 +6,7 @@ import { concerningNamed } from '../control/missing.ts';
 import { type ActionAnswer, entryAnswer, missingAnswer } from '../control/queue-answers.ts';
 import type { OperateAction, QueueRow, Selection } from '../database/database.ts';
 import { concernedBy } from '../database/outbox-rows.ts';
+import { rowsOfLines } from '../database/queue-lines.ts';
 import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { meansRecipients } from '../mail/selection.ts';
 import { formatRows } from './format.ts';
@@ -118,7 +119,7 @@ async function dryRun(
   const samples: QueueRow[] = [];
   for (const part of partsOf(meant))
     if (samples.length < SAMPLES)
-      samples.push(...(await source.reader.list({ selection: part, limit: SAMPLES })));
+      samples.push(...rowsOfLines(await source.reader.lines({ selection: part, limit: SAMPLES })));
   const shown = samples.slice(0, SAMPLES);
   const missing = await missingOf(source);
   if (json) {

@@ -7,7 +7,6 @@ import type {
   Missing,
   OperateAction,
   QueueFilter,
-  QueueRow,
   QueueStats,
   Selection,
 } from '../database/database.ts';
@@ -66,8 +65,8 @@ export class ControlClient implements QueueReader {
     });
   }
 
-  list(filter: QueueFilter): Promise<QueueRow[]> {
-    return this.#call('list', filter) as Promise<QueueRow[]>;
+  lines(filter: QueueFilter): Promise<string[]> {
+    return this.#call('list', filter) as Promise<string[]>;
   }
 
   count(selection: Selection, by: CountKey | null): Promise<Counted> {

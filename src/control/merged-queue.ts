@@ -3,7 +3,8 @@
  * added up. A message lies in exactly one of the queues.
  */
 
-import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '../database/database.ts';
+import type { MailDetail, QueueFilter, QueueStats, Selection } from '../database/database.ts';
+import { mergedLines } from '../database/queue-lines.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
@@ -19,9 +20,9 @@ export class MergedQueue implements QueueReader {
     this.#readers = readers;
   }
 
-  async list(filter: QueueFilter): Promise<QueueRow[]> {
-    const pages = await Promise.all(this.#readers().map((reader) => reader.list(filter)));
-    return mergePages(pages, filter.limit);
+  async lines(filter: QueueFilter): Promise<string[]> {
+    const pages = await Promise.all(this.#readers().map((reader) => reader.lines(filter)));
+    return mergedLines(pages, filter.limit);
   }
 
   async count(selection: Selection, by: CountKey | null): Promise<Counted> {
@@ -44,18 +45,6 @@ export class MergedQueue implements QueueReader {
     const answers = await Promise.all(this.#readers().map(ask));
     return answers.find((answer) => answer !== null) ?? null;
   }
-}
-
-/**
- * A page of all queues from one page of each. Every page is complete up to its last row, so what is cut off here comes
- * with the next page. The rows of one message are never parted.
- */
-export function mergePages(pages: readonly QueueRow[][], limit: number): QueueRow[] {
-  const rows = pages.flat();
-  if (pages.length > 1) rows.sort((a, b) => (a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : 0));
-  let end = Math.min(limit, rows.length);
-  while (end > 0 && end < rows.length && rows[end]?.queueId === rows[end - 1]?.queueId) end++;
-  return rows.slice(0, end);
 }
 
 /** null when no process has a journal. A shard to which several processes cannot drain is listed once. */

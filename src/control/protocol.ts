@@ -9,7 +9,6 @@ import type {
   Missing,
   OperateAction,
   QueueFilter,
-  QueueRow,
   QueueStats,
   Selection,
 } from '../database/database.ts';
@@ -42,8 +41,11 @@ const MAX_HOP = 270;
 
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
-  /** Rows in order of queue id. Those of one message are never parted, so there may be more than the limit. */
-  list(filter: QueueFilter): Promise<QueueRow[]>;
+  /**
+   * Entries in order of queue id, as lines (database/queue-lines.ts). Those of one message are never parted, so there may be
+   * more than the limit.
+   */
+  lines(filter: QueueFilter): Promise<string[]>;
   count(selection: Selection, by: CountKey | null): Promise<Counted>;
   show(queueId: string): Promise<MailDetail | null>;
   /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */

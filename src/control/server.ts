@@ -187,7 +187,7 @@ export class ControlServer {
     const { target } = this.#options;
     switch (request.method) {
       case 'list':
-        return target.list(withoutUndefined(request.params));
+        return target.lines(withoutUndefined(request.params));
       case 'count':
         return target.count(request.params.selection, request.params.by);
       case 'show':

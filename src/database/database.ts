@@ -372,6 +372,8 @@ export interface Database {
   purge(nowMs: number, limit: number, keep?: FailedLimits): Promise<number>;
 
   list(filter: QueueFilter): Promise<QueueRow[]>;
+  /** The same as lines of text (queue-lines.ts). */
+  lines(filter: QueueFilter): Promise<string[]>;
   /** How much a selection means; with `by` also for each value of that key. */
   count(selection: Selection, by: CountKey | null): Promise<Counted>;
   show(queueId: string): Promise<MailDetail | null>;

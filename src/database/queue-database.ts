@@ -58,7 +58,7 @@ export interface QueueDatabase {
   /** One bounded part of the walk over what failed (failedCut). */
   failedSlice(left: FailedLimits, before: FailedMark | null): Awaitable<FailedSlice>;
   isReferenced(object: string): Promise<boolean>;
-  listSlice(filter: QueueFilter): Awaitable<ListSlice>;
+  linesSlice(filter: QueueFilter): Awaitable<ListSlice<string>>;
   countSlice(selection: Selection, by: CountKey | null, after: string): Awaitable<CountSlice>;
   show(queueId: string): Promise<MailDetail | null>;
   content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;

@@ -3,8 +3,9 @@
  * the thread or server does other work between them. A slice is made of whole messages. The functions yield queries and
  * are given rows: each engine runs them in its own way.
  */
-import type { OutboxState, QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
-import { type OperatedRow, QUEUE_ROW, shownRow } from './outbox-rows.ts';
+import type { OutboxState, QueueFilter, RecipientStatus, Selection } from './database.ts';
+import type { OperatedRow } from './outbox-rows.ts';
+import { QUEUE_LINE } from './queue-lines.ts';
 import {
   allOf,
   type Compiled,
@@ -178,8 +179,15 @@ export const MAILS = ' CROSS JOIN mails m ON m.id = o.mail_id';
 /** A page looks at this many rows at least: filters that match little need few pages. */
 const LEAST_LOOKED = 1000;
 
-/** A page of entries in order of queue id; those of one message are never parted. */
-export function* listRows(dialect: Dialect, filter: QueueFilter): Asking<ListSlice> {
+interface Listed {
+  queueId: string;
+  line: string;
+  state: OutboxState;
+  seqs: string;
+}
+
+/** A page of entries as lines (queue-lines.ts), in order of queue id; those of one message are never parted. */
+export function* listLines(dialect: Dialect, filter: QueueFilter): Asking<ListSlice<string>> {
   const { selection = {}, limit, afterQueueId = '' } = filter;
   const chosen = compile(selection, dialect);
   const { range, matches, next } = yield* sliceAfter(
@@ -189,26 +197,24 @@ export function* listRows(dialect: Dialect, filter: QueueFilter): Asking<ListSli
     Math.max(limit, LEAST_LOOKED),
   );
   if (matches?.size === 0) return { rows: [], next };
-  const columns = matches === null ? QUEUE_ROW : `${QUEUE_ROW}, o.seqs`;
+  const columns = `${QUEUE_LINE}, o.mail_id AS queueId${matches === null ? '' : ', o.state, o.seqs'}`;
   const from = `SELECT ${columns} FROM ${dialect.outbox}${MAILS} WHERE`;
   // One row more than asked for tells whether the last message is complete.
-  let found = yield* ask<QueueRow & { seqs: string }>(
+  let found = yield* ask<Listed>(
     `${from} ${range.sql} AND ${chosen.entry.sql} ORDER BY o.mail_id, o.destination LIMIT ${limit + 1}`,
     [...range.values, ...chosen.entry.values],
   );
   let cut: string | null = null;
   if (found.length > limit) {
-    cut = (found[limit - 1] as QueueRow).queueId;
+    cut = (found[limit - 1] as Listed).queueId;
     const begun = found.findIndex(({ queueId }) => queueId === cut);
-    const whole = yield* ask<QueueRow & { seqs: string }>(
-      `${from} o.mail_id = ? AND ${chosen.entry.sql} ORDER BY o.destination`,
-      [cut, ...chosen.entry.values],
-    );
+    const whole = yield* ask<Listed>(`${from} o.mail_id = ? AND ${chosen.entry.sql} ORDER BY o.destination`, [
+      cut,
+      ...chosen.entry.values,
+    ]);
     found = [...found.slice(0, begun), ...whole];
   }
-  const rows: QueueRow[] = [];
-  for (const { seqs, ...row } of found)
-    if (matches === null || matchesIn({ state: row.state, seqs }, matches.get(row.queueId) ?? []).length > 0)
-      rows.push(shownRow(row));
-  return { rows, next: cut ?? next };
+  const meant = ({ queueId, ...row }: Listed): boolean =>
+    matches === null || matchesIn(row, matches.get(queueId) ?? []).length > 0;
+  return { rows: found.filter(meant).map(({ line }) => line), next: cut ?? next };
 }

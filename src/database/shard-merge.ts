@@ -3,13 +3,10 @@
 import { RelayError } from '../base/errors.ts';
 import { nextOf } from '../base/part-cursor.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
-import type { DestinationBacklog, OperateResult, QueueRow, Selection } from './database.ts';
+import type { DestinationBacklog, OperateResult, Selection } from './database.ts';
 
 export const earlier = (a: number | null, b: number | null): number | null =>
   a === null ? b : b === null ? a : Math.min(a, b);
-
-const byQueueId = (a: QueueRow, b: QueueRow): number =>
-  a.queueId < b.queueId ? -1 : a.queueId > b.queueId ? 1 : a.destination < b.destination ? -1 : 1;
 
 export function merged(parts: DestinationBacklog[][]): DestinationBacklog[] {
   const sums = new Map<string, DestinationBacklog>();
@@ -45,15 +42,6 @@ export function mergedOperation(parts: readonly (OperateResult & { shard: number
     changes: parts.flatMap(({ changes }) => changes),
     next: nextOf(parts.map(({ shard, next }) => [shard, next])),
   };
-}
-
-/** A page of all shards from one of each; the rows of a message are not parted. */
-export function mergedPage(parts: readonly QueueRow[][], limit: number): QueueRow[] {
-  const rows = parts.flat().sort(byQueueId);
-  const last = rows[limit - 1];
-  if (last === undefined) return rows;
-  const end = rows.findIndex(({ queueId }, i) => i >= limit && queueId !== last.queueId);
-  return end < 0 ? rows : rows.slice(0, end);
 }
 
 /**

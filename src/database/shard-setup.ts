@@ -13,7 +13,7 @@ import type {
 import type { NodeClaim } from './shard-claim.ts';
 
 /** One shard, whose work the persistence pool does. */
-export interface ShardClient extends Omit<Database, 'recover' | 'close'> {
+export interface ShardClient extends Omit<Database, 'recover' | 'close' | 'list'> {
   /** Number of tasks under way; each has a connection, or waits for one. */
   readonly running: number;
   recover(nowMs: number, fresh: boolean): Promise<Recovered>;

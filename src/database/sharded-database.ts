@@ -36,10 +36,11 @@ import type {
   SuspectedRow,
 } from './database.ts';
 import { type FailedLimits, shareOf } from './kept-failed.ts';
+import { mergedLines, rowsOfLines } from './queue-lines.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { claimInTurn } from './shard-claims.ts';
 import { ShardHealth } from './shard-health.ts';
-import { answered, concerns, merged, mergedOperation, mergedPage, selectionOn } from './shard-merge.ts';
+import { answered, concerns, merged, mergedOperation, selectionOn } from './shard-merge.ts';
 import type { ShardClient, ShardedOptions, ShardReport, ShardSetup } from './shard-setup.ts';
 import { TimedClient } from './timed-client.ts';
 
@@ -370,13 +371,17 @@ export class ShardedDatabase implements Database {
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
+    return rowsOfLines(await this.lines(filter));
+  }
+
+  async lines(filter: QueueFilter): Promise<string[]> {
     const { selection = {} } = filter;
     const parts = await this.#onAll(
-      (client, shard) => client.list({ ...filter, selection: selectionOn(shard, selection) }),
+      (client, shard) => client.lines({ ...filter, selection: selectionOn(shard, selection) }),
       true,
       ({ id }) => concerns(id, selection),
     );
-    return mergedPage(parts, filter.limit);
+    return mergedLines(parts, filter.limit);
   }
 
   async count(selection: Selection, by: CountKey | null): Promise<Counted> {

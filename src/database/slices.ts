@@ -10,7 +10,6 @@ import type {
   OperatePart,
   OperateResult,
   QueueFilter,
-  QueueRow,
   QueueStats,
   RemovedEntry,
   RowChange,
@@ -19,8 +18,8 @@ import type { FailedLimits, FailedMark, FailedSlice } from './kept-failed.ts';
 import type { Removals } from './removals.ts';
 import { isWhole, type SelectedRow, type SelectedRows } from './select-rows.ts';
 
-export interface ListSlice {
-  rows: QueueRow[];
+export interface ListSlice<Row> {
+  rows: Row[];
   /** Ask again with this as afterQueueId; null at the end of the queue. */
   next: string | null;
 }
@@ -78,15 +77,15 @@ function changesOf(action: OperateAction, rows: readonly SelectedRow[]): Map<str
 }
 
 /** Asks for slices until the page is full. */
-export async function listBySlices(
+export async function listBySlices<Row>(
   filter: QueueFilter,
-  slice: (part: QueueFilter) => Promise<ListSlice>,
-): Promise<QueueRow[]> {
-  const rows: QueueRow[] = [];
+  slice: (part: QueueFilter) => Promise<ListSlice<Row>>,
+): Promise<Row[]> {
+  const rows: Row[] = [];
   let part = filter;
   for (;;) {
     const { rows: more, next } = await slice({ ...part, limit: filter.limit - rows.length });
-    rows.push(...more);
+    for (const row of more) rows.push(row);
     if (next === null || rows.length >= filter.limit) return rows;
     part = { ...part, afterQueueId: next };
   }

@@ -19,6 +19,7 @@ import type {
   ReleasedRow,
   RulesAnswer,
 } from './database.ts';
+import { lineTimed } from './queue-lines.ts';
 import type { ServerTime } from './server-clock.ts';
 import type { ShardClient } from './shard-setup.ts';
 
@@ -140,8 +141,11 @@ export class TimedClient implements ShardClient {
     return this.#client.purge(this.#time.since(nowMs), limit, keep);
   }
 
-  async list(filter: QueueFilter): Promise<QueueRow[]> {
-    return (await this.#client.list(filter)).map((row) => this.#rowHere(row));
+  async lines(filter: QueueFilter): Promise<string[]> {
+    const lines = await this.#client.lines(filter);
+    const here = (ms: number): number => this.#time.here(ms);
+    const now = Date.now();
+    return here(now) === now ? lines : lines.map((line) => lineTimed(line, here));
   }
 
   count(...args: Parameters<ShardClient['count']>): ReturnType<ShardClient['count']> {

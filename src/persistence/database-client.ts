@@ -33,6 +33,7 @@ import type {
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
+import { rowsOfLines } from '../database/queue-lines.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
@@ -293,8 +294,12 @@ export class DatabaseClient implements Database {
     this.#walkAtMs = nowMs + WALK_PAUSE_MS + WALK_REST * (this.#now() - begunMs);
   }
 
-  list(filter: QueueFilter): Promise<QueueRow[]> {
-    return listBySlices(filter, (part) => this.#again({ kind: 'list', filter: part }));
+  async list(filter: QueueFilter): Promise<QueueRow[]> {
+    return rowsOfLines(await this.lines(filter));
+  }
+
+  lines(filter: QueueFilter): Promise<string[]> {
+    return listBySlices(filter, (part) => this.#again({ kind: 'lines', filter: part }));
   }
 
   count(selection: Selection, by: CountKey | null): Promise<Counted> {

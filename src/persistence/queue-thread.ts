@@ -223,8 +223,8 @@ export class QueueThread {
         return database.purge(task.nowMs, task.limit, task.cut);
       case 'failed':
         return database.failedSlice(task.left, task.before);
-      case 'list':
-        return database.listSlice(task.filter);
+      case 'lines':
+        return database.linesSlice(task.filter);
       case 'count':
         return database.countSlice(task.selection, task.by, task.after);
       case 'show':

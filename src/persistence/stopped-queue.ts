@@ -6,7 +6,7 @@ import type { Database } from '../database/database.ts';
 import type { Arena } from '../native.ts';
 import { QueueThread } from './queue-thread.ts';
 
-export type StoppedQueue = Pick<Database, 'list' | 'count' | 'show' | 'content' | 'stats' | 'close'>;
+export type StoppedQueue = Pick<Database, 'lines' | 'count' | 'show' | 'content' | 'stats' | 'close'>;
 
 /** Reading for operators never takes content into an arena; code that tries to has wired it wrongly. */
 export const noArena = new Proxy({} as Arena, {

@@ -67,7 +67,7 @@ export type Task =
     }
   | { kind: 'purge'; nowMs: number; limit: number; cut: FailedMark | null }
   | { kind: 'failed'; left: FailedLimits; before: FailedMark | null }
-  | { kind: 'list'; filter: QueueFilter }
+  | { kind: 'lines'; filter: QueueFilter }
   | { kind: 'count'; selection: Selection; by: CountKey | null; after: string }
   | { kind: 'show'; queueId: string }
   | { kind: 'content'; queueId: string; offset: number; maxBytes: number }
@@ -103,7 +103,7 @@ export interface TaskResults {
   release: null;
   purge: number;
   failed: FailedSlice;
-  list: ListSlice;
+  lines: ListSlice<string>;
   count: CountSlice;
   show: MailDetail | null;
   content: Uint8Array | null;

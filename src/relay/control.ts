@@ -43,7 +43,7 @@ export function relayControl(
 ): ControlTarget {
   const { database } = queue;
   return {
-    list: (filter) => database.list(filter),
+    lines: (filter) => database.lines(filter),
     count: (selection, by) => database.count(selection, by),
     show: (queueId) => database.show(queueId),
     content: (queueId, offset, maxBytes) => database.content(queueId, offset, maxBytes),

@@ -8,7 +8,6 @@ import type {
   Missing,
   OperateAction,
   QueueFilter,
-  QueueRow,
   QueueStats,
   Selection,
 } from '../database/database.ts';
@@ -37,7 +36,7 @@ export interface ProcessStart {
 
 /** Questions, each with its answer. */
 export interface Questions {
-  list: { ask: QueueFilter; answer: QueueRow[] };
+  list: { ask: QueueFilter; answer: string[] };
   count: { ask: { selection: Selection; by: CountKey | null }; answer: Counted };
   show: { ask: string; answer: MailDetail | null };
   content: { ask: { queueId: string; offset: number; maxBytes: number }; answer: Uint8Array | null };

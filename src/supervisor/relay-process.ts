@@ -164,7 +164,7 @@ class RelayProcess {
     const { control } = relay;
     switch (message.question) {
       case 'list':
-        return control.list(message.ask);
+        return control.lines(message.ask);
       case 'count':
         return control.count(message.ask.selection, message.ask.by);
       case 'show':

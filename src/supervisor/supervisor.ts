@@ -256,7 +256,7 @@ export class Supervisor {
     const { rollup } = this.#options;
     const queue = rollup.queue(() => this.#askable(this.#answering()).map(readerOf));
     return {
-      list: (filter) => queue.list(filter),
+      lines: (filter) => queue.lines(filter),
       count: (selection, by) => queue.count(selection, by),
       show: (queueId) => queue.show(queueId),
       content: (queueId, offset, maxBytes) => queue.content(queueId, offset, maxBytes),
@@ -365,7 +365,7 @@ const nothing = (): Operated => ({ rows: 0, recipients: 0, sending: 0, queueIds:
 
 function readerOf(child: Child): QueueReader {
   return {
-    list: (filter: QueueFilter) => child.ask('list', filter),
+    lines: (filter: QueueFilter) => child.ask('list', filter),
     count: (selection, by) => child.ask('count', { selection, by }),
     show: (queueId) => child.ask('show', queueId),
     content: (queueId, offset, maxBytes) => child.ask('content', { queueId, offset, maxBytes }),

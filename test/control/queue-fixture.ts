@@ -88,12 +88,31 @@ export const mail: MailDetail = {
   attachments: [{ seq: 0, name: 'a.pdf', type: 'application/pdf', sizeBytes: 2048, offset: 100 }],
 };
 
+/** As an engine would write it. */
+export const lineOf = (row: QueueRow): string =>
+  JSON.stringify([
+    row.queueId,
+    row.destination,
+    row.state,
+    row.attempts,
+    row.nextAttemptMs,
+    row.reversePath,
+    row.sizeBytes,
+    row.receivedAtMs,
+    row.messageId,
+    row.user,
+    row.listener,
+    row.waiting,
+    row.reason,
+    row.detail,
+  ]);
+
 export class FakeQueue implements ControlTarget {
   rows: QueueRow[] = [];
   content_ = Buffer.alloc(0);
   readonly operated: unknown[] = [];
 
-  async list(filter: QueueFilter): Promise<QueueRow[]> {
+  async lines(filter: QueueFilter): Promise<string[]> {
     const { states, destinations } = filter.selection ?? {};
     const found = this.rows
       .filter((r) => states?.includes(r.state) ?? true)
@@ -101,7 +120,7 @@ export class FakeQueue implements ControlTarget {
       .filter((r) => filter.afterQueueId === undefined || r.queueId > filter.afterQueueId);
     const last = found[filter.limit - 1];
     const end = found.findIndex(({ queueId }, i) => i >= filter.limit && queueId !== last?.queueId);
-    return end < 0 ? found : found.slice(0, end);
+    return (end < 0 ? found : found.slice(0, end)).map(lineOf);
   }
 
   counted: Counted = { ...noSums(), groups: [], moreGroups: 0, forgotten: false };

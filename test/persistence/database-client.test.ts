@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import type { RelayError } from '../../src/base/errors.ts';
+import { idOfLine } from '../../src/database/queue-lines.ts';
 import type { Message } from '../../src/mail/message.ts';
 import { type Arena, createArena } from '../../src/native.ts';
 import { DatabaseClient, startPool, type TaskPool } from '../../src/persistence/database-client.ts';
@@ -206,7 +207,7 @@ describe('a stopped relay’s queue', () => {
     const queueId = await queue.add(['a@one.test'], 'SENDING');
     await queue.database.close();
     const stopped = openStoppedQueue(queue.config);
-    assert.equal((await stopped.list({ limit: 5 }))[0]?.queueId, queueId);
+    assert.equal((await stopped.lines({ limit: 5 })).map(idOfLine)[0], queueId);
     assert.equal((await stopped.show(queueId))?.rows[0]?.state, 'SENDING');
     assert.equal((await stopped.stats()).mails, 1);
     const mailTrace = (await stopped.show(queueId))?.trace ?? '';

@@ -11,7 +11,7 @@ import type {
   Selection,
 } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
-import { listRows } from '../select-rows.ts';
+import { listLines } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
@@ -23,8 +23,8 @@ const SLICE_MAILS = 10_000;
 const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDueMs FROM mail_outbox
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
 
-export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
-  return answered(connection, listRows(DIALECT, filter));
+export function linesSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice<string>> {
+  return answered(connection, listLines(DIALECT, filter));
 }
 
 export function countSlice(

@@ -41,7 +41,7 @@ import { type Leased, type LeasedRow, leaseRows, unclaim } from './claim.ts';
 import { statsSlice } from './count.ts';
 import { isLost, mysqlError } from './errors.ts';
 import { type Insertion, insertMessages } from './insert.ts';
-import { backlog, countSlice, listSlice, showMail } from './inspect.ts';
+import { backlog, countSlice, linesSlice, showMail } from './inspect.ts';
 import { isNewTransfer, journalMark, writeMark } from './journals.ts';
 import { dueDestinations, releaseOwned, releaseRows, renewLeases, setAside, unlease } from './leases.ts';
 import { type Loaded, loadContents, RESERVE_SHARE } from './load.ts';
@@ -342,8 +342,8 @@ export class MysqlDatabase implements QueueDatabase {
     return (await this.#read((connection) => unreferenced(connection, [object]))).length === 0;
   }
 
-  listSlice(filter: QueueFilter): Promise<ListSlice> {
-    return this.#read((connection) => listSlice(connection, filter));
+  linesSlice(filter: QueueFilter): Promise<ListSlice<string>> {
+    return this.#read((connection) => linesSlice(connection, filter));
   }
 
   countSlice(selection: Selection, by: CountKey | null, after: string): Promise<CountSlice> {

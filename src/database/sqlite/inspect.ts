@@ -14,7 +14,7 @@ import type {
   Selection,
 } from '../database.ts';
 import { QUEUE_ROW, shownRow } from '../outbox-rows.ts';
-import { listRows } from '../select-rows.ts';
+import { listLines } from '../select-rows.ts';
 import { parseRuns } from '../seq-runs.ts';
 import type { ListSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
@@ -56,8 +56,8 @@ export class Inspector {
     );
   }
 
-  listSlice(filter: QueueFilter): ListSlice {
-    return answered(this.#db, listRows(DIALECT, filter));
+  linesSlice(filter: QueueFilter): ListSlice<string> {
+    return answered(this.#db, listLines(DIALECT, filter));
   }
 
   countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {

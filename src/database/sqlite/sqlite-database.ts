@@ -38,6 +38,7 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
+import { rowsOfLines } from '../queue-lines.ts';
 import {
   type ListSlice,
   listBySlices,
@@ -391,9 +392,9 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
     await this.#storage.sweep(this.#eraser.isReferenced);
   }
 
-  /** One bounded part of `list`. */
-  listSlice(filter: QueueFilter): ListSlice {
-    return this.#guard(() => this.#inspector.listSlice(filter));
+  /** One bounded part of `lines`. */
+  linesSlice(filter: QueueFilter): ListSlice<string> {
+    return this.#guard(() => this.#inspector.linesSlice(filter));
   }
 
   /** One bounded part of `count`. */
@@ -406,7 +407,11 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   async list(filter: QueueFilter): Promise<QueueRow[]> {
-    return listBySlices(filter, async (part) => this.listSlice(part));
+    return rowsOfLines(await this.lines(filter));
+  }
+
+  async lines(filter: QueueFilter): Promise<string[]> {
+    return listBySlices(filter, async (part) => this.linesSlice(part));
   }
 
   async show(queueId: string): Promise<MailDetail | null> {
