@@ -444,13 +444,8 @@ export class SqliteDatabase implements Omit<Database, 'purge'>, QueueDatabase {
   }
 
   /** One bounded part of `operate`. */
-  async operateSlice(
-    action: OperateAction,
-    selection: Selection,
-    nowMs: number,
-    after: string,
-  ): Promise<OperateSlice> {
-    const slice = this.#guard(() => this.#operator.slice(action, selection, nowMs, after));
+  async operateSlice(...args: Parameters<Operator['slice']>): Promise<OperateSlice> {
+    const slice = this.#guard(() => this.#operator.slice(...args));
     if (this.#options.maxMessages !== null) this.#mails -= this.#eraser.erased;
     await this.#eraser.removeObjects();
     return slice;
