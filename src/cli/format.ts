@@ -84,14 +84,14 @@ export function formatMail(
     `Sender      <${plain(mail.reversePath)}>`,
     `Size        ${mail.sizeBytes} bytes`,
     `Received    ${new Date(mail.receivedAtMs).toISOString()} (${duration(nowMs - mail.receivedAtMs)} ago)`,
-    `From        ${plain(mail.clientAddress)} (${plain(mail.clientHelo)}) by ${plain(mail.protocol)}`,
+    `Client      ${clientOf(mail)}`,
     '',
     'Destinations',
   ];
   const rows = mail.rows.map((row, i) => [
     `  ${plain(row.destination)}`,
     stateWord(row.state),
-    `${row.attempts} attempts`,
+    counted(row.attempts, 'attempt', 'attempts'),
     suspensions[i]?.length
       ? `suspended by ${suspensions[i].map(({ id }) => id).join(', ')}`
       : `next ${next(row, nowMs)}`,
@@ -116,6 +116,12 @@ export function formatMail(
   return `${text}\nTrace\n${plainLines(mail.trace)}\n`;
 }
 
+function clientOf({ clientAddress, clientHelo, protocol }: MailDetail): string {
+  const helo = clientHelo === '' ? '' : ` (${clientHelo})`;
+  const by = protocol === '' ? '' : ` by ${protocol}`;
+  return plain(clientAddress + helo + by);
+}
+
 function reason(row: QueueRow): string {
   return plain([row.reason, row.detail].filter((text) => text !== '').join(': '));
 }
@@ -123,6 +129,9 @@ function reason(row: QueueRow): string {
 function next(row: QueueRow, nowMs: number): string {
   return hasNextAttempt(row) ? when(row.nextAttemptMs, nowMs) : '-';
 }
+
+/** '1 entry', '3 entries' */
+export const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
 
 export const when = (atMs: number, nowMs: number): string =>
   atMs <= nowMs ? 'now' : `in ${duration(atMs - nowMs)}`;

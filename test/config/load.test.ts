@@ -662,6 +662,9 @@ test('a key or value of an earlier release is said with what to write now', () =
     '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
     '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
   ]);
+  assert.deepEqual(problems('{ "events": { "keep_files": 30 } }'), [
+    '1: events.keep_files: is gone (write "keep_days" and "max_total_mb")',
+  ]);
   assert.deepEqual(problems('{ "log": { "level": "trace", "transcripts": true } }'), [
     '1: log.level: must be "debug" or "info" or "warn" or "error" or "silent", is "trace" (write "debug": trace wrote no more)',
     '1: log.transcripts: must be an object, is true (write { "inbound": true })',
