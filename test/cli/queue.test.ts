@@ -8,7 +8,7 @@ import { listQueue } from '../../src/cli/queue-list.ts';
 import { operateQueue } from '../../src/cli/queue-operate.ts';
 import { formatStats } from '../../src/cli/stats-text.ts';
 import type { ControlClient } from '../../src/control/client.ts';
-import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS } from '../../src/control/protocol.ts';
 import {
   type EntryAnswer,
   entryAnswer,
@@ -16,6 +16,7 @@ import {
   missingAnswer,
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import type { QueueReader } from '../../src/control/target.ts';
 import type { Missing, QueueFilter, QueueRow, Selection } from '../../src/database/database.ts';
 import type { Counted, Group, Sums } from '../../src/mail/queue-counts.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
