@@ -82,6 +82,7 @@ export function formatMail(
   const lines = [
     `Queue id    ${mail.queueId}`,
     `Sender      <${plain(mail.reversePath)}>`,
+    ...(mail.rows[0]?.messageId ? [`Message-ID  <${plain(mail.rows[0].messageId)}>`] : []),
     `Size        ${mail.sizeBytes} bytes`,
     `Received    ${new Date(mail.receivedAtMs).toISOString()} (${duration(nowMs - mail.receivedAtMs)} ago)`,
     `Client      ${clientOf(mail)}`,
@@ -116,10 +117,12 @@ export function formatMail(
   return `${text}\nTrace\n${plainLines(mail.trace)}\n`;
 }
 
-function clientOf({ clientAddress, clientHelo, protocol }: MailDetail): string {
+/** '192.0.2.1 (helo.test) by ESMTPA at submission as shop'; of what is known. */
+function clientOf({ clientAddress, clientHelo, protocol, rows: [row] }: MailDetail): string {
   const helo = clientHelo === '' ? '' : ` (${clientHelo})`;
-  const by = protocol === '' ? '' : ` by ${protocol}`;
-  return plain(clientAddress + helo + by);
+  const known = (word: string, value = ''): string => (value === '' ? '' : ` ${word} ${value}`);
+  const user = known('as', row?.user ?? '');
+  return plain(`${clientAddress}${helo}${known('by', protocol)}${known('at', row?.listener)}${user}`);
 }
 
 function reason(row: QueueRow): string {

@@ -88,7 +88,7 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   text += `Listening   ${status.listeners.map(plain).join(', ')}\n`;
   text += `Connections ${status.connectionsIn} in, ${status.connectionsOut} out\n`;
   text += mailLines(status, nowMs);
-  text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} accepted ${counted(rates.acceptedMessages, 'message', 'messages')} (${counted(rates.accepted, 'recipient', 'recipients')}); recipients: ${rates.delivered} delivered, ${rates.deferred} deferred, ${rates.bounced} bounced\n`;
+  text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} accepted ${counted(rates.acceptedMessages, 'message', 'messages')} (${counted(rates.accepted, 'recipient', 'recipients')}); delivered ${rates.delivered}, deferred ${rates.deferred}, bounced ${rates.bounced}\n`;
   if (status.freeDiskBytes !== null) text += `Free disk   ${size(status.freeDiskBytes)}\n`;
   if (status.file !== null) text += fileLine(status.file);
   if (status.shards.length > 0)

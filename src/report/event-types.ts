@@ -19,9 +19,10 @@ export interface AcceptedEvent extends Common {
   size_bytes: number;
   client_address: string;
   client_port?: number;
-  helo: string;
-  protocol: string;
-  session_id: string;
+  /** Not of our own reports. */
+  helo?: string;
+  protocol?: string;
+  session_id?: string;
   listener?: string;
   /** Who authenticated. */
   user?: string;

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { ConfigError, dataDirOf, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
+import { ConfigError, configFor, dataDirOf, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
 
 type Files = Record<string, string>;
 
@@ -655,6 +658,15 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
   assert.throws(() => find({ '/etc/relay/relay.json': including }), /cannot read .*base\.json/);
   for (const text of ['{ "data_dir": "${NOT_SET}/x" }', '{ "data_dir": 7 }', '{ "data_dir": "" }', '{', '[]'])
     assert.throws(() => of(text), ConfigError, text);
+});
+
+test('a command is refused for what is wrong with the keys it needs, and hears of no other', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'load-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const path = join(dir, 'relay.json');
+  writeFileSync(path, '{ "storage": { "odd": 1 }, "smtp": { "max_hops": 0 } }');
+  assert.throws(() => configFor(['data_dir', 'storage'], path), /storage\.odd(?![\s\S]*max_hops)/);
+  assert.equal(configFor(['data_dir'], path).data_dir, join(dir, '../data'));
 });
 
 test('a key or value of an earlier release is said with what to write now', () => {

@@ -122,7 +122,7 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     'Delivery    1 entry being sent, 2 waiting at 3 destinations',
     'Waiting     8 recipients, oldest 1m; counted 4s ago',
     'Queue       deferred 2 (7), held 0 (0), failed 1 (1): messages (recipients)',
-    'Last minute accepted 1 message (2 recipients); recipients: 3 delivered, 4 deferred, 5 bounced',
+    'Last minute accepted 1 message (2 recipients); delivered 3, deferred 4, bounced 5',
     'Free disk   1.0G',
     'Queue file  2.0G, 1.0G of it free',
     'Reload      1s ago; a restart is needed for data_dir',
