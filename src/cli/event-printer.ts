@@ -96,10 +96,11 @@ class EventPrinter {
   #sourceOptions() {
     return {
       dir: this.#dir,
+      signal: this.#output.signal,
       lastDay: dayAfter(this.#options.until),
       wanted: (block: string) => this.#filter.mayHold(block),
       damaged: (path: string, why: string) => {
-        this.#output.err.write(printableLines(`protorelay: ${path} cannot be read to its end: ${why}\n`));
+        this.#output.err.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
         this.#code = EXIT.dataError;
       },
     };
@@ -150,14 +151,12 @@ class EventPrinter {
 
   /** The line as it is printed, null when it is not asked for. */
   #chosen(line: string): string | null {
-    if (!this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return null;
+    if (line === '' || !this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return null;
     const { text } = this.#options;
     if (!text && !this.#filter.looksInside && isSound(line)) return line;
-    let event: ReadEvent;
-    try {
-      event = JSON.parse(line) as ReadEvent;
-    } catch {
-      if (line !== '') this.#damagedLines++;
+    const event = eventIn(line);
+    if (event === null) {
+      this.#damagedLines++;
       return null;
     }
     if (!this.#filter.accepts(event)) return null;
@@ -198,6 +197,16 @@ class EventPrinter {
   }
 }
 
+/** null: it is none. */
+function eventIn(line: string): ReadEvent | null {
+  if (!line.startsWith('{') || !line.endsWith('}')) return null;
+  try {
+    return JSON.parse(line) as ReadEvent;
+  } catch {
+    return null;
+  }
+}
+
 const isAt = ({ file }: EventSource, { day, number }: Start): boolean =>
   file?.day === day && file.number === number;
 
@@ -207,7 +216,9 @@ const ASCII = /^[ -~]*$/;
 const isSound = (line: string): boolean =>
   line.startsWith('{"type":"') && line.endsWith('}') && (ASCII.test(line) || printable(line) === line);
 
+const LAST_DAY = '9999-12-31';
 /** A line may stand in the file of the next day. */
 function dayAfter(time: string | undefined): string {
-  return time === undefined ? '~' : new Date(Date.parse(time) + 86_400_000).toISOString().slice(0, 10);
+  if (time === undefined || time >= LAST_DAY) return '~';
+  return new Date(Date.parse(time) + 86_400_000).toISOString().slice(0, 10);
 }
