@@ -138,6 +138,8 @@ export interface SelectedRows {
   next: string | null;
   /** On `o`: exactly these rows, as they are now; null where recipients had to be looked at. */
   condition: Condition | null;
+  /** The messages looked at: those after the first id, up to the second; null where others were left out. */
+  range: [after: string, until: string] | null;
 }
 
 /** The entries of a slice that are meant. @param most rows to look at. */
@@ -149,7 +151,7 @@ export function* selectRows(
 ): Asking<SelectedRows> {
   const chosen = compile(selection, dialect);
   const { range, matches, next } = yield* sliceAfter(chosen, dialect, after, most);
-  if (matches?.size === 0) return { rows: [], next, condition: null };
+  if (matches?.size === 0) return { rows: [], next, condition: null, range: null };
   const found = yield* ask<Omit<SelectedRow, 'some'>>(
     `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
      FROM ${dialect.outbox}${chosen.ofMails ? MAILS : ''}
@@ -161,7 +163,13 @@ export function* selectRows(
     const some = matches === null ? null : matchesIn(row, matches.get(row.id) ?? []);
     if (some === null || some.length > 0) rows.push({ ...row, some });
   }
-  return { rows, next, condition: matches === null && !chosen.ofMails ? allOf([range, chosen.entry]) : null };
+  const isRange = matches === null && chosen.ids === null;
+  return {
+    rows,
+    next,
+    range: isRange ? [after, next ?? END] : null,
+    condition: matches === null && !chosen.ofMails ? allOf([range, chosen.entry]) : null,
+  };
 }
 
 /** In this order also where the optimizer of SQLite would choose another. */

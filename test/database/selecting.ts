@@ -303,6 +303,28 @@ export function selectingConformance(driver: Driver): void {
       assert.equal(await queue.database.purge(2000 + queue.config.queue.keep_failed_ms, 10), 1);
     });
 
+    it('deletes all there is, each recipient once, with all content; what is being sent stays', async () => {
+      const all = [
+        ['a@one.test', 'b@two.test', 'c@one.test'],
+        ['d@one.test'],
+        ['e@three.test', 'f@one.test'],
+      ];
+      for (const sending of [false, true]) {
+        for (const addresses of all) await queue.add(addresses);
+        const kept = sending ? [await queue.add(['g@one.test'], 'SENDING')] : [];
+        const removed: string[] = [];
+        const result = await queue.database.operate('delete', {}, 2000, (part) => {
+          for (const one of part.removed)
+            removed.push(...one.recipients.map((to) => `${to} ${one.destination}`));
+        });
+        const expected = all.flat().map((to) => `${to} ${to.slice(2)}`);
+        assert.deepEqual([result.rows, result.recipients, removed.sort()], [5, 6, expected.sort()]);
+        assert.deepEqual((await queue.database.list({ limit: 10 })).map(({ queueId }) => queueId), kept); // biome-ignore format: one line
+        const { mails, contentBytes } = await queue.database.stats();
+        assert.deepEqual([mails, contentBytes > 0], [kept.length, sending]);
+      }
+    });
+
     it('goes on from part to part, and does nothing twice', async () => {
       const ids = [
         await queue.add(['a@one.test']),

@@ -28,6 +28,17 @@ const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
   release: "state = 'PENDING', due_at = ?, deaths = 0",
 };
 
+interface Said {
+  reversePath: string;
+  messageId: string;
+}
+
+interface Waiting {
+  id: string;
+  seq: number;
+  address: string;
+}
+
 export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
@@ -43,6 +54,9 @@ export class Operator {
   readonly #mail: StatementSync;
   readonly #said: StatementSync;
   readonly #rowsLeft: StatementSync;
+  readonly #rowsIn: StatementSync;
+  readonly #mailsIn: StatementSync;
+  readonly #waitingIn: StatementSync;
 
   /** @param routes the config's, for mail that is put back. */
   constructor(db: DatabaseSync, eraser: MailEraser, routes: RouteTable) {
@@ -72,6 +86,15 @@ export class Operator {
       'SELECT reverse_path AS reversePath, message_id AS messageId FROM mails WHERE id = ?',
     );
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
+    this.#rowsIn = db.prepare('SELECT count(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ?');
+    this.#mailsIn = db.prepare(
+      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.message_id AS messageId FROM mails m
+       WHERE id > ? AND id <= ? ORDER BY id`,
+    );
+    this.#waitingIn = db.prepare(
+      `SELECT mail_id AS id, seq, address FROM mail_recipients
+       WHERE mail_id > ? AND mail_id <= ? AND status = 'waiting' ORDER BY mail_id, seq`,
+    );
   }
 
   /** One bounded transaction of the action, on messages after `after`. */
@@ -85,7 +108,7 @@ export class Operator {
     if (found.rows.length > 0)
       this.#transaction(() => {
         if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
-        else if (action === 'delete') this.#deleteAll(found.rows, nowMs, removed);
+        else if (action === 'delete') this.#deleteAll(found, nowMs, removed);
         else this.#set(action, found, nowMs);
       });
     return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
@@ -131,13 +154,32 @@ export class Operator {
       if (state !== 'SENDING') change.run(...times, id, destination);
   }
 
-  #deleteAll(rows: readonly SelectedRow[], nowMs: number, removed: Removals): void {
+  #deleteAll({ rows, range }: SelectedRows, nowMs: number, removed: Removals): void {
+    if (range !== null && this.#deleteRange(rows, range, removed)) return;
     for (const row of rows) if (row.state !== 'SENDING') this.#delete(row, nowMs, removed);
   }
 
+  /** Deletes all messages of a range with a few statements. @returns false when some row of them is not meant, or is sent. */
+  #deleteRange(rows: readonly SelectedRow[], range: [string, string], removed: Removals): boolean {
+    const there = this.#rowsIn.get(...range)?.n as number;
+    if (rows.length < there || rows.some(({ state }) => state === 'SENDING')) return false;
+    const mails = this.#mailsIn.all(...range) as unknown as (MailFacts & Said)[];
+    if (new Set(rows.map(({ id }) => id)).size < mails.length) return false;
+    for (const { id, ...said } of mails) removed.tell(id, said);
+    const waiting = Map.groupBy(this.#waitingIn.all(...range) as unknown as Waiting[], ({ id }) => id);
+    for (const { id, destination, seqs } of rows) {
+      const runs = parseRuns(seqs);
+      const ours = waiting
+        .get(id)
+        ?.filter(({ seq }) => runs.some(([first, last]) => first <= seq && seq <= last));
+      removed.add(id, destination, ours?.map(({ address }) => address) ?? []);
+    }
+    this.#eraser.eraseRange(mails, ...range);
+    return true;
+  }
+
   #delete(row: SelectedRow, nowMs: number, removed: Removals): void {
-    if (!removed.knows(row.id))
-      removed.tell(row.id, this.#said.get(row.id) as { reversePath: string; messageId: string });
+    if (!removed.knows(row.id)) removed.tell(row.id, this.#said.get(row.id) as unknown as Said);
     if (row.some === null || (isWhole(row) && row.bounced === 0)) this.#remove(row, nowMs, removed);
     else
       this.#removeSome(
