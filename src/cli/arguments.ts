@@ -95,7 +95,8 @@ export function countFrom0(text: string): number {
 export function bytesOf(text: string): number {
   const [, count = '', unit = ''] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number of bytes, or with K, M or G, as 10M.');
-  return Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  const bytes = Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 /** 'X-Campaign: spring*'; without a value, any. */
