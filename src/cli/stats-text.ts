@@ -166,8 +166,8 @@ export function formatJournal(
   { bytes, maxBytes, waiting, oldestMs, shards }: JournalStats,
   nowMs: number,
 ): string {
-  const oldest = oldestMs === null ? 'none' : duration(nowMs - oldestMs);
-  let text = `Journal     ${waiting} messages to drain (${size(bytes)} of ${size(maxBytes)}), oldest ${oldest}\n`;
+  const oldest = oldestMs === null ? '' : `, oldest ${duration(nowMs - oldestMs)}`;
+  let text = `Journal     ${counted(waiting, 'message', 'messages')} to drain (${size(bytes)} of ${size(maxBytes)})${oldest}\n`;
   for (const shard of shards) {
     if (shard.aside > 0) text += `Set aside   ${shard.aside} messages that shard ${shard.name} refuses\n`;
     if (shard.error !== null)

@@ -342,6 +342,14 @@ test('an action goes on part by part; an interrupt ends it after a part and says
   }
 });
 
+test('delete of what is failed says entries: their recipients had a fate before', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.operate = async () => ({ rows: 2, recipients: 0, sending: 0, queueIds: [], next: null });
+  assert.equal(await operateQueue(source, 'delete', { states: ['DEAD'] }, { json: false, ...go }, output), 0);
+  await flushed();
+  assert.equal(text('out'), 'delete: 2 entries in which nobody waited\n');
+});
+
 test('count: in all and by a key, the largest first', async () => {
   const { queue, source, output, text, flushed } = setUp();
   queue.counted = counted(5, [
