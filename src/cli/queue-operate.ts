@@ -9,7 +9,7 @@ import { concernedBy } from '../database/outbox-rows.ts';
 import { rowsOfLines } from '../database/queue-lines.ts';
 import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { meansRecipients } from '../mail/selection.ts';
-import { formatRows } from './format.ts';
+import { counted, formatRows } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { countOf } from './queue-count.ts';
 import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
@@ -80,17 +80,16 @@ export async function operateQueue(
 }
 
 async function extentOf(source: QueueSource, action: OperateAction, selection: Selection): Promise<Extent> {
-  const counted = await countOf(source, concernedBy(action, selection), 'state');
-  const sending = counted.groups.find(({ key }) => key === 'SENDING');
+  const sums = await countOf(source, concernedBy(action, selection), 'state');
+  const sending = sums.groups.find(({ key }) => key === 'SENDING');
   const recipients = takesParts(action) ? 'recipients' : 'entryRecipients';
   return {
-    entries: counted.entries - (sending?.entries ?? 0),
-    recipients: counted[recipients] - (sending?.[recipients] ?? 0),
+    entries: sums.entries - (sending?.entries ?? 0),
+    recipients: sums[recipients] - (sending?.[recipients] ?? 0),
     sending: sending?.entries ?? 0,
   };
 }
 
-const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
 const entriesText = (n: number): string => counted(n, 'entry', 'entries');
 const recipientsText = (n: number): string => counted(n, 'recipient', 'recipients');
 
@@ -101,6 +100,8 @@ function textOf(
 ): string {
   const whole = meansRecipients(selection) && !takesParts(action) ? 'whole ' : '';
   const left = sending === 0 ? '' : `; ${entriesText(sending)} being sent, left alone`;
+  // Of entries that are failed or delivered, deleted, every recipient had a fate before.
+  if (recipients === 0 && entries > 0) return `${entriesText(entries)} in which nobody waited${left}`;
   const done = takesParts(action)
     ? `${recipientsText(recipients)} in ${entriesText(entries)}`
     : `${whole}${entriesText(entries)} with ${recipientsText(recipients)}`;

@@ -4,7 +4,8 @@
  * form sort as their entries do.
  */
 import { shownDestination } from '../mail/operator-keys.ts';
-import type { OutboxState, QueueRow } from './database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
+import type { QueueRow } from './database.ts';
 
 /** Column of a line, of `mail_outbox o` and `mails m`. Both engines know JSON_ARRAY, and would else say that it is no text. */
 export const QUEUE_LINE = `CAST(JSON_ARRAY(o.mail_id, o.destination, o.state, o.attempts, coalesce(o.due_at, 0), m.reverse_path,

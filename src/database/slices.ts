@@ -3,6 +3,7 @@
  * on the main thread as well as on persistence threads.
  */
 import { steadyMs } from '../base/steady.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
   OperateAction,
@@ -10,7 +11,6 @@ import type {
   OperatePart,
   OperateResult,
   QueueFilter,
-  QueueStats,
   RemovedEntry,
   RowChange,
 } from './database.ts';

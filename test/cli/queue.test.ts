@@ -8,7 +8,7 @@ import { listQueue } from '../../src/cli/queue-list.ts';
 import { operateQueue } from '../../src/cli/queue-operate.ts';
 import { formatStats } from '../../src/cli/stats-text.ts';
 import type { ControlClient } from '../../src/control/client.ts';
-import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS } from '../../src/control/protocol.ts';
 import {
   type EntryAnswer,
   entryAnswer,
@@ -16,6 +16,7 @@ import {
   missingAnswer,
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import type { QueueReader } from '../../src/control/target.ts';
 import type { Missing, QueueFilter, Selection } from '../../src/database/database.ts';
 import type { Counted, Group, Sums } from '../../src/mail/queue-counts.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
@@ -161,10 +162,10 @@ test('stats: of a running relay with its scheduler, of a stopped one without', a
       .map((line) => line.replaceAll(/ {2,}/g, '  ')),
     [
       'Messages  3 (2.9K), oldest 1m',
-      'Delivery  4 in flight, 3 waiting at 1 destinations',
+      'Delivery  4 entries being sent, 3 waiting at 1 destination',
       'Held back  nothing is sent: delivery.enabled is false',
-      'Rules  1 of operators hold mail: see "suspensions"',
-      'Suspended  1 destinations: c.test',
+      'Rules  1 suspension by operators: see "protorelay suspensions"',
+      'Suspended  1 destination: c.test',
       '',
       'STATE  MESSAGES  ENTRIES  RECIPIENTS',
       'pending  1  1  2',
@@ -174,7 +175,7 @@ test('stats: of a running relay with its scheduler, of a stopped one without', a
       'failed  0  0  0',
       'delivered  0  0  -',
       '',
-      'DESTINATION  MESSAGES  RECIPIENTS  PENDING  SENDING  DEFERRED  HELD  NEXT',
+      'DESTINATION  ENTRIES  RECIPIENTS  PENDING  SENDING  DEFERRED  HELD  NEXT',
       'b.test  2  6  6  0  0  0  in 1s  suspended by r1: mo?ve',
       'c.test  1  1  1  0  0  0  in 1s  suspended for 30s: connect: ref?used',
       'TOTAL  3  7  7  0  0  0',
@@ -339,6 +340,14 @@ test('an action goes on part by part; an interrupt ends it after a part and says
     assert.equal(text('out'), `delete: ${stop ? 1200 : 1800} recipients in ${stop ? 1000 : 1500} entries\n`);
     assert.equal(text('err'), stop ? 'protorelay: interrupted; the same command does the rest\n' : '');
   }
+});
+
+test('delete of what is failed says entries: their recipients had a fate before', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.operate = async () => ({ rows: 2, recipients: 0, sending: 0, queueIds: [], next: null });
+  assert.equal(await operateQueue(source, 'delete', { states: ['DEAD'] }, { json: false, ...go }, output), 0);
+  await flushed();
+  assert.equal(text('out'), 'delete: 2 entries in which nobody waited\n');
 });
 
 test('count: in all and by a key, the largest first', async () => {

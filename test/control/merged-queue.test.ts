@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { MergedQueue, mergeJournals, mergeSchedulerStats } from '../../src/control/merged-queue.ts';
-import type { QueueReader, SchedulerStats } from '../../src/control/protocol.ts';
-import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import type { QueueReader, SchedulerStats } from '../../src/control/target.ts';
+import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { idOfLine } from '../../src/database/queue-lines.ts';
 import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
+import type { QueueStats } from '../../src/mail/queue-stats.ts';
 import { mergeStats, noCounts } from '../../src/mail/queue-stats.ts';
 import { lineOf, waiting } from './queue-fixture.ts';
 

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatStatus } from '../../src/cli/status.ts';
-import { type HostStatus, impairments, mergeStatus, type RelayStatus } from '../../src/control/status.ts';
+import { type HostStatus, impairments, mergeStatus } from '../../src/control/status.ts';
 import { statusAnswer } from '../../src/control/status-answer.ts';
+import type { RelayStatus } from '../../src/control/target.ts';
 import { noStates } from '../../src/mail/queue-stats.ts';
 import { MinuteRates } from '../../src/report/minute-rates.ts';
 
@@ -118,10 +119,10 @@ test('the screen says what is impaired, with nothing that steers a terminal', ()
     'Impaired    a storage cannot be used: /r?: EIO',
     'Listening   127.0.0.1:25',
     'Connections 2 in, 3 out',
-    'Delivery    1 entries in flight, 2 waiting at 3 destinations',
+    'Delivery    1 entry being sent, 2 waiting at 3 destinations',
     'Waiting     8 recipients, oldest 1m; counted 4s ago',
-    'Messages    (recipients) deferred 2 (7), held 0 (0), failed 1 (1)',
-    'Last minute 1 messages accepted (2 recipients); recipients: 3 delivered, 4 deferred, 5 bounced',
+    'Queue       deferred 2 (7), held 0 (0), failed 1 (1): messages (recipients)',
+    'Last minute accepted 1 message (2 recipients); delivered 3, deferred 4, bounced 5',
     'Free disk   1.0G',
     'Queue file  2.0G, 1.0G of it free',
     'Reload      1s ago; a restart is needed for data_dir',

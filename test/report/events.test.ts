@@ -20,12 +20,8 @@ import { configSchema } from '../../src/config/schema.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { Message } from '../../src/mail/message.ts';
 import type { OutcomeGroup } from '../../src/mail/outcome.ts';
-import {
-  type DeliveryEvent,
-  EventLog,
-  type EventLogOptions,
-  eventLogOptions,
-} from '../../src/report/events.ts';
+import type { DeliveryEvent } from '../../src/report/event-types.ts';
+import { EventLog, type EventLogOptions, eventLogOptions } from '../../src/report/events.ts';
 import { MAX_LINES_PER_SECOND } from '../../src/report/mail-lines.ts';
 
 const START = Date.parse('2026-03-01T23:59:00.000Z');
@@ -146,6 +142,16 @@ test('accepted: one line a message with its times', async (t) => {
     },
   ]);
   assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl']);
+});
+
+test('accepted: of a report of ours only what there is to say', async (t) => {
+  const { dir, events } = setUp(t);
+  const report = { ...message(), client: { address: 'internal', helo: '', protocol: '', sessionId: '' } };
+  events.accepted(report);
+  await events.close();
+  const known = Object.keys(lines(dir)[0] ?? {});
+  for (const name of ['helo', 'protocol', 'session_id', 'listener', 'client_port', 'user'])
+    assert.ok(!known.includes(name), name);
 });
 
 test('the file has no characters that steer a terminal or turn what is read', async (t) => {

@@ -213,7 +213,7 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
   assert.match(status.stdout, /^Held back +nothing is sent/m);
   assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
-  assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
+  assert.match(status.stdout, /^Last .* accepted 103 messages \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
   await kept.queue('fail', '--text', 'said before the end', ...given);
   // Some of them may be settled, and others not.
