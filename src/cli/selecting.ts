@@ -1,7 +1,8 @@
 /** The options with which every queue command is told what is meant. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { STATES } from '../control/words.ts';
-import type { OutboxState, Selection } from '../database/database.ts';
+import type { Selection } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import { addressOf, bytesOf, countFrom0, duration, headerOf, reasonOf, stateOf } from './arguments.ts';
 import { noteBelow } from './command-line.ts';

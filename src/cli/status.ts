@@ -10,7 +10,7 @@ import { ControlClient } from '../control/client.ts';
 import { type HostStatus, type Impairment, impairments } from '../control/status.ts';
 import { statusAnswer } from '../control/status-answer.ts';
 import { STATES } from '../control/words.ts';
-import type { OutboxState } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import { WAITING_STATES } from '../mail/queue-stats.ts';
 import type { CommandLine } from './command-line.ts';
 import { counted, duration, plain, size } from './format.ts';

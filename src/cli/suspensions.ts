@@ -6,8 +6,8 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
-import type { SuspensionBook } from '../control/protocol.ts';
 import { suspensionAnswer } from '../control/suspension-answer.ts';
+import type { SuspensionBook } from '../control/target.ts';
 import {
   MAX_NAME_LENGTH,
   SELECTORS,

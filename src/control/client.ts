@@ -8,26 +8,18 @@ import type {
   OperateAction,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
-import type {
-  BanBook,
-  ControlResponse,
-  Operated,
-  QueueReader,
-  ReloadAnswer,
-  RunningStats,
-  SuspensionBook,
-} from './protocol.ts';
+import type { ControlResponse, ReloadAnswer, RunningStats } from './protocol.ts';
 import type { HostStatus } from './status.ts';
-import type { Standing } from './why.ts';
+import type { BanBook, Operated, QueueReader, Standing, SuspensionBook } from './target.ts';
 
 /** A relay that answers nobody for so long is taken for stopped or stuck. */
 const PATIENCE_MS = 5000;

@@ -14,17 +14,15 @@ import { nameOf, type OperateAction } from '../mail/operator-action.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
-  type BanBook,
   type ControlRequest,
   type ControlResponse,
-  type ControlTarget,
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
-  type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
 import type { HostFacts, HostStatus } from './status.ts';
+import type { BanBook, ControlTarget, SuspensionBook } from './target.ts';
 import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
