@@ -14,7 +14,7 @@ import { MAX_CONTENT_BYTES, QUEUE_ACTIONS } from '../control/protocol.ts';
 import { messageAnswer, missingAnswer } from '../control/queue-answers.ts';
 import { statsAnswer } from '../control/stats-answer.ts';
 import { suspensionsOn } from '../control/why.ts';
-import type { OperateAction } from '../database/database.ts';
+import type { OperateAction, Selection } from '../database/database.ts';
 import type { ActionName } from '../mail/operator-action.ts';
 import { COUNT_KEYS } from '../mail/queue-counts.ts';
 import { MOST_DESTINATIONS } from '../mail/queue-stats.ts';
@@ -26,7 +26,7 @@ import { countQueue } from './queue-count.ts';
 import { listQueue } from './queue-list.ts';
 import { operateQueue } from './queue-operate.ts';
 import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
-import { addSelecting, isEmpty, selectionOf } from './selecting.ts';
+import { addSelecting, isEmpty, type SelectingOptions, selectionOf } from './selecting.ts';
 import { formatStats } from './stats-text.ts';
 import { whyMail, whyText } from './why.ts';
 
@@ -42,7 +42,7 @@ export function addQueue(program: Command, line: CommandLine): void {
   ).action((ids: string[], options) =>
     onQueue(line, (source, output) => {
       const { json, after, limit = json ? undefined : 100 } = options;
-      return listQueue(source, selectionOf(ids, options, output.nowMs), { limit, after, json }, output);
+      return listQueue(source, selected(line, ids, options, output), { limit, after, json }, output);
     }),
   );
   addSelecting(
@@ -53,7 +53,7 @@ export function addQueue(program: Command, line: CommandLine): void {
       .option('--json', 'print JSON', false),
   ).action((ids: string[], options) =>
     onQueue(line, (source, output) =>
-      countQueue(source, selectionOf(ids, options, output.nowMs), options.by ?? null, options.json, output),
+      countQueue(source, selected(line, ids, options, output), options.by ?? null, options.json, output),
     ),
   );
   queue
@@ -122,9 +122,29 @@ function addAction(
       line.usage(`queue ${name} needs message ids, options that say what is meant, or --all`);
     const action = actionOf(options);
     return onQueue(line, (source, output) =>
-      operateQueue(source, action, selectionOf(ids, options, output.nowMs), { dryRun, yes, json }, output),
+      operateQueue(source, action, selected(line, ids, options, output), { dryRun, yes, json }, output),
     );
   });
+}
+
+/** What the command line means. Says so where a header field is asked for that is not kept of new mail. */
+function selected(
+  line: CommandLine,
+  ids: readonly string[],
+  options: SelectingOptions,
+  { err, nowMs }: QueueOutput,
+): Selection {
+  const selection = selectionOf(ids, options, nowMs);
+  const names = new Set(selection.headers?.map(({ name }) => name));
+  const kept = names.size === 0 ? [] : configFor(['queue'], line.configPath()).queue.kept_headers;
+  for (const name of names)
+    if (!kept.includes(name.toLowerCase()))
+      err.write(
+        printableLines(
+          `protorelay: ${name} is not in queue.kept_headers: it is kept of no mail that comes now\n`,
+        ),
+      );
+  return selection;
 }
 
 /** Runs a queue command on the running relay, or read-only on the database of a stopped one. */

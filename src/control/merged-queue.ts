@@ -4,9 +4,9 @@
  */
 
 import type { MailDetail, QueueFilter, Selection } from '../database/database.ts';
-import { mergedLines } from '../database/queue-lines.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
+import { mergedLines } from '../mail/queue-lines.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';

@@ -14,7 +14,7 @@ import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-bo
 /** Reads the queue; the database of a stopped relay offers this much too. */
 export interface QueueReader {
   /**
-   * Entries in order of queue id, as lines (database/queue-lines.ts). Those of one message are never parted, so there may be
+   * Entries in order of queue id, as lines (mail/queue-lines.ts). Those of one message are never parted, so there may be
    * more than the limit.
    */
   lines(filter: QueueFilter): Promise<string[]>;

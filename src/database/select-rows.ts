@@ -6,8 +6,7 @@
 
 import type { OutboxState } from '../mail/outbox-state.ts';
 import type { QueueFilter, RecipientStatus, Selection } from './database.ts';
-import type { OperatedRow } from './outbox-rows.ts';
-import { QUEUE_LINE } from './queue-lines.ts';
+import { type OperatedRow, QUEUE_LINE } from './outbox-rows.ts';
 import {
   allOf,
   type Compiled,

@@ -8,6 +8,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
+import { mergedLines, rowsOfLines } from '../mail/queue-lines.ts';
 import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
@@ -36,7 +37,6 @@ import type {
   SuspectedRow,
 } from './database.ts';
 import { type FailedLimits, shareOf } from './kept-failed.ts';
-import { mergedLines, rowsOfLines } from './queue-lines.ts';
 import { ShardClaim } from './shard-claim.ts';
 import { claimInTurn } from './shard-claims.ts';
 import { ShardHealth } from './shard-health.ts';

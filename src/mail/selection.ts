@@ -7,7 +7,7 @@ import { domainForm, domainKey } from '../base/domain.ts';
 import { globOf, literalOf } from '../base/glob.ts';
 import { destinationKey } from './destination.ts';
 import type { Job } from './job.ts';
-import { hopOfKey } from './operator-keys.ts';
+import { hopOfKey, shownDestination } from './operator-keys.ts';
 
 export interface Selection<State extends string = string> {
   /** Queue ids. */
@@ -118,7 +118,7 @@ export function meantBy(selection: Selection): Judge {
   }
   if (destinations !== undefined) {
     const isOne = anyOf(destinations.map(destinationPattern));
-    judges.push(({ destination }) => isOne(destination));
+    judges.push(({ destination }) => isOne(destination) || isOne(shownDestination(destination)));
   }
   if (notDestinations !== undefined) {
     const isOne = anyOf(notDestinations);

@@ -31,10 +31,10 @@ import type {
   SuspectedRow,
 } from '../database/database.ts';
 import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
-import { rowsOfLines } from '../database/queue-lines.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
+import { rowsOfLines } from '../mail/queue-lines.ts';
 import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';

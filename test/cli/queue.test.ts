@@ -546,5 +546,5 @@ test('list: of a queue of any size no more than a page is held, at the pace of w
   );
   await new Promise((done) => out.end(done));
   assert.equal(taken, total);
-  assert.ok(ahead <= 2 * 2500, `${ahead} entries at once`);
+  assert.ok(ahead <= 2 * 500, `${ahead} entries at once`);
 });

@@ -8,6 +8,7 @@ import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
+import { rowsOfLines } from '../../mail/queue-lines.ts';
 import type { QueueFile, QueueStats, StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
@@ -36,7 +37,6 @@ import type {
 } from '../database.ts';
 import type { FailedLimits, FailedMark, FailedSlice } from '../kept-failed.ts';
 import type { QueueDatabase } from '../queue-database.ts';
-import { rowsOfLines } from '../queue-lines.ts';
 import {
   type ListSlice,
   listBySlices,

@@ -3,13 +3,10 @@
  * costs a fraction of what as many objects do. A line is a JSON array that begins with the queue id, so that lines of one
  * form sort as their entries do.
  */
-import { shownDestination } from '../mail/operator-keys.ts';
-import type { OutboxState } from '../mail/outbox-state.ts';
-import type { QueueRow } from './database.ts';
 
-/** Column of a line, of `mail_outbox o` and `mails m`. Both engines know JSON_ARRAY, and would else say that it is no text. */
-export const QUEUE_LINE = `CAST(JSON_ARRAY(o.mail_id, o.destination, o.state, o.attempts, coalesce(o.due_at, 0), m.reverse_path,
-  m.size_bytes, m.received_at, m.message_id, m.auth_user, m.listener, o.waiting, o.reason, o.detail) AS CHAR) AS line`;
+import type { QueueRow } from '../database/database.ts';
+import { shownDestination } from './operator-keys.ts';
+import type { OutboxState } from './outbox-state.ts';
 
 type Values = [
   queueId: string,
