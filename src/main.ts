@@ -12,6 +12,7 @@ import { addDatabase } from './cli/db.ts';
 import { addEvents } from './cli/events.ts';
 import { addQueue } from './cli/queue.ts';
 import { addReload } from './cli/reload.ts';
+import { addReplies } from './cli/replies.ts';
 import { addStatus } from './cli/status.ts';
 import { addSuspensions } from './cli/suspensions.ts';
 import { addTls } from './cli/tls.ts';
@@ -34,6 +35,7 @@ const GROUPS = [
   addDatabase,
   addConfig,
   addReload,
+  addReplies,
   addTls,
 ];
 const EPILOGUE = `

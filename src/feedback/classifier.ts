@@ -1,0 +1,177 @@
+/**
+ * What a refusal means. The text is searched once for the tokens of all rules; of the rules that match, the first one
+ * counts. What was asked before is remembered. A 4xx is never bounced, whatever a rule says, and what no rule knows goes
+ * by its first digit.
+ */
+import { LRUCache } from 'lru-cache';
+import { enhancedNumber, within } from './conditions.ts';
+import type { Expression, Pattern } from './pattern.ts';
+import { squashed } from './reply-text.ts';
+import type { ReplyRule, ReplyRules } from './rules-file.ts';
+import { TokenFinder } from './token-finder.ts';
+import type { Verdict } from './vocabulary.ts';
+
+const REMEMBERED = 4096;
+
+export interface Refusal {
+  /** 400…599 */
+  code: number;
+  /** '5.1.1', or '' where the peer gave none. */
+  enhanced: string;
+  /** All lines, without the codes. */
+  text: string;
+}
+
+/** What a rule says of a 4xx and of a 5xx. */
+type Verdicts = readonly [temporary: Verdict, permanent: Verdict];
+
+const UNKNOWN: Verdicts = [
+  { class: 'unknown', scope: 'message', move: 'retry_later', treatAs: null, rule: null },
+  { class: 'unknown', scope: 'message', move: 'bounce', treatAs: null, rule: null },
+];
+
+/** What a token in the text says: its rule matches, or an expression of that rule is to be tried. */
+interface Hint {
+  token: string;
+  rule: number;
+  expression: Tried | null;
+}
+
+interface Tried {
+  compiled: Expression['compiled'];
+  /** The number of the text that it was tried for last. */
+  triedFor: number;
+}
+
+export class ReplyClassifier {
+  readonly #rules: readonly ReplyRule[];
+  readonly #verdicts: readonly Verdicts[];
+  readonly #providers: ReadonlyMap<string, string>;
+  readonly #known: ReadonlySet<string>;
+  readonly #finder: TokenFinder;
+  readonly #hints: readonly Hint[];
+  /** Rules without pattern, in order. */
+  readonly #always: readonly number[];
+  readonly #remembered = new LRUCache<string, Verdict>({ max: REMEMBERED });
+
+  // The reply being judged: fields, so that nothing is made for each token that is found.
+  #text = '';
+  #texts = 0;
+  #code = 0;
+  #enhanced = 0;
+  #provider = '';
+  #first = 0;
+
+  constructor({ rules, providers }: ReplyRules) {
+    this.#rules = rules;
+    this.#providers = providers;
+    this.#known = new Set([...providers.values(), ...rules.map(({ provider }) => provider)]);
+    this.#verdicts = rules.map(verdictsOf);
+    const hints = rules.flatMap(({ pattern }, rule) => hintsOf(pattern, rule));
+    this.#finder = new TokenFinder(hints.map(({ token }) => token));
+    this.#hints = hints;
+    this.#always = rules.flatMap(({ pattern }, i) => (pattern === null ? [i] : []));
+  }
+
+  /** The provider that a host belongs to by the end of its name; '' where none is known. */
+  providerOf(mxHost: string): string {
+    let name = mxHost.toLowerCase();
+    if (name.endsWith('.')) name = name.slice(0, -1);
+    for (;;) {
+      const provider = this.#providers.get(name);
+      if (provider !== undefined) return provider;
+      const dot = name.indexOf('.');
+      if (dot < 0) return '';
+      name = name.slice(dot + 1);
+    }
+  }
+
+  /** Whether a host or a rule is said to be this provider's. */
+  knows(provider: string): boolean {
+    return provider !== '' && this.#known.has(provider);
+  }
+
+  /** @param provider '' where it is not known. */
+  classify(refusal: Refusal, provider: string): Verdict {
+    const text = squashed(refusal.text);
+    const key = `${provider} ${refusal.code} ${refusal.enhanced}${text}`;
+    const before = this.#remembered.get(key);
+    if (before !== undefined) return before;
+    const verdicts = this.#verdictsOn(refusal, text, provider);
+    const verdict = verdicts[refusal.code < 500 ? 0 : 1];
+    this.#remembered.set(key, verdict);
+    return verdict;
+  }
+
+  #verdictsOn({ code, enhanced }: Refusal, text: string, provider: string): Verdicts {
+    this.#text = text;
+    this.#texts++;
+    this.#code = code;
+    this.#enhanced = numberOf(enhanced) || numberWithin(text, code);
+    this.#provider = provider;
+    this.#first = this.#rules.length;
+    this.#finder.find(text, this.#consider);
+    for (const rule of this.#always) {
+      if (rule >= this.#first) break;
+      if (this.#admits(rule)) this.#first = rule;
+    }
+    return this.#verdicts[this.#first] ?? UNKNOWN;
+  }
+
+  readonly #consider = (token: number): void => {
+    const { rule, expression } = this.#hints[token] as Hint;
+    if (rule >= this.#first || !this.#admits(rule)) return;
+    if (expression !== null) {
+      if (expression.triedFor === this.#texts) return;
+      expression.triedFor = this.#texts;
+      if (!expression.compiled.test(this.#text)) return;
+    }
+    this.#first = rule;
+  };
+
+  #admits(index: number): boolean {
+    const { provider, codes, enhanced } = this.#rules[index] as ReplyRule;
+    return (
+      (provider === '' || provider === this.#provider) &&
+      within(codes, this.#code) &&
+      within(enhanced, this.#enhanced)
+    );
+  }
+}
+
+function hintsOf(pattern: Pattern | null, rule: number): Hint[] {
+  if (pattern === null) return [];
+  const plain = pattern.plain.map((token) => ({ token, rule, expression: null }));
+  const tried = pattern.expressions.flatMap(({ tokens, compiled }) => {
+    const expression = { compiled, triedFor: 0 };
+    return tokens.map((token) => ({ token, rule, expression }));
+  });
+  return [...plain, ...tried];
+}
+
+function verdictsOf({ class: replyClass, scope, move, isDeferred, id }: ReplyRule): Verdicts {
+  const common = { class: replyClass, scope, rule: id };
+  const kept = move === 'slow_down' ? 'retry_later' : move;
+  return [
+    { ...common, move: move === 'bounce' ? 'retry_later' : move, treatAs: null },
+    isDeferred
+      ? { ...common, move: kept, treatAs: 'deferred' }
+      : { ...common, move: 'bounce', treatAs: null },
+  ];
+}
+
+/** 0: none. */
+function numberOf(enhanced: string): number {
+  if (enhanced === '') return 0;
+  const [digit, subject, detail] = enhanced.split('.');
+  return enhancedNumber(Number(digit), Number(subject), Number(detail)) || 0;
+}
+
+const MARKED = /#([45])\.(\d{1,3})\.(\d{1,3})\b/;
+
+/** Some write it behind the text: (#5.1.1). It counts where it is of the class of the code. */
+function numberWithin(text: string, code: number): number {
+  const match = text.includes('#') ? MARKED.exec(text) : null;
+  if (match === null || Number(match[1]) !== Math.floor(code / 100)) return 0;
+  return enhancedNumber(Number(match[1]), Number(match[2]), Number(match[3]));
+}
