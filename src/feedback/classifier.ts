@@ -3,7 +3,6 @@
  * counts. What was asked before is remembered. A 4xx is never bounced, whatever a rule says, and what no rule knows goes
  * by its first digit.
  */
-import { LRUCache } from 'lru-cache';
 import { enhancedNumber, within } from './conditions.ts';
 import type { Expression, Pattern } from './pattern.ts';
 import { squashed } from './reply-text.ts';
@@ -30,17 +29,21 @@ const UNKNOWN: Verdicts = [
   { class: 'unknown', scope: 'message', move: 'bounce', treatAs: null, rule: null },
 ];
 
-/** What a token in the text says: its rule matches, or an expression of that rule is to be tried. */
+/** What a token in the text says: its rule matches, or one of the sets of an expression is in the text. */
 interface Hint {
   token: string;
   rule: number;
-  expression: Tried | null;
+  tried: Tried | null;
+  set: number;
 }
 
+/** An expression, and which of its sets of tokens were found. */
 interface Tried {
   compiled: Expression['compiled'];
-  /** The number of the text that it was tried for last. */
-  triedFor: number;
+  /** A bit for each set; all of them, and those found in the text of this number. */
+  all: number;
+  found: number;
+  textNumber: number;
 }
 
 export class ReplyClassifier {
@@ -52,7 +55,9 @@ export class ReplyClassifier {
   readonly #hints: readonly Hint[];
   /** Rules without pattern, in order. */
   readonly #always: readonly number[];
-  readonly #remembered = new LRUCache<string, Verdict>({ max: REMEMBERED });
+  /** Verdicts by reply, and those of before: what was asked since stays when the older half goes. */
+  #recent = new Map<string, Verdict>();
+  #older = new Map<string, Verdict>();
 
   // The reply being judged: fields, so that nothing is made for each token that is found.
   #text = '';
@@ -95,11 +100,15 @@ export class ReplyClassifier {
   classify(refusal: Refusal, provider: string): Verdict {
     const text = squashed(refusal.text);
     const key = `${provider} ${refusal.code} ${refusal.enhanced}${text}`;
-    const before = this.#remembered.get(key);
-    if (before !== undefined) return before;
-    const verdicts = this.#verdictsOn(refusal, text, provider);
-    const verdict = verdicts[refusal.code < 500 ? 0 : 1];
-    this.#remembered.set(key, verdict);
+    const recent = this.#recent.get(key);
+    if (recent !== undefined) return recent;
+    const verdict =
+      this.#older.get(key) ?? this.#verdictsOn(refusal, text, provider)[refusal.code < 500 ? 0 : 1];
+    if (this.#recent.size >= REMEMBERED / 2) {
+      this.#older = this.#recent;
+      this.#recent = new Map();
+    }
+    this.#recent.set(key, verdict);
     return verdict;
   }
 
@@ -119,12 +128,17 @@ export class ReplyClassifier {
   }
 
   readonly #consider = (token: number): void => {
-    const { rule, expression } = this.#hints[token] as Hint;
+    const { rule, tried, set } = this.#hints[token] as Hint;
     if (rule >= this.#first || !this.#admits(rule)) return;
-    if (expression !== null) {
-      if (expression.triedFor === this.#texts) return;
-      expression.triedFor = this.#texts;
-      if (!expression.compiled.test(this.#text)) return;
+    if (tried !== null) {
+      if (tried.textNumber !== this.#texts) {
+        tried.textNumber = this.#texts;
+        tried.found = 0;
+      }
+      // The last of its sets to be found has it tried, once.
+      const before = tried.found;
+      tried.found |= set;
+      if (tried.found !== tried.all || before === tried.all || !tried.compiled.test(this.#text)) return;
     }
     this.#first = rule;
   };
@@ -141,10 +155,10 @@ export class ReplyClassifier {
 
 function hintsOf(pattern: Pattern | null, rule: number): Hint[] {
   if (pattern === null) return [];
-  const plain = pattern.plain.map((token) => ({ token, rule, expression: null }));
+  const plain = pattern.plain.map((token) => ({ token, rule, tried: null, set: 0 }));
   const tried = pattern.expressions.flatMap(({ tokens, compiled }) => {
-    const expression = { compiled, triedFor: 0 };
-    return tokens.map((token) => ({ token, rule, expression }));
+    const one: Tried = { compiled, all: 2 ** tokens.length - 1, found: 0, textNumber: 0 };
+    return tokens.flatMap((set, i) => set.map((token) => ({ token, rule, tried: one, set: 2 ** i })));
   });
   return [...plain, ...tried];
 }

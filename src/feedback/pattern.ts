@@ -1,12 +1,16 @@
 /**
- * Patterns of rules: regular expressions of RE2 (linear in the text, whatever it is), taken apart at `|`. What is plain
- * text needs no expression at all, and of the rest each alternative has tokens of which every match holds one: a search
- * for all tokens of all rules at once says which few expressions are to be tried.
+ * Patterns of rules: regular expressions of RE2 (linear in the text, whatever it is), taken apart at `|`. What stands for
+ * a few plain texts, `too (?:fast|often)`, needs no expression at all. The rest has sets of tokens, and every match holds
+ * one of each set: a search for all tokens of all rules at once says which few expressions are to be tried.
  */
 import { RE2JS, RE2JSException } from 're2js';
 
 /** Plain text shorter than this is in too many replies to choose by. */
 const MIN_TOKEN = 3;
+/** Beside a set of longer ones. */
+const MIN_FURTHER = 2;
+/** Texts that one alternative is written out as. */
+const MAX_TEXTS = 64;
 
 export interface Pattern {
   /** Any of them in the text is a match. */
@@ -15,8 +19,8 @@ export interface Pattern {
 }
 
 export interface Expression {
-  /** It is tried where one of them is in the text. */
-  tokens: string[];
+  /** It is tried where one of each set is in the text. */
+  tokens: string[][];
   compiled: RE2JS;
   source: string;
 }
@@ -25,17 +29,16 @@ export interface Expression {
 export function compilePattern(source: string): Pattern | string {
   const pattern: Pattern = { plain: [], expressions: [] };
   for (const alternative of alternatives(lowered(source))) {
-    const plain = plainText(alternative);
-    if (plain !== null) {
-      if (plain.length < MIN_TOKEN) return `"${alternative}" is too short: at least ${MIN_TOKEN} characters`;
-      pattern.plain.push(plain);
+    const texts = writtenOut(itemsOf(alternative));
+    if (texts !== null && shortest(texts) >= MIN_TOKEN) {
+      pattern.plain.push(...texts);
       continue;
     }
     const compiled = compile(alternative);
     if (typeof compiled === 'string') return compiled;
     const tokens = tokensOf(alternative);
-    if (tokens === null)
-      return `"${alternative}" matches texts that have nothing in common: ${MIN_TOKEN} plain characters in a row are needed`;
+    if (!tokens.some((set) => shortest(set) >= MIN_TOKEN))
+      return `"${alternative}" matches texts that have too little in common: at least ${MIN_TOKEN} plain characters in a row`;
     pattern.expressions.push({ tokens, compiled, source: alternative });
   }
   return pattern;
@@ -86,19 +89,12 @@ function afterItem(source: string, at: number): number {
 const QUANTIFIER = /(?:[?*+]|\{\d+(?:,\d*)?\})\??/y;
 const SPECIAL = new Set('.^$|()[]?*+');
 
-/** The text that is the only match; null where there are others. */
-function plainText(alternative: string): string | null {
-  const items = itemsOf(alternative);
-  return items.every(({ plain }) => plain !== null) ? items.map(({ plain }) => plain).join('') : null;
-}
-
+/** An item with its quantifier, and the texts it stands for; null where they are too many. */
 interface Item {
   source: string;
-  /** The character it stands for; null where it stands for more than one text. */
-  plain: string | null;
+  texts: string[] | null;
 }
 
-/** What an alternative consists of, each with its quantifier. */
 function itemsOf(alternative: string): Item[] {
   const items: Item[] = [];
   for (let at = 0; at < alternative.length; ) {
@@ -106,38 +102,48 @@ function itemsOf(alternative: string): Item[] {
     QUANTIFIER.lastIndex = end;
     const quantifier = QUANTIFIER.exec(alternative)?.[0] ?? '';
     const source = alternative.slice(at, end);
-    const isPlain = source.length === 1 ? !SPECIAL.has(source) : /^\\[^a-zA-Z0-9]$/.test(source);
-    const plain = isPlain && quantifier === '' ? (source.at(-1) as string) : null;
-    items.push({ source: source + quantifier, plain });
+    const texts = textsOf(source);
+    if (quantifier === '') items.push({ source, texts });
+    else items.push({ source, texts: quantifier === '?' && texts !== null ? ['', ...texts] : null });
     at = end + quantifier.length;
   }
   return items;
 }
 
-/** Texts of which every match has one, as long ones as there are; null where there are none. */
-function tokensOf(alternative: string): string[] | null {
-  let best: string[] | null = null;
-  let run = '';
-  const offer = (tokens: string[] | null): void => {
-    if (tokens !== null && shortest(tokens) >= MIN_TOKEN && shortest(tokens) > shortest(best ?? []))
-      best = tokens;
-  };
-  for (const { source, plain } of itemsOf(alternative)) {
-    if (plain !== null) run += plain;
-    else {
-      offer([run]);
-      run = '';
-      if (source.startsWith('(?:') && source.endsWith(')')) offer(ofEach(alternatives(source.slice(3, -1))));
-    }
+function textsOf(item: string): string[] | null {
+  if (item.length === 1) return SPECIAL.has(item) ? null : [item];
+  if (/^\\[^a-zA-Z0-9]$/.test(item)) return [item.slice(1)];
+  if (/^\[[a-z0-9 -]{1,6}\]$/.test(item) && !/[a-z0-9]-[a-z0-9]/.test(item)) return [...item.slice(1, -1)];
+  if (!item.startsWith('(?:') || !item.endsWith(')')) return null;
+  const each = alternatives(item.slice(3, -1)).map((one) => writtenOut(itemsOf(one)));
+  return each.includes(null) ? null : (each as string[][]).flat();
+}
+
+/** All texts that these items in a row stand for; null where they are too many. */
+function writtenOut(items: readonly Item[]): string[] | null {
+  let all = [''];
+  for (const { texts } of items) {
+    if (texts === null || all.length * texts.length > MAX_TEXTS) return null;
+    all = all.flatMap((before) => texts.map((text) => before + text));
   }
-  offer([run]);
-  return best;
+  return all;
 }
 
-function ofEach(all: readonly string[]): string[] | null {
-  const tokens = all.map(tokensOf);
-  return tokens.includes(null) ? null : (tokens as string[][]).flat();
+/** Sets of texts: every match has one of each, as the rows of items that can be written out say. */
+function tokensOf(alternative: string): string[][] {
+  const sets: string[][] = [];
+  let row: Item[] = [];
+  const close = (): void => {
+    const texts = writtenOut(row);
+    if (texts !== null && shortest(texts) >= MIN_FURTHER) sets.push(texts);
+    row = [];
+  };
+  for (const item of itemsOf(alternative)) {
+    if (item.texts === null || writtenOut([...row, item]) === null) close();
+    if (item.texts !== null) row.push(item);
+  }
+  close();
+  return sets;
 }
 
-const shortest = (tokens: readonly string[]): number =>
-  tokens.length === 0 ? 0 : Math.min(...tokens.map(({ length }) => length));
+const shortest = (texts: readonly string[]): number => Math.min(...texts.map(({ length }) => length));

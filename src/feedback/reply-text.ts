@@ -9,6 +9,7 @@ import { isIP } from 'node:net';
 export const MAX_TEXT = 1000;
 
 const BLANK = 0x20;
+const NO_BREAK = 0xa0;
 /** Letters and digits in one word from here on are an id, not a token such as [TSS04] or AUP#I-1490. */
 const MIN_ID = 14;
 const MIN_ID_DIGITS = 4;
@@ -16,13 +17,15 @@ const MIN_ID_DIGITS = 4;
 export function squashed(text: string): string {
   const lower = (text.length > MAX_TEXT ? text.slice(0, MAX_TEXT) : text).toLowerCase();
   let out = ' ';
+  /** Where what is not in `out` yet begins: words as they are, a blank between them. */
+  let kept = 0;
   let from = -1;
   let digits = 0;
   let signs = 0;
   let hasAt = false;
   for (let i = 0; i <= lower.length; i++) {
     const c = i < lower.length ? lower.charCodeAt(i) : BLANK;
-    if (c > BLANK && c !== 0xa0) {
+    if (c > BLANK && c !== NO_BREAK) {
       if (from < 0) {
         from = i;
         digits = signs = 0;
@@ -33,25 +36,33 @@ export function squashed(text: string): string {
       else if (c === 0x2e || c === 0x3a) signs++;
       continue;
     }
-    if (from < 0) continue;
-    out +=
-      hasAt || digits >= MIN_ID_DIGITS || signs > 1
-        ? `${told(lower.slice(from, i), hasAt, digits)} `
-        : `${lower.slice(from, i)} `;
+    if (from < 0) {
+      // More than one blank, or one that is none: what stands before is taken over.
+      if (i > kept) out += lower.slice(kept, i);
+      kept = i + 1;
+      continue;
+    }
+    if (hasAt || digits >= MIN_ID_DIGITS || signs > 1) {
+      out += `${lower.slice(kept, from)}${told(lower.slice(from, i), hasAt, digits, signs)} `;
+      kept = i + 1;
+    } else if (c !== BLANK || i === lower.length) {
+      out += `${lower.slice(kept, i)} `;
+      kept = i + 1;
+    }
     from = -1;
   }
-  return out.includes('’') ? out.replaceAll('’', "'") : out;
+  return lower.includes('’') ? out.replaceAll('’', "'") : out;
 }
 
 const EDGES = /^[([<{"'=]+|[)\]>}"',;:.!?]+$/g;
 const IN_BRACKETS = /\[([0-9a-f:.]+)\]/;
 
 /** A word that may name an address or a message. */
-function told(word: string, hasAt: boolean, digits: number): string {
+function told(word: string, hasAt: boolean, digits: number, signs: number): string {
   if (hasAt && !word.includes('://')) return '{email}';
   const bare = word.replace(EDGES, '');
-  if (isIP(bare) !== 0) return word.replace(bare, '{ip}');
-  const within = IN_BRACKETS.exec(word)?.[1];
+  if (signs > 1 && isIP(bare) !== 0) return word.replace(bare, '{ip}');
+  const within = signs > 1 ? IN_BRACKETS.exec(word)?.[1] : undefined;
   if (within !== undefined && isIP(within) !== 0) return word.replace(within, '{ip}');
   const isId =
     digits >= MIN_ID_DIGITS && bare.length >= MIN_ID && !bare.includes('://') && !bare.includes('/');

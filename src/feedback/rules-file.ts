@@ -183,7 +183,8 @@ function matchesAllOf(other: ReplyRule, rule: ReplyRule): boolean {
   return (
     rule.pattern.plain.every(has) &&
     rule.pattern.expressions.every(
-      ({ tokens, source }) => tokens.every(has) || broad.expressions.some((one) => one.source === source),
+      ({ tokens, source }) =>
+        tokens.some((set) => set.every(has)) || broad.expressions.some((one) => one.source === source),
     )
   );
 }

@@ -7,7 +7,7 @@ export class TokenFinder {
   readonly #columns = new Uint8Array(128);
   readonly #width: number;
   /** The state after each character, a row for each state; the first one is where nothing has begun. */
-  readonly #next: Int32Array;
+  readonly #next: Uint16Array | Uint32Array;
   /** Numbers of the tokens that end where a state is reached. */
   readonly #ends: (readonly number[])[] = [[]];
 
@@ -16,10 +16,11 @@ export class TokenFinder {
     let width = 1;
     for (const c of new Set(tokens.join(''))) this.#columns[c.charCodeAt(0)] = width++;
     this.#width = width;
-    const characters = tokens.reduce((sum, { length }) => sum + length, 0);
-    this.#next = new Int32Array((characters + 1) * width);
+    const states = tokens.reduce((sum, { length }) => sum + length, 1);
+    this.#next = states <= 65_536 ? new Uint16Array(states * width) : new Uint32Array(states * width);
     for (const [number, token] of tokens.entries()) this.#insert(token, number);
     this.#link();
+    this.#next = this.#next.slice(0, this.#ends.length * width);
   }
 
   /** Calls `found` with the number of each token in the text, as often as it stands there. */
