@@ -2,13 +2,12 @@
  * What classifying a reply costs: CPU of each reply not seen before, of one seen before, and of reading the rules.
  * The replies are those of the tests, each with another host and id. The target is 5 µs for one not seen before.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ReplyClassifier } from '../src/feedback/classifier.ts';
 import { readRefusal } from '../src/feedback/reply-input.ts';
 import { normalised } from '../src/feedback/reply-text.ts';
 import { loadReplyRules, SHIPPED_RULES } from '../src/feedback/rules-file.ts';
+import { REPLY_SETS, replySet } from '../test/support/reply-set.ts';
 
 const USAGE = `usage: ./build.sh bench replies [--replies N]
   --replies N  per round (default 100000)`;
@@ -21,7 +20,6 @@ if (values.help) {
   process.exit(0);
 }
 const count = Number(values.replies);
-const FOLDER = join(import.meta.dirname, '../test/feedback/replies');
 
 /** CPU in µs. */
 function cost(work: () => void): number {
@@ -42,13 +40,8 @@ say(
   }),
 );
 
-const given = ['table', 'held-out', 'unseen']
-  .flatMap((name) =>
-    readFileSync(join(FOLDER, `${name}.jsonl`), 'utf8')
-      .trim()
-      .split('\n'),
-  )
-  .map(readRefusal)
+const given = REPLY_SETS.flatMap(replySet)
+  .map((one) => readRefusal(JSON.stringify(one)))
   .map((one) => ({ ...one, provider: classifier.providerOf(one.mxHost) }));
 const characters = given.reduce((sum, { refusal }) => sum + refusal.text.length, 0) / given.length;
 process.stdout.write(`${given.length} replies of ${characters.toFixed(0)} characters and their ending\n`);
