@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ActionName } from '../src/mail/operator-action.ts';
 import { MAIN, RelayFixture, type Settings } from '../test/support/relay-fixture.ts';
 import { Child } from './lib/child.ts';
 import { preload } from './lib/deferred.ts';
@@ -27,12 +28,47 @@ const options = readOptions('bench/queue.ts', 'measures commands on a large queu
   processes: { kind: 'number', default: 1, help: 'relay processes (more than one: with --mails)' },
   mariadb: { kind: 'flag', help: 'on a MariaDB server of our own (with --mails)' },
   rate: { kind: 'number', default: 200, help: 'messages a second that go on coming; 0: none' },
+  only: { kind: 'text', help: 'only commands whose title matches this regular expression' },
   queue: { kind: 'text', help: 'data folder to copy instead of filling one' },
   save: { kind: 'text', help: 'name of the files in bench/results; default: not written' },
 });
 const overSmtp = options.mails > 0;
 if ((options.mariadb || options.processes > 1) && !overSmtp)
   fail('bench/queue.ts', '--mariadb and --processes need --mails');
+
+/** Every filter, most of which match little of a queue that was filled here. */
+const FILTERS: string[][] = [
+  [],
+  ['--state', 'held'],
+  ['--destination', 'd7.deferred.test'],
+  ['--destination', 'd7?.deferred.*'],
+  ['--domain', 'D7.Deferred.Test.'],
+  ['--domain', '*7.deferred.test'],
+  ['--recipient', 'user77777@*'],
+  ['--recipient', 'user*7@d7.deferred.test'],
+  ['--sender', 'nobody@bench.test'],
+  ['--sender', '*@bench.test'],
+  ['--sender', 'jemand@bücher.test'],
+  ['--user', 'somebody'],
+  ['--listener', 'submission'],
+  ['--reason', 'peer_4xx'],
+  ['--message-id', '<1@bench.test>'],
+  ['--header', 'X-Campaign: spring*'],
+  ['--older-than', '1d'],
+  ['--younger-than', '1s'],
+  ['--min-attempts', '2'],
+  ['--min-size', '10M'],
+  ['--domain', '*7.deferred.test', '--sender', '*@bench.test', '--reason', 'peer*', '--max-size', '1M'],
+];
+const KEYS = ['destination', 'domain', 'state', 'sender', 'reason', 'user'];
+/** The last one leaves nothing. */
+const ACTIONS: [ActionName, ...string[]][] = [
+  ['hold'],
+  ['release'],
+  ['flush'],
+  ['reroute', '--to', '127.0.0.1:9'],
+  ['delete'],
+];
 
 interface Ran {
   code: number | null;
@@ -98,13 +134,25 @@ async function measure(relay: RelayFixture): Promise<void> {
   const all = overSmtp ? options.mails : options.rows;
   const named = await idsOf(relay.configPath, all);
   const tasks: [title: string, args: string[]][] = [
-    [`list, ${figure(all)} entries`, ['list', '--limit', String(all)]],
-    [`list --json, ${figure(all)} entries`, ['list', '--json', '--limit', String(all)]],
+    ...FILTERS.flatMap((filter): [string, string[]][] => [
+      [`count ${filter.join(' ')}`, ['count', ...filter]],
+      [`list ${filter.join(' ')}`, ['list', ...filter]],
+    ]),
+    ...KEYS.map((key): [string, string[]] => [`count --by ${key}`, ['count', '--by', key]]),
+    ['list, all as text', ['list', '--limit', String(2 * all)]],
+    ['list --json, all', ['list', '--json']],
     ...['hold', 'release', 'delete'].map((action): [string, string[]] => [
       `${action}, ${figure(named.length)} ids`,
       [action, ...named],
     ]),
-  ];
+    ...ACTIONS.flatMap(([action, ...more]): [string, string[]][] => [
+      [`${action} a tenth, by domain`, [action, ...more, '--yes', '--domain', '*5.deferred.test']],
+      [`${action} --all`, [action, ...more, '--yes', '--all']],
+    ]),
+  ].filter(([title]) => options.only === '' || new RegExp(options.only).test(String(title))) as [
+    string,
+    string[],
+  ][];
   for (const [title, args] of tasks) {
     const client =
       options.rate > 0

@@ -1,12 +1,12 @@
 /** Arguments, exit codes, and the table of command groups. Commands are in cli/; what a relay is made of is in relay/. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, Help, Option } from 'commander';
 import { RelayError } from './base/errors.ts';
 import { EXIT, EXIT_OF_ERROR, type ExitCode } from './base/exit-codes.ts';
 import { printableLines } from './base/printable.ts';
 import { addBans } from './cli/ban.ts';
-import type { CommandLine } from './cli/command-line.ts';
+import { type CommandLine, noteBelow } from './cli/command-line.ts';
 import { addConfig } from './cli/config.ts';
 import { addDatabase } from './cli/db.ts';
 import { addEvents } from './cli/events.ts';
@@ -38,10 +38,12 @@ const GROUPS = [
   addReplies,
   addTls,
 ];
-const EPILOGUE = `
-Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log files.
-Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault,
-73 cannot create, 74 disk, 75 try later, 78 bad config (docs/exit-codes.md).`;
+const SIGNALS =
+  'Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log and event files.';
+const EXIT_CODES =
+  'Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
+/** Help as commander writes it. */
+const HELP = new Help();
 
 /** The command line: parses it, does what it says, and keeps the exit code. */
 class Protorelay implements CommandLine {
@@ -58,11 +60,18 @@ class Protorelay implements CommandLine {
       .configureHelp({
         showGlobalOptions: true,
         visibleGlobalOptions: (command) => (command.parent === null ? [] : [CONFIG]),
+        // That what is off, or empty, is so by default goes without saying.
+        optionDescription: (option) =>
+          option.defaultValue === false || option.defaultValue === ''
+            ? option.description
+            : HELP.optionDescription(option),
       })
       .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
       .argument('[config]', 'config file, as with --config')
-      .addHelpText('after', EPILOGUE)
-      .configureOutput({ writeErr: (text) => void process.stderr.write(printableLines(text)) })
+      .configureOutput({
+        writeErr: (text) => void process.stderr.write(printableLines(text)),
+        outputError: (text, write) => write(text.replace(/^error: /, 'protorelay: ')),
+      })
       .exitOverride()
       .action((config: string | undefined, options) =>
         options.version ? printVersion() : this.#run(config),
@@ -70,6 +79,7 @@ class Protorelay implements CommandLine {
     this.#program.hook('preAction', (program, action) => {
       if (action !== program) process.stdout.on('error', outputFailed);
     });
+    noteBelow(this.#program, SIGNALS, EXIT_CODES);
     for (const add of GROUPS) add(this.#program, this);
     // Not before: commands would inherit it. Here the first word says what was meant by several.
     this.#program.allowExcessArguments();

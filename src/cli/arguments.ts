@@ -1,10 +1,12 @@
 /** Parsers for commander: what an argument means as the operator wrote it, or why it means nothing. */
 import { InvalidArgumentError } from 'commander';
+import { globOf } from '../base/glob.ts';
 import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
 import { destinationKey } from '../mail/destination.ts';
 import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
+import type { DeliveryEvent } from '../report/events.ts';
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
@@ -51,11 +53,37 @@ export function networksOf(text: string, before: string[] = []): string[] {
   return [...before, text];
 }
 
+/** States that an earlier release called otherwise. */
+const STATE_NOW: Readonly<Record<string, keyof typeof STATES>> = {
+  retry: 'deferred',
+  dead: 'failed',
+  sent: 'delivered',
+};
+
 export function stateOf(text: string): OutboxState {
   const word = text.toLowerCase();
-  if (!Object.hasOwn(STATES, word))
-    throw new InvalidArgumentError(`It is one of ${Object.keys(STATES).join(', ')}.`);
-  return STATES[word as keyof typeof STATES];
+  if (Object.hasOwn(STATES, word)) return STATES[word as keyof typeof STATES];
+  const now = STATE_NOW[word];
+  const hint = now === undefined ? '' : ` ${text} is called ${now} now.`;
+  throw new InvalidArgumentError(`It is one of ${Object.keys(STATES).join(', ')}.${hint}`);
+}
+
+export const EVENT_TYPES: readonly DeliveryEvent['type'][] = [
+  'accepted',
+  'delivered',
+  'deferred',
+  'bounced',
+  'expired',
+  'removed',
+  'held',
+  'dropped',
+];
+
+/** A pattern that means one of them at least. */
+export function eventTypeOf(text: string): string {
+  if (!EVENT_TYPES.some(globOf(text)))
+    throw new InvalidArgumentError(`It is one of ${EVENT_TYPES.join(', ')}.`);
+  return text;
 }
 
 export function countFrom0(text: string): number {

@@ -15,7 +15,9 @@ export function addConfig(program: Command, line: CommandLine): void {
   config
     .helpCommand(false)
     .command('check [config]')
-    .description('prove a config beside this machine, without starting: 0 good, 78 bad')
+    .description(
+      'check a config, and on this machine what it names, without starting; ends with 0 when it is good, 78 when not',
+    )
     .option('--offline', 'do not look up names, nor try to listen', false)
     .option('--json', 'print JSON', false)
     .action(async (path: string | undefined, options: CheckOptions) =>

@@ -13,7 +13,7 @@ import type { CommandLine } from './command-line.ts';
 import { formatShards, size } from './format.ts';
 
 export function addDatabase(program: Command, line: CommandLine): void {
-  const db = program.command('db').description('MariaDB and MySQL databases of the queue').helpCommand(false);
+  const db = program.command('db').description('databases of the queue').helpCommand(false);
   db.command('migrate')
     .description(
       'make the tables, or bring them up to date, on every shard; to a newer schema only while no relay runs',

@@ -24,6 +24,8 @@ export interface EventsOutput {
   signal: AbortSignal;
 }
 
+/** Lines beyond the last ones asked for that are kept before they are cut off together. */
+const SPARE = 1000;
 /** How soon a line is printed that was written meanwhile. */
 const POLL_MS = 200;
 export async function printEvents(
@@ -140,47 +142,48 @@ class EventPrinter {
     let count = 0;
     try {
       while (count < most && (await source.fill()) && isAt(source, start))
-        for (; !source.empty; source.at++)
-          if (this.#chosen(source.lines[source.at] as string) !== null) count++;
+        for (; !source.empty; source.at++) if (this.#isChosen(source.lines[source.at] as string)) count++;
     } finally {
       await source.close();
     }
     return count;
   }
 
-  /** The line as it is printed, null when it is not asked for. */
-  #chosen(line: string): string | null {
-    if (!this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return null;
-    const { text } = this.#options;
-    if (!text && !this.#filter.looksInside && isSound(line)) return line;
-    let event: ReadEvent;
+  /** Whether the line is asked for. It is parsed only where its text does not tell. */
+  #isChosen(line: string): boolean {
+    if (!this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return false;
+    if (!this.#filter.looksInside && isSound(line)) return true;
+    const event = this.#parsed(line);
+    return event !== null && this.#filter.accepts(event);
+  }
+
+  #parsed(line: string): ReadEvent | null {
     try {
-      event = JSON.parse(line) as ReadEvent;
+      return JSON.parse(line) as ReadEvent;
     } catch {
       if (line !== '') this.#damagedLines++;
       return null;
     }
-    if (!this.#filter.accepts(event)) return null;
-    if (text) return eventText(event);
-    return isSound(line) ? line : printableJson(JSON.stringify(event));
   }
 
   #take(line: string, isPast: boolean): void {
-    const chosen = this.#chosen(line);
-    if (chosen === null) return;
+    if (!this.#isChosen(line)) return;
     if (!isPast) {
-      this.#print(chosen);
+      this.#print(line);
       return;
     }
-    this.#kept.push(chosen);
+    this.#kept.push(line);
     const { last = 0 } = this.#options;
-    if (this.#kept.length >= 2 * last) this.#kept = this.#kept.slice(-last);
+    if (this.#kept.length >= last + SPARE) this.#kept = this.#kept.slice(-last);
   }
 
-  #print(chosen: string): void {
+  #print(line: string): void {
     if (this.#left <= 0) return;
+    const { text } = this.#options;
+    const event = text || !isSound(line) ? this.#parsed(line) : null;
+    if (event === null && text) return;
     this.#left--;
-    this.#text += `${chosen}\n`;
+    this.#text += `${event === null ? line : text ? eventText(event) : printableJson(JSON.stringify(event))}\n`;
   }
 
   /** Waits while the reader of our output is slow. */

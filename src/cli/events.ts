@@ -7,46 +7,39 @@ import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import { EXIT } from '../base/exit-codes.ts';
 import { dataDirOf } from '../config/load.ts';
-import { addressOf, destinationOf, wholeNumber } from './arguments.ts';
-import type { CommandLine } from './command-line.ts';
+import { addressOf, destinationOf, EVENT_TYPES, eventTypeOf, wholeNumber } from './arguments.ts';
+import { type CommandLine, noteBelow } from './command-line.ts';
 import { type EventsOptions, printEvents } from './event-printer.ts';
+import { PATTERNS, several, text } from './selecting.ts';
 
 const MAX_LAST = 100_000;
 
 export function addEvents(program: Command, line: CommandLine): void {
-  const gather = (parse: (text: string) => string) => (text: string, before: string[] | undefined) => [
-    ...(before ?? []),
-    parse(text),
-  ];
-  const same = gather((text) => text);
-  program
+  const command = program
     .command('events')
     .description('what became of mail: prints the event files, of all processes, in order of time')
     .option('--follow', 'go on with what is written from now on', false)
-    .option('--text', 'one line of a mail log for each event, instead of JSON', false)
-    .option('--id <id>', 'only of this message, and reports about it', same)
-    .option(
-      '--type <type>',
-      'only accepted, delivered, deferred, bounced, expired, removed, held or dropped',
-      same,
-    )
-    .option('--sender <address>', 'only of this sender; <> for the null one', gather(addressOf))
-    .option('--recipient <address>', 'only to this recipient', gather(addressOf))
-    .option(
-      '--destination <name>',
-      'only of this destination (a domain, or smarthost)',
-      gather(destinationOf),
-    )
-    .option('--domain <name>', 'only to recipients in this domain', same)
-    .option('--status <code>', "only with this enhanced status code, as 5.1.1 or '4.*'", same)
+    .option('--text', 'one line of a mail log for each event, instead of JSON', false);
+  const address = (written: string): string => addressOf(text(written));
+  const options = [
+    several('--id <pattern>', 'of this message, and reports about it', text),
+    several('--type <pattern>', `of this type: ${EVENT_TYPES.join(', ')}`, eventTypeOf),
+    several('--sender <pattern>', 'of this sender; <> is the null one', address),
+    several('--recipient <pattern>', 'to this recipient', address),
+    several(
+      '--destination <pattern>',
+      'to this destination (a domain, smarthost, or via:HOST:PORT)',
+      destinationOf,
+    ),
+    several('--domain <pattern>', 'to recipients of this domain, in any spelling', text),
+    several('--status <pattern>', 'with this enhanced status code, as 5.1.1 or 4.*', text),
+  ];
+  for (const option of options) command.addOption(option);
+  noteBelow(command, PATTERNS)
     .option('--since <time>', 'not before: RFC 3339, a date, or how long ago, as 2h', pointInTime)
     .option('--until <time>', 'not after', pointInTime)
     .option('--limit <events>', 'the first events only', wholeNumber)
     .option('--last <events>', 'the last events only', lastNumber)
-    .addHelpText(
-      'after',
-      "\nOptions that choose events may be given several times, and take * and ? as wildcards: --recipient '*@example.com'.",
-    )
     .action(async (options: EventsOptions) => {
       const dir = join(dataDirOf(line.configPath()), 'events');
       const ending = new AbortController();

@@ -82,16 +82,17 @@ export function formatMail(
   const lines = [
     `Queue id    ${mail.queueId}`,
     `Sender      <${plain(mail.reversePath)}>`,
+    ...(mail.rows[0]?.messageId ? [`Message-ID  <${plain(mail.rows[0].messageId)}>`] : []),
     `Size        ${mail.sizeBytes} bytes`,
     `Received    ${new Date(mail.receivedAtMs).toISOString()} (${duration(nowMs - mail.receivedAtMs)} ago)`,
-    `From        ${plain(mail.clientAddress)} (${plain(mail.clientHelo)}) by ${plain(mail.protocol)}`,
+    `Client      ${clientOf(mail)}`,
     '',
     'Destinations',
   ];
   const rows = mail.rows.map((row, i) => [
     `  ${plain(row.destination)}`,
     stateWord(row.state),
-    `${row.attempts} attempts`,
+    counted(row.attempts, 'attempt', 'attempts'),
     suspensions[i]?.length
       ? `suspended by ${suspensions[i].map(({ id }) => id).join(', ')}`
       : `next ${next(row, nowMs)}`,
@@ -116,6 +117,14 @@ export function formatMail(
   return `${text}\nTrace\n${plainLines(mail.trace)}\n`;
 }
 
+/** '192.0.2.1 (helo.test) by ESMTPA at submission as shop'; of what is known. */
+function clientOf({ clientAddress, clientHelo, protocol, rows: [row] }: MailDetail): string {
+  const helo = clientHelo === '' ? '' : ` (${clientHelo})`;
+  const known = (word: string, value = ''): string => (value === '' ? '' : ` ${word} ${value}`);
+  const user = known('as', row?.user ?? '');
+  return plain(`${clientAddress}${helo}${known('by', protocol)}${known('at', row?.listener)}${user}`);
+}
+
 function reason(row: QueueRow): string {
   return plain([row.reason, row.detail].filter((text) => text !== '').join(': '));
 }
@@ -123,6 +132,9 @@ function reason(row: QueueRow): string {
 function next(row: QueueRow, nowMs: number): string {
   return hasNextAttempt(row) ? when(row.nextAttemptMs, nowMs) : '-';
 }
+
+/** '1 entry', '3 entries' */
+export const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
 
 export const when = (atMs: number, nowMs: number): string =>
   atMs <= nowMs ? 'now' : `in ${duration(atMs - nowMs)}`;

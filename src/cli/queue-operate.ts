@@ -8,7 +8,7 @@ import type { OperateAction, QueueRow, Selection } from '../database/database.ts
 import { concernedBy } from '../database/outbox-rows.ts';
 import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { meansRecipients } from '../mail/selection.ts';
-import { formatRows } from './format.ts';
+import { counted, formatRows } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 import { countOf } from './queue-count.ts';
 import { isTerminal, jsonOf, missingOf, type QueueOutput, told } from './queue-output.ts';
@@ -79,17 +79,16 @@ export async function operateQueue(
 }
 
 async function extentOf(source: QueueSource, action: OperateAction, selection: Selection): Promise<Extent> {
-  const counted = await countOf(source, concernedBy(action, selection), 'state');
-  const sending = counted.groups.find(({ key }) => key === 'SENDING');
+  const sums = await countOf(source, concernedBy(action, selection), 'state');
+  const sending = sums.groups.find(({ key }) => key === 'SENDING');
   const recipients = takesParts(action) ? 'recipients' : 'entryRecipients';
   return {
-    entries: counted.entries - (sending?.entries ?? 0),
-    recipients: counted[recipients] - (sending?.[recipients] ?? 0),
+    entries: sums.entries - (sending?.entries ?? 0),
+    recipients: sums[recipients] - (sending?.[recipients] ?? 0),
     sending: sending?.entries ?? 0,
   };
 }
 
-const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
 const entriesText = (n: number): string => counted(n, 'entry', 'entries');
 const recipientsText = (n: number): string => counted(n, 'recipient', 'recipients');
 

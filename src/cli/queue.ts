@@ -84,7 +84,7 @@ function addActions(queue: Command, line: CommandLine): void {
     flush: 'make waiting entries due now',
     hold: 'keep waiting entries until they are released',
     release: 'let held entries go on',
-    delete: 'remove recipients who are not being sent to; no DSN goes out',
+    delete: 'remove recipients who are not being sent to, without a report',
   };
   for (const action of QUEUE_ACTIONS) addAction(queue, line, action, meaning[action], () => action);
   addAction(queue, line, 'fail', 'end recipients now, with a report to the sender', ({ text }) => ({

@@ -4,6 +4,7 @@ import { STATES } from '../control/words.ts';
 import type { OutboxState, Selection } from '../database/database.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import { addressOf, bytesOf, countFrom0, duration, headerOf, reasonOf, stateOf } from './arguments.ts';
+import { noteBelow } from './command-line.ts';
 
 export interface SelectingOptions {
   state?: OutboxState[];
@@ -24,12 +25,12 @@ export interface SelectingOptions {
   maxSize?: number;
 }
 
-export const PATTERNS = `
-Options that take a pattern may be given several times: one of the values must match. * stands for any text, ? for one
-character, a backslash takes the next one as it is; letters match in either case. All options given must match.`;
+/** What a pattern means, wherever one is taken. */
+export const PATTERNS =
+  'Options that take a pattern may be given several times: one of the values must match. * stands for any text, ? for one character, a backslash takes the next one as it is; letters match in either case. All options given must match.';
 
 /** An option that may be given several times. */
-function several<T>(flags: string, help: string, parse: (text: string) => T): Option {
+export function several<T>(flags: string, help: string, parse: (text: string) => T): Option {
   return new Option(flags, help).argParser((text: string, before: T[] = []): T[] => {
     if (before.length === MAX_VALUES) throw new InvalidArgumentError(`It may be given ${MAX_VALUES} times.`);
     return [...before, parse(text)];
@@ -37,7 +38,7 @@ function several<T>(flags: string, help: string, parse: (text: string) => T): Op
 }
 
 /** A text that is not empty, as an unset variable of a script would be. */
-function text(written: string): string {
+export function text(written: string): string {
   if (written === '') throw new InvalidArgumentError('It must not be empty.');
   if (written.length > MAX_VALUE_LENGTH)
     throw new InvalidArgumentError(`It may have ${MAX_VALUE_LENGTH} characters.`);
@@ -47,7 +48,7 @@ function text(written: string): string {
 export function addSelecting(command: Command): Command {
   const options = [
     several('--state <state>', `in this state: ${Object.keys(STATES).join(', ')}`, stateOf),
-    several('--destination <pattern>', 'of this destination (a domain, or smarthost)', text),
+    several('--destination <pattern>', 'to this destination (a domain, smarthost, or via:HOST:PORT)', text),
     several('--domain <pattern>', 'to recipients of this domain, in any spelling', text),
     several('--recipient <pattern>', 'to this recipient', (written) => addressOf(text(written))),
     several('--sender <pattern>', 'of this sender; <> is the null one', (written) =>
@@ -70,7 +71,7 @@ export function addSelecting(command: Command): Command {
     new Option('--max-size <bytes>', 'at most so large').argParser(bytesOf),
   ];
   for (const option of options) command.addOption(option);
-  return command.addHelpText('after', PATTERNS);
+  return noteBelow(command, PATTERNS);
 }
 
 /** @param ids of messages, given as arguments. */

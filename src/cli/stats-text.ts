@@ -7,7 +7,7 @@ import type { JournalStats } from '../journal/journal.ts';
 import { AGE_MINUTES, type DestinationCounts, type WaitingCounts } from '../mail/queue-stats.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
-import { columns, duration, plain, size, when } from './format.ts';
+import { columns, counted, duration, plain, size, when } from './format.ts';
 
 export interface StatsFigures {
   queue: QueueStats;
@@ -30,11 +30,11 @@ export function formatStats(
       : `Messages    unknown: ${plain(queue.unavailable)}\n`;
   if (queue.file !== undefined) text += fileLine(queue.file);
   if (queue.suspectedPoison > 0)
-    text += `Poison      ${queue.suspectedPoison} entries held that ended the relay twice: see "queue list --state held"\n`;
+    text += `Poison      ${counted(queue.suspectedPoison, 'entry', 'entries')} held that ended the relay twice: see "protorelay queue list --state held"\n`;
   if (journal !== null) text += formatJournal(journal, nowMs);
   if (scheduler === null) text += 'Relay       not running\n';
   else {
-    text += `Delivery    ${scheduler.inFlight} in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
+    text += deliveryLine(scheduler);
     if (scheduler.cluster !== undefined) text += clusterLine(scheduler.cluster, nowMs);
     if (scheduler.faults !== undefined) text += faultsLine(scheduler.faults);
     text += holdLines(scheduler.holds ?? []);
@@ -52,6 +52,10 @@ export function formatStats(
     text += `Too many destinations to count each: any of these may have up to ${other.mayLack} recipients more, which are under "other".\n`;
   return text;
 }
+
+/** 'Delivery    1 entry being sent, 3 waiting at 2 destinations' */
+export const deliveryLine = ({ inFlight, waitingRows, destinations }: SchedulerStats): string =>
+  `Delivery    ${counted(inFlight, 'entry', 'entries')} being sent, ${waitingRows} waiting at ${counted(destinations, 'destination', 'destinations')}\n`;
 
 export const fileLine = ({ bytes, freeBytes }: QueueFile): string =>
   `Queue file  ${size(bytes)}, ${size(freeBytes)} of it free\n`;
@@ -79,7 +83,7 @@ function destinationTable(
   const figures = ({ entries, recipients, states }: WaitingCounts): string[] =>
     [entries, recipients, ...states].map(String);
   return columns([
-    ['DESTINATION', 'MESSAGES', 'RECIPIENTS', 'PENDING', 'SENDING', 'DEFERRED', 'HELD', 'NEXT', ''],
+    ['DESTINATION', 'ENTRIES', 'RECIPIENTS', 'PENDING', 'SENDING', 'DEFERRED', 'HELD', 'NEXT', ''],
     ...named.map((one) => {
       const next = one.nextDueMs === null ? '-' : when(one.nextDueMs, nowMs);
       return [
@@ -125,11 +129,13 @@ function ageTable(
 /** Suspended destinations; each is named with what waits there. */
 export function suspendedLine({ suspended, suspendedDestinations, rules = [] }: SchedulerStats): string {
   const ordered =
-    rules.length === 0 ? '' : `Rules       ${rules.length} of operators hold mail: see "suspensions"\n`;
+    rules.length === 0
+      ? ''
+      : `Rules       ${counted(rules.length, 'suspension', 'suspensions')} by operators: see "protorelay suspensions"\n`;
   if (suspendedDestinations === 0) return ordered;
   const names = suspended.slice(0, 5).map(({ destination }) => plain(destination));
   const more = suspendedDestinations > names.length ? ', …' : '';
-  return `${ordered}Suspended   ${suspendedDestinations} destinations: ${names.join(', ')}${more}\n`;
+  return `${ordered}Suspended   ${counted(suspendedDestinations, 'destination', 'destinations')}: ${names.join(', ')}${more}\n`;
 }
 
 const HOLDS: Readonly<Record<HoldsAll['kind'], string>> = {

@@ -12,9 +12,10 @@ import { STATES } from '../control/words.ts';
 import type { OutboxState } from '../database/database.ts';
 import { WAITING_STATES } from '../mail/queue-stats.ts';
 import type { CommandLine } from './command-line.ts';
-import { duration, plain, size } from './format.ts';
+import { counted, duration, plain, size } from './format.ts';
 import {
   clusterLine,
+  deliveryLine,
   faultsLine,
   fileLine,
   formatJournal,
@@ -87,7 +88,7 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
   text += `Listening   ${status.listeners.map(plain).join(', ')}\n`;
   text += `Connections ${status.connectionsIn} in, ${status.connectionsOut} out\n`;
   text += mailLines(status, nowMs);
-  text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} ${rates.acceptedMessages} messages accepted (${rates.accepted} recipients); recipients: ${rates.delivered} delivered, ${rates.deferred} deferred, ${rates.bounced} bounced\n`;
+  text += `Last ${rates.ms >= 55_000 ? 'minute' : duration(rates.ms).padEnd(6)} accepted ${counted(rates.acceptedMessages, 'message', 'messages')} (${counted(rates.accepted, 'recipient', 'recipients')}); delivered ${rates.delivered}, deferred ${rates.deferred}, bounced ${rates.bounced}\n`;
   if (status.freeDiskBytes !== null) text += `Free disk   ${size(status.freeDiskBytes)}\n`;
   if (status.file !== null) text += fileLine(status.file);
   if (status.shards.length > 0)
@@ -103,15 +104,15 @@ export function formatStatus(status: HostStatus, nowMs: number): string {
 
 /** Counts from the queue, with their age; until there are some, what the scheduler knows. */
 function mailLines({ counts, scheduler }: HostStatus, nowMs: number): string {
-  const flow = `Delivery    ${scheduler.inFlight} entries in flight, ${scheduler.waitingRows} waiting at ${scheduler.destinations} destinations\n`;
+  const flow = deliveryLine(scheduler);
   if (counts === null) return `${flow}Mail        is being counted\n`;
   const sum = (by: Record<OutboxState, number>): number =>
     WAITING_STATES.reduce((total, state) => total + by[state], 0);
   const oldest = counts.oldestMs === null ? '' : `, oldest ${duration(nowMs - counts.oldestMs)}`;
   const both = (state: OutboxState): string => `${counts.messages[state]} (${counts.recipients[state]})`;
   return (
-    `${flow}Waiting     ${sum(counts.recipients)} recipients${oldest}; counted ${duration(nowMs - counts.countedAtMs)} ago\n` +
-    `Messages    (recipients) deferred ${both(STATES.deferred)}, held ${both(STATES.held)}, failed ${both(STATES.failed)}\n`
+    `${flow}Waiting     ${counted(sum(counts.recipients), 'recipient', 'recipients')}${oldest}; counted ${duration(nowMs - counts.countedAtMs)} ago\n` +
+    `Queue       deferred ${both(STATES.deferred)}, held ${both(STATES.held)}, failed ${both(STATES.failed)}: messages (recipients)\n`
   );
 }
 

@@ -10,9 +10,10 @@ import type { SuspensionBook } from '../control/protocol.ts';
 import { suspensionAnswer } from '../control/suspension-answer.ts';
 import { SELECTORS, type SuspensionRule, type SuspensionSelectors } from '../mail/suspension.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
-import { duration } from './arguments.ts';
-import type { CommandLine } from './command-line.ts';
+import { addressOf, duration } from './arguments.ts';
+import { type CommandLine, noteBelow } from './command-line.ts';
 import { columns } from './format.ts';
+import { PATTERNS, several, text } from './selecting.ts';
 
 interface Written {
   destination?: string[];
@@ -27,17 +28,13 @@ interface Output {
   err: Writable;
 }
 
-const NOTE = `
-Values of one option are alternatives, different options must all fit. * stands for any text: --domain '*.example.com'.`;
-
 export function addSuspensions(program: Command, line: CommandLine): void {
-  selectorOptions(program.command('suspend'), 'all mail')
+  noteBelow(selectorOptions(program.command('suspend'), 'all mail'), PATTERNS)
     .description('hold mail back, also what comes later, until it is resumed')
     .option('--reason <text>', 'why, for those who ask', '')
     .option('--for <time>', 'how long, as 90s, 10m, 12h or 7d', duration)
     .option('--until <time>', 'until when, as 2026-03-01T12:00:00Z', timeOf)
     .option('--json', 'print JSON', false)
-    .addHelpText('after', NOTE)
     .action(({ reason, for: durationMs = null, until: untilMs = null, json, ...written }) => {
       const selectors = selectorsOf(written, line, 'suspend');
       if (durationMs !== null && untilMs !== null) line.usage('suspend takes --for or --until, not both');
@@ -66,19 +63,18 @@ export function addSuspensions(program: Command, line: CommandLine): void {
     .action(({ json }) => onSuspensions(line, (book, { out }) => listSuspensions(book, json, out), false));
 }
 
+/** As `queue list` shows it, too. */
+const sender = (written: string): string => (written === '<>' ? written : addressOf(text(written)));
+
 const selectorOptions = (command: Command, all: string): Command =>
   command
-    .option('--destination <names...>', 'destinations: domains, smarthost, via:HOST:PORT', notEmpty)
-    .option('--domain <domains...>', 'domains of recipients', notEmpty)
-    .option('--sender <addresses...>', 'senders, as *@shop.example; <> for the null one', notEmpty)
-    .option('--user <names...>', 'who authenticated', notEmpty)
+    .addOption(
+      several('--destination <pattern>', 'to this destination (a domain, smarthost, or via:HOST:PORT)', text),
+    )
+    .addOption(several('--domain <pattern>', 'to recipients of this domain, in any spelling', text))
+    .addOption(several('--sender <pattern>', 'of this sender; <> is the null one', sender))
+    .addOption(several('--user <pattern>', 'of this authenticated user', text))
     .option('--all', all, false);
-
-/** Gathers values. An empty one is refused, as an unset variable of a script would be. */
-function notEmpty(text: string, before: string[] = []): string[] {
-  if (text === '') throw new InvalidArgumentError('It must not be empty.');
-  return [...before, text];
-}
 
 function timeOf(text: string): number {
   const ms = /^\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(?:Z|[+-]\d\d:\d\d)$/.test(text)

@@ -2,7 +2,7 @@
 import { printable } from '../base/printable.ts';
 import { destinationsOf, type WhyAnswer, whyAnswer } from '../control/why.ts';
 import type { MailDetail, Missing } from '../database/database.ts';
-import { columns } from './format.ts';
+import { columns, counted } from './format.ts';
 import type { QueueSource } from './open-queue.ts';
 
 export async function whyMail(
@@ -19,8 +19,7 @@ export function whyText({ queue_id, entries }: WhyAnswer): string {
   let text = `Queue id    ${queue_id}\n`;
   for (const entry of entries) {
     const { destination, state, waiting_recipients: waiting, attempts } = entry;
-    const tries = attempts === 1 ? '1 attempt' : `${attempts} attempts`;
-    text += `\n${printable(destination)}: ${state}, ${waiting} waiting, ${tries}\n`;
+    text += `\n${printable(destination)}: ${state}, ${waiting} waiting, ${counted(attempts, 'attempt', 'attempts')}\n`;
     const rows = entry.causes.map(({ cause, detail, ends_at }) => [
       `  ${cause}`,
       ends_at === null ? '' : `until ${ends_at}`,

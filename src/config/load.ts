@@ -125,7 +125,7 @@ export function configFor(
     key === null ||
     keys.some((needed) => key === needed || key.startsWith(`${needed}.`) || key.startsWith(`${needed}[`));
   if (rest !== null && !problems.some(concerns)) return rest;
-  throw new ConfigError(resolve(path), problems.map(textOf));
+  throw new ConfigError(resolve(path), (rest === null ? problems : problems.filter(concerns)).map(textOf));
 }
 
 /**

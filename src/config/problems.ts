@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { Node } from './jsonc.ts';
 import { keyPath } from './key-path.ts';
-import { nameNow, valueNow } from './renamed.ts';
+import { insteadOf, nameNow, valueNow } from './renamed.ts';
 import { configSchema } from './schema.ts';
 import { accepts, discriminatorOf, isSecret, nearest, schemaAt, shapeOf } from './shape.ts';
 import { has, nodeAt, type Problem } from './source.ts';
@@ -91,6 +91,8 @@ function unknownKey(path: PropertyKey[], key: string, root: Node): Problem {
   if (section !== null && known.includes(key)) return problemAt(root, [...path, key], otherVariant(section));
   const now = nameNow(keyPath(path), key);
   if (now !== null) return problemAt(root, [...path, key], `is called "${now}" now`);
+  const instead = insteadOf(keyPath(path), key);
+  if (instead !== null) return problemAt(root, [...path, key], 'is gone', instead);
   const near = nearest(key, known);
   const [other] = near === null ? placesOf(configSchema, key) : [];
   const hint =

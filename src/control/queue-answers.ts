@@ -40,8 +40,8 @@ export interface MessageAnswer {
   size_bytes: number;
   received_at: string;
   client_address: string;
-  helo: string;
-  protocol: string;
+  helo: string | null;
+  protocol: string | null;
   trace: string;
   entries: (EntryAnswer & {
     /** Rules of operators that hold recipients of it. */
@@ -105,8 +105,8 @@ export const messageAnswer = (
   size_bytes: mail.sizeBytes,
   received_at: timeOf(mail.receivedAtMs),
   client_address: mail.clientAddress,
-  helo: mail.clientHelo,
-  protocol: mail.protocol,
+  helo: mail.clientHelo || null,
+  protocol: mail.protocol || null,
   trace: mail.trace,
   entries: mail.rows.map((row, i) => ({
     ...entryAnswer(row),

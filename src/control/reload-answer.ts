@@ -6,8 +6,8 @@ export const reloadAnswer = ({
   problems,
   applied,
   needsRestart,
-}: ReloadAnswer): { problems: string[]; changed: string[]; needs_restart: string[] } => ({
+}: ReloadAnswer): { problems: string[]; applied: string[]; needs_restart: string[] } => ({
   problems,
-  changed: applied,
+  applied,
   needs_restart: needsRestart,
 });

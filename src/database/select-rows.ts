@@ -5,7 +5,15 @@
  */
 import type { OutboxState, QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
 import { type OperatedRow, QUEUE_ROW, shownRow } from './outbox-rows.ts';
-import { type Compiled, type Condition, compile, type Dialect, marksOf, type SqlValue } from './selection.ts';
+import {
+  allOf,
+  type Compiled,
+  type Condition,
+  compile,
+  type Dialect,
+  marksOf,
+  type SqlValue,
+} from './selection.ts';
 import { parseRuns, seqsOf } from './seq-runs.ts';
 import type { ListSlice } from './slices.ts';
 
@@ -128,6 +136,10 @@ export const deletable = (rows: readonly SelectedRow[]): SelectedRow[] =>
 export interface SelectedRows {
   rows: SelectedRow[];
   next: string | null;
+  /** On `o`: exactly these rows, as they are now; null where recipients had to be looked at. */
+  condition: Condition | null;
+  /** The messages looked at: those after the first id, up to the second; null where others were left out. */
+  range: [after: string, until: string] | null;
 }
 
 /** The entries of a slice that are meant. @param most rows to look at. */
@@ -139,7 +151,7 @@ export function* selectRows(
 ): Asking<SelectedRows> {
   const chosen = compile(selection, dialect);
   const { range, matches, next } = yield* sliceAfter(chosen, dialect, after, most);
-  if (matches?.size === 0) return { rows: [], next };
+  if (matches?.size === 0) return { rows: [], next, condition: null, range: null };
   const found = yield* ask<Omit<SelectedRow, 'some'>>(
     `SELECT o.mail_id AS id, o.destination, o.state, o.seqs, o.waiting, o.bounced
      FROM ${dialect.outbox}${chosen.ofMails ? MAILS : ''}
@@ -151,17 +163,31 @@ export function* selectRows(
     const some = matches === null ? null : matchesIn(row, matches.get(row.id) ?? []);
     if (some === null || some.length > 0) rows.push({ ...row, some });
   }
-  return { rows, next };
+  const isRange = matches === null && chosen.ids === null;
+  return {
+    rows,
+    next,
+    range: isRange ? [after, next ?? END] : null,
+    condition: matches === null && !chosen.ofMails ? allOf([range, chosen.entry]) : null,
+  };
 }
 
 /** In this order also where the optimizer of SQLite would choose another. */
 export const MAILS = ' CROSS JOIN mails m ON m.id = o.mail_id';
 
+/** A page looks at this many rows at least: filters that match little need few pages. */
+const LEAST_LOOKED = 1000;
+
 /** A page of entries in order of queue id; those of one message are never parted. */
-export function* listRows(dialect: Dialect, filter: QueueFilter, most: number): Asking<ListSlice> {
+export function* listRows(dialect: Dialect, filter: QueueFilter): Asking<ListSlice> {
   const { selection = {}, limit, afterQueueId = '' } = filter;
   const chosen = compile(selection, dialect);
-  const { range, matches, next } = yield* sliceAfter(chosen, dialect, afterQueueId, most);
+  const { range, matches, next } = yield* sliceAfter(
+    chosen,
+    dialect,
+    afterQueueId,
+    Math.max(limit, LEAST_LOOKED),
+  );
   if (matches?.size === 0) return { rows: [], next };
   const columns = matches === null ? QUEUE_ROW : `${QUEUE_ROW}, o.seqs`;
   const from = `SELECT ${columns} FROM ${dialect.outbox}${MAILS} WHERE`;

@@ -59,7 +59,7 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
     ...folded('m.reverse_path', senders?.flatMap(addressPatterns)),
     ...folded('m.auth_user', users),
     ...folded('m.listener', listeners),
-    ...folded('m.message_id', messageIds?.flatMap(bracketed)),
+    ...folded('m.message_id', messageIds?.map(bare)),
     ...between('m.received_at', selection.receivedAfterMs, selection.receivedBeforeMs),
     ...between('m.size_bytes', selection.minBytes, selection.maxBytes),
   ];
@@ -86,15 +86,12 @@ export function compile(selection: Selection, dialect: Dialect): Compiled {
   };
 }
 
-/** With angle brackets and without. */
-function bracketed(messageId: string): string[] {
-  const bare = messageId.replace(/^<(.*)>$/, '$1');
-  return [bare, `<${bare}>`];
-}
+/** As it is stored, without angle brackets. */
+const bare = (messageId: string): string => messageId.replace(/^<(.*)>$/, '$1');
 
 const not = ({ sql, values }: Condition): Condition => ({ sql: `NOT ${sql}`, values });
 
-function allOf(conditions: readonly Condition[]): Condition {
+export function allOf(conditions: readonly Condition[]): Condition {
   if (conditions.length === 0) return { sql: '1 = 1', values: [] };
   return {
     sql: conditions.map(({ sql }) => sql).join(' AND '),

@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { RelayError } from '../base/errors.ts';
 import type { CommitBatch, JournalMark } from '../database/database.ts';
 import type { Message } from '../mail/message.ts';
-import { readMessage, WireReader } from '../mail/message-wire.ts';
+import { readRecord } from '../mail/message-record.ts';
 import { decodeMeta } from './format.ts';
 import type { Draining, LaneOptions, LanePorts } from './lane-ports.ts';
 import type { Position, ReadBack } from './tasks.ts';
@@ -273,7 +273,7 @@ export class DrainLane {
         advice: 'the disk gave back other bytes than were written; the segment is kept as *.damaged',
       });
     for (const { seq, meta, content } of entries) {
-      const message = readMessage(new WireReader(decodeMeta(meta)));
+      const message = readRecord(decodeMeta(meta));
       message.content = content;
       if (this.#aside.has(seq)) this.#ports.release(content);
       else this.#keep(seq, message);

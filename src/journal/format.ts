@@ -15,7 +15,7 @@ export const BLOCK_BYTES = 4096;
 /** Rounds up to whole blocks, as O_DIRECT demands of lengths and offsets. */
 export const blocks = (bytes: number): number => Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 
-/** To be raised when this layout changes, or that of the messages in it (mail/message-wire.ts). */
+/** To be raised when this layout changes, or that of the messages in it (mail/message-record.ts). */
 export const JOURNAL_VERSION = 1;
 const SEGMENT_MARK = Buffer.from('PRJRNL\r\n');
 const FRAME_MARK = 0x50524a46; // 'PRJF'

@@ -5,7 +5,7 @@
  */
 import { RelayError } from '../base/errors.ts';
 import type { Message } from '../mail/message.ts';
-import { type Wire, writeMessage } from '../mail/message-wire.ts';
+import { recordOf } from '../mail/message-record.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
 import { encodeMeta } from './format.ts';
 import type { Appended, AppendTask } from './tasks.ts';
@@ -115,10 +115,9 @@ export class Inbound<E extends { message: Message }> {
     };
     this.#withdrawals = [];
     for (const { message } of entries) {
-      const wire: Wire = [];
-      writeMessage(wire, message);
-      wire[CONTENT_AT] = 0;
-      task.metas.push(encodeMeta(wire));
+      const record = recordOf(message);
+      record[CONTENT_AT] = 0;
+      task.metas.push(encodeMeta(record));
       task.contents.push(message.content);
       task.shards.push(shardOfQueueId(message.queueId));
     }

@@ -182,7 +182,7 @@ function learn(scan: Scan, segment: Segment, record: FoundRecord): void {
   if (queueId > (scan.newestQueueId ?? '')) scan.newestQueueId = queueId;
 }
 
-/** The queue id: the first value of a message's meta (mail/message-wire.ts), without parsing the rest. */
+/** The queue id: the first value of a message's meta (mail/message-record.ts), without parsing the rest. */
 export const queueIdOf = (meta: string): string => meta.slice(2, meta.indexOf('"', 2));
 
 const lostBytes = (segment: string, { at, bytes, records }: Damage): Lost => ({

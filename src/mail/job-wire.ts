@@ -15,21 +15,17 @@ export function writeJob(wire: Wire, job: Job): void {
     job.reversePath,
     job.body,
     job.smtpUtf8 ? 1 : 0,
-    job.ret ?? null,
-    job.envid ?? null,
-    job.submitter ?? null,
-    job.messageId ?? null,
-    job.user ?? null,
     job.trace,
     job.content,
     job.sizeBytes,
     job.receivedAtMs,
     job.delayNotified ? 1 : 0,
-    job.leaseEpoch ?? null,
-    job.suspicion ?? null,
-    job.operatorText ?? null,
   );
   writeRecipients(wire, job.recipients);
+  const { ret, envid, submitter, user, suspicion, operatorText } = job;
+  const isPlain = (ret ?? envid ?? submitter ?? user ?? suspicion ?? operatorText) === undefined;
+  wire.push(job.messageId ?? null, job.leaseEpoch ?? null, isPlain ? 0 : 1);
+  if (!isPlain) writeRare(wire, job);
 }
 
 function readJob(r: WireReader): Job {
@@ -41,36 +37,46 @@ function readJob(r: WireReader): Job {
     reversePath: r.text(),
     body: r.text() as BodyType,
     smtpUtf8: r.number() === 1,
-    trace: '',
-    content: 0,
-    sizeBytes: 0,
-    receivedAtMs: 0,
-    delayNotified: false,
-    recipients: [],
+    trace: r.text(),
+    content: r.number(),
+    sizeBytes: r.number(),
+    receivedAtMs: r.number(),
+    delayNotified: r.number() === 1,
+    recipients: r.list(readRecipient),
   };
+  const messageId = r.optional<string>();
+  if (messageId !== null) job.messageId = messageId;
+  const leaseEpoch = r.optional<number>();
+  if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
+  if (r.number() === 1) readRare(r, job);
+  return job;
+}
+
+/** What few jobs have. */
+function writeRare(wire: Wire, job: Job): void {
+  wire.push(
+    job.ret ?? null,
+    job.envid ?? null,
+    job.submitter ?? null,
+    job.user ?? null,
+    job.suspicion ?? null,
+    job.operatorText ?? null,
+  );
+}
+
+function readRare(r: WireReader, job: Job): void {
   const ret = r.optional<ReturnType>();
   if (ret !== null) job.ret = ret;
   const envid = r.optional<string>();
   if (envid !== null) job.envid = envid;
   const submitter = r.optional<string>();
   if (submitter !== null) job.submitter = submitter;
-  const messageId = r.optional<string>();
-  if (messageId !== null) job.messageId = messageId;
   const user = r.optional<string>();
   if (user !== null) job.user = user;
-  job.trace = r.text();
-  job.content = r.number();
-  job.sizeBytes = r.number();
-  job.receivedAtMs = r.number();
-  job.delayNotified = r.number() === 1;
-  const leaseEpoch = r.optional<number>();
-  if (leaseEpoch !== null) job.leaseEpoch = leaseEpoch;
   const suspicion = r.optional<number>();
   if (suspicion !== null) job.suspicion = suspicion;
   const operatorText = r.optional<string>();
   if (operatorText !== null) job.operatorText = operatorText;
-  job.recipients = r.list(readRecipient);
-  return job;
 }
 
 /** Reads the `count` jobs of a wire. */
@@ -81,31 +87,30 @@ export function readJobs(wire: Wire, count: number): Job[] {
 
 /** Appends the result of a job; `readResults` takes it off again. */
 function writeResult(wire: Wire, result: AttemptResult): void {
-  const { times, tls } = result;
+  const { times, tls, user, envid } = result;
   wire.push(
     result.queueId,
     result.destination,
     result.fence,
     result.attempts,
     result.reversePath,
-    result.messageId ?? null,
-    result.user ?? null,
-    result.envid ?? null,
     result.receivedAtMs,
     result.sizeBytes,
     times.queueMs,
     times.connectMs,
     times.transferMs,
     result.delayNotified ? 1 : 0,
-    tls?.version ?? null,
-    tls?.cipher ?? null,
-    tls?.verified ? 1 : 0,
   );
   writeRecipients(wire, result.recipients);
   wire.push(result.groups.length);
   for (const group of result.groups) writeGroup(wire, group);
   wire.push(result.dsns.length);
   for (const dsn of result.dsns) writeMessage(wire, dsn);
+  const isPlain = tls === undefined && (user ?? envid) === undefined;
+  wire.push(result.messageId ?? null, isPlain ? 0 : 1);
+  if (isPlain) return;
+  wire.push(user ?? null, envid ?? null, tls?.version ?? null);
+  if (tls !== undefined) wire.push(tls.cipher, tls.verified ? 1 : 0);
 }
 
 function readResult(r: WireReader): AttemptResult {
@@ -115,22 +120,23 @@ function readResult(r: WireReader): AttemptResult {
     fence: r.number(),
     attempts: r.number(),
     reversePath: r.text(),
-    ...readSaid(r),
     receivedAtMs: r.number(),
     sizeBytes: r.number(),
     times: { queueMs: r.number(), connectMs: r.number(), transferMs: r.number() },
     delayNotified: r.number() === 1,
-    groups: [],
-    recipients: [],
-    dsns: [],
+    recipients: r.list(readRecipient),
+    groups: r.list(readGroup),
+    dsns: r.list(readMessage),
   };
+  const messageId = r.optional<string>();
+  if (messageId !== null) result.messageId = messageId;
+  if (r.number() === 0) return result;
+  const user = r.optional<string>();
+  if (user !== null) result.user = user;
+  const envid = r.optional<string>();
+  if (envid !== null) result.envid = envid;
   const version = r.optional<string>();
-  const cipher = r.optional<string>();
-  const verified = r.number() === 1;
-  if (version !== null && cipher !== null) result.tls = { version, cipher, verified };
-  result.recipients = r.list(readRecipient);
-  result.groups = r.list(readGroup);
-  result.dsns = r.list(readMessage);
+  if (version !== null) result.tls = { version, cipher: r.text(), verified: r.number() === 1 };
   return result;
 }
 
@@ -199,17 +205,18 @@ function writeGroup(wire: Wire, { seqs, outcome }: OutcomeGroup): void {
   }
 }
 
+/** `kind` is a literal again: what comes from another thread is a string of its own each time, and slow as a key. */
 function readGroup(r: WireReader): OutcomeGroup {
   const kind = r.text() as Outcome['kind'];
   const seqs = r.numbers();
   const code = r.optional<number>();
   const reply = code === null ? null : readReply(r, code);
   if (kind === 'delivered')
-    return { seqs, outcome: { kind, reply: reply as PeerReply, dsnPassedOn: r.number() === 1 } };
+    return { seqs, outcome: { kind: 'delivered', reply: reply as PeerReply, dsnPassedOn: r.number() === 1 } };
   const outcome: Outcome =
     kind === 'deferred'
-      ? { kind, reason: r.text() as DeferralReason, detail: r.text(), retryAtMs: r.number() }
-      : { kind, reason: r.text() as BounceReason, detail: r.text(), status: r.text() };
+      ? { kind: 'deferred', reason: r.text() as DeferralReason, detail: r.text(), retryAtMs: r.number() }
+      : { kind: 'bounced', reason: r.text() as BounceReason, detail: r.text(), status: r.text() };
   const peer = readPeer(r);
   if (peer !== null) outcome.peer = peer;
   if (reply !== null) outcome.reply = reply;
@@ -231,16 +238,4 @@ function writePeer(wire: Wire, peer: Peer | undefined): void {
 function readPeer(r: WireReader): Peer | null {
   const host = r.optional<string>();
   return host === null ? null : { host, address: r.text(), port: r.number(), source: r.text() };
-}
-
-/** What a result has of its job for events. */
-function readSaid(r: WireReader): Pick<AttemptResult, 'messageId' | 'user' | 'envid'> {
-  const said: Pick<AttemptResult, 'messageId' | 'user' | 'envid'> = {};
-  const messageId = r.optional<string>();
-  if (messageId !== null) said.messageId = messageId;
-  const user = r.optional<string>();
-  if (user !== null) said.user = user;
-  const envid = r.optional<string>();
-  if (envid !== null) said.envid = envid;
-  return said;
 }

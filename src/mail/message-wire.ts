@@ -3,11 +3,11 @@
  * objects costs several times as much (measured for a message, both sides: 1.0 µs against 4.6 µs).
  */
 import type { BodyType, Recipient, RecipientClass, ReturnType } from './envelope.ts';
-import type { Attachment, ClientInfo, Message } from './message.ts';
+import type { Attachment, HeaderField, Message } from './message.ts';
 
 export type Wire = (string | number | null)[];
 
-/** Appends the message; `readMessage` takes it off again. */
+/** Appends the message; `readMessage` takes it off again. A value costs 0.08 µs, so what few messages have takes no place. */
 export function writeMessage(wire: Wire, message: Message): void {
   const { envelope, client } = message;
   wire.push(
@@ -20,28 +20,37 @@ export function writeMessage(wire: Wire, message: Message): void {
     client.helo,
     client.protocol,
     client.sessionId,
-    client.tls?.version ?? null,
-    client.tls?.cipher ?? null,
-    client.tls?.verified ? 1 : 0,
-    client.user ?? null,
+    client.listener ?? null,
+    client.port ?? null,
     envelope.reversePath,
     envelope.body,
     envelope.smtpUtf8 ? 1 : 0,
-    envelope.ret ?? null,
-    envelope.envid ?? null,
     message.receptionMs ?? null,
+    message.messageId ?? null,
     envelope.recipients.length,
   );
   for (const { address, domain, class: kind, notify, orcpt } of envelope.recipients)
     wire.push(address, domain, kind, notify, orcpt ?? null);
-  // What is new goes to the end: messages that older relays wrote into a journal have fewer values.
-  const attachments = message.attachments ?? [];
-  wire.push(envelope.submitter ?? null, attachments.length);
+  const { attachments, headers, originalQueueId } = message;
+  const isPlain =
+    (client.tls ?? client.user ?? envelope.ret ?? envelope.envid ?? envelope.submitter) === undefined &&
+    (attachments ?? headers ?? originalQueueId) === undefined;
+  wire.push(isPlain ? 0 : 1);
+  if (!isPlain) writeRare(wire, message);
+}
+
+function writeRare(
+  wire: Wire,
+  { envelope, client, attachments = [], headers = [], originalQueueId }: Message,
+): void {
+  const { tls } = client;
+  wire.push(tls?.version ?? null, tls?.cipher ?? null, tls?.verified ? 1 : 0, client.user ?? null);
+  wire.push(envelope.ret ?? null, envelope.envid ?? null, envelope.submitter ?? null);
+  wire.push(attachments.length);
   for (const { name, type, sizeBytes, offset } of attachments) wire.push(name, type, sizeBytes, offset);
-  const headers = message.headers ?? [];
-  wire.push(message.messageId ?? null, client.listener ?? null, client.port ?? null, headers.length);
+  wire.push(headers.length);
   for (const { name, value } of headers) wire.push(name, value);
-  wire.push(message.originalQueueId ?? null);
+  wire.push(originalQueueId ?? null);
 }
 
 /** Takes values off a wire in the order in which they were written. The reader must know their types. */
@@ -89,58 +98,46 @@ export function readMessage(r: WireReader): Message {
     content: r.number(),
     sizeBytes: r.number(),
     receivedAtMs: r.number(),
-    client: readClient(r),
-    envelope: {
-      reversePath: r.text(),
-      body: r.text() as BodyType,
-      smtpUtf8: r.number() === 1,
-      recipients: [],
-    },
+    client: { address: r.text(), helo: r.text(), protocol: r.text(), sessionId: r.text() },
+    envelope: { reversePath: '', body: '7BIT', smtpUtf8: false, recipients: [] },
   };
-  const { envelope } = message;
+  const { client, envelope } = message;
+  const listener = r.optional<string>();
+  if (listener !== null) client.listener = listener;
+  const port = r.optional<number>();
+  if (port !== null) client.port = port;
+  envelope.reversePath = r.text();
+  envelope.body = r.text() as BodyType;
+  envelope.smtpUtf8 = r.number() === 1;
+  const receptionMs = r.optional<number>();
+  if (receptionMs !== null) message.receptionMs = receptionMs;
+  const messageId = r.optional<string>();
+  if (messageId !== null) message.messageId = messageId;
+  envelope.recipients = r.list(readRecipient);
+  if (r.number() === 1) readRare(r, message);
+  return message;
+}
+
+function readRare(r: WireReader, message: Message): void {
+  const { client, envelope } = message;
+  const version = r.optional<string>();
+  const cipher = r.optional<string>();
+  const verified = r.number() === 1;
+  if (version !== null && cipher !== null) client.tls = { version, cipher, verified };
+  const user = r.optional<string>();
+  if (user !== null) client.user = user;
   const ret = r.optional<ReturnType>();
   if (ret !== null) envelope.ret = ret;
   const envid = r.optional<string>();
   if (envid !== null) envelope.envid = envid;
-  const receptionMs = r.optional<number>();
-  if (receptionMs !== null) message.receptionMs = receptionMs;
-  envelope.recipients = r.list(readRecipient);
   const submitter = r.optional<string>();
   if (submitter !== null) envelope.submitter = submitter;
-  const attachments = r.optional<number>() ?? 0;
-  if (attachments > 0) message.attachments = Array.from({ length: attachments }, () => readAttachment(r));
-  const messageId = r.optional<string>();
-  if (messageId !== null) message.messageId = messageId;
-  const listener = r.optional<string>();
-  if (listener !== null) message.client.listener = listener;
-  const port = r.optional<number>();
-  if (port !== null) message.client.port = port;
-  const headers = r.optional<number>() ?? 0;
-  if (headers > 0)
-    message.headers = Array.from({ length: headers }, () => ({ name: r.text(), value: r.text() }));
+  const attachments = r.list(readAttachment);
+  if (attachments.length > 0) message.attachments = attachments;
+  const headers = r.list(readHeader);
+  if (headers.length > 0) message.headers = headers;
   const originalQueueId = r.optional<string>();
   if (originalQueueId !== null) message.originalQueueId = originalQueueId;
-  return message;
-}
-
-function readAttachment(r: WireReader): Attachment {
-  return { name: r.text(), type: r.text(), sizeBytes: r.number(), offset: r.number() };
-}
-
-function readClient(r: WireReader): ClientInfo {
-  const client: ClientInfo = {
-    address: r.text(),
-    helo: r.text(),
-    protocol: r.text(),
-    sessionId: r.text(),
-  };
-  const version = r.optional<string>();
-  const cipher = r.optional<string>();
-  const verified = r.number() === 1;
-  const user = r.optional<string>();
-  if (user !== null) client.user = user;
-  if (version !== null && cipher !== null) client.tls = { version, cipher, verified };
-  return client;
 }
 
 /** Reads the `count` messages of a wire. */
@@ -149,7 +146,7 @@ export function readMessages(wire: Wire, count: number): Message[] {
   return Array.from({ length: count }, () => readMessage(reader));
 }
 
-function readRecipient(r: WireReader): Recipient {
+export function readRecipient(r: WireReader): Recipient {
   const recipient: Recipient = {
     address: r.text(),
     domain: r.text(),
@@ -159,4 +156,12 @@ function readRecipient(r: WireReader): Recipient {
   const orcpt = r.optional<string>();
   if (orcpt !== null) recipient.orcpt = orcpt;
   return recipient;
+}
+
+export function readAttachment(r: WireReader): Attachment {
+  return { name: r.text(), type: r.text(), sizeBytes: r.number(), offset: r.number() };
+}
+
+export function readHeader(r: WireReader): HeaderField {
+  return { name: r.text(), value: r.text() };
 }

@@ -7,7 +7,8 @@ import { RelayError } from '../base/errors.ts';
 import type { Settlement } from '../database/database.ts';
 import type { AttemptResult } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
-import { readMessage, type Wire, WireReader, writeMessage } from '../mail/message-wire.ts';
+import { readRecord, recordOf } from '../mail/message-record.ts';
+import type { Wire } from '../mail/message-wire.ts';
 
 /** 1: replies named their host as text. */
 const VERSION = 2;
@@ -39,11 +40,10 @@ export function encodeLine({ settlement, result, dsns }: KeptResult): Buffer {
     version: VERSION,
     settlement,
     result: { ...result, dsns: [] },
-    dsns: dsns.map(({ message, content }) => {
-      const wire: Wire = [];
-      writeMessage(wire, message);
-      return { message: wire, content: content.toString('base64') };
-    }),
+    dsns: dsns.map(({ message, content }) => ({
+      message: recordOf(message),
+      content: content.toString('base64'),
+    })),
   };
   const json = Buffer.from(JSON.stringify(line));
   return Buffer.concat([Buffer.from(`${crcText(json)} `), json, Buffer.from('\n')]);
@@ -86,7 +86,7 @@ export function decodeLine(line: Buffer): KeptResult {
     settlement,
     result,
     dsns: dsns.map(({ message, content }) => ({
-      message: readMessage(new WireReader(message)),
+      message: readRecord(message),
       content: Buffer.from(content, 'base64'),
     })),
   };

@@ -4,7 +4,7 @@ import { steadyMs, timeOfDayMs } from '../base/steady.ts';
 import type { AttemptResult } from '../mail/job.ts';
 
 export function logRejected(log: Log, { queueId, destination, fence }: AttemptResult): void {
-  const advice = 'another lease of the row is newer; its result counts';
+  const advice = 'another lease of the entry is newer; its result counts';
   log.warn('settlement.rejected', { queue_id: queueId, destination, fence, advice });
 }
 

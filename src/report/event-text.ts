@@ -4,7 +4,10 @@
  */
 import { printable } from '../base/printable.ts';
 
-/** An event as it was read; nothing is taken for granted. */
+/**
+ * An event as it was read; nothing is taken for granted. Files of an earlier version have `client`, `size` and `peer` for
+ * `client_address`, `size_bytes` and the fields of the peer, and no `node`.
+ */
 export type ReadEvent = Readonly<Record<string, unknown>>;
 
 export function eventText(event: ReadEvent): string {
@@ -20,9 +23,9 @@ function partsOf(event: ReadEvent): string[] {
     case 'accepted':
       return [
         ...from,
-        `client=${place(event.client_address, event.client_port)}`,
+        `client=${place(event.client_address ?? event.client, event.client_port)}`,
         ...named(event, 'helo', 'listener', 'user'),
-        `size=${event.size_bytes}`,
+        `size=${event.size_bytes ?? event.size}`,
         ...named(event, 'recipients'),
         ...messageId,
         ...named(event, 'original_queue_id'),
@@ -41,14 +44,14 @@ function partsOf(event: ReadEvent): string[] {
 }
 
 function sent(event: ReadEvent): string[] {
-  const { peer_host: host, peer_address: address, peer_port: port } = event;
+  const { peer_host: host, peer_address: address, peer_port: port, peer = 'none' } = event;
   const parts = [event.queue_ms, event.connect_ms, event.transfer_ms].map(numberOf);
   const name = host === address ? '' : host;
   return [
-    `relay=${address === undefined ? 'none' : `${name}${place(address, port)}`}`,
+    `relay=${address === undefined ? String(peer).replace(' [', '[') : `${name}${place(address, port)}`}`,
     `delay=${seconds(parts.reduce((sum, part) => sum + part, 0))}`,
     `delays=${parts.map(seconds).join('/')}`,
-    `dsn=${event.status}`,
+    ...(event.status === undefined ? [] : [`dsn=${event.status}`]),
   ];
 }
 

@@ -35,9 +35,10 @@ export interface AcceptedEvent extends Common {
   size_bytes: number;
   client_address: string;
   client_port?: number;
-  helo: string;
-  protocol: string;
-  session_id: string;
+  /** Not of our own reports. */
+  helo?: string;
+  protocol?: string;
+  session_id?: string;
   listener?: string;
   /** Who authenticated. */
   user?: string;
@@ -213,8 +214,11 @@ export class EventLog {
       `{"type":"accepted${this.#stamp()}${queueId}","sender":${quote(envelope.reversePath)}` +
         `${said(message.messageId, client.user, envelope.envid)},"recipients":${envelope.recipients.length}` +
         `,"size_bytes":${sizeBytes},"client_address":${quote(client.address)}` +
-        `${client.port ? `,"client_port":${client.port}` : ''},"helo":${quote(client.helo)}` +
-        `,"protocol":"${client.protocol}","session_id":"${client.sessionId}"${text('listener', client.listener)}` +
+        `${client.port ? `,"client_port":${client.port}` : ''}${text('helo', client.helo)}` +
+        (client.sessionId === ''
+          ? ''
+          : `,"protocol":"${client.protocol}","session_id":"${client.sessionId}"`) +
+        text('listener', client.listener) +
         `${text('original_queue_id', originalQueueId)}${tlsUse(client.tls)}` +
         `${receptionMs === undefined ? '' : `,"reception_ms":${receptionMs}`},"persist_ms":${persistMs}}\n`,
     );

@@ -72,13 +72,16 @@ for (const flag of ['--version', '-V']) {
 
 test('a wrong command line ends with 64 and says what is wrong', async () => {
   const cases: [string[], RegExp][] = [
-    [['--nonsense'], /unknown option '--nonsense'/],
+    [['--nonsense'], /^protorelay: unknown option '--nonsense'/],
     [['a.json', 'b.json'], /too many arguments/],
     [['-c', 'a.json', 'b.json'], /give the config file once/],
     [['-c'], /argument missing/],
     [['queue', 'retry', 'id'], /queue retry is called queue flush/],
     [['queue', 'list', '--state', 'odd'], /one of pending, sending, deferred, held, failed, delivered/],
+    [['queue', 'list', '--state', 'DEAD'], /DEAD is called failed now/],
     [['queue', 'list', '--limit', '0'], /whole number from 1/],
+    [['events', '--type', 'dead*'], /one of accepted, delivered, deferred/],
+    [['suspend', '--domain', 'a.test', 'b.test'], /too many arguments/],
     [['queue', 'delete'], /needs message ids, options that say what is meant, or --all/],
     [['queue', 'flush', 'id', '--all'], /needs message ids, options that say what is meant, or --all/],
     [['queue', 'show'], /missing required argument/],
@@ -105,11 +108,23 @@ test('a wrong command line ends with 64 and says what is wrong', async () => {
   }
 });
 
-test('the help of commands names --config', async () => {
-  const commands = [['queue'], ['queue', 'list'], ['user', 'add'], ['config', 'check'], ['reload']];
+test('the help of commands names --config, fits a terminal, and tells no default that goes without saying', async () => {
+  const commands = [
+    [],
+    ['queue'],
+    ['queue', 'list'],
+    ['queue', 'fail'],
+    ['events'],
+    ['suspend'],
+    ['user', 'add'],
+    ['config', 'check'],
+    ['reload'],
+  ];
   const ran = await Promise.all(commands.map((words) => protorelay(...words, '--help')));
-  for (const [i, { stdout }] of ran.entries())
+  for (const [i, { stdout }] of ran.entries()) {
     assert.match(stdout, /^ {2}-c, --config <path> /m, commands[i]?.join(' '));
+    assert.doesNotMatch(stdout, /.{81}|default: (?:false|"")/);
+  }
 });
 
 test('a bad config ends with 78 and lists every problem, for the relay and for config check', async (t) => {

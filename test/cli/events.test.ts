@@ -174,6 +174,28 @@ test('--text prints lines of a mail log', options, async (t) => {
   ]);
 });
 
+test('--text prints what an earlier version wrote, and leaves out what it did not', options, async (t) => {
+  const dir = folder(t);
+  const times = { queue_ms: 1000, connect_ms: 20, transfer_ms: 304 };
+  const to = { recipient: 'x@b.test', sender: 'a@a.test', node: undefined };
+  const lines = [
+    line('accepted', 'a', 0, {
+      node: undefined,
+      sender: '',
+      recipients: 1,
+      size: 9,
+      client: '192.0.2.1',
+      helo: 'c',
+    }),
+    line('delivered', 'b', 1, { ...to, ...times, peer: 'mx.b.test [192.0.2.9]', reply: '250 Ok' }),
+  ];
+  writeFileSync(join(dir, '2026-03-01-0001.jsonl'), lines.join(''));
+  assert.deepEqual((await printed(dir, { text: true })).lines, [
+    `2026-03-01T12:00:00.000Z ${ID}a: from=<>, client=192.0.2.1, helo=c, size=9, recipients=1, delay=0, status=accepted`,
+    `2026-03-01T12:01:00.000Z ${ID}b: to=<x@b.test>, from=<a@a.test>, relay=mx.b.test[192.0.2.9], delay=1.32, delays=1/0.02/0.3, status=delivered (250 Ok)`,
+  ]);
+});
+
 /** Follows in the background; `until` waits for what it has printed. */
 function following(t: TestContext, dir: string, wanted: Partial<EventsOptions> = {}, highWaterMark = 16_384) {
   const out = new PassThrough({ highWaterMark });

@@ -42,6 +42,7 @@ const COMMANDS: Record<string, Expected> = {
   'user list': { words: [], runs: 0, stopped: 0 },
   'user delete': { words: ['u'], runs: 0, stopped: 65 },
   'db migrate': { words: [], runs: 0, stopped: 0 },
+  'db compact': { words: [], runs: 75, stopped: 0 },
   'db shards': { words: [], runs: 78, stopped: 78 },
   // 75: a machine that is busy may impair it.
   status: { words: [], runs: [0, 75], stopped: 69 },

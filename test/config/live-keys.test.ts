@@ -74,7 +74,7 @@ function changed(path: readonly string[], value: unknown = 'changed'): Config {
 }
 
 /** Keys of other drivers than the default: planReload treats them all as one. */
-const OTHER_DRIVER = /^database\.(?!driver$|path$|max_messages$)/;
+const OTHER_DRIVER = /^database\.(?!driver$|path$|max_mb$|max_messages$)/;
 
 test('every key: a reload applies it where it is live, and else names it and keeps the old value', () => {
   for (const { name, path, live } of LEAVES) {
@@ -218,6 +218,7 @@ const READERS: readonly [keys: RegExp, ...files: string[]][] = [
   [/^inbound_ack_mode$/, 'src/session/settings.ts'],
   // Whether any is kept is of the start: from and to 0 takes a restart.
   [/^queue\.keep_failed_m/, 'src/relay/stages.ts', 'src/supervisor/process-config.ts'],
+  [/^database\.max_mb$/, 'src/admission/pressure.ts'],
   [/^hostname$/, 'src/session/settings.ts', 'src/listener/listener.ts', 'src/report/dsn.ts'],
   [/^tls\.(cert|key)_file$|^tls\.certificates/, 'src/tls/tls-contexts.ts'],
   [/^delivery\.tls\.(cert|key|ca|crl)_file$/, 'src/tls/tls-contexts.ts'],

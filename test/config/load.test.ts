@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import { ConfigError, dataDirOf, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
+import { ConfigError, configFor, dataDirOf, type LoadedConfig, loadConfig } from '../../src/config/load.ts';
 
 type Files = Record<string, string>;
 
@@ -657,10 +660,22 @@ test('data_dir alone is found whatever is wrong elsewhere, and not guessed when 
     assert.throws(() => of(text), ConfigError, text);
 });
 
+test('a command is refused for what is wrong with the keys it needs, and hears of no other', (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'load-'));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  const path = join(dir, 'relay.json');
+  writeFileSync(path, '{ "storage": { "odd": 1 }, "smtp": { "max_hops": 0 } }');
+  assert.throws(() => configFor(['data_dir', 'storage'], path), /storage\.odd(?![\s\S]*max_hops)/);
+  assert.equal(configFor(['data_dir'], path).data_dir, join(dir, '../data'));
+});
+
 test('a key or value of an earlier release is said with what to write now', () => {
   assert.deepEqual(problems('{ "queue": { "keep_sent_ms": 0, "keep_dead_ms": 0 } }'), [
     '1: queue.keep_sent_ms: is called "keep_delivered_ms" now',
     '1: queue.keep_dead_ms: is called "keep_failed_ms" now',
+  ]);
+  assert.deepEqual(problems('{ "events": { "keep_files": 30 } }'), [
+    '1: events.keep_files: is gone (write "keep_days" and "max_total_mb")',
   ]);
   assert.deepEqual(problems('{ "log": { "level": "trace", "transcripts": true } }'), [
     '1: log.level: must be "debug" or "info" or "warn" or "error" or "silent", is "trace" (write "debug": trace wrote no more)',

@@ -10,6 +10,7 @@ import {
 } from '../services/mariadb.ts';
 import { type Driver, databaseConformance } from './conformance.ts';
 import { movingConformance } from './moving.ts';
+import { selectingConformance } from './selecting.ts';
 
 function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string | false): void {
   let server: MariaDb;
@@ -37,6 +38,7 @@ function conformance(name: string, program: 'mariadbd' | 'mysqld', skip: string 
   };
   databaseConformance(driver);
   movingConformance(driver);
+  selectingConformance(driver);
 }
 
 conformance('mysql', 'mariadbd', skipWithoutMariaDb());

@@ -1,10 +1,12 @@
 import { QueueFixture } from '../persistence/fixture.ts';
 import { type Driver, databaseConformance } from './conformance.ts';
 import { movingConformance } from './moving.ts';
+import { selectingConformance } from './selecting.ts';
 
 const sqlite: Driver = { name: 'sqlite', survives: true, open: (overrides) => new QueueFixture(overrides) };
 databaseConformance(sqlite);
 movingConformance(sqlite);
+selectingConformance(sqlite);
 databaseConformance({
   name: 'sqlite :memory:',
   survives: false,

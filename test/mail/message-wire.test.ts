@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Message } from '../../src/mail/message.ts';
+import { readRecord, recordOf } from '../../src/mail/message-record.ts';
 import { readMessages, type Wire, writeMessage } from '../../src/mail/message-wire.ts';
 
 const plain: Message = {
@@ -40,9 +41,12 @@ const full: Message = {
     listener: 'submission',
     port: 51_234,
     user: 'ann',
+    tls: { version: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384', verified: true },
   },
   messageId: 'grün@exämple.test',
+  originalQueueId: '06dk00000000001',
   headers: [{ name: 'x-campaign-id', value: 'März' }],
+  attachments: [{ name: 'a.pdf', type: 'application/pdf', sizeBytes: 70_000, offset: 512 }],
 };
 
 test('messages cross a structured clone as one flat array and come back equal', () => {
@@ -52,11 +56,25 @@ test('messages cross a structured clone as one flat array and come back equal', 
   assert.deepEqual(readMessages(structuredClone(wire), 3), [plain, full, plain]);
 });
 
-test('messages that older relays wrote into a journal are read: without what was kept later', () => {
+test('what few messages have comes back where a message has only one such value', () => {
+  const { envelope, client } = full;
+  const some: Message[] = [
+    { ...plain, client: { ...plain.client, user: 'ann' } },
+    { ...plain, envelope: { ...plain.envelope, submitter: envelope.submitter as string } },
+    { ...plain, client: { ...plain.client, tls: client.tls as NonNullable<typeof client.tls> } },
+    { ...plain, originalQueueId: full.queueId },
+    plain,
+  ];
   const wire: Wire = [];
-  writeMessage(wire, plain);
-  const submitter = 6;
-  const messageId = 4;
+  for (const message of some) writeMessage(wire, message);
+  assert.deepEqual(readMessages(structuredClone(wire), some.length), some);
+});
+
+test('messages on disk come back equal, those of older relays without what was kept later', () => {
+  for (const message of [plain, full]) assert.deepEqual(readRecord(recordOf(message)), message);
+  const record = recordOf(plain);
+  const submitter = 7;
+  const messageId = 5;
   for (const missing of [submitter, messageId])
-    assert.deepEqual(readMessages(wire.slice(0, -missing), 1), [plain]);
+    assert.deepEqual(readRecord(record.slice(0, -missing)), plain);
 });

@@ -40,7 +40,8 @@ const late: Outcome = {
 };
 const relayed: Outcome = { kind: 'delivered', reply: reply(250, '2.0.0', 'queued'), dsnPassedOn: false };
 
-const CONFIG = configSchema.parse({ hostname: 'relay.test' });
+const DELAYED = { delay_after_ms: 4 * 3_600_000 };
+const CONFIG = configSchema.parse({ hostname: 'relay.test', dsn: DELAYED });
 
 interface Given {
   recipients: (Omit<Partial<JobRecipient>, 'seq'> & { outcome: Outcome })[];
@@ -58,7 +59,9 @@ function bounceOf(reversePath: string, notify: number): { job: Job; result: Atte
 function drafts(given: Given) {
   const { whole, result } = attemptOf(given);
   const config =
-    given.dsn === undefined ? CONFIG : configSchema.parse({ hostname: 'relay.test', dsn: given.dsn });
+    given.dsn === undefined
+      ? CONFIG
+      : configSchema.parse({ hostname: 'relay.test', dsn: { ...DELAYED, ...given.dsn } });
   const ids = new QueueIds(1, 0, () => NOW);
   return new DsnWriter({ config, arena, ids }).draft(whole, result, NOW);
 }

@@ -148,6 +148,16 @@ test('accepted: one line a message with its times', async (t) => {
   assert.deepEqual(readdirSync(dir), ['2026-03-01-0001.jsonl']);
 });
 
+test('accepted: of a report of ours only what there is to say', async (t) => {
+  const { dir, events } = setUp(t);
+  const report = { ...message(), client: { address: 'internal', helo: '', protocol: '', sessionId: '' } };
+  events.accepted(report);
+  await events.close();
+  const known = Object.keys(lines(dir)[0] ?? {});
+  for (const name of ['helo', 'protocol', 'session_id', 'listener', 'client_port', 'user'])
+    assert.ok(!known.includes(name), name);
+});
+
 test('the file has no characters that steer a terminal or turn what is read', async (t) => {
   const { dir, events } = setUp(t);
   const odd = 'a\u009b31m\u202eb\u007f@a.test';

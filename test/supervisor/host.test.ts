@@ -222,7 +222,7 @@ test('the queue commands see and change the queues of all processes, running and
     [['cli.test', count]],
   );
   const text = (await relay.queue('stats')).stdout;
-  assert.match(text, new RegExp(`^Delivery +0 in flight, ${count} waiting at 1 destinations$`, 'm'));
+  assert.match(text, new RegExp(`^Delivery +0 entries being sent, ${count} waiting at 1 destination$`, 'm'));
   assert.deepEqual(
     running.processes.map(({ state, accepts }) => [state, accepts]),
     [

@@ -108,16 +108,7 @@ async function armDeliveries(): Promise<void> {
   ahead(ClientSession.prototype, 'line', (session: Client) => {
     if (wants(session) === `line-${stageOf(session)}`) fail();
   });
-  for (const name of [
-    'opened',
-    'sent',
-    'timed_out',
-    'closed',
-    'secured',
-    'notSecured',
-    'established',
-    'idle',
-  ])
+  for (const name of ['opened', 'sent', 'timedOut', 'closed', 'secured', 'notSecured', 'established', 'idle'])
     ahead(ClientSession.prototype, name, (session: Client) => {
       if (wants(session) === name.toLowerCase()) fail();
     });

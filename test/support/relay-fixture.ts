@@ -230,6 +230,11 @@ export class RelayFixture {
     return run(process.execPath, [MAIN, 'status', ...args, '-c', this.configPath], { cwd: ROOT });
   }
 
+  /** `protorelay db compact`. */
+  compact(): Promise<Ran> {
+    return run(process.execPath, [MAIN, 'db', 'compact', '-c', this.configPath], { cwd: ROOT });
+  }
+
   /** The queue command of the CLI, on this relay. */
   queue(...args: string[]): Promise<Ran> {
     return this.command('queue', ...args);

@@ -213,7 +213,7 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match(status.stdout, /^ProtoRelay .*, healthy, running for /);
   assert.match(status.stdout, /^Held back +nothing is sent/m);
   assert.match(status.stdout, /^Waiting +103 recipients, oldest /m);
-  assert.match(status.stdout, /^Last .* 103 messages accepted \(103 recipients\)/m);
+  assert.match(status.stdout, /^Last .* accepted 103 messages \(103 recipients\)/m);
   await kept.queue('reroute', '--to', `127.0.0.1:${sink.port}`, rerouted);
   await kept.queue('fail', '--text', 'said before the end', ...given);
   // Some of them may be settled, and others not.
@@ -235,13 +235,17 @@ test('delivery.enabled false keeps everything but what is failed; enabled again,
   assert.match((await kept.queue('show', heldId)).stdout, /held/, 'an operator held this one');
 });
 
-test('a stopped relay: list, show and stats read the database', { timeout: 30_000 }, async (t) => {
+test('a stopped relay: list, show and stats read the database', { timeout: 60_000 }, async (t) => {
   const stopped = await RelayFixture.start({ delivery: { enabled: false } });
   t.after(() => stopped.destroy());
   const talk = await Talk.hello({ port: stopped.port, host: '127.0.0.1' });
   const queueId = await talk.accepted({ to: 'kept@queue.test' });
   await talk.quit();
+  assert.equal((await stopped.compact()).code, 75, 'not beside a relay that runs');
   await stopped.stop();
+  const compacted = await stopped.compact();
+  assert.deepEqual([compacted.code, compacted.stderr], [0, '']);
+  assert.match(compacted.stdout, /queue\.db: .* before, .* now$/m);
   const status = await stopped.status('--json');
   assert.deepEqual([status.code, JSON.parse(status.stdout)], [69, { running: false, healthy: false }]);
   const listed = await stopped.queue('list');
@@ -308,6 +312,25 @@ test('list takes addresses as it shows them, in angle brackets', { timeout: 30_0
       `${option} ${address}`,
     );
   }
+  // The other commands select alike, and what they change are just the recipients who match.
+  const both = await talk.accepted({ from: 'a@b.test', to: ['one@c.test', 'two@c.test', 'one@other.test'] });
+  const count = async (...args: string[]): Promise<number> =>
+    (await relay.queueJson<{ recipients: number }>('count', ...args)).recipients;
+  assert.equal(await count('--domain', 'C.test.'), 2);
+  assert.equal(await count('--recipient', 'one@*', '--max-attempts', '0', '--younger-than', '1h'), 2);
+  assert.match((await relay.queue('count', '--by', 'domain', both)).stdout, /^2 +1 +1 .* c\.test$/m);
+  const dry = await relay.queue('delete', '--dry-run', '--recipient', 'one@c.test');
+  assert.match(dry.stdout, /^delete would change 1 recipient in 1 entry$/m);
+  assert.match(
+    (await relay.queue('hold', '--recipient', 'one@c.test')).stdout,
+    /^hold: 1 whole entry with 2 recipients$/m,
+  );
+  assert.match(
+    (await relay.queue('delete', '--recipient', 'one@c.test')).stdout,
+    /^delete: 1 recipient in 1 entry$/m,
+  );
+  await fate(relay.events, 'one@c.test', 'removed');
+  assert.deepEqual([await count('--domain', 'c.test'), await count(both)], [1, 2]);
   await talk.quit();
 });
 

@@ -34,11 +34,13 @@ const UNAVAILABLE = new Set([
   3024, // query took too long
   4031, // idle for too long
 ]);
+const RIGHTS =
+  'grant the relay SELECT, INSERT, UPDATE and DELETE on the database; give "protorelay db migrate" a --user who may change tables';
 const ADVICE: Record<number, string> = {
-  1044: 'grant the relay SELECT, INSERT, UPDATE and DELETE on the database',
+  1044: RIGHTS,
   1045: 'check user and password',
   1049: 'create the database, then run "protorelay db migrate"',
-  1142: 'grant the relay SELECT, INSERT, UPDATE and DELETE on the database',
+  1142: RIGHTS,
   1290: 'point the relay at the writable server',
   1836: 'point the relay at the writable server',
   1792: 'point the relay at the writable server',

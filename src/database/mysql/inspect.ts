@@ -24,7 +24,7 @@ const BACKLOG = `SELECT destination, COUNT(*) AS \`rows\`, MIN(due_at) AS nextDu
   WHERE due_at IS NOT NULL AND state <> 'SENDING'`;
 
 export function listSlice(connection: Connection, filter: QueueFilter): Promise<ListSlice> {
-  return answered(connection, listRows(DIALECT, filter, SLICE_MAILS));
+  return answered(connection, listRows(DIALECT, filter));
 }
 
 export function countSlice(

@@ -5,7 +5,7 @@ import type { OutboxState } from '../database.ts';
 import { SUSPECTED_POISON } from '../outbox-rows.ts';
 
 /** How many entries are looked at in one go, with the rest of those of the last message; takes some milliseconds. */
-const SLICE_ROWS = 5000;
+const SLICE_ROWS = 2000;
 
 type Row = [
   mailId: string,

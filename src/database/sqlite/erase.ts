@@ -35,6 +35,8 @@ export class MailEraser {
   readonly #attachments: StatementSync;
   readonly #headers: StatementSync;
   readonly #mail: StatementSync;
+  /** Delete all rows of a range of mails. */
+  readonly #ranges: StatementSync[];
   readonly #objectInUse: StatementSync;
   /** Objects of mails deleted in this transaction. */
   #objects = new Set<string>();
@@ -47,6 +49,10 @@ export class MailEraser {
     this.#attachments = db.prepare('DELETE FROM attachments WHERE mail_id = ?');
     this.#headers = db.prepare('DELETE FROM mail_headers WHERE mail_id = ?');
     this.#mail = db.prepare('DELETE FROM mails WHERE id = ?');
+    this.#ranges = ['mail_outbox', 'mail_recipients', 'attachments', 'mail_headers', 'mails'].map((table) => {
+      const id = table === 'mails' ? 'id' : 'mail_id';
+      return db.prepare(`DELETE FROM ${table} WHERE ${id} > ? AND ${id} <= ?`);
+    });
     this.#objectInUse = db.prepare('SELECT 1 FROM mails WHERE object = ? LIMIT 1');
   }
 
@@ -65,6 +71,25 @@ export class MailEraser {
     this.#mail.run(mail.id);
     if (mail.object !== null) this.#objects.add(mail.object);
     this.#erased++;
+  }
+
+  /** All mails of a range, which are these, in order. */
+  eraseRange(mails: readonly MailFacts[], after: string, until: string): void {
+    for (const statement of this.#ranges) statement.run(after, until);
+    let run: ContentRef | null = null;
+    for (const mail of mails) {
+      const ref = contentRef(mail);
+      // Contents that lie one behind another are deleted together.
+      if (run !== null && ref.object === '' && run.object === '' && ref.offset === run.offset + run.parts)
+        run.parts += ref.parts;
+      else {
+        if (run !== null) this.#storage.erase(run);
+        run = ref;
+      }
+      if (mail.object !== null) this.#objects.add(mail.object);
+    }
+    if (run !== null) this.#storage.erase(run);
+    this.#erased += mails.length;
   }
 
   /** An object that was stored for this transaction but not used by it. */

@@ -57,7 +57,7 @@ export class Inspector {
   }
 
   listSlice(filter: QueueFilter): ListSlice {
-    return answered(this.#db, listRows(DIALECT, filter, SLICE_ROWS));
+    return answered(this.#db, listRows(DIALECT, filter));
   }
 
   countSlice(selection: Selection, by: CountKey | null, after: string): CountSlice {

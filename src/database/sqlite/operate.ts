@@ -6,7 +6,7 @@ import type { Move } from '../../mail/operator-action.ts';
 import type { OperateAction, Selection } from '../database.ts';
 import { concernedBy, HELD_UNREAD, UNREAD } from '../outbox-rows.ts';
 import { Removals } from '../removals.ts';
-import { deletable, isWhole, type SelectedRow, selectRows } from '../select-rows.ts';
+import { deletable, isWhole, type SelectedRow, type SelectedRows, selectRows } from '../select-rows.ts';
 import { parseRuns, runsOf } from '../seq-runs.ts';
 import { type OperateSlice, operatedSlice } from '../slices.ts';
 import { answered, DIALECT } from './dialect.ts';
@@ -14,18 +14,36 @@ import { MAIL_FACTS, type MailEraser, type MailFacts } from './erase.ts';
 import { Mover } from './move.ts';
 
 /**
- * How many rows one transaction looks at, all of which it may change. New mail waits for it: some 12 ms when the rows lie
- * together, several times that when each has pages of its own, as rows of deleted mails mostly have.
+ * How many rows one transaction looks at, all of which it may change. New mail waits for it. Rows that wait lie in an
+ * index by destination, of which a transaction writes as many pages as there are destinations, however many rows it
+ * changes: the larger the transactions, the fewer times a page is written.
  */
 const sliceRows = (action: OperateAction): number =>
-  action === 'delete' || typeof action === 'object' ? 250 : 1000;
+  action === 'delete' || typeof action === 'object' ? 1000 : 2500;
+
+/** What an action sets in rows; values are `now`, where there is one. */
+const SET: Readonly<Record<Exclude<OperateAction, 'delete' | Move>, string>> = {
+  flush: 'due_at = ?',
+  hold: `state = 'HELD', due_at = nullif(?, ?), reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason)`,
+  release: "state = 'PENDING', due_at = ?, deaths = 0",
+};
+
+interface Said {
+  reversePath: string;
+  messageId: string;
+}
+
+interface Waiting {
+  id: string;
+  seq: number;
+  address: string;
+}
 
 export class Operator {
   readonly #db: DatabaseSync;
   readonly #eraser: MailEraser;
   readonly #mover: Mover;
   readonly #routes: RouteTable;
-  readonly #change: Record<Exclude<OperateAction, 'delete' | Move>, StatementSync>;
   readonly #waitingOf: StatementSync;
   readonly #removeRecipients: StatementSync;
   readonly #shrinkRow: StatementSync;
@@ -36,6 +54,9 @@ export class Operator {
   readonly #mail: StatementSync;
   readonly #said: StatementSync;
   readonly #rowsLeft: StatementSync;
+  readonly #rowsIn: StatementSync;
+  readonly #mailsIn: StatementSync;
+  readonly #waitingIn: StatementSync;
 
   /** @param routes the config's, for mail that is put back. */
   constructor(db: DatabaseSync, eraser: MailEraser, routes: RouteTable) {
@@ -43,15 +64,6 @@ export class Operator {
     this.#eraser = eraser;
     this.#mover = new Mover(db);
     this.#routes = routes;
-    const where = 'WHERE mail_id = $id AND destination = $destination';
-    this.#change = {
-      flush: db.prepare(`UPDATE mail_outbox SET due_at = $now ${where}`),
-      hold: db.prepare(
-        `UPDATE mail_outbox SET state = 'HELD', due_at = NULL,
-           reason = iif(reason = '${UNREAD}', '${HELD_UNREAD}', reason) ${where} AND $now = $now`,
-      ),
-      release: db.prepare(`UPDATE mail_outbox SET state = 'PENDING', due_at = $now, deaths = 0 ${where}`),
-    };
     this.#waitingOf = db.prepare(
       "SELECT address FROM mail_recipients WHERE mail_id = ? AND seq BETWEEN ? AND ? AND status = 'waiting'",
     );
@@ -74,6 +86,15 @@ export class Operator {
       'SELECT reverse_path AS reversePath, message_id AS messageId FROM mails WHERE id = ?',
     );
     this.#rowsLeft = db.prepare('SELECT 1 FROM mail_outbox WHERE mail_id = ? LIMIT 1');
+    this.#rowsIn = db.prepare('SELECT count(*) AS n FROM mail_outbox WHERE mail_id > ? AND mail_id <= ?');
+    this.#mailsIn = db.prepare(
+      `SELECT ${MAIL_FACTS}, m.reverse_path AS reversePath, m.message_id AS messageId FROM mails m
+       WHERE id > ? AND id <= ? ORDER BY id`,
+    );
+    this.#waitingIn = db.prepare(
+      `SELECT mail_id AS id, seq, address FROM mail_recipients
+       WHERE mail_id > ? AND mail_id <= ? AND status = 'waiting' ORDER BY mail_id, seq`,
+    );
   }
 
   /** One bounded transaction of the action, on messages after `after`. */
@@ -87,7 +108,8 @@ export class Operator {
     if (found.rows.length > 0)
       this.#transaction(() => {
         if (typeof action === 'object') changes = this.#move(action, found.rows, nowMs);
-        else this.#apply(action, found.rows, nowMs, removed);
+        else if (action === 'delete') this.#deleteAll(found, nowMs, removed);
+        else this.#set(action, found, nowMs);
       });
     return operatedSlice(action, found, selection.ids !== undefined, removed, changes);
   }
@@ -118,23 +140,46 @@ export class Operator {
     }
   }
 
-  #apply(
-    action: Exclude<OperateAction, Move>,
-    rows: readonly SelectedRow[],
-    nowMs: number,
-    removed: Removals,
-  ): void {
-    for (const row of rows) {
-      if (row.state === 'SENDING') continue;
-      if (action !== 'delete')
-        this.#change[action].run({ id: row.id, destination: row.destination, now: nowMs });
-      else this.#delete(row, nowMs, removed);
+  /** All rows with one statement, where a condition says which. */
+  #set(action: keyof typeof SET, { rows, condition }: SelectedRows, nowMs: number): void {
+    const times = action === 'hold' ? [nowMs, nowMs] : [nowMs];
+    const update = `UPDATE mail_outbox AS o SET ${SET[action]} WHERE`;
+    if (condition !== null) {
+      const change = this.#db.prepare(`${update} ${condition.sql} AND o.state <> 'SENDING'`);
+      change.run(...times, ...condition.values);
+      return;
     }
+    const change = this.#db.prepare(`${update} o.mail_id = ? AND o.destination = ?`);
+    for (const { state, id, destination } of rows)
+      if (state !== 'SENDING') change.run(...times, id, destination);
+  }
+
+  #deleteAll({ rows, range }: SelectedRows, nowMs: number, removed: Removals): void {
+    if (range !== null && this.#deleteRange(rows, range, removed)) return;
+    for (const row of rows) if (row.state !== 'SENDING') this.#delete(row, nowMs, removed);
+  }
+
+  /** Deletes all messages of a range with a few statements. @returns false when some row of them is not meant, or is sent. */
+  #deleteRange(rows: readonly SelectedRow[], range: [string, string], removed: Removals): boolean {
+    const there = this.#rowsIn.get(...range)?.n as number;
+    if (rows.length < there || rows.some(({ state }) => state === 'SENDING')) return false;
+    const mails = this.#mailsIn.all(...range) as unknown as (MailFacts & Said)[];
+    if (new Set(rows.map(({ id }) => id)).size < mails.length) return false;
+    for (const { id, ...said } of mails) removed.tell(id, said);
+    const waiting = Map.groupBy(this.#waitingIn.all(...range) as unknown as Waiting[], ({ id }) => id);
+    for (const { id, destination, seqs } of rows) {
+      const runs = parseRuns(seqs);
+      const ours = waiting
+        .get(id)
+        ?.filter(({ seq }) => runs.some(([first, last]) => first <= seq && seq <= last));
+      removed.add(id, destination, ours?.map(({ address }) => address) ?? []);
+    }
+    this.#eraser.eraseRange(mails, ...range);
+    return true;
   }
 
   #delete(row: SelectedRow, nowMs: number, removed: Removals): void {
-    if (!removed.knows(row.id))
-      removed.tell(row.id, this.#said.get(row.id) as { reversePath: string; messageId: string });
+    if (!removed.knows(row.id)) removed.tell(row.id, this.#said.get(row.id) as unknown as Said);
     if (row.some === null || (isWhole(row) && row.bounced === 0)) this.#remove(row, nowMs, removed);
     else
       this.#removeSome(

@@ -60,6 +60,11 @@ export class Server {
   readonly id: number;
   readonly violations: string[] = [];
   readonly database = new DatabaseSync(':memory:');
+  /**
+   * Of the transaction under way. A statement sent on behind one that ended in a deadlock begins another, which is rolled
+   * back when the client reads of the deadlock: that did nothing.
+   */
+  #uncommitted: string[] = [];
   readonly #locks = new Map<string, ServerSession>();
   up = true;
   paused = false;
@@ -82,7 +87,7 @@ export class Server {
     for (const script of SCRIPTS) this.database.exec(script);
     this.database.exec(`INSERT INTO relay_schema (version, applied_at) VALUES (${SCRIPTS.length}, 0)`);
     this.database.function('violation', { varargs: true }, (text) => {
-      this.violations.push(String(text));
+      (this.#holder === null ? this.violations : this.#uncommitted).push(String(text));
       return null;
     });
     this.database.function('IS_FREE_LOCK', (name) => (this.#holderOf(String(name)) === null ? 1 : 0));
@@ -150,6 +155,7 @@ export class Server {
     if (sql === 'START TRANSACTION') request.answer(null, OK);
     else if (ends) {
       if (this.#holder === session) this.database.exec(sql);
+      if (this.#holder === session && sql === 'COMMIT') this.violations.push(...this.#uncommitted);
       request.answer(null, OK);
       this.#free(session);
     } else if (this.#holder === session && this.#clock.chance(this.deadlocks)) {
@@ -205,6 +211,7 @@ export class Server {
   #free(session: ServerSession): void {
     if (this.#holder !== session) return;
     this.#holder = null;
+    this.#uncommitted = [];
     if (this.#clock.nowMs - this.#heldSinceMs >= HELD_UP_MS) this.wasHeld(this.#heldSinceMs);
     const waiting = this.#waiting;
     this.#waiting = [];
