@@ -2,8 +2,8 @@
  * From files to one tree: reads the config file and what it includes, fills in `${VARIABLE}`, merges. Knows nothing
  * of which keys exist; every problem is gathered with its place, none is thrown.
  */
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { readRegularText } from '../base/regular-file.ts';
 import { type Node, type Place, parseJsonc, SyntaxProblem } from './jsonc.ts';
 
 export interface Problem {
@@ -36,7 +36,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export type ReadFile = (path: string) => string;
 
 const topOf = (file: string): Place => ({ file, line: 1, column: 1 });
-const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
+const readUtf8: ReadFile = (path) => readRegularText(path);
 
 class Reader {
   readonly source: Omit<Source, 'root'> = {

@@ -54,19 +54,29 @@ export function squashed(text: string): string {
   return lower.includes('’') ? out.replaceAll('’', "'") : out;
 }
 
-const EDGES = /^[([<{"'=]+|[)\]>}"',;:.!?]+$/g;
+const OPENING = '([<{"\'=';
+const CLOSING = ')]>}"\',;:.!?';
 const IN_BRACKETS = /\[([0-9a-f:.]+)\]/;
 
 /** A word that may name an address or a message. */
 function told(word: string, hasAt: boolean, digits: number, signs: number): string {
   if (hasAt && !word.includes('://')) return '{email}';
-  const bare = word.replace(EDGES, '');
+  const bare = withoutEdges(word);
   if (signs > 1 && isIP(bare) !== 0) return word.replace(bare, '{ip}');
   const within = signs > 1 ? IN_BRACKETS.exec(word)?.[1] : undefined;
   if (within !== undefined && isIP(within) !== 0) return word.replace(within, '{ip}');
   const isId =
     digits >= MIN_ID_DIGITS && bare.length >= MIN_ID && !bare.includes('://') && !bare.includes('/');
   return isId && !TOKEN.test(bare) ? word.replace(bare, '{id}') : word;
+}
+
+/** The word without the brackets and signs around it. */
+function withoutEdges(word: string): string {
+  let from = 0;
+  let to = word.length;
+  while (from < to && OPENING.includes(word[from] as string)) from++;
+  while (to > from && CLOSING.includes(word[to - 1] as string)) to--;
+  return word.slice(from, to);
 }
 
 /** Words of small letters with a number at the end, which are names of conditions. */
