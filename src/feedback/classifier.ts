@@ -174,11 +174,13 @@ function verdictsOf({ class: replyClass, scope, move, isDeferred, id }: ReplyRul
   ];
 }
 
-/** 0: none. */
+/** '5.1.1' as a number; 0: none. */
 function numberOf(enhanced: string): number {
-  if (enhanced === '') return 0;
-  const [digit, subject, detail] = enhanced.split('.');
-  return enhancedNumber(Number(digit), Number(subject), Number(detail)) || 0;
+  const first = enhanced.indexOf('.');
+  const second = enhanced.indexOf('.', first + 1);
+  if (first !== 1 || second < 0) return 0;
+  const subject = Number(enhanced.slice(2, second));
+  return enhancedNumber(Number(enhanced[0]), subject, Number(enhanced.slice(second + 1))) || 0;
 }
 
 const MARKED = /#([45])\.(\d{1,3})\.(\d{1,3})\b/;

@@ -2,10 +2,10 @@
  * Files of rules for replies: read, checked, compiled. Either all of a file is good or nothing of it is used; every
  * problem names file and line. Which rule matches is the classifier's business.
  */
-import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { RelayError } from '../base/errors.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import { type Node, parseJsonc, SyntaxProblem } from '../config/jsonc.ts';
 import { keyPath } from '../config/key-path.ts';
 import { nodeAt, toValue } from '../config/source.ts';
@@ -88,9 +88,7 @@ function readRules(file: string, problems: string[]): ReplyRules {
   const none: ReplyRules = { providers: new Map(), rules: [] };
   let root: Node;
   try {
-    const { size } = statSync(file);
-    if (size > MAX_FILE_BYTES) throw new Error(`it has ${size} bytes, at most ${MAX_FILE_BYTES} are read`);
-    root = parseJsonc(readFileSync(file, 'utf8'), file);
+    root = parseJsonc(readRegularText(file, MAX_FILE_BYTES), file);
   } catch (error) {
     const line = error instanceof SyntaxProblem ? `:${error.place.line}` : '';
     problems.push(`${file}${line}: ${line === '' ? 'cannot be read: ' : ''}${(error as Error).message}`);
