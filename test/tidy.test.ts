@@ -152,6 +152,32 @@ test('connections to database servers are made in one place, which knows how to 
   assert.deepEqual(grep(/\bcreateConnection\b.*mariadb|import\('mariadb'\)/, others), []);
 });
 
+/** They read what the relay itself writes into its private folders, what belongs to the program, and /proc. */
+const READ_OWN_FILES = [
+  'src/auth/secret.ts',
+  'src/auth/shared-secret.ts',
+  'src/base/data-dir.ts',
+  'src/check/holder.ts',
+  'src/check/machine.ts',
+  'src/database/mysql/schema.ts',
+  'src/database/sqlite/connection.ts',
+  'src/delivery/security/sts-store.ts',
+  'src/journal/state-file.ts',
+  'src/persistence/unsettled-file.ts',
+  'src/policy/keeper.ts',
+  'src/relay/begun.ts',
+  'src/report/tls-report-sender.ts',
+  'src/report/tls-rpt.ts',
+  'src/version.ts',
+];
+
+test('files that operators name are read in one place, which does not wait for pipes and devices', () => {
+  const readers = sources.filter((file) =>
+    /\b(?:readFile|readFileSync|createReadStream)\b.*\bfrom\b|^ {2}readFileSync,$/m.test(text(file)),
+  );
+  assert.deepEqual(readers, READ_OWN_FILES);
+});
+
 test('nothing is left for later in the code', () => {
   assert.deepEqual(grep(/\b(TODO|FIXME|XXX|HACK)\b/, isCode), []);
 });
@@ -202,7 +228,7 @@ test('every exit code stands in docs/exit-codes.md, every event field in docs/ev
     codes.filter((code) => !text('docs/exit-codes.md').includes(`| ${code} |`)),
     [],
   );
-  const [, ...interfaces] = text('src/report/events.ts').split(/^(?:export )?interface /m);
+  const [, ...interfaces] = text('src/report/event-types.ts').split(/^(?:export )?interface /m);
   const fields = interfaces.flatMap((body) => [...(body.split('\n}')[0] ?? '').matchAll(/^ {2}(\w+)\??:/gm)]);
   assert.ok(fields.length > 20);
   assert.deepEqual(
@@ -276,7 +302,10 @@ const TIME_OF_DAY = new Set([
   'src/relay/relay.ts',
   'src/report/event-file.ts',
   'src/report/events.ts',
+  'src/report/events.ts',
   'src/report/tls-rpt.ts',
+  'src/report/tls-rpt.ts',
+  'src/scheduler/bullmq-agenda.ts',
   'src/scheduler/bullmq-agenda.ts',
   'src/session/thread.ts',
   'src/storage/distributed/distributed-storage.ts',

@@ -1,6 +1,7 @@
 /** Users of a file. Each login looks, at the cost of a stat, whether it changed and has to be read again. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import type { Log } from '../base/log.ts';
+import { readRegularLater } from '../base/regular-file.ts';
 import type { Config } from '../config/schema.ts';
 import type { Backend, Login, Secrets, Serves } from './backend.ts';
 import { parseScram } from './hashes.ts';
@@ -44,7 +45,7 @@ export class FileBackend implements Backend {
     const { mtimeNs, ctimeNs, size, ino } = await stat(this.#path, { bigint: true });
     const version = `${mtimeNs} ${ctimeNs} ${size} ${ino}`;
     if (version === this.#version) return false;
-    const { users, problems } = parseUserFile(await readFile(this.#path, 'utf8'));
+    const { users, problems } = parseUserFile(await readRegularLater(this.#path));
     this.#users = users;
     this.#sample = users.values().next().value?.hash;
     this.#version = version;

@@ -11,7 +11,6 @@ import {
   fchmodSync,
   fsyncSync,
   openSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -20,6 +19,7 @@ import {
 import { dirname } from 'node:path';
 import { RelayError } from '../base/errors.ts';
 import { makeFolder } from '../base/make-folder.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import { isHash } from './hashes.ts';
 import { type GivenRules, readRules } from './rules.ts';
 
@@ -88,7 +88,7 @@ function parseLine(line: string, name: string): Account | string {
 /** @throws Error of the file system. A missing file is an empty one. */
 export function readUserFile(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readRegularText(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
     throw error;

@@ -16,6 +16,8 @@ const ERRORS = {
   content_missing: { temporary: false },
   memory_exhausted: { temporary: true },
   control_failed: { temporary: false },
+  control_silent: { temporary: true },
+  bad_request: { temporary: false },
 } as const satisfies Record<string, { temporary: boolean }>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -40,4 +40,6 @@ export const EXIT_OF_ERROR: Readonly<Record<ErrorCode, ExitCode>> = {
   content_missing: EXIT.dataError,
   memory_exhausted: EXIT.temporary,
   control_failed: EXIT.unavailable,
+  control_silent: EXIT.temporary,
+  bad_request: EXIT.usage,
 };

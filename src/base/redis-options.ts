@@ -1,6 +1,7 @@
 /** How Redis is reached: the options that every connection to it has. */
-import { readFileSync } from 'node:fs';
+
 import type { RedisOptions } from 'ioredis';
+import { readRegular } from './regular-file.ts';
 
 export interface RedisAccess {
   /** With topology single, all of it; with the others what it says besides host and port. */
@@ -35,7 +36,7 @@ export function redisOptions({ url, password, tlsCaFile, timeoutMs }: RedisAcces
   };
   if (password !== undefined) options.password = password;
   if (url.startsWith('rediss:')) {
-    options.tls = tlsCaFile === undefined ? {} : { ca: readFileSync(tlsCaFile) };
+    options.tls = tlsCaFile === undefined ? {} : { ca: readRegular(tlsCaFile) };
   }
   return options;
 }

@@ -1,6 +1,7 @@
 /** Files that a config names beside those of TLS listeners and content: users, tokens, issuers. */
-import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { fileFault } from '../base/file-fault.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import type { Finding, Say } from '../config/say.ts';
 import type { Config } from '../config/schema.ts';
 
@@ -63,7 +64,7 @@ function checkUsers({ auth }: Config, userProblems: UserProblems, problem: Say, 
     const fault = readFault(path);
     if (fault !== null) problem([...at, 'path'], fault);
     else if (type === 'file') {
-      const [first, ...rest] = userProblems(readFileSync(path, 'utf8'));
+      const [first, ...rest] = userProblems(readRegularText(path));
       if (first === undefined) continue;
       const more = rest.length === 0 ? '' : `, and ${rest.length} more`;
       warning([...at, 'path'], `${path} has lines that count for nobody: ${first}${more}`);
@@ -73,7 +74,9 @@ function checkUsers({ auth }: Config, userProblems: UserProblems, problem: Say, 
 
 function readFault(file: string): string | null {
   try {
-    if (statSync(file).isDirectory()) return `${file} is a folder, not a file`;
+    const stats = statSync(file);
+    if (stats.isDirectory()) return `${file} is a folder, not a file`;
+    if (!stats.isFile()) return `${file} is no regular file`;
     accessSync(file, constants.R_OK);
     return null;
   } catch (error) {

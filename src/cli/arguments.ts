@@ -3,10 +3,10 @@ import { InvalidArgumentError } from 'commander';
 import { globOf } from '../base/glob.ts';
 import { parseNetwork } from '../base/ip.ts';
 import { STATES } from '../control/words.ts';
-import type { OutboxState } from '../database/database.ts';
 import { destinationKey } from '../mail/destination.ts';
 import { isFailText, MAX_FAIL_TEXT, viaKey } from '../mail/operator-keys.ts';
-import type { DeliveryEvent } from '../report/events.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
+import type { DeliveryEvent } from '../report/event-types.ts';
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
@@ -95,7 +95,8 @@ export function countFrom0(text: string): number {
 export function bytesOf(text: string): number {
   const [, count = '', unit = ''] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? [];
   if (count === '') throw new InvalidArgumentError('It is a number of bytes, or with K, M or G, as 10M.');
-  return Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  const bytes = Number(count) * 1024 ** ['', 'K', 'M', 'G'].indexOf(unit.toUpperCase());
+  return Math.min(bytes, Number.MAX_SAFE_INTEGER);
 }
 
 /** 'X-Campaign: spring*'; without a value, any. */

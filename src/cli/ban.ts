@@ -6,7 +6,7 @@ import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
 import { banAnswer } from '../control/ban-answer.ts';
-import type { BanBook } from '../control/protocol.ts';
+import type { BanBook } from '../control/target.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import { duration, networksOf } from './arguments.ts';
 import type { CommandLine } from './command-line.ts';

@@ -98,10 +98,11 @@ class EventPrinter {
   #sourceOptions() {
     return {
       dir: this.#dir,
+      signal: this.#output.signal,
       lastDay: dayAfter(this.#options.until),
       wanted: (block: string) => this.#filter.mayHold(block),
       damaged: (path: string, why: string) => {
-        this.#output.err.write(printableLines(`protorelay: ${path} cannot be read to its end: ${why}\n`));
+        this.#output.err.write(printableLines(`protorelay: ${path} cannot be read as it is: ${why}\n`));
         this.#code = EXIT.dataError;
       },
     };
@@ -151,19 +152,16 @@ class EventPrinter {
 
   /** Whether the line is asked for. It is parsed only where its text does not tell. */
   #isChosen(line: string): boolean {
-    if (!this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return false;
+    if (line === '' || !this.#filter.isInTime(timeOf(line)) || !this.#filter.mayHold(line)) return false;
     if (!this.#filter.looksInside && isSound(line)) return true;
     const event = this.#parsed(line);
     return event !== null && this.#filter.accepts(event);
   }
 
   #parsed(line: string): ReadEvent | null {
-    try {
-      return JSON.parse(line) as ReadEvent;
-    } catch {
-      if (line !== '') this.#damagedLines++;
-      return null;
-    }
+    const event = eventIn(line);
+    if (event === null) this.#damagedLines++;
+    return event;
   }
 
   #take(line: string, isPast: boolean): void {
@@ -201,6 +199,16 @@ class EventPrinter {
   }
 }
 
+/** null: it is none. */
+function eventIn(line: string): ReadEvent | null {
+  if (!line.startsWith('{') || !line.endsWith('}')) return null;
+  try {
+    return JSON.parse(line) as ReadEvent;
+  } catch {
+    return null;
+  }
+}
+
 const isAt = ({ file }: EventSource, { day, number }: Start): boolean =>
   file?.day === day && file.number === number;
 
@@ -210,7 +218,9 @@ const ASCII = /^[ -~]*$/;
 const isSound = (line: string): boolean =>
   line.startsWith('{"type":"') && line.endsWith('}') && (ASCII.test(line) || printable(line) === line);
 
+const LAST_DAY = '9999-12-31';
 /** A line may stand in the file of the next day. */
 function dayAfter(time: string | undefined): string {
-  return time === undefined ? '~' : new Date(Date.parse(time) + 86_400_000).toISOString().slice(0, 10);
+  if (time === undefined || time >= LAST_DAY) return '~';
+  return new Date(Date.parse(time) + 86_400_000).toISOString().slice(0, 10);
 }

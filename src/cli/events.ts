@@ -61,15 +61,27 @@ export function addEvents(program: Command, line: CommandLine): void {
 }
 
 /** Since 2026-03-01, 2026-03-01T12:00:00Z or 2h ago; as events have it. */
-function pointInTime(text: string): string {
+export function pointInTime(text: string): string {
   const [, count, unit] = /^([1-9]\d{0,5})([smhd])$/.exec(text) ?? [];
   const ms =
     count === undefined
-      ? Date.parse(text)
-      : Date.now() - Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'];
-  if (Number.isNaN(ms) || !/^\d/.test(text))
+      ? parseTime(text)
+      : Math.max(
+          0,
+          Date.now() - Number(count) * { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }[unit as 's'],
+        );
+  if (Number.isNaN(ms))
     throw new InvalidArgumentError('It is a time as 2026-03-01T12:00:00Z, a date, or how long ago, as 2h.');
   return new Date(ms).toISOString();
+}
+
+/** A time without a zone is one of this machine's. NaN: it is none, or none that a file can have in its name. */
+function parseTime(text: string): number {
+  const isTime = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)?)?$/i.test(
+    text,
+  );
+  const ms = isTime ? Date.parse(text) : Number.NaN;
+  return ms >= 0 && ms < Date.UTC(9999, 11, 31) ? ms : Number.NaN;
 }
 
 function lastNumber(text: string): number {

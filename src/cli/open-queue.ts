@@ -4,7 +4,7 @@ import { RelayError } from '../base/errors.ts';
 import type { Config } from '../config/schema.ts';
 import type { ControlClient } from '../control/client.ts';
 import { union } from '../control/missing.ts';
-import type { QueueReader } from '../control/protocol.ts';
+import type { QueueReader } from '../control/target.ts';
 import type { Missing } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { AskMark } from '../journal/left.ts';

@@ -2,8 +2,8 @@
 import type { Writable } from 'node:stream';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson } from '../base/printable.ts';
-import type { QueueReader } from '../control/protocol.ts';
 import { entryAnswer, missingAnswer } from '../control/queue-answers.ts';
+import type { QueueReader } from '../control/target.ts';
 import type { Missing, QueueRow, Selection } from '../database/database.ts';
 import { formatRows } from './format.ts';
 import type { QueueSource } from './open-queue.ts';

@@ -99,6 +99,8 @@ function textOf(
 ): string {
   const whole = meansRecipients(selection) && !takesParts(action) ? 'whole ' : '';
   const left = sending === 0 ? '' : `; ${entriesText(sending)} being sent, left alone`;
+  // Of entries that are failed or delivered, deleted, every recipient had a fate before.
+  if (recipients === 0 && entries > 0) return `${entriesText(entries)} in which nobody waited${left}`;
   const done = takesParts(action)
     ? `${recipientsText(recipients)} in ${entriesText(entries)}`
     : `${whole}${entriesText(entries)} with ${recipientsText(recipients)}`;

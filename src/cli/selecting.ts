@@ -1,7 +1,8 @@
 /** The options with which every queue command is told what is meant. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { STATES } from '../control/words.ts';
-import type { OutboxState, Selection } from '../database/database.ts';
+import type { Selection } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
 import { addressOf, bytesOf, countFrom0, duration, headerOf, reasonOf, stateOf } from './arguments.ts';
 import { noteBelow } from './command-line.ts';
@@ -89,8 +90,8 @@ export function selectionOf(ids: readonly string[], options: SelectingOptions, n
     reasons: options.reason,
     messageIds: options.messageId,
     headers: options.header,
-    receivedBeforeMs: olderThan === undefined ? undefined : nowMs - olderThan,
-    receivedAfterMs: youngerThan === undefined ? undefined : nowMs - youngerThan,
+    receivedBeforeMs: olderThan === undefined ? undefined : Math.max(0, nowMs - olderThan),
+    receivedAfterMs: youngerThan === undefined ? undefined : Math.max(0, nowMs - youngerThan),
     minAttempts: options.minAttempts,
     maxAttempts: options.maxAttempts,
     minBytes: options.minSize,

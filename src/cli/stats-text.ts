@@ -1,9 +1,10 @@
 /** The figures of a queue for people. Pure. */
-import type { HoldsAll, ProcessStatus, SchedulerStats } from '../control/protocol.ts';
+
 import { limited } from '../control/stats-answer.ts';
+import type { HoldsAll, ProcessStatus, SchedulerStats } from '../control/target.ts';
 import { STATES } from '../control/words.ts';
-import type { QueueFile, QueueStats } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
+import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import { AGE_MINUTES, type DestinationCounts, type WaitingCounts } from '../mail/queue-stats.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
@@ -165,8 +166,8 @@ export function formatJournal(
   { bytes, maxBytes, waiting, oldestMs, shards }: JournalStats,
   nowMs: number,
 ): string {
-  const oldest = oldestMs === null ? 'none' : duration(nowMs - oldestMs);
-  let text = `Journal     ${waiting} messages to drain (${size(bytes)} of ${size(maxBytes)}), oldest ${oldest}\n`;
+  const oldest = oldestMs === null ? '' : `, oldest ${duration(nowMs - oldestMs)}`;
+  let text = `Journal     ${counted(waiting, 'message', 'messages')} to drain (${size(bytes)} of ${size(maxBytes)})${oldest}\n`;
   for (const shard of shards) {
     if (shard.aside > 0) text += `Set aside   ${shard.aside} messages that shard ${shard.name} refuses\n`;
     if (shard.error !== null)

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
+import { RelayError } from '../base/errors.ts';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printableJson, printableLines } from '../base/printable.ts';
 import { dataDirOf } from '../config/load.ts';
@@ -9,7 +10,7 @@ import { ControlClient } from '../control/client.ts';
 import { type HostStatus, type Impairment, impairments } from '../control/status.ts';
 import { statusAnswer } from '../control/status-answer.ts';
 import { STATES } from '../control/words.ts';
-import type { OutboxState } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import { WAITING_STATES } from '../mail/queue-stats.ts';
 import type { CommandLine } from './command-line.ts';
 import { counted, duration, plain, size } from './format.ts';
@@ -55,6 +56,10 @@ export async function showStatus(
     if (json) out.write(`${printableJson(JSON.stringify(statusAnswer(status), null, 2))}\n`);
     else out.write(formatStatus(status, nowMs));
     return impairments(status).length === 0 ? EXIT.ok : EXIT.temporary;
+  } catch (error) {
+    if (json && error instanceof RelayError && error.code === 'control_silent')
+      out.write(`${JSON.stringify({ running: true, healthy: false }, null, 2)}\n`);
+    throw error;
   } finally {
     client.close();
   }

@@ -6,9 +6,14 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { EXIT, type ExitCode } from '../base/exit-codes.ts';
 import { printable, printableJson, printableLines } from '../base/printable.ts';
 import { configFor, dataDirOf } from '../config/load.ts';
-import type { SuspensionBook } from '../control/protocol.ts';
 import { suspensionAnswer } from '../control/suspension-answer.ts';
-import { SELECTORS, type SuspensionRule, type SuspensionSelectors } from '../mail/suspension.ts';
+import type { SuspensionBook } from '../control/target.ts';
+import {
+  MAX_NAME_LENGTH,
+  SELECTORS,
+  type SuspensionRule,
+  type SuspensionSelectors,
+} from '../mail/suspension.ts';
 import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
 import { addressOf, duration } from './arguments.ts';
 import { type CommandLine, noteBelow } from './command-line.ts';
@@ -96,7 +101,7 @@ function selectorsOf(written: Written, line: CommandLine, command: string): Susp
 
 function operatorName(): string {
   try {
-    return process.env.SUDO_USER ?? userInfo().username;
+    return (process.env.SUDO_USER ?? userInfo().username).slice(0, MAX_NAME_LENGTH);
   } catch {
     return `uid ${process.getuid?.() ?? '?'}`;
   }

@@ -2,8 +2,8 @@
  * From files to one tree: reads the config file and what it includes, fills in `${VARIABLE}`, merges. Knows nothing
  * of which keys exist; every problem is gathered with its place, none is thrown.
  */
-import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { readRegularText } from '../base/regular-file.ts';
 import { type Node, type Place, parseJsonc, SyntaxProblem } from './jsonc.ts';
 
 export interface Problem {
@@ -36,7 +36,10 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export type ReadFile = (path: string) => string;
 
 const topOf = (file: string): Place => ({ file, line: 1, column: 1 });
-const readUtf8: ReadFile = (path) => readFileSync(path, 'utf8');
+const readUtf8: ReadFile = (path) => readRegularText(path);
+
+/** So many files a config may have; one that is included twice counts twice. */
+const MAX_FILES = 1000;
 
 class Reader {
   readonly source: Omit<Source, 'root'> = {
@@ -48,6 +51,7 @@ class Reader {
   };
   readonly #environment: Environment;
   readonly #read: ReadFile;
+  #reads = 0;
 
   constructor(environment: Environment, read: ReadFile) {
     this.#environment = environment;
@@ -57,8 +61,7 @@ class Reader {
   /** @param chain files whose includes led here, to detect cycles. @param from the line of the last of these includes. */
   file(path: string, chain: readonly string[], from: Place): Node {
     const unusable = (place: Place, message: string): Node => {
-      this.source.complete = false;
-      this.source.problems.push({ place, message });
+      this.#unusable(place, message);
       return { kind: 'object', place: topOf(path), entries: new Map() };
     };
     if (chain.includes(path)) return unusable(from, `include: cycle: ${[...chain, path].join(' → ')}`);
@@ -77,6 +80,11 @@ class Reader {
     return this.#withIncludes(root, path, chain);
   }
 
+  #unusable(place: Place, message: string): void {
+    this.source.complete = false;
+    this.source.problems.push({ place, message });
+  }
+
   #withIncludes(root: Node & { kind: 'object' }, path: string, chain: readonly string[]): Node {
     const include = root.entries.get('include');
     if (include?.kind !== 'array') return root;
@@ -84,6 +92,10 @@ class Reader {
     for (const item of include.items) {
       // An entry that is no string is reported by the schema.
       if (item.kind !== 'scalar' || typeof item.value !== 'string') continue;
+      if (++this.#reads >= MAX_FILES) {
+        if (this.#reads === MAX_FILES) this.#unusable(item.place, `include: more than ${MAX_FILES} files`);
+        break;
+      }
       merged = merge(merged, this.file(resolve(dirname(path), item.value), [...chain, path], item.place));
     }
     return merge(merged, root);

@@ -8,49 +8,64 @@ import type {
   OperateAction,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { Ban } from '../policy/ban-table.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { union } from './missing.ts';
-import type {
-  BanBook,
-  ControlResponse,
-  Operated,
-  QueueReader,
-  ReloadAnswer,
-  RunningStats,
-  SuspensionBook,
-} from './protocol.ts';
+import type { ControlResponse, ReloadAnswer, RunningStats } from './protocol.ts';
 import type { HostStatus } from './status.ts';
-import type { Standing } from './why.ts';
+import type { BanBook, Operated, QueueReader, Standing, SuspensionBook } from './target.ts';
+
+/** A relay that answers nobody for so long is taken for stopped or stuck. */
+const PATIENCE_MS = 5000;
+
 export class ControlClient implements QueueReader {
   readonly #socket: Socket;
+  readonly #watch: NodeJS.Timeout;
+  #heard = false;
   #text: string[] = [];
   #nextId = 1;
   #missing: Missing[] = [];
   readonly #pending = new Map<number, { resolve(result: unknown): void; reject(error: Error): void }>();
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, path: string, patienceMs: number) {
     this.#socket = socket;
+    this.#watch = setInterval(() => void this.#look(path, patienceMs), patienceMs).unref();
     socket.setEncoding('utf8');
-    socket.on('data', (chunk: string) => this.#take(chunk));
-    socket.on('error', () => {});
-    socket.on('close', () => {
-      for (const { reject } of this.#pending.values()) reject(ended());
-      this.#pending.clear();
+    socket.on('data', (chunk: string) => {
+      this.#heard = true;
+      this.#take(chunk);
     });
+    socket.on('error', () => {});
+    socket.on('close', () => this.#end(ended()));
+  }
+
+  #end(error: RelayError): void {
+    clearInterval(this.#watch);
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+    this.#socket.destroy();
+  }
+
+  /** An answer may take long; that the relay answers nobody at all may not. */
+  async #look(path: string, patienceMs: number): Promise<void> {
+    const waits = this.#pending.size > 0 && !this.#heard;
+    this.#heard = false;
+    if (!waits || (await answersAtAll(path, patienceMs)) || this.#heard) return;
+    const text = `the relay does not answer (${path}): it is stopped or stuck`;
+    this.#end(new RelayError('control_silent', text));
   }
 
   /** Connects; null when no relay listens there. Throws RelayError 'control_failed' when one does and may not be asked. */
-  static connect(path: string): Promise<ControlClient | null> {
+  static connect(path: string, patienceMs = PATIENCE_MS): Promise<ControlClient | null> {
     return new Promise((resolve, reject) => {
       const socket = createConnection(path);
-      socket.once('connect', () => resolve(new ControlClient(socket)));
+      socket.once('connect', () => resolve(new ControlClient(socket, path, patienceMs)));
       socket.once('error', (error: NodeJS.ErrnoException) => {
         if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED' || error.code === 'ENOTDIR')
           resolve(null);
@@ -134,6 +149,7 @@ export class ControlClient implements QueueReader {
   }
 
   close(): void {
+    clearInterval(this.#watch);
     this.#socket.destroy();
   }
 
@@ -172,6 +188,22 @@ export class ControlClient implements QueueReader {
       }
     }
   }
+}
+
+/** Whether a relay that listens there answers anything in time: what is no request is answered at once. */
+function answersAtAll(path: string, withinMs: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(path, () => socket.write('\n'));
+    const end = (answers: boolean): void => {
+      socket.destroy();
+      resolve(answers);
+    };
+    socket.setTimeout(withinMs, () => end(false));
+    socket.once('data', () => end(true));
+    // One that is gone ends our connection too. Of one that is stuck the queue of connections is full.
+    socket.once('close', () => end(true));
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => end(code !== 'EAGAIN'));
+  });
 }
 
 const ended = (): RelayError => new RelayError('control_failed', 'the relay ended the connection');

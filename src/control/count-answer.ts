@@ -1,5 +1,5 @@
 /** `queue count` in the words of docs/words.md, as --json prints it. */
-import type { OutboxState } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey, Group, Sums } from '../mail/queue-counts.ts';
 import { stateWord } from './words.ts';
 

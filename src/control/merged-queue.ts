@@ -3,13 +3,14 @@
  * added up. A message lies in exactly one of the queues.
  */
 
-import type { MailDetail, QueueFilter, QueueRow, QueueStats, Selection } from '../database/database.ts';
+import type { MailDetail, QueueFilter, QueueRow, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { ClusterStats, SuspendedDestination } from '../scheduler/scheduler.ts';
-import type { HoldsAll, QueueReader, SchedulerStats } from './protocol.ts';
+import type { HoldsAll, QueueReader, SchedulerStats } from './target.ts';
 
 export class MergedQueue implements QueueReader {
   readonly #readers: () => readonly QueueReader[];

@@ -4,32 +4,15 @@
  */
 
 import { z } from 'zod';
-import type {
-  MailDetail,
-  Missing,
-  OperateAction,
-  QueueFilter,
-  QueueRow,
-  QueueStats,
-  Selection,
-} from '../database/database.ts';
-import type { ShardReport } from '../database/shard-setup.ts';
+import type { Missing, OperateAction, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import { isFailText, viaKey } from '../mail/operator-keys.ts';
-import { COUNT_KEYS, type Counted, type CountKey } from '../mail/queue-counts.ts';
+import { COUNT_KEYS } from '../mail/queue-counts.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { MAX_IDS, MAX_VALUE_LENGTH, MAX_VALUES } from '../mail/selection.ts';
-import {
-  MAX_NAME_LENGTH,
-  MAX_PATTERN_LENGTH,
-  MAX_PATTERNS,
-  MAX_REASON_LENGTH,
-  type SuspensionRule,
-} from '../mail/suspension.ts';
-import type { Ban } from '../policy/ban-table.ts';
-import type { Scheduler } from '../scheduler/scheduler.ts';
-import type { Ordered, ResumeOrder, SuspendOrder } from '../suspensions/order-book.ts';
-import type { RelayStatus } from './status.ts';
-import { MAX_STANDINGS, type Standing } from './why.ts';
+import { MAX_NAME_LENGTH, MAX_PATTERN_LENGTH, MAX_PATTERNS, MAX_REASON_LENGTH } from '../mail/suspension.ts';
+import { MAX_STANDINGS, type ProcessStatus, type SchedulerStats } from './target.ts';
+
 export const QUEUE_ACTIONS = [
   'flush',
   'hold',
@@ -39,101 +22,6 @@ export const QUEUE_ACTIONS = [
 
 /** Longest next hop in a request: a name with a port. */
 const MAX_HOP = 270;
-
-/** Reads the queue; the database of a stopped relay offers this much too. */
-export interface QueueReader {
-  /** Rows in order of queue id. Those of one message are never parted, so there may be more than the limit. */
-  list(filter: QueueFilter): Promise<QueueRow[]>;
-  count(selection: Selection, by: CountKey | null): Promise<Counted>;
-  show(queueId: string): Promise<MailDetail | null>;
-  /** Part of trace and content as one stream; an empty array past its end, null when the mail is unknown. */
-  content(queueId: string, offset: number, maxBytes: number): Promise<Uint8Array | null>;
-  stats(): Promise<QueueStats>;
-  /** Parts of the queue that the answers leave out. */
-  missing?(): Missing[] | Promise<Missing[]>;
-}
-
-export type SchedulerStats = ReturnType<Scheduler['stats']> & {
-  /** What errors of ours ended since the start: dialogs with clients, with next hops, and other work of the main thread. */
-  faults?: { sessions: number; deliveries: number; others: number };
-  /** What keeps all mail in the queue. */
-  holds?: HoldsAll[];
-  /** Rules of operators that hold mail. */
-  rules?: SuspensionRule[];
-};
-
-/** `detail` says more where there is more to say; else ''. */
-export interface HoldsAll {
-  kind: 'delivery_disabled' | 'suspended' | 'draining' | 'database_away' | 'suspensions_unknown';
-  detail: string;
-}
-
-/** One relay process under the supervisor. */
-export interface ProcessStatus {
-  process: number;
-  /** null while it is not running. */
-  pid: number | null;
-  /** ready: it serves; silent: it runs but does not answer; waiting: it crashed and starts again after a delay. */
-  state: 'starting' | 'ready' | 'silent' | 'waiting' | 'draining' | 'ended';
-  /** false: it only empties the queue of a process that the config no longer has. */
-  accepts: boolean;
-  restarts: number;
-  /** When it became ready; null when it is not. */
-  readySinceMs: number | null;
-  /** Open inbound connections. */
-  connections: number;
-  rssMb: number;
-}
-
-/** What an action did. */
-export interface Operated {
-  /** Rows that were changed. */
-  rows: number;
-  /** Recipients who were removed, or wait in these rows. */
-  recipients: number;
-  /** Rows that were meant too, but were left alone because they are being sent. */
-  sending: number;
-  /** Where messages were named: those of which rows were changed. */
-  queueIds: string[];
-  /** Where to go on; null: all is done. */
-  next: string | null;
-}
-
-/** Bans of the host. */
-export interface BanBook {
-  list(): Ban[] | Promise<Ban[]>;
-  /** @param durationMs null: until it is deleted. */
-  add(network: string, durationMs: number | null): Ban | Promise<Ban>;
-  /** False when it was not banned. */
-  delete(network: string): boolean | Promise<boolean>;
-}
-
-/** Rules of operators that hold mail back. */
-export interface SuspensionBook {
-  list(): SuspensionRule[] | Promise<SuspensionRule[]>;
-  suspend(order: SuspendOrder): Promise<Ordered>;
-  resume(order: ResumeOrder): Promise<Ordered>;
-}
-
-/** What a running relay offers to operators. */
-export interface ControlTarget extends QueueReader {
-  /** Changes rows that are not on the wire, part by part. @param after '' to begin, then `next` of the part before. */
-  operate(action: OperateAction, selection: Selection, after?: string): Promise<Operated>;
-  /** The scheduler's figures, for `queue stats`. @param queue those of the queue itself; null: it was not asked. */
-  schedulerStats(queue: QueueStats | null): SchedulerStats | Promise<SchedulerStats>;
-  /** State of each shard, where the queue lies on servers. */
-  shards?(): Promise<ShardReport[]>;
-  /** Figures of what is acknowledged but not in the queue yet; null: there is no journal. */
-  journal?(): JournalStats | null | Promise<JournalStats | null>;
-  /** How each process is, for a relay of several. */
-  processes?(): ProcessStatus[];
-  /** How the relay is. @param counts whether to count the queue. */
-  status?(counts: boolean): Promise<RelayStatus>;
-  bans?: BanBook;
-  suspensions?: SuspensionBook;
-  /** What keeps mail for these destinations from going, as far as the relay knows. */
-  standing?(destinations: string[]): Standing | Promise<Standing>;
-}
 
 /** Most rows of one `list` answer; the client asks again from the last queue id on. */
 export const MAX_LIST_ROWS = 20_000;

@@ -6,6 +6,7 @@
 
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { ZodError } from 'zod';
 import { RelayError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Missing, Selection } from '../database/database.ts';
@@ -13,20 +14,20 @@ import { nameOf, type OperateAction } from '../mail/operator-action.ts';
 import type { Ordered } from '../suspensions/order-book.ts';
 import { concerning, union } from './missing.ts';
 import {
-  type BanBook,
   type ControlRequest,
   type ControlResponse,
-  type ControlTarget,
   MAX_REQUEST_BYTES,
   type ReloadAnswer,
   requestSchema,
-  type SuspensionBook,
   withoutUndefined,
 } from './protocol.ts';
 import type { HostFacts, HostStatus } from './status.ts';
+import type { BanBook, ControlTarget, SuspensionBook } from './target.ts';
 import { mergeStandings } from './why.ts';
 
 const MAX_CONNECTIONS = 16;
+/** So many faults of a request are named. */
+const MAX_FAULTS = 3;
 const IDLE_TIMEOUT_MS = 60_000;
 /** Time for the rest of a request line once it has begun. */
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -162,7 +163,7 @@ export class ControlServer {
     try {
       request = requestSchema.parse(JSON.parse(line));
     } catch (error) {
-      return failure(null, 'bad_request', (error as Error).message);
+      return failure(null, 'bad_request', faultsOf(error));
     }
     try {
       // A part that comes back meanwhile, or goes, counts as missing too.
@@ -270,6 +271,16 @@ function howOf(action: OperateAction): { action: string; detail?: string } {
 function suspensionsOf({ suspensions }: ControlTarget): SuspensionBook {
   if (suspensions !== undefined) return suspensions;
   throw new RelayError('control_failed', 'this relay keeps no suspensions');
+}
+
+/** What is wrong with a request, on one line. */
+function faultsOf(error: unknown): string {
+  if (!(error instanceof ZodError)) return (error as Error).message;
+  const said = error.issues
+    .slice(0, MAX_FAULTS)
+    .map(({ path, message }) => `${path.filter((step) => step !== 'params').join('.')}: ${message}`);
+  const more = error.issues.length > MAX_FAULTS ? ', and more' : '';
+  return `the relay does not take this: ${said.join('; ')}${more}`;
 }
 
 function failure(id: number | null, code: string, message: string): ControlResponse {

@@ -1,10 +1,11 @@
 /** `queue stats` in the words of docs/words.md, as --json prints it. */
-import type { QueueFile, QueueStats } from '../database/database.ts';
+
 import type { JournalStats } from '../journal/journal.ts';
+import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import { AGE_MINUTES, addCounts, biggest, noCounts, type WaitingCounts } from '../mail/queue-stats.ts';
 import { SuspensionMatcher } from '../mail/suspension.ts';
 import type { SuspendedDestination } from '../scheduler/scheduler.ts';
-import type { HoldsAll, ProcessStatus, SchedulerStats } from './protocol.ts';
+import type { HoldsAll, ProcessStatus, SchedulerStats } from './target.ts';
 import { type EntryState, STATES, textOrNull, timeOf, timeOrNull } from './words.ts';
 
 export interface StatsAnswer {

@@ -2,42 +2,13 @@
  * How a relay is, from figures that are at hand: what `protorelay status` shows. Those of several processes are put
  * together here, and judged.
  */
-import type { OutboxState, QueueFile } from '../database/database.ts';
-import type { JournalStats } from '../journal/journal.ts';
+
+import type { OutboxState } from '../mail/outbox-state.ts';
+import type { QueueFile } from '../mail/queue-stats.ts';
 import { noStates } from '../mail/queue-stats.ts';
 import type { Rates } from '../report/minute-rates.ts';
 import { mergeJournals, mergeSchedulerStats } from './merged-queue.ts';
-import type { ProcessStatus, SchedulerStats } from './protocol.ts';
-
-export interface CountedQueue {
-  countedAtMs: number;
-  rows: Record<OutboxState, number>;
-  messages: Record<OutboxState, number>;
-  recipients: Record<OutboxState, number>;
-  oldestMs: number | null;
-}
-
-/** A relay process. */
-export interface RelayStatus {
-  connectionsIn: number;
-  connectionsOut: number;
-  rates: Rates;
-  /** What refuses mail (admission/gauges.ts); null: nothing. */
-  pressure: string | null;
-  /** New connections are refused, too. */
-  overloaded: boolean;
-  /** null: not known. */
-  freeDiskBytes: number | null;
-  /** null: not counted yet, or counted by another process. */
-  counts: CountedQueue | null;
-  scheduler: SchedulerStats;
-  journal: JournalStats | null;
-  shards: { name: string; up: boolean; error: string }[];
-  /** null: the queue is on servers. */
-  file: QueueFile | null;
-  /** What the storage of contents cannot use. */
-  storageFaults: string[];
-}
+import type { CountedQueue, ProcessStatus, RelayStatus } from './target.ts';
 
 /** What the process that has the control socket knows. */
 export interface HostFacts {

@@ -6,16 +6,8 @@ import type { MailDetail, Missing, QueueRow } from '../database/database.ts';
 import { SuspensionMatcher, type SuspensionRule } from '../mail/suspension.ts';
 import type { DestinationStanding } from '../scheduler/scheduler.ts';
 import { missingText } from './missing.ts';
-import type { HoldsAll } from './protocol.ts';
+import { type HoldsAll, MAX_STANDINGS, type Standing } from './target.ts';
 import { type EntryState, stateWord, textOrNull, timeOrNull } from './words.ts';
-
-/** What a running relay knows of why mail waits. */
-export interface Standing {
-  holds: HoldsAll[];
-  /** Rules in force, those of the relay itself among them. */
-  rules: SuspensionRule[];
-  destinations: DestinationStanding[];
-}
 
 export interface Cause {
   cause:
@@ -47,9 +39,6 @@ export interface WhyAnswer {
     causes: Cause[];
   }[];
 }
-
-/** Most destinations of a message that are asked about. */
-export const MAX_STANDINGS = 1000;
 
 const isOver = ({ state }: QueueRow): boolean => state === 'DEAD' || state === 'SENT';
 

@@ -1,5 +1,6 @@
 /** The words of docs/words.md for what this program keeps in another form. */
-import type { OutboxState, RecipientStatus } from '../database/database.ts';
+import type { RecipientStatus } from '../database/database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 
 /** States of an entry, as operators read and type them. */
 export const STATES = {

@@ -1,6 +1,8 @@
 /** Counts what a selection means, in slices. */
+
+import type { OutboxState } from '../mail/outbox-state.ts';
 import { type CountKey, type CountSlice, noSums } from '../mail/queue-counts.ts';
-import type { OutboxState, Selection } from './database.ts';
+import type { Selection } from './database.ts';
 import { type Asking, ask, MAILS, matchesIn, sliceAfter } from './select-rows.ts';
 import { compile, type Dialect } from './selection.ts';
 import { parseRuns, seqsOf } from './seq-runs.ts';

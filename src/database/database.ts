@@ -2,15 +2,13 @@ import type { BegunRow } from '../mail/begun-slots.ts';
 import type { EntryFacts, Job } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import type { OperateAction } from '../mail/operator-action.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
-import type { DestinationCounts, OtherCounts } from '../mail/queue-stats.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { Selection as SelectionOf } from '../mail/selection.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { FailedLimits } from './kept-failed.ts';
-
-/** States of an outbox row (one message × one destination). */
-export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
 
 /** Which rows, or recipients in them, an operator means. */
 export type Selection = SelectionOf<OutboxState>;
@@ -257,33 +255,6 @@ export interface MailDetail {
   }[];
   attachments: { seq: number; name: string; type: string; sizeBytes: number; offset: number }[];
 }
-/** The file of a queue. */
-export interface QueueFile {
-  bytes: number;
-  /** Of these: free, to be used again. */
-  freeBytes: number;
-}
-
-export interface QueueStats {
-  /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
-  rows: Record<OutboxState, number>;
-  messages: Record<OutboxState, number>;
-  recipients: Record<OutboxState, number>;
-  mails: number;
-  contentBytes: number;
-  /** When the oldest message that waits was received. */
-  oldestMs: number | null;
-  /** Those with most recipients, the biggest first. */
-  destinations: DestinationCounts[];
-  other: OtherCounts;
-  /** Absent: it is on servers. */
-  file?: QueueFile;
-  /** Number of held rows that are suspected of ending the process. */
-  suspectedPoison: number;
-  /** Why the counts are not known: then they are all 0. */
-  unavailable?: string;
-}
-
 export type { OperateAction };
 /** Waiting recipients of an entry that were removed; each gets one event (I2). */
 export interface RemovedEntry extends EntryFacts {

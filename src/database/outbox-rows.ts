@@ -1,7 +1,8 @@
 /** Rows of the outbox as every engine writes, reads and chooses them. */
 import { type ActionName, nameOf } from '../mail/operator-action.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
-import type { OperateAction, OutboxState, QueueRow, Selection, Settlement } from './database.ts';
+import type { OutboxState } from '../mail/outbox-state.ts';
+import type { OperateAction, QueueRow, Selection, Settlement } from './database.ts';
 import { movableBy } from './moving.ts';
 
 /** Columns of a QueueRow, of `mail_outbox o` and `mails m`. */

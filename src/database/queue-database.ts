@@ -4,7 +4,7 @@
  */
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
-import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
@@ -18,7 +18,6 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  QueueFile,
   QueueFilter,
   Recovered,
   ReleasedRow,

@@ -3,7 +3,9 @@
  * the thread or server does other work between them. A slice is made of whole messages. The functions yield queries and
  * are given rows: each engine runs them in its own way.
  */
-import type { OutboxState, QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
+
+import type { OutboxState } from '../mail/outbox-state.ts';
+import type { QueueFilter, QueueRow, RecipientStatus, Selection } from './database.ts';
 import { type OperatedRow, QUEUE_ROW, shownRow } from './outbox-rows.ts';
 import {
   allOf,

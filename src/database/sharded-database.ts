@@ -8,6 +8,7 @@ import { steadyMs } from '../base/steady.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, mergeCounts } from '../mail/queue-counts.ts';
 import { shardOfQueueId } from '../mail/queue-id.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
@@ -28,7 +29,6 @@ import type {
   OperateResult,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Recovered,
   ReleasedRow,
   Selection,

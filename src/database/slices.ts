@@ -3,6 +3,7 @@
  * on the main thread as well as on persistence threads.
  */
 import { steadyMs } from '../base/steady.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { type StatsSlice, StatsSum } from '../mail/queue-stats.ts';
 import type {
   OperateAction,
@@ -11,7 +12,6 @@ import type {
   OperateResult,
   QueueFilter,
   QueueRow,
-  QueueStats,
   RemovedEntry,
   RowChange,
 } from './database.ts';

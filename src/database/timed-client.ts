@@ -1,4 +1,6 @@
 /** A shard's client whose callers go by this process's clock, while what is stored goes by the server's. */
+
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type {
@@ -14,7 +16,6 @@ import type {
   OperateResult,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Recovered,
   ReleasedRow,
   RulesAnswer,

@@ -2,8 +2,8 @@
  * What waits in a queue, by destination and age. Memory stays bounded whatever the number of destinations: beyond MOST_KEPT
  * the smallest are added up as `other`.
  */
-import type { OutboxState, QueueFile, QueueStats } from '../database/database.ts';
 import { shownDestination } from './operator-keys.ts';
+import type { OutboxState } from './outbox-state.ts';
 import { queueIdFrom } from './queue-id.ts';
 
 /** Upper ends of the columns of ages, in minutes (as qshape has them); what is older is in one more. */
@@ -37,6 +37,33 @@ export interface OtherCounts extends WaitingCounts {
   destinations: number;
   /** Any destination named may lack so many recipients, which are in `other`. */
   mayLack: number;
+}
+
+/** The file of a queue. */
+export interface QueueFile {
+  bytes: number;
+  /** Of these: free, to be used again. */
+  freeBytes: number;
+}
+
+export interface QueueStats {
+  /** Entries, messages and recipients by state; recipients that were delivered are not counted. */
+  rows: Record<OutboxState, number>;
+  messages: Record<OutboxState, number>;
+  recipients: Record<OutboxState, number>;
+  mails: number;
+  contentBytes: number;
+  /** When the oldest message that waits was received. */
+  oldestMs: number | null;
+  /** Those with most recipients, the biggest first. */
+  destinations: DestinationCounts[];
+  other: OtherCounts;
+  /** Absent: it is on servers. */
+  file?: QueueFile;
+  /** Number of held rows that are suspected of ending the process. */
+  suspectedPoison: number;
+  /** Why the counts are not known: then they are all 0. */
+  unavailable?: string;
 }
 
 /** What a bounded part of the queue adds to its sums. */

@@ -22,10 +22,8 @@ import type {
   OperateBounds,
   OperatePart,
   OperateResult,
-  QueueFile,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Recovered,
   ReleasedRow,
   RulesAnswer,
@@ -36,6 +34,7 @@ import type { FailedLimits, FailedMark } from '../database/kept-failed.ts';
 import { failedCut, listBySlices, operateBySlices, statsBySlices } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import { type Counted, type CountKey, countBySlices } from '../mail/queue-counts.ts';
+import type { QueueFile, QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { SayNote } from '../storage/notes.ts';

@@ -11,7 +11,6 @@ import type {
   MailDetail,
   NodeSlot,
   OperateAction,
-  QueueFile,
   QueueFilter,
   Recovered,
   ReleasedRow,
@@ -24,7 +23,7 @@ import type { ListSlice, OperateSlice } from '../database/slices.ts';
 import type { BegunRow } from '../mail/begun-slots.ts';
 import type { Wire } from '../mail/message-wire.ts';
 import type { CountKey, CountSlice } from '../mail/queue-counts.ts';
-import type { StatsSlice } from '../mail/queue-stats.ts';
+import type { QueueFile, StatsSlice } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import type { SuspectMark } from '../mail/suspicion.ts';
 import type { ResultWire } from './batch-wire.ts';

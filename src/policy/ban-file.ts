@@ -1,7 +1,8 @@
 /** Bans on disk: one JSON object a line, so that people can read them. A new file is renamed over the old: never half. */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { parseNetwork } from '../base/ip.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import { BAN_KINDS, type Ban, type BanTable } from './ban-table.ts';
 
 const FILE_MODE = 0o600;
@@ -10,7 +11,7 @@ const FILE_MODE = 0o600;
 export function readBans(path: string): { bans: Ban[]; bad: number } {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readRegularText(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { bans: [], bad: 0 };
     throw error;

@@ -2,19 +2,19 @@
 import { ASIDE_FAULTS, GAUGE, type Gauges } from '../admission/gauges.ts';
 import { RelayError } from '../base/errors.ts';
 import { union } from '../control/missing.ts';
-import type { ControlTarget, SchedulerStats } from '../control/protocol.ts';
+import type { ControlTarget, SchedulerStats } from '../control/target.ts';
 import type {
   Database,
   OperateAction,
   OperateBounds,
   OperatePart,
   OperateResult,
-  QueueStats,
   RowChange,
   Selection,
 } from '../database/database.ts';
 import { movableBy } from '../database/moving.ts';
 import type { DeliveryThreads } from '../delivery/delivery-threads.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import { mergeStats } from '../mail/queue-stats.ts';
 import { judged } from '../mail/selection.ts';
 import type { Unsettled } from '../persistence/unsettled.ts';

@@ -3,8 +3,8 @@
  * large queue costs little, and answered with their age. Part of the composition root.
  */
 import { within } from '../base/within.ts';
-import type { CountedQueue } from '../control/status.ts';
-import type { QueueStats } from '../database/database.ts';
+import type { CountedQueue } from '../control/target.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 
 /** A count is good for so long, and for so many times as long as it took. */
 const GOOD_MS = 1000;

@@ -4,7 +4,7 @@ import { steadyMs } from '../base/steady.ts';
 import { within } from '../base/within.ts';
 import { planReload } from '../config/reload.ts';
 import type { Config } from '../config/schema.ts';
-import type { ControlTarget } from '../control/protocol.ts';
+import type { ControlTarget } from '../control/target.ts';
 import { Listener } from '../listener/listener.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import { originOf, QueueIds, queueIdTimeMs } from '../mail/queue-id.ts';

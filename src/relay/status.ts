@@ -1,5 +1,5 @@
 /** How a relay process is, for `protorelay status`: figures that are at hand. Part of the composition root. */
-import type { RelayStatus } from '../control/status.ts';
+import type { RelayStatus } from '../control/target.ts';
 import { reactorConnections } from '../native.ts';
 import type { Stages } from './stages.ts';
 

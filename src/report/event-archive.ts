@@ -3,13 +3,14 @@
  * of it beside the mail: one file at a time, with pauses, and what fails is tried again when the next file begins. A
  * crash leaves the plain file or the whole compressed one.
  */
-import { createReadStream, createWriteStream } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { constants, createZstdCompress } from 'node:zlib';
 import type { Log } from '../base/log.ts';
+import { openRegular } from '../base/regular-file.ts';
 import { steadyMs } from '../base/steady.ts';
 import { COMPRESSED, type EventFileName, eventFiles, PART } from './event-names.ts';
 
@@ -73,7 +74,9 @@ export class EventArchive {
 
   async #round(present: string): Promise<void> {
     const { dir, process } = this.#options;
-    const names = await readdir(dir);
+    const entries = await readdir(dir, { withFileTypes: true });
+    // A link or a pipe is none of ours.
+    const names = entries.filter((entry) => entry.isFile()).map(({ name }) => name);
     const left = await this.#prune(eventFiles(names), present);
     const parts = names.filter((name) => name.endsWith(COMPRESSED + PART));
     for (const own of eventFiles(parts.map((name) => name.slice(0, -PART.length))))
@@ -119,7 +122,7 @@ async function compress(path: string, signal: AbortSignal): Promise<void> {
   const part = path + COMPRESSED + PART;
   try {
     await pipeline(
-      createReadStream(path, { highWaterMark: CHUNK_BYTES }),
+      (await openRegular(path)).createReadStream({ highWaterMark: CHUNK_BYTES }),
       unhurried,
       createZstdCompress(ZSTD),
       createWriteStream(part, { mode: 0o600, flush: true }),

@@ -3,6 +3,7 @@
  * and a new file begins by size and day; what becomes of the others is for event-archive.ts. This never holds up mail: when the disk does not take lines, or not
  * fast enough, lines are dropped and counted, and the count is written into the file as soon as it can be.
  */
+import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Log } from '../base/log.ts';
@@ -26,6 +27,9 @@ export interface EventFileOptions {
   now?: () => number;
 }
 
+const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
+/** Never waits: where somebody put a pipe, that is an error. */
+const APPEND = O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK;
 /** How long a line waits in memory at most while lines keep coming; after a pause the first line is written at once. */
 const FLUSH_MS = 25;
 const FLUSH_BYTES = 262_144;
@@ -147,7 +151,7 @@ export class EventFile {
     let number = (newest?.number ?? 1) + (newest?.compressed ? 1 : 0);
     for (;;) {
       this.#name = eventFileName(day, number, this.#process);
-      const file = await open(join(this.#options.dir, this.#name), 'a', 0o600);
+      const file = await open(join(this.#options.dir, this.#name), APPEND, 0o600);
       const { size } = await file.stat();
       if (size < this.#options.maxFileBytes) {
         this.#file = file;

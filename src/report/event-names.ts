@@ -11,7 +11,7 @@ export interface EventFileName {
   compressed: boolean;
 }
 
-const NAME = /^(\d{4}-\d\d-\d\d)-(\d{4,})(?:\.p(\d{1,3}))?\.jsonl(\.zst)?$/;
+const NAME = /^(\d{4}-\d\d-\d\d)-(\d{4,9})(?:\.p(\d{1,3}))?\.jsonl(\.zst)?$/;
 export const COMPRESSED = '.zst';
 /** Behind the name of a file that is being compressed. */
 export const PART = '.part';

@@ -3,17 +3,20 @@
  * bounded whatever the files hold. A file that grows is read on; once a newer one is there, it is left at its end. That
  * files are compressed or removed meanwhile changes nothing.
  */
-import { createReadStream } from 'node:fs';
-import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { type FileHandle, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
+import { openRegular } from '../base/regular-file.ts';
 import { type EventFileName, eventFiles } from './event-names.ts';
 
 const BLOCK_BYTES = 1_048_576;
-/** No line of ours is longer: what goes on without an end is damaged. */
-const MAX_LINE_BYTES = 16 * 1_048_576;
+/** Of a compressed file. */
+const ZSTD_BLOCK_BYTES = 262_144;
+/** No line of ours is longer: one that is, is damaged and passed over. */
+const MAX_LINE_BYTES = 1_048_576;
 const LF = 0x0a;
+const OBJECT = 0x7b;
 
 export interface SourceOptions {
   dir: string;
@@ -22,7 +25,9 @@ export interface SourceOptions {
   lastDay: string;
   /** Whether lines of this block of text can be wanted; others are passed over as a whole. */
   wanted(block: string): boolean;
-  /** Is told of a file that cannot be read to its end. */
+  /** Ends reading when it aborts. */
+  signal: AbortSignal;
+  /** Is told once of a file that is damaged, or cannot be read. */
   damaged(path: string, why: string): void;
 }
 
@@ -51,7 +56,10 @@ export class EventSource {
   #plain: FileHandle | null = null;
   #position = 0;
   #blocks: AsyncIterator<Buffer> | null = null;
-  #rest = Buffer.alloc(0);
+  /** What has come of the line that is not complete. */
+  #rest: Buffer[] = [];
+  #restBytes = 0;
+  #isDamaged = false;
 
   constructor(options: SourceOptions, start: Start) {
     this.#options = options;
@@ -70,6 +78,7 @@ export class EventSource {
   /** Reads on until there are lines. @returns false when there are none at present. */
   async fill(): Promise<boolean> {
     while (this.empty) {
+      if (this.#options.signal.aborted) return false;
       const block = await this.#block();
       if (block !== null) this.#take(block);
       else if (!(await this.#advance())) return false;
@@ -97,7 +106,7 @@ export class EventSource {
       this.#position += bytesRead;
       return bytesRead === 0 ? null : block.subarray(0, bytesRead);
     } catch (error) {
-      this.#options.damaged(join(this.#options.dir, this.#file?.name ?? ''), (error as Error).message);
+      this.#damaged((error as Error).message);
       await this.#leave();
       return null;
     }
@@ -114,6 +123,7 @@ export class EventSource {
       return true;
     }
     await this.#leave();
+    this.#isDamaged = false;
     await this.#open(next);
     return true;
   }
@@ -129,39 +139,76 @@ export class EventSource {
 
   async #leave(): Promise<void> {
     await this.close();
-    this.#rest = Buffer.alloc(0);
+    this.#rest = [];
+    this.#restBytes = 0;
   }
 
   async #open(file: EventFileName): Promise<void> {
     const path = join(this.#options.dir, file.name);
     const atEnd = this.#file === null && this.#start.atEnd === true;
     try {
-      if (file.compressed) {
-        if (!atEnd) {
-          const stream = createZstdDecompress();
-          pipeline(createReadStream(path, { highWaterMark: BLOCK_BYTES }), stream, () => {});
-          this.#blocks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-        }
-      } else {
-        this.#plain = await open(path, 'r');
+      if (!file.compressed) {
+        this.#plain = await openRegular(path);
         this.#position = atEnd ? (await this.#plain.stat()).size : 0;
+      } else if (!atEnd) {
+        const stream = createZstdDecompress({ chunkSize: ZSTD_BLOCK_BYTES });
+        const bytes = (await openRegular(path)).createReadStream({ highWaterMark: ZSTD_BLOCK_BYTES });
+        pipeline(bytes, stream, () => {});
+        this.#blocks = stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
       }
       this.#file = file;
     } catch (error) {
       // Compressed since it was listed: it is found under its new name.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-      this.#options.damaged(path, (error as Error).message);
       this.#file = file;
+      this.#damaged((error as Error).message);
     }
   }
 
   #take(block: Buffer): void {
-    const bytes = this.#rest.length === 0 ? block : Buffer.concat([this.#rest, block]);
-    const end = bytes.lastIndexOf(LF) + 1;
-    this.#rest = bytes.length - end > MAX_LINE_BYTES ? Buffer.alloc(0) : Buffer.from(bytes.subarray(end));
-    if (end === 0) return;
-    const text = bytes.toString('utf8', 0, end - 1);
+    const end = block.lastIndexOf(LF) + 1;
+    if (end > 0) this.#split(block.subarray(0, end - 1));
+    const rest = block.subarray(end);
+    this.#restBytes += rest.length;
+    if (this.#restBytes <= MAX_LINE_BYTES) {
+      this.#rest.push(Buffer.from(rest));
+      return;
+    }
+    this.#rest = [];
+    this.#damaged(`a line is longer than ${MAX_LINE_BYTES} bytes`);
+  }
+
+  /** Makes lines of what is left and of these bytes, which end with a line. */
+  #split(bytes: Buffer): void {
+    const isLong = this.#restBytes > MAX_LINE_BYTES;
+    const whole = isLong ? afterFirst(bytes) : Buffer.concat([...this.#rest, bytes]);
+    this.#rest = [];
+    this.#restBytes = 0;
+    if (!whole.includes(OBJECT)) {
+      if (!isEmptyLines(whole)) this.#damaged('there are lines that are no events');
+      return;
+    }
+    const text = whole.toString('utf8');
     this.lines = this.#options.wanted(text) ? text.split('\n') : [];
     this.at = 0;
   }
+
+  /** Says it once of a file. */
+  #damaged(why: string): void {
+    if (this.#isDamaged) return;
+    this.#isDamaged = true;
+    this.#options.damaged(join(this.#options.dir, this.#file?.name ?? ''), why);
+  }
+}
+
+/** Whether there is nothing but ends of lines: the first octet is one, and each is like the one before. */
+function isEmptyLines(bytes: Buffer): boolean {
+  if (bytes.length < 2) return bytes.length === 0 || bytes[0] === LF;
+  return bytes[0] === LF && bytes.compare(bytes, 1, bytes.length, 0, bytes.length - 1) === 0;
+}
+
+/** What comes after the first of these lines. */
+function afterFirst(bytes: Buffer): Buffer {
+  const end = bytes.indexOf(LF);
+  return end === -1 ? Buffer.alloc(0) : bytes.subarray(end + 1);
 }

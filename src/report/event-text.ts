@@ -1,6 +1,7 @@
 /**
  * An event as the line that mail operators search for: time, queue id, and what a mail log says in the order it is used
  * to (`to=`, `from=`, `relay=`, `delay=`, `delays=`, `dsn=`, `status=`), with the words of docs/words.md as status.
+ * What others chose has no spaces before `status=`, and so cannot look like a part of ours.
  */
 import { printable } from '../base/printable.ts';
 
@@ -11,21 +12,22 @@ import { printable } from '../base/printable.ts';
 export type ReadEvent = Readonly<Record<string, unknown>>;
 
 export function eventText(event: ReadEvent): string {
-  const { time, queue_id: id = '-', type } = event;
-  return printable(`${time} ${id}: ${partsOf(event).join(', ')}, status=${type}${said(event)}`);
+  const { time, queue_id: id, type } = event;
+  const parts = partsOf(event).join(', ');
+  return printable(`${word(time)} ${word(id)}: ${parts}, status=${word(type)}${said(event)}`);
 }
 
 function partsOf(event: ReadEvent): string[] {
-  const to = event.recipient === undefined ? [] : [`to=<${event.recipient}>`];
-  const from = event.sender === undefined ? [] : [`from=<${event.sender}>`];
-  const messageId = event.message_id === undefined ? [] : [`message-id=<${event.message_id}>`];
+  const to = event.recipient === undefined ? [] : [`to=<${word(event.recipient)}>`];
+  const from = event.sender === undefined ? [] : [`from=<${word(event.sender)}>`];
+  const messageId = event.message_id === undefined ? [] : [`message-id=<${word(event.message_id)}>`];
   switch (event.type) {
     case 'accepted':
       return [
         ...from,
         `client=${place(event.client_address ?? event.client, event.client_port)}`,
         ...named(event, 'helo', 'listener', 'user'),
-        `size=${event.size_bytes ?? event.size}`,
+        `size=${word(event.size_bytes ?? event.size)}`,
         ...named(event, 'recipients'),
         ...messageId,
         ...named(event, 'original_queue_id'),
@@ -46,26 +48,32 @@ function partsOf(event: ReadEvent): string[] {
 function sent(event: ReadEvent): string[] {
   const { peer_host: host, peer_address: address, peer_port: port, peer = 'none' } = event;
   const parts = [event.queue_ms, event.connect_ms, event.transfer_ms].map(numberOf);
-  const name = host === address ? '' : host;
+  const name = host === address ? '' : word(host);
   return [
-    `relay=${address === undefined ? String(peer).replace(' [', '[') : `${name}${place(address, port)}`}`,
+    `relay=${address === undefined ? word(plain(peer).replace(' [', '[')) : `${name}${place(address, port)}`}`,
     `delay=${seconds(parts.reduce((sum, part) => sum + part, 0))}`,
     `delays=${parts.map(seconds).join('/')}`,
-    ...(event.status === undefined ? [] : [`dsn=${event.status}`]),
+    ...(event.status === undefined ? [] : [`dsn=${word(event.status)}`]),
   ];
 }
 
 const place = (address: unknown, port: unknown): string =>
-  port === undefined ? String(address) : `[${address}]:${port}`;
+  port === undefined ? word(address) : `[${word(address)}]:${word(port)}`;
 
 const named = (event: ReadEvent, ...names: string[]): string[] =>
-  names.flatMap((name) => (event[name] === undefined ? [] : [`${name}=${event[name]}`]));
+  names.flatMap((name) => (event[name] === undefined ? [] : [`${name}=${word(event[name])}`]));
 
 /** What the peer replied, or what we say ourselves. */
 function said({ type, reply, detail }: ReadEvent): string {
   const text = type === 'expired' ? (detail ?? reply) : (reply ?? detail);
-  return text === undefined ? '' : ` (${String(text).replaceAll('\n', ' ')})`;
+  return text === undefined ? '' : ` (${plain(text).replaceAll('\n', ' ')})`;
 }
+
+/** A value as text; in a damaged file it may be anything. */
+const plain = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
+
+/** The same without spaces. */
+const word = (value: unknown): string => (value === undefined ? '-' : plain(value).replace(/\s/g, '?'));
 
 const numberOf = (value: unknown): number => (typeof value === 'number' ? value : 0);
 

@@ -8,142 +8,15 @@ import type { Config } from '../config/schema.ts';
 import type { AttemptResult, EntryFacts } from '../mail/job.ts';
 import type { Message } from '../mail/message.ts';
 import { shownDestination } from '../mail/operator-keys.ts';
-import type { BounceReason, DeferralReason, Outcome, PeerReply } from '../mail/outcome.ts';
+import type { Outcome, PeerReply } from '../mail/outcome.ts';
 import type { Peer } from '../mail/peer.ts';
 import { statusOf } from '../mail/status.ts';
 import type { TlsUse } from '../mail/tls-use.ts';
 import { decodeXtext } from '../protocol/xtext.ts';
 import { EventFile, type EventFileOptions } from './event-file.ts';
+import type { DeliveryEvent } from './event-types.ts';
 import { MailLines } from './mail-lines.ts';
 import type { Counts } from './minute-rates.ts';
-
-interface Common {
-  /** When the line was made, RFC 3339 in UTC. */
-  time: string;
-  node: string;
-}
-
-/** We took responsibility for a message; one line per message. For our own reports the client is "internal". */
-export interface AcceptedEvent extends Common {
-  type: 'accepted';
-  queue_id: string;
-  /** Reverse-path; '' for the null one. */
-  sender: string;
-  message_id?: string;
-  recipients: number;
-  /** Bytes of content, our trace header excluded. */
-  size_bytes: number;
-  client_address: string;
-  client_port?: number;
-  /** Not of our own reports. */
-  helo?: string;
-  protocol?: string;
-  session_id?: string;
-  listener?: string;
-  /** Who authenticated. */
-  user?: string;
-  envid?: string;
-  /** On a report of ours: the message it is about. */
-  original_queue_id?: string;
-  /** With TLS only: version, cipher, and whether the client's certificate was verified. */
-  tls_version?: string;
-  tls_cipher?: string;
-  tls_verified?: boolean;
-  /** From MAIL to the end of data. */
-  reception_ms?: number;
-  /** From the end of data until the message was durable and this line was made. */
-  persist_ms: number;
-}
-
-interface RecipientEvent extends Common {
-  queue_id: string;
-  recipient: string;
-  sender: string;
-  message_id?: string;
-  user?: string;
-  envid?: string;
-  /** A domain, 'smarthost', or 'via:HOST:PORT' where an operator rerouted it. */
-  destination: string;
-  /** Attempts made, this one included. */
-  attempt: number;
-  size_bytes: number;
-  /** Enhanced status code: 2.x.x delivered, 4.x.x deferred, 5.x.x bounced and expired. */
-  status: string;
-  /** The peer's last reply, '250 2.0.0 queued'. */
-  reply?: string;
-  /** Who gave it, or was asked last. */
-  peer_host?: string;
-  peer_address?: string;
-  peer_port?: number;
-  /** Our address of that connection. */
-  source_address?: string;
-  /** From acceptance to the start of this attempt. */
-  queue_ms: number;
-  /** Until the connection was ready; 0 when an open one was used. */
-  connect_ms: number;
-  /** From MAIL to the peer's final reply. */
-  transfer_ms: number;
-  /** With TLS only: version, cipher, and whether the peer's certificate was verified. */
-  tls_version?: string;
-  tls_cipher?: string;
-  tls_verified?: boolean;
-}
-
-/** The next hop accepted the message. Final. */
-export interface DeliveredEvent extends RecipientEvent {
-  type: 'delivered';
-}
-
-/** The recipient stays in the queue. */
-export interface DeferredEvent extends RecipientEvent {
-  type: 'deferred';
-  reason: DeferralReason;
-  detail: string;
-  retry_at: string;
-}
-
-/** The recipient failed for good; a DSN goes to the sender unless NOTIFY or a null reverse-path forbids it. Final. */
-export interface BouncedEvent extends RecipientEvent {
-  type: 'bounced' | 'expired';
-  reason: BounceReason;
-  detail: string;
-}
-
-/** What a line about an entry of the queue says of its message. */
-interface EntryEvent extends Common {
-  queue_id: string;
-  destination: string;
-  sender: string;
-  message_id?: string;
-}
-
-/** The entry waits for an operator: "queue release" lets it go on. One line an entry. */
-export interface HeldEvent extends EntryEvent {
-  type: 'held';
-  reason: string;
-}
-
-/** An operator took the recipient out of the queue. Final. */
-export interface RemovedEvent extends EntryEvent {
-  type: 'removed';
-  recipient: string;
-  by: string;
-}
-
-/** Lines that could not be written (disk full). */
-export interface DroppedEvent extends Common {
-  type: 'dropped';
-  lines: number;
-}
-
-export type DeliveryEvent =
-  | AcceptedEvent
-  | DeliveredEvent
-  | DeferredEvent
-  | BouncedEvent
-  | RemovedEvent
-  | HeldEvent
-  | DroppedEvent;
 
 export type EventLogOptions = EventFileOptions & {
   enabled: boolean;

@@ -4,7 +4,7 @@
  */
 import type { Log } from '../base/log.ts';
 import { eventText } from './event-text.ts';
-import type { DeliveryEvent } from './events.ts';
+import type { DeliveryEvent } from './event-types.ts';
 
 export const MAX_LINES_PER_SECOND = 5000;
 

@@ -4,7 +4,7 @@
  */
 import { type ErrorCode, RelayError } from '../base/errors.ts';
 import type { FieldsOf, Log } from '../base/log.ts';
-import type { ProcessStatus } from '../control/protocol.ts';
+import type { ProcessStatus } from '../control/target.ts';
 import type { Missing } from '../database/database.ts';
 import type { ListeningAddress } from '../listener/sockets.ts';
 import type { FromProcess, ProcessStart, Question, Questions, ToProcess } from './messages.ts';

@@ -1,21 +1,19 @@
 /** What the supervisor and a relay process say to each other, over the channel of node:cluster. */
 import type { Config } from '../config/schema.ts';
-import type { Operated, SchedulerStats } from '../control/protocol.ts';
-import type { RelayStatus } from '../control/status.ts';
-import type { Standing } from '../control/why.ts';
+import type { Operated, RelayStatus, SchedulerStats, Standing } from '../control/target.ts';
 import type {
   MailDetail,
   Missing,
   OperateAction,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Selection,
 } from '../database/database.ts';
 import type { ShardReport } from '../database/shard-setup.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import type { Counted, CountKey } from '../mail/queue-counts.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 
 /** The first message: all that a relay process needs to start. */

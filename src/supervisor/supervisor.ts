@@ -15,14 +15,15 @@ import type {
   Operated,
   ProcessStatus,
   QueueReader,
+  RelayStatus,
   SchedulerStats,
-} from '../control/protocol.ts';
-import type { RelayStatus } from '../control/status.ts';
-import type { Standing } from '../control/why.ts';
-import type { Missing, OperateAction, QueueFilter, QueueStats, Selection } from '../database/database.ts';
+  Standing,
+} from '../control/target.ts';
+import type { Missing, OperateAction, QueueFilter, Selection } from '../database/database.ts';
 import type { JournalStats } from '../journal/journal.ts';
 import type { GivenSocket, ListeningAddress } from '../listener/sockets.ts';
 import { nameOf } from '../mail/operator-action.ts';
+import type { QueueStats } from '../mail/queue-stats.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import { Child, type ForkEvents, type Forked } from './child.ts';
 import type { ProcessStart, Questions, ToProcess } from './messages.ts';

@@ -13,7 +13,7 @@ import {
   type SuspensionSelectors,
 } from '../mail/suspension.ts';
 import type { FilesRead, RuleFiles } from './rule-files.ts';
-import { newRuleId, sameSelectors, selectorForm } from './rule-form.ts';
+import { newRuleId, readRule, ruleText, sameSelectors, selectorForm } from './rule-form.ts';
 import { type Clocks, RuleSet } from './rule-set.ts';
 import { DAMAGED, damagedRule } from './suspensions.ts';
 
@@ -89,6 +89,12 @@ export class OrderBook {
       untilMs: endMs,
       endedAtMs: null,
     };
+    // A file that cannot be read would hold all mail.
+    try {
+      readRule(ruleText(rule));
+    } catch (error) {
+      throw new RelayError('bad_request', `there is no such suspension: ${(error as Error).message}`);
+    }
     return this.#order([rule], []);
   }
 

@@ -8,7 +8,6 @@ import {
   fsyncSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { makeFolder } from '../base/make-folder.ts';
+import { readRegularText } from '../base/regular-file.ts';
 import type { SuspensionRule } from '../mail/suspension.ts';
 import { isRuleId, readRule, ruleText } from './rule-form.ts';
 
@@ -55,8 +55,7 @@ export class RuleFiles {
     for (const name of this.#names(found)) {
       const path = join(this.#dir, name);
       try {
-        if (statSync(path).size > MAX_FILE_BYTES) throw new Error('it is too long for a rule');
-        const rule = readRule(readFileSync(path, 'utf8'));
+        const rule = readRule(readRegularText(path, MAX_FILE_BYTES));
         if (`${rule.id}.json` !== name) throw new Error(`its id is ${rule.id}`);
         found.rules.push(rule);
       } catch (error) {

@@ -3,9 +3,9 @@
  * finds out which of them serve together, and under which names.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { RelayError } from '../base/errors.ts';
 import { fileFault } from '../base/file-fault.ts';
+import { readRegularText } from '../base/regular-file.ts';
 
 export interface Certificate {
   /** PEM of the certificate and its chain, and PEM of its key. */
@@ -24,7 +24,7 @@ export interface Group {
 /** @throws RelayError naming the key of the config, the file and what to do. */
 export function readPem(file: string, key: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return readRegularText(file);
   } catch (error) {
     throw new RelayError('config_invalid', `${key}: ${fileFault(file, error)}`, error);
   }

@@ -1,6 +1,15 @@
 /** `protorelay events` on files as a relay writes them, of several processes, in both forms, and while they grow. */
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
@@ -9,6 +18,7 @@ import { zstdCompressSync } from 'node:zlib';
 import { silentLog } from '../../src/base/log.ts';
 import { printable } from '../../src/base/printable.ts';
 import { type EventsOptions, printEvents } from '../../src/cli/event-printer.ts';
+import { pointInTime } from '../../src/cli/events.ts';
 import { EventLog } from '../../src/report/events.ts';
 
 const options = { timeout: 30_000 };
@@ -123,12 +133,114 @@ test('damaged files and lines are said, and what is whole is printed', options, 
     `\u001b[2Jgarbage\n${line('accepted', 'b', 1, { sender: 'x\u202e@y' })}`,
   );
   const { lines, err, code } = await printed(dir);
-  assert.match(err, /2026-03-01-0001\.jsonl\.zst cannot be read to its end/);
+  assert.match(err, /2026-03-01-0001\.jsonl\.zst cannot be read as it is/);
   assert.match(err, /1 damaged lines were passed over/);
   assert.equal(idsOf(lines).at(-1), 'b');
   assert.equal(printable(lines.join('')), lines.join(''));
   assert.equal(code, 65);
   assert.deepEqual((await printed(join(dir, 'none'))).lines, [], 'no folder, no events');
+});
+
+test(
+  'pipes, devices, folders, floods and lines that are no events end in what is whole',
+  options,
+  async (t) => {
+    const dir = folder(t);
+    const path = (n: number, end = '.jsonl') => join(dir, `2026-03-01-000${n}${end}`);
+    for (const [n, end] of [
+      [1, '.jsonl'],
+      [2, '.jsonl.zst'],
+    ] as const)
+      assert.equal(spawnSync('mkfifo', [path(n, end)]).status, 0);
+    symlinkSync('/dev/zero', path(3));
+    mkdirSync(path(4));
+    writeFileSync(path(5, '.jsonl.zst'), zstdCompressSync(Buffer.alloc(4 * 1_048_576)));
+    writeFileSync(path(6, '.jsonl.zst'), zstdCompressSync(Buffer.alloc(4 * 1_048_576, '\n')));
+    const odd = [
+      '5',
+      'null',
+      '[]',
+      '"a"',
+      '{"type":{"toString":1},"time":[],"sender":{},"recipient":null}',
+      '',
+    ];
+    writeFileSync(path(7), `${'x'.repeat(3_000_000)}\n${odd.join('\n')}\n${line('accepted', 'a', 0)}`);
+    for (const wanted of [
+      {},
+      { text: true },
+      { domain: ['*'] },
+      { last: 1, id: [`${ID}a`] },
+      { text: true, last: 9 },
+    ]) {
+      const { lines, err, code } = await printed(dir, wanted);
+      assert.equal(code, 65);
+      const said = err.split('\n').map((one) => /000(\d)\.jsonl/.exec(one)?.[1] ?? '');
+      assert.match(said.join(''), 'last' in wanted ? /7$/ : /^123457$/, err);
+      assert.equal('domain' in wanted || lines.at(-1)?.includes(`${ID}a`), true, lines.join('\n'));
+    }
+  },
+);
+
+test('in --text nothing that others chose looks like a part of ours', options, async (t) => {
+  const dir = folder(t);
+  const forged =
+    'x>, relay=evil[192.0.2.1]:25,\u00a0dsn=2.0.0, status=delivered (250 ok)\n2026-03-01T00:00:00.000Z x: to=<b';
+  const names = [
+    'sender',
+    'recipient',
+    'message_id',
+    'helo',
+    'listener',
+    'user',
+    'destination',
+    'reason',
+    'by',
+    'peer_host',
+  ];
+  const fields = Object.fromEntries(names.map((name) => [name, forged]));
+  for (const [at, type] of ['accepted', 'deferred', 'bounced', 'removed', 'held'].entries())
+    writeFileSync(
+      join(dir, `2026-03-01-000${at + 1}.jsonl`),
+      line(type, 'a', at, {
+        ...fields,
+        peer_address: '192.0.2.9',
+        peer_port: 25,
+        status: '4.0.0',
+        reply: forged,
+      }),
+    );
+  const { lines } = await printed(dir, { text: true });
+  assert.equal(lines.length, 5);
+  for (const one of lines) {
+    const [before = '', status = ''] = one.split(/, status=(.*)/);
+    assert.match(status, /^(?:accepted|deferred|bounced|removed|held)(?: \(|$)/);
+    const parts = before.replace(/^\S+ \S+ /, '').split(', ');
+    assert.deepEqual(
+      parts.filter((part) => !/^[a-z-]+=\S*$/.test(part)),
+      [],
+    );
+    assert.equal(new Set(parts.map((part) => part.split('=')[0])).size, parts.length);
+  }
+});
+
+test('times that mean nothing, or that no file can have in its name, are refused', () => {
+  for (const text of [
+    '5',
+    '2026',
+    '0.5',
+    '275760-09-13',
+    '2026-02-31x',
+    '1969-01-01',
+    '9999-12-31',
+    '',
+    '-1d',
+    '2026-13-01',
+    '1e9',
+  ])
+    assert.throws(() => pointInTime(text), /It is a time/, text);
+  assert.equal(pointInTime('2026-03-01'), '2026-03-01T00:00:00.000Z');
+  assert.equal(pointInTime('2026-03-01T14:00:00+02:00'), '2026-03-01T12:00:00.000Z');
+  assert.equal(pointInTime('999999d'), '1970-01-01T00:00:00.000Z');
 });
 
 test('--text prints lines of a mail log', options, async (t) => {

@@ -8,7 +8,7 @@ import { listQueue } from '../../src/cli/queue-list.ts';
 import { operateQueue } from '../../src/cli/queue-operate.ts';
 import { formatStats } from '../../src/cli/stats-text.ts';
 import type { ControlClient } from '../../src/control/client.ts';
-import { MAX_CONTENT_BYTES, QUEUE_ACTIONS, type QueueReader } from '../../src/control/protocol.ts';
+import { MAX_CONTENT_BYTES, QUEUE_ACTIONS } from '../../src/control/protocol.ts';
 import {
   type EntryAnswer,
   entryAnswer,
@@ -16,6 +16,7 @@ import {
   missingAnswer,
 } from '../../src/control/queue-answers.ts';
 import type { StatsAnswer } from '../../src/control/stats-answer.ts';
+import type { QueueReader } from '../../src/control/target.ts';
 import type { Missing, QueueFilter, QueueRow, Selection } from '../../src/database/database.ts';
 import type { Counted, Group, Sums } from '../../src/mail/queue-counts.ts';
 import { mergeStats } from '../../src/mail/queue-stats.ts';
@@ -339,6 +340,14 @@ test('an action goes on part by part; an interrupt ends it after a part and says
     assert.equal(text('out'), `delete: ${stop ? 1200 : 1800} recipients in ${stop ? 1000 : 1500} entries\n`);
     assert.equal(text('err'), stop ? 'protorelay: interrupted; the same command does the rest\n' : '');
   }
+});
+
+test('delete of what is failed says entries: their recipients had a fate before', async () => {
+  const { queue, source, output, text, flushed } = setUp();
+  queue.operate = async () => ({ rows: 2, recipients: 0, sending: 0, queueIds: [], next: null });
+  assert.equal(await operateQueue(source, 'delete', { states: ['DEAD'] }, { json: false, ...go }, output), 0);
+  await flushed();
+  assert.equal(text('out'), 'delete: 2 entries in which nobody waited\n');
 });
 
 test('count: in all and by a key, the largest first', async () => {

@@ -168,6 +168,16 @@ test('include: a cycle is refused', () => {
   );
 });
 
+test('include: files that include others twice, thirty deep, are refused in bounded time, and said once', () => {
+  const files = Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [
+      `/etc/relay/${i === 0 ? 'relay' : i}.json`,
+      i === 29 ? '{}' : `{ "include": ["${i + 1}.json", "${i + 1}.json"] }`,
+    ]),
+  );
+  assert.match(problems(files).join('\n'), /^[^\n]*include: more than 1000 files$/);
+});
+
 test('include: a missing file is told at the line that includes it', () => {
   assert.match(
     problems('{\n"include": [\n"gone.json"] }').join(),

@@ -7,9 +7,10 @@ import {
   mergePages,
   mergeSchedulerStats,
 } from '../../src/control/merged-queue.ts';
-import type { QueueReader, SchedulerStats } from '../../src/control/protocol.ts';
-import type { QueueFilter, QueueRow, QueueStats } from '../../src/database/database.ts';
+import type { QueueReader, SchedulerStats } from '../../src/control/target.ts';
+import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { type Counted, noSums } from '../../src/mail/queue-counts.ts';
+import type { QueueStats } from '../../src/mail/queue-stats.ts';
 import { mergeStats, noCounts } from '../../src/mail/queue-stats.ts';
 import { waiting } from './queue-fixture.ts';
 

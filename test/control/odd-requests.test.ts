@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { MAX_REQUEST_BYTES } from '../../src/control/protocol.ts';
+import { MAX_REQUEST_BYTES, requestSchema } from '../../src/control/protocol.ts';
 import { bounded, RelayFixture } from '../support/relay-fixture.ts';
 
 let relay: RelayFixture;
@@ -40,7 +40,22 @@ const REQUESTS: Record<string, Record<string, unknown>> = {
   stats: {},
   reload: {},
   shards: {},
-  operate: { action: 'flush', selection: { ids: ['0000000000000000'] } },
+  count: { selection: SELECTION, by: 'domain' },
+  status: {},
+  standing: { destinations: ['a.test'] },
+  operate: { action: 'flush', selection: { ids: ['0000000000000000'] }, after: '' },
+  suspend: {
+    destinations: ['a.test'],
+    domains: [],
+    senders: [],
+    users: [],
+    reason: 'r',
+    createdBy: 'c',
+    durationMs: 60_000,
+    untilMs: null,
+  },
+  suspensions: {},
+  resume: { order: 'all' },
   bans: {},
   ban: { network: '192.0.2.1', durationMs: 60_000 },
   unban: { network: '192.0.2.1' },
@@ -62,8 +77,12 @@ const ODD = [
   '"%_\'\\"; DROP TABLE mails"',
   '"xn--\\u00e9..test"',
   `"${'x'.repeat(60_000)}"`,
+  '9007199254740991',
   '[]',
   '{}',
+  '"{}"',
+  '"{\\"0\\":5,\\"__proto__\\":[]}"',
+  '"{x}"',
   '{"__proto__":{"a":1}}',
   '{"constructor":{"prototype":1},"toString":2}',
   nested(30_000),
@@ -120,15 +139,24 @@ for (const [method, params] of Object.entries(REQUESTS))
     const answers = await ask(lines);
     assert.equal(answers.length, lines.length);
     const parsed = answers.map(
-      (answer) => JSON.parse(answer) as { result?: unknown; error?: { code: string } },
+      (answer) => JSON.parse(answer) as { result?: unknown; error?: { code: string; message: string } },
     );
     assert.ok('result' in (parsed[0] as object), answers[0]);
     const internal = parsed.flatMap(({ error }, i) =>
       error?.code === 'internal' ? [`${lines[i]?.slice(0, 200)} → ${JSON.stringify(error)}`] : [],
     );
     assert.deepEqual(internal, []);
+    const long = parsed
+      .map(({ error }) => error?.message ?? '')
+      .find((said) => /\n/.test(said) || said.length > 400);
+    assert.equal(long, undefined, 'faults are said in a line');
     assert.equal(relay.pid, pid);
   });
+
+test('there is a row for every method', () => {
+  const methods = requestSchema.options.map(({ shape }) => shape.method.value);
+  assert.deepEqual(Object.keys(REQUESTS).sort(), methods.toSorted());
+});
 
 test('what is no request at all is answered, and the relay lives', { timeout: 60_000 }, async () => {
   const lines = [

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createConnection, type Socket } from 'node:net';
+import { createConnection, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -17,12 +17,15 @@ import { ControlServer } from '../../src/control/server.ts';
 import type { QueueFilter, QueueRow } from '../../src/database/database.ts';
 import { FakeQueue, mail, row, stats } from './queue-fixture.ts';
 
-async function setUp(t: TestContext, options: { idleMs?: number } = {}) {
+async function setUp(
+  t: TestContext,
+  { patienceMs, ...options }: { idleMs?: number; patienceMs?: number } = {},
+) {
   const dir = mkdtempSync(join(tmpdir(), 'control-'));
   const path = join(dir, 'control.sock');
   const queue = new FakeQueue();
   const server = await ControlServer.start({ path, target: queue, log: silentLog, ...options });
-  const client = await ControlClient.connect(path);
+  const client = await ControlClient.connect(path, patienceMs);
   assert.ok(client !== null);
   t.after(async () => {
     client.close();
@@ -160,6 +163,21 @@ test('nobody listens: the client says null', async (t) => {
   const { path, server } = await setUp(t);
   await server.close();
   assert.equal(await ControlClient.connect(path), null);
+});
+
+test('a relay that is stopped: the operator is told; one that takes long is waited for', async (t) => {
+  const { path, queue, client } = await setUp(t, { patienceMs: 40 });
+  queue.show = async () => {
+    await sleep(250);
+    return null;
+  };
+  assert.equal(await client.show('id1'), null);
+  const silent = `${path}.silent`;
+  const server = createServer();
+  await once(server.listen(silent), 'listening');
+  t.after(() => server.close());
+  const stuck = await ControlClient.connect(silent, 40);
+  await assert.rejects(async () => stuck?.show('id1'), { code: 'control_silent' });
 });
 
 test('the relay ends during a request: the operator is told', async (t) => {

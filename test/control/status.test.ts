@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatStatus } from '../../src/cli/status.ts';
-import { type HostStatus, impairments, mergeStatus, type RelayStatus } from '../../src/control/status.ts';
+import { type HostStatus, impairments, mergeStatus } from '../../src/control/status.ts';
 import { statusAnswer } from '../../src/control/status-answer.ts';
+import type { RelayStatus } from '../../src/control/target.ts';
 import { noStates } from '../../src/mail/queue-stats.ts';
 import { MinuteRates } from '../../src/report/minute-rates.ts';
 

@@ -1,7 +1,8 @@
 /** `queue why`: the causes that keep an entry, from what is known of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { mergeStandings, type Standing, whyAnswer } from '../../src/control/why.ts';
+import type { Standing } from '../../src/control/target.ts';
+import { mergeStandings, whyAnswer } from '../../src/control/why.ts';
 import type { MailDetail, QueueRow } from '../../src/database/database.ts';
 import type { SuspensionRule } from '../../src/mail/suspension.ts';
 import type { DestinationStanding } from '../../src/scheduler/scheduler.ts';

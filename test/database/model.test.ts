@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { OutboxState, RecipientStatus, SettleGroup } from '../../src/database/database.ts';
+import type { RecipientStatus, SettleGroup } from '../../src/database/database.ts';
 import type { Move } from '../../src/mail/operator-action.ts';
+import type { OutboxState } from '../../src/mail/outbox-state.ts';
 import { QueueFixture } from '../persistence/fixture.ts';
 
 /**

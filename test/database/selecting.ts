@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import fc from 'fast-check';
-import type { MailDetail, OutboxState, Selection } from '../../src/database/database.ts';
+import type { MailDetail, Selection } from '../../src/database/database.ts';
 import type { Message } from '../../src/mail/message.ts';
+import type { OutboxState } from '../../src/mail/outbox-state.ts';
 import { COUNT_KEYS, type CountKey } from '../../src/mail/queue-counts.ts';
 import { bounced, deferred, delivered, type QueueFixture } from '../persistence/fixture.ts';
 import type { Driver } from './conformance.ts';

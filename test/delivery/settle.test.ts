@@ -11,7 +11,11 @@ before(async () => {
 after(() => sink.stop());
 
 async function one(retry: Partial<Harness['config']['retry']>, input: Partial<JobInput>) {
-  const harness = startSender({ delivery: { smarthost: { host: '127.0.0.1', port: sink.port } }, retry });
+  const harness = startSender({
+    delivery: { smarthost: { host: '127.0.0.1', port: sink.port } },
+    dsn: { delay_after_ms: 4 * HOUR },
+    retry,
+  });
   const result = await harness.attempt({ recipients: ['defer-451@x.test'], ...input });
   const dsns = result.dsns.map((message) => harness.arena.head(message.content, 100_000).toString());
   harness.stop();

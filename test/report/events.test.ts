@@ -20,12 +20,8 @@ import { configSchema } from '../../src/config/schema.ts';
 import type { AttemptResult } from '../../src/mail/job.ts';
 import type { Message } from '../../src/mail/message.ts';
 import type { OutcomeGroup } from '../../src/mail/outcome.ts';
-import {
-  type DeliveryEvent,
-  EventLog,
-  type EventLogOptions,
-  eventLogOptions,
-} from '../../src/report/events.ts';
+import type { DeliveryEvent } from '../../src/report/event-types.ts';
+import { EventLog, type EventLogOptions, eventLogOptions } from '../../src/report/events.ts';
 import { MAX_LINES_PER_SECOND } from '../../src/report/mail-lines.ts';
 
 const START = Date.parse('2026-03-01T23:59:00.000Z');

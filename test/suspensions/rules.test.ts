@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -247,6 +248,32 @@ const shardOf = (state: ReturnType<typeof shardState>, name: string): ShardRules
       return now === digest ? null : { digest: now, rules: state.rules };
     },
   });
+
+test('what is no rule is refused before a file of it would hold all mail; a pipe among the files is none', async (t) => {
+  const dir = folder(t);
+  const files = new RuleFiles(dir);
+  const { clocks: given } = clocks();
+  const book = new OrderBook({ files, clocks: given, node: 'a', tell: async () => [] });
+  const order: SuspendOrder = { ...none, reason: '', createdBy: 'me', durationMs: null, untilMs: null };
+  for (const odd of [
+    { reason: 'x'.repeat(201) },
+    { createdBy: 'x'.repeat(101) },
+    { durationMs: 9e15 },
+    { untilMs: Number.MAX_SAFE_INTEGER },
+    { domains: Array.from({ length: 101 }, (_, i) => `d${i}.example`) },
+    { users: ['x'.repeat(321)] },
+    { senders: ['\u0000'.repeat(321)] },
+  ])
+    await assert.rejects(book.suspend({ ...order, ...odd }), RelayError, JSON.stringify(odd).slice(0, 80));
+  assert.deepEqual(files.read(), { rules: [], damaged: [] });
+  mkdirSync(dir, { recursive: true });
+  assert.equal(spawnSync('mkfifo', [join(dir, 'a.json')]).status, 0);
+  symlinkSync('/dev/zero', join(dir, 'b.json'));
+  assert.deepEqual(
+    files.read().damaged.map(({ why }) => why),
+    ['it is no regular file', 'it is no regular file'],
+  );
+});
 
 test('nodes tell each other over the shards; one that was away hears of it when it is back', async (t) => {
   const [s0, s1] = [shardState(), shardState()];

@@ -2,10 +2,10 @@
  * How connections to a MariaDB or MySQL server are made and given up; the only place that makes them. When a connection
  * is given up, every statement on it fails, and none goes on unseen.
  */
-import { readFileSync } from 'node:fs';
 import { isIP, type Socket } from 'node:net';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Connection, type ConnectionConfig, createConnection } from 'mariadb';
+import { readRegularText } from '../../base/regular-file.ts';
 import type { ServerConfig } from '../../config/schema.ts';
 import { ConnectionLost } from './errors.ts';
 
@@ -54,7 +54,7 @@ export function connectionOptions(server: ServerConfig): ConnectionConfig {
     options.port = server.port;
   }
   if (tls !== 'off') {
-    const ca = caFile === null ? {} : { ca: readFileSync(caFile, 'utf8') };
+    const ca = caFile === null ? {} : { ca: readRegularText(caFile) };
     const { host } = server;
     // When the server is named by its address, the connector gives Node a socket without a host name.
     const ssl = {

@@ -3,7 +3,7 @@
  * in use anew, during which nothing else is written (docs/decisions/queue-file.md).
  */
 import { DatabaseSync } from 'node:sqlite';
-import type { QueueFile } from '../database.ts';
+import type { QueueFile } from '../../mail/queue-stats.ts';
 import { sqliteError } from './errors.ts';
 
 const MIB = 1_048_576;

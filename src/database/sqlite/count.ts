@@ -1,7 +1,7 @@
 /** Counts what is in the queue, in bounded parts, because it shares its thread with the writer. */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { OutboxState } from '../../mail/outbox-state.ts';
 import { ageColumn, noSlice, packed, type StateRow, type StatsSlice } from '../../mail/queue-stats.ts';
-import type { OutboxState } from '../database.ts';
 import { SUSPECTED_POISON } from '../outbox-rows.ts';
 
 /** How many entries are looked at in one go, with the rest of those of the last message; takes some milliseconds. */

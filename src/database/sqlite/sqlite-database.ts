@@ -8,7 +8,7 @@ import type { BegunRow } from '../../mail/begun-slots.ts';
 import type { RouteTable } from '../../mail/destination.ts';
 import type { Message } from '../../mail/message.ts';
 import { type Counted, type CountKey, type CountSlice, countBySlices } from '../../mail/queue-counts.ts';
-import type { StatsSlice } from '../../mail/queue-stats.ts';
+import type { QueueFile, QueueStats, StatsSlice } from '../../mail/queue-stats.ts';
 import type { SuspectMark } from '../../mail/suspicion.ts';
 import { type Arena, CONTENT_STATE } from '../../native.ts';
 import type { ContentRef, Storage, StorageItem } from '../../storage/storage.ts';
@@ -27,10 +27,8 @@ import type {
   OperateBounds,
   OperatePart,
   OperateResult,
-  QueueFile,
   QueueFilter,
   QueueRow,
-  QueueStats,
   Recovered,
   ReleasedRow,
   Selection,

@@ -4,7 +4,7 @@
  * config is at fault and an operator can mend it. No part of a secret gets into a detail, a reply that is kept, or a
  * log.
  */
-import { readFileSync } from 'node:fs';
+import { readRegularText } from '../../base/regular-file.ts';
 import type { PeerReply } from '../../mail/outcome.ts';
 import { decodeBase64 } from '../../protocol/sasl/base64.ts';
 import { replyLine } from '../outcome.ts';
@@ -67,7 +67,7 @@ function usableMechanisms(session: ClientSession, auth: NextHopAuth): ClientExch
 function accessToken({ access_token, access_token_file }: NextHopAuth): string | null | Error {
   if (access_token_file === undefined) return access_token ?? null;
   try {
-    return readFileSync(access_token_file, 'utf8').trim() || new Error(`${access_token_file} is empty`);
+    return readRegularText(access_token_file).trim() || new Error(`${access_token_file} is empty`);
   } catch (error) {
     return error as Error;
   }

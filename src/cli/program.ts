@@ -1,0 +1,53 @@
+/** The program without its commands: what its help, its errors and its output look like. */
+import { Command, Help, Option } from 'commander';
+import { EXIT } from '../base/exit-codes.ts';
+import { printableLines } from '../base/printable.ts';
+import { noteBelow } from './command-line.ts';
+
+const CONFIG = new Option(
+  '-c, --config <path>',
+  'config file (default: config/relay.json of the installation)',
+);
+const SIGNALS =
+  'Signals: TERM and INT drain (a second one stops now), HUP reloads the config, USR1 reopens log and event files.';
+const EXIT_CODES =
+  'Exit codes: 0 done, 64 usage, 65 no such message or user, or damaged queue, 69 cannot listen or not running, 70 internal fault, 73 cannot create, 74 disk, 75 try later or impaired, 78 bad config (docs/exit-codes.md).';
+/** Help as commander writes it. */
+const HELP = new Help();
+
+export function newProgram(): Command {
+  const program = new Command('protorelay')
+    .description('High-throughput SMTP relay. Without a command: starts the relay.')
+    .helpOption('-h, --help', 'show this text')
+    .helpCommand(false)
+    .addOption(CONFIG)
+    // Of the options above a command, this one counts for it too.
+    .configureHelp({
+      showGlobalOptions: true,
+      visibleGlobalOptions: (command) => (command.parent === null ? [] : [CONFIG]),
+      // That what is off, or empty, is so by default goes without saying.
+      optionDescription: (option) =>
+        option.defaultValue === false || option.defaultValue === ''
+          ? option.description
+          : HELP.optionDescription(option),
+    })
+    .option('-V, --version', 'show version, commit, build time, platform, compiler, Node and features')
+    .argument('[config]', 'config file, as with --config')
+    .configureOutput({
+      writeErr: (text) => void process.stderr.write(printableLines(text)),
+      outputError: (text, write) => write(text.replace(/^error: /, 'protorelay: ')),
+    })
+    .exitOverride();
+  program.hook('preAction', (program, action) => {
+    if (action !== program) process.stdout.on('error', outputFailed);
+  });
+  noteBelow(program, SIGNALS, EXIT_CODES);
+  return program;
+}
+
+/** What a command prints goes nowhere: `queue list | head` closes it, which is the end and no failure. */
+function outputFailed({ code, message }: NodeJS.ErrnoException): never {
+  if (code === 'EPIPE') process.exit(EXIT.ok);
+  process.stderr.write(printableLines(`protorelay: standard output cannot be written: ${message}\n`));
+  process.exit(EXIT.ioError);
+}

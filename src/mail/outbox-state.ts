@@ -1,0 +1,2 @@
+/** States of an outbox row (one message × one destination). */
+export type OutboxState = 'PENDING' | 'SENDING' | 'SENT' | 'RETRY' | 'DEAD' | 'HELD';
